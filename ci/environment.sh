@@ -1,0 +1,42 @@
+# Sourced by the README's commands: a virtual environment with what the lock file pins, made once and kept in step.
+# GPU_CONFORMANCE_VENV chooses its place (default: .venv in the checkout).
+
+set -euo pipefail
+
+checkout=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+venv=${GPU_CONFORMANCE_VENV:-$checkout/.venv}
+started=$SECONDS
+
+say() { printf '== %s (%d s)\n' "$*" "$((SECONDS - started))"; }
+
+fail() {
+    printf 'error: %s\n' "$*" >&2
+    exit 4
+}
+
+find_python() {
+    local candidate
+    for candidate in "${PYTHON:-python3}" python3.14 python3.13 python3.12 python3.11; do
+        if "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+            printf '%s\n' "$candidate"
+            return
+        fi
+    done
+    fail "no Python 3.11 or newer: neither \$PYTHON, python3 nor python3.11 to python3.14. Install one, or set PYTHON to it."
+}
+
+prepare_environment() {
+    local lock=$checkout/ci/requirements.lock stamp=$venv/.lock-installed wanted python
+    wanted=$(cat "$lock" "$checkout/pyproject.toml" | cksum)
+    if [ "$(cat "$stamp" 2>/dev/null)" = "$wanted" ]; then
+        return
+    fi
+    python=$(find_python)
+    say "virtual environment in $venv with $("$python" --version)"
+    "$python" -m venv --clear "$venv" ||
+        fail "$python cannot make a virtual environment; on Debian and Ubuntu install the package python3-venv"
+    say "installing what ci/requirements.lock pins"
+    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --require-hashes --requirement "$lock"
+    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable "$checkout"
+    printf '%s\n' "$wanted" >"$stamp"
+}
