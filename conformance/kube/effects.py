@@ -1,0 +1,35 @@
+"""How far a request may reach: effects, from reading to disrupting, and the modes that bound them."""
+
+from enum import IntEnum, StrEnum
+
+
+class Effect(IntEnum):
+    """What a requirement does to the cluster, ordered from harmless to disruptive."""
+
+    READS = 0
+    OWN_NAMESPACE = 1
+    OCCUPIES_IDLE_GPUS = 2
+    OWN_CLUSTER_OBJECTS = 3
+    PATCHES_NODES = 4
+    DISRUPTIVE = 5
+
+    @property
+    def label(self) -> str:
+        """The word that options and reports use, such as ``own-namespace``."""
+        return self.name.lower().replace("_", "-")
+
+
+class Mode(StrEnum):
+    """How far a run may go on a cluster."""
+
+    AUDIT = "audit"
+    VERIFY = "verify"
+    FULL = "full"
+
+    @property
+    def limit(self) -> Effect:
+        """The greatest effect that the mode allows."""
+        return _LIMITS[self]
+
+
+_LIMITS = {Mode.AUDIT: Effect.READS, Mode.VERIFY: Effect.OWN_CLUSTER_OBJECTS, Mode.FULL: Effect.DISRUPTIVE}

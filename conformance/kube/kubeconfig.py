@@ -1,0 +1,229 @@
+"""Credentials from a kubeconfig or a pod's service account, by way of the official client's loaders.
+
+That client knows exec plugins, OIDC and the rest; importing it costs seconds of CPU, so it happens only here.
+Its loaders log a failed plugin and go on anonymously, which is caught here and said.
+"""
+
+import importlib
+import logging
+import os
+import re
+import threading
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import yaml
+
+from conformance.kube.connection import IN_CLUSTER, Connection, Headers, load_certificate, trusting
+from conformance.kube.errors import KubeconfigError
+
+
+def connect(path: Path | str | None, context: str | None) -> Connection:
+    """See Connection.from_kubeconfig."""
+    merged = _Merged(path)
+    in_pod = "KUBERNETES_SERVICE_HOST" in os.environ
+    if context == IN_CLUSTER and context not in merged.contexts:
+        return connect_in_cluster()
+    if not merged.files:
+        if path is None and context is None and in_pod:
+            return connect_in_cluster()
+        raise KubeconfigError(
+            f"there is no kubeconfig at {_search_path(path)}. Name one with KUBECONFIG or the kubeconfig option."
+        )
+    user = merged.user_of(context)
+
+    def load(configuration: Any) -> None:
+        with _complaints() as said:
+            _loaders().load_kube_config(
+                config_file=os.pathsep.join(str(file) for file in merged.files),
+                context=context or merged.current,  # Merging several files, the client takes the last one's.
+                client_configuration=configuration,
+                persist_config=False,
+            )
+        _require_credentials(configuration, user, context, said)
+
+    return _connect(load, proxy=merged.cluster_of(context).get("proxy-url"))
+
+
+def connect_in_cluster() -> Connection:
+    """See Connection.in_cluster."""
+
+    def load(configuration: Any) -> None:
+        _loaders().load_incluster_config(client_configuration=configuration)
+
+    return _connect(load)
+
+
+def context_names(path: Path | str | None) -> list[str]:
+    """See connection.contexts."""
+    return list(_Merged(path).contexts)
+
+
+def current_context(path: Path | str | None) -> str | None:
+    """Name the current context, None when there is none."""
+    return _Merged(path).current
+
+
+def server_of(path: Path | str | None, context: str | None) -> str | None:
+    """See connection.server_of."""
+    return _Merged(path).server_of(context)
+
+
+def _loaders() -> Any:
+    # As Any: some releases of the client are typed and some are not.
+    return importlib.import_module("kubernetes.config")
+
+
+def _connect(load: Callable[[Any], None], *, proxy: str | None = None) -> Connection:
+    configuration: Any = importlib.import_module("kubernetes.client").Configuration()
+    try:
+        load(configuration)
+    except (_loaders().ConfigException, OSError, TypeError, KeyError, ValueError) as error:
+        raise KubeconfigError(f"the kubeconfig cannot be used: {_without_secrets(str(error))}") from None
+    server = str(configuration.host)
+    return Connection(
+        server,
+        _tls(configuration, with_certificate=True),
+        _credentials(configuration),
+        # Not what the client says: older releases ignore proxy-url, and take the environment's for any server.
+        proxy=proxy or _environment_proxy(server),
+        tls_server_name=getattr(configuration, "tls_server_name", None) or None,
+        anonymous_context=_tls(configuration, with_certificate=False),
+        renew=lambda: _connect(load, proxy=proxy),
+    )
+
+
+def _without_secrets(text: str) -> str:
+    # The client names a place in a kubeconfig by quoting the whole entry, tokens and all.
+    return re.sub(r"\{.*\}", "{…}", text, flags=re.DOTALL)
+
+
+def _tls(configuration: Any, *, with_certificate: bool) -> Any:
+    if urlsplit(str(configuration.host)).scheme != "https":
+        return None
+    context = trusting(configuration.ssl_ca_cert or None, insecure=not configuration.verify_ssl)
+    if with_certificate and configuration.cert_file:
+        load_certificate(context, configuration.cert_file, configuration.key_file)
+    return context
+
+
+def _credentials(configuration: Any) -> Callable[[], Headers]:
+    lock = threading.Lock()
+
+    def headers() -> Headers:
+        # The hook runs an expired exec plugin or rereads a rotated token file; both are not made for threads.
+        with lock, _complaints():
+            if configuration.refresh_api_key_hook is not None:
+                configuration.refresh_api_key_hook(configuration)
+            token = _token(configuration)
+        return {"Authorization": token} if token else {}
+
+    return headers
+
+
+def _token(configuration: Any) -> str | None:
+    # 37 files the bearer token under the name of the API's security scheme, older releases under the header's.
+    token: str | None = configuration.api_key.get("BearerToken") or configuration.api_key.get("authorization")
+    return token
+
+
+def _require_credentials(configuration: Any, user: dict[str, Any], context: str | None, said: list[str]) -> None:
+    plugin = next((kind for kind in ("exec", "auth-provider") if user.get(kind)), None)
+    if plugin is None or _token(configuration) or configuration.cert_file:
+        return
+    settings = user[plugin]
+    name = (settings.get("command") or settings.get("name")) if isinstance(settings, dict) else settings
+    where = f"context {context}" if context else "the current context"
+    why = "; ".join(said) or "it said nothing"
+    raise KubeconfigError(f"the {plugin} plugin {name!r} of {where} gave no credentials: {why}. Run it by hand to see.")
+
+
+@contextmanager
+def _complaints() -> Iterator[list[str]]:
+    """Collect what the loaders log instead of raising it."""
+    said: list[str] = []
+
+    class Listener(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            said.append(record.getMessage())
+
+    listener = Listener(logging.ERROR)
+    logging.getLogger().addHandler(listener)
+    try:
+        yield said
+    finally:
+        logging.getLogger().removeHandler(listener)
+
+
+def _environment_proxy(server: str) -> str | None:
+    parts = urlsplit(server)
+    if urllib.request.proxy_bypass(parts.netloc):
+        return None
+    return urllib.request.getproxies().get(parts.scheme)
+
+
+def _search_path(path: Path | str | None) -> str:
+    return str(path) if path is not None else os.environ.get("KUBECONFIG") or "~/.kube/config"
+
+
+class _Merged:
+    """The kubeconfig files of a search path, as kubectl merges them: the first to say a thing wins."""
+
+    def __init__(self, path: Path | str | None) -> None:
+        listed = [Path(part).expanduser() for part in _search_path(path).split(os.pathsep) if part]
+        self.files = [file for file in listed if file.is_file()]
+        contents = [_parsed(file) for file in self.files]
+        self.current = next((str(name) for content in contents if (name := content.get("current-context"))), None)
+        self.contexts = _entries(contents, "contexts", "context")
+        self._clusters = _entries(contents, "clusters", "cluster")
+        self._users = _entries(contents, "users", "user")
+
+    def user_of(self, context: str | None) -> dict[str, Any]:
+        """Return the user of a context. Raises KubeconfigError for one that is not there."""
+        wanted = context or self.current
+        where = ", ".join(str(file) for file in self.files)
+        names = ", ".join(self.contexts) or "none"
+        if wanted is None:
+            raise KubeconfigError(f"{where} has no current context. Choose one of its contexts: {names}.")
+        if wanted not in self.contexts:
+            raise KubeconfigError(f"{where} has no context {wanted!r}, only: {names}.")
+        return self._users.get(str(self.contexts[wanted].get("user")), {})
+
+    def server_of(self, context: str | None) -> str | None:
+        """Return the server of a context, None when it is not there or has none."""
+        server = self.cluster_of(context).get("server")
+        return str(server).rstrip("/") if server else None
+
+    def cluster_of(self, context: str | None) -> dict[str, Any]:
+        """Return the cluster of a context, empty when it is not there."""
+        cluster = self.contexts.get(context or self.current or "", {}).get("cluster")
+        return self._clusters.get(str(cluster), {})
+
+
+def _parsed(file: Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise KubeconfigError(f"{file} cannot be read as a kubeconfig: {error}") from error
+    except yaml.YAMLError as error:
+        # Its own words quote the line, which may hold a token.
+        mark = getattr(error, "problem_mark", None)
+        where = f"{file}:{mark.line + 1}" if mark else str(file)
+        raise KubeconfigError(f"{where} cannot be read as a kubeconfig: this is not YAML") from None
+    if not isinstance(content, dict):
+        raise KubeconfigError(f"{file} is no kubeconfig: expected clusters, contexts and users")
+    return content
+
+
+def _entries(contents: list[dict[str, Any]], section: str, member: str) -> dict[str, dict[str, Any]]:
+    found: dict[str, dict[str, Any]] = {}
+    for content in contents:
+        for entry in content.get(section) or ():
+            if isinstance(entry, dict) and entry.get("name"):
+                value = entry.get(member)
+                found.setdefault(str(entry["name"]), value if isinstance(value, dict) else {})
+    return found

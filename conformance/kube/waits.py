@@ -1,0 +1,69 @@
+"""Waiting until something is so, and making sure that it stays so."""
+
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+from conformance.kube.errors import WaitTimeout
+
+T = TypeVar("T")
+
+_FIRST_PAUSE = 0.02
+_LONGEST_PAUSE = 0.25
+_LONGEST_WORDS = 500
+
+
+def wait_for(
+    observe: Callable[[], T],
+    until: Callable[[T], bool],
+    *,
+    what: str,
+    timeout: float,
+    give_up: Callable[[T], str | None] | None = None,
+    in_words: Callable[[T], str] = str,
+) -> T:
+    """Observe until ``until`` holds and return the observation for which it did.
+
+    ``what`` names the awaited state for the error, ``timeout`` is in seconds, ``give_up`` returns why an observation
+    can never get better. Observes at least once, however short the timeout. Raises WaitTimeout with the last
+    observation, put ``in_words``; errors of ``observe`` pass through.
+    """
+    began = time.monotonic()
+    pause = _FIRST_PAUSE
+    while True:
+        seen = observe()
+        if until(seen):
+            return seen
+        spent = time.monotonic() - began
+        hopeless = give_up(seen) if give_up else None
+        if hopeless:
+            raise WaitTimeout(what, spent, _shortened(in_words(seen)), gave_up=hopeless)
+        if spent >= timeout:
+            raise WaitTimeout(what, timeout, _shortened(in_words(seen)))
+        time.sleep(min(pause, timeout - spent))
+        pause = min(pause * 1.5, _LONGEST_PAUSE)
+
+
+def holds(observe: Callable[[], T], claim: Callable[[T], bool], *, window: float, what: str) -> T | None:
+    """Observe for ``window`` seconds and return the first observation that violates the claim, None if none does.
+
+    For negative claims ("stays Pending"). ``what`` says what is held, for whoever traces the run. The last
+    observation is made when the window has passed, so that the claim is held to its end. A claim about
+    observations that can be None themselves needs a wrapper: None means that it held.
+    """
+    del what  # Part of the call so that it reads as a sentence; a violation is worded by the caller.
+    deadline = time.monotonic() + window
+    pause = _FIRST_PAUSE
+    while True:
+        last = time.monotonic() >= deadline
+        seen = observe()
+        if not claim(seen):
+            return seen
+        if last:
+            return None
+        time.sleep(max(0.0, min(pause, deadline - time.monotonic())))
+        pause = min(pause * 1.5, _LONGEST_PAUSE)
+
+
+def _shortened(words: str) -> str:
+    return words if len(words) <= _LONGEST_WORDS else words[:_LONGEST_WORDS] + "…"
