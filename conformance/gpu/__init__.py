@@ -1,0 +1,1 @@
+"""GPU and scheduling knowledge as pure functions: it reads nothing and imports nothing else of the project."""
