@@ -1,0 +1,107 @@
+"""Requirements: one rule, one stable id, one test function, and the profiles they belong to."""
+
+import re
+from collections.abc import Callable, Sequence
+from enum import StrEnum
+from typing import TypeVar
+
+import msgspec
+import pytest
+
+from conformance.kube.effects import Effect, Mode
+
+__all__ = [
+    "DISRUPTIVE",
+    "MAY",
+    "MUST",
+    "OCCUPIES_IDLE_GPUS",
+    "OWN_CLUSTER_OBJECTS",
+    "OWN_NAMESPACE",
+    "PATCHES_NODES",
+    "PROFILES",
+    "READS",
+    "SHOULD",
+    "Effect",
+    "Level",
+    "Mode",
+    "Requirement",
+    "requirement",
+    "requirement_of",
+]
+
+
+class Level(StrEnum):
+    """How binding a requirement is, in the sense of RFC 2119."""
+
+    MUST = "MUST"
+    SHOULD = "SHOULD"
+    MAY = "MAY"
+
+
+MUST, SHOULD, MAY = Level.MUST, Level.SHOULD, Level.MAY
+READS = Effect.READS
+OWN_NAMESPACE = Effect.OWN_NAMESPACE
+OCCUPIES_IDLE_GPUS = Effect.OCCUPIES_IDLE_GPUS
+OWN_CLUSTER_OBJECTS = Effect.OWN_CLUSTER_OBJECTS
+PATCHES_NODES = Effect.PATCHES_NODES
+DISRUPTIVE = Effect.DISRUPTIVE
+
+# The first part of a requirement's id names its profile.
+PROFILES = {
+    "POOL": "pools",
+    "SCHED": "scheduling",
+    "TEN": "tenancy",
+    "PRIO": "priorities",
+    "QUOTA": "quota",
+}
+
+_ID = re.compile(r"(?P<prefix>[A-Z]+)-(?P<number>\d\d)")
+_T = TypeVar("_T", bound=Callable[..., object])
+
+
+class Requirement(msgspec.Struct, frozen=True):
+    """One rule that a cluster can be held to. Ids are never renumbered or reused."""
+
+    id: str
+    title: str
+    level: Level
+    profile: str
+    effect: Effect
+    sources: tuple[str, ...]
+    remedy: str
+    feature: str = "core"
+
+
+def requirement(
+    id: str,
+    title: str,
+    *,
+    level: Level,
+    sources: Sequence[str],
+    remedy: str,
+    effect: Effect = READS,
+    feature: str = "core",
+) -> Callable[[_T], _T]:
+    """Make a test function the test of one requirement.
+
+    ``feature`` is ``core`` or the name of an extended feature of the profile. Raises ValueError for an id whose
+    form or prefix no profile has, and for a requirement without source or remedy: nobody could act on it.
+    """
+    match = _ID.fullmatch(id)
+    if match is None or match["prefix"] not in PROFILES:
+        raise ValueError(f"requirement id {id!r} is not PREFIX-NN with a prefix of {', '.join(PROFILES)}")
+    if not sources or not remedy:
+        raise ValueError(f"requirement {id} needs at least one source and a remedy")
+    rule = Requirement(id, title, level, PROFILES[match["prefix"]], effect, tuple(sources), remedy, feature)
+
+    def decorate(function: _T) -> _T:
+        function.__requirement__ = rule  # type: ignore[attr-defined]
+        marked: _T = pytest.mark.requirement(id)(function)
+        return marked
+
+    return decorate
+
+
+def requirement_of(function: object) -> Requirement | None:
+    """The requirement that a test function tests, None for an ordinary test."""
+    return getattr(function, "__requirement__", None)

@@ -1,0 +1,186 @@
+"""Statuses, findings and evidence: the words in which a requirement is judged."""
+
+from collections.abc import Callable, Iterable, Iterator, Sized
+from contextlib import contextmanager
+from contextvars import ContextVar
+from enum import StrEnum
+from typing import Any
+
+import msgspec
+
+
+class Status(StrEnum):
+    """How a requirement ended. Only ``passed`` is good news; see docs/architecture.md for each meaning."""
+
+    PASSED = "passed"
+    FAILED = "failed"
+    ERROR = "error"
+    UNSUPPORTED = "unsupported"
+    NOT_APPLICABLE = "not-applicable"
+    UNKNOWN = "unknown"
+    WAIVED = "waived"
+    NOT_RUN = "not-run"
+
+
+class EvidenceKind(StrEnum):
+    """What stood behind a finding. Simulated evidence never makes a cluster conformant."""
+
+    HARDWARE = "hardware"
+    CONTAINER = "container"
+    SIMULATED = "simulated"
+    STATIC = "static"
+
+
+class Finding(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One judged subject inside a requirement: what was expected of it and what was seen."""
+
+    subject: str
+    ok: bool
+    expected: str
+    actual: str
+    first_broken_link: str = ""
+    why_it_hides: str = ""
+    remedy: str = ""
+    see: str = ""
+
+
+class NotApplicable(Exception):
+    """The reference set-up does not declare what the requirement judges. The text says what is missing."""
+
+
+class Unsupported(Exception):
+    """The cluster lacks an optional feature that the requirement is about."""
+
+
+class CouldNotLook(Exception):
+    """The requirement could not be judged: reading was forbidden, a preparation failed, a wait ran out."""
+
+
+class UnknownAccelerator(Exception):
+    """The accelerator is none that the tables know, so nothing can be said about it."""
+
+
+class Disproved(AssertionError):
+    """A claim of a scenario did not hold. Carries the finding that says so."""
+
+    def __init__(self, finding: Finding) -> None:
+        super().__init__(f"{finding.subject}: expected {finding.expected}, found {finding.actual}")
+        self.finding = finding
+
+
+class Judge:
+    """Collects the findings of one requirement. Suites call it once for each subject."""
+
+    def __init__(self) -> None:
+        self.findings: list[Finding] = []
+
+    def __call__(
+        self,
+        subject: object,
+        *,
+        ok: bool,
+        expected: object,
+        actual: object,
+        first_broken_link: str = "",
+        why_it_hides: str = "",
+        remedy: str = "",
+        see: str = "",
+    ) -> bool:
+        """Judge one subject and go on; a subject that is not ``ok`` fails the requirement when it ends.
+
+        ``remedy`` replaces the requirement's own remedy where the subject needs a more exact one;
+        ``see`` is a command that shows the fault. Returns ``ok``.
+        """
+        finding = Finding(
+            str(subject), ok, in_words(expected), in_words(actual), first_broken_link, why_it_hides, remedy, see
+        )
+        self.record(finding)
+        return ok
+
+    def record(self, finding: Finding) -> None:
+        """Keep a finding that somebody else worded."""
+        self.findings.append(finding)
+
+    @property
+    def broken(self) -> list[Finding]:
+        """The findings that are not ok."""
+        return [finding for finding in self.findings if not finding.ok]
+
+
+_judge: ContextVar[Judge | None] = ContextVar("judge", default=None)
+
+
+@contextmanager
+def judging(judge: Judge) -> Iterator[Judge]:
+    """Let ``expect`` and ``claim`` inside the block record their findings with ``judge``."""
+    token = _judge.set(judge)
+    try:
+        yield judge
+    finally:
+        _judge.reset(token)
+
+
+def claim(finding: Finding) -> None:
+    """Record a claim of a scenario; raise Disproved when it does not hold, because what follows stands on it."""
+    judge = _judge.get()
+    if not finding.ok:
+        raise Disproved(finding)
+    if judge is not None:
+        judge.record(finding)
+
+
+class Expectation:
+    """What ``expect`` returns: claims about one value, each recorded, the first wrong one ending the scenario."""
+
+    def __init__(self, actual: Any, subject: object) -> None:
+        self._actual = actual
+        self._subject = str(subject)
+
+    def equals(self, wanted: object, *, because: str, remedy: str = "", see: str = "") -> None:
+        """Claim that the value is ``wanted``."""
+        self._claim(self._actual == wanted, in_words(wanted), because, remedy, see)
+
+    def has_length(self, wanted: int, *, because: str, remedy: str = "", see: str = "") -> None:
+        """Claim that the value holds exactly ``wanted`` members."""
+        ok = isinstance(self._actual, Sized) and len(self._actual) == wanted
+        self._claim(ok, f"exactly {wanted}", because, remedy, see)
+
+    def contains(self, wanted: object, *, because: str, remedy: str = "", see: str = "") -> None:
+        """Claim that ``wanted`` is a member of the value."""
+        self._claim(wanted in self._actual, f"{in_words(wanted)} among them", because, remedy, see)
+
+    def is_among(self, wanted: Iterable[object], *, because: str, remedy: str = "", see: str = "") -> None:
+        """Claim that the value is one of ``wanted``."""
+        choices = list(wanted)
+        self._claim(self._actual in choices, f"one of {in_words(choices)}", because, remedy, see)
+
+    def is_empty(self, *, because: str, remedy: str = "", see: str = "") -> None:
+        """Claim that the value holds nothing."""
+        self._claim(not self._actual, "nothing", because, remedy, see)
+
+    def satisfies(
+        self, test: Callable[[Any], bool], wanted: str, *, because: str, remedy: str = "", see: str = ""
+    ) -> None:
+        """Claim that ``test`` holds for the value; ``wanted`` says in words what it tests."""
+        self._claim(test(self._actual), wanted, because, remedy, see)
+
+    def _claim(self, ok: bool, wanted: str, because: str, remedy: str, see: str) -> None:
+        expected = f"{wanted} ({because})"
+        claim(Finding(self._subject, ok, expected, in_words(self._actual), remedy=remedy, see=see))
+
+
+def expect(actual: object, subject: object = "") -> Expectation:
+    """Begin a claim about ``actual``; ``subject`` names whom it is about (a pod, a node) in the report."""
+    return Expectation(actual, subject or "the scenario")
+
+
+def in_words(value: object) -> str:
+    """A value as a report shows it: lists joined, nothing named as such, objects by their own ``str``."""
+    if value is None or value == "" or (isinstance(value, Sized) and len(value) == 0):
+        return "nothing"
+    if isinstance(value, dict):
+        return ", ".join(f"{key}={in_words(member)}" for key, member in value.items())
+    if isinstance(value, (list, tuple, set, frozenset)):
+        members = [in_words(member) for member in value]
+        return ", ".join(sorted(members) if isinstance(value, (set, frozenset)) else members)
+    return str(value)
