@@ -1,0 +1,317 @@
+"""Facts: everything that was read from a cluster at one time, immutable and indexed."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from functools import cached_property
+from typing import Any, Protocol, TypeVar, cast
+
+from conformance.facts.decoding import Harvest, OddObject
+from conformance.facts.kinds import KINDS, Fact, by_plural
+from conformance.facts.limits import LimitRange, PriorityClass, ResourceQuota
+from conformance.facts.nodes import Node
+from conformance.facts.pods import Pod
+from conformance.facts.tenancy import Namespace, Role, RoleBinding, ServiceAccount
+from conformance.facts.workloads import PodDisruptionBudget, ReplicaSet, Workload
+from conformance.gpu.resources import GPU
+from conformance.verdict import CouldNotLook
+
+WORKLOAD_KINDS = ("Deployment", "Job", "StatefulSet", "DaemonSet")
+
+
+class _Named(Protocol):
+    @property
+    def namespace(self) -> str: ...
+
+    @property
+    def name(self) -> str: ...
+
+
+_Namespaced = TypeVar("_Namespaced", bound=_Named)
+
+
+class Facts:
+    """What was read, once. Asking for a kind that could not be read raises CouldNotLook: why, and what to grant.
+
+    ``odd`` holds the objects that could not be understood, ``unreadable`` the reasons of what could not be read, by
+    plural (``pods``), ``server_version`` the gitVersion of the API server (empty when unknown), ``taken_at`` the time
+    in UTC.
+    """
+
+    def __init__(
+        self,
+        found: Mapping[str, Sequence[Fact]],
+        *,
+        unreadable: Mapping[str, str] | None = None,
+        odd: Iterable[OddObject] = (),
+        server_version: str = "",
+        taken_at: datetime | None = None,
+    ) -> None:
+        self._found = {kind: tuple(facts) for kind, facts in found.items()}
+        self.unreadable = by_plural(unreadable or {})
+        self.odd = tuple(odd)
+        self.server_version = server_version
+        self.taken_at = taken_at or datetime.now(UTC)
+
+    @classmethod
+    def from_objects(
+        cls,
+        objects: Iterable[Mapping[str, Any]],
+        unreadable: Mapping[str, str] | None = None,
+        *,
+        server_version: str = "",
+        taken_at: datetime | None = None,
+    ) -> "Facts":
+        """Facts from plain Kubernetes objects, lists of them included. Kinds that are never read are passed over.
+
+        ``unreadable`` maps kinds (``Pod`` or ``pods``) to the reason for which they could not be read, such as
+        ``Forbidden: ...``.
+        """
+        harvests = {name: Harvest(kind) for name, kind in KINDS.items()}
+        for obj in _unpacked(objects):
+            harvest = harvests.get(str(obj.get("kind")))
+            if harvest is not None:
+                harvest.add_object(obj)
+        return cls.from_harvests(
+            harvests.values(), unreadable=unreadable, server_version=server_version, taken_at=taken_at
+        )
+
+    @classmethod
+    def from_harvests(
+        cls,
+        harvests: Iterable[Harvest],
+        *,
+        unreadable: Mapping[str, str] | None = None,
+        server_version: str = "",
+        taken_at: datetime | None = None,
+    ) -> "Facts":
+        """Facts from what was gathered kind by kind."""
+        gathered = list(harvests)
+        return cls(
+            {harvest.kind.name: harvest.facts for harvest in gathered},
+            unreadable=unreadable,
+            odd=[odd for harvest in gathered for odd in harvest.odd],
+            server_version=server_version,
+            taken_at=taken_at,
+        )
+
+    @property
+    def nodes(self) -> tuple[Node, ...]:
+        """All nodes."""
+        return cast("tuple[Node, ...]", self._of("Node"))
+
+    @property
+    def pods(self) -> tuple[Pod, ...]:
+        """All pods, finished ones included."""
+        return cast("tuple[Pod, ...]", self._of("Pod"))
+
+    @property
+    def namespaces(self) -> tuple[Namespace, ...]:
+        """All namespaces."""
+        return cast("tuple[Namespace, ...]", self._of("Namespace"))
+
+    @property
+    def service_accounts(self) -> tuple[ServiceAccount, ...]:
+        """All service accounts."""
+        return cast("tuple[ServiceAccount, ...]", self._of("ServiceAccount"))
+
+    @property
+    def roles(self) -> tuple[Role, ...]:
+        """All roles of namespaces."""
+        return cast("tuple[Role, ...]", self._of("Role"))
+
+    @property
+    def cluster_roles(self) -> tuple[Role, ...]:
+        """All cluster roles."""
+        return cast("tuple[Role, ...]", self._of("ClusterRole"))
+
+    @property
+    def role_bindings(self) -> tuple[RoleBinding, ...]:
+        """All role bindings of namespaces."""
+        return cast("tuple[RoleBinding, ...]", self._of("RoleBinding"))
+
+    @property
+    def cluster_role_bindings(self) -> tuple[RoleBinding, ...]:
+        """All cluster role bindings."""
+        return cast("tuple[RoleBinding, ...]", self._of("ClusterRoleBinding"))
+
+    @property
+    def quotas(self) -> tuple[ResourceQuota, ...]:
+        """All resource quotas."""
+        return cast("tuple[ResourceQuota, ...]", self._of("ResourceQuota"))
+
+    @property
+    def limit_ranges(self) -> tuple[LimitRange, ...]:
+        """All limit ranges."""
+        return cast("tuple[LimitRange, ...]", self._of("LimitRange"))
+
+    @property
+    def priority_classes(self) -> tuple[PriorityClass, ...]:
+        """All priority classes, the two of Kubernetes itself included."""
+        return cast("tuple[PriorityClass, ...]", self._of("PriorityClass"))
+
+    @property
+    def disruption_budgets(self) -> tuple[PodDisruptionBudget, ...]:
+        """All pod disruption budgets."""
+        return cast("tuple[PodDisruptionBudget, ...]", self._of("PodDisruptionBudget"))
+
+    @property
+    def replica_sets(self) -> tuple[ReplicaSet, ...]:
+        """All replica sets."""
+        return cast("tuple[ReplicaSet, ...]", self._of("ReplicaSet"))
+
+    @property
+    def workloads(self) -> tuple[Workload, ...]:
+        """All deployments, jobs, stateful sets and daemon sets."""
+        return tuple(workload for kind in WORKLOAD_KINDS for workload in self._workloads(kind))
+
+    @property
+    def simulated(self) -> bool:
+        """Whether any node is played rather than real, so that nothing seen here is evidence of hardware."""
+        return any(node.simulated for node in self.nodes)
+
+    def node(self, name: str) -> Node | None:
+        """The node of this name, None when there is none."""
+        return self._nodes_by_name.get(name)
+
+    def pod(self, namespace: str, name: str) -> Pod | None:
+        """One pod, None when there is none."""
+        return _named(self.pods_in(namespace), name)
+
+    def pods_on(self, node_name: str) -> tuple[Pod, ...]:
+        """The pods bound to a node, finished ones included."""
+        return self._pods_by_node.get(node_name, ())
+
+    def pods_in(self, namespace: str) -> tuple[Pod, ...]:
+        """The pods of a namespace, finished ones included."""
+        return self._pods_by_namespace.get(namespace, ())
+
+    def pods_of(self, workload: Workload) -> tuple[Pod, ...]:
+        """The pods that a workload owns, a deployment through its replica sets."""
+        owners = {(workload.kind, workload.name)}
+        if workload.kind == "Deployment":
+            owners = {("ReplicaSet", name) for name in self._replica_sets_of(workload)}
+        return tuple(pod for pod in self.pods_in(workload.namespace) if (pod.owner_kind, pod.owner_name) in owners)
+
+    def free_gpus(self, node: Node, resource: str = GPU) -> int:
+        """Devices of ``resource`` that the scheduler may still give away on a node; negative when overcommitted."""
+        return node.gpus(resource) - sum(pod.gpus(resource) for pod in self.pods_on(node.name) if not pod.finished)
+
+    def namespace(self, name: str) -> Namespace | None:
+        """The namespace of this name, None when there is none."""
+        return next((each for each in self.namespaces if each.name == name), None)
+
+    def service_account(self, namespace: str, name: str) -> ServiceAccount | None:
+        """One service account, None when there is none."""
+        return _named(self.service_accounts_in(namespace), name)
+
+    def service_accounts_in(self, namespace: str) -> tuple[ServiceAccount, ...]:
+        """The service accounts of a namespace."""
+        return _in(self.service_accounts, namespace)
+
+    def quotas_in(self, namespace: str) -> tuple[ResourceQuota, ...]:
+        """The quotas of a namespace."""
+        return _in(self.quotas, namespace)
+
+    def limit_ranges_in(self, namespace: str) -> tuple[LimitRange, ...]:
+        """The limit ranges of a namespace."""
+        return _in(self.limit_ranges, namespace)
+
+    def roles_in(self, namespace: str) -> tuple[Role, ...]:
+        """The roles of a namespace."""
+        return _in(self.roles, namespace)
+
+    def role_bindings_in(self, namespace: str) -> tuple[RoleBinding, ...]:
+        """The role bindings of a namespace."""
+        return _in(self.role_bindings, namespace)
+
+    def workloads_in(self, namespace: str) -> tuple[Workload, ...]:
+        """The deployments, jobs, stateful sets and daemon sets of a namespace."""
+        return _in(self.workloads, namespace)
+
+    def workload(self, kind: str, namespace: str, name: str) -> Workload | None:
+        """One workload, None when there is none. Its kind must be one of WORKLOAD_KINDS, and only that one readable."""
+        return _named(_in(self._workloads(kind), namespace), name)
+
+    def disruption_budgets_of(self, pod: Pod) -> tuple[PodDisruptionBudget, ...]:
+        """The disruption budgets that count a pod."""
+        return tuple(budget for budget in self.disruption_budgets if budget.covers(pod))
+
+    def priority_class(self, name: str) -> PriorityClass | None:
+        """The priority class of this name, None when there is none."""
+        return next((each for each in self.priority_classes if each.name == name), None)
+
+    @property
+    def default_priority_class(self) -> PriorityClass | None:
+        """The class that admission gives pods that name none: of several global defaults the one of lowest value."""
+        defaults = [each for each in self.priority_classes if each.global_default]
+        return min(defaults, key=lambda each: each.value, default=None)
+
+    def bindings_of(self, account: ServiceAccount) -> tuple[RoleBinding, ...]:
+        """The role bindings and cluster role bindings that name a service account or one of its groups."""
+        return tuple(binding for binding in self.role_bindings + self.cluster_role_bindings if binding.binds(account))
+
+    def role_of(self, binding: RoleBinding) -> Role | None:
+        """The role that a binding gives, None when it does not exist, so that the binding gives nothing."""
+        if binding.role_ref.kind == "ClusterRole":
+            return next((role for role in self.cluster_roles if role.name == binding.role_ref.name), None)
+        return _named(self.roles_in(binding.namespace), binding.role_ref.name)
+
+    def _of(self, kind: str) -> tuple[Fact, ...]:
+        known = KINDS[kind]
+        reason = self.unreadable.get(known.plural)
+        if reason is not None:
+            advice = f"; grant {known.grant}" if reason.startswith("Forbidden") else ""
+            raise CouldNotLook(f"{known.words} could not be read: {reason}{advice}")
+        return self._found.get(kind, ())
+
+    def _workloads(self, kind: str) -> tuple[Workload, ...]:
+        if kind not in WORKLOAD_KINDS:
+            raise CouldNotLook(f"objects of kind {kind!r} are not read, only {', '.join(WORKLOAD_KINDS)}")
+        return cast("tuple[Workload, ...]", self._of(kind))
+
+    def _replica_sets_of(self, deployment: Workload) -> list[str]:
+        return [
+            each.name
+            for each in self.replica_sets
+            if each.namespace == deployment.namespace
+            and (each.owner_kind, each.owner_name) == ("Deployment", deployment.name)
+        ]
+
+    @cached_property
+    def _nodes_by_name(self) -> dict[str, Node]:
+        return {node.name: node for node in self.nodes}
+
+    @cached_property
+    def _pods_by_node(self) -> dict[str, tuple[Pod, ...]]:
+        return _grouped((pod.node, pod) for pod in self.pods if pod.node)
+
+    @cached_property
+    def _pods_by_namespace(self) -> dict[str, tuple[Pod, ...]]:
+        return _grouped((pod.namespace, pod) for pod in self.pods)
+
+
+def _grouped(pairs: Iterable[tuple[str, Pod]]) -> dict[str, tuple[Pod, ...]]:
+    groups: dict[str, list[Pod]] = defaultdict(list)
+    for key, pod in pairs:
+        groups[key].append(pod)
+    return {key: tuple(pods) for key, pods in groups.items()}
+
+
+def _in(members: Iterable[_Namespaced], namespace: str) -> tuple[_Namespaced, ...]:
+    return tuple(member for member in members if member.namespace == namespace)
+
+
+def _named(members: Iterable[_Namespaced], name: str) -> _Namespaced | None:
+    return next((member for member in members if member.name == name), None)
+
+
+def _unpacked(objects: Iterable[Mapping[str, Any]]) -> Iterable[Mapping[str, Any]]:
+    """The objects, those inside lists included; a list says the kind for items that leave it out."""
+    for obj in objects:
+        kind = str(obj.get("kind") or "")
+        if kind.endswith("List") and "items" in obj:
+            for item in obj["items"] or ():
+                yield item if item.get("kind") else {**item, "kind": kind.removesuffix("List")}
+        else:
+            yield obj

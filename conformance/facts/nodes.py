@@ -1,0 +1,129 @@
+"""Nodes as the suites see them."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from conformance.facts.wire import Condition, Metadata, Quantities, Wire, shared, statuses, texts
+from conformance.gpu.affinity import node_matches
+from conformance.gpu.quantities import as_count
+from conformance.gpu.resources import GPU, is_gpu_resource
+from conformance.gpu.taints import CORDON, Taint, Toleration, untolerated
+
+SIMULATED_ANNOTATION = "kwok.x-k8s.io/node"
+"""By this annotation KWOK knows the nodes that it has to play."""
+
+
+class Node(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """One node: labels, taints, what it has and what it offers. Quantities are text as the API server says them."""
+
+    name: str
+    labels: dict[str, str] = {}
+    annotations: dict[str, str] = {}
+    taints: tuple[Taint, ...] = ()
+    unschedulable: bool = False
+    capacity: dict[str, str] = {}
+    allocatable: dict[str, str] = {}
+    ready: bool = False
+    kernel: str = ""
+    kubelet: str = ""
+    provider_id: str = ""
+    simulated: bool = False
+
+    def __str__(self) -> str:
+        return f"node {self.name}"
+
+    def gpus(self, resource: str = GPU) -> int:
+        """How many devices of ``resource`` pods can be given here (allocatable). Raises ValueError for no quantity."""
+        return as_count(self.allocatable.get(resource, "0"))
+
+    def gpu_capacity(self, resource: str = GPU) -> int:
+        """How many devices of ``resource`` the kubelet counts, unhealthy ones included (capacity)."""
+        return as_count(self.capacity.get(resource, "0"))
+
+    @property
+    def gpu_resources(self) -> tuple[str, ...]:
+        """The GPU resource names that the node advertises, also with a count of 0, sorted."""
+        return tuple(sorted(name for name in {*self.capacity, *self.allocatable} if is_gpu_resource(name)))
+
+    @property
+    def lasting_taints(self) -> tuple[Taint, ...]:
+        """The taints that somebody put to reserve the node; cordon, not-ready, pressure and the like left out."""
+        return tuple(taint for taint in self.taints if not taint.is_lifecycle)
+
+    def repels(self, tolerations: Sequence[Toleration]) -> bool:
+        """Whether the lasting taints keep a pod with these tolerations away for good.
+
+        A cordon or a not-ready taint does not count: an unprotected node is unprotected also while it is cordoned.
+        Whether a pod can come right now is what ``untolerated`` and ``admits`` say.
+        """
+        return bool(untolerated(tolerations, self.lasting_taints))
+
+    def untolerated(self, tolerations: Sequence[Toleration]) -> tuple[Taint, ...]:
+        """Every taint, lifecycle and cordon included, that keeps a new pod with these tolerations away now."""
+        taints: Iterable[Taint] = self.taints
+        if self.unschedulable and CORDON not in self.taints:
+            taints = (*self.taints, CORDON)
+        return untolerated(tolerations, taints)
+
+    def matches(self, node_selector: Mapping[str, str], node_affinity: Mapping[str, Any] | None = None) -> bool:
+        """Whether the node meets a pod's nodeSelector and required node affinity."""
+        return node_matches(self.labels, self.name, node_selector, node_affinity)
+
+
+class _Taint(Wire):
+    key: str
+    value: str | None = None
+    effect: str | None = None
+
+
+class _Spec(Wire):
+    taints: tuple[_Taint, ...] | None = None
+    unschedulable: bool | None = None
+    provider_id: str | None = msgspec.field(name="providerID", default=None)
+
+
+class _System(Wire):
+    kernel_version: str | None = None
+    kubelet_version: str | None = None
+
+
+class _Status(Wire):
+    capacity: Quantities | None = None
+    allocatable: Quantities | None = None
+    conditions: tuple[Condition, ...] | None = None
+    node_info: _System | None = None
+
+
+class WireNode(Wire):
+    """A Node in JSON."""
+
+    metadata: Metadata
+    spec: _Spec | None = None
+    status: _Status | None = None
+
+    def fact(self) -> Node:
+        """The node as the suites see it."""
+        spec, status = self.spec or _Spec(), self.status or _Status()
+        system = status.node_info or _System()
+        annotations = self.metadata.kept_annotations
+        return Node(
+            name=self.metadata.name,
+            labels=shared(self.metadata.labels),
+            annotations=annotations,
+            taints=tuple(Taint(each.key, each.value or "", each.effect or "") for each in spec.taints or ()),
+            unschedulable=bool(spec.unschedulable),
+            capacity=texts(status.capacity),
+            allocatable=texts(status.allocatable),
+            ready=statuses(status.conditions).get("Ready") == "True",
+            kernel=system.kernel_version or "",
+            kubelet=system.kubelet_version or "",
+            provider_id=spec.provider_id or "",
+            simulated=SIMULATED_ANNOTATION in annotations,
+        )
+
+
+def node_from(obj: Mapping[str, Any]) -> Node:
+    """The node that a plain object describes. Raises msgspec.ValidationError naming the member that is odd."""
+    return msgspec.convert(obj, WireNode, strict=False).fact()

@@ -1,0 +1,156 @@
+"""A cluster saved to a file: the objects as the API server sent them, to be judged later without the cluster.
+
+A snapshot never holds the data of Secrets: they are not read, and an object of that kind that gets in loses it.
+Environment values and arguments that could be credentials are hidden (conformance.facts.hiding).
+"""
+
+import gzip
+import os
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from conformance.facts.collection import Facts
+from conformance.facts.decoding import Harvest
+from conformance.facts.hiding import presentable
+from conformance.facts.kinds import KINDS, by_plural
+from conformance.facts.reading import gather, server_version
+from conformance.kube.client import Client
+from conformance.kube.paths import PLACES
+
+FORMAT = 1
+_NOT_SAVED = "the snapshot does not hold them; take it again with this version of gpu-conformance"
+
+
+class SnapshotError(Exception):
+    """A snapshot file cannot be used. The text says which one, why and what to do."""
+
+
+class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
+    """What a snapshot file holds: ``objects`` as JSON by kind, and why what is ``unreadable`` (``pods``) is missing."""
+
+    format: int = FORMAT
+    server_version: str = ""
+    taken_at: datetime
+    unreadable: dict[str, str] = {}
+    objects: dict[str, list[msgspec.Raw]] = {}
+
+    @classmethod
+    def of(cls, objects: Iterable[Mapping[str, Any]], *, unreadable: Mapping[str, str] | None = None) -> "Snapshot":
+        """A snapshot of plain objects, each with its kind. Kinds of which there is none count as read and empty."""
+        shelves = {name: _Shelf(name) for name in KINDS}
+        for obj in objects:
+            kind = str(obj.get("kind"))
+            shelves.setdefault(kind, _Shelf(kind)).add(obj)
+        return cls(taken_at=datetime.now(UTC), **_kept(shelves, unreadable or {}))
+
+    def facts(self) -> Facts:
+        """The facts that reading the cluster then would have given."""
+        harvests = {name: Harvest(kind) for name, kind in KINDS.items()}
+        for name, harvest in harvests.items():
+            for raw in self.objects.get(name, ()):
+                harvest.add_raw(raw)
+        missing = {kind.plural: _NOT_SAVED for name, kind in KINDS.items() if name not in self.objects}
+        return Facts.from_harvests(
+            harvests.values(),
+            unreadable=missing | self.unreadable,
+            server_version=self.server_version,
+            taken_at=self.taken_at,
+        )
+
+    def plain_objects(self) -> Iterator[dict[str, Any]]:
+        """Every object as a new plain dict with apiVersion and kind, for whoever wants to change it."""
+        for raws in self.objects.values():
+            for raw in raws:
+                yield msgspec.json.decode(raw)
+
+
+def take(client: Client) -> Snapshot:
+    """Read the kinds of the facts into a snapshot. Raises Unreachable when there is no server to talk to."""
+    taken_at = datetime.now(UTC)
+    version = server_version(client)
+    shelves = {name: _Shelf(name) for name in KINDS}
+    unreadable = gather(client, shelves)
+    return Snapshot(server_version=version, taken_at=taken_at, **_kept(shelves, unreadable))
+
+
+def save(snapshot: Snapshot, path: Path | str) -> None:
+    """Write a snapshot file (gzip, JSON) at once or not at all, readable by its owner only. Raises OSError."""
+    target = Path(path)
+    unfinished = target.with_name(f".{target.name}.{os.getpid()}")
+    try:
+        descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(gzip.compress(msgspec.json.encode(snapshot), compresslevel=6))
+        unfinished.replace(target)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def open_file(path: Path | str) -> Snapshot:
+    """The snapshot in a file. Raises SnapshotError when there is none, or none that this version can read."""
+    try:
+        content = gzip.decompress(Path(path).read_bytes())
+    except FileNotFoundError:
+        raise SnapshotError(f"there is no snapshot {path}: make one with `gpu-conformance snapshot`") from None
+    except (OSError, EOFError, zlib.error) as error:
+        raise SnapshotError(f"the snapshot {path} cannot be read: {error}") from error
+    return _decoded(content, path)
+
+
+def load(path: Path | str) -> Facts:
+    """The facts in a snapshot file. Raises SnapshotError as ``open_file`` does."""
+    return open_file(path).facts()
+
+
+def _decoded(content: bytes, path: Path | str) -> Snapshot:
+    try:
+        written = msgspec.json.decode(content, type=_Format).format
+        if written != FORMAT:
+            raise SnapshotError(f"the snapshot {path} has format {written}, this version reads {FORMAT}: take it again")
+        return msgspec.json.decode(content, type=Snapshot)
+    except msgspec.DecodeError as error:
+        raise SnapshotError(f"the snapshot {path} is damaged or no snapshot: {error}") from error
+
+
+class _Format(msgspec.Struct):
+    format: int
+
+
+class _Page(msgspec.Struct):
+    items: list[dict[str, Any]] | None = None
+
+
+class _Shelf:
+    """The objects of one kind as they go into the file."""
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+        self.objects: list[msgspec.Raw] = []
+
+    def clear(self) -> None:
+        """Forget what was gathered."""
+        self.objects.clear()
+
+    def add_page(self, page: bytes) -> None:
+        """Keep the objects of one page of a list. Raises msgspec.DecodeError when the page is no list."""
+        for item in msgspec.json.decode(page, type=_Page).items or ():
+            self.add(item)
+
+    def add(self, obj: Mapping[str, Any]) -> None:
+        """Keep one object, presentable, with the apiVersion and kind that a list leaves out."""
+        named = {"apiVersion": PLACES[self.kind].group_version} if self.kind in PLACES else {}
+        whole = {**named, "kind": self.kind, **obj}
+        self.objects.append(msgspec.Raw(msgspec.json.encode(presentable(whole))))
+
+
+def _kept(shelves: Mapping[str, _Shelf], unreadable: Mapping[str, str]) -> dict[str, Any]:
+    """What was gathered as members of a Snapshot; an unreadable kind has no objects, which is not the same as none."""
+    reasons = by_plural(unreadable)
+    missing = {name for name, kind in KINDS.items() if kind.plural in reasons}
+    objects = {name: shelf.objects for name, shelf in shelves.items() if name not in missing}
+    return {"unreadable": reasons, "objects": objects}

@@ -1,0 +1,189 @@
+"""Deployments, jobs, daemon sets, stateful sets and what guards their pods."""
+
+from typing import Any
+
+import msgspec
+
+from conformance.facts.pods import Pod, PodTemplate, WireTemplate
+from conformance.facts.wire import Condition, Metadata, Wire, statuses
+from conformance.gpu.affinity import selector_matches
+
+
+class Workload(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """A controller of pods. ``replicas`` is what it wants to run, ``available`` what is ready to serve or work."""
+
+    kind: str
+    name: str
+    namespace: str = "default"
+    labels: dict[str, str] = {}
+    annotations: dict[str, str] = {}
+    template: PodTemplate = PodTemplate()
+    selector: dict[str, Any] | None = None
+    replicas: int = 0
+    available: int = 0
+    succeeded: int = 0
+    conditions: dict[str, str] = {}
+    suspended: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.kind.lower()} {self.namespace}/{self.name}"
+
+
+class ReplicaSet(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """The link between a deployment and its pods, no more."""
+
+    name: str
+    namespace: str = "default"
+    owner_kind: str = ""
+    owner_name: str = ""
+
+    def __str__(self) -> str:
+        return f"replica set {self.namespace}/{self.name}"
+
+
+class PodDisruptionBudget(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """How many pods of a set may be away at once. Counts and percentages are text, empty when not set."""
+
+    name: str
+    namespace: str = "default"
+    labels: dict[str, str] = {}
+    selector: dict[str, Any] | None = None
+    min_available: str = ""
+    max_unavailable: str = ""
+    disruptions_allowed: int = 0
+    healthy: int = 0
+    expected: int = 0
+
+    def __str__(self) -> str:
+        return f"disruption budget {self.namespace}/{self.name}"
+
+    def covers(self, pod: Pod) -> bool:
+        """Whether the budget counts the pod: same namespace, selected; an empty selector selects all of them."""
+        return pod.namespace == self.namespace and selector_matches(self.selector, pod.labels)
+
+
+class _Spec(Wire):
+    replicas: int | None = None
+    parallelism: int | None = None
+    suspend: bool | None = None
+    selector: dict[str, Any] | None = None
+    template: WireTemplate | None = None
+
+
+class _Status(Wire):
+    available_replicas: int | None = None
+    desired_number_scheduled: int | None = None
+    number_available: int | None = None
+    ready: int | None = None
+    succeeded: int | None = None
+    conditions: tuple[Condition, ...] | None = None
+
+
+class _WireWorkload(Wire):
+    metadata: Metadata
+    spec: _Spec | None = None
+    status: _Status | None = None
+
+    def _fact(self, kind: str, replicas: int, available: int | None) -> Workload:
+        spec, status, metadata = self.spec or _Spec(), self.status or _Status(), self.metadata
+        return Workload(
+            kind=kind,
+            name=metadata.name,
+            namespace=metadata.namespace or "default",
+            labels=metadata.labels or {},
+            annotations=metadata.kept_annotations,
+            template=(spec.template or WireTemplate()).fact(),
+            selector=spec.selector,
+            replicas=replicas,
+            available=available or 0,
+            succeeded=status.succeeded or 0,
+            conditions=statuses(status.conditions),
+            suspended=bool(spec.suspend),
+        )
+
+    @property
+    def _asked_replicas(self) -> int:
+        """``spec.replicas``, 1 when absent, as the API server defaults it."""
+        replicas = (self.spec or _Spec()).replicas
+        return 1 if replicas is None else replicas
+
+
+class WireDeployment(_WireWorkload):
+    """A Deployment in JSON."""
+
+    def fact(self) -> Workload:
+        """The deployment as the suites see it."""
+        return self._fact("Deployment", self._asked_replicas, (self.status or _Status()).available_replicas)
+
+
+class WireStatefulSet(_WireWorkload):
+    """A StatefulSet in JSON."""
+
+    def fact(self) -> Workload:
+        """The stateful set as the suites see it."""
+        return self._fact("StatefulSet", self._asked_replicas, (self.status or _Status()).available_replicas)
+
+
+class WireDaemonSet(_WireWorkload):
+    """A DaemonSet in JSON."""
+
+    def fact(self) -> Workload:
+        """The daemon set as the suites see it; it wants as many pods as nodes that it can use."""
+        status = self.status or _Status()
+        return self._fact("DaemonSet", status.desired_number_scheduled or 0, status.number_available)
+
+
+class WireJob(_WireWorkload):
+    """A Job in JSON."""
+
+    def fact(self) -> Workload:
+        """The job as the suites see it; its parallelism is 1 when absent, as the API server defaults it."""
+        parallelism = (self.spec or _Spec()).parallelism
+        return self._fact("Job", 1 if parallelism is None else parallelism, (self.status or _Status()).ready)
+
+
+class WireReplicaSet(Wire):
+    """A ReplicaSet in JSON, its metadata only."""
+
+    metadata: Metadata
+
+    def fact(self) -> ReplicaSet:
+        """The replica set as the suites see it."""
+        kind, name = self.metadata.owner
+        namespace = self.metadata.namespace or "default"
+        return ReplicaSet(name=self.metadata.name, namespace=namespace, owner_kind=kind, owner_name=name)
+
+
+class _BudgetSpec(Wire):
+    selector: dict[str, Any] | None = None
+    min_available: str | int | None = None
+    max_unavailable: str | int | None = None
+
+
+class _BudgetStatus(Wire):
+    disruptions_allowed: int | None = None
+    current_healthy: int | None = None
+    expected_pods: int | None = None
+
+
+class WireDisruptionBudget(Wire):
+    """A PodDisruptionBudget in JSON."""
+
+    metadata: Metadata
+    spec: _BudgetSpec | None = None
+    status: _BudgetStatus | None = None
+
+    def fact(self) -> PodDisruptionBudget:
+        """The budget as the suites see it."""
+        spec, status = self.spec or _BudgetSpec(), self.status or _BudgetStatus()
+        return PodDisruptionBudget(
+            name=self.metadata.name,
+            namespace=self.metadata.namespace or "default",
+            labels=self.metadata.labels or {},
+            selector=spec.selector,
+            min_available="" if spec.min_available is None else str(spec.min_available),
+            max_unavailable="" if spec.max_unavailable is None else str(spec.max_unavailable),
+            disruptions_allowed=status.disruptions_allowed or 0,
+            healthy=status.current_healthy or 0,
+            expected=status.expected_pods or 0,
+        )
