@@ -1,0 +1,166 @@
+"""Deploying a reference set-up: node labels and taints, then its objects, by server-side apply.
+
+What is not ours is never overwritten: every conflict is found before the first write. Deploying again changes nothing.
+"""
+
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple, TypeVar
+
+import msgspec
+
+from conformance.kube.client import Client
+from conformance.kube.errors import ApiError, Conflict, Forbidden, NotFound
+from conformance.kube.nodechange import NodeChange, store
+from conformance.kube.paths import path
+from conformance.kube.timeouts import Timeouts
+from conformance.reference import nodes, ownership
+from conformance.reference.errors import ForeignObject
+from conformance.reference.model import Reference
+from conformance.reference.nodes import Journal, NodeRecords
+from conformance.reference.objects import STAGES, Object, name_of, objects
+from conformance.reference.ownership import Owner
+from conformance.reference.settling import settle
+
+__all__ = ["Deployed", "Journal", "deploy"]
+
+# Enough to hide the round trips of a set-up of some fifty objects, little enough for a small API server.
+CONCURRENT = 8
+# Until the admission plugins of every API server know a new namespace and a new quota.
+_RACE_SECONDS = 5.0
+_RACE_PAUSE = 0.1
+
+_In = TypeVar("_In")
+_Out = TypeVar("_Out")
+
+
+class Deployed(msgspec.Struct, frozen=True):
+    """What deploying did, each thing by its name; ``unsettled`` are workloads that did not run in time, and why."""
+
+    reference: str
+    nodes: tuple[str, ...]
+    created: tuple[str, ...]
+    updated: tuple[str, ...]
+    unchanged: tuple[str, ...]
+    unsettled: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return (
+            f"{self.reference}: {len(self.nodes)} nodes changed, {len(self.created)} objects created, "
+            f"{len(self.updated)} updated, {len(self.unchanged)} unchanged"
+        )
+
+
+class _Planned(NamedTuple):
+    """One object to write, and what is there under its name."""
+
+    made: Object
+    present: dict[str, Any] | None
+
+
+def deploy(
+    client: Client,
+    reference: Reference,
+    journal: Journal | None = None,
+    run_id: str | None = None,
+    *,
+    timeouts: Timeouts | None = None,
+) -> Deployed:
+    """Make the cluster what the set-up declares, and wait until its workloads run.
+
+    With ``run_id`` everything created belongs to that run; without it the set-up stays, and each changed node keeps
+    its own record. Objects that an earlier deployment made stay with their owner. Workloads that do not run within
+    ``timeouts.running`` are reported, not raised: whether they ought to is for the suites to say.
+    Raises ForeignObject, before anything is written, for whatever is there and may not be overwritten.
+    """
+    owner = Owner(reference.name, run_id)
+    records = journal or NodeRecords(client)
+    planned = _plan(client, owner, objects(reference))
+    changes = nodes.planned(reference, client.list(path("Node")))
+    in_parallel(lambda change: _change_node(client, records, change), changes)
+    outcomes: list[tuple[str, str]] = []
+    for kinds in STAGES:
+        stage = [each for each in planned if each.made["kind"] in kinds]
+        outcomes += in_parallel(lambda each: _write(client, owner, records, each), stage)
+    limit = (timeouts or client.timeouts).running
+    return Deployed(
+        reference=reference.name,
+        nodes=tuple(change.node for change in changes),
+        created=_with(outcomes, "created"),
+        updated=_with(outcomes, "updated"),
+        unchanged=_with(outcomes, "unchanged"),
+        unsettled=settle(client, reference, limit),
+    )
+
+
+def in_parallel(do: Callable[[_In], _Out], members: Iterable[_In]) -> list[_Out]:
+    """Do the same for every member, several at a time; results in order. The first error is raised after all ended."""
+    with ThreadPoolExecutor(max_workers=CONCURRENT) as pool:
+        return list(pool.map(do, members))
+
+
+def _plan(client: Client, owner: Owner, made: list[Object]) -> list[_Planned]:
+    planned = in_parallel(lambda each: _Planned(each, present(client, each)), made)
+    conflicts = [
+        conflict
+        for each in planned
+        if each.present is not None
+        for conflict in owner.conflicts(each.made, each.present)
+    ]
+    conflicts += ownership.second_default(made, client.list(path("PriorityClass")))
+    if conflicts:
+        raise ForeignObject(owner.reference, conflicts)
+    return planned
+
+
+def present(client: Client, made: Object) -> dict[str, Any] | None:
+    """What is there under the name of an object, None when nothing is."""
+    try:
+        return client.get(client.path_of(made))
+    except NotFound:
+        return None
+
+
+def _change_node(client: Client, journal: Journal, change: NodeChange) -> None:
+    journal.will_change_node(change)
+    store(client, change)
+
+
+def _write(client: Client, owner: Owner, journal: Journal, planned: _Planned) -> tuple[str, str]:
+    made, before = owner.marked(planned.made, planned.present), planned.present
+    if before is None:
+        journal.will_create(made)
+    after = _apply(client, made, force=before is not None)
+    if before is None:
+        return name_of(made), "created"
+    same = before["metadata"].get("resourceVersion") == after["metadata"].get("resourceVersion")
+    return name_of(made), "unchanged" if same else "updated"
+
+
+def _apply(client: Client, made: Object, *, force: bool) -> dict[str, Any]:
+    """Apply an object, again while a namespace made a moment ago is not known everywhere.
+
+    ``force`` takes fields back that others changed on an object of ours. A new object is applied without it, so that
+    one which somebody else creates meanwhile under the same name makes a conflict instead of being overwritten.
+    """
+    deadline = time.monotonic() + _RACE_SECONDS
+    while True:
+        try:
+            return client.apply(made, force=force)
+        except ApiError as error:
+            if not _may_pass(error, made) or time.monotonic() > deadline:
+                raise
+        time.sleep(_RACE_PAUSE)
+
+
+def _may_pass(error: ApiError, made: Object) -> bool:
+    namespaced = "namespace" in made["metadata"]
+    if isinstance(error, Conflict):
+        # Two writers met; a conflict about who owns a field does not pass.
+        return not error.causes
+    return namespaced and isinstance(error, (Forbidden, NotFound))
+
+
+def _with(outcomes: list[tuple[str, str]], wanted: str) -> tuple[str, ...]:
+    return tuple(name for name, outcome in outcomes if outcome == wanted)

@@ -1,0 +1,124 @@
+"""Loading a reference set-up from YAML, telling every problem with its file and line."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from conformance.reference import checking, relations, sources
+from conformance.reference.errors import InvalidReference
+from conformance.reference.model import Reference
+from conformance.reference.sources import Document, Position, Problem, Trail
+
+__all__ = ["load"]
+
+_ENDINGS = (".yaml", ".yml")
+
+
+def load(path: Path | str) -> Reference:
+    """Load a set-up from a YAML file, or from all ``*.yaml`` and ``*.yml`` files directly in a directory.
+
+    Files of a directory are merged by top-level key; lists under the same key are joined in the order of the file
+    names. A workload's ``manifest`` may be the path of another file, relative to the file that names it. Raises
+    InvalidReference with all problems, each with file, line, path in the set-up and allowed values.
+    """
+    place = Path(path)
+    files = _files(place)
+    if not files:
+        what = "has no *.yaml file" if place.is_dir() else "does not exist"
+        raise InvalidReference(place, [Problem(Position(place, 1), (), what)])
+    setup = _Setup(files)
+    problems = [*setup.problems, *setup.complaints()]
+    if problems:
+        raise InvalidReference(place, sorted(problems, key=lambda problem: problem.position))
+    return msgspec.convert(setup.value, Reference)
+
+
+def _files(place: Path) -> list[Path]:
+    if place.is_dir():
+        return sorted(file for file in place.iterdir() if file.suffix in _ENDINGS)
+    return [place] if place.exists() else []
+
+
+class _Setup:
+    """The plain value of a set-up put together from its files, and the position of every part."""
+
+    def __init__(self, files: list[Path]) -> None:
+        self.value: dict[str, Any] = {}
+        self.positions: dict[Trail, Position] = {(): Position(files[0], 1)}
+        self.problems: list[Problem] = []
+        for file in files:
+            self._merge(file, sources.read(file))
+        self._fill_in()
+
+    def complaints(self) -> Iterator[Problem]:
+        """What is wrong with the whole: forms first, then relations."""
+        for complaints in (checking.complaints(self.value, Reference), relations.complaints(self.value)):
+            for path, text in complaints:
+                yield Problem(self._position(path), path, text)
+
+    def _merge(self, file: Path, document: Document) -> None:
+        self.problems += document.problems
+        if document.value is None:
+            return
+        if not isinstance(document.value, dict):
+            text = f"needs a mapping with keys such as pools and teams; found {checking.found(document.value)}"
+            self.problems.append(Problem(document.positions[()], (), text))
+            return
+        for key, part in document.value.items():
+            self._add(file, str(key), part, document)
+
+    def _add(self, file: Path, key: str, part: Any, document: Document) -> None:
+        present = self.value.get(key)
+        offset = len(present) if isinstance(present, list) else 0
+        if key not in self.value:
+            self.value[key] = part
+        elif isinstance(present, list) and isinstance(part, list):
+            present.extend(part)
+        else:
+            first = self.positions[(key,)]
+            self.problems.append(Problem(document.positions[(key,)], (key,), f"is already declared at {first}"))
+            return
+        for path, position in document.positions.items():
+            if path and path[0] == key:
+                self.positions.setdefault(_shifted(path, offset), position)
+        if key == "workloads" and isinstance(part, list):
+            self._read_manifests(file, part, offset)
+
+    def _read_manifests(self, file: Path, workloads: list[Any], offset: int) -> None:
+        for index, workload in enumerate(workloads):
+            if isinstance(workload, dict) and isinstance(workload.get("manifest"), str):
+                self._read_manifest(file.parent / workload["manifest"], workload, ("workloads", index + offset))
+
+    def _read_manifest(self, file: Path, workload: dict[str, Any], path: Trail) -> None:
+        document = sources.read(file)
+        for problem in document.problems:
+            # A file that does not exist is a mistake of the line that names it.
+            position = problem.position if file.exists() else self._position((*path, "manifest"))
+            text = problem.text if file.exists() else f"{file} does not exist"
+            self.problems.append(Problem(position, (*path, "manifest", *problem.path), text))
+        workload["manifest"] = document.value
+        for place, position in document.positions.items():
+            self.positions[(*path, "manifest", *place)] = position
+
+    def _fill_in(self) -> None:
+        """Put in what may be left out because another part says it, and write numbers as the amounts they mean."""
+        for _, gpu in relations.matches(self.value, "pools.*.gpu"):
+            if isinstance(gpu, dict) and "gpu_resource" in self.value:
+                gpu.setdefault("resource", self.value["gpu_resource"])
+        for _, hard in relations.matches(self.value, "teams.*.quotas.*.hard"):
+            if isinstance(hard, dict):
+                hard.update({key: str(value) for key, value in hard.items() if type(value) is int})
+
+    def _position(self, path: Trail) -> Position:
+        while path not in self.positions:
+            path = path[:-1]
+        return self.positions[path]
+
+
+def _shifted(path: Trail, offset: int) -> Trail:
+    match path:
+        case (key, int(index), *rest):
+            return (key, index + offset, *rest)
+    return path

@@ -1,0 +1,266 @@
+"""The reference set-up as types: pools, teams, priority classes and workloads, as their owners declare them.
+
+Expectations come from here, never from the cluster that is being judged. Field names are the keys of the YAML.
+"""
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+from conformance.reference.words import (
+    Amount,
+    Count,
+    LabelKey,
+    LabelValue,
+    NamespaceName,
+    ObjectName,
+    PriorityValue,
+    RbacName,
+    ResourceName,
+    SetupName,
+)
+
+CLUSTER_WIDE = "*"
+
+
+class _Declared(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """What every part of the set-up shares: it never changes, and a key that nobody reads is a mistake."""
+
+
+class PoolTaint(_Declared, frozen=True):
+    """A taint that every node of a pool carries."""
+
+    key: LabelKey
+    effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"]
+    value: LabelValue = ""
+
+    def __str__(self) -> str:
+        return f"{self.key}={self.value}:{self.effect}" if self.value else f"{self.key}:{self.effect}"
+
+
+class Gpu(_Declared, frozen=True):
+    """The accelerators of one node of a pool."""
+
+    model: Annotated[LabelValue, Meta(description="the owners' short name of the model, such as t4")]
+    count: Annotated[Count, Meta(description="devices in one node")]
+    product: Annotated[
+        LabelValue,
+        Meta(description="value of nvidia.com/gpu.product that GPU Feature Discovery gives, such as Tesla-T4"),
+    ] = ""
+    memory_mib: Annotated[int, Meta(ge=0, description="memory of one device in MiB; 0 when not declared")] = 0
+    resource: Annotated[
+        ResourceName, Meta(description="the extended resource that a node advertises; as gpu_resource when absent")
+    ] = "nvidia.com/gpu"
+
+
+class Pool(_Declared, frozen=True):
+    """Nodes of one kind."""
+
+    name: ObjectName
+    selector: Annotated[
+        dict[LabelKey, LabelValue],
+        Meta(
+            min_length=1, description="labels by which whoever makes the nodes (a cloud, an installer) marks this pool"
+        ),
+    ]
+    nodes: Annotated[int, Meta(ge=0, description="how many nodes the pool has at least")] = 0
+    labels: Annotated[dict[LabelKey, LabelValue], Meta(description="labels that the owners put on every node")] = {}
+    taints: tuple[PoolTaint, ...] = ()
+    gpu: Annotated[Gpu | None, Meta(description="absent for a pool without GPUs")] = None
+
+    def __str__(self) -> str:
+        return f"pool {self.name}"
+
+    def holds(self, node_labels: dict[str, str]) -> bool:
+        """Whether a node with these labels belongs to the pool."""
+        return all(node_labels.get(key) == value for key, value in self.selector.items())
+
+    @property
+    def selector_text(self) -> str:
+        """The selector as ``kubectl get nodes -l`` takes it."""
+        return ",".join(f"{key}={value}" for key, value in sorted(self.selector.items()))
+
+
+class Access(_Declared, frozen=True):
+    """One thing that a service account asks to do."""
+
+    verb: Annotated[str, Meta(min_length=1)]
+    resource: Annotated[str, Meta(min_length=1, description="the plural, such as pods")]
+    group: Annotated[str, Meta(description="API group; empty for the core group")] = ""
+    name: Annotated[str, Meta(description="one object; empty for all of them")] = ""
+    subresource: str = ""
+    namespace: Annotated[
+        str, Meta(description="where; the service account's own namespace when absent, '*' for cluster-wide")
+    ] = ""
+
+    def __str__(self) -> str:
+        resource = f"{self.resource}.{self.group}" if self.group else self.resource
+        target = "/".join(part for part in (resource, self.subresource, self.name) if part)
+        where = {"": "", CLUSTER_WIDE: " cluster-wide"}.get(self.namespace, f" in {self.namespace}")
+        return f"{self.verb} {target}{where}"
+
+    def review_namespace(self, own: str) -> str:
+        """The namespace that a SubjectAccessReview names: empty for cluster-wide, as the API has it."""
+        return "" if self.namespace == CLUSTER_WIDE else self.namespace or own
+
+
+class ServiceAccount(_Declared, frozen=True):
+    """An identity of a team's workloads."""
+
+    name: ObjectName
+    automount_token: Annotated[
+        bool | None, Meta(description="the field automountServiceAccountToken; absent leaves the API's default, true")
+    ] = None
+    annotations: dict[LabelKey, str] = {}
+    may: Annotated[tuple[Access, ...], Meta(description="accesses that its work needs")] = ()
+    may_not: Annotated[tuple[Access, ...], Meta(description="accesses that must be refused")] = ()
+
+
+class Rule(_Declared, frozen=True):
+    """One rule of a Role, as RBAC has it."""
+
+    verbs: Annotated[tuple[str, ...], Meta(min_length=1)]
+    resources: Annotated[tuple[str, ...], Meta(min_length=1)]
+    api_groups: Annotated[tuple[str, ...], Meta(description="the core group is the empty text")] = ("",)
+    resource_names: tuple[str, ...] = ()
+
+
+class Role(_Declared, frozen=True):
+    """A Role in a team's namespace."""
+
+    name: RbacName
+    rules: tuple[Rule, ...]
+
+
+class Binding(_Declared, frozen=True):
+    """A RoleBinding in a team's namespace."""
+
+    name: RbacName
+    role: RbacName
+    role_kind: Literal["Role", "ClusterRole"] = "Role"
+    service_accounts: Annotated[tuple[ObjectName, ...], Meta(description="of the same namespace")] = ()
+    groups: tuple[str, ...] = ()
+    users: tuple[str, ...] = ()
+
+
+class Quota(_Declared, frozen=True):
+    """A ResourceQuota in a team's namespace."""
+
+    name: ObjectName
+    hard: Annotated[dict[str, Amount], Meta(min_length=1, description="only requests.<resource> counts GPUs")]
+    priority_classes: Annotated[
+        tuple[ObjectName, ...], Meta(description="count only pods of these classes; all pods when absent")
+    ] = ()
+
+
+class LimitRange(_Declared, frozen=True):
+    """A LimitRange in a team's namespace."""
+
+    name: ObjectName
+    items: Annotated[tuple[dict[str, Any], ...], Meta(min_length=1, description="spec.limits, as Kubernetes has it")]
+
+
+class Team(_Declared, frozen=True):
+    """One namespace and what its owners are given there."""
+
+    namespace: NamespaceName
+    labels: dict[LabelKey, LabelValue] = {}
+    service_accounts: tuple[ServiceAccount, ...] = ()
+    roles: tuple[Role, ...] = ()
+    bindings: tuple[Binding, ...] = ()
+    quotas: tuple[Quota, ...] = ()
+    limit_ranges: tuple[LimitRange, ...] = ()
+
+    def __str__(self) -> str:
+        return f"namespace {self.namespace}"
+
+    def service_account(self, name: str) -> ServiceAccount | None:
+        """The declared service account of that name."""
+        return next((account for account in self.service_accounts if account.name == name), None)
+
+
+class PriorityClass(_Declared, frozen=True):
+    """A PriorityClass and whom its owners expect it to evict."""
+
+    name: ObjectName
+    value: PriorityValue
+    global_default: bool = False
+    preemption_policy: Literal["PreemptLowerPriority", "Never"] = "PreemptLowerPriority"
+    description: str = ""
+    preempts: Annotated[
+        tuple[ObjectName, ...], Meta(description="classes whose pods its owners expect it to evict")
+    ] = ()
+
+    def __str__(self) -> str:
+        return f"priority class {self.name}"
+
+
+class Workload(_Declared, frozen=True):
+    """A workload that belongs to the set-up, and where and as whom it must run."""
+
+    role: Annotated[str, Meta(min_length=1, description="what it is for, such as inference or training")]
+    kind: Literal["Deployment", "Job", "StatefulSet", "DaemonSet"]
+    namespace: NamespaceName
+    name: ObjectName
+    pools: Annotated[tuple[ObjectName, ...], Meta(description="the pools on which its pods may land")] = ()
+    priority_class: Annotated[ObjectName | None, Meta(description="the class that its pods must carry")] = None
+    service_account: Annotated[ObjectName | None, Meta(description="the identity that its pods must run as")] = None
+    manifest: Annotated[
+        dict[str, Any] | None,
+        Meta(description="the Kubernetes object, or the path of a file that holds it; absent when others deploy it"),
+    ] = None
+
+    def __str__(self) -> str:
+        return f"{self.kind.lower()} {self.namespace}/{self.name}"
+
+
+class Reference(_Declared, frozen=True):
+    """A whole reference set-up."""
+
+    name: SetupName
+    description: str = ""
+    gpu_resource: Annotated[ResourceName, Meta(description="the resource by which GPUs are asked for")] = (
+        "nvidia.com/gpu"
+    )
+    pools: tuple[Pool, ...] = ()
+    teams: tuple[Team, ...] = ()
+    priority_classes: tuple[PriorityClass, ...] = ()
+    workloads: tuple[Workload, ...] = ()
+
+    def __str__(self) -> str:
+        return f"reference set-up {self.name}"
+
+    def pool(self, name: str) -> Pool | None:
+        """The pool of that name."""
+        return next((pool for pool in self.pools if pool.name == name), None)
+
+    def pool_of(self, node_labels: dict[str, str]) -> Pool | None:
+        """The pool to which a node with these labels belongs."""
+        return next((pool for pool in self.pools if pool.holds(node_labels)), None)
+
+    @property
+    def gpu_pools(self) -> tuple[Pool, ...]:
+        """The pools whose nodes have GPUs."""
+        return tuple(pool for pool in self.pools if pool.gpu is not None)
+
+    def team(self, namespace: str) -> Team | None:
+        """The team that owns a namespace."""
+        return next((team for team in self.teams if team.namespace == namespace), None)
+
+    def priority_class(self, name: str) -> PriorityClass | None:
+        """The priority class of that name."""
+        return next((known for known in self.priority_classes if known.name == name), None)
+
+    @property
+    def default_priority_class(self) -> PriorityClass | None:
+        """The class that pods without one get, None when no class is the default."""
+        return next((known for known in self.priority_classes if known.global_default), None)
+
+    def workloads_in(self, namespace: str) -> tuple[Workload, ...]:
+        """The declared workloads of a namespace."""
+        return tuple(workload for workload in self.workloads if workload.namespace == namespace)
+
+    def workloads_for(self, role: str) -> tuple[Workload, ...]:
+        """The declared workloads of a role, such as inference."""
+        return tuple(workload for workload in self.workloads if workload.role == role)

@@ -1,0 +1,201 @@
+"""What the parts of a set-up owe each other: names that must exist, names that must not repeat, rules between parts.
+
+The checks read plain values, not the model, so that a set-up with one malformed part still gets all its problems told.
+"""
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from conformance.reference.checking import Complaint, guess
+from conformance.reference.sources import Trail, path_text
+
+# Kubernetes makes these itself: https://kubernetes.io/docs/concepts/scheduling-eviction/pod-priority-preemption/
+SYSTEM_CLASSES = ("system-cluster-critical", "system-node-critical")
+# Every namespace gets this service account from the control plane.
+GIVEN_ACCOUNT = "default"
+
+# Names that may occur once. A pattern is read within each match of its scope.
+_UNIQUE = (
+    ("", "pools.*.name"),
+    ("", "teams.*.namespace"),
+    ("", "priority_classes.*.name"),
+    ("teams.*", "service_accounts.*.name"),
+    ("teams.*", "roles.*.name"),
+    ("teams.*", "bindings.*.name"),
+    ("teams.*", "quotas.*.name"),
+    ("teams.*", "limit_ranges.*.name"),
+)
+
+
+class _Reference(NamedTuple):
+    """Names that must be among other names of the same scope."""
+
+    scope: str
+    user: str
+    target: str
+    what: str
+    always: tuple[str, ...] = ()
+
+
+_REFERENCES = (
+    _Reference("", "workloads.*.pools.*", "pools.*.name", "pool"),
+    _Reference("", "workloads.*.namespace", "teams.*.namespace", "team's namespace"),
+    _Reference("", "workloads.*.priority_class", "priority_classes.*.name", "priority class", SYSTEM_CLASSES),
+    _Reference("", "priority_classes.*.preempts.*", "priority_classes.*.name", "priority class"),
+    _Reference("", "teams.*.quotas.*.priority_classes.*", "priority_classes.*.name", "priority class", SYSTEM_CLASSES),
+    _Reference(
+        "teams.*", "bindings.*.service_accounts.*", "service_accounts.*.name", "service account", (GIVEN_ACCOUNT,)
+    ),
+)
+
+
+def complaints(setup: Any) -> Iterator[Complaint]:
+    """Every broken relation in the plain value of a whole set-up, as a path and what is wrong there."""
+    yield from _repeated(setup)
+    for reference in _REFERENCES:
+        yield from _dangling(setup, reference)
+    yield from _roles_of_bindings(setup)
+    yield from _accounts_of_workloads(setup)
+    yield from _pools(setup)
+    yield from _priority_classes(setup)
+    yield from _workloads(setup)
+
+
+def matches(value: Any, pattern: str, path: Trail = ()) -> Iterator[tuple[Trail, Any]]:
+    """All parts of ``value`` at a dotted pattern, ``*`` standing for every member of a list."""
+    if not pattern:
+        yield path, value
+        return
+    step, _, rest = pattern.partition(".")
+    if step == "*" and isinstance(value, list):
+        for index, member in enumerate(value):
+            yield from matches(member, rest, (*path, index))
+    elif isinstance(value, dict) and step in value:
+        yield from matches(value[step], rest, (*path, step))
+
+
+def _texts(value: Any, pattern: str, path: Trail = ()) -> Iterator[tuple[Trail, str]]:
+    return ((place, text) for place, text in matches(value, pattern, path) if isinstance(text, str))
+
+
+def _repeated(setup: Any) -> Iterator[Complaint]:
+    for scope, pattern in _UNIQUE:
+        for path, part in matches(setup, scope):
+            yield from _repeated_in(_texts(part, pattern, path))
+    yield from _repeated_in(
+        (path, f"{workload.get('kind')} {workload.get('namespace')}/{workload.get('name')}")
+        for path, workload in matches(setup, "workloads.*")
+        if isinstance(workload, dict)
+    )
+
+
+def _repeated_in(named: Iterator[tuple[Trail, str]]) -> Iterator[Complaint]:
+    first: dict[str, Trail] = {}
+    for path, name in named:
+        if name in first:
+            yield path, f"{name!r} is already declared at {path_text(first[name])}"
+        first.setdefault(name, path)
+
+
+def _dangling(setup: Any, reference: _Reference) -> Iterator[Complaint]:
+    for scope, part in matches(setup, reference.scope):
+        known = [name for _, name in _texts(part, reference.target)]
+        for path, name in _texts(part, reference.user, scope):
+            if name not in known and name not in reference.always:
+                yield path, _no_such(reference.what, name, known)
+
+
+def _no_such(what: str, name: str, known: list[str]) -> str:
+    declared = f"Declared: {', '.join(known)}" if known else "None is declared"
+    return f"no {what} is named {name!r}.{guess(name, known)} {declared}"
+
+
+def _roles_of_bindings(setup: Any) -> Iterator[Complaint]:
+    for scope, team in matches(setup, "teams.*"):
+        known = [name for _, name in _texts(team, "roles.*.name")]
+        for path, binding in matches(team, "bindings.*", scope):
+            role = binding.get("role") if isinstance(binding, dict) else None
+            if isinstance(role, str) and binding.get("role_kind", "Role") == "Role" and role not in known:
+                yield (*path, "role"), _no_such("role of this team", role, known)
+
+
+def _accounts_of_workloads(setup: Any) -> Iterator[Complaint]:
+    accounts = {
+        namespace: [name for _, name in _texts(team, "service_accounts.*.name")]
+        for _, team in matches(setup, "teams.*")
+        for _, namespace in _texts(team, "namespace")
+    }
+    for path, workload in matches(setup, "workloads.*"):
+        if not isinstance(workload, dict):
+            continue
+        known = accounts.get(str(workload.get("namespace")))
+        account = workload.get("service_account")
+        if known is not None and isinstance(account, str) and account not in (*known, GIVEN_ACCOUNT):
+            yield (
+                (*path, "service_account"),
+                _no_such(f"service account of {workload['namespace']}", account, known),
+            )
+
+
+def _pools(setup: Any) -> Iterator[Complaint]:
+    selectors = [
+        (path, pool["selector"])
+        for path, pool in matches(setup, "pools.*")
+        if isinstance(pool, dict) and isinstance(pool.get("selector"), dict) and pool["selector"]
+    ]
+    for path, selector in selectors:
+        for other, wider in selectors:
+            if path != other and wider.items() <= selector.items() and (wider != selector or other < path):
+                yield (*path, "selector"), f"every node of it also belongs to {path_text(other)}: a node has one pool"
+    for path, pool in matches(setup, "pools.*"):
+        if isinstance(pool, dict):
+            yield from _labels_of(pool, path)
+            yield from _taints_of(pool, path)
+
+
+def _labels_of(pool: dict[str, Any], path: Trail) -> Iterator[Complaint]:
+    labels, selector = pool.get("labels"), pool.get("selector")
+    if isinstance(labels, dict) and isinstance(selector, dict):
+        for key in labels.keys() & selector.keys():
+            if labels[key] != selector[key]:
+                yield (
+                    (*path, "labels", key),
+                    f"differs from the pool's selector ({selector[key]!r}): the node would leave",
+                )
+
+
+def _taints_of(pool: dict[str, Any], path: Trail) -> Iterator[Complaint]:
+    # A node may carry one taint for each key and effect; the API server refuses a second.
+    yield from _repeated_in(
+        (place, f"{taint.get('key')}:{taint.get('effect')}")
+        for place, taint in matches(pool, "taints.*", path)
+        if isinstance(taint, dict)
+    )
+
+
+def _priority_classes(setup: Any) -> Iterator[Complaint]:
+    defaults = [path for path, default in matches(setup, "priority_classes.*.global_default") if default is True]
+    for path in defaults[1:]:
+        yield path, f"only one class can be the default, and {path_text(defaults[0][:-1])} already is"
+    for path, name in _texts(setup, "priority_classes.*.name"):
+        if name.startswith("system-"):
+            yield path, f"is {name!r}; names that begin with 'system-' belong to Kubernetes"
+
+
+def _workloads(setup: Any) -> Iterator[Complaint]:
+    for path, workload in matches(setup, "workloads.*"):
+        if isinstance(workload, dict) and isinstance(workload.get("manifest"), dict):
+            yield from _manifest_of(workload, (*path, "manifest"))
+
+
+def _manifest_of(workload: dict[str, Any], path: Trail) -> Iterator[Complaint]:
+    manifest = workload["manifest"]
+    if "apiVersion" not in manifest:
+        yield path, "needs 'apiVersion': it must be a whole Kubernetes object"
+    for key, pattern in (("kind", "kind"), ("namespace", "metadata.namespace"), ("name", "metadata.name")):
+        seen = next((value for _, value in matches(manifest, pattern)), None)
+        if seen != workload.get(key):
+            yield (
+                (*path, *pattern.split(".")),
+                f"is {seen!r}, but the workload declares {key} {workload.get(key)!r}",
+            )

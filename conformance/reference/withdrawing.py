@@ -1,0 +1,198 @@
+"""Withdrawing a reference set-up: removing exactly what deploying made, in reverse order."""
+
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Any
+
+import msgspec
+
+from conformance.kube.client import Client
+from conformance.kube.errors import Conflict, WaitTimeout
+from conformance.kube.names import MANAGED_BY, MANAGED_BY_US
+from conformance.kube.nodechange import NodeChange, restore
+from conformance.kube.paths import path
+from conformance.kube.timeouts import Timeouts
+from conformance.kube.waits import wait_for
+from conformance.reference.deploying import in_parallel, present
+from conformance.reference.model import Reference
+from conformance.reference.nodes import Journal, NodeRecords
+from conformance.reference.objects import STAGES, Object, name_of, objects
+from conformance.reference.ownership import Owner, labels_of
+
+# What people keep in a namespace and would miss. Everything else in one is made by a control plane or stands on these.
+_KEPT_THINGS = (
+    "configmaps",
+    "persistentvolumeclaims",
+    "pods",
+    "replicationcontrollers",
+    "secrets",
+    "services",
+)
+_KEPT_APPS = ("daemonsets", "deployments", "replicasets", "statefulsets")
+# The control plane puts this one into every namespace.
+_GIVEN = "kube-root-ca.crt"
+_NAMED = 5
+_LEAST_GRACE = 1
+
+
+class Withdrawn(msgspec.Struct, frozen=True):
+    """What withdrawing did: objects deleted, nodes put back, and in words what was left and why."""
+
+    deleted: tuple[str, ...]
+    nodes: tuple[str, ...]
+    left: tuple[str, ...]
+
+
+def withdraw(
+    client: Client,
+    reference: Reference,
+    journal: Journal | None = None,
+    run_id: str | None = None,
+    *,
+    timeouts: Timeouts | None = None,
+) -> Withdrawn:
+    """Delete what ``deploy`` with the same set-up and run made, wait until it is gone, and put the nodes back.
+
+    Objects of others stay, and so does a namespace in which others keep something: deleting it would delete that.
+    A node's labels and taints go back key by key; what somebody changed since is left and named.
+    Raises WaitTimeout when a namespace is not gone within ``timeouts.namespace_deleted``. May be repeated.
+    """
+    owner = Owner(reference.name, run_id)
+    limits = timeouts or client.timeouts
+    deleted: list[str] = []
+    left: list[str] = []
+    try:
+        _remove_objects(client, owner, objects(reference), limits, deleted, left)
+    finally:
+        # Also when a namespace does not go: a node must never stay changed because of that.
+        nodes, kept = _restore_nodes(client, journal or NodeRecords(client))
+    return Withdrawn(tuple(deleted), nodes, (*left, *kept))
+
+
+def _remove_objects(
+    client: Client, owner: Owner, made: list[Object], limits: Timeouts, deleted: list[str], left: list[str]
+) -> None:
+    """Delete what is ours, stage by stage, writing into ``deleted`` and ``left`` as it goes."""
+    for kinds in reversed(STAGES):
+        stage = [each for each in made if each["kind"] in kinds]
+        for name, why in in_parallel(lambda each: _delete(client, owner, each), stage):
+            if why is None:
+                deleted.append(name)
+            elif why:
+                left.append(f"{name}: {why}")
+        if "Deployment" in kinds:
+            _let_workloads_go(client, owner, [each for each in stage if name_of(each) in deleted], limits)
+    _wait_until_gone(client, owner, [each for each in made if name_of(each) in deleted], limits)
+
+
+def _delete(client: Client, owner: Owner, made: Object) -> tuple[str, str | None]:
+    """Delete one object if it is ours. Returns its name and why it was left; an empty reason if it was not there."""
+    name, there = name_of(made), present(client, made)
+    if there is None:
+        return name, ""
+    if not owner.made(there):
+        return name, "is not of this deployment"
+    if made["kind"] == "Namespace":
+        strangers = _strangers(client, made["metadata"]["name"])
+        if strangers:
+            return name, f"others keep things in it: {', '.join(strangers)}"
+    try:
+        client.delete(client.path_of(made), uid=str(there["metadata"]["uid"]), propagation="Foreground")
+    except Conflict:
+        return name, "somebody replaced it meanwhile"
+    return name, None
+
+
+def _let_workloads_go(client: Client, owner: Owner, workloads: list[Object], limits: Timeouts) -> None:
+    """Wait until deleted workloads are gone, which they are, deleted in the foreground, after their pods.
+
+    A namespace that still holds pods when it is deleted is looked at again only after half of their grace period,
+    15 seconds by default, however soon they end (kubernetes: pkg/controller/namespace). Pods that stay longer than
+    ``deleted`` allows are left to the namespace. Pods that a run brought need not end gracefully: nobody used them.
+    """
+
+    def remaining() -> list[str]:
+        if owner.run_id is not None:
+            for workload in workloads:
+                _hasten(client, workload)
+        return _still_there(client, workloads)
+
+    with suppress(WaitTimeout):
+        wait_for(remaining, lambda names: not names, what="the set-up's workloads are gone", timeout=limits.deleted)
+
+
+def _hasten(client: Client, workload: Object) -> None:
+    """Shorten the grace period of a deleted workload's pods to the least one that lets a kubelet confirm their end."""
+    namespace, selector = workload["metadata"]["namespace"], _pods_of(workload)
+    if not selector:
+        return
+    for pod in client.list(path("Pod", namespace=namespace), label_selector=selector):
+        metadata = pod["metadata"]
+        if int(metadata.get("deletionGracePeriodSeconds") or 0) > _LEAST_GRACE:
+            place = path("Pod", namespace=namespace, name=metadata["name"])
+            with suppress(Conflict):
+                client.delete(place, grace_seconds=_LEAST_GRACE, uid=str(metadata["uid"]))
+
+
+def _pods_of(workload: Object) -> str:
+    """The label selector of a workload's pods. Jobs get their label from the control plane."""
+    if workload["kind"] == "Job":
+        return f"batch.kubernetes.io/job-name={workload['metadata']['name']}"
+    labels = ((workload.get("spec") or {}).get("selector") or {}).get("matchLabels") or {}
+    return ",".join(f"{key}={value}" for key, value in sorted(labels.items()))
+
+
+def _still_there(client: Client, made: list[Object]) -> list[str]:
+    return [name_of(each) for each in made if present(client, each) is not None]
+
+
+def _strangers(client: Client, namespace: str) -> list[str]:
+    """What others keep in a namespace, the first few by name."""
+    found = sorted(_kept_in(client, namespace))
+    return [*found[:_NAMED], f"and {len(found) - _NAMED} more"] if len(found) > _NAMED else found
+
+
+def _kept_in(client: Client, namespace: str) -> Iterator[str]:
+    roots = [(f"/api/v1/namespaces/{namespace}", _KEPT_THINGS), (f"/apis/apps/v1/namespaces/{namespace}", _KEPT_APPS)]
+    roots += [(f"/apis/batch/v1/namespaces/{namespace}", ("cronjobs", "jobs"))]
+    for root, plurals in roots:
+        for plural in plurals:
+            yield from (
+                f"{plural}/{each['metadata']['name']}" for each in client.list(f"{root}/{plural}") if _foreign(each)
+            )
+
+
+def _foreign(found: dict[str, Any]) -> bool:
+    metadata = found["metadata"]
+    owned = bool(metadata.get("ownerReferences"))
+    going = "deletionTimestamp" in metadata
+    given = metadata["name"] == _GIVEN and found.get("kind") == "ConfigMap"
+    return not (owned or going or given or labels_of(found).get(MANAGED_BY) == MANAGED_BY_US)
+
+
+def _wait_until_gone(client: Client, owner: Owner, made: list[Object], limits: Timeouts) -> None:
+    cluster_scoped = [each for each in made if "namespace" not in each["metadata"]]
+    wait_for(
+        lambda: _still_there(client, cluster_scoped),
+        lambda remaining: not remaining,
+        what=f"everything of {owner.reference} is gone",
+        timeout=limits.namespace_deleted,
+        in_words=lambda remaining: f"{', '.join(remaining)} still there",
+    )
+
+
+def _restore_nodes(client: Client, journal: Journal) -> tuple[tuple[str, ...], list[str]]:
+    """Take back the recorded changes of nodes, the last one first; the changes of one node must not overtake."""
+    by_node: dict[str, list[NodeChange]] = {}
+    for change in reversed(journal.outstanding):
+        by_node.setdefault(change.node, []).append(change)
+    kept = in_parallel(lambda changes: _restore(client, journal, changes), by_node.values())
+    return tuple(by_node), [words for each in kept for words in each]
+
+
+def _restore(client: Client, journal: Journal, changes: list[NodeChange]) -> list[str]:
+    left = []
+    for change in changes:
+        left += [f"node {change.node}: {foreign} was changed by somebody else" for foreign in restore(client, change)]
+        journal.took_back(change)
+    return left

@@ -1,0 +1,47 @@
+"""The JSON Schema agrees with what loading accepts, and the shipped copy with the model."""
+
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml
+
+from conformance.reference.schema import json_schema, json_schema_text
+from conformance.shipped import shipped
+
+FILES = [file for name in ("reference", "guide") for file in sorted(shipped(f"fixtures/{name}").glob("*.yaml"))]
+
+
+def validate(part: dict[str, Any]) -> None:
+    jsonschema.Draft202012Validator(json_schema()).validate(part)
+
+
+def test_the_shipped_schema_is_the_one_of_the_model() -> None:
+    assert shipped("reports/reference.schema.json").read_text(encoding="utf-8") == json_schema_text(), (
+        "write conformance.reference.schema.json_schema_text() to reports/reference.schema.json"
+    )
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: f"{file.parent.name}/{file.name}")
+def test_every_shipped_file_is_valid(file: Path) -> None:
+    validate(yaml.safe_load(file.read_text(encoding="utf-8")))
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"pool": []},
+        {"pools": [{"name": "x", "selector": {}}]},
+        {"pools": [{"name": "x", "selector": {"a": "b"}, "taints": [{"key": "k", "effect": "Never"}]}]},
+        {"priority_classes": [{"name": "x", "value": 2_000_000_000}]},
+        {"workloads": [{"role": "r", "kind": "Job", "namespace": "n", "name": "x", "manifest": 4}]},
+    ],
+)
+def test_what_loading_refuses_the_schema_refuses(part: dict[str, Any]) -> None:
+    with pytest.raises(jsonschema.ValidationError):
+        validate(part)
+
+
+def test_a_quota_may_hold_numbers() -> None:
+    validate({"teams": [{"namespace": "n", "quotas": [{"name": "q", "hard": {"requests.nvidia.com/gpu": 8}}]}]})
