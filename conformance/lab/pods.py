@@ -1,0 +1,353 @@
+"""Pods of a scenario: what they are doing, and claims about what becomes of them."""
+
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+import msgspec
+
+from conformance.kube.client import Client
+from conformance.kube.errors import NotFound, WaitTimeout
+from conformance.kube.paths import path
+from conformance.kube.timeouts import Timeouts
+from conformance.kube.waits import holds, wait_for
+from conformance.lab.explaining import Explanation, explain
+from conformance.verdict import CouldNotLook, Finding, claim
+
+__all__ = ["LabPod", "LabPods", "PodState", "at_once", "state_of"]
+
+# Container states that no waiting heals; they come from the image or the kubelet, never from the requirement.
+_BROKEN_IMAGE = {"ErrImageNeverPull", "ImagePullBackOff", "InvalidImageName"}
+_BROKEN_CONTAINER = {"CreateContainerConfigError", "CreateContainerError", "RunContainerError"}
+# Seconds between two computations of why a pod is not placed; each reads all nodes and pods.
+_THINK_AGAIN = 2.0
+_AT_ONCE = 8
+_T = TypeVar("_T")
+_R = TypeVar("_R")
+
+
+class PodState(msgspec.Struct, frozen=True):
+    """What a pod was doing when it was looked at."""
+
+    gone: bool = False
+    phase: str = ""
+    node: str | None = None
+    nominated_node: str | None = None
+    priority: int | None = None
+    deleting: bool = False
+    disrupted: str = ""
+    """The reason of its DisruptionTarget condition, such as PreemptionByScheduler."""
+    unscheduled: str = ""
+    """The reason of its PodScheduled condition while that is False: Unschedulable, SchedulingGated."""
+    waiting: str = ""
+    """Why its first waiting container waits, such as ImagePullBackOff."""
+
+    @property
+    def removed(self) -> bool:
+        """Whether it is gone, on its way out, or ended by a disruption."""
+        return self.gone or self.deleting or (self.phase == "Failed" and bool(self.disrupted))
+
+    @property
+    def running(self) -> bool:
+        """Whether it runs and stays."""
+        return self.phase == "Running" and not self.removed
+
+    def __str__(self) -> str:
+        if self.gone:
+            return "gone"
+        words = f"{self.phase or 'without phase'} {f'on node {self.node}' if self.node else 'without node'}"
+        if self.nominated_node and not self.node:
+            words += f", nominated for node {self.nominated_node}"
+        reasons = [reason for reason in (self.waiting, self.unscheduled, self.disrupted) if reason]
+        if self.deleting:
+            reasons.insert(0, "being deleted")
+        return f"{words} ({', '.join(reasons)})" if reasons else words
+
+
+class LabPod:
+    """One pod that the lab created. It is only ever the pod with this uid, not a later one of the same name."""
+
+    def __init__(self, client: Client, timeouts: Timeouts, created: Mapping[str, Any]) -> None:
+        metadata = created["metadata"]
+        self.name = str(metadata["name"])
+        self.namespace = str(metadata["namespace"])
+        self.uid = str(metadata["uid"])
+        self.created: dict[str, Any] = dict(created)
+        self._client = client
+        self._timeouts = timeouts
+        self._deleted_by_us = False
+        self._explained_at = 0.0
+
+    def __str__(self) -> str:
+        return f"pod {self.namespace}/{self.name}"
+
+    def read(self) -> dict[str, Any] | None:
+        """The pod as it is now; None when it is gone."""
+        try:
+            found = self._client.get(self._path)
+        except NotFound:
+            return None
+        return found if found["metadata"]["uid"] == self.uid else None
+
+    @property
+    def state(self) -> PodState:
+        """What it is doing now."""
+        return state_of(self.read())
+
+    @property
+    def node(self) -> str | None:
+        """The name of the node to which it is bound now."""
+        return self.state.node
+
+    @property
+    def nominated_node(self) -> str | None:
+        """The node whose pods are being evicted for it. Kubernetes clears this once the pod is bound."""
+        return self.state.nominated_node
+
+    @property
+    def phase(self) -> str:
+        """Pending, Running, Succeeded, Failed; empty when it is gone."""
+        return self.state.phase
+
+    @property
+    def priority(self) -> int | None:
+        """The number that admission gave it."""
+        value = self.created["spec"].get("priority")
+        return None if value is None else int(value)
+
+    @property
+    def evicted(self) -> bool:
+        """Whether somebody else than the lab removed it or is removing it."""
+        return not self._deleted_by_us and self.state.removed
+
+    def wait_until_scheduled(self, *, because: str = "") -> "LabPod":
+        """Claim that it gets a node."""
+        return self._claims("to get a node", lambda state: state.node is not None, self._timeouts.scheduled, because)
+
+    def wait_until_running(self, *, because: str = "") -> "LabPod":
+        """Claim that it runs."""
+        return self._claims("to run", lambda state: state.running, self._timeouts.running, because)
+
+    def wait_until_nominated(self, *, because: str = "") -> "LabPod":
+        """Claim that a node is being cleared for it, or that it got there.
+
+        The nomination is seen for sure only while the victims use up a grace period: one that has ended makes room
+        although it is still held.
+        """
+
+        def promised(state: PodState) -> bool:
+            return bool(state.nominated_node or state.node)
+
+        return self._claims("to be nominated for a node", promised, self._timeouts.scheduled, because)
+
+    def wait_until_evicted(self, *, because: str = "") -> "LabPod":
+        """Claim that somebody else removes it."""
+        try:
+            state = wait_for(
+                lambda: self.state,
+                lambda state: state.removed,
+                what=f"{self} is evicted",
+                timeout=self._timeouts.evicted,
+            )
+        except WaitTimeout:
+            state = self.state
+        ok = state.removed and not self._deleted_by_us
+        link = "" if ok else f"nothing evicted it: it has priority {self.priority} and is {state}"
+        self._claim(ok, "to be evicted", because, state, link)
+        return self
+
+    def wait_until_gone(self, *, because: str = "") -> "LabPod":
+        """Claim that nothing is left of it."""
+        try:
+            self._wait_gone(self._timeouts.deleted)
+        except WaitTimeout:
+            self._claim(False, "to be gone", because, self.state, "its node has not confirmed that it ended")
+        self._claim(True, "to be gone", because, PodState(gone=True))
+        return self
+
+    def stays_pending(self, *, because: str = "") -> "LabPod":
+        """Claim that it gets no node: the scheduler has tried, and for the time ``hold`` it is not placed.
+
+        Raises CouldNotLook when no scheduler looked at it within the time ``scheduled``.
+        """
+        try:
+            state = wait_for(
+                lambda: self.state,
+                lambda state: bool(state.unscheduled or state.node or state.removed),
+                what=f"a scheduler looks at {self}",
+                timeout=self._timeouts.scheduled,
+            )
+        except WaitTimeout as error:
+            raise CouldNotLook(f"{error}. Is a scheduler running for it?") from error
+
+        def pending(state: PodState) -> bool:
+            return state.phase == "Pending" and state.node is None and not state.removed
+
+        violation = holds(lambda: self.state, pending, window=self._timeouts.hold, what=f"{self} stays Pending")
+        self._claim(violation is None, "to stay Pending", because, violation or state)
+        return self
+
+    def keeps_running(self, *, because: str = "") -> "LabPod":
+        """Claim that it runs and is left alone for the time ``hold``."""
+        violation = holds(
+            lambda: self.state, lambda state: state.running, window=self._timeouts.hold, what=f"{self} keeps running"
+        )
+        self._claim(violation is None, "to keep running", because, violation or self.state)
+        return self
+
+    def given_running(self) -> "LabPod":
+        """Wait until it runs, as a preparation: raises CouldNotLook, with the computed reason, when it does not."""
+        try:
+            self._wait(lambda state: state.running, f"{self} runs", self._timeouts.running)
+        except WaitTimeout as error:
+            raise CouldNotLook(f"{error}. {self.explain()}") from error
+        return self
+
+    def explain(self) -> Explanation:
+        """Why it is not placed, computed from all nodes and pods as they are now."""
+        pod = self.read()
+        if pod is None:
+            return Explanation("it is gone", True)
+        if pod["spec"].get("nodeName"):
+            return Explanation(f"it is bound to node {pod['spec']['nodeName']} and is {state_of(pod)}", False)
+        return explain(pod, self._client.list(path("Node")), self._client.list(path("Pod")))
+
+    def delete(self, *, wait: bool = False) -> None:
+        """Delete it, at once where it never got a node, else as soon as its node says that it ended.
+
+        A bound pod gets one second instead of none: with none the API server forgets the pod while the node still
+        runs it, and the device that it holds would seem free.
+        """
+        self._deleted_by_us = True
+        self.release()
+        bound = self.node is not None
+        self._client.delete(self._path, grace_seconds=1 if bound else 0, uid=self.uid)
+        if wait:
+            self.wait_gone()
+
+    def wait_gone(self) -> None:
+        """Wait until nothing is left of it, and remove it by force when its node does not answer."""
+        try:
+            self._wait_gone(self._timeouts.deleted)
+        except WaitTimeout:
+            self._client.delete(self._path, grace_seconds=0, uid=self.uid)
+            self._wait_gone(self._timeouts.deleted)
+
+    def release(self) -> None:
+        """Let an evicted pod go that was created with ``held=True``."""
+        pod = self.read()
+        if pod and pod["metadata"].get("finalizers"):
+            self._client.patch(self._path, {"metadata": {"uid": self.uid, "finalizers": None}})
+
+    @property
+    def _path(self) -> str:
+        return path("Pod", namespace=self.namespace, name=self.name)
+
+    def _wait_gone(self, timeout: float) -> None:
+        wait_for(lambda: self.state, lambda state: state.gone, what=f"{self} is gone", timeout=timeout)
+
+    def _wait(self, until: Callable[[PodState], bool], what: str, timeout: float) -> PodState:
+        return wait_for(lambda: self.state, until, what=what, timeout=timeout, give_up=self._hopeless)
+
+    def _claims(self, expected: str, until: Callable[[PodState], bool], timeout: float, because: str) -> "LabPod":
+        try:
+            state = self._wait(until, f"{self}: {expected}", timeout)
+        except WaitTimeout as error:
+            self._claim(False, expected, because, error.last_observation, str(self.explain()))
+            raise AssertionError("a claim that does not hold raises") from error
+        self._claim(True, expected, because, state)
+        return self
+
+    def _claim(self, ok: bool, expected: str, because: str, actual: object, broken_link: str = "") -> None:
+        reason = f"{expected} ({because})" if because else expected
+        claim(Finding(str(self), ok, reason, str(actual), first_broken_link=broken_link))
+
+    def _hopeless(self, state: PodState) -> str | None:
+        """Why waiting for it to run is in vain; raises CouldNotLook for what says nothing about scheduling."""
+        if state.removed:
+            return "it was removed"
+        if state.waiting in _BROKEN_IMAGE:
+            image = self.created["spec"]["containers"][0]["image"]
+            raise CouldNotLook(
+                f"{self} cannot start on node {state.node}: {state.waiting} for image {image}. "
+                "Name a registry that the node can reach (registry and pull secret of the cluster)"
+            )
+        if state.waiting in _BROKEN_CONTAINER:
+            raise CouldNotLook(f"{self} cannot start on node {state.node}: {state.waiting}")
+        if state.phase in ("Failed", "Succeeded"):
+            return f"it has ended as {state.phase}"
+        return self._unplaceable(state)
+
+    def _unplaceable(self, state: PodState) -> str | None:
+        if state.unscheduled != "Unschedulable" or time.monotonic() < self._explained_at + _THINK_AGAIN:
+            return None
+        first = self._explained_at == 0.0
+        self._explained_at = time.monotonic()
+        if first:
+            # The first look comes only after a pause: a node may just be losing a taint or gaining a device.
+            return None
+        return "no node can ever take it" if self.explain().hopeless else None
+
+
+class LabPods(list[LabPod]):
+    """Several pods, asked together."""
+
+    def evicted(self) -> "LabPods":
+        """Those that somebody else than the lab removed or is removing."""
+        return LabPods(pod for pod, gone in zip(self, at_once(lambda pod: pod.evicted, self), strict=True) if gone)
+
+    def running(self) -> "LabPods":
+        """Those that run."""
+        return LabPods(
+            pod for pod, runs in zip(self, at_once(lambda pod: pod.state.running, self), strict=True) if runs
+        )
+
+    def given_running(self) -> "LabPods":
+        """Wait until all run; raises CouldNotLook as LabPod.given_running does."""
+        at_once(lambda pod: pod.given_running(), self)
+        return self
+
+    def release(self) -> None:
+        """Let all go that were created with ``held=True``."""
+        at_once(lambda pod: pod.release(), self)
+
+    def delete(self, *, wait: bool = True) -> None:
+        """Delete all, by default until nothing is left of them."""
+        at_once(lambda pod: pod.delete(wait=wait), self)
+
+
+def state_of(pod: Mapping[str, Any] | None) -> PodState:
+    """What a pod object says that the pod is doing; None stands for one that is gone."""
+    if pod is None:
+        return PodState(gone=True)
+    status = pod.get("status") or {}
+    conditions = {each["type"]: each for each in status.get("conditions") or ()}
+    scheduled, disrupted = conditions.get("PodScheduled", {}), conditions.get("DisruptionTarget", {})
+    waiting = [
+        each["state"]["waiting"].get("reason", "")
+        for each in status.get("containerStatuses") or ()
+        if (each.get("state") or {}).get("waiting")
+    ]
+    return PodState(
+        phase=str(status.get("phase") or ""),
+        node=pod["spec"].get("nodeName"),
+        nominated_node=status.get("nominatedNodeName"),
+        priority=pod["spec"].get("priority"),
+        deleting=bool(pod["metadata"].get("deletionTimestamp")),
+        disrupted=str(disrupted.get("reason") or "DisruptionTarget") if disrupted.get("status") == "True" else "",
+        unscheduled=str(scheduled.get("reason") or "") if scheduled.get("status") == "False" else "",
+        waiting=waiting[0] if waiting else "",
+    )
+
+
+def at_once(act: Callable[[_T], _R], members: "list[_T] | tuple[_T, ...]") -> list[_R]:
+    """Do the same for all members at the same time and return the results in their order.
+
+    Raises the first error, after all have been tried.
+    """
+    if len(members) <= 1:
+        return [act(member) for member in members]
+    with ThreadPoolExecutor(min(_AT_ONCE, len(members)), thread_name_prefix="lab") as pool:
+        futures = [pool.submit(act, member) for member in members]
+    return [future.result() for future in futures]

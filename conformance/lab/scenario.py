@@ -1,0 +1,327 @@
+"""What one requirement may do to the cluster: everything goes through here, carries the run id, and is taken back."""
+
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, TypeVar, Unpack
+
+from conformance.gpu.quantities import as_count
+from conformance.gpu.taints import Taint
+from conformance.kube.effects import Effect
+from conformance.kube.names import DOMAIN, own_prefix
+from conformance.kube.paths import path, path_of
+from conformance.lab import access, borrowing, explaining, policies
+from conformance.lab.making import Maker, PodOptions, collection_of, dns_name
+from conformance.lab.namespaces import empty_namespace, make_namespace
+from conformance.lab.pods import LabPod, LabPods, at_once
+from conformance.lab.podspec import HOLD_FINALIZER, Named
+from conformance.lab.refusals import Answer, answer_to
+from conformance.lab.undoing import Step, Undoing, interrupts_deferred
+from conformance.lab.workloads import LabDeployment, LabJob, workload_object
+from conformance.verdict import CouldNotLook
+
+if TYPE_CHECKING:
+    from conformance.catalog import Requirement
+    from conformance.lab.lab import Lab
+
+__all__ = ["PodOptions", "RequirementLab"]
+
+_Node = TypeVar("_Node", bound=Named)
+
+
+class RequirementLab:
+    """The lab of one requirement. A context manager: leaving it takes everything back, last done first."""
+
+    def __init__(self, lab: "Lab", requirement: "Requirement") -> None:
+        self.requirement = requirement
+        self.client = lab.client.for_requirement(requirement.id, requirement.effect)
+        self.run_id = lab.run_id
+        self.timeouts = lab.timeouts
+        self._lab = lab
+        self._undoing = Undoing()
+        self._lock = threading.RLock()
+        self._numbers: dict[str, int] = {}
+        self._default_namespace: str | None = None
+        self._namespaces: list[str] = []
+        self._borrowed: dict[str, tuple[borrowing.BorrowedNode, Step]] = {}
+        self._mirrors: dict[str, str] = {}
+        self._workloads: list[str] = []
+        self._maker = Maker(self.client, lab, requirement.id, self._borrowed.keys())
+
+    def __enter__(self) -> "RequirementLab":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Take back whatever was done. What cannot be taken back is kept in ``Lab.left_behind``; safe to repeat."""
+        if not self._undoing.pending:
+            return
+        with interrupts_deferred(f"taking back what {self.requirement.id} did", self._lab.what_is_left):
+            self._lab.left_behind += self._undoing.undo_all()
+        self._namespaces.clear()
+        self._borrowed.clear()
+        self._mirrors.clear()
+        self._default_namespace = None
+
+    # Namespaces and what lives in them.
+
+    def namespace(self, *, labels: Mapping[str, str] | None = None, name_hint: str = "") -> str:
+        """A new namespace and its name. Without it, pods and other objects share one of the requirement."""
+        name = self._own_name(name_hint or "ns")
+        self._undoing.will(f"namespace {name}", lambda: empty_namespace(self._lab.client, name, self.timeouts))
+        self._namespaces.append(name)
+        make_namespace(self.client, name, {**(labels or {}), **self.labels}, self._lab.pull_secret())
+        return name
+
+    def pod(self, **options: Unpack[PodOptions]) -> LabPod:
+        """Create one pod; see PodOptions. What refuses it passes through as an ApiError."""
+        return self._create_pod(options, self._numbered(options.get("name_hint") or "pod"))
+
+    def pods(self, count: int, **options: Unpack[PodOptions]) -> LabPods:
+        """Create ``count`` equal pods at the same time."""
+        hint = options.get("name_hint") or "pod"
+        names = [self._numbered(hint) for _ in range(count)]
+        self._namespace_of(options)
+        return LabPods(at_once(lambda name: self._create_pod(options, name), names))
+
+    def fill(
+        self,
+        node: Named,
+        *,
+        gpus_each: int = 1,
+        count: int | None = None,
+        **options: Unpack[PodOptions],
+    ) -> LabPods:
+        """Fill the node's free devices with running pods of ``gpus_each``, or make ``count`` of them.
+
+        They tolerate the node's taints. A preparation, not a claim: raises CouldNotLook when there is no room or
+        they do not come to run.
+        """
+        wanted = options.get("resource") or self._lab.gpu_resource
+        free = self.free(node, wanted)
+        number = free // gpus_each if count is None else count
+        if number == 0 or number * gpus_each > free:
+            raise CouldNotLook(
+                f"node {node.name} has {free} {wanted} free, too few to fill it with pods of {gpus_each}"
+            )
+        taints = borrowing.live_taints(self.client.get(path("Node", name=node.name)))
+        tolerated = [taint for taint in taints if not taint.is_lifecycle]
+        options = {"name_hint": "filler", **options}
+        options |= {"gpus": gpus_each, "resource": wanted, "on": node.name, "tolerates": tolerated}
+        return self.pods(number, **options).given_running()
+
+    def free(self, node: Named, resource: str | None = None) -> int:
+        """How many devices of the resource no unfinished pod on the node asks for."""
+        wanted = resource or self._lab.gpu_resource
+        found = self.client.get(path("Node", name=node.name))
+        pods = self.client.list(path("Pod"), field_selector=f"spec.nodeName={node.name}")
+        unfinished = [pod for pod in pods if (pod.get("status") or {}).get("phase") not in ("Succeeded", "Failed")]
+        used = sum(int(explaining.requests_of(pod).get(wanted, 0)) for pod in unfinished)
+        return as_count(str((found["status"].get("allocatable") or {}).get(wanted, "0"))) - used
+
+    def deployment(self, *, replicas: int = 1, **options: Unpack[PodOptions]) -> LabDeployment:
+        """Create a Deployment of such pods."""
+        template, namespace = self._maker.template(options), self._namespace_of(options)
+        name = self._numbered(options.get("name_hint") or "deployment")
+        obj = workload_object("Deployment", namespace, name, template, self.labels, replicas=replicas)
+        return LabDeployment(self.client, self.timeouts, self._create_workload(obj))
+
+    def job(self, *, parallelism: int = 1, completions: int | None = None, **options: Unpack[PodOptions]) -> LabJob:
+        """Create a Job of such pods that does not retry. Its pods run until they are deleted."""
+        template, namespace = self._maker.template(options), self._namespace_of(options)
+        template["spec"].setdefault("restartPolicy", "Never")
+        name = self._numbered(options.get("name_hint") or "job")
+        body = {"parallelism": parallelism, "completions": completions or parallelism, "backoffLimit": 0}
+        obj = workload_object("Job", namespace, name, template, self.labels, **body)
+        return LabJob(self.client, self.timeouts, self._create_workload(obj))
+
+    def quota(
+        self, namespace: str, hard: Mapping[str, object], *, priority_classes: Sequence[str] = ()
+    ) -> policies.LabQuota:
+        """A ResourceQuota in a namespace of the lab, enforced when this returns."""
+        name = self._numbered("quota")
+        self._maker.create(policies.quota_object(namespace, name, hard, tuple(priority_classes), self.labels))
+        return policies.LabQuota(self.client, self.timeouts, namespace, name).given_enforced(hard)
+
+    def limit_range(self, namespace: str, items: Iterable[Mapping[str, Any]]) -> str:
+        """A LimitRange with raw items in a namespace of the lab; returns its name."""
+        name = self._numbered("limits")
+        self._maker.create(policies.limit_range_object(namespace, name, [dict(item) for item in items], self.labels))
+        return name
+
+    def disruption_budget(self, namespace: str, match_labels: Mapping[str, str], min_available: int) -> str:
+        """A PodDisruptionBudget in a namespace of the lab; returns its name once its controller has counted."""
+        name = self._numbered("budget")
+        budget = policies.budget_object(namespace, name, match_labels, min_available, self.labels)
+        self._maker.create(budget)
+        policies.given_counted(self.client, self.timeouts, budget)
+        return name
+
+    def apply(self, obj: Mapping[str, Any]) -> dict[str, Any]:
+        """Server-side apply an object in a namespace of the lab, with the run's labels."""
+        return self.client.apply(self._maker.own(self._placed(obj)))
+
+    def create_or_refusal(self, obj: Mapping[str, Any]) -> Answer:
+        """Create an object in a namespace of the lab, or learn why it is refused.
+
+        Without namespace it goes into the requirement's own. An ungated pod without class gets the run's.
+        """
+        own = self._maker.own(self._placed(obj))
+        return answer_to(self.client, own, lambda: self.client.create(collection_of(own), own))
+
+    def dry_run(self, obj: Mapping[str, Any]) -> Answer:
+        """What the API server would say to the object, admission and quota included. Nothing is created.
+
+        The object may name any namespace; its pods are taken as they are.
+        """
+        body = self._placed(obj)
+        return answer_to(self.client, body, lambda: self.client.create(collection_of(body), body, dry_run=True))
+
+    # Priorities.
+
+    def priority_class(self, hint: str, *, value: int, preemption_policy: str = "PreemptLowerPriority") -> str:
+        """A PriorityClass of the run, never the global default; returns its name."""
+        name = self._own_name(hint)
+        description = f"Made by gpu-conformance for {self.requirement.id}; gone when the run ends."
+        obj = policies.priority_class_object(
+            name, value=value, preemption_policy=preemption_policy, description=description, labels=self.labels
+        )
+        self._undoing.will(f"priority class {name}", lambda: self._lab.delete_priority_class(name))
+        self._lab.create_priority_class(self.client, obj)
+        return name
+
+    def below_zero(self, priority: policies.Priority) -> str:
+        """A mirror of a real PriorityClass: same policy, value lower by two thousand million; returns its name.
+
+        Mirrors are to each other as the real ones are, and none of them can push out a real workload.
+        """
+        if priority.name not in self._mirrors:
+            value = policies.below_zero_value(priority)
+            policy = priority.preemption_policy
+            self._mirrors[priority.name] = self.priority_class(priority.name, value=value, preemption_policy=policy)
+        return self._mirrors[priority.name]
+
+    # Access.
+
+    def can(
+        self,
+        subject: access.Account,
+        verb: str,
+        resource: str,
+        *,
+        group: str = "",
+        namespace: str = "",
+        name: str = "",
+        subresource: str = "",
+    ) -> bool:
+        """Whether the authorizer allows it to a service account; an empty namespace means the whole cluster."""
+        return access.can(
+            self.client, subject, verb, resource, group=group, namespace=namespace, name=name, subresource=subresource
+        )
+
+    def as_service_account(self, namespace: str, name: str) -> access.ServiceAccountView:
+        """The cluster as a service account sees it, by real requests with a token of its own."""
+        return access.view_as(self.client, namespace, name)
+
+    # Nodes.
+
+    def borrow(self, node: Named, *, taints: Iterable[Taint] | None = None) -> borrowing.BorrowedNode:
+        """Fence an idle node and have it to ourselves, with exactly ``taints`` if they are given.
+
+        Given back when its ``with`` block or the requirement ends. Raises CouldNotLook when it is not idle.
+        """
+        if node.name in self._borrowed:
+            raise ValueError(f"node {node.name} is borrowed already by this requirement")
+        borrowed = borrowing.BorrowedNode(
+            self.client,
+            self._lab.journal,
+            self.timeouts,
+            node.name,
+            self.run_id,
+            may_evict=self.requirement.effect >= Effect.DISRUPTIVE,
+        )
+        borrowed.before_giving_back = lambda: self._before_giving_back(node.name)
+        self._borrowed[node.name] = (borrowed, self._undoing.will(f"node {node.name} as it was", borrowed.give_back))
+        try:
+            borrowed.put_up_fence()
+        except CouldNotLook:
+            self._borrowed.pop(node.name, None)
+            raise
+        if taints is not None:
+            borrowed.set_taints(taints)
+        return borrowed
+
+    def fake_gpus(self, node: Named, count: int) -> str:
+        """Give a node ``count`` devices that nobody else asks for; returns the resource's name, one for each run.
+
+        The node is borrowed for the rest of the requirement unless it is already.
+        """
+        borrowed = self._borrowed[node.name][0] if node.name in self._borrowed else self.borrow(node)
+        resource = f"{DOMAIN}/fake-{self.run_id}"
+        borrowed.add_resource(resource, count)
+        return resource
+
+    def pick_idle(self, nodes: Iterable[_Node], count: int = 1) -> list[_Node]:
+        """The first ``count`` of these nodes that are idle, ready, schedulable and not borrowed.
+
+        Raises CouldNotLook that says of each what is wrong with it when there are too few.
+        """
+        by_name = {node.name: node for node in nodes}
+        return [by_name[name] for name in borrowing.idle_nodes(self.client, by_name, count, self.run_id)]
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """The labels of everything that this requirement creates."""
+        return self._maker.labels
+
+    @property
+    def pending(self) -> list[Step]:
+        """What is still to be taken back."""
+        return self._undoing.pending
+
+    def _create_pod(self, options: PodOptions, name: str) -> LabPod:
+        template = self._maker.template(options)
+        metadata = {**template["metadata"], "name": name, "namespace": self._namespace_of(options)}
+        if options.get("held"):
+            metadata["finalizers"] = [HOLD_FINALIZER]
+        pod = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": template["spec"]}
+        return LabPod(self.client, self.timeouts, self._maker.create(pod))
+
+    def _create_workload(self, obj: dict[str, Any]) -> dict[str, Any]:
+        # Known before it exists: what nobody knows of would go on making pods on a node that is to be given back.
+        self._workloads.append(path_of(obj))
+        return self._maker.create(obj)
+
+    def _placed(self, obj: Mapping[str, Any]) -> dict[str, Any]:
+        """The object, in the requirement's own namespace if it names none."""
+        if obj["metadata"].get("namespace"):
+            return dict(obj)
+        return {**obj, "metadata": {**obj["metadata"], "namespace": self._namespace_of({})}}
+
+    def _namespace_of(self, options: PodOptions) -> str:
+        given = options.get("namespace")
+        if given:
+            return given
+        with self._lock:
+            if self._default_namespace is None:
+                self._default_namespace = self.namespace(name_hint="default")
+            return self._default_namespace
+
+    def _before_giving_back(self, node: str) -> None:
+        """Delete the workloads that would put pods on the node again."""
+        for workload in self._workloads:
+            self.client.delete(workload)
+        self._borrowed.pop(node, None)
+
+    def _numbered(self, hint: str) -> str:
+        with self._lock:
+            self._numbers[hint] = self._numbers.get(hint, 0) + 1
+            return f"{dns_name(hint)}-{self._numbers[hint]}"
+
+    def _own_name(self, hint: str) -> str:
+        """A name that this run never uses again, because a namespace that is going blocks its name for a while."""
+        return self._lab.unique(f"{own_prefix(self.run_id)}{self.requirement.id.lower()}-{dns_name(hint)}")
