@@ -1,0 +1,1 @@
+"""The report model, what it concludes, and one emitter for each format."""

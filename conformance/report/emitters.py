@@ -1,0 +1,91 @@
+"""One small writer for each format. Each takes the report model and nothing else."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TextIO
+
+import msgspec
+
+from conformance.report.model import Report, Verdict
+from conformance.report.story import headline, story
+from conformance.verdict import Status
+
+JSON_NAME = "report.json"
+JUNIT_NAME = "junit.xml"
+STREAM_NAME = "events.ndjson"
+
+
+class EventStream:
+    """Writes each event as one JSON line the moment it happens, so that a killed run keeps its results."""
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._file: TextIO = path.open("w", encoding="utf-8")
+
+    def write(self, event: str, **content: Any) -> None:
+        """Append ``event`` with its time (UTC, RFC 3339) and content, and flush it to the file."""
+        line = {"event": event, "time": datetime.now(UTC).isoformat(timespec="milliseconds"), **content}
+        self._file.write(msgspec.json.encode(line).decode() + "\n")
+        self._file.flush()
+
+    def close(self) -> None:
+        """End the stream."""
+        self._file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def write_json(report: Report, folder: Path) -> Path:
+    """Write ``report.json``; its schema is reports/report.schema.json."""
+    path = folder / JSON_NAME
+    path.write_bytes(msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n")
+    return path
+
+
+def write_junit(report: Report, folder: Path) -> Path:
+    """Write ``junit.xml``: one suite for each profile, the whole story in the element's text.
+
+    GitLab ignores properties and message attributes, so the id is in name and classname and the evidence file is
+    an ``[[ATTACHMENT|path]]`` line in system-out, which GitLab and Jenkins both read.
+    """
+    from junit_xml import TestSuite, to_xml_report_string
+
+    suites = [
+        TestSuite(
+            f"{report.cluster.name} {profile.name}",
+            [_case(v, folder) for v in report.requirements if v.profile == profile.name],
+            hostname=report.cluster.name,
+            timestamp=report.run.started,
+            properties={"result": str(profile.result), "evidence": str(report.cluster.evidence), "run": report.run.id},
+        )
+        for profile in report.profiles
+    ]
+    path = folder / JUNIT_NAME
+    path.write_text(to_xml_report_string(suites), encoding="utf-8")
+    return path
+
+
+def _case(verdict: Verdict, folder: Path) -> Any:
+    from junit_xml import TestCase
+
+    told = story(verdict)
+    case = TestCase(
+        f"{verdict.requirement} {verdict.title}",
+        classname=f"gpu-conformance.{verdict.profile}.{verdict.requirement}",
+        elapsed_sec=verdict.duration,
+        stdout=f"{told}\n[[ATTACHMENT|{(folder / JSON_NAME).resolve()}]]",
+    )
+    if verdict.status is Status.FAILED:
+        case.add_failure_info(headline(verdict), told, failure_type=str(verdict.level))
+    elif verdict.status in (Status.ERROR, Status.UNKNOWN):
+        case.add_error_info(headline(verdict), told, error_type=str(verdict.status))
+    elif verdict.status is not Status.PASSED:
+        case.add_skipped_info(f"{verdict.status}: {verdict.reason}", told)
+    return case

@@ -1,0 +1,193 @@
+"""What a report says: the run, the cluster, each requirement's verdict, and what they add up to by profile."""
+
+from collections import Counter
+from collections.abc import Iterable
+from enum import StrEnum
+
+import msgspec
+
+from conformance.catalog import PROFILES, Level, Requirement
+from conformance.kube.effects import Effect
+from conformance.verdict import EvidenceKind, Finding, Status
+
+API_VERSION = "gpu-conformance.io/v1"
+
+# The statuses from worst to best: what a group of verdicts comes to is the first that occurs in it.
+SEVERITY = (
+    Status.FAILED,
+    Status.ERROR,
+    Status.UNKNOWN,
+    Status.NOT_RUN,
+    Status.WAIVED,
+    Status.PASSED,
+    Status.UNSUPPORTED,
+    Status.NOT_APPLICABLE,
+)
+
+
+class Verdict(msgspec.Struct, frozen=True, rename="camel"):
+    """How one requirement ended, and why. ``duration`` is in seconds; ``judged`` counts the subjects."""
+
+    requirement: str
+    title: str
+    level: Level
+    profile: str
+    feature: str
+    effect: str
+    status: Status
+    evidence: EvidenceKind
+    reason: str
+    judged: int
+    broken: int
+    findings: tuple[Finding, ...]
+    remedy: str
+    sources: tuple[str, ...]
+    duration: float
+
+    @classmethod
+    def of(
+        cls,
+        rule: Requirement,
+        status: Status,
+        findings: Iterable[Finding],
+        *,
+        evidence: EvidenceKind,
+        reason: str = "",
+        duration: float = 0.0,
+    ) -> "Verdict":
+        """The verdict on ``rule``. Keeps every broken finding and a few of the others as examples."""
+        every = list(findings)
+        broken = [finding for finding in every if not finding.ok]
+        examples = [finding for finding in every if finding.ok][:_EXAMPLES]
+        return cls(
+            rule.id, rule.title, rule.level, rule.profile, rule.feature, rule.effect.label, status, evidence, reason,
+            len(every), len(broken), (*broken, *examples), rule.remedy, rule.sources, round(duration, 3),
+        )  # fmt: skip
+
+
+# A report on 5,000 nodes stays readable: what held is counted, and shown by this many examples.
+_EXAMPLES = 3
+
+
+class ProfileResult(StrEnum):
+    """What the verdicts of a profile add up to."""
+
+    CONFORMANT = "conformant"
+    REHEARSED = "rehearsed"
+    AUDITED = "audited"
+    PARTIAL = "partial"
+    INCOMPLETE = "incomplete"
+    FAILED = "failed"
+    NOT_APPLICABLE = "not-applicable"
+
+
+class Profile(msgspec.Struct, frozen=True, rename="camel"):
+    """One profile's result, its counts by status, and the ids behind the counts that somebody must act on."""
+
+    name: str
+    result: ProfileResult
+    counts: dict[str, int]
+    failed: tuple[str, ...]
+    unjudged: tuple[str, ...]
+
+
+class RunFacts(msgspec.Struct, frozen=True, rename="camel"):
+    """Which run this was. Times are UTC in RFC 3339."""
+
+    id: str
+    version: str
+    mode: str
+    started: str
+    finished: str
+    settings: dict[str, str]
+
+
+class ClusterFacts(msgspec.Struct, frozen=True, rename="camel"):
+    """Which cluster was judged."""
+
+    name: str
+    kind: str
+    server_version: str
+    evidence: EvidenceKind
+    nodes: int
+    gpu_nodes: int
+    unreadable: dict[str, str]
+
+
+class Report(msgspec.Struct, frozen=True, rename="camel"):
+    """The whole report, as report.json holds it."""
+
+    run: RunFacts
+    cluster: ClusterFacts
+    reference: str
+    outcome: str
+    exit_code: int
+    profiles: tuple[Profile, ...]
+    requirements: tuple[Verdict, ...]
+    notes: tuple[str, ...] = ()
+    api_version: str = API_VERSION
+    kind: str = "ConformanceReport"
+
+
+def summarise(verdicts: Iterable[Verdict]) -> tuple[Profile, ...]:
+    """One Profile for each profile that has a verdict, in the order of the catalogue."""
+    by_name: dict[str, list[Verdict]] = {name: [] for name in PROFILES.values()}
+    for verdict in verdicts:
+        by_name[verdict.profile].append(verdict)
+    return tuple(_profile(name, members) for name, members in by_name.items() if members)
+
+
+def _profile(name: str, verdicts: list[Verdict]) -> Profile:
+    counts = Counter(verdict.status for verdict in verdicts)
+    return Profile(
+        name,
+        _result(counts, {verdict.evidence for verdict in verdicts}),
+        {str(status): counts[status] for status in SEVERITY if counts[status]},
+        tuple(verdict.requirement for verdict in verdicts if verdict.status is Status.FAILED),
+        tuple(verdict.requirement for verdict in verdicts if verdict.status in UNJUDGED),
+    )
+
+
+# Nobody could say whether these hold.
+UNJUDGED = (Status.ERROR, Status.UNKNOWN, Status.NOT_RUN)
+
+
+def _result(counts: Counter[Status], evidence: set[EvidenceKind]) -> ProfileResult:
+    if counts[Status.FAILED]:
+        return ProfileResult.FAILED
+    if counts[Status.ERROR] or counts[Status.UNKNOWN]:
+        return ProfileResult.INCOMPLETE
+    if not counts[Status.PASSED]:
+        nothing_to_judge = counts[Status.NOT_APPLICABLE] and not counts[Status.NOT_RUN]
+        return ProfileResult.NOT_APPLICABLE if nothing_to_judge else ProfileResult.PARTIAL
+    if counts[Status.NOT_RUN] or counts[Status.WAIVED]:
+        return ProfileResult.PARTIAL
+    if EvidenceKind.SIMULATED in evidence:
+        return ProfileResult.REHEARSED
+    return ProfileResult.AUDITED if EvidenceKind.STATIC in evidence else ProfileResult.CONFORMANT
+
+
+EXIT_INCOMPLETE = 10
+
+
+def exit_code(verdicts: Iterable[Verdict], *, other_failures: bool) -> tuple[int, str]:
+    """The run's exit code and the sentence that goes with it.
+
+    1 when a requirement (or another test of the session) failed, 10 when nothing failed but something could not be
+    judged or nothing was evaluated at all, 0 otherwise. What the mode or a selection left out on purpose does not
+    make a run incomplete, but it keeps its profile from being conformant.
+    """
+    counts = Counter(verdict.status for verdict in verdicts)
+    if counts[Status.FAILED] or other_failures:
+        return 1, f"{counts[Status.FAILED]} requirements failed" if counts[Status.FAILED] else "another test failed"
+    unjudged = counts[Status.ERROR] + counts[Status.UNKNOWN]
+    if unjudged:
+        return EXIT_INCOMPLETE, f"nothing failed, but {unjudged} requirements could not be judged"
+    if not counts[Status.PASSED] and not counts[Status.WAIVED]:
+        return EXIT_INCOMPLETE, "nothing was evaluated"
+    return 0, "every requirement that was evaluated holds"
+
+
+def not_run(rule: Requirement, limit: Effect, mode: str) -> str:
+    """Why ``rule`` is beyond ``mode``, in words."""
+    return f"its effect is {rule.effect.label}; mode {mode} goes up to {limit.label}"

@@ -1,0 +1,75 @@
+import json
+import xml.etree.ElementTree as ElementTree
+
+import jsonschema
+import pytest
+
+from conformance.catalog import MUST, READS, Requirement
+from conformance.report import schema
+from conformance.report.emitters import EventStream, write_json, write_junit
+from conformance.report.model import ClusterFacts, Report, RunFacts, Verdict, summarise
+from conformance.shipped import shipped
+from conformance.verdict import EvidenceKind, Finding, Status
+
+
+def verdict(id, status, reason="", findings=()):
+    rule = Requirement(id, f"Title of {id}", MUST, "pools", READS, ("guide part 1",), "Mend it.")
+    return Verdict.of(rule, status, findings, evidence=EvidenceKind.SIMULATED, reason=reason, duration=0.25)
+
+
+@pytest.fixture
+def report():
+    verdicts = (
+        verdict("POOL-01", Status.PASSED, findings=[Finding("pool a", True, "3 nodes", "3 nodes")]),
+        verdict("POOL-02", Status.FAILED, findings=[Finding("node a", False, "<taint> & \x00label", "nothing")]),
+        verdict("POOL-03", Status.ERROR, "pods could not be read"),
+        verdict("POOL-04", Status.NOT_RUN, "mode audit"),
+    )
+    return Report(
+        RunFacts("abcdefgh", "0.1.0", "full", "2026-11-24T06:00:00+00:00", "2026-11-24T06:01:00+00:00", {}),
+        ClusterFacts("embedded", "embedded", "v1.36.3", EvidenceKind.SIMULATED, 13, 10, {}),
+        "guide-corrected", "1 requirements failed", 1, summarise(verdicts), verdicts,
+    )  # fmt: skip
+
+
+def test_report_json_obeys_its_schema(report, tmp_path):
+    path = write_json(report, tmp_path)
+
+    jsonschema.validate(json.loads(path.read_text()), json.loads(shipped(schema.FILE).read_text()))
+
+
+def test_the_schema_refuses_a_status_that_does_not_exist(report, tmp_path):
+    told = json.loads(write_json(report, tmp_path).read_text())
+    told["requirements"][0]["status"] = "fine"
+
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(told, schema.json_schema())
+
+
+def test_the_schema_file_is_what_the_model_says():
+    assert shipped(schema.FILE).read_text() == schema.text()
+
+
+def test_junit_has_one_case_a_requirement_with_the_story_in_its_text(report, tmp_path):
+    write_json(report, tmp_path)
+    root = ElementTree.parse(write_junit(report, tmp_path)).getroot()
+    cases = {case.get("classname").rsplit(".", 1)[-1]: case for case in root.iter("testcase")}
+
+    assert set(cases) == {"POOL-01", "POOL-02", "POOL-03", "POOL-04"}
+    assert [child.tag for child in cases["POOL-01"]] == ["system-out"]
+    assert "expected <taint> & label, found nothing" in cases["POOL-02"].find("failure").text
+    assert "pods could not be read" in cases["POOL-03"].find("error").text
+    assert "mode audit" in cases["POOL-04"].find("skipped").text
+    assert f"[[ATTACHMENT|{tmp_path / 'report.json'}]]" in cases["POOL-02"].find("system-out").text.splitlines()
+    assert root.get("failures") == "1"
+    assert root.get("errors") == "1"
+
+
+def test_the_stream_holds_every_event_even_when_nobody_closes_it(tmp_path):
+    stream = EventStream(tmp_path / "new" / "events.ndjson")
+    stream.write("requirement-finished", verdict=verdict("POOL-01", Status.PASSED))
+
+    (line,) = (tmp_path / "new" / "events.ndjson").read_text().splitlines()
+    stream.close()
+
+    assert json.loads(line)["verdict"]["requirement"] == "POOL-01"

@@ -1,0 +1,41 @@
+from conformance.catalog import MUST, READS, Requirement
+from conformance.report.model import Verdict
+from conformance.report.story import story
+from conformance.verdict import EvidenceKind, Finding, Status
+
+RULE = Requirement(
+    "POOL-03", "Every GPU node carries every declared taint", MUST, "pools", READS, ("guide part 1",), "Taint it."
+)
+
+
+def told(findings, reason=""):
+    return story(Verdict.of(RULE, Status.FAILED, findings, evidence=EvidenceKind.HARDWARE, reason=reason))
+
+
+def test_a_failure_says_expected_found_link_remedy_and_where_to_look():
+    text = told(
+        [
+            Finding(
+                "node a",
+                False,
+                "two taints",
+                "one",
+                "kubectl untaint",
+                "Ready says nothing",
+                "taint it",
+                "kubectl get node a",
+            )
+        ]
+    )
+
+    assert text.splitlines()[0] == "FAILED POOL-03 MUST  Every GPU node carries every declared taint"
+    for line in ("node a", "expected two taints, found one", "first broken link", "why it hides", "remedy", "see"):
+        assert line in text
+
+
+def test_the_requirements_own_remedy_stands_in_where_no_finding_has_one():
+    assert "Taint it." in told([Finding("node a", False, "two taints", "one")])
+
+
+def test_a_long_list_of_broken_subjects_is_cut_and_says_by_how_many():
+    assert "and                    15 more" in told([Finding(f"node {n}", False, "x", "y") for n in range(25)])
