@@ -1,0 +1,228 @@
+"""The command gpu-conformance: what pytest alone cannot do - clusters to keep, leftovers, the catalogue, snapshots."""
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import conformance
+
+# Exit codes: 0 done, 1 done but something needs attention, 4 the request cannot be carried out as given (as pytest's).
+OK, ATTENTION, USAGE = 0, 1, 4
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Carry out one command; returns its exit code. What a user can mend is one line on stderr, never a traceback."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if given[:1] == ["run"]:
+        import pytest
+
+        return int(
+            pytest.main(
+                given[1:] if any(a.startswith("--cluster") for a in given) else ["--cluster", "embedded", *given[1:]]
+            )
+        )
+    chosen = _parser().parse_args(given)
+    command: Callable[[argparse.Namespace], int] = chosen.command
+    return _without_traceback(command, chosen)
+
+
+def _without_traceback(command: Callable[[argparse.Namespace], int], chosen: argparse.Namespace) -> int:
+    from conformance.clusters.errors import ClusterError
+    from conformance.kube.errors import KubeError
+    from conformance.reference import ReferenceError
+
+    try:
+        return command(chosen)
+    except (ClusterError, KubeError, ReferenceError, ValueError, FileNotFoundError) as error:
+        print(f"gpu-conformance: {error}", file=sys.stderr)
+        return USAGE
+    except KeyboardInterrupt:
+        print("gpu-conformance: interrupted", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("gpu-conformance", description=conformance.__doc__)
+    parser.add_argument("--version", action="version", version=f"gpu-conformance {conformance.__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    commands.add_parser(
+        "run", help="run the suites: pytest with --cluster embedded unless another is named", add_help=False
+    )
+
+    catalog = commands.add_parser("catalog", help="list every requirement")
+    catalog.add_argument("--markdown", action="store_true", help="as the page docs/requirements.md")
+    catalog.set_defaults(command=_catalog)
+
+    explain = commands.add_parser("explain", help="say what a requirement demands, why, and what to do when it fails")
+    explain.add_argument("id", help="such as PRIO-03")
+    explain.set_defaults(command=_explain)
+
+    rbac = commands.add_parser("rbac", help="the ClusterRole that an audit needs, for kubectl apply -f -")
+    rbac.set_defaults(command=_rbac)
+
+    images = commands.add_parser("images", help="every image that a run can pull, for whoever mirrors them")
+    images.add_argument("--registry", metavar="PREFIX", help="as a registry prefix would rewrite them")
+    images.set_defaults(command=_images)
+
+    clean = commands.add_parser("clean", help="remove what killed runs left on a cluster, and only that")
+    _names_cluster(clean)
+    clean.add_argument("run", nargs="?", metavar="RUN", help="only this run, by its id")
+    clean.add_argument("--force", action="store_true", help="even if RUN still seems alive")
+    clean.add_argument("--dry-run", action="store_true", help="only say what is left")
+    clean.set_defaults(command=_clean)
+
+    snapshot = commands.add_parser(
+        "snapshot", help="save what an audit reads, to be judged offline with --cluster snapshot:FILE"
+    )
+    _names_cluster(snapshot)
+    snapshot.add_argument("file", type=Path)
+    snapshot.set_defaults(command=_snapshot)
+
+    _add_cluster_commands(
+        commands.add_parser("cluster", help="embedded clusters that stay up, for kubectl and for runs")
+    )
+    return parser
+
+
+def _names_cluster(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--cluster", required=True, metavar="NAME", help="as pytest's --cluster")
+    parser.add_argument("--clusters-file", type=Path, metavar="FILE")
+    parser.add_argument("--kubeconfig", type=Path, metavar="FILE")
+
+
+def _add_cluster_commands(parser: argparse.ArgumentParser) -> None:
+    actions = parser.add_subparsers(required=True, metavar="ACTION")
+    up = actions.add_parser("up", help="start a cluster and leave it running")
+    up.add_argument("name", nargs="?", default="dev")
+    up.add_argument("--topology", default="guide", metavar="NAME|PATH", help="the simulated fleet (default: guide)")
+    up.add_argument("--kubernetes", metavar="VERSION", help="1.34, 1.35, 1.36 (default) or 1.37")
+    up.add_argument("--assets", type=Path, metavar="DIR", help="a folder that has the binaries")
+    up.set_defaults(command=_cluster_up)
+    down = actions.add_parser("down", help="stop a cluster and remove its state")
+    down.add_argument("name", nargs="?", default="dev")
+    down.set_defaults(command=_cluster_down)
+    listing = actions.add_parser("list", help="the clusters that are up")
+    listing.set_defaults(command=_cluster_list)
+
+
+def _catalog(chosen: argparse.Namespace) -> int:
+    from conformance.session import catalogue
+
+    if chosen.markdown:
+        print(catalogue.markdown(), end="")
+        return OK
+    for rule in catalogue.requirements():
+        print(f"{rule.id:<9} {rule.level:<6} {rule.effect.label:<19} {rule.title}")
+    return OK
+
+
+def _explain(chosen: argparse.Namespace) -> int:
+    from conformance.session import catalogue
+
+    rules = {rule.id: rule for rule in catalogue.requirements()}
+    rule = rules.get(chosen.id.upper())
+    if rule is None:
+        raise ValueError(f"no requirement {chosen.id}; `gpu-conformance catalog` lists them")
+    print(f"{rule.id} {rule.level}  {rule.title}")
+    for label, text in (
+        ("profile", rule.profile),
+        ("effect", rule.effect.label),
+        ("sources", "; ".join(rule.sources)),
+        ("remedy", rule.remedy),
+    ):
+        print(f"  {label:<9}{text}")
+    return OK
+
+
+def _rbac(_chosen: argparse.Namespace) -> int:
+    import yaml
+
+    from conformance.session.rights import audit_role
+
+    print(yaml.safe_dump(audit_role(), sort_keys=False), end="")
+    return OK
+
+
+def _images(chosen: argparse.Namespace) -> int:
+    from conformance.lab.images import Images
+
+    _say_each(Images(registry=chosen.registry).all())
+    return OK
+
+
+def _clean(chosen: argparse.Namespace) -> int:
+    from conformance.lab import cleaning
+    from conformance.session.access import full_access
+
+    with full_access(chosen.cluster, chosen.clusters_file, chosen.kubeconfig) as client:
+        if chosen.dry_run:
+            left = [each for each in cleaning.find_leftovers(client) if chosen.run in (None, each.run_id)]
+            _say_each(left or ["no run has left anything"])
+            return ATTENTION if left else OK
+        cleaned = cleaning.clean(client, chosen.run, force=chosen.force)
+    _say_each(
+        [
+            *(f"run {run}: cleaned" for run in cleaned.runs),
+            *(f"  deleted {deleted}" for deleted in cleaned.deleted),
+            *(f"  restored node {node}" for node in cleaned.nodes),
+            *(f"skipped {skipped}" for skipped in cleaned.skipped),
+            *(f"still there: {left}" for left in cleaned.left),
+        ]
+        or ["no run has left anything"]
+    )
+    return ATTENTION if cleaned.left or cleaned.skipped else OK
+
+
+def _say_each(lines: Sequence[object]) -> None:
+    for line in lines:
+        print(line)
+
+
+def _snapshot(chosen: argparse.Namespace) -> int:
+    from conformance.facts import snapshot
+    from conformance.session.access import reading_access
+
+    with reading_access(chosen.cluster, chosen.clusters_file, chosen.kubeconfig) as client:
+        taken = snapshot.take(client)
+    snapshot.save(taken, chosen.file)
+    print(f"{chosen.file}: judge it with pytest --cluster snapshot:{chosen.file}")
+    return OK
+
+
+def _cluster_up(chosen: argparse.Namespace) -> int:
+    from conformance.clusters.embedded import EmbeddedSpec, cluster_up
+    from conformance.progress import TerminalProgress
+
+    given = {"topology": chosen.topology, "version": chosen.kubernetes, "assets": chosen.assets}
+    with TerminalProgress() as progress:
+        cluster = cluster_up(chosen.name, EmbeddedSpec(**{name: v for name, v in given.items() if v}), progress)
+    print(f"cluster {chosen.name} is up: {cluster.server}")
+    print(f"  kubectl --kubeconfig {cluster.kubeconfig} get nodes")
+    print(f"  pytest --cluster embedded:{chosen.name}")
+    print(f"  gpu-conformance cluster down {chosen.name}")
+    return OK
+
+
+def _cluster_down(chosen: argparse.Namespace) -> int:
+    from conformance.clusters.embedded import cluster_down
+
+    cluster_down(chosen.name)
+    print(f"cluster {chosen.name} is gone")
+    return OK
+
+
+def _cluster_list(_chosen: argparse.Namespace) -> int:
+    from conformance.clusters.embedded import cluster_list
+
+    kept = list(cluster_list())
+    for cluster in kept:
+        print(cluster)
+    if not kept:
+        print("no embedded cluster is up; `gpu-conformance cluster up` starts one")
+    return OK
+
+
+if __name__ == "__main__":
+    sys.exit(main())

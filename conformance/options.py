@@ -1,0 +1,149 @@
+"""The plugin's options as data: each on the command line, as an environment variable and in the ini file."""
+
+import os
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pytest
+
+
+@dataclass(frozen=True)
+class Option:
+    """One setting. ``many`` ones may be given several times; in an environment variable commas part them."""
+
+    flag: str
+    help: str
+    metavar: str = ""
+    choices: tuple[str, ...] = ()
+    many: bool = False
+    switch: bool = False
+
+    @property
+    def dest(self) -> str:
+        """The attribute of pytest's options that holds it, prefixed so that no other plugin has it."""
+        return self.ini if self.ini.startswith("gpu_") else f"gpu_{self.ini}"
+
+    @property
+    def ini(self) -> str:
+        """Its name in the ini file."""
+        return "gpu_cluster" if self.flag == "--cluster" else self.flag.removeprefix("--").replace("-", "_")
+
+    @property
+    def variable(self) -> str:
+        """Its environment variable."""
+        return "GPU_CONFORMANCE_" + self.ini.removeprefix("gpu_").upper()
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What an option was set to, and by what: ``option``, ``environment``, ``ini`` or ``default``."""
+
+    value: Any
+    source: str
+
+
+CLUSTER = Option(
+    "--cluster",
+    "run the suites against this cluster: embedded, embedded:NAME (kept by `gpu-conformance cluster up`), "
+    "snapshot:FILE, a cluster of the clusters file, or a kubeconfig context; without it the plugin does nothing",
+    "NAME",
+)
+OPTIONS = (
+    CLUSTER,
+    Option(
+        "--gpu-mode",
+        "how far the run may go: audit only reads, verify stays within objects of its own, full also patches nodes "
+        "and preempts (default: the cluster's own mode; embedded gets full, a bare kubeconfig context audit)",
+        "MODE",
+        choices=("audit", "verify", "full"),
+    ),
+    Option(
+        "--gpu-reference",
+        "the declared set-up, a folder or file (default: the cluster's, else the shipped one)",
+        "PATH",
+    ),
+    Option(
+        "--gpu-deploy",
+        "deploy the reference set-up first and withdraw it afterwards (always so on embedded)",
+        switch=True,
+    ),
+    Option("--gpu-topology", "the simulated fleet of an embedded cluster (default: guide)", "NAME|PATH"),
+    Option(
+        "--gpu-kubernetes",
+        "the Kubernetes version of an embedded cluster: 1.34, 1.35, 1.36 or 1.37 (default: 1.36)",
+        "VERSION",
+    ),
+    Option(
+        "--gpu-assets", "a folder that has the binaries of the embedded cluster (default: KUBEBUILDER_ASSETS)", "DIR"
+    ),
+    Option("--gpu-report", "where the reports go (default: gpu-conformance-report)", "DIR"),
+    Option("--gpu-profile", "judge only this profile; may be given several times", "NAME", many=True),
+    Option(
+        "--gpu-requirement", "judge only this requirement, such as PRIO-03; may be given several times", "ID", many=True
+    ),
+    Option(
+        "--gpu-timeout",
+        "override one named timeout, such as running=300; may be given several times",
+        "NAME=SECONDS",
+        many=True,
+    ),
+    Option("--gpu-waivers", "a file of exceptions: requirement, subject, owner, reason, expiry", "FILE"),
+    Option(
+        "--gpu-clusters-file", "the file of named clusters (default: clusters.yaml, see docs/clusters-file.md)", "FILE"
+    ),
+    Option("--gpu-kubeconfig", "the kubeconfig (default: KUBECONFIG, ~/.kube/config)", "FILE"),
+)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All settings of a run, each with its source; attribute access by ini name without its prefix."""
+
+    by_name: dict[str, Setting] = field(default_factory=dict)
+
+    def value(self, name: str) -> Any:
+        """The value of ``name`` (``mode``, ``reference``, ...), None or an empty list when nobody set it."""
+        return self.by_name[name].value
+
+    def source(self, name: str) -> str:
+        """Who set ``name``."""
+        return self.by_name[name].source
+
+
+def add_to(parser: "pytest.Parser") -> None:
+    """Declare every option and its ini twin to pytest."""
+    group = parser.getgroup("gpu-conformance", "GPU conformance of a Kubernetes cluster")
+    for option in OPTIONS:
+        shared: dict[str, Any] = {"dest": option.dest, "default": None, "help": option.help}
+        if option.switch:
+            group.addoption(option.flag, action="store_true", **shared)
+        else:
+            shared |= {"metavar": option.metavar} if not option.choices else {"choices": option.choices}
+            group.addoption(option.flag, action="append" if option.many else "store", **shared)
+        kind = "bool" if option.switch else "linelist" if option.many else "string"
+        parser.addini(option.ini, f"ini twin of {option.flag}", type=kind, default=None)  # type: ignore[arg-type]
+
+
+def resolve(config: "pytest.Config") -> Settings:
+    """Each option by precedence: command line, environment, ini file."""
+    return Settings({option.ini.removeprefix("gpu_"): _setting(option, config) for option in OPTIONS})
+
+
+def _setting(option: Option, config: "pytest.Config") -> Setting:
+    given = config.getoption(option.dest, None)
+    if given not in (None, []):
+        return Setting(given, "option")
+    text = os.environ.get(option.variable)
+    if text:
+        return Setting(_from_text(option, text), f"environment {option.variable}")
+    written = config.getini(option.ini)
+    if written not in (None, "", [], False):
+        return Setting(written, f"ini {option.ini}")
+    return Setting([] if option.many else False if option.switch else None, "default")
+
+
+def _from_text(option: Option, text: str) -> Any:
+    if option.switch:
+        return text.lower() not in ("0", "false", "no", "off")
+    return [part.strip() for part in text.split(",") if part.strip()] if option.many else text

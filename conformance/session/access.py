@@ -1,0 +1,42 @@
+"""Access to a cluster for the commands that run no suites."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import conformance
+from conformance.kube.client import Client
+from conformance.kube.effects import Effect
+from conformance.kube.guard import Guard
+from conformance.kube.timeouts import Timeouts
+from conformance.options import OPTIONS, Setting, Settings
+from conformance.progress import SilentProgress
+from conformance.session.cluster import open_cluster
+
+
+@contextmanager
+def reading_access(cluster: str, clusters_file: Path | None, kubeconfig: Path | None) -> Iterator[Client]:
+    """A client of ``cluster`` that can only read."""
+    with _access(cluster, clusters_file, kubeconfig, Effect.READS) as client:
+        yield client
+
+
+@contextmanager
+def full_access(cluster: str, clusters_file: Path | None, kubeconfig: Path | None) -> Iterator[Client]:
+    """A client of ``cluster`` for cleaning up: what it removes carries a run's label, wherever it is."""
+    with _access(cluster, clusters_file, kubeconfig, Effect.DISRUPTIVE) as client:
+        yield client
+
+
+@contextmanager
+def _access(cluster: str, clusters_file: Path | None, kubeconfig: Path | None, limit: Effect) -> Iterator[Client]:
+    chosen = {"cluster": cluster, "clusters_file": clusters_file, "kubeconfig": kubeconfig}
+    if cluster == "embedded":
+        raise ValueError("an embedded cluster of a run ends with it; name a kept one: --cluster embedded:NAME")
+    names = (option.ini.removeprefix("gpu_") for option in OPTIONS)
+    settings = Settings({name: Setting(str(chosen[name]) if chosen.get(name) else None, "option") for name in names})
+    with open_cluster(settings, SilentProgress()) as opened:
+        if opened.connection is None:
+            raise ValueError(f"{cluster} is a snapshot: there is no cluster behind it")
+        agent = f"gpu-conformance/{conformance.__version__}"
+        yield Client(opened.connection, Guard(limit, None), Timeouts(), agent)

@@ -1,0 +1,115 @@
+"""The cluster of a run, wherever it comes from, behind one small record."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from conformance.clusters import named
+from conformance.kube.connection import Connection
+from conformance.kube.effects import Mode
+from conformance.lab.images import Images
+from conformance.options import Settings
+from conformance.progress import Progress
+from conformance.verdict import EvidenceKind
+
+
+@dataclass(frozen=True)
+class OpenCluster:
+    """What a run needs to know of its cluster. ``connection`` is None for a snapshot.
+
+    ``deploys`` says that the reference set-up is deployed without being asked for; ``ephemeral`` that the cluster is
+    the run's own and ends with it.
+    """
+
+    name: str
+    kind: str
+    mode: Mode
+    connection: Connection | None = None
+    snapshot: Path | None = None
+    reference: Path | None = None
+    evidence: EvidenceKind | None = None
+    images: Images = field(default_factory=Images)
+    tolerations: tuple[dict[str, Any], ...] = ()
+    deploys: bool = False
+    ephemeral: bool = False
+    kubeconfig: Path | None = None
+
+    def handed_down(self) -> dict[str, str]:
+        """What an xdist worker needs to join this cluster."""
+        return {"kubeconfig": str(self.kubeconfig or ""), "kind": self.kind}
+
+
+@contextmanager
+def open_cluster(
+    settings: Settings, progress: Progress, handed_down: dict[str, str] | None = None
+) -> Iterator[OpenCluster]:
+    """Resolve ``--cluster``, connect (an embedded one is started first), and let go at the end."""
+    asked = settings.value("mode")
+    target = named.resolve(
+        settings.value("cluster"),
+        clusters_file=_path(settings.value("clusters_file")),
+        kubeconfig=_path(settings.value("kubeconfig")),
+        mode=Mode(asked) if asked else None,
+    )
+    if target.kind == "snapshot":
+        yield OpenCluster(target.name, target.kind, Mode.AUDIT, snapshot=target.snapshot, reference=target.reference)
+    elif target.kind == "embedded":
+        with _embedded(target, settings, progress, handed_down) as cluster:
+            yield cluster
+    else:
+        with Connection.from_kubeconfig(target.kubeconfig, target.context) as connection:
+            yield OpenCluster(
+                target.name,
+                target.kind,
+                target.mode,
+                connection,
+                reference=target.reference,
+                evidence=target.evidence,
+                images=Images(target.registry, target.pull_secret),
+                tolerations=target.tolerations,
+                kubeconfig=target.kubeconfig,
+            )
+
+
+@contextmanager
+def _embedded(
+    target: named.ClusterTarget, settings: Settings, progress: Progress, handed_down: dict[str, str] | None
+) -> Iterator[OpenCluster]:
+    if handed_down is not None:
+        kubeconfig = Path(handed_down["kubeconfig"])
+        with Connection.from_kubeconfig(kubeconfig, None) as connection:
+            yield OpenCluster(target.name, "embedded", target.mode, connection, kubeconfig=kubeconfig)
+        return
+    from conformance.clusters import embedded
+
+    kept = target.embedded_name
+    with (
+        embedded.attach(kept) if kept else embedded.start(_spec(settings), progress) as cluster,
+        cluster.connection() as connection,
+    ):
+        yield OpenCluster(
+            target.name,
+            "embedded",
+            target.mode,
+            connection,
+            deploys=not kept or target.mode is Mode.FULL,
+            ephemeral=not kept,
+            kubeconfig=cluster.kubeconfig,
+        )
+
+
+def _spec(settings: Settings) -> Any:
+    from conformance.clusters.embedded import EmbeddedSpec
+
+    chosen = {
+        "version": settings.value("kubernetes"),
+        "topology": settings.value("topology"),
+        "assets": _path(settings.value("assets")),
+    }
+    return EmbeddedSpec(**{name: value for name, value in chosen.items() if value})
+
+
+def _path(text: str | None) -> Path | None:
+    return Path(text) if text else None

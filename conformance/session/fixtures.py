@@ -1,0 +1,50 @@
+"""What suites ask for by name: facts, reference, judge, lab, timeouts. There only while a run is on."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from conformance.catalog import requirement_of
+from conformance.facts import Facts
+from conformance.kube.timeouts import Timeouts
+from conformance.lab import RequirementLab
+from conformance.reference import Reference
+from conformance.session.run import Run
+from conformance.verdict import Judge
+
+RUN = pytest.StashKey[Run]()
+JUDGE = pytest.StashKey[Judge]()
+
+
+@pytest.fixture(scope="session")
+def facts(pytestconfig: pytest.Config) -> Facts:
+    """What was read from the cluster before the first requirement: immutable, indexed, never refreshed."""
+    return pytestconfig.stash[RUN].facts
+
+
+@pytest.fixture(scope="session")
+def reference(pytestconfig: pytest.Config) -> Reference:
+    """The declared set-up that the cluster is held to."""
+    return pytestconfig.stash[RUN].reference
+
+
+@pytest.fixture(scope="session")
+def timeouts(pytestconfig: pytest.Config) -> Timeouts:
+    """The named timeouts of this run, in seconds."""
+    return pytestconfig.stash[RUN].timeouts
+
+
+@pytest.fixture
+def judge(request: pytest.FixtureRequest) -> Judge:
+    """Judges one subject after the other: ``judge(node, expected=..., actual=..., ok=...)``."""
+    return request.node.stash[JUDGE]  # type: ignore[no-any-return]
+
+
+@pytest.fixture
+def lab(request: pytest.FixtureRequest, pytestconfig: pytest.Config) -> Iterator[RequirementLab]:
+    """The one door through which a requirement changes the cluster; it puts everything back."""
+    rule = requirement_of(getattr(request.node, "function", None))
+    if rule is None:
+        raise pytest.UsageError(f"{request.node.nodeid} uses the lab but is no @requirement, so nothing bounds it")
+    with pytestconfig.stash[RUN].lab_for(rule) as bench:
+        yield bench

@@ -1,0 +1,213 @@
+"""What pytest calls while a run is on. Registered by the plugin only when ``--cluster`` is given."""
+
+import fnmatch
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from conformance.catalog import PROFILES, Requirement, requirement_of
+from conformance.options import Settings
+from conformance.progress import TerminalProgress
+from conformance.report.model import Report, Verdict
+from conformance.report.story import details, headline
+from conformance.session import fixtures, summary
+from conformance.session.fixtures import JUDGE, RUN
+from conformance.session.judging import verdict_on
+from conformance.session.refusals import refused
+from conformance.session.run import Run
+from conformance.shipped import shipped
+from conformance.verdict import Judge, Status, judging
+
+_WORKER = "gpu_conformance"
+_VERDICT = "gpu_verdict"
+
+# Statuses that pytest counts as failed, so that a run which only knows pytest's counts is never fooled.
+_COUNTS_AS_FAILED = (Status.FAILED, Status.ERROR, Status.UNKNOWN)
+_LETTERS = {
+    Status.PASSED: ".",
+    Status.FAILED: "F",
+    Status.ERROR: "E",
+    Status.UNKNOWN: "?",
+    Status.UNSUPPORTED: "u",
+    Status.NOT_APPLICABLE: "n",
+    Status.WAIVED: "w",
+    Status.NOT_RUN: "-",
+}
+
+
+class ConformanceHooks:
+    """One pytest session's side of a run."""
+
+    def __init__(self, config: pytest.Config, settings: Settings) -> None:
+        self.config = config
+        self.worker = hasattr(config, "workerinput")
+        self.settings = settings
+        self.run = Run(settings, writes_reports=not self.worker)
+        self.opened = False
+        self.finished: Report | None = None
+        self.other_failures = False
+        config.stash[RUN] = self.run
+        config.pluginmanager.register(fixtures, "gpu-conformance-fixtures")
+        if config.args_source is not pytest.Config.ArgsSource.ARGS:
+            config.args[:] = [str(shipped("suites"))]
+
+    # --- the session ---------------------------------------------------------------------------------------------
+
+    def pytest_report_header(self) -> list[str]:
+        """Say what was set, to what, and by whom."""
+        shown = {name: setting for name, setting in self.settings.by_name.items() if setting.source != "default"}
+        return ["gpu-conformance: " + ", ".join(f"{n}={s.value} (from {s.source})" for n, s in shown.items())]
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionstart(self) -> None:
+        """Open the run; a cluster that cannot be opened is one usage error, not an error for each requirement."""
+        self._check_selection()
+        if self.config.option.collectonly or getattr(self.config.option, "setupplan", False):
+            return
+        handed_down = getattr(self.config, "workerinput", {}).get(_WORKER)
+        with self._uncaptured(), refused(), TerminalProgress() as progress:
+            self.run.open(progress, handed_down)
+        self.opened = True
+
+    def _check_selection(self) -> None:
+        unknown = set(self.settings.value("profile")) - set(PROFILES.values())
+        if unknown:
+            raise pytest.UsageError(
+                f"no profile named {', '.join(sorted(unknown))}; there are: {', '.join(PROFILES.values())}"
+            )
+
+    def _uncaptured(self) -> Any:
+        capture = self.config.pluginmanager.getplugin("capturemanager")
+        return capture.global_and_fixture_disabled()
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_configure_node(self, node: Any) -> None:
+        """Tell an xdist worker which cluster this controller owns, and where scenarios take turns."""
+        if self.opened:
+            node.workerinput[_WORKER] = self.run.handed_down()
+
+    def pytest_collect_file(self, file_path: Path, parent: pytest.Collector) -> pytest.Module | None:
+        """Collect the shipped suites even where the user's own ``python_files`` names no ``test_*.py``."""
+        if file_path.parent != shipped("suites") or not fnmatch.fnmatch(file_path.name, "test_*.py"):
+            return None
+        if any(fnmatch.fnmatch(file_path.name, pattern) for pattern in self.config.getini("python_files")):
+            return None
+        return pytest.Module.from_parent(parent, path=file_path)
+
+    def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> None:
+        """Leave out what the selection does not name; an id that no requirement has is a usage error."""
+        profiles, ids = set(self.settings.value("profile")), set(self.settings.value("requirement"))
+        missing = ids - {rule.id for item in items if (rule := _rule(item))}
+        if missing:
+            raise pytest.UsageError(
+                f"no requirement {', '.join(sorted(missing))} is collected; `gpu-conformance catalog` lists them"
+            )
+        if not profiles and not ids:
+            return
+        kept = [
+            i for i in items if (r := _rule(i)) and (not profiles or r.profile in profiles) and (not ids or r.id in ids)
+        ]
+        config.hook.pytest_deselected(items=[item for item in items if item not in kept])
+        items[:] = kept
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        """Put everything back, write the reports, and set the exit code that they explain."""
+        if not self.opened:
+            return
+        try:
+            with self._uncaptured():
+                left = self.run.clean_up()
+        except Exception as error:
+            left = [str(error)]
+        if left:
+            advice = f"gpu-conformance clean {self.run.id} --cluster {self.run.cluster.name}"
+            self.run.notes.append(f"could not be put back: {'; '.join(left)}. Run: {advice}")
+            self.other_failures = True
+        if self.worker:
+            return
+        self.finished = self.run.report(other_failures=self.other_failures)
+        if session.exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.NO_TESTS_COLLECTED):
+            session.exitstatus = self.finished.exit_code
+
+    def pytest_unconfigure(self) -> None:
+        """Let go of the cluster, however the session ended."""
+        self.run.close()
+
+    # --- one requirement -----------------------------------------------------------------------------------------
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_setup(self, item: pytest.Item) -> None:
+        """Stop what the run may not do before any fixture is set up for it."""
+        rule = _rule(item)
+        if rule is not None:
+            item.stash[JUDGE] = Judge()
+            self.run.admit(rule, asks_server="lab" in getattr(item, "fixturenames", ()))
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, Any, Any]:
+        """Let claims find the judge of the requirement that is running."""
+        if _rule(item) is None:
+            return (yield)
+        with judging(item.stash[JUDGE]):
+            return (yield)
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_makereport(
+        self, item: pytest.Item, call: pytest.CallInfo[None]
+    ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+        """Turn the way a phase ended into the requirement's verdict."""
+        report = yield
+        rule = _rule(item)
+        interrupted = call.excinfo is not None and isinstance(
+            call.excinfo.value, (KeyboardInterrupt, pytest.exit.Exception)
+        )
+        if rule is None or interrupted or (call.excinfo is None and call.when != "call"):
+            return report
+        raised = call.excinfo.value if call.excinfo is not None else None
+        judge = item.stash[JUDGE] if call.when != "teardown" else Judge()
+        verdict = verdict_on(rule, judge, raised, evidence=self.run.evidence, duration=call.duration)
+        _retell(report, rule, self.run.record(verdict))
+        return report
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Note failures of tests that are no requirements; under xdist, take in the workers' verdicts."""
+        told = getattr(report, _VERDICT, None)
+        if told is None:
+            self.other_failures |= report.failed
+        elif hasattr(report, "node"):
+            self.run.record(msgspec.convert(told, Verdict))
+
+    def pytest_report_teststatus(self, report: pytest.TestReport) -> tuple[str, str, str] | None:
+        """Use the statuses' own words and letters."""
+        told = getattr(report, _VERDICT, None)
+        if told is None:
+            return None
+        status = Status(told["status"])
+        category = "error" if status in (Status.ERROR, Status.UNKNOWN) else str(status)
+        return category, _LETTERS[status], status.upper()
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        """Print what the verdicts add up to and where the reports are."""
+        if self.finished is not None:
+            summary.write(terminalreporter, self.finished, self.run.folder)
+
+
+def _rule(item: pytest.Item) -> Requirement | None:
+    return requirement_of(getattr(item, "function", None))
+
+
+def _retell(report: pytest.TestReport, rule: Requirement, verdict: Verdict) -> None:
+    """Make pytest's report say what the verdict says, in its outcome, its heading and its text."""
+    setattr(report, _VERDICT, msgspec.to_builtins(verdict))
+    file, line, _ = report.location
+    report.location = (file, line, headline(verdict))
+    if verdict.status in _COUNTS_AS_FAILED:
+        report.outcome, report.longrepr = "failed", details(verdict)
+    elif verdict.status is Status.PASSED:
+        report.outcome, report.longrepr = "passed", None
+    else:
+        report.outcome, report.longrepr = "skipped", (file, line or 0, f"{verdict.status}: {verdict.reason}")

@@ -1,0 +1,65 @@
+"""From how a test function ended to the verdict on its requirement."""
+
+import traceback
+
+from conformance.catalog import Requirement
+from conformance.kube.errors import EffectRefused, KubeError
+from conformance.report.model import Verdict
+from conformance.verdict import (
+    CouldNotLook,
+    Disproved,
+    EvidenceKind,
+    Finding,
+    Judge,
+    NotApplicable,
+    Status,
+    UnknownAccelerator,
+    Unsupported,
+)
+
+
+class NotRun(Exception):
+    """The requirement was left out on purpose: by the mode, or because the source cannot answer it."""
+
+
+_STATUS_OF: tuple[tuple[type[BaseException], Status], ...] = (
+    (NotRun, Status.NOT_RUN),
+    (NotApplicable, Status.NOT_APPLICABLE),
+    (Unsupported, Status.UNSUPPORTED),
+    (UnknownAccelerator, Status.UNKNOWN),
+    (CouldNotLook, Status.ERROR),
+    (KubeError, Status.ERROR),
+)
+
+JUDGED_NOTHING = "the requirement ended without judging a single subject, which proves nothing"
+
+
+def verdict_on(
+    rule: Requirement, judge: Judge, raised: BaseException | None, *, evidence: EvidenceKind, duration: float
+) -> Verdict:
+    """The verdict on ``rule`` after its test function returned or ``raised``.
+
+    A broken finding weighs more than whatever ended the function afterwards: what was seen broken is broken.
+    """
+    findings = list(judge.findings)
+    if isinstance(raised, Disproved):
+        findings.append(raised.finding)
+    status, reason = _status(findings, raised)
+    return Verdict.of(rule, status, findings, evidence=evidence, reason=reason, duration=duration)
+
+
+def _status(findings: list[Finding], raised: BaseException | None) -> tuple[Status, str]:
+    if any(not finding.ok for finding in findings):
+        return Status.FAILED, "" if raised is None or isinstance(raised, Disproved) else f"it then ended with: {raised}"
+    if raised is None:
+        return (Status.PASSED, "") if findings else (Status.ERROR, JUDGED_NOTHING)
+    for kind, status in _STATUS_OF:
+        if isinstance(raised, kind):
+            return status, _in_words(raised)
+    return Status.ERROR, "".join(traceback.format_exception(raised)).rstrip()
+
+
+def _in_words(raised: BaseException) -> str:
+    if isinstance(raised, EffectRefused):
+        return f"{raised} (the requirement does more than it declares, or the run's mode forbids it)"
+    return str(raised)

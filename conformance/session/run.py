@@ -1,0 +1,265 @@
+"""A run's life: open the cluster, deploy the reference, read the facts, judge, put everything back."""
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TypeVar
+
+import conformance
+from conformance.catalog import Requirement
+from conformance.facts import Facts, read, snapshot
+from conformance.kube.client import Client
+from conformance.kube.effects import Effect, Mode
+from conformance.kube.guard import Guard
+from conformance.kube.timeouts import EMBEDDED, Timeouts
+from conformance.lab import Lab, RequirementLab, new_run_id
+from conformance.options import Settings
+from conformance.progress import Progress
+from conformance.reference import Reference, deploy, load, withdraw
+from conformance.report.emitters import STREAM_NAME, EventStream, write_json, write_junit
+from conformance.report.model import ClusterFacts, Report, RunFacts, Verdict, exit_code, not_run, summarise
+from conformance.session.cluster import OpenCluster, open_cluster
+from conformance.session.evidence import evidence_of
+from conformance.session.judging import NotRun
+from conformance.session.waivers import Waivers
+from conformance.shipped import shipped
+from conformance.verdict import CouldNotLook, EvidenceKind
+
+REPORT_FOLDER = "gpu-conformance-report"
+_T = TypeVar("_T")
+
+
+class Run:
+    """One run on one cluster. ``open`` and ``close`` bracket it; ``close`` may be called at any time, and twice."""
+
+    def __init__(self, settings: Settings, *, writes_reports: bool = True) -> None:
+        self.settings = settings
+        self.id = new_run_id()
+        self.started = datetime.now(UTC)
+        self.verdicts: dict[str, Verdict] = {}
+        self.notes: list[str] = []
+        self.folder = Path(settings.value("report") or REPORT_FOLDER)
+        self._resources = ExitStack()
+        self._labs = ExitStack()
+        self._writes_reports = writes_reports
+        self._stream: EventStream | None = None
+        self._cluster: OpenCluster | None = None
+        self._reference: Reference | None = None
+        self._facts: Facts | None = None
+        self._lab: Lab | None = None
+        self._client: Client | None = None
+        self._waivers = Waivers((), self.started.date())
+        self._turn: AbstractContextManager[object] = nullcontext()
+
+    # --- opening -------------------------------------------------------------------------------------------------
+
+    def open(self, progress: Progress, handed_down: dict[str, str] | None = None) -> None:
+        """Open everything in order. Raises the errors of clusters, reference and kube; see session.refusals.
+
+        ``handed_down`` is what an xdist worker got from its controller, which owns the cluster and the deployment.
+        """
+        if self.settings.value("waivers"):
+            self._waivers = Waivers.load(Path(self.settings.value("waivers")), self.started.date())
+        if handed_down is not None:
+            self._turn = _turns(handed_down["turns"])
+        self.timeouts = self._timeouts()
+        self._cluster = self._resources.enter_context(open_cluster(self.settings, progress, handed_down))
+        self._reference = load(self._reference_path())
+        if self._writes_reports:
+            self._stream = self._resources.enter_context(EventStream(self.folder / STREAM_NAME))
+            self._emit("run-started", run=self.id, cluster=self.cluster.name, mode=str(self.mode))
+        if self.cluster.snapshot is not None:
+            self._facts = snapshot.load(self.cluster.snapshot)
+            return
+        self._open_lab(exclusive=handed_down is None)
+        if handed_down is None and self._deploys:
+            self._deploy(progress)
+        progress.step("Reading the cluster")
+        self._facts = read(self.client)
+        self._emit("facts-read", nodes=len(self._facts.nodes) if "nodes" not in self._facts.unreadable else 0)
+
+    def _timeouts(self) -> Timeouts:
+        """Those of an embedded control plane are shorter: its controllers act within milliseconds."""
+        base = EMBEDDED if self.settings.value("cluster").startswith("embedded") else Timeouts()
+        return Timeouts.parse(self.settings.value("timeout"), base=base)
+
+    def _reference_path(self) -> Path:
+        chosen = self.settings.value("reference") or self.cluster.reference
+        return Path(chosen) if chosen else shipped("fixtures/reference")
+
+    @property
+    def _deploys(self) -> bool:
+        return bool(self.settings.value("deploy")) or self.cluster.deploys
+
+    def _open_lab(self, *, exclusive: bool) -> None:
+        """The lab exists in every mode, but only one that may change something announces itself on the cluster."""
+        self._lab = Lab(
+            self.client,
+            self.id,
+            self.timeouts,
+            mode=self.mode,
+            gpu_resource=self.reference.gpu_resource,
+            images=self.cluster.images,
+            tolerations=self.cluster.tolerations,
+            exclusive=exclusive,
+            cluster=self.cluster.name,
+            disposable=self.cluster.ephemeral,
+        )
+        if self.mode is not Mode.AUDIT:
+            self._labs.enter_context(self._lab)
+
+    def _deploy(self, progress: Progress) -> None:
+        """Deploy the reference: for good on a cluster that ends with the run, recorded and withdrawn on all others."""
+        progress.step(f"Deploying the reference set-up {self.reference.name}")
+        if self.cluster.ephemeral:
+            deploy(self._client_limited_to(Effect.DISRUPTIVE), self.reference, timeouts=self.timeouts)
+        elif self.mode is Mode.FULL:
+            journal = _there(self._lab, "lab").journal
+            self._labs.callback(withdraw, self.client, self.reference, journal, run_id=self.id)
+            deploy(self.client, self.reference, journal, run_id=self.id, timeouts=self.timeouts)
+        else:
+            raise CouldNotLook(f"deploying the reference needs --gpu-mode full, and this run has {self.mode}")
+        self._emit("reference-deployed", reference=self.reference.name)
+
+    def handed_down(self) -> dict[str, str]:
+        """What an xdist worker needs to join this run: the cluster, and the file on which scenarios take turns."""
+        folder = self._resources.enter_context(tempfile.TemporaryDirectory(prefix="gpu-conformance-turns-"))
+        return {**self.cluster.handed_down(), "turns": str(Path(folder) / "lock")}
+
+    # --- what suites get -----------------------------------------------------------------------------------------
+
+    @property
+    def cluster(self) -> OpenCluster:
+        """The open cluster."""
+        return _there(self._cluster, "cluster")
+
+    @property
+    def reference(self) -> Reference:
+        """The declared set-up."""
+        return _there(self._reference, "reference")
+
+    @property
+    def facts(self) -> Facts:
+        """What was read."""
+        return _there(self._facts, "facts")
+
+    @property
+    def mode(self) -> Mode:
+        """How far the run may go."""
+        return self.cluster.mode
+
+    @property
+    def client(self) -> Client:
+        """The guarded client of the run itself."""
+        if self._client is None:
+            self._client = self._client_limited_to(self.mode.limit)
+        return self._client
+
+    def _client_limited_to(self, limit: Effect) -> Client:
+        agent = f"gpu-conformance/{conformance.__version__}"
+        return Client(_there(self.cluster.connection, "connection"), Guard(limit, self.id), self.timeouts, agent)
+
+    @property
+    def evidence(self) -> EvidenceKind:
+        """The kind of evidence that this run gives."""
+        return evidence_of(self.cluster.kind, self.cluster.evidence, self.facts)
+
+    def admit(self, rule: Requirement, *, asks_server: bool) -> None:
+        """Raise NotRun when the mode or the source cannot go as far as ``rule``."""
+        if self.cluster.snapshot is not None and (rule.effect > Effect.READS or asks_server):
+            raise NotRun("a snapshot answers no requests")
+        if rule.effect > self.mode.limit:
+            raise NotRun(not_run(rule, self.mode.limit, str(self.mode)))
+
+    @contextmanager
+    def lab_for(self, rule: Requirement) -> Iterator[RequirementLab]:
+        """The lab of one requirement, cleaned when the block ends; under xdist one requirement at a time has it."""
+        with self._turn, _there(self._lab, "lab").for_requirement(rule) as bench:
+            yield bench
+
+    # --- what comes out ------------------------------------------------------------------------------------------
+
+    def record(self, verdict: Verdict) -> Verdict:
+        """Keep ``verdict`` (the worse one where there are two of a requirement) and stream it."""
+        judged = self._waivers.applied_to(verdict)
+        earlier = self.verdicts.get(judged.requirement)
+        self.verdicts[judged.requirement] = judged if earlier is None else _worse(earlier, judged)
+        self._emit("requirement-finished", verdict=judged)
+        return judged
+
+    def clean_up(self) -> list[str]:
+        """Undo everything that the run did to the cluster; in words what could not be undone."""
+        self._labs.close()
+        return self._lab.left_behind if self._lab is not None else []
+
+    def report(self, *, other_failures: bool) -> Report:
+        """Write every report file and return the report."""
+        verdicts = sorted(self.verdicts.values(), key=lambda verdict: verdict.requirement)
+        code, outcome = exit_code(verdicts, other_failures=other_failures)
+        report = Report(
+            RunFacts(
+                self.id, conformance.__version__, str(self.mode), _stamp(self.started), _stamp(datetime.now(UTC)),
+                {name: f"{setting.value} (from {setting.source})" for name, setting in self.settings.by_name.items()
+                 if setting.source != "default"},
+            ),
+            self._cluster_facts(),
+            self.reference.name,
+            outcome,
+            code,
+            summarise(verdicts),
+            tuple(verdicts),
+            (*self.notes, *self._waivers.notes()),
+        )  # fmt: skip
+        if self._writes_reports:
+            write_json(report, self.folder)
+            write_junit(report, self.folder)
+            self._emit("run-finished", outcome=outcome, exit_code=code)
+        return report
+
+    def _cluster_facts(self) -> ClusterFacts:
+        facts = self.facts
+        nodes = () if "nodes" in facts.unreadable else facts.nodes
+        return ClusterFacts(
+            self.cluster.name,
+            self.cluster.kind,
+            facts.server_version,
+            self.evidence,
+            len(nodes),
+            sum(1 for node in nodes if node.gpus(self.reference.gpu_resource)),
+            dict(facts.unreadable),
+        )
+
+    def close(self) -> None:
+        """Clean up what is left to clean and let go of the cluster."""
+        try:
+            self._labs.close()
+        finally:
+            self._resources.close()
+
+    def _emit(self, event: str, **content: object) -> None:
+        if self._stream is not None:
+            self._stream.write(event, **content)
+
+
+def _turns(path: str) -> AbstractContextManager[object]:
+    from filelock import FileLock
+
+    return FileLock(path)
+
+
+def _worse(one: Verdict, other: Verdict) -> Verdict:
+    from conformance.report.model import SEVERITY
+
+    return min(one, other, key=lambda verdict: SEVERITY.index(verdict.status))
+
+
+def _stamp(moment: datetime) -> str:
+    return moment.isoformat(timespec="seconds")
+
+
+def _there(value: _T | None, name: str) -> _T:
+    if value is None:
+        raise RuntimeError(f"the run has no {name} before it was opened")
+    return value

@@ -1,0 +1,80 @@
+import pytest
+
+from conformance.catalog import MUST, READS, Requirement
+from conformance.kube.errors import Unreachable
+from conformance.session.judging import NotRun, verdict_on
+from conformance.verdict import (
+    CouldNotLook,
+    Disproved,
+    EvidenceKind,
+    Finding,
+    Judge,
+    NotApplicable,
+    Status,
+    UnknownAccelerator,
+    Unsupported,
+    expect,
+    judging,
+)
+
+RULE = Requirement("PRIO-03", "Training preempts", MUST, "priorities", READS, ("own",), "Raise it.")
+GOOD = Finding("node a", True, "x", "x")
+BAD = Finding("node b", False, "x", "y")
+
+
+def ended(findings=(), raised=None):
+    judge = Judge()
+    for finding in findings:
+        judge.record(finding)
+    return verdict_on(RULE, judge, raised, evidence=EvidenceKind.SIMULATED, duration=0.1)
+
+
+@pytest.mark.parametrize(
+    ("findings", "raised", "status"),
+    [
+        ([GOOD], None, Status.PASSED),
+        ([GOOD, BAD], None, Status.FAILED),
+        ([], Disproved(BAD), Status.FAILED),
+        ([GOOD], NotApplicable("no teams"), Status.NOT_APPLICABLE),
+        ([GOOD], Unsupported("no DRA"), Status.UNSUPPORTED),
+        ([GOOD], UnknownAccelerator("XPU"), Status.UNKNOWN),
+        ([GOOD], CouldNotLook("Forbidden"), Status.ERROR),
+        ([GOOD], NotRun("audit"), Status.NOT_RUN),
+        ([GOOD], TypeError("a bug"), Status.ERROR),
+        ([BAD], CouldNotLook("Forbidden"), Status.FAILED),
+    ],
+)
+def test_how_a_requirement_ended_decides_its_status(findings, raised, status):
+    assert ended(findings, raised).status is status
+
+
+def test_a_requirement_that_judged_nothing_has_not_passed():
+    verdict = ended()
+
+    assert verdict.status is Status.ERROR
+    assert "without judging" in verdict.reason
+
+
+def test_an_unreachable_cluster_is_an_error_not_a_failure():
+    assert ended(raised=Unreachable("https://10.0.0.1", "refused")).status is Status.ERROR
+
+
+def test_a_crash_keeps_its_traceback_as_reason():
+    assert "a bug" in ended(raised=TypeError("a bug")).reason
+
+
+def test_claims_of_a_scenario_count_as_judged_subjects():
+    judge = Judge()
+    with judging(judge):
+        expect([1, 2], "victims").has_length(2, because="two were asked for")
+
+    assert [finding.ok for finding in judge.findings] == [True]
+
+
+def test_the_first_wrong_claim_ends_the_scenario_and_says_why():
+    judge = Judge()
+    with (
+        judging(judge),
+        pytest.raises(Disproved, match=r"victims: expected exactly 3 \(three were asked for\), found 1, 2"),
+    ):
+        expect([1, 2], "victims").has_length(3, because="three were asked for")
