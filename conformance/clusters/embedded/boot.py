@@ -1,0 +1,166 @@
+"""Starting an embedded cluster: seed, state folder, processes side by side, waiting, fleet."""
+
+from __future__ import annotations
+
+import contextlib
+import ssl
+import time
+from typing import TYPE_CHECKING
+
+from . import files, pki, seeds, state
+from .cluster import EmbeddedCluster, client_of
+from .components import BINARIES, Components, Layout, Ports
+from .errors import ComponentDied
+from .ports import reserved
+from .processes import Processes
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+    from pathlib import Path
+
+    from conformance.progress import Progress
+
+    from .spec import EmbeddedSpec
+
+_TRIES = 3  # with other ports, when somebody took one between our choice and the bind
+
+
+def start(spec: EmbeddedSpec, progress: Progress | None = None, *, kept: str | None = None) -> EmbeddedCluster:
+    """Start a control plane with its simulated fleet and return it when pods can be created.
+
+    ``kept`` is the name of a cluster that will stay up (see kept.py). The caller closes the result; should the caller
+    die, the processes end and the state folder goes all the same. Raises EmbeddedError: a process that ended with the
+    end of its log, a timeout, no room for state; BinariesError when the programs cannot be had; TopologyError.
+    """
+    from conformance.progress import SilentProgress
+
+    from .binaries import resolve
+
+    progress = progress or SilentProgress()
+    binaries = resolve(spec.version, BINARIES, assets=spec.assets, cache=spec.cache, progress=progress)
+    deadline = time.monotonic() + spec.timeout
+    seed = seeds.obtain(spec, binaries, progress, deadline=deadline)
+    progress.step("Starting the control plane")
+    cluster = _retrying_ports(lambda: _started(spec, binaries, seed, progress, kept=kept, deadline=deadline))
+    try:
+        _wait_for_fleet(cluster, spec, progress)
+    except BaseException:
+        cluster.close()
+        raise
+    return cluster
+
+
+@contextlib.contextmanager
+def started_bare(
+    spec: EmbeddedSpec, binaries: Mapping[str, Path], *, deadline: float
+) -> Iterator[tuple[Layout, Processes]]:
+    """A control plane from nothing, without scheduler and KWOK: what a seed is made of."""
+    folder = state.make(root=spec.state_dir)
+    with reserved(Ports.COUNT) as ports:
+        layout = Layout(folder.path, Ports(*ports))
+        components = Components(binaries, layout, spec)
+        try:
+            pki.write(layout.pki)
+            files.write(components)
+            processes = Processes(folder)
+        except BaseException:
+            folder.remove()
+            raise
+        try:
+            processes.start(components.etcd())
+            apiserver = components.apiserver(seeded=False)
+            processes.start(apiserver)
+            processes.wait_bound(apiserver, deadline=deadline)
+            processes.start(components.controller_manager())
+            processes.wait_ready(list(processes.components.values()), trust(layout), deadline=deadline)
+            yield layout, processes
+        finally:
+            processes.end()
+
+
+def trust(layout: Layout) -> ssl.SSLContext:
+    """How the administrator speaks to the processes of a cluster, and whom it believes."""
+    context = ssl.create_default_context(cafile=str(layout.pki / "ca.crt"))
+    context.load_cert_chain(layout.pki / "admin.crt", layout.pki / "admin.key")
+    return context
+
+
+def _started(
+    spec: EmbeddedSpec,
+    binaries: Mapping[str, Path],
+    seed: seeds.Seed,
+    progress: Progress,
+    *,
+    kept: str | None,
+    deadline: float,
+) -> EmbeddedCluster:
+    folder = state.make(kept=kept, root=spec.state_dir)
+    with reserved(Ports.COUNT) as ports:
+        layout = Layout(folder.path, Ports(*ports))
+        components = Components(binaries, layout, spec)
+        try:
+            seed.sow(layout)
+            files.write(components)
+            processes = Processes(folder)
+        except BaseException:
+            folder.remove()
+            raise
+        try:
+            version = _come_up(processes, components, progress, deadline)
+        except BaseException:
+            processes.end()
+            raise
+    return EmbeddedCluster(layout, version, str(spec.topology or "none"), kept, processes)
+
+
+def _come_up(processes: Processes, components: Components, progress: Progress, deadline: float) -> str:
+    """Start everything in the order that loses no time; returns the version that the API server says.
+
+    The others start when the API server has its port. Earlier they would be refused and try again after a second or
+    more; now their first request waits for its first answer, and their own start-up has overlapped with its.
+    """
+    apiserver = components.apiserver()
+    processes.start(components.etcd())
+    processes.start(apiserver)
+    processes.wait_bound(apiserver, deadline=deadline)
+    others = [components.scheduler(), components.controller_manager(), components.kwok()]
+    for component in others:
+        processes.start(component)
+    context = trust(components.layout)
+    import conformance.kube.client  # noqa: F401 (takes 0.2 s, which pass unnoticed while the API server starts)
+
+    processes.wait_ready([apiserver], context, deadline=deadline)
+    version = _populate(components, progress)
+    processes.wait_ready(others, context, deadline=deadline)
+    return version
+
+
+def _retrying_ports(attempt: Callable[[], EmbeddedCluster]) -> EmbeddedCluster:
+    for _ in range(_TRIES - 1):
+        try:
+            return attempt()
+        except ComponentDied as died:
+            if not died.port_was_taken:
+                raise
+    return attempt()
+
+
+def _populate(components: Components, progress: Progress) -> str:
+    """Create the nodes while controllers, scheduler and KWOK still start."""
+    from .fleet import create
+    from .topologies import load
+
+    with client_of(components.layout) as client:
+        version = str(client.get("/version")["gitVersion"])
+        if components.spec.topology is not None:
+            create(client, load(components.spec.topology), progress, kubelet=version)
+    return version
+
+
+def _wait_for_fleet(cluster: EmbeddedCluster, spec: EmbeddedSpec, progress: Progress) -> None:
+    from .fleet import wait_usable
+    from .topologies import load
+
+    if spec.topology is not None:
+        with cluster.client() as client:
+            wait_usable(client, load(spec.topology), progress, timeout=spec.timeout)

@@ -1,0 +1,183 @@
+"""The warden: nothing that it started outlives its owner, whoever of them is killed and how."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from conformance.clusters.embedded import state
+from conformance.clusters.embedded.components import Component
+from conformance.clusters.embedded.errors import ComponentDied, StartTimeout
+from conformance.clusters.embedded.processes import Processes
+
+SLEEP = ("/bin/sh", "-c", "trap '' TERM INT HUP; echo started; while :; do sleep 1; done")
+
+OWNER = """
+import sys, time
+from pathlib import Path
+from conformance.clusters.embedded import state
+from conformance.clusters.embedded.components import Component
+from conformance.clusters.embedded.processes import Processes
+folder = state.make(root=Path(sys.argv[1]))
+processes = Processes(folder)
+processes.start(Component("stubborn", tuple(sys.argv[2:]), {"PATH": "/usr/bin:/bin"}, folder.path / "stubborn.log"))
+while "stubborn" not in processes.pids:
+    processes.check()
+print(processes.pids["stubborn"], processes.warden.pid, folder.path, flush=True)
+time.sleep(600)
+"""
+
+
+def component(folder: Path, *argv: str, name: str = "stubborn") -> Component:
+    return Component(name, argv, {"PATH": "/usr/bin:/bin"}, folder / f"{name}.log")
+
+
+def lives(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def eventually(claim: Callable[[], bool], seconds: float = 10.0) -> bool:
+    deadline = time.monotonic() + seconds
+    while not claim():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.02)
+    return True
+
+
+@pytest.fixture
+def owned(tmp_path: Path):
+    """A process that owns a warden with one process that ignores polite signals: (owner, process, warden, folder)."""
+    owner = subprocess.Popen([sys.executable, "-c", OWNER, str(tmp_path), *SLEEP], stdout=subprocess.PIPE, text=True)
+    assert owner.stdout is not None
+    pid, warden, folder = owner.stdout.readline().split()
+    yield owner, int(pid), int(warden), Path(folder)
+    owner.kill()
+    owner.wait()
+    owner.stdout.close()
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_processes_and_state_go_when_the_owner_is_killed(owned, number: signal.Signals) -> None:
+    owner, pid, warden, folder = owned
+
+    owner.send_signal(number)
+    owner.wait()
+
+    assert eventually(lambda: not lives(pid))
+    assert eventually(lambda: not lives(warden))
+    assert eventually(lambda: not folder.exists())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs PR_SET_PDEATHSIG")
+def test_processes_go_when_the_warden_is_killed(owned) -> None:
+    _, pid, warden, _ = owned
+
+    os.kill(warden, signal.SIGKILL)
+
+    assert eventually(lambda: not lives(pid))
+
+
+def test_state_of_a_killed_warden_is_swept_by_the_next_start(owned, tmp_path: Path) -> None:
+    owner, pid, warden, folder = owned
+    owner.kill()
+    os.kill(warden, signal.SIGKILL)
+    owner.wait()
+    assert eventually(lambda: not lives(pid))
+    if folder.exists():  # unless the warden was faster than our second signal
+        assert eventually(lambda: not state.is_owned(folder))
+
+    made = state.make(root=tmp_path)
+
+    assert not folder.exists()
+    made.remove()
+
+
+def test_a_terminal_interrupt_does_not_reach_the_processes(owned) -> None:
+    _, pid, warden, _ = owned
+
+    assert os.getsid(warden) != os.getsid(0)
+    os.kill(warden, signal.SIGINT)
+    time.sleep(0.1)
+
+    assert lives(warden)
+    assert lives(pid)
+
+
+def test_a_process_that_ends_is_reported_with_the_end_of_its_log(tmp_path: Path) -> None:
+    folder = state.make(root=tmp_path)
+    processes = Processes(folder)
+    processes.start(component(folder.path, "/bin/sh", "-c", "echo the disk is full >&2; exit 3"))
+
+    with pytest.raises(ComponentDied, match=r"(?s)stubborn ended \(exit code 3\).*the disk is full"):
+        while True:
+            processes.check()
+
+    processes.end()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_program_that_is_not_there_is_reported(tmp_path: Path) -> None:
+    folder = state.make(root=tmp_path)
+    processes = Processes(folder)
+    processes.start(component(folder.path, "/nowhere/etcd"))
+
+    with pytest.raises(ComponentDied, match="No such file"):
+        while True:
+            processes.check()
+
+    processes.end()
+
+
+def test_waiting_ends_as_soon_as_a_process_does(tmp_path: Path) -> None:
+    folder = state.make(root=tmp_path)
+    processes = Processes(folder)
+    short = Component("short", ("/bin/false",), {}, folder.path / "short.log", ready="http://127.0.0.1:1/readyz")
+    processes.start(short)
+    began = time.monotonic()
+
+    with pytest.raises(ComponentDied, match="short ended"):
+        processes.wait_ready([short], None, deadline=began + 30)  # type: ignore[arg-type]
+
+    assert time.monotonic() - began < 10
+    processes.end()
+
+
+def test_waiting_has_an_end(tmp_path: Path) -> None:
+    folder = state.make(root=tmp_path)
+    processes = Processes(folder)
+    silent = Component(
+        "silent", SLEEP, {"PATH": "/usr/bin:/bin"}, folder.path / "silent.log", "http://127.0.0.1:1/readyz"
+    )
+    processes.start(silent)
+
+    with pytest.raises(StartTimeout, match=r"silent: .* says no answer"):
+        processes.wait_ready([silent], None, deadline=time.monotonic() + 0.2)  # type: ignore[arg-type]
+
+    processes.end()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_detached_warden_stays_until_it_is_told(tmp_path: Path) -> None:
+    folder = state.make(root=tmp_path)
+    processes = Processes(folder)
+    processes.start(component(folder.path, *SLEEP))
+    assert eventually(lambda: bool(processes.pids) or processes.check() is not None)
+
+    processes.detach()
+
+    time.sleep(0.1)
+    assert lives(processes.pids["stubborn"])
+    assert state.is_owned(folder.path)
+    os.kill(processes.warden.pid, signal.SIGTERM)
+    os.waitpid(processes.warden.pid, 0)
+    assert not folder.path.exists()
+    assert not lives(processes.pids["stubborn"])
