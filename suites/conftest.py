@@ -1,0 +1,230 @@
+"""What the chapters share: the declared pools, and the nodes of the cluster that belong to them.
+
+Whoever makes the nodes (a cloud, an installer) marks them with a pool's selector labels; the owners then add labels
+and taints of their own. Here a node belongs to a pool by the selector alone, so that a node that lost the owners'
+labels or taints is still judged. A fixture raises NotApplicable where the reference set-up declares no such thing,
+and CouldNotLook where it does but the cluster shows no node to look at.
+"""
+
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from typing import NamedTuple, TypeAlias
+
+import pytest
+
+from conformance.facts import Facts, Node, Pod
+from conformance.gpu.taints import Taint
+from conformance.lab import RequirementLab
+from conformance.reference.model import Gpu, Pool, Reference
+from conformance.verdict import CouldNotLook, NotApplicable, in_words
+from suites.declared import DeclaredWorkload, declared_in
+from suites.gpu_pod import GpuPod
+from suites.terms import taints_of
+
+# Pods of Kubernetes and OpenShift themselves, some of which tolerate everything and must.
+SYSTEM_NAMESPACES = ("kube-", "openshift-")
+
+ENOUGH = 20
+
+Members: TypeAlias = Callable[[Pool], tuple[Node, ...]]
+
+
+class PoolNode(NamedTuple):
+    """A node of the cluster and the declared pool that it belongs to."""
+
+    pool: Pool
+    node: Node
+
+
+class GpuPoolNode(NamedTuple):
+    """A node of a declared GPU pool, with the GPUs that it is declared to have."""
+
+    pool: Pool
+    node: Node
+    gpu: Gpu
+
+
+@pytest.fixture
+def members(facts: Facts) -> Members:
+    """The nodes of a pool: those that carry every label of its selector, by name."""
+
+    def of(pool: Pool) -> tuple[Node, ...]:
+        return tuple(sorted((node for node in facts.nodes if pool.holds(node.labels)), key=lambda node: node.name))
+
+    return of
+
+
+@pytest.fixture
+def pools(reference: Reference) -> tuple[Pool, ...]:
+    """Every declared pool."""
+    if not reference.pools:
+        raise NotApplicable(f"{reference} declares no pools")
+    return reference.pools
+
+
+@pytest.fixture
+def gpu_pools(reference: Reference) -> tuple[Pool, ...]:
+    """The declared pools whose nodes have GPUs."""
+    if not reference.gpu_pools:
+        raise NotApplicable(f"{reference} declares no pool with GPUs")
+    return reference.gpu_pools
+
+
+@pytest.fixture
+def pool_nodes(pools: tuple[Pool, ...], members: Members) -> tuple[PoolNode, ...]:
+    """Every node of every declared pool, with its pool."""
+    return _nodes_of(pools, members)
+
+
+@pytest.fixture
+def gpu_pool_nodes(gpu_pools: tuple[Pool, ...], members: Members) -> tuple[GpuPoolNode, ...]:
+    """Every node of every declared GPU pool, with its pool and its declared GPUs."""
+    return tuple(GpuPoolNode(pool, node, pool.gpu) for pool, node in _nodes_of(gpu_pools, members) if pool.gpu)
+
+
+@pytest.fixture
+def gpu_nodes(gpu_pool_nodes: tuple[GpuPoolNode, ...]) -> tuple[Node, ...]:
+    """Every node of the declared GPU pools, each once."""
+    return tuple({node.name: node for _, node, _ in gpu_pool_nodes}.values())
+
+
+@pytest.fixture
+def open_gpu_nodes(facts: Facts, gpu_nodes: tuple[Node, ...]) -> tuple[Node, ...]:
+    """Some GPU nodes that take new pods (Ready and not cordoned), those with the fewest pods first."""
+    return _open(facts, gpu_nodes, "GPU node")
+
+
+@pytest.fixture
+def ordinary_nodes(facts: Facts, gpu_pools: tuple[Pool, ...]) -> tuple[Node, ...]:
+    """Some nodes for ordinary pods: outside the GPU pools, taking new pods, repelling nobody."""
+    outside = [node for node in facts.nodes if not any(pool.holds(node.labels) for pool in gpu_pools)]
+    return _open(facts, [node for node in outside if not node.repels(())], "node outside the GPU pools without taints")
+
+
+@pytest.fixture
+def declared_taints(gpu_pools: tuple[Pool, ...]) -> tuple[Taint, ...]:
+    """The taints of the GPU pools that keep pods away, each once."""
+    taints = taints_of(gpu_pools)
+    if not taints:
+        raise NotApplicable("no GPU pool declares a NoSchedule or NoExecute taint")
+    return taints
+
+
+@pytest.fixture
+def labelled_pools(gpu_pools: tuple[Pool, ...], members: Members) -> tuple[Pool, ...]:
+    """The GPU pools that pods can ask for by labels, as far as they have nodes that take pods."""
+    labelled = [pool for pool in gpu_pools if pool.labels]
+    if not labelled:
+        raise NotApplicable("no GPU pool declares labels")
+    return _inhabited(labelled, members)
+
+
+@pytest.fixture
+def tainted_pools(labelled_pools: tuple[Pool, ...]) -> tuple[Pool, ...]:
+    """Those of the labelled pools that keep away whoever does not tolerate their taints."""
+    tainted = tuple(pool for pool in labelled_pools if taints_of([pool]))
+    if not tainted:
+        raise NotApplicable("no GPU pool declares both labels and taints that keep pods away")
+    return tainted
+
+
+@pytest.fixture
+def doubly_tainted_pool(gpu_pools: tuple[Pool, ...], members: Members) -> Pool:
+    """A GPU pool that declares more than one taint and has nodes that take pods."""
+    doubly = [pool for pool in gpu_pools if len(taints_of([pool])) > 1]
+    if not doubly:
+        raise NotApplicable("no GPU pool declares more than one taint")
+    return _inhabited(doubly, members)[0]
+
+
+@pytest.fixture
+def idle_gpu_node(open_gpu_nodes: tuple[Node, ...], lab: RequirementLab) -> Node:
+    """A GPU node on which nothing runs but DaemonSets, so that borrowing it hurts nobody."""
+    return lab.pick_idle(open_gpu_nodes, 1)[0]
+
+
+@pytest.fixture
+def idle_twins(
+    facts: Facts, reference: Reference, gpu_pools: tuple[Pool, ...], members: Members, lab: RequirementLab
+) -> tuple[Node, ...]:
+    """Two or three idle nodes of one GPU pool, between which nothing but the pod's own wishes decides."""
+    usual = [pool for pool in gpu_pools if pool.gpu and pool.gpu.resource == reference.gpu_resource]
+    for wanted in (3, 2):
+        for pool in usual:
+            nodes = _least_busy(facts, members(pool))
+            if len(nodes) >= wanted:
+                with suppress(CouldNotLook):
+                    return tuple(lab.pick_idle(nodes, wanted))
+    raise CouldNotLook("no GPU pool has two idle nodes, and with fewer a preference has nothing to choose from")
+
+
+@pytest.fixture
+def gpu_pod(lab: RequirementLab, reference: Reference, gpu_pools: tuple[Pool, ...]) -> GpuPod:
+    """A pod that the API server accepts as long as its GPU amounts are right."""
+    pod = GpuPod(lab, reference.gpu_resource)
+    answer = pod.offer(requests="1", limits="1")
+    if not answer:
+        raise CouldNotLook(f"the API server refuses even a well-formed GPU pod: {answer}")
+    return pod
+
+
+@pytest.fixture
+def declared_workloads(reference: Reference, facts: Facts) -> tuple[DeclaredWorkload, ...]:
+    """The declared workloads that name the pools they belong on, as they stand in the cluster."""
+    workloads = declared_in(reference, facts)
+    if not workloads:
+        raise NotApplicable(f"{reference} declares no workload that names its pools")
+    return workloads
+
+
+@pytest.fixture
+def gpu_workloads(declared_workloads: tuple[DeclaredWorkload, ...]) -> tuple[DeclaredWorkload, ...]:
+    """Those of them that belong on GPU nodes."""
+    workloads = tuple(workload for workload in declared_workloads if any(pool.gpu for pool in workload.pools))
+    if not workloads:
+        raise NotApplicable("no declared workload belongs on a GPU pool")
+    return workloads
+
+
+@pytest.fixture
+def ordinary_pods(facts: Facts) -> tuple[Pod, ...]:
+    """The pods that no DaemonSet, no kubelet and no system namespace is behind, and that have not ended."""
+    pods = tuple(pod for pod in facts.pods if not (pod.finished or pod.static or _is_system(pod)))
+    if not pods:
+        raise NotApplicable("no ordinary pod is in the cluster")
+    return pods
+
+
+def _is_system(pod: Pod) -> bool:
+    return pod.owner_kind == "DaemonSet" or pod.namespace.startswith(SYSTEM_NAMESPACES)
+
+
+def _nodes_of(pools: tuple[Pool, ...], members: Members) -> tuple[PoolNode, ...]:
+    found = tuple(PoolNode(pool, node) for pool in pools for node in members(pool))
+    if not found:
+        looked_for = "; ".join(f"{pool} by {pool.selector_text}" for pool in pools)
+        raise CouldNotLook(f"no node of the cluster belongs to a declared pool (looked for {looked_for})")
+    return found
+
+
+def _inhabited(pools: Iterable[Pool], members: Members) -> tuple[Pool, ...]:
+    inhabited = tuple(pool for pool in pools if _taking_pods(members(pool)))
+    if not inhabited:
+        raise CouldNotLook(f"none of {in_words(list(pools))} has a node that is Ready and schedulable")
+    return inhabited
+
+
+def _taking_pods(nodes: Iterable[Node]) -> tuple[Node, ...]:
+    return tuple(node for node in nodes if node.ready and not node.unschedulable)
+
+
+def _least_busy(facts: Facts, nodes: Iterable[Node]) -> tuple[Node, ...]:
+    """Those that take pods, the least busy ones first, and few enough to be named in a pod's affinity."""
+    return tuple(sorted(_taking_pods(nodes), key=lambda node: len(facts.pods_on(node.name)))[:ENOUGH])
+
+
+def _open(facts: Facts, nodes: Iterable[Node], what: str) -> tuple[Node, ...]:
+    taking = _least_busy(facts, nodes)
+    if not taking:
+        raise CouldNotLook(f"no {what} is Ready and schedulable, so no scenario can place a pod on one")
+    return taking

@@ -1,0 +1,71 @@
+"""A pod whose GPU request and limit a scenario chooses, offered to the API server as a dry run: nothing is created."""
+
+from conformance.lab import Accepted, Rejected, RequirementLab
+from conformance.verdict import Judge
+
+# Validation answers 422; a 403 would be a policy that dislikes the pod for reasons of its own.
+_INVALID = 422
+_REWRITERS = "kubectl get mutatingadmissionpolicies,mutatingwebhookconfigurations"
+
+
+class GpuPod:
+    """Judges what the API server makes of GPU amounts, in a namespace of the scenario's own."""
+
+    def __init__(self, lab: RequirementLab, resource: str) -> None:
+        self.resource = resource
+        self._lab = lab
+        self._namespace = lab.namespace()
+
+    def offer(self, *, requests: str = "", limits: str = "") -> Accepted | Rejected:
+        """Offer the pod; an empty amount is left out."""
+        amounts = {"requests": requests, "limits": limits}
+        resources = {part: {self.resource: amount} for part, amount in amounts.items() if amount}
+        container = {"name": "main", "image": "never-pulled", "resources": resources}
+        metadata = {"name": "dry-run", "namespace": self._namespace}
+        pod = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": {"containers": [container]}}
+        return self._lab.dry_run(pod)
+
+    def must_be_rejected(self, judge: Judge, *, requests: str = "", limits: str = "") -> None:
+        """Judge that validation refuses the pod."""
+        answer = self.offer(requests=requests, limits=limits)
+        judge(
+            self._named(requests, limits),
+            ok=isinstance(answer, Rejected) and answer.status == _INVALID,
+            expected="rejected as invalid (422)",
+            actual=self._seen(answer),
+            first_broken_link="an admission step changed the GPU amounts before the API server validated them"
+            if answer
+            else "something else than validation refused the pod first",
+            why_it_hides="the pod starts, with another number of GPUs than its author wrote",
+            see=_REWRITERS,
+        )
+
+    def must_be_accepted(self, judge: Judge, *, limits: str, requested: str) -> None:
+        """Judge that the pod is accepted and that its request is then ``requested``."""
+        answer = self.offer(limits=limits)
+        judge(
+            self._named("", limits),
+            ok=isinstance(answer, Accepted) and self._amounts(answer).get("requests") == requested,
+            expected=f"accepted with request {requested}",
+            actual=self._seen(answer),
+            first_broken_link=f"an admission step changed the {self.resource} request that defaulting copied",
+            why_it_hides="most manifests name the limit alone, as documented; all of them fail at once",
+            see=_REWRITERS,
+        )
+
+    def _named(self, requests: str, limits: str) -> str:
+        asked = {"request": requests, "limit": limits}
+        return (
+            f"pod with {self.resource} {' and '.join(f'{part} {amount}' for part, amount in asked.items() if amount)}"
+        )
+
+    def _seen(self, answer: Accepted | Rejected) -> str:
+        if isinstance(answer, Rejected):
+            return str(answer)
+        amounts = self._amounts(answer)
+        return f"accepted with request {amounts.get('requests', 'none')} and limit {amounts.get('limits', 'none')}"
+
+    def _amounts(self, answer: Accepted) -> dict[str, str]:
+        """The request and the limit of the pod as it was accepted."""
+        resources = answer.object["spec"]["containers"][0].get("resources") or {}
+        return {part: amounts[self.resource] for part, amounts in resources.items() if self.resource in (amounts or {})}

@@ -1,0 +1,126 @@
+"""What roles and bindings grant, compared with what was declared."""
+
+from collections.abc import Iterable
+from itertools import product
+from typing import Protocol
+
+from conformance.facts import Facts, RoleBinding, Rule
+from conformance.facts import ServiceAccount as LiveAccount
+from conformance.reference.model import Team
+from conformance.verdict import Judge
+
+
+class Grants(Protocol):
+    """A rule, declared or live."""
+
+    @property
+    def api_groups(self) -> tuple[str, ...]:
+        """The API groups of its resources; the core group is the empty text."""
+
+    @property
+    def resources(self) -> tuple[str, ...]:
+        """The plurals that it is about."""
+
+    @property
+    def verbs(self) -> tuple[str, ...]:
+        """What it allows."""
+
+    @property
+    def resource_names(self) -> tuple[str, ...]:
+        """The only objects that it is about; empty for all."""
+
+
+def judge_roles(team: Team, facts: Facts, judge: Judge) -> None:
+    """Judge that each declared role exists and grants what is declared, however its rules are written."""
+    live = {role.name: role for role in facts.roles_in(team.namespace)}
+    for declared in team.roles:
+        role = live.get(declared.name)
+        wanted = _permissions(declared.rules)
+        granted = _permissions(role.rules) if role else set()
+        judge(
+            f"role {team.namespace}/{declared.name}",
+            ok=role is not None and granted == wanted,
+            expected=sorted(wanted),
+            actual=sorted(granted) if role else "no such role",
+            first_broken_link=_difference(granted, wanted) if role else "",
+            see=f"kubectl get role -n {team.namespace} {declared.name} -o yaml",
+        )
+
+
+def judge_bindings(team: Team, facts: Facts, judge: Judge) -> None:
+    """Judge that each declared binding exists and gives the declared role to the declared subjects."""
+    live = {binding.name: binding for binding in facts.role_bindings_in(team.namespace)}
+    for declared in team.bindings:
+        binding = live.get(declared.name)
+        wanted = {
+            *(f"service account {team.namespace}/{name}" for name in declared.service_accounts),
+            *(f"group {name}" for name in declared.groups),
+            *(f"user {name}" for name in declared.users),
+        }
+        role = f"{'cluster role' if declared.role_kind == 'ClusterRole' else 'role'} {declared.role}"
+        bound = {str(subject) for subject in binding.subjects} if binding else set()
+        other_role = f"it gives {binding.role_ref}" if binding and str(binding.role_ref) != role else ""
+        judge(
+            f"role binding {team.namespace}/{declared.name}",
+            ok=binding is not None and bound == wanted and not other_role,
+            expected=f"{role} to {listed(wanted, 'nobody')}",
+            actual=f"{binding.role_ref} to {listed(bound, 'nobody')}" if binding else "no such binding",
+            first_broken_link=other_role or (_difference(bound, wanted) if binding else ""),
+            see=f"kubectl get rolebinding -n {team.namespace} {declared.name} -o yaml",
+        )
+
+
+def bindings_naming(account: LiveAccount, facts: Facts) -> tuple[RoleBinding, ...]:
+    """The role bindings of all namespaces that name the account itself, not just a group that it is in."""
+    return tuple(
+        binding
+        for binding in facts.role_bindings
+        if any(subject.kind != "Group" and subject.includes(account) for subject in binding.subjects)
+    )
+
+
+def is_harmless(binding: RoleBinding, facts: Facts) -> bool:
+    """Whether its role lets nobody do more than read the API's self-description and ask about oneself.
+
+    So do system:discovery, system:basic-user, system:public-info-viewer and
+    system:service-account-issuer-discovery, which Kubernetes gives to every user or service account
+    (plugin/pkg/auth/authorizer/rbac/bootstrappolicy). A binding to a role that does not exist gives nothing.
+    """
+    role = facts.role_of(binding)
+    return role is None or all(_about_oneself(rule) for rule in role.rules)
+
+
+def through(binding: RoleBinding, account: LiveAccount) -> str:
+    """The subject by which a binding reaches an account."""
+    return next((str(subject) for subject in binding.subjects if subject.includes(account)), "it")
+
+
+def listed(names: Iterable[str], none: str) -> str:
+    """Names in order, or the word for having none."""
+    return ", ".join(sorted(names)) or none
+
+
+def _permissions(rules: Iterable[Grants]) -> set[str]:
+    """Every single permission of some rules, so that two ways of writing the same rules compare equal."""
+    return {
+        " ".join((verb, ".".join(filter(None, (resource, group))), name)).rstrip()
+        for rule in rules
+        for verb, resource, group, name in product(
+            rule.verbs, rule.resources, rule.api_groups, rule.resource_names or ("",)
+        )
+    }
+
+
+def _difference(there: set[str], wanted: set[str]) -> str:
+    surplus, missing = sorted(there - wanted), sorted(wanted - there)
+    parts = [
+        f"not declared: {', '.join(surplus)}" if surplus else "",
+        f"missing: {', '.join(missing)}" if missing else "",
+    ]
+    return "; ".join(part for part in parts if part)
+
+
+def _about_oneself(rule: Rule) -> bool:
+    if rule.non_resource_urls:
+        return "*" not in rule.non_resource_urls and set(rule.verbs) <= {"get", "head"}
+    return set(rule.verbs) <= {"create"} and all(each.startswith("selfsubject") for each in rule.resources)

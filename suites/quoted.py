@@ -1,0 +1,82 @@
+"""Asking for GPUs where a quota counts them: with pods that are admitted or refused, and never start."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from conformance.gpu.resources import is_gpu_resource
+from conformance.lab import Answer, LabQuota, Rejected, RequirementLab
+from conformance.lab.podspec import Asked, pod_spec
+from conformance.reference.model import Quota, Reference, Team
+from conformance.verdict import NotApplicable, expect, in_words
+
+ADMITTED = "admitted"
+REFUSED = "refused with 403"
+"""A quota refuses with 403 Forbidden; validation would answer 422."""
+
+_PREFIXES = ("requests.", "limits.")
+_LITTLE = {"cpu": "1m", "memory": "1Mi"}
+
+
+class GpuKey(NamedTuple):
+    """A key of a quota that means GPUs, whether or not Kubernetes understands it so."""
+
+    key: str
+    resource: str
+
+    @property
+    def counts(self) -> bool:
+        """Whether it is spelled in the one way that Kubernetes counts."""
+        return self.key == f"requests.{self.resource}"
+
+
+def gpu_keys(hard: Mapping[str, str], gpu_resource: str) -> list[GpuKey]:
+    """The keys of a quota that mean GPUs, in whatever spelling; ``gpu_resource`` is the set-up's own name for them."""
+    keys = [GpuKey(key, _bare(key)) for key in sorted(hard)]
+    return [each for each in keys if is_gpu_resource(each.resource) or each.resource == gpu_resource]
+
+
+def declared_gpu_quotas(reference: Reference) -> tuple[tuple[Team, Quota], ...]:
+    """The declared quotas that limit GPUs, with their teams. Raises NotApplicable when there are none."""
+    declared = [(team, quota) for team in reference.teams for quota in team.quotas]
+    limiting = tuple((team, quota) for team, quota in declared if gpu_keys(quota.hard, reference.gpu_resource))
+    if not limiting:
+        raise NotApplicable(f"no team of {reference} declares a quota of GPUs")
+    return limiting
+
+
+def never_starting(amounts: Mapping[str, object], *, namespace: str, priority: str | None = None) -> dict[str, Any]:
+    """A pod that asks for these amounts and a little CPU and memory. It is gated, so that no scheduler looks at it."""
+    resources = {**_LITTLE, **{name: str(amount) for name, amount in amounts.items()}}
+    spec = pod_spec(Asked(resources=resources, priority=priority, gated=True, image="never-pulled"))
+    metadata = {"generateName": "quota-", "namespace": namespace}
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
+
+
+def outcome(answer: Answer) -> str:
+    """An answer of the API server in the words of this chapter."""
+    return f"refused with {answer.status}" if isinstance(answer, Rejected) else ADMITTED
+
+
+class QuotedNamespace:
+    """A namespace of the scenario's own with one quota."""
+
+    def __init__(
+        self, lab: RequirementLab, hard: Mapping[str, object], *, priority_classes: Sequence[str] = ()
+    ) -> None:
+        self.name = lab.namespace()
+        self.quota: LabQuota = lab.quota(self.name, hard, priority_classes=priority_classes)
+        self._lab = lab
+
+    def admits(self, amounts: Mapping[str, object], *, because: str, priority: str | None = None) -> None:
+        """Claim that a pod with these amounts is admitted. From then on the quota counts it."""
+        answer = self._lab.create_or_refusal(never_starting(amounts, namespace=self.name, priority=priority))
+        expect(outcome(answer), f"a pod with {in_words(dict(amounts))}").equals(ADMITTED, because=because)
+
+    def refuses(self, amounts: Mapping[str, object], *, because: str, priority: str | None = None) -> None:
+        """Claim that a pod with these amounts is refused."""
+        answer = self._lab.dry_run(never_starting(amounts, namespace=self.name, priority=priority))
+        expect(outcome(answer), f"a pod with {in_words(dict(amounts))}").equals(REFUSED, because=because)
+
+
+def _bare(key: str) -> str:
+    return next((key.removeprefix(prefix) for prefix in _PREFIXES if key.startswith(prefix)), key)

@@ -1,0 +1,79 @@
+"""A spare node on which GPUs can run out without anybody losing one: idle, fenced, with GPUs of a made-up resource."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TypedDict, Unpack
+
+from msgspec.structs import replace
+
+from conformance.facts import Node
+from conformance.lab import LabJob, LabPod, LabPods, RequirementLab
+from conformance.lab.workloads import workload_object
+
+# Preemption, eviction and drain mark a pod with this condition; a Job with this rule then does not call it a failure.
+_DISRUPTIONS_DO_NOT_COUNT = {"rules": [{"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget"}]}]}
+
+# Seconds that the Job controller lets pass before it replaces a pod, whatever made the pod end
+# (kubernetes: pkg/controller/job/job_controller.go, DefaultJobPodFailureBackOff).
+_JOB_BACKOFF = 10
+
+
+class Habits(TypedDict, total=False):
+    """How pods that fill a node are marked and leave it; see PodOptions of the lab."""
+
+    priority: str
+    labels: Mapping[str, str]
+    grace_seconds: int
+    held: bool
+
+
+class SpareNode:
+    """A borrowed node; its pods ask for the made-up GPUs of this run, which no other node and no other pod knows."""
+
+    def __init__(self, lab: RequirementLab, node: Node, gpus: int) -> None:
+        self.node = node
+        self.resource = lab.fake_gpus(node, gpus)
+        self._lab = lab
+
+    def __str__(self) -> str:
+        return str(self.node)
+
+    @property
+    def name(self) -> str:
+        """The node's name."""
+        return self.node.name
+
+    def filled(self, count: int | None = None, **habits: Unpack[Habits]) -> LabPods:
+        """Running pods of one GPU each, as many as fit, or ``count`` of them."""
+        return self._lab.fill(self.node, gpus_each=1, count=count, resource=self.resource, **habits)
+
+    def pod(self, gpus: int = 1, *, priority: str, or_on: "SpareNode | None" = None, gated: bool = False) -> LabPod:
+        """A pod that asks for GPUs of this node (or of another) and waits for them if it has to."""
+        nodes = [self.node, or_on.node] if or_on else [self.node]
+        return self._lab.pod(
+            gpus=gpus, resource=self.resource, priority=priority, on=nodes, tolerates=nodes, gated=gated
+        )
+
+    @contextmanager
+    def retrying_job(self, *, priority: str) -> Iterator[LabJob]:
+        """A Job of one such pod that does not count disruptions as failures. Deleted when the block ends."""
+        pattern = self.pod(priority=priority, gated=True).created
+        ungated = {key: value for key, value in pattern["spec"].items() if key != "schedulingGates"}
+        job = workload_object(
+            "Job",
+            pattern["metadata"]["namespace"],
+            "retried",
+            {"spec": {**ungated, "restartPolicy": "Never"}},
+            self._lab.labels,
+            # Two, because a pod that ends well when it is told to stop counts as done, preempted or not.
+            completions=2,
+            parallelism=1,
+            backoffLimit=0,
+            podFailurePolicy=_DISRUPTIONS_DO_NOT_COUNT,
+        )
+        patient = replace(self._lab.timeouts, running=self._lab.timeouts.running + _JOB_BACKOFF)
+        running = LabJob(self._lab.client, patient, self._lab.apply(job))
+        try:
+            yield running
+        finally:
+            running.delete()

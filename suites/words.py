@@ -1,0 +1,14 @@
+"""How findings word what they list."""
+
+from collections.abc import Mapping, Sequence
+
+
+def some(members: Sequence[str], *, apart: str = ", ", most: int = 4) -> str:
+    """The first few members and how many more there are; empty without members."""
+    more = f"{apart}{len(members) - most} more" if len(members) > most else ""
+    return apart.join(members[:most]) + more
+
+
+def pairs(labels: Mapping[str, str | None]) -> str:
+    """Labels as ``key=value``; one that is not there as ``no key``."""
+    return ", ".join(f"no {key}" if value is None else f"{key}={value}" for key, value in labels.items())

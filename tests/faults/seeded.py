@@ -1,0 +1,278 @@
+"""Seeded faults: reading their files, breaking a snapshot or a living cluster as they say, and mending it again."""
+
+import copy
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Literal
+
+import msgspec
+import yaml
+
+from conformance.kube.client import Client
+from conformance.kube.errors import ApiError, Conflict, NotFound
+from conformance.kube.paths import place
+from conformance.shipped import shipped
+
+Object = dict[str, Any]
+
+
+class Given(msgspec.Struct, forbid_unknown_fields=True):
+    topology: str = "guide"
+    reference: str = "reference"
+
+
+class Step(msgspec.Struct, forbid_unknown_fields=True):
+    patch: str = ""
+    merge: Object | None = None
+    json: list[Object] | None = None
+    delete: str = ""
+    create: Object | None = None
+
+
+class Settled(msgspec.Struct, forbid_unknown_fields=True):
+    dry_run: Object
+    until: Literal["accepted", "rejected"] | Object
+
+
+class Fault(msgspec.Struct, forbid_unknown_fields=True):
+    id: str
+    title: str
+    origin: str
+    kind: str
+    fails: list[str]
+    says: str
+    given: Given = msgspec.field(default_factory=Given)
+    change: list[Step] = []
+    errors: list[str] = []
+    scheduler_config: Object | None = None
+    apiserver: dict[str, str] = {}
+    controllers: dict[str, str] = {}
+    settled: Settled | None = None
+
+    @property
+    def profile_prefix(self) -> str:
+        return self.id.split("-")[0]
+
+    @property
+    def needs_own_cluster(self) -> bool:
+        return bool(self.scheduler_config or self.apiserver or self.controllers or self.given != Given())
+
+
+def faults(kind: str) -> list[Fault]:
+    """Every fault of a kind, by file name. The file's name is its id."""
+    found = []
+    for file in sorted(shipped("fixtures/faults").glob("*.yaml")):
+        fault = msgspec.convert(yaml.safe_load(file.read_text()), Fault)
+        assert fault.id == file.stem, f"{file.name} says it is {fault.id}"
+        if fault.kind == kind:
+            found.append(fault)
+    return found
+
+
+# --- addresses: <plural>[.<group>]/[<namespace>/]<name> -----------------------------------------------------------
+
+
+def _split(address: str) -> tuple[str, str | None, str]:
+    plural, *rest = address.split("/")
+    return plural, rest[0] if len(rest) == 2 else None, rest[-1]
+
+
+def _plural_of(obj: Object) -> str:
+    """``deployments.apps`` of a Deployment, as the table of paths has it."""
+    group = obj["apiVersion"].rpartition("/")[0]
+    plural = place(obj["kind"]).plural
+    return f"{plural}.{group}" if group else plural
+
+
+def _is_at(obj: Object, address: str) -> bool:
+    plural, namespace, name = _split(address)
+    meta = obj["metadata"]
+    return meta["name"] == name and meta.get("namespace") == namespace and _plural_of(obj) == plural
+
+
+# --- breaking a snapshot ------------------------------------------------------------------------------------------
+
+
+def broken(objects: list[Object], fault: Fault) -> list[Object]:
+    """The objects after the fault's steps. Raises LookupError when a step finds nothing to change."""
+    changed = copy.deepcopy(objects)
+    for step in fault.change:
+        if step.create is not None:
+            changed.append(step.create)
+            continue
+        address = step.patch or step.delete
+        position = next((at for at, obj in enumerate(changed) if _is_at(obj, address)), None)
+        if position is None:
+            raise LookupError(f"{fault.id}: nothing is at {address}")
+        if step.delete:
+            del changed[position]
+        elif step.merge is not None:
+            changed[position] = merged(changed[position], step.merge)
+        else:
+            changed[position] = _operated(changed[position], step.json or [])
+    return changed
+
+
+def merged(target: Any, change: Any) -> Any:
+    """A JSON merge patch (RFC 7396)."""
+    if not isinstance(change, dict):
+        return change
+    result = dict(target) if isinstance(target, dict) else {}
+    for key, value in change.items():
+        if value is None:
+            result.pop(key, None)
+        else:
+            result[key] = merged(result.get(key), value)
+    return result
+
+
+def _operated(target: Object, operations: list[Object]) -> Object:
+    """A JSON patch (RFC 6902) of add, remove and replace."""
+    result = copy.deepcopy(target)
+    for operation in operations:
+        *parents, last = [part.replace("~1", "/").replace("~0", "~") for part in operation["path"].split("/")[1:]]
+        holder: Any = result
+        for part in parents:
+            holder = holder[int(part)] if isinstance(holder, list) else holder[part]
+        if isinstance(holder, list):
+            index = len(holder) if last == "-" else int(last)
+            if operation["op"] == "add":
+                holder.insert(index, operation["value"])
+            elif operation["op"] == "remove":
+                del holder[index]
+            else:
+                holder[index] = operation["value"]
+        elif operation["op"] == "remove":
+            del holder[last]
+        else:
+            holder[last] = operation["value"]
+    return result
+
+
+# --- breaking a living cluster ------------------------------------------------------------------------------------
+
+
+@contextmanager
+def broken_cluster(client: Client, fault: Fault) -> Iterator[None]:
+    """Carry out the fault's steps on a cluster, wait until they hold, and take them back at the end."""
+    undo: list[tuple[str, str, Object | None]] = []
+    try:
+        for step in fault.change:
+            undo.append(_carry_out(client, step))
+        if fault.settled is not None:
+            _wait_until_settled(client, fault.settled)
+        yield
+    finally:
+        for address, did, before in reversed(undo):
+            _take_back(client, address, did, before)
+        if fault.settled is not None:
+            _wait_until_unsettled(client, fault.settled)
+
+
+def _carry_out(client: Client, step: Step) -> tuple[str, str, Object | None]:
+    if step.create is not None:
+        client.apply(step.create, manager="seeded-fault")
+        return client.path_of(step.create), "create", None
+    address = _path_at(step.patch or step.delete)
+    before = client.get(address)
+    if step.delete:
+        client.delete(address)
+        return address, "delete", before
+    if step.merge is not None:
+        if set(step.merge) == {"status"}:
+            client.patch(address + "/status", step.merge)
+            return address + "/status", "patch", before
+        client.patch(address, step.merge)
+    else:
+        client.patch(address, step.json or [], kind="json")
+    return address, "patch", before
+
+
+def _take_back(client: Client, address: str, did: str, before: Object | None) -> None:
+    if did == "create":
+        client.delete(address)
+        return
+    assert before is not None
+    if did == "delete":
+        _gone(client, address)
+        client.create(address.rpartition("/")[0], _unborn(before))
+        return
+    while True:
+        now = client.get(address)
+        restored = {**before, "metadata": {**before["metadata"], "resourceVersion": now["metadata"]["resourceVersion"]}}
+        try:
+            client.replace(address, restored)
+        except Conflict:
+            continue
+        return
+
+
+def _gone(client: Client, address: str) -> None:
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        try:
+            client.get(address)
+        except NotFound:
+            return
+        time.sleep(0.05)
+    raise TimeoutError(f"{address} did not go")
+
+
+def _unborn(obj: Object) -> Object:
+    """The object as it was before the server added to it."""
+    dropped = {"uid", "resourceVersion", "creationTimestamp", "generation", "managedFields", "selfLink"}
+    metadata = {key: value for key, value in obj["metadata"].items() if key not in dropped}
+    return {**{key: value for key, value in obj.items() if key != "status"}, "metadata": metadata}
+
+
+def _path_at(address: str) -> str:
+    plural, namespace, name = _split(address)
+    resource, _, group = plural.partition(".")
+    versions = {
+        "apps": "v1",
+        "batch": "v1",
+        "policy": "v1",
+        "rbac.authorization.k8s.io": "v1",
+        "scheduling.k8s.io": "v1",
+    }
+    root = f"/apis/{group}/{versions.get(group, 'v1')}" if group else "/api/v1"
+    return f"{root}/namespaces/{namespace}/{resource}/{name}" if namespace else f"{root}/{resource}/{name}"
+
+
+def _wait_until_settled(client: Client, settled: Settled) -> None:
+    _poll(lambda: _holds(client, settled), f"the fault did not take effect on {settled.dry_run['kind']}")
+
+
+def _wait_until_unsettled(client: Client, settled: Settled) -> None:
+    _poll(lambda: not _holds(client, settled), f"the fault could not be taken back from {settled.dry_run['kind']}")
+
+
+def _poll(holds: Any, otherwise: str) -> None:
+    deadline = time.monotonic() + 30
+    while not holds():
+        if time.monotonic() > deadline:
+            raise TimeoutError(otherwise)
+        time.sleep(0.1)
+
+
+def _holds(client: Client, settled: Settled) -> bool:
+    obj = settled.dry_run
+    collection = client.path_of(obj).rpartition("/")[0]
+    try:
+        answer = client.create(collection, obj, dry_run=True)
+    except ApiError:
+        return settled.until == "rejected"
+    if isinstance(settled.until, str):
+        return settled.until == "accepted"
+    return all(_at(answer, pointer) == value for pointer, value in settled.until.items())
+
+
+def _at(obj: Any, pointer: str) -> Any:
+    for part in pointer.split("/")[1:]:
+        key = part.replace("~1", "/").replace("~0", "~")
+        try:
+            obj = obj[int(key)] if isinstance(obj, list) else obj[key]
+        except (KeyError, IndexError):
+            return None
+    return obj
