@@ -78,9 +78,17 @@ OPTIONS = (
         "--gpu-assets", "a folder that has the binaries of the embedded cluster (default: KUBEBUILDER_ASSETS)", "DIR"
     ),
     Option("--gpu-report", "where the reports go (default: gpu-conformance-report)", "DIR"),
-    Option("--gpu-profile", "judge only this profile; may be given several times", "NAME", many=True),
     Option(
-        "--gpu-requirement", "judge only this requirement, such as PRIO-03; may be given several times", "ID", many=True
+        "--gpu-profile",
+        "judge this profile and what --gpu-requirement names; may be given several times",
+        "NAME",
+        many=True,
+    ),
+    Option(
+        "--gpu-requirement",
+        "judge this requirement, such as PRIO-03, and what --gpu-profile names; may be given several times",
+        "ID",
+        many=True,
     ),
     Option(
         "--gpu-timeout",

@@ -121,6 +121,9 @@ def clean(
             continue
         record = seen.records.get(each) or OwnerRecord(each)
         total = _sum(total, take_back(client, each, seen.objects.get(each, ()), record.node_changes, limits))
+    if not total.home_removed and home.remove_if_abandoned(client):
+        home.wait_until_gone(client, timeout=limits.namespace_deleted)
+        total = msgspec.structs.replace(total, home_removed=True)
     return total
 
 

@@ -15,7 +15,7 @@ from conformance.kube.names import DOMAIN, HOME_NAMESPACE, MANAGED_BY, MANAGED_B
 from conformance.kube.paths import path
 from conformance.kube.waits import wait_for
 
-__all__ = ["enter", "entered_at", "leave", "server_now", "wait_until_gone"]
+__all__ = ["enter", "entered_at", "leave", "remove_if_abandoned", "server_now", "wait_until_gone"]
 
 _ENTRY = f"{DOMAIN}/run-"
 # Marks a namespace that a run made. One that an administrator made stays, whoever leaves it last.
@@ -43,9 +43,18 @@ def enter(client: Client, run_id: str, *, timeout: float) -> None:
 
 
 def leave(client: Client, run_id: str) -> bool:
-    """Take the run's entry out; True when the namespace was deleted because nobody else uses it."""
+    """Take the run's entry out; True when the namespace is going because nobody else uses it."""
+    _annotate(client, {_ENTRY + run_id: None})
+    return remove_if_abandoned(client)
+
+
+def remove_if_abandoned(client: Client) -> bool:
+    """Delete the namespace if a run made it and nobody uses it any more; True when it is going.
+
+    A run can be killed after it took its entry out and before it removed the namespace: nothing then tells of it.
+    """
     while True:
-        namespace = _annotate(client, {_ENTRY + run_id: None})
+        namespace = _read(client)
         if namespace is None or namespace["metadata"].get("deletionTimestamp"):
             return namespace is not None
         annotations = namespace["metadata"].get("annotations") or {}
@@ -63,21 +72,16 @@ def wait_until_gone(client: Client, *, timeout: float) -> None:
     """Wait until the namespace is gone, or somebody has made a new one. Raises WaitTimeout."""
 
     def is_going() -> bool:
-        try:
-            return "deletionTimestamp" in client.get(path("Namespace", name=HOME_NAMESPACE))["metadata"]
-        except NotFound:
-            return False
+        namespace = _read(client)
+        return namespace is not None and "deletionTimestamp" in namespace["metadata"]
 
     wait_for(is_going, lambda going: not going, what=f"namespace {HOME_NAMESPACE} is gone", timeout=timeout)
 
 
 def entered_at(client: Client) -> dict[str, datetime]:
     """The runs that have entered and not left, and when by their own clocks."""
-    try:
-        namespace = client.get(path("Namespace", name=HOME_NAMESPACE))
-    except NotFound:
-        return {}
-    annotations = namespace["metadata"].get("annotations") or {}
+    namespace = _read(client)
+    annotations = namespace["metadata"].get("annotations") or {} if namespace is not None else {}
     return {key.removeprefix(_ENTRY): _when(value) for key, value in annotations.items() if key.startswith(_ENTRY)}
 
 
@@ -89,6 +93,13 @@ def server_now(client: Client) -> datetime:
     except Forbidden:
         return datetime.now(UTC)
     return datetime.fromisoformat(answer["metadata"]["creationTimestamp"])
+
+
+def _read(client: Client) -> dict[str, Any] | None:
+    try:
+        return client.get(path("Namespace", name=HOME_NAMESPACE))
+    except NotFound:
+        return None
 
 
 def _annotate(client: Client, annotations: Mapping[str, str | None]) -> dict[str, Any] | None:

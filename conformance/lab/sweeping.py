@@ -12,6 +12,7 @@ from conformance.kube.paths import PLACES, path_of
 from conformance.kube.timeouts import Timeouts
 from conformance.kube.waits import wait_for
 from conformance.lab.pods import at_once
+from conformance.reference.withdrawing import hasten
 
 __all__ = ["KINDS", "Labelled", "Swept", "in_words", "labelled", "sweep", "wait_until_gone"]
 
@@ -141,10 +142,16 @@ def _delete(client: Client, obj: Mapping[str, Any]) -> str:
 
 
 def wait_until_gone(client: Client, objects: Sequence[Mapping[str, Any]], timeout: float) -> list[str]:
-    """Wait until these are gone, at most ``timeout`` seconds; in words what is still there after that."""
+    """Wait until these are gone, at most ``timeout`` seconds; in words what is still there after that.
+
+    Pods of workloads that a run brought need not end gracefully: nobody used them.
+    """
     still_there = list(objects)
 
     def look() -> list[Mapping[str, Any]]:
+        for obj in still_there:
+            if obj["kind"] in _OWNERS_OF_PODS:
+                hasten(client, obj)
         seen = at_once(lambda obj: _is_there(client, obj), still_there)
         still_there[:] = [obj for obj, there in zip(still_there, seen, strict=True) if there]
         return still_there

@@ -1,6 +1,6 @@
 """Withdrawing a reference set-up: removing exactly what deploying made, in reverse order."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -114,14 +114,14 @@ def _let_workloads_go(client: Client, owner: Owner, workloads: list[Object], lim
     def remaining() -> list[str]:
         if owner.run_id is not None:
             for workload in workloads:
-                _hasten(client, workload)
+                hasten(client, workload)
         return _still_there(client, workloads)
 
     with suppress(WaitTimeout):
         wait_for(remaining, lambda names: not names, what="the set-up's workloads are gone", timeout=limits.deleted)
 
 
-def _hasten(client: Client, workload: Object) -> None:
+def hasten(client: Client, workload: Mapping[str, Any]) -> None:
     """Shorten the grace period of a deleted workload's pods to the least one that lets a kubelet confirm their end."""
     namespace, selector = workload["metadata"]["namespace"], _pods_of(workload)
     if not selector:
@@ -134,7 +134,7 @@ def _hasten(client: Client, workload: Object) -> None:
                 client.delete(place, grace_seconds=_LEAST_GRACE, uid=str(metadata["uid"]))
 
 
-def _pods_of(workload: Object) -> str:
+def _pods_of(workload: Mapping[str, Any]) -> str:
     """The label selector of a workload's pods. Jobs get their label from the control plane."""
     if workload["kind"] == "Job":
         return f"batch.kubernetes.io/job-name={workload['metadata']['name']}"

@@ -2,6 +2,7 @@
 
 import fnmatch
 from collections.abc import Generator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,7 @@ class ConformanceHooks:
         self.run = Run(settings, writes_reports=not self.worker)
         self.opened = False
         self.finished: Report | None = None
+        self.collected: list[Requirement] = []
         self.other_failures = False
         config.stash[RUN] = self.run
         config.pluginmanager.register(fixtures, "gpu-conformance-fixtures")
@@ -81,13 +83,19 @@ class ConformanceHooks:
 
     def _uncaptured(self) -> Any:
         capture = self.config.pluginmanager.getplugin("capturemanager")
-        return capture.global_and_fixture_disabled()
+        return capture.global_and_fixture_disabled() if capture is not None else nullcontext()
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_configure_node(self, node: Any) -> None:
         """Tell an xdist worker which cluster this controller owns, and where scenarios take turns."""
         if self.opened:
             node.workerinput[_WORKER] = self.run.handed_down()
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any) -> None:
+        """Take in what an xdist worker could not put back."""
+        for note in getattr(node, "workeroutput", {}).get(_WORKER, ()):
+            self._take_note(note)
 
     def pytest_collect_file(self, file_path: Path, parent: pytest.Collector) -> pytest.Module | None:
         """Collect the shipped suites even where the user's own ``python_files`` names no ``test_*.py``."""
@@ -105,13 +113,11 @@ class ConformanceHooks:
             raise pytest.UsageError(
                 f"no requirement {', '.join(sorted(missing))} is collected; `gpu-conformance catalog` lists them"
             )
-        if not profiles and not ids:
-            return
-        kept = [
-            i for i in items if (r := _rule(i)) and (not profiles or r.profile in profiles) and (not ids or r.id in ids)
-        ]
-        config.hook.pytest_deselected(items=[item for item in items if item not in kept])
-        items[:] = kept
+        if profiles or ids:
+            kept = [item for item in items if (r := _rule(item)) and (r.profile in profiles or r.id in ids)]
+            config.hook.pytest_deselected(items=[item for item in items if item not in kept])
+            items[:] = kept
+        self.collected = [rule for item in items if (rule := _rule(item))]
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
@@ -125,13 +131,19 @@ class ConformanceHooks:
             left = [str(error)]
         if left:
             advice = f"gpu-conformance clean {self.run.id} --cluster {self.run.cluster.name}"
-            self.run.notes.append(f"could not be put back: {'; '.join(left)}. Run: {advice}")
-            self.other_failures = True
+            self._take_note(f"could not be put back: {'; '.join(left)}. Run: {advice}")
         if self.worker:
+            self.config.workeroutput[_WORKER] = self.run.notes  # type: ignore[attr-defined]
             return
+        self.run.leave_out(self.collected)
         self.finished = self.run.report(other_failures=self.other_failures)
         if session.exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.NO_TESTS_COLLECTED):
             session.exitstatus = self.finished.exit_code
+
+    def _take_note(self, note: str) -> None:
+        """Something is wrong that no requirement tells: the report says it, and the run is not green."""
+        self.run.notes.append(note)
+        self.other_failures = True
 
     def pytest_unconfigure(self) -> None:
         """Let go of the cluster, however the session ended."""
@@ -170,16 +182,20 @@ class ConformanceHooks:
         raised = call.excinfo.value if call.excinfo is not None else None
         judge = item.stash[JUDGE] if call.when != "teardown" else Judge()
         verdict = verdict_on(rule, judge, raised, evidence=self.run.evidence, duration=call.duration)
-        _retell(report, rule, self.run.record(verdict))
+        _retell(report, verdict if self.worker else self.run.record(verdict))
         return report
 
+    @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Note failures of tests that are no requirements; under xdist, take in the workers' verdicts."""
+        """Note failures of tests that are no requirements; under xdist, take in the workers' verdicts.
+
+        Waivers are applied here and not by workers, so that one of them is not stale for each worker it did not meet.
+        """
         told = getattr(report, _VERDICT, None)
         if told is None:
             self.other_failures |= report.failed
         elif hasattr(report, "node"):
-            self.run.record(msgspec.convert(told, Verdict))
+            _retell(report, self.run.record(msgspec.convert(told, Verdict)))
 
     def pytest_report_teststatus(self, report: pytest.TestReport) -> tuple[str, str, str] | None:
         """Use the statuses' own words and letters."""
@@ -200,7 +216,7 @@ def _rule(item: pytest.Item) -> Requirement | None:
     return requirement_of(getattr(item, "function", None))
 
 
-def _retell(report: pytest.TestReport, rule: Requirement, verdict: Verdict) -> None:
+def _retell(report: pytest.TestReport, verdict: Verdict) -> None:
     """Make pytest's report say what the verdict says, in its outcome, its heading and its text."""
     setattr(report, _VERDICT, msgspec.to_builtins(verdict))
     file, line, _ = report.location

@@ -1,7 +1,7 @@
 """A run's life: open the cluster, deploy the reference, read the facts, judge, put everything back."""
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,7 +25,7 @@ from conformance.session.evidence import evidence_of
 from conformance.session.judging import NotRun
 from conformance.session.waivers import Waivers
 from conformance.shipped import shipped
-from conformance.verdict import CouldNotLook, EvidenceKind
+from conformance.verdict import CouldNotLook, EvidenceKind, Status
 
 REPORT_FOLDER = "gpu-conformance-report"
 _T = TypeVar("_T")
@@ -188,6 +188,13 @@ class Run:
         self.verdicts[judged.requirement] = judged if earlier is None else _worse(earlier, judged)
         self._emit("requirement-finished", verdict=judged)
         return judged
+
+    def leave_out(self, rules: Iterable[Requirement]) -> None:
+        """Say of each rule that has no verdict that the session ended before its turn."""
+        for rule in rules:
+            if rule.id not in self.verdicts:
+                reason = "the session ended before its turn"
+                self.record(Verdict.of(rule, Status.NOT_RUN, (), evidence=self.evidence, reason=reason))
 
     def clean_up(self) -> list[str]:
         """Undo everything that the run did to the cluster; in words what could not be undone."""

@@ -7,7 +7,7 @@ from memory_cluster import MemoryCluster, later
 
 from conformance.kube.effects import Mode
 from conformance.kube.names import HOME_NAMESPACE, MANAGED_BY, REFERENCE_LABEL, RUN_LABEL
-from conformance.lab import Lab, clean, find_leftovers
+from conformance.lab import Lab, clean, find_leftovers, home
 
 GPU_1 = SimpleNamespace(name="gpu-1")
 OURS = {MANAGED_BY: "gpu-conformance", REFERENCE_LABEL: "default", RUN_LABEL: RUN_ID}
@@ -231,3 +231,25 @@ def test_objects_with_a_label_that_is_no_run_id_are_not_ours(memory: MemoryClust
 
     assert clean(memory.client()).runs == ()
     assert memory.of("ConfigMap") == ["odd"]
+
+
+def test_a_run_killed_on_its_last_step_leaves_a_home_that_clean_removes(
+    memory: MemoryCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = memory.everything()
+    lab = lab_on(memory)
+    lab.begin()
+    with monkeypatch.context() as killed_before_the_deletion:
+        killed_before_the_deletion.setattr(home, "_delete", lambda *_: None)
+        lab.end()
+    assert HOME_NAMESPACE in memory.of("Namespace")
+
+    assert clean(memory.client()).home_removed
+    assert memory.everything() == before
+
+
+def test_a_home_that_an_administrator_made_stays(memory: MemoryCluster) -> None:
+    memory.add("Namespace", HOME_NAMESPACE)
+
+    assert not clean(memory.client()).home_removed
+    assert HOME_NAMESPACE in memory.of("Namespace")

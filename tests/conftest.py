@@ -1,0 +1,124 @@
+"""What tests of several areas share: one embedded cluster for the whole session, and ways to run the plugin."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from conformance.clusters.embedded import EmbeddedSpec, start
+from conformance.kube.client import Client
+from conformance.kube.effects import Effect
+from conformance.kube.guard import Guard
+from conformance.kube.timeouts import EMBEDDED
+from conformance.progress import TerminalProgress
+
+pytest_plugins = ["pytester"]
+
+
+@dataclass(frozen=True)
+class SharedCluster:
+    """The session's embedded cluster, with the fleet of topology ``guide`` and nothing deployed."""
+
+    client: Client
+    kubeconfig: Path
+    server: str
+
+
+@pytest.fixture(scope="session")
+def cluster(request: pytest.FixtureRequest) -> Iterator[SharedCluster]:
+    """One embedded cluster for all tests. Whoever changes it puts it back."""
+    capture = request.config.pluginmanager.getplugin("capturemanager")
+    with capture.global_and_fixture_disabled():
+        running = start(EmbeddedSpec(topology="guide"), TerminalProgress())
+    with running, running.connection() as connection:
+        client = Client(connection, Guard(Effect.DISRUPTIVE, None), EMBEDDED, "gpu-conformance-tests")
+        yield SharedCluster(client, running.kubeconfig, running.server)
+
+
+@pytest.fixture
+def somebody(cluster: SharedCluster, tmp_path: Path) -> Iterator[Callable[[str, list[dict[str, Any]]], Path]]:
+    """Make a user of the shared cluster with a name and rules of their own; gives their kubeconfig."""
+    undo = []
+
+    def make(name: str, rules: list[dict[str, Any]]) -> Path:
+        rbac = "rbac.authorization.k8s.io"
+        subject = {"kind": "ServiceAccount", "name": name, "namespace": "default"}
+        objects = [
+            {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": name, "namespace": "default"}},
+            {"apiVersion": f"{rbac}/v1", "kind": "ClusterRole", "metadata": {"name": name}, "rules": rules},
+            {
+                "apiVersion": f"{rbac}/v1",
+                "kind": "ClusterRoleBinding",
+                "metadata": {"name": name},
+                "roleRef": {"apiGroup": rbac, "kind": "ClusterRole", "name": name},
+                "subjects": [subject],
+            },
+        ]
+        for obj in objects:
+            cluster.client.apply(obj, manager="tests")
+            undo.append(cluster.client.path_of(obj))
+        token = cluster.client.create(
+            f"/api/v1/namespaces/default/serviceaccounts/{name}/token",
+            {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {"expirationSeconds": 3600}},
+        )["status"]["token"]
+        theirs = yaml.safe_load(cluster.kubeconfig.read_text())
+        theirs["users"] = [{"name": name, "user": {"token": token}}]
+        theirs["contexts"] = [{"name": name, "context": {"cluster": theirs["clusters"][0]["name"], "user": name}}]
+        theirs["current-context"] = name
+        file = tmp_path / f"{name}.kubeconfig"
+        file.write_text(yaml.safe_dump(theirs))
+        return file
+
+    yield make
+    for path in reversed(undo):
+        cluster.client.delete(path)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run of the plugin in its own process ended."""
+
+    exit_code: int
+    output: str
+    report: dict[str, Any]
+
+    @property
+    def statuses(self) -> dict[str, str]:
+        """Requirement id to status."""
+        return {verdict["requirement"]: verdict["status"] for verdict in self.report.get("requirements", [])}
+
+    def ids(self, status: str) -> set[str]:
+        """The requirements that ended with ``status``."""
+        return {requirement for requirement, ended in self.statuses.items() if ended == status}
+
+    def verdict(self, requirement: str) -> dict[str, Any]:
+        """The verdict on ``requirement``."""
+        return next(v for v in self.report["requirements"] if v["requirement"] == requirement)
+
+
+@pytest.fixture
+def conform(tmp_path: Path) -> Callable[..., Outcome]:
+    """Run pytest with the plugin in a process of its own, in an empty folder, and read its report."""
+
+    def run(*arguments: str, folder: Path = tmp_path, timeout: float = 600) -> Outcome:
+        ended = subprocess.run(
+            [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *arguments],
+            cwd=folder,
+            env={name: value for name, value in os.environ.items() if not name.startswith(("PYTEST_", "GPU_CONF"))},
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+        report = folder / "gpu-conformance-report" / "report.json"
+        told = json.loads(report.read_text()) if report.exists() else {}
+        return Outcome(ended.returncode, ended.stdout + ended.stderr, told)
+
+    return run

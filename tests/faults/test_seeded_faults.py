@@ -1,0 +1,110 @@
+"""Every requirement notices its fault, and its neighbours do not."""
+
+import json
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import seeded
+import yaml
+
+from conformance.catalog import PROFILES
+from conformance.clusters.embedded import EmbeddedSpec, start
+from conformance.facts import snapshot
+from conformance.progress import SilentProgress
+from conformance.reference import deploy, load, withdraw
+from conformance.session import catalogue
+from conformance.shipped import shipped
+
+pytestmark = pytest.mark.cluster
+
+EVERY = [*seeded.faults("static"), *seeded.faults("live")]
+
+
+@pytest.fixture(scope="module")
+def deployed(cluster):
+    """The shared cluster with the reference set-up deployed for good, as its owners would have it."""
+    reference = load(shipped("fixtures/reference"))
+    result = deploy(cluster.client, reference)
+    assert not result.unsettled
+    yield cluster
+    withdraw(cluster.client, reference)
+
+
+@pytest.fixture(scope="module")
+def sound_objects(deployed):
+    return list(snapshot.take(deployed.client).plain_objects())
+
+
+def context_of(kubeconfig):
+    return yaml.safe_load(Path(kubeconfig).read_text())["current-context"]
+
+
+def living(kubeconfig, *more):
+    """The arguments of a full run on a cluster that lives on, with waits as short as its control plane is quick."""
+    return [
+        "--cluster", context_of(kubeconfig), "--gpu-kubeconfig", str(kubeconfig), "--gpu-mode", "full",
+        "--gpu-timeout", "hold=1", "--gpu-timeout", "running=6", "--gpu-timeout", "scheduled=6",
+        "--gpu-timeout", "evicted=6", "--gpu-timeout", "condition=6", "--gpu-timeout", "quota_counted=4", *more,
+    ]  # fmt: skip
+
+
+def noticed(outcome, fault):
+    assert outcome.report, outcome.output
+    assert outcome.ids("failed") == set(fault.fails), outcome.output
+    assert outcome.ids("error") == set(fault.errors), outcome.output
+    for requirement in fault.fails:
+        told = json.dumps(outcome.verdict(requirement))
+        assert fault.says.lower() in told.lower(), f"{requirement} does not say {fault.says!r}: {told}"
+
+
+@pytest.mark.parametrize("fault", seeded.faults("static"), ids=lambda fault: fault.id)
+def test_a_fault_that_can_be_read_is_noticed_offline(fault, sound_objects, conform, tmp_path):
+    broken = tmp_path / "broken.json.gz"
+    snapshot.save(snapshot.Snapshot.of(seeded.broken(sound_objects, fault)), broken)
+
+    noticed(conform("--cluster", f"snapshot:{broken}"), fault)
+
+
+@contextmanager
+def broken_down(fault, deployed):
+    """A living cluster that has the fault: the shared one where objects make it, one of its own where flags do."""
+    if not fault.needs_own_cluster:
+        with seeded.broken_cluster(deployed.client, fault):
+            yield deployed.kubeconfig
+        return
+    spec = EmbeddedSpec(
+        topology=fault.given.topology,
+        scheduler_config=fault.scheduler_config,
+        apiserver_flags=fault.apiserver,
+        controller_manager_flags=fault.controllers,
+    )
+    with start(spec, SilentProgress()) as own, own.client() as client:
+        deploy(client, load(shipped(f"fixtures/{fault.given.reference}")))
+        with seeded.broken_cluster(client, fault):
+            yield own.kubeconfig
+
+
+@pytest.mark.parametrize("fault", seeded.faults("live"), ids=lambda fault: fault.id)
+def test_a_fault_that_shows_only_in_action_is_noticed(fault, deployed, conform):
+    with broken_down(fault, deployed) as kubeconfig:
+        outcome = conform(*living(kubeconfig, "--gpu-profile", PROFILES[fault.profile_prefix]))
+
+    noticed(outcome, fault)
+
+
+def test_the_sound_cluster_is_green_again_after_all_faults(deployed, conform):
+    outcome = conform(*living(deployed.kubeconfig))
+
+    assert outcome.exit_code == 0, outcome.output
+    assert outcome.ids("passed") == set(outcome.statuses), outcome.output
+
+
+def test_every_requirement_has_a_fault_that_it_notices():
+    noticed_by = {requirement for fault in EVERY for requirement in fault.fails}
+
+    assert {rule.id for rule in catalogue.requirements()} - noticed_by == set()
+
+
+def test_faults_name_only_requirements_that_exist():
+    assert {r for fault in EVERY for r in fault.fails} <= {rule.id for rule in catalogue.requirements()}
