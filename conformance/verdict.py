@@ -91,10 +91,8 @@ class Judge:
         ``remedy`` replaces the requirement's own remedy where the subject needs a more exact one;
         ``see`` is a command that shows the fault. Returns ``ok``.
         """
-        finding = Finding(
-            str(subject), ok, in_words(expected), in_words(actual), first_broken_link, why_it_hides, remedy, see
-        )
-        self.record(finding)
+        advice = () if ok else (first_broken_link, why_it_hides, remedy, see)
+        self.record(Finding(str(subject), ok, in_words(expected), in_words(actual), *advice))
         return ok
 
     def record(self, finding: Finding) -> None:

@@ -34,6 +34,11 @@ class Harvest:
         self.kind = kind
         self.facts: list[Fact] = []
         self.odd: list[OddObject] = []
+        # Whoever makes a harvest is alone; those who fill it are threads. msgspec builds what it knows of a type on
+        # first use, and two threads that do so at once can crash the interpreter (seen with msgspec 0.22).
+        self._pages = _page_decoder(kind.wire)
+        self._items = _item_decoder(kind.wire)
+        self._raw_pages = _raw_decoder()
 
     def clear(self) -> None:
         """Forget what was gathered: the list starts again from its beginning."""
@@ -43,16 +48,16 @@ class Harvest:
     def add_page(self, page: bytes) -> None:
         """Take in one page of a list. Raises msgspec.DecodeError when the page is no list in JSON at all."""
         try:
-            items = _page_decoder(self.kind.wire).decode(page).items or ()
+            items = self._pages.decode(page).items or ()
             self.facts += [item.fact() for item in items]
         except msgspec.ValidationError:
-            for raw in _raw_decoder().decode(page).items or ():
+            for raw in self._raw_pages.decode(page).items or ():
                 self.add_raw(raw)
 
     def add_raw(self, raw: bytes | msgspec.Raw) -> None:
         """Take in one object in JSON; what cannot be understood goes among the odd ones."""
         try:
-            self.facts.append(_item_decoder(self.kind.wire).decode(raw).fact())
+            self.facts.append(self._items.decode(raw).fact())
         except msgspec.ValidationError as error:
             self._set_aside(msgspec.json.decode(raw), error)
 

@@ -312,10 +312,14 @@ def _one(tolerations: tuple[Toleration, ...]) -> tuple[Toleration, ...]:
     return tolerations
 
 
+# Made before any thread needs it; see decoding.py.
+_AFFINITIES = msgspec.json.Decoder(dict[str, Any] | None)
+
+
 @lru_cache(maxsize=4096)
 def _affinity(raw: bytes) -> dict[str, Any]:
     try:
-        return msgspec.json.decode(raw, type=dict[str, Any] | None) or {}
+        return _AFFINITIES.decode(raw) or {}
     except msgspec.ValidationError as error:
         raise msgspec.ValidationError(f"{error} - at `$.spec.affinity`") from error
 

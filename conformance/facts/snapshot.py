@@ -125,6 +125,10 @@ class _Page(msgspec.Struct):
     items: list[dict[str, Any]] | None = None
 
 
+# Made before any thread needs it; see decoding.py.
+_PAGES = msgspec.json.Decoder(_Page)
+
+
 class _Shelf:
     """The objects of one kind as they go into the file."""
 
@@ -138,7 +142,7 @@ class _Shelf:
 
     def add_page(self, page: bytes) -> None:
         """Keep the objects of one page of a list. Raises msgspec.DecodeError when the page is no list."""
-        for item in msgspec.json.decode(page, type=_Page).items or ():
+        for item in _PAGES.decode(page).items or ():
             self.add(item)
 
     def add(self, obj: Mapping[str, Any]) -> None:

@@ -48,6 +48,11 @@ class _Page(msgspec.Struct):
     metadata: _ListMeta = msgspec.field(default_factory=_ListMeta)
 
 
+# Made here and not where it is used: msgspec builds what it knows of a type on first use, and two threads that do so at
+# once can crash the interpreter (seen with msgspec 0.22).
+_PAGES = msgspec.json.Decoder(_Page)
+
+
 class Client:
     """One way to an API server, with one guard. Cheap to derive and safe to share between threads.
 
@@ -232,7 +237,7 @@ class Client:
                 restarted()
                 continue
             yield page
-            token = msgspec.json.decode(page, type=_Page).metadata.continue_
+            token = _PAGES.decode(page).metadata.continue_
             if not token:
                 return
 

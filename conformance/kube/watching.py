@@ -33,6 +33,10 @@ class _Line(msgspec.Struct):
     object: Object
 
 
+# Made before any thread needs it; see client.py.
+_LINES = msgspec.json.Decoder(_Line)
+
+
 class _Key(msgspec.Struct, frozen=True):
     namespace: str
     name: str
@@ -123,7 +127,7 @@ class Watch:
 
     def _take(self, line: bytes) -> Event | None:
         try:
-            event = msgspec.json.decode(line, type=_Line)
+            event = _LINES.decode(line)
         except msgspec.DecodeError as error:
             raise urllib3.exceptions.ProtocolError("a line of the watch is no event") from error
         if event.type == "ERROR":

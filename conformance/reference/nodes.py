@@ -68,9 +68,13 @@ class NodeRecords:
         self._client.patch(path("Node", name=node), {"metadata": {"annotations": {RECORD: text}}})
 
 
+# Made before any thread needs it; see kube/client.py.
+_CHANGES = msgspec.json.Decoder(list[NodeChange])
+
+
 def _record(node: Object) -> list[NodeChange]:
     text = (node["metadata"].get("annotations") or {}).get(RECORD)
-    return msgspec.json.decode(text, type=list[NodeChange]) if text else []
+    return _CHANGES.decode(text) if text else []
 
 
 def planned(reference: Reference, nodes: Sequence[Object]) -> list[NodeChange]:
