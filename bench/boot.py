@@ -1,6 +1,6 @@
 """How fast the embedded cluster starts, beside ``kwokctl create cluster --runtime binary --wait``, same binaries.
 
-    python bench/boot.py BINARIES_FOLDER [--rounds 5] [--kwokctl PATH] [--topology single]
+    python bench/boot.py [BINARIES_FOLDER] [--rounds 5] [--kwokctl PATH] [--topology single]
 
 Ours: from the start of a fresh Python process to the first pod that the scheduler has bound to a simulated node.
 Theirs: from the start of kwokctl to its return; it has neither node nor pod then. Rounds alternate, so that a busy
@@ -91,12 +91,28 @@ def theirs(assets: str, kwokctl: str) -> float:
 def main() -> int:
     """Measure and print; the exit code says whether the target was met."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("assets", help="folder with etcd, kube-apiserver, ..., kwok")
+    parser.add_argument("assets", nargs="?", help="folder with etcd, kube-apiserver, ..., kwok (default: our cache)")
     parser.add_argument("--kwokctl", help="default: the one in that folder")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--topology", default="single")
     chosen = parser.parse_args()
-    assets = str(Path(chosen.assets).absolute())
+    if chosen.assets:
+        return measure(chosen, str(Path(chosen.assets).absolute()))
+    with tempfile.TemporaryDirectory(prefix="bench-assets-") as folder:
+        gather(Path(folder))
+        return measure(chosen, folder)
+
+
+def gather(folder: Path) -> None:
+    """Link the binaries that an embedded cluster uses, and kwokctl, into one folder."""
+    from conformance.clusters.embedded.binaries import CONTROL_PLANE, resolve
+
+    for name, binary in resolve("1.36", [*CONTROL_PLANE, "kwokctl"]).items():
+        (folder / name).symlink_to(binary)
+
+
+def measure(chosen: argparse.Namespace, assets: str) -> int:
+    """Run the rounds and print what they took."""
     kwokctl = chosen.kwokctl or f"{assets}/kwokctl"
 
     ours(assets, chosen.topology)  # makes the seed and warms the page cache

@@ -4,6 +4,7 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 import conformance
 
@@ -42,8 +43,16 @@ def _without_traceback(command: Callable[[argparse.Namespace], int], chosen: arg
         return 130
 
 
+class _Parser(argparse.ArgumentParser):
+    """Ends with our exit code for usage errors; subcommands' parsers are of this class too."""
+
+    def error(self, message: str) -> NoReturn:
+        self.print_usage(sys.stderr)
+        self.exit(USAGE, f"{self.prog}: {message}\n")
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser("gpu-conformance", description=conformance.__doc__)
+    parser = _Parser("gpu-conformance", description=conformance.__doc__)
     parser.add_argument("--version", action="version", version=f"gpu-conformance {conformance.__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
@@ -79,6 +88,12 @@ def _parser() -> argparse.ArgumentParser:
     _names_cluster(snapshot)
     snapshot.add_argument("file", type=Path)
     snapshot.set_defaults(command=_snapshot)
+
+    binaries = commands.add_parser("binaries", help="fetch or build the binaries of the embedded cluster now")
+    binaries.add_argument("--kubernetes", default="1.36", metavar="VERSION", help="1.34, 1.35, 1.36 (default) or 1.37")
+    binaries.add_argument("--assets", type=Path, metavar="DIR", help="a folder that has some or all of them")
+    binaries.add_argument("names", nargs="*", help="default: what a cluster needs; also kubectl, kubelet, kwokctl")
+    binaries.set_defaults(command=_binaries)
 
     _add_cluster_commands(
         commands.add_parser("cluster", help="embedded clusters that stay up, for kubectl and for runs")
@@ -188,6 +203,16 @@ def _snapshot(chosen: argparse.Namespace) -> int:
         taken = snapshot.take(client)
     snapshot.save(taken, chosen.file)
     print(f"{chosen.file}: judge it with pytest --cluster snapshot:{chosen.file}")
+    return OK
+
+
+def _binaries(chosen: argparse.Namespace) -> int:
+    from conformance.clusters.embedded.binaries import CONTROL_PLANE, resolve
+    from conformance.progress import TerminalProgress
+
+    with TerminalProgress() as progress:
+        found = resolve(chosen.kubernetes, chosen.names or CONTROL_PLANE, assets=chosen.assets, progress=progress)
+    _say_each([f"{name:<24} {path}" for name, path in found.items()])
     return OK
 
 

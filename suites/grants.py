@@ -80,14 +80,15 @@ def bindings_naming(account: LiveAccount, facts: Facts) -> tuple[RoleBinding, ..
 
 
 def is_harmless(binding: RoleBinding, facts: Facts) -> bool:
-    """Whether its role lets nobody do more than read the API's self-description and ask about oneself.
+    """Whether its role lets nobody do more than read what is public and ask about oneself.
 
-    So do system:discovery, system:basic-user, system:public-info-viewer and
-    system:service-account-issuer-discovery, which Kubernetes gives to every user or service account
-    (plugin/pkg/auth/authorizer/rbac/bootstrappolicy). A binding to a role that does not exist gives nothing.
+    So do system:discovery, system:basic-user, system:public-info-viewer, system:service-account-issuer-discovery and
+    system:cluster-trust-bundle-discovery (with the feature ClusterTrustBundle, on from 1.37), which Kubernetes gives
+    to every user or service account (plugin/pkg/auth/authorizer/rbac/bootstrappolicy). A binding to a role that does
+    not exist gives nothing.
     """
     role = facts.role_of(binding)
-    return role is None or all(_about_oneself(rule) for rule in role.rules)
+    return role is None or all(_is_public(rule) for rule in role.rules)
 
 
 def through(binding: RoleBinding, account: LiveAccount) -> str:
@@ -120,7 +121,10 @@ def _difference(there: set[str], wanted: set[str]) -> str:
     return "; ".join(part for part in parts if part)
 
 
-def _about_oneself(rule: Rule) -> bool:
+def _is_public(rule: Rule) -> bool:
     if rule.non_resource_urls:
         return "*" not in rule.non_resource_urls and set(rule.verbs) <= {"get", "head"}
+    if set(rule.resources) == {"clustertrustbundles"} and set(rule.api_groups) == {"certificates.k8s.io"}:
+        # The certificates of public authorities, meant to be read by everybody who has to trust them.
+        return set(rule.verbs) <= {"get", "list", "watch"}
     return set(rule.verbs) <= {"create"} and all(each.startswith("selfsubject") for each in rule.resources)

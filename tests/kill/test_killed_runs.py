@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -169,27 +170,31 @@ def test_an_interrupted_run_puts_everything_back_and_reports_what_it_judged(clus
     assert "not-run" in statuses.values()
 
 
+def texts_of_processes(name):
+    """What /proc has under ``name`` for each other process, by id."""
+    texts = {}
+    for process in Path("/proc").glob("[0-9]*"):
+        if process.name != str(os.getpid()):
+            with suppress(OSError):
+                texts[int(process.name)] = (process / name).read_bytes()
+    return texts
+
+
 def processes_with(variable):
     """The processes whose environment holds ``variable``, by id."""
-    found = []
-    for process in Path("/proc").iterdir():
-        if process.name.isdigit() and process.name != str(os.getpid()):
-            try:
-                if variable.encode() in (process / "environ").read_bytes():
-                    found.append(int(process.name))
-            except OSError:
-                continue
-    return found
+    return [process for process, text in texts_of_processes("environ").items() if variable.encode() in text]
 
 
-def state_folders():
-    """The state folders of embedded clusters of this user."""
-    return set(Path("/dev/shm").glob(f"gpu-conformance-{os.getuid()}-*"))
+def abandoned_folders():
+    """The state folders of embedded clusters of this user that no process works in."""
+    commands = list(texts_of_processes("cmdline").values())
+    folders = Path("/dev/shm").glob(f"gpu-conformance-{os.getuid()}-*")
+    return {folder for folder in folders if not any(bytes(folder) in command for command in commands)}
 
 
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="looks at processes through /proc")
 def test_a_killed_run_takes_its_embedded_cluster_with_it(tmp_path, monkeypatch):
-    before = state_folders()
+    before = abandoned_folders()
     moments = random.Random(42)
 
     for number in range(KILLS_OF_AN_OWN_CLUSTER):
@@ -205,4 +210,5 @@ def test_a_killed_run_takes_its_embedded_cluster_with_it(tmp_path, monkeypatch):
         while processes_with(mark) and time.monotonic() < deadline:
             time.sleep(0.05)
         assert not processes_with(mark), f"kill {number} after {moment:.2f} s left processes"
-        assert not state_folders() - before, f"kill {number} after {moment:.2f} s left {state_folders() - before}"
+        left = abandoned_folders() - before
+        assert not left, f"kill {number} after {moment:.2f} s left {left}"

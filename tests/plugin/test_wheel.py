@@ -59,7 +59,9 @@ def test_the_wheel_collects_its_own_suites_from_an_empty_folder(installed, tmp_p
     ended = run(installed, tmp_path, "-m", "pytest", "--cluster", "embedded", "--co", "-q", "-p", "no:cacheprovider")
 
     assert ended.returncode == 0, ended.stdout + ended.stderr
-    assert "_shipped/suites/test_pools.py::" in ended.stdout
+    assert "test_pools.py::" in ended.stdout
+    where = run(installed, tmp_path, "-c", "from conformance.shipped import shipped; print(shipped('suites'))")
+    assert Path(where.stdout.strip()).is_relative_to(installed[0])
 
 
 @pytest.mark.cluster
