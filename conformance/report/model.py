@@ -178,14 +178,20 @@ def exit_code(verdicts: Iterable[Verdict], *, other_failures: bool) -> tuple[int
     make a run incomplete, but it keeps its profile from being conformant.
     """
     counts = Counter(verdict.status for verdict in verdicts)
-    if counts[Status.FAILED] or other_failures:
-        return 1, f"{counts[Status.FAILED]} requirements failed" if counts[Status.FAILED] else "another test failed"
-    unjudged = counts[Status.ERROR] + counts[Status.UNKNOWN]
+    failed, unjudged = counts[Status.FAILED], counts[Status.ERROR] + counts[Status.UNKNOWN]
+    if failed:
+        return 1, f"{_requirements(failed)} failed"
+    if other_failures:
+        return 1, "no requirement failed, but something else did: see the notes and the failed tests"
     if unjudged:
-        return EXIT_INCOMPLETE, f"nothing failed, but {unjudged} requirements could not be judged"
+        return EXIT_INCOMPLETE, f"nothing failed, but {_requirements(unjudged)} could not be judged"
     if not counts[Status.PASSED] and not counts[Status.WAIVED]:
         return EXIT_INCOMPLETE, "nothing was evaluated"
     return 0, "every requirement that was evaluated holds"
+
+
+def _requirements(number: int) -> str:
+    return "1 requirement" if number == 1 else f"{number} requirements"
 
 
 def not_run(rule: Requirement, limit: Effect, mode: str) -> str:
