@@ -1,12 +1,13 @@
 """Removing the objects that carry a run's label: workloads first, namespaces last, and never more than that."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
 
 from conformance.kube.client import Client
 from conformance.kube.errors import Conflict, Forbidden, KubeError, NotFound, WaitTimeout
+from conformance.kube.keeping import kept_by_others
 from conformance.kube.names import HOME_NAMESPACE, RUN_LABEL, own_prefix
 from conformance.kube.paths import PLACES, path_of
 from conformance.kube.timeouts import Timeouts
@@ -34,13 +35,6 @@ STAGES: tuple[tuple[str, ...], ...] = (
 KINDS = tuple(kind for stage in STAGES for kind in stage)
 # Their pods have to be gone, not only they themselves, before nodes are put back.
 _OWNERS_OF_PODS = STAGES[0]
-_THINGS = {
-    "/api/v1": ("configmaps", "persistentvolumeclaims", "pods", "replicationcontrollers", "secrets", "services"),
-    "/apis/apps/v1": ("daemonsets", "deployments", "replicasets", "statefulsets"),
-    "/apis/batch/v1": ("cronjobs", "jobs"),
-}
-_GIVEN = "kube-root-ca.crt"
-_NAMED = 3
 
 
 class Labelled(msgspec.Struct, frozen=True):
@@ -122,10 +116,12 @@ def _delete(client: Client, obj: Mapping[str, Any]) -> str:
     """Delete one object; why not, empty when it went."""
     metadata = obj["metadata"]
     if obj["kind"] == "Namespace" and not _is_the_runs_own(obj):
-        strangers = list(_strangers(client, metadata["name"], metadata["labels"][RUN_LABEL]))
+        run_id = metadata["labels"][RUN_LABEL]
+        strangers = kept_by_others(
+            client, metadata["name"], lambda each: (each["metadata"].get("labels") or {}).get(RUN_LABEL) == run_id
+        )
         if strangers:
-            more = f" and {len(strangers) - _NAMED} more" if len(strangers) > _NAMED else ""
-            return f"others keep things in it: {', '.join(strangers[:_NAMED])}{more}"
+            return f"others keep things in it: {', '.join(strangers)}"
     propagation = "Foreground" if obj["kind"] in _OWNERS_OF_PODS else "Background"
     grace = 1 if obj["kind"] == "Pod" and obj["spec"].get("nodeName") else 0 if obj["kind"] == "Pod" else None
     try:
@@ -173,15 +169,3 @@ def _is_there(client: Client, obj: Mapping[str, Any]) -> bool:
 
 def _is_the_runs_own(namespace: Mapping[str, Any]) -> bool:
     return str(namespace["metadata"]["name"]).startswith(own_prefix(namespace["metadata"]["labels"][RUN_LABEL]))
-
-
-def _strangers(client: Client, namespace: str, run_id: str) -> Iterator[str]:
-    """What others keep in a namespace: not of the run, not owned by anything, not given by Kubernetes."""
-    for root, plurals in _THINGS.items():
-        for plural in plurals:
-            for obj in client.list(f"{root}/namespaces/{namespace}/{plural}"):
-                metadata = obj["metadata"]
-                ours = (metadata.get("labels") or {}).get(RUN_LABEL) == run_id
-                going = metadata.get("ownerReferences") or metadata.get("deletionTimestamp")
-                if not ours and not going and metadata["name"] != _GIVEN:
-                    yield f"{plural}/{metadata['name']}"

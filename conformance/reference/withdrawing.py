@@ -1,6 +1,6 @@
 """Withdrawing a reference set-up: removing exactly what deploying made, in reverse order."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -8,6 +8,7 @@ import msgspec
 
 from conformance.kube.client import Client
 from conformance.kube.errors import Conflict, WaitTimeout
+from conformance.kube.keeping import kept_by_others
 from conformance.kube.names import MANAGED_BY, MANAGED_BY_US
 from conformance.kube.nodechange import NodeChange, restore
 from conformance.kube.paths import path
@@ -19,19 +20,6 @@ from conformance.reference.nodes import Journal, NodeRecords
 from conformance.reference.objects import STAGES, Object, name_of, objects
 from conformance.reference.ownership import Owner, labels_of
 
-# What people keep in a namespace and would miss. Everything else in one is made by a control plane or stands on these.
-_KEPT_THINGS = (
-    "configmaps",
-    "persistentvolumeclaims",
-    "pods",
-    "replicationcontrollers",
-    "secrets",
-    "services",
-)
-_KEPT_APPS = ("daemonsets", "deployments", "replicasets", "statefulsets")
-# The control plane puts this one into every namespace.
-_GIVEN = "kube-root-ca.crt"
-_NAMED = 5
 _LEAST_GRACE = 1
 
 
@@ -93,7 +81,7 @@ def _delete(client: Client, owner: Owner, made: Object) -> tuple[str, str | None
     if not owner.made(there):
         return name, "is not of this deployment"
     if made["kind"] == "Namespace":
-        strangers = _strangers(client, made["metadata"]["name"])
+        strangers = kept_by_others(client, made["metadata"]["name"], _is_ours)
         if strangers:
             return name, f"others keep things in it: {', '.join(strangers)}"
     try:
@@ -146,30 +134,6 @@ def _still_there(client: Client, made: list[Object]) -> list[str]:
     return [name_of(each) for each in made if present(client, each) is not None]
 
 
-def _strangers(client: Client, namespace: str) -> list[str]:
-    """What others keep in a namespace, the first few by name."""
-    found = sorted(_kept_in(client, namespace))
-    return [*found[:_NAMED], f"and {len(found) - _NAMED} more"] if len(found) > _NAMED else found
-
-
-def _kept_in(client: Client, namespace: str) -> Iterator[str]:
-    roots = [(f"/api/v1/namespaces/{namespace}", _KEPT_THINGS), (f"/apis/apps/v1/namespaces/{namespace}", _KEPT_APPS)]
-    roots += [(f"/apis/batch/v1/namespaces/{namespace}", ("cronjobs", "jobs"))]
-    for root, plurals in roots:
-        for plural in plurals:
-            yield from (
-                f"{plural}/{each['metadata']['name']}" for each in client.list(f"{root}/{plural}") if _foreign(each)
-            )
-
-
-def _foreign(found: dict[str, Any]) -> bool:
-    metadata = found["metadata"]
-    owned = bool(metadata.get("ownerReferences"))
-    going = "deletionTimestamp" in metadata
-    given = metadata["name"] == _GIVEN and found.get("kind") == "ConfigMap"
-    return not (owned or going or given or labels_of(found).get(MANAGED_BY) == MANAGED_BY_US)
-
-
 def _wait_until_gone(client: Client, owner: Owner, made: list[Object], limits: Timeouts) -> None:
     cluster_scoped = [each for each in made if "namespace" not in each["metadata"]]
     wait_for(
@@ -196,3 +160,7 @@ def _restore(client: Client, journal: Journal, changes: list[NodeChange]) -> lis
         left += [f"node {change.node}: {foreign} was changed by somebody else" for foreign in restore(client, change)]
         journal.took_back(change)
     return left
+
+
+def _is_ours(found: dict[str, Any]) -> bool:
+    return labels_of(found).get(MANAGED_BY) == MANAGED_BY_US
