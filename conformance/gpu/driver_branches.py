@@ -53,7 +53,6 @@ _NOTES = "docs.nvidia.com/cuda/cuda-toolkit-release-notes: CUDA Toolkit and Corr
 _ARCHIVE = "docs.nvidia.com/cuda/archive: release notes of the paired toolkit"
 _MATRIX = "docs.nvidia.com/datacenter/tesla/drivers: Supported Drivers and CUDA Toolkit Versions, editions 615 and 620"
 _MATRIX_2021 = "NVIDIA CUDA and Drivers Support, RN-08625-001_v02, March 2021"
-_COMPATIBILITY = "docs.nvidia.com/deploy/cuda-compatibility: Minor Version Compatibility"
 _NO_TOOLKIT = "no public toolkit of this version; nvidia-smi of the branch shows it"
 _FIELD_610 = "sgl-project/sglang#27487: nvidia-smi of 610.43.02 shows 13.3"
 _FIELD_615 = "nvidia-smi of 615.71.09 as reported by users shows 13.4; edition 620 lists it as neither LTSB nor PB"
@@ -97,8 +96,8 @@ BRANCHES: tuple[Branch, ...] = (
     Branch(620, None, "", _LTS, date(2029, 9, 30), None, (_MATRIX,)),
 )
 
-# CUDA major -> the oldest driver on which every minor of it runs. Source: _COMPATIBILITY; for 13 it names the branch
-# 580, whose first release is 580.65.06.
+# CUDA major -> the oldest driver on which every minor of it runs. Source: docs.nvidia.com/deploy/cuda-compatibility,
+# Minor Version Compatibility; for 13 it names the branch 580, whose first release is 580.65.06.
 MINOR_COMPATIBILITY_FLOOR: dict[int, str] = {11: "450.80.02", 12: "525.60.13", 13: "580.65.06"}
 
 # Branch without a published pairing -> newest CUDA major that runs without a compatibility package. Source: _MATRIX.
