@@ -107,12 +107,15 @@ def context_of(kubeconfig):
 
 
 def clean(cluster):
-    """Clean as somebody would: again, when it says that the run may still be alive."""
+    """Clean as somebody would: again, when it says that the run may still be alive.
+
+    A run that was killed before it had a Lease counts as starting, and so as alive, for a minute.
+    """
     command = [
         sys.executable, "-m", "conformance.cli", "clean",
         "--cluster", context_of(cluster.kubeconfig), "--kubeconfig", str(cluster.kubeconfig),
     ]  # fmt: skip
-    deadline = time.monotonic() + 15
+    deadline = time.monotonic() + 90
     while True:
         ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=180)
         if "is going on" not in ended.stdout or time.monotonic() > deadline:

@@ -1,0 +1,331 @@
+"""Which GPU stack a cluster runs, told from the objects that are there: their kinds, names, owners and containers.
+
+Sources: NVIDIA/gpu-operator v26.7.0, controllers/clusterpolicy_controller.go and active_config.go, api/nvidia;
+NVIDIA/k8s-device-plugin v0.20.0, deployments; kubernetes-sigs/dra-driver-nvidia-gpu, deployments.
+A plugin that a node image runs outside Kubernetes leaves no object, and so looks like no stack.
+"""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from enum import StrEnum
+from typing import Any
+
+import msgspec
+
+GROUP = "nvidia.com"
+GPU_CLUSTER_NAME = "gpu-cluster"
+"""The one name that the CRD of GPUCluster admits."""
+
+CUSTOM_KINDS = {"ClusterPolicy": "clusterpolicies", "GPUCluster": "gpuclusters", "NVIDIADriver": "nvidiadrivers"}
+OPERATOR = "gpu-operator"
+OPERATOR_LABELS = ("app", "app.kubernetes.io/component")
+
+PLUGIN_CONTAINERS = ("nvidia-device-plugin", "nvidia-device-plugin-ctr", "nvidia-gpu-device-plugin")
+"""Containers that offer nvidia.com/gpu: of the operator, of the plugin's own chart and manifest, and of GKE.
+
+GPU Feature Discovery and the MPS control daemon use the plugin's image under other container names.
+"""
+
+DRA_PLUGIN = ("dra-driver", "kubelet-plugin")
+DRA_GPU_CONTAINER = "gpus"
+"""The container of the DRA driver that offers GPUs; without it the driver serves ComputeDomains only."""
+
+
+class Stack(StrEnum):
+    """What offers GPUs to pods."""
+
+    CLUSTER_POLICY = "GPU Operator with ClusterPolicy"
+    GPU_CLUSTER = "GPU Operator with GPUCluster"
+    INVALID = "ClusterPolicy and GPUCluster at once"
+    DEVICE_PLUGIN = "device plugin without operator"
+    DRA_DRIVER = "DRA driver without operator"
+    NONE = "none"
+    UNKNOWN = "unknown"
+
+
+class Fault(StrEnum):
+    """What kind of thing is wrong with a stack."""
+
+    BOTH_ROOTS = "both root objects"
+    IGNORED = "ignored object"
+    WRONG_NAME = "wrong name"
+    NO_ROOT_OBJECT = "CRD without object"
+    NO_OPERATOR = "object without operator"
+    NO_CRD = "operator without CRD"
+    OPERATOR_DOWN = "operator without running pod"
+    DRIVER_NOT_USED = "driver object without effect"
+    DRIVER_MISSING = "driver object missing"
+    TWO_PLUGINS = "two device plugins"
+    TWO_ALLOCATORS = "device plugin and DRA driver"
+
+
+HALF_INSTALLED = (Fault.NO_ROOT_OBJECT, Fault.NO_OPERATOR, Fault.NO_CRD, Fault.OPERATOR_DOWN)
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """One thing that is wrong: which object, what, and what to do about it."""
+
+    fault: Fault
+    subject: str
+    text: str
+    remedy: str
+
+    def __str__(self) -> str:
+        return f"{self.subject}: {self.text}"
+
+
+class Detection(msgspec.Struct, frozen=True):
+    """The stack of a cluster, the objects that tell of it by name, and what is wrong with it.
+
+    ``policy`` is the ClusterPolicy that the operator follows, whatever its name. Workloads are ``namespace/name``.
+    """
+
+    stack: Stack
+    policy: str = ""
+    ignored_policies: tuple[str, ...] = ()
+    gpu_clusters: tuple[str, ...] = ()
+    drivers: tuple[str, ...] = ()
+    operators: tuple[str, ...] = ()
+    device_plugins: tuple[str, ...] = ()
+    dra_drivers: tuple[str, ...] = ()
+    findings: tuple[Finding, ...] = ()
+    unread: tuple[str, ...] = ()
+    """Kinds that could not be read; what depends on them was not judged."""
+
+    @property
+    def half_installed(self) -> bool:
+        """Whether a part is there without the part that would act on it."""
+        return any(finding.fault in HALF_INSTALLED for finding in self.findings)
+
+
+def detect(objects: Iterable[object], unread: Collection[str] = ()) -> Detection:
+    """Tell the stack from plain Kubernetes objects; those of other kinds and odd ones are passed over.
+
+    Needed are ClusterPolicy, GPUCluster, NVIDIADriver, CustomResourceDefinition, Deployment and DaemonSet, of all
+    namespaces. ``unread`` names the kinds among them that could not be listed; a kind that the API server does not
+    serve is not one of them, it has no objects.
+    """
+    seen = _Objects(objects, unread)
+    policies = seen.policies()
+    return Detection(
+        stack=_stack(seen),
+        policy=_name(policies[0]) if policies else "",
+        ignored_policies=tuple(_name(policy) for policy in policies[1:]),
+        gpu_clusters=seen.names("GPUCluster"),
+        drivers=seen.names("NVIDIADriver"),
+        operators=tuple(_place(deployment) for deployment in seen.operators()),
+        device_plugins=tuple(_place(plugin) for plugin in seen.device_plugins()),
+        dra_drivers=tuple(_place(driver) for driver in seen.dra_drivers()),
+        findings=tuple(_findings(seen)),
+        unread=tuple(sorted(unread)),
+    )
+
+
+class _Objects:
+    """The objects of a cluster by kind, as far as they tell of a GPU stack."""
+
+    def __init__(self, objects: Iterable[object], unread: Collection[str]) -> None:
+        self.unread = unread
+        self.by_kind: dict[str, list[Mapping[str, Any]]] = {}
+        for item in objects:
+            if isinstance(item, Mapping) and _name(item) and _of_ours(item):
+                self.by_kind.setdefault(item["kind"], []).append(item)
+
+    def of(self, kind: str) -> list[Mapping[str, Any]]:
+        return self.by_kind.get(kind, [])
+
+    def names(self, kind: str) -> tuple[str, ...]:
+        return tuple(sorted(_name(item) for item in self.of(kind)))
+
+    def read(self, *kinds: str) -> bool:
+        return not any(kind in self.unread for kind in kinds)
+
+    def policies(self) -> list[Mapping[str, Any]]:
+        """All ClusterPolicies, the one that the operator follows first: the oldest, by name among equals."""
+        return sorted(self.of("ClusterPolicy"), key=lambda policy: (_ignored(policy), _created(policy), _name(policy)))
+
+    def operators(self) -> list[Mapping[str, Any]]:
+        return [
+            deployment
+            for deployment in self.of("Deployment")
+            if _name(deployment) == OPERATOR or any(_labels(deployment).get(key) == OPERATOR for key in OPERATOR_LABELS)
+        ]
+
+    def device_plugins(self) -> list[Mapping[str, Any]]:
+        return [item for item in self.of("DaemonSet") if set(_containers(item)) & set(PLUGIN_CONTAINERS)]
+
+    def dra_drivers(self) -> list[Mapping[str, Any]]:
+        """DaemonSets of the DRA driver that offer GPUs."""
+        return [
+            item
+            for item in self.of("DaemonSet")
+            if all(part in _name(item) for part in DRA_PLUGIN) and DRA_GPU_CONTAINER in _containers(item)
+        ]
+
+    def defines(self, kind: str) -> bool:
+        wanted = f"{CUSTOM_KINDS[kind]}.{GROUP}"
+        return any(_name(definition) == wanted for definition in self.of("CustomResourceDefinition"))
+
+
+def _stack(seen: _Objects) -> Stack:
+    policies, clusters = seen.of("ClusterPolicy"), seen.of("GPUCluster")
+    if policies and clusters:
+        return Stack.INVALID
+    if not seen.read("ClusterPolicy", "GPUCluster"):
+        return Stack.UNKNOWN
+    if policies or clusters:
+        return Stack.CLUSTER_POLICY if policies else Stack.GPU_CLUSTER
+    if seen.device_plugins():
+        return Stack.DEVICE_PLUGIN
+    if not seen.read("DaemonSet"):
+        return Stack.UNKNOWN
+    return Stack.DRA_DRIVER if seen.dra_drivers() else Stack.NONE
+
+
+def _findings(seen: _Objects) -> Iterable[Finding]:
+    yield from _roots(seen)
+    yield from _installation(seen)
+    yield from _drivers(seen)
+    yield from _allocators(seen)
+
+
+def _roots(seen: _Objects) -> Iterable[Finding]:
+    policies, clusters = seen.policies(), seen.of("GPUCluster")
+    if policies and clusters:
+        subject = f"ClusterPolicy {_name(policies[0])}, GPUCluster {_name(clusters[0])}"
+        text = "both exist, and the operator then keeps both at notReady"
+        yield Finding(Fault.BOTH_ROOTS, subject, text, "delete the one whose stack is not wanted")
+    for policy in policies[1:]:
+        text = f"is ignored: the operator follows ClusterPolicy {_name(policies[0])} only, so changes here do nothing"
+        yield Finding(Fault.IGNORED, f"ClusterPolicy {_name(policy)}", text, "move its settings there and delete it")
+    if policies and _ignored(policies[0]):
+        text = "says ignored, and no other ClusterPolicy exists that is not: none is followed"
+        remedy = "delete it and create it again while the operator runs"
+        yield Finding(Fault.IGNORED, f"ClusterPolicy {_name(policies[0])}", text, remedy)
+    for cluster in clusters:
+        if _name(cluster) != GPU_CLUSTER_NAME:
+            text = f"has a name that the operator does not accept: it must be {GPU_CLUSTER_NAME}"
+            remedy = f"create it again as {GPU_CLUSTER_NAME}"
+            yield Finding(Fault.WRONG_NAME, f"GPUCluster {_name(cluster)}", text, remedy)
+
+
+def _installation(seen: _Objects) -> Iterable[Finding]:
+    roots = [f"{kind} {name}" for kind in ("ClusterPolicy", "GPUCluster") for name in seen.names(kind)]
+    defined = [kind for kind in ("ClusterPolicy", "GPUCluster") if seen.defines(kind)]
+    operators = seen.operators()
+    if roots and not operators and seen.read("Deployment"):
+        text = "exists, but no gpu-operator Deployment does: nobody acts on it, and its status is an old one"
+        yield Finding(Fault.NO_OPERATOR, roots[0], text, "install the operator, or delete the object")
+    if not roots and seen.read("ClusterPolicy", "GPUCluster"):
+        yield from _without_root(defined, operators, seen)
+    for operator in operators:
+        if _available(operator) == 0:
+            text = "has no available pod: nobody acts on the ClusterPolicy or GPUCluster"
+            remedy = "read the events and the log of its pods; a pod that was OOMKilled needs a higher memory limit"
+            yield Finding(Fault.OPERATOR_DOWN, f"deployment {_place(operator)}", text, remedy)
+
+
+def _without_root(defined: Sequence[str], operators: Sequence[Mapping[str, Any]], seen: _Objects) -> Iterable[Finding]:
+    if defined:
+        kinds = " nor ".join(defined)
+        reason = "the operator has nothing to do" if operators else "they were left behind by an operator that is gone"
+        text = (
+            f"CRDs exist, but no {kinds} object: {reason}" if seen.read("Deployment") else f"no {kinds} object exists"
+        )
+        remedy = (
+            "create the object (Helm: clusterPolicy.deployCR)" if operators else "delete the CRDs, or install again"
+        )
+        subject = ", ".join(f"CRD {CUSTOM_KINDS[kind]}.{GROUP}" for kind in defined)
+        yield Finding(Fault.NO_ROOT_OBJECT, subject, text, remedy)
+    elif operators and seen.read("CustomResourceDefinition"):
+        text = "runs without the CRDs of ClusterPolicy and GPUCluster: it cannot be told what to deploy"
+        remedy = "install the CRDs of the operator's version"
+        yield Finding(Fault.NO_CRD, f"deployment {_place(operators[0])}", text, remedy)
+
+
+def _drivers(seen: _Objects) -> Iterable[Finding]:
+    drivers, policies = seen.names("NVIDIADriver"), seen.policies()
+    if not policies or seen.of("GPUCluster"):
+        return
+    settings = _at(_at(policies[0], "spec"), "driver")
+    used = settings.get("useNvidiaDriverCRD") is True
+    enabled = settings.get("enabled") is not False
+    if drivers and not (used and enabled):
+        setting = "driver.useNvidiaDriverCRD" if enabled else "driver.enabled"
+        text = f"has no effect: {setting} of ClusterPolicy {_name(policies[0])} is not true"
+        for driver in drivers:
+            yield Finding(Fault.DRIVER_NOT_USED, f"NVIDIADriver {driver}", text, f"set {setting}, or delete it")
+    if used and enabled and not drivers and seen.read("NVIDIADriver"):
+        text = "leaves drivers to NVIDIADriver objects, and there are none: no driver is deployed"
+        remedy = "create an NVIDIADriver, or set driver.useNvidiaDriverCRD to false"
+        yield Finding(Fault.DRIVER_MISSING, f"ClusterPolicy {_name(policies[0])}", text, remedy)
+
+
+def _allocators(seen: _Objects) -> Iterable[Finding]:
+    plugins, drivers = seen.device_plugins(), seen.dra_drivers()
+    if len(plugins) > 1 and any(_owned(plugin) for plugin in plugins):
+        for plugin in plugins:
+            if not _owned(plugin):
+                text = "is a second device plugin beside the operator's: on a node that runs both, either may win"
+                remedy = "delete it, or keep the two on different nodes (devicePlugin.enabled, node labels)"
+                yield Finding(Fault.TWO_PLUGINS, f"daemonset {_place(plugin)}", text, remedy)
+    if plugins and drivers:
+        text = f"offers the GPUs that daemonset {_place(plugins[0])} offers too: on a node with both, each GPU twice"
+        remedy = "one allocator for each node: keep them apart by node labels, or disable one"
+        yield Finding(Fault.TWO_ALLOCATORS, f"daemonset {_place(drivers[0])}", text, remedy)
+
+
+def _of_ours(item: Mapping[str, Any]) -> bool:
+    kind, version = str(item.get("kind")), str(item.get("apiVersion", ""))
+    if kind in CUSTOM_KINDS:
+        return version.startswith(f"{GROUP}/")
+    return kind in ("CustomResourceDefinition", "Deployment", "DaemonSet")
+
+
+def _at(value: object, key: str) -> Mapping[str, Any]:
+    found = value.get(key) if isinstance(value, Mapping) else None
+    return found if isinstance(found, Mapping) else {}
+
+
+def _name(item: Mapping[str, Any]) -> str:
+    name = _at(item, "metadata").get("name")
+    return name if isinstance(name, str) else ""
+
+
+def _place(item: Mapping[str, Any]) -> str:
+    return f"{_at(item, 'metadata').get('namespace') or 'default'}/{_name(item)}"
+
+
+def _labels(item: Mapping[str, Any]) -> Mapping[str, Any]:
+    return _at(_at(item, "metadata"), "labels")
+
+
+def _created(item: Mapping[str, Any]) -> str:
+    return str(_at(item, "metadata").get("creationTimestamp") or "")
+
+
+def _ignored(policy: Mapping[str, Any]) -> bool:
+    return _at(policy, "status").get("state") == "ignored"
+
+
+def _containers(item: Mapping[str, Any]) -> list[str]:
+    found = _at(_at(_at(item, "spec"), "template"), "spec").get("containers")
+    members = found if isinstance(found, list) else []
+    return [str(one.get("name")) for one in members if isinstance(one, Mapping)]
+
+
+def _owned(item: Mapping[str, Any]) -> bool:
+    owners = _at(item, "metadata").get("ownerReferences")
+    members = owners if isinstance(owners, list) else []
+    return any(isinstance(one, Mapping) and str(one.get("kind")) in CUSTOM_KINDS for one in members)
+
+
+def _available(deployment: Mapping[str, Any]) -> int | None:
+    """Available pods of a deployment; None when its status does not tell yet.
+
+    A status with observedGeneration and without availableReplicas means 0: the API leaves zeros out.
+    """
+    status = _at(deployment, "status")
+    available = status.get("availableReplicas")
+    if isinstance(available, int):
+        return available
+    return 0 if "observedGeneration" in status else None

@@ -1,0 +1,393 @@
+"""The device plugin's configuration: what its text says, and which of its texts the operator gives to a node.
+
+Sources: NVIDIA/k8s-device-plugin v0.20.0, api/config/v1, cmd/nvidia-device-plugin/main.go, cmd/config-manager/main.go;
+NVIDIA/gpu-operator v26.7.0, controllers/object_controls.go (handleDevicePluginConfig).
+"""
+
+import difflib
+import math
+import re
+import reprlib
+from collections.abc import Collection, Iterator, Mapping
+from enum import StrEnum
+from typing import Any
+
+import msgspec
+
+from conformance.gpu import plugin_config_keys as known
+from conformance.gpu.resources import GPU, MIG_PREFIX
+from conformance.gpu.sharing import NOT_SHARED, SHARED_SUFFIX, MigStrategy, Share, Sharing, SharingStrategy
+
+CONFIG_LABEL = "nvidia.com/device-plugin.config"
+"""The label of a node that chooses a key of the ConfigMap."""
+
+_VENDOR = "nvidia.com/"
+_MAX_NAME = 63
+_SUBDOMAIN = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*")
+
+
+class Problem(msgspec.Struct, frozen=True):
+    """Something wrong in a configuration: where, what, and what is allowed there.
+
+    A fatal problem keeps the plugin (or the MIG manager) from reading the configuration at all; any other is a part
+    of it that has no effect.
+    """
+
+    path: str
+    text: str
+    allowed: str = ""
+    fatal: bool = True
+
+    def __str__(self) -> str:
+        where = f"{self.path}: " if self.path else ""
+        return f"{where}{self.text}{f'; allowed: {self.allowed}' if self.allowed else ''}"
+
+
+class PluginConfig(msgspec.Struct, frozen=True):
+    """One configuration, as far as it decides what a node offers.
+
+    ``mig_strategy`` None means that the file leaves it open. Where the operator sets one, its environment variable
+    MIG_STRATEGY outranks the file.
+    """
+
+    mig_strategy: MigStrategy | None = None
+    sharing: Sharing = NOT_SHARED
+
+    def strategy_with(self, from_operator: str) -> MigStrategy | None:
+        """The strategy that takes effect under a ClusterPolicy's ``mig.strategy``; None for one that does not exist."""
+        if from_operator:
+            return MigStrategy(from_operator) if from_operator in tuple(MigStrategy) else None
+        return self.mig_strategy or MigStrategy.NONE
+
+
+class Parsed(msgspec.Struct, frozen=True):
+    """A configuration and its problems; ``config`` is None when the plugin would refuse to start with it."""
+
+    config: PluginConfig | None
+    problems: tuple[Problem, ...] = ()
+
+
+def parse(text: object) -> Parsed:
+    """Read the YAML text of a configuration. Whatever the text, the answer is a value; nothing is raised."""
+    value, problems = yaml_value(text)
+    if any(problem.fatal for problem in problems):
+        return Parsed(None, tuple(problems))
+    if value is None:
+        empty = Problem("", "is empty, so nothing is shared and every flag keeps its default", fatal=False)
+        return Parsed(PluginConfig(), (*problems, empty))
+    if not isinstance(value, dict):
+        return Parsed(None, (*problems, Problem("", f"is {kind(value)}", "a mapping")))
+    return _Reader(problems).config(value)
+
+
+def yaml_value(text: object) -> tuple[Any, list[Problem]]:
+    """The value of a YAML text, or the problem that there is none."""
+    import yaml
+
+    if not isinstance(text, str):
+        return None, [Problem("", f"is {kind(text)}", "YAML text")]
+    try:
+        return yaml.safe_load(text), []
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        line = f" in line {mark.line + 1}" if mark else ""
+        return None, [Problem("", f"is not YAML: {error.problem or error.context}{line}", "YAML text")]
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        return None, [Problem("", f"is not YAML: {reprlib.repr(str(error))}", "YAML text")]
+
+
+def kind(value: object) -> str:
+    """What a value is, in the words of YAML, with a short look at it."""
+    if value is None:
+        return "null"
+    if isinstance(value, Mapping):
+        return "a mapping"
+    if isinstance(value, list | tuple):
+        return "a list"
+    return reprlib.repr(value)
+
+
+def unknown_keys(
+    value: Mapping[Any, Any], path: str, keys: Collection[str], homes: Mapping[str, str], *, fatal: bool
+) -> Iterator[Problem]:
+    """A problem for each key that is none of ``keys``, with the place where it belongs or the key that was meant."""
+    for key in value:
+        if key in keys:
+            continue
+        near = difflib.get_close_matches(str(key), keys, n=1)
+        hint = f"did you mean {near[0]}?" if near else "no such key exists here"
+        hint = f"it belongs under {homes[key]}" if key in homes else hint
+        effect = "is refused" if fatal else "is ignored"
+        yield Problem(f"{path}.{key}" if path else str(key), f"{effect}: {hint}", ", ".join(keys), fatal)
+
+
+def whole_number(value: object) -> int | None:
+    """A number as Go reads it into an int: 4 and 4.0, but no text and no truth value."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return int(value) if math.isfinite(value) and value == int(value) else None
+
+
+class _Reader:
+    """Reads one configuration and collects what is wrong in it."""
+
+    def __init__(self, problems: list[Problem]) -> None:
+        self.problems = problems
+
+    def config(self, value: dict[Any, Any]) -> Parsed:
+        value = self._as_struct(value, "", known.TOP_KEYS)
+        if value.get("version") not in (None, "", "v1"):
+            self._wrong("version", f"is {kind(value['version'])}", "v1")
+        strategy = self._flags(self._section(value, "flags", "flags", known.FLAG_KEYS))
+        sharing = self._sharing(self._section(value, "sharing", "sharing", known.SHARING_KEYS))
+        self._imex(self._section(value, "imex", "imex", known.IMEX_KEYS))
+        if value.get("resources"):
+            self._ignored("resources", "is ignored: the plugin does not support it yet")
+        if sharing.strategy is SharingStrategy.MPS and strategy is MigStrategy.MIXED:
+            self._wrong("flags.migStrategy", "is mixed, which MPS does not support", "none, single")
+        fatal = any(problem.fatal for problem in self.problems)
+        return Parsed(None if fatal else PluginConfig(strategy, sharing), tuple(self.problems))
+
+    def _flags(self, flags: dict[Any, Any]) -> MigStrategy | None:
+        self._booleans(flags, "flags", known.BOOLEAN_FLAGS)
+        self._choices(flags, "flags", known.FLAG_CHOICES)
+        plugin = self._section(flags, "plugin", "flags.plugin", known.PLUGIN_FLAG_KEYS)
+        self._booleans(plugin, "flags.plugin", ("passDeviceSpecs",))
+        self._choices(plugin, "flags.plugin", known.PLUGIN_FLAG_CHOICES)
+        self._section(flags, "gfd", "flags.gfd", known.GFD_FLAG_KEYS)
+        strategy = flags.get("migStrategy")
+        return (
+            MigStrategy(strategy)
+            if isinstance(strategy, str) and strategy in known.FLAG_CHOICES["migStrategy"]
+            else None
+        )
+
+    def _sharing(self, sharing: dict[Any, Any]) -> Sharing:
+        sliced, mps = NOT_SHARED, NOT_SHARED
+        # A null pointer is no MPS, while a null timeSlicing is refused for its missing resources.
+        if "timeSlicing" in sharing:
+            sliced = self._replicated(sharing["timeSlicing"], "sharing.timeSlicing", SharingStrategy.TIME_SLICING)
+        if sharing.get("mps") is not None:
+            mps = self._replicated(sharing["mps"], "sharing.mps", SharingStrategy.MPS)
+            if sliced.shares:
+                self._ignored("sharing.timeSlicing", "is ignored, because sharing.mps is set too", "one of the two")
+            return mps
+        return sliced
+
+    def _replicated(self, value: object, path: str, strategy: SharingStrategy) -> Sharing:
+        if value is not None and not isinstance(value, dict):
+            self._wrong(path, f"is {kind(value)}", "a mapping")
+            return NOT_SHARED
+        section = value or {}
+        self._unknown(section, path, known.REPLICATED_KEYS)
+        self._booleans(section, path, known.REPLICATED_KEYS[:2])
+        rename = section.get("renameByDefault") is True
+        entries = section.get("resources")
+        if not isinstance(entries, list) or not entries:
+            what = "is missing" if "resources" not in section else f"is {kind(entries)}" if entries else "is empty"
+            self._wrong(f"{path}.resources", what, "a list with at least one resource")
+            return NOT_SHARED
+        shares = [self._share(entry, f"{path}.resources[{at}]", rename) for at, entry in enumerate(entries)]
+        found = tuple(share for share in shares if share is not None)
+        self._doubled(found, f"{path}.resources")
+        fail = section.get("failRequestsGreaterThanOne")
+        return Sharing(strategy, found, rename, fail if isinstance(fail, bool) else None)
+
+    def _share(self, entry: object, path: str, rename: bool) -> Share | None:
+        if not isinstance(entry, dict):
+            self._wrong(path, f"is {kind(entry)}", "a mapping with name and replicas")
+            return None
+        self._unknown(entry, path, known.RESOURCE_KEYS)
+        name = self._name(entry, path)
+        replicas = whole_number(entry.get("replicas"))
+        if replicas is None or replicas < 2:
+            what = f"is {kind(entry['replicas'])}" if "replicas" in entry else "is missing"
+            self._wrong(f"{path}.replicas", what, "a whole number from 2 on")
+        if entry.get("devices", "all") != "all":
+            self._ignored(f"{path}.devices", "is ignored: all devices of the resource are shared", "all")
+        if entry.get("rename") and not (rename and entry["rename"] == f"{name}{SHARED_SUFFIX}"):
+            self._ignored(f"{path}.rename", "is ignored: only renameByDefault renames a resource")
+        return Share(name, replicas) if name and replicas is not None and replicas >= 2 else None
+
+    def _name(self, entry: dict[Any, Any], path: str) -> str:
+        name = entry.get("name")
+        if not isinstance(name, str):
+            what = f"is {kind(name)}" if "name" in entry else "is missing"
+            self._wrong(f"{path}.name", what, f"{GPU} or {MIG_PREFIX}<profile>")
+            return ""
+        full = name if name.startswith(_VENDOR) else f"{_VENDOR}{name}"
+        if len(full) > _MAX_NAME or not _SUBDOMAIN.fullmatch(full.removeprefix(_VENDOR)):
+            self._wrong(f"{path}.name", f"is {kind(name)}", f"{GPU} or {MIG_PREFIX}<profile>, + written as a dot")
+            return ""
+        if full != GPU and not full.startswith(MIG_PREFIX):
+            self._ignored(f"{path}.name", f"is {full}, which no device has", f"{GPU} or {MIG_PREFIX}<profile>")
+        return full
+
+    def _doubled(self, shares: tuple[Share, ...], path: str) -> None:
+        names = [share.resource for share in shares]
+        for name in sorted({name for name in names if names.count(name) > 1}):
+            self._ignored(path, f"names {name} more than once: the larger number counts, its label tells the first")
+
+    def _imex(self, imex: dict[Any, Any]) -> None:
+        self._booleans(imex, "imex", ("required",))
+        if imex.get("channelIDs") not in (None, [], [0]):
+            self._wrong("imex.channelIDs", f"is {reprlib.repr(imex['channelIDs'])}", "[] or [0]")
+
+    def _section(self, parent: dict[Any, Any], key: str, path: str, keys: Collection[str]) -> dict[Any, Any]:
+        value = parent.get(key)
+        if value is not None and not isinstance(value, dict):
+            self._wrong(path, f"is {kind(value)}", "a mapping")
+        return self._as_struct(value, path, keys) if isinstance(value, dict) else {}
+
+    def _as_struct(self, section: dict[Any, Any], path: str, keys: Collection[str]) -> dict[Any, Any]:
+        # Go's JSON decoder takes the names of a struct's members in any case; those of the replicated resources,
+        # which the plugin decodes by hand, only as they are.
+        spelled = {key.lower(): key for key in keys}
+        section = {spelled.get(str(key).lower(), key): value for key, value in section.items()}
+        self._unknown(section, path, keys)
+        return section
+
+    def _booleans(self, section: dict[Any, Any], path: str, keys: Collection[str]) -> None:
+        for key in keys:
+            if section.get(key) is not None and not isinstance(section[key], bool):
+                self._wrong(f"{path}.{key}", f"is {kind(section[key])}", "true, false")
+
+    def _choices(self, section: dict[Any, Any], path: str, choices: Mapping[str, tuple[str, ...]]) -> None:
+        for key, allowed in choices.items():
+            value = section.get(key)
+            several = value if isinstance(value, list) and key == "deviceListStrategy" else [value]
+            for one in several:
+                if one is not None and one not in allowed:
+                    self._wrong(f"{path}.{key}", f"is {kind(one)}", ", ".join(allowed))
+
+    def _unknown(self, section: dict[Any, Any], path: str, keys: Collection[str]) -> None:
+        self.problems.extend(unknown_keys(section, path, keys, known.HOMES, fatal=False))
+
+    def _wrong(self, path: str, text: str, allowed: str) -> None:
+        self.problems.append(Problem(path, text, allowed))
+
+    def _ignored(self, path: str, text: str, allowed: str = "") -> None:
+        self.problems.append(Problem(path, text, allowed, fatal=False))
+
+
+class Chain(StrEnum):
+    """Whether a configuration reaches a node along its references, and if not, how that ends."""
+
+    APPLIED = "applied"
+    NOT_CONFIGURED = "no ConfigMap is named"
+    NOT_APPLIED = "silently not applied"
+    BROKEN = "broken"
+    """The plugin's pod does not become ready, and the node's GPUs vanish."""
+    UNKNOWN = "unknown"
+
+
+class Selection(msgspec.Struct, frozen=True):
+    """Which key of the ConfigMap a node gets, chosen by ``label`` or ``default``, or the first link that is broken."""
+
+    outcome: Chain
+    key: str = ""
+    chosen_by: str = ""
+    config: PluginConfig | None = None
+    first_broken_link: str = ""
+    why_it_hides: str = ""
+    remedy: str = ""
+    problems: tuple[Problem, ...] = ()
+
+
+def select(
+    cluster_policy: object,
+    config_map: Mapping[str, Any] | None,
+    node_labels: Mapping[str, str],
+    operator_namespace: str | None = None,
+) -> Selection:
+    """Follow the references from a ClusterPolicy over the ConfigMap that it names to the configuration of one node.
+
+    ``config_map`` None says that the named ConfigMap does not exist. With ``operator_namespace`` a ConfigMap of
+    another namespace counts as missing, as it does for the pods that mount it.
+    """
+    spec = mapping_at(cluster_policy, "spec")
+    if spec is None:
+        return Selection(Chain.UNKNOWN, first_broken_link="the ClusterPolicy has no spec that can be read")
+    plugin = mapping_at(spec, "devicePlugin") or {}
+    named = mapping_at(plugin, "config") or {}
+    name, default = word(named.get("name")), word(named.get("default"))
+    if plugin.get("enabled") is False:
+        return Selection(Chain.NOT_CONFIGURED, first_broken_link="devicePlugin.enabled is false: no plugin is deployed")
+    if not name:
+        return _nothing_named(default, config_map)
+    missing = missing_link(config_map, "devicePlugin.config.name", name, operator_namespace)
+    if missing:
+        hides = "pods that wait for a ConfigMap to mount say ContainerCreating, and the ClusterPolicy keeps its state"
+        return Selection(Chain.BROKEN, "", "", None, missing, hides, f"create ConfigMap {name} before it is named")
+    return _chosen(name, default, config_map or {}, word(node_labels.get(CONFIG_LABEL)))
+
+
+def _nothing_named(default: str, config_map: Mapping[str, Any] | None) -> Selection:
+    alone = f": devicePlugin.config.default {default} means nothing without it" if default else ""
+    remedy = "set devicePlugin.config.name to the ConfigMap and devicePlugin.config.default to one of its keys"
+    unused = f", and ConfigMap {name_of(config_map)} is used by nobody" if config_map else ""
+    return Selection(
+        Chain.NOT_CONFIGURED, first_broken_link=f"devicePlugin.config.name is empty{alone}{unused}", remedy=remedy
+    )
+
+
+def _chosen(name: str, default: str, config_map: Mapping[str, Any], label: str) -> Selection:
+    keys, data = keys_of(config_map), mapping_at(config_map, "data") or {}
+    listed = ", ".join(keys)
+    key, chosen_by = (label, "label") if label else (default, "default" if default else "")
+    if not keys:
+        empty = f"ConfigMap {name} has no keys"
+        return Selection(Chain.BROKEN, key, chosen_by, None, empty, "", "put a configuration under a key of its data")
+    if not key:
+        return Selection(
+            Chain.NOT_APPLIED,
+            first_broken_link=f"devicePlugin.config.default is empty and the node has no label {CONFIG_LABEL}",
+            why_it_hides="the operator's config-manager then falls back to an empty configuration and reports no error",
+            remedy=f"set devicePlugin.config.default, or label the node, with one of: {listed}",
+        )
+    if key not in keys:
+        source = f"label {CONFIG_LABEL}" if label else "devicePlugin.config.default"
+        broken = f"{source} names the key {key}, which ConfigMap {name} does not have"
+        return Selection(Chain.BROKEN, key, chosen_by, None, broken, "", f"use one of: {listed}")
+    if key not in data:
+        return Selection(Chain.UNKNOWN, key, chosen_by, None, f"key {key} of ConfigMap {name} is binary data")
+    parsed = parse(data[key])
+    if parsed.config is None:
+        fatal = next(problem for problem in parsed.problems if problem.fatal)
+        broken = f"key {key} of ConfigMap {name} is refused: {fatal}"
+        return Selection(Chain.BROKEN, key, chosen_by, None, broken, "", "correct the text", parsed.problems)
+    return Selection(Chain.APPLIED, key, chosen_by, parsed.config, problems=parsed.problems)
+
+
+def missing_link(config_map: Mapping[str, Any] | None, setting: str, name: str, namespace: str | None) -> str:
+    """Why the ConfigMap that ``setting`` names is not there; empty when it is."""
+    if config_map is None:
+        return f"{setting} names ConfigMap {name}, which does not exist"
+    found = mapping_at(config_map, "metadata") or {}
+    if found.get("name", name) != name:
+        return f"{setting} names ConfigMap {name}, and only {found['name']} was found"
+    place = found.get("namespace", namespace)
+    if namespace and place != namespace:
+        return f"{setting} names ConfigMap {name}, which is in namespace {place} and not in the operator's {namespace}"
+    return ""
+
+
+def name_of(config_map: Mapping[str, Any] | None) -> str:
+    """The name of a ConfigMap; empty when it has none."""
+    return word((mapping_at(config_map, "metadata") or {}).get("name"))
+
+
+def keys_of(config_map: Mapping[str, Any]) -> list[str]:
+    """The keys of a ConfigMap, each of which is a file where it is mounted."""
+    return sorted({str(key) for part in ("data", "binaryData") for key in mapping_at(config_map, part) or {}})
+
+
+def mapping_at(value: object, key: str) -> Mapping[str, Any] | None:
+    """A member that is a mapping, of a value that may be none; None otherwise."""
+    found = value.get(key) if isinstance(value, Mapping) else None
+    return found if isinstance(found, Mapping) else None
+
+
+def word(value: object) -> str:
+    """A text as it is; empty for everything that is no text."""
+    return value if isinstance(value, str) else ""

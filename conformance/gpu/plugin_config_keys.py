@@ -1,0 +1,41 @@
+"""The keys of the device plugin's configuration, and the values that its choices allow.
+
+Source: NVIDIA/k8s-device-plugin v0.20.0, api/config/v1 (config.go, flags.go, sharing.go, replicas.go, imex.go,
+consts.go) and validateFlags of cmd/nvidia-device-plugin/main.go.
+"""
+
+from conformance.gpu.sharing import MigStrategy
+
+TOP_KEYS = ("version", "flags", "resources", "sharing", "imex")
+SHARING_KEYS = ("timeSlicing", "mps")
+REPLICATED_KEYS = ("renameByDefault", "failRequestsGreaterThanOne", "resources")
+RESOURCE_KEYS = ("name", "rename", "devices", "replicas")
+IMEX_KEYS = ("channelIDs", "required")
+BOOLEAN_FLAGS = ("failOnInitError", "gdrcopyEnabled", "gdsEnabled", "mofedEnabled", "useNodeFeatureAPI")
+FLAG_CHOICES = {
+    "migStrategy": tuple(strategy.value for strategy in MigStrategy),
+    "deviceDiscoveryStrategy": ("auto", "nvml", "tegra"),
+}
+PLUGIN_FLAG_CHOICES = {
+    "deviceListStrategy": ("envvar", "volume-mounts", "cdi-annotations", "cdi-cri"),
+    "deviceIDStrategy": ("uuid", "index"),
+    "sharedDevicesAllocationPolicy": ("distributed", "packed"),
+}
+FLAG_KEYS = (*BOOLEAN_FLAGS, *FLAG_CHOICES, "mpsRoot", "nvidiaDriverRoot", "nvidiaDevRoot", "plugin", "gfd")
+PLUGIN_FLAG_KEYS = (
+    "passDeviceSpecs",
+    *PLUGIN_FLAG_CHOICES,
+    "cdiAnnotationPrefix",
+    "nvidiaCTKPath",
+    "containerDriverRoot",
+)
+GFD_FLAG_KEYS = ("oneshot", "noTimestamp", "sleepInterval", "outputFile", "machineTypeFile")
+
+HOMES = {
+    **dict.fromkeys(REPLICATED_KEYS, "sharing.timeSlicing or sharing.mps"),
+    **dict.fromkeys(SHARING_KEYS, "sharing"),
+    **dict.fromkeys(FLAG_KEYS, "flags"),
+    **dict.fromkeys(PLUGIN_FLAG_KEYS, "flags.plugin"),
+    "replicas": "sharing.timeSlicing.resources[] or sharing.mps.resources[]",
+}
+"""Where a key belongs that was written in another place, such as renameByDefault under flags."""
