@@ -29,13 +29,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _without_traceback(command: Callable[[argparse.Namespace], int], chosen: argparse.Namespace) -> int:
-    from conformance.clusters.errors import ClusterError
-    from conformance.kube.errors import KubeError
-    from conformance.reference import ReferenceError
+    from conformance.session.refusals import MENDABLE
 
     try:
         return command(chosen)
-    except (ClusterError, KubeError, ReferenceError, ValueError, FileNotFoundError) as error:
+    except MENDABLE as error:
         print(f"gpu-conformance: {error}", file=sys.stderr)
         return USAGE
     except KeyboardInterrupt:

@@ -106,7 +106,7 @@ OPTIONS = (
 
 @dataclass(frozen=True)
 class Settings:
-    """All settings of a run, each with its source; attribute access by ini name without its prefix."""
+    """All settings of a run, each with its source, by ini name without its prefix."""
 
     by_name: dict[str, Setting] = field(default_factory=dict)
 

@@ -17,6 +17,7 @@ from conformance.kube.client import Client
 from conformance.kube.effects import Effect
 from conformance.kube.guard import Guard
 from conformance.kube.timeouts import EMBEDDED
+from conformance.options import OPTIONS
 from conformance.progress import TerminalProgress
 
 pytest_plugins = ["pytester"]
@@ -105,13 +106,17 @@ class Outcome:
 
 @pytest.fixture
 def conform(tmp_path: Path) -> Callable[..., Outcome]:
-    """Run pytest with the plugin in a process of its own, in an empty folder, and read its report."""
+    """Run pytest with the plugin in a process of its own, in an empty folder, and read its report.
+
+    Settings of whoever runs the tests do not reach it; where binaries are cached does.
+    """
+    settings = {option.variable for option in OPTIONS}
 
     def run(*arguments: str, folder: Path = tmp_path, timeout: float = 600) -> Outcome:
         ended = subprocess.run(
             [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *arguments],
             cwd=folder,
-            env={name: value for name, value in os.environ.items() if not name.startswith(("PYTEST_", "GPU_CONF"))},
+            env={n: v for n, v in os.environ.items() if n not in settings and not n.startswith("PYTEST_")},
             capture_output=True,
             text=True,
             timeout=timeout,

@@ -12,20 +12,23 @@ from conformance.reference import ReferenceError
 from conformance.session.waivers import WaiverError
 from conformance.verdict import CouldNotLook
 
+# What a user can mend. The texts say what is wrong, where, and what to do next.
+MENDABLE = (
+    ClusterError,
+    KubeError,
+    ReferenceError,
+    SnapshotError,
+    WaiverError,
+    CouldNotLook,
+    ValueError,
+    FileNotFoundError,
+)
+
 
 @contextmanager
 def refused() -> Iterator[None]:
     """Turn what a user can mend into pytest.UsageError; everything else stays the bug that it is."""
     try:
         yield
-    except (
-        ClusterError,
-        KubeError,
-        ReferenceError,
-        SnapshotError,
-        WaiverError,
-        CouldNotLook,
-        ValueError,
-        FileNotFoundError,
-    ) as error:
+    except MENDABLE as error:
         raise pytest.UsageError(f"gpu-conformance: {error}") from error

@@ -3,6 +3,7 @@
 from typing import Any
 
 from conformance.facts.kinds import KINDS
+from conformance.kube.names import MANAGED_BY, MANAGED_BY_US
 from conformance.kube.paths import PLACES
 
 NAME = "gpu-conformance-audit"
@@ -25,6 +26,6 @@ def audit_role() -> dict[str, Any]:
     return {
         "apiVersion": "rbac.authorization.k8s.io/v1",
         "kind": "ClusterRole",
-        "metadata": {"name": NAME, "labels": {"app.kubernetes.io/managed-by": "gpu-conformance"}},
+        "metadata": {"name": NAME, "labels": {MANAGED_BY: MANAGED_BY_US}},
         "rules": [*rules, reviews],
     }

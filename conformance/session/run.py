@@ -19,7 +19,7 @@ from conformance.options import Settings
 from conformance.progress import Progress
 from conformance.reference import Reference, deploy, load, withdraw
 from conformance.report.emitters import STREAM_NAME, EventStream, write_json, write_junit
-from conformance.report.model import ClusterFacts, Report, RunFacts, Verdict, exit_code, not_run, summarise
+from conformance.report.model import SEVERITY, ClusterFacts, Report, RunFacts, Verdict, exit_code, not_run, summarise
 from conformance.session.cluster import OpenCluster, open_cluster
 from conformance.session.evidence import evidence_of
 from conformance.session.judging import NotRun
@@ -257,8 +257,6 @@ def _turns(path: str) -> AbstractContextManager[object]:
 
 
 def _worse(one: Verdict, other: Verdict) -> Verdict:
-    from conformance.report.model import SEVERITY
-
     return min(one, other, key=lambda verdict: SEVERITY.index(verdict.status))
 
 

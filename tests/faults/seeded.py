@@ -227,16 +227,10 @@ def _unborn(obj: Object) -> Object:
 
 
 def _path_at(address: str) -> str:
+    """Every kind that a fault changes is served as v1."""
     plural, namespace, name = _split(address)
     resource, _, group = plural.partition(".")
-    versions = {
-        "apps": "v1",
-        "batch": "v1",
-        "policy": "v1",
-        "rbac.authorization.k8s.io": "v1",
-        "scheduling.k8s.io": "v1",
-    }
-    root = f"/apis/{group}/{versions.get(group, 'v1')}" if group else "/api/v1"
+    root = f"/apis/{group}/v1" if group else "/api/v1"
     return f"{root}/namespaces/{namespace}/{resource}/{name}" if namespace else f"{root}/{resource}/{name}"
 
 

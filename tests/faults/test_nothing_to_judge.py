@@ -1,9 +1,7 @@
 """No requirement passes when there is nothing to judge or reading is forbidden."""
 
-from pathlib import Path
-
 import pytest
-import yaml
+from kubeconfigs import context_of
 
 from conformance.facts import snapshot
 from conformance.facts.kinds import KINDS
@@ -51,10 +49,6 @@ def test_a_cluster_that_nobody_may_read_passes_nothing_and_fails_nothing(conform
     assert outcome.ids("failed") == set(), outcome.output
     assert outcome.ids("error"), outcome.output
     assert outcome.exit_code == 10
-
-
-def context_of(kubeconfig):
-    return yaml.safe_load(Path(kubeconfig).read_text())["current-context"]
 
 
 @pytest.mark.cluster

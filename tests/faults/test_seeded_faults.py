@@ -2,11 +2,10 @@
 
 import json
 from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 import seeded
-import yaml
+from kubeconfigs import context_of
 
 from conformance.catalog import PROFILES
 from conformance.clusters.embedded import EmbeddedSpec, start
@@ -34,10 +33,6 @@ def deployed(cluster):
 @pytest.fixture(scope="module")
 def sound_objects(deployed):
     return list(snapshot.take(deployed.client).plain_objects())
-
-
-def context_of(kubeconfig):
-    return yaml.safe_load(Path(kubeconfig).read_text())["current-context"]
 
 
 def living(kubeconfig, *more):

@@ -1,10 +1,9 @@
 """The guide's set-up, deployed word for word, breaks exactly the requirements that its known mistakes break."""
 
 import json
-from pathlib import Path
 
 import pytest
-import yaml
+from kubeconfigs import context_of
 
 from conformance.shipped import shipped
 
@@ -22,11 +21,9 @@ MISTAKES = {
 
 @pytest.mark.cluster
 def test_the_guide_breaks_what_its_mistakes_break_and_nothing_else(cluster, conform):
-    context = yaml.safe_load(Path(cluster.kubeconfig).read_text())["current-context"]
-
     outcome = conform(
-        "--cluster", context, "--gpu-kubeconfig", str(cluster.kubeconfig), "--gpu-mode", "full", "--gpu-deploy",
-        "--gpu-reference", str(shipped("fixtures/guide")), "--gpu-timeout", "hold=1",
+        "--cluster", context_of(cluster.kubeconfig), "--gpu-kubeconfig", str(cluster.kubeconfig), "--gpu-mode", "full",
+        "--gpu-deploy", "--gpu-reference", str(shipped("fixtures/guide")), "--gpu-timeout", "hold=1",
     )  # fmt: skip
 
     assert outcome.exit_code == 1

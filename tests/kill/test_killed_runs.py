@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from kubeconfigs import context_of
 
 from conformance.kube.errors import NotFound
 from conformance.kube.paths import path
@@ -98,12 +99,6 @@ def living_arguments(cluster):
         "--cluster", context_of(cluster.kubeconfig), "--gpu-kubeconfig", str(cluster.kubeconfig),
         "--gpu-mode", "full", "--gpu-deploy", "--gpu-timeout", "lease=1", "--gpu-timeout", "hold=1", *chosen,
     ]  # fmt: skip
-
-
-def context_of(kubeconfig):
-    import yaml
-
-    return yaml.safe_load(Path(kubeconfig).read_text())["current-context"]
 
 
 def clean(cluster):

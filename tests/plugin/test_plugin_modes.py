@@ -1,8 +1,7 @@
 import json
-from pathlib import Path
 
 import pytest
-import yaml
+from kubeconfigs import context_of
 
 from conformance.session.rights import audit_role
 
@@ -10,8 +9,7 @@ pytestmark = pytest.mark.cluster
 
 
 def on(cluster, *more):
-    context = yaml.safe_load(Path(cluster.kubeconfig).read_text())["current-context"]
-    return ["--cluster", context, "--gpu-kubeconfig", str(cluster.kubeconfig), *more]
+    return ["--cluster", context_of(cluster.kubeconfig), "--gpu-kubeconfig", str(cluster.kubeconfig), *more]
 
 
 def test_a_bare_context_is_only_audited(cluster, conform):
