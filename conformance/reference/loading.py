@@ -14,14 +14,15 @@ from conformance.reference.sources import Document, Position, Problem, Trail
 __all__ = ["load"]
 
 _ENDINGS = (".yaml", ".yml")
+_WITH_MANIFESTS = ("workloads", "test_pods")
 
 
 def load(path: Path | str) -> Reference:
     """Load a set-up from a YAML file, or from all ``*.yaml`` and ``*.yml`` files directly in a directory.
 
     Files of a directory are merged by top-level key; lists under the same key are joined in the order of the file
-    names. A workload's ``manifest`` may be the path of another file, relative to the file that names it. Raises
-    InvalidReference with all problems, each with file, line, path in the set-up and allowed values.
+    names. The ``manifest`` of a workload or test pod may be the path of another file, relative to the file that names
+    it. Raises InvalidReference with all problems, each with file, line, path in the set-up and allowed values.
     """
     place = Path(path)
     files = _files(place)
@@ -83,13 +84,13 @@ class _Setup:
         for path, position in document.positions.items():
             if path and path[0] == key:
                 self.positions.setdefault(_shifted(path, offset), position)
-        if key == "workloads" and isinstance(part, list):
-            self._read_manifests(file, part, offset)
+        if key in _WITH_MANIFESTS and isinstance(part, list):
+            self._read_manifests(file, key, part, offset)
 
-    def _read_manifests(self, file: Path, workloads: list[Any], offset: int) -> None:
-        for index, workload in enumerate(workloads):
-            if isinstance(workload, dict) and isinstance(workload.get("manifest"), str):
-                self._read_manifest(file.parent / workload["manifest"], workload, ("workloads", index + offset))
+    def _read_manifests(self, file: Path, key: str, members: list[Any], offset: int) -> None:
+        for index, member in enumerate(members):
+            if isinstance(member, dict) and isinstance(member.get("manifest"), str):
+                self._read_manifest(file.parent / member["manifest"], member, (key, index + offset))
 
     def _read_manifest(self, file: Path, workload: dict[str, Any], path: Trail) -> None:
         document = sources.read(file)

@@ -5,9 +5,11 @@ Expectations come from here, never from the cluster that is being judged. Field 
 
 from typing import Annotated, Any, Literal
 
-import msgspec
 from msgspec import Meta
 
+from conformance.gpu.mig_config import CONFIG_LABEL as MIG_CONFIG_LABEL
+from conformance.reference.base import Declared
+from conformance.reference.stack import Stack
 from conformance.reference.words import (
     Amount,
     Count,
@@ -24,11 +26,7 @@ from conformance.reference.words import (
 CLUSTER_WIDE = "*"
 
 
-class _Declared(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """What every part of the set-up shares: it never changes, and a key that nobody reads is a mistake."""
-
-
-class PoolTaint(_Declared, frozen=True):
+class PoolTaint(Declared, frozen=True):
     """A taint that every node of a pool carries."""
 
     key: LabelKey
@@ -39,7 +37,7 @@ class PoolTaint(_Declared, frozen=True):
         return f"{self.key}={self.value}:{self.effect}" if self.value else f"{self.key}:{self.effect}"
 
 
-class Gpu(_Declared, frozen=True):
+class Gpu(Declared, frozen=True):
     """The accelerators of one node of a pool."""
 
     model: Annotated[LabelValue, Meta(description="the owners' short name of the model, such as t4")]
@@ -50,11 +48,23 @@ class Gpu(_Declared, frozen=True):
     ] = ""
     memory_mib: Annotated[int, Meta(ge=0, description="memory of one device in MiB; 0 when not declared")] = 0
     resource: Annotated[
-        ResourceName, Meta(description="the extended resource that a node advertises; as gpu_resource when absent")
+        ResourceName,
+        Meta(
+            description="the extended resource that a node advertises; as gpu_resource when absent. MIG devices of "
+            "the strategy mixed and devices that DRA allocates have other names and are not meant"
+        ),
     ] = "nvidia.com/gpu"
+    shares: Annotated[Count, Meta(description="as how many devices each one is offered; 1 when nobody shares it")] = 1
+    shared_by: Annotated[
+        Literal["time-slicing", "mps"] | None, Meta(description="how several pods share one device")
+    ] = None
+    allocated_by: Annotated[
+        Literal["device-plugin", "dra"], Meta(description="who gives devices to pods; one of them for each node")
+    ] = "device-plugin"
+    driver: Annotated[str, Meta(description="the driver version of this pool where it differs from the stack's")] = ""
 
 
-class Pool(_Declared, frozen=True):
+class Pool(Declared, frozen=True):
     """Nodes of one kind."""
 
     name: ObjectName
@@ -77,12 +87,17 @@ class Pool(_Declared, frozen=True):
         return all(node_labels.get(key) == value for key, value in self.selector.items())
 
     @property
+    def mig_layout(self) -> str:
+        """The MIG layout that the owners' labels ask for; empty when they ask for none."""
+        return self.labels.get(MIG_CONFIG_LABEL, "")
+
+    @property
     def selector_text(self) -> str:
         """The selector as ``kubectl get nodes -l`` takes it."""
         return ",".join(f"{key}={value}" for key, value in sorted(self.selector.items()))
 
 
-class Access(_Declared, frozen=True):
+class Access(Declared, frozen=True):
     """One thing that a service account asks to do."""
 
     verb: Annotated[str, Meta(min_length=1)]
@@ -105,7 +120,7 @@ class Access(_Declared, frozen=True):
         return "" if self.namespace == CLUSTER_WIDE else self.namespace or own
 
 
-class ServiceAccount(_Declared, frozen=True):
+class ServiceAccount(Declared, frozen=True):
     """An identity of a team's workloads."""
 
     name: ObjectName
@@ -117,7 +132,7 @@ class ServiceAccount(_Declared, frozen=True):
     may_not: Annotated[tuple[Access, ...], Meta(description="accesses that must be refused")] = ()
 
 
-class Rule(_Declared, frozen=True):
+class Rule(Declared, frozen=True):
     """One rule of a Role, as RBAC has it."""
 
     verbs: Annotated[tuple[str, ...], Meta(min_length=1)]
@@ -126,14 +141,14 @@ class Rule(_Declared, frozen=True):
     resource_names: tuple[str, ...] = ()
 
 
-class Role(_Declared, frozen=True):
+class Role(Declared, frozen=True):
     """A Role in a team's namespace."""
 
     name: RbacName
     rules: tuple[Rule, ...]
 
 
-class Binding(_Declared, frozen=True):
+class Binding(Declared, frozen=True):
     """A RoleBinding in a team's namespace."""
 
     name: RbacName
@@ -144,7 +159,7 @@ class Binding(_Declared, frozen=True):
     users: tuple[str, ...] = ()
 
 
-class Quota(_Declared, frozen=True):
+class Quota(Declared, frozen=True):
     """A ResourceQuota in a team's namespace."""
 
     name: ObjectName
@@ -154,14 +169,14 @@ class Quota(_Declared, frozen=True):
     ] = ()
 
 
-class LimitRange(_Declared, frozen=True):
+class LimitRange(Declared, frozen=True):
     """A LimitRange in a team's namespace."""
 
     name: ObjectName
     items: Annotated[tuple[dict[str, Any], ...], Meta(min_length=1, description="spec.limits, as Kubernetes has it")]
 
 
-class Team(_Declared, frozen=True):
+class Team(Declared, frozen=True):
     """One namespace and what its owners are given there."""
 
     namespace: NamespaceName
@@ -180,7 +195,7 @@ class Team(_Declared, frozen=True):
         return next((account for account in self.service_accounts if account.name == name), None)
 
 
-class PriorityClass(_Declared, frozen=True):
+class PriorityClass(Declared, frozen=True):
     """A PriorityClass and whom its owners expect it to evict."""
 
     name: ObjectName
@@ -196,7 +211,7 @@ class PriorityClass(_Declared, frozen=True):
         return f"priority class {self.name}"
 
 
-class Workload(_Declared, frozen=True):
+class Workload(Declared, frozen=True):
     """A workload that belongs to the set-up, and where and as whom it must run."""
 
     role: Annotated[str, Meta(min_length=1, description="what it is for, such as inference or training")]
@@ -215,7 +230,21 @@ class Workload(_Declared, frozen=True):
         return f"{self.kind.lower()} {self.namespace}/{self.name}"
 
 
-class Reference(_Declared, frozen=True):
+class TestPod(Declared, frozen=True):
+    """A pod by which the owners try whether GPUs work. It is never deployed: suites try it, or say where it fits."""
+
+    # pytest would take a class of this name for tests.
+    __test__ = False
+
+    name: ObjectName
+    manifest: Annotated[dict[str, Any], Meta(description="the Pod, or the path of a file that holds it")]
+    pools: Annotated[tuple[ObjectName, ...], Meta(description="the pools on which it must be able to run")] = ()
+
+    def __str__(self) -> str:
+        return f"test pod {self.name}"
+
+
+class Reference(Declared, frozen=True):
     """A whole reference set-up."""
 
     name: SetupName
@@ -223,10 +252,12 @@ class Reference(_Declared, frozen=True):
     gpu_resource: Annotated[ResourceName, Meta(description="the resource by which GPUs are asked for")] = (
         "nvidia.com/gpu"
     )
+    stack: Annotated[Stack | None, Meta(description="what makes GPUs reach pods; absent when not to be judged")] = None
     pools: tuple[Pool, ...] = ()
     teams: tuple[Team, ...] = ()
     priority_classes: tuple[PriorityClass, ...] = ()
     workloads: tuple[Workload, ...] = ()
+    test_pods: tuple[TestPod, ...] = ()
 
     def __str__(self) -> str:
         return f"reference set-up {self.name}"

@@ -19,6 +19,7 @@ _UNIQUE = (
     ("", "pools.*.name"),
     ("", "teams.*.namespace"),
     ("", "priority_classes.*.name"),
+    ("", "test_pods.*.name"),
     ("teams.*", "service_accounts.*.name"),
     ("teams.*", "roles.*.name"),
     ("teams.*", "bindings.*.name"),
@@ -39,6 +40,7 @@ class _Reference(NamedTuple):
 
 _REFERENCES = (
     _Reference("", "workloads.*.pools.*", "pools.*.name", "pool"),
+    _Reference("", "test_pods.*.pools.*", "pools.*.name", "pool"),
     _Reference("", "workloads.*.namespace", "teams.*.namespace", "team's namespace"),
     _Reference("", "workloads.*.priority_class", "priority_classes.*.name", "priority class", SYSTEM_CLASSES),
     _Reference("", "priority_classes.*.preempts.*", "priority_classes.*.name", "priority class"),
@@ -59,6 +61,7 @@ def complaints(setup: Any) -> Iterator[Complaint]:
     yield from _pools(setup)
     yield from _priority_classes(setup)
     yield from _workloads(setup)
+    yield from _stack(setup)
 
 
 def matches(value: Any, pattern: str, path: Trail = ()) -> Iterator[tuple[Trail, Any]]:
@@ -151,6 +154,7 @@ def _pools(setup: Any) -> Iterator[Complaint]:
         if isinstance(pool, dict):
             yield from _labels_of(pool, path)
             yield from _taints_of(pool, path)
+            yield from _sharing_of(setup, pool, path)
 
 
 def _labels_of(pool: dict[str, Any], path: Trail) -> Iterator[Complaint]:
@@ -171,6 +175,29 @@ def _taints_of(pool: dict[str, Any], path: Trail) -> Iterator[Complaint]:
         for place, taint in matches(pool, "taints.*", path)
         if isinstance(taint, dict)
     )
+
+
+def _sharing_of(setup: Any, pool: dict[str, Any], path: Trail) -> Iterator[Complaint]:
+    gpu = pool.get("gpu")
+    if not isinstance(gpu, dict):
+        return
+    shares, shared_by = gpu.get("shares", 1), gpu.get("shared_by")
+    if isinstance(shares, int) and shares > 1 and shared_by is None:
+        yield (*path, "gpu", "shares"), "needs 'shared_by' beside it: time-slicing or mps"
+    if shared_by is not None and shares == 1:
+        yield (*path, "gpu", "shared_by"), "needs 'shares' beside it, from 2 on"
+    stack = setup.get("stack") if isinstance(setup, dict) else None
+    without_driver = isinstance(stack, dict) and stack.get("kind") != "dra-driver" and not stack.get("dra")
+    if gpu.get("allocated_by") == "dra" and without_driver:
+        yield (*path, "gpu", "allocated_by"), "is dra, and the stack declares no 'dra' driver"
+
+
+def _stack(setup: Any) -> Iterator[Complaint]:
+    for path, configs in matches(setup, "stack.plugin_configs"):
+        known = configs.get("configs") if isinstance(configs, dict) else None
+        default = configs.get("default") if isinstance(configs, dict) else None
+        if isinstance(known, dict) and isinstance(default, str) and default and default not in known:
+            yield (*path, "default"), _no_such("configuration", default, [str(key) for key in known])
 
 
 def _priority_classes(setup: Any) -> Iterator[Complaint]:

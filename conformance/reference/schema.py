@@ -20,7 +20,10 @@ def json_schema() -> dict[str, Any]:
     whole = definitions.pop("Reference")
     del whole["required"]
     # What loading turns into the one form that the model has: a path into the object, a number into an amount.
-    definitions["Workload"]["properties"]["manifest"]["anyOf"].insert(0, {"type": "string", "minLength": 1})
+    path = {"type": "string", "minLength": 1}
+    definitions["Workload"]["properties"]["manifest"]["anyOf"].insert(0, path)
+    pod = definitions["TestPod"]["properties"]["manifest"]
+    pod["anyOf"] = [path, {"type": pod.pop("type")}]
     definitions["Quota"]["properties"]["hard"]["additionalProperties"]["type"] = ["string", "integer"]
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", "$id": _ID, **whole, "$defs": definitions}
 

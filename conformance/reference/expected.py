@@ -1,0 +1,87 @@
+"""What the nodes of a pool must offer, computed from the declaration alone and never from a node."""
+
+from typing import Any
+
+from conformance.gpu.mig import model_of
+from conformance.gpu.mig_config import Entry, Wanted, parse, wanted
+from conformance.gpu.mig_layouts import standard_layout
+from conformance.gpu.resources import GPU
+from conformance.gpu.sharing import MigStrategy, NodeGpus, Offer, advertised
+from conformance.reference.model import Gpu, Pool, Reference
+
+__all__ = ["driver_of", "gpus_of", "layout_of", "mig_strategy_of", "offer_of"]
+
+
+def mig_strategy_of(reference: Reference) -> MigStrategy:
+    """The declared MIG strategy; none without a stack."""
+    return MigStrategy(reference.stack.mig_strategy) if reference.stack is not None else MigStrategy.NONE
+
+
+def driver_of(reference: Reference, pool: Pool) -> str:
+    """The driver version that the nodes of a pool must have; empty when none is declared."""
+    if pool.gpu is None:
+        return ""
+    return pool.gpu.driver or (reference.stack.driver if reference.stack is not None else "")
+
+
+def layout_of(reference: Reference, pool: Pool) -> Wanted | None:
+    """The MIG devices that every GPU of a node must have, by index.
+
+    None when the pool asks for no layout, and when the layout it names is neither declared nor one that comes with
+    the MIG manager, or is malformed.
+    """
+    if pool.gpu is None or not pool.mig_layout:
+        return None
+    declared = reference.stack.mig_layouts.layouts if reference.stack and reference.stack.mig_layouts else {}
+    if pool.mig_layout in declared:
+        entries = _declared_entries(declared[pool.mig_layout], pool.mig_layout)
+    else:
+        entries = standard_layout(pool.mig_layout, model_of(pool.gpu.product, pool.gpu.memory_mib or None))
+    return None if entries is None else wanted(entries, pool.gpu.count)
+
+
+def gpus_of(reference: Reference, pool: Pool) -> NodeGpus | None:
+    """The GPUs of one node of a pool with the MIG layout that it must have; None for a pool without GPUs.
+
+    A layout that is asked for and not known leaves the layouts of all its GPUs open.
+    """
+    gpu = pool.gpu
+    if gpu is None:
+        return None
+    layout = layout_of(reference, pool)
+    if layout is None:
+        unknown = bool(pool.mig_layout)
+        return NodeGpus(gpu.product, 0 if unknown else gpu.count, (None,) * gpu.count if unknown else ())
+    split = tuple(layout.profiles[index] for index in sorted(layout.profiles) if index not in layout.mig_off)
+    return NodeGpus(gpu.product, gpu.count - len(split), split)
+
+
+def offer_of(reference: Reference, pool: Pool) -> Offer:
+    """The extended resources that every node of a pool must advertise as allocatable, by name.
+
+    Empty for GPUs that DRA allocates. ``resources`` is None when a MIG layout is asked for that is not known.
+    """
+    gpu = pool.gpu
+    if gpu is None or gpu.allocated_by == "dra":
+        return Offer({})
+    gpus = gpus_of(reference, pool)
+    if gpus is not None and gpus.mig:
+        return _under_its_name(gpu, advertised(gpus, strategy=mig_strategy_of(reference)))
+    return Offer({gpu.resource: gpu.count * gpu.shares})
+
+
+def _under_its_name(gpu: Gpu, offer: Offer) -> Offer:
+    """An offer of MIG devices with whole GPUs under the name that the pool declares, times their shares."""
+    if offer.resources is None:
+        return offer
+    named = {gpu.resource if name == GPU else name: count for name, count in offer.resources.items()}
+    return Offer(
+        {name: count * (gpu.shares if name == gpu.resource else 1) for name, count in named.items()}, offer.problems
+    )
+
+
+def _declared_entries(raw: tuple[dict[str, Any], ...], name: str) -> tuple[Entry, ...] | None:
+    import yaml
+
+    parsed = parse(yaml.safe_dump({"version": "v1", "mig-configs": {name: [dict(each) for each in raw]}}))
+    return parsed.config.layouts.get(name) if parsed.config is not None else None

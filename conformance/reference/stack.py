@@ -1,0 +1,89 @@
+"""The declared GPU stack: what makes GPUs reach pods, and how it is told to share them.
+
+The names of settings follow NVIDIA's charts (gpu-operator v26.7, deployments/gpu-operator/values.yaml), so that an
+owner finds each of them again; what the charts leave to their defaults is left out here, too.
+"""
+
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta
+
+from conformance.reference.base import Declared
+from conformance.reference.words import LabelKey, LabelValue, NamespaceName, ObjectName
+
+
+class PluginConfigs(Declared, frozen=True):
+    """The ConfigMap of device plugin configurations, and which of them nodes without a label get."""
+
+    config_map: ObjectName
+    configs: Annotated[
+        dict[str, dict[str, Any]],
+        Meta(min_length=1, description="by key: a configuration as the device plugin reads it (version: v1, ...)"),
+    ]
+    default: Annotated[
+        str,
+        Meta(description="devicePlugin.config.default; without it only nodes with nvidia.com/device-plugin.config"),
+    ] = ""
+
+
+class MigLayouts(Declared, frozen=True):
+    """The ConfigMap of MIG layouts; a node chooses one with the label nvidia.com/mig.config."""
+
+    config_map: ObjectName
+    layouts: Annotated[
+        dict[str, tuple[dict[str, Any], ...]],
+        Meta(min_length=1, description="by name: entries as nvidia-mig-parted reads them (devices, mig-enabled, ...)"),
+    ]
+
+
+class DraDriver(Declared, frozen=True):
+    """NVIDIA's DRA driver beside the stack, for the pools whose GPUs it allocates."""
+
+    namespace: NamespaceName = "nvidia-dra-driver-gpu"
+    version: Annotated[str, Meta(description="of the chart nvidia-dra-driver-gpu")] = ""
+    node_selector: Annotated[
+        dict[LabelKey, LabelValue], Meta(description="labels of the nodes on which its kubelet plugin runs")
+    ] = {}
+    values: Annotated[dict[str, Any], Meta(description="further values of the chart")] = {}
+
+
+class Metrics(Declared, frozen=True):
+    """What owners expect of dcgm-exporter."""
+
+    names: Annotated[tuple[str, ...], Meta(description="metrics that every GPU must have")] = (
+        "DCGM_FI_DEV_GPU_UTIL",
+        "DCGM_FI_DEV_FB_USED",
+        "DCGM_FI_DEV_FB_FREE",
+        "DCGM_FI_DEV_XID_ERRORS",
+    )
+    per_pod: Annotated[bool, Meta(description="whether a device that a pod holds must be labelled with that pod")] = (
+        True
+    )
+
+
+class Stack(Declared, frozen=True):
+    """What makes GPUs reach pods on all pools, those with ``allocated_by: dra`` aside.
+
+    ``tolerations`` are given to the operands and to node feature discovery; when absent they are those that the
+    taints of the GPU pools ask for.
+    """
+
+    kind: Literal["gpu-operator", "device-plugin", "dra-driver"]
+    namespace: NamespaceName = "gpu-operator"
+    version: Annotated[str, Meta(description="of the chart that --gpu-deploy installs, such as v26.7.0")] = ""
+    driver: Annotated[str, Meta(description="the driver version that every GPU node must have")] = ""
+    driver_managed: Annotated[bool, Meta(description="driver.enabled: the operator installs the driver")] = True
+    toolkit: Annotated[bool, Meta(description="toolkit.enabled: the operator installs the container toolkit")] = True
+    gpu_feature_discovery: bool = True
+    dcgm_exporter: bool = True
+    mig_manager: bool = True
+    mig_strategy: Literal["none", "single", "mixed"] = "single"
+    tolerations: Annotated[tuple[dict[str, Any], ...], Meta(description="as Kubernetes has them")] = ()
+    plugin_configs: PluginConfigs | None = None
+    mig_layouts: MigLayouts | None = None
+    metrics: Metrics = Metrics()
+    dra: DraDriver | None = None
+    values: Annotated[dict[str, Any], Meta(description="further values of the chart, merged over ours")] = {}
+
+    def __str__(self) -> str:
+        return f"GPU stack {self.kind} in namespace {self.namespace}"
