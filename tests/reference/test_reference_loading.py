@@ -53,6 +53,10 @@ def test_the_shipped_set_ups_load(name: str) -> None:
         "a100-training",
         "h100-training",
         "t4-notebook",
+        "t4-shared",
+        "a100-mig",
+        "l4-mps",
+        "h100-dra",
     }
     assert all(workload.manifest for workload in reference.workloads)
 
@@ -257,3 +261,38 @@ def test_the_example_of_the_manual_loads(tmp_path: Path) -> None:
     reference = load(written(tmp_path, example=example))
 
     assert reference.workloads[0].service_account == "server"
+
+
+SHARED = """
+name: shared
+stack:
+  kind: gpu-operator
+  plugin_configs:
+    config_map: plugin
+    default: sliced
+    configs: {slices: {version: v1}}
+pools:
+  - {name: a, selector: {pool: a}, gpu: {model: t4, count: 1, shares: 4}}
+  - {name: b, selector: {pool: b}, gpu: {model: t4, count: 1, shared_by: mps}}
+  - {name: c, selector: {pool: c}, gpu: {model: t4, count: 1, allocated_by: dra}}
+test_pods:
+  - {name: smi, pools: [d], manifest: smi.yaml}
+"""
+
+
+def test_sharing_that_does_not_fit_together_is_told_with_its_place(tmp_path: Path) -> None:
+    (tmp_path / "all.yaml").write_text(SHARED)
+
+    with pytest.raises(InvalidReference) as refused:
+        load(tmp_path / "all.yaml")
+
+    text = str(refused.value)
+    for told in (
+        "stack.plugin_configs.default: no configuration is named 'sliced'. Did you mean slices?",
+        "pools[0].gpu.shares: needs 'shared_by' beside it",
+        "pools[1].gpu.shared_by: needs 'shares' beside it",
+        "pools[2].gpu.allocated_by: is dra, and the stack declares no 'dra' driver",
+        "test_pods[0].pools[0]: no pool is named 'd'",
+        "smi.yaml does not exist",
+    ):
+        assert told in text

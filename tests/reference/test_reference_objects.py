@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from conformance.gpu.affinity import node_matches
 from conformance.gpu.taints import Taint, toleration_from, untolerated
@@ -121,7 +120,8 @@ def test_every_team_has_a_gpu_quota_that_renaming_does_not_escape(corrected: Ref
     for team in corrected.teams:
         (quota,) = team.quotas
         limits[team.namespace] = quota.hard["requests.nvidia.com/gpu"]
-        assert all(key.startswith("requests.nvidia.com/") for key in quota.hard)
+        counted = ("requests.nvidia.com/", "gpu.nvidia.com.deviceclass.", "mig.nvidia.com.deviceclass.")
+        assert all(key.startswith(counted) for key in quota.hard)
         assert {value for key, value in quota.hard.items() if key != "requests.nvidia.com/gpu"} == {"0"}
     assert limits == {"ml-serving": "8", "ml-training": "32", "ml-notebook": "2"}
 
@@ -184,9 +184,10 @@ def test_the_page_about_the_mistakes_has_a_chapter_for_each() -> None:
 
 
 def test_both_set_ups_describe_the_same_fleet() -> None:
-    pools = [
-        yaml.safe_load((shipped(f"fixtures/{name}") / "pools.yaml").read_text(encoding="utf-8"))
+    fleets = [
+        {pool.name: (pool.selector, pool.nodes, pool.taints, pool.gpu and (pool.gpu.product, pool.gpu.count))
+         for pool in load(shipped(f"fixtures/{name}")).pools}
         for name in ("reference", "guide")
-    ]
+    ]  # fmt: skip
 
-    assert pools[0] == pools[1]
+    assert fleets[0] == fleets[1]
