@@ -53,6 +53,15 @@ PROFILES = {
     "TEN": "tenancy",
     "PRIO": "priorities",
     "QUOTA": "quota",
+    "OPER": "operator",
+    "TS": "time-slicing",
+    "MPS": "mps",
+    "MIG": "mig",
+    "DRA": "dra",
+    "GANG": "gang",
+    "WORK": "workloads",
+    "ISO": "isolation",
+    "OBS": "observability",
 }
 
 _ID = re.compile(r"(?P<prefix>[A-Z]+)-(?P<number>\d\d)")

@@ -73,6 +73,19 @@ def _parser() -> argparse.ArgumentParser:
     images.add_argument("--registry", metavar="PREFIX", help="as a registry prefix would rewrite them")
     images.set_defaults(command=_images)
 
+    values = commands.add_parser(
+        "values", help="the Helm values of a set-up's GPU stack, for whoever installs it without --gpu-deploy"
+    )
+    values.add_argument("--reference", type=Path, metavar="PATH", help="the declared set-up (default: the shipped one)")
+    values.add_argument("--registry", metavar="PREFIX", help="with every image from this registry")
+    values.add_argument(
+        "part",
+        nargs="?",
+        metavar="PART",
+        help="only the values of this release, or 'objects'; all of them if not given",
+    )
+    values.set_defaults(command=_values)
+
     clean = commands.add_parser("clean", help="remove what killed runs left on a cluster, and only that")
     _names_cluster(clean)
     clean.add_argument("run", nargs="?", metavar="RUN", help="only this run, by its id")
@@ -165,16 +178,26 @@ def _images(chosen: argparse.Namespace) -> int:
     return OK
 
 
+def _values(chosen: argparse.Namespace) -> int:
+    from conformance.reference import load
+    from conformance.reference.values_text import values_text
+    from conformance.shipped import shipped
+
+    reference = load(chosen.reference or shipped("fixtures/reference"))
+    print(values_text(reference, chosen.part, chosen.registry), end="")
+    return OK
+
+
 def _clean(chosen: argparse.Namespace) -> int:
     from conformance.lab import cleaning
     from conformance.session.access import full_access
 
-    with full_access(chosen.cluster, chosen.clusters_file, chosen.kubeconfig) as client:
+    with full_access(chosen.cluster, chosen.clusters_file, chosen.kubeconfig) as (client, installer):
         if chosen.dry_run:
             left = [each for each in cleaning.find_leftovers(client) if chosen.run in (None, each.run_id)]
             _say_each(left or ["no run has left anything"])
             return ATTENTION if left else OK
-        cleaned = cleaning.clean(client, chosen.run, force=chosen.force)
+        cleaned = cleaning.clean(client, chosen.run, force=chosen.force, installer=installer)
     _say_each(
         [
             *(f"run {run}: cleaned" for run in cleaned.runs),

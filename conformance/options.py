@@ -68,6 +68,12 @@ OPTIONS = (
         "deploy the reference set-up first and withdraw it afterwards (always so on embedded)",
         switch=True,
     ),
+    Option(
+        "--gpu-chart",
+        "where the charts of the GPU stack are that --gpu-deploy installs: a chart, a folder of charts, the URL of a "
+        "repository, or oci://... (default: the cluster's, else where NVIDIA publishes them)",
+        "PLACE",
+    ),
     Option("--gpu-topology", "the simulated fleet of an embedded cluster (default: guide)", "NAME|PATH"),
     Option(
         "--gpu-kubernetes",

@@ -25,7 +25,7 @@ pytest_plugins = ["pytester"]
 
 @dataclass(frozen=True)
 class SharedCluster:
-    """The session's embedded cluster, with the fleet of topology ``guide`` and nothing deployed."""
+    """The session's embedded cluster, with the fleet of topology ``guide-image`` and nothing deployed."""
 
     client: Client
     kubeconfig: Path
@@ -37,7 +37,7 @@ def cluster(request: pytest.FixtureRequest) -> Iterator[SharedCluster]:
     """One embedded cluster for all tests. Whoever changes it puts it back."""
     capture = request.config.pluginmanager.getplugin("capturemanager")
     with capture.global_and_fixture_disabled():
-        running = start(EmbeddedSpec(topology="guide"), TerminalProgress())
+        running = start(EmbeddedSpec(topology="guide-image"), TerminalProgress())
     with running, running.connection() as connection:
         client = Client(connection, Guard(Effect.DISRUPTIVE, None), EMBEDDED, "gpu-conformance-tests")
         yield SharedCluster(client, running.kubeconfig, running.server)

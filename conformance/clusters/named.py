@@ -40,6 +40,7 @@ class ClusterTarget(msgspec.Struct, frozen=True):
     reference: Path | None = None
     registry: str | None = None
     pull_secret: str | None = None
+    chart: str | None = None
     tolerations: tuple[dict[str, Any], ...] = ()
     evidence: EvidenceKind | None = None
     snapshot: Path | None = None
@@ -105,6 +106,7 @@ def _from_entry(name: str, known: ClustersFile | None, kubeconfig: Path | None) 
         reference=known.beside(entry.reference),
         registry=entry.registry,
         pull_secret=entry.pull_secret,
+        chart=known.chart_of(entry),
         tolerations=entry.plain_tolerations(),
         evidence=entry.evidence,
     )

@@ -42,6 +42,8 @@ class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     registry: str | None = None
     """The prefix that takes the place of the registry in every image."""
     pull_secret: str | None = None
+    chart: str | None = None
+    """Where the charts of the GPU stack are, as --gpu-chart takes it."""
     tolerations: tuple[Toleration, ...] = ()
     evidence: EvidenceKind | None = None
     """What findings on this cluster count as; by default what its nodes show."""
@@ -66,6 +68,12 @@ class ClustersFile(msgspec.Struct, frozen=True):
         if reader.problems:
             raise ClusterError("The clusters file cannot be used:\n  " + "\n  ".join(reader.problems))
         return cls(path, reader.shown, entries)
+
+    def chart_of(self, entry: Entry) -> str | None:
+        """Where an entry says that charts are: an address as it is, a path as paths of this file are read."""
+        if not entry.chart or "://" in entry.chart:
+            return entry.chart
+        return str(self.beside(entry.chart))
 
     def beside(self, written: str | None) -> Path | None:
         """Resolve a path of the file: absolute, from home (``~``), or relative to the file's own folder."""

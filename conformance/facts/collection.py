@@ -1,22 +1,24 @@
 """Facts: everything that was read from a cluster at one time, immutable and indexed."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime
+from collections.abc import Iterable, Mapping
+from datetime import datetime
 from functools import cached_property
-from typing import Any, Protocol, TypeVar, cast
+from typing import Any, Protocol, TypeVar
 
-from conformance.facts.decoding import Harvest, OddObject
-from conformance.facts.kinds import KINDS, Fact, by_plural
+from conformance.facts.decoding import Harvest
+from conformance.facts.found import Found
+from conformance.facts.kinds import KINDS, kind_of, undefined
 from conformance.facts.limits import LimitRange, PriorityClass, ResourceQuota
 from conformance.facts.nodes import Node
 from conformance.facts.pods import Pod
+from conformance.facts.resources import Resource
+from conformance.facts.stack import namespaces_of, stack_of
 from conformance.facts.tenancy import Namespace, Role, RoleBinding, ServiceAccount
-from conformance.facts.workloads import PodDisruptionBudget, ReplicaSet, Workload
+from conformance.facts.workloads import PodDisruptionBudget, Workload
+from conformance.gpu.operator_stack import Detection
 from conformance.gpu.resources import GPU
 from conformance.verdict import CouldNotLook
-
-WORKLOAD_KINDS = ("Deployment", "Job", "StatefulSet", "DaemonSet")
 
 
 class _Named(Protocol):
@@ -30,28 +32,8 @@ class _Named(Protocol):
 _Namespaced = TypeVar("_Namespaced", bound=_Named)
 
 
-class Facts:
-    """What was read, once. Asking for a kind that could not be read raises CouldNotLook: why, and what to grant.
-
-    ``odd`` holds the objects that could not be understood, ``unreadable`` the reasons of what could not be read, by
-    plural (``pods``), ``server_version`` the gitVersion of the API server (empty when unknown), ``taken_at`` the time
-    in UTC.
-    """
-
-    def __init__(
-        self,
-        found: Mapping[str, Sequence[Fact]],
-        *,
-        unreadable: Mapping[str, str] | None = None,
-        odd: Iterable[OddObject] = (),
-        server_version: str = "",
-        taken_at: datetime | None = None,
-    ) -> None:
-        self._found = {kind: tuple(facts) for kind, facts in found.items()}
-        self.unreadable = by_plural(unreadable or {})
-        self.odd = tuple(odd)
-        self.server_version = server_version
-        self.taken_at = taken_at or datetime.now(UTC)
+class Facts(Found):
+    """What was read, once, and how the objects belong together."""
 
     @classmethod
     def from_objects(
@@ -65,15 +47,20 @@ class Facts:
         """Facts from plain Kubernetes objects, lists of them included. Kinds that are never read are passed over.
 
         ``unreadable`` maps kinds (``Pod`` or ``pods``) to the reason for which they could not be read, such as
-        ``Forbidden: ...``.
+        ``Forbidden: ...``. Custom kinds that the objects neither are of nor define count as not served.
         """
         harvests = {name: Harvest(kind) for name, kind in KINDS.items()}
-        for obj in _unpacked(objects):
-            harvest = harvests.get(str(obj.get("kind")))
-            if harvest is not None:
-                harvest.add_object(obj)
+        plain = tuple(_unpacked(objects))
+        for obj in plain:
+            kind = kind_of(obj)
+            if kind is not None:
+                harvests[kind.name].add_object(obj)
         return cls.from_harvests(
-            harvests.values(), unreadable=unreadable, server_version=server_version, taken_at=taken_at
+            harvests.values(),
+            unreadable=unreadable,
+            unserved=undefined(plain),
+            server_version=server_version,
+            taken_at=taken_at,
         )
 
     @classmethod
@@ -82,6 +69,8 @@ class Facts:
         harvests: Iterable[Harvest],
         *,
         unreadable: Mapping[str, str] | None = None,
+        unserved: Iterable[str] = (),
+        config_namespaces: Iterable[str] | None = None,
         server_version: str = "",
         taken_at: datetime | None = None,
     ) -> "Facts":
@@ -90,80 +79,12 @@ class Facts:
         return cls(
             {harvest.kind.name: harvest.facts for harvest in gathered},
             unreadable=unreadable,
+            unserved=unserved,
+            config_namespaces=config_namespaces,
             odd=[odd for harvest in gathered for odd in harvest.odd],
             server_version=server_version,
             taken_at=taken_at,
         )
-
-    @property
-    def nodes(self) -> tuple[Node, ...]:
-        """All nodes."""
-        return cast("tuple[Node, ...]", self._of("Node"))
-
-    @property
-    def pods(self) -> tuple[Pod, ...]:
-        """All pods, finished ones included."""
-        return cast("tuple[Pod, ...]", self._of("Pod"))
-
-    @property
-    def namespaces(self) -> tuple[Namespace, ...]:
-        """All namespaces."""
-        return cast("tuple[Namespace, ...]", self._of("Namespace"))
-
-    @property
-    def service_accounts(self) -> tuple[ServiceAccount, ...]:
-        """All service accounts."""
-        return cast("tuple[ServiceAccount, ...]", self._of("ServiceAccount"))
-
-    @property
-    def roles(self) -> tuple[Role, ...]:
-        """All roles of namespaces."""
-        return cast("tuple[Role, ...]", self._of("Role"))
-
-    @property
-    def cluster_roles(self) -> tuple[Role, ...]:
-        """All cluster roles."""
-        return cast("tuple[Role, ...]", self._of("ClusterRole"))
-
-    @property
-    def role_bindings(self) -> tuple[RoleBinding, ...]:
-        """All role bindings of namespaces."""
-        return cast("tuple[RoleBinding, ...]", self._of("RoleBinding"))
-
-    @property
-    def cluster_role_bindings(self) -> tuple[RoleBinding, ...]:
-        """All cluster role bindings."""
-        return cast("tuple[RoleBinding, ...]", self._of("ClusterRoleBinding"))
-
-    @property
-    def quotas(self) -> tuple[ResourceQuota, ...]:
-        """All resource quotas."""
-        return cast("tuple[ResourceQuota, ...]", self._of("ResourceQuota"))
-
-    @property
-    def limit_ranges(self) -> tuple[LimitRange, ...]:
-        """All limit ranges."""
-        return cast("tuple[LimitRange, ...]", self._of("LimitRange"))
-
-    @property
-    def priority_classes(self) -> tuple[PriorityClass, ...]:
-        """All priority classes, the two of Kubernetes itself included."""
-        return cast("tuple[PriorityClass, ...]", self._of("PriorityClass"))
-
-    @property
-    def disruption_budgets(self) -> tuple[PodDisruptionBudget, ...]:
-        """All pod disruption budgets."""
-        return cast("tuple[PodDisruptionBudget, ...]", self._of("PodDisruptionBudget"))
-
-    @property
-    def replica_sets(self) -> tuple[ReplicaSet, ...]:
-        """All replica sets."""
-        return cast("tuple[ReplicaSet, ...]", self._of("ReplicaSet"))
-
-    @property
-    def workloads(self) -> tuple[Workload, ...]:
-        """All deployments, jobs, stateful sets and daemon sets."""
-        return tuple(workload for kind in WORKLOAD_KINDS for workload in self._workloads(kind))
 
     @property
     def simulated(self) -> bool:
@@ -257,18 +178,28 @@ class Facts:
             return next((role for role in self.cluster_roles if role.name == binding.role_ref.name), None)
         return _named(self.roles_in(binding.namespace), binding.role_ref.name)
 
-    def _of(self, kind: str) -> tuple[Fact, ...]:
-        known = KINDS[kind]
-        reason = self.unreadable.get(known.plural)
-        if reason is not None:
-            advice = f"; grant {known.grant}" if reason.startswith("Forbidden") else ""
-            raise CouldNotLook(f"{known.words} could not be read: {reason}{advice}")
-        return self._found.get(kind, ())
+    @cached_property
+    def stack(self) -> Detection:
+        """What offers GPUs to pods here; kinds that could not be read are ``unread``."""
+        return stack_of(self._of)
 
-    def _workloads(self, kind: str) -> tuple[Workload, ...]:
-        if kind not in WORKLOAD_KINDS:
-            raise CouldNotLook(f"objects of kind {kind!r} are not read, only {', '.join(WORKLOAD_KINDS)}")
-        return cast("tuple[Workload, ...]", self._of(kind))
+    @property
+    def stack_namespaces(self) -> tuple[str, ...]:
+        """The namespaces of the stack's operators, device plugins and DRA drivers, in this order."""
+        return namespaces_of(self.stack)
+
+    def config_map(self, namespace: str, name: str) -> Resource | None:
+        """One config map, None when there is none. Raises CouldNotLook for a namespace whose config maps were not read.
+
+        Those of the stack's namespaces are, and those of the namespaces that whoever read the facts named.
+        """
+        found = _named(_in(self.config_maps, namespace), name)
+        if found is None and self.config_namespaces is not None and namespace not in self.config_namespaces:
+            were = ", ".join(self.config_namespaces) or "none"
+            raise CouldNotLook(
+                f"config map {namespace}/{name} was not read: only those of the GPU stack's namespaces are ({were})"
+            )
+        return found
 
     def _replica_sets_of(self, deployment: Workload) -> list[str]:
         return [

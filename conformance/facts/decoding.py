@@ -6,7 +6,7 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
-from conformance.facts.kinds import Fact, Kind, Readable
+from conformance.facts.kinds import Fact, Kind
 
 _Item = TypeVar("_Item")
 
@@ -36,6 +36,7 @@ class Harvest:
         self.odd: list[OddObject] = []
         # Whoever makes a harvest is alone; those who fill it are threads. msgspec builds what it knows of a type on
         # first use, and two threads that do so at once can crash the interpreter (seen with msgspec 0.22).
+        self._fact = kind.fact
         self._pages = _page_decoder(kind.wire)
         self._items = _item_decoder(kind.wire)
         self._raw_pages = _raw_decoder()
@@ -49,7 +50,7 @@ class Harvest:
         """Take in one page of a list. Raises msgspec.DecodeError when the page is no list in JSON at all."""
         try:
             items = self._pages.decode(page).items or ()
-            self.facts += [item.fact() for item in items]
+            self.facts += [self._fact(item) for item in items]
         except msgspec.ValidationError:
             for raw in self._raw_pages.decode(page).items or ():
                 self.add_raw(raw)
@@ -57,7 +58,7 @@ class Harvest:
     def add_raw(self, raw: bytes | msgspec.Raw) -> None:
         """Take in one object in JSON; what cannot be understood goes among the odd ones."""
         try:
-            self.facts.append(self._items.decode(raw).fact())
+            self.facts.append(self._fact(self._items.decode(raw)))
         except msgspec.ValidationError as error:
             self._set_aside(msgspec.json.decode(raw), error)
 
@@ -82,12 +83,12 @@ class _Page(msgspec.Struct, Generic[_Item]):
 
 
 @cache
-def _page_decoder(wire: type[Readable]) -> msgspec.json.Decoder[Any]:
-    return msgspec.json.Decoder(_Page[wire], strict=False)  # type: ignore[valid-type]
+def _page_decoder(wire: Any) -> msgspec.json.Decoder[Any]:
+    return msgspec.json.Decoder(_Page[wire], strict=False)
 
 
 @cache
-def _item_decoder(wire: type[Readable]) -> msgspec.json.Decoder[Any]:
+def _item_decoder(wire: Any) -> msgspec.json.Decoder[Any]:
     return msgspec.json.Decoder(wire, strict=False)
 
 

@@ -4,38 +4,72 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from conformance.facts.environment import CREDENTIAL, is_credential, is_kept
 from conformance.facts.wire import LAST_APPLIED
 
 HIDDEN = "(hidden)"
 
 _SECRET_MEMBERS = ("data", "stringData")
 
-# The environment that says how GPUs are given to a container. Every other literal value may be a credential.
-_KEPT_ENVIRONMENT = ("NVIDIA_", "CUDA_", "DCGM_", "MIG_")
-_CREDENTIAL = r"[\w.-]*(?:token|passw|secret|api[-_]?key|access[-_]?key|private[-_]?key|credential)[\w.-]*"
-_ASSIGNED = re.compile(rf"(?i)({_CREDENTIAL}[\"']?\s*[=:]\s*)(\"[^\"]*\"|'[^']*'|\S+)")
-_FLAG = re.compile(rf"(?i)--?{_CREDENTIAL}")
+_ASSIGNED = re.compile(rf"(?i)({CREDENTIAL}[\w.-]*[\"']?\s*[=:]\s*)(\"[^\"]*\"|'[^']*'|\S+)")
+_FLAG = re.compile(rf"(?i)--?[\w.-]*{CREDENTIAL}[\w.-]*")
+# For texts of any length: what surrounds the word is bounded, so that a long line of base64 costs no more than another.
+# A value ends with its line, for in YAML the next one may be a list, and a list or mapping is looked into by itself.
+_ENTRY = rf"{CREDENTIAL}[\w.-]{{0,60}}[\"']?[ \t]*[=:][ \t]*"
+_ASSIGNED_IN_LINE = re.compile(rf"(?i)({_ENTRY})(\"[^\"\n]*\"|'[^'\n]*'|[^\s,|>{{}}\[\]][^\s,}}\]]*)")
 
 
-def presentable(obj: Mapping[str, Any]) -> dict[str, Any]:
+def presentable(obj: Mapping[str, Any], *, keeps_change: bool = False) -> dict[str, Any]:
     """A copy of a Kubernetes object without Secret data, managed fields, the copy of kubectl apply and credentials.
 
     Credentials are literal environment values (but those that say how GPUs are given), and what follows a name like
-    token, password or secret in commands and arguments. A credential that its author put elsewhere stays.
+    token, password or secret in commands, arguments and ConfigMaps. A credential that its author put elsewhere stays.
+    With ``keeps_change`` the time of the last change of anything but the status stays among the managed fields.
     """
     members = {key: value for key, value in obj.items() if key not in _SECRET_MEMBERS or obj.get("kind") != "Secret"}
+    if obj.get("kind") == "ConfigMap":
+        members |= _hidden_entries(obj)
     metadata = members.get("metadata")
     if isinstance(metadata, Mapping):
-        members["metadata"] = _without_copies(metadata)
+        members["metadata"] = _without_copies(metadata, keeps_change)
     return {key: _cleaned(key, value) for key, value in members.items()}
 
 
-def _without_copies(metadata: Mapping[str, Any]) -> dict[str, Any]:
+def _hidden_entries(config_map: Mapping[str, Any]) -> dict[str, Any]:
+    """The entries of a ConfigMap: text without credentials, and of what is no text the names only."""
+    hidden: dict[str, Any] = {}
+    texts, blobs = config_map.get("data"), config_map.get("binaryData")
+    if isinstance(texts, Mapping):
+        hidden["data"] = {
+            name: HIDDEN if is_credential(str(name)) else _ASSIGNED_IN_LINE.sub(_hidden_entry, str(text))
+            for name, text in texts.items()
+        }
+    if isinstance(blobs, Mapping):
+        hidden["binaryData"] = dict.fromkeys(blobs, HIDDEN)
+    return hidden
+
+
+def _hidden_entry(entry: re.Match[str]) -> str:
+    """An entry without its value, in the same quotes, so that what was YAML or JSON stays it."""
+    quote = entry[2][0] if entry[2][0] in "\"'" else ""
+    return f"{entry[1]}{quote}{HIDDEN}{quote}"
+
+
+def _without_copies(metadata: Mapping[str, Any], keeps_change: bool) -> dict[str, Any]:
     kept = {key: value for key, value in metadata.items() if key != "managedFields"}
+    changed = _changed(metadata.get("managedFields")) if keeps_change else ""
+    if changed:
+        kept["managedFields"] = [{"time": changed}]
     annotations = kept.get("annotations")
     if isinstance(annotations, Mapping) and LAST_APPLIED in annotations:
         kept["annotations"] = {key: value for key, value in annotations.items() if key != LAST_APPLIED}
     return kept
+
+
+def _changed(managed: Any) -> str:
+    """The newest time of managed fields outside the status: the API server writes them all in UTC, to the second."""
+    entries = [each for each in managed or () if isinstance(each, Mapping) and each.get("subresource") != "status"]
+    return max((str(each.get("time") or "") for each in entries), default="")
 
 
 def _cleaned(key: str, value: Any) -> Any:
@@ -54,7 +88,7 @@ def _cleaned(key: str, value: Any) -> Any:
 def _hidden_variable(variable: Any) -> Any:
     if not isinstance(variable, Mapping) or "value" not in variable:
         return variable
-    if str(variable.get("name")).startswith(_KEPT_ENVIRONMENT):
+    if is_kept(str(variable.get("name"))):
         return variable
     return {**variable, "value": HIDDEN}
 

@@ -1,6 +1,6 @@
 """The kinds that are read: where each one lives among the facts, how it is decoded, what right reading it takes."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol, TypeAlias
 
 import msgspec
@@ -15,6 +15,7 @@ from conformance.facts.limits import (
 )
 from conformance.facts.nodes import Node, WireNode
 from conformance.facts.pods import Pod, WirePod
+from conformance.facts.resources import DEFINITION, WORDS, Resource, definition, reader
 from conformance.facts.tenancy import (
     Namespace,
     Role,
@@ -48,6 +49,7 @@ Fact: TypeAlias = (
     | PodDisruptionBudget
     | PriorityClass
     | ReplicaSet
+    | Resource
     | ResourceQuota
     | Role
     | RoleBinding
@@ -64,16 +66,25 @@ class Readable(Protocol):
 
 
 class Kind(msgspec.Struct, frozen=True):
-    """One kind of object. ``words`` names its objects in a message, such as ``service accounts``."""
+    """One kind of object. ``words`` names its objects in a message, such as ``service accounts``.
+
+    ``wire`` is what is decoded from JSON, ``fact`` makes of it what the suites see.
+    """
 
     name: str
-    wire: type[Readable]
+    wire: Any
+    fact: Callable[[Any], Fact]
     words: str
 
     @property
     def plural(self) -> str:
         """The name of the resource in paths and rights, such as ``serviceaccounts``."""
         return PLACES[self.name].plural
+
+    @property
+    def group(self) -> str:
+        """The API group, empty for the core group."""
+        return PLACES[self.name].group_version.rpartition("/")[0]
 
     @property
     def path(self) -> str:
@@ -83,35 +94,73 @@ class Kind(msgspec.Struct, frozen=True):
     @property
     def grant(self) -> str:
         """The right that reading takes, in words that an administrator can act on."""
-        place = PLACES[self.name]
-        group, slash, _ = place.group_version.rpartition("/")
-        return f"list on {place.plural}" + (f" of API group {group}" if slash else "")
+        return f"list on {self.plural}" + (f" of API group {self.group}" if self.group else "")
+
+    @property
+    def optional(self) -> bool:
+        """Whether an API server without the kind is an ordinary one."""
+        return self.custom or self.group == _DRA_GROUP
+
+    @property
+    def custom(self) -> bool:
+        """Whether the kind is there only where a CustomResourceDefinition of a GPU stack defines it."""
+        return self.group in _CUSTOM_GROUPS
 
 
-def _table(*rows: tuple[str, type[Readable], str]) -> Mapping[str, Kind]:
-    return {name: Kind(name, wire, words) for name, wire, words in rows}
+_CUSTOM_GROUPS = ("nvidia.com", "nfd.k8s-sigs.io", "scheduling.run.ai")
+_DRA_GROUP = "resource.k8s.io"
+
+
+def _typed(name: str, wire: type[Readable], words: str) -> Kind:
+    return Kind(name, wire, wire.fact, words)
+
+
+def _whole(name: str) -> Kind:
+    words = WORDS[name]
+    plural = f"{words}es" if words.endswith("s") else f"{words[:-1]}ies" if words.endswith("y") else f"{words}s"
+    return Kind(name, msgspec.Raw, definition if name == DEFINITION else reader(name), plural)
+
+
+def _table(*kinds: Kind) -> Mapping[str, Kind]:
+    return {kind.name: kind for kind in kinds}
 
 
 KINDS = _table(
     # The longest lists come first, so that they start first when kinds are read side by side.
-    ("Pod", WirePod, "pods"),
-    ("Node", WireNode, "nodes"),
-    ("ReplicaSet", WireReplicaSet, "replica sets"),
-    ("Deployment", WireDeployment, "deployments"),
-    ("Job", WireJob, "jobs"),
-    ("StatefulSet", WireStatefulSet, "stateful sets"),
-    ("DaemonSet", WireDaemonSet, "daemon sets"),
-    ("Namespace", WireNamespace, "namespaces"),
-    ("ServiceAccount", WireServiceAccount, "service accounts"),
-    ("Role", WireRole, "roles"),
-    ("RoleBinding", WireRoleBinding, "role bindings"),
-    ("ClusterRole", WireClusterRole, "cluster roles"),
-    ("ClusterRoleBinding", WireClusterRoleBinding, "cluster role bindings"),
-    ("ResourceQuota", WireResourceQuota, "resource quotas"),
-    ("LimitRange", WireLimitRange, "limit ranges"),
-    ("PriorityClass", WirePriorityClass, "priority classes"),
-    ("PodDisruptionBudget", WireDisruptionBudget, "disruption budgets"),
+    _typed("Pod", WirePod, "pods"),
+    _typed("Node", WireNode, "nodes"),
+    _whole("ResourceSlice"),
+    _whole("ResourceClaim"),
+    _whole("PodGroup"),
+    _whole("CustomResourceDefinition"),
+    _typed("ReplicaSet", WireReplicaSet, "replica sets"),
+    _typed("Deployment", WireDeployment, "deployments"),
+    _typed("Job", WireJob, "jobs"),
+    _typed("StatefulSet", WireStatefulSet, "stateful sets"),
+    _typed("DaemonSet", WireDaemonSet, "daemon sets"),
+    _typed("Namespace", WireNamespace, "namespaces"),
+    _typed("ServiceAccount", WireServiceAccount, "service accounts"),
+    _typed("Role", WireRole, "roles"),
+    _typed("RoleBinding", WireRoleBinding, "role bindings"),
+    _typed("ClusterRole", WireClusterRole, "cluster roles"),
+    _typed("ClusterRoleBinding", WireClusterRoleBinding, "cluster role bindings"),
+    _typed("ResourceQuota", WireResourceQuota, "resource quotas"),
+    _typed("LimitRange", WireLimitRange, "limit ranges"),
+    _typed("PriorityClass", WirePriorityClass, "priority classes"),
+    _typed("PodDisruptionBudget", WireDisruptionBudget, "disruption budgets"),
+    _whole("ClusterPolicy"),
+    _whole("GPUCluster"),
+    _whole("NVIDIADriver"),
+    _whole("RuntimeClass"),
+    _whole("DeviceClass"),
+    _whole("ResourceClaimTemplate"),
+    _whole("Queue"),
+    _whole("ConfigMap"),
 )
+
+
+EVERYWHERE = tuple(name for name in KINDS if name != "ConfigMap")
+"""The kinds that are read in all namespaces. ConfigMaps are not: other people keep things in theirs."""
 
 
 def by_plural(reasons: Mapping[str, str]) -> dict[str, str]:
@@ -121,3 +170,27 @@ def by_plural(reasons: Mapping[str, str]) -> dict[str, str]:
     if unknown:
         raise ValueError(f"{', '.join(unknown)}: not among the kinds that are read, {', '.join(KINDS)}")
     return {plurals[name]: reason for name, reason in reasons.items()}
+
+
+def kind_of(obj: Mapping[str, Any]) -> Kind | None:
+    """The kind of a plain object, None for one that is not read: Volcano, for one, has a Queue of its own."""
+    kind = KINDS.get(str(obj.get("kind")))
+    group, slash, _ = str(obj.get("apiVersion") or "").rpartition("/")
+    return None if kind is None or (slash and group != kind.group) else kind
+
+
+def undefined(objects: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
+    """The custom kinds of which plain objects have neither an object nor a CustomResourceDefinition."""
+    there: set[str] = set()
+    defined: set[str] = set()
+    for obj in objects:
+        kind = kind_of(obj)
+        if kind is not None:
+            there.add(kind.name)
+            if kind.name == DEFINITION:
+                defined.add(str((obj.get("metadata") or {}).get("name")))
+    return tuple(
+        name
+        for name, kind in KINDS.items()
+        if kind.custom and name not in there and f"{kind.plural}.{kind.group}" not in defined
+    )

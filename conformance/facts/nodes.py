@@ -1,6 +1,7 @@
 """Nodes as the suites see them."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -16,7 +17,10 @@ SIMULATED_ANNOTATION = "kwok.x-k8s.io/node"
 
 
 class Node(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """One node: labels, taints, what it has and what it offers. Quantities are text as the API server says them."""
+    """One node: labels, taints, what it has and what it offers. Quantities are text as the API server says them.
+
+    ``created`` is when it joined the cluster.
+    """
 
     name: str
     labels: dict[str, str] = {}
@@ -30,6 +34,7 @@ class Node(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     kubelet: str = ""
     provider_id: str = ""
     simulated: bool = False
+    created: datetime | None = None
 
     def __str__(self) -> str:
         return f"node {self.name}"
@@ -121,6 +126,7 @@ class WireNode(Wire):
             kubelet=system.kubelet_version or "",
             provider_id=spec.provider_id or "",
             simulated=SIMULATED_ANNOTATION in annotations,
+            created=self.metadata.creation_timestamp,
         )
 
 

@@ -1,6 +1,6 @@
-"""Reading a cluster once: every kind listed page by page, kinds side by side."""
+"""Reading a cluster once: every kind listed page by page, kinds side by side, ConfigMaps of the stack last."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import Protocol
@@ -9,9 +9,12 @@ import msgspec
 
 from conformance.facts.collection import Facts
 from conformance.facts.decoding import Harvest
-from conformance.facts.kinds import KINDS
+from conformance.facts.kinds import EVERYWHERE, KINDS
 from conformance.kube.client import Client
-from conformance.kube.errors import ApiError, KubeError
+from conformance.kube.errors import ApiError, KubeError, NotFound
+from conformance.kube.paths import path
+
+CONFIG_MAP = "ConfigMap"
 
 # Decoding holds the interpreter, waiting does not: more workers than this only queue up at the server.
 _AT_ONCE = 6
@@ -27,17 +30,35 @@ class Gatherer(Protocol):
         """Forget the pages so far: the list starts again, or could not be read to its end."""
 
 
-def read(client: Client) -> Facts:
+class Missing(msgspec.Struct, frozen=True):
+    """What reading did not give: reasons by kind for what is ``unreadable``, and kinds that are ``unserved``."""
+
+    unreadable: dict[str, str]
+    unserved: tuple[str, ...]
+
+
+def read(client: Client, config_namespaces: Iterable[str] = ()) -> Facts:
     """All facts of a cluster.
 
-    A kind that cannot be read is remembered with the reason, and only whoever asks for it is told. Raises
-    Unreachable when already the first request finds no server to talk to.
+    ConfigMaps are read in the namespaces of the GPU stack and in ``config_namespaces``, nowhere else. A kind that
+    cannot be read is remembered with the reason, and only whoever asks for it is told. Raises Unreachable when
+    already the first request finds no server to talk to.
     """
     taken_at = datetime.now(UTC)
     version = server_version(client)
     harvests = {name: Harvest(kind) for name, kind in KINDS.items()}
-    unreadable = gather(client, harvests)
-    return Facts.from_harvests(harvests.values(), unreadable=unreadable, server_version=version, taken_at=taken_at)
+    missing = gather(client, {name: harvests[name] for name in EVERYWHERE})
+    seen = Facts.from_harvests(harvests.values(), unreadable=missing.unreadable)
+    namespaces = tuple(sorted({*seen.stack_namespaces, *config_namespaces}))
+    unreadable = missing.unreadable | gather_config_maps(client, harvests[CONFIG_MAP], namespaces)
+    return Facts.from_harvests(
+        harvests.values(),
+        unreadable=unreadable,
+        unserved=missing.unserved,
+        config_namespaces=namespaces,
+        server_version=version,
+        taken_at=taken_at,
+    )
 
 
 def server_version(client: Client) -> str:
@@ -48,22 +69,39 @@ def server_version(client: Client) -> str:
         return ""
 
 
-def gather(client: Client, gatherers: Mapping[str, Gatherer]) -> dict[str, str]:
-    """List the kinds side by side into their gatherers. Returns the kinds that could not be read, with the reason."""
+def gather(client: Client, gatherers: Mapping[str, Gatherer]) -> Missing:
+    """List the kinds of all namespaces side by side into their gatherers, and tell what is missing.
 
-    def listed(name: str) -> str:
+    Only kinds of optional APIs are unserved when the API server answers 404; of all others that is an error.
+    """
+
+    def listed(name: str) -> Exception | None:
         gatherer = gatherers[name]
         try:
             for page in client.pages(KINDS[name].path, restarted=gatherer.clear):
                 gatherer.add_page(page)
         except (KubeError, msgspec.DecodeError) as error:
             gatherer.clear()
-            return _reason(error)
-        return ""
+            return error
+        return None
 
     with ThreadPoolExecutor(max_workers=_AT_ONCE, thread_name_prefix="facts") as workers:
-        reasons = dict(zip(gatherers, workers.map(listed, gatherers), strict=True))
-    return {name: reason for name, reason in reasons.items() if reason}
+        errors = dict(zip(gatherers, workers.map(listed, gatherers), strict=True))
+    unserved = [name for name, error in errors.items() if isinstance(error, NotFound) and KINDS[name].optional]
+    unreadable = {name: _reason(error) for name, error in errors.items() if error and name not in unserved}
+    return Missing(unreadable, tuple(unserved))
+
+
+def gather_config_maps(client: Client, gatherer: Gatherer, namespaces: Iterable[str]) -> dict[str, str]:
+    """List the ConfigMaps of each namespace. Returns the reason by kind when one of the lists could not be read."""
+    for namespace in namespaces:
+        try:
+            for page in client.pages(path(CONFIG_MAP, namespace=namespace)):
+                gatherer.add_page(page)
+        except (KubeError, msgspec.DecodeError) as error:
+            gatherer.clear()
+            return {CONFIG_MAP: f"{_reason(error)} (namespace {namespace})"}
+    return {}
 
 
 def _reason(error: Exception) -> str:

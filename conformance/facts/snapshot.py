@@ -1,7 +1,8 @@
 """A cluster saved to a file: the objects as the API server sent them, to be judged later without the cluster.
 
 A snapshot never holds the data of Secrets: they are not read, and an object of that kind that gets in loses it.
-Environment values and arguments that could be credentials are hidden (conformance.facts.hiding).
+Of ConfigMaps it holds those of the GPU stack's namespaces, of CustomResourceDefinitions no schema. Environment values,
+arguments and entries of ConfigMaps that could be credentials are hidden (conformance.facts.hiding).
 """
 
 import gzip
@@ -17,8 +18,11 @@ import msgspec
 from conformance.facts.collection import Facts
 from conformance.facts.decoding import Harvest
 from conformance.facts.hiding import presentable
-from conformance.facts.kinds import KINDS, by_plural
-from conformance.facts.reading import gather, server_version
+from conformance.facts.kinds import EVERYWHERE, KINDS, by_plural, kind_of, undefined
+from conformance.facts.reading import CONFIG_MAP, Missing, gather, gather_config_maps, server_version
+from conformance.facts.resources import DEFINITION, WORDS, definition
+from conformance.facts.stack import STACK_WORKLOADS, namespaces_of
+from conformance.gpu.operator_stack import detect
 from conformance.kube.client import Client
 from conformance.kube.paths import PLACES
 
@@ -31,22 +35,34 @@ class SnapshotError(Exception):
 
 
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
-    """What a snapshot file holds: ``objects`` as JSON by kind, and why what is ``unreadable`` (``pods``) is missing."""
+    """What a snapshot file holds: ``objects`` as JSON by kind, and why what is ``unreadable`` (``pods``) is missing.
+
+    ``unserved`` are the kinds that the API server did not know, ``config_namespaces`` the namespaces whose ConfigMaps
+    were read, None when none was left out.
+    """
 
     format: int = FORMAT
     server_version: str = ""
     taken_at: datetime
     unreadable: dict[str, str] = {}
+    unserved: tuple[str, ...] = ()
+    config_namespaces: tuple[str, ...] | None = None
     objects: dict[str, list[msgspec.Raw]] = {}
 
     @classmethod
     def of(cls, objects: Iterable[Mapping[str, Any]], *, unreadable: Mapping[str, str] | None = None) -> "Snapshot":
-        """A snapshot of plain objects, each with its kind. Kinds of which there is none count as read and empty."""
+        """A snapshot of plain objects, each with its kind. Kinds of which there is none count as read and empty.
+
+        Custom kinds that the objects neither are of nor define count as not served.
+        """
         shelves = {name: _Shelf(name) for name in KINDS}
-        for obj in objects:
-            kind = str(obj.get("kind"))
-            shelves.setdefault(kind, _Shelf(kind)).add(obj)
-        return cls(taken_at=datetime.now(UTC), **_kept(shelves, unreadable or {}))
+        plain = tuple(objects)
+        for obj in plain:
+            kind = kind_of(obj)
+            name = kind.name if kind else _name_of_unread(obj)
+            shelves.setdefault(name, _Shelf(name)).add(obj)
+        missing = Missing(by_plural(unreadable or {}), undefined(plain))
+        return cls(taken_at=datetime.now(UTC), **_kept(shelves, missing))
 
     def facts(self) -> Facts:
         """The facts that reading the cluster then would have given."""
@@ -58,6 +74,8 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
         return Facts.from_harvests(
             harvests.values(),
             unreadable=missing | self.unreadable,
+            unserved=self.unserved,
+            config_namespaces=self.config_namespaces,
             server_version=self.server_version,
             taken_at=self.taken_at,
         )
@@ -69,13 +87,19 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
                 yield msgspec.json.decode(raw)
 
 
-def take(client: Client) -> Snapshot:
-    """Read the kinds of the facts into a snapshot. Raises Unreachable when there is no server to talk to."""
+def take(client: Client, config_namespaces: Iterable[str] = ()) -> Snapshot:
+    """Read the kinds of the facts into a snapshot, ConfigMaps as ``read`` does.
+
+    Raises Unreachable when there is no server to talk to.
+    """
     taken_at = datetime.now(UTC)
     version = server_version(client)
     shelves = {name: _Shelf(name) for name in KINDS}
-    unreadable = gather(client, shelves)
-    return Snapshot(server_version=version, taken_at=taken_at, **_kept(shelves, unreadable))
+    missing = gather(client, {name: shelves[name] for name in EVERYWHERE})
+    namespaces = tuple(sorted({*_stack_namespaces(shelves), *config_namespaces}))
+    failed = gather_config_maps(client, shelves[CONFIG_MAP], namespaces)
+    kept = _kept(shelves, Missing(missing.unreadable | failed, missing.unserved))
+    return Snapshot(server_version=version, taken_at=taken_at, config_namespaces=namespaces, **kept)
 
 
 def save(snapshot: Snapshot, path: Path | str) -> None:
@@ -125,8 +149,13 @@ class _Page(msgspec.Struct):
     items: list[dict[str, Any]] | None = None
 
 
-# Made before any thread needs it; see decoding.py.
+class _RawPage(msgspec.Struct):
+    items: list[msgspec.Raw] | None = None
+
+
+# Made before any thread needs them; see decoding.py.
 _PAGES = msgspec.json.Decoder(_Page)
+_RAW_PAGES = msgspec.json.Decoder(_RawPage)
 
 
 class _Shelf:
@@ -142,19 +171,48 @@ class _Shelf:
 
     def add_page(self, page: bytes) -> None:
         """Keep the objects of one page of a list. Raises msgspec.DecodeError when the page is no list."""
+        if self.kind == DEFINITION:
+            for raw in _RAW_PAGES.decode(page).items or ():
+                self._add_definition(raw)
+            return
         for item in _PAGES.decode(page).items or ():
             self.add(item)
 
     def add(self, obj: Mapping[str, Any]) -> None:
         """Keep one object, presentable, with the apiVersion and kind that a list leaves out."""
+        if self.kind == DEFINITION:
+            self._add_definition(msgspec.Raw(msgspec.json.encode(obj)))
+        else:
+            self._keep(obj)
+
+    def _add_definition(self, raw: msgspec.Raw) -> None:
+        try:
+            self._keep(definition(raw).body)
+        except msgspec.ValidationError:
+            self._keep(msgspec.json.decode(raw))  # odd, and as odd for whoever makes facts of it
+
+    def _keep(self, obj: Mapping[str, Any]) -> None:
         named = {"apiVersion": PLACES[self.kind].group_version} if self.kind in PLACES else {}
         whole = {**named, "kind": self.kind, **obj}
-        self.objects.append(msgspec.Raw(msgspec.json.encode(presentable(whole))))
+        kept = presentable(whole, keeps_change=self.kind in WORDS)
+        self.objects.append(msgspec.Raw(msgspec.json.encode(kept)))
 
 
-def _kept(shelves: Mapping[str, _Shelf], unreadable: Mapping[str, str]) -> dict[str, Any]:
+def _stack_namespaces(shelves: Mapping[str, _Shelf]) -> tuple[str, ...]:
+    """The namespaces of the GPU stack, told from its workloads before the snapshot is complete."""
+    workloads = [msgspec.json.decode(raw) for kind in STACK_WORKLOADS for raw in shelves[kind].objects]
+    return namespaces_of(detect(workloads))
+
+
+def _name_of_unread(obj: Mapping[str, Any]) -> str:
+    """The name of a shelf for a kind that is not read, apart from a kind of the same name in another API group."""
+    kind = str(obj.get("kind"))
+    return f"{kind} of {obj.get('apiVersion')}" if kind in KINDS else kind
+
+
+def _kept(shelves: Mapping[str, _Shelf], missing: Missing) -> dict[str, Any]:
     """What was gathered as members of a Snapshot; an unreadable kind has no objects, which is not the same as none."""
-    reasons = by_plural(unreadable)
-    missing = {name for name, kind in KINDS.items() if kind.plural in reasons}
-    objects = {name: shelf.objects for name, shelf in shelves.items() if name not in missing}
-    return {"unreadable": reasons, "objects": objects}
+    reasons = by_plural(missing.unreadable)
+    unread = {name for name, kind in KINDS.items() if kind.plural in reasons}
+    objects = {name: shelf.objects for name, shelf in shelves.items() if name not in unread}
+    return {"unreadable": reasons, "unserved": missing.unserved, "objects": objects}

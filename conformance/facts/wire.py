@@ -41,6 +41,7 @@ class Metadata(Wire):
     owner_references: tuple[Owner, ...] | None = None
     creation_timestamp: datetime | None = None
     deletion_timestamp: datetime | None = None
+    generation: int | None = None
 
     @property
     def owner(self) -> tuple[str, str]:

@@ -1,16 +1,22 @@
 """Deployments, jobs, daemon sets, stateful sets and what guards their pods."""
 
+from datetime import datetime
 from typing import Any
 
 import msgspec
 
-from conformance.facts.pods import Pod, PodTemplate, WireTemplate
+from conformance.facts.pods import Pod
+from conformance.facts.podspec import PodTemplate, WireTemplate
 from conformance.facts.wire import Condition, Metadata, Wire, statuses
 from conformance.gpu.affinity import selector_matches
 
 
 class Workload(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """A controller of pods. ``replicas`` is what it wants to run, ``available`` what is ready to serve or work."""
+    """A controller of pods. ``replicas`` is what it wants to run, ``available`` what is ready to serve or work.
+
+    ``scheduled`` counts the nodes on which a daemon set has a pod, ``updated`` the pods of the present template.
+    ``observed_generation`` is None until the controller has looked at the object.
+    """
 
     kind: str
     name: str
@@ -24,6 +30,14 @@ class Workload(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     succeeded: int = 0
     conditions: dict[str, str] = {}
     suspended: bool = False
+    owner_kind: str = ""
+    owner_name: str = ""
+    created: datetime | None = None
+    scheduled: int = 0
+    updated: int = 0
+    update_strategy: str = ""
+    generation: int | None = None
+    observed_generation: int | None = None
 
     def __str__(self) -> str:
         return f"{self.kind.lower()} {self.namespace}/{self.name}"
@@ -62,18 +76,28 @@ class PodDisruptionBudget(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         return pod.namespace == self.namespace and selector_matches(self.selector, pod.labels)
 
 
+class _Strategy(Wire):
+    type: str | None = None
+
+
 class _Spec(Wire):
     replicas: int | None = None
     parallelism: int | None = None
     suspend: bool | None = None
     selector: dict[str, Any] | None = None
     template: WireTemplate | None = None
+    strategy: _Strategy | None = None
+    update_strategy: _Strategy | None = None
 
 
 class _Status(Wire):
     available_replicas: int | None = None
     desired_number_scheduled: int | None = None
     number_available: int | None = None
+    current_number_scheduled: int | None = None
+    updated_number_scheduled: int | None = None
+    updated_replicas: int | None = None
+    observed_generation: int | None = None
     ready: int | None = None
     succeeded: int | None = None
     conditions: tuple[Condition, ...] | None = None
@@ -86,6 +110,8 @@ class _WireWorkload(Wire):
 
     def _fact(self, kind: str, replicas: int, available: int | None) -> Workload:
         spec, status, metadata = self.spec or _Spec(), self.status or _Status(), self.metadata
+        owner_kind, owner_name = metadata.owner
+        strategy = spec.update_strategy or spec.strategy or _Strategy()
         return Workload(
             kind=kind,
             name=metadata.name,
@@ -99,6 +125,14 @@ class _WireWorkload(Wire):
             succeeded=status.succeeded or 0,
             conditions=statuses(status.conditions),
             suspended=bool(spec.suspend),
+            owner_kind=owner_kind,
+            owner_name=owner_name,
+            created=metadata.creation_timestamp,
+            scheduled=status.current_number_scheduled or 0,
+            updated=status.updated_number_scheduled or status.updated_replicas or 0,
+            update_strategy=strategy.type or "",
+            generation=metadata.generation,
+            observed_generation=status.observed_generation,
         )
 
     @property

@@ -49,7 +49,7 @@ class Connection:
         self.headers = headers
         self.proxy = proxy
         self.is_local = _is_local(parts.hostname)
-        self._tls_server_name = tls_server_name
+        self.tls_server_name = tls_server_name
         self._anonymous_context = anonymous_context
         self._renew = renew
         self._renewing = threading.Lock()
@@ -90,7 +90,7 @@ class Connection:
         """
         family = self._parent or self
         if family._anonymous is None:
-            family._anonymous = _pool(family._anonymous_context, family.proxy, family._tls_server_name)
+            family._anonymous = _pool(family._anonymous_context, family.proxy, family.tls_server_name)
         child = object.__new__(Connection)
         child.__dict__ |= family.__dict__
         child.ssl_context = family._anonymous_context

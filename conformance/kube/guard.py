@@ -40,6 +40,8 @@ _QUESTIONS = frozenset(
     }
 )
 
+_METRICS_PAGES = frozenset({"/metrics"})
+
 # Cluster-scoped kinds that bear on other people's requests, whatever they are named.
 _FAR_REACHING = frozenset(
     {
@@ -80,6 +82,20 @@ class Guard:
         needed = self.effect_of(method, path, query, body)
         if needed > self.limit:
             raise EffectRefused(method, path, needed, self.limit, self.requirement)
+
+    def check_scrape(self, namespace: str, pod: str, page: str) -> None:
+        """Let the GET of a pod's metrics page through a forwarded port pass, or raise EffectRefused."""
+        needed = self.effect_of_scrape(page)
+        if needed > self.limit:
+            raise EffectRefused("GET", f"{page} of pod {namespace}/{pod}", needed, self.limit, self.requirement)
+
+    def effect_of_scrape(self, page: str) -> Effect:
+        """Say what reading a page of a pod does: for a metrics page no more than what every Prometheus does.
+
+        Still it opens a connection to somebody's pod, which an audit must not: it takes the mode verify. Any other
+        page could do anything.
+        """
+        return Effect.OWN_NAMESPACE if page.split("?")[0] in _METRICS_PAGES else Effect.DISRUPTIVE
 
     def effect_of(self, method: str, path: str, query: Mapping[str, str] | None = None, body: Any = None) -> Effect:
         """Say what a request does to the cluster. ``body`` is the object, patch or options that it carries."""

@@ -54,8 +54,12 @@ _ADMISSION = "admissionregistration.k8s.io/v1"
 _AUTHORIZATION = "authorization.k8s.io/v1"
 _RBAC = "rbac.authorization.k8s.io/v1"
 _DRA = "resource.k8s.io/v1"
+_NVIDIA = "nvidia.com"
+_KAI = "scheduling.run.ai"
 
 # Versions as served by Kubernetes 1.34 and later; an older server needs objects that say their own apiVersion.
+# Custom kinds: NVIDIA/gpu-operator v26.7.0 (api/nvidia), kubernetes-sigs/node-feature-discovery v0.19.0 (api/nfd),
+# kai-scheduler/KAI-Scheduler v0.17.0 (deployments/kai-scheduler/crds). Queue and PodGroup are KAI's, not Volcano's.
 PLACES: Mapping[str, Place] = {
     "ConfigMap": _core("configmaps"),
     "Event": _core("events"),
@@ -90,6 +94,12 @@ PLACES: Mapping[str, Place] = {
     "DeviceClass": _group(_DRA, "deviceclasses", namespaced=False),
     "ResourceSlice": _group(_DRA, "resourceslices", namespaced=False),
     "CustomResourceDefinition": _group("apiextensions.k8s.io/v1", "customresourcedefinitions", namespaced=False),
+    "ClusterPolicy": _group(f"{_NVIDIA}/v1", "clusterpolicies", namespaced=False),
+    "GPUCluster": _group(f"{_NVIDIA}/v1alpha1", "gpuclusters", namespaced=False),
+    "NVIDIADriver": _group(f"{_NVIDIA}/v1alpha1", "nvidiadrivers", namespaced=False),
+    "NodeFeature": _group("nfd.k8s-sigs.io/v1alpha1", "nodefeatures"),
+    "Queue": _group(f"{_KAI}/v2", "queues", namespaced=False),
+    "PodGroup": _group(f"{_KAI}/v2alpha2", "podgroups"),
     "APIService": _group("apiregistration.k8s.io/v1", "apiservices", namespaced=False),
     "MutatingAdmissionPolicy": _group(_ADMISSION, "mutatingadmissionpolicies", namespaced=False),
     "MutatingAdmissionPolicyBinding": _group(_ADMISSION, "mutatingadmissionpolicybindings", namespaced=False),

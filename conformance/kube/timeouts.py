@@ -32,6 +32,8 @@ class Timeouts(msgspec.Struct, frozen=True):
     """A quota's used follows what was created or deleted."""
     permission: float = 15
     """A new role binding is known to the authorizer."""
+    stack: float = 900
+    """An installed GPU stack has the nodes of all pools offer their GPUs: drivers are built and images pulled."""
     hold: float = 3
     """How long a negative claim ("stays Pending") is held."""
     lease: float = 30
@@ -49,7 +51,7 @@ class Timeouts(msgspec.Struct, frozen=True):
         )
 
 
-EMBEDDED = Timeouts(hold=1.0)
+EMBEDDED = Timeouts(hold=1.0, stack=30)
 """For the embedded control plane, whose controllers act within milliseconds."""
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}

@@ -1,4 +1,4 @@
-"""Removing what killed runs left: their objects by label, their node changes by record, and only theirs.
+"""Removing what killed runs left: their objects by label, node changes and releases by record, and only theirs.
 
 The same steps end an ordinary run, so that there is one way in which a run is taken back.
 """
@@ -21,8 +21,10 @@ from conformance.lab.journal import OwnerRecord, owner_records
 from conformance.lab.lease import is_alive
 from conformance.lab.pods import at_once
 from conformance.lab.sweeping import KINDS, in_words, labelled, sweep, wait_until_gone
+from conformance.reference.installing import Installer, uninstalled
+from conformance.reference.releases import Installed
 
-__all__ = ["Cleaned", "Leftovers", "clean", "find_leftovers", "take_back"]
+__all__ = ["Cleaned", "Leftovers", "Stack", "clean", "find_leftovers", "take_back"]
 
 # A run that has entered but has no Lease yet is given this long to take one.
 _STARTING = timedelta(seconds=60)
@@ -37,14 +39,16 @@ class Leftovers(msgspec.Struct, frozen=True):
     started_at: str = ""
     node_changes: tuple[NodeChange, ...] = ()
     objects: tuple[str, ...] = ()
+    releases: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         who = f" of {self.holder}" if self.holder else ""
         since = f", started {self.started_at}" if self.started_at else ""
         state = "is going on" if self.alive else "has ended without cleaning up"
+        stack = f", {', '.join(self.releases)}" if self.releases else ""
         return (
             f"run {self.run_id}{who}{since} {state}: {len(self.objects)} objects, "
-            f"{len({change.node for change in self.node_changes})} nodes changed"
+            f"{len({change.node for change in self.node_changes})} nodes changed{stack}"
         )
 
 
@@ -57,6 +61,13 @@ class Cleaned(msgspec.Struct, frozen=True):
     nodes: tuple[str, ...] = ()
     left: tuple[str, ...] = ()
     home_removed: bool = False
+
+
+class Stack(msgspec.Struct, frozen=True):
+    """The GPU stack that a run installed: the releases on record, and who can take them away."""
+
+    releases: tuple[Installed, ...] = ()
+    installer: Installer | None = None
 
 
 class _Seen(msgspec.Struct, frozen=True):
@@ -91,6 +102,7 @@ class _Seen(msgspec.Struct, frozen=True):
             owner.started_at if owner else "",
             record.node_changes,
             tuple(in_words(obj) for obj in self.objects.get(run_id, ())),
+            tuple(str(release) for release in record.releases),
         )
 
 
@@ -102,12 +114,18 @@ def find_leftovers(client: Client, *, timeouts: Timeouts | None = None) -> list[
 
 
 def clean(
-    client: Client, run_id: str | None = None, *, force: bool = False, timeouts: Timeouts | None = None
+    client: Client,
+    run_id: str | None = None,
+    *,
+    force: bool = False,
+    timeouts: Timeouts | None = None,
+    installer: Installer | None = None,
 ) -> Cleaned:
     """Remove what the named run left, or what every run left that is not alive.
 
     A run that is alive is skipped, unless it is named and ``force`` is given. What carries no run label and is in no
-    owner record is never touched. May be repeated, and interrupted anywhere.
+    owner record is never touched. May be repeated, and interrupted anywhere. ``installer`` takes away the GPU stack
+    that a run installed; without one it is left, with what to do about it.
     """
     limits = timeouts or client.timeouts
     seen = _look(client, run_id)
@@ -120,7 +138,8 @@ def clean(
             total = msgspec.structs.replace(total, skipped=(*total.skipped, f"{leftovers}; {advice}"))
             continue
         record = seen.records.get(each) or OwnerRecord(each)
-        total = _sum(total, take_back(client, each, seen.objects.get(each, ()), record.node_changes, limits))
+        objects, stack = seen.objects.get(each, ()), Stack(record.releases, installer)
+        total = _sum(total, take_back(client, each, objects, record.node_changes, limits, stack))
     if not total.home_removed and home.remove_if_abandoned(client):
         home.wait_until_gone(client, timeout=limits.namespace_deleted)
         total = msgspec.structs.replace(total, home_removed=True)
@@ -158,16 +177,20 @@ def take_back(
     client: Client,
     run_id: str,
     objects: Iterable[Mapping[str, Any]],
-    changes: Iterable[NodeChange],
+    changes: Sequence[NodeChange],
     timeouts: Timeouts,
+    stack: Stack | None = None,
 ) -> Cleaned:
-    """Delete a run's objects, put its nodes back, forget the run, and wait until its namespaces are gone.
+    """Remove a run's stack and objects, put its nodes back, forget the run, and wait until its namespaces are gone.
 
-    The record is kept when a node could not be put back: without it nobody could try again. Objects that were not
-    deleted can be found again by their label.
+    The record is kept when a release is left or a node could not be put back: without it nobody could try again.
+    Objects that were not deleted can be found again by their label.
     """
-    swept = sweep(client, objects, timeouts)
+    removed, stuck = _remove_releases(client, stack, changes, timeouts) if stack is not None else ((), [])
+    # What a release that could not be removed still needs, its namespace first of all, stays until it can.
+    swept = sweep(client, [obj for obj in objects if not stuck or not _needed(obj, stack)], timeouts)
     nodes, failures = restore_nodes(client, changes)
+    failures += stuck
     home_removed = False
     if not failures:
         try:
@@ -177,7 +200,20 @@ def take_back(
     left = [*swept.left, *failures, *wait_until_gone(client, swept.going, timeouts.namespace_deleted)]
     if home_removed:
         home.wait_until_gone(client, timeout=timeouts.namespace_deleted)
-    return Cleaned((run_id,), (), swept.deleted, nodes, tuple(left), home_removed)
+    return Cleaned((run_id,), (), (*removed, *swept.deleted), nodes, tuple(left), home_removed)
+
+
+def _remove_releases(
+    client: Client, stack: Stack, changes: Sequence[NodeChange], timeouts: Timeouts
+) -> tuple[tuple[str, ...], list[str]]:
+    """The releases that are gone, and in words what is left of the others."""
+    outcomes = list(uninstalled(client, stack.releases, stack.installer, changes, timeouts))
+    return tuple(str(each) for each, words in outcomes if not words), [words for _, words in outcomes if words]
+
+
+def _needed(obj: Mapping[str, Any], stack: Stack | None) -> bool:
+    homes = {each.namespace for each in stack.releases} if stack is not None else set()
+    return (obj["metadata"].get("namespace") or obj["metadata"]["name"]) in homes
 
 
 def _restore_node(client: Client, name: str, changes: Sequence[NodeChange]) -> str:

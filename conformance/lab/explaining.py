@@ -16,7 +16,7 @@ from conformance.gpu.quantities import quantity
 from conformance.gpu.requests import Asking, effective_requests, pod_requests
 from conformance.gpu.taints import CORDON, taint_from, tolerates, toleration_from, untolerated
 
-__all__ = ["Explanation", "Obstacle", "explain", "explain_refusal", "obstacles"]
+__all__ = ["Explanation", "Obstacle", "bound_by_node", "explain", "explain_refusal", "obstacles"]
 
 _MOST_HOLDERS = 4
 _TAINT, _AFFINITY, _ROOM, _NEIGHBOUR = "a taint", "selector or affinity", "too little room", "pod anti-affinity"
@@ -54,7 +54,7 @@ def explain(
         return Explanation(f"it has the scheduling gate {', '.join(gates)}, so no scheduler looks at it", True)
     if not nodes:
         return Explanation("the cluster has no node", False)
-    bound = _bound(pods)
+    bound = bound_by_node(pods)
     found = {str(node["metadata"]["name"]): obstacles(pod, node, nodes, bound) for node in nodes}
     nearest = sorted(found, key=lambda name: (_distance(found[name]), name))
     best = nearest[0]
@@ -114,7 +114,8 @@ def _asking(container: Mapping[str, Any]) -> Asking:
     return Asking(requests, restartable=container.get("restartPolicy") == "Always")
 
 
-def _bound(pods: Iterable[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:
+def bound_by_node(pods: Iterable[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:
+    """The unfinished pods that are bound to a node, by its name."""
     bound: dict[str, list[Mapping[str, Any]]] = {}
     for pod in pods:
         if (pod.get("status") or {}).get("phase") not in ("Succeeded", "Failed") and pod["spec"].get("nodeName"):

@@ -28,6 +28,16 @@ IMAGES = {
         digest="sha256:ee6521f290b2168b6e0935a181d4cff9be1ac3f505666ef0e3c98fae8199917a",
         used_for="pods that hold a place or a GPU and do nothing",
     ),
+    "python": Image(
+        registry="docker.io",
+        repository="library/python",
+        tag="3.12.12-slim-bookworm",
+        # The multi-architecture index, as several public repositories pin it for amd64 and arm64 under this very tag;
+        # not pulled by us. glibc, so that the driver's libraries and nvidia-smi, which the container toolkit puts in,
+        # can run.
+        digest="sha256:593bd06efe90efa80dc4eee3948be7c0fde4134606dd40d8dd8dbcade98e669c",
+        used_for="pods that look at their GPUs and compute on them",
+    ),
 }
 
 

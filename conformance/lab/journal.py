@@ -17,6 +17,7 @@ from conformance.kube.errors import AlreadyExists
 from conformance.kube.names import DOMAIN, HOME_NAMESPACE, MANAGED_BY, MANAGED_BY_US, RUN_LABEL
 from conformance.kube.nodechange import NodeChange
 from conformance.kube.paths import path
+from conformance.reference.releases import Installed
 
 __all__ = ["Entry", "Journal", "ObjectRef", "OwnerRecord", "owner_records", "record_name"]
 
@@ -56,10 +57,11 @@ class Owner(msgspec.Struct, frozen=True):
 
 
 class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One thing that a run was about to do: change a node, or create an object."""
+    """One thing that a run was about to do: change a node, create an object, or install a release."""
 
     node: NodeChange | None = None
     created: ObjectRef | None = None
+    helm_release: Installed | None = None
 
 
 class OwnerRecord(msgspec.Struct, frozen=True):
@@ -79,6 +81,11 @@ class OwnerRecord(msgspec.Struct, frozen=True):
     def created(self) -> tuple[ObjectRef, ...]:
         """The objects that were about to be created, in that order."""
         return tuple(entry.created for entry in self.entries if entry.created)
+
+    @property
+    def releases(self) -> tuple[Installed, ...]:
+        """The releases that were about to be installed and were not taken away, in that order."""
+        return tuple(entry.helm_release for entry in self.entries if entry.helm_release)
 
 
 def record_name(run_id: str) -> str:
@@ -100,6 +107,7 @@ class Journal:
         self._shard = -1
         self._room = 0
         self._node_keys: list[tuple[str, NodeChange]] = []
+        self._release_keys: list[tuple[str, Installed]] = []
         self._kinds: dict[str, None] = {}
 
     def open(self, *, holder: str, mode: str) -> None:
@@ -124,11 +132,28 @@ class Journal:
             found = [each for each in self._node_keys if each[1] == change]
         if not found:
             return
-        key = found[-1][0]
-        if key in self._shards:
-            self._client.patch(self._path(self._shards[key]), {"data": {key: None}})
+        self._take_out(found[-1][0])
         with self._filing:
             self._node_keys.remove(found[-1])
+
+    def will_install(self, installed: Installed) -> None:
+        """Record a release that is about to be installed. Returns when the record is written."""
+        self._record(Entry(helm_release=installed))
+
+    def uninstalled(self, installed: Installed) -> None:
+        """Take the record of a release out, because the release is gone."""
+        with self._filing:
+            found = [each for each in self._release_keys if each[1] == installed]
+        for each in found:
+            self._take_out(each[0])
+            with self._filing:
+                self._release_keys.remove(each)
+
+    @property
+    def installed(self) -> tuple[Installed, ...]:
+        """The recorded releases that have not been taken away, in the order in which they were installed."""
+        with self._filing:
+            return tuple(installed for _, installed in self._release_keys)
 
     @property
     def outstanding(self) -> tuple[NodeChange, ...]:
@@ -142,6 +167,10 @@ class Journal:
         with self._filing:
             return tuple(self._kinds)
 
+    def _take_out(self, key: str) -> None:
+        if key in self._shards:
+            self._client.patch(self._path(self._shards[key]), {"data": {key: None}})
+
     def _record(self, entry: Entry) -> None:
         with self._filing:
             self._sequence += 1
@@ -149,6 +178,8 @@ class Journal:
             self._pending[key] = msgspec.json.encode(entry).decode()
             if entry.node:
                 self._node_keys.append((key, entry.node))
+            if entry.helm_release:
+                self._release_keys.append((key, entry.helm_release))
         # Whoever writes takes along what others have filed meanwhile; they find their entry written when they come.
         with self._writing:
             with self._filing:

@@ -247,7 +247,8 @@ class Lab:
         try:
             found = labelled(self.client, self.run_id, kinds)
             objects = found.by_run.get(self.run_id, ())
-            done = cleaning.take_back(self.client, self.run_id, objects, self.journal.outstanding, self.timeouts)
+            stack = cleaning.Stack(self.journal.installed)
+            done = cleaning.take_back(self.client, self.run_id, objects, self.journal.outstanding, self.timeouts, stack)
             self.left_behind += [*found.unseen, *done.left]
         except KubeError as error:
             self.left_behind.append(str(error))

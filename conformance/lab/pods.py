@@ -15,11 +15,12 @@ from conformance.kube.waits import holds, wait_for
 from conformance.lab.explaining import Explanation, explain
 from conformance.verdict import CouldNotLook, Finding, claim
 
-__all__ = ["LabPod", "LabPods", "PodState", "at_once", "state_of"]
+__all__ = ["BROKEN_STATES", "LabPod", "LabPods", "PodState", "at_once", "state_of"]
 
 # Container states that no waiting heals; they come from the image or the kubelet, never from the requirement.
 _BROKEN_IMAGE = {"ErrImageNeverPull", "ImagePullBackOff", "InvalidImageName"}
 _BROKEN_CONTAINER = {"CreateContainerConfigError", "CreateContainerError", "RunContainerError"}
+BROKEN_STATES = _BROKEN_IMAGE | _BROKEN_CONTAINER
 # Seconds between two computations of why a pod is not placed; each reads all nodes and pods.
 _THINK_AGAIN = 2.0
 _AT_ONCE = 8

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar, Unpack
 
@@ -10,7 +11,9 @@ from conformance.gpu.taints import Taint
 from conformance.kube.effects import Effect
 from conformance.kube.names import DOMAIN, own_prefix
 from conformance.kube.paths import path, path_of
-from conformance.lab import access, borrowing, explaining, policies
+from conformance.kube.scraping import scrape
+from conformance.lab import access, borrowing, explaining, policies, programs
+from conformance.lab.gathering import ProbeResult
 from conformance.lab.making import Maker, PodOptions, collection_of, dns_name
 from conformance.lab.namespaces import empty_namespace, make_namespace
 from conformance.lab.pods import LabPod, LabPods, at_once
@@ -139,6 +142,18 @@ class RequirementLab:
         obj = workload_object("Job", namespace, name, template, self.labels, **body)
         return LabJob(self.client, self.timeouts, self._create_workload(obj))
 
+    def run_on_nodes(
+        self, nodes: Sequence[Named], probe: str, **options: Unpack[programs.ProbeOptions]
+    ) -> dict[str, ProbeResult]:
+        """Run a probe of docs/probes.md once on each node; what each said, or why it said nothing, by node."""
+        return programs.run_on_nodes(self._bench(), nodes, probe, options)
+
+    def held_on_nodes(
+        self, nodes: Sequence[Named], probe: str, **options: Unpack[programs.ProbeOptions]
+    ) -> AbstractContextManager[dict[str, ProbeResult]]:
+        """As run_on_nodes for a ``with`` block, during which the pods keep their devices."""
+        return programs.held_on_nodes(self._bench(), nodes, probe, options)
+
     def quota(
         self, namespace: str, hard: Mapping[str, object], *, priority_classes: Sequence[str] = ()
     ) -> policies.LabQuota:
@@ -220,12 +235,25 @@ class RequirementLab:
     ) -> bool:
         """Whether the authorizer allows it to a service account; an empty namespace means the whole cluster."""
         return access.can(
-            self.client, subject, verb, resource, group=group, namespace=namespace, name=name, subresource=subresource
+            self.client,
+            subject,
+            verb,
+            resource,
+            group=group,
+            namespace=self._namespace_of({}),
+            name=name,
+            subresource=subresource,
         )
 
     def as_service_account(self, namespace: str, name: str) -> access.ServiceAccountView:
         """The cluster as a service account sees it, by real requests with a token of its own."""
         return access.view_as(self.client, namespace, name)
+
+    # Reading what the API server does not hold.
+
+    def metrics_page(self, namespace: str, pod: str, port: int) -> str:
+        """The metrics page of a pod, whosesoever it is, read as a Prometheus would; see kube.scraping.scrape."""
+        return scrape(self.client, namespace, pod, port)
 
     # Nodes.
 
@@ -282,6 +310,18 @@ class RequirementLab:
     def pending(self) -> list[Step]:
         """What is still to be taken back."""
         return self._undoing.pending
+
+    def _bench(self) -> programs.Bench:
+        return programs.Bench(
+            client=self.client,
+            timeouts=self.timeouts,
+            maker=self._maker,
+            namespace=self._namespace_of({}),
+            image=self._lab.images.reference("python"),
+            gpu_resource=self._lab.gpu_resource,
+            numbered=self._numbered,
+            create_workload=self._create_workload,
+        )
 
     def _create_pod(self, options: PodOptions, name: str) -> LabPod:
         template = self._maker.template(options)

@@ -1,4 +1,4 @@
-"""Deploying a reference set-up: node labels and taints, then its objects, by server-side apply.
+"""Deploying a reference set-up: node labels and taints, its objects by server-side apply, and its GPU stack.
 
 What is not ours is never overwritten: every conflict is found before the first write. Deploying again changes nothing.
 """
@@ -17,9 +17,11 @@ from conformance.kube.paths import path
 from conformance.kube.timeouts import Timeouts
 from conformance.reference import nodes, ownership
 from conformance.reference.errors import ForeignObject
+from conformance.reference.installing import Installer, StackPlan
 from conformance.reference.model import Reference
 from conformance.reference.nodes import Journal, NodeRecords
-from conformance.reference.objects import STAGES, Object, name_of, objects
+from conformance.reference.objects import STAGES, WORKLOADS, Object, name_of, objects
+from conformance.reference.offering import wait_until_offered
 from conformance.reference.ownership import Owner
 from conformance.reference.settling import settle
 
@@ -29,6 +31,8 @@ __all__ = ["Deployed", "Journal", "deploy"]
 CONCURRENT = 8
 # Until the admission plugins of every API server know a new namespace and a new quota.
 _RACE_SECONDS = 5.0
+# Nodes that a note names; the suites name all of them.
+_NAMED = 5
 _RACE_PAUSE = 0.1
 
 _In = TypeVar("_In")
@@ -36,7 +40,11 @@ _Out = TypeVar("_Out")
 
 
 class Deployed(msgspec.Struct, frozen=True):
-    """What deploying did, each thing by its name; ``unsettled`` are workloads that did not run in time, and why."""
+    """What deploying did, each thing by its name.
+
+    ``unsettled`` are workloads that did not run in time, ``unoffered`` nodes that did not offer their GPUs, and why.
+    ``releases`` are those of the GPU stack; ``left_alone`` says which stack was there already and was not touched.
+    """
 
     reference: str
     nodes: tuple[str, ...]
@@ -44,6 +52,18 @@ class Deployed(msgspec.Struct, frozen=True):
     updated: tuple[str, ...]
     unchanged: tuple[str, ...]
     unsettled: tuple[str, ...] = ()
+    releases: tuple[str, ...] = ()
+    unoffered: tuple[str, ...] = ()
+    left_alone: str = ""
+
+    @property
+    def notes(self) -> list[str]:
+        """What whoever judges the cluster has to know of the deployment, in words."""
+        notes = [self.left_alone] if self.left_alone else []
+        if self.unoffered:
+            more = f"; and {len(self.unoffered) - _NAMED} more" if len(self.unoffered) > _NAMED else ""
+            notes.append(f"GPUs did not come as declared: {'; '.join(self.unoffered[:_NAMED])}{more}")
+        return notes
 
     def __str__(self) -> str:
         return (
@@ -66,31 +86,44 @@ def deploy(
     run_id: str | None = None,
     *,
     timeouts: Timeouts | None = None,
+    installer: Installer | None = None,
 ) -> Deployed:
     """Make the cluster what the set-up declares, and wait until its workloads run.
 
     With ``run_id`` everything created belongs to that run; without it the set-up stays, and each changed node keeps
     its own record. Objects that an earlier deployment made stay with their owner. Workloads that do not run within
-    ``timeouts.running`` are reported, not raised: whether they ought to is for the suites to say.
-    Raises ForeignObject, before anything is written, for whatever is there and may not be overwritten.
+    ``timeouts.running`` are reported, not raised: whether they ought to is for the suites to say. The same holds for
+    nodes that do not offer their GPUs within ``timeouts.stack``.
+    ``installer`` installs the declared GPU stack; without one it is left to others, and so is one that is there.
+    Raises ForeignObject, before anything is written, for whatever is there and may not be overwritten, and
+    InstallError when the stack cannot be installed.
     """
+    limits = timeouts or client.timeouts
     owner = Owner(reference.name, run_id)
     records = journal or NodeRecords(client)
-    planned = _plan(client, owner, objects(reference))
+    stack = StackPlan.of(client, reference, installer, records)
+    planned = _plan(client, owner, [*objects(reference), *stack.objects])
     changes = nodes.planned(reference, client.list(path("Node")))
     in_parallel(lambda change: _change_node(client, records, change), changes)
     outcomes: list[tuple[str, str]] = []
+    releases: tuple[str, ...] = ()
     for kinds in STAGES:
+        if kinds == WORKLOADS:
+            # After the configurations that it reads, and before the pods that wait for its GPUs.
+            releases = stack.install(client, records, limits)
         stage = [each for each in planned if each.made["kind"] in kinds]
         outcomes += in_parallel(lambda each: _write(client, owner, records, each), stage)
-    limit = (timeouts or client.timeouts).running
+    unoffered = wait_until_offered(client, reference, limits.stack) if releases else ()
     return Deployed(
         reference=reference.name,
         nodes=tuple(change.node for change in changes),
         created=_with(outcomes, "created"),
         updated=_with(outcomes, "updated"),
         unchanged=_with(outcomes, "unchanged"),
-        unsettled=settle(client, reference, limit),
+        unsettled=settle(client, reference, limits.running),
+        releases=releases,
+        unoffered=unoffered,
+        left_alone=stack.left_alone,
     )
 
 

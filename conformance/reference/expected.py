@@ -2,19 +2,43 @@
 
 from typing import Any
 
+from conformance.gpu import plugin_config
 from conformance.gpu.mig import model_of
 from conformance.gpu.mig_config import Entry, Wanted, parse, wanted
 from conformance.gpu.mig_layouts import standard_layout
+from conformance.gpu.plugin_config import PluginConfig
 from conformance.gpu.resources import GPU
 from conformance.gpu.sharing import MigStrategy, NodeGpus, Offer, advertised
 from conformance.reference.model import Gpu, Pool, Reference
 
-__all__ = ["driver_of", "gpus_of", "layout_of", "mig_strategy_of", "offer_of"]
+__all__ = ["config_key_of", "config_of", "driver_of", "gpus_of", "layout_of", "mig_strategy_of", "offer_of"]
 
 
-def mig_strategy_of(reference: Reference) -> MigStrategy:
-    """The declared MIG strategy; none without a stack."""
-    return MigStrategy(reference.stack.mig_strategy) if reference.stack is not None else MigStrategy.NONE
+def config_key_of(reference: Reference, pool: Pool) -> str:
+    """The declared plugin configuration that the nodes of a pool get, by its key; empty when they get none.
+
+    The pool's label decides, then the default. A key that is not declared is returned as it is.
+    """
+    configs = reference.stack.plugin_configs if reference.stack is not None else None
+    return "" if configs is None else pool.labels.get(plugin_config.CONFIG_LABEL) or configs.default
+
+
+def config_of(reference: Reference, pool: Pool) -> PluginConfig | None:
+    """That configuration, None when the nodes get none, or one that is not declared or that the plugin refuses."""
+    stack, key = reference.stack, config_key_of(reference, pool)
+    if stack is None or stack.plugin_configs is None or key not in stack.plugin_configs.configs:
+        return None
+    return plugin_config.parse(_as_text(stack.plugin_configs.configs[key])).config
+
+
+def mig_strategy_of(reference: Reference, pool: Pool) -> MigStrategy:
+    """The MIG strategy of a pool's nodes: the stack's, or where that leaves it open the one of their configuration."""
+    if reference.stack is None:
+        return MigStrategy.NONE
+    if reference.stack.mig_strategy:
+        return MigStrategy(reference.stack.mig_strategy)
+    config = config_of(reference, pool)
+    return MigStrategy.NONE if config is None else config.mig_strategy or MigStrategy.NONE
 
 
 def driver_of(reference: Reference, pool: Pool) -> str:
@@ -43,13 +67,14 @@ def layout_of(reference: Reference, pool: Pool) -> Wanted | None:
 def gpus_of(reference: Reference, pool: Pool) -> NodeGpus | None:
     """The GPUs of one node of a pool with the MIG layout that it must have; None for a pool without GPUs.
 
-    A layout that is asked for and not known leaves the layouts of all its GPUs open.
+    A layout that is asked for and not known, and one whose device filters cannot be decided here, leaves the layouts
+    of all its GPUs open.
     """
     gpu = pool.gpu
     if gpu is None:
         return None
     layout = layout_of(reference, pool)
-    if layout is None:
+    if layout is None or layout.unknown:
         unknown = bool(pool.mig_layout)
         return NodeGpus(gpu.product, 0 if unknown else gpu.count, (None,) * gpu.count if unknown else ())
     split = tuple(layout.profiles[index] for index in sorted(layout.profiles) if index not in layout.mig_off)
@@ -66,7 +91,7 @@ def offer_of(reference: Reference, pool: Pool) -> Offer:
         return Offer({})
     gpus = gpus_of(reference, pool)
     if gpus is not None and gpus.mig:
-        return _under_its_name(gpu, advertised(gpus, strategy=mig_strategy_of(reference)))
+        return _under_its_name(gpu, advertised(gpus, strategy=mig_strategy_of(reference, pool)))
     return Offer({gpu.resource: gpu.count * gpu.shares})
 
 
@@ -81,7 +106,12 @@ def _under_its_name(gpu: Gpu, offer: Offer) -> Offer:
 
 
 def _declared_entries(raw: tuple[dict[str, Any], ...], name: str) -> tuple[Entry, ...] | None:
+    parsed = parse(_as_text({"version": "v1", "mig-configs": {name: [dict(each) for each in raw]}}))
+    return parsed.config.layouts.get(name) if parsed.config is not None else None
+
+
+def _as_text(value: dict[str, Any]) -> str:
+    """A declared value as the YAML text that a ConfigMap holds it in."""
     import yaml
 
-    parsed = parse(yaml.safe_dump({"version": "v1", "mig-configs": {name: [dict(each) for each in raw]}}))
-    return parsed.config.layouts.get(name) if parsed.config is not None else None
+    return yaml.safe_dump(value, sort_keys=False)

@@ -8,14 +8,18 @@ import msgspec
 from conformance.gpu.taints import Taint
 from conformance.kube.client import Client
 from conformance.kube.errors import NotFound
-from conformance.kube.names import DOMAIN
+from conformance.kube.names import DOMAIN, MANAGED_BY, MANAGED_BY_US
 from conformance.kube.nodechange import NodeChange, plan
 from conformance.kube.paths import path
 from conformance.reference.model import Pool, Reference
 from conformance.reference.objects import Object
+from conformance.reference.releases import Installed
 
 RECORD = f"{DOMAIN}/reference-changes"
 """The annotation by which a node says what deploying changed on it, when no run keeps a journal."""
+RELEASE_LABEL = f"{DOMAIN}/release"
+"""The label of a ConfigMap that is the record of an installed release, when no run keeps a journal."""
+_RELEASE = "release.json"
 
 
 class Journal(Protocol):
@@ -34,9 +38,22 @@ class Journal(Protocol):
     def took_back(self, change: NodeChange) -> None:
         """Take the record of a change out, because the change has been undone."""
 
+    def will_install(self, installed: Installed) -> None:
+        """Record that the release is about to be installed."""
+
+    def uninstalled(self, installed: Installed) -> None:
+        """Take the record of a release out, because the release is gone."""
+
+    @property
+    def installed(self) -> Sequence[Installed]:
+        """The recorded releases that have not been taken away, in the order in which they were installed."""
+
 
 class NodeRecords:
-    """The journal of a set-up that is deployed to stay: each node carries its own record, objects carry labels."""
+    """The journal of a set-up that is deployed to stay: nodes and releases have a record each, objects carry labels.
+
+    The record of a release is a ConfigMap in the namespace of the release.
+    """
 
     def __init__(self, client: Client) -> None:
         self._client = client
@@ -60,6 +77,24 @@ class NodeRecords:
         except NotFound:
             return
 
+    def will_install(self, installed: Installed) -> None:
+        """Write the record of the release into its namespace."""
+        labels = {MANAGED_BY: MANAGED_BY_US, RELEASE_LABEL: installed.name}
+        metadata = {"name": _record_name(installed), "namespace": installed.namespace, "labels": labels}
+        text = msgspec.json.encode(installed).decode()
+        self._client.apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": {_RELEASE: text}})
+
+    def uninstalled(self, installed: Installed) -> None:
+        """Remove the record of the release."""
+        self._client.delete(path("ConfigMap", namespace=installed.namespace, name=_record_name(installed)))
+
+    @property
+    def installed(self) -> Sequence[Installed]:
+        """Every release of which the cluster has a record, oldest record first."""
+        found = self._client.list(path("ConfigMap"), label_selector=RELEASE_LABEL)
+        found.sort(key=lambda each: (each["metadata"].get("creationTimestamp") or "", each["metadata"]["name"]))
+        return [_RELEASES.decode(each["data"][_RELEASE]) for each in found]
+
     def _read(self, node: str) -> list[NodeChange]:
         return _record(self._client.get(path("Node", name=node)))
 
@@ -68,8 +103,13 @@ class NodeRecords:
         self._client.patch(path("Node", name=node), {"metadata": {"annotations": {RECORD: text}}})
 
 
-# Made before any thread needs it; see kube/client.py.
+# Made before any thread needs them; see kube/client.py.
 _CHANGES = msgspec.json.Decoder(list[NodeChange])
+_RELEASES = msgspec.json.Decoder(Installed)
+
+
+def _record_name(installed: Installed) -> str:
+    return f"gpu-conformance-release-{installed.name}"
 
 
 def _record(node: Object) -> list[NodeChange]:

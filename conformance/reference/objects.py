@@ -24,6 +24,7 @@ _RBAC = "rbac.authorization.k8s.io"
 ORDER = (
     "Namespace",
     "PriorityClass",
+    "ConfigMap",
     "ServiceAccount",
     "Role",
     "RoleBinding",
@@ -34,11 +35,12 @@ ORDER = (
     "StatefulSet",
     "DaemonSet",
 )
+WORKLOADS = ("Deployment", "Job", "StatefulSet", "DaemonSet")
 STAGES = (
     ("Namespace", "PriorityClass"),
-    ("ServiceAccount", "Role", "LimitRange", "ResourceQuota"),
+    ("ConfigMap", "ServiceAccount", "Role", "LimitRange", "ResourceQuota"),
     ("RoleBinding",),
-    ("Deployment", "Job", "StatefulSet", "DaemonSet"),
+    WORKLOADS,
 )
 """Kinds whose objects may be written side by side, stage after stage."""
 

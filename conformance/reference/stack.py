@@ -77,7 +77,12 @@ class Stack(Declared, frozen=True):
     gpu_feature_discovery: bool = True
     dcgm_exporter: bool = True
     mig_manager: bool = True
-    mig_strategy: Literal["none", "single", "mixed"] = "single"
+    mig_strategy: Annotated[
+        Literal["", "none", "single", "mixed"],
+        Meta(
+            description="mig.strategy, for all nodes; empty leaves it to flags.migStrategy of each plugin configuration"
+        ),
+    ] = "single"
     tolerations: Annotated[tuple[dict[str, Any], ...], Meta(description="as Kubernetes has them")] = ()
     plugin_configs: PluginConfigs | None = None
     mig_layouts: MigLayouts | None = None

@@ -1,6 +1,6 @@
 """Withdrawing a reference set-up: removing exactly what deploying made, in reverse order."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -15,10 +15,12 @@ from conformance.kube.paths import path
 from conformance.kube.timeouts import Timeouts
 from conformance.kube.waits import wait_for
 from conformance.reference.deploying import in_parallel, present
+from conformance.reference.installing import Installer, uninstalled
 from conformance.reference.model import Reference
 from conformance.reference.nodes import Journal, NodeRecords
-from conformance.reference.objects import STAGES, Object, name_of, objects
+from conformance.reference.objects import STAGES, WORKLOADS, Object, name_of, objects
 from conformance.reference.ownership import Owner, labels_of
+from conformance.reference.stack_objects import stack_objects
 
 _LEAST_GRACE = 1
 
@@ -38,27 +40,55 @@ def withdraw(
     run_id: str | None = None,
     *,
     timeouts: Timeouts | None = None,
+    installer: Installer | None = None,
 ) -> Withdrawn:
     """Delete what ``deploy`` with the same set-up and run made, wait until it is gone, and put the nodes back.
 
     Objects of others stay, and so does a namespace in which others keep something: deleting it would delete that.
     A node's labels and taints go back key by key; what somebody changed since is left and named.
+    The GPU stack goes after the workloads, by the ``installer`` that brought it.
     Raises WaitTimeout when a namespace is not gone within ``timeouts.namespace_deleted``. May be repeated.
     """
     owner = Owner(reference.name, run_id)
     limits = timeouts or client.timeouts
+    records = journal or NodeRecords(client)
     deleted: list[str] = []
     left: list[str] = []
+    stack = [each for each in stack_objects(reference) if _is_made_by(client, owner, each)]
+    homes = {each["metadata"].get("namespace") or each["metadata"]["name"] for each in stack}
+    installed = [each for each in records.installed if journal is not None or each.namespace in homes]
+
+    def remove_stack() -> None:
+        for each, words in uninstalled(client, installed, installer, records.outstanding, limits):
+            if words:
+                left.append(words)
+            else:
+                records.uninstalled(each)
+                deleted.append(str(each))
+
     try:
-        _remove_objects(client, owner, objects(reference), limits, deleted, left)
+        made = [*objects(reference), *stack]
+        _remove_objects(client, owner, made, limits, deleted, left, after_workloads=remove_stack)
     finally:
         # Also when a namespace does not go: a node must never stay changed because of that.
-        nodes, kept = _restore_nodes(client, journal or NodeRecords(client))
+        nodes, kept = _restore_nodes(client, records)
     return Withdrawn(tuple(deleted), nodes, (*left, *kept))
 
 
+def _is_made_by(client: Client, owner: Owner, made: Object) -> bool:
+    there = present(client, made)
+    return there is not None and owner.made(there)
+
+
 def _remove_objects(
-    client: Client, owner: Owner, made: list[Object], limits: Timeouts, deleted: list[str], left: list[str]
+    client: Client,
+    owner: Owner,
+    made: list[Object],
+    limits: Timeouts,
+    deleted: list[str],
+    left: list[str],
+    *,
+    after_workloads: Callable[[], None],
 ) -> None:
     """Delete what is ours, stage by stage, writing into ``deleted`` and ``left`` as it goes."""
     for kinds in reversed(STAGES):
@@ -68,8 +98,9 @@ def _remove_objects(
                 deleted.append(name)
             elif why:
                 left.append(f"{name}: {why}")
-        if "Deployment" in kinds:
+        if kinds == WORKLOADS:
             _let_workloads_go(client, owner, [each for each in stage if name_of(each) in deleted], limits)
+            after_workloads()
     _wait_until_gone(client, owner, [each for each in made if name_of(each) in deleted], limits)
 
 

@@ -11,25 +11,33 @@ from conformance.kube.guard import Guard
 from conformance.kube.timeouts import Timeouts
 from conformance.options import OPTIONS, Setting, Settings
 from conformance.progress import SilentProgress
+from conformance.reference.installing import Installer
 from conformance.session.cluster import open_cluster
 
 
 @contextmanager
 def reading_access(cluster: str, clusters_file: Path | None, kubeconfig: Path | None) -> Iterator[Client]:
     """A client of ``cluster`` that can only read."""
-    with _access(cluster, clusters_file, kubeconfig, Effect.READS) as client:
+    with _access(cluster, clusters_file, kubeconfig, Effect.READS) as (client, _):
         yield client
 
 
 @contextmanager
-def full_access(cluster: str, clusters_file: Path | None, kubeconfig: Path | None) -> Iterator[Client]:
-    """A client of ``cluster`` for cleaning up: what it removes carries a run's label, wherever it is."""
-    with _access(cluster, clusters_file, kubeconfig, Effect.DISRUPTIVE) as client:
-        yield client
+def full_access(
+    cluster: str, clusters_file: Path | None, kubeconfig: Path | None
+) -> Iterator[tuple[Client, Installer | None]]:
+    """A client of ``cluster`` for cleaning up, and who takes GPU stacks away there.
+
+    What they remove carries a run's label or is in its record, wherever it is.
+    """
+    with _access(cluster, clusters_file, kubeconfig, Effect.DISRUPTIVE) as access:
+        yield access
 
 
 @contextmanager
-def _access(cluster: str, clusters_file: Path | None, kubeconfig: Path | None, limit: Effect) -> Iterator[Client]:
+def _access(
+    cluster: str, clusters_file: Path | None, kubeconfig: Path | None, limit: Effect
+) -> Iterator[tuple[Client, Installer | None]]:
     chosen = {"cluster": cluster, "clusters_file": clusters_file, "kubeconfig": kubeconfig}
     if cluster == "embedded":
         raise ValueError("an embedded cluster of a run ends with it; name a kept one: --cluster embedded:NAME")
@@ -39,4 +47,4 @@ def _access(cluster: str, clusters_file: Path | None, kubeconfig: Path | None, l
         if opened.connection is None:
             raise ValueError(f"{cluster} is a snapshot: there is no cluster behind it")
         agent = f"gpu-conformance/{conformance.__version__}"
-        yield Client(opened.connection, Guard(limit, None), Timeouts(), agent)
+        yield Client(opened.connection, Guard(limit, None), Timeouts(), agent), opened.installer

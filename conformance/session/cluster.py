@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from conformance.clusters import named
-from conformance.kube.connection import Connection
+from conformance.kube.connection import IN_CLUSTER, Connection
 from conformance.kube.effects import Mode
 from conformance.lab.images import Images
 from conformance.options import Settings
 from conformance.progress import Progress
+from conformance.reference.installing import Installer
 from conformance.verdict import EvidenceKind
 
 
@@ -20,7 +21,7 @@ class OpenCluster:
     """What a run needs to know of its cluster. ``connection`` is None for a snapshot.
 
     ``deploys`` says that the reference set-up is deployed without being asked for; ``ephemeral`` that the cluster is
-    the run's own and ends with it.
+    the run's own and ends with it. ``installer`` puts a GPU stack on it.
     """
 
     name: str
@@ -35,6 +36,7 @@ class OpenCluster:
     deploys: bool = False
     ephemeral: bool = False
     kubeconfig: Path | None = None
+    installer: Installer | None = None
 
     def handed_down(self) -> dict[str, str]:
         """What an xdist worker needs to join this cluster."""
@@ -70,7 +72,21 @@ def open_cluster(
                 images=Images(target.registry, target.pull_secret),
                 tolerations=target.tolerations,
                 kubeconfig=target.kubeconfig,
+                installer=_helm(target, settings),
             )
+
+
+def _helm(target: named.ClusterTarget, settings: Settings) -> Installer:
+    from conformance.reference.helm import Helm, HelmInstaller
+
+    # Inside a pod helm finds the cluster as every client does.
+    context = None if target.context == IN_CLUSTER else target.context
+    return HelmInstaller(
+        Helm(target.kubeconfig, context),
+        charts=settings.value("chart") or target.chart,
+        registry=target.registry,
+        pull_secret=target.pull_secret,
+    )
 
 
 @contextmanager
@@ -83,6 +99,7 @@ def _embedded(
             yield OpenCluster(target.name, "embedded", target.mode, connection, kubeconfig=kubeconfig)
         return
     from conformance.clusters import embedded
+    from conformance.clusters.embedded.installing import SimulatedInstaller
 
     kept = target.embedded_name
     with (
@@ -97,6 +114,7 @@ def _embedded(
             deploys=not kept or target.mode is Mode.FULL,
             ephemeral=not kept,
             kubeconfig=cluster.kubeconfig,
+            installer=SimulatedInstaller(),
         )
 
 

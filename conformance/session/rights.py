@@ -12,7 +12,8 @@ NAME = "gpu-conformance-audit"
 def audit_role() -> dict[str, Any]:
     """A ClusterRole that lets an audit read everything it judges, ask who may do what, and nothing else.
 
-    It has no right to read Secrets: no requirement looks into one.
+    It has no right to read Secrets: no requirement looks into one. ConfigMaps are read in the GPU stack's namespaces
+    only, but which these are no role can say; who wants to, takes them out and grants them there.
     """
     by_group: dict[str, set[str]] = {}
     for name in KINDS:

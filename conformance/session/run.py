@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import conformance
 from conformance.catalog import Requirement
-from conformance.facts import Facts, read, snapshot
+from conformance.facts import Facts, Node, read, snapshot
 from conformance.kube.client import Client
 from conformance.kube.effects import Effect, Mode
 from conformance.kube.guard import Guard
@@ -77,7 +77,7 @@ class Run:
         if handed_down is None and self._deploys:
             self._deploy(progress)
         progress.step("Reading the cluster")
-        self._facts = read(self.client)
+        self._facts = read(self.client, config_namespaces=self._config_namespaces)
         self._emit("facts-read", nodes=len(self._facts.nodes) if "nodes" not in self._facts.unreadable else 0)
 
     def _timeouts(self) -> Timeouts:
@@ -88,6 +88,12 @@ class Run:
     def _reference_path(self) -> Path:
         chosen = self.settings.value("reference") or self.cluster.reference
         return Path(chosen) if chosen else shipped("fixtures/reference")
+
+    @property
+    def _config_namespaces(self) -> tuple[str, ...]:
+        """The namespace of the declared GPU stack: its ConfigMaps are read also where no stack is found in it."""
+        stack = self.reference.stack
+        return (stack.namespace,) if stack is not None and stack.namespace else ()
 
     @property
     def _deploys(self) -> bool:
@@ -113,14 +119,22 @@ class Run:
     def _deploy(self, progress: Progress) -> None:
         """Deploy the reference: for good on a cluster that ends with the run, recorded and withdrawn on all others."""
         progress.step(f"Deploying the reference set-up {self.reference.name}")
+        installer = self.cluster.installer
         if self.cluster.ephemeral:
-            deploy(self._client_limited_to(Effect.DISRUPTIVE), self.reference, timeouts=self.timeouts)
+            client = self._client_limited_to(Effect.DISRUPTIVE)
+            done = deploy(client, self.reference, timeouts=self.timeouts, installer=installer)
         elif self.mode is Mode.FULL:
             journal = _there(self._lab, "lab").journal
-            self._labs.callback(withdraw, self.client, self.reference, journal, run_id=self.id)
-            deploy(self.client, self.reference, journal, run_id=self.id, timeouts=self.timeouts)
+            self._labs.callback(
+                withdraw, self.client, self.reference, journal, run_id=self.id, timeouts=self.timeouts,
+                installer=installer,
+            )  # fmt: skip
+            done = deploy(
+                self.client, self.reference, journal, run_id=self.id, timeouts=self.timeouts, installer=installer
+            )
         else:
             raise CouldNotLook(f"deploying the reference needs --gpu-mode full, and this run has {self.mode}")
+        self.notes += done.notes
         self._emit("reference-deployed", reference=self.reference.name)
 
     def handed_down(self) -> dict[str, str]:
@@ -234,7 +248,7 @@ class Run:
             facts.server_version,
             self.evidence,
             len(nodes),
-            sum(1 for node in nodes if node.gpus(self.reference.gpu_resource)),
+            sum(1 for node in nodes if _offers_gpus(node, self.reference.gpu_resource)),
             dict(facts.unreadable),
         )
 
@@ -248,6 +262,10 @@ class Run:
     def _emit(self, event: str, **content: object) -> None:
         if self._stream is not None:
             self._stream.write(event, **content)
+
+
+def _offers_gpus(node: Node, usual: str) -> bool:
+    return any(node.gpus(name) for name in (usual, *node.gpu_resources))
 
 
 def _turns(path: str) -> AbstractContextManager[object]:

@@ -35,6 +35,7 @@ class Registrations:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._by_node: dict[str, dict[str, Offer]] = {}
+        self._in_images: dict[str, dict[str, Offer]] = {}
 
     def register(self, node: str, offers: Mapping[str, Offer]) -> bool:
         """Replace what is offered on a node; whether that changed anything. No offers: the plugin is gone."""
@@ -43,7 +44,14 @@ class Registrations:
             self._by_node[node] = dict(offers)
             return before != dict(offers)
 
+    def register_image(self, node: str, offers: Mapping[str, Offer]) -> bool:
+        """Replace what a plugin in the node's image offers, beside any stack; whether that changed anything."""
+        with self._lock:
+            before = self._in_images.get(node, {})
+            self._in_images[node] = dict(offers)
+            return before != dict(offers)
+
     def on(self, node: str) -> Mapping[str, Offer]:
         """What is offered on a node now, by resource."""
         with self._lock:
-            return dict(self._by_node.get(node, {}))
+            return {**self._in_images.get(node, {}), **self._by_node.get(node, {})}

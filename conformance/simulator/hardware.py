@@ -15,6 +15,29 @@ from conformance.kube.names import DOMAIN
 HARDWARE = f"{DOMAIN}/hardware"
 """The annotation of a node, JSON of a Machine."""
 
+BROKEN: Mapping[str, str] = {
+    "plugin-blind": "the device plugin runs and finds no device",
+    "mig-busy": "a process holds the GPUs, so that no MIG layout can be applied",
+    "mig-reboots": "a MIG layout needs a reboot, which happens",
+    "mig-never-reboots": "a MIG layout needs a reboot, which nobody does",
+    "fabric-manager": "the fabric manager does not run: CUDA error 802 on every start",
+    "inforom": "an InfoROM is corrupt: nvidia-smi ends with 14",
+    "driver-mismatch": "kernel module and libraries of the driver have different versions",
+    "nvml-lost": "containers lose their devices after a while: NVML says Unknown Error",
+    "visible-devices-honoured": "whoever asks for the runtime class gets what NVIDIA_VISIBLE_DEVICES names",
+    "nvidia-is-default-runtime": "every container gets what NVIDIA_VISIBLE_DEVICES names",
+    "exporter-unattributed": "the metrics exporter names no pods",
+    "exporter-silent": "the metrics exporter runs and answers nothing",
+    "exporter-implausible": "the metrics exporter gives values that no GPU can have",
+    "exporter-driver": "the metrics exporter runs with the libraries of another driver, whose version is the value",
+    "exporter-counts-xids": "the metrics exporter has another list of counters than the others: XID errors are counted",
+    "wrong-results": "CUDA computes wrong results",
+    "stale-accounting": "the kubelet counts devices as taken that nobody holds; a number says how many, true all",
+    "driver-fails": "the driver does not build: its container restarts for ever",
+    "runtime-not-configured": "the container runtime knows no handler for the NVIDIA runtime class",
+}
+"""What can be wrong with a machine beside its GPUs: the keys of Machine.broken, each a fault of field reports."""
+
 _NAMES = uuid.UUID("7a0c7f6e-5d38-4d0b-9d4e-3a4c1d1f2b6a")
 
 
@@ -24,7 +47,9 @@ class Machine(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
     ``product`` is the name that NVML gives (``NVIDIA A100-SXM4-40GB``, ``Tesla T4``), ``memory_mib`` is per GPU,
     ``compute`` the compute capability (``8.0``). ``driver`` is the version of a driver on the host, empty where an
     operator has to bring one. ``unhealthy`` are indices of GPUs that the driver lists and no pod may get, ``missing``
-    indices of GPUs that fell off the bus. ``broken`` names what else is wrong, see programs and operands.
+    indices of GPUs that fell off the bus. ``broken`` names what else is wrong: a key of BROKEN, with a value that is
+    true or as its text says. ``offered_as`` is the resource as which a device plugin in the node image offers the
+    GPUs, before and without any stack; empty where a stack has to bring driver and plugin.
     """
 
     product: str
@@ -37,6 +62,7 @@ class Machine(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
     machine: str = ""
     unhealthy: tuple[int, ...] = ()
     missing: tuple[int, ...] = ()
+    offered_as: str = ""
     broken: dict[str, Any] = {}
 
     @property

@@ -42,14 +42,19 @@ class Part(Protocol):
 class Loop:
     """Hands keys to parts: each key once however often it changed, and never to two workers at a time."""
 
-    def __init__(self, parts: Sequence[Part]) -> None:
-        self._parts = {part.name: part for part in parts}
+    def __init__(self, parts: Sequence[Part] = ()) -> None:
+        self._parts: dict[str, Part] = {}
         self._condition = threading.Condition()
         self._due: list[tuple[float, int, str, str]] = []
         self._when: dict[tuple[str, str], float] = {}
         self._running: set[tuple[str, str]] = set()
         self._failures: dict[tuple[str, str], int] = {}
         self._numbers = itertools.count()
+        self.add(parts)
+
+    def add(self, parts: Sequence[Part]) -> None:
+        """Take in parts, which may themselves know this loop; before start()."""
+        self._parts |= {part.name: part for part in parts}
 
     @property
     def kinds(self) -> tuple[str, ...]:

@@ -42,15 +42,23 @@ class World:
     cache's own: whoever changes one copies it first.
     """
 
-    def __init__(self, client: Client, kinds: Iterable[str]) -> None:
+    def __init__(self, client: Client, kinds: Iterable[str] = ()) -> None:
         self.client = client
-        self._kinds = tuple(dict.fromkeys((*kinds, _DEFINITION)))
-        self._objects: dict[str, dict[Key, Object]] = {kind: {} for kind in self._kinds}
+        self._kinds: tuple[str, ...] = ()
+        self._objects: dict[str, dict[Key, Object]] = {}
         self._pods_by_node: dict[str, dict[Key, Object]] = {}
         self._lock = threading.Lock()
         self._watched: set[str] = set()
-        self._synced = {kind: threading.Event() for kind in self._kinds}
+        self._synced: dict[str, threading.Event] = {}
         self._notify: Notify = lambda kind, obj, deleted: None
+        self.add((*kinds, _DEFINITION))
+
+    def add(self, kinds: Iterable[str]) -> None:
+        """Look after more kinds; before start()."""
+        self._kinds = tuple(dict.fromkeys((*self._kinds, *kinds)))
+        for kind in self._kinds:
+            self._objects.setdefault(kind, {})
+            self._synced.setdefault(kind, threading.Event())
 
     def start(self, notify: Notify, *, timeout: float = 60.0) -> None:
         """Read everything that is there, then tell ``notify(kind, object, deleted)`` of every change for ever.

@@ -14,10 +14,10 @@ from conformance.progress import TerminalProgress
 
 @pytest.fixture(scope="module")
 def embedded(request: pytest.FixtureRequest) -> Iterator[EmbeddedCluster]:
-    """An embedded cluster with topology ``guide`` for this module alone."""
+    """An embedded cluster with topology ``guide-image`` for this module alone."""
     capture = request.config.pluginmanager.getplugin("capturemanager")
     with capture.global_and_fixture_disabled():
-        running = start(EmbeddedSpec(topology="guide"), TerminalProgress())
+        running = start(EmbeddedSpec(topology="guide-image"), TerminalProgress())
     with running:
         yield running
 

@@ -57,8 +57,10 @@ def test_two_clusters_at_once_know_nothing_of_each_other(root: Path) -> None:
 def test_a_cluster_leaves_neither_files_nor_processes(root: Path) -> None:
     with start(EmbeddedSpec(topology="single", state_dir=root)) as cluster:
         assert cluster.processes is not None
+        while "simulator" not in cluster.processes.pids:  # nobody has waited for it
+            cluster.check()
         pids = dict(cluster.processes.pids)
-        assert set(pids) == {"etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kwok"}
+        assert set(pids) == {"etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kwok", "simulator"}
 
     assert [name for name, pid in pids.items() if lives(pid)] == []
     assert list(root.iterdir()) == []

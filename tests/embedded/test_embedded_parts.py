@@ -4,6 +4,7 @@ import json
 import socket
 import ssl
 import stat
+import subprocess
 import sys
 import threading
 from pathlib import Path
@@ -11,12 +12,20 @@ from pathlib import Path
 import pytest
 import yaml
 
-from conformance.clusters.embedded import EmbeddedSpec, files, pki, seeds
+from conformance.clusters.embedded import EmbeddedSpec, annotations, files, pki, seeds
 from conformance.clusters.embedded.annotations import EXIT_CODE, NOT_READY
-from conformance.clusters.embedded.components import BINARIES, Components, Layout, Ports
+from conformance.clusters.embedded.components import (
+    BINARIES,
+    SIMULATED_ANNOTATION,
+    SIMULATED_VALUE,
+    Components,
+    Layout,
+    Ports,
+)
 from conformance.clusters.embedded.ports import reserved
+from conformance.simulator import annotations as simulated
 
-HERE = Layout(Path("/state"), Ports(1, 2, 3, 4, 5, 6))
+HERE = Layout(Path("/state"), Ports(1, 2, 3, 4, 5, 6, 7))
 
 
 def components(**spec) -> Components:
@@ -173,6 +182,31 @@ def test_the_stages_read_the_annotations_that_we_document() -> None:
 
     assert f'.metadata.annotations["{EXIT_CODE}"]' in text
     assert f'.metadata.annotations["{NOT_READY}"]' in text
+
+
+def test_pods_wait_for_admission_only_where_somebody_admits_them() -> None:
+    gate = f'.metadata.annotations["{simulated.ADMITTED}"] == "true"'
+    gated, free = files.kwok_configuration(gated=True), files.kwok_configuration(gated=False)
+
+    assert gated.count(gate) == 2
+    assert gate not in free
+    assert len(list(yaml.safe_load_all(free))) == len(list(yaml.safe_load_all(gated)))
+
+
+def test_the_simulator_knows_the_annotations_of_the_stages() -> None:
+    for name in ("EXIT_CODE", "RUN_SECONDS", "BACKOFF_SECONDS", "STOP_SECONDS", "WAITING_REASON", "HELD", "NOT_READY"):
+        assert getattr(simulated, name) == getattr(annotations, name)
+    assert (simulated.SIMULATED, simulated.SIMULATED_VALUE) == (SIMULATED_ANNOTATION, SIMULATED_VALUE)
+
+
+def test_the_simulator_runs_in_our_python_with_our_modules_alone() -> None:
+    simulator = components().simulator()
+
+    assert simulator.argv[0] == sys.executable
+    assert set(simulator.env) == {"HOME", "TMPDIR", "PATH", "PYTHONPATH"}
+    assert simulator.ready == "http://127.0.0.1:7/healthz"
+    ended = subprocess.run([*simulator.argv[:4], "--help"], env=simulator.env, capture_output=True, text=True, cwd="/")
+    assert ended.returncode == 0, ended.stderr
 
 
 def test_the_kubeconfig_refers_to_files_and_holds_no_key() -> None:

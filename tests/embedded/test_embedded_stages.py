@@ -1,6 +1,8 @@
 """The stages that play kubelets, one behaviour after the other, on a control plane that is real."""
 
+import socketserver
 import subprocess
+import threading
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -316,12 +318,57 @@ def test_logs_come_through_the_api_server(
     assert said == "Tesla T4, 580.95.05\n"
 
 
+def test_ports_of_a_pod_lead_where_a_rule_says(pods: Pods, client: Client, embedded: EmbeddedCluster) -> None:
+    pods.create("serves")
+    pods.wait_phase("serves", "Running")
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), _Echo) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        target = {"address": "127.0.0.1", "port": server.server_address[1]}
+        rule = {"apiVersion": "kwok.x-k8s.io/v1alpha1", "kind": "PortForward", "metadata": {"name": "serves"}}
+        rules = f"/apis/kwok.x-k8s.io/v1alpha1/namespaces/{pods.namespace}/portforwards"
+        client.create(rules, rule | {"spec": {"forwards": [{"ports": [9400], "target": target}]}})
+
+        answered = wait_for(
+            lambda: _forwarded(embedded, pods.namespace, 9400), bool, what="the port is forwarded", timeout=10
+        )
+        server.shutdown()
+
+    assert answered == b"heard: metrics"
+
+
+class _Echo(socketserver.BaseRequestHandler):
+    def handle(self) -> None:
+        self.request.sendall(b"heard: " + self.request.recv(100))
+
+
+def _forwarded(embedded: EmbeddedCluster, namespace: str, port: int) -> bytes:
+    """What the server behind a pod's port answers, by way of the API server and KWOK; empty when nobody does."""
+    import websocket
+
+    address = f"{embedded.server.replace('https', 'wss')}/api/v1/namespaces/{namespace}/pods/serves/portforward"
+    identity = {"ca_certs": embedded.ca_file, "certfile": embedded.cert_file, "keyfile": embedded.key_file}
+    stream = websocket.create_connection(
+        f"{address}?ports={port}",
+        sslopt={name: str(file) for name, file in identity.items()},
+        subprotocols=["v4.channel.k8s.io"],
+        timeout=5,
+    )
+    try:
+        opened = {bytes(stream.recv()) for _ in range(2)}  # one message for data, one for errors, each with the port
+        assert opened == {channel + port.to_bytes(2, "little") for channel in (b"\0", b"\1")}
+        stream.send_binary(b"\0metrics")
+        answer = bytes(stream.recv())
+        return answer[1:] if answer[:1] == b"\0" else b""
+    finally:
+        stream.close()
+
+
 def test_everything_listens_on_the_loopback_address_only(embedded: EmbeddedCluster) -> None:
     assert embedded.processes is not None
     listening = subprocess.run(["ss", "-Hltnp"], capture_output=True, text=True, check=True).stdout.splitlines()
     ours = [line for line in listening if any(f"pid={pid}," in line for pid in embedded.processes.pids.values())]
 
-    assert len(ours) >= 6
+    assert len(ours) >= 7
     assert [line for line in ours if "127.0.0.1:" not in line.split()[3]] == []
 
 

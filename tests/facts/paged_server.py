@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from conformance.facts.kinds import KINDS
-from conformance.kube.errors import Unreachable
+from conformance.kube.errors import NotFound, Unreachable
 from conformance.kube.paths import PLACES
 
 Object = dict[str, Any]
@@ -23,7 +23,9 @@ class PagedServer:
         self.raw: dict[str, list[bytes]] = {}
         self.restarts: set[str] = set()
         self.down = False
+        self.unserved: set[str] = set()
         self.listed: list[str] = []
+        self.config_namespaces: list[str] = []
 
     def get(self, path: str, query: Mapping[str, str] | None = None) -> Object:
         if self.down:
@@ -31,14 +33,18 @@ class PagedServer:
         assert path == "/version"
         return {"gitVersion": "v1.36.3"}
 
-    def pages(self, path: str, *, restarted: Callable[[], None], **_: Any) -> Iterator[bytes]:
-        kind = next(name for name in KINDS if PLACES[name].path() == path)
+    def pages(self, path: str, *, restarted: Callable[[], None] | None = None, **_: Any) -> Iterator[bytes]:
+        kind, namespace = _place(path)
         self.listed.append(kind)
+        if kind in self.unserved:
+            raise NotFound(404, "NotFound", "the server could not find the requested resource", "GET", path)
+        if namespace:
+            self.config_namespaces.append(namespace)
         if kind in self.raw:
             yield from self.raw[kind]
             return
-        pages = self._pages_of(kind)
-        if kind in self.restarts:
+        pages = self._pages_of(kind, namespace)
+        if kind in self.restarts and restarted is not None:
             yield pages[0]
             restarted()
         for number, page in enumerate(pages):
@@ -46,15 +52,63 @@ class PagedServer:
                 raise self.failures[kind]
             yield page
 
-    def _pages_of(self, kind: str) -> list[bytes]:
-        items = [_as_listed(each) for each in self.objects if each["kind"] == kind]
+    def _pages_of(self, kind: str, namespace: str) -> list[bytes]:
+        items = [
+            _as_listed(each)
+            for each in self.objects
+            if each["kind"] == kind and namespace in ("", each["metadata"].get("namespace"))
+        ]
         chunks = [items[start : start + self.limit] for start in range(0, len(items), self.limit)] or [[]]
         return [msgspec.json.encode({"kind": f"{kind}List", "metadata": {}, "items": chunk}) for chunk in chunks]
+
+
+def _place(path: str) -> tuple[str, str]:
+    """The kind whose objects a path lists, and the namespace if it is that of one: only ConfigMaps are listed so."""
+    for kind in KINDS:
+        if PLACES[kind].path() == path:
+            assert kind != "ConfigMap", "ConfigMaps of all namespaces are nobody's business"
+            return kind, ""
+    head, namespaces, rest = path.partition("/namespaces/")
+    assert (head, namespaces, rest.partition("/")[2]) == ("/api/v1", "/namespaces/", "configmaps"), path
+    return "ConfigMap", rest.partition("/")[0]
 
 
 def _as_listed(obj: Object) -> Object:
     """An object as it stands in a list: without its kind."""
     return {key: copy.deepcopy(value) for key, value in obj.items() if key not in ("kind", "apiVersion")}
+
+
+def config_map(name: str, namespace: str, **data: str) -> Object:
+    return {"kind": "ConfigMap", "metadata": {"name": name, "namespace": namespace}, "data": data}
+
+
+def operator(namespace: str = "gpu-operator", available: int = 1) -> Object:
+    """The Deployment of the GPU Operator."""
+    return {
+        "kind": "Deployment",
+        "metadata": {"name": "gpu-operator", "namespace": namespace, "labels": {"app": "gpu-operator"}},
+        "spec": {"template": {"spec": {"containers": [{"name": "gpu-operator"}]}}},
+        "status": {"observedGeneration": 1, **({"availableReplicas": available} if available else {})},
+    }
+
+
+def plugin(namespace: str, name: str = "nvidia-device-plugin-daemonset", owner: str = "") -> Object:
+    """The DaemonSet of a device plugin, owned by an object of kind ``owner``."""
+    owners = [{"kind": owner, "name": "cluster-policy", "controller": True}] if owner else []
+    return {
+        "kind": "DaemonSet",
+        "metadata": {"name": name, "namespace": namespace, "ownerReferences": owners},
+        "spec": {
+            "updateStrategy": {"type": "OnDelete"},
+            "template": {"spec": {"containers": [{"name": "nvidia-device-plugin"}]}},
+        },
+        "status": {
+            "desiredNumberScheduled": 3,
+            "currentNumberScheduled": 2,
+            "updatedNumberScheduled": 1,
+            "numberAvailable": 1,
+        },
+    }
 
 
 def node(name: str, gpus: int = 0, **spec: Any) -> Object:

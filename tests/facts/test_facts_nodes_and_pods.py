@@ -1,9 +1,12 @@
 """What nodes offer and pods ask for, and how they are found."""
 
-import pytest
-from paged_server import node, pod
+from datetime import UTC, datetime
 
-from conformance.facts import Facts, node_from, pod_from
+import msgspec
+import pytest
+from paged_server import node, plugin, pod
+
+from conformance.facts import ContainerStatus, Facts, Mount, PodClaim, Volume, node_from, pod_from
 from conformance.gpu.taints import ORDINARY_POD, Taint, Toleration
 from conformance.verdict import CouldNotLook
 
@@ -14,6 +17,7 @@ CORDON = {"key": "node.kubernetes.io/unschedulable", "effect": "NoSchedule"}
 def test_a_node_tells_what_it_has_and_what_it_offers() -> None:
     raw = node("gpu-1", gpus=8, providerID="aws:///i-1")
     raw["status"]["allocatable"] = {"nvidia.com/gpu": "7", "nvidia.com/mig-1g.5gb": "0", "cpu": "15900m"}
+    raw["metadata"]["creationTimestamp"] = "2026-01-01T00:00:00Z"
     raw["status"]["nodeInfo"] = {"kernelVersion": "6.8.0", "kubeletVersion": "v1.36.3"}
     gpu_1 = node_from(raw)
 
@@ -21,6 +25,7 @@ def test_a_node_tells_what_it_has_and_what_it_offers() -> None:
     assert gpu_1.gpu_resources == ("nvidia.com/gpu", "nvidia.com/mig-1g.5gb")
     assert (gpu_1.kernel, gpu_1.kubelet, gpu_1.provider_id) == ("6.8.0", "v1.36.3", "aws:///i-1")
     assert gpu_1.ready
+    assert gpu_1.created == datetime(2026, 1, 1, tzinfo=UTC)
     assert str(gpu_1) == "node gpu-1"
 
 
@@ -118,6 +123,162 @@ def test_a_pod_is_read_with_all_that_scheduling_and_tenancy_look_at() -> None:
     assert not read.selects(node_from(node("gpu-1")))
     assert read.tolerates(node_from(node("gpu-1", taints=[GPU_TAINT])))
     assert str(read) == "pod ml-training/p"
+
+
+def test_a_pod_is_read_with_what_it_may_do_on_its_host() -> None:
+    raw = pod("p")
+    raw["spec"] |= {"hostUsers": False, "hostNetwork": True, "hostPID": True}
+    raw["spec"]["containers"][0]["securityContext"] = {"privileged": True}
+    read, plain = pod_from(raw), pod_from(pod("plain"))
+
+    assert (read.host_users, read.host_network, read.host_pid) == (False, True, True)
+    assert (plain.host_users, plain.host_network, plain.host_pid) == (None, False, False)
+    assert read.containers[0].privileged
+    assert not plain.containers[0].privileged
+
+
+def test_volumes_are_read_by_the_member_that_says_what_fills_them() -> None:
+    raw = pod("p")
+    raw["spec"]["volumes"] = [
+        {"name": "root", "hostPath": {"path": "/", "type": "Directory"}},
+        {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": 8}},
+        {"name": "scratch", "emptyDir": {}},
+        {"name": "settings", "configMap": {"name": "plugin-config", "items": [{"key": "a", "path": "b"}]}},
+        {"name": "key", "secret": {"secretName": "ngc"}},
+        {"name": "weights", "persistentVolumeClaim": {"claimName": "weights"}},
+        {"projected": {"sources": [{"configMap": {"name": "ca"}}]}, "name": "kube-api-access-x"},
+        {"name": "later", "volumeOfTomorrow": {"path": "/x"}},
+        {"name": "nothing", "emptyDir": None},
+    ]
+    read = pod_from(raw)
+
+    assert read.volumes == (
+        Volume(name="root", kind="hostPath", host_path="/"),
+        Volume(name="shm", kind="emptyDir", medium="Memory", size_limit="8"),
+        Volume(name="scratch", kind="emptyDir"),
+        Volume(name="settings", kind="configMap", source="plugin-config"),
+        Volume(name="key", kind="secret", source="ngc"),
+        Volume(name="weights", kind="persistentVolumeClaim", source="weights"),
+        Volume(name="kube-api-access-x", kind="projected"),
+        Volume(name="later", kind="volumeOfTomorrow"),
+        Volume(name="nothing", kind=""),
+    )
+
+
+def test_a_volume_that_is_no_mapping_makes_the_pod_odd() -> None:
+    raw = pod("p")
+    raw["spec"]["volumes"] = [{"name": "root", "hostPath": ["/"]}]
+
+    with pytest.raises(msgspec.ValidationError, match=r"\$\.spec\.volumes"):
+        pod_from(raw)
+
+
+def test_of_the_environment_only_what_tells_of_gpus_is_kept_and_no_credential() -> None:
+    raw = pod("p")
+    raw["spec"]["containers"][0]["env"] = [
+        {"name": "NVIDIA_VISIBLE_DEVICES", "value": "all"},
+        {"name": "FALLBACK_STRATEGIES", "value": "empty"},
+        {"name": "CONFIG_FILE", "value": "/config/config.yaml"},
+        {"name": "NVIDIA_API_KEY", "value": "nvapi-hunter2"},
+        {"name": "CONFIG_PASSWORD", "value": "hunter2"},
+        {"name": "DATABASE", "value": "postgres://u:hunter2@db"},
+        {"name": "NODE_NAME", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}},
+    ]
+
+    assert pod_from(raw).containers[0].env == {
+        "NVIDIA_VISIBLE_DEVICES": "all",
+        "FALLBACK_STRATEGIES": "empty",
+        "CONFIG_FILE": "/config/config.yaml",
+    }
+
+
+def test_mounts_are_read_but_for_that_of_the_token() -> None:
+    raw = pod("p")
+    raw["spec"]["containers"][0]["volumeMounts"] = [
+        {"name": "kube-api-access-x", "mountPath": "/var/run/secrets/kubernetes.io/serviceaccount"},
+        {"name": "shm", "mountPath": "/dev/shm"},
+    ]
+    (container,) = pod_from(raw).containers
+
+    assert container.mounts == (Mount("/dev/shm", "shm"),)
+    assert container.mounts_token
+
+
+def test_claims_have_the_names_of_the_objects_that_were_made_for_them() -> None:
+    raw = pod("p")
+    raw["spec"]["resourceClaims"] = [
+        {"name": "shared", "resourceClaimName": "one-gpu"},
+        {"name": "own", "resourceClaimTemplateName": "gpus"},
+        {"name": "pending", "resourceClaimTemplateName": "gpus"},
+    ]
+    raw["spec"]["containers"][0]["resources"]["claims"] = [{"name": "own", "request": "gpu"}]
+    raw["status"]["resourceClaimStatuses"] = [{"name": "own", "resourceClaimName": "p-own-x7k"}, {"name": "pending"}]
+    read = pod_from(raw)
+
+    assert read.claims == (
+        PodClaim(name="shared", claim="one-gpu"),
+        PodClaim(name="own", claim="p-own-x7k", template="gpus"),
+        PodClaim(name="pending", template="gpus"),
+    )
+    assert read.containers[0].claims == ("own",)
+
+
+def test_a_pod_tells_how_its_containers_fare() -> None:
+    raw = pod("p", on="gpu-1", creationTimestamp="2026-01-01T00:00:00Z", deletionTimestamp="2026-01-02T00:00:00Z")
+    raw["status"] |= {
+        "startTime": "2026-01-01T00:00:01Z",
+        "reason": "UnexpectedAdmissionError",
+        "message": "Allocate failed",
+        "initContainerStatuses": [
+            {"name": "init", "ready": True, "state": {"terminated": {"reason": "Completed", "exitCode": 0}}}
+        ],
+        "containerStatuses": [
+            {
+                "name": "main",
+                "restartCount": 7,
+                "state": {"waiting": {"reason": "CrashLoopBackOff"}},
+                "lastState": {"terminated": {"reason": "OOMKilled", "exitCode": 137}},
+            },
+            {"name": "side", "ready": True, "state": {"running": {"startedAt": "2026-01-01T00:00:02Z"}}},
+        ],
+    }
+    read = pod_from(raw)
+
+    assert read.statuses == (
+        ContainerStatus(name="init", init=True, ready=True, terminated="Completed", exit_code=0),
+        ContainerStatus(
+            name="main", restarts=7, waiting="CrashLoopBackOff", last_terminated="OOMKilled", last_exit_code=137
+        ),
+        ContainerStatus(name="side", ready=True, running_since=datetime(2026, 1, 1, 0, 0, 2, tzinfo=UTC)),
+    )
+    assert (read.reason, read.message) == ("UnexpectedAdmissionError", "Allocate failed")
+    assert read.started == datetime(2026, 1, 1, 0, 0, 1, tzinfo=UTC)
+    assert read.deletion == datetime(2026, 1, 2, tzinfo=UTC)
+    assert pod_from(pod("new")).statuses == ()
+
+
+def test_a_daemon_set_tells_whose_it_is_and_how_far_it_got() -> None:
+    facts = Facts.from_objects([plugin("gpu-operator", owner="ClusterPolicy")])
+    (read,) = facts.workloads
+
+    assert (read.owner_kind, read.owner_name) == ("ClusterPolicy", "cluster-policy")
+    assert (read.replicas, read.scheduled, read.updated, read.available) == (3, 2, 1, 1)
+    assert read.update_strategy == "OnDelete"
+    assert read.created is None
+
+
+def test_a_deployment_tells_how_it_is_updated() -> None:
+    raw = {
+        "kind": "Deployment",
+        "metadata": {"name": "d", "generation": 3, "creationTimestamp": "2026-01-01T00:00:00Z"},
+        "spec": {"strategy": {"type": "Recreate"}},
+        "status": {"updatedReplicas": 2, "observedGeneration": 2},
+    }
+    (read,) = Facts.from_objects([raw]).workloads
+
+    assert (read.update_strategy, read.updated) == ("Recreate", 2)
+    assert (read.generation, read.observed_generation) == (3, 2)
+    assert read.created == datetime(2026, 1, 1, tzinfo=UTC)
 
 
 def test_the_copy_that_kubectl_apply_leaves_is_not_kept() -> None:

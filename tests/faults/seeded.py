@@ -1,6 +1,8 @@
 """Seeded faults: reading their files, breaking a snapshot or a living cluster as they say, and mending it again."""
 
 import copy
+import fnmatch
+import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,8 +13,9 @@ import yaml
 
 from conformance.kube.client import Client
 from conformance.kube.errors import ApiError, Conflict, NotFound
-from conformance.kube.paths import place
+from conformance.kube.paths import PLACES, path, place
 from conformance.shipped import shipped
+from conformance.simulator.hardware import HARDWARE
 
 Object = dict[str, Any]
 
@@ -24,6 +27,7 @@ class Given(msgspec.Struct, forbid_unknown_fields=True):
 
 class Step(msgspec.Struct, forbid_unknown_fields=True):
     patch: str = ""
+    machine: str = ""
     merge: Object | None = None
     json: list[Object] | None = None
     delete: str = ""
@@ -31,8 +35,9 @@ class Step(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class Settled(msgspec.Struct, forbid_unknown_fields=True):
-    dry_run: Object
     until: Literal["accepted", "rejected"] | Object
+    dry_run: Object | None = None
+    object: str = ""
 
 
 class Fault(msgspec.Struct, forbid_unknown_fields=True):
@@ -70,7 +75,8 @@ def faults(kind: str) -> list[Fault]:
     return found
 
 
-# --- addresses: <plural>[.<group>]/[<namespace>/]<name> -----------------------------------------------------------
+# --- addresses: <plural>[.<group>]/[<namespace>/]<name>[@<node>] ---------------------------------------------------
+# A name may hold * where Kubernetes makes it up; @<node> then tells which of the pods is meant.
 
 
 def _split(address: str) -> tuple[str, str | None, str]:
@@ -86,9 +92,12 @@ def _plural_of(obj: Object) -> str:
 
 
 def _is_at(obj: Object, address: str) -> bool:
-    plural, namespace, name = _split(address)
+    plural, namespace, name = _split(address.partition("@")[0])
+    node = address.partition("@")[2]
     meta = obj["metadata"]
-    return meta["name"] == name and meta.get("namespace") == namespace and _plural_of(obj) == plural
+    if not fnmatch.fnmatchcase(meta["name"], name) or meta.get("namespace") != namespace:
+        return False
+    return _plural_of(obj) == plural and (not node or obj["spec"].get("nodeName") == node)
 
 
 # --- breaking a snapshot ------------------------------------------------------------------------------------------
@@ -174,7 +183,9 @@ def _carry_out(client: Client, step: Step) -> tuple[str, str, Object | None]:
     if step.create is not None:
         client.apply(step.create, manager="seeded-fault")
         return client.path_of(step.create), "create", None
-    address = _path_at(step.patch or step.delete)
+    if step.machine:
+        return _change_machine(client, step.machine, step.merge or {})
+    address = _path_at(client, step.patch or step.delete)
     before = client.get(address)
     if step.delete:
         client.delete(address)
@@ -186,6 +197,14 @@ def _carry_out(client: Client, step: Step) -> tuple[str, str, Object | None]:
         client.patch(address, step.merge)
     else:
         client.patch(address, step.json or [], kind="json")
+    return address, "patch", before
+
+
+def _change_machine(client: Client, node: str, change: Object) -> tuple[str, str, Object | None]:
+    address = path("Node", name=node)
+    before = client.get(address)
+    machine = merged(json.loads(before["metadata"]["annotations"][HARDWARE]), change)
+    client.patch(address, {"metadata": {"annotations": {HARDWARE: json.dumps(machine)}}})
     return address, "patch", before
 
 
@@ -226,20 +245,35 @@ def _unborn(obj: Object) -> Object:
     return {**{key: value for key, value in obj.items() if key != "status"}, "metadata": metadata}
 
 
-def _path_at(address: str) -> str:
-    """Every kind that a fault changes is served as v1."""
-    plural, namespace, name = _split(address)
+_VERSIONS = {place.plural + "." + place.group_version.rpartition("/")[0]: place for place in PLACES.values()}
+
+
+def _path_at(client: Client, address: str) -> str:
+    """The path of an address; a name that Kubernetes made up is looked for."""
+    plural, namespace, name = _split(address.partition("@")[0])
     resource, _, group = plural.partition(".")
-    root = f"/apis/{group}/v1" if group else "/api/v1"
-    return f"{root}/namespaces/{namespace}/{resource}/{name}" if namespace else f"{root}/{resource}/{name}"
+    known = _VERSIONS.get(f"{resource}.{group}")
+    version = known.group_version if known else f"{group}/v1"
+    root = f"/apis/{version}" if group else "/api/v1"
+    collection = f"{root}/namespaces/{namespace}/{resource}" if namespace else f"{root}/{resource}"
+    if "*" not in name:
+        return f"{collection}/{name}"
+    found = next((obj for obj in client.list(collection) if _is_at(obj, address)), None)
+    if found is None:
+        raise LookupError(f"nothing is at {address}")
+    return f"{collection}/{found['metadata']['name']}"
 
 
 def _wait_until_settled(client: Client, settled: Settled) -> None:
-    _poll(lambda: _holds(client, settled), f"the fault did not take effect on {settled.dry_run['kind']}")
+    _poll(lambda: _holds(client, settled), f"the fault did not take effect on {_what(settled)}")
 
 
 def _wait_until_unsettled(client: Client, settled: Settled) -> None:
-    _poll(lambda: not _holds(client, settled), f"the fault could not be taken back from {settled.dry_run['kind']}")
+    _poll(lambda: not _holds(client, settled), f"the fault could not be taken back from {_what(settled)}")
+
+
+def _what(settled: Settled) -> str:
+    return settled.object or str((settled.dry_run or {}).get("kind"))
 
 
 def _poll(holds: Any, otherwise: str) -> None:
@@ -251,7 +285,9 @@ def _poll(holds: Any, otherwise: str) -> None:
 
 
 def _holds(client: Client, settled: Settled) -> bool:
-    obj = settled.dry_run
+    if settled.object:
+        return isinstance(settled.until, dict) and _says(client, settled.object, settled.until)
+    obj = settled.dry_run or {}
     collection = client.path_of(obj).rpartition("/")[0]
     try:
         answer = client.create(collection, obj, dry_run=True)
@@ -260,6 +296,14 @@ def _holds(client: Client, settled: Settled) -> bool:
     if isinstance(settled.until, str):
         return settled.until == "accepted"
     return all(_at(answer, pointer) == value for pointer, value in settled.until.items())
+
+
+def _says(client: Client, address: str, wanted: Object) -> bool:
+    try:
+        obj = client.get(_path_at(client, address))
+    except (NotFound, LookupError):
+        return False
+    return all(_at(obj, pointer) == value for pointer, value in wanted.items())
 
 
 def _at(obj: Any, pointer: str) -> Any:

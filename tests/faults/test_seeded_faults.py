@@ -2,6 +2,8 @@
 
 import json
 from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 import seeded
@@ -9,30 +11,45 @@ from kubeconfigs import context_of
 
 from conformance.catalog import PROFILES
 from conformance.clusters.embedded import EmbeddedSpec, start
+from conformance.clusters.embedded.installing import SimulatedInstaller
 from conformance.facts import snapshot
-from conformance.progress import SilentProgress
-from conformance.reference import deploy, load, withdraw
+from conformance.kube.client import Client
+from conformance.kube.timeouts import EMBEDDED
+from conformance.progress import SilentProgress, TerminalProgress
+from conformance.reference import deploy, load
 from conformance.session import catalogue
 from conformance.shipped import shipped
 
 pytestmark = pytest.mark.cluster
 
+# What the default set-up leaves out, and what the simulated stack lacks as real ones do by default.
+NOT_JUDGED = {"OBS-07"}
+
 EVERY = [*seeded.faults("static"), *seeded.faults("live")]
 
 
 @pytest.fixture(scope="module")
-def deployed(cluster):
-    """The shared cluster with the reference set-up deployed for good, as its owners would have it."""
-    reference = load(shipped("fixtures/reference"))
-    result = deploy(cluster.client, reference)
-    assert not result.unsettled
-    yield cluster
-    withdraw(cluster.client, reference)
+def deployed(request):
+    """A cluster of bare machines with the reference set-up deployed for good, as its owners would have it."""
+    capture = request.config.pluginmanager.getplugin("capturemanager")
+    with capture.global_and_fixture_disabled():
+        running = start(EmbeddedSpec(topology="guide"), TerminalProgress())
+    with running, running.client() as client:
+        result = deploy(client, load(shipped("fixtures/reference")), timeouts=EMBEDDED, installer=SimulatedInstaller())
+        assert not result.unsettled
+        assert not result.notes
+        yield Deployed(client, running.kubeconfig)
 
 
 @pytest.fixture(scope="module")
 def sound_objects(deployed):
     return list(snapshot.take(deployed.client).plain_objects())
+
+
+@dataclass(frozen=True)
+class Deployed:
+    client: Client
+    kubeconfig: Path
 
 
 def living(kubeconfig, *more):
@@ -75,7 +92,7 @@ def broken_down(fault, deployed):
         controller_manager_flags=fault.controllers,
     )
     with start(spec, SilentProgress()) as own, own.client() as client:
-        deploy(client, load(shipped(f"fixtures/{fault.given.reference}")))
+        deploy(client, load(shipped(f"fixtures/{fault.given.reference}")), installer=SimulatedInstaller())
         with seeded.broken_cluster(client, fault):
             yield own.kubeconfig
 
@@ -92,7 +109,7 @@ def test_the_sound_cluster_is_green_again_after_all_faults(deployed, conform):
     outcome = conform(*living(deployed.kubeconfig))
 
     assert outcome.exit_code == 0, outcome.output
-    assert outcome.ids("passed") == set(outcome.statuses), outcome.output
+    assert set(outcome.statuses) - outcome.ids("passed") == NOT_JUDGED, outcome.output
 
 
 def test_every_requirement_has_a_fault_that_it_notices():

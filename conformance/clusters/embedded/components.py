@@ -5,15 +5,17 @@ The flags were proven by running them; what each group is for stands beside it.
 
 from __future__ import annotations
 
+import importlib.util
 import os
+import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .ports import LOOPBACK
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
     from .spec import EmbeddedSpec
 
@@ -22,6 +24,7 @@ APISERVER = "kube-apiserver"
 CONTROLLER_MANAGER = "kube-controller-manager"
 SCHEDULER = "kube-scheduler"
 KWOK = "kwok"
+SIMULATOR = "simulator"
 BINARIES = (ETCD, APISERVER, CONTROLLER_MANAGER, SCHEDULER, KWOK)
 
 SERVICE_RANGE = "10.96.0.0/16"
@@ -45,6 +48,10 @@ _SEEDED_HOOKS = ("rbac/bootstrap-roles", "scheduling/bootstrap-system-priority-c
 _POLICY_BETA_MINORS = ("1.34", "1.35")
 _POLICY_BETA_API = "admissionregistration.k8s.io/v1beta1=true"
 
+# What the simulator imports from outside the standard library. It runs with an environment of its own, and finds these
+# wherever we have them.
+_IMPORTED = ("conformance", "msgspec", "urllib3", "yaml")
+
 
 @dataclass(frozen=True)
 class Ports:
@@ -56,13 +63,14 @@ class Ports:
     controller_manager: int
     scheduler: int
     kwok: int
+    simulator: int = 0
 
-    COUNT = 6
+    COUNT = 7
 
 
 @dataclass(frozen=True)
 class Component:
-    """One process: what to run, and how to ask it whether it is ready (an HTTPS URL, or None)."""
+    """One process: what to run, and how to ask it whether it is ready (a URL, or None)."""
 
     name: str
     argv: tuple[str, ...]
@@ -92,6 +100,11 @@ class Layout:
     def server(self) -> str:
         """The address of the API server."""
         return f"https://{LOOPBACK}:{self.ports.apiserver}"
+
+    @property
+    def container_logs(self) -> Path:
+        """What simulated containers print."""
+        return self.folder / "container-logs"
 
     def kubeconfig(self, identity: str) -> Path:
         """The kubeconfig of one of pki.IDENTITIES."""
@@ -216,10 +229,25 @@ class Components:
             "cidr": POD_RANGE,
             "tls-cert-file": str(pki / "serving.crt"),
             "tls-private-key-file": str(pki / "serving.key"),
-            "enable-crds": "Logs,ClusterLogs",
+            "enable-crds": "Logs,ClusterLogs,PortForward,ClusterPortForward",
             "node-lease-duration-seconds": str(_LEASE_SECONDS),
         }
         return self._component(KWOK, flags, ready=f"https://{LOOPBACK}:{port}/healthz")
+
+    def simulator(self) -> Component:
+        """The player of the GPU stack, in our own Python; nobody else's modules get in its way."""
+        port = self.layout.ports.simulator
+        flags = {
+            "kubeconfig": str(self.layout.kubeconfig(SIMULATOR)),
+            "logs": str(self.layout.container_logs),
+            "server-port": str(port),
+        }
+        module = (sys.executable, "-P", "-m", "conformance.simulator")
+        argv = (*module, *(f"--{flag}={value}" for flag, value in flags.items()))
+        found = [importlib.util.find_spec(name) for name in _IMPORTED]
+        homes = [str(Path(spec.origin).parent.parent) for spec in found if spec and spec.origin]
+        env = {**self._env(), "PYTHONPATH": os.pathsep.join(dict.fromkeys(homes))}
+        return Component(SIMULATOR, argv, env, self.layout.log(SIMULATOR), f"http://{LOOPBACK}:{port}/healthz")
 
     def scheduler_configuration(self) -> dict[str, Any]:
         """The KubeSchedulerConfiguration: ours, overlaid with that of the specification."""

@@ -13,10 +13,15 @@ _DEFINITIONS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 
 
 def definitions() -> list[dict[str, Any]]:
-    """The definitions of Logs (one pod's log files) and ClusterLogs (those of pods chosen by name or namespace)."""
+    """The definitions of Logs (one pod's log files) and PortForward (where one pod's ports lead).
+
+    Each has a form with Cluster before its name, for pods chosen by name or namespace.
+    """
     return [
         _definition("Logs", plural="logs", singular="logs", scope="Namespaced"),
         _definition("ClusterLogs", plural="clusterlogs", singular="clusterlogs", scope="Cluster"),
+        _definition("PortForward", plural="portforwards", singular="portforward", scope="Namespaced"),
+        _definition("ClusterPortForward", plural="clusterportforwards", singular="clusterportforward", scope="Cluster"),
     ]
 
 
@@ -32,7 +37,8 @@ def establish(client: Client, *, timeout: float = 30.0) -> None:
 
 
 def _served(definition: dict[str, Any]) -> bool:
-    conditions = definition.get("status", {}).get("conditions", [])
+    # Right after its creation a definition has conditions, and they are null.
+    conditions = (definition.get("status") or {}).get("conditions") or ()
     return any(each["type"] == "Established" and each["status"] == "True" for each in conditions)
 
 

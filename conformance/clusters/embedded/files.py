@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from conformance.simulator.annotations import ADMITTED
+
 from . import pki
 
 if TYPE_CHECKING:
@@ -24,7 +26,7 @@ def write(components: Components) -> None:
         _write(layout.kubeconfig(identity), kubeconfig(layout, identity))
     # JSON is YAML, too, and needs no library to be written.
     _write(layout.folder / "scheduler.yaml", json.dumps(components.scheduler_configuration(), indent=2))
-    _write(layout.folder / "kwok.yaml", kwok_configuration())
+    _write(layout.folder / "kwok.yaml", kwok_configuration(gated=components.spec.simulator))
 
 
 def kubeconfig(layout: Layout, identity: str) -> str:
@@ -46,8 +48,11 @@ def kubeconfig(layout: Layout, identity: str) -> str:
     return json.dumps(content, indent=2)
 
 
-def kwok_configuration() -> str:
-    """KWOK's options and all stages of the folder ``stages``, as one YAML stream."""
+def kwok_configuration(*, gated: bool = True) -> str:
+    """KWOK's options and all stages of the folder ``stages``, as one YAML stream.
+
+    ``gated``: pods that ask for devices wait until a simulator has admitted them; without one all start at once.
+    """
     options = {
         "apiVersion": "config.kwok.x-k8s.io/v1alpha1",
         "kind": "KwokConfiguration",
@@ -59,7 +64,14 @@ def kwok_configuration() -> str:
         },
     }
     stages = [path.read_text(encoding="utf-8") for path in sorted(_STAGES.glob("*.yaml"))]
+    if not gated:
+        stages = [_ungated(stage) for stage in stages]
     return "\n---\n".join([json.dumps(options), *stages])
+
+
+def _ungated(stage: str) -> str:
+    """A stage without its conditions on admission, each of which is one line that names the annotation."""
+    return "".join(line for line in stage.splitlines(keepends=True) if f'"{ADMITTED}"' not in line)
 
 
 def _write(path: Path, text: str) -> None:

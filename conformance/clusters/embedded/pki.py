@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 LIFETIME = timedelta(days=365)
 
 # An API server lets this group do everything, before it has read any RBAC rule. The processes that start beside it
-# are in it: a scheduler that is refused while the rules load tries again seconds later.
+# are in it: a scheduler that is refused while the rules load tries again seconds later. KWOK and the simulator stand
+# for every kubelet, every node agent and an operator at once, whose rights together leave little out.
 _AT_ONCE = ("system:masters",)
 
 # Whom each client certificate speaks for: file name -> (user, groups). The names are those of any other cluster.
@@ -29,6 +30,7 @@ IDENTITIES: dict[str, tuple[str, tuple[str, ...]]] = {
     "scheduler": ("system:kube-scheduler", _AT_ONCE),
     "apiserver-kubelet-client": ("kube-apiserver-kubelet-client", _AT_ONCE),
     "kwok": ("gpu-conformance-kwok", _AT_ONCE),
+    "simulator": ("gpu-conformance-simulator", _AT_ONCE),
 }
 
 _SERVING_NAMES = (

@@ -40,7 +40,8 @@ class EmbeddedSpec:
     ``*_flags`` overlay single flags (``{"default-not-ready-toleration-seconds": "5"}``); ``feature_gates`` go to
     apiserver, controller-manager and scheduler. ``assets`` is a folder that holds the binaries, ``cache`` where built
     binaries and seeds are kept, ``state_dir`` where the state folder is made (default: a RAM disk).
-    ``timeout`` bounds the start, in seconds (default: start_timeout()).
+    ``timeout`` bounds the start, in seconds (default: start_timeout()). Without ``simulator`` nobody plays the GPU
+    stack: pods get no devices and start without them, and what a stack would do on its nodes does not happen.
     """
 
     version: str = DEFAULT_VERSION
@@ -55,6 +56,7 @@ class EmbeddedSpec:
     scheduler_flags: Mapping[str, str] = field(default_factory=dict)
     feature_gates: Mapping[str, bool] = field(default_factory=dict)
     runtime_config: tuple[str, ...] = ()
+    simulator: bool = True
 
     @property
     def minor(self) -> str:

@@ -1,18 +1,21 @@
 """Topologies: simulated fleets as YAML files, and the Node objects that they stand for.
 
-A topology says what a cloud and its machines bring along: instance types, zones, GPUs and what GPU feature discovery
-says of them. What the owners of a cluster add (labels, taints) is no part of it: deploying their set-up does that.
+A topology says what a cloud and its machines bring along: instance types, zones, GPUs. Of a pool whose node image runs
+driver and device plugin, outside Kubernetes, that includes capacity and the labels of GPU feature discovery; other
+pools are bare hardware until a stack is deployed. What the owners of a cluster add (labels, taints) is no part of it:
+deploying their set-up does that.
 """
 
 from __future__ import annotations
 
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
 from conformance.shipped import shipped
+from conformance.simulator.hardware import BROKEN, HARDWARE, Machine
 
 from .annotations import NOT_READY
 from .components import SIMULATED_ANNOTATION, SIMULATED_VALUE
@@ -30,15 +33,30 @@ class TopologyError(EmbeddedError):
 
 
 class Gpu(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The GPUs of one node. ``product`` is GPU feature discovery's value, ``memory_mib`` is per GPU."""
+    """The GPUs of one node. ``product`` is GPU feature discovery's value, ``memory_mib`` is per GPU.
+
+    ``name`` is what NVML calls the product, which has blanks where the value has some of its dashes; by default the
+    first one only (``Tesla T4``, ``NVIDIA A100-SXM4-40GB``). ``compute`` is the compute capability (``8.0``), empty
+    where nothing needs it. ``brought_by``: with ``image`` driver and device plugin come with the node image, so that
+    the node offers its GPUs as ``resource`` from the start; with ``stack`` it is bare hardware until a stack is
+    deployed. ``driver`` is the version of the driver on the host, empty where there is none.
+    """
 
     product: str
     count: int
     memory_mib: int
-    driver: str
+    driver: str = ""
+    name: str = ""
+    compute: str = ""
     family: str = ""
     mig_capable: bool = False
     resource: str = "nvidia.com/gpu"
+    brought_by: Literal["image", "stack"] = "image"
+
+    @property
+    def called(self) -> str:
+        """What NVML calls the product."""
+        return self.name or self.product.replace("-", " ", 1)
 
 
 class Taint(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -52,8 +70,10 @@ class Taint(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Fault(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How some nodes of a pool (by number, from 1) differ from what they should be.
 
-    ``gpus`` is how many GPUs the node still advertises, ``not_ready`` the message of a node that is not ready
-    (``unreachable``: nobody hears from it), a label with value None is missing.
+    ``gpus`` is how many GPUs the driver still lists, ``not_ready`` the message of a node that is not ready
+    (``unreachable``: nobody hears from it), a label with value None is missing. ``unhealthy`` and ``missing`` are
+    indices of GPUs that are ill or fell off the bus, ``broken`` what else is wrong with the machine, by the keys of
+    simulator.hardware.BROKEN.
     """
 
     nodes: tuple[int, ...]
@@ -64,6 +84,9 @@ class Fault(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     kernel: str | None = None
     labels: dict[str, str | None] = {}
     taints: tuple[Taint, ...] = ()
+    unhealthy: tuple[int, ...] = ()
+    missing: tuple[int, ...] = ()
+    broken: dict[str, Any] = {}
 
 
 class Pool(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -154,12 +177,41 @@ def _problems(topology: Topology) -> Iterator[str]:
         seen.add(pool.name)
         if pool.count < 0:
             yield f"{place}.count: {pool.count} nodes cannot be"
+        if pool.gpu:
+            yield from (f"{place}.gpu.{problem}" for problem in _gpu_problems(pool.gpu))
         for number, fault in enumerate(pool.faults):
-            outside = [node for node in fault.nodes if not 1 <= node <= pool.count]
-            if outside:
-                yield f"{place}.faults[{number}].nodes: {outside} is outside of 1 to {pool.count}"
-            if fault.gpus is not None and pool.gpu is None:
-                yield f"{place}.faults[{number}].gpus: the pool has no gpu"
+            yield from (f"{place}.faults[{number}].{problem}" for problem in _fault_problems(pool, fault))
+
+
+def _gpu_problems(gpu: Gpu) -> Iterator[str]:
+    if gpu.brought_by == "image" and not gpu.driver:
+        yield "driver: the node image brings it, so say which version; or say brought_by: stack"
+    discovered = gpu.called.replace(" ", "-")
+    if discovered != gpu.product:
+        yield f"name: GPU feature discovery makes {discovered!r} of it, but product is {gpu.product!r}"
+
+
+def _fault_problems(pool: Pool, fault: Fault) -> Iterator[str]:
+    outside = [node for node in fault.nodes if not 1 <= node <= pool.count]
+    if outside:
+        yield f"nodes: {outside} is outside of 1 to {pool.count}"
+    for field in ("gpus", "unhealthy", "missing", "broken"):
+        if pool.gpu is None and getattr(fault, field) not in (None, (), {}):
+            yield f"{field}: the pool has no gpu"
+    if pool.gpu is not None:
+        yield from _outside(pool.gpu, fault)
+    unknown = sorted(set(fault.broken) - set(BROKEN))
+    if unknown:
+        yield f"broken: {', '.join(unknown)} is unknown; known are: {', '.join(BROKEN)}"
+
+
+def _outside(gpu: Gpu, fault: Fault) -> Iterator[str]:
+    if fault.gpus is not None and not 0 <= fault.gpus <= gpu.count:
+        yield f"gpus: {fault.gpus} is outside of 0 to {gpu.count}"
+    for field in ("unhealthy", "missing"):
+        outside = [index for index in getattr(fault, field) if not 0 <= index < gpu.count]
+        if outside:
+            yield f"{field}: {outside} is outside of 0 to {gpu.count - 1}"
 
 
 def _node(pool: Pool, number: int, kubelet: str) -> dict[str, Any]:
@@ -168,6 +220,9 @@ def _node(pool: Pool, number: int, kubelet: str) -> dict[str, Any]:
     annotations = {SIMULATED_ANNOTATION: SIMULATED_VALUE}
     if (message := _last((fault.not_ready for fault in faults), None)) is not None:
         annotations[NOT_READY] = message
+    machine = None if pool.gpu is None else _machine(pool, pool.gpu, faults)
+    if machine is not None:
+        annotations[HARDWARE] = msgspec.json.encode(machine).decode()
     spec: dict[str, Any] = {"providerID": f"kwok://{name}"}
     taints = [*pool.taints, *(taint for fault in faults for taint in fault.taints)]
     if taints:
@@ -179,8 +234,28 @@ def _node(pool: Pool, number: int, kubelet: str) -> dict[str, Any]:
         "kind": "Node",
         "metadata": {"name": name, "labels": _labels(pool, name, number, faults), "annotations": annotations},
         "spec": spec,
-        "status": _status(pool, faults, kubelet),
+        "status": _status(pool, machine, faults, kubelet),
     }
+
+
+def _machine(pool: Pool, gpu: Gpu, faults: list[Fault]) -> Machine:
+    """What the simulator knows of the node's hardware; several faults add up."""
+    listed = _last((fault.gpus for fault in faults), gpu.count)
+    missing = {*range(listed, gpu.count), *(index for fault in faults for index in fault.missing)}
+    return Machine(
+        product=gpu.called,
+        gpus=gpu.count,
+        memory_mib=gpu.memory_mib,
+        compute=gpu.compute,
+        family=gpu.family,
+        driver=_last((fault.driver for fault in faults), gpu.driver),
+        mig_capable=gpu.mig_capable,
+        machine=pool.instance_type or "",
+        unhealthy=tuple(sorted({index for fault in faults for index in fault.unhealthy})),
+        missing=tuple(sorted(missing)),
+        offered_as=gpu.resource if gpu.brought_by == "image" else "",
+        broken={key: value for fault in faults for key, value in fault.broken.items()},
+    )
 
 
 def _labels(pool: Pool, name: str, number: int, faults: list[Fault]) -> dict[str, str]:
@@ -194,7 +269,7 @@ def _labels(pool: Pool, name: str, number: int, faults: list[Fault]) -> dict[str
     if pool.zones:
         zone = pool.zones[(number - 1) % len(pool.zones)]
         labels |= {"topology.kubernetes.io/zone": zone, "topology.kubernetes.io/region": zone.rstrip("abcdef")}
-    if pool.gpu:
+    if pool.gpu and pool.gpu.brought_by == "image":
         labels |= _discovered(pool.gpu, _last((fault.driver for fault in faults), pool.gpu.driver))
     labels |= pool.labels
     for fault in faults:
@@ -220,16 +295,20 @@ def _discovered(gpu: Gpu, driver: str) -> dict[str, str]:
     }
     if gpu.family:
         labels["gpu.family"] = gpu.family
+    if gpu.compute:
+        labels["gpu.compute.major"], _, labels["gpu.compute.minor"] = gpu.compute.partition(".")
     return {f"{_GFD}/{name}": value for name, value in labels.items()}
 
 
-def _status(pool: Pool, faults: list[Fault], kubelet: str) -> dict[str, Any]:
-    resources = {"cpu": pool.cpu, "memory": pool.memory, "ephemeral-storage": "200Gi", "pods": str(pool.pods)}
-    if pool.gpu:
-        resources[pool.gpu.resource] = str(_last((fault.gpus for fault in faults), pool.gpu.count))
+def _status(pool: Pool, machine: Machine | None, faults: list[Fault], kubelet: str) -> dict[str, Any]:
+    capacity = {"cpu": pool.cpu, "memory": pool.memory, "ephemeral-storage": "200Gi", "pods": str(pool.pods)}
+    allocatable = dict(capacity)
+    if machine is not None and machine.offered_as:
+        capacity[machine.offered_as] = str(len(machine.present))
+        allocatable[machine.offered_as] = str(len(set(machine.present) - set(machine.unhealthy)))
     return {
-        "capacity": resources,
-        "allocatable": dict(resources),
+        "capacity": capacity,
+        "allocatable": allocatable,
         "nodeInfo": {
             "kubeletVersion": kubelet,
             "kernelVersion": _last((fault.kernel for fault in faults), pool.kernel),

@@ -1,0 +1,212 @@
+"""Containers as the suites see them: what they ask for, what they may do, and how they fare."""
+
+from datetime import datetime
+from functools import lru_cache
+from typing import TypeAlias
+
+import msgspec
+
+from conformance.facts.environment import is_kept
+from conformance.facts.wire import Quantities, Requirements, Wire, texts
+from conformance.gpu.requests import Asking, effective_requests
+
+TOKEN_MOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"  # noqa: S105 - the path, not the token
+"""Where the ServiceAccount admission plugin mounts a pod's API token."""
+
+_Items: TypeAlias = tuple[tuple[str, str | int | float], ...]
+_Pairs: TypeAlias = tuple[tuple[str, str], ...]
+_Mounts: TypeAlias = tuple[tuple[str | None, str | None], ...]
+
+
+class Mount(msgspec.Struct, frozen=True, gc=False):
+    """One place of a container's file system that a volume fills; ``volume`` is its name in the pod."""
+
+    path: str
+    volume: str
+
+
+class Container(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """One container: quantities are text, by resource name, as its author wrote them.
+
+    ``env`` has the literal values that say how GPUs are given, ``claims`` the names of the pod's claims that the
+    container uses, ``mounts`` everything but the API token, of which ``mounts_token`` tells.
+    """
+
+    name: str = ""
+    image: str = ""
+    requests: dict[str, str] = {}
+    limits: dict[str, str] = {}
+    claims: tuple[str, ...] = ()
+    privileged: bool = False
+    env: dict[str, str] = {}
+    mounts: tuple[Mount, ...] = ()
+    restartable: bool = False
+    mounts_token: bool = False
+
+    @property
+    def asking(self) -> Asking:
+        """What the container asks for after defaulting requests from limits."""
+        return Asking(effective_requests(self.requests, self.limits), self.restartable)
+
+
+class ContainerStatus(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """How a container fares, as its kubelet says. Reasons are empty, codes and times None where there is none.
+
+    ``waiting``, ``terminated`` and ``exit_code`` are of its present state, ``last_terminated`` and ``last_exit_code``
+    of the run before.
+    """
+
+    name: str = ""
+    init: bool = False
+    ready: bool = False
+    restarts: int = 0
+    waiting: str = ""
+    terminated: str = ""
+    exit_code: int | None = None
+    last_terminated: str = ""
+    last_exit_code: int | None = None
+    running_since: datetime | None = None
+
+
+class _Mount(Wire):
+    name: str | None = None
+    mount_path: str | None = None
+
+
+class _Variable(Wire):
+    name: str | None = None
+    value: str | None = None
+
+
+class _Security(Wire):
+    privileged: bool | None = None
+
+
+class _Claim(Wire):
+    name: str = ""
+
+
+class _ContainerRequirements(Wire):
+    requests: Quantities | None = None
+    limits: Quantities | None = None
+    claims: tuple[_Claim, ...] | None = None
+
+
+class WireContainer(Wire):
+    """A container in JSON."""
+
+    name: str | None = None
+    image: str | None = None
+    resources: _ContainerRequirements | None = None
+    restart_policy: str | None = None
+    volume_mounts: tuple[_Mount, ...] | None = None
+    env: tuple[_Variable, ...] | None = None
+    security_context: _Security | None = None
+
+    def fact(self) -> Container:
+        """The container as the suites see it."""
+        resources = self.resources or _NO_REQUIREMENTS
+        requests, limits, claims = resources.requests, resources.limits, resources.claims
+        mounts = self.volume_mounts or ()
+        # The volume of the token has another name in every pod; with it no two containers would be alike.
+        other = tuple([(each.mount_path, each.name) for each in mounts if each.mount_path != TOKEN_MOUNT])
+        return _container(
+            self.name or "",
+            self.image or "",
+            tuple(requests.items()) if requests else (),
+            tuple(limits.items()) if limits else (),
+            tuple([claim.name for claim in claims]) if claims else (),
+            self.security_context is not None and self.security_context.privileged is True,
+            _kept(self.env) if self.env else (),
+            other,
+            self.restart_policy == "Always",
+            len(other) < len(mounts),
+        )
+
+
+class _Waiting(Wire):
+    reason: str | None = None
+
+
+class _Running(Wire):
+    started_at: datetime | None = None
+
+
+class _Terminated(Wire):
+    reason: str | None = None
+    exit_code: int | None = None
+
+
+class _State(Wire):
+    waiting: _Waiting | None = None
+    running: _Running | None = None
+    terminated: _Terminated | None = None
+
+
+class WireContainerStatus(Wire):
+    """An entry of ``status.containerStatuses`` or ``status.initContainerStatuses`` in JSON."""
+
+    name: str | None = None
+    ready: bool | None = None
+    restart_count: int | None = None
+    state: _State | None = None
+    last_state: _State | None = None
+
+    def fact(self, init: bool) -> ContainerStatus:
+        """The status as the suites see it."""
+        state, last = self.state or _NO_STATE, self.last_state or _NO_STATE
+        ended, ended_before = state.terminated or _NOT_TERMINATED, last.terminated or _NOT_TERMINATED
+        return ContainerStatus(
+            name=self.name or "",
+            init=init,
+            ready=self.ready is True,
+            restarts=self.restart_count or 0,
+            waiting=state.waiting.reason or "" if state.waiting else "",
+            terminated=ended.reason or "",
+            exit_code=ended.exit_code,
+            last_terminated=ended_before.reason or "",
+            last_exit_code=ended_before.exit_code,
+            running_since=state.running.started_at if state.running else None,
+        )
+
+
+_NO_REQUIREMENTS = _ContainerRequirements()
+_NO_STATE = _State()
+_NOT_TERMINATED = _Terminated()
+
+
+def requested(resources: Requirements | None) -> dict[str, str]:
+    """What a pod-level ``resources`` asks for after defaulting requests from limits."""
+    return {} if resources is None else effective_requests(texts(resources.requests), texts(resources.limits))
+
+
+def _kept(variables: tuple[_Variable, ...]) -> _Pairs:
+    return tuple([(each.name, each.value) for each in variables if each.name and each.value and is_kept(each.name)])
+
+
+# The pods of one workload are alike: what is equal in them is built and held once.
+@lru_cache(maxsize=4096)
+def _container(
+    name: str,
+    image: str,
+    requests: _Items,
+    limits: _Items,
+    claims: tuple[str, ...],
+    privileged: bool,
+    env: _Pairs,
+    mounts: _Mounts,
+    restartable: bool,
+    mounts_token: bool,
+) -> Container:
+    return Container(
+        name=name,
+        image=image,
+        requests=texts(dict(requests)),
+        limits=texts(dict(limits)),
+        claims=claims,
+        privileged=privileged,
+        env=dict(env),
+        mounts=tuple(Mount(path or "", volume or "") for path, volume in mounts),
+        restartable=restartable,
+        mounts_token=mounts_token,
+    )

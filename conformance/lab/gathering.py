@@ -1,0 +1,243 @@
+"""What became of the pods that run a probe: watched together, their logs read as they end, nobody's result lost."""
+
+import time
+from collections.abc import Iterable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import msgspec
+
+from conformance.kube.client import Client
+from conformance.kube.errors import KubeError
+from conformance.kube.paths import path
+from conformance.kube.timeouts import Timeouts
+from conformance.lab.pods import BROKEN_STATES, state_of
+
+__all__ = ["CONTAINER", "MARK", "Gathering", "ProbeResult", "record_in"]
+
+CONTAINER = "probe"
+MARK = "GPU-CONFORMANCE-PROBE"
+"""Every probe prints one line that begins with it; JSON follows."""
+
+_AT_ONCE = 8
+# Seconds after which the watch pauses to look at the clock.
+_WINDOW = 2.0
+_AGAIN = 0.25
+_MOST_LOG = 1 << 20
+_SHORT_LOG = 400
+_ENDED = ("Succeeded", "Failed")
+
+# Made before any thread needs it; see kube/client.py.
+_RECORDS = msgspec.json.Decoder(dict[str, Any])
+
+
+class ProbeResult(msgspec.Struct, frozen=True):
+    """What a probe said on one node, or why it said nothing; it had asked for ``devices``.
+
+    ``record`` is its JSON. ``trouble`` is why there is none, or why the probe itself could not look; empty when all
+    is well. ``reason`` and ``exit_code`` are the kubelet's words about the container, or about the pod it refused.
+    """
+
+    node: str
+    pod: str = ""
+    phase: str = ""
+    exit_code: int | None = None
+    reason: str = ""
+    record: dict[str, Any] | None = None
+    log: str = ""
+    trouble: str = ""
+    devices: int = 0
+
+    @property
+    def found(self) -> dict[str, Any]:
+        """The record of a probe that could look. Raises ValueError when it could not."""
+        if self.trouble or self.record is None:
+            raise ValueError(f"{self.node}: {self.trouble or 'no record'}")
+        return self.record
+
+    @property
+    def placed(self) -> bool:
+        """Whether the node got a pod, so that what went wrong there is the node's matter and not the scheduler's."""
+        return bool(self.pod)
+
+
+def record_in(log: str) -> tuple[dict[str, Any] | None, str]:
+    """The JSON of the last marked line, and what is wrong with it."""
+    marked = [line for line in log.splitlines() if line.startswith(MARK)]
+    if not marked:
+        said = log.strip()[-_SHORT_LOG:]
+        return None, f"the probe printed no result; its log ends: {said}" if said else "the probe printed nothing"
+    try:
+        record = _RECORDS.decode(marked[-1][len(MARK) :])
+    except msgspec.DecodeError as error:
+        return None, f"the probe's line is no JSON: {error}"
+    return record, str(record.get("error") or "")
+
+
+class Gathering:
+    """Collects one result for each of ``names``, from pods in ``namespace`` that ``selector`` selects.
+
+    With ``held`` a pod counts as soon as its line is in its log; without, when it has ended. What has not come in
+    after nothing has moved for the time ``scheduled`` (no pod on the node) or ``running`` is given up.
+    """
+
+    def __init__(
+        self, client: Client, timeouts: Timeouts, namespace: str, selector: str, names: Iterable[str], *, held: bool
+    ) -> None:
+        self.results: dict[str, ProbeResult] = {}
+        self.waiting: dict[str, dict[str, Any]] = {}
+        """The pods without a node, by name."""
+        self._client = client
+        self._timeouts = timeouts
+        self._namespace = namespace
+        self._selector = selector
+        self._missing = set(names)
+        self._held = held
+        self._bound: dict[str, dict[str, Any]] = {}
+        self._reading: dict[str, Future[ProbeResult]] = {}
+        self._moved = time.monotonic()
+
+    def run(self) -> None:
+        """Watch until every result is there or nothing moves any more.
+
+        Raises KubeError when watching fails; ``results`` then has what came in before.
+        """
+        with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="probe-logs") as self._pool:
+            try:
+                self._watch()
+            finally:
+                self.results |= {node: pending.result() for node, pending in self._reading.items()}
+        for node in (self._missing & set(self._bound)) - set(self.results):
+            self.results[node] = self._stuck(node, self._bound[node])
+
+    def _watch(self) -> None:
+        version: str | None = None
+        while self._missing - set(self._reading) and not self._out_of_patience:
+            for event in self._client.watch(
+                path("Pod", namespace=self._namespace),
+                label_selector=self._selector,
+                resource_version=version,
+                timeout=_WINDOW,
+            ):
+                version = str(event.object["metadata"]["resourceVersion"])
+                self._take(event.object, gone=event.type == "DELETED")
+                if not self._missing - set(self._reading):
+                    return
+
+    @property
+    def _out_of_patience(self) -> bool:
+        started = (set(self._bound) & self._missing) - set(self._reading)
+        patience = self._timeouts.running if started else self._timeouts.scheduled
+        return time.monotonic() - self._moved > patience
+
+    def _take(self, pod: dict[str, Any], *, gone: bool) -> None:
+        name, node = str(pod["metadata"]["name"]), str(pod["spec"].get("nodeName") or "")
+        if not node:
+            self.waiting.pop(name, None) if gone else self.waiting.update({name: pod})
+            return
+        self.waiting.pop(name, None)
+        if node not in self._missing or node in self._reading:
+            return
+        if self._bound.get(node, {}).get("status") != pod.get("status"):
+            self._moved = time.monotonic()
+        self._bound[node] = pod
+        if gone or state_of(pod).removed:
+            self._done(node, _result(node, pod, trouble=_removed(pod)))
+        elif (pod.get("status") or {}).get("phase") in _ENDED:
+            self._reading[node] = self._pool.submit(self._ended, node, pod)
+        elif state_of(pod).waiting in BROKEN_STATES:
+            self._done(node, _result(node, pod, trouble=_cannot_start(pod)))
+        elif self._held and (pod.get("status") or {}).get("phase") == "Running":
+            self._reading[node] = self._pool.submit(self._said, node, pod)
+
+    def _done(self, node: str, result: ProbeResult) -> None:
+        self.results[node] = result
+        self._missing.discard(node)
+
+    def _ended(self, node: str, pod: dict[str, Any]) -> ProbeResult:
+        """The result of a pod that has ended; its kubelet may have refused it before any container ran."""
+        if not _terminated(pod):
+            status = pod.get("status") or {}
+            words = f"{status.get('reason') or 'Failed'}: {status.get('message') or 'its kubelet gives no reason'}"
+            return _result(node, pod, trouble=f"the kubelet did not run it, {words}")
+        log, trouble = self._log(pod)
+        return _with_log(node, pod, log, trouble)
+
+    def _said(self, node: str, pod: dict[str, Any]) -> ProbeResult:
+        """The result of a pod that stays: waits until its line is there."""
+        deadline = time.monotonic() + self._timeouts.running
+        while True:
+            log, trouble = self._log(pod)
+            if trouble or MARK in log or time.monotonic() > deadline:
+                return _with_log(node, pod, log, trouble)
+            time.sleep(_AGAIN)
+
+    def _log(self, pod: Mapping[str, Any]) -> tuple[str, str]:
+        """The log of the probe, and why it could not be read."""
+        target = path("Pod", namespace=self._namespace, name=str(pod["metadata"]["name"]), subresource="log")
+        query = {"container": CONTAINER, "limitBytes": str(_MOST_LOG)}
+        try:
+            return self._client.request("GET", target, query=query).decode("utf-8", "replace"), ""
+        except KubeError as error:
+            return "", f"its log could not be read: {error}"
+
+    def _stuck(self, node: str, pod: Mapping[str, Any]) -> ProbeResult:
+        reason, words = last_warning(self._client, self._namespace, str(pod["metadata"]["name"]))
+        said = f"; the last warning about it: {reason}: {words}" if words else ""
+        result = _result(node, pod, trouble=f"it did not end in time and is {state_of(pod)}{said}")
+        return msgspec.structs.replace(result, reason=reason or result.reason)
+
+
+def last_warning(client: Client, namespace: str, name: str) -> tuple[str, str]:
+    """Reason and words of the newest warning about a pod or Job; empty without one, or without the right to look."""
+    try:
+        events = client.list(path("Event", namespace=namespace), field_selector=f"involvedObject.name={name}")
+    except KubeError:
+        return "", ""
+    warnings = [event for event in events if event.get("type") == "Warning"]
+    newest = max(warnings, key=lambda event: str(event.get("lastTimestamp") or event.get("eventTime")), default={})
+    return str(newest.get("reason") or ""), str(newest.get("message") or "")[:_SHORT_LOG]
+
+
+def _with_log(node: str, pod: Mapping[str, Any], log: str, trouble: str) -> ProbeResult:
+    record, wrong = record_in(log) if not trouble else (None, trouble)
+    ended = _terminated(pod)
+    if record is None and ended and ended.get("exitCode"):
+        why = ": ".join(str(ended[key]) for key in ("reason", "message") if ended.get(key))
+        wrong = f"{wrong} (it ended with {ended['exitCode']}{f', {why}' if why else ''})"
+    return msgspec.structs.replace(_result(node, pod, trouble=wrong), record=record, log=log)
+
+
+def _result(node: str, pod: Mapping[str, Any], *, trouble: str) -> ProbeResult:
+    status, ended = pod.get("status") or {}, _terminated(pod)
+    return ProbeResult(
+        node=node,
+        pod=f"{pod['metadata']['namespace']}/{pod['metadata']['name']}",
+        phase=str(status.get("phase") or ""),
+        exit_code=ended.get("exitCode"),
+        reason=str(status.get("reason") or ended.get("reason") or state_of(pod).waiting),
+        trouble=trouble,
+    )
+
+
+def _terminated(pod: Mapping[str, Any]) -> dict[str, Any]:
+    """How the probe's container ended; empty while it has not, and when it never ran."""
+    for status in (pod.get("status") or {}).get("containerStatuses") or ():
+        if status.get("name") == CONTAINER:
+            return dict((status.get("state") or {}).get("terminated") or {})
+    return {}
+
+
+def _removed(pod: Mapping[str, Any]) -> str:
+    why = state_of(pod).disrupted
+    return f"it was removed before it had ended{f' ({why})' if why else ''}: a pod of the lab may be pushed out"
+
+
+def _cannot_start(pod: Mapping[str, Any]) -> str:
+    image = pod["spec"]["containers"][0]["image"]
+    states = [(each.get("state") or {}).get("waiting") for each in pod["status"].get("containerStatuses") or ()]
+    waiting: dict[str, Any] = next((state for state in states if state), {})
+    words = f"its container cannot start, {waiting.get('reason')}: {waiting.get('message') or f'image {image}'}"
+    if "Image" in str(waiting.get("reason")):
+        return f"{words}. Name a registry that the node can reach (registry and pull secret of the cluster)"
+    return words

@@ -1,0 +1,322 @@
+"""Whether CUDA computes right on every GPU of this container: y = a * x + y in 32-bit integers, checked exactly.
+
+A GPU that nvidia-smi lists may still refuse every computation (error 802 without Fabric Manager). The driver's own
+library is all that is needed: it compiles the program from PTX, which every GPU since 2014 can run.
+
+Prints one line, ``GPU-CONFORMANCE-PROBE`` and JSON; see docs/probes.md. With ``--hold SECONDS`` it then stays, so that
+its devices stay taken.
+"""
+
+from __future__ import annotations
+
+import array
+import ctypes
+import json
+import os
+import random
+import re
+import subprocess
+import sys
+import time
+import uuid
+from typing import Any
+
+MARK = "GPU-CONFORMANCE-PROBE"
+ELEMENTS = 1 << 20
+THREADS = 256
+FACTOR = 2654435761
+WORD = 1 << 32
+PATIENCE = 120
+"""Seconds for nvidia-smi, and for the computation on one MIG device."""
+
+# Of cuda.h, enum CUdevice_attribute.
+COMPUTE_MAJOR, COMPUTE_MINOR = 75, 76
+
+# cuda.h, enum cudaError_enum, for libraries that are too broken to name their own errors.
+ERRORS = {
+    1: "CUDA_ERROR_INVALID_VALUE",
+    2: "CUDA_ERROR_OUT_OF_MEMORY",
+    3: "CUDA_ERROR_NOT_INITIALIZED",
+    34: "CUDA_ERROR_STUB_LIBRARY",
+    46: "CUDA_ERROR_DEVICE_UNAVAILABLE",
+    100: "CUDA_ERROR_NO_DEVICE",
+    101: "CUDA_ERROR_INVALID_DEVICE",
+    218: "CUDA_ERROR_INVALID_PTX",
+    222: "CUDA_ERROR_UNSUPPORTED_PTX_VERSION",
+    304: "CUDA_ERROR_OPERATING_SYSTEM",
+    700: "CUDA_ERROR_ILLEGAL_ADDRESS",
+    719: "CUDA_ERROR_LAUNCH_FAILED",
+    802: "CUDA_ERROR_SYSTEM_NOT_READY",
+    803: "CUDA_ERROR_SYSTEM_DRIVER_MISMATCH",
+    804: "CUDA_ERROR_COMPAT_NOT_SUPPORTED_ON_DEVICE",
+    805: "CUDA_ERROR_MPS_CONNECTION_FAILED",
+    999: "CUDA_ERROR_UNKNOWN",
+}
+
+# PTX 6.0 is what CUDA 9 wrote; the driver translates it for the GPU at hand.
+PROGRAM = b"""
+.version 6.0
+.target sm_50
+.address_size 64
+
+.visible .entry multiply_and_add(
+    .param .u32 factor,
+    .param .u64 xs,
+    .param .u64 ys,
+    .param .u32 count
+)
+{
+    .reg .pred %beyond;
+    .reg .b32 %factor, %count, %block, %width, %thread, %at, %x, %y;
+    .reg .b64 %xs, %ys, %offset;
+
+    ld.param.u32 %factor, [factor];
+    ld.param.u64 %xs, [xs];
+    ld.param.u64 %ys, [ys];
+    ld.param.u32 %count, [count];
+    mov.u32 %block, %ctaid.x;
+    mov.u32 %width, %ntid.x;
+    mov.u32 %thread, %tid.x;
+    mad.lo.u32 %at, %block, %width, %thread;
+    setp.ge.u32 %beyond, %at, %count;
+    @%beyond bra DONE;
+    cvta.to.global.u64 %xs, %xs;
+    cvta.to.global.u64 %ys, %ys;
+    mul.wide.u32 %offset, %at, 4;
+    add.u64 %xs, %xs, %offset;
+    add.u64 %ys, %ys, %offset;
+    ld.global.u32 %x, [%xs];
+    ld.global.u32 %y, [%ys];
+    mad.lo.u32 %y, %factor, %x, %y;
+    st.global.u32 [%ys], %y;
+DONE:
+    ret;
+}
+"""
+
+
+class CudaError(Exception):
+    """A call of CUDA that did not succeed."""
+
+    def __init__(self, code: int, name: str, call: str) -> None:
+        super().__init__(f"{call}: {name} ({code})")
+        self.found = {"code": code, "name": name, "call": call}
+
+
+class Cuda:
+    """The driver's library, initialised. Raises OSError where it is missing, CudaError where it refuses."""
+
+    def __init__(self) -> None:
+        self.library = ctypes.CDLL("libcuda.so.1")
+        self.call("cuInit", ctypes.c_uint(0))
+
+    def call(self, name: str, *arguments: Any) -> None:
+        """Call a function of the driver API."""
+        code = getattr(self.library, name)(*arguments)
+        if code:
+            raise CudaError(code, self.name_of(code), name)
+
+    def name_of(self, code: int) -> str:
+        """The name of an error as the library gives it, else as the header did."""
+        text = ctypes.c_char_p()
+        if self.library.cuGetErrorName(ctypes.c_int(code), ctypes.byref(text)) == 0 and text.value:
+            return text.value.decode()
+        return ERRORS.get(code, f"CUDA_ERROR_{code}")
+
+    def number(self, name: str, *arguments: Any) -> int:
+        """Call a function that writes an int first."""
+        value = ctypes.c_int()
+        self.call(name, ctypes.byref(value), *arguments)
+        return value.value
+
+    def device_name(self, device: int) -> str:
+        """The product name; that of a MIG device ends with its profile."""
+        buffer = ctypes.create_string_buffer(128)
+        self.call("cuDeviceGetName", buffer, ctypes.c_int(len(buffer)), ctypes.c_int(device))
+        return buffer.value.decode("utf-8", "replace")
+
+    def device_uuid(self, device: int, name: str) -> str:
+        """The UUID as nvidia-smi writes it. Only the second version of the function knows MIG devices."""
+        function = "cuDeviceGetUuid_v2" if hasattr(self.library, "cuDeviceGetUuid_v2") else "cuDeviceGetUuid"
+        raw = (ctypes.c_ubyte * 16)()
+        self.call(function, ctypes.byref(raw), ctypes.c_int(device))
+        prefix = "MIG" if " MIG " in name else "GPU"
+        return f"{prefix}-{uuid.UUID(bytes=bytes(raw))}"
+
+    def compute(self, device: int) -> str:
+        """The compute capability, such as 8.0."""
+        parts = (COMPUTE_MAJOR, COMPUTE_MINOR)
+        return ".".join(str(self.number("cuDeviceGetAttribute", ctypes.c_int(p), ctypes.c_int(device))) for p in parts)
+
+
+class Task:
+    """The numbers that every device is given, and what has to come out."""
+
+    def __init__(self) -> None:
+        generator = random.Random(20140218)  # noqa: S311 - the same numbers every time
+        self.xs = generator.getrandbits(32 * ELEMENTS).to_bytes(4 * ELEMENTS, "little")
+        self.ys = generator.getrandbits(32 * ELEMENTS).to_bytes(4 * ELEMENTS, "little")
+        ys = words(self.ys)
+        self.expected = array.array("I", [(FACTOR * x + ys[at]) % WORD for at, x in enumerate(words(self.xs))])
+
+    def count_wrong(self, result: bytes) -> int:
+        """How many elements of a result differ from what they have to be."""
+        if result == self.expected.tobytes():
+            return 0
+        return sum(value != self.expected[at] for at, value in enumerate(words(result)))
+
+
+def words(raw: bytes) -> array.array[int]:
+    """Bytes as unsigned 32-bit numbers of this machine."""
+    found = array.array("I")
+    found.frombytes(raw)
+    return found
+
+
+def computed(cuda: Cuda, device: int, task: Task) -> bytes:
+    """What the device makes of the task. Its primary context is given back whatever happens."""
+    context = ctypes.c_void_p()
+    cuda.call("cuDevicePrimaryCtxRetain", ctypes.byref(context), ctypes.c_int(device))
+    try:
+        cuda.call("cuCtxSetCurrent", context)
+        return launched(cuda, task)
+    finally:
+        cuda.library.cuDevicePrimaryCtxRelease_v2(ctypes.c_int(device))
+
+
+def launched(cuda: Cuda, task: Task) -> bytes:
+    """Load the program into the current context, run it on the task, and fetch the result."""
+    module, function = ctypes.c_void_p(), ctypes.c_void_p()
+    xs, ys = ctypes.c_uint64(), ctypes.c_uint64()
+    size = ctypes.c_size_t(4 * ELEMENTS)
+    cuda.call("cuModuleLoadData", ctypes.byref(module), ctypes.c_char_p(PROGRAM))
+    cuda.call("cuModuleGetFunction", ctypes.byref(function), module, ctypes.c_char_p(b"multiply_and_add"))
+    cuda.call("cuMemAlloc_v2", ctypes.byref(xs), size)
+    cuda.call("cuMemAlloc_v2", ctypes.byref(ys), size)
+    cuda.call("cuMemcpyHtoD_v2", xs, ctypes.c_char_p(task.xs), size)
+    cuda.call("cuMemcpyHtoD_v2", ys, ctypes.c_char_p(task.ys), size)
+    values = (ctypes.c_uint32(FACTOR), xs, ys, ctypes.c_uint32(ELEMENTS))
+    addresses = (ctypes.c_void_p * len(values))(*[ctypes.addressof(value) for value in values])
+    # Blocks and threads in x, y and z, then shared memory, stream, arguments, extras.
+    shape = (-(-ELEMENTS // THREADS), 1, 1, THREADS, 1, 1, 0)
+    cuda.call("cuLaunchKernel", function, *[ctypes.c_uint(each) for each in shape], None, addresses, None)
+    cuda.call("cuCtxSynchronize")
+    result = ctypes.create_string_buffer(4 * ELEMENTS)
+    cuda.call("cuMemcpyDtoH_v2", result, ys, size)
+    for memory in (xs, ys):
+        cuda.call("cuMemFree_v2", memory)
+    return result.raw
+
+
+def tried(cuda: Cuda, ordinal: int, task: Task) -> dict[str, Any]:
+    """One device: who it is, and how many of its results are wrong; all of them when it could not compute."""
+    device = cuda.number("cuDeviceGet", ctypes.c_int(ordinal))
+    name = cuda.device_name(device)
+    found: dict[str, Any] = {
+        "ordinal": ordinal,
+        "uuid": cuda.device_uuid(device, name),
+        "name": name,
+        "compute": cuda.compute(device),
+        "elements": ELEMENTS,
+        "wrong": ELEMENTS,
+        "seconds": None,
+        "cuda_error": None,
+    }
+    began = time.perf_counter()
+    try:
+        found["wrong"] = task.count_wrong(computed(cuda, device, task))
+        found["seconds"] = round(time.perf_counter() - began, 4)
+    except CudaError as error:
+        found["cuda_error"] = error.found
+    return found
+
+
+def every_device() -> dict[str, Any]:
+    """The devices that CUDA shows in this process, and the first error. Raises OSError without libcuda."""
+    try:
+        cuda = Cuda()
+        count = cuda.number("cuDeviceGetCount")
+        task = Task()
+        devices = [tried(cuda, ordinal, task) for ordinal in range(count)]
+    except CudaError as error:
+        return {"devices": [], "cuda_error": error.found}
+    errors = [device["cuda_error"] for device in devices if device["cuda_error"]]
+    return {"devices": devices, "cuda_error": errors[0] if errors else None}
+
+
+def mig_uuids() -> list[str]:
+    """The MIG devices of this container, by nvidia-smi; none where it cannot be asked."""
+    try:
+        ended = subprocess.run(
+            ("nvidia-smi", "-L"), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=PATIENCE, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return []
+    return re.findall(r"\(UUID: (MIG-[^)]+)\)", ended.stdout.decode("utf-8", "replace"))
+
+
+def each_alone(uuids: list[str]) -> dict[str, Any]:
+    """The MIG devices one after the other: a process sees only one of them, the one that its environment names."""
+    found: dict[str, Any] = {"devices": [], "cuda_error": None}
+    for ordinal, name in enumerate(uuids):
+        seen = alone(name)
+        found["devices"] += [{**device, "ordinal": ordinal} for device in seen["devices"]]
+        found["cuda_error"] = found["cuda_error"] or seen["cuda_error"]
+    return found
+
+
+def alone(name: str) -> dict[str, Any]:
+    """What a process sees to which only this device is visible. Raises RuntimeError when it could not look."""
+    ended = subprocess.run(
+        (sys.executable, __file__, "--here"),
+        env={**os.environ, "CUDA_VISIBLE_DEVICES": name},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        timeout=PATIENCE,
+        check=False,
+    )
+    output = ended.stdout.decode("utf-8", "replace")
+    lines = [line for line in output.splitlines() if line.startswith(MARK)]
+    if not lines:
+        raise RuntimeError(f"the computation on {name} ended with {ended.returncode}: {output[-500:]}")
+    seen: dict[str, Any] = json.loads(lines[-1][len(MARK) :])
+    if seen["error"]:
+        raise RuntimeError(f"{name}: {seen['error']}")
+    return seen
+
+
+def seconds_to_hold(arguments: list[str]) -> float:
+    """How long to stay after the line; 0 without ``--hold``. Raises ValueError for other arguments."""
+    if not arguments:
+        return 0
+    if len(arguments) == 2 and arguments[0] == "--hold":
+        return float(arguments[1])
+    raise ValueError(f"arguments are [--hold SECONDS], not {' '.join(arguments)}")
+
+
+def say(record: dict[str, Any]) -> int:
+    """Print the line and return the exit code."""
+    print(MARK, json.dumps(record), flush=True)
+    return 2 if record["error"] else 0
+
+
+def main(arguments: list[str]) -> int:
+    """Compute on every device, say what came out, and stay if told to. ``--here`` leaves MIG devices aside."""
+    record: dict[str, Any] = {"probe": "cuda", "version": 1, "error": None}
+    here = arguments == ["--here"]
+    # Nothing may be written into this container, and a kept translation would hide that the driver cannot translate.
+    os.environ["CUDA_CACHE_DISABLE"] = "1"
+    try:
+        hold = 0 if here else seconds_to_hold(arguments)
+        parts = [] if here else mig_uuids()
+        record.update(each_alone(parts) if parts else every_device())
+    except Exception as error:
+        record["error"] = f"{type(error).__name__}: {error}"
+        return say(record)
+    code = say(record)
+    time.sleep(hold)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,142 @@
+"""Which GPUs this container can reach, asked or not: by every library, by nvidia-smi, and by opening device files.
+
+The absence of nvidia-smi proves nothing: a container that holds /dev/nvidia0 brings a library of its own. Opening a
+device file and closing it again changes nothing on the device.
+
+Prints one line, ``GPU-CONFORMANCE-PROBE`` and JSON; see docs/probes.md. With ``--hold SECONDS`` it then stays, so that
+its devices stay taken.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+import uuid
+from pathlib import Path
+from typing import Any
+
+MARK = "GPU-CONFORMANCE-PROBE"
+PATIENCE = 60
+"""Seconds for nvidia-smi, which hangs on a GPU that has fallen off the bus."""
+_UUID = re.compile(r"(?:GPU|MIG)-[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+
+def seen_by_nvml() -> list[str]:
+    """The UUIDs of the GPUs that NVML lists; none where it is missing or refuses."""
+    try:
+        library = ctypes.CDLL("libnvidia-ml.so.1")
+    except OSError:
+        return []
+    count, found = ctypes.c_uint(), []
+    if library.nvmlInit_v2() or library.nvmlDeviceGetCount_v2(ctypes.byref(count)):
+        return []
+    for index in range(count.value):
+        device, text = ctypes.c_void_p(), ctypes.create_string_buffer(96)
+        if library.nvmlDeviceGetHandleByIndex_v2(ctypes.c_uint(index), ctypes.byref(device)):
+            continue
+        if not library.nvmlDeviceGetUUID(device, text, ctypes.c_uint(len(text))):
+            found.append(text.value.decode("utf-8", "replace"))
+    return found
+
+
+def seen_by_smi() -> list[str]:
+    """The UUIDs of the GPUs and MIG devices that nvidia-smi lists; none where it is missing or fails."""
+    try:
+        ended = subprocess.run(
+            ("nvidia-smi", "-L"), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=PATIENCE, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return []
+    return _UUID.findall(ended.stdout.decode("utf-8", "replace"))
+
+
+def seen_by_cuda() -> list[str]:
+    """The UUIDs of the devices that CUDA counts; none where it is missing or refuses."""
+    try:
+        library = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return []
+    count, found = ctypes.c_int(), []
+    if library.cuInit(ctypes.c_uint(0)) or library.cuDeviceGetCount(ctypes.byref(count)):
+        return []
+    read = library.cuDeviceGetUuid_v2 if hasattr(library, "cuDeviceGetUuid_v2") else library.cuDeviceGetUuid
+    for ordinal in range(count.value):
+        device, raw, name = ctypes.c_int(), (ctypes.c_ubyte * 16)(), ctypes.create_string_buffer(128)
+        if library.cuDeviceGet(ctypes.byref(device), ctypes.c_int(ordinal)) or read(ctypes.byref(raw), device):
+            continue
+        library.cuDeviceGetName(name, ctypes.c_int(len(name)), device)
+        found.append(f"{'MIG' if b' MIG ' in name.value else 'GPU'}-{uuid.UUID(bytes=bytes(raw))}")
+    return found
+
+
+def device_files() -> list[str]:
+    """The device files of NVIDIA's driver, those of MIG and IMEX included."""
+    found = [*Path("/dev").glob("nvidia*"), *Path("/dev").glob("nvidia-caps*/*")]
+    return sorted(str(path) for path in found if not path.is_dir())
+
+
+def can_be_opened(path: str) -> bool:
+    """Whether the kernel lets this process open a device file, which the device cgroup decides."""
+    for way in (os.O_RDWR, os.O_RDONLY):
+        try:
+            os.close(os.open(path, way | os.O_NONBLOCK | os.O_CLOEXEC))
+        except OSError:
+            continue
+        return True
+    return False
+
+
+def environment() -> dict[str, str]:
+    """The variables that say to runtime and libraries which GPUs are meant."""
+    return {name: value for name, value in sorted(os.environ.items()) if name.startswith(("NVIDIA_", "CUDA_"))}
+
+
+def everything() -> dict[str, Any]:
+    """What can be reached; ``devices`` are all UUIDs, ``seen_by`` says who saw which."""
+    seen = {"nvml": seen_by_nvml(), "nvidia-smi": seen_by_smi(), "cuda": seen_by_cuda()}
+    files = device_files()
+    return {
+        "devices": sorted({name for names in seen.values() for name in names}),
+        "seen_by": seen,
+        "device_files": files,
+        "opened": [path for path in files if can_be_opened(path)],
+        "environment": environment(),
+    }
+
+
+def seconds_to_hold(arguments: list[str]) -> float:
+    """How long to stay after the line; 0 without ``--hold``. Raises ValueError for other arguments."""
+    if not arguments:
+        return 0
+    if len(arguments) == 2 and arguments[0] == "--hold":
+        return float(arguments[1])
+    raise ValueError(f"arguments are [--hold SECONDS], not {' '.join(arguments)}")
+
+
+def say(record: dict[str, Any]) -> int:
+    """Print the line and return the exit code."""
+    print(MARK, json.dumps(record), flush=True)
+    return 2 if record["error"] else 0
+
+
+def main(arguments: list[str]) -> int:
+    """Look, say what was seen, and stay if told to."""
+    record: dict[str, Any] = {"probe": "isolation", "version": 1, "error": None}
+    try:
+        hold = seconds_to_hold(arguments)
+        record.update(everything())
+    except Exception as error:
+        record["error"] = f"{type(error).__name__}: {error}"
+        return say(record)
+    code = say(record)
+    time.sleep(hold)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,8 @@
+"""``python -m conformance.simulator --kubeconfig FILE --logs DIR [--server-port PORT]``."""
+
+import sys
+
+from conformance.simulator.process import main
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,277 @@
+"""The objects that the operator writes for an operand of a ClusterPolicy, the DaemonSet and what it stands on.
+
+Source: NVIDIA/gpu-operator v26.7.0, controllers/object_controls.go.
+
+The pods of operands begin held, by an annotation that keeps KWOK from starting them. The part ``validator`` lets
+them start, in the order in which the init containers of the real ones do.
+"""
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import msgspec
+
+from conformance.simulator.annotations import HELD, STOP_SECONDS
+from conformance.simulator.chart.objects import field_env, host_volume, named
+from conformance.simulator.clusterpolicy import GPU_TOLERATION, ClusterPolicy, SpecError, image_of, mapping
+from conformance.simulator.operand_env import told
+from conformance.simulator.operand_volumes import config_maps, config_mounts, configured, mounts, volumes
+from conformance.simulator.operands import (
+    CONFIG_MANAGER,
+    CONFIG_MANAGER_INIT,
+    CUDA_VALIDATION,
+    DRIVER,
+    DRIVER_VALIDATION,
+    MANAGER,
+    PLUGIN_VALIDATION,
+    SERVICES,
+    TOOLKIT_VALIDATION,
+    Operand,
+)
+from conformance.simulator.world import Object
+
+STOPS_AT_ONCE = {STOP_SECONDS: "0"}
+STARTS_IN_TURN = {HELD: "true", **STOPS_AT_ONCE}
+"""Annotations of an operand's pods: they wait until they are let go, and end as soon as they are told to."""
+
+CONFIG_LABEL = "nvidia.com/device-plugin.config"
+DIGEST = "DRIVER_CONFIG_DIGEST"
+KERNEL = "feature.node.kubernetes.io/kernel-version.full"
+
+_PRIVILEGED = {"privileged": True}
+_VALIDATED = {
+    DRIVER_VALIDATION: ("driver", "true"),
+    TOOLKIT_VALIDATION: ("toolkit", "false"),
+    CUDA_VALIDATION: ("cuda", "false"),
+    PLUGIN_VALIDATION: ("plugin", "false"),
+}
+
+
+def objects_of(operand: Operand, policy: ClusterPolicy, namespace: str, os_tag: str, kernel: str = "") -> list[Object]:
+    """What the operator writes for an enabled operand, the DaemonSet last.
+
+    ``os_tag`` ends the tag of a driver's image, ``kernel`` makes it one for a precompiled driver. Raises SpecError.
+    """
+    made = [named("ServiceAccount", "v1", operand.account, namespace)]
+    made += config_maps(operand, policy, namespace)
+    if operand.name in SERVICES:
+        made.append(_service(operand, policy, namespace))
+    made.append(_daemon_set(operand, policy, namespace, os_tag, kernel))
+    return made
+
+
+def precompiled_name(kernel: str, os_tag: str) -> str:
+    """The name of the DaemonSet that brings precompiled drivers to the nodes with a kernel."""
+    return f"{DRIVER.name}-{kernel.replace('_', '.').removesuffix('.x86_64').lower()}-{os_tag}"
+
+
+def runtime_classes(policy: ClusterPolicy) -> list[Object]:
+    """The runtime classes; none where the runtime needs no handler."""
+    if policy.nri:
+        return []
+    names = (policy.runtime_class, *(("nvidia-cdi", "nvidia-legacy") if policy.cdi else ()))
+    labels = {"app.kubernetes.io/component": "gpu-operator"}
+    return [named("RuntimeClass", "node.k8s.io/v1", name, labels=labels, handler=name) for name in names]
+
+
+def rolling(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The update strategy that ``spec.daemonsets`` asks for; empty leaves it to Kubernetes. Raises SpecError."""
+    if settings.get("updateStrategy") == "OnDelete":
+        return {"type": "OnDelete"}
+    unavailable = str(mapping(settings.get("rollingUpdate")).get("maxUnavailable") or "")
+    if not unavailable:
+        return {}
+    if not unavailable.removesuffix("%").isdigit():
+        raise SpecError(f"daemonsets.rollingUpdate.maxUnavailable is {unavailable!r}: give a number or a percentage")
+    count = unavailable if unavailable.endswith("%") else int(unavailable)
+    return {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": count}}
+
+
+def digest(value: Any) -> str:
+    """A short text that differs where the values differ."""
+    encoded = msgspec.json.encode(value, order="deterministic")
+    return hashlib.sha256(encoded).hexdigest()[:16]
+
+
+def environment_of(variables: Mapping[str, str]) -> list[Object]:
+    """Variables as a container lists them."""
+    return [{"name": name, "value": value} for name, value in variables.items()]
+
+
+def _daemon_set(operand: Operand, policy: ClusterPolicy, namespace: str, os_tag: str, kernel: str) -> Object:
+    settings = policy.block("daemonsets")
+    name = precompiled_name(kernel, os_tag) if kernel else operand.name
+    own = {**operand.pod_labels, "app": name}
+    if operand is DRIVER:
+        own["nvidia.com/precompiled"] = "true" if kernel else "false"
+    shared = {k: v for k, v in mapping(settings.get("labels")).items() if k not in ("app", "app.kubernetes.io/part-of")}
+    annotations = {**mapping(settings.get("annotations"))}
+    template = {
+        "metadata": {
+            "labels": {**own, **shared},
+            "annotations": {**annotations, **_held(operand), **_nri(operand, policy)},
+        },
+        "spec": _pod(operand, policy, os_tag, kernel),
+    }
+    chosen = {"app": name, **{k: v for k, v in operand.labels.items() if operand is not DRIVER}}
+    spec: Object = {"selector": {"matchLabels": chosen}, "template": template}
+    strategy = {"type": "OnDelete"} if operand is DRIVER else rolling(settings)
+    if strategy:
+        spec["updateStrategy"] = strategy
+    made = named("DaemonSet", "apps/v1", name, namespace, {**own, **shared}, spec=spec)
+    made["metadata"]["annotations"] = annotations
+    return made
+
+
+def _held(operand: Operand) -> Mapping[str, str]:
+    return STARTS_IN_TURN if operand.init else STOPS_AT_ONCE
+
+
+def _nri(operand: Operand, policy: ClusterPolicy) -> Mapping[str, str]:
+    if not (policy.nri and operand.runs_with_gpus):
+        return {}
+    return {f"nvidia.cdi.k8s.io/container.{operand.container}": "management.nvidia.com/gpu=all"}
+
+
+def _pod(operand: Operand, policy: ClusterPolicy, os_tag: str, kernel: str) -> Object:
+    settings = policy.block("daemonsets")
+    selector = operand.node_selector | ({KERNEL: kernel} if kernel else {})
+    pod: Object = {
+        "serviceAccountName": operand.account,
+        "priorityClassName": settings.get("priorityClassName") or "system-node-critical",
+        "nodeSelector": selector,
+        # An empty list leaves the operator's own one in place; any other replaces it.
+        "tolerations": list(settings.get("tolerations") or [GPU_TOLERATION]),
+        "initContainers": [_init(operand, name, policy) for name in _init_names(operand, policy)],
+        "containers": [_main(operand, policy, os_tag, kernel)],
+        "volumes": [*(host_volume(name, path) for name, path in operand.host.items()), *volumes(operand, policy)],
+    }
+    if configured(operand, policy):
+        pod["containers"].append(_config_manager(CONFIG_MANAGER, operand.process, policy))
+        pod |= {} if operand.host_pid else {"shareProcessNamespace": True}
+    block = policy.block(operand.component)
+    for key, wanted in (
+        ("hostPID", operand.host_pid or block.get("hostPID") is True),
+        ("hostNetwork", block.get("hostNetwork")),
+    ):
+        pod |= {key: True} if wanted else {}
+    if operand.runs_with_gpus and policy.runtime_class:
+        pod["runtimeClassName"] = policy.runtime_class
+    if operand is DRIVER:
+        pod["affinity"] = one_driver_per_node()
+    secrets = {*(block.get("imagePullSecrets") or ()), *(policy.block("validator").get("imagePullSecrets") or ())}
+    return pod | ({"imagePullSecrets": [{"name": each} for each in sorted(secrets)]} if secrets else {})
+
+
+def one_driver_per_node() -> Object:
+    """Keeps the pods of two drivers off one node."""
+    term = {"key": "app.kubernetes.io/component", "operator": "In", "values": ["nvidia-driver"]}
+    apart = {"labelSelector": {"matchExpressions": [term]}, "topologyKey": "kubernetes.io/hostname"}
+    return {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [apart]}}
+
+
+def _init_names(operand: Operand, policy: ClusterPolicy) -> Iterable[str]:
+    for name in operand.init:
+        if name != PLUGIN_VALIDATION or policy.enabled("devicePlugin"):
+            yield name
+    if configured(operand, policy):
+        yield CONFIG_MANAGER_INIT
+
+
+def _main(operand: Operand, policy: ClusterPolicy, os_tag: str, kernel: str) -> Object:
+    block = policy.block(operand.component)
+    env = {**operand.env, **told(operand, policy)}
+    if configured(operand, policy):
+        env["CONFIG_FILE"] = "/config/config.yaml"
+    env |= {each["name"]: str(each.get("value") or "") for each in block.get("env") or ()}
+    image = policy.image(operand.component)
+    if operand is DRIVER:
+        image = driver_image(image, os_tag, kernel)
+        env[DIGEST] = digest([image, env])
+    made: Object = {
+        "name": operand.container,
+        "image": image,
+        "imagePullPolicy": block.get("imagePullPolicy") or "IfNotPresent",
+        "env": [field_env("NODE_NAME", "spec.nodeName"), *environment_of(env)],
+        "securityContext": dict(_PRIVILEGED),
+        "volumeMounts": [
+            *({"name": name, "mountPath": path} for name, path in operand.host.items()),
+            *mounts(operand, policy),
+        ],
+    }
+    if operand.ports:
+        made["ports"] = [{"name": name, "containerPort": port} for name, port in operand.ports.items()]
+    return made | {key: block[key] for key in ("args", "resources") if block.get(key)}
+
+
+def driver_image(image: str, os_tag: str, kernel: str = "") -> str:
+    """The image of a driver for an operating system; one given by its digest stays as it is."""
+    if "sha256:" in image:
+        return image
+    return f"{image}-{kernel}-{os_tag}" if kernel else f"{image}-{os_tag}"
+
+
+def _init(operand: Operand, name: str, policy: ClusterPolicy) -> Object:
+    if name == CONFIG_MANAGER_INIT:
+        return _config_manager(name, "", policy)
+    if name == MANAGER:
+        return driver_manager(mapping(policy.block("driver").get("manager")))
+    if name not in _VALIDATED:
+        return {"name": name, "image": policy.image(operand.component), "securityContext": dict(_PRIVILEGED)}
+    made: Object = {"name": name, "image": policy.image("validator"), "securityContext": dict(_PRIVILEGED)}
+    component, waits = _VALIDATED[name]
+    if operand.component != "validator" and name == TOOLKIT_VALIDATION:
+        return made
+    env = {"COMPONENT": component, "WITH_WAIT": waits}
+    if name == PLUGIN_VALIDATION:
+        env |= {"WITH_WORKLOAD": "false", "MIG_STRATEGY": policy.mig_strategy}
+    given = mapping(policy.block("validator").get(component)).get("env") or ()
+    env |= {each["name"]: str(each.get("value") or "") for each in given}
+    return made | {"env": [field_env("NODE_NAME", "spec.nodeName"), *environment_of(env)]}
+
+
+def driver_manager(block: Mapping[str, Any]) -> Object:
+    """The init container that clears a node before a driver is loaded."""
+    env = {"NVIDIA_VISIBLE_DEVICES": "void", "ENABLE_GPU_POD_EVICTION": "true", "ENABLE_AUTO_DRAIN": "false"}
+    env |= {each["name"]: str(each.get("value") or "") for each in block.get("env") or ()}
+    return {
+        "name": MANAGER,
+        "image": image_of(MANAGER, block),
+        "args": ["uninstall_driver"],
+        "env": [field_env("NODE_NAME", "spec.nodeName"), *environment_of(env)],
+        "securityContext": dict(_PRIVILEGED),
+    }
+
+
+def _config_manager(name: str, process: str, policy: ClusterPolicy) -> Object:
+    """What chooses a node's configuration: once before the program starts, then beside it, signalling ``process``."""
+    config = policy.plugin_config
+    env = {
+        "ONESHOT": "false" if process else "true",
+        "KUBECONFIG": "",
+        "NODE_LABEL": CONFIG_LABEL,
+        "CONFIG_FILE_SRCDIR": "/available-configs",
+        "CONFIG_FILE_DST": "/config/config.yaml",
+        "DEFAULT_CONFIG": str(config.get("default") or ""),
+        "FALLBACK_STRATEGIES": "empty",
+        "SEND_SIGNAL": "true" if process else "false",
+        "SIGNAL": "1" if process else "",
+        "PROCESS_TO_SIGNAL": process,
+    }
+    made: Object = {
+        "name": name,
+        "image": policy.image("devicePlugin"),
+        "command": ["config-manager"],
+        "env": [field_env("NODE_NAME", "spec.nodeName"), *environment_of(env)],
+        "volumeMounts": config_mounts(policy),
+    }
+    return made | ({"securityContext": dict(_PRIVILEGED)} if process else {})
+
+
+def _service(operand: Operand, policy: ClusterPolicy, namespace: str) -> Object:
+    name, port, traffic = SERVICES[operand.name]
+    traffic = mapping(policy.block(operand.component).get("service")).get("internalTrafficPolicy") or traffic
+    ports = [{"name": name, "port": port, "targetPort": port, "protocol": "TCP"}]
+    spec = {"selector": {"app": operand.name}, "ports": ports, "internalTrafficPolicy": traffic}
+    return named("Service", "v1", operand.name, namespace, {"app": operand.name}, spec=spec)

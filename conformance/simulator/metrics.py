@@ -1,0 +1,109 @@
+"""Part ``metrics``: dcgm-exporter, reached through a forwarded port as ``kubectl port-forward`` reaches it.
+
+Each Ready exporter pod gets a loopback port of ours, and a PortForward of KWOK leads its port 9400 there. What is
+answered is computed when somebody asks.
+"""
+
+from collections.abc import Iterable
+
+from conformance.kube.errors import KubeError
+from conformance.simulator.agents import driver_of, is_ready
+from conformance.simulator.annotations import allocation_of
+from conformance.simulator.doors import Doors
+from conformance.simulator.exporter_page import Holder, page
+from conformance.simulator.geometry import geometry_of
+from conformance.simulator.hardware import machine_of
+from conformance.simulator.world import Object, World
+
+EXPORTER = ("nvidia-dcgm-exporter", "nvidia-dcgm-exporter-dra", "dcgm-exporter")
+PORT = 9400
+_SHARE = "::"
+_FORWARDS = "/apis/kwok.x-k8s.io/v1alpha1/namespaces/{namespace}/portforwards"
+
+
+class Metrics:
+    """The exporters of all nodes; its keys are ``namespace/name`` of their pods."""
+
+    name = "metrics"
+    watches = ("Pod",)
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._doors = Doors()
+        # The open port of each pod. A key has one worker at a time, so nobody races for an entry.
+        self._ports: dict[str, int] = {}
+
+    def keys(self, kind: str, obj: Object, deleted: bool) -> Iterable[str]:
+        """The pod, if it is an exporter."""
+        return (_key(obj),) if is_exporter(obj) else ()
+
+    def reconcile(self, key: str) -> float | None:
+        """Open the pod's port while it is Ready, and close it with the pod. Raises KubeError."""
+        namespace, _, name = key.partition("/")
+        pod = self._world.get("Pod", name, namespace)
+        open_now = pod is not None and is_ready(pod) and not pod["metadata"].get("deletionTimestamp")
+        if open_now and key not in self._ports:
+            self._open(key, namespace, name)
+        elif not open_now and key in self._ports:
+            self._close(key, namespace, name)
+        return None
+
+    def _open(self, key: str, namespace: str, name: str) -> None:
+        port = self._doors.open(lambda: self.text(namespace, name))
+        forward = {"ports": [PORT], "target": {"address": "127.0.0.1", "port": port}}
+        obj = {
+            "apiVersion": "kwok.x-k8s.io/v1alpha1",
+            "kind": "PortForward",
+            "metadata": {"name": name, "namespace": namespace},
+            "spec": {"forwards": [forward]},
+        }
+        try:
+            self._world.client.apply(obj, manager="gpu-conformance-simulator", force=True)
+        except KubeError:
+            self._doors.close(port)
+            raise
+        self._ports[key] = port
+
+    def _close(self, key: str, namespace: str, name: str) -> None:
+        self._doors.close(self._ports.pop(key))
+        self._world.client.delete(f"{_FORWARDS.format(namespace=namespace)}/{name}")
+
+    def text(self, namespace: str, name: str) -> str | None:
+        """What the exporter of a pod says now; None when it does not answer."""
+        pod = self._world.get("Pod", name, namespace)
+        node = self._world.get("Node", str(pod["spec"].get("nodeName") or "")) if pod is not None else None
+        machine = machine_of(node) if node is not None else None
+        if node is None or machine is None or machine.broken.get("exporter-silent"):
+            return None
+        node_name = node["metadata"]["name"]
+        driver = driver_of(self._world, node_name, machine)
+        if not driver:
+            return None
+        holders, busy = self._holders(node_name)
+        named = {} if machine.broken.get("exporter-unattributed") else holders
+        return page(node_name, machine, driver, geometry_of(node), named, busy)
+
+    def _holders(self, node: str) -> tuple[dict[str, Holder], set[str]]:
+        """Who has which device, by UUID, and the devices of running pods. Shares of a GPU are attributed to nobody."""
+        holders: dict[str, Holder] = {}
+        busy: set[str] = set()
+        for pod in self._world.pods_on(node):
+            if (pod.get("status") or {}).get("phase") != "Running":
+                continue
+            metadata, allocation = pod["metadata"], allocation_of(pod)
+            for container, uuids in allocation.uuids.items():
+                busy.update(uuids)
+                shared = any(_SHARE in each for each in allocation.devices.get(container, []))
+                if not shared:
+                    holder = Holder(metadata["namespace"], metadata["name"], container)
+                    holders |= dict.fromkeys(uuids, holder)
+        return holders, busy
+
+
+def is_exporter(pod: Object) -> bool:
+    """Whether a pod is dcgm-exporter."""
+    return any(container["name"] in EXPORTER for container in pod["spec"]["containers"])
+
+
+def _key(pod: Object) -> str:
+    return f"{pod['metadata']['namespace']}/{pod['metadata']['name']}"

@@ -1,0 +1,82 @@
+"""What an operand's container is told by environment variables, beside what it is always told and what a user adds.
+
+Source: NVIDIA/gpu-operator v26.7.0, controllers/object_controls.go.
+"""
+
+from collections.abc import Callable, Mapping
+
+from conformance.simulator.clusterpolicy import ClusterPolicy, mapping
+from conformance.simulator.operand_volumes import METRICS
+from conformance.simulator.operands import DRIVER, EXPORTER, GFD, MIG_MANAGER, MPS_DAEMON, PLUGIN, TOOLKIT, Operand
+
+Env = dict[str, str]
+
+
+def told(operand: Operand, policy: ClusterPolicy) -> Env:
+    """The variables that the policy's settings give an operand's container."""
+    of_kind = _ENV.get(operand.name)
+    return of_kind(policy) if of_kind else {}
+
+
+def _driver_env(policy: ClusterPolicy) -> Env:
+    kind = policy.block("driver").get("kernelModuleType")
+    return {"KERNEL_MODULE_TYPE": str(kind)} if kind else {}
+
+
+def _toolkit_env(policy: ClusterPolicy) -> Env:
+    env = {"RUNTIME": "containerd"}
+    if policy.cdi:
+        env |= {
+            "CDI_ENABLED": "true",
+            "NVIDIA_RUNTIME_SET_AS_DEFAULT": "false",
+            "NVIDIA_CONTAINER_RUNTIME_MODE": "cdi",
+            "CRIO_CONFIG_MODE": "config",
+        }
+    if policy.nri:
+        return env | {"ENABLE_NRI_PLUGIN": "true"}
+    return env | {"CONTAINERD_RUNTIME_CLASS": policy.runtime_class, "RUNTIME_CONFIG": "/runtime/config-dir/config.toml"}
+
+
+def _plugin_env(policy: ClusterPolicy) -> Env:
+    cdi = {
+        "CDI_ENABLED": "true",
+        "DEVICE_LIST_STRATEGY": "cdi-annotations,cdi-cri",
+        "CDI_ANNOTATION_PREFIX": "cdi.k8s.io/",
+    }
+    return _mig_env(policy) | (cdi if policy.cdi else {})
+
+
+def _mig_env(policy: ClusterPolicy) -> Env:
+    env = {"MIG_STRATEGY": policy.mig_strategy} if policy.mig_strategy else {}
+    return env if policy.mig_strategy == "none" else env | {"NVIDIA_MIG_MONITOR_DEVICES": "all"}
+
+
+def _mig_manager_env(policy: ClusterPolicy) -> Env:
+    chosen = mapping(policy.block("migManager").get("config")).get("name")
+    env = (
+        {"CONFIG_FILE": "/mig-parted-config/config.yaml"}
+        if chosen
+        else {"DEFAULT_CONFIG_FILE": "/mig-parted-config/config-default.yaml"}
+    )
+    return env | ({"CDI_ENABLED": "true"} if policy.cdi else {})
+
+
+def _exporter_env(policy: ClusterPolicy) -> Env:
+    block = policy.block("dcgmExporter")
+    env = {"DCGM_REMOTE_HOSTENGINE_INFO": "nvidia-dcgm:5555"} if policy.enabled("dcgm") else {}
+    if block.get("enablePodLabels") is True:
+        env["DCGM_EXPORTER_KUBERNETES_ENABLE_POD_LABELS"] = "true"
+    if block.get("enablePodUID") is True:
+        env["DCGM_EXPORTER_KUBERNETES_ENABLE_POD_UID"] = "true"
+    return env | ({"DCGM_EXPORTER_COLLECTORS": METRICS} if mapping(block.get("config")).get("name") else {})
+
+
+_ENV: Mapping[str, Callable[[ClusterPolicy], Env]] = {
+    DRIVER.name: _driver_env,
+    TOOLKIT.name: _toolkit_env,
+    PLUGIN.name: _plugin_env,
+    GFD.name: _mig_env,
+    MPS_DAEMON.name: _mig_env,
+    MIG_MANAGER.name: _mig_manager_env,
+    EXPORTER.name: _exporter_env,
+}

@@ -1,0 +1,34 @@
+"""Who takes part in the simulation: one line for each actor."""
+
+from conformance.simulator.devices import Registrations
+from conformance.simulator.gfd import FeatureDiscovery
+from conformance.simulator.kubelet import Kubelet
+from conformance.simulator.metrics import Metrics
+from conformance.simulator.mig import MigManager
+from conformance.simulator.mps import MpsDaemon
+from conformance.simulator.nfd import NodeFeatureDiscovery
+from conformance.simulator.parts import Loop, Part
+from conformance.simulator.plugin import DevicePlugin
+from conformance.simulator.policy import GpuOperator
+from conformance.simulator.settings import Settings
+from conformance.simulator.upgrade import DriverUpgrades
+from conformance.simulator.validator import Validator
+from conformance.simulator.workloads import Workloads
+from conformance.simulator.world import World
+
+
+def roster(world: World, registrations: Registrations, loop: Loop, settings: Settings) -> list[Part]:
+    """All parts. They may keep what they are given; nothing of it has been started yet."""
+    return [
+        Kubelet(world, registrations),
+        NodeFeatureDiscovery(world),
+        GpuOperator(world),
+        Validator(world),
+        DriverUpgrades(world),
+        DevicePlugin(world, registrations, loop.wake),
+        FeatureDiscovery(world),
+        MigManager(world),
+        MpsDaemon(world),
+        Metrics(world),
+        Workloads(world, settings),
+    ]
