@@ -15,6 +15,7 @@ import pytest
 from conformance.facts import Facts, Node, Pod
 from conformance.gpu.taints import Taint
 from conformance.lab import RequirementLab
+from conformance.reference.expected import offer_of
 from conformance.reference.model import Gpu, Pool, Reference
 from conformance.verdict import CouldNotLook, NotApplicable, in_words
 from suites.declared import DeclaredWorkload, declared_in
@@ -96,8 +97,9 @@ def open_gpu_nodes(facts: Facts, gpu_nodes: tuple[Node, ...]) -> tuple[Node, ...
 
 @pytest.fixture
 def ordinary_nodes(facts: Facts, gpu_pools: tuple[Pool, ...]) -> tuple[Node, ...]:
-    """Some nodes for ordinary pods: outside the GPU pools, taking new pods, repelling nobody."""
-    outside = [node for node in facts.nodes if not any(pool.holds(node.labels) for pool in gpu_pools)]
+    """Some nodes for ordinary pods: outside the GPU pools that declare taints, taking new pods, repelling nobody."""
+    guarded = [pool for pool in gpu_pools if taints_of([pool])]
+    outside = [node for node in facts.nodes if not any(pool.holds(node.labels) for pool in guarded)]
     return _open(facts, [node for node in outside if not node.repels(())], "node outside the GPU pools without taints")
 
 
@@ -148,7 +150,9 @@ def idle_twins(
     facts: Facts, reference: Reference, gpu_pools: tuple[Pool, ...], members: Members, lab: RequirementLab
 ) -> tuple[Node, ...]:
     """Two or three idle nodes of one GPU pool, between which nothing but the pod's own wishes decides."""
-    usual = [pool for pool in gpu_pools if pool.gpu and pool.gpu.resource == reference.gpu_resource]
+    usual = [pool for pool in gpu_pools if reference.gpu_resource in (offer_of(reference, pool).resources or {})]
+    if all(pool.nodes < 2 and len(members(pool)) < 2 for pool in usual):
+        raise NotApplicable(f"no GPU pool whose nodes offer {reference.gpu_resource} has two of them to choose from")
     for wanted in (3, 2):
         for pool in usual:
             nodes = _least_busy(facts, members(pool))

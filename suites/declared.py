@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from conformance.facts import Facts, Node, Pod, PodTemplate
 from conformance.facts import Workload as LiveWorkload
+from conformance.facts.podspec import PodSpec
 from conformance.gpu.quantities import quantity
 from conformance.gpu.taints import Taint
 from conformance.reference.model import Pool, Reference, Workload
@@ -66,7 +67,7 @@ def _template_of(workload: Workload) -> PodTemplate:
     return found[0].template if found else PodTemplate()
 
 
-def lacking(template: PodTemplate, node: Node) -> dict[str, str]:
+def lacking(template: PodSpec, node: Node) -> dict[str, str]:
     """What an empty ``node`` lacks for one pod, in words by resource; empty when the pod fits."""
     wanted = {name: amount for name, amount in template.requests().items() if amount}
     offered = {name: quantity(node.allocatable.get(name, "0")) for name in wanted}

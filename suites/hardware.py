@@ -1,14 +1,18 @@
 """What a node says about its GPUs: the labels of feature discovery, and why it offers another number than declared."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from conformance.facts import Node
-from conformance.reference.model import Gpu, Reference
+from conformance.gpu.mig import Unknown, model_of
+from conformance.gpu.sharing import Offer
+from conformance.reference.model import Gpu, Pool, Reference
+from conformance.verdict import CouldNotLook, UnknownAccelerator
 
 # Labels of GPU Feature Discovery, of the operator and of Node Feature Discovery.
 PRODUCT = "nvidia.com/gpu.product"
 MEMORY = "nvidia.com/gpu.memory"
+COUNT = "nvidia.com/gpu.count"
 DRIVER = "nvidia.com/cuda.driver-version.full"
 # The labels that DRIVER replaced, still written by older releases.
 _OLD_DRIVER = ("nvidia.com/cuda.driver.major", "nvidia.com/cuda.driver.minor", "nvidia.com/cuda.driver.rev")
@@ -63,28 +67,102 @@ def shows_gpus(node: Node, reference: Reference) -> bool:
     return counted or any(node.labels.get(label) == "true" for label in _PRESENT)
 
 
-def why_the_number_differs(node: Node, gpu: Gpu) -> tuple[str, str]:
-    """The first broken link between the devices and the number that a node offers, and what to do about it."""
-    capacity, offered = node.gpu_capacity(gpu.resource), node.gpus(gpu.resource)
-    if offered < capacity:
+def offered(node: Node, expected: Mapping[str, int]) -> dict[str, int]:
+    """What a node offers of the expected resources and of every other GPU resource, counts of 0 left out."""
+    return _counted(node, expected, node.gpus)
+
+
+def counted(node: Node, expected: Mapping[str, int]) -> dict[str, int]:
+    """The same by capacity: devices that a plugin holds back as unhealthy are among them."""
+    return _counted(node, expected, node.gpu_capacity)
+
+
+def _counted(node: Node, expected: Mapping[str, int], count: Callable[[str], int]) -> dict[str, int]:
+    return {name: devices for name in sorted({*expected, *node.gpu_resources}) if (devices := count(name))}
+
+
+def missing_gpus(node: Node, gpu: Gpu) -> int:
+    """How many of the declared GPUs the driver does not list; 0 where feature discovery says nothing of GPUs."""
+    seen = node.labels.get(COUNT, "")
+    return max(0, gpu.count - int(seen)) if seen.isdigit() and int(seen) else 0
+
+
+def agrees(node: Node, pool: Pool, expected: Mapping[str, int]) -> bool:
+    """Whether a node's capacity is what is expected of the GPUs that are there.
+
+    A GPU that fell off the bus or that a plugin holds back is POOL-04's to tell: it says nothing about sharing.
+    """
+    there, gpu = counted(node, expected), pool.gpu
+    if gpu is None or pool.mig_layout or there == expected:
+        return there == expected
+    present = gpu.count - missing_gpus(node, gpu)
+    return there == {name: count // gpu.count * present for name, count in expected.items()}
+
+
+def in_words_of(resources: Mapping[str, int]) -> str:
+    """Resources as ``8 nvidia.com/gpu and 4 nvidia.com/mig-1g.5gb``; nothing where there are none."""
+    return " and ".join(f"{count} {name}" for name, count in resources.items()) or "nothing"
+
+
+def not_known(pool: Pool, offer: Offer) -> CouldNotLook | UnknownAccelerator:
+    """Why nobody can say what the nodes of a pool must offer, for the requirement to end with."""
+    reason = f"{pool}: {'; '.join(offer.problems) or 'its offer is not known'} (layout {pool.mig_layout})"
+    model = model_of(pool.gpu.product, pool.gpu.memory_mib or None) if pool.gpu else Unknown("it has no GPUs")
+    if isinstance(model, Unknown):
+        return UnknownAccelerator(f"{reason}; {model.why}")
+    return CouldNotLook(f"{reason}; declare the layout under stack.mig_layouts, without device-filter")
+
+
+def why_the_number_differs(node: Node, gpu: Gpu, offer: Offer) -> tuple[str, str]:
+    """The first broken link between the devices and what a node offers, and what to do about it."""
+    expected = offer.resources or {}
+    there = offered(node, expected)
+    held_back = _held_back(node, expected)
+    if held_back:
         return (
-            f"the device plugin holds back {capacity - offered} of {capacity} as unhealthy",
+            f"the device plugin holds back {held_back} as unhealthy",
             "Look for the XID in the device plugin's log, reset or replace the device, then restart the plugin pod: "
             "it never takes a device back by itself.",
         )
-    if not offered:
-        return _why_none_is_offered(node, gpu)
-    if offered < gpu.count:
-        seen = node.labels.get("nvidia.com/gpu.count", "")
-        and_driver = f", and the driver sees {seen}" if seen else ""
-        return f"the device plugin registered only {offered} devices{and_driver}", "Check the node's PCI bus and dmesg."
+    if gpu.allocated_by == "dra":
+        return (
+            f"a device plugin offers {in_words_of(there)}, and DRA is declared to give these GPUs to pods",
+            "Keep the device plugin off the node (label nvidia.com/gpu.deploy.device-plugin=false): with two "
+            "allocators a GPU is given away twice.",
+        )
+    if not expected:
+        return "; ".join(offer.problems), "Declare a MIG layout and a strategy that go together (MIG-08)."
+    if not any(there.get(name) for name in expected):
+        return _why_none_is_offered(node, there)
+    if any(there.get(name, 0) < count for name, count in expected.items()):
+        return _why_less_is_offered(node, gpu, there)
     replicas = node.labels.get("nvidia.com/gpu.replicas", "")
-    shared = f": sharing is on with {replicas} replicas" if replicas not in ("", "1") else ""
-    return f"the node offers {offered - gpu.count} more than were declared{shared}", "Declare what the pool really has."
+    shared = f": sharing is on with {replicas} replicas" if replicas not in ("", "0", "1") else ""
+    more = {name: there[name] - expected.get(name, 0) for name in there if there[name] > expected.get(name, 0)}
+    return f"the node offers {in_words_of(more)} more than were declared{shared}", "Declare what the pool really has."
 
 
-def _why_none_is_offered(node: Node, gpu: Gpu) -> tuple[str, str]:
-    others = {name: devices for name in node.gpu_resources if (devices := node.gpus(name))}
+def _held_back(node: Node, expected: Mapping[str, int]) -> str:
+    """The devices that count in the capacity only, in words."""
+    capacity, there = counted(node, expected), offered(node, expected)
+    less = {name: count - there.get(name, 0) for name, count in capacity.items() if there.get(name, 0) < count}
+    return ", ".join(f"{count} of {capacity[name]} {name}" for name, count in less.items())
+
+
+def _why_less_is_offered(node: Node, gpu: Gpu, there: Mapping[str, int]) -> tuple[str, str]:
+    if missing_gpus(node, gpu):
+        return (
+            f"the device plugin registered only {in_words_of(there)}, and the driver sees {node.labels[COUNT]} of "
+            f"{gpu.count} GPUs",
+            "Check the node's PCI bus and dmesg.",
+        )
+    return (
+        f"the device plugin registered only {in_words_of(there)}",
+        "Check how the plugin is told to share and divide the GPUs of the node, then its PCI bus and dmesg.",
+    )
+
+
+def _why_none_is_offered(node: Node, others: Mapping[str, int]) -> tuple[str, str]:
     if others:
         names = ", ".join(f"{name}={devices}" for name, devices in others.items())
         return f"the GPUs are offered under another name: {names}", "Declare that resource for the pool."
@@ -95,6 +173,6 @@ def _why_none_is_offered(node: Node, gpu: Gpu) -> tuple[str, str]:
             "Finish the driver upgrade that set the label, or restore it to true.",
         )
     return (
-        f"no device plugin has registered {gpu.resource} with the kubelet of {node.name}",
+        f"no device plugin has registered GPUs with the kubelet of {node.name}",
         "Check that the device plugin's DaemonSet tolerates every taint of the node and that its pod found the driver.",
     )

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable
 from conformance.catalog import MUST, SHOULD, requirement
 from conformance.facts import Facts, Node, Pod
 from conformance.gpu.taints import ORDINARY_POD, SCHEDULING_EFFECTS, untolerated
+from conformance.reference.expected import offer_of
 from conformance.reference.model import Pool, Reference
 from conformance.verdict import CouldNotLook, Judge, NotApplicable, Unsupported, in_words
 from suites.conftest import GpuPoolNode, Members, PoolNode
@@ -23,11 +24,16 @@ from suites.hardware import (
     MEMORY,
     PRODUCT,
     TRAITS,
+    counted,
     has_the_memory,
+    in_words_of,
     is_the_product,
+    not_known,
+    offered,
     shows_gpus,
     why_the_number_differs,
 )
+from suites.terms import taints_of
 from suites.words import pairs, some
 
 GUIDE = "guide part 1"
@@ -115,20 +121,29 @@ def test_every_gpu_node_carries_every_declared_taint(gpu_pool_nodes: tuple[GpuPo
     sources=["guide part 6", TROUBLESHOOTING, "NVIDIA/k8s-device-plugin issues 234, 426, 519"],
     remedy="Follow the first broken link: driver, device plugin, then the device itself.",
 )
-def test_every_gpu_node_advertises_its_gpus(gpu_pool_nodes: tuple[GpuPoolNode, ...], judge: Judge) -> None:
+def test_every_gpu_node_advertises_its_gpus(
+    gpu_pool_nodes: tuple[GpuPoolNode, ...], reference: Reference, judge: Judge
+) -> None:
+    offers = {pool.name: offer_of(reference, pool) for pool, _, _ in gpu_pool_nodes}
     for pool, node, gpu in gpu_pool_nodes:
-        offered = node.gpus(gpu.resource)
-        link, remedy = why_the_number_differs(node, gpu)
+        offer = offers[pool.name]
+        if offer.resources is None:
+            continue
+        there = offered(node, offer.resources)
+        link, remedy = why_the_number_differs(node, gpu, offer)
         judge(
             node,
-            ok=offered == gpu.count,
-            expected=f"{gpu.count} {gpu.resource} allocatable, as {pool} declares",
-            actual=f"{offered} (capacity {node.gpu_capacity(gpu.resource)})",
+            ok=there == offer.resources and (bool(there) or gpu.allocated_by == "dra"),
+            expected=f"{in_words_of(offer.resources)} allocatable, as {pool} declares",
+            actual=f"{in_words_of(there)} (capacity {in_words_of(counted(node, offer.resources))})",
             first_broken_link=link,
             why_it_hides="the node stays Ready; pods only meet 'Insufficient' when its last free GPUs are asked for",
             remedy=remedy,
             see=f"kubectl get node {node.name} -o jsonpath='{{.status.capacity}} {{.status.allocatable}}'",
         )
+    unknown = [pool for pool, _, _ in gpu_pool_nodes if offers[pool.name].resources is None]
+    if unknown:
+        raise not_known(unknown[0], offers[unknown[0].name])
 
 
 @requirement(
@@ -206,12 +221,13 @@ def test_nodes_of_one_pool_are_alike(pools: tuple[Pool, ...], members: Members, 
     remedy="Keep a node pool without GPUs and without taints: cluster add-ons and the GPU Operator itself live there.",
 )
 def test_ordinary_pods_have_a_home(facts: Facts, gpu_pools: tuple[Pool, ...], judge: Judge) -> None:
-    refusals = {node.name: _why_it_is_no_home(node, gpu_pools) for node in facts.nodes}
+    guarded = [pool for pool in gpu_pools if taints_of([pool])]
+    refusals = {node.name: _why_it_is_no_home(node, guarded) for node in facts.nodes}
     homes = [name for name, refusal in refusals.items() if not refusal]
     judge(
         "ordinary pods",
         ok=bool(homes),
-        expected="a Ready, schedulable node outside the GPU pools that repels nobody",
+        expected="a Ready, schedulable node that repels nobody, outside the GPU pools that declare taints",
         actual=some(homes) or f"none among {len(refusals)} nodes",
         first_broken_link=some([f"{name} {refusal}" for name, refusal in refusals.items()], apart="; "),
         why_it_hides="what runs goes on running; the next restart of CoreDNS or of the operator is the last",
@@ -229,7 +245,10 @@ def test_ordinary_pods_have_a_home(facts: Facts, gpu_pools: tuple[Pool, ...], ju
 def test_no_ordinary_pod_occupies_a_gpu_node(
     facts: Facts, reference: Reference, gpu_pool_nodes: tuple[GpuPoolNode, ...], judge: Judge
 ) -> None:
-    for pool, node, _ in gpu_pool_nodes:
+    guarded = [(pool, node) for pool, node, _ in gpu_pool_nodes if taints_of([pool])]
+    if not guarded:
+        raise NotApplicable("no GPU pool that has nodes declares a taint: ordinary pods may run there")
+    for pool, node in guarded:
         squatters = [pod for pod in facts.pods_on(node.name) if _occupies_without_gpus(pod, reference)]
         if not squatters:
             judge(node, ok=True, expected="only pods that ask for GPUs", actual="only such pods")
@@ -296,9 +315,12 @@ def _why_it_has_no_home(homes: list[Pool]) -> str:
     return f"{homes[0]} is declared without GPUs"
 
 
-def _why_it_is_no_home(node: Node, gpu_pools: tuple[Pool, ...]) -> str:
-    """What makes a node no home for ordinary pods; empty when it is one."""
-    if any(pool.holds(node.labels) for pool in gpu_pools):
+def _why_it_is_no_home(node: Node, guarded: Iterable[Pool]) -> str:
+    """What makes a node no home for ordinary pods; empty when it is one.
+
+    A GPU pool whose owners declare no taint lets everybody in, as on a cluster of one node.
+    """
+    if any(pool.holds(node.labels) for pool in guarded):
         return "belongs to a GPU pool"
     if not node.ready or node.unschedulable:
         return f"is {_state(node)}"

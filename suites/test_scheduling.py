@@ -12,6 +12,8 @@ also shows the pod that does get in: otherwise a scheduler that places nothing a
 
 from typing import Any
 
+import pytest
+
 from conformance.catalog import (
     DISRUPTIVE,
     MUST,
@@ -28,8 +30,10 @@ from conformance.verdict import CouldNotLook, Judge, expect, in_words
 from suites.conftest import Members
 from suites.gpu_pod import GpuPod
 from suites.terms import avoiding, carrying, named, preferring, requiring, taints_of
+from suites.words import some
 
 GUIDE = "guide part 4"
+_TRIAL_KEY, _TRIAL = "gpu-conformance.io/eviction", "gpu-conformance-trial"
 TAINTS = "kubernetes.io: Taints and Tolerations"
 AFFINITY = "kubernetes.io: Assigning Pods to Nodes"
 GPUS = "kubernetes.io: Schedule GPUs"
@@ -45,7 +49,7 @@ NOWHERE = {"gpu-conformance.io/nowhere": "nowhere"}
     remedy="Look for a policy that adds tolerations to every pod, and for a scheduler without TaintToleration.",
 )
 def test_every_taint_keeps_ordinary_pods_out(
-    idle_gpu_node: Node, declared_taints: tuple[Taint, ...], lab: RequirementLab
+    declared_taints: tuple[Taint, ...], idle_gpu_node: Node, lab: RequirementLab
 ) -> None:
     combinations = {declared_taints, *((taint,) for taint in declared_taints)}
     with lab.borrow(idle_gpu_node) as node:
@@ -83,11 +87,12 @@ def test_tolerating_some_of_the_taints_is_not_enough(doubly_tainted_pool: Pool, 
     sources=["guide part 1", TAINTS],
     remedy="Check that the taint-eviction controller runs and that no policy adds NoExecute tolerations to every pod.",
 )
+@pytest.mark.usefixtures("declared_taints")
 def test_no_schedule_stays_at_the_door_and_no_execute_clears_the_room(
     idle_gpu_node: Node, facts: Facts, lab: RequirementLab
 ) -> None:
-    door, room = (Taint("gpu-conformance.io/eviction", "trial", effect) for effect in ("NoSchedule", "NoExecute"))
-    _refuse_to_evict_others(facts, idle_gpu_node, room)
+    room = _that_evicts_nobody_else(facts, idle_gpu_node)
+    door = Taint(_TRIAL_KEY, _TRIAL, "NoSchedule")
     with lab.borrow(idle_gpu_node) as node:
         guest = lab.pod(on=node, tolerates=node).given_running()
         resident = lab.pod(on=node, tolerates=(node, door, room)).given_running()
@@ -251,8 +256,20 @@ def test_a_limit_alone_is_enough(gpu_pod: GpuPod, judge: Judge) -> None:
     gpu_pod.must_be_accepted(judge, limits="2", requested="2")
 
 
-def _refuse_to_evict_others(facts: Facts, node: Node, taint: Taint) -> None:
-    """Refuse the scenario when ``taint`` would evict a pod that is not ours, such as a DaemonSet's."""
-    foreign = [pod for pod in facts.pods_on(node.name) if not pod.finished and untolerated(pod.tolerations, [taint])]
-    if foreign:
-        raise CouldNotLook(f"{taint} on {node.name} would evict {in_words(foreign)}, which no trial is worth")
+def _that_evicts_nobody_else(facts: Facts, node: Node) -> Taint:
+    """A NoExecute taint that every pod on the node tolerates, node agents of the GPU stack included.
+
+    A key of ours first; else one of the node's own taints with another value and effect, which agents that tolerate
+    the key alone do not mind. Raises CouldNotLook when each would evict somebody.
+    """
+    own = Taint(_TRIAL_KEY, _TRIAL, "NoExecute")
+    of_the_node = [Taint(taint.key, _TRIAL, "NoExecute") for taint in node.lasting_taints]
+    residents = [pod for pod in facts.pods_on(node.name) if not pod.finished]
+    for trial in (own, *of_the_node):
+        if not any(untolerated(pod.tolerations, [trial]) for pod in residents):
+            return trial
+    evicted = [pod for pod in residents if untolerated(pod.tolerations, [own])]
+    raise CouldNotLook(
+        f"a NoExecute taint on {node.name} would evict {some([str(pod) for pod in evicted])}, which no trial is worth. "
+        f"Node agents that tolerate a taint's key with operator Exists and without effect would stay"
+    )

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from conformance.kube.client import Client
-from conformance.kube.errors import KubeError
+from conformance.kube.errors import KubeError, Unreachable
 from conformance.kube.paths import path
 from conformance.kube.timeouts import Timeouts
 from conformance.lab.pods import BROKEN_STATES, state_of
@@ -21,7 +21,7 @@ MARK = "GPU-CONFORMANCE-PROBE"
 
 _AT_ONCE = 8
 # Seconds after which the watch pauses to look at the clock.
-_WINDOW = 2.0
+_SHORTEST_WINDOW, _LONGEST_WINDOW = 1.0, 15.0
 _AGAIN = 0.25
 _MOST_LOG = 1 << 20
 _SHORT_LOG = 400
@@ -112,23 +112,30 @@ class Gathering:
 
     def _watch(self) -> None:
         version: str | None = None
-        while self._missing - set(self._reading) and not self._out_of_patience:
-            for event in self._client.watch(
-                path("Pod", namespace=self._namespace),
-                label_selector=self._selector,
-                resource_version=version,
-                timeout=_WINDOW,
-            ):
-                version = str(event.object["metadata"]["resourceVersion"])
-                self._take(event.object, gone=event.type == "DELETED")
-                if not self._missing - set(self._reading):
-                    return
+        while self._missing - set(self._reading) and (left := self._patience_left) > 0:
+            try:
+                for event in self._client.watch(
+                    path("Pod", namespace=self._namespace),
+                    label_selector=self._selector,
+                    resource_version=version,
+                    timeout=min(max(left, _SHORTEST_WINDOW), _LONGEST_WINDOW),
+                ):
+                    version = str(event.object["metadata"]["resourceVersion"])
+                    self._take(event.object, gone=event.type == "DELETED")
+                    if not self._missing - set(self._reading):
+                        return
+            except Unreachable:
+                # A server that is slow for a moment must not cost the results of a thousand nodes.
+                if self._patience_left <= 0:
+                    raise
+                time.sleep(_AGAIN)
 
     @property
-    def _out_of_patience(self) -> bool:
+    def _patience_left(self) -> float:
+        """Seconds for which it is still worth waiting that something moves."""
         started = (set(self._bound) & self._missing) - set(self._reading)
         patience = self._timeouts.running if started else self._timeouts.scheduled
-        return time.monotonic() - self._moved > patience
+        return self._moved + patience - time.monotonic()
 
     def _take(self, pod: dict[str, Any], *, gone: bool) -> None:
         name, node = str(pod["metadata"]["name"]), str(pod["spec"].get("nodeName") or "")
@@ -164,11 +171,15 @@ class Gathering:
         return _with_log(node, pod, log, trouble)
 
     def _said(self, node: str, pod: dict[str, Any]) -> ProbeResult:
-        """The result of a pod that stays: waits until its line is there."""
-        deadline = time.monotonic() + self._timeouts.running
+        """The result of a pod that stays: waits until its line is there.
+
+        A container that has just started may have no log yet, which its kubelet answers with an error.
+        """
+        began = time.monotonic()
         while True:
             log, trouble = self._log(pod)
-            if trouble or MARK in log or time.monotonic() > deadline:
+            patience = self._timeouts.retry if trouble else self._timeouts.running
+            if MARK in log or time.monotonic() > began + patience:
                 return _with_log(node, pod, log, trouble)
             time.sleep(_AGAIN)
 

@@ -38,8 +38,9 @@ class PodOptions(TypedDict, total=False):
     PriorityClass; without it the pod gets a class of the run that is below every real workload and pushes nobody
     out. ``tolerates`` takes nodes (all their lasting taints), taints and tolerations. ``on`` takes nodes and lets
     the pod land nowhere else. ``gated`` keeps every scheduler away; ``held`` keeps an evicted pod visible until it
-    is released. ``cpu`` and ``memory`` (requests and limits) may be None to ask for none. ``spec`` is merged over
-    the pod's spec.
+    is released. ``cpu`` and ``memory`` (requests and limits) may be None to ask for none. ``claims`` are device claims
+    by the name that they have in the pod: ``resourceClaimName`` or ``resourceClaimTemplateName``. ``spec`` is merged
+    over the pod's spec.
     """
 
     gpus: int
@@ -57,6 +58,7 @@ class PodOptions(TypedDict, total=False):
     memory: str | None
     namespace: str | None
     name_hint: str
+    claims: Mapping[str, Mapping[str, str]]
     spec: Mapping[str, Any]
 
 
@@ -137,6 +139,7 @@ class Maker:
             gated=options.get("gated", False),
             image=self._shared.images.reference("pause"),
             pull_secret=self._shared.pull_secret_name,
+            claims={name: dict(source) for name, source in (options.get("claims") or {}).items()},
             spec=dict(options.get("spec") or {}),
         )
         labels = {**(options.get("labels") or {}), **self.labels}

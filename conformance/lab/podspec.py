@@ -24,6 +24,7 @@ __all__ = [
     "pinned",
     "pod_spec",
     "tolerations_for",
+    "used",
 ]
 
 GATE = f"{DOMAIN}/never"
@@ -70,6 +71,7 @@ class Asked(msgspec.Struct, frozen=True):
     gated: bool = False
     image: str = ""
     pull_secret: str | None = None
+    claims: dict[str, dict[str, str]] = {}
     spec: dict[str, Any] = {}
 
 
@@ -89,7 +91,7 @@ def pod_spec(asked: Asked) -> dict[str, Any]:
                 "name": "holder",
                 "image": asked.image,
                 "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
-                "resources": {"requests": dict(asked.resources), "limits": dict(asked.resources)},
+                "resources": {"requests": dict(asked.resources), "limits": dict(asked.resources), **used(asked.claims)},
             }
         ],
     }
@@ -100,8 +102,15 @@ def pod_spec(asked: Asked) -> dict[str, Any]:
         "affinity": pinned(asked.affinity, asked.nodes),
         "schedulingGates": [{"name": GATE}] if asked.gated else None,
         "imagePullSecrets": [{"name": asked.pull_secret}] if asked.pull_secret else None,
+        "resourceClaims": [{"name": name, **source} for name, source in asked.claims.items()],
     }
     return merged(spec | {key: value for key, value in optional.items() if value}, asked.spec)
+
+
+def used(claims: Iterable[str]) -> dict[str, Any]:
+    """The part of a container's resources by which it uses the pod's claims of these names."""
+    named = [{"name": name} for name in claims]
+    return {"claims": named} if named else {}
 
 
 def annotations_for(asked: Asked) -> dict[str, str]:

@@ -24,7 +24,7 @@ from conformance.lab.explaining import bound_by_node, obstacles, requests_of
 from conformance.lab.gathering import CONTAINER, Gathering, ProbeResult, last_warning
 from conformance.lab.making import Maker
 from conformance.lab.namespaces import delete_pods
-from conformance.lab.podspec import Named
+from conformance.lab.podspec import Named, used
 from conformance.lab.workloads import workload_object
 
 __all__ = ["PROBES", "Bench", "ProbeOptions", "held_on_nodes", "run_on_nodes"]
@@ -54,12 +54,13 @@ class ProbeOptions(TypedDict, total=False):
     """How a probe is run. Everything is optional.
 
     ``gpus`` devices of ``resource`` (one of the set-up's GPU resource, if not named), 0 for none, ``free`` for all
-    that the node has to give; a mapping says it by node. ``args`` go to the program, ``env`` to its container, and
-    ``env_of`` adds variables by node.
+    that the node has to give; a mapping says it by node. ``claims`` are device claims as PodOptions has them. ``args``
+    go to the program, ``env`` to its container, and ``env_of`` adds variables by node.
     """
 
     gpus: int | Literal["free"] | Mapping[str, int]
     resource: str | None
+    claims: Mapping[str, Mapping[str, str]]
     args: Sequence[str]
     env: Mapping[str, str]
     env_of: Mapping[str, Mapping[str, str]]
@@ -297,6 +298,7 @@ class _Batch:
                 "tolerates": taints,
                 "on": on,
                 "affinity": {"podAntiAffinity": anti} if on else {},
+                "claims": self._options.get("claims") or {},
                 "spec": {
                     "restartPolicy": "Never",
                     "runtimeClassName": self._options.get("runtime_class") or None,
@@ -314,7 +316,11 @@ class _Batch:
             "image": self._bench.image,
             "command": ["python3", f"{_FOLDER}/{self._probe}.py", *self._options.get("args", ()), *hold],
             "env": [{"name": name, "value": value} for name, value in env.items()],
-            "resources": {"requests": {**_REQUESTS, **amounts}, "limits": {**_LIMITS, **amounts}},
+            "resources": {
+                "requests": {**_REQUESTS, **amounts},
+                "limits": {**_LIMITS, **amounts},
+                **used(self._options.get("claims") or ()),
+            },
             "volumeMounts": [{"name": _CONFIG_MAP, "mountPath": _FOLDER, "readOnly": True}],
             "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
         }

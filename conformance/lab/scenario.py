@@ -240,7 +240,7 @@ class RequirementLab:
             verb,
             resource,
             group=group,
-            namespace=self._namespace_of({}),
+            namespace=namespace,
             name=name,
             subresource=subresource,
         )

@@ -23,6 +23,7 @@ from conformance.reference.nodes import Journal, NodeRecords
 from conformance.reference.objects import STAGES, WORKLOADS, Object, name_of, objects
 from conformance.reference.offering import wait_until_offered
 from conformance.reference.ownership import Owner
+from conformance.reference.resting import wait_until_at_rest
 from conformance.reference.settling import settle
 
 __all__ = ["Deployed", "Journal", "deploy"]
@@ -93,7 +94,7 @@ def deploy(
     With ``run_id`` everything created belongs to that run; without it the set-up stays, and each changed node keeps
     its own record. Objects that an earlier deployment made stay with their owner. Workloads that do not run within
     ``timeouts.running`` are reported, not raised: whether they ought to is for the suites to say. The same holds for
-    nodes that do not offer their GPUs within ``timeouts.stack``.
+    nodes that do not offer their GPUs within ``timeouts.stack``; what is left of that time goes to the stack's pods.
     ``installer`` installs the declared GPU stack; without one it is left to others, and so is one that is there.
     Raises ForeignObject, before anything is written, for whatever is there and may not be overwritten, and
     InstallError when the stack cannot be installed.
@@ -113,7 +114,7 @@ def deploy(
             releases = stack.install(client, records, limits)
         stage = [each for each in planned if each.made["kind"] in kinds]
         outcomes += in_parallel(lambda each: _write(client, owner, records, each), stage)
-    unoffered = wait_until_offered(client, reference, limits.stack) if releases else ()
+    unoffered = _settled(client, reference, stack, limits.stack) if releases else ()
     return Deployed(
         reference=reference.name,
         nodes=tuple(change.node for change in changes),
@@ -125,6 +126,16 @@ def deploy(
         unoffered=unoffered,
         left_alone=stack.left_alone,
     )
+
+
+def _settled(client: Client, reference: Reference, stack: StackPlan, limit: float) -> tuple[str, ...]:
+    """Wait until the GPUs are there, and for what tells of them, both together up to ``limit`` seconds."""
+    deadline = time.monotonic() + limit
+    unoffered = wait_until_offered(client, reference, limit)
+    if not unoffered:
+        left = max(1.0, deadline - time.monotonic())
+        wait_until_at_rest(client, reference, [release.namespace for release in stack.releases], left)
+    return unoffered
 
 
 def in_parallel(do: Callable[[_In], _Out], members: Iterable[_In]) -> list[_Out]:

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import msgspec
 
 from conformance.gpu.operator_stack import Detection, detect
+from conformance.gpu.resources import is_gpu_resource
 from conformance.kube.client import Client
 from conformance.kube.errors import KubeError, NotFound
 from conformance.kube.nodechange import NodeChange
@@ -101,7 +102,7 @@ class StackPlan(msgspec.Struct, frozen=True):
 def in_the_way(client: Client) -> tuple[str, ...]:
     """What on the cluster gives GPUs to pods, or is about to: each thing by its kind and name.
 
-    A plugin that a node image runs outside Kubernetes leaves no object and is not seen.
+    A plugin that a node image runs outside Kubernetes leaves no object; it is told by what its nodes offer.
     """
     found = _detected(client)
     named = (
@@ -111,7 +112,19 @@ def in_the_way(client: Client) -> tuple[str, ...]:
         ("deployment", found.operators),
         ("daemonset", (*found.device_plugins, *found.dra_drivers)),
     )
-    return tuple(f"{kind} {name}" for kind, names in named for name in names)
+    seen = tuple(f"{kind} {name}" for kind, names in named for name in names)
+    return seen or _offered_by_nodes(client)
+
+
+def _offered_by_nodes(client: Client) -> tuple[str, ...]:
+    nodes = [str(node["metadata"]["name"]) for node in client.list(path("Node")) if _offers_gpus(node)]
+    more = f" and {len(nodes) - 1} more" if len(nodes) > 1 else ""
+    return (f"a device plugin of the image of node {nodes[0]}{more}",) if nodes else ()
+
+
+def _offers_gpus(node: dict[str, Any]) -> bool:
+    allocatable = (node.get("status") or {}).get("allocatable") or {}
+    return any(is_gpu_resource(name) and str(count) != "0" for name, count in allocatable.items())
 
 
 def install(

@@ -33,6 +33,8 @@ _OF_PLUGIN_DISCOVERY = (
     {"key": "nvidia.com/gpu", "operator": "Equal", "value": "present", "effect": "NoSchedule"},
 )
 _OF_DRA = (_GPU,)
+# With one of these at false a node gets no driver from the operator.
+_WITHOUT_DRIVER = ("nvidia.com/gpu.deploy.operands", "nvidia.com/gpu.deploy.driver")
 # By one of these the plugin's chart knows a node with GPUs.
 _GPU_NODES = (
     ("feature.node.kubernetes.io/pci-10de.present", "true"),
@@ -99,12 +101,10 @@ def dra_driver_values(reference: Reference) -> Values:
     alone = stack.kind == "dra-driver"
     if not alone and stack.dra is None:
         raise ValueError(f"{reference} declares no DRA driver: give its stack a 'dra'")
-    # The driver container is the operator's: where there is no operator, the driver is on the host.
-    managed = stack.kind == "gpu-operator" and stack.driver_managed
     plugin: Values = {"tolerations": tolerations(reference, _OF_DRA)}
     values: Values = {
         "gpuResourcesEnabledOverride": True,
-        "nvidiaDriverRoot": DRIVER_ROOT if managed else "/",
+        "nvidiaDriverRoot": DRIVER_ROOT if _brings_driver(reference, stack) else "/",
         "kubeletPlugin": plugin,
     }
     if stack.dra is not None and stack.dra.node_selector:
@@ -148,6 +148,13 @@ def _stack(reference: Reference) -> Stack:
 def _tolerating(taint: Taint) -> dict[str, Any]:
     how = {"operator": "Equal", "value": taint.value} if taint.value else {"operator": "Exists"}
     return {"key": taint.key, **how, "effect": taint.effect}
+
+
+def _brings_driver(reference: Reference, stack: Stack) -> bool:
+    """Whether the operator's container brings the driver to pools that DRA serves; else it is on their hosts."""
+    pools = [pool for pool in reference.gpu_pools if pool.gpu is not None and pool.gpu.allocated_by == "dra"]
+    kept_off = [any(pool.labels.get(label) == "false" for label in _WITHOUT_DRIVER) for pool in pools]
+    return stack.kind == "gpu-operator" and stack.driver_managed and not (kept_off and all(kept_off))
 
 
 def _dra_selectors(reference: Reference) -> list[dict[str, str]]:

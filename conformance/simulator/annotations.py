@@ -17,6 +17,9 @@ DEVICES = f"{DOMAIN}/devices"
 ADMITTED = f"{DOMAIN}/admitted"
 """On pods that ask for nvidia.com/*: ``true`` once the kubelet has given them their devices; they start only then."""
 
+PREPARED = f"{DOMAIN}/prepared"
+"""On pods with claims: ``true`` once the plugin of the DRA driver has prepared them; they start only then."""
+
 MIG_GEOMETRY = f"{DOMAIN}/mig-geometry"
 """On nodes: JSON ``{GPU index: {profile: count}}`` of the GPUs that have MIG on."""
 

@@ -130,11 +130,11 @@ class Host:
         return self.machine is not None and bool(self.machine.driver)
 
     def _stop_of_driver(self) -> Stop | None:
-        if self.has_host_driver:
+        if self.has_host_driver or next(iter(self.clients), None):
             return Stop(MANAGER)
         if self.machine is None or not self.machine.present or "driver-fails" in self.machine.broken:
             return Stop(DRIVER.container, exit_code=1)
-        return Stop(MANAGER) if next(iter(self.clients), None) else None
+        return None
 
     def _stop_of_validator(self, pod: Object) -> Stop | None:
         if not self._succeeded(CUDA_POD, pod):

@@ -65,7 +65,12 @@ class Loop:
         """Have every part that a change concerns look again; for World.start."""
         for part in self._parts.values():
             if kind in part.watches:
-                for key in part.keys(kind, obj, deleted):
+                try:
+                    keys = tuple(part.keys(kind, obj, deleted))
+                except Exception:  # one part's mistake must not end the watch that all others live on
+                    _log.exception("%s: %s %s", part.name, kind, obj["metadata"]["name"])
+                    continue
+                for key in keys:
                     self.wake(part.name, key)
 
     def wake(self, part: str, key: str, after: float = 0.0) -> None:

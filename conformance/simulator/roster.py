@@ -1,6 +1,7 @@
 """Who takes part in the simulation: one line for each actor."""
 
 from conformance.simulator.devices import Registrations
+from conformance.simulator.dra import DraDriver
 from conformance.simulator.gfd import FeatureDiscovery
 from conformance.simulator.kubelet import Kubelet
 from conformance.simulator.metrics import Metrics
@@ -29,6 +30,7 @@ def roster(world: World, registrations: Registrations, loop: Loop, settings: Set
         FeatureDiscovery(world),
         MigManager(world),
         MpsDaemon(world),
+        DraDriver(world),
         Metrics(world),
         Workloads(world, settings),
     ]

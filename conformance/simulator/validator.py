@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from conformance.kube.errors import AlreadyExists
 from conformance.kube.names import DOMAIN
 from conformance.kube.paths import path
-from conformance.simulator.agents import is_ready, phase_of
+from conformance.simulator.agents import phase_of
 from conformance.simulator.annotations import EXIT_CODE, HELD, RUN_SECONDS, annotation
 from conformance.simulator.chart.objects import named
 from conformance.simulator.gpucluster import DCGM as DRA_DCGM
@@ -97,20 +97,22 @@ class Validator:
         return None
 
     def _manage_driver(self, host: Host) -> None:
-        """Do what the init container of a driver's pod does, and when the driver is loaded, what it does last."""
+        """Do what the init container of a driver's pod does: send away who holds the old driver, call them back."""
         driver = host.of(DRIVER.name)
         if driver is None:
             return
         if host.has_host_driver:
             self._relabel(host, {f"{DEPLOY}{DRIVER.deploy}": PRE_INSTALLED})
-        elif is_held(driver):
-            ends = {_DEPLOY_OF[role] for role, _ in host.clients if role in _DEPLOY_OF}
+        elif not is_held(driver):
+            return
+        elif ends := {_DEPLOY_OF[role] for role, _ in host.clients if role in _DEPLOY_OF}:
             labels = {f"{DEPLOY}{end}" for end in ends}
             paused = {label: PAUSED for label in labels if host.labels.get(label) == "true"}
             if paused and not annotation(driver, PAUSING):
                 self._annotate(driver, PAUSING, "true")
             self._relabel(host, paused)
-        elif is_ready(driver) and annotation(driver, PAUSING):
+        elif annotation(driver, PAUSING):
+            # They are back on the node before the new driver is loaded, and wait for it there.
             self._relabel(host, {label: "true" for label, value in host.labels.items() if _is_paused(label, value)})
             self._annotate(driver, PAUSING, None)
 
@@ -156,7 +158,7 @@ class Validator:
         else:
             first |= {"name": PLUGIN_VALIDATION, "resources": {"limits": {_one_resource(host): "1"}}}
             last = {"securityContext": {"allowPrivilegeEscalation": False}}
-        marks = {HELD: "true"} if fails else {EXIT_CODE: "0", RUN_SECONDS: "0"}
+        marks = {EXIT_CODE: "0", RUN_SECONDS: "0"} | ({HELD: "true"} if fails else {})
         spec = {
             "nodeName": host.name,
             "restartPolicy": "OnFailure",

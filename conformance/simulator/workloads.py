@@ -13,8 +13,9 @@ from typing import Any
 from conformance.kube.errors import ApiError
 from conformance.kube.paths import path
 from conformance.simulator.agents import phase_of
-from conformance.simulator.annotations import DEVICES, EXIT_CODE, RUN_SECONDS, annotation
+from conformance.simulator.annotations import EXIT_CODE, PREPARED, RUN_SECONDS, annotation
 from conformance.simulator.containers import view_of
+from conformance.simulator.dra_claims import has_claims
 from conformance.simulator.programs import Ended, run
 from conformance.simulator.settings import Settings
 from conformance.simulator.world import Object, World
@@ -105,7 +106,7 @@ def _is_new(pod: Object) -> bool:
     """Whether a pod runs and its end has not been decided; one with claims waits until they are prepared."""
     if phase_of(pod) != "Running" or pod["metadata"].get("deletionTimestamp") or annotation(pod, EXIT_CODE):
         return False
-    return bool(annotation(pod, DEVICES)) or not pod["spec"].get("resourceClaims")
+    return annotation(pod, PREPARED) == "true" or not has_claims(pod)
 
 
 def _as_cri(text: str) -> str:

@@ -108,6 +108,8 @@ class World:
                 pass  # the definition is there, and not every API server serves it yet; or it is gone
             except KubeError as error:
                 _log.warning("watching %s: %s", PLACES[kind].plural, error)
+            except Exception:  # a thread that ended would leave its kind unwatched for ever, and nobody would see it
+                _log.exception("watching %s", PLACES[kind].plural)
             time.sleep(_AGAIN)
 
     def _read(self, kind: str) -> str:

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from conformance.simulator.annotations import ADMITTED
+from conformance.simulator.annotations import ADMITTED, PREPARED
 
 from . import pki
 
@@ -70,8 +70,9 @@ def kwok_configuration(*, gated: bool = True) -> str:
 
 
 def _ungated(stage: str) -> str:
-    """A stage without its conditions on admission, each of which is one line that names the annotation."""
-    return "".join(line for line in stage.splitlines(keepends=True) if f'"{ADMITTED}"' not in line)
+    """A stage without its conditions on what a simulator does, each of which is one line that names the annotation."""
+    lines = stage.splitlines(keepends=True)
+    return "".join(line for line in lines if not any(f'"{gate}"' in line for gate in (ADMITTED, PREPARED)))
 
 
 def _write(path: Path, text: str) -> None:

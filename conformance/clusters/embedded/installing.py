@@ -5,14 +5,17 @@ As with Helm a Secret in the namespace says which release is there and what belo
 
 from __future__ import annotations
 
+import base64
+import contextlib
 import json
 import time
 from typing import TYPE_CHECKING, Any
 
-from conformance.kube.errors import ApiError, Conflict, Forbidden, NotFound
+from conformance.kube.errors import Conflict, Forbidden, NotFound
 from conformance.kube.names import MANAGED_BY, MANAGED_BY_US
 from conformance.kube.paths import path
 from conformance.kube.waits import wait_for
+from conformance.reference.deploying import in_parallel
 from conformance.reference.installing import InstallError, StackPresent
 from conformance.reference.releases import DRA, FORMER_DRA, OPERATOR, PLUGIN
 from conformance.simulator import chart
@@ -76,12 +79,13 @@ class SimulatedInstaller:
         if members is None:
             return
         for member in reversed(members):
-            client.delete(member, propagation="Foreground")
+            # A custom object in the foreground would wait for the garbage collector, see _still_there.
+            client.delete(member, propagation="Foreground" if "/apps/" in member else "Background")
         wait_for(
             lambda: _still_there(client, installed.namespace, members),
             lambda paths: not paths,
             what=f"everything of {installed} is gone",
-            timeout=timeouts.deleted,
+            timeout=timeouts.namespace_deleted,
             in_words=", ".join,
         )
         client.delete(path("Secret", namespace=installed.namespace, name=_record_name(installed.name)))
@@ -113,8 +117,6 @@ def _record(release: Release, members: list[str]) -> Object:
 
 def _members(client: Client, release: str, namespace: str) -> list[str] | None:
     """The paths of what belongs to a release, in the order of their creation; None when it is not there."""
-    import base64
-
     try:
         record = client.get(path("Secret", namespace=namespace, name=_record_name(release)))
     except NotFound:
@@ -171,13 +173,14 @@ def _still_there(client: Client, namespace: str, members: list[str]) -> list[str
             if any(owner["kind"] in _ROOTS for owner in operand["metadata"].get("ownerReferences") or ()):
                 members = [*members, path(kind, namespace=namespace, name=operand["metadata"]["name"])]
                 client.delete(members[-1], propagation="Foreground")
-    for pod in client.list(path("Pod", namespace=namespace)):
-        metadata = pod["metadata"]
-        # Nobody uses these pods any more: one second is enough for a kubelet to confirm their end.
-        if int(metadata.get("deletionGracePeriodSeconds") or 0) > _LEAST_GRACE:
-            place = path("Pod", namespace=namespace, name=metadata["name"])
-            try:
-                client.delete(place, grace_seconds=_LEAST_GRACE, uid=str(metadata["uid"]))
-            except ApiError:
-                continue
+    in_parallel(lambda pod: _hasten(client, pod), client.list(path("Pod", namespace=namespace)))
     return [place for place in members if _is_there(client, place)]
+
+
+def _hasten(client: Client, pod: Object) -> None:
+    """Shorten the end of a pod that is going: nobody uses it, and a second is enough for a kubelet to confirm it."""
+    metadata = pod["metadata"]
+    if int(metadata.get("deletionGracePeriodSeconds") or 0) > _LEAST_GRACE:
+        place = path("Pod", namespace=metadata["namespace"], name=metadata["name"])
+        with contextlib.suppress(Conflict):
+            client.delete(place, grace_seconds=_LEAST_GRACE, uid=str(metadata["uid"]))

@@ -263,6 +263,9 @@ def _labels(pool: Pool, name: str, number: int, faults: list[Fault]) -> dict[str
         "kubernetes.io/hostname": name,
         "kubernetes.io/os": "linux",
         "kubernetes.io/arch": "amd64",
+        # As kubelets still write them; where they are missing, a controller adds them one node after the other.
+        "beta.kubernetes.io/os": "linux",
+        "beta.kubernetes.io/arch": "amd64",
     }
     if pool.instance_type:
         labels["node.kubernetes.io/instance-type"] = pool.instance_type

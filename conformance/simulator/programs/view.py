@@ -43,7 +43,7 @@ class View(msgspec.Struct, frozen=True):
     def gpus(self) -> tuple[tuple[Visible, ...], ...]:
         """The devices by GPU, in the order of their indices."""
         groups: dict[int, list[Visible]] = {}
-        for device in sorted(self.devices, key=lambda each: (each.gpu, each.profile, each.mig_uuid)):
+        for device in sorted(self.devices, key=lambda each: (each.gpu, each.profile)):
             groups.setdefault(device.gpu, []).append(device)
         return tuple(tuple(group) for group in groups.values())
 

@@ -1,0 +1,136 @@
+"""Pods that ask for GPUs, as the API server tells of them: how they fare, what they mount, which CUDA they bring."""
+
+import re
+from collections.abc import Iterable
+from datetime import datetime
+from typing import NamedTuple
+
+from conformance.facts import Facts, Pod, Workload
+from conformance.facts.podspec import PodSpec
+from conformance.gpu.drivers import CudaVersion
+from conformance.gpu.resources import MIG_PREFIX, SHARED_GPU
+from conformance.reference.model import Reference
+
+KUBELET_REFUSALS = {
+    "UnexpectedAdmissionError": "its kubelet and the device plugin did not give it the devices that the scheduler had "
+    "counted as free",
+    "TopologyAffinityError": "the free devices were on several NUMA nodes, and the kubelet's policy wants them on one",
+}
+"""Reasons with which a kubelet fails a pod that the scheduler gave it (kubernetes: pkg/kubelet/lifecycle)."""
+# Such as OutOfnvidia.com/gpu.
+_OUT_OF = "OutOf"
+
+SHARED_MEMORY = "/dev/shm"  # noqa: S108 - where a container looks for shared memory, not a file of ours
+_DRIVER_COMPONENT = ("app.kubernetes.io/component", "nvidia-driver")
+_DRIVER_APP = ("app", "nvidia-driver-daemonset")
+
+# nvidia/cuda:12.1.0-base-ubuntu22.04, nvcr.io/nvidia/cuda:13.0.1-devel-ubi9
+_CUDA_IMAGE = re.compile(r"(?:^|/)cuda:(?P<version>\d+\.\d+(?:\.\d+)?)")
+# pytorch:2.3.0-cuda12.1-cudnn8-runtime, cuda-sample:vectoradd-cuda12.5.0-ubuntu22.04
+_CUDA_IN_TAG = re.compile(r":.*cuda-?(?P<version>\d+\.\d+(?:\.\d+)?)")
+# torch's short form, cu121 and cu118: the last digit is the minor version.
+_SHORT_IN_TAG = re.compile(r":(?:.*[-_.])?cu(?P<major>\d\d)(?P<minor>\d)(?!\d)")
+
+
+class Holder(NamedTuple):
+    """Something that makes pods with GPUs: a pod that nobody owns, or the template of a workload."""
+
+    subject: object
+    spec: PodSpec
+    see: str
+
+    def __str__(self) -> str:
+        return str(self.subject)
+
+
+def asks_for_gpus(spec: PodSpec, reference: Reference) -> bool:
+    """Whether a pod asks for devices under any name by which the set-up or NVIDIA offers them."""
+    declared = {reference.gpu_resource, *(pool.gpu.resource for pool in reference.pools if pool.gpu)}
+    return bool(spec.gpu_requests()) or any(spec.gpus(name) for name in declared)
+
+
+def gpu_pods(facts: Facts, reference: Reference) -> tuple[Pod, ...]:
+    """The pods that ask for GPUs, finished ones included, those of the stack itself left out."""
+    stack = facts.stack_namespaces
+    return tuple(pod for pod in facts.pods if pod.namespace not in stack and asks_for_gpus(pod, reference))
+
+
+def holders(facts: Facts, reference: Reference) -> tuple[Holder, ...]:
+    """The workloads whose pods ask for GPUs, and the pods that do and belong to no controller."""
+    bare = [pod for pod in gpu_pods(facts, reference) if not pod.owner_kind and not pod.finished]
+    owners = [each for each in facts.workloads if asks_for_gpus(each.template, reference)]
+    return (*(_of_pod(pod) for pod in bare), *(_of_workload(owner) for owner in owners))
+
+
+def everything_with_a_runtime_class(facts: Facts) -> tuple[Holder, ...]:
+    """The workloads that name a RuntimeClass, and such pods that belong to no controller."""
+    bare = [pod for pod in facts.pods if pod.runtime_class and not pod.owner_kind and not pod.finished]
+    owners = [each for each in facts.workloads if each.template.runtime_class]
+    return (*(_of_pod(pod) for pod in bare), *(_of_workload(owner) for owner in owners))
+
+
+def whole_gpus(spec: PodSpec, reference: Reference) -> int:
+    """How many whole GPUs a pod asks for: shares and MIG devices do not talk to each other over shared memory."""
+    counts = dict(spec.gpu_requests())
+    counts[reference.gpu_resource] = spec.gpus(reference.gpu_resource)
+    return sum(count for name, count in counts.items() if name != SHARED_GPU and not name.startswith(MIG_PREFIX))
+
+
+def has_big_shared_memory(spec: PodSpec) -> bool:
+    """Whether some container has an emptyDir in memory as its /dev/shm, or a volume that others fill."""
+    small = {volume.name for volume in spec.volumes if volume.kind == "emptyDir" and volume.medium != "Memory"}
+    mounts = [mount for container in spec.containers for mount in container.mounts if mount.path == SHARED_MEMORY]
+    return any(mount.volume not in small for mount in mounts)
+
+
+def refusal_of(pod: Pod) -> str:
+    """Why its kubelet refused a pod before any container ran; empty when it did not."""
+    if pod.phase != "Failed":
+        return ""
+    if pod.reason.startswith(_OUT_OF):
+        return "its kubelet had fewer devices to give than the scheduler had counted as free"
+    return KUBELET_REFUSALS.get(pod.reason, "")
+
+
+def driver_starts(facts: Facts) -> dict[str, datetime]:
+    """When the driver of each node was last started by a pod, by node."""
+    starts: dict[str, datetime] = {}
+    for pod in facts.pods:
+        if pod.node and not pod.finished and _runs_the_driver(pod) and (began := _began(pod)):
+            starts[pod.node] = max(began, starts.get(pod.node, began))
+    return starts
+
+
+def cuda_of(image: str) -> CudaVersion | None:
+    """The CUDA version that an image's name tells, None when it tells none."""
+    name = image.partition("@")[0]
+    if found := _CUDA_IMAGE.search(name) or _CUDA_IN_TAG.search(name):
+        return CudaVersion.parse(found["version"])
+    if short := _SHORT_IN_TAG.search(name):
+        return CudaVersion(int(short["major"]), int(short["minor"]))
+    return None
+
+
+def images_with_gpus(spec: PodSpec, reference: Reference) -> Iterable[str]:
+    """The images of the containers that ask for GPUs, each once."""
+    names = {reference.gpu_resource, *(pool.gpu.resource for pool in reference.pools if pool.gpu), *spec.gpu_requests()}
+    asking = (each for each in spec.every_container if names & {*each.limits, *each.requests})
+    return dict.fromkeys(container.image for container in asking)
+
+
+def _of_pod(pod: Pod) -> Holder:
+    return Holder(pod, pod, f"kubectl get pod -n {pod.namespace} {pod.name} -o yaml")
+
+
+def _of_workload(workload: Workload) -> Holder:
+    kind, namespace, name = workload.kind.lower(), workload.namespace, workload.name
+    return Holder(workload, workload.template, f"kubectl get {kind} -n {namespace} {name} -o yaml")
+
+
+def _runs_the_driver(pod: Pod) -> bool:
+    return any(pod.labels.get(key) == value for key, value in (_DRIVER_COMPONENT, _DRIVER_APP))
+
+
+def _began(pod: Pod) -> datetime | None:
+    running = [status.running_since for status in pod.statuses if not status.init and status.running_since]
+    return max(running, default=pod.started)

@@ -1,0 +1,223 @@
+"""Programs on every GPU node: what is asked of each node, what its pod said, and who could not be looked at."""
+
+import re
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any, Literal, NamedTuple, Unpack
+
+from conformance.facts import Node
+from conformance.gpu.mig import ProfileName
+from conformance.lab import ProbeResult, RequirementLab
+from conformance.lab.programs import ProbeOptions
+from conformance.reference.expected import offer_of
+from conformance.reference.model import Gpu, Pool, Reference
+from conformance.verdict import CouldNotLook, Judge, NotApplicable
+from suites.conftest import GpuPoolNode
+from suites.words import some
+
+# Container and pod states in which a node was given a pod and did not run it. What an image lacks is not among them.
+_REFUSALS = (
+    "UnexpectedAdmissionError",
+    "TopologyAffinityError",
+    "FailedCreatePodSandBox",
+    "CreateContainerError",
+    "RunContainerError",
+    "ContainerCannotRun",
+    "StartError",
+)
+# As feature discovery makes a label of a name (k8s-device-plugin: internal/lm/resource.go).
+_NOT_IN_LABELS = re.compile(r"[^A-Za-z0-9\-_. ]")
+# The driver reports less than the nominal size, and NVML a little more or less than the label.
+_MEMORY_TOLERANCE = 0.1
+
+
+class Seen(NamedTuple):
+    """What a probe said on one node, having asked for devices of one resource (of none, where it is empty)."""
+
+    pool: Pool
+    node: Node
+    gpu: Gpu
+    resource: str
+    result: ProbeResult
+
+    @property
+    def subject(self) -> str:
+        """The node, and where it offers several resources the one that was asked for."""
+        usual = self.resource in ("", self.gpu.resource)
+        return str(self.node) if usual else f"{self.node} ({self.resource})"
+
+    @property
+    def shared(self) -> bool:
+        """Whether several pods may be given the same device."""
+        return self.gpu.shares > 1 and self.resource == self.gpu.resource
+
+    @property
+    def profile(self) -> ProfileName | None:
+        """The MIG profile that the resource stands for; None for others."""
+        return ProfileName.from_resource(self.resource)
+
+    @property
+    def see(self) -> str:
+        """The command that shows what the node offers and who holds it."""
+        return f"kubectl describe node {self.node.name}"
+
+
+def offered_resources(reference: Reference, pool: Pool) -> dict[str, int]:
+    """The resources that a node of a pool must offer, by name; empty where DRA gives devices, or nobody can know."""
+    return {name: count for name, count in (offer_of(reference, pool).resources or {}).items() if count}
+
+
+def asking_for_devices(
+    lab: RequirementLab,
+    reference: Reference,
+    nodes: Sequence[GpuPoolNode],
+    probe: str,
+    *,
+    gpus: Literal[1, "free"] = 1,
+) -> tuple[Seen, ...]:
+    """Run a probe on every node, once for each resource that its pool declares; a shared one is asked for once only.
+
+    Raises NotApplicable where no pool offers devices as resources.
+    """
+    found: list[Seen] = []
+    for (resource, asked), members in _by_resource(reference, nodes, gpus).items():
+        results = lab.run_on_nodes([each.node for each in members], probe, gpus=asked, resource=resource)
+        found += [Seen(*each, resource, results[each.node.name]) for each in members]
+    return tuple(found)
+
+
+@contextmanager
+def holding_devices(
+    lab: RequirementLab, reference: Reference, nodes: Sequence[GpuPoolNode]
+) -> Iterator[tuple[Seen, ...]]:
+    """Hold one device of each resource on every node while the block runs, and tell which."""
+    found: list[Seen] = []
+    with ExitStack() as held:
+        for (resource, _), members in _by_resource(reference, nodes, 1).items():
+            results = held.enter_context(
+                lab.held_on_nodes([each.node for each in members], "devices", resource=resource)
+            )
+            found += [Seen(*each, resource, results[each.node.name]) for each in members]
+        yield tuple(found)
+
+
+def asking_again(lab: RequirementLab, before: Sequence[Seen]) -> tuple[Seen, ...]:
+    """Run the devices probe once more, on each node with as many devices as its pod had before."""
+    groups: dict[str, list[Seen]] = defaultdict(list)
+    for each in before:
+        groups[each.resource].append(each)
+    found: list[Seen] = []
+    for resource, members in groups.items():
+        counts = {each.node.name: each.result.devices for each in members}
+        results = lab.run_on_nodes([each.node for each in members], "devices", gpus=counts, resource=resource)
+        found += [each._replace(result=results[each.node.name]) for each in members]
+    return tuple(found)
+
+
+def _by_resource(
+    reference: Reference, nodes: Sequence[GpuPoolNode], gpus: Literal[1, "free"]
+) -> dict[tuple[str, Literal[1, "free"]], list[GpuPoolNode]]:
+    """The nodes by what is asked of them."""
+    groups: dict[tuple[str, Literal[1, "free"]], list[GpuPoolNode]] = defaultdict(list)
+    for each in nodes:
+        for resource in offered_resources(reference, each.pool):
+            shared = each.gpu.shares > 1 and resource == each.gpu.resource
+            groups[resource, 1 if shared else gpus].append(each)
+    if not groups:
+        raise NotApplicable(f"no GPU pool of {reference} offers devices as extended resources; DRA has its own chapter")
+    return groups
+
+
+def asking_for_none(
+    lab: RequirementLab, nodes: Sequence[GpuPoolNode], **options: Unpack[ProbeOptions]
+) -> tuple[Seen, ...]:
+    """Run the isolation probe on every node without a request for any device."""
+    options["gpus"] = 0
+    results = lab.run_on_nodes([each.node for each in nodes], "isolation", **options)
+    return tuple(Seen(*each, "", results[each.node.name]) for each in nodes)
+
+
+def judge_each(
+    seen: Iterable[Seen],
+    judge: Judge,
+    of: Callable[[Seen, dict[str, Any]], None],
+    when_refused: "Callable[[Seen, Judge], None] | None" = None,
+) -> None:
+    """Judge each node whose probe could look, by ``of``, and by ``when_refused`` each that did not run its pod.
+
+    The latter fail unless the caller knows better. The others are named in a finding of their own. Raises CouldNotLook
+    when they are all there are.
+    """
+    looked = 0
+    unseen: list[str] = []
+    for each in seen:
+        result = each.result
+        if not result.trouble:
+            of(each, result.found)
+        elif is_the_nodes_fault(result):
+            (when_refused or refused)(each, judge)
+        else:
+            unseen.append(f"{each.subject}: {result.trouble}")
+            continue
+        looked += 1
+    if not looked:
+        raise CouldNotLook(f"no GPU node could be looked at; {some(unseen, apart='; ')}")
+    if unseen:
+        judge(
+            f"{len(unseen)} others",
+            ok=True,
+            expected="to be looked at too, when they have room",
+            actual=f"not looked at: {some(unseen, apart='; ')}",
+        )
+
+
+def is_the_nodes_fault(result: ProbeResult) -> bool:
+    """Whether a node got a pod and did not run it, or gave it nothing to look with, for which no image is to blame."""
+    could_not_look = result.exit_code == 2 and result.record is not None
+    return result.placed and (could_not_look or result.reason in _REFUSALS)
+
+
+def refused(each: Seen, judge: Judge) -> None:
+    """Judge a node that did not run the pod it was given."""
+    judge(
+        each.subject,
+        ok=False,
+        expected="a pod with the devices it asked for",
+        actual=f"{each.result.reason or each.result.phase}: {each.result.trouble}",
+        first_broken_link=_why_refused(each),
+        why_it_hides="the node is Ready and offers the device; only a pod that is placed there meets the refusal",
+        see=each.see,
+    )
+
+
+def _why_refused(each: Seen) -> str:
+    if each.result.exit_code == 2:
+        return f"the container on {each.node.name} did not get the driver's libraries"
+    reasons = {
+        "UnexpectedAdmissionError": "its kubelet counts devices that nobody holds, or its device plugin refuses them",
+        "TopologyAffinityError": "the free devices are on several NUMA nodes, and the kubelet's policy wants one",
+        "FailedCreatePodSandBox": "its container runtime knows no handler for the runtime class",
+    }
+    return reasons.get(each.result.reason, "its container runtime could not start the container with the device")
+
+
+def uuids(record: Mapping[str, Any]) -> list[str]:
+    """The devices that a container was given, by the devices probe: MIG devices where there are any, else GPUs."""
+    parts = [part["uuid"] for device in record["devices"] for part in device.get("mig") or ()]
+    return parts or [device["uuid"] for device in record["devices"]]
+
+
+def profiles(record: Mapping[str, Any]) -> list[str]:
+    """The profiles of the MIG devices that a container was given."""
+    return [str(part.get("profile")) for device in record["devices"] for part in device.get("mig") or ()]
+
+
+def product_label(name: str) -> str:
+    """A product's name as GPU Feature Discovery writes it into a label: Tesla T4 becomes Tesla-T4."""
+    return "-".join(_NOT_IN_LABELS.sub("", name).split())
+
+
+def memory_agrees(found_mib: int, declared_mib: int) -> bool:
+    """Whether a GPU has about the declared memory; any is right where none is declared."""
+    return not declared_mib or abs(found_mib - declared_mib) <= _MEMORY_TOLERANCE * declared_mib

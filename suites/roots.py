@@ -1,0 +1,143 @@
+"""The object that an operator follows, ClusterPolicy or GPUCluster: what it switches on, and what it says of itself.
+
+Sources: NVIDIA/gpu-operator v26.7.0, api/nvidia/v1/clusterpolicy_types.go (what an absent switch means) and
+internal/conditions/consts.go (reasons).
+"""
+
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from conformance.facts import Facts, Resource
+from conformance.reference.model import Reference
+from conformance.reference.stack import Stack
+from conformance.verdict import CouldNotLook, NotApplicable
+
+RECONCILED = "Reconciled"
+NO_GPU_NODES = "NoGPUNodes"
+STARTING_REASONS = ("OperandNotReady", "DriverNotReady", "NodeStatusExporterNotReady")
+"""Reasons that also stand there while pods of the stack are only starting."""
+
+WHAT_A_REASON_HIDES = {
+    "NFDLabelsMissing": "no node carries a label of Node Feature Discovery, so that no GPU node is known and no "
+    "operand was deployed",
+    NO_GPU_NODES: "no node is known to have GPUs, so that no operand was deployed",
+}
+"""Reasons beside which the operator says ready all the same."""
+
+# What the operator assumes of a switch that the object leaves out.
+_SWITCHES = {
+    "ClusterPolicy": {
+        "driver": True,
+        "toolkit": True,
+        "devicePlugin": True,
+        "gfd": True,
+        "dcgm": True,
+        "dcgmExporter": True,
+        "migManager": True,
+        "cdi": True,
+    },
+    "GPUCluster": {"dcgmExporter": True, "draDriver.computeDomains": True},
+}
+
+
+class Condition(NamedTuple):
+    """One entry of ``status.conditions``; ``since`` is when its status last changed."""
+
+    status: str
+    reason: str
+    message: str
+    since: datetime | None
+
+
+class Root(NamedTuple):
+    """The ClusterPolicy or GPUCluster that the operator follows."""
+
+    resource: Resource
+
+    def __str__(self) -> str:
+        return str(self.resource)
+
+    @property
+    def kind(self) -> str:
+        """ClusterPolicy or GPUCluster."""
+        return self.resource.kind
+
+    @property
+    def see(self) -> str:
+        """The command that shows it."""
+        return f"kubectl get {self.kind.lower()} {self.resource.name} -o yaml"
+
+    @property
+    def state(self) -> str:
+        """``status.state``, such as ready, notReady, ignored or disabled; empty when it has none yet."""
+        return str(self.resource.status.get("state") or "")
+
+    def at(self, path: str) -> Any:
+        """What the spec says at a dotted path such as ``mig.strategy``; None where it says nothing."""
+        found: Any = self.resource.spec
+        for key in path.split("."):
+            found = found.get(key) if isinstance(found, dict) else None
+        return found
+
+    def enabled(self, block: str) -> bool:
+        """Whether a component such as ``dcgmExporter`` is switched on, by itself or because that is the default."""
+        said = self.at(f"{block}.enabled")
+        return said if isinstance(said, bool) else _SWITCHES.get(self.kind, {}).get(block, False)
+
+    def condition(self, type_: str) -> Condition | None:
+        """The condition of a type, None when it is not there."""
+        found = self.resource.status.get("conditions")
+        for each in found if isinstance(found, list) else ():
+            if isinstance(each, dict) and each.get("type") == type_:
+                return Condition(*(_text(each, key) for key in ("status", "reason", "message")), _since(each))
+        return None
+
+    @property
+    def leaves_drivers_to_objects(self) -> bool:
+        """Whether NVIDIADriver objects say which driver a node gets; a GPUCluster never says it itself."""
+        return self.kind == "GPUCluster" or self.at("driver.useNvidiaDriverCRD") is True
+
+
+def declared_stack(reference: Reference) -> Stack:
+    """The declared GPU stack. Raises NotApplicable when none is declared."""
+    if reference.stack is None:
+        raise NotApplicable(f"{reference} declares no GPU stack")
+    return reference.stack
+
+
+def operated_stack(reference: Reference) -> Stack:
+    """The declared stack where an operator runs it. Raises NotApplicable where none does."""
+    stack = declared_stack(reference)
+    if stack.kind != "gpu-operator":
+        raise NotApplicable(f"{stack} has no operator")
+    return stack
+
+
+def root_of(facts: Facts, reference: Reference) -> Root:
+    """The object that the declared operator follows.
+
+    Raises NotApplicable where no operator is declared, CouldNotLook where there is no such object.
+    """
+    operated_stack(reference)
+    root = found_root(facts)
+    if root is None:
+        raise CouldNotLook("the cluster has neither a ClusterPolicy nor a GPUCluster that tells what to look for")
+    return root
+
+
+def found_root(facts: Facts) -> Root | None:
+    """The object that an operator of the cluster follows, whatever was declared; None without one."""
+    policy = facts.stack.policy
+    candidates = [each for each in facts.cluster_policies if each.name == policy] or list(facts.gpu_clusters)
+    return Root(candidates[0]) if candidates else None
+
+
+def _text(member: dict[str, Any], key: str) -> str:
+    return str(member.get(key) or "")
+
+
+def _since(condition: dict[str, Any]) -> datetime | None:
+    try:
+        return datetime.fromisoformat(_text(condition, "lastTransitionTime"))
+    except ValueError:
+        return None

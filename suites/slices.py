@@ -1,0 +1,179 @@
+"""What the DRA driver publishes: the devices of nodes by their ResourceSlices, the classes that choose among them.
+
+Sources: kubernetes.io: Dynamic Resource Allocation (pools, generations); kubernetes-sigs/dra-driver-nvidia-gpu, page on
+the attributes of ResourceSlices.
+"""
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+from conformance.gpu.quantities import quantity
+
+DRIVER = "gpu.nvidia.com"
+GPU, MIG, VFIO = "gpu", "mig", "vfio"
+QUOTA_SUFFIX = ".deviceclass.resource.k8s.io/devices"
+
+_MIB = 1024 * 1024
+_TYPE = re.compile(r"""\.type\s*==\s*["'](\w+)["']""")
+_DRIVER = re.compile(r"""device\.driver\s*==\s*["']([\w.-]+)["']""")
+
+
+class Device(NamedTuple):
+    """One device of NVIDIA's DRA driver. ``memory_mib`` is 0 and texts are empty where the driver does not say."""
+
+    node: str
+    pool: str
+    name: str
+    kind: str = ""
+    uuid: str = ""
+    parent: str = ""
+    product: str = ""
+    profile: str = ""
+    driver: str = ""
+    memory_mib: int = 0
+    taints: tuple[str, ...] = ()
+    partition: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.kind or 'device'} {self.pool}/{self.name}"
+
+
+class Published(NamedTuple):
+    """What the newest generation of a pool says. ``missing`` is how many of its slices are not there."""
+
+    devices: tuple[Device, ...] = ()
+    missing: int = 0
+
+    @property
+    def in_words(self) -> str:
+        """The devices by kind and profile, such as ``8 gpu``."""
+        counted = Counter(f"{each.kind} {each.profile}".strip() for each in self.devices)
+        return ", ".join(f"{count} {what}" for what, count in sorted(counted.items())) or "no device"
+
+
+def published(slices: Iterable[Mapping[str, Any]]) -> dict[str, Published]:
+    """What NVIDIA's driver publishes by node, from the bodies of ResourceSlices.
+
+    Slices of an older generation than the newest of their pool are left out: the scheduler does not look at them.
+    """
+    pools: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
+    for each in slices:
+        spec = each.get("spec") or {}
+        if spec.get("driver") == DRIVER:
+            pools[str((spec.get("pool") or {}).get("name"))].append(spec)
+    found: dict[str, Published] = {}
+    for pool, members in pools.items():
+        newest = max(_generation(spec) for spec in members)
+        current = [spec for spec in members if _generation(spec) == newest]
+        wanted = max(int((spec.get("pool") or {}).get("resourceSliceCount") or 1) for spec in current)
+        devices = tuple(device for spec in current for device in _devices(spec, pool))
+        node = next((str(spec["nodeName"]) for spec in current if spec.get("nodeName")), pool)
+        before = found.get(node, Published())
+        missing = max(0, wanted - len(current)) + before.missing
+        found[node] = Published((*before.devices, *devices), missing)
+    return found
+
+
+def _generation(spec: Mapping[str, Any]) -> int:
+    return int((spec.get("pool") or {}).get("generation") or 0)
+
+
+def _devices(spec: Mapping[str, Any], pool: str) -> list[Device]:
+    return [_device(each, str(spec.get("nodeName") or pool), pool) for each in spec.get("devices") or ()]
+
+
+def _device(raw: Mapping[str, Any], node: str, pool: str) -> Device:
+    said = {name.removeprefix(f"{DRIVER}/"): value for name, value in (raw.get("attributes") or {}).items()}
+    held = {name.removeprefix(f"{DRIVER}/"): value for name, value in (raw.get("capacity") or {}).items()}
+    memory = str((held.get("memory") or {}).get("value") or "0")
+    return Device(
+        node=node,
+        pool=pool,
+        name=str(raw.get("name")),
+        kind=_said(said, "type"),
+        uuid=_said(said, "uuid"),
+        parent=_said(said, "parentUUID"),
+        product=_said(said, "productName"),
+        profile=_said(said, "profile"),
+        driver=_said(said, "driverVersion"),
+        memory_mib=int(quantity(memory) / _MIB),
+        taints=tuple(str(taint.get("key")) for taint in raw.get("taints") or ()),
+        partition=bool(raw.get("consumesCounters")),
+    )
+
+
+def _said(attributes: Mapping[str, Any], name: str) -> str:
+    """An attribute as text, whichever type it has."""
+    return str(next(iter((attributes.get(name) or {}).values()), ""))
+
+
+class DeviceClass(NamedTuple):
+    """A class by its body: which driver and kind of device its selectors name, and for which resource it stands.
+
+    ``driver`` and ``kind`` are empty where the selectors do not compare them with a text.
+    """
+
+    name: str
+    driver: str
+    kind: str
+    resource: str
+    expressions: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"device class {self.name}"
+
+    @property
+    def quota_key(self) -> str:
+        """The key by which a quota counts the devices of the class."""
+        return f"{self.name}{QUOTA_SUFFIX}"
+
+    def may_choose(self, device: Device) -> bool:
+        """Whether a device of NVIDIA's driver may be one of the class, as far as driver and kind tell."""
+        return self.driver in ("", DRIVER) and self.kind in ("", device.kind)
+
+
+def device_class(body: Mapping[str, Any]) -> DeviceClass:
+    """A class from its body."""
+    spec = body.get("spec") or {}
+    selectors = spec.get("selectors") or ()
+    expressions = tuple(str((each.get("cel") or {}).get("expression") or "") for each in selectors)
+    text = " && ".join(expressions)
+    kind, driver = _TYPE.search(text), _DRIVER.search(text)
+    return DeviceClass(
+        str(body["metadata"]["name"]),
+        driver[1] if driver else "",
+        kind[1] if kind else "",
+        str(spec.get("extendedResourceName") or ""),
+        expressions,
+    )
+
+
+class Held(NamedTuple):
+    """A device that a claim holds, by pool and name."""
+
+    pool: str
+    name: str
+
+
+def held_by(claim: Mapping[str, Any]) -> list[Held]:
+    """The devices of NVIDIA's driver that a claim has to itself; looking on as an administrator holds nothing."""
+    allocation = (claim.get("status") or {}).get("allocation") or {}
+    results = (allocation.get("devices") or {}).get("results") or ()
+    return [
+        Held(str(each["pool"]), str(each["device"]))
+        for each in results
+        if each.get("driver") == DRIVER and not each.get("adminAccess")
+    ]
+
+
+def classes_asked(claim_spec: Mapping[str, Any]) -> list[str]:
+    """The device classes that the requests of a claim name, alternatives included."""
+    requests = (claim_spec.get("devices") or {}).get("requests") or ()
+    named = [
+        part.get("deviceClassName")
+        for each in requests
+        for part in (each.get("exactly") or each, *(each.get("firstAvailable") or ()))
+    ]
+    return list(dict.fromkeys(str(name) for name in named if name))

@@ -1,0 +1,600 @@
+"""Dynamic resource allocation: GPUs that pods claim by what they are, not only by how many.
+
+Where DRA gives GPUs to pods, a node advertises no count any more. Its driver publishes each device with its
+attributes in a ResourceSlice, a DeviceClass says which of them it stands for, and the scheduler allocates devices to
+ResourceClaims. All of that is silent: a node without slice looks like any other node, a claim that matches nothing
+leaves its pod Pending, a quota of the old name lets every claim pass, and a device plugin that was forgotten on the
+node gives the same GPU away a second time.
+"""
+
+import re
+
+import pytest
+
+from conformance.catalog import DISRUPTIVE, MAY, MUST, OCCUPIES_IDLE_GPUS, OWN_NAMESPACE, SHOULD, requirement
+from conformance.facts import Facts, Node
+from conformance.lab import RequirementLab
+from conformance.lab.policies import LOWEST
+from conformance.reference.model import Quota, Reference, Team
+from conformance.verdict import CouldNotLook, Judge, NotApplicable, Unsupported, expect, in_words
+from suites.claims import (
+    ClaimingNode,
+    claim_names,
+    claim_object,
+    claiming_node,
+    claims_of,
+    gpu_claims,
+    gpu_classes,
+    is_old,
+    waiting_claims,
+    why_it_does_not_go,
+    why_not_allocated,
+)
+from suites.claims import GOING as GOING_MAY_TAKE
+from suites.conftest import GpuPoolNode
+from suites.dra_nodes import (
+    OLDEST_KUBERNETES,
+    declared_devices,
+    driver_floor,
+    in_words_of_devices,
+    plugin_trouble,
+    version,
+    why_the_devices_differ,
+)
+from suites.programs import memory_agrees, product_label
+from suites.quoted import ADMITTED, REFUSED, declared_gpu_quotas, outcome
+from suites.slices import GPU, MIG, Device, DeviceClass, Published, device_class, published
+from suites.words import some
+
+DRA = "kubernetes.io: Dynamic Resource Allocation"
+DRIVER = "kubernetes-sigs/dra-driver-nvidia-gpu: documentation"
+ATTRIBUTES = "kubernetes-sigs/dra-driver-nvidia-gpu: ResourceSlice device attributes"
+OPERATOR = "NVIDIA GPU Operator: DRA Driver for NVIDIA GPUs"
+QUOTAS = "kubernetes.io: Resource Quotas, device classes"
+EXTENDED = "KEP-5004: extended resources by DRA"
+# KEP-5690: from this minor on the scheduler preempts pods for devices.
+PREEMPTS_SINCE = (1, 37)
+
+
+# --- What is declared and what is there --------------------------------------------------------------------------
+
+
+@pytest.fixture
+def dra_nodes(reference: Reference, gpu_pool_nodes: tuple[GpuPoolNode, ...], facts: Facts) -> tuple[GpuPoolNode, ...]:
+    """The nodes of the pools whose GPUs DRA gives to pods."""
+    declared = [pool for pool in reference.gpu_pools if pool.gpu and pool.gpu.allocated_by == "dra"]
+    if not declared:
+        raise NotApplicable(f"no pool of {reference} has its GPUs allocated by DRA")
+    nodes = tuple(each for each in gpu_pool_nodes if each.gpu.allocated_by == "dra")
+    if not nodes:
+        raise CouldNotLook(f"no node belongs to {in_words(declared)}")
+    return nodes
+
+
+@pytest.fixture
+def slices(facts: Facts, dra_nodes: tuple[GpuPoolNode, ...]) -> dict[str, Published]:
+    """What NVIDIA's driver publishes, by node."""
+    if not facts.serves("ResourceSlice"):
+        raise Unsupported("the API server serves no resource.k8s.io/v1 (DRA-01)")
+    return published(each.body for each in facts.resource_slices)
+
+
+@pytest.fixture
+def classes(facts: Facts, slices: dict[str, Published]) -> tuple[DeviceClass, ...]:
+    """The device classes of NVIDIA's driver."""
+    return gpu_classes(facts)
+
+
+@pytest.fixture
+def gpu_class(classes: tuple[DeviceClass, ...], slices: dict[str, Published]) -> DeviceClass:
+    """The class that scenarios claim devices of: the one of whole GPUs, or of MIG devices where there are no others."""
+    devices = [device for each in slices.values() for device in each.devices]
+    for kind in (GPU, MIG):
+        named = [each for each in classes if each.kind == kind and any(device.kind == kind for device in devices)]
+        if named:
+            return min(named, key=lambda each: (each.name != f"{kind}.nvidia.com", each.name))
+    raise CouldNotLook("no device class chooses devices that a node publishes (DRA-03, DRA-06)")
+
+
+@pytest.fixture
+def claiming(dra_nodes: tuple[GpuPoolNode, ...], gpu_class: DeviceClass, lab: RequirementLab) -> ClaimingNode:
+    """A node of a DRA pool with two devices that nobody claims."""
+    return claiming_node(lab, _nodes(dra_nodes), gpu_class, devices=2)
+
+
+# --- What claims stand on ----------------------------------------------------------------------------------------
+
+
+@requirement(
+    "DRA-01",
+    "Kubernetes and the kubelets of DRA nodes are new enough for the DRA driver",
+    level=MUST,
+    sources=[DRIVER, OPERATOR],
+    remedy=f"Upgrade to Kubernetes {OLDEST_KUBERNETES} or later, nodes included, before DRA gives out their GPUs.",
+)
+def test_kubernetes_is_new_enough(dra_nodes: tuple[GpuPoolNode, ...], facts: Facts, judge: Judge) -> None:
+    served = facts.serves("ResourceSlice")
+    told = {"the API server": facts.server_version} if facts.server_version else {}
+    told |= {str(node): node.kubelet for _, node, _ in dra_nodes if node.kubelet}
+    judge(
+        "resource.k8s.io/v1",
+        ok=served,
+        expected="served by the API server",
+        actual="served" if served else "not served",
+        first_broken_link="the DRA driver has nowhere to publish its devices",
+        why_it_hides="the driver's pods run; only their log says what they cannot find",
+        see="kubectl api-versions | grep resource.k8s.io",
+    )
+    for subject, text in told.items():
+        judge(
+            subject,
+            ok=version(text) >= version(OLDEST_KUBERNETES),
+            expected=f"Kubernetes {OLDEST_KUBERNETES} or later",
+            actual=text,
+            first_broken_link=f"earlier releases of {text.rpartition('.')[0]} lack corrections that the driver needs",
+            why_it_hides="claims are allocated; it is preparing and releasing them that goes wrong now and then",
+            see="kubectl get nodes; kubectl version",
+        )
+
+
+@requirement(
+    "DRA-02",
+    "The kubelet plugin of the DRA driver is Ready on every node of a DRA pool",
+    level=MUST,
+    sources=[DRIVER, "kubernetes-sigs/dra-driver-nvidia-gpu: installation"],
+    remedy="Follow the first broken link: tolerations, node labels and nvidiaDriverRoot are values of the chart "
+    "(kubeletPlugin.tolerations, kubeletPlugin.nodeSelector).",
+)
+def test_the_kubelet_plugin_covers_every_dra_node(
+    dra_nodes: tuple[GpuPoolNode, ...], facts: Facts, judge: Judge
+) -> None:
+    for _, node, _ in dra_nodes:
+        trouble = plugin_trouble(facts, node)
+        judge(
+            node,
+            ok=trouble is None,
+            expected="a Ready pod of the DRA driver's kubelet plugin",
+            actual="such a pod" if trouble is None else "none that is Ready",
+            first_broken_link=trouble.link if trouble else "",
+            why_it_hides="a DaemonSet wants no pod where labels or taints keep it off, and calls itself complete",
+            remedy=trouble.remedy if trouble else "",
+            see=f"kubectl get pods -A -o wide --field-selector spec.nodeName={node.name} | grep kubelet-plugin",
+        )
+
+
+@requirement(
+    "DRA-03",
+    "Every node of a DRA pool publishes its declared devices",
+    level=MUST,
+    sources=[ATTRIBUTES, DRA],
+    remedy="Follow the first broken link; the log of the plugin's container gpus says what it found.",
+)
+def test_every_dra_node_publishes_its_devices(
+    dra_nodes: tuple[GpuPoolNode, ...],
+    slices: dict[str, Published],
+    reference: Reference,
+    facts: Facts,
+    judge: Judge,
+) -> None:
+    for pool, node, gpu in dra_nodes:
+        there = slices.get(node.name, Published())
+        wanted = declared_devices(reference, pool)
+        devices = [each for each in there.devices if each.kind in (GPU, MIG)]
+        other = [
+            each
+            for each in devices
+            if (gpu.product and product_label(each.product) != gpu.product)
+            or (each.kind == GPU and not memory_agrees(each.memory_mib, gpu.memory_mib))
+        ]
+        right = in_words_of_devices(wanted) == there.in_words
+        judge(
+            node,
+            ok=right and not other and not there.missing,
+            expected=f"{in_words_of_devices(wanted)}, {gpu.product or 'of any product'}, as {pool} declares",
+            actual=there.in_words if not other else _described(other[0]),
+            first_broken_link=why_the_devices_differ(facts, node, there, right=right, other=other),
+            why_it_hides="the node is Ready, and DRA devices are in no count of kubectl describe node",
+            see=f"kubectl get resourceslices --field-selector spec.nodeName={node.name} -o yaml",
+        )
+
+
+@requirement(
+    "DRA-04",
+    "The driver of every DRA node is one that the DRA driver can use",
+    level=MUST,
+    sources=[DRIVER, OPERATOR],
+    remedy="Upgrade the GPU driver of the node, then restart the kubelet plugin there.",
+)
+def test_the_gpu_driver_is_new_enough(
+    dra_nodes: tuple[GpuPoolNode, ...], slices: dict[str, Published], facts: Facts, judge: Judge
+) -> None:
+    for _, node, _ in dra_nodes:
+        found = {each.driver for each in slices.get(node.name, Published()).devices if each.driver}
+        floor, why = driver_floor(facts, node)
+        if found:
+            judge(
+                node,
+                ok=all(version(each) >= version(floor) for each in found),
+                expected=f"driver {floor} or later, {why}",
+                actual=found,
+                first_broken_link=f"the kubelet plugin works with a driver that is older than {floor}",
+                why_it_hides="the devices are published and claimed; preparing them is what fails",
+                see=f"kubectl get resourceslices --field-selector spec.nodeName={node.name} -o yaml",
+            )
+    if not judge.findings:
+        raise CouldNotLook("no node of a DRA pool publishes a device with its driver's version (DRA-03)")
+
+
+@requirement(
+    "DRA-05",
+    "No GPU is offered twice",
+    level=MUST,
+    sources=[OPERATOR, "NVIDIA GPU Operator: release notes of v26.7.0", "NVIDIA/aicr issue 1327"],
+    remedy="One allocator for each node: keep the operator's operands off (label nvidia.com/gpu.deploy.operands=false) "
+    "or the DRA driver's kubelet plugin (kubeletPlugin.nodeSelector).",
+)
+def test_no_gpu_is_offered_twice(slices: dict[str, Published], facts: Facts, judge: Judge) -> None:
+    for name, there in sorted(slices.items()):
+        node = facts.node(name)
+        counted = [f"{node.gpus(each)} {each}" for each in node.gpu_resources if node.gpus(each)] if node else []
+        twice = _published_twice(there.devices)
+        devices = [each for each in there.devices if each.kind in (GPU, MIG)]
+        judge(
+            node or f"node {name}",
+            ok=not (counted and devices) and not twice,
+            expected="each GPU once: in a slice of DRA, or counted by a device plugin",
+            actual=[*counted, there.in_words] if counted else some(twice) or there.in_words,
+            first_broken_link=f"a device plugin offers {in_words(counted)} of the GPUs that DRA publishes"
+            if counted
+            else f"the driver publishes {some(twice)} of the same GPU",
+            why_it_hides="neither allocator knows of the other; the pods start, and two of them share a GPU",
+            see=f"kubectl get node {name} -o jsonpath='{{.status.allocatable}}'",
+        )
+    if not judge.findings:
+        raise CouldNotLook("no node publishes devices of NVIDIA's DRA driver (DRA-03)")
+
+
+@requirement(
+    "DRA-06",
+    "The device classes exist and choose the devices that they are named for",
+    level=MUST,
+    sources=[DRIVER, DRA],
+    remedy="Let the chart or the operator create the classes again; put filters of your own into classes of your own.",
+)
+def test_device_classes_choose_their_devices(
+    dra_nodes: tuple[GpuPoolNode, ...], slices: dict[str, Published], facts: Facts, judge: Judge
+) -> None:
+    existing = {each.name: device_class(each.body) for each in facts.device_classes}
+    kinds = [GPU, *([MIG] if any(pool.mig_layout for pool, _, _ in dra_nodes) or f"{MIG}.nvidia.com" in existing else [])]
+    for kind in kinds:
+        name = f"{kind}.nvidia.com"
+        found = existing.get(name)
+        judge(
+            f"device class {name}",
+            ok=found is not None and (found.driver, found.kind) == ("gpu.nvidia.com", kind),
+            expected=f"chooses devices of driver gpu.nvidia.com and of type {kind}",
+            actual="does not exist" if found is None else found.expressions or "chooses every device of every driver",
+            first_broken_link=f"claims of class {name} get other devices than their name says"
+            if found
+            else f"every claim that names {name} waits for ever",
+            why_it_hides="the API server accepts claims of a class that does not exist or that chooses something else",
+            see=f"kubectl get deviceclass {name} -o yaml",
+        )
+
+
+@requirement(
+    "DRA-07",
+    "A resource that a device class stands for is served by that class alone",
+    level=MAY,
+    feature="extended-resource",
+    sources=[EXTENDED, OPERATOR],
+    remedy="Leave the extended resource to one class. The operator's classes stand for none: for "
+    "requests by count make a class of your own, or use deviceclass.resource.kubernetes.io/<class>.",
+)
+def test_a_resource_stands_for_one_class(
+    slices: dict[str, Published], reference: Reference, facts: Facts, judge: Judge
+) -> None:
+    every = [device_class(each.body) for each in facts.device_classes]
+    resources = sorted({each.resource for each in every if each.resource})
+    if not resources:
+        raise Unsupported(
+            f"no device class has extendedResourceName: pods that ask for {reference.gpu_resource} get no device of DRA"
+        )
+    for resource in resources:
+        standing = [each for each in every if each.resource == resource]
+        judge(
+            resource,
+            ok=len(standing) == 1,
+            expected="one device class that serves it on nodes without a device plugin for it",
+            actual=standing,
+            first_broken_link="the newest of the classes serves it, whatever the others choose",
+            why_it_hides="requests are served as long as the classes choose the same devices",
+            see="kubectl get deviceclasses -o custom-columns=NAME:.metadata.name,FOR:.spec.extendedResourceName",
+        )
+
+
+# --- Claims that are there ---------------------------------------------------------------------------------------
+
+
+@requirement(
+    "DRA-08",
+    "No claim is stuck in its deletion",
+    level=MUST,
+    sources=[OPERATOR, DRIVER],
+    remedy="Bring the kubelet plugin of the node back, so that it can give the devices up; take finalizers away only "
+    "when the node is gone for good.",
+)
+def test_no_claim_is_stuck_in_its_deletion(slices: dict[str, Published], facts: Facts, judge: Judge) -> None:
+    claims = gpu_claims(facts)
+    stuck = [each for each in claims if is_old(each.deletion, facts.taken_at, GOING_MAY_TAKE)]
+    judge(f"{len(claims)} claims of GPUs", ok=not stuck, expected="none stuck in its deletion", actual=stuck or "none")
+    for claim in stuck:
+        judge(
+            claim,
+            ok=False,
+            expected=f"gone within {GOING_MAY_TAKE.seconds // 60} minutes",
+            actual=f"being deleted since {claim.deletion:%Y-%m-%d %H:%M} UTC",
+            first_broken_link=why_it_does_not_go(claim, facts),
+            why_it_hides="its devices stay taken; the next pod hears only that none is free",
+            see=f"kubectl get resourceclaim -n {claim.namespace} {claim.name} -o yaml",
+        )
+
+
+@requirement(
+    "DRA-09",
+    "No pod waits for a claim that gets no device",
+    level=SHOULD,
+    sources=["kubernetes-sigs/dra-driver-nvidia-gpu issues 46 and 150", DRA],
+    remedy="Correct the class or the selector of the claim, or delete the pod that nobody waits for any more.",
+)
+def test_no_pod_waits_for_a_claim(slices: dict[str, Published], facts: Facts, judge: Judge) -> None:
+    waiting = list(waiting_claims(facts))
+    judge(
+        f"{len(facts.resource_claims)} claims",
+        ok=not waiting,
+        expected="none for which a pod has waited long",
+        actual=[str(each.claim) for each in waiting] or "none",
+    )
+    for claim, pod in waiting:
+        judge(
+            pod,
+            ok=False,
+            expected=f"{claim} to be allocated",
+            actual=f"Pending since {pod.created:%Y-%m-%d %H:%M} UTC",
+            first_broken_link=why_not_allocated(claim, facts),
+            why_it_hides="the scheduler says that it cannot allocate all claims, not which one and why",
+            see=f"kubectl describe pod -n {pod.namespace} {pod.name}",
+        )
+
+
+# --- Quotas ------------------------------------------------------------------------------------------------------
+
+
+@requirement(
+    "DRA-10",
+    "Every device class that can give a team GPUs is covered by the team's quota",
+    level=MUST,
+    sources=[QUOTAS, "kubernetes: pkg/quota/v1/evaluator/core/resource_claims.go"],
+    remedy="Add <class>.deviceclass.resource.k8s.io/devices to the quota of GPUs, 0 for teams that shall have none.",
+)
+def test_every_device_class_is_covered_by_quotas(
+    slices: dict[str, Published], classes: tuple[DeviceClass, ...], reference: Reference, facts: Facts, judge: Judge
+) -> None:
+    devices = [device for each in slices.values() for device in each.devices]
+    giving = [each for each in classes if any(each.may_choose(device) for device in devices)]
+    if not giving:
+        raise CouldNotLook("no device class chooses a device that a node publishes (DRA-03, DRA-06)")
+    for team in dict.fromkeys(team.namespace for team, _ in declared_gpu_quotas(reference)):
+        for each in giving:
+            covering = [quota for quota in facts.quotas_in(team) if each.quota_key in quota.used]
+            judge(
+                f"namespace {team}, {each}",
+                ok=bool(covering),
+                expected=f"a quota that counts {each.quota_key}",
+                actual=covering or "no quota counts it",
+                first_broken_link="claims are not pods' requests: requests.nvidia.com/gpu does not count them",
+                why_it_hides="the quota of the plain name still looks as if it held",
+                see=f"kubectl describe quota -n {team}",
+            )
+
+
+@requirement(
+    "DRA-11",
+    "A quota of a device class counts claims and refuses the one that is too many",
+    level=MUST,
+    effect=OWN_NAMESPACE,
+    sources=[QUOTAS],
+    remedy="Keep the ResourceQuota admission plugin on, and let no webhook or policy rewrite claims.",
+)
+def test_a_quota_counts_claims(gpu_class: DeviceClass, lab: RequirementLab) -> None:
+    namespace = lab.namespace()
+    quota = lab.quota(namespace, {gpu_class.quota_key: 2})
+
+    def asked(name: str, count: int) -> str:
+        claim = claim_object(name, gpu_class.name, count=count)
+        claim["metadata"]["namespace"] = namespace
+        return outcome(lab.create_or_refusal(claim))
+
+    expect(asked("two-too-many", 3), "a claim of 3 devices").equals(REFUSED, because=f"{quota} allows 2")
+    expect(asked("both", 2), "a claim of 2 devices").equals(ADMITTED, because=f"{quota} allows 2")
+    quota.wait_until_used({gpu_class.quota_key: 2}, because="the claim counts whether or not a pod uses it")
+    expect(asked("one-more", 1), "one device more").equals(REFUSED, because=f"{quota} is used up")
+
+
+# --- What becomes of claims --------------------------------------------------------------------------------------
+
+
+@requirement(
+    "DRA-12",
+    "Pods with claims from one template run, each with a device of its own, the one that it was allocated",
+    level=MUST,
+    effect=OCCUPIES_IDLE_GPUS,
+    sources=[DRIVER, DRA],
+    remedy="Look at the claims' status, then into the log of the kubelet plugin on the node; a policy may rewrite pods.",
+)
+def test_each_pod_gets_a_device_of_its_own(
+    claiming: ClaimingNode, dra_nodes: tuple[GpuPoolNode, ...], lab: RequirementLab
+) -> None:
+    template = claiming.template()
+    first = claiming.pod(template=template).wait_until_running(because=f"{claiming} has {len(claiming.free)} free")
+    [own] = _expected_one(claiming, first)
+
+    claims = claims_of(template=template)
+    with lab.held_on_nodes([claiming.node], "devices", gpus=0, claims=claims) as results:
+        result = results[claiming.node.name]
+        if result.trouble:
+            raise CouldNotLook(f"the second pod on {claiming} said nothing: {result.trouble}")
+        inside = [each["uuid"] for device in result.found["devices"] for each in device.get("mig") or (device,)]
+
+    expect(inside, f"the second pod on {claiming}").has_length(1, because="its claim is for one device")
+    expect(inside[0], f"the second pod on {claiming}").satisfies(
+        lambda uuid: uuid != own.uuid, f"another device than {own.uuid}", because="the first pod holds that one"
+    )
+    expect(inside[0], f"the second pod on {claiming}").is_among(
+        [each.uuid for each in claiming.free], because="these were free, and the driver publishes them by UUID"
+    )
+
+
+@requirement(
+    "DRA-13",
+    "Pods that share one claim share one device",
+    level=MUST,
+    effect=OCCUPIES_IDLE_GPUS,
+    sources=[DRIVER, DRA],
+    remedy="Look at status.reservedFor of the claim: both pods have to be in it.",
+)
+def test_pods_that_share_a_claim_share_its_device(claiming: ClaimingNode) -> None:
+    claim = claiming.claim()
+    pods = [claiming.pod(claim=claim) for _ in range(2)]
+
+    for pod in pods:
+        pod.wait_until_running(because="a claim is for as many pods as name it")
+    devices = {each for pod in pods for each in claiming.devices_of(pod)}
+    expect([str(each) for each in devices], f"claim {claim} of both pods").has_length(1, because="it is one claim")
+
+
+@requirement(
+    "DRA-14",
+    "A selector chooses among devices, and one that matches none leaves the pod Pending",
+    level=MUST,
+    effect=OCCUPIES_IDLE_GPUS,
+    sources=[ATTRIBUTES, "kubernetes-sigs/dra-driver-nvidia-gpu issues 46 and 150"],
+    remedy="Compare the selector with the attributes in the node's ResourceSlice: names and types have to agree.",
+)
+def test_a_selector_chooses_among_devices(claiming: ClaimingNode) -> None:
+    wanted = claiming.free[-1]
+    chosen = claiming.pod(template=claiming.template(_is("uuid", wanted.uuid)))
+    other = claiming.pod(template=claiming.template(_is("productName", "No Such Product")))
+
+    chosen.wait_until_running(because=f"{wanted} is free and has UUID {wanted.uuid}")
+    expect([each.uuid for each in claiming.devices_of(chosen)], chosen).equals(
+        [wanted.uuid], because="its selector names this device"
+    )
+    other.stays_pending(because="no device is of the product that its selector names")
+
+
+@requirement(
+    "DRA-15",
+    "A claim from a template goes with its pod, and its device can be claimed again",
+    level=MUST,
+    effect=OCCUPIES_IDLE_GPUS,
+    sources=[DRIVER, DRA],
+    remedy="Look at finalizers and status.reservedFor of the claim, and whether the kubelet plugin runs on the node.",
+)
+def test_a_device_can_be_claimed_again(claiming: ClaimingNode) -> None:
+    wanted = claiming.free[0]
+    template = claiming.template(_is("uuid", wanted.uuid))
+    first = claiming.pod(template=template).wait_until_running(because=f"{wanted} is free")
+    [claim] = claim_names(first.read() or {}) or [""]
+    second = claiming.pod(template=template).stays_pending(because=f"{first} has the one device that it asks for")
+
+    first.delete(wait=True)
+
+    claiming.wait_until_released(first.namespace, claim)
+    second.wait_until_running(because=f"{wanted} is free again")
+
+
+@requirement(
+    "DRA-16",
+    "A pod that asks for the resource of a device class gets a device of that class",
+    level=MAY,
+    effect=OCCUPIES_IDLE_GPUS,
+    feature="extended-resource",
+    sources=[EXTENDED, "kubernetes-sigs/dra-driver-nvidia-gpu: test_gpu_extres"],
+    remedy="Check DRAExtendedResource on API server, scheduler and kubelet, and that one class stands for the resource.",
+)
+def test_a_request_by_count_gets_a_device(
+    claiming: ClaimingNode, gpu_class: DeviceClass, lab: RequirementLab
+) -> None:
+    if not gpu_class.resource:
+        raise Unsupported(f"{gpu_class} has no extendedResourceName: its devices are had by claims only")
+
+    pod = lab.pod(gpus=1, resource=gpu_class.resource, on=claiming.node, tolerates=claiming.node)
+
+    pod.wait_until_running(because=f"{gpu_class} stands for {gpu_class.resource}, and {claiming} has devices free")
+    _expected_one(claiming, pod)
+
+
+@requirement(
+    "DRA-17",
+    "A pod of higher priority preempts pods that hold the devices that it claims",
+    level=MAY,
+    effect=DISRUPTIVE,
+    feature="preemption",
+    sources=["KEP-5690: preemption for DRA", OPERATOR],
+    remedy="Leave preemption to kube-scheduler's DefaultPreemption; before Kubernetes 1.37 do not count on it for DRA.",
+)
+def test_a_higher_pod_preempts_for_devices(
+    dra_nodes: tuple[GpuPoolNode, ...], gpu_class: DeviceClass, facts: Facts, lab: RequirementLab
+) -> None:
+    if version(facts.server_version)[:2] < PREEMPTS_SINCE:
+        raise Unsupported(
+            f"Kubernetes {facts.server_version} does not preempt for devices of DRA: the scheduler does since "
+            f"{'.'.join(map(str, PREEMPTS_SINCE))} (KEP-5690)"
+        )
+    [node] = lab.pick_idle(_nodes(dra_nodes))
+    claiming = claiming_node(lab, [node], gpu_class, devices=1)
+    wanted = claiming.free[0]
+    template = claiming.template(_is("uuid", wanted.uuid))
+    low = lab.priority_class("low", value=LOWEST)
+    high = lab.priority_class("high", value=LOWEST + 1)
+    with lab.borrow(node):
+        holder = claiming.pod(template=template, priority=low).given_running()
+        newcomer = claiming.pod(template=template, priority=high)
+
+        holder.wait_until_evicted(because=f"{newcomer} is above it and claims the device that it holds")
+        newcomer.wait_until_running(because=f"{wanted} is free now")
+
+
+# --- How the chapter looks ---------------------------------------------------------------------------------------
+
+
+def _nodes(members: tuple[GpuPoolNode, ...]) -> list[Node]:
+    return [each.node for each in members]
+
+
+def _is(attribute: str, value: str) -> str:
+    """A CEL expression that holds for devices of which an attribute has this value."""
+    return f"device.attributes['gpu.nvidia.com'].{attribute} == '{re.sub(chr(39), '', value)}'"
+
+
+def _expected_one(claiming: ClaimingNode, pod: object) -> tuple[Device, ...]:
+    """The one device of a pod; that it has one, and one that was free, is claimed."""
+    devices = claiming.devices_of(pod)  # type: ignore[arg-type]
+    expect([str(each) for each in devices], pod).has_length(1, because="its claim is for one device")
+    expect(str(devices[0]), pod).is_among([str(each) for each in claiming.free], because="these were free")
+    return devices
+
+
+def _described(device: Device) -> str:
+    return f"{device}: {device.product or 'no product'} with {device.memory_mib} MiB"
+
+
+def _published_twice(devices: tuple[Device, ...]) -> list[str]:
+    """Devices that stand for a GPU of which another device stands, too; partitions share counters and are told apart."""
+    whole = {each.uuid for each in devices if each.kind == GPU and not each.partition}
+    names = [f"{each} beside its GPU" for each in devices if each.kind == MIG and each.parent in whole]
+    return names + [f"{each} beside its GPU" for each in devices if each.kind not in (GPU, MIG) and each.uuid in whole]
+
+
+_QuotaOfTeam = tuple[Team, Quota]

@@ -1,0 +1,230 @@
+"""Driver: the declared version on every GPU node, and upgrades that neither stand still nor would fail.
+
+A driver is upgraded node by node: pods leave, the node is cordoned, the driver is loaded anew, the validator tries it.
+Each step can stop for good. A pod with an emptyDir may not be deleted, a cordoned node uses up what may be unavailable,
+a wait for jobs has no end. Nothing is in an error state then: some nodes only keep the old driver, for weeks.
+"""
+
+from conformance.catalog import MUST, SHOULD, requirement
+from conformance.facts import Facts, Node
+from conformance.gpu.drivers import DriverVersion, Support, known_regressions, lifecycle
+from conformance.reference.expected import driver_of, gpus_of
+from conformance.reference.model import Pool, Reference
+from conformance.verdict import CouldNotLook, Judge, NotApplicable, Unsupported
+from suites.conftest import GpuPoolNode
+from suites.driver_upgrades import managed_nodes, stuck_nodes
+from suites.hardware import DRIVER, driver
+from suites.operands import DRIVER as DRIVER_COMPONENT
+from suites.operands import parts_of
+from suites.roots import declared_stack, found_root, root_of
+from suites.upgrade_obstacles import undeletable, unseen_users
+from suites.upgrade_states import SKIP, STATE, is_changing, policy_for
+
+GUIDE = "guide part 2"
+UPGRADES = "NVIDIA GPU Operator: GPU Driver Upgrades"
+TROUBLESHOOTING = "NVIDIA GPU Operator: Troubleshooting"
+LIBRARY = "NVIDIA/k8s-operator-libs: pkg/upgrade"
+BRANCHES = "NVIDIA Data Center Drivers: Supported Drivers and CUDA Toolkit Versions"
+
+
+@requirement(
+    "OPER-15",
+    "Every GPU node has the declared driver version",
+    level=MUST,
+    sources=[GUIDE, UPGRADES, "NVIDIA/k8s-device-plugin: GPU Feature Discovery labels"],
+    remedy="Finish the upgrade that stopped half-way, or declare the version that the pool really has.",
+)
+def test_every_gpu_node_has_the_declared_driver(
+    facts: Facts, reference: Reference, gpu_pool_nodes: tuple[GpuPoolNode, ...], judge: Judge
+) -> None:
+    declared = [(pool, node, version) for pool, node, _ in gpu_pool_nodes if (version := driver_of(reference, pool))]
+    if not declared:
+        raise NotApplicable(f"{reference} declares no driver version for a pool that has nodes")
+    for pool, node, version in declared:
+        found = driver(node)
+        if not found or is_changing(node):
+            continue
+        judge(
+            node,
+            ok=_same(found, version),
+            expected=f"driver {version}, as declared for {pool}",
+            actual=found,
+            first_broken_link=_why_another(node, facts),
+            why_it_hides="each node works with the driver that it has; jobs fail that span two of them",
+            see=f"kubectl get nodes -l {pool.selector_text} -L {DRIVER},{STATE},{SKIP}",
+        )
+    _discovered(judge, reference)
+
+
+@requirement(
+    "OPER-16",
+    "Every GPU node has a driver that NVIDIA still maintains",
+    level=SHOULD,
+    sources=[BRANCHES],
+    remedy="Plan the upgrade to a production or long term support branch that has years to go.",
+)
+def test_every_driver_is_maintained(
+    facts: Facts, reference: Reference, gpu_pool_nodes: tuple[GpuPoolNode, ...], judge: Judge
+) -> None:
+    today = facts.taken_at.date()
+    unknown = ""
+    for _, node, _ in gpu_pool_nodes:
+        version = _version(node)
+        support = lifecycle(version, today) if version is not None else None
+        if support is None or support.support is Support.UNKNOWN:
+            unknown = f"{node}: {support.reason}" if support else unknown
+            continue
+        judge(
+            node,
+            ok=support.support is Support.SUPPORTED,
+            expected=f"a driver branch that is maintained on {today}",
+            actual=f"{version}: {support.reason}",
+            first_broken_link=support.reason,
+            why_it_hides="the driver goes on working; its flaws are no longer mended",
+            see=f"kubectl get node {node.name} -L {DRIVER}",
+        )
+    if not judge.findings and unknown:
+        raise Unsupported(f"no source tells how long the drivers are maintained ({unknown})")
+    _discovered(judge, reference)
+
+
+@requirement(
+    "OPER-17",
+    "No GPU node has a driver with a defect that the pool would meet",
+    level=MUST,
+    sources=[TROUBLESHOOTING, "NVIDIA/gpu-operator#1361", "NVIDIA GPU Operator: release notes of v25.3.2"],
+    remedy="Upgrade to the first driver without the defect.",
+)
+def test_no_driver_has_a_defect_that_the_pool_meets(
+    facts: Facts, reference: Reference, gpu_pool_nodes: tuple[GpuPoolNode, ...], judge: Judge
+) -> None:
+    for pool, node, gpu in gpu_pool_nodes:
+        version = _version(node)
+        if version is None:
+            continue
+        met = [each for each in known_regressions(version, gpu.product) if _meets(each.id, reference, pool)]
+        judge(
+            node,
+            ok=not met,
+            expected="a driver without a known defect in what the pool does",
+            actual=str(version),
+            first_broken_link="; ".join(each.effect for each in met),
+            why_it_hides="nvidia-smi and the validator are content; only pods of this kind of node fail",
+            remedy="; ".join(each.remedy for each in met),
+            see=f"kubectl get node {node.name} -L {DRIVER}",
+        )
+    _discovered(judge, reference)
+
+
+@requirement(
+    "OPER-18",
+    "No driver upgrade stands still half-way",
+    level=MUST,
+    sources=[UPGRADES, LIBRARY, "NVIDIA/gpu-operator#2509"],
+    remedy=f"Mend what it waits for; after a failure set the label {STATE}=upgrade-required again.",
+)
+def test_no_driver_upgrade_stands_still(
+    facts: Facts, reference: Reference, gpu_pool_nodes: tuple[GpuPoolNode, ...], judge: Judge
+) -> None:
+    root = root_of(facts, reference)
+    nodes = managed_nodes(gpu_pool_nodes, parts_of(facts, reference))
+    if not nodes:
+        raise NotApplicable("the operator manages the driver of no GPU node")
+    stuck = stuck_nodes(nodes, root, facts)
+    for pool, node in nodes:
+        trouble = stuck.get(node.name)
+        judge(
+            node,
+            ok=trouble is None,
+            expected="no upgrade, one that is done, or one that goes on",
+            actual=f"{STATE}={node.labels.get(STATE) or 'not set'}",
+            first_broken_link=trouble.link if trouble else "",
+            why_it_hides="the node is Ready, and the operator waits without an error",
+            remedy=trouble.remedy if trouble else "",
+            see=f"kubectl get nodes -l {pool.selector_text} -L {STATE},{SKIP}; kubectl get events -n default",
+        )
+
+
+@requirement(
+    "OPER-19",
+    "Nothing on a GPU node would make a driver upgrade fail",
+    level=SHOULD,
+    sources=[UPGRADES, LIBRARY, "NVIDIA/gpu-operator issues 367, 2166 and 2509"],
+    remedy="Settle it before the upgrade: afterwards the node is upgrade-failed and cordoned.",
+)
+def test_nothing_would_make_a_driver_upgrade_fail(
+    facts: Facts, reference: Reference, gpu_pool_nodes: tuple[GpuPoolNode, ...], judge: Judge
+) -> None:
+    root = root_of(facts, reference)
+    managed = [node for _, node in managed_nodes(gpu_pool_nodes, parts_of(facts, reference))]
+    nodes = [node for node in managed if policy_for(node, root, facts).automatic]
+    if not nodes:
+        raise NotApplicable("the operator upgrades the driver of no GPU node by itself")
+    stack = {declared_stack(reference).namespace, *facts.stack_namespaces}
+    found = [
+        each for node in nodes for each in undeletable(facts.pods_on(node.name), policy_for(node, root, facts), facts)
+    ]
+    found += unseen_users(nodes, facts, stack)
+    blocked = {each.pod.node for each in found}
+    for node in nodes:
+        if node.name not in blocked:
+            judge(node, ok=True, expected="no pod in the way of an upgrade", actual="none")
+    for obstacle in found:
+        judge(
+            obstacle.pod,
+            ok=False,
+            expected="out of the way of a driver upgrade, or known to it",
+            actual=obstacle.how,
+            first_broken_link=f"{obstacle.how}; the upgrade of {obstacle.pod.node} would end with upgrade-failed",
+            why_it_hides="the pod runs well; it is the driver that cannot be unloaded under it",
+            remedy=obstacle.remedy,
+            see=f"kubectl get pod -n {obstacle.pod.namespace} {obstacle.pod.name} -o yaml",
+        )
+
+
+def _discovered(judge: Judge, reference: Reference) -> None:
+    """Say why no driver was judged, where none was."""
+    if judge.findings:
+        return
+    stack = reference.stack
+    if stack is not None and not stack.gpu_feature_discovery:
+        raise Unsupported(f"no GPU node carries {DRIVER}, and no GPU feature discovery is declared that would set it")
+    raise CouldNotLook(f"no GPU node carries {DRIVER}: GPU feature discovery has not labelled the cluster")
+
+
+def _version(node: Node) -> DriverVersion | None:
+    """The driver of a node; None where no label tells it, or tells something else."""
+    try:
+        return DriverVersion.parse(driver(node))
+    except ValueError:
+        return None
+
+
+def _same(found: str, declared: str) -> bool:
+    """Whether two texts are one version: 580.95.5 is how some labels write 580.95.05."""
+    try:
+        return DriverVersion.parse(found) == DriverVersion.parse(declared)
+    except ValueError:
+        return found == declared
+
+
+def _meets(defect: str, reference: Reference, pool: Pool) -> bool:
+    """Whether a pool does what a defect breaks, by its declaration; an unknown defect is met by every pool."""
+    gpus = gpus_of(reference, pool)
+    if gpus is None or defect not in ("mixed-mig-570", "cdmm-580"):
+        return gpus is not None
+    return bool(gpus.mig) and (defect == "cdmm-580" or gpus.whole > 0)
+
+
+def _why_another(node: Node, facts: Facts) -> str:
+    """Why a node has another driver than the declared one."""
+    if node.labels.get(SKIP) == "true":
+        return f"label {SKIP}=true keeps the operator from upgrading the node"
+    if node.labels.get(STATE) not in (None, "", "upgrade-done"):
+        return f"the upgrade of the node stands at {node.labels[STATE]}"
+    root = found_root(facts)
+    if root is None:
+        return "the driver is that of the node image, and no operator is there to change it"
+    if not any(pod.labels.get("app.kubernetes.io/component") == "nvidia-driver" for pod in facts.pods_on(node.name)):
+        return f"the operator runs no {DRIVER_COMPONENT} on the node: it has that of the node image"
+    return "the driver pod of the node has not been replaced since the version was changed"

@@ -1,0 +1,110 @@
+"""What keeps a container from using its GPUs: the errors of CUDA and NVML, the link that broke, and what to do.
+
+Sources: NVIDIA CUDA Driver API, enum CUresult; NVML API, enum nvmlReturn_t; NVIDIA GPU Operator and Container Toolkit,
+Troubleshooting; the issues that a line names.
+"""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from conformance.gpu.smi import exit_code_in_words
+
+
+class Trouble(NamedTuple):
+    """The first broken link, and the remedy."""
+
+    link: str
+    remedy: str
+
+
+HARDWARE = (
+    "Look for Xid messages of this GPU in the kernel log of the node, reset or restart it, replace it when it recurs."
+)
+NO_DRIVER_FILES = Trouble(
+    "the container did not get the driver's files",
+    "Check that the device plugin names the device to the runtime (CDI, or the runtime class nvidia) and that the "
+    "container toolkit has configured the node's container runtime.",
+)
+
+CUDA: Mapping[int, Trouble] = {
+    2: Trouble(
+        "somebody else uses the memory of this GPU", "Find the process on the node (nvidia-smi there) and end it."
+    ),
+    34: Trouble(
+        "the container loads a stub of libcuda that is meant for compilers",
+        "Take the stubs folder out of LD_LIBRARY_PATH of the image.",
+    ),
+    46: Trouble(
+        "the GPU is in exclusive mode and another process has it, or MPS is half set up",
+        "End the other process; look at compute mode and MPS control daemon on the node.",
+    ),
+    100: Trouble("CUDA finds no device although the pod was given one", NO_DRIVER_FILES.remedy),
+    101: Trouble("a device that the pod was given cannot be used", HARDWARE),
+    222: Trouble(
+        "the driver is older than what the program was compiled for",
+        "Upgrade the driver, or ship machine code for this GPU.",
+    ),
+    # NVIDIA/gpu-operator#1043; the operator's page on troubleshooting.
+    802: Trouble(
+        "the Fabric Manager does not run, or its version is not the driver's: NVSwitch machines list GPUs and compute "
+        "nothing",
+        "Run nvidia-fabricmanager of exactly the driver's version on the node (the operator's driver container brings "
+        "it), restart the node, and wait for Fabric State Completed in nvidia-smi -q.",
+    ),
+    803: Trouble(
+        "libcuda in the container and the node's kernel module have different versions",
+        "Restart the pod; when that does not help, restart the node whose driver packages were upgraded under way.",
+    ),
+    # NVIDIA/nvidia-docker#1515.
+    804: Trouble(
+        "the image brings compatibility libraries, which this GPU does not support",
+        "Take the cuda-compat path out of the image's LD_LIBRARY_PATH, or upgrade the driver.",
+    ),
+    805: Trouble(
+        "the MPS control daemon does not answer",
+        "Look at the DaemonSet of the MPS control daemon on this node (label nvidia.com/mps.capable=true).",
+    ),
+    999: Trouble("the driver reports an unknown error", HARDWARE),
+}
+
+_NVML: Mapping[int, Trouble] = {
+    4: Trouble("the container may not open its device files", NO_DRIVER_FILES.remedy),
+    9: Trouble("the NVIDIA driver is not loaded on the node", "Look at the driver pod, Secure Boot and nouveau."),
+    12: NO_DRIVER_FILES,
+    14: Trouble("the infoROM of a GPU is corrupted: a hardware fault", "Replace the GPU."),
+    15: Trouble("a GPU has fallen off the bus", HARDWARE),
+    # NVIDIA/gpu-operator#898.
+    18: Trouble(
+        "libraries and kernel module of the driver have different versions: driver packages were upgraded and the old "
+        "module is still loaded",
+        "Restart the node, and keep its package manager from upgrading NVIDIA packages by itself.",
+    ),
+    # NVIDIA/nvidia-container-toolkit#48: what systemd's daemon-reload does to containers in legacy mode.
+    999: Trouble(
+        "the container lost its devices, as when systemd reloads and the runtime hid them from it",
+        "Let devices be injected by CDI (the operator's default from v25.10), or set PASS_DEVICE_SPECS=true for the "
+        "device plugin; then restart the pods.",
+    ),
+}
+
+
+def of_cuda(error: Mapping[str, Any]) -> Trouble:
+    """What stands behind an error of CUDA as the probe reports it."""
+    return CUDA.get(int(error["code"]), Trouble(f"CUDA ends with {named(error)}", HARDWARE))
+
+
+def of_nvml(error: Mapping[str, Any]) -> Trouble:
+    """What stands behind an error of NVML as the probe reports it."""
+    return _NVML.get(int(error["code"]), Trouble(f"NVML ends with {named(error)}", HARDWARE))
+
+
+def of_smi(exit_code: int) -> Trouble:
+    """What stands behind an exit code of nvidia-smi."""
+    words = exit_code_in_words(exit_code)
+    return Trouble(words, f"Follow {words.partition(': ')[2] or words}." if exit_code != 255 else HARDWARE)
+
+
+def named(error: Mapping[str, Any]) -> str:
+    """An error with its name, number and the call that failed."""
+    call = f" of {error['call']}" if error.get("call") else ""
+    return f"{error['name']} ({error['code']}){call}"

@@ -1,0 +1,85 @@
+"""Probes run as pods run them, with a driver that is made up: two libraries from C and an nvidia-smi from shell."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from conformance import probes
+
+SOURCE = Path(__file__).with_name("fake_driver.c")
+PROGRAMS = Path(probes.__file__).parent
+SMI = """#!/bin/sh
+[ -n "$FAKE_SMI_EXIT" ] && { echo "Failed to initialize NVML"; exit "$FAKE_SMI_EXIT"; }
+if [ "$1" = -L ]; then
+  echo "GPU 0: NVIDIA A100-SXM4-40GB (UUID: GPU-00000000-0000-0000-0000-000000000000)"
+  number=0
+  while [ "$number" -lt "${FAKE_MIG:-0}" ]; do
+    echo "  MIG 1g.5gb      Device  $number: (UUID: MIG-00000000-0000-0000-0000-00000000001$number)"
+    number=$((number + 1))
+  done
+else
+  echo "a table"
+fi
+"""
+
+
+class Said(NamedTuple):
+    """What a probe's process said."""
+
+    code: int
+    record: dict[str, Any]
+    output: str
+
+
+@pytest.fixture(scope="session")
+def driver(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the libraries of a driver."""
+    compiler = shutil.which("cc") or shutil.which("gcc")
+    if compiler is None:
+        pytest.skip("no C compiler to build the made-up driver with")
+    folder = tmp_path_factory.mktemp("driver")
+    library = folder / "libcuda.so.1"
+    subprocess.run([compiler, "-shared", "-fPIC", "-O1", "-o", library, SOURCE], check=True)
+    shutil.copy(library, folder / "libnvidia-ml.so.1")
+    smi = folder / "nvidia-smi"
+    smi.write_text(SMI)
+    smi.chmod(0o755)
+    return folder
+
+
+@pytest.fixture
+def said() -> Callable[..., Said]:
+    """Run a probe without any driver, with these arguments and variables; its one marked line is read."""
+
+    def run(probe: str, *arguments: str, interpreter: str = sys.executable, **variables: str) -> Said:
+        ended = subprocess.run(
+            [interpreter, PROGRAMS / f"{probe}.py", *arguments],
+            env={"PATH": os.environ["PATH"], **variables},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        lines = [line for line in ended.stdout.splitlines() if line.startswith("GPU-CONFORMANCE-PROBE ")]
+        assert len(lines) == 1, ended
+        return Said(ended.returncode, json.loads(lines[0].partition(" ")[2]), ended.stdout + ended.stderr)
+
+    return run
+
+
+@pytest.fixture
+def with_driver(said: Callable[..., Said], driver: Path) -> Callable[..., Said]:
+    """Run a probe with the driver; FAKE_ variables say what is wrong with it."""
+
+    def run(probe: str, *arguments: str, **variables: str) -> Said:
+        path = f"{driver}:{os.environ['PATH']}"
+        return said(probe, *arguments, **{"LD_LIBRARY_PATH": str(driver), "PATH": path, **variables})
+
+    return run

@@ -1,0 +1,149 @@
+"""Probes against a made-up driver: what they see, and that they notice what is wrong."""
+
+import pytest
+
+
+def test_devices_tells_what_the_driver_shows(with_driver):
+    code, record, _ = with_driver("devices", FAKE_GPUS="2", NVIDIA_VISIBLE_DEVICES="all", HOME="/")
+
+    assert code == 0
+    assert (record["driver"], record["cuda"], record["nvml_error"]) == ("580.95.05", "13.0", None)
+    assert [device["uuid"][-2:] for device in record["devices"]] == ["00", "01"]
+    assert record["devices"][1] == {
+        "index": 1,
+        "uuid": "GPU-00000000-0000-0000-0000-000000000001",
+        "name": "NVIDIA A100-SXM4-40GB",
+        "memory_mib": 40960,
+        "mig": [],
+    }
+    assert record["nvidia_smi"]["exit_code"] == 0
+    assert "UUID: GPU-" in record["nvidia_smi"]["listing"]
+    assert record["nvidia_smi"]["table"] == "a table\n"
+    assert record["environment"] == {"NVIDIA_VISIBLE_DEVICES": "all"}
+
+
+def test_devices_tells_mig_devices_with_their_profiles(with_driver):
+    record = with_driver("devices", FAKE_MIG="2").record
+
+    assert record["devices"][0]["mig"] == [
+        {"uuid": "MIG-00000000-0000-0000-0000-000000000010", "profile": "1g.5gb", "memory_mib": 4864},
+        {"uuid": "MIG-00000000-0000-0000-0000-000000000011", "profile": "1g.5gb", "memory_mib": 4864},
+    ]
+
+
+def test_a_gpu_that_knows_no_mig_is_no_error(with_driver):
+    assert with_driver("devices", FAKE_NO_MIG_AT_ALL="1").record["devices"][0]["mig"] == []
+
+
+@pytest.mark.parametrize(
+    ("code", "name"),
+    [("18", "NVML_ERROR_LIB_RM_VERSION_MISMATCH"), ("999", "NVML_ERROR_UNKNOWN"), ("77", "NVML_ERROR_77")],
+)
+def test_devices_names_the_error_of_nvml(with_driver, code, name):
+    exit_code, record, _ = with_driver("devices", FAKE_FAILS="nvmlInit_v2", FAKE_CODE=code)
+
+    assert exit_code == 0
+    assert record["devices"] == []
+    assert record["nvml_error"] == {"code": int(code), "name": name, "call": "nvmlInit_v2"}
+
+
+def test_a_lost_gpu_leaves_the_driver_version(with_driver):
+    record = with_driver("devices", FAKE_GPUS="2", FAKE_LOST="1").record
+
+    assert record["driver"] == "580.95.05"
+    assert record["nvml_error"]["name"] == "NVML_ERROR_GPU_IS_LOST"
+
+
+def test_devices_tells_how_nvidia_smi_ended(with_driver):
+    record = with_driver("devices", FAKE_SMI_EXIT="14").record
+
+    assert record["nvidia_smi"]["exit_code"] == 14
+    assert "Failed to initialize NVML" in record["nvidia_smi"]["listing"]
+
+
+def test_cuda_computes_right_on_every_device(with_driver):
+    code, record, _ = with_driver("cuda", FAKE_GPUS="2")
+
+    assert (code, record["cuda_error"]) == (0, None)
+    assert [(device["ordinal"], device["wrong"]) for device in record["devices"]] == [(0, 0), (1, 0)]
+    assert record["devices"][1]["uuid"] == "GPU-00000000-0000-0000-0000-000000000001"
+    assert record["devices"][0]["compute"] == "8.0"
+    assert record["devices"][0]["elements"] == 2**20
+    assert record["devices"][0]["seconds"] > 0
+
+
+def test_cuda_counts_wrong_results_exactly(with_driver):
+    code, record, _ = with_driver("cuda", FAKE_WRONG="3")
+
+    assert code == 0
+    assert record["devices"][0]["wrong"] == 3
+
+
+def test_cuda_names_the_error_that_keeps_a_whole_machine_from_computing(with_driver):
+    code, record, _ = with_driver("cuda", FAKE_FAILS="cuInit", FAKE_CODE="802")
+
+    assert code == 0
+    assert record["devices"] == []
+    assert record["cuda_error"] == {"code": 802, "name": "CUDA_ERROR_SYSTEM_NOT_READY", "call": "cuInit"}
+
+
+@pytest.mark.parametrize("call", ["cuDevicePrimaryCtxRetain", "cuMemAlloc_v2", "cuLaunchKernel", "cuCtxSynchronize"])
+def test_a_device_that_cannot_compute_has_no_right_result(with_driver, call):
+    record = with_driver("cuda", FAKE_FAILS=call, FAKE_CODE="700").record
+
+    assert record["devices"][0]["wrong"] == 2**20
+    assert record["cuda_error"] == {"code": 700, "name": "CUDA_ERROR_ILLEGAL_ADDRESS", "call": call}
+
+
+def test_an_error_that_the_library_cannot_name_is_named_by_the_table(with_driver):
+    record = with_driver("cuda", FAKE_FAILS="cuInit", FAKE_CODE="804").record
+
+    assert record["cuda_error"]["name"] == "CUDA_ERROR_COMPAT_NOT_SUPPORTED_ON_DEVICE"
+
+
+def test_cuda_computes_on_each_mig_device_although_a_process_sees_one(with_driver):
+    record = with_driver("cuda", FAKE_MIG="3").record
+
+    assert [device["uuid"][-2:] for device in record["devices"]] == ["10", "11", "12"]
+    assert {device["uuid"][:3] for device in record["devices"]} == {"MIG"}
+    assert [device["ordinal"] for device in record["devices"]] == [0, 1, 2]
+    assert {device["wrong"] for device in record["devices"]} == {0}
+
+
+def test_an_error_on_a_mig_device_is_told(with_driver):
+    record = with_driver("cuda", FAKE_MIG="2", FAKE_FAILS="cuInit", FAKE_CODE="802").record
+
+    assert record["cuda_error"]["code"] == 802
+
+
+def test_bandwidth_measures_devices_and_pairs(with_driver):
+    code, record, _ = with_driver("bandwidth", FAKE_GPUS="2")
+
+    assert (code, record["cuda_error"]) == (0, None)
+    assert len(record["devices"]) == 2
+    assert all(value > 0 for name, value in record["devices"][0].items() if name != "uuid")
+    assert [(peer["from"][-2:], peer["to"][-2:], peer["possible"]) for peer in record["peers"]] == [
+        ("00", "01", True),
+        ("01", "00", True),
+    ]
+
+
+def test_bandwidth_names_the_error(with_driver):
+    assert with_driver("bandwidth", FAKE_FAILS="cuInit", FAKE_CODE="802").record["cuda_error"]["code"] == 802
+
+
+def test_isolation_tells_who_saw_which_device(with_driver):
+    code, record, _ = with_driver("isolation", FAKE_GPUS="2", NVIDIA_VISIBLE_DEVICES="all")
+
+    assert code == 0
+    assert [uuid[-2:] for uuid in record["devices"]] == ["00", "01"]
+    assert {who: len(uuids) for who, uuids in record["seen_by"].items()} == {"nvml": 2, "nvidia-smi": 1, "cuda": 2}
+    assert record["environment"] == {"NVIDIA_VISIBLE_DEVICES": "all"}
+
+
+def test_a_held_probe_says_its_line_first_and_then_stays(with_driver):
+    import time
+
+    began = time.monotonic()
+    assert with_driver("devices", "--hold", "1.5").code == 0
+    assert time.monotonic() - began > 1.5
