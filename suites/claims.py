@@ -13,7 +13,7 @@ from conformance.verdict import CouldNotLook, Finding, claim
 from suites.slices import DRIVER, Device, DeviceClass, Held, classes_asked, device_class, held_by, published
 
 API = "resource.k8s.io/v1"
-GOING = timedelta(minutes=5)
+GOING_MAY_TAKE = timedelta(minutes=5)
 """How long a claim may take to go: its pod ends, its devices are given back, then its finalizer is removed."""
 
 WAITING = timedelta(minutes=10)

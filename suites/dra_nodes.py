@@ -61,7 +61,9 @@ def plugin_trouble(facts: Facts, node: Node) -> Trouble | None:
     trouble = trouble_on(Part(DRA_DRIVER, plugins), node, facts)
     wrong = _wrong_root(facts, node, plugins)
     if trouble is not None and wrong and pods_of(plugins, node, facts):
-        return trouble._replace(link=f"{trouble.link}; {wrong}", remedy="Correct nvidiaDriverRoot in the chart's values.")
+        return trouble._replace(
+            link=f"{trouble.link}; {wrong}", remedy="Correct nvidiaDriverRoot in the chart's values."
+        )
     return trouble
 
 
@@ -84,9 +86,7 @@ def in_words_of_devices(devices: Mapping[str, int]) -> str:
     return ", ".join(f"{count} {what}" for what, count in sorted(devices.items())) or "no device"
 
 
-def why_the_devices_differ(
-    facts: Facts, node: Node, there: Published, *, right: bool, other: Sequence[Device]
-) -> str:
+def why_the_devices_differ(facts: Facts, node: Node, there: Published, *, right: bool, other: Sequence[Device]) -> str:
     """The first broken link between the GPUs of a node and its slices."""
     trouble = plugin_trouble(facts, node)
     if not there.devices:

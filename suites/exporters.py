@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from conformance.facts import Facts, Node, Pod
 from conformance.gpu import dcgm
+from conformance.kube.errors import NotFound
 from conformance.kube.scraping import ScrapeFailed
 from conformance.lab import RequirementLab, at_once
 from conformance.reference.model import Gpu, Pool, Reference
@@ -88,16 +89,25 @@ def spread(members: list[Exporter]) -> list[Exporter]:
 
 
 def ask(lab: RequirementLab, exporters: Iterable[Exporter]) -> list[tuple[Exporter, Answer]]:
-    """What each exporter says now, side by side; why it says nothing where that is so."""
+    """What each exporter says now, side by side; why it says nothing where that is so.
+
+    Those whose pods were replaced since the facts were read are left out. Raises CouldNotLook when all were.
+    """
     asked = list(exporters)
-    return list(zip(asked, at_once(lambda each: _ask(lab, each), asked), strict=True))
+    answers = zip(asked, at_once(lambda each: _ask(lab, each), asked), strict=True)
+    there = [(exporter, answer) for exporter, answer in answers if answer is not None]
+    if asked and not there:
+        raise CouldNotLook(f"{asked[0].pod} and all other exporters were replaced since the facts were read; run again")
+    return there
 
 
-def _ask(lab: RequirementLab, exporter: Exporter) -> Answer:
+def _ask(lab: RequirementLab, exporter: Exporter) -> Answer | None:
     try:
         return dcgm.parse(lab.metrics_page(exporter.pod.namespace, exporter.pod.name, PORT))
     except ScrapeFailed as failure:
         return failure
+    except NotFound:
+        return None
 
 
 def pages(answers: Iterable[tuple[Exporter, Answer]]) -> list[tuple[Exporter, dcgm.Page]]:

@@ -71,7 +71,11 @@ def parts_of(reference: Reference, pool: Pool) -> list[Part]:
     wanted = layout_of(reference, pool)
     if pool.gpu is None or wanted is None or wanted.unknown:
         raise unknown_layout(reference, pool, wanted)
-    model = model_of(pool.gpu.product, pool.gpu.memory_mib or None)
+    return _parts(pool.gpu, wanted)
+
+
+def _parts(gpu: Gpu, wanted: Wanted) -> list[Part]:
+    model = model_of(gpu.product, gpu.memory_mib or None)
     groups: dict[Layout, list[int]] = {}
     for index, profiles in sorted(wanted.profiles.items()):
         if profiles:
@@ -207,6 +211,22 @@ class MigNodes:
             f"kubectl get configmap -n {namespace}; kubectl get node {node.name} -L {CONFIG_LABEL},{CAPABLE_LABEL}"
         )
         return ChosenLayout(self._chosen[key], config_map, not name, see)
+
+    def changed_parts(self, pool: Pool, node: Node, gpu: Gpu) -> tuple[str, list[Part]]:
+        """The text that divides a node otherwise than its pool declares, and what it makes of the GPUs.
+
+        Empty where the text says what was declared, and where nothing tells of it.
+        """
+        try:
+            choice = self.choice(node)
+        except (CouldNotLook, NotApplicable, Unsupported):
+            return "", []
+        if choice.selection.entries is None or choice.generated:
+            return "", []
+        found, declared = mig_config.wanted(choice.selection.entries, gpu.count), layout_of(self.reference, pool)
+        if found.unknown or declared is None or found.profiles == declared.profiles:
+            return "", []
+        return f"layout {choice.selection.layout} in {choice.text}", _parts(gpu, found)
 
     def brought_along(self, pool: Pool, layout: str) -> bool:
         """Whether the MIG manager makes a layout of that name for the GPUs of a pool by itself."""

@@ -2,13 +2,13 @@
 
 from conformance.facts import Node
 from conformance.gpu.mig import DoesNotFit, Unknown, model_of
-from conformance.gpu.mig_config import Wanted, wanted
+from conformance.gpu.mig_config import CONFIG_LABEL, Wanted, wanted
 from conformance.gpu.plugin_config import Problem
 from conformance.gpu.sharing import MigStrategy
 from conformance.reference.expected import mig_strategy_of
-from conformance.reference.model import Pool
-from conformance.verdict import CouldNotLook, Judge, NotApplicable
-from suites.layouts import FAILED, WORKING, ChosenLayout, MigNodes, asks, why_it_failed
+from conformance.reference.model import Pool, Reference
+from conformance.verdict import CouldNotLook, Judge, NotApplicable, UnknownAccelerator
+from suites.layouts import FAILED, STATE, WORKING, ChosenLayout, MigNodes, Part, asks, why_it_failed
 from suites.plugin_configs import PluginConfigs
 from suites.words import some
 
@@ -19,17 +19,37 @@ WHAT_TO_DO = {
 """The remedy for each state in which the MIG manager is at work."""
 
 
-def model_name(pool: Pool) -> str:
-    """The model of a pool's GPUs; the product where no table knows it."""
+def judge_parts(text: str, pool: Pool, parts: list[Part], judge: Judge) -> list[UnknownAccelerator]:
+    """Judge that each part of a layout can exist on the GPUs of its pool; the parts of which that is not known."""
+    unknown = []
+    for part in parts:
+        answer = part.answer
+        if isinstance(answer, Unknown):
+            unknown.append(UnknownAccelerator(f"{pool}: {answer.why}"))
+            continue
+        why_not = answer.why if isinstance(answer, DoesNotFit) else ""
+        judge(
+            f"{pool}, {part.gpus}",
+            ok=not why_not,
+            expected=f"{part.layout} on one {_model_name(pool)}, as {text} asks",
+            actual=why_not or "it fits",
+            first_broken_link=why_not,
+            why_it_hides="mig-parted takes any counts; the driver then refuses, and all MIG devices are gone",
+            remedy=_what_fits(answer) if isinstance(answer, DoesNotFit) else "",
+            see=f"kubectl get nodes -l {pool.selector_text} -L {CONFIG_LABEL},{STATE}",
+        )
+    if not parts:
+        judge(pool, ok=True, expected=text, actual="it makes no MIG device")
+    return unknown
+
+
+def _model_name(pool: Pool) -> str:
     model = model_of(pool.gpu.product, pool.gpu.memory_mib or None) if pool.gpu else Unknown("")
     return str(pool.gpu.product if isinstance(model, Unknown) and pool.gpu else model)
 
 
-def what_fits(answer: DoesNotFit) -> str:
-    """The parts of a layout that fit, as a remedy; empty when none does."""
-    if not answer.nearest:
-        return ""
-    return f"What fits of it: {'; or '.join(map(str, answer.nearest[:2]))}."
+def _what_fits(answer: DoesNotFit) -> str:
+    return f"What fits of it: {'; or '.join(map(str, answer.nearest[:2]))}." if answer.nearest else ""
 
 
 def judge_problems(subject: str, problems: tuple[Problem, ...], see: str, judge: Judge) -> None:
@@ -77,6 +97,21 @@ def why_no_success(mig_nodes: MigNodes, pool: Pool, node: Node, state: str) -> s
         waits = f": {some([str(pod) for pod in holders])} hold its GPUs" if holders else ""
         return f"the MIG manager is at work on the node, or hangs{waits}"
     return mig_nodes.choice(node).selection.first_broken_link or "no pod of the MIG manager has looked at the node"
+
+
+def strategies_of(
+    reference: Reference, pool: Pool, configs: PluginConfigs, nodes: list[Node]
+) -> dict[str, MigStrategy]:
+    """The declared MIG strategy of a pool, and those that reach its nodes and differ from it, by their source."""
+    found = {"the set-up": mig_strategy_of(reference, pool)}
+    for node in nodes:
+        try:
+            chosen = configs.of(node)
+        except CouldNotLook:
+            continue
+        if chosen.strategy is not None and chosen.strategy is not found["the set-up"]:
+            found[chosen.source if chosen.strategy_told else chosen.text] = chosen.strategy
+    return found
 
 
 def who_sets_the_strategy(configs: PluginConfigs, node: Node, declared: str) -> str:

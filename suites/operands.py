@@ -86,7 +86,9 @@ TOOLKIT = Component("container toolkit", "nvidia-container-toolkit-daemonset", "
 PLUGIN = Component("device plugin", "nvidia-device-plugin-daemonset", "device-plugin", "devicePlugin")
 VALIDATOR = Component("validator", "nvidia-operator-validator", "operator-validator")
 DRA_VALIDATOR = Component("validator", "nvidia-dra-validator", "dra-validator")
-DRA_DRIVER = Component("DRA driver", "nvidia-dra-driver-kubelet-plugin", nodes=Nodes.DRA)
+OWN_DRA_DRIVER = Component("DRA driver", "nvidia-dra-driver-kubelet-plugin", "dra-driver")
+DRA_DRIVER = Component("DRA driver", "dra-driver-nvidia-gpu-kubelet-plugin", nodes=Nodes.DRA)
+"""The DRA driver of the operator, and the one of a chart of its own."""
 
 # In each table whoever needs another component stands below it.
 COMPONENTS: dict[str, tuple[Component, ...]] = {
@@ -128,7 +130,7 @@ COMPONENTS: dict[str, tuple[Component, ...]] = {
     ),
     "GPUCluster": (
         DRIVER,
-        Component("DRA driver", "nvidia-dra-driver-kubelet-plugin", "dra-driver"),
+        OWN_DRA_DRIVER,
         Component("DCGM", "nvidia-dcgm-dra", "dcgm-dra", "dcgm"),
         Component("dcgm-exporter", "nvidia-dcgm-exporter-dra", "dcgm-exporter-dra", "dcgmExporter"),
         DRA_VALIDATOR,
@@ -142,6 +144,8 @@ COMPONENTS: dict[str, tuple[Component, ...]] = {
     ),
 }
 VALIDATORS = (VALIDATOR, DRA_VALIDATOR)
+TESTED = (DRIVER, TOOLKIT, PLUGIN, OWN_DRA_DRIVER)
+"""The components that a validator tries."""
 
 
 class Part(NamedTuple):

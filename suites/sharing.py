@@ -253,7 +253,7 @@ def judge_freshness(shared: SharedNodes, judge: Judge) -> None:
         chosen = shared.configs.of(node)
         began = max((since for pod in plugin_pods(shared.facts, node) if (since := _running_since(pod))), default=None)
         changed = chosen.config_map.changed if chosen.config_map else None
-        if chosen.selection.config is None or changed is None or began is None:
+        if not chosen.reached or changed is None or began is None:
             continue
         judge(
             node,
@@ -279,7 +279,7 @@ def _running_since(pod: Pod) -> datetime | None:
 def _offers_what_it_says(reference: Reference, pool: Pool, node: Node, chosen: Chosen) -> bool:
     """Whether a node offers what the text says, as far as its GPUs are there; true also when it offers nothing."""
     gpus, config = gpus_of(reference, pool), chosen.selection.config
-    if gpus is None or config is None or not counted(node, {}):
+    if gpus is None or not counted(node, {}):
         return True
-    said = advertised(gpus, config.sharing, chosen.strategy).resources
+    said = advertised(gpus, config.sharing, chosen.strategy).resources if config is not None else {}
     return said is None or agrees(node, pool, said)

@@ -16,7 +16,7 @@ from conformance.verdict import CouldNotLook, Judge, NotApplicable, in_words
 from suites.conftest import GpuPoolNode
 from suites.discovery import undeclared_labels, why_undiscovered
 from suites.node_stack import PCI_LABELS, PRESENT, standing, undiscovered
-from suites.operands import VALIDATORS, parts_of, wants_discovery
+from suites.operands import TESTED, VALIDATORS, parts_of, wants_discovery
 from suites.roots import declared_stack, operated_stack, root_of
 from suites.stack_faults import is_outside_kubernetes
 from suites.tolerating import keepers_away, workloads_on_gpu_nodes
@@ -161,7 +161,7 @@ def test_the_validator_has_passed_on_every_gpu_node(
 ) -> None:
     operated_stack(reference)
     parts = parts_of(facts, reference)
-    before = [part for part in parts if part.component not in VALIDATORS]
+    before = [part for part in parts if part.component in TESTED]
     validators = [part for part in parts if part.component in VALIDATORS]
     waiting = ""
     for pool, node, _ in gpu_pool_nodes:

@@ -13,11 +13,12 @@ import pytest
 
 from conformance.catalog import DISRUPTIVE, MAY, MUST, OCCUPIES_IDLE_GPUS, OWN_NAMESPACE, SHOULD, requirement
 from conformance.facts import Facts, Node
-from conformance.lab import RequirementLab
+from conformance.lab import LabPod, RequirementLab
 from conformance.lab.policies import LOWEST
-from conformance.reference.model import Quota, Reference, Team
+from conformance.reference.model import Reference
 from conformance.verdict import CouldNotLook, Judge, NotApplicable, Unsupported, expect, in_words
 from suites.claims import (
+    GOING_MAY_TAKE,
     ClaimingNode,
     claim_names,
     claim_object,
@@ -30,7 +31,6 @@ from suites.claims import (
     why_it_does_not_go,
     why_not_allocated,
 )
-from suites.claims import GOING as GOING_MAY_TAKE
 from suites.conftest import GpuPoolNode
 from suites.dra_nodes import (
     OLDEST_KUBERNETES,
@@ -131,7 +131,7 @@ def test_kubernetes_is_new_enough(dra_nodes: tuple[GpuPoolNode, ...], facts: Fac
             ok=version(text) >= version(OLDEST_KUBERNETES),
             expected=f"Kubernetes {OLDEST_KUBERNETES} or later",
             actual=text,
-            first_broken_link=f"earlier releases of {text.rpartition('.')[0]} lack corrections that the driver needs",
+            first_broken_link=f"releases before {OLDEST_KUBERNETES} lack what the driver needs",
             why_it_hides="claims are allocated; it is preparing and releasing them that goes wrong now and then",
             see="kubectl get nodes; kubectl version",
         )
@@ -265,7 +265,10 @@ def test_device_classes_choose_their_devices(
     dra_nodes: tuple[GpuPoolNode, ...], slices: dict[str, Published], facts: Facts, judge: Judge
 ) -> None:
     existing = {each.name: device_class(each.body) for each in facts.device_classes}
-    kinds = [GPU, *([MIG] if any(pool.mig_layout for pool, _, _ in dra_nodes) or f"{MIG}.nvidia.com" in existing else [])]
+    kinds = [
+        GPU,
+        *([MIG] if any(pool.mig_layout for pool, _, _ in dra_nodes) or f"{MIG}.nvidia.com" in existing else []),
+    ]
     for kind in kinds:
         name = f"{kind}.nvidia.com"
         found = existing.get(name)
@@ -430,7 +433,7 @@ def test_a_quota_counts_claims(gpu_class: DeviceClass, lab: RequirementLab) -> N
     level=MUST,
     effect=OCCUPIES_IDLE_GPUS,
     sources=[DRIVER, DRA],
-    remedy="Look at the claims' status, then into the log of the kubelet plugin on the node; a policy may rewrite pods.",
+    remedy="Look at the claims' status, then into the log of the node's kubelet plugin; a policy may rewrite pods.",
 )
 def test_each_pod_gets_a_device_of_its_own(
     claiming: ClaimingNode, dra_nodes: tuple[GpuPoolNode, ...], lab: RequirementLab
@@ -521,11 +524,9 @@ def test_a_device_can_be_claimed_again(claiming: ClaimingNode) -> None:
     effect=OCCUPIES_IDLE_GPUS,
     feature="extended-resource",
     sources=[EXTENDED, "kubernetes-sigs/dra-driver-nvidia-gpu: test_gpu_extres"],
-    remedy="Check DRAExtendedResource on API server, scheduler and kubelet, and that one class stands for the resource.",
+    remedy="Check DRAExtendedResource on API server, scheduler and kubelet, and that one class has the resource.",
 )
-def test_a_request_by_count_gets_a_device(
-    claiming: ClaimingNode, gpu_class: DeviceClass, lab: RequirementLab
-) -> None:
+def test_a_request_by_count_gets_a_device(claiming: ClaimingNode, gpu_class: DeviceClass, lab: RequirementLab) -> None:
     if not gpu_class.resource:
         raise Unsupported(f"{gpu_class} has no extendedResourceName: its devices are had by claims only")
 
@@ -547,6 +548,8 @@ def test_a_request_by_count_gets_a_device(
 def test_a_higher_pod_preempts_for_devices(
     dra_nodes: tuple[GpuPoolNode, ...], gpu_class: DeviceClass, facts: Facts, lab: RequirementLab
 ) -> None:
+    if not facts.server_version:
+        raise CouldNotLook("the version of the API server is not known, and with it whether DRA preempts")
     if version(facts.server_version)[:2] < PREEMPTS_SINCE:
         raise Unsupported(
             f"Kubernetes {facts.server_version} does not preempt for devices of DRA: the scheduler does since "
@@ -578,9 +581,9 @@ def _is(attribute: str, value: str) -> str:
     return f"device.attributes['gpu.nvidia.com'].{attribute} == '{re.sub(chr(39), '', value)}'"
 
 
-def _expected_one(claiming: ClaimingNode, pod: object) -> tuple[Device, ...]:
+def _expected_one(claiming: ClaimingNode, pod: LabPod) -> tuple[Device, ...]:
     """The one device of a pod; that it has one, and one that was free, is claimed."""
-    devices = claiming.devices_of(pod)  # type: ignore[arg-type]
+    devices = claiming.devices_of(pod)
     expect([str(each) for each in devices], pod).has_length(1, because="its claim is for one device")
     expect(str(devices[0]), pod).is_among([str(each) for each in claiming.free], because="these were free")
     return devices
@@ -591,10 +594,7 @@ def _described(device: Device) -> str:
 
 
 def _published_twice(devices: tuple[Device, ...]) -> list[str]:
-    """Devices that stand for a GPU of which another device stands, too; partitions share counters and are told apart."""
+    """Devices of a GPU that is published as a whole, too; partitions share counters with it and are told apart."""
     whole = {each.uuid for each in devices if each.kind == GPU and not each.partition}
     names = [f"{each} beside its GPU" for each in devices if each.kind == MIG and each.parent in whole]
     return names + [f"{each} beside its GPU" for each in devices if each.kind not in (GPU, MIG) and each.uuid in whole]
-
-
-_QuotaOfTeam = tuple[Team, Quota]

@@ -8,6 +8,7 @@ a wait for jobs has no end. Nothing is in an error state then: some nodes only k
 from conformance.catalog import MUST, SHOULD, requirement
 from conformance.facts import Facts, Node
 from conformance.gpu.drivers import DriverVersion, Support, known_regressions, lifecycle
+from conformance.gpu.resources import GPU, MIG_PREFIX
 from conformance.reference.expected import driver_of, gpus_of
 from conformance.reference.model import Pool, Reference
 from conformance.verdict import CouldNotLook, Judge, NotApplicable, Unsupported
@@ -102,7 +103,7 @@ def test_no_driver_has_a_defect_that_the_pool_meets(
         version = _version(node)
         if version is None:
             continue
-        met = [each for each in known_regressions(version, gpu.product) if _meets(each.id, reference, pool)]
+        met = [each for each in known_regressions(version, gpu.product) if _meets(each.id, reference, pool, node)]
         judge(
             node,
             ok=not met,
@@ -208,12 +209,19 @@ def _same(found: str, declared: str) -> bool:
         return found == declared
 
 
-def _meets(defect: str, reference: Reference, pool: Pool) -> bool:
-    """Whether a pool does what a defect breaks, by its declaration; an unknown defect is met by every pool."""
+def _meets(defect: str, reference: Reference, pool: Pool, node: Node) -> bool:
+    """Whether a node does what a defect breaks; an unknown defect is met by every node.
+
+    Mixed is a node that is declared to have GPUs with and without MIG, and one that offers both whatever is declared.
+    """
     gpus = gpus_of(reference, pool)
-    if gpus is None or defect not in ("mixed-mig-570", "cdmm-580"):
-        return gpus is not None
-    return bool(gpus.mig) and (defect == "cdmm-580" or gpus.whole > 0)
+    if defect == "cdmm-580":
+        return gpus is not None and bool(gpus.mig)
+    if defect != "mixed-mig-570":
+        return True
+    offered = [name for name in node.gpu_resources if node.gpus(name)]
+    offers_both = GPU in offered and any(name.startswith(MIG_PREFIX) for name in offered)
+    return offers_both or (gpus is not None and bool(gpus.mig) and gpus.whole > 0)
 
 
 def _why_another(node: Node, facts: Facts) -> str:

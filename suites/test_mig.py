@@ -14,7 +14,6 @@ import pytest
 from conformance.catalog import MUST, OCCUPIES_IDLE_GPUS, SHOULD, requirement
 from conformance.facts import Facts
 from conformance.gpu import mig_config
-from conformance.gpu.mig import DoesNotFit, Unknown
 from conformance.gpu.mig_config import CONFIG_LABEL
 from conformance.gpu.plugin_config import Chain
 from conformance.gpu.sharing import MigStrategy, advertised
@@ -51,9 +50,9 @@ from suites.mig_words import (
     WHAT_TO_DO,
     given_judged,
     judge_meaning,
+    judge_parts,
     judge_problems,
-    model_name,
-    what_fits,
+    strategies_of,
     who_sets_the_strategy,
     why_no_success,
 )
@@ -92,31 +91,17 @@ def mig_nodes(
     sources=[GUIDE, USER_GUIDE, PARTED],
     remedy="Take one of the layouts that fit, or a model with more memory; profiles are per model.",
 )
-def test_every_layout_can_exist(mig: tuple[Pool, ...], reference: Reference, judge: Judge) -> None:
+def test_every_layout_can_exist(mig: tuple[Pool, ...], mig_nodes: MigNodes, reference: Reference, judge: Judge) -> None:
     unknown: list[CouldNotLook | UnknownAccelerator] = []
     for pool in mig:
         try:
-            parts = parts_of(reference, pool)
+            unknown += judge_parts(f"layout {pool.mig_layout}", pool, parts_of(reference, pool), judge)
         except (CouldNotLook, UnknownAccelerator) as reason:
             unknown.append(reason)
-            continue
-        for part in parts:
-            if isinstance(part.answer, Unknown):
-                unknown.append(UnknownAccelerator(f"{pool}: {part.answer.why}"))
-                continue
-            answer = part.answer
-            judge(
-                f"{pool}, {part.gpus}",
-                ok=not isinstance(answer, DoesNotFit),
-                expected=f"{part.layout} on one {model_name(pool)}, as layout {pool.mig_layout} asks",
-                actual=answer.why if isinstance(answer, DoesNotFit) else "it fits",
-                first_broken_link=answer.why if isinstance(answer, DoesNotFit) else "",
-                why_it_hides="mig-parted takes any counts; the driver then refuses, and all MIG devices are gone",
-                remedy=what_fits(answer) if isinstance(answer, DoesNotFit) else "",
-                see=f"kubectl get nodes -l {pool.selector_text} -L {CONFIG_LABEL},{STATE}",
-            )
-        if not parts:
-            judge(pool, ok=True, expected=f"layout {pool.mig_layout}", actual="it makes no MIG device")
+    for pool, node, gpu in mig_nodes.one_each:
+        text, parts = mig_nodes.changed_parts(pool, node, gpu)
+        if text:
+            unknown += judge_parts(text, pool, parts, judge)
     if unknown:
         raise unknown[0]
 
@@ -297,24 +282,26 @@ def test_feature_discovery_counts_the_devices(mig_nodes: MigNodes, judge: Judge)
     remedy="Take the strategy mixed, or give every GPU of the node MIG devices of one and the same profile.",
 )
 def test_the_strategy_can_offer_what_the_layout_makes(
-    mig: tuple[Pool, ...], reference: Reference, judge: Judge
+    mig: tuple[Pool, ...], mig_nodes: MigNodes, reference: Reference, facts: Facts, judge: Judge
 ) -> None:
     unknown = []
     for pool in mig:
-        gpus, strategy = gpus_of(reference, pool), mig_strategy_of(reference, pool)
+        gpus = gpus_of(reference, pool)
         if gpus is None or not gpus.layouts_known:
             unknown.append(unknown_layout(reference, pool, layout_of(reference, pool)))
             continue
-        offer = advertised(gpus, strategy=strategy)
-        judge(
-            pool,
-            ok=bool(offer.resources),
-            expected=f"devices that the strategy {strategy.value} offers, from layout {pool.mig_layout}",
-            actual=in_words_of(offer.resources or {}),
-            first_broken_link="; ".join(offer.problems),
-            why_it_hides="the layout is applied with success; the device plugin ends, and the node's GPUs vanish",
-            see=f"kubectl get nodes -l {pool.selector_text} -L {CONFIG_LABEL},{STRATEGY},{PRODUCT}",
-        )
+        nodes = [each.node for each in mig_nodes.one_each if each.pool.name == pool.name]
+        for source, strategy in strategies_of(reference, pool, PluginConfigs(facts), nodes).items():
+            offer = advertised(gpus, strategy=strategy)
+            judge(
+                pool,
+                ok=bool(offer.resources),
+                expected=f"devices that the strategy {strategy.value} offers, from layout {pool.mig_layout}",
+                actual=in_words_of(offer.resources or {}),
+                first_broken_link=f"{source} has the strategy {strategy.value}: {'; '.join(offer.problems)}",
+                why_it_hides="the layout is applied with success; the device plugin ends, and the node's GPUs vanish",
+                see=f"kubectl get nodes -l {pool.selector_text} -L {CONFIG_LABEL},{STRATEGY},{PRODUCT}",
+            )
     if unknown:
         raise unknown[0]
 
@@ -328,7 +315,7 @@ def test_the_strategy_can_offer_what_the_layout_makes(
     "for a profile that a layout makes.",
 )
 def test_whoever_asks_for_mig_devices_asks_for_what_is_offered(
-    mig: tuple[Pool, ...], reference: Reference, facts: Facts, judge: Judge
+    mig_nodes: MigNodes, reference: Reference, facts: Facts, judge: Judge
 ) -> None:
     there = {name for node in facts.nodes for name in counted(node, {})}
     for asking in asking_for_mig_devices(reference, facts):
@@ -344,12 +331,13 @@ def test_whoever_asks_for_mig_devices_asks_for_what_is_offered(
             why_it_hides="any name is a valid resource: the pod is accepted and waits as Pending for ever",
             see=asking.see,
         )
-    for pool in mig:
+    for pool, _ in mig_nodes.pools:
         offer = offer_of(reference, pool).resources
         if offer is not None:
             judge(pool, ok=True, expected="names to ask for", actual=in_words_of(offer))
     if not judge.findings:
-        raise not_known(mig[0], offer_of(reference, mig[0]))
+        pool, _ = mig_nodes.pools[0]
+        raise not_known(pool, offer_of(reference, pool))
 
 
 # --- What becomes of pods ----------------------------------------------------------------------------------------

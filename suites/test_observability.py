@@ -292,7 +292,7 @@ def _held_by(lab: RequirementLab, exporter: Exporter, holder: str, timeout: floa
     """The devices that the exporter says ``holder`` has, as soon as there is any, at the latest after ``timeout``."""
 
     def held() -> list[dcgm.DeviceKey]:
-        ((_, answer),) = ask(lab, [exporter])
+        answer = next(answer for _, answer in ask(lab, [exporter]))
         page = answer if isinstance(answer, dcgm.Page) else dcgm.Page(())
         return [device for device, pod in page.holders().items() if pod == holder]
 

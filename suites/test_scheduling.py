@@ -26,7 +26,7 @@ from conformance.facts import Facts, Node
 from conformance.gpu.taints import Taint, untolerated
 from conformance.lab import RequirementLab
 from conformance.reference.model import Pool
-from conformance.verdict import CouldNotLook, Judge, expect, in_words
+from conformance.verdict import CouldNotLook, Judge, Unsupported, expect, in_words
 from suites.conftest import Members
 from suites.gpu_pod import GpuPod
 from suites.terms import avoiding, carrying, named, preferring, requiring, taints_of
@@ -260,7 +260,8 @@ def _that_evicts_nobody_else(facts: Facts, node: Node) -> Taint:
     """A NoExecute taint that every pod on the node tolerates, node agents of the GPU stack included.
 
     A key of ours first; else one of the node's own taints with another value and effect, which agents that tolerate
-    the key alone do not mind. Raises CouldNotLook when each would evict somebody.
+    the key alone do not mind. Raises Unsupported when each would evict node agents, for that is how they are deployed
+    (the operator's tolerate NoSchedule only), and CouldNotLook when others are among those that it would evict.
     """
     own = Taint(_TRIAL_KEY, _TRIAL, "NoExecute")
     of_the_node = [Taint(taint.key, _TRIAL, "NoExecute") for taint in node.lasting_taints]
@@ -269,7 +270,8 @@ def _that_evicts_nobody_else(facts: Facts, node: Node) -> Taint:
         if not any(untolerated(pod.tolerations, [trial]) for pod in residents):
             return trial
     evicted = [pod for pod in residents if untolerated(pod.tolerations, [own])]
-    raise CouldNotLook(
+    agents = all(pod.owner_kind == "DaemonSet" for pod in evicted)
+    raise (Unsupported if agents else CouldNotLook)(
         f"a NoExecute taint on {node.name} would evict {some([str(pod) for pod in evicted])}, which no trial is worth. "
         f"Node agents that tolerate a taint's key with operator Exists and without effect would stay"
     )

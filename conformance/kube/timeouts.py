@@ -51,7 +51,7 @@ class Timeouts(msgspec.Struct, frozen=True):
         )
 
 
-EMBEDDED = Timeouts(hold=1.0, stack=30)
+EMBEDDED = Timeouts(hold=1.0, stack=180)
 """For the embedded control plane, whose controllers act within milliseconds."""
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}

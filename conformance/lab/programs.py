@@ -7,7 +7,7 @@ nodes and pods as they are, and get no pod.
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeAlias, TypedDict
 
@@ -150,18 +150,25 @@ class _Batch:
         return {name: results[name] for name in wanted}
 
     def remove(self) -> None:
-        """Delete the Jobs, and wait until no pod of them holds a device any more."""
-        for name in self._jobs:
-            self._client.delete(path("Job", namespace=self._namespace, name=name))
-        if self._jobs:
-            delete_pods(
-                self._client,
-                path("Pod", namespace=self._namespace),
-                self._bench.timeouts,
-                what=f"pods of {self._label} in namespace {self._namespace}",
-                selector=self._selector,
-                field_selector="status.phase!=Succeeded,status.phase!=Failed",
-            )
+        """Delete the Jobs, and wait until no pod of them holds a device any more.
+
+        What does not go now goes with the namespace when the requirement ends; results must not be lost over it.
+        """
+        with suppress(KubeError):
+            for name in self._jobs:
+                self._client.delete(path("Job", namespace=self._namespace, name=name))
+            if self._jobs:
+                self._delete_unfinished()
+
+    def _delete_unfinished(self) -> None:
+        delete_pods(
+            self._client,
+            path("Pod", namespace=self._namespace),
+            self._bench.timeouts,
+            what=f"pods of {self._label} in namespace {self._namespace}",
+            selector=self._selector,
+            field_selector="status.phase!=Succeeded,status.phase!=Failed",
+        )
 
     def _look(self) -> tuple[dict[str, _Object], dict[str, list[Mapping[str, Any]]]]:
         nodes = {_name(node): node for node in self._client.list(path("Node"))}

@@ -108,13 +108,15 @@ def deploy(
     in_parallel(lambda change: _change_node(client, records, change), changes)
     outcomes: list[tuple[str, str]] = []
     releases: tuple[str, ...] = ()
+    unoffered: tuple[str, ...] = ()
     for kinds in STAGES:
         if kinds == WORKLOADS:
-            # After the configurations that it reads, and before the pods that wait for its GPUs.
+            # After the configurations that it reads. Its pods come to rest before others may take GPUs: one that is
+            # held cannot be cut into MIG devices any more, and counts as whole in the pod that holds it.
             releases = stack.install(client, records, limits)
+            unoffered = _settled(client, reference, stack, limits.stack) if releases else ()
         stage = [each for each in planned if each.made["kind"] in kinds]
         outcomes += in_parallel(lambda each: _write(client, owner, records, each), stage)
-    unoffered = _settled(client, reference, stack, limits.stack) if releases else ()
     return Deployed(
         reference=reference.name,
         nodes=tuple(change.node for change in changes),

@@ -9,7 +9,7 @@ from msgspec import Meta
 
 from conformance.gpu.mig_config import CONFIG_LABEL as MIG_CONFIG_LABEL
 from conformance.reference.base import Declared
-from conformance.reference.stack import Stack
+from conformance.reference.stack import Kai, Stack
 from conformance.reference.words import (
     Amount,
     Count,
@@ -253,6 +253,7 @@ class Reference(Declared, frozen=True):
         "nvidia.com/gpu"
     )
     stack: Annotated[Stack | None, Meta(description="what makes GPUs reach pods; absent when not to be judged")] = None
+    kai: Annotated[Kai | None, Meta(description="the KAI scheduler and its queues; absent where nobody uses it")] = None
     pools: tuple[Pool, ...] = ()
     teams: tuple[Team, ...] = ()
     priority_classes: tuple[PriorityClass, ...] = ()

@@ -20,6 +20,7 @@ _UNIQUE = (
     ("", "teams.*.namespace"),
     ("", "priority_classes.*.name"),
     ("", "test_pods.*.name"),
+    ("", "kai.queues.*.name"),
     ("teams.*", "service_accounts.*.name"),
     ("teams.*", "roles.*.name"),
     ("teams.*", "bindings.*.name"),
@@ -43,6 +44,7 @@ _REFERENCES = (
     _Reference("", "test_pods.*.pools.*", "pools.*.name", "pool"),
     _Reference("", "workloads.*.namespace", "teams.*.namespace", "team's namespace"),
     _Reference("", "workloads.*.priority_class", "priority_classes.*.name", "priority class", SYSTEM_CLASSES),
+    _Reference("", "kai.queues.*.parent", "kai.queues.*.name", "queue"),
     _Reference("", "priority_classes.*.preempts.*", "priority_classes.*.name", "priority class"),
     _Reference("", "teams.*.quotas.*.priority_classes.*", "priority_classes.*.name", "priority class", SYSTEM_CLASSES),
     _Reference(

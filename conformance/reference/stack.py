@@ -92,3 +92,32 @@ class Stack(Declared, frozen=True):
 
     def __str__(self) -> str:
         return f"GPU stack {self.kind} in namespace {self.namespace}"
+
+
+Gpus = Annotated[float, Meta(ge=-1, description="in GPUs; -1 is without bound")]
+
+
+class KaiQueue(Declared, frozen=True):
+    """A queue of KAI. What is left out is not judged."""
+
+    name: ObjectName
+    parent: Annotated[ObjectName | None, Meta(description="the queue above it, spec.parentQueue")] = None
+    gpu_quota: Annotated[Gpus | None, Meta(description="spec.resources.gpu.quota: what it is sure to get")] = None
+    gpu_limit: Annotated[Gpus | None, Meta(description="spec.resources.gpu.limit: what it may have at most")] = None
+
+    def __str__(self) -> str:
+        return f"queue {self.name}"
+
+
+class Kai(Declared, frozen=True):
+    """NVIDIA's KAI scheduler beside kube-scheduler, for workloads that name it."""
+
+    namespace: NamespaceName = "kai-scheduler"
+    scheduler: Annotated[str, Meta(min_length=1, description="the schedulerName of its pods")] = "kai-scheduler"
+    queue_label: Annotated[LabelKey, Meta(description="the label by which a workload names its queue")] = (
+        "kai.scheduler/queue"
+    )
+    queues: tuple[KaiQueue, ...] = ()
+
+    def __str__(self) -> str:
+        return f"scheduler {self.scheduler}"

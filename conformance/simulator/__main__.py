@@ -1,4 +1,4 @@
-"""``python -m conformance.simulator --kubeconfig FILE --logs DIR [--server-port PORT]``."""
+"""``python -m conformance.simulator --kubeconfig FILE --logs DIR [--ready FILE]``."""
 
 import sys
 

@@ -10,7 +10,6 @@ import signal
 import sys
 import threading
 from collections.abc import Sequence
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +27,6 @@ from conformance.simulator.settings import Settings
 from conformance.simulator.world import World
 
 AGENT = "gpu-conformance-simulator"
-HEALTH = "/healthz"
 _log = logging.getLogger(__name__)
 
 
@@ -37,14 +35,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m conformance.simulator", description=__doc__)
     parser.add_argument("--kubeconfig", type=Path, required=True, help="with certificates, as an embedded cluster's")
     parser.add_argument("--logs", type=Path, required=True, help="the folder for what containers print")
-    parser.add_argument("--server-port", type=int, default=0, help=f"answer {HEALTH} on this loopback port")
+    parser.add_argument("--ready", type=Path, help="a file to make once everything in the cluster has been seen")
     chosen = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     ended = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: ended.set())
     try:
-        run(chosen.kubeconfig, Settings(chosen.logs, chosen.server_port), ended)
+        run(chosen.kubeconfig, Settings(chosen.logs, chosen.ready), ended)
     except (KubeError, TimeoutError) as error:
         print(f"the simulator cannot work: {error}", file=sys.stderr)
         return 1
@@ -54,18 +52,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def run(kubeconfig: Path, settings: Settings, ended: threading.Event) -> None:
     """Simulate until ``ended`` is set. Raises KubeError when the API server cannot be used, TimeoutError."""
     settings.logs.mkdir(parents=True, exist_ok=True)
+    if settings.ready is not None:
+        settings.ready.unlink(missing_ok=True)
     with connect(kubeconfig) as connection:
         client = Client(connection, Guard(Effect.DISRUPTIVE, None), agent=AGENT)
         client.get("/version")
-        ready = threading.Event()
-        if settings.server_port:
-            _answer(settings.server_port, ready)
         registrations, loop, world = Registrations(), Loop(), World(client)
         loop.add(roster(world, registrations, loop, settings))
         world.add(loop.kinds)
         world.start(loop.changed)
         loop.start()
-        ready.set()
+        if settings.ready is not None:
+            settings.ready.touch()
         _log.info("ready")
         ended.wait()
 
@@ -108,20 +106,3 @@ def _parsed(text: bytes) -> Any:
 
 def _named(entries: Any, name: str) -> Any:
     return next(entry for entry in entries if entry["name"] == name)
-
-
-def _answer(port: int, ready: threading.Event) -> None:
-    """Say on a loopback port whether the simulator has seen the cluster: 200 or 503."""
-
-    class Answer(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            known = self.path.partition("?")[0] == HEALTH
-            self.send_response((200 if ready.is_set() else 503) if known else 404)
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-
-        def log_message(self, format: str, *arguments: Any) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", port), Answer)
-    threading.Thread(target=server.serve_forever, name="health", daemon=True).start()

@@ -8,9 +8,9 @@ from pathlib import Path
 class Settings:
     """Where a simulator works.
 
-    ``logs`` is the folder for what containers print, one folder of ours below which nobody else writes.
-    ``server_port`` is the loopback port on which it says whether it is ready; 0 for none.
+    ``logs`` is the folder for what containers print, one folder of ours below which nobody else writes. ``ready`` is
+    a file that is there from the moment on at which the whole cluster is known; None for none.
     """
 
     logs: Path
-    server_port: int = 0
+    ready: Path | None = None

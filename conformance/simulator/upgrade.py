@@ -64,8 +64,7 @@ class DriverUpgrades:
         if self._operators.namespace is None:
             return None
         if key == _SLOTS:
-            self._begin()
-            return None
+            return self._begin()
         return self._advance(key.removeprefix(_NODE))
 
     def _keys_of_node(self, node: Object, deleted: bool) -> Iterator[str]:
@@ -134,16 +133,18 @@ class DriverUpgrades:
             if step:
                 self._moves.change(name, {"labels": {UPGRADE_STATE: None}})
             return None
-        pause = self._moves.since(name) + self._step_seconds - time.monotonic()
-        if step and pause > 0:
+        if step and (pause := self._pause_of(name)) > 0:
             return pause
         driver = self._driver_on(name)
         if driver is None:
             return None
         return self._moves.advance(Case(node, step, driver, policy, self._validation_seconds()))
 
-    def _begin(self) -> None:
-        """Let nodes that wait for their upgrade begin it, as many as their policy allows."""
+    def _begin(self) -> float | None:
+        """Let nodes that wait for their upgrade begin it, as many as their policy allows; first by name.
+
+        Those that have only begun to wait are looked at again in as many seconds as are returned.
+        """
         groups: dict[str, tuple[UpgradePolicy, list[Object]]] = {}
         with self._lock:
             names = sorted(self._drivers)
@@ -153,22 +154,25 @@ class DriverUpgrades:
             if node is not None and policy is not None:
                 owner = (node["metadata"].get("labels") or {}).get(OWNER, "") if self._uses_driver_objects() else ""
                 groups.setdefault(owner, (policy, []))[1].append(node)
-        for policy, nodes in groups.values():
-            self._begin_some(policy, nodes)
+        pauses = [pause for policy, nodes in groups.values() if (pause := self._begin_some(policy, nodes))]
+        return min(pauses, default=None)
 
-    def _begin_some(self, policy: UpgradePolicy, nodes: list[Object]) -> None:
+    def _begin_some(self, policy: UpgradePolicy, nodes: list[Object]) -> float:
+        waiting = [node for node in nodes if _waits(node)]
+        pause = max((self._pause_of(node["metadata"]["name"]) for node in waiting), default=0.0)
+        if pause > 0:
+            return pause
         free = free_slots(policy, [_standing_of(node) for node in nodes])
-        for node in nodes:
-            metadata = node["metadata"]
-            labels = metadata.get("labels") or {}
-            if labels.get(UPGRADE_STATE) != Step.UPGRADE_REQUIRED or labels.get(UPGRADE_SKIP) == "true":
-                continue
-            cordoned = node["spec"].get("unschedulable") is True
+        for node in waiting:
             # A node that somebody has cordoned costs nobody anything.
-            if free <= 0 and not cordoned:
-                continue
-            self._begin_one(node)
-            free -= 1
+            if free > 0 or node["spec"].get("unschedulable") is True:
+                self._begin_one(node)
+                free -= 1
+        return 0.0
+
+    def _pause_of(self, name: str) -> float:
+        """How long (seconds) a node has to stay in its step yet."""
+        return self._moves.since(name) + self._step_seconds - time.monotonic()
 
     def _begin_one(self, node: Object) -> None:
         name, requested = node["metadata"]["name"], annotation(node, REQUESTED) == "true"
@@ -211,6 +215,11 @@ def _is_unavailable(node: Object) -> bool:
     return node["spec"].get("unschedulable") is True or any(
         each["type"] == "Ready" and each["status"] != "True" for each in conditions
     )
+
+
+def _waits(node: Object) -> bool:
+    labels = node["metadata"].get("labels") or {}
+    return labels.get(UPGRADE_STATE) == Step.UPGRADE_REQUIRED and labels.get(UPGRADE_SKIP) != "true"
 
 
 def _standing_of(node: Object) -> Standing:

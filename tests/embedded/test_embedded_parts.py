@@ -25,7 +25,7 @@ from conformance.clusters.embedded.components import (
 from conformance.clusters.embedded.ports import reserved
 from conformance.simulator import annotations as simulated
 
-HERE = Layout(Path("/state"), Ports(1, 2, 3, 4, 5, 6, 7))
+HERE = Layout(Path("/state"), Ports(1, 2, 3, 4, 5, 6))
 
 
 def components(**spec) -> Components:
@@ -204,7 +204,7 @@ def test_the_simulator_runs_in_our_python_with_our_modules_alone() -> None:
 
     assert simulator.argv[0] == sys.executable
     assert set(simulator.env) == {"HOME", "TMPDIR", "PATH", "PYTHONPATH"}
-    assert simulator.ready == "http://127.0.0.1:7/healthz"
+    assert simulator.ready == "file:///state/simulator.ready"
     ended = subprocess.run([*simulator.argv[:4], "--help"], env=simulator.env, capture_output=True, text=True, cwd="/")
     assert ended.returncode == 0, ended.stderr
 

@@ -151,6 +151,20 @@ def test_waiting_ends_as_soon_as_a_process_does(tmp_path: Path) -> None:
     processes.end()
 
 
+def test_a_process_can_show_by_a_file_that_it_is_ready(tmp_path: Path) -> None:
+    folder = state.make(root=tmp_path)
+    ready = folder.path / "it is ready"
+    processes = Processes(folder)
+    slow = ("/bin/sh", "-c", f"sleep 0.3; touch '{ready}'; sleep 60")
+    waited = Component("slow", slow, {"PATH": "/usr/bin:/bin"}, folder.path / "slow.log", ready.as_uri())
+    processes.start(waited)
+
+    processes.wait_ready([waited], None, deadline=time.monotonic() + 10)  # type: ignore[arg-type]
+
+    assert ready.exists()
+    processes.end()
+
+
 def test_waiting_has_an_end(tmp_path: Path) -> None:
     folder = state.make(root=tmp_path)
     processes = Processes(folder)

@@ -16,6 +16,8 @@ MISTAKES = {
     "PRIO-13": "priorityClassName",
     "PRIO-14": "evict nobody",
     "QUOTA-04": "no quota counts them",
+    "WORK-08": "dedicated=gpu",
+    "WORK-12": "/dev/shm",
 }
 
 

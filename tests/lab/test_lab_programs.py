@@ -282,3 +282,9 @@ def test_variables_can_differ_by_node(bench, cluster):
 
     told = [{each["name"]: each["value"] for each in pod_of(job)["env"]} for job in jobs(cluster)]
     assert told == [{"HOME": "/", **wishes["gpu-1"]}, {"HOME": "/", **wishes["gpu-2"]}]
+
+
+def test_results_are_not_lost_over_pods_that_do_not_go(bench, cluster):
+    cluster.forbidden.add(("DELETE", "Job"))
+
+    assert not bench.run_on_nodes(nodes("gpu-1"), "devices")["gpu-1"].trouble

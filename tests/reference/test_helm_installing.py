@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import yaml
 
@@ -351,6 +352,31 @@ def test_only_definitions_that_came_along_and_have_no_objects_go(client: Any, he
     assert f"{DEFINITIONS}/used.nvidia.com" in client.objects
     assert f"{DEFINITIONS}/theirs.example.com" in client.objects
     assert any("CRD used.nvidia.com: 1 objects of it are left" in words for words in withdrawn.left)
+
+
+def test_what_was_there_before_the_stack_stays(client: Any, helm: FakeHelm) -> None:
+    client.add(_definition("clusterpolicies", "nvidia.com"))
+    client.node("n", "pool", labels={"nvidia.com/gpu.present": "true"})
+    reference = Reference("mine", stack=Stack("gpu-operator"))
+    journal = _Remembered(client, reference)
+    before = ("clusterpolicies.nvidia.com",)
+    journal._releases = [msgspec.structs.replace(journal.installed[0], definitions=before, marked=True)]
+
+    withdraw(client, reference, journal, timeouts=LIMITS, installer=installer())
+
+    assert f"{DEFINITIONS}/clusterpolicies.nvidia.com" in client.objects
+    assert client.get("/api/v1/nodes/n")["metadata"]["labels"]["nvidia.com/gpu.present"] == "true"
+
+
+def test_the_record_says_what_was_there_before(client: Any, helm: FakeHelm, reference: Reference) -> None:
+    client.add(_definition("nodefeatures", "nfd.k8s-sigs.io"))
+    client.node("n", "pool", labels={"feature.node.kubernetes.io/cpu-model.family": "6"})
+
+    deploy(client, reference, timeouts=LIMITS, installer=installer())
+
+    record = client.get("/api/v1/namespaces/gpu-operator/configmaps/gpu-conformance-release-gpu-operator")
+    written = msgspec.json.decode(record["data"]["release.json"], type=Installed)
+    assert (written.definitions, written.marked) == (("nodefeatures.nfd.k8s-sigs.io",), True)
 
 
 def test_what_the_stack_wrote_on_nodes_goes_with_it(client: Any, helm: FakeHelm) -> None:

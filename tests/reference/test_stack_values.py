@@ -17,6 +17,7 @@ from conformance.reference.stack_objects import layouts_text, stack_objects
 from conformance.reference.values import device_plugin_values, dra_driver_values, gpu_operator_values
 from conformance.reference.values_text import values_text
 from conformance.shipped import shipped
+from conformance.simulator.chart.defaults import GPU_OPERATOR
 
 GPU = {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}
 CONTROL_PLANE = {
@@ -203,6 +204,17 @@ def test_another_registry_replaces_the_registry_of_every_image(chart: str) -> No
     assert repositories
     assert all(each.startswith("registry.example.com/mirror/") for each in repositories)
     assert not any("nvcr.io" in each or "registry.k8s.io" in each for each in repositories)
+
+
+def test_each_component_keeps_the_path_of_its_image_under_another_registry() -> None:
+    values = mirrored("gpu-operator", "registry.example.com", None)
+
+    for name, block in GPU_OPERATOR.items():
+        repository = block.get("repository") if isinstance(block, dict) else ""
+        if repository:
+            assert values[name]["repository"] == f"registry.example.com/{repository.partition('/')[2]}"
+    image = values["node-feature-discovery"]["image"]["repository"]
+    assert image == "registry.example.com/nfd/node-feature-discovery"
 
 
 def test_pull_secrets_are_written_as_each_chart_reads_them() -> None:

@@ -21,7 +21,7 @@ WAITING_REASON = f"{DOMAIN}/waiting-reason"
 """The containers never start, for this reason, such as ImagePullBackOff; take the annotation away and they start."""
 
 HELD = f"{DOMAIN}/held"
-"""The containers do not start as long as this is there; what the pod's status says of it is left to whoever holds it."""
+"""The containers do not start as long as this is there; the pod's status is left to whoever holds it."""
 
 NOT_READY = f"{DOMAIN}/not-ready"
 """On nodes: the node is not ready, and this is the message; ``unreachable`` makes its state unknown instead."""

@@ -44,6 +44,9 @@ def start(spec: EmbeddedSpec, progress: Progress | None = None, *, kept: str | N
     cluster = _retrying_ports(lambda: _started(spec, binaries, seed, progress, kept=kept, deadline=deadline))
     try:
         _wait_for_fleet(cluster, spec, progress)
+        if spec.simulator and cluster.processes is not None:
+            # Last, so that it takes no time from what a start waits for; it reads what has happened before it.
+            cluster.processes.start(Components(binaries, cluster.layout, spec).simulator())
         cluster.check()
     except BaseException:
         cluster.close()
@@ -132,9 +135,6 @@ def _come_up(processes: Processes, components: Components, progress: Progress, d
 
     processes.wait_ready([apiserver], context, deadline=deadline)
     version = _populate(components, progress)
-    if components.spec.simulator:
-        # Nobody waits for it: the first pods are scheduled while it starts, and it reads what has happened meanwhile.
-        processes.start(components.simulator())
     processes.wait_ready(others, context, deadline=deadline)
     return version
 

@@ -63,14 +63,13 @@ class Ports:
     controller_manager: int
     scheduler: int
     kwok: int
-    simulator: int = 0
 
-    COUNT = 7
+    COUNT = 6
 
 
 @dataclass(frozen=True)
 class Component:
-    """One process: what to run, and how to ask it whether it is ready (a URL, or None)."""
+    """One process: what to run, and how to know whether it is ready: a URL to get, a file to be there, or None."""
 
     name: str
     argv: tuple[str, ...]
@@ -236,18 +235,18 @@ class Components:
 
     def simulator(self) -> Component:
         """The player of the GPU stack, in our own Python; nobody else's modules get in its way."""
-        port = self.layout.ports.simulator
+        ready = self.layout.folder / f"{SIMULATOR}.ready"
         flags = {
             "kubeconfig": str(self.layout.kubeconfig(SIMULATOR)),
             "logs": str(self.layout.container_logs),
-            "server-port": str(port),
+            "ready": str(ready),
         }
         module = (sys.executable, "-P", "-m", "conformance.simulator")
         argv = (*module, *(f"--{flag}={value}" for flag, value in flags.items()))
         found = [importlib.util.find_spec(name) for name in _IMPORTED]
         homes = [str(Path(spec.origin).parent.parent) for spec in found if spec and spec.origin]
         env = {**self._env(), "PYTHONPATH": os.pathsep.join(dict.fromkeys(homes))}
-        return Component(SIMULATOR, argv, env, self.layout.log(SIMULATOR), f"http://{LOOPBACK}:{port}/healthz")
+        return Component(SIMULATOR, argv, env, self.layout.log(SIMULATOR), ready.as_uri())
 
     def scheduler_configuration(self) -> dict[str, Any]:
         """The KubeSchedulerConfiguration: ours, overlaid with that of the specification."""

@@ -14,7 +14,7 @@ import time
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from . import warden
 from .errors import ComponentDied, StartTimeout
@@ -76,7 +76,7 @@ class Processes:
             raise ComponentDied("warden", f"exit code {self.warden.returncode}", self.folder.path / "warden.log")
 
     def wait_ready(self, components: Sequence[Component], trust: ssl.SSLContext, *, deadline: float) -> None:
-        """Wait until every one of them answers 200 at its ``ready`` address.
+        """Wait until every one of them answers 200 at its ``ready`` address, or has made the file that it names.
 
         Raises ComponentDied as soon as any process ends, StartTimeout at ``deadline`` (of time.monotonic).
         """
@@ -181,8 +181,10 @@ def accepts(host: str, port: int) -> bool:
 
 
 def probe(url: str, trust: ssl.SSLContext) -> str:
-    """The status code that a GET of ``url`` has, as text, or in a few words why there is none."""
+    """The status code that a GET of ``url`` has, as text, or in a few words why there is none; 200 for a file."""
     parts = urlsplit(url)
+    if parts.scheme == "file":
+        return "200" if Path(unquote(parts.path)).exists() else "no such file"
     host, port = parts.hostname or "", parts.port
     connection: HTTPConnection = (
         HTTPSConnection(host, port, timeout=_PROBE_TIMEOUT, context=trust)

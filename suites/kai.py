@@ -1,0 +1,143 @@
+"""The KAI scheduler as its objects tell: queues, what stands in them, and whom it may evict.
+
+Sources: kai-scheduler/KAI-Scheduler v0.17, docs/queues, docs/priority and pkg/podgrouper (queue and class of a
+workload), pkg/apis/scheduling (fields of Queue and PodGroup).
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+from conformance.facts import Facts, Pod, Resource
+from conformance.gpu.mig import ProfileName
+from conformance.reference.model import Reference
+from conformance.reference.stack import Kai
+from conformance.verdict import NotApplicable, Unsupported
+
+PREEMPTIBILITY = "kai.scheduler/preemptibility"
+PREEMPTIBLE = ("preemptible", "semi-preemptible")
+CLASS_LABEL = "priorityClassName"
+GROUP_ANNOTATION = "pod-group-name"
+DEFAULT_QUEUE = "default-queue"
+"""Where workloads go that name no queue."""
+
+NON_PREEMPTIBLE_FROM = 100
+"""From this value of their priority class on workloads are never evicted by KAI, unless their label says otherwise."""
+
+UNBOUNDED = -1.0
+
+
+class Queue(NamedTuple):
+    """One queue. ``quota`` and ``limit`` are in GPUs, -1 without bound; what a queue leaves out is 0."""
+
+    resource: Resource
+    parent: str
+    quota: float
+    limit: float
+
+    def __str__(self) -> str:
+        return str(self.resource)
+
+    @property
+    def name(self) -> str:
+        """Its name, which is unique in the cluster."""
+        return self.resource.name
+
+    @property
+    def see(self) -> str:
+        """The command that shows it."""
+        return f"kubectl get queues.scheduling.run.ai {self.name} -o yaml"
+
+
+def kai_of(reference: Reference, facts: Facts) -> Kai:
+    """KAI as declared, or with its defaults where it is only installed.
+
+    Raises NotApplicable where it is neither, Unsupported where it is declared and its kinds are not served.
+    """
+    served = facts.serves("Queue")
+    if reference.kai is None and not served:
+        raise NotApplicable(f"{reference} declares no KAI scheduler, and the cluster has none")
+    if not served:
+        raise Unsupported(f"{reference.kai} is declared, and the API server serves no queues of scheduling.run.ai")
+    return reference.kai or Kai()
+
+
+def queues_of(facts: Facts) -> dict[str, Queue]:
+    """Every queue by name."""
+    return {each.name: _queue(each) for each in facts.queues}
+
+
+def leaves(queues: Mapping[str, Queue]) -> set[str]:
+    """The queues without queues below them: only these take workloads."""
+    return set(queues) - {each.parent for each in queues.values()}
+
+
+def pods_of_kai(facts: Facts, kai: Kai) -> tuple[Pod, ...]:
+    """The pods that KAI schedules and that have not ended."""
+    return tuple(pod for pod in facts.pods if pod.scheduler == kai.scheduler and not pod.finished)
+
+
+def queue_of(pod: Pod, kai: Kai, facts: Facts) -> str:
+    """The queue that a pod is in: its group's, or the one its labels name; empty when none is named."""
+    group = group_of(pod, facts)
+    named = str(group.spec.get("queue") or "") if group is not None else ""
+    return named or pod.labels.get(kai.queue_label, "")
+
+
+def group_of(pod: Pod, facts: Facts) -> Resource | None:
+    """The pod group of a pod, None before KAI has made one."""
+    name = pod.annotations.get(GROUP_ANNOTATION, "")
+    groups = (each for each in facts.pod_groups if each.namespace == pod.namespace and each.name == name)
+    return next(groups, None) if name else None
+
+
+def is_preemptible(pod: Pod, facts: Facts) -> bool:
+    """Whether KAI may evict a pod for another one: as its group or label says, else by the value of its class."""
+    group = group_of(pod, facts)
+    said = str(group.spec.get("preemptibility") or "") if group is not None else ""
+    said = said or pod.labels.get(PREEMPTIBILITY, "")
+    if said:
+        return said.lower() in PREEMPTIBLE
+    return value_of(pod, facts) < NON_PREEMPTIBLE_FROM
+
+
+def class_of(pod: Pod) -> str:
+    """The priority class by which KAI ranks a pod: that of its spec, or the one that its label names."""
+    return pod.priority_class or pod.labels.get(CLASS_LABEL, "")
+
+
+def value_of(pod: Pod, facts: Facts) -> int:
+    """The value of that class; without one the pod counts as training, which is preemptible."""
+    found = facts.priority_class(class_of(pod))
+    return found.value if found is not None else (pod.priority or 0)
+
+
+def gpu_units(pod: Pod) -> float:
+    """What a pod takes of a queue: 1 for a GPU, for a MIG device the slices of its instance."""
+    units = 0.0
+    for resource, count in pod.gpu_requests().items():
+        profile = ProfileName.from_resource(resource)
+        units += count * (profile.slices if profile is not None else 1)
+    return units
+
+
+def with_ancestors(name: str, queues: Mapping[str, Queue]) -> Iterator[str]:
+    """A queue and those above it; a ring of queues is walked once."""
+    seen: set[str] = set()
+    while name in queues and name not in seen:
+        seen.add(name)
+        yield name
+        name = queues[name].parent
+
+
+def _queue(resource: Resource) -> Queue:
+    gpu = (resource.spec.get("resources") or {}).get("gpu") or {}
+    return Queue(
+        resource, str(resource.spec.get("parentQueue") or ""), _number(gpu.get("quota")), _number(gpu.get("limit"))
+    )
+
+
+def _number(value: Any) -> float:
+    try:
+        return float(value or 0)
+    except (TypeError, ValueError):
+        return 0.0

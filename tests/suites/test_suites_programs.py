@@ -1,0 +1,92 @@
+"""Judging what programs said on nodes: who is judged, who is blamed, who is only named."""
+
+import pytest
+
+from conformance.facts import Node
+from conformance.lab import ProbeResult
+from conformance.reference.model import Gpu, Pool
+from conformance.verdict import CouldNotLook, Judge
+from suites import troubles
+from suites.programs import Seen, is_the_nodes_fault, judge_each
+
+POOL = Pool(name="t4", selector={"a": "b"}, gpu=Gpu(model="t4", count=4))
+
+
+def seen(name, resource="nvidia.com/gpu", **result):
+    return Seen(POOL, Node(name=name), POOL.gpu, resource, ProbeResult(name, **result))
+
+
+def looked(name, **record):
+    return seen(name, pod="ns/p", phase="Succeeded", exit_code=0, record={"error": None, **record})
+
+
+BUSY = seen("busy", trouble="1 nvidia.com/gpu asked for, 0 of 4 free")
+REFUSED = seen("refused", pod="ns/p", phase="Failed", reason="UnexpectedAdmissionError", trouble="the kubelet did not")
+NO_IMAGE = seen("no-image", pod="ns/p", reason="ImagePullBackOff", trouble="its container cannot start")
+NO_DRIVER = seen("no-driver", pod="ns/p", phase="Failed", exit_code=2, record={"error": "OSError"}, trouble="OSError")
+
+
+def judged(*every, when_refused=None):
+    judge = Judge()
+    judge_each(
+        every,
+        judge,
+        lambda each, record: judge(each.subject, ok=record["fine"], expected="fine", actual=record["fine"]),
+        when_refused,
+    )
+    return {finding.subject: finding.ok for finding in judge.findings}, judge
+
+
+def test_nodes_that_were_looked_at_are_judged_and_the_others_named():
+    verdicts, judge = judged(looked("one", fine=True), looked("two", fine=False), BUSY, NO_IMAGE)
+
+    assert verdicts == {"node one": True, "node two": False, "2 others": True}
+    assert "not looked at: node busy: 1 nvidia.com/gpu asked for, 0 of 4 free" in judge.findings[-1].actual
+
+
+def test_a_node_that_did_not_run_its_pod_fails_and_says_what_broke():
+    verdicts, judge = judged(looked("one", fine=True), REFUSED, NO_DRIVER)
+
+    assert verdicts == {"node one": True, "node refused": False, "node no-driver": False}
+    assert "counts devices that nobody holds" in judge.findings[1].first_broken_link
+    assert "did not get the driver's libraries" in judge.findings[2].first_broken_link
+
+
+def test_whoever_expects_a_refusal_can_say_so():
+    verdicts, _ = judged(REFUSED, when_refused=lambda each, judge: judge(each.subject, ok=True, expected="", actual=""))
+
+    assert verdicts == {"node refused": True}
+
+
+def test_without_any_node_looked_at_nothing_was_judged():
+    with pytest.raises(CouldNotLook, match=r"node busy: 1 nvidia.com/gpu asked for.*node no-image"):
+        judged(BUSY, NO_IMAGE)
+
+
+def test_what_an_image_lacks_is_not_the_nodes_fault():
+    assert is_the_nodes_fault(REFUSED.result)
+    assert is_the_nodes_fault(NO_DRIVER.result)
+    assert not is_the_nodes_fault(NO_IMAGE.result)
+    assert not is_the_nodes_fault(BUSY.result)
+
+
+def test_a_resource_that_is_not_the_usual_one_is_named():
+    assert looked("one").subject == "node one"
+    assert seen("one", resource="nvidia.com/mig-1g.5gb").subject == "node one (nvidia.com/mig-1g.5gb)"
+    assert str(seen("one", resource="nvidia.com/mig-1g.10gb.me").profile) == "1g.10gb+me"
+
+
+@pytest.mark.parametrize(("code", "word"), [(802, "Fabric Manager"), (803, "different versions"), (804, "cuda-compat")])
+def test_errors_of_cuda_are_told_with_what_to_do(code, word):
+    trouble = troubles.of_cuda({"code": code, "name": "N", "call": "cuInit"})
+
+    assert word in trouble.link + trouble.remedy
+
+
+def test_an_error_that_nobody_knows_is_still_named():
+    assert (
+        "CUDA_ERROR_NEW (4711) of cuInit"
+        in troubles.of_cuda({"code": 4711, "name": "CUDA_ERROR_NEW", "call": "cuInit"}).link
+    )
+    assert "NVML_ERROR_77 (77)" in troubles.of_nvml({"code": 77, "name": "NVML_ERROR_77"}).link
+    assert "infoROM" in troubles.of_smi(14).link
