@@ -156,6 +156,12 @@ class ClaimingNode:
         ]
         return tuple(known.get(each) or Device(each.pool, each.pool, each.name) for each in held)
 
+    def advice(self, pod: LabPod) -> str:
+        """What to do about a pod without devices, where its own spec tells."""
+        if claim_names(pod.read() or {}):
+            return ""
+        return "The pod has no claim any more: look for a policy or webhook that rewrites pods."
+
     def wait_until_released(self, namespace: str, name: str) -> None:
         """Claim that a claim goes, now that its pod has gone."""
         try:

@@ -17,6 +17,7 @@ PREEMPTIBILITY = "kai.scheduler/preemptibility"
 PREEMPTIBLE = ("preemptible", "semi-preemptible")
 CLASS_LABEL = "priorityClassName"
 GROUP_ANNOTATION = "pod-group-name"
+FRACTION, FRACTIONS_OF = "gpu-fraction", "gpu-fraction-num-devices"
 DEFAULT_QUEUE = "default-queue"
 """Where workloads go that name no queue."""
 
@@ -112,8 +113,11 @@ def value_of(pod: Pod, facts: Facts) -> int:
 
 
 def gpu_units(pod: Pod) -> float:
-    """What a pod takes of a queue: 1 for a GPU, for a MIG device the slices of its instance."""
-    units = 0.0
+    """What a pod takes of a queue: 1 for a GPU, for a MIG device the slices of its instance, for a part of a GPU that.
+
+    What it asks for as ``gpu-memory`` is not counted: how much of a GPU that is, is decided by the node it lands on.
+    """
+    units = _number(pod.annotations.get(FRACTION)) * (_number(pod.annotations.get(FRACTIONS_OF)) or 1)
     for resource, count in pod.gpu_requests().items():
         profile = ProfileName.from_resource(resource)
         units += count * (profile.slices if profile is not None else 1)

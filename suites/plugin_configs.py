@@ -136,7 +136,7 @@ class PluginConfigs:
 
     def _without_plugin(self) -> Chosen:
         stack = self._facts.stack
-        if stack.stack in (Stack.GPU_CLUSTER, Stack.DRA_DRIVER):
+        if stack.stack is Stack.GPU_CLUSTER:
             link = f"the stack is {stack.stack}, which deploys no device plugin"
             return Chosen(Selection(Chain.NOT_CONFIGURED, first_broken_link=link))
         if stack.stack is Stack.UNKNOWN:

@@ -142,40 +142,68 @@ def judge_each(
     seen: Iterable[Seen],
     judge: Judge,
     of: Callable[[Seen, dict[str, Any]], None],
+    *,
+    blame: "Callable[[ProbeResult], bool] | None" = None,
     when_refused: "Callable[[Seen, Judge], None] | None" = None,
 ) -> None:
-    """Judge each node whose probe could look, by ``of``, and by ``when_refused`` each that did not run its pod.
+    """Judge each node whose probe could look, by ``of``, and by ``when_refused`` each that is to ``blame`` for it not.
 
-    The latter fail unless the caller knows better. The others are named in a finding of their own. Raises CouldNotLook
-    when they are all there are.
+    Without further word those fail which did not run the pod that they were given. ``of`` raises CouldNotLook where
+    what was seen does not tell. The others are named in a finding of their own; when they are all there are, that is
+    a CouldNotLook as well.
     """
-    looked = 0
     unseen: list[str] = []
+    looked = 0
     for each in seen:
-        result = each.result
-        if not result.trouble:
-            of(each, result.found)
-        elif is_the_nodes_fault(result):
-            (when_refused or refused)(each, judge)
-        else:
-            unseen.append(f"{each.subject}: {result.trouble}")
-            continue
-        looked += 1
+        reason = _judged(each, judge, of, blame or is_the_nodes_fault, when_refused or refused)
+        looked += not reason
+        if reason:
+            unseen.append(f"{each.subject}: {reason}")
     if not looked:
         raise CouldNotLook(f"no GPU node could be looked at; {some(unseen, apart='; ')}")
     if unseen:
         judge(
             f"{len(unseen)} others",
             ok=True,
-            expected="to be looked at too, when they have room",
+            expected="to be looked at too, when that is possible",
             actual=f"not looked at: {some(unseen, apart='; ')}",
         )
 
 
+def _judged(
+    each: Seen,
+    judge: Judge,
+    of: Callable[[Seen, dict[str, Any]], None],
+    blame: Callable[[ProbeResult], bool],
+    when_refused: Callable[[Seen, Judge], None],
+) -> str:
+    """Judge one node; why it could not be, empty when it was."""
+    if not each.result.trouble:
+        try:
+            of(each, each.result.found)
+        except CouldNotLook as error:
+            return str(error)
+        return ""
+    if blame(each.result):
+        when_refused(each, judge)
+        return ""
+    return each.result.trouble
+
+
+def nobody(result: ProbeResult) -> bool:
+    """Blames no node for a pod that did not run, where another requirement does: the first broken link is enough."""
+    del result
+    return False
+
+
+def got_no_library(result: ProbeResult) -> bool:
+    """Whether the container ran and its probe found no library of the driver to look with."""
+    return result.placed and result.exit_code == 2 and result.record is not None
+
+
 def is_the_nodes_fault(result: ProbeResult) -> bool:
     """Whether a node got a pod and did not run it, or gave it nothing to look with, for which no image is to blame."""
-    could_not_look = result.exit_code == 2 and result.record is not None
-    return result.placed and (could_not_look or result.reason in _REFUSALS)
+    return got_no_library(result) or (result.placed and result.reason in _REFUSALS)
 
 
 def refused(each: Seen, judge: Judge) -> None:

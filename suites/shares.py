@@ -116,7 +116,7 @@ def more_than_one_is(shared: SharedNodes, lab: RequirementLab) -> None:
         expect(_what_becomes_of(pod, lab), f"{pod}, which asks for 2 {gpu.resource}").equals(
             REFUSED if refuses else RUNS,
             because=f"failRequestsGreaterThanOne is {str(refuses).lower()} in {shared.configs.of(node).text}",
-            remedy="Restart the device plugin, which may have read another text (TS-03, MPS-05).",
+            remedy="Restart the device plugin: it goes on as the text said that it read when it started.",
             see=f"kubectl get node {node.name} -o jsonpath='{{.status.allocatable}}'",
         )
         pod.delete()

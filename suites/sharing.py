@@ -22,6 +22,7 @@ from suites.words import some
 # wrong place, or nearly is one, will not.
 _MAYBE_LATER = "no such key exists here"
 _VENDOR = "nvidia.com/"
+_CHAIN = {SharingStrategy.TIME_SLICING: "TS-02 says why", SharingStrategy.MPS: "MPS-02 says why"}
 _TIME = "%Y-%m-%d %H:%M:%S UTC"
 
 
@@ -94,7 +95,9 @@ class SharedNodes:
         chosen = self.configs.of(node)
         config = chosen.selection.config
         if config is None or not self.is_meant(pool, chosen):
-            raise CouldNotLook(f"{node} of {pool} does not get the configuration that was meant for it")
+            raise CouldNotLook(
+                f"{node} of {pool} does not get the configuration that was meant for it ({_CHAIN[self.strategy]})"
+            )
         return config
 
 
@@ -267,7 +270,7 @@ def judge_freshness(shared: SharedNodes, judge: Judge) -> None:
             see=f"kubectl get pods -A --field-selector spec.nodeName={node.name}; {chosen.see}",
         )
     if not judge.findings:
-        raise CouldNotLook("no node runs a device plugin pod that a configuration reaches")
+        raise CouldNotLook(f"no node runs a device plugin pod that a configuration reaches ({_CHAIN[shared.strategy]})")
 
 
 def _running_since(pod: Pod) -> datetime | None:

@@ -234,7 +234,7 @@ def test_no_pod_group_is_placed_in_part(kai: Kai, kai_pods: tuple[Pod, ...], fac
     "GANG-06",
     "No two jobs hold GPUs while each waits for more",
     level=SHOULD,
-    sources=["kubernetes-retired/kube-batch issue 158", "koordinator-sh/koordinator issue 1094", BATCH],
+    sources=["kubernetes-retired/kube-batch issue 158", "koordinator-sh/koordinator issue 872", BATCH],
     remedy="Delete one of the jobs, so that the other one finishes; let a gang scheduler (KAI, Kueue, Volcano) place "
     "jobs whose pods need each other.",
 )

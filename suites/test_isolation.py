@@ -251,7 +251,7 @@ def _must_reach_nothing(seen: tuple[Seen, ...], judge: Judge, by: str) -> None:
             "kubectl get clusterpolicies -o jsonpath='{.items[*].spec.toolkit.env}'",
         )
 
-    judge_each(seen, judge, of, _not_started)
+    judge_each(seen, judge, of, when_refused=_not_started)
 
 
 def _must_not_reach(seen: tuple[Seen, ...], owned: dict[str, list[str]], judge: Judge) -> None:
@@ -270,7 +270,7 @@ def _must_not_reach(seen: tuple[Seen, ...], owned: dict[str, list[str]], judge: 
             see=each.see,
         )
 
-    judge_each(seen, judge, of, _not_started)
+    judge_each(seen, judge, of, when_refused=_not_started)
 
 
 def _not_started(each: Seen, judge: Judge) -> None:

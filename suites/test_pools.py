@@ -331,7 +331,7 @@ def _why_it_is_no_home(node: Node, guarded: Iterable[Pool]) -> str:
 def _occupies_without_gpus(pod: Pod, reference: Reference) -> bool:
     if pod.finished or pod.static or pod.owner_kind == "DaemonSet":
         return False
-    return not pod.gpu_requests() and not pod.gpus(reference.gpu_resource)
+    return not pod.gpu_requests() and not pod.gpus(reference.gpu_resource) and not pod.claims
 
 
 def _how_it_came_in(pod: Pod, node: Node) -> str:

@@ -1,7 +1,5 @@
 """What tests of several areas share: one embedded cluster for the whole session, and ways to run the plugin."""
 
-import json
-import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -11,13 +9,13 @@ from typing import Any
 
 import pytest
 import yaml
+from outcomes import Outcome, environment
 
 from conformance.clusters.embedded import EmbeddedSpec, start
 from conformance.kube.client import Client
 from conformance.kube.effects import Effect
 from conformance.kube.guard import Guard
 from conformance.kube.timeouts import EMBEDDED
-from conformance.options import OPTIONS
 from conformance.progress import TerminalProgress
 
 pytest_plugins = ["pytester"]
@@ -82,48 +80,23 @@ def somebody(cluster: SharedCluster, tmp_path: Path) -> Iterator[Callable[[str, 
         cluster.client.delete(path)
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """How a run of the plugin in its own process ended."""
-
-    exit_code: int
-    output: str
-    report: dict[str, Any]
-
-    @property
-    def statuses(self) -> dict[str, str]:
-        """Requirement id to status."""
-        return {verdict["requirement"]: verdict["status"] for verdict in self.report.get("requirements", [])}
-
-    def ids(self, status: str) -> set[str]:
-        """The requirements that ended with ``status``."""
-        return {requirement for requirement, ended in self.statuses.items() if ended == status}
-
-    def verdict(self, requirement: str) -> dict[str, Any]:
-        """The verdict on ``requirement``."""
-        return next(v for v in self.report["requirements"] if v["requirement"] == requirement)
-
-
 @pytest.fixture
 def conform(tmp_path: Path) -> Callable[..., Outcome]:
     """Run pytest with the plugin in a process of its own, in an empty folder, and read its report.
 
     Settings of whoever runs the tests do not reach it; where binaries are cached does.
     """
-    settings = {option.variable for option in OPTIONS}
 
     def run(*arguments: str, folder: Path = tmp_path, timeout: float = 600) -> Outcome:
         ended = subprocess.run(
             [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *arguments],
             cwd=folder,
-            env={n: v for n, v in os.environ.items() if n not in settings and not n.startswith("PYTEST_")},
+            env=environment(),
             capture_output=True,
             text=True,
             timeout=timeout,
             check=False,
         )
-        report = folder / "gpu-conformance-report" / "report.json"
-        told = json.loads(report.read_text()) if report.exists() else {}
-        return Outcome(ended.returncode, ended.stdout + ended.stderr, told)
+        return Outcome.of(ended.returncode, ended.stdout + ended.stderr, folder / "gpu-conformance-report")
 
     return run

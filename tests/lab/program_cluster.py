@@ -29,10 +29,14 @@ class Ending:
 
 @dataclass
 class ProgramCluster(MemoryCluster):
-    """``plays`` says how the program of a pod ends, given the pod; ``logs_refused`` are pods without readable log."""
+    """``plays`` says how the program of a pod ends, given the pod; ``logs_refused`` are pods without readable log.
+
+    ``logs_late`` is how many more questions for a log are answered by an error, as of a container that just started.
+    """
 
     plays: Callable[[dict[str, Any]], Ending] = lambda pod: Ending(line(node=pod["spec"]["nodeName"]))
     logs_refused: bool = False
+    logs_late: int = 0
     jobs_make_pods: bool = True
 
     def __post_init__(self) -> None:
@@ -84,6 +88,9 @@ class ProgramCluster(MemoryCluster):
         if path.endswith("/log"):
             if self.logs_refused:
                 raise Refused(502, "BadGateway", "the kubelet does not answer")
+            if self.logs_late:
+                self.logs_late -= 1
+                raise Refused(400, "BadRequest", "no logs found for container probe")
             return self.logs[path.split("/")[-2]]
         answer = super()._answer(method, path, query, body, headers)
         if "items" in answer:

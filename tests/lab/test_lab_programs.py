@@ -227,6 +227,14 @@ def test_held_pods_keep_their_devices_until_the_block_ends(bench, cluster):
     assert not bench.run_on_nodes(nodes("gpu-3"), "devices")["gpu-3"].trouble.count("free")
 
 
+def test_a_held_pod_that_has_just_started_may_have_no_log_yet(bench, cluster):
+    cluster.plays = lambda pod: Ending(line(held=True), exit_code=None, phase="Running")
+    cluster.logs_late = 2
+
+    with bench.held_on_nodes(nodes("gpu-3"), "devices") as held:
+        assert held["gpu-3"].found["held"]
+
+
 def test_a_job_has_only_so_many_nodes_so_that_its_pods_stay_small(bench, cluster, monkeypatch):
     monkeypatch.setattr(programs, "_MOST_NODES", 3)
     names = [f"many-{number}" for number in range(7)]

@@ -306,6 +306,37 @@ def test_the_plugin_is_tried_out_with_a_pod_when_that_is_asked_for(gpus: Operate
     gpus.ask(validator={"plugin": {"env": []}})
 
 
+def test_a_namespace_that_admits_no_privileged_pods_has_no_operands(gpus: Operated) -> None:  # F9
+    enforce = "pod-security.kubernetes.io/enforce"
+    gpus.client.patch(f"/api/v1/namespaces/{NAMESPACE}", {"metadata": {"labels": {enforce: "baseline"}}})
+    gpus.restart("nvidia-dcgm-exporter", "")
+
+    gpus.gone("nvidia-dcgm-exporter", "")
+    gpus.says("notReady", "OperandNotReady")
+
+    gpus.client.patch(f"/api/v1/namespaces/{NAMESPACE}", {"metadata": {"labels": {enforce: "privileged"}}})
+    # The DaemonSet controller tries again after pauses that have grown meanwhile; a change makes it look at once.
+    gpus.ask(dcgmExporter={"annotations": {"again": "now"}})
+
+
+def test_a_quota_on_critical_pods_keeps_operands_away(gpus: Operated) -> None:  # F8
+    terms = [{"scopeName": "PriorityClass", "operator": "In", "values": ["system-node-critical"]}]
+    quota = {"hard": {"pods": "0"}, "scopeSelector": {"matchExpressions": terms}}
+    quotas = f"/api/v1/namespaces/{NAMESPACE}/resourcequotas"
+    body = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "critical"}, "spec": quota}
+    gpus.client.create(quotas, body)
+    wait_for(
+        lambda: gpus.client.get(f"{quotas}/critical")["status"], lambda it: "used" in it, what="it counts", timeout=30
+    )
+    gpus.restart("gpu-feature-discovery", "")
+
+    gpus.gone("gpu-feature-discovery", "")
+    gpus.says("notReady", "OperandNotReady")
+
+    gpus.client.delete(f"{quotas}/critical")
+    gpus.ask(gfd={"env": [{"name": "AGAIN", "value": "now"}]})
+
+
 def test_an_edit_by_hand_stays_until_something_else_is_asked_for(gpus: Operated) -> None:
     edit = {"spec": {"template": {"metadata": {"annotations": {"edited": "yes"}}}}}
     gpus.client.patch(f"{DAEMON_SETS}/gpu-feature-discovery", edit)

@@ -3,8 +3,9 @@
 import itertools
 from typing import Any
 
+import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from conformance.gpu.operator_stack import PLUGIN_CONTAINERS, Stack, detect
@@ -12,14 +13,18 @@ from conformance.simulator.chart import gpu_operator
 from conformance.simulator.clusterpolicy import ClusterPolicy, SpecError, oldest
 from conformance.simulator.evacuation import Rules, selected, undeletable
 from conformance.simulator.fleet import Fleet, Pool
+from conformance.simulator.hardware import HARDWARE, Machine
 from conformance.simulator.manifests import objects_of, rolling, runtime_classes
+from conformance.simulator.nfd import PREFIX, NodeFeatureDiscovery
 from conformance.simulator.nodelabels import DriverObject, Situation, is_mig_capable, wanted_changes
 from conformance.simulator.operands import BY_APP, DRIVER, EXPORTER, MIG_MANAGER, OPERANDS, PLUGIN, TOOLKIT, VALIDATOR
 from conformance.simulator.podstatus import RESTARTS
 from conformance.simulator.rollout import is_rolled_out
 from conformance.simulator.upgrade_slots import Standing, Step, UpgradePolicy, free_slots, policy_of
+from conformance.simulator.world import World
 
 Object = dict[str, Any]
+NFD = "node-feature-discovery"
 PCI = "feature.node.kubernetes.io/pci-10de.present"
 DEPLOY = "nvidia.com/gpu.deploy."
 # gpu-operator v26.7.0, controllers/state_manager.go: the labels of a node whose GPUs are for containers.
@@ -343,6 +348,65 @@ def test_a_daemon_set_with_old_or_unready_pods_is_not() -> None:
     assert not is_rolled_out(rollout(3, 3, 3, observed=1))
 
 
+# --- node feature discovery ---------------------------------------------------------------------------------------
+
+
+class Writes:
+    """A client that only remembers what was written to nodes."""
+
+    def __init__(self) -> None:
+        self.labels: dict[str, str | None] = {}
+
+    def patch(self, path: str, body: Object) -> Object:
+        self.labels |= body["metadata"]["labels"]
+        return {}
+
+
+def discovered(
+    config: str | None, labels: dict[str, str] | None = None, *, ready: bool = True
+) -> dict[str, str | None]:
+    """What a worker writes on a node with one GPU, beside kernel and system."""
+    writes = Writes()
+    world = World(writes, ("Node", "Pod", "ConfigMap"))  # type: ignore[arg-type]
+    part = NodeFeatureDiscovery(world)
+    machine = msgspec.json.encode(Machine("Tesla T4", 1, 15360, "7.5")).decode()
+    node = {"metadata": {"name": "n", "labels": labels or {}, "annotations": {HARDWARE: machine}}}
+    volume = {"name": "conf", "configMap": {"name": "conf"}}
+    pod = {
+        "metadata": {"name": "worker", "namespace": "nfd", "labels": {"app.kubernetes.io/name": NFD, "role": "worker"}},
+        "spec": {"nodeName": "n", "containers": [], "volumes": [volume] if config is not None else []},
+        "status": {"conditions": [{"type": "Ready", "status": "True" if ready else "False"}]},
+    }
+    conf = {"metadata": {"name": "conf", "namespace": "nfd"}, "data": {"nfd-worker.conf": config}}
+    for kind, obj in (("Node", node), ("Pod", pod), *((("ConfigMap", conf),) if config is not None else ())):
+        world._take_in(kind, obj, deleted=False)
+        assert list(part.keys(kind, obj, False)) == ["n"]
+    part.reconcile("n")
+    return {label: value for label, value in writes.labels.items() if "pci" in label}
+
+
+def fields(*names: str) -> str:
+    return f"sources: {{pci: {{deviceLabelFields: [{', '.join(names)}]}}}}"
+
+
+def test_pci_labels_are_named_by_the_fields_of_the_configuration() -> None:
+    assert discovered(fields("vendor")) == {PCI: "true"}  # what the operator's chart configures
+    assert discovered(fields("vendor", "class")) == {f"{PREFIX}pci-0302_10de.present": "true"}
+    assert discovered(None) == {f"{PREFIX}pci-0302_10de.present": "true"}  # NFD's own default
+    assert discovered("sources: [") == {f"{PREFIX}pci-0302_10de.present": "true"}
+
+
+def test_another_field_renames_the_pci_label() -> None:  # F6
+    changed = discovered(fields("class", "vendor", "device"), {PCI: "true"})
+
+    assert changed.pop(PCI) is None
+    assert list(changed) == [f"{PREFIX}pci-0302_10de_0000.present"]
+
+
+def test_a_worker_that_is_not_ready_finds_nothing_and_takes_nothing_back() -> None:
+    assert discovered(fields("vendor"), {f"{PREFIX}pci-0302_10de.present": "true"}, ready=False) == {}
+
+
 # --- the fleet ----------------------------------------------------------------------------------------------------
 
 
@@ -390,6 +454,9 @@ def test_cordoned_nodes_use_up_what_may_be_unavailable() -> None:  # F53
     waiting = nodes(*[Step.UPGRADE_REQUIRED] * 4)
     assert free_slots(UpgradePolicy(), waiting) == 1
     assert free_slots(UpgradePolicy(), nodes(*[Step.UPGRADE_REQUIRED] * 4, cordoned=1)) == 0
+    assert free_slots(UpgradePolicy(), nodes(*[Step.UPGRADE_REQUIRED] * 4, cordoned=3)) == 0
+    everywhere = UpgradePolicy(parallel=0, unavailable="100%")
+    assert free_slots(everywhere, nodes(*[Step.UPGRADE_REQUIRED] * 4, cordoned=4)) == 0
 
 
 def test_a_failed_node_keeps_its_slot() -> None:  # F53
@@ -406,6 +473,7 @@ def test_no_limit_means_as_many_as_may_be_unavailable() -> None:
     assert free_slots(UpgradePolicy(parallel=0, unavailable="100%"), waiting) == 8
 
 
+@settings(deadline=None, database=None)
 @given(
     st.lists(st.tuples(st.sampled_from(list(Step)), st.booleans()), min_size=1, max_size=12),
     st.integers(0, 4),

@@ -177,11 +177,15 @@ def test_a_node_with_the_skip_label_waits_for_ever(fleet: Operated) -> None:  # 
 
 def test_a_gpu_pod_with_an_empty_dir_or_without_controller_fails_its_node(fleet: Operated) -> None:  # F52
     gpu_pod(fleet, "a100-1", volumes=[{"name": "shm", "emptyDir": {"medium": "Memory"}}])
+    for node in ("a100-2", "a100-3"):
+        fleet.label(node, **{SKIP: "true"})
     version = upgrade(fleet)
 
     is_at(fleet, "a100-1", "upgrade-failed")
     assert fleet.node("a100-1")["spec"]["unschedulable"] is True
     # A node that failed keeps the one slot that there is.
+    for node in ("a100-2", "a100-3"):
+        fleet.label(node, **{SKIP: None})
     assert holds(lambda: state(fleet, "a100-2"), lambda now: now == "upgrade-required", window=1, what="waits") is None
 
     policy = {"autoUpgrade": True, "podDeletion": {"force": True, "deleteEmptyDir": True, "timeoutSeconds": 300}}

@@ -7,7 +7,7 @@ from conformance.lab import ProbeResult
 from conformance.reference.model import Gpu, Pool
 from conformance.verdict import CouldNotLook, Judge
 from suites import troubles
-from suites.programs import Seen, is_the_nodes_fault, judge_each
+from suites.programs import Seen, got_no_library, is_the_nodes_fault, judge_each, nobody
 
 POOL = Pool(name="t4", selector={"a": "b"}, gpu=Gpu(model="t4", count=4))
 
@@ -26,13 +26,13 @@ NO_IMAGE = seen("no-image", pod="ns/p", reason="ImagePullBackOff", trouble="its 
 NO_DRIVER = seen("no-driver", pod="ns/p", phase="Failed", exit_code=2, record={"error": "OSError"}, trouble="OSError")
 
 
-def judged(*every, when_refused=None):
+def judged(*every, **how):
     judge = Judge()
     judge_each(
         every,
         judge,
         lambda each, record: judge(each.subject, ok=record["fine"], expected="fine", actual=record["fine"]),
-        when_refused,
+        **how,
     )
     return {finding.subject: finding.ok for finding in judge.findings}, judge
 
@@ -90,3 +90,22 @@ def test_an_error_that_nobody_knows_is_still_named():
     )
     assert "NVML_ERROR_77 (77)" in troubles.of_nvml({"code": 77, "name": "NVML_ERROR_77"}).link
     assert "infoROM" in troubles.of_smi(14).link
+
+
+def test_whoever_leaves_the_blame_to_others_only_names_the_node():
+    verdicts, _ = judged(looked("one", fine=True), REFUSED, NO_DRIVER, blame=nobody)
+
+    assert verdicts == {"node one": True, "2 others": True}
+
+
+def test_a_container_without_libraries_is_told_from_one_that_was_refused():
+    assert got_no_library(NO_DRIVER.result)
+    assert not got_no_library(REFUSED.result)
+
+
+def test_what_was_seen_may_not_tell():
+    def of(each, record):
+        raise CouldNotLook("no driver answers")
+
+    with pytest.raises(CouldNotLook, match="node one: no driver answers"):
+        judge_each([looked("one")], Judge(), of)

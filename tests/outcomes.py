@@ -1,0 +1,43 @@
+"""Runs of the plugin in processes of their own: what they get, and how they ended."""
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from conformance.options import OPTIONS
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run of the plugin in its own process ended."""
+
+    exit_code: int
+    output: str
+    report: dict[str, Any]
+
+    @classmethod
+    def of(cls, exit_code: int, output: str, folder: Path) -> "Outcome":
+        """What a run that has ended left in its report folder."""
+        report = folder / "report.json"
+        return cls(exit_code, output, json.loads(report.read_text()) if report.exists() else {})
+
+    @property
+    def statuses(self) -> dict[str, str]:
+        """Requirement id to status."""
+        return {verdict["requirement"]: verdict["status"] for verdict in self.report.get("requirements", [])}
+
+    def ids(self, status: str) -> set[str]:
+        """The requirements that ended with ``status``."""
+        return {requirement for requirement, ended in self.statuses.items() if ended == status}
+
+    def verdict(self, requirement: str) -> dict[str, Any]:
+        """The verdict on ``requirement``."""
+        return next(v for v in self.report["requirements"] if v["requirement"] == requirement)
+
+
+def environment() -> dict[str, str]:
+    """What a process of a test gets: where binaries are cached, but no setting of whoever runs the tests."""
+    settings = {option.variable for option in OPTIONS}
+    return {n: v for n, v in os.environ.items() if n not in settings and not n.startswith("PYTEST_")}

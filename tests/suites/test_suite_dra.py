@@ -1,0 +1,461 @@
+"""The chapter on dynamic resource allocation, on objects made by hand: what it reads, and what it says is broken."""
+
+import copy
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import msgspec
+import pytest
+
+from conformance.facts import Facts
+from conformance.reference import Reference, load
+from conformance.shipped import shipped
+from conformance.verdict import CouldNotLook, Judge, NotApplicable, Unsupported
+from suites import test_dra
+from suites.claims import gpu_claims, gpu_classes, waiting_claims, why_it_does_not_go, why_not_allocated
+from suites.conftest import GpuPoolNode
+from suites.dra_nodes import declared_devices, driver_floor, in_words_of_devices, plugin_trouble, version
+from suites.slices import Device, Held, classes_asked, device_class, held_by, published
+
+Object = dict[str, Any]
+NOW = datetime(2026, 9, 20, 12, tzinfo=UTC)
+YESTERDAY = (NOW - timedelta(days=1)).isoformat()
+JUST_NOW = (NOW - timedelta(seconds=30)).isoformat()
+API = "resource.k8s.io/v1"
+
+
+@pytest.fixture(scope="module")
+def reference() -> Reference:
+    return load(shipped("fixtures/reference"))
+
+
+def device(number: int, **more: Any) -> Object:
+    said = {
+        "type": {"string": "gpu"},
+        "uuid": {"string": f"GPU-{number}"},
+        "productName": {"string": "NVIDIA H100 80GB HBM3"},
+        "driverVersion": {"version": "580.95.5"},
+    }
+    return {"name": f"gpu-{number}", "attributes": said, "capacity": {"memory": {"value": "81559Mi"}}, **more}
+
+
+def slice_of(node: str, *devices: Object, generation: int = 1, of: int = 1, name: str = "") -> Object:
+    pool = {"name": node, "generation": generation, "resourceSliceCount": of}
+    spec = {"driver": "gpu.nvidia.com", "nodeName": node, "pool": pool, "devices": list(devices)}
+    metadata = {"name": name or f"{node}-{generation}"}
+    return {"apiVersion": API, "kind": "ResourceSlice", "metadata": metadata, "spec": spec}
+
+
+def class_of(name: str, expression: str, **more: Any) -> Object:
+    spec = {"selectors": [{"cel": {"expression": expression}}], **more}
+    return {"apiVersion": API, "kind": "DeviceClass", "metadata": {"name": name}, "spec": spec}
+
+
+GPU_CLASS = class_of(
+    "gpu.nvidia.com", "device.driver == 'gpu.nvidia.com' && device.attributes['gpu.nvidia.com'].type == 'gpu'"
+)
+EIGHT = [device(number) for number in range(8)]
+
+
+def claim(name: str, *chosen: str, asked: str = "gpu.nvidia.com", deleted: str = "", used_by: str = "") -> Object:
+    results = [{"request": "r", "driver": "gpu.nvidia.com", "pool": "h100-dra-1", "device": each} for each in chosen]
+    metadata: Object = {"name": name, "namespace": "ml", "creationTimestamp": YESTERDAY}
+    if deleted:
+        metadata |= {"deletionTimestamp": deleted, "finalizers": ["resource.kubernetes.io/delete-protection"]}
+    status: Object = {"allocation": {"devices": {"results": results}}} if chosen else {}
+    if used_by:
+        status["reservedFor"] = [{"resource": "pods", "name": used_by, "uid": "u"}]
+    spec = {"devices": {"requests": [{"name": "r", "exactly": {"deviceClassName": asked}}]}}
+    return {"apiVersion": API, "kind": "ResourceClaim", "metadata": metadata, "spec": spec, "status": status}
+
+
+def pod(name: str, *, node: str = "", used: str = "", phase: str = "Pending", created: str = YESTERDAY) -> Object:
+    spec: Object = {"containers": [{"name": "c", "image": "i"}], "nodeName": node}
+    if used:
+        spec["resourceClaims"] = [{"name": "gpu", "resourceClaimName": used}]
+    metadata = {"name": name, "namespace": "ml", "creationTimestamp": created}
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec, "status": {"phase": phase}}
+
+
+def node(name: str = "h100-dra-1", allocatable: Object | None = None, **more: Any) -> Object:
+    taints = [
+        {"key": "nvidia.com/gpu", "value": "present", "effect": "NoSchedule"},
+        {"key": "dedicated", "value": "gpu", "effect": "NoSchedule"},
+    ]
+    labels = {"eks.amazonaws.com/nodegroup": "h100-dra"}
+    status = {
+        "conditions": [{"type": "Ready", "status": "True"}],
+        "allocatable": allocatable or {},
+        "capacity": allocatable or {},
+        "nodeInfo": {"kubeletVersion": "v1.36.3"},
+    }
+    metadata = {"name": name, "labels": labels, "creationTimestamp": "2026-03-01T00:00:00Z"}
+    return {
+        "apiVersion": "v1",
+        "kind": "Node",
+        "metadata": metadata,
+        "spec": {"taints": taints, **more},
+        "status": status,
+    }
+
+
+def plugin(
+    *, root: str = "/", tolerations: bool = True, domains: bool = False, runs_on: tuple[str, ...] = ()
+) -> list[Object]:
+    name, namespace = "dra-driver-nvidia-gpu-kubelet-plugin", "nvidia-dra-driver-gpu"
+    env = [{"name": "NVIDIA_DRIVER_ROOT", "value": root}]
+    containers = [{"name": "gpus", "image": "dra:v0.4.1", "env": env}]
+    containers += [{"name": "compute-domains", "image": "dra:v0.4.1", "env": env}] if domains else []
+    tolerated = [{"operator": "Exists"}] if tolerations else []
+    spec = {"containers": containers, "tolerations": tolerated}
+    count = len(runs_on)
+    made = {
+        "apiVersion": "apps/v1",
+        "kind": "DaemonSet",
+        "metadata": {"name": name, "namespace": namespace, "creationTimestamp": "2026-03-01T00:00:00Z"},
+        "spec": {"selector": {}, "template": {"spec": spec}},
+        "status": {"desiredNumberScheduled": count, "currentNumberScheduled": count, "numberAvailable": count},
+    }
+    owner = {"apiVersion": "apps/v1", "kind": "DaemonSet", "name": name, "controller": True}
+    pods = [
+        {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {"name": f"plugin-{each}", "namespace": namespace, "ownerReferences": [owner]},
+            "spec": {**copy.deepcopy(spec), "nodeName": each},
+            "status": {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]},
+        }
+        for each in runs_on
+    ]
+    return [made, *pods]
+
+
+def facts(*objects: Object, version: str = "v1.36.3") -> Facts:
+    return Facts.from_objects(objects, server_version=version, taken_at=NOW)
+
+
+def sound(*more: Object) -> Facts:
+    return facts(node(), slice_of("h100-dra-1", *EIGHT), GPU_CLASS, *plugin(runs_on=("h100-dra-1",)), *more)
+
+
+def dra_nodes(reference: Reference, found: Facts) -> tuple[GpuPoolNode, ...]:
+    pool = reference.pool("h100-dra")
+    assert pool is not None
+    assert pool.gpu is not None
+    return tuple(GpuPoolNode(pool, each, pool.gpu) for each in found.nodes)
+
+
+def judged(requirement: Any, reference: Reference, found: Facts) -> dict[str, str]:
+    """The broken subjects of a requirement, each with its story."""
+    judge = Judge()
+    known = {
+        "reference": reference,
+        "facts": found,
+        "judge": judge,
+        "dra_nodes": dra_nodes(reference, found),
+        "slices": published(each.body for each in found.resource_slices),
+        "classes": gpu_classes(found),
+    }
+    names = requirement.__code__.co_varnames[: requirement.__code__.co_argcount]
+    requirement(**{name: known[name] for name in names})
+    assert judge.findings
+    return {each.subject: f"{each.actual} | {each.first_broken_link} | {each.remedy}" for each in judge.broken}
+
+
+# --- reading ------------------------------------------------------------------------------------------------------
+
+
+def test_only_the_newest_generation_of_a_pool_counts_and_missing_slices_are_counted() -> None:
+    old = slice_of("n", device(0), device(1), generation=1)
+    new = slice_of("n", device(0), generation=2, of=2)
+
+    found = published([old, new])["n"]
+
+    assert [each.name for each in found.devices] == ["gpu-0"]
+    assert found.missing == 1
+    assert found.in_words == "1 gpu"
+
+
+def test_slices_of_other_drivers_are_passed_over() -> None:
+    other = slice_of("n", device(0))
+    other["spec"]["driver"] = "dra.net"
+
+    assert published([other]) == {}
+
+
+def test_a_device_is_read_whatever_form_its_attributes_have() -> None:
+    raw = device(3, taints=[{"key": "gpu.nvidia.com/xid", "effect": "NoSchedule"}], consumesCounters=[{}])
+    raw["attributes"]["gpu.nvidia.com/profile"] = {"string": "1g.5gb"}
+
+    [found] = published([slice_of("n", raw)])["n"].devices
+
+    assert found == Device(
+        node="n", pool="n", name="gpu-3", kind="gpu", uuid="GPU-3", product="NVIDIA H100 80GB HBM3", profile="1g.5gb",
+        driver="580.95.5", memory_mib=81559, taints=("gpu.nvidia.com/xid",), partition=True,
+    )  # fmt: skip
+
+
+def test_a_class_tells_driver_kind_and_resource() -> None:
+    found = device_class(class_of("c", 'device.driver == "gpu.nvidia.com" && x.type=="mig"', extendedResourceName="r"))
+
+    assert (found.driver, found.kind, found.resource) == ("gpu.nvidia.com", "mig", "r")
+    assert found.quota_key == "c.deviceclass.resource.k8s.io/devices"
+    assert not found.may_choose(Device("n", "n", "gpu-0", kind="gpu"))
+    assert device_class(class_of("every", "true")).may_choose(Device("n", "n", "gpu-0", kind="gpu"))
+
+
+def test_who_only_looks_on_holds_nothing() -> None:
+    looking = claim("a", "gpu-0")
+    looking["status"]["allocation"]["devices"]["results"][0]["adminAccess"] = True
+
+    assert held_by(looking) == []
+    assert held_by(claim("b", "gpu-1")) == [Held("h100-dra-1", "gpu-1")]
+
+
+def test_alternatives_of_a_request_are_classes_asked_for() -> None:
+    request = {"name": "r", "firstAvailable": [{"name": "a", "deviceClassName": "x"}, {"deviceClassName": "y"}]}
+
+    assert classes_asked({"devices": {"requests": [request]}}) == ["x", "y"]
+
+
+@pytest.mark.parametrize(
+    ("text", "numbers"),
+    [("v1.34.1-gke.1400", (1, 34, 1)), ("580.95.05", (580, 95, 5)), ("565", (565, 0, 0)), ("", (0, 0, 0))],
+)
+def test_versions_are_compared_as_numbers(text: str, numbers: tuple[int, ...]) -> None:
+    assert version(text) == numbers
+
+
+def test_the_layout_of_a_pool_says_which_mig_devices_are_published(reference: Reference) -> None:
+    mig = reference.pool("a100-mig")
+    assert mig is not None
+    assert in_words_of_devices(declared_devices(reference, mig)) == "32 mig 1g.5gb, 12 mig 2g.10gb"
+    unknown = msgspec.structs.replace(mig, labels={**mig.labels, "nvidia.com/mig.config": "nobody-knows"})
+    with pytest.raises(CouldNotLook, match="nobody-knows"):
+        declared_devices(reference, unknown)
+
+
+# --- judging ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "requirement",
+    [
+        test_dra.test_kubernetes_is_new_enough,
+        test_dra.test_the_kubelet_plugin_covers_every_dra_node,
+        test_dra.test_every_dra_node_publishes_its_devices,
+        test_dra.test_the_gpu_driver_is_new_enough,
+        test_dra.test_no_gpu_is_offered_twice,
+        test_dra.test_device_classes_choose_their_devices,
+        test_dra.test_no_claim_is_stuck_in_its_deletion,
+        test_dra.test_no_pod_waits_for_a_claim,
+    ],
+    ids=lambda requirement: requirement.__name__,
+)
+def test_a_sound_cluster_passes(requirement: Any, reference: Reference) -> None:
+    assert judged(requirement, reference, sound(claim("held", "gpu-0"))) == {}
+
+
+def test_an_api_server_without_the_api_is_a_finding_and_elsewhere_unsupported(reference: Reference) -> None:
+    old = msgspec_less(sound())
+
+    assert "resource.k8s.io/v1" in judged(test_dra.test_kubernetes_is_new_enough, reference, old)
+    with pytest.raises(Unsupported, match=r"resource\.k8s\.io/v1"):
+        test_dra.slices.__wrapped__(old, dra_nodes(reference, old))
+
+
+def msgspec_less(found: Facts) -> Facts:
+    """The same cluster with an API server that does not serve slices."""
+    found.unserved = frozenset({"ResourceSlice"})
+    return found
+
+
+def test_too_old_an_api_server_is_named(reference: Reference) -> None:
+    found = facts(node(), slice_of("h100-dra-1", *EIGHT), version="v1.34.1")
+
+    assert list(judged(test_dra.test_kubernetes_is_new_enough, reference, found)) == ["the API server"]
+
+
+def test_a_plugin_that_does_not_tolerate_the_node_is_told_by_computing(reference: Reference) -> None:
+    found = facts(node(), GPU_CLASS, *plugin(tolerations=False))
+
+    [story] = judged(test_dra.test_the_kubelet_plugin_covers_every_dra_node, reference, found).values()
+
+    assert "nvidia.com/gpu=present:NoSchedule" in story
+    assert "kubeletPlugin.tolerations" in story
+
+
+def test_a_plugin_that_is_not_there_at_all_is_told(reference: Reference) -> None:
+    [story] = judged(test_dra.test_the_kubelet_plugin_covers_every_dra_node, reference, facts(node())).values()
+
+    assert "no DaemonSet of the DRA driver" in story
+
+
+def test_the_wrong_driver_root_is_told_where_the_plugin_is_not_ready() -> None:
+    objects = plugin(root="/run/nvidia/driver", runs_on=("h100-dra-1",))
+    objects[1]["status"] = {"phase": "Pending"}
+    found = facts(node(), *objects)
+
+    trouble = plugin_trouble(found, found.nodes[0])
+
+    assert trouble is not None
+    assert "below /run/nvidia/driver, and the host itself has it at /" in trouble.link
+    assert "nvidiaDriverRoot" in trouble.remedy
+
+
+def test_a_node_without_its_devices_says_what_comes_first(reference: Reference) -> None:
+    seven = facts(node(), slice_of("h100-dra-1", *EIGHT[:7]), *plugin(runs_on=("h100-dra-1",)))
+    none = facts(node(), *plugin(runs_on=("h100-dra-1",)))
+    rule = test_dra.test_every_dra_node_publishes_its_devices
+
+    assert "lists 7 gpu" in judged(rule, reference, seven)["node h100-dra-1"]
+    assert "has published nothing" in judged(rule, reference, none)["node h100-dra-1"]
+
+
+def test_compute_domains_need_a_newer_driver(reference: Reference) -> None:
+    old = [copy.deepcopy(each) for each in EIGHT]
+    for each in old:
+        each["attributes"]["driverVersion"]["version"] = "570.86.15"
+    objects = [node(), slice_of("h100-dra-1", *old)]
+    with_domains = facts(*objects, *plugin(domains=True, runs_on=("h100-dra-1",)))
+    without = facts(*objects, *plugin(runs_on=("h100-dra-1",)))
+    rule = test_dra.test_the_gpu_driver_is_new_enough
+
+    assert judged(rule, reference, without) == {}
+    assert "570.86.15" in judged(rule, reference, with_domains)["node h100-dra-1"]
+    assert driver_floor(with_domains, with_domains.nodes[0])[0] == "570.158.01"
+
+
+def test_a_driver_that_is_not_told_is_not_judged(reference: Reference) -> None:
+    silent = copy.deepcopy(EIGHT[0])
+    del silent["attributes"]["driverVersion"]
+
+    with pytest.raises(CouldNotLook):
+        judged(test_dra.test_the_gpu_driver_is_new_enough, reference, facts(node(), slice_of("h100-dra-1", silent)))
+
+
+def test_a_gpu_that_is_counted_and_published_is_offered_twice(reference: Reference) -> None:
+    both = facts(node(allocatable={"nvidia.com/gpu": "8"}), slice_of("h100-dra-1", *EIGHT))
+
+    assert "8 nvidia.com/gpu" in judged(test_dra.test_no_gpu_is_offered_twice, reference, both)["node h100-dra-1"]
+
+
+@pytest.mark.parametrize(
+    ("partition", "broken"), [({}, True), ({"consumesCounters": [{"counterSet": "gpu-0-counter-set"}]}, False)]
+)
+def test_a_mig_device_beside_its_gpu_is_twice_unless_they_share_counters(
+    reference: Reference, partition: Object, broken: bool
+) -> None:
+    part = device(9)
+    part["attributes"] |= {"type": {"string": "mig"}, "parentUUID": {"string": "GPU-0"}, "uuid": {"string": "MIG-0"}}
+    found = facts(node(), slice_of("h100-dra-1", {**device(0), **partition}, part))
+
+    assert bool(judged(test_dra.test_no_gpu_is_offered_twice, reference, found)) is broken
+
+
+def test_a_class_that_chooses_something_else_is_told(reference: Reference) -> None:
+    every = class_of("gpu.nvidia.com", "device.driver == 'gpu.nvidia.com'")
+    found = facts(node(), slice_of("h100-dra-1", *EIGHT), every)
+    rule = test_dra.test_device_classes_choose_their_devices
+
+    assert list(judged(rule, reference, found)) == ["device class gpu.nvidia.com"]
+    assert "does not exist" in judged(rule, reference, facts(node()))["device class gpu.nvidia.com"]
+
+
+def test_without_a_class_for_a_resource_counting_is_not_supported(reference: Reference) -> None:
+    with pytest.raises(Unsupported, match=r"nvidia\.com/gpu get no device"):
+        judged(test_dra.test_a_resource_stands_for_one_class, reference, sound())
+
+
+def test_two_classes_for_one_resource_are_named(reference: Reference) -> None:
+    one = copy.deepcopy(GPU_CLASS)
+    one["spec"]["extendedResourceName"] = "nvidia.com/gpu"
+    other = class_of("other", "true", extendedResourceName="nvidia.com/gpu")
+    found = facts(node(), slice_of("h100-dra-1", *EIGHT), one, other)
+
+    [story] = judged(test_dra.test_a_resource_stands_for_one_class, reference, found).values()
+
+    assert "device class gpu.nvidia.com, device class other" in story
+
+
+@pytest.mark.parametrize(
+    ("stuck", "more", "says"),
+    [
+        (claim("c", "gpu-0", deleted=YESTERDAY, used_by="p"), [], "has not taken the reservation away"),
+        (claim("c", "gpu-0", deleted=YESTERDAY, used_by="p"), [pod("p", node="n", phase="Running")], "still uses it"),
+        (claim("c", "gpu-0", deleted=YESTERDAY), [], "nobody has removed its finalizers"),
+    ],
+)
+def test_a_claim_that_does_not_go_says_what_keeps_it(
+    reference: Reference, stuck: Object, more: list[Object], says: str
+) -> None:
+    found = sound(stuck, *more)
+
+    broken = judged(test_dra.test_no_claim_is_stuck_in_its_deletion, reference, found)
+
+    assert says in broken["resource claim ml/c"]
+    assert why_it_does_not_go(gpu_claims(found)[0], found) in broken["resource claim ml/c"]
+
+
+def test_a_claim_that_was_deleted_a_moment_ago_is_only_going(reference: Reference) -> None:
+    going = sound(claim("c", "gpu-0", deleted=JUST_NOW, used_by="p"))
+
+    assert judged(test_dra.test_no_claim_is_stuck_in_its_deletion, reference, going) == {}
+
+
+def test_claims_of_other_drivers_are_no_claims_of_gpus() -> None:
+    assert gpu_claims(sound(claim("net", asked="dra.net"))) == ()
+
+
+@pytest.mark.parametrize(
+    ("asked", "taken", "says"),
+    [
+        ("h100", (), "there is no device class h100"),
+        ("mig.nvidia.com", (), "no node publishes a device of mig.nvidia.com"),
+        ("gpu.nvidia.com", tuple(f"gpu-{n}" for n in range(8)), "all 8 devices of gpu.nvidia.com are held"),
+        ("gpu.nvidia.com", ("gpu-0",), "7 of 8 devices of gpu.nvidia.com are free"),
+    ],
+)
+def test_a_claim_without_device_says_why(reference: Reference, asked: str, taken: tuple[str, ...], says: str) -> None:
+    mig = class_of("mig.nvidia.com", "device.driver == 'gpu.nvidia.com' && device.attributes['x'].type == 'mig'")
+    held = [claim("held", *taken)] if taken else []
+    found = sound(mig, *held, claim("wanted", asked=asked), pod("p", used="wanted"))
+
+    assert says in judged(test_dra.test_no_pod_waits_for_a_claim, reference, found)["pod ml/p"]
+    [waiting] = waiting_claims(found)
+    assert says in why_not_allocated(waiting.claim, found)
+
+
+def test_a_pod_of_a_moment_ago_is_not_waiting_yet() -> None:
+    assert not list(waiting_claims(sound(claim("wanted"), pod("p", used="wanted", created=JUST_NOW))))
+
+
+def test_a_class_that_no_quota_counts_is_named_for_each_team(reference: Reference) -> None:
+    broken = judged(test_dra.test_every_device_class_is_covered_by_quotas, reference, sound())
+
+    assert len(broken) == len(reference.teams)
+    assert "requests.nvidia.com/gpu does not count them" in broken["namespace ml-serving, device class gpu.nvidia.com"]
+
+
+def test_nothing_is_judged_where_no_pool_is_given_out_by_dra(reference: Reference) -> None:
+    without = msgspec.structs.replace(
+        reference, pools=tuple(pool for pool in reference.pools if pool.name != "h100-dra")
+    )
+
+    with pytest.raises(NotApplicable, match="allocated by DRA"):
+        test_dra.dra_nodes.__wrapped__(without, (), sound())
+
+
+def test_a_pool_without_nodes_could_not_be_looked_at(reference: Reference) -> None:
+    with pytest.raises(CouldNotLook, match="pool h100-dra"):
+        test_dra.dra_nodes.__wrapped__(reference, (), sound())
+
+
+@pytest.mark.parametrize(("server", "error"), [("v1.36.3", Unsupported), ("", CouldNotLook)])
+def test_preemption_is_said_to_be_unsupported_before_the_version_that_has_it(
+    reference: Reference, server: str, error: type[Exception]
+) -> None:
+    found = facts(node(), version=server)
+
+    with pytest.raises(error):
+        test_dra.test_a_higher_pod_preempts_for_devices((), None, found, None)  # type: ignore[arg-type]
