@@ -156,6 +156,14 @@ class ClaimingNode:
         ]
         return tuple(known.get(each) or Device(each.pool, each.pool, each.name) for each in held)
 
+    def is_evicted(self, pod: LabPod) -> bool:
+        """Whether somebody removes a pod within the time that an eviction may take."""
+        try:
+            wait_for(lambda: pod.evicted, bool, what=f"{pod} is evicted", timeout=self._lab.timeouts.evicted)
+        except WaitTimeout:
+            return False
+        return True
+
     def advice(self, pod: LabPod) -> str:
         """What to do about a pod without devices, where its own spec tells."""
         if claim_names(pod.read() or {}):

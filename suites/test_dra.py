@@ -52,8 +52,8 @@ ATTRIBUTES = "kubernetes-sigs/dra-driver-nvidia-gpu: ResourceSlice device attrib
 OPERATOR = "NVIDIA GPU Operator: DRA Driver for NVIDIA GPUs"
 QUOTAS = "kubernetes.io: Resource Quotas, device classes"
 EXTENDED = "KEP-5004: extended resources by DRA"
-# KEP-5690: from this minor on the scheduler preempts pods for devices.
-PREEMPTS_SINCE = (1, 37)
+# KEP-5690 is written and not merged; tried with the schedulers of 1.36.3 and 1.37.2.
+LAST_WITHOUT_PREEMPTION = (1, 37)
 
 
 # --- What is declared and what is there --------------------------------------------------------------------------
@@ -543,35 +543,37 @@ def test_a_request_by_count_gets_a_device(claiming: ClaimingNode, gpu_class: Dev
 
 @requirement(
     "DRA-17",
-    "A pod of higher priority preempts pods that hold the devices that it claims",
+    "A pod of higher priority preempts the pod that holds the device it claims, and no other",
     level=MAY,
     effect=DISRUPTIVE,
     feature="preemption",
-    sources=["KEP-5690: preemption for DRA", OPERATOR],
-    remedy="Leave preemption to kube-scheduler's DefaultPreemption; before Kubernetes 1.37 do not count on it for DRA.",
+    sources=["KEP-5690: preemption for DRA", OPERATOR, DRA],
+    remedy="Leave preemption to kube-scheduler's DefaultPreemption, and report what it does to Kubernetes.",
 )
 def test_a_higher_pod_preempts_for_devices(
     dra_nodes: tuple[GpuPoolNode, ...], gpu_class: DeviceClass, facts: Facts, lab: RequirementLab
 ) -> None:
     if not facts.server_version:
         raise CouldNotLook("the version of the API server is not known, and with it whether DRA preempts")
-    if version(facts.server_version)[:2] < PREEMPTS_SINCE:
+    if version(facts.server_version)[:2] <= LAST_WITHOUT_PREEMPTION:
         raise Unsupported(
-            f"Kubernetes {facts.server_version} does not preempt for devices of DRA: the scheduler does since "
-            f"{'.'.join(map(str, PREEMPTS_SINCE))} (KEP-5690)"
+            f"the scheduler of Kubernetes {facts.server_version} does not preempt for devices of DRA (KEP-5690): a pod "
+            "that claims one waits, whatever its priority"
         )
     [node] = lab.pick_idle(_nodes(dra_nodes))
-    claiming = claiming_node(lab, [node], gpu_class, devices=1)
+    claiming = claiming_node(lab, [node], gpu_class, devices=2)
     wanted = claiming.free[0]
     template = claiming.template(_is("uuid", wanted.uuid))
-    low = lab.priority_class("low", value=LOWEST)
-    high = lab.priority_class("high", value=LOWEST + 1)
+    low, high = lab.priority_class("low", value=LOWEST), lab.priority_class("high", value=LOWEST + 1)
     with lab.borrow(node):
         holder = claiming.pod(template=template, priority=low).given_running()
+        neighbour = claiming.pod(template=claiming.template(), priority=low).given_running()
         newcomer = claiming.pod(template=template, priority=high)
+        if not claiming.is_evicted(holder):
+            raise Unsupported(f"{newcomer} waits: the scheduler of this cluster does not preempt for devices of DRA")
 
-        holder.wait_until_evicted(because=f"{newcomer} is above it and claims the device that it holds")
         newcomer.wait_until_running(because=f"{wanted} is free now")
+        neighbour.keeps_running(because="its device is not the one that was claimed")
 
 
 # --- How the chapter looks ---------------------------------------------------------------------------------------

@@ -5,7 +5,15 @@ import pytest
 
 from conformance.gpu.sharing import Offer
 from conformance.reference import Reference, load
-from conformance.reference.expected import driver_of, gpus_of, layout_of, offer_of
+from conformance.reference.expected import (
+    config_key_of,
+    config_of,
+    driver_of,
+    gpus_of,
+    layout_of,
+    mig_strategy_of,
+    offer_of,
+)
 from conformance.reference.model import Pool
 from conformance.shipped import shipped
 
@@ -91,3 +99,47 @@ def test_shares_are_counted_under_the_declared_name() -> None:
     shared = pool(shares=4, shared_by="mps", resource="nvidia.com/gpu.shared")
 
     assert offer_of(declared(), shared) == Offer({"nvidia.com/gpu.shared": 32})
+
+
+def test_the_label_of_a_pool_chooses_its_configuration_before_the_default(corrected: Reference) -> None:
+    keys = {each.name: config_key_of(corrected, each) for each in corrected.gpu_pools}
+
+    assert keys["t4-shared"] == "time-sliced"
+    assert keys["l4-mps"] == "mps"
+    assert keys["a100-mig"] == "unshared"
+
+
+def test_a_strategy_that_the_stack_leaves_open_is_that_of_the_configuration(corrected: Reference) -> None:
+    strategies = {each.name: mig_strategy_of(corrected, each).value for each in corrected.gpu_pools}
+
+    assert strategies["a100-mig"] == "mixed"
+    assert strategies["l4-mps"] == "none", "MPS does not start beside mixed"
+
+
+def test_a_strategy_of_the_stack_outranks_the_configurations() -> None:
+    configs = {
+        "config_map": "c",
+        "default": "a",
+        "configs": {"a": {"version": "v1", "flags": {"migStrategy": "mixed"}}},
+    }
+    reference = declared(stack={"kind": "gpu-operator", "mig_strategy": "single", "plugin_configs": configs})
+
+    assert mig_strategy_of(reference, pool()).value == "single"
+
+
+def test_a_configuration_that_is_not_there_or_refused_is_none() -> None:
+    configs = {"config_map": "c", "configs": {"a": {"version": "v2"}}}
+    reference = declared(stack={"kind": "gpu-operator", "mig_strategy": "", "plugin_configs": configs})
+
+    assert config_of(reference, pool()) is None
+    assert config_of(reference, pool(labels={"nvidia.com/device-plugin.config": "a"})) is None
+    assert config_of(reference, pool(labels={"nvidia.com/device-plugin.config": "b"})) is None
+    assert mig_strategy_of(reference, pool()).value == "none"
+
+
+def test_a_device_filter_leaves_the_layout_open() -> None:
+    entry = {"devices": "all", "mig-enabled": True, "mig-devices": {"1g.5gb": 7}, "device-filter": "0x20B010DE"}
+    layouts = {"config_map": "m", "layouts": {"ours": [entry]}}
+    reference = declared(stack={"kind": "gpu-operator", "mig_strategy": "mixed", "mig_layouts": layouts})
+
+    assert offer_of(reference, pool(labels={"nvidia.com/mig.config": "ours"})).resources is None

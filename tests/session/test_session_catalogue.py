@@ -13,7 +13,7 @@ def test_every_requirement_is_in_the_catalogue_once_and_in_order():
 
 
 def test_numbers_have_no_gaps_so_that_none_was_dropped_unseen():
-    for prefix in ("POOL", "SCHED", "TEN", "PRIO", "QUOTA"):
+    for prefix in ("POOL", "SCHED", "TEN", "PRIO", "QUOTA", "TS", "MPS", "MIG", "DRA", "GANG", "WORK", "ISO"):
         numbers = [int(rule.id.split("-")[1]) for rule in catalogue.requirements() if rule.id.startswith(prefix + "-")]
         assert numbers == list(range(1, len(numbers) + 1)), prefix
 

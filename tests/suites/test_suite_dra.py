@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from conformance.facts import Facts
+from conformance.lab.podspec import Asked, pod_spec
 from conformance.reference import Reference, load
 from conformance.shipped import shipped
 from conformance.verdict import CouldNotLook, Judge, NotApplicable, Unsupported
@@ -233,6 +234,14 @@ def test_the_layout_of_a_pool_says_which_mig_devices_are_published(reference: Re
     unknown = msgspec.structs.replace(mig, labels={**mig.labels, "nvidia.com/mig.config": "nobody-knows"})
     with pytest.raises(CouldNotLook, match="nobody-knows"):
         declared_devices(reference, unknown)
+
+
+def test_a_pod_of_the_lab_uses_the_claims_it_was_given() -> None:
+    spec = pod_spec(Asked(claims={"gpu": {"resourceClaimTemplateName": "one"}}))
+
+    assert spec["resourceClaims"] == [{"name": "gpu", "resourceClaimTemplateName": "one"}]
+    assert spec["containers"][0]["resources"]["claims"] == [{"name": "gpu"}]
+    assert "resourceClaims" not in pod_spec(Asked())
 
 
 # --- judging ------------------------------------------------------------------------------------------------------

@@ -1,0 +1,83 @@
+"""What a node of a GPU pool must offer: every declared resource by its name, and nothing beside it."""
+
+import msgspec
+import pytest
+from sharing_cluster import SharingCluster
+
+from conformance.reference import Reference, load
+from conformance.shipped import shipped
+from conformance.verdict import CouldNotLook, UnknownAccelerator
+from suites.test_pools import test_every_gpu_node_advertises_its_gpus as every_gpu_node_advertises_its_gpus
+
+
+@pytest.fixture(scope="module")
+def reference() -> Reference:
+    return load(shipped("fixtures/reference"))
+
+
+@pytest.fixture
+def cluster(reference):
+    return SharingCluster(reference)
+
+
+def broken(cluster: SharingCluster) -> dict[str, str]:
+    return cluster.verdict(every_gpu_node_advertises_its_gpus).broken
+
+
+def with_layout(reference: Reference, layout: str, **gpu: object) -> Reference:
+    pools = [
+        msgspec.structs.replace(
+            pool,
+            labels={**pool.labels, "nvidia.com/mig.config": layout},
+            gpu=msgspec.structs.replace(pool.gpu, **gpu),
+        )
+        if pool.name == "a100-mig"
+        else pool
+        for pool in reference.pools
+    ]
+    return msgspec.structs.replace(reference, pools=tuple(pools))
+
+
+def test_every_kind_of_pool_offers_what_it_declares(cluster):
+    outcome = cluster.verdict(every_gpu_node_advertises_its_gpus)
+
+    assert outcome.passed, (outcome.ended, outcome.broken)
+    assert {"node t4-shared-1", "node a100-mig-1", "node l4-mps-1", "node h100-dra-1"} <= set(outcome.subjects)
+
+
+def test_a_device_plugin_on_a_node_of_dra_is_a_second_allocator(cluster):
+    cluster.offer("h100-dra-1", gpu=8)
+
+    assert "two allocators a GPU is given away twice" in broken(cluster)["node h100-dra-1"]
+
+
+def test_a_resource_beside_the_declared_ones_is_told(cluster):
+    cluster.offer("t4-shared-1", gpu_shared=8, gpu=1)
+
+    assert "1 nvidia.com/gpu more than were declared" in broken(cluster)["node t4-shared-1"]
+
+
+def test_a_mig_device_held_back_is_told_by_its_name(cluster):
+    cluster.node("a100-mig-1")["status"]["allocatable"]["nvidia.com/mig-2g.10gb"] = "11"
+
+    assert "holds back 1 of 12 nvidia.com/mig-2g.10gb" in broken(cluster)["node a100-mig-1"]
+
+
+def test_resources_of_which_a_node_has_none_do_not_count(cluster):
+    cluster.node("a100-mig-1")["status"]["capacity"]["nvidia.com/gpu"] = "0"
+    cluster.node("a100-mig-1")["status"]["allocatable"]["nvidia.com/gpu"] = "0"
+
+    assert not broken(cluster)
+
+
+@pytest.mark.parametrize(
+    ("layout", "gpu", "ends"),
+    [("theirs", {}, CouldNotLook), ("all-1g.5gb", {"product": "NVIDIA-Z1000"}, UnknownAccelerator)],
+)
+def test_an_offer_that_is_not_known_is_not_guessed_and_the_others_are_judged(layout, gpu, ends, cluster, reference):
+    outcome = cluster.verdict(every_gpu_node_advertises_its_gpus, with_layout(reference, layout, **gpu))
+
+    assert isinstance(outcome.ended, ends)
+    assert not outcome.broken
+    assert "node t4-shared-1" in outcome.subjects
+    assert "node a100-mig-1" not in outcome.subjects
