@@ -71,7 +71,7 @@ def _own_stop(node: Node, policy: UpgradePolicy, facts: Facts) -> Stop | None:
             f"Set waitForCompletion.timeoutSeconds of {policy.said_by}.",
         )
     driver = _driver_pod(node, facts)
-    if state not in AT_THE_DRIVER or driver is None or young(driver.started, facts.taken_at):
+    if state not in AT_THE_DRIVER or driver is None or young(driver.started or driver.created, facts.taken_at):
         return None
     if driver.ready:
         return Stop(f"{driver} has long been Ready, and the node still stands at {state}", _VALIDATOR)

@@ -5,6 +5,7 @@ What time may cure is told apart from what it cannot: pods of a node that joined
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import NamedTuple
 
 from conformance.facts import ContainerStatus, Facts, Node, Pod, Workload
@@ -178,7 +179,7 @@ def _absent(component: Component, workload: Workload, node: Node, facts: Facts) 
     if not workload.template.selects(node):
         link = f"the required node affinity of {workload} does not match the labels of {node.name}"
         return Trouble(title, link, "Compare the affinity with the node's labels.", starting)
-    waiting = [pod for pod in facts.pods_of(workload) if not pod.node and pod.selects(node)]
+    waiting = [pod for pod in _unbound(facts).get((workload.namespace, workload.name), ()) if pod.selects(node)]
     if waiting:
         link = f"{waiting[0]} waits: {why_pending(waiting[0], [node], facts)}"
         return Trouble(title, link, passing=young(waiting[0].created, facts.taken_at))
@@ -187,6 +188,17 @@ def _absent(component: Component, workload: Workload, node: Node, facts: Facts) 
         see = f"kubectl describe daemonset -n {workload.namespace} {workload.name}"
         return Trouble(title, link, f"Read the events: {see}", starting)
     return Trouble(title, f"{workload} has no pod here, and nothing in the objects keeps it off", passing=starting)
+
+
+# Asked for each node of thousands; a run has one set of facts.
+@lru_cache(maxsize=1)
+def _unbound(facts: Facts) -> dict[tuple[str, str], list[Pod]]:
+    """The pods that no node has yet, by the namespace and name of their DaemonSet."""
+    found: dict[tuple[str, str], list[Pod]] = {}
+    for pod in facts.pods:
+        if not pod.node and pod.owner_kind == "DaemonSet":
+            found.setdefault((pod.namespace, pod.owner_name), []).append(pod)
+    return found
 
 
 def _label_missing(title: str, workload: Workload, key: str, node: Node, starting: bool) -> Trouble:

@@ -76,11 +76,16 @@ def _restless(status: ContainerStatus, pod: Pod, now: datetime) -> str:
         return f"container {status.name} was OOMKilled, {status.restarts} restarts"
     since = pod.started or pod.created
     hours = max((now - since) / _HOUR, 1.0) if since is not None else 1.0
-    if status.restarts / hours > MOST_RESTARTS:
+    if status.restarts / hours > MOST_RESTARTS and not _is_at_rest(status, now):
         return f"container {status.name}: {status.restarts} restarts in {hours:.3g} h, last ended with " + (
             status.last_terminated or "no reason"
         )
     return ""
+
+
+def _is_at_rest(status: ContainerStatus, now: datetime) -> bool:
+    """Whether a container has done its work, or has run for a while since it last started."""
+    return status.exit_code == 0 or (status.running_since is not None and not young(status.running_since, now))
 
 
 def _remedy(pod: Pod, status: ContainerStatus, facts: Facts) -> str:

@@ -30,8 +30,9 @@ _MOST_PODS = 80
 
 def judge_offers(shared: SharedNodes, judge: Judge) -> None:
     """Judge that each node offers its GPUs times the shares, under the declared name and no other."""
+    offers = {pool.name: offer_of(shared.reference, pool).resources for pool, _ in shared.pools}
     for pool, node, gpu in shared.nodes:
-        expected = offer_of(shared.reference, pool).resources
+        expected = offers[pool.name]
         there = counted(node, expected or {})
         if not expected or not there:
             continue

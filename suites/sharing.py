@@ -58,6 +58,7 @@ class SharedNodes:
         self.facts = facts
         self.nodes = nodes
         self.configs = PluginConfigs(facts)
+        self._declared: dict[str, DeclaredText | None] = {}
 
     @property
     def pools(self) -> tuple[tuple[Pool, Gpu], ...]:
@@ -66,12 +67,9 @@ class SharedNodes:
 
     def declared(self, pool: Pool) -> DeclaredText | None:
         """The configuration that the set-up means for a pool: by label, by default, or because it is the only one."""
-        import yaml
-
-        stack = self.reference.stack
-        configs = stack.plugin_configs.configs if stack is not None and stack.plugin_configs is not None else {}
-        key = config_key_of(self.reference, pool) or (next(iter(configs)) if len(configs) == 1 else "")
-        return DeclaredText(key, yaml.safe_dump(configs[key], sort_keys=False)) if key in configs else None
+        if pool.name not in self._declared:
+            self._declared[pool.name] = _declared_text(self.reference, pool)
+        return self._declared[pool.name]
 
     def is_meant(self, pool: Pool, chosen: Chosen) -> bool:
         """Whether a configuration that reaches a node is the one that was meant, or one that shares in the same way."""
@@ -99,6 +97,15 @@ class SharedNodes:
                 f"{node} of {pool} does not get the configuration that was meant for it ({_CHAIN[self.strategy]})"
             )
         return config
+
+
+def _declared_text(reference: Reference, pool: Pool) -> DeclaredText | None:
+    import yaml
+
+    stack = reference.stack
+    configs = stack.plugin_configs.configs if stack is not None and stack.plugin_configs is not None else {}
+    key = config_key_of(reference, pool) or (next(iter(configs)) if len(configs) == 1 else "")
+    return DeclaredText(key, yaml.safe_dump(configs[key], sort_keys=False)) if key in configs else None
 
 
 # --- The text ----------------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 
 from conformance.facts import Facts, PodTemplate, ResourceQuota, Workload
 from conformance.gpu.quantities import quantity
+from suites.upgrade_states import is_changing
 
 ENFORCE = "pod-security.kubernetes.io/enforce"
 _ADMITTING = ("", "privileged")
@@ -16,7 +17,7 @@ _CRITICAL = ("system-node-critical", "system-cluster-critical")
 _COUNTED = ("pods", "count/pods")
 
 # The DaemonSet controller makes pods in seconds; in large clusters it takes a while.
-_MAKING = timedelta(minutes=1)
+_MAKING = timedelta(minutes=2)
 
 
 def by_namespace(workloads: Iterable[Workload]) -> dict[str, list[Workload]]:
@@ -49,12 +50,12 @@ def why_privileged(template: PodTemplate) -> str:
 
 
 def not_created(workload: Workload, facts: Facts) -> int:
-    """How many pods a DaemonSet wants and has not got; none where they are just being made."""
+    """How many pods a DaemonSet wants and has not got; none where pods come and go as they do in a rollout."""
     missing = workload.replicas - workload.scheduled
     if workload.kind != "DaemonSet" or missing <= 0 or _is_new(workload.created, facts):
         return 0
-    newcomers = sum(1 for node in facts.nodes if _is_new(node.created, facts))
-    return 0 if workload.scheduled and missing <= newcomers else missing
+    refused_altogether = not workload.scheduled and workload.replicas > 1
+    return missing if refused_altogether or not _is_in_motion(workload, facts) else 0
 
 
 def why_not_created(workload: Workload, facts: Facts) -> tuple[str, str]:
@@ -85,6 +86,14 @@ def why_not_created(workload: Workload, facts: Facts) -> tuple[str, str]:
 
 def _is_new(created: datetime | None, facts: Facts) -> bool:
     return created is not None and facts.taken_at - created < _MAKING
+
+
+def _is_in_motion(workload: Workload, facts: Facts) -> bool:
+    """Whether pods of a DaemonSet, or nodes for them, have come or are going just now."""
+    pods, nodes = facts.pods_of(workload), facts.nodes
+    return any(pod.deleting or _is_new(pod.created, facts) for pod in pods) or any(
+        is_changing(node) or _is_new(node.created, facts) for node in nodes
+    )
 
 
 def _is_spent(quota: ResourceQuota, key: str) -> bool:

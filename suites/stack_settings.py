@@ -111,6 +111,12 @@ def drivers_of(root: Root, facts: Facts, reference: Reference) -> Iterator[tuple
                 yield driver, setting
 
 
+def asked_for(root: Root, facts: Facts) -> tuple[str, ...]:
+    """The driver versions that the operator is told to install."""
+    said = [each.spec.get("version") for each in facts.nvidia_drivers if root.leaves_drivers_to_objects]
+    return tuple(str(version) for version in (*said, root.at(_DRIVER_VERSION)) if version)
+
+
 def settings_that_break(root: Root) -> Iterator[tuple[str, str, str]]:
     """Settings of the object that are known to break pods: which, what happens, and what to do about it.
 

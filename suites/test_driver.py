@@ -16,10 +16,11 @@ from suites.conftest import GpuPoolNode
 from suites.driver_upgrades import managed_nodes, stuck_nodes
 from suites.hardware import DRIVER, driver
 from suites.operands import DRIVER as DRIVER_COMPONENT
-from suites.operands import parts_of
+from suites.operands import ON, parts_of
 from suites.roots import declared_stack, found_root, root_of
+from suites.stack_settings import asked_for
 from suites.upgrade_obstacles import undeletable, unseen_users
-from suites.upgrade_states import SKIP, STATE, is_changing, policy_for
+from suites.upgrade_states import DONE, REQUIRED, SKIP, STATE, UNDER_WAY, is_changing, policy_for, state_of
 
 GUIDE = "guide part 2"
 UPGRADES = "NVIDIA GPU Operator: GPU Driver Upgrades"
@@ -41,19 +42,26 @@ def test_every_gpu_node_has_the_declared_driver(
     declared = [(pool, node, version) for pool, node, _ in gpu_pool_nodes if (version := driver_of(reference, pool))]
     if not declared:
         raise NotApplicable(f"{reference} declares no driver version for a pool that has nodes")
+    goes_on = any(state_of(node) in UNDER_WAY for _, node, _ in declared)
+    waiting = ""
     for pool, node, version in declared:
         found = driver(node)
-        if not found or is_changing(node):
+        if is_changing(node) or (goes_on and state_of(node) == REQUIRED):
+            waiting = f"{node}: its driver is being upgraded"
+            continue
+        if not found:
             continue
         judge(
             node,
             ok=_same(found, version),
             expected=f"driver {version}, as declared for {pool}",
             actual=found,
-            first_broken_link=_why_another(node, facts),
+            first_broken_link=_why_another(node, found, facts),
             why_it_hides="each node works with the driver that it has; jobs fail that span two of them",
             see=f"kubectl get nodes -l {pool.selector_text} -L {DRIVER},{STATE},{SKIP}",
         )
+    if not judge.findings and waiting:
+        raise CouldNotLook(f"no GPU node can be judged now, as {waiting}")
     _discovered(judge, reference)
 
 
@@ -224,15 +232,17 @@ def _meets(defect: str, reference: Reference, pool: Pool, node: Node) -> bool:
     return offers_both or (gpus is not None and bool(gpus.mig) and gpus.whole > 0)
 
 
-def _why_another(node: Node, facts: Facts) -> str:
+def _why_another(node: Node, found: str, facts: Facts) -> str:
     """Why a node has another driver than the declared one."""
-    if node.labels.get(SKIP) == "true":
+    if node.labels.get(SKIP) == ON:
         return f"label {SKIP}=true keeps the operator from upgrading the node"
-    if node.labels.get(STATE) not in (None, "", "upgrade-done"):
-        return f"the upgrade of the node stands at {node.labels[STATE]}"
+    if state_of(node) not in ("", DONE):
+        return f"the upgrade of the node stands at {state_of(node)}"
     root = found_root(facts)
     if root is None:
         return "the driver is that of the node image, and no operator is there to change it"
+    if any(_same(found, version) for version in asked_for(root, facts)):
+        return f"the operator was told to install driver {found}"
     if not any(pod.labels.get("app.kubernetes.io/component") == "nvidia-driver" for pod in facts.pods_on(node.name)):
         return f"the operator runs no {DRIVER_COMPONENT} on the node: it has that of the node image"
     return "the driver pod of the node has not been replaced since the version was changed"

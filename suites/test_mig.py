@@ -146,12 +146,12 @@ def test_every_mig_node_is_reached_by_its_layout(mig_nodes: MigNodes, judge: Jud
     for pool, node, _ in mig_nodes.nodes:
         choice = mig_nodes.choice(node)
         selection = choice.selection
-        brought_along = bool(selection.layout) and mig_nodes.brought_along(pool, selection.layout)
-        if selection.outcome is Chain.UNKNOWN and selection.layout and not brought_along:
+        unseen = selection.outcome is Chain.UNKNOWN and bool(selection.layout)
+        brought_along = unseen and mig_nodes.brought_along(pool, selection.layout)
+        if unseen and not brought_along:
             unknown.append(f"{node}: {selection.first_broken_link}, and {selection.layout} is no layout of every node")
             continue
-        by_itself = selection.outcome is Chain.UNKNOWN and brought_along
-        reached = selection.outcome is Chain.APPLIED or choice.refused or by_itself
+        reached = selection.outcome is Chain.APPLIED or choice.refused or brought_along
         judge(
             node,
             ok=reached and selection.layout == pool.mig_layout,
@@ -205,8 +205,9 @@ def test_every_mig_node_has_the_declared_strategy(mig_nodes: MigNodes, facts: Fa
             f"no node of these pools carries {PRODUCT}: GPU Feature Discovery does not label this cluster"
         )
     configs = PluginConfigs(facts)
+    strategies = {pool.name: mig_strategy_of(mig_nodes.reference, pool).value for pool, _ in mig_nodes.pools}
     for pool, node, _ in labelled:
-        declared = mig_strategy_of(mig_nodes.reference, pool).value
+        declared = strategies[pool.name]
         found = node.labels.get(STRATEGY, MigStrategy.NONE.value)
         judge(
             node,
@@ -230,8 +231,9 @@ def test_every_mig_node_has_the_declared_strategy(mig_nodes: MigNodes, facts: Fa
     remedy="Restart the device plugin after the layout was applied; where names differ, see the strategy (MIG-05).",
 )
 def test_every_mig_node_offers_its_devices(mig_nodes: MigNodes, judge: Judge) -> None:
+    offers = {pool.name: offer_of(mig_nodes.reference, pool) for pool, _ in mig_nodes.pools}
     for pool, node, gpu in mig_nodes.settled:
-        offer = offer_of(mig_nodes.reference, pool)
+        offer = offers[pool.name]
         there = counted(node, offer.resources or {})
         if not offer.resources or not there or (missing_gpus(node, gpu) and not counts_devices_as_gpus(node)):
             continue
@@ -256,8 +258,9 @@ def test_every_mig_node_offers_its_devices(mig_nodes: MigNodes, judge: Judge) ->
 )
 def test_feature_discovery_counts_the_devices(mig_nodes: MigNodes, judge: Judge) -> None:
     labelled = [each for each in mig_nodes.settled if PRODUCT in each.node.labels]
+    counts = {pool.name: counts_by_label(mig_nodes.reference, pool) for pool, _ in mig_nodes.pools}
     for pool, node, gpu in labelled:
-        expected = counts_by_label(mig_nodes.reference, pool)
+        expected = counts[pool.name]
         if not expected or (missing_gpus(node, gpu) and COUNT not in expected):
             continue
         found = {key: node.labels.get(key, "absent") for key in expected}

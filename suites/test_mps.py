@@ -96,9 +96,11 @@ def test_every_mps_node_is_reached_by_its_configuration(mps: SharedNodes, judge:
 )
 def test_mps_stands_beside_nothing_that_excludes_it(mps: SharedNodes, judge: Judge) -> None:
     unknown = []
+    declared = {pool.name: _declared_beside_mig(mps.reference, pool) for pool, _ in mps.pools}
     for pool, node, gpu in mps.nodes:
         chosen = mps.configs.of(node)
-        wrong = [*_beside_mig(mps.reference, pool, node, chosen), *_in_the_text(mps, pool, chosen)]
+        wrong = declared[pool.name] or _beside_mig(node, chosen)
+        wrong = [*wrong, *_in_the_text(mps, pool, chosen)]
         clients = max(gpu.shares, chosen.selection.config.sharing.replicas_of(GPU) if chosen.selection.config else 1)
         most = _most_clients(node, clients)
         if most is None:
@@ -210,18 +212,23 @@ def test_asking_for_more_than_one_mps_share_ends_as_configured(mps: SharedNodes,
     more_than_one_is(mps, lab)
 
 
-def _beside_mig(reference: Reference, pool: Pool, node: Node, chosen: Chosen) -> list[str]:
-    """In which ways MPS would have to stand beside MIG on a node."""
-    declared = gpus_of(reference, pool)
-    found = []
-    if declared is not None and declared.mig:
+def _declared_beside_mig(reference: Reference, pool: Pool) -> list[str]:
+    """In which ways the set-up itself has MPS stand beside MIG."""
+    gpus, found = gpus_of(reference, pool), []
+    if gpus is not None and gpus.mig:
         found.append(f"{pool} declares the MIG layout {pool.mig_layout}")
+    if mig_strategy_of(reference, pool) is MigStrategy.MIXED:
+        found.append("the set-up declares the MIG strategy mixed for it")
+    return found
+
+
+def _beside_mig(node: Node, chosen: Chosen) -> list[str]:
+    """In which ways MPS would have to stand beside MIG on a node."""
+    found = []
     devices = [name for name in counted(node, {}) if name.startswith(MIG_PREFIX)]
     if devices:
         found.append(f"the node offers MIG devices: {some(devices)}")
-    if mig_strategy_of(reference, pool) is MigStrategy.MIXED:
-        found.append("the set-up declares the MIG strategy mixed for it")
-    elif chosen.strategy is MigStrategy.MIXED:
+    if chosen.strategy is MigStrategy.MIXED:
         setter = chosen.source if chosen.strategy_told else chosen.text
         found.append(f"the MIG strategy in effect is mixed, as {setter} sets it")
     return found

@@ -38,6 +38,7 @@ from suites.stack_namespaces import (
 )
 from suites.stack_settings import drivers_of, settings_of, settings_that_break
 from suites.stack_versions import OVERWRITES_CONTAINERD, TOOLKIT, deciding, dotted, running
+from suites.upgrade_states import is_changing
 from suites.words import some
 
 GUIDE = "guide part 2"
@@ -93,8 +94,10 @@ def test_the_operator_has_reconciled_its_object(facts: Facts, reference: Referen
     ready, error = root.condition("Ready"), root.condition("Error")
     reason = ready.reason if ready is not None and ready.status == "True" else error.reason if error else ""
     since = max((each.since for each in (ready, error) if each and each.since), default=None)
-    if root.state != "ready" and reason in STARTING_REASONS and young(since, facts.taken_at):
-        raise CouldNotLook(f"{root} has been {root.state} ({reason}) for minutes only: pods of it are starting")
+    if root.state != "ready" and reason in STARTING_REASONS:
+        changing = next((f"{node}: {change}" for node in facts.nodes if (change := is_changing(node))), "")
+        if changing or young(since, facts.taken_at):
+            raise CouldNotLook(f"{root} is {root.state} for now, as {changing or 'pods of it are starting'}")
     nothing_there = not any(pool.nodes for pool in reference.gpu_pools) and not _gpu_nodes(facts, reference)
     right = (RECONCILED, NO_GPU_NODES) if nothing_there else (RECONCILED,)
     judge(

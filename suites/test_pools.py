@@ -10,7 +10,7 @@ of the owners are then judged against the declaration, never taken from the node
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 from conformance.catalog import MUST, SHOULD, requirement
 from conformance.facts import Facts, Node, Pod
@@ -38,6 +38,7 @@ from suites.words import pairs, some
 
 GUIDE = "guide part 1"
 TAINTS = "kubernetes.io: Taints and Tolerations"
+_IN_A_POOL = "belongs to a GPU pool"
 TROUBLESHOOTING = "NVIDIA GPU Operator: Troubleshooting"
 DISCOVERY = "NVIDIA/k8s-device-plugin: GPU Feature Discovery labels"
 
@@ -229,7 +230,7 @@ def test_ordinary_pods_have_a_home(facts: Facts, gpu_pools: tuple[Pool, ...], ju
         ok=bool(homes),
         expected="a Ready, schedulable node that repels nobody, outside the GPU pools that declare taints",
         actual=some(homes) or f"none among {len(refusals)} nodes",
-        first_broken_link=some([f"{name} {refusal}" for name, refusal in refusals.items()], apart="; "),
+        first_broken_link=some(_those_outside_first(refusals), apart="; "),
         why_it_hides="what runs goes on running; the next restart of CoreDNS or of the operator is the last",
         see="kubectl get nodes -o custom-columns=NAME:.metadata.name,CORDONED:.spec.unschedulable,TAINTS:.spec.taints",
     )
@@ -315,13 +316,18 @@ def _why_it_has_no_home(homes: list[Pool]) -> str:
     return f"{homes[0]} is declared without GPUs"
 
 
+def _those_outside_first(refusals: Mapping[str, str]) -> list[str]:
+    """Why each node is no home; what keeps pods off ordinary nodes says more than that GPU pools are GPU pools."""
+    return [f"{name} {refusals[name]}" for name in sorted(refusals, key=lambda name: refusals[name] == _IN_A_POOL)]
+
+
 def _why_it_is_no_home(node: Node, guarded: Iterable[Pool]) -> str:
     """What makes a node no home for ordinary pods; empty when it is one.
 
     A GPU pool whose owners declare no taint lets everybody in, as on a cluster of one node.
     """
     if any(pool.holds(node.labels) for pool in guarded):
-        return "belongs to a GPU pool"
+        return _IN_A_POOL
     if not node.ready or node.unschedulable:
         return f"is {_state(node)}"
     repelling = node.untolerated(ORDINARY_POD)

@@ -13,7 +13,7 @@ import pytest
 
 from conformance.catalog import MUST, OCCUPIES_IDLE_GPUS, SHOULD, requirement
 from conformance.facts import Facts, Node
-from conformance.gpu.sharing import SharingStrategy
+from conformance.gpu.sharing import Offer, SharingStrategy
 from conformance.lab import RequirementLab
 from conformance.reference.expected import offer_of
 from conformance.reference.model import Pool, Reference
@@ -138,9 +138,10 @@ def test_undeclared_gpus_are_not_shared(
     unshared_nodes: tuple[GpuPoolNode, ...], reference: Reference, facts: Facts, judge: Judge
 ) -> None:
     configs = PluginConfigs(facts)
+    offers = {pool.name: offer_of(reference, pool) for pool, _, _ in unshared_nodes}
     for pool, node, _ in unshared_nodes:
         signs = _signs_of_sharing(node)
-        plan = _what_will_be_shared(configs, reference, pool, node)
+        plan = _what_will_be_shared(configs, node, offers[pool.name])
         judge(
             node,
             ok=not signs and not plan,
@@ -241,15 +242,14 @@ def _signs_of_sharing(node: Node) -> list[str]:
     return [*signs, f"{STRATEGY}={labels[STRATEGY]}"] if shows else signs
 
 
-def _what_will_be_shared(configs: PluginConfigs, reference: Reference, pool: Pool, node: Node) -> str:
+def _what_will_be_shared(configs: PluginConfigs, node: Node, offer: Offer) -> str:
     """What the configuration that reaches a node shares, whether or not the plugin has read it; empty for nothing."""
     try:
         chosen = configs.of(node)
     except CouldNotLook:
         return ""
     config = chosen.selection.config
-    offer = offer_of(reference, pool).resources or {}
-    shares = [] if config is None else [each for each in config.sharing.shares if each.resource in offer]
+    shares = [] if config is None else [each for each in config.sharing.shares if offer.count(each.resource)]
     if not shares:
         return ""
     what = ", ".join(f"{each.resource} {each.replicas} times" for each in shares)

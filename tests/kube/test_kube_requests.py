@@ -191,19 +191,19 @@ def test_apply_goes_to_the_objects_own_path_in_our_name(api: FakeApi, client: Cl
 
 
 def test_apply_finds_an_unknown_kind_by_asking_the_server_once(api: FakeApi, client: Client) -> None:
-    policy = {"apiVersion": "nvidia.com/v1", "kind": "ClusterPolicy", "metadata": {"name": "p"}}
+    widget = {"apiVersion": "example.com/v1", "kind": "Widget", "metadata": {"name": "p"}}
     resources = [
-        {"name": "clusterpolicies", "kind": "ClusterPolicy", "namespaced": False},
-        {"name": "clusterpolicies/status", "kind": "ClusterPolicy", "namespaced": False},
+        {"name": "widgets", "kind": "Widget", "namespaced": False},
+        {"name": "widgets/status", "kind": "Widget", "namespaced": False},
     ]
-    api.answer = lambda asked: Answer({"resources": resources} if asked.method == "GET" else policy)
-    client.apply(policy)
-    client.apply(policy)
+    api.answer = lambda asked: Answer({"resources": resources} if asked.method == "GET" else widget)
+    client.apply(widget)
+    client.apply(widget)
 
     assert [asked.path for asked in api.asked] == [
-        "/apis/nvidia.com/v1",
-        "/apis/nvidia.com/v1/clusterpolicies/p",
-        "/apis/nvidia.com/v1/clusterpolicies/p",
+        "/apis/example.com/v1",
+        "/apis/example.com/v1/widgets/p",
+        "/apis/example.com/v1/widgets/p",
     ]
 
 

@@ -240,8 +240,8 @@ def test_a_pull_secret_that_is_not_there_is_said(memory: MemoryCluster) -> None:
 
 
 def test_an_image_that_nobody_uses_cannot_be_replaced() -> None:
-    assert Images(replacements={"pause": "mine:1"}).all() == ["mine:1"]
-    with pytest.raises(ValueError, match="no image is called cuda; there are: pause"):
+    assert Images(replacements={"pause": "mine:1", "python": "mine:2"}).all() == ["mine:1", "mine:2"]
+    with pytest.raises(ValueError, match="no image is called cuda; there are: pause, python"):
         Images(replacements={"cuda": "mine:1"})
     with pytest.raises(ValueError, match="is not NAMESPACE/NAME"):
         Images(pull_secret="registry")

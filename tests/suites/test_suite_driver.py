@@ -1,0 +1,267 @@
+"""The chapter of drivers: versions, upgrades that stand still, and what would make one fail."""
+
+import copy
+
+import msgspec
+import pytest
+from operated_cluster import JUST_NOW, Cluster, made, unready
+from operator_chapters import (
+    A_NODE,
+    DEFECTS,
+    EVERY,
+    FULL,
+    MAINTAINED,
+    OBSTACLES,
+    RECONCILED,
+    SKIP,
+    STATE,
+    STILL,
+    VERSION,
+    not_ready,
+    other,
+    with_pool,
+)
+
+from conformance.reference import Reference, load
+from conformance.shipped import shipped
+from conformance.verdict import CouldNotLook, NotApplicable
+
+
+@pytest.fixture(scope="session")
+def reference() -> Reference:
+    return load(shipped("fixtures/reference"))
+
+
+@pytest.fixture
+def cluster(reference):
+    return Cluster(reference)
+
+
+def test_another_driver_is_found_and_the_label_that_kept_it_named(cluster):
+    cluster.label(A_NODE, {FULL: "570.172.08", SKIP: "true"})
+
+    broken = cluster.verdict(VERSION).broken
+
+    assert list(broken) == [f"node {A_NODE}"]
+    assert SKIP in broken[f"node {A_NODE}"]
+
+
+def test_a_pool_may_declare_a_driver_of_its_own(cluster, reference):
+    gpu = msgspec.structs.replace(reference.pool("h100-training").gpu, driver="570.172.08")
+    for node in ("h100-training-1", "h100-training-2"):
+        cluster.label(node, {FULL: "570.172.08"})
+
+    assert cluster.verdict(VERSION, with_pool(reference, "h100-training", gpu=gpu)).passed
+
+
+def test_a_driver_that_no_label_tells_is_not_another_driver(cluster):
+    cluster.label(A_NODE, {FULL: None})
+    assert cluster.verdict(VERSION).passed
+
+    for each in cluster.objects:
+        if each["kind"] == "Node":
+            each["metadata"]["labels"].pop(FULL, None)
+    assert isinstance(cluster.verdict(VERSION).ended, CouldNotLook)
+
+
+def test_a_branch_at_its_end_of_life_is_found_and_an_unknown_one_is_not_judged(cluster):
+    cluster.label(A_NODE, {FULL: "535.183.01"})
+    assert "end of life" in cluster.verdict(MAINTAINED).broken[f"node {A_NODE}"]
+
+    cluster.label(A_NODE, {FULL: "999.10.01"})
+    assert cluster.verdict(MAINTAINED).passed
+
+
+def test_a_defect_counts_only_where_the_pool_meets_it(cluster, reference):
+    for node in ("a100-mig-1", "a100-training-1"):
+        cluster.label(node, {FULL: "570.133.20"})
+    layouts = msgspec.structs.replace(
+        reference.stack.mig_layouts, layouts={"inference-and-training": ({"devices": [0], "mig-enabled": True,
+        "mig-devices": {"1g.5gb": 7}},)})  # fmt: skip
+
+    assert cluster.verdict(DEFECTS).passed, "all GPUs of the pool have MIG, or none"
+    assert list(cluster.verdict(DEFECTS, other(reference, mig_layouts=layouts)).broken) == ["node a100-mig-1"]
+
+
+def test_a_failed_upgrade_is_found_and_one_under_way_is_not(cluster):
+    cluster.label(A_NODE, {STATE: "pod-deletion-required"})
+    assert cluster.verdict(STILL).passed
+
+    cluster.label(A_NODE, {STATE: "upgrade-failed"})
+    assert "failed" in cluster.verdict(STILL).broken[f"node {A_NODE}"]
+
+
+def test_an_upgrade_that_cordoned_nodes_hold_up_is_told_the_sum(cluster, reference):
+    cluster.label(A_NODE, {STATE: "upgrade-required"})
+    assert cluster.verdict(STILL).passed, "it starts with the next look of the operator"
+
+    for node in ("a100-training-1", "a100-training-2", "h100-training-1", "t4-shared-1"):
+        cluster.node(node)["spec"]["unschedulable"] = True
+    broken = cluster.verdict(STILL).broken
+    assert list(broken) == [f"node {A_NODE}"]
+    assert "4 of 16 nodes are cordoned" in broken[f"node {A_NODE}"]
+    assert "maxUnavailable allows 4" in broken[f"node {A_NODE}"]
+
+
+def test_a_node_that_failed_holds_up_the_others(cluster):
+    cluster.label("a100-training-1", {STATE: "upgrade-failed"})
+    cluster.label(A_NODE, {STATE: "upgrade-required"})
+
+    assert "maxParallelUpgrades" in cluster.verdict(STILL).broken[f"node {A_NODE}"]
+
+
+def test_a_wait_for_jobs_without_end_is_found_and_one_with_a_limit_is_not(cluster):
+    wait = cluster.policy()["spec"]["driver"]["upgradePolicy"]["waitForCompletion"]
+    wait["podSelector"] = "job=training"
+    cluster.label(A_NODE, {STATE: "wait-for-jobs-required"})
+    assert "job=training" in cluster.verdict(STILL).broken[f"node {A_NODE}"]
+
+    wait["timeoutSeconds"] = 3600
+    assert cluster.verdict(STILL).passed
+
+
+def test_a_label_that_leaves_a_node_out_is_found_unless_the_owners_declare_it(cluster, reference):
+    cluster.label(A_NODE, {STATE: "upgrade-required", SKIP: "true"})
+    assert SKIP in cluster.verdict(STILL).broken[f"node {A_NODE}"]
+
+    pool = reference.pool("t4-inference")
+    assert cluster.verdict(STILL, with_pool(reference, "t4-inference", labels={**pool.labels, SKIP: "true"})).passed
+
+
+def test_a_node_that_was_emptied_and_has_its_driver_for_long_stands_still(cluster):
+    cluster.label(A_NODE, {STATE: "validation-required"})
+
+    assert "has long been Ready" in cluster.verdict(STILL).broken[f"node {A_NODE}"]
+
+
+def workload_pod(node=A_NODE, owner="ReplicaSet", gpus=True, name="trainer", **spec):
+    owners = [{"apiVersion": "apps/v1", "kind": owner, "name": f"{name}-1", "controller": True}] if owner else []
+    container = {"name": name, "image": "x", "resources": {"limits": {"nvidia.com/gpu": "1"}} if gpus else {}}
+    container |= spec.pop("container", {})
+    status = {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}
+    return made(
+        "v1", "Pod", f"{name}-x", "ml-training", owners=owners,
+        spec={"nodeName": node, "containers": [container], **spec}, status=status,
+    )  # fmt: skip
+
+
+SHM = {"volumes": [{"name": "shm", "emptyDir": {"medium": "Memory"}}]}
+DEVICES = {"volumes": [{"name": "dev", "hostPath": {"path": "/dev"}}]}
+
+
+@pytest.mark.parametrize(
+    ("pod", "forbid", "says"),
+    [
+        (workload_pod(**SHM), "deleteEmptyDir", "podDeletion.deleteEmptyDir"),
+        (workload_pod(owner=""), "force", "podDeletion.force"),
+        (workload_pod(gpus=False, **DEVICES), "", "mounts /dev"),
+        (workload_pod(gpus=False, container={"securityContext": {"privileged": True}}), "", "privileged"),
+        (
+            workload_pod(gpus=False, initContainers=[{"name": "i", "resources": {"limits": {"nvidia.com/gpu": "1"}}}]),
+            "",
+            "init container",
+        ),
+        (
+            workload_pod(
+                gpus=False,
+                runtimeClassName="nvidia",
+                container={"env": [{"name": "NVIDIA_VISIBLE_DEVICES", "value": "all"}]},
+            ),
+            "",
+            "runtime class nvidia",
+        ),
+    ],
+    ids=["empty-dir", "bare", "dev", "privileged", "init", "runtime-class"],
+)
+def test_a_pod_in_the_way_of_an_upgrade_is_found(cluster, pod, forbid, says):
+    if forbid:
+        cluster.policy()["spec"]["driver"]["upgradePolicy"]["podDeletion"][forbid] = False
+    cluster.objects.append(copy.deepcopy(pod))
+
+    broken = cluster.verdict(OBSTACLES).broken
+
+    assert list(broken) == ["pod ml-training/trainer-x"]
+    assert says in broken["pod ml-training/trainer-x"]
+
+
+def test_draining_takes_what_deleting_may_not(cluster):
+    policy = cluster.policy()["spec"]["driver"]["upgradePolicy"]
+    policy["podDeletion"]["deleteEmptyDir"] = False
+    cluster.objects.append(workload_pod(**SHM))
+    assert cluster.verdict(OBSTACLES).broken
+
+    policy["drain"] = {"enable": True, "deleteEmptyDir": True}
+    assert cluster.verdict(OBSTACLES).passed
+
+
+def test_what_runs_on_every_node_holds_no_gpu(cluster):
+    for node in (A_NODE, "cpu-1"):
+        pod = workload_pod(node, owner="DaemonSet", gpus=False, name="csi", **DEVICES)
+        pod["metadata"]["name"] += node
+        cluster.objects.append(pod)
+    daemonset = made("apps/v1", "DaemonSet", "csi-1", "ml-training", spec={"template": {"spec": {"containers": []}}})
+    cluster.objects.append(daemonset)
+    assert cluster.verdict(OBSTACLES).passed
+
+    cluster.remove(cluster.get("Pod", "csi-xcpu-1"))
+    assert "nodeSelector" in str(cluster.verdict(OBSTACLES).broken)
+
+
+def test_pods_are_in_nobody_s_way_where_the_operator_does_not_manage_the_driver(reference):
+    declared = other(reference, driver_managed=False)
+    cluster = Cluster(declared)
+    cluster.objects.append(workload_pod(owner="", **SHM))
+
+    assert isinstance(cluster.verdict(OBSTACLES).ended, NotApplicable)
+    assert isinstance(cluster.verdict(STILL).ended, NotApplicable)
+
+
+def test_a_budget_that_never_lets_a_pod_go_is_in_the_way(cluster):
+    pod = workload_pod()
+    pod["metadata"]["labels"] = {"app": "trainer"}
+    cluster.objects += [
+        pod,
+        made(
+            "policy/v1", "PodDisruptionBudget", "all", "ml-training",
+            spec={"selector": {"matchLabels": {"app": "trainer"}}, "maxUnavailable": 0},
+            status={"disruptionsAllowed": 0, "currentHealthy": 1, "expectedPods": 1},
+        ),
+    ]  # fmt: skip
+
+    assert "disruption budget ml-training/all" in str(cluster.verdict(OBSTACLES).broken)
+
+
+def upgrading(cluster):
+    """Three nodes in the middle of an upgrade to another driver: one is done, one under way, one waits its turn."""
+    cluster.label("a100-training-1", {FULL: "580.95.05", STATE: "upgrade-done"})
+    cluster.label("a100-training-2", {FULL: "580.65.06", STATE: "pod-restart-required"})
+    cluster.label("a100-training-3", {FULL: "580.65.06", STATE: "upgrade-required"})
+    pod = cluster.pod("nvidia-driver-daemonset", "a100-training-2")
+    unready(pod)
+    pod["metadata"]["creationTimestamp"] = JUST_NOW
+    del pod["status"]["startTime"]
+    status = cluster.daemonset("nvidia-dcgm-exporter")["status"]
+    status["currentNumberScheduled"] -= 1
+
+
+def test_an_upgrade_that_goes_on_fails_nothing(cluster):
+    upgrading(cluster)
+    not_ready(cluster, "2026-09-20T09:00:00Z")
+
+    for requirement in EVERY:
+        outcome = cluster.verdict(requirement)
+        assert not outcome.broken, (requirement, outcome.broken)
+    assert isinstance(cluster.verdict(RECONCILED).ended, CouldNotLook)
+
+
+def test_nodes_that_wait_while_no_upgrade_goes_on_have_another_driver(cluster):
+    cluster.label("a100-training-3", {FULL: "580.65.06", STATE: "upgrade-required"})
+
+    assert "stands at upgrade-required" in cluster.verdict(VERSION).broken["node a100-training-3"]
+
+
+def test_a_version_that_the_operator_was_told_is_laid_at_its_object(cluster):
+    cluster.policy()["spec"]["driver"]["version"] = "580.65.06"
+    cluster.label(A_NODE, {FULL: "580.65.06"})
+
+    assert "was told to install driver 580.65.06" in cluster.verdict(VERSION).broken[f"node {A_NODE}"]

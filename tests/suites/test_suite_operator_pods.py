@@ -1,0 +1,183 @@
+"""The chapter of the operator: its pods, their namespaces, and the versions of its programs."""
+
+import pytest
+from operated_cluster import JUST_NOW, OPERATOR, Cluster, made, unready
+from operator_chapters import BREAKING, CLASSES, ESCAPES, NAMESPACES, REST
+
+from conformance.reference import Reference, load
+from conformance.shipped import shipped
+from conformance.verdict import CouldNotLook
+
+
+@pytest.fixture(scope="session")
+def reference() -> Reference:
+    return load(shipped("fixtures/reference"))
+
+
+@pytest.fixture
+def cluster(reference):
+    return Cluster(reference)
+
+
+def operator_pod(cluster, **status):
+    replicas = made(
+        "apps/v1", "ReplicaSet", "gpu-operator-1", OPERATOR,
+        owners=[{"apiVersion": "apps/v1", "kind": "Deployment", "name": OPERATOR, "controller": True}],
+    )  # fmt: skip
+    pod = made(
+        "v1", "Pod", "gpu-operator-1-x", OPERATOR,
+        owners=[{"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "gpu-operator-1", "controller": True}],
+        spec={"nodeName": "cpu-1", "containers": [{"name": OPERATOR}]},
+        status={"phase": "Running", "containerStatuses": [{"name": OPERATOR} | status]},
+    )  # fmt: skip
+    cluster.objects += [replicas, pod]
+    return pod
+
+
+def test_an_operator_that_runs_out_of_memory_is_told_how_much_it_needs(cluster):
+    operator_pod(
+        cluster,
+        restartCount=4,
+        state={"running": {"startedAt": "2026-09-20T11:50:00Z"}},
+        lastState={"terminated": {"reason": "OOMKilled", "exitCode": 137}},
+    )
+
+    broken = cluster.verdict(REST).broken["pod gpu-operator/gpu-operator-1-x"]
+
+    assert "OOMKilled" in broken
+    assert "1400Mi" in broken
+
+
+def test_restarts_of_long_ago_are_no_unrest(cluster):
+    operator_pod(
+        cluster,
+        restartCount=40,
+        state={"running": {"startedAt": "2026-09-01T00:00:00Z"}},
+        lastState={"terminated": {"reason": "OOMKilled"}},
+    )
+
+    assert cluster.verdict(REST).passed
+
+
+@pytest.mark.parametrize(
+    ("since", "rests"), [("2026-09-20T11:55:00Z", False), ("2026-09-20T11:30:00Z", True)], ids=["again", "since"]
+)
+def test_restarts_of_an_installation_are_forgiven_once_the_container_runs(cluster, since, rests):
+    pod = operator_pod(cluster, restartCount=5, state={"running": {"startedAt": since}})
+    pod["metadata"]["creationTimestamp"] = "2026-09-20T11:10:00Z"
+
+    assert cluster.verdict(REST).passed is rests
+
+
+def test_only_the_first_crashing_pod_of_a_node_is_named(cluster):
+    for owner in ("nvidia-driver-daemonset", "nvidia-operator-validator"):
+        unready(cluster.pod(owner, "t4-inference-1"), reason="CrashLoopBackOff", restarts=9)
+
+    assert list(cluster.verdict(REST).broken) == ["pod gpu-operator/nvidia-driver-daemonset-t4-inference-1"]
+
+
+def test_a_level_of_pod_security_that_refuses_operands_is_found_before_they_are_refused(cluster):
+    cluster.get("Namespace", OPERATOR)["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] = "baseline"
+
+    assert "which baseline refuses" in cluster.verdict(NAMESPACES).broken["namespace gpu-operator"]
+
+
+def test_no_level_of_its_own_is_the_cluster_s_business(cluster):
+    cluster.get("Namespace", OPERATOR)["metadata"]["labels"] = {}
+
+    assert cluster.verdict(NAMESPACES).passed
+
+
+def starved(cluster):
+    status = cluster.daemonset("nvidia-dcgm-exporter")["status"]
+    status |= {"currentNumberScheduled": 0, "numberAvailable": 0}
+
+
+def test_a_quota_that_the_critical_class_needs_is_missed_by_what_is_not_created(cluster):
+    starved(cluster)
+
+    broken = cluster.verdict(NAMESPACES).broken["daemonset gpu-operator/nvidia-dcgm-exporter"]
+
+    assert "system-node-critical" in broken
+    assert "scopeSelector" in broken
+
+
+def test_a_quota_that_is_used_up_is_named(cluster):
+    starved(cluster)
+    critical = {"scopeName": "PriorityClass", "operator": "In", "values": ["system-node-critical"]}
+    cluster.objects.append(
+        made(
+            "v1", "ResourceQuota", "operands", OPERATOR,
+            spec={"hard": {"pods": "100"}, "scopeSelector": {"matchExpressions": [critical]}},
+            status={"used": {"pods": "100"}},
+        )
+    )  # fmt: skip
+
+    assert (
+        "quota gpu-operator/operands"
+        in cluster.verdict(NAMESPACES).broken["daemonset gpu-operator/nvidia-dcgm-exporter"]
+    )
+
+
+def test_pods_that_are_just_being_made_are_not_missed(cluster):
+    starved(cluster)
+    cluster.daemonset("nvidia-dcgm-exporter")["metadata"]["creationTimestamp"] = JUST_NOW
+
+    assert cluster.verdict(NAMESPACES).passed
+
+
+def test_a_runtime_class_that_is_named_and_gone_is_found(cluster):
+    cluster.remove(cluster.get("RuntimeClass", "nvidia"))
+
+    assert list(cluster.verdict(CLASSES).broken) == ["runtime class nvidia"]
+
+
+def toolkit_image(cluster, image):
+    containers = cluster.daemonset("nvidia-container-toolkit-daemonset")["spec"]["template"]["spec"]["containers"]
+    containers[0]["image"] = image
+
+
+@pytest.mark.parametrize(
+    ("tag", "says"),
+    [("v1.17.7-ubuntu20.04", "CVE-2025-23266"), ("v1.16.1-ubi8", "CVE-2024-0132"), ("1.17.3", "CVE-2025-23359")],
+)
+def test_a_toolkit_below_the_floor_is_found(cluster, tag, says):
+    toolkit_image(cluster, f"mirror.example:5000/nvidia/container-toolkit:{tag}")
+
+    (broken,) = cluster.verdict(ESCAPES).broken.values()
+
+    assert says in broken
+
+
+@pytest.mark.parametrize("tag", ["v1.17.8", "v1.20.0-ubuntu22.04", "v1.17.10"])
+def test_a_toolkit_at_the_floor_or_above_passes(cluster, tag):
+    toolkit_image(cluster, f"nvcr.io/nvidia/k8s/container-toolkit:{tag}")
+
+    assert cluster.verdict(ESCAPES).passed
+
+
+def test_a_digest_tells_no_version_and_the_operator_is_asked_instead(cluster):
+    toolkit_image(cluster, "nvcr.io/nvidia/k8s/container-toolkit@sha256:abc")
+    assert cluster.verdict(ESCAPES).subjects == ["deployment gpu-operator/gpu-operator (gpu-operator)"]
+
+    containers = cluster.get("Deployment", OPERATOR)["spec"]["template"]["spec"]["containers"]
+    containers[0]["image"] = "nvcr.io/nvidia/gpu-operator@sha256:abc"
+    assert isinstance(cluster.verdict(ESCAPES).ended, CouldNotLook)
+
+    cluster.get("Deployment", OPERATOR)["metadata"]["labels"]["olm.owner"] = "gpu-operator-certified.v25.3.0"
+    assert cluster.verdict(ESCAPES).broken
+
+
+def test_legacy_ways_to_hand_over_devices_break_under_cdi_and_not_without(cluster):
+    name = "ACCEPT_NVIDIA_VISIBLE_DEVICES_ENVVAR_WHEN_UNPRIVILEGED"
+    cluster.policy()["spec"]["toolkit"]["env"] = [{"name": name, "value": "false"}]
+    assert "unresolvable CDI devices" in str(cluster.verdict(BREAKING).broken)
+
+    cluster.policy()["spec"]["cdi"]["enabled"] = False
+    assert cluster.verdict(BREAKING).passed
+
+
+def test_the_toolkit_that_overwrites_containerd_s_imports_is_found(cluster):
+    toolkit_image(cluster, "nvcr.io/nvidia/k8s/container-toolkit:v1.18.0-ubuntu20.04")
+
+    assert "imports" in str(cluster.verdict(BREAKING).broken)
