@@ -87,6 +87,8 @@ def test_images_run_on_the_driver(reference: Reference, facts: Facts, members: M
     ]
     if not pairs:
         raise NotApplicable(f"{reference} declares no GPU workload on a pool whose driver is known")
+    if not any(members(pool) for pool in reference.gpu_pools):
+        raise CouldNotLook("no node of the cluster belongs to a declared GPU pool, so no image runs on any driver")
     known = [(subject, image, found) for subject, image, found in pairs if cuda_of(image) is not None]
     if not known:
         raise NotApplicable(f"no tag tells the CUDA of its image: {some(sorted({image for _, image, _ in pairs}))}")
