@@ -74,7 +74,7 @@ class Operated:
         reasons = [each["reason"] for each in status.get("conditions") or () if each["status"] == "True"]
         return status.get("state", ""), reasons[0] if reasons else ""
 
-    def says(self, state: str, reason: str, path: str = POLICY, timeout: float = 60) -> None:
+    def says(self, state: str, reason: str, path: str = POLICY, timeout: float = 180) -> None:
         wait_for(
             lambda: self.status(path),
             lambda found: found == (state, reason),
@@ -115,7 +115,7 @@ class Operated:
             if not pod["metadata"].get("deletionTimestamp") and node in ("", pod["spec"].get("nodeName"))
         ]
 
-    def pod(self, app: str, node: str, until: Callable[[Object], bool], what: str, timeout: float = 60) -> Object:
+    def pod(self, app: str, node: str, until: Callable[[Object], bool], what: str, timeout: float = 180) -> Object:
         found = wait_for(
             lambda: self.pods(app, node),
             lambda pods: len(pods) == 1 and until(pods[0]),

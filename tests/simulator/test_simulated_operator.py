@@ -56,7 +56,7 @@ def gpus(shared: Operated) -> Iterator[Operated]:
         shared.desired,
         lambda found: {name for name, count in found.items() if count == 2} == EVERYWHERE,
         what="every operand is on both nodes again",
-        timeout=60,
+        timeout=180,
     )
 
 
@@ -173,7 +173,7 @@ def test_without_an_operator_nothing_is_done(gpus: Operated) -> None:  # F33
     assert seen is None
 
     gpus.client.patch(deployment, {"spec": {"replicas": 1}})
-    wait_for(lambda: gpus.daemon_set("gpu-feature-discovery"), lambda found: found is None, what="it goes", timeout=60)
+    wait_for(lambda: gpus.daemon_set("gpu-feature-discovery"), lambda found: found is None, what="it goes", timeout=180)
     gpus.ask(gfd={"enabled": True})
 
 

@@ -62,7 +62,7 @@ def test_another_driver_object_takes_the_nodes_that_it_selects(gpus: Operated) -
         lambda: driver_images(gpus).get("a100-2", ""),
         lambda image: "580.95.05" in image,
         what="older driver",
-        timeout=60,
+        timeout=180,
     )
     assert gpus.labels("a100-2")[OWNER] == "older"
     assert "595.91.07" in driver_images(gpus)["a100-1"]
@@ -86,7 +86,7 @@ def test_a_driver_object_is_upgraded_by_its_own_policy_and_the_cluster_policy_wa
         lambda: gpus.labels("a100-2").get(STATE),
         lambda state: state == "upgrade-done",
         what="a100-2 is done",
-        timeout=60,
+        timeout=180,
     )
     gpus.client.patch(f"{DRIVERS}/older", {"spec": {"version": "580.105.08"}})
 
@@ -95,7 +95,7 @@ def test_a_driver_object_is_upgraded_by_its_own_policy_and_the_cluster_policy_wa
         lambda: driver_images(gpus).get("a100-2", ""),
         lambda image: "580.105.08" in image,
         what="new driver",
-        timeout=60,
+        timeout=180,
     )
     assert "595.91.07" in driver_images(gpus)["a100-1"]
     gpus.says("ready", "Reconciled")
@@ -117,7 +117,7 @@ def test_a_gpu_cluster_has_operands_of_its_own(gpus: Operated) -> None:
         lambda: gpus.client.list(DAEMON_SETS, label_selector="app=nvidia-device-plugin-daemonset"),
         lambda found: not found,
         what="the operands of the policy go",
-        timeout=60,
+        timeout=180,
     )
 
     body = {"apiVersion": "nvidia.com/v1alpha1", "kind": "GPUCluster", "metadata": {"name": "gpu-cluster"}, "spec": {}}
