@@ -25,6 +25,8 @@ __all__ = ["ScrapeFailed", "scrape"]
 
 _SUBPROTOCOL = "v4.channel.k8s.io"
 _DATA, _ERROR = 0, 1
+# Seconds; what Prometheus waits for a page by default.
+_PATIENCE = 10.0
 _LONGEST_PAGE = 64 * 1024 * 1024
 
 
@@ -62,7 +64,7 @@ def _forwarded(client: Client, place: str) -> "WebSocket":
         try:
             return create_connection(
                 f"{connection.server.replace('http', 'ws', 1)}{place}",
-                timeout=client.timeouts.read,
+                timeout=min(client.timeouts.read, _PATIENCE),
                 header=[f"{name}: {value}" for name, value in headers.items()],
                 subprotocols=[_SUBPROTOCOL],
                 sslopt=_tls(connection.ssl_context, connection.tls_server_name),
