@@ -2,12 +2,13 @@
 
 import copy
 import re
+import time
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Protocol, TypedDict
 
 from conformance.gpu.taints import Toleration
 from conformance.kube.client import Client
-from conformance.kube.errors import AlreadyExists
+from conformance.kube.errors import AlreadyExists, Forbidden
 from conformance.kube.names import DOMAIN, MANAGED_BY, MANAGED_BY_US, RUN_LABEL, own_prefix
 from conformance.kube.paths import path_of
 from conformance.lab.borrowing import fence
@@ -29,6 +30,9 @@ __all__ = ["Maker", "PodOptions", "Shared", "collection_of", "dns_name"]
 
 REQUIREMENT_LABEL = f"{DOMAIN}/requirement"
 _LONGEST_HINT = 28
+# Until the admission plugins of every API server know a new PriorityClass.
+_RACE_SECONDS = 5.0
+_RACE_PAUSE = 0.1
 
 
 class PodOptions(TypedDict, total=False):
@@ -98,11 +102,22 @@ class Maker:
     def create(self, obj: Mapping[str, Any]) -> dict[str, Any]:
         """Create an object under a name that the lab has chosen, and return it."""
         own = self.own(obj)
-        try:
-            return self._client.create(collection_of(own), own)
-        except AlreadyExists:
-            # An attempt whose answer was lost got through; the lab never uses a name twice within a run.
-            return self._client.get(path_of(own))
+        deadline = time.monotonic() + _RACE_SECONDS
+        while True:
+            try:
+                return self._client.create(collection_of(own), own)
+            except AlreadyExists:
+                # An attempt whose answer was lost got through; the lab never uses a name twice within a run.
+                return self._client.get(path_of(own))
+            except Forbidden as error:
+                if not self._is_about_a_new_class(own, error) or time.monotonic() > deadline:
+                    raise
+            time.sleep(_RACE_PAUSE)
+
+    def _is_about_a_new_class(self, own: Mapping[str, Any], error: Forbidden) -> bool:
+        """Whether a pod is refused because admission has not heard yet of a PriorityClass that the run made."""
+        classes = [str(spec.get("priorityClassName") or "") for spec in pod_specs(own)]
+        return any(name.startswith(own_prefix(self._shared.run_id)) and name in error.message for name in classes)
 
     def own(self, obj: Mapping[str, Any]) -> dict[str, Any]:
         """A copy of the object with the run's labels, its pods with a class.
