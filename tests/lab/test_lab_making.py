@@ -64,6 +64,6 @@ def test_a_pod_waits_until_admission_knows_the_class_of_the_run() -> None:
 def test_every_other_refusal_is_told_at_once(refusal: str) -> None:
     server = Server(refusal, refusal)
 
-    with pytest.raises(Forbidden, match="quota|somebody"):
+    with pytest.raises(Forbidden, match=r"quota|somebody"):
         maker(server).create(pod(CLASS))
     assert len(server.refusals) == 1
