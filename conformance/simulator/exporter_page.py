@@ -145,7 +145,7 @@ def _value(name: str, device: _Device, machine: Machine, now: float) -> int | fl
         "DCGM_FI_DEV_PCIE_REPLAY_COUNTER": 0,
         "DCGM_FI_DEV_GPU_UTIL": (90 + wave) if device.busy else 0,
         "DCGM_FI_DEV_MEM_COPY_UTIL": (40 + wave) if device.busy else 0,
-        "DCGM_FI_DEV_XID_ERRORS": _XID_OF_UNHEALTHY if device.index in machine.unhealthy else 0,
+        "DCGM_FI_DEV_XID_ERRORS": _last_xid(device.index, machine),
         "DCGM_FI_DEV_FB_FREE": device.memory_mib - used - reserved,
         "DCGM_FI_DEV_FB_USED": used,
         "DCGM_FI_DEV_FB_RESERVED": reserved,
@@ -157,3 +157,9 @@ def _value(name: str, device: _Device, machine: Machine, now: float) -> int | fl
     if machine.broken.get("exporter-implausible"):
         values |= _IMPLAUSIBLE
     return values[name]
+
+
+def _last_xid(index: int, machine: Machine) -> int:
+    if index in machine.unhealthy:
+        return _XID_OF_UNHEALTHY
+    return int(machine.broken.get("exporter-xid") or 0) if index == 0 else 0

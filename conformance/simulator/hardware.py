@@ -30,6 +30,7 @@ BROKEN: Mapping[str, str] = {
     "exporter-silent": "the metrics exporter runs and answers nothing",
     "exporter-implausible": "the metrics exporter gives values that no GPU can have",
     "exporter-driver": "the metrics exporter runs with the libraries of another driver, whose version is the value",
+    "exporter-xid": "the metrics exporter remembers an XID error, whose number is the value, of the first GPU",
     "exporter-counts-xids": "the metrics exporter has another list of counters than the others: XID errors are counted",
     "wrong-results": "CUDA computes wrong results",
     "stale-accounting": "the kubelet counts devices as taken that nobody holds; a number says how many, true all",
