@@ -32,9 +32,9 @@ __all__ = ["Deployed", "Journal", "deploy"]
 CONCURRENT = 8
 # Until the admission plugins of every API server know a new namespace and a new quota.
 _RACE_SECONDS = 5.0
+_RACE_PAUSE = 0.1
 # Nodes that a note names; the suites name all of them.
 _NAMED = 5
-_RACE_PAUSE = 0.1
 
 _In = TypeVar("_In")
 _Out = TypeVar("_Out")

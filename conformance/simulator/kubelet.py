@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from conformance.kube.paths import path
+from conformance.simulator.agents import phase_of
 from conformance.simulator.allocation import PREFIX, Allocator, Refused, asks
 from conformance.simulator.annotations import (
     ADMITTED,
@@ -83,7 +84,7 @@ class Kubelet:
     def _admit(
         self, node: str, machine: Machine | None, offers: Mapping[str, Offer], *, managed: Iterable[str]
     ) -> None:
-        pods = [pod for pod in self._world.pods_on(node) if _phase(pod) not in _FINISHED]
+        pods = [pod for pod in self._world.pods_on(node) if phase_of(pod) not in _FINISHED]
         recent = self._remembered(node, pods)
         held = {uid: given.ids for uid, given in recent.items() if given is not None}
         held |= {_uid(pod): allocation_of(pod).ids for pod in pods if annotation(pod, DEVICES)}
@@ -162,12 +163,8 @@ def _stale(machine: Machine | None, offers: Mapping[str, Offer]) -> frozenset[st
 
 
 def _waits(pod: Object) -> bool:
-    decided = annotation(pod, ADMITTED) == "true" or _phase(pod) in _FINISHED
+    decided = annotation(pod, ADMITTED) == "true" or phase_of(pod) in _FINISHED
     return not decided and not pod["metadata"].get("deletionTimestamp") and asks(pod)
-
-
-def _phase(pod: Object) -> str:
-    return str((pod.get("status") or {}).get("phase") or "")
 
 
 def _uid(pod: Object) -> str:
