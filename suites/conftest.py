@@ -17,9 +17,11 @@ from conformance.gpu.taints import Taint
 from conformance.lab import RequirementLab
 from conformance.reference.expected import offer_of
 from conformance.reference.model import Gpu, Pool, Reference
-from conformance.verdict import CouldNotLook, NotApplicable, in_words
+from conformance.verdict import CouldNotLook, NotApplicable, Unsupported, in_words
+from suites.claims import gpu_classes
 from suites.declared import DeclaredWorkload, declared_in
 from suites.gpu_pod import GpuPod
+from suites.slices import GPU, MIG, DeviceClass, Published, published
 from suites.terms import taints_of
 
 # Pods of Kubernetes and OpenShift themselves, some of which tolerate everything and must.
@@ -160,6 +162,43 @@ def idle_twins(
                 with suppress(CouldNotLook):
                     return tuple(lab.pick_idle(nodes, wanted))
     raise CouldNotLook("no GPU pool has two idle nodes, and with fewer a preference has nothing to choose from")
+
+
+@pytest.fixture
+def dra_nodes(reference: Reference, gpu_pool_nodes: tuple[GpuPoolNode, ...], facts: Facts) -> tuple[GpuPoolNode, ...]:
+    """The nodes of the pools whose GPUs DRA gives to pods."""
+    declared = [pool for pool in reference.gpu_pools if pool.gpu and pool.gpu.allocated_by == "dra"]
+    if not declared:
+        raise NotApplicable(f"no pool of {reference} has its GPUs allocated by DRA")
+    nodes = tuple(each for each in gpu_pool_nodes if each.gpu.allocated_by == "dra")
+    if not nodes:
+        raise CouldNotLook(f"no node belongs to {in_words(declared)}")
+    return nodes
+
+
+@pytest.fixture
+def slices(facts: Facts, dra_nodes: tuple[GpuPoolNode, ...]) -> dict[str, Published]:
+    """What NVIDIA's driver publishes, by node."""
+    if not facts.serves("ResourceSlice"):
+        raise Unsupported("the API server serves no resource.k8s.io/v1 (DRA-01)")
+    return published(each.body for each in facts.resource_slices)
+
+
+@pytest.fixture
+def classes(facts: Facts, slices: dict[str, Published]) -> tuple[DeviceClass, ...]:
+    """The device classes of NVIDIA's driver."""
+    return gpu_classes(facts)
+
+
+@pytest.fixture
+def gpu_class(classes: tuple[DeviceClass, ...], slices: dict[str, Published]) -> DeviceClass:
+    """The class that scenarios claim devices of: the one of whole GPUs, or of MIG devices where there are no others."""
+    devices = [device for each in slices.values() for device in each.devices]
+    for kind in (GPU, MIG):
+        named = [each for each in classes if each.kind == kind and any(device.kind == kind for device in devices)]
+        if named:
+            return min(named, key=lambda each: (each.name != f"{kind}.nvidia.com", each.name))
+    raise CouldNotLook("no device class chooses devices that a node publishes (DRA-03, DRA-06)")
 
 
 @pytest.fixture

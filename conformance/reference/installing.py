@@ -28,6 +28,10 @@ __all__ = ["InstallError", "Installer", "StackPlan", "StackPresent", "in_the_way
 _TELLING = ("ClusterPolicy", "GPUCluster", "NVIDIADriver", "CustomResourceDefinition", "Deployment", "DaemonSet")
 GROUPS = ("nvidia.com", "resource.nvidia.com", "nfd.k8s-sigs.io")
 """The API groups of the CRDs that the charts bring along."""
+# What the operator makes outside its namespace and leaves to the garbage collector (NVIDIA/gpu-operator:
+# controllers/object_controls.go). Once the CRD of its owner is gone, the collector cannot look the owner up any more,
+# and retries for ever (kubernetes: pkg/controller/garbagecollector/garbagecollector.go, attemptToDeleteWorker).
+_OWNED = ("RuntimeClass", "DeviceClass", "ClusterRoleBinding", "ClusterRole")
 
 
 class InstallError(ReferenceError):
@@ -159,10 +163,11 @@ def uninstalled(
     changes: Sequence[NodeChange],
     timeouts: Timeouts,
 ) -> Iterator[tuple[Installed, str]]:
-    """Take releases away, the last one first, and what charts leave: their CRDs, and what they wrote on nodes.
+    """Take releases away, the last one first, and what charts leave.
 
-    ``changes`` are our own changes of nodes, which have a record of their own. With each release comes in words what
-    is left of it: one whose words are empty is gone and may be forgotten.
+    That are their CRDs, what the operator made outside its namespace, and what was written on nodes. ``changes`` are
+    our own changes of nodes, which have a record of their own. With each release comes in words what is left of it:
+    one whose words are empty is gone and may be forgotten.
     """
     remaining = list(installed)
     while remaining:
@@ -195,7 +200,19 @@ def _without_definitions(client: Client, first: Installed) -> Iterator[str]:
         if remaining:
             yield f"CRD {definition['metadata']['name']}: {len(remaining)} objects of it are left"
         else:
+            _delete_owned(client, definition)
             client.delete(path("CustomResourceDefinition", name=definition["metadata"]["name"]))
+
+
+def _delete_owned(client: Client, definition: dict[str, Any]) -> None:
+    """Delete what objects of a kind, none of which is left, owned outside namespaces."""
+    spec = definition["spec"]
+    kind, group = spec["names"]["kind"], spec["group"]
+    for each in _OWNED:
+        for obj in _listed(client, path(each)):
+            owners = obj["metadata"].get("ownerReferences") or ()
+            if any(owner["kind"] == kind and owner["apiVersion"].startswith(f"{group}/") for owner in owners):
+                client.delete(path(each, name=obj["metadata"]["name"]))
 
 
 def _in_namespace(collection: str, namespace: str) -> str:

@@ -1,50 +1,69 @@
-"""Waiting until the workloads of a set-up run, or until it is plain that they will not."""
+"""Waiting until quotas are counted and the workloads of a set-up run, or until it is plain that they will not."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from conformance.kube.client import Client
 from conformance.kube.errors import NotFound, WaitTimeout
 from conformance.kube.paths import path
 from conformance.kube.waits import wait_for
-from conformance.reference.model import Reference, Workload
+from conformance.reference.model import Reference
+
+
+class _Awaited(NamedTuple):
+    """An object that is deployed and has to come to something."""
+
+    kind: str
+    namespace: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.kind.lower()} {self.namespace}/{self.name}"
 
 
 def settle(client: Client, reference: Reference, limit: float) -> tuple[str, ...]:
-    """Wait up to ``limit`` seconds, all together, for the deployed workloads; return in words those that do not run."""
-    waiting = [workload for workload in reference.workloads if workload.manifest is not None]
+    """Wait up to ``limit`` seconds, all together, for what was deployed; return in words what does not settle.
+
+    Workloads have to run. A quota has to be counted once: until then it limits nothing, and kube-controller-manager
+    takes seconds to look at quotas after its own start and after every new resource type
+    (kubernetes: pkg/controller/resourcequota/resource_quota_controller.go, Sync).
+    """
+    quotas = [
+        _Awaited("ResourceQuota", team.namespace, quota.name) for team in reference.teams for quota in team.quotas
+    ]
+    workloads = [_Awaited(each.kind, each.namespace, each.name) for each in reference.workloads if each.manifest]
+    waiting = [*quotas, *workloads]
     if not waiting:
         return ()
     try:
         wait_for(
             lambda: _unsettled(client, waiting),
             lambda unsettled: not unsettled,
-            what=f"the workloads of {reference} run",
+            what=f"quotas and workloads of {reference} are settled",
             timeout=limit,
             give_up=lambda unsettled: "every one left is refused" if all(map(_refused, unsettled.values())) else None,
         )
     except WaitTimeout:
-        unsettled = _unsettled(client, waiting)
-        return tuple(
-            f"{workload}: {_in_words(unsettled[str(workload)])}" for workload in waiting if str(workload) in unsettled
-        )
+        return tuple(f"{each}: {_in_words(seen)}" for each, seen in _unsettled(client, waiting).items())
     return ()
 
 
-def _unsettled(client: Client, workloads: list[Workload]) -> dict[str, dict[str, Any]]:
-    found = {str(workload): _read(client, workload) for workload in workloads}
-    return {name: seen for name, seen in found.items() if not _runs(seen)}
+def _unsettled(client: Client, waiting: list[_Awaited]) -> dict[_Awaited, dict[str, Any]]:
+    found = {each: _read(client, each) for each in waiting}
+    return {each: seen for each, seen in found.items() if not _is_settled(seen)}
 
 
-def _read(client: Client, workload: Workload) -> dict[str, Any]:
+def _read(client: Client, awaited: _Awaited) -> dict[str, Any]:
     try:
-        return client.get(path(workload.kind, namespace=workload.namespace, name=workload.name))
+        return client.get(path(awaited.kind, namespace=awaited.namespace, name=awaited.name))
     except NotFound:
         return {}
 
 
-def _runs(seen: dict[str, Any]) -> bool:
+def _is_settled(seen: dict[str, Any]) -> bool:
     spec, status = seen.get("spec") or {}, seen.get("status") or {}
     match seen.get("kind"):
+        case "ResourceQuota":
+            return bool(status.get("hard") == spec.get("hard"))
         case "Deployment":
             wanted = spec.get("replicas", 1)
             return _observed(seen) and int(status.get("availableReplicas") or 0) >= wanted
@@ -76,6 +95,8 @@ def _refused(seen: dict[str, Any]) -> bool:
 def _in_words(seen: dict[str, Any]) -> str:
     if not seen:
         return "is not there"
+    if seen.get("kind") == "ResourceQuota":
+        return "it has not been counted, and so limits nothing yet"
     conditions = (seen.get("status") or {}).get("conditions") or ()
     said = [str(each["message"]) for each in conditions if each.get("message") and _tells(each)]
     return "; ".join(said) or "its pods are not ready"

@@ -9,18 +9,25 @@ import sys
 import time
 from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 from kubeconfigs import context_of
 
+from conformance.clusters.embedded import EmbeddedSpec, attach, cluster_down, cluster_up
+from conformance.kube.client import Client
 from conformance.kube.errors import NotFound
 from conformance.kube.paths import path
 from conformance.kube.waits import wait_for
+from conformance.simulator.annotations import MIG_GEOMETRY
+from conformance.simulator.mig import CHANGE
 
 pytestmark = pytest.mark.cluster
 
-KILLS_ON_A_LIVING_CLUSTER = 30
+KILLS_ON_A_LIVING_CLUSTER = 20
+KILLS_OF_A_RUN_WITH_A_STACK = 10
 KILLS_OF_AN_OWN_CLUSTER = 8
+CUT_OF_THE_GPUS = (MIG_GEOMETRY, CHANGE)
 
 # Kinds whose objects a run may create or change, compared before and after. Events and heartbeats come and go.
 KINDS = (
@@ -31,6 +38,7 @@ KINDS = (
     "ServiceAccount",
     "ResourceQuota",
     "LimitRange",
+    "DaemonSet",
     "Deployment",
     "ReplicaSet",
     "Job",
@@ -41,9 +49,13 @@ KINDS = (
     "ClusterRoleBinding",
     "PodDisruptionBudget",
     "Lease",
+    "CustomResourceDefinition",
+    "DeviceClass",
+    "ResourceSlice",
+    "RuntimeClass",
 )
 # A cross-section of what a run does to a cluster: deploys, borrows and patches nodes, preempts, makes quotas.
-REQUIREMENTS = ("POOL-01", "SCHED-01", "SCHED-08", "PRIO-03", "QUOTA-05")
+REQUIREMENTS = ("POOL-04", "SCHED-01", "SCHED-08", "PRIO-03", "QUOTA-05")
 
 
 def object_set(client):
@@ -62,11 +74,26 @@ def object_set(client):
 
 
 def node_state(node):
-    """What a run may change of a node, as one text."""
+    """What a run may change of a node, as one text.
+
+    Left out is what outlasts a GPU stack (docs/deploying-the-stack.md): how the machine's GPUs are cut, and amounts of
+    0, which a kubelet goes on listing.
+    """
     taints = sorted(map(str, node["spec"].get("taints", [])))
-    annotations = node["metadata"].get("annotations", {})
-    state = [node["metadata"]["labels"], annotations, taints, node["status"]["capacity"], node["status"]["allocatable"]]
-    return json.dumps(state, sort_keys=True)
+    annotations = {
+        key: value for key, value in node["metadata"].get("annotations", {}).items() if key not in CUT_OF_THE_GPUS
+    }
+    amounts = [
+        {name: amount for name, amount in node["status"][field].items() if amount != "0"}
+        for field in ("capacity", "allocatable")
+    ]
+    return json.dumps([node["metadata"]["labels"], annotations, taints, *amounts], sort_keys=True)
+
+
+def different(before, after):
+    """What is in one of two object sets alone; of nodes, which say much, the first of each only."""
+    words = [" ".join(each[:3]) + f": {each[3][:2000]}" for each in sorted(before ^ after)]
+    return "\n".join(words[:10])
 
 
 def wait_until_controllers_have_seen_all_nodes(client):
@@ -93,23 +120,51 @@ def pytest_process(folder, *arguments):
         )
 
 
-def living_arguments(cluster):
-    chosen = [argument for requirement in REQUIREMENTS for argument in ("--gpu-requirement", requirement)]
-    return [
-        "--cluster", context_of(cluster.kubeconfig), "--gpu-kubeconfig", str(cluster.kubeconfig),
-        "--gpu-mode", "full", "--gpu-deploy", "--gpu-timeout", "lease=1", "--gpu-timeout", "hold=1", *chosen,
-    ]  # fmt: skip
+class Target(NamedTuple):
+    """A cluster that outlives the runs on it, and the options by which a run and ``clean`` find it."""
+
+    client: Client
+    run: list[str]
+    clean: list[str]
+
+    @property
+    def arguments(self):
+        """The options of a run on it."""
+        chosen = [argument for requirement in REQUIREMENTS for argument in ("--gpu-requirement", requirement)]
+        return [*self.run, "--gpu-mode", "full", "--gpu-timeout", "lease=1", "--gpu-timeout", "hold=1", *chosen]
 
 
-def clean(cluster):
+@pytest.fixture
+def living(cluster):
+    """The shared cluster, on which GPUs come with the machines: a run deploys all but the stack."""
+    context, kubeconfig = context_of(cluster.kubeconfig), str(cluster.kubeconfig)
+    wait_until_controllers_have_seen_all_nodes(cluster.client)
+    return Target(
+        cluster.client,
+        ["--cluster", context, "--gpu-kubeconfig", kubeconfig, "--gpu-deploy"],
+        ["--cluster", context, "--kubeconfig", kubeconfig],
+    )
+
+
+@pytest.fixture
+def bare():
+    """A kept cluster of bare machines, on which a run deploys the GPU stack as well."""
+    name = f"killed-{os.getpid()}"
+    cluster_up(name, EmbeddedSpec(topology="guide"))
+    try:
+        with attach(name) as kept, kept.client() as client:
+            wait_until_controllers_have_seen_all_nodes(client)
+            yield Target(client, ["--cluster", f"embedded:{name}"], ["--cluster", f"embedded:{name}"])
+    finally:
+        cluster_down(name)
+
+
+def clean(target):
     """Clean as somebody would: again, when it says that the run may still be alive.
 
     A run that was killed before it had a Lease counts as starting, and so as alive, for a minute.
     """
-    command = [
-        sys.executable, "-m", "conformance.cli", "clean",
-        "--cluster", context_of(cluster.kubeconfig), "--kubeconfig", str(cluster.kubeconfig),
-    ]  # fmt: skip
+    command = [sys.executable, "-m", "conformance.cli", "clean", *target.clean]
     deadline = time.monotonic() + 90
     while True:
         ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=180)
@@ -118,37 +173,44 @@ def clean(cluster):
         time.sleep(0.3)
 
 
-def test_clean_restores_the_exact_object_set_after_a_kill_at_any_moment(cluster, tmp_path):
-    wait_until_controllers_have_seen_all_nodes(cluster.client)
-    before = object_set(cluster.client)
+def test_clean_restores_the_exact_object_set_after_a_kill_at_any_moment(living, tmp_path):
+    restores_all(living, tmp_path, KILLS_ON_A_LIVING_CLUSTER)
+
+
+def test_clean_takes_the_stack_of_a_killed_run_away(bare, tmp_path):
+    restores_all(bare, tmp_path, KILLS_OF_A_RUN_WITH_A_STACK)
+
+
+def restores_all(target, folder, kills):
+    """Run once to the end, then kill runs at moments all over that time; each time nothing may be left."""
+    before = object_set(target.client)
     started = time.monotonic()
-    whole = pytest_process(tmp_path, *living_arguments(cluster))
-    assert whole.wait(timeout=180) == 0, (tmp_path / "output.txt").read_text()
+    whole = pytest_process(folder, *target.arguments)
+    assert whole.wait(timeout=300) == 0, (folder / "output.txt").read_text()
     lasted = time.monotonic() - started
-    left = object_set(cluster.client) ^ before
-    assert not left, f"even a run that ended by itself left {sorted(left)}"
+    left = different(object_set(target.client), before)
+    assert not left, f"even a run that ended by itself left\n{left}"
     moments = random.Random(20261124)
 
-    for number in range(KILLS_ON_A_LIVING_CLUSTER):
+    for number in range(kills):
         # Evenly over the whole run, with a random place in each part.
-        moment = lasted * (number + moments.random()) / KILLS_ON_A_LIVING_CLUSTER
-        run = pytest_process(tmp_path, *living_arguments(cluster))
+        moment = lasted * (number + moments.random()) / kills
+        run = pytest_process(folder, *target.arguments)
         time.sleep(moment)
         os.killpg(run.pid, signal.SIGKILL)
         run.wait()
-        cleaned = clean(cluster)
+        cleaned = clean(target)
 
-        left = object_set(cluster.client) ^ before
-        assert not left, f"kill {number} after {moment:.2f} s left {sorted(left)}\n{cleaned.stdout}{cleaned.stderr}"
+        left = different(object_set(target.client), before)
+        assert not left, f"kill {number} after {moment:.2f} s left\n{left}\n{cleaned.stdout}{cleaned.stderr}"
         assert cleaned.returncode == 0, cleaned.stdout + cleaned.stderr
 
 
 @pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_run_puts_everything_back_and_reports_what_it_judged(cluster, tmp_path, sign):
-    wait_until_controllers_have_seen_all_nodes(cluster.client)
-    before = object_set(cluster.client)
+def test_an_interrupted_run_puts_everything_back_and_reports_what_it_judged(living, tmp_path, sign):
+    before = object_set(living.client)
     folder = tmp_path / "gpu-conformance-report"
-    run = pytest_process(tmp_path, *living_arguments(cluster))
+    run = pytest_process(tmp_path, *living.arguments)
     stream = folder / "events.ndjson"
     wait_for(
         lambda: stream.read_text() if stream.exists() else "",
@@ -160,8 +222,8 @@ def test_an_interrupted_run_puts_everything_back_and_reports_what_it_judged(clus
     run.send_signal(sign)
 
     assert run.wait(timeout=120) == 2, (tmp_path / "output.txt").read_text()
-    left = object_set(cluster.client) ^ before
-    assert not left, sorted(left)
+    left = different(object_set(living.client), before)
+    assert not left, left
     told = json.loads((folder / "report.json").read_text())
     statuses = {verdict["requirement"]: verdict["status"] for verdict in told["requirements"]}
     assert set(statuses) == set(REQUIREMENTS)

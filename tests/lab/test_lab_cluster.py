@@ -12,6 +12,7 @@ from conformance.kube.effects import Effect, Mode
 from conformance.kube.guard import Guard
 from conformance.kube.paths import path
 from conformance.kube.timeouts import EMBEDDED
+from conformance.kube.waits import wait_for
 from conformance.lab import Lab, clean, find_leftovers, new_run_id
 from conformance.lab.sweeping import KINDS
 from conformance.verdict import Judge
@@ -52,7 +53,8 @@ def test_a_scenario_on_a_real_control_plane_leaves_everything_as_it_was(cluster:
         training = scenario.pod(gpus=3, priority=high, on=node)
         training.wait_until_nominated()
         assert training.nominated_node == NODE.name
-        assert len(experiments.evicted()) == 3
+        # The scheduler nominates first and evicts then.
+        wait_for(experiments.evicted, lambda evicted: len(evicted) == 3, what="three are evicted", timeout=30)
         assert {pod.state.disrupted for pod in experiments.evicted()} == {"PreemptionByScheduler"}
         experiments.release()
         training.wait_until_running()

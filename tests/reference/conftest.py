@@ -30,6 +30,7 @@ class ClusterInMemory:
         self.requests: list[tuple[str, str]] = []
         self.errors: dict[str, list[ApiError]] = {}
         self.workloads_run = True
+        self.quotas_count = True
         self.timeouts = Timeouts(running=0.1, namespace_deleted=0.2)
         self._versions = itertools.count(1)
 
@@ -65,7 +66,9 @@ class ClusterInMemory:
         before = self.objects.get(path)
         after = copy.deepcopy(before or {})
         _merge(after, obj)
-        if self.workloads_run:
+        if obj["kind"] == "ResourceQuota":
+            after["status"] = {"hard": obj["spec"]["hard"]} if self.quotas_count else {}
+        elif self.workloads_run:
             after["status"] = {"observedGeneration": 1, "availableReplicas": 9, "ready": 1}
         after["metadata"].setdefault("generation", 1)
         return self._store(path, after) if after != before else after

@@ -332,7 +332,7 @@ def _definition(name: str, group: str) -> dict[str, Any]:
         "spec": {
             "group": group,
             "scope": "Cluster",
-            "names": {"plural": name},
+            "names": {"plural": name, "kind": name.title()},
             "versions": [{"name": "v1", "served": True}],
         },
     }
@@ -352,6 +352,26 @@ def test_only_definitions_that_came_along_and_have_no_objects_go(client: Any, he
     assert f"{DEFINITIONS}/used.nvidia.com" in client.objects
     assert f"{DEFINITIONS}/theirs.example.com" in client.objects
     assert any("CRD used.nvidia.com: 1 objects of it are left" in words for words in withdrawn.left)
+
+
+def test_what_the_operator_made_outside_its_namespace_goes(client: Any, helm: FakeHelm) -> None:
+    client.add(_definition("clusterpolicies", "nvidia.com"))
+    owners = {
+        "nvidia": [{"kind": "Clusterpolicies", "apiVersion": "nvidia.com/v1"}],
+        "namesake": [{"kind": "Clusterpolicies", "apiVersion": "example.com/v1"}],
+        "theirs": [],
+    }
+    for name, references in owners.items():
+        metadata = {"name": name, "ownerReferences": references}
+        client.add({"apiVersion": "node.k8s.io/v1", "kind": "RuntimeClass", "metadata": metadata})
+    reference = Reference("mine", stack=Stack("gpu-operator"))
+    (helm.folder / "release-gpu-operator").touch()
+
+    withdrawn = withdraw(client, reference, _Remembered(client, reference), timeouts=LIMITS, installer=installer())
+
+    left = [obj["metadata"]["name"] for place, obj in client.objects.items() if "/runtimeclasses/" in place]
+    assert left == ["namesake", "theirs"]
+    assert withdrawn.left == ()
 
 
 def test_what_was_there_before_the_stack_stays(client: Any, helm: FakeHelm) -> None:

@@ -238,3 +238,13 @@ def test_workloads_that_do_not_run_are_reported_and_not_raised(fleet, reference)
         "job ml-training/model-finetuning: its pods are not ready",
     )
     assert "5 nodes changed" in str(deployed)
+
+
+def test_quotas_that_are_not_counted_are_reported(fleet, reference) -> None:
+    fleet.quotas_count = False
+
+    deployed = deploy(fleet, reference)
+
+    quotas = [f"resourcequota {team.namespace}/{quota.name}" for team in reference.teams for quota in team.quotas]
+    assert deployed.unsettled == tuple(f"{each}: it has not been counted, and so limits nothing yet" for each in quotas)
+    assert quotas

@@ -1,4 +1,4 @@
-"""The chapter on dynamic resource allocation, on objects made by hand: what it reads, and what it says is broken."""
+"""The chapters on dynamic resource allocation, on objects made by hand: what it reads, and what it says is broken."""
 
 import copy
 from datetime import UTC, datetime, timedelta
@@ -12,7 +12,7 @@ from conformance.lab.podspec import Asked, pod_spec
 from conformance.reference import Reference, load
 from conformance.shipped import shipped
 from conformance.verdict import CouldNotLook, Judge, NotApplicable, Unsupported
-from suites import test_dra
+from suites import conftest, test_dra, test_dra_claims
 from suites.claims import gpu_claims, gpu_classes, waiting_claims, why_it_does_not_go, why_not_allocated
 from suites.conftest import GpuPoolNode
 from suites.dra_nodes import declared_devices, driver_floor, in_words_of_devices, plugin_trouble, version
@@ -256,8 +256,8 @@ def test_a_pod_of_the_lab_uses_the_claims_it_was_given() -> None:
         test_dra.test_the_gpu_driver_is_new_enough,
         test_dra.test_no_gpu_is_offered_twice,
         test_dra.test_device_classes_choose_their_devices,
-        test_dra.test_no_claim_is_stuck_in_its_deletion,
-        test_dra.test_no_pod_waits_for_a_claim,
+        test_dra_claims.test_no_claim_is_stuck_in_its_deletion,
+        test_dra_claims.test_no_pod_waits_for_a_claim,
     ],
     ids=lambda requirement: requirement.__name__,
 )
@@ -270,7 +270,7 @@ def test_an_api_server_without_the_api_is_a_finding_and_elsewhere_unsupported(re
 
     assert "resource.k8s.io/v1" in judged(test_dra.test_kubernetes_is_new_enough, reference, old)
     with pytest.raises(Unsupported, match=r"resource\.k8s\.io/v1"):
-        test_dra.slices.__wrapped__(old, dra_nodes(reference, old))
+        conftest.slices.__wrapped__(old, dra_nodes(reference, old))
 
 
 def msgspec_less(found: Facts) -> Facts:
@@ -400,7 +400,7 @@ def test_a_claim_that_does_not_go_says_what_keeps_it(
 ) -> None:
     found = sound(stuck, *more)
 
-    broken = judged(test_dra.test_no_claim_is_stuck_in_its_deletion, reference, found)
+    broken = judged(test_dra_claims.test_no_claim_is_stuck_in_its_deletion, reference, found)
 
     assert says in broken["resource claim ml/c"]
     assert why_it_does_not_go(gpu_claims(found)[0], found) in broken["resource claim ml/c"]
@@ -409,7 +409,7 @@ def test_a_claim_that_does_not_go_says_what_keeps_it(
 def test_a_claim_that_was_deleted_a_moment_ago_is_only_going(reference: Reference) -> None:
     going = sound(claim("c", "gpu-0", deleted=JUST_NOW, used_by="p"))
 
-    assert judged(test_dra.test_no_claim_is_stuck_in_its_deletion, reference, going) == {}
+    assert judged(test_dra_claims.test_no_claim_is_stuck_in_its_deletion, reference, going) == {}
 
 
 def test_claims_of_other_drivers_are_no_claims_of_gpus() -> None:
@@ -430,7 +430,7 @@ def test_a_claim_without_device_says_why(reference: Reference, asked: str, taken
     held = [claim("held", *taken)] if taken else []
     found = sound(mig, *held, claim("wanted", asked=asked), pod("p", used="wanted"))
 
-    assert says in judged(test_dra.test_no_pod_waits_for_a_claim, reference, found)["pod ml/p"]
+    assert says in judged(test_dra_claims.test_no_pod_waits_for_a_claim, reference, found)["pod ml/p"]
     [waiting] = waiting_claims(found)
     assert says in why_not_allocated(waiting.claim, found)
 
@@ -440,7 +440,7 @@ def test_a_pod_of_a_moment_ago_is_not_waiting_yet() -> None:
 
 
 def test_a_class_that_no_quota_counts_is_named_for_each_team(reference: Reference) -> None:
-    broken = judged(test_dra.test_every_device_class_is_covered_by_quotas, reference, sound())
+    broken = judged(test_dra_claims.test_every_device_class_is_covered_by_quotas, reference, sound())
 
     assert len(broken) == len(reference.teams)
     assert "requests.nvidia.com/gpu does not count them" in broken["namespace ml-serving, device class gpu.nvidia.com"]
@@ -452,12 +452,12 @@ def test_nothing_is_judged_where_no_pool_is_given_out_by_dra(reference: Referenc
     )
 
     with pytest.raises(NotApplicable, match="allocated by DRA"):
-        test_dra.dra_nodes.__wrapped__(without, (), sound())
+        conftest.dra_nodes.__wrapped__(without, (), sound())
 
 
 def test_a_pool_without_nodes_could_not_be_looked_at(reference: Reference) -> None:
     with pytest.raises(CouldNotLook, match="pool h100-dra"):
-        test_dra.dra_nodes.__wrapped__(reference, (), sound())
+        conftest.dra_nodes.__wrapped__(reference, (), sound())
 
 
 @pytest.mark.parametrize(("server", "error"), [("v1.36.3", Unsupported), ("", CouldNotLook)])
@@ -467,4 +467,4 @@ def test_preemption_is_said_to_be_unsupported_before_the_version_that_has_it(
     found = facts(node(), version=server)
 
     with pytest.raises(error):
-        test_dra.test_a_higher_pod_preempts_for_devices((), None, found, None)  # type: ignore[arg-type]
+        test_dra_claims.test_a_higher_pod_preempts_for_devices((), None, found, None)  # type: ignore[arg-type]
