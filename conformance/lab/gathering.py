@@ -1,7 +1,7 @@
 """What became of the pods that run a probe: watched together, their logs read as they end, nobody's result lost."""
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
@@ -13,7 +13,7 @@ from conformance.kube.paths import path
 from conformance.kube.timeouts import Timeouts
 from conformance.lab.pods import BROKEN_STATES, state_of
 
-__all__ = ["CONTAINER", "MARK", "Gathering", "ProbeResult", "record_in"]
+__all__ = ["CONTAINER", "MARK", "Gathering", "ProbeResult", "job_of", "record_in"]
 
 CONTAINER = "probe"
 MARK = "GPU-CONFORMANCE-PROBE"
@@ -75,14 +75,23 @@ def record_in(log: str) -> tuple[dict[str, Any] | None, str]:
 
 
 class Gathering:
-    """Collects one result for each of ``names``, from pods in ``namespace`` that ``selector`` selects.
+    """Collects one result for each node of ``names``, from as many pods in ``namespace``: those of ``jobs``.
 
-    With ``held`` a pod counts as soon as its line is in its log; without, when it has ended. What has not come in
-    after nothing has moved for the time ``scheduled`` (no pod on the node) or ``running`` is given up.
+    ``selector`` selects their pods, and perhaps more. With ``held`` a pod counts as soon as its line is in its log;
+    without, when it has ended. What has not come in after nothing has moved for the time ``scheduled`` (no pod on the
+    node) or ``running`` is given up.
     """
 
     def __init__(
-        self, client: Client, timeouts: Timeouts, namespace: str, selector: str, names: Iterable[str], *, held: bool
+        self,
+        client: Client,
+        timeouts: Timeouts,
+        namespace: str,
+        selector: str,
+        *,
+        jobs: Collection[str],
+        names: Collection[str],
+        held: bool,
     ) -> None:
         self.results: dict[str, ProbeResult] = {}
         self.waiting: dict[str, dict[str, Any]] = {}
@@ -91,8 +100,11 @@ class Gathering:
         self._timeouts = timeouts
         self._namespace = namespace
         self._selector = selector
+        self._jobs = jobs
+        self._expected = len(names)
         self._missing = set(names)
         self._held = held
+        self._came: set[str] = set()
         self._bound: dict[str, dict[str, Any]] = {}
         self._reading: dict[str, Future[ProbeResult]] = {}
         self._moved = time.monotonic()
@@ -110,9 +122,22 @@ class Gathering:
         for node in (self._missing & set(self._bound)) - set(self.results):
             self.results[node] = self._stuck(node, self._bound[node])
 
+    @property
+    def used_up(self) -> bool:
+        """Whether every pod has come in, so that a node without result gets none any more.
+
+        A pod that ends before its siblings are placed makes room on its node for one of them: the scheduler does not
+        hold ended pods against others, whatever their anti-affinity says.
+        """
+        return len(self._came) >= self._expected
+
+    @property
+    def _is_complete(self) -> bool:
+        return self.used_up or not self._missing - set(self._reading)
+
     def _watch(self) -> None:
         version: str | None = None
-        while self._missing - set(self._reading) and (left := self._patience_left) > 0:
+        while not self._is_complete and (left := self._patience_left) > 0:
             try:
                 for event in self._client.watch(
                     path("Pod", namespace=self._namespace),
@@ -122,7 +147,7 @@ class Gathering:
                 ):
                     version = str(event.object["metadata"]["resourceVersion"])
                     self._take(event.object, gone=event.type == "DELETED")
-                    if not self._missing - set(self._reading):
+                    if self._is_complete:
                         return
             except Unreachable:
                 # A server that is slow for a moment must not cost the results of a thousand nodes.
@@ -138,23 +163,30 @@ class Gathering:
         return self._moved + patience - time.monotonic()
 
     def _take(self, pod: dict[str, Any], *, gone: bool) -> None:
+        if job_of(pod) not in self._jobs:
+            return
         name, node = str(pod["metadata"]["name"]), str(pod["spec"].get("nodeName") or "")
         if not node:
             self.waiting.pop(name, None) if gone else self.waiting.update({name: pod})
             return
         self.waiting.pop(name, None)
+        state, phase = state_of(pod), (pod.get("status") or {}).get("phase")
+        removed, ended, broken = gone or state.removed, phase in _ENDED, state.waiting in BROKEN_STATES
+        stays = self._held and phase == "Running"
+        if removed or ended or broken or stays:
+            self._came.add(name)
         if node not in self._missing or node in self._reading:
             return
         if self._bound.get(node, {}).get("status") != pod.get("status"):
             self._moved = time.monotonic()
         self._bound[node] = pod
-        if gone or state_of(pod).removed:
+        if removed:
             self._done(node, _result(node, pod, trouble=_removed(pod)))
-        elif (pod.get("status") or {}).get("phase") in _ENDED:
+        elif ended:
             self._reading[node] = self._pool.submit(self._ended, node, pod)
-        elif state_of(pod).waiting in BROKEN_STATES:
+        elif broken:
             self._done(node, _result(node, pod, trouble=_cannot_start(pod)))
-        elif self._held and (pod.get("status") or {}).get("phase") == "Running":
+        elif stays:
             self._reading[node] = self._pool.submit(self._said, node, pod)
 
     def _done(self, node: str, result: ProbeResult) -> None:
@@ -197,6 +229,11 @@ class Gathering:
         said = f"; the last warning about it: {reason}: {words}" if words else ""
         result = _result(node, pod, trouble=f"it did not end in time and is {state_of(pod)}{said}")
         return msgspec.structs.replace(result, reason=reason or result.reason)
+
+
+def job_of(pod: Mapping[str, Any]) -> str:
+    """The name of the Job that made a pod."""
+    return next((str(owner["name"]) for owner in pod["metadata"].get("ownerReferences") or ()), "")
 
 
 def last_warning(client: Client, namespace: str, name: str) -> tuple[str, str]:

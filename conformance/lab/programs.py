@@ -1,12 +1,13 @@
 """Running a probe on many nodes at once: one pod for each node, by Indexed Jobs, harmless like all pods of the lab.
 
 A Job is for nodes that are alike (taints, number of devices), so that any of its pods may go to any of them; required
-anti-affinity against its own pods spreads them, one to a node. Nodes that cannot take such a pod are told from the
-nodes and pods as they are, and get no pod.
+anti-affinity against its own pods spreads them, one to a node. A pod that ends before its siblings are placed is no
+obstacle to them any more, so two may come to one node; those nodes that got none are then tried again. Nodes that
+cannot take such a pod are told from the nodes and pods as they are, and get no pod.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeAlias, TypedDict
@@ -21,7 +22,7 @@ from conformance.kube.names import DOMAIN
 from conformance.kube.paths import path
 from conformance.kube.timeouts import Timeouts
 from conformance.lab.explaining import bound_by_node, obstacles, requests_of
-from conformance.lab.gathering import CONTAINER, Gathering, ProbeResult, last_warning
+from conformance.lab.gathering import CONTAINER, Gathering, ProbeResult, job_of, last_warning
 from conformance.lab.making import Maker
 from conformance.lab.namespaces import delete_pods
 from conformance.lab.podspec import Named, used
@@ -38,6 +39,8 @@ _CONFIG_MAP = "probes"
 _HOSTNAME = "kubernetes.io/hostname"
 # An affinity names each node; it is repeated in each pod, so a Job must not have too many of them.
 _MOST_NODES = 50
+# A pod may land where another of its batch has just ended. What is left then is tried again, as often as this.
+_ROUNDS = 4
 # How long a held pod stays when nobody takes it away any more, in seconds.
 _HOLD = "3600"
 # CUDA keeps a few hundred MiB of host memory for each device. Little is asked for, so that a busy node has room.
@@ -96,6 +99,10 @@ class _Group(msgspec.Struct):
     def names(self) -> list[str]:
         return [_name(node) for node in self.nodes]
 
+    def without(self, done: Container[str]) -> "_Group":
+        """The same for those of its nodes that are not done."""
+        return msgspec.structs.replace(self, nodes=[node for node in self.nodes if _name(node) not in done])
+
 
 def run_on_nodes(bench: Bench, nodes: Sequence[Named], probe: str, options: ProbeOptions) -> dict[str, ProbeResult]:
     """Run a probe once on each node and return what it said, by node, in the order of ``nodes``.
@@ -143,10 +150,12 @@ class _Batch:
         results = {name: ProbeResult(name, trouble="the cluster has no such node") for name in wanted}
         self._bench.maker.create(_config_map(self._namespace))
         groups = self._grouped([found[name] for name in wanted if name in found], bound, results)
-        started = [group for group in groups if self._started(group, results)]
-        names = [name for group in started for name in group.names]
-        if names:
-            results |= self._gathered(started, names)
+        for _ in range(_ROUNDS):
+            started = [group for group in groups if self._started(group, results)]
+            if not started:
+                break
+            gathered, groups = self._gathered(started)
+            results |= gathered
         return {name: results[name] for name in wanted}
 
     def remove(self) -> None:
@@ -237,31 +246,37 @@ class _Batch:
             return False
         return True
 
-    def _gathered(self, groups: Sequence[_Group], names: Sequence[str]) -> dict[str, ProbeResult]:
+    def _gathered(self, groups: Sequence[_Group]) -> tuple[dict[str, ProbeResult], list[_Group]]:
+        """What the Jobs of groups brought, and the groups of those nodes whose pods went to other nodes instead."""
         gathering = Gathering(
-            self._client, self._bench.timeouts, self._namespace, self._selector, names, held=self._held
-        )
+            self._client, self._bench.timeouts, self._namespace, self._selector,
+            jobs=[group.job for group in groups], names=[name for group in groups for name in group.names],
+            held=self._held,
+        )  # fmt: skip
         trouble = ""
         try:
             gathering.run()
         except KubeError as error:
             trouble = f"its pods could not be watched to their end: {error}"
         found = dict(gathering.results)
-        if not all(name in found for name in names):
-            found = {**self._unplaced(groups, gathering, trouble), **found}
+        without = [rest for group in groups if (rest := group.without(found)).nodes]
+        if without:
+            found = {**self._unplaced(without, gathering, trouble), **found}
         asked = {name: group.devices for group in groups for name in group.names}
-        return {name: msgspec.structs.replace(result, devices=asked[name]) for name, result in found.items()}
+        told = {name: msgspec.structs.replace(result, devices=asked[name]) for name, result in found.items()}
+        return told, without if gathering.used_up else []
 
     def _unplaced(self, groups: Sequence[_Group], gathering: Gathering, trouble: str) -> dict[str, ProbeResult]:
-        """Why the nodes without a result have none, computed from nodes and pods as they are now."""
+        """Why the nodes of groups have no result, computed from nodes and pods as they are now."""
+        if gathering.used_up:
+            trouble = "its pod went to another node each time, where one of the same batch had just ended"
         if trouble:
             return {name: ProbeResult(name, trouble=trouble) for group in groups for name in group.names}
         nodes, bound = self._look()
         told: dict[str, ProbeResult] = {}
         for group in groups:
-            missing = [name for name in group.names if name not in gathering.results]
-            waiting = next((pod for pod in gathering.waiting.values() if _job_of(pod) == group.job), None)
-            for name in missing:
+            waiting = next((pod for pod in gathering.waiting.values() if job_of(pod) == group.job), None)
+            for name in group.names:
                 told[name] = ProbeResult(name, trouble=self._explained(nodes.get(name), nodes, waiting, group, bound))
         return told
 
@@ -342,10 +357,6 @@ def _config_map(namespace: str) -> _Object:
 
 def _name(node: Mapping[str, Any]) -> str:
     return str(node["metadata"]["name"])
-
-
-def _job_of(pod: Mapping[str, Any]) -> str:
-    return next((str(owner["name"]) for owner in pod["metadata"].get("ownerReferences") or ()), "")
 
 
 def _lasting_taints(node: Mapping[str, Any]) -> tuple[Taint, ...]:

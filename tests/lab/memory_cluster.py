@@ -314,7 +314,7 @@ class MemoryCluster:
         nodes = [obj for obj in self.objects.values() if obj["kind"] == "Node"]
         bound: dict[str, list[dict[str, Any]]] = {}
         for other in self.objects.values():
-            if other["kind"] == "Pod" and other["spec"].get("nodeName"):
+            if other["kind"] == "Pod" and self._is_in_the_way(other):
                 bound.setdefault(other["spec"]["nodeName"], []).append(other)
         gated = bool(pod["spec"].get("schedulingGates"))
         fitting = [] if gated else [node for node in nodes if not obstacles(pod, node, nodes, bound)]
@@ -325,6 +325,9 @@ class MemoryCluster:
         reason = "SchedulingGated" if gated else "Unschedulable"
         condition = {"type": "PodScheduled", "status": "False", "reason": reason}
         self._put({**pod, "status": {"phase": "Pending", "conditions": [condition]}})
+
+    def _is_in_the_way(self, pod: dict[str, Any]) -> bool:
+        return bool(pod["spec"].get("nodeName"))
 
     def _now(self) -> str:
         return self.clock().strftime("%Y-%m-%dT%H:%M:%SZ")

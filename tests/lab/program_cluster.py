@@ -38,6 +38,8 @@ class ProgramCluster(MemoryCluster):
     logs_refused: bool = False
     logs_late: int = 0
     jobs_make_pods: bool = True
+    ended_make_room: bool = False
+    """As in a cluster whose programs are quicker than its scheduler: ended pods keep no other one away."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -74,6 +76,10 @@ class ProgramCluster(MemoryCluster):
             pod = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": template["spec"]}
             self.schedule(self._put(pod, new=True))
             self._end(self.get("Pod", metadata["name"], owner["namespace"]))
+
+    def _is_in_the_way(self, pod: dict[str, Any]) -> bool:
+        ended = (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed")
+        return super()._is_in_the_way(pod) and not (self.ended_make_room and ended)
 
     def _end(self, pod: dict[str, Any]) -> None:
         if not pod["spec"].get("nodeName"):

@@ -64,6 +64,26 @@ def test_alike_nodes_share_one_job_and_others_have_their_own(bench, cluster):
     assert asked == {2: "4", 1: "2"}
 
 
+def test_a_node_whose_pod_went_to_another_one_is_tried_again(bench, cluster):
+    cluster.ended_make_room = True
+
+    results = bench.run_on_nodes(nodes("gpu-1", "gpu-2", "gpu-3"), "devices")
+
+    assert {name: result.found["node"] for name, result in results.items()} == {name: name for name in results}
+    assert list(results) == ["gpu-1", "gpu-2", "gpu-3"]
+    assert [job["spec"]["completions"] for job in jobs(cluster)] == [3, 2, 1]
+
+
+def test_a_node_that_gets_no_pod_in_any_round_is_told_so(bench, cluster, monkeypatch):
+    cluster.ended_make_room = True
+    monkeypatch.setattr(programs, "_ROUNDS", 2)
+
+    results = bench.run_on_nodes(nodes("gpu-1", "gpu-2", "gpu-3"), "devices")
+
+    assert [name for name, result in results.items() if not result.trouble] == ["gpu-1", "gpu-2"]
+    assert "its pod went to another node each time" in results["gpu-3"].trouble
+
+
 def pod_of(job: dict) -> dict:
     return job["spec"]["template"]["spec"]["containers"][0]
 
