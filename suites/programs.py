@@ -3,12 +3,12 @@
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
-from typing import Any, Literal, NamedTuple, Unpack
+from contextlib import contextmanager
+from typing import Any, Literal, NamedTuple, TypeAlias, Unpack
 
 from conformance.facts import Node
 from conformance.gpu.mig import ProfileName
-from conformance.lab import ProbeResult, RequirementLab
+from conformance.lab import ProbeResult, Program, RequirementLab
 from conformance.lab.programs import ProbeOptions
 from conformance.reference.expected import offer_of
 from conformance.reference.model import Gpu, Pool, Reference
@@ -30,6 +30,9 @@ _REFUSALS = (
 _NOT_IN_LABELS = re.compile(r"[^A-Za-z0-9\-_. ]")
 # The driver reports less than the nominal size, and NVML a little more or less than the label.
 _MEMORY_TOLERANCE = 0.1
+
+# Nodes by the resource that they are asked for, and how many devices of it.
+_Groups: TypeAlias = dict[tuple[str, Literal[1, "free"]], list[GpuPoolNode]]
 
 
 class Seen(NamedTuple):
@@ -80,11 +83,8 @@ def asking_for_devices(
 
     Raises NotApplicable where no pool offers devices as resources.
     """
-    found: list[Seen] = []
-    for (resource, asked), members in _by_resource(reference, nodes, gpus).items():
-        results = lab.run_on_nodes([each.node for each in members], probe, gpus=asked, resource=resource)
-        found += [Seen(*each, resource, results[each.node.name]) for each in members]
-    return tuple(found)
+    groups = _by_resource(reference, nodes, gpus)
+    return _seen(groups, lab.run_programs(_programs(groups, probe)))
 
 
 @contextmanager
@@ -92,14 +92,9 @@ def holding_devices(
     lab: RequirementLab, reference: Reference, nodes: Sequence[GpuPoolNode]
 ) -> Iterator[tuple[Seen, ...]]:
     """Hold one device of each resource on every node while the block runs, and tell which."""
-    found: list[Seen] = []
-    with ExitStack() as held:
-        for (resource, _), members in _by_resource(reference, nodes, 1).items():
-            results = held.enter_context(
-                lab.held_on_nodes([each.node for each in members], "devices", resource=resource)
-            )
-            found += [Seen(*each, resource, results[each.node.name]) for each in members]
-        yield tuple(found)
+    groups = _by_resource(reference, nodes, 1)
+    with lab.held_programs(_programs(groups, "devices")) as results:
+        yield _seen(groups, results)
 
 
 def asking_again(lab: RequirementLab, before: Sequence[Seen]) -> tuple[Seen, ...]:
@@ -107,19 +102,26 @@ def asking_again(lab: RequirementLab, before: Sequence[Seen]) -> tuple[Seen, ...
     groups: dict[str, list[Seen]] = defaultdict(list)
     for each in before:
         groups[each.resource].append(each)
-    found: list[Seen] = []
-    for resource, members in groups.items():
-        counts = {each.node.name: each.result.devices for each in members}
-        results = lab.run_on_nodes([each.node for each in members], "devices", gpus=counts, resource=resource)
-        found += [each._replace(result=results[each.node.name]) for each in members]
-    return tuple(found)
+    results = lab.run_programs(
+        [
+            Program(
+                [each.node for each in members],
+                "devices",
+                {"gpus": {each.node.name: each.result.devices for each in members}, "resource": resource},
+            )
+            for resource, members in groups.items()
+        ]
+    )
+    return tuple(
+        each._replace(result=found[each.node.name])
+        for members, found in zip(groups.values(), results, strict=True)
+        for each in members
+    )
 
 
-def _by_resource(
-    reference: Reference, nodes: Sequence[GpuPoolNode], gpus: Literal[1, "free"]
-) -> dict[tuple[str, Literal[1, "free"]], list[GpuPoolNode]]:
+def _by_resource(reference: Reference, nodes: Sequence[GpuPoolNode], gpus: Literal[1, "free"]) -> _Groups:
     """The nodes by what is asked of them."""
-    groups: dict[tuple[str, Literal[1, "free"]], list[GpuPoolNode]] = defaultdict(list)
+    groups: _Groups = defaultdict(list)
     for each in nodes:
         for resource in offered_resources(reference, each.pool):
             shared = each.gpu.shares > 1 and resource == each.gpu.resource
@@ -129,13 +131,35 @@ def _by_resource(
     return groups
 
 
+def _programs(groups: _Groups, probe: str) -> list[Program]:
+    return [
+        Program([each.node for each in members], probe, {"gpus": asked, "resource": resource})
+        for (resource, asked), members in groups.items()
+    ]
+
+
+def _seen(groups: _Groups, results: Sequence[Mapping[str, ProbeResult]]) -> tuple[Seen, ...]:
+    return tuple(
+        Seen(*each, resource, found[each.node.name])
+        for ((resource, _), members), found in zip(groups.items(), results, strict=True)
+        for each in members
+    )
+
+
 def asking_for_none(
     lab: RequirementLab, nodes: Sequence[GpuPoolNode], **options: Unpack[ProbeOptions]
 ) -> tuple[Seen, ...]:
     """Run the isolation probe on every node without a request for any device."""
-    options["gpus"] = 0
-    results = lab.run_on_nodes([each.node for each in nodes], "isolation", **options)
-    return tuple(Seen(*each, "", results[each.node.name]) for each in nodes)
+    [seen] = asking_for_none_in_ways(lab, nodes, [options])
+    return seen
+
+
+def asking_for_none_in_ways(
+    lab: RequirementLab, nodes: Sequence[GpuPoolNode], ways: Sequence[ProbeOptions]
+) -> list[tuple[Seen, ...]]:
+    """The same in several ways at the same time."""
+    asked = [Program([each.node for each in nodes], "isolation", {**way, "gpus": 0}) for way in ways]
+    return [tuple(Seen(*each, "", found[each.node.name]) for each in nodes) for found in lab.run_programs(asked)]
 
 
 def judge_each(

@@ -16,6 +16,7 @@ import pytest
 from conformance.catalog import MUST, OCCUPIES_IDLE_GPUS, OWN_NAMESPACE, requirement
 from conformance.facts import Facts, Pod
 from conformance.lab import RequirementLab
+from conformance.lab.programs import ProbeOptions
 from conformance.reference.model import Reference
 from conformance.verdict import CouldNotLook, Judge, NotApplicable, Unsupported
 from suites.conftest import GpuPoolNode
@@ -29,7 +30,15 @@ from suites.isolation import (
     protected_host_paths,
     reached,
 )
-from suites.programs import Seen, asking_for_devices, asking_for_none, holding_devices, judge_each, uuids
+from suites.programs import (
+    Seen,
+    asking_for_devices,
+    asking_for_none,
+    asking_for_none_in_ways,
+    holding_devices,
+    judge_each,
+    uuids,
+)
 from suites.words import some
 
 CNCF = "CNCF Kubernetes AI Conformance: secure_accelerator_access"
@@ -84,8 +93,8 @@ def test_a_runtime_class_opens_no_device(
     classes = nvidia_runtime_classes(facts)
     if not classes:
         raise Unsupported("the cluster has no runtime class whose handler is NVIDIA's")
-    for name in classes:
-        seen = asking_for_none(lab, gpu_pool_nodes, env={VISIBLE: ALL_DEVICES}, runtime_class=name)
+    ways = [ProbeOptions(env={VISIBLE: ALL_DEVICES}, runtime_class=name) for name in classes]
+    for name, seen in zip(classes, asking_for_none_in_ways(lab, gpu_pool_nodes, ways), strict=True):
         _must_reach_nothing(seen, judge, f"runtimeClassName {name} with {VISIBLE}={ALL_DEVICES}")
 
 
@@ -110,8 +119,9 @@ def test_a_neighbours_gpu_stays_out_of_reach(
             raise CouldNotLook(f"no neighbour could hold a GPU; {some([each.result.trouble for each in neighbours])}")
         neighbourhood = [each for each in one_node_of_each_pool if each.node.name in owned]
         wishes = {name: {VISIBLE: ",".join(devices)} for name, devices in owned.items()}
-        for name in ("", *nvidia_runtime_classes(facts)):
-            seen = asking_for_none(lab, neighbourhood, env_of=wishes, runtime_class=name)
+        classes = ("", *nvidia_runtime_classes(facts))
+        ways = [ProbeOptions(env_of=wishes, runtime_class=name) for name in classes]
+        for seen in asking_for_none_in_ways(lab, neighbourhood, ways):
             _must_not_reach(seen, owned, judge)
 
 

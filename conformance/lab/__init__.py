@@ -11,6 +11,7 @@ from conformance.lab.lab import Lab, new_run_id
 from conformance.lab.lease import LeaseHeld
 from conformance.lab.pods import LabPod, LabPods, at_once
 from conformance.lab.policies import LabQuota
+from conformance.lab.programs import Program
 from conformance.lab.refusals import Accepted, Answer, Rejected
 from conformance.lab.scenario import RequirementLab
 from conformance.lab.workloads import LabDeployment, LabJob
@@ -34,6 +35,7 @@ __all__ = [
     "Leftovers",
     "OwnerRecord",
     "ProbeResult",
+    "Program",
     "Rejected",
     "RequirementLab",
     "ServiceAccountView",

@@ -1,4 +1,4 @@
-"""Running a probe on many nodes at once: one pod for each node, by Indexed Jobs, harmless like all pods of the lab.
+"""Running probes on many nodes at once: one pod for each node, by Indexed Jobs, harmless like all pods of the lab.
 
 A Job is for nodes that are alike (taints, number of devices), so that any of its pods may go to any of them; required
 anti-affinity against its own pods spreads them, one to a node. A pod that ends before its siblings are placed is no
@@ -8,7 +8,7 @@ cannot take such a pod are told from the nodes and pods as they are, and get no 
 
 from collections import defaultdict
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeAlias, TypedDict
 
@@ -25,10 +25,11 @@ from conformance.lab.explaining import bound_by_node, obstacles, requests_of
 from conformance.lab.gathering import CONTAINER, Gathering, ProbeResult, job_of, last_warning
 from conformance.lab.making import Maker
 from conformance.lab.namespaces import delete_pods
+from conformance.lab.pods import at_once
 from conformance.lab.podspec import Named, used
 from conformance.lab.workloads import workload_object
 
-__all__ = ["PROBES", "Bench", "ProbeOptions", "held_on_nodes", "run_on_nodes"]
+__all__ = ["PROBES", "Bench", "ProbeOptions", "Program", "held_programs", "run_programs"]
 
 PROBES = ("devices", "cuda", "bandwidth", "isolation")
 PROGRAM_LABEL = f"{DOMAIN}/program"
@@ -104,35 +105,43 @@ class _Group(msgspec.Struct):
         return msgspec.structs.replace(self, nodes=[node for node in self.nodes if _name(node) not in done])
 
 
-def run_on_nodes(bench: Bench, nodes: Sequence[Named], probe: str, options: ProbeOptions) -> dict[str, ProbeResult]:
-    """Run a probe once on each node and return what it said, by node, in the order of ``nodes``.
+class Program(NamedTuple):
+    """A probe that is to run once on each of these nodes."""
 
-    A node on which it could not run gets a result that says why. Raises EffectRefused when the requirement may not
+    nodes: Sequence[Named]
+    probe: str
+    options: ProbeOptions
+
+
+def run_programs(bench: Bench, programs: Sequence[Program]) -> list[dict[str, ProbeResult]]:
+    """Run programs at the same time and return what each said, by node, in the order of its nodes.
+
+    A node on which one could not run gets a result that says why. Raises EffectRefused when the requirement may not
     take devices, KubeError when the cluster cannot be asked at all.
     """
-    batch = _Batch(bench, probe, options, held=False)
-    try:
-        return batch.results(nodes)
-    finally:
-        batch.remove()
+    with _batches(bench, programs, held=False) as results:
+        return results
+
+
+def held_programs(bench: Bench, programs: Sequence[Program]) -> AbstractContextManager[list[dict[str, ProbeResult]]]:
+    """As run_programs, but the pods stay, and with them their devices, until the block ends."""
+    return _batches(bench, programs, held=True)
 
 
 @contextmanager
-def held_on_nodes(
-    bench: Bench, nodes: Sequence[Named], probe: str, options: ProbeOptions
-) -> Iterator[dict[str, ProbeResult]]:
-    """As run_on_nodes, but the pods stay, and with them their devices, until the block ends."""
-    batch = _Batch(bench, probe, options, held=True)
+def _batches(bench: Bench, programs: Sequence[Program], *, held: bool) -> Iterator[list[dict[str, ProbeResult]]]:
+    batches = [_Batch(bench, program, held=held) for program in programs]
     try:
-        yield batch.results(nodes)
+        yield at_once(lambda batch: batch.results(), batches)
     finally:
-        batch.remove()
+        at_once(lambda batch: batch.remove(), batches)
 
 
 class _Batch:
-    """The Jobs of one call."""
+    """The Jobs of one program."""
 
-    def __init__(self, bench: Bench, probe: str, options: ProbeOptions, *, held: bool) -> None:
+    def __init__(self, bench: Bench, program: Program, *, held: bool) -> None:
+        self._nodes, probe, options = program
         if probe not in PROBES:
             raise ValueError(f"there is no probe {probe!r}; there are: {', '.join(PROBES)}")
         self._bench = bench
@@ -144,8 +153,8 @@ class _Batch:
         self._label = bench.numbered(probe)
         self._jobs: list[str] = []
 
-    def results(self, nodes: Sequence[Named]) -> dict[str, ProbeResult]:
-        wanted = [node.name for node in nodes]
+    def results(self) -> dict[str, ProbeResult]:
+        wanted = [node.name for node in self._nodes]
         found, bound = self._look()
         results = {name: ProbeResult(name, trouble="the cluster has no such node") for name in wanted}
         self._bench.maker.create(_config_map(self._namespace))

@@ -8,7 +8,7 @@ from program_cluster import Ending, ProgramCluster, line
 
 from conformance.kube.effects import Effect
 from conformance.kube.errors import EffectRefused
-from conformance.lab import RequirementLab, programs
+from conformance.lab import Program, RequirementLab, programs
 from conformance.lab.gathering import record_in
 from conformance.lab.podspec import Named
 
@@ -245,6 +245,20 @@ def test_held_pods_keep_their_devices_until_the_block_ends(bench, cluster):
         assert "0 of 2 free" in bench.run_on_nodes(nodes("gpu-3"), "devices")["gpu-3"].trouble
 
     assert not bench.run_on_nodes(nodes("gpu-3"), "devices")["gpu-3"].trouble.count("free")
+
+
+def test_several_programs_run_at_the_same_time_and_keep_their_results_apart(bench, cluster):
+    cluster.plays = lambda pod: Ending(line(program=pod["spec"]["containers"][0]["command"][1]))
+    wanted = [Program(nodes("gpu-1", "cpu-1"), "isolation", {"gpus": 0}), Program(nodes("gpu-1"), "cuda", {})]
+
+    isolation, cuda = bench.run_programs(wanted)
+
+    assert {name: result.found["program"] for name, result in isolation.items()} == {
+        "gpu-1": "/probes/isolation.py",
+        "cpu-1": "/probes/isolation.py",
+    }
+    assert {name: result.found["program"] for name, result in cuda.items()} == {"gpu-1": "/probes/cuda.py"}
+    assert not [obj for obj in cluster.objects.values() if obj["kind"] == "Job"]
 
 
 def test_a_held_pod_that_has_just_started_may_have_no_log_yet(bench, cluster):
