@@ -29,7 +29,9 @@ HERE = Layout(Path("/state"), Ports(1, 2, 3, 4, 5, 6))
 
 
 def components(**spec) -> Components:
-    return Components({name: Path(f"/bin/{name}") for name in BINARIES}, HERE, EmbeddedSpec(topology=None, **spec))
+    return Components(
+        {name: Path(f"/bin/{name}") for name in BINARIES}, HERE, EmbeddedSpec(**{"topology": None, **spec})
+    )
 
 
 def test_reserved_ports_are_different_and_can_be_listened_on() -> None:
@@ -91,7 +93,12 @@ def test_processes_get_nothing_of_the_users_environment(monkeypatch: pytest.Monk
     monkeypatch.setenv("KUBECONFIG", "/home/me/.kube/config")
     monkeypatch.setenv("HTTPS_PROXY", "http://proxy")
 
-    assert set(components().kwok().env) == {"HOME", "TMPDIR", "PATH"}
+    assert set(components().kwok().env) == {"HOME", "TMPDIR", "PATH", "GOGC"}
+
+
+def test_only_small_fleets_trade_memory_for_speed() -> None:
+    assert "GOGC" in components(topology="guide").kwok().env
+    assert "GOGC" not in components(topology="thousand").kwok().env
 
 
 def test_certificates_serve_the_loopback_address_and_name_their_users(tmp_path: Path) -> None:
