@@ -4,13 +4,14 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from conformance.kube.errors import WaitTimeout
+from conformance.kube.errors import ApiError, WaitTimeout
 
 T = TypeVar("T")
 
 _FIRST_PAUSE = 0.02
 _LONGEST_PAUSE = 0.25
 _LONGEST_WORDS = 500
+_BETWEEN_ATTEMPTS = 0.1
 
 
 def wait_for(
@@ -63,6 +64,22 @@ def holds(observe: Callable[[], T], claim: Callable[[T], bool], *, window: float
             return None
         time.sleep(max(0.0, min(pause, deadline - time.monotonic())))
         pause = min(pause * 1.5, _LONGEST_PAUSE)
+
+
+def until_accepted(act: Callable[[], T], passes: Callable[[ApiError], bool], *, timeout: float) -> T:
+    """Do something, again while the API server refuses it for a reason that ``passes``; return what it answered.
+
+    For what was made a moment ago (a namespace, a class, a definition): not every part of the control plane knows of
+    it at once. Raises what the server said last when ``timeout`` seconds are over, and at once what does not pass.
+    """
+    deadline = time.monotonic() + timeout
+    while True:
+        try:
+            return act()
+        except ApiError as error:
+            if not passes(error) or time.monotonic() > deadline:
+                raise
+        time.sleep(_BETWEEN_ATTEMPTS)
 
 
 def _shortened(words: str) -> str:

@@ -2,15 +2,15 @@
 
 import copy
 import re
-import time
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Protocol, TypedDict
 
 from conformance.gpu.taints import Toleration
 from conformance.kube.client import Client
-from conformance.kube.errors import AlreadyExists, Forbidden
+from conformance.kube.errors import AlreadyExists, ApiError, Forbidden
 from conformance.kube.names import DOMAIN, MANAGED_BY, MANAGED_BY_US, RUN_LABEL, own_prefix
 from conformance.kube.paths import path_of
+from conformance.kube.waits import until_accepted
 from conformance.lab.borrowing import fence
 from conformance.lab.images import Images
 from conformance.lab.podspec import (
@@ -32,7 +32,6 @@ REQUIREMENT_LABEL = f"{DOMAIN}/requirement"
 _LONGEST_HINT = 28
 # Until the admission plugins of every API server know a new PriorityClass.
 _RACE_SECONDS = 5.0
-_RACE_PAUSE = 0.1
 
 
 class PodOptions(TypedDict, total=False):
@@ -102,20 +101,20 @@ class Maker:
     def create(self, obj: Mapping[str, Any]) -> dict[str, Any]:
         """Create an object under a name that the lab has chosen, and return it."""
         own = self.own(obj)
-        deadline = time.monotonic() + _RACE_SECONDS
-        while True:
-            try:
-                return self._client.create(collection_of(own), own)
-            except AlreadyExists:
-                # An attempt whose answer was lost got through; the lab never uses a name twice within a run.
-                return self._client.get(path_of(own))
-            except Forbidden as error:
-                if not self._is_about_a_new_class(own, error) or time.monotonic() > deadline:
-                    raise
-            time.sleep(_RACE_PAUSE)
+        try:
+            return until_accepted(
+                lambda: self._client.create(collection_of(own), own),
+                lambda error: self._is_about_a_new_class(own, error),
+                timeout=_RACE_SECONDS,
+            )
+        except AlreadyExists:
+            # An attempt whose answer was lost got through; the lab never uses a name twice within a run.
+            return self._client.get(path_of(own))
 
-    def _is_about_a_new_class(self, own: Mapping[str, Any], error: Forbidden) -> bool:
+    def _is_about_a_new_class(self, own: Mapping[str, Any], error: ApiError) -> bool:
         """Whether a pod is refused because admission has not heard yet of a PriorityClass that the run made."""
+        if not isinstance(error, Forbidden):
+            return False
         classes = [str(spec.get("priorityClassName") or "") for spec in pod_specs(own)]
         return any(name.startswith(own_prefix(self._shared.run_id)) and name in error.message for name in classes)
 

@@ -15,6 +15,7 @@ from conformance.kube.errors import ApiError, Conflict, Forbidden, NotFound
 from conformance.kube.nodechange import NodeChange, store
 from conformance.kube.paths import path
 from conformance.kube.timeouts import Timeouts
+from conformance.kube.waits import until_accepted
 from conformance.reference import nodes, ownership
 from conformance.reference.errors import ForeignObject
 from conformance.reference.installing import Installer, StackPlan
@@ -32,7 +33,6 @@ __all__ = ["Deployed", "Journal", "deploy"]
 CONCURRENT = 8
 # Until the admission plugins of every API server know a new namespace and a new quota.
 _RACE_SECONDS = 5.0
-_RACE_PAUSE = 0.1
 # Nodes that a note names; the suites name all of them.
 _NAMED = 5
 
@@ -190,18 +190,13 @@ def _apply(client: Client, made: Object, *, force: bool) -> dict[str, Any]:
     ``force`` takes fields back that others changed on an object of ours. A new object is applied without it, so that
     one which somebody else creates meanwhile under the same name makes a conflict instead of being overwritten.
     """
-    deadline = time.monotonic() + _RACE_SECONDS
-    while True:
-        try:
-            return client.apply(made, force=force)
-        except ApiError as error:
-            if not _may_pass(error, made) or time.monotonic() > deadline:
-                raise
-        time.sleep(_RACE_PAUSE)
-
-
-def _may_pass(error: ApiError, made: Object) -> bool:
     namespaced = "namespace" in made["metadata"]
+    return until_accepted(
+        lambda: client.apply(made, force=force), lambda error: _may_pass(error, namespaced), timeout=_RACE_SECONDS
+    )
+
+
+def _may_pass(error: ApiError, namespaced: bool) -> bool:
     if isinstance(error, Conflict):
         # Two writers met; a conflict about who owns a field does not pass.
         return not error.causes

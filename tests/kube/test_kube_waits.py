@@ -1,12 +1,13 @@
 """Waits and timeouts: conditions with a deadline and a last observation, claims held over a window."""
 
 import itertools
+from collections.abc import Callable
 
 import pytest
 
-from conformance.kube.errors import WaitTimeout
+from conformance.kube.errors import ApiError, Forbidden, Invalid, NotFound, WaitTimeout
 from conformance.kube.timeouts import EMBEDDED, Timeouts
-from conformance.kube.waits import holds, wait_for
+from conformance.kube.waits import holds, until_accepted, wait_for
 
 
 def test_a_wait_returns_the_observation_for_which_it_came_true() -> None:
@@ -38,6 +39,33 @@ def test_a_wait_observes_at_least_once() -> None:
 def test_an_observation_is_put_in_the_words_of_the_caller() -> None:
     with pytest.raises(WaitTimeout, match="last seen: 2 of 3 pods"):
         wait_for(lambda: 2, lambda _: False, what="x", timeout=0, in_words=lambda seen: f"{seen} of 3 pods")
+
+
+def refusing(*errors: ApiError) -> Callable[[], str]:
+    """A request that is refused with these errors, one by one, and then accepted."""
+    left = list(errors)
+
+    def act() -> str:
+        if left:
+            raise left.pop(0)
+        return "accepted"
+
+    return act
+
+
+NEWS = Forbidden(403, "Forbidden", "no PriorityClass of that name", "POST", "/api/v1/pods")
+WRONG = Invalid(422, "Invalid", "no", "POST", "/api/v1/pods")
+
+
+def test_what_is_refused_for_a_passing_reason_is_tried_again() -> None:
+    def passes(error: ApiError) -> bool:
+        return isinstance(error, (Forbidden, NotFound))
+
+    assert until_accepted(refusing(NEWS, NEWS), passes, timeout=5) == "accepted"
+    with pytest.raises(Invalid):
+        until_accepted(refusing(NEWS, WRONG), passes, timeout=5)
+    with pytest.raises(Forbidden):
+        until_accepted(refusing(*[NEWS] * 99), passes, timeout=0.05)
 
 
 def test_a_claim_that_holds_for_the_whole_window_has_no_violation() -> None:

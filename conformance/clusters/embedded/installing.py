@@ -8,13 +8,12 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
-import time
 from typing import TYPE_CHECKING, Any
 
 from conformance.kube.errors import Conflict, Forbidden, NotFound
 from conformance.kube.names import MANAGED_BY, MANAGED_BY_US
 from conformance.kube.paths import path
-from conformance.kube.waits import wait_for
+from conformance.kube.waits import until_accepted, wait_for
 from conformance.reference.deploying import in_parallel
 from conformance.reference.installing import InstallError, StackPresent
 from conformance.reference.releases import DRA, FORMER_DRA, OPERATOR, PLUGIN
@@ -34,7 +33,6 @@ _TYPE = "helm.sh/release.v1"
 _MEMBERS = "members.json"
 # Until a definition that was created a moment ago, or a namespace, is known everywhere.
 _RACE_SECONDS = 10.0
-_RACE_PAUSE = 0.05
 # What Helm does not take away: a namespace that it was asked to create, and what a chart has in its folder crds.
 _STAYING = ("Namespace", "CustomResourceDefinition")
 _ROOTS = ("ClusterPolicy", "GPUCluster", "NVIDIADriver")
@@ -135,16 +133,11 @@ def _is_there(client: Client, place: str) -> bool:
 
 def _apply(client: Client, obj: Object) -> None:
     """Apply an object, again while the definition or the namespace under it is not known everywhere."""
-    deadline = time.monotonic() + _RACE_SECONDS
-    while True:
-        try:
-            client.apply(obj, manager=MANAGER, force=True)
-        except (NotFound, Forbidden, Conflict):
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(_RACE_PAUSE)
-        else:
-            return
+    until_accepted(
+        lambda: client.apply(obj, manager=MANAGER, force=True),
+        lambda error: isinstance(error, (NotFound, Forbidden, Conflict)),
+        timeout=_RACE_SECONDS,
+    )
 
 
 def _established(client: Client, definitions: list[Object], timeouts: Timeouts) -> None:
