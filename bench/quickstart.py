@@ -9,7 +9,7 @@ import tempfile
 import time
 from pathlib import Path
 
-LIMIT = 60.0
+LIMIT = 90.0
 
 
 def main() -> int:

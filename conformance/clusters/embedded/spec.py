@@ -3,6 +3,7 @@
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +64,7 @@ class EmbeddedSpec:
         """The minor version, such as ``1.36``."""
         return ".".join(self.version.removeprefix("v").split(".")[:2])
 
-    @property
+    @cached_property
     def small(self) -> bool:
         """Whether the fleet is small enough to be watched closely."""
         from .topologies import load
