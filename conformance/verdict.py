@@ -44,6 +44,16 @@ class Finding(msgspec.Struct, frozen=True, omit_defaults=True):
     see: str = ""
 
 
+class Unseen(msgspec.Struct, frozen=True):
+    """A subject that could not be looked at, beside others that could, and why."""
+
+    subject: str
+    why: str
+
+    def __str__(self) -> str:
+        return f"{self.subject}: {self.why}"
+
+
 class NotApplicable(Exception):
     """The reference set-up does not declare what the requirement judges. The text says what is missing."""
 
@@ -73,6 +83,7 @@ class Judge:
 
     def __init__(self) -> None:
         self.findings: list[Finding] = []
+        self.unseen: list[Unseen] = []
 
     def __call__(
         self,
@@ -94,6 +105,10 @@ class Judge:
         advice = () if ok else (first_broken_link, why_it_hides, remedy, see)
         self.record(Finding(str(subject), ok, in_words(expected), in_words(actual), *advice))
         return ok
+
+    def pass_over(self, subject: object, why: str) -> None:
+        """Note a subject that could not be looked at: a requirement that passes holds for the others only."""
+        self.unseen.append(Unseen(str(subject), why))
 
     def record(self, finding: Finding) -> None:
         """Keep a finding that somebody else worded."""

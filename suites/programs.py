@@ -173,25 +173,17 @@ def judge_each(
     """Judge each node whose probe could look, by ``of``, and by ``when_refused`` each that is to ``blame`` for it not.
 
     Without further word those fail which did not run the pod that they were given. ``of`` raises CouldNotLook where
-    what was seen does not tell. The others are named in a finding of their own; when they are all there are, that is
-    a CouldNotLook as well.
+    what was seen does not tell. The others are passed over; when they are all there are, that is a CouldNotLook.
     """
-    unseen: list[str] = []
     looked = 0
     for each in seen:
         reason = _judged(each, judge, of, blame or is_the_nodes_fault, when_refused or refused)
-        looked += not reason
         if reason:
-            unseen.append(f"{each.subject}: {reason}")
+            judge.pass_over(each.subject, reason)
+        else:
+            looked += 1
     if not looked:
-        raise CouldNotLook(f"no GPU node could be looked at; {some(unseen, apart='; ')}")
-    if unseen:
-        judge(
-            f"{len(unseen)} others",
-            ok=True,
-            expected="to be looked at too, when that is possible",
-            actual=f"not looked at: {some(unseen, apart='; ')}",
-        )
+        raise CouldNotLook(f"no GPU node could be looked at; {some(list(map(str, judge.unseen)), apart='; ')}")
 
 
 def _judged(

@@ -70,11 +70,10 @@ def test_every_gpu_node_is_discovered(
     facts: Facts, reference: Reference, gpu_pool_nodes: tuple[GpuPoolNode, ...], judge: Judge
 ) -> None:
     operated_stack(reference)
-    waiting = ""
     for pool, node, _ in gpu_pool_nodes:
         trouble = undiscovered(node, facts.taken_at) if wants_discovery(pool) else None
         if trouble is not None and (trouble.passing or not node.ready):
-            waiting = f"{node} is not Ready" if not node.ready else f"{node} joined just now: {trouble.link}"
+            judge.pass_over(node, f"it joined just now: {trouble.link}" if node.ready else "it is not Ready")
         elif wants_discovery(pool):
             judge(
                 node,
@@ -85,7 +84,7 @@ def test_every_gpu_node_is_discovered(
                 why_it_hides="no component is ever wanted on a node that nobody found, so none is missing",
                 see=f"kubectl get node {node.name} --show-labels; kubectl get nodefeatures -A",
             )
-    _judged(judge, waiting, "no GPU pool leaves its nodes to feature discovery")
+    _judged(judge, "no GPU pool leaves its nodes to feature discovery")
 
 
 @requirement(
@@ -128,14 +127,14 @@ def test_every_component_runs_on_every_gpu_node(
     if is_outside_kubernetes(declared_stack(reference), facts):
         raise NotApplicable("the device plugin runs outside Kubernetes, where nothing shows on which nodes")
     found = declared_stack(reference).kind == "gpu-operator"
-    waiting = ""
     for pool, node, _ in gpu_pool_nodes:
         if not any(part.is_needed_on(pool, node) for part in parts):
             continue
         stands = standing(parts, pool, node, facts, found=found)
-        waiting = f"{node}: {stands.excuse}" if stands.excuse else waiting
         trouble = stands.trouble
-        if not stands.excuse:
+        if stands.excuse:
+            judge.pass_over(node, stands.excuse)
+        else:
             judge(
                 node,
                 ok=trouble is None,
@@ -146,7 +145,7 @@ def test_every_component_runs_on_every_gpu_node(
                 remedy=trouble.remedy if trouble else "",
                 see=f"kubectl get pods -A -o wide --field-selector spec.nodeName={node.name}",
             )
-    _judged(judge, waiting, "no GPU pool needs a component")
+    _judged(judge, "no GPU pool needs a component")
 
 
 @requirement(
@@ -163,7 +162,6 @@ def test_the_validator_has_passed_on_every_gpu_node(
     parts = parts_of(facts, reference)
     before = [part for part in parts if part.component in TESTED]
     validators = [part for part in parts if part.component in VALIDATORS]
-    waiting = ""
     for pool, node, _ in gpu_pool_nodes:
         if not any(part.is_needed_on(pool, node) for part in validators):
             continue
@@ -171,7 +169,7 @@ def test_the_validator_has_passed_on_every_gpu_node(
         stands = standing(validators, pool, node, facts) if not (earlier.trouble or earlier.excuse) else earlier
         if earlier.trouble or stands.excuse:
             broken = earlier.trouble.component if earlier.trouble else ""
-            waiting = f"{node}: " + (f"what it tests is broken, the {broken}" if broken else stands.excuse)
+            judge.pass_over(node, f"what it tests is broken, the {broken}" if broken else stands.excuse)
             continue
         judge(
             node,
@@ -183,10 +181,12 @@ def test_the_validator_has_passed_on_every_gpu_node(
             remedy=stands.trouble.remedy if stands.trouble else "",
             see=f"kubectl get pods -A -o wide --field-selector spec.nodeName={node.name}",
         )
-    _judged(judge, waiting, "no GPU pool has a validator")
+    _judged(judge, "no GPU pool has a validator")
 
 
-def _judged(judge: Judge, waiting: str, otherwise: str) -> None:
+def _judged(judge: Judge, otherwise: str) -> None:
     """Say why no node was judged, where none was."""
+    if judge.unseen and not judge.findings:
+        raise CouldNotLook(f"no GPU node can be judged now, as {judge.unseen[-1]}")
     if not judge.findings:
-        raise CouldNotLook(f"no GPU node can be judged now, as {waiting}") if waiting else NotApplicable(otherwise)
+        raise NotApplicable(otherwise)

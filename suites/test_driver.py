@@ -43,11 +43,10 @@ def test_every_gpu_node_has_the_declared_driver(
     if not declared:
         raise NotApplicable(f"{reference} declares no driver version for a pool that has nodes")
     goes_on = any(state_of(node) in UNDER_WAY for _, node, _ in declared)
-    waiting = ""
     for pool, node, version in declared:
         found = driver(node)
         if is_changing(node) or (goes_on and state_of(node) == REQUIRED):
-            waiting = f"{node}: its driver is being upgraded"
+            judge.pass_over(node, "its driver is being upgraded")
             continue
         if not found:
             continue
@@ -60,8 +59,8 @@ def test_every_gpu_node_has_the_declared_driver(
             why_it_hides="each node works with the driver that it has; jobs fail that span two of them",
             see=f"kubectl get nodes -l {pool.selector_text} -L {DRIVER},{STATE},{SKIP}",
         )
-    if not judge.findings and waiting:
-        raise CouldNotLook(f"no GPU node can be judged now, as {waiting}")
+    if not judge.findings and judge.unseen:
+        raise CouldNotLook(f"no GPU node can be judged now, as {judge.unseen[-1]}")
     _discovered(judge, reference)
 
 

@@ -117,6 +117,9 @@ def test_a_neighbours_gpu_stays_out_of_reach(
         owned = {each.node.name: uuids(each.result.found) for each in neighbours if not each.result.trouble}
         if not owned:
             raise CouldNotLook(f"no neighbour could hold a GPU; {some([each.result.trouble for each in neighbours])}")
+        for each in neighbours:
+            if each.result.trouble:
+                judge.pass_over(each.subject, each.result.trouble)
         neighbourhood = [each for each in one_node_of_each_pool if each.node.name in owned]
         wishes = {name: {VISIBLE: ",".join(devices)} for name, devices in owned.items()}
         classes = ("", *nvidia_runtime_classes(facts))

@@ -1,14 +1,14 @@
 """What a report says: the run, the cluster, each requirement's verdict, and what they add up to by profile."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from enum import StrEnum
 
 import msgspec
 
 from conformance.catalog import PROFILES, Level, Requirement
 from conformance.kube.effects import Effect
-from conformance.verdict import EvidenceKind, Finding, Status
+from conformance.verdict import EvidenceKind, Finding, Status, Unseen
 
 API_VERSION = "gpu-conformance.io/v1"
 
@@ -26,7 +26,10 @@ SEVERITY = (
 
 
 class Verdict(msgspec.Struct, frozen=True, rename="camel"):
-    """How one requirement ended, and why. ``duration`` is in seconds; ``judged`` counts the subjects."""
+    """How one requirement ended, and why. ``duration`` is in seconds; ``judged`` counts the subjects.
+
+    ``unseen`` counts those that could not be looked at, a busy node for example: nobody knows whether they pass.
+    """
 
     requirement: str
     title: str
@@ -43,6 +46,8 @@ class Verdict(msgspec.Struct, frozen=True, rename="camel"):
     remedy: str
     sources: tuple[str, ...]
     duration: float
+    unseen: int = 0
+    unseen_examples: tuple[Unseen, ...] = ()
 
     @classmethod
     def of(
@@ -54,19 +59,22 @@ class Verdict(msgspec.Struct, frozen=True, rename="camel"):
         evidence: EvidenceKind,
         reason: str = "",
         duration: float = 0.0,
+        unseen: Sequence[Unseen] = (),
     ) -> "Verdict":
-        """The verdict on ``rule``. Keeps every broken finding and a few of the others as examples."""
+        """The verdict on ``rule``. Keeps every broken finding, and of all else a few examples."""
         every = list(findings)
         broken = [finding for finding in every if not finding.ok]
         examples = [finding for finding in every if finding.ok][:_EXAMPLES]
         return cls(
             rule.id, rule.title, rule.level, rule.profile, rule.feature, rule.effect.label, status, evidence, reason,
             len(every), len(broken), (*broken, *examples), rule.remedy, rule.sources, round(duration, 3),
+            len(unseen), tuple(unseen[:_UNSEEN_EXAMPLES]),
         )  # fmt: skip
 
 
 # A report on 5,000 nodes stays readable: what held is counted, and shown by this many examples.
 _EXAMPLES = 3
+_UNSEEN_EXAMPLES = 20
 
 
 class ProfileResult(StrEnum):
@@ -82,13 +90,17 @@ class ProfileResult(StrEnum):
 
 
 class Profile(msgspec.Struct, frozen=True, rename="camel"):
-    """One profile's result, its counts by status, and the ids behind the counts that somebody must act on."""
+    """One profile's result, its counts by status, and the ids behind the counts that somebody must act on.
+
+    ``partly`` are requirements that passed, but for less than all subjects: some could not be looked at.
+    """
 
     name: str
     result: ProfileResult
     counts: dict[str, int]
     failed: tuple[str, ...]
     unjudged: tuple[str, ...]
+    partly: tuple[str, ...]
 
 
 class RunFacts(msgspec.Struct, frozen=True, rename="camel"):
@@ -139,12 +151,14 @@ def summarise(verdicts: Iterable[Verdict]) -> tuple[Profile, ...]:
 
 def _profile(name: str, verdicts: list[Verdict]) -> Profile:
     counts = Counter(verdict.status for verdict in verdicts)
+    partly = tuple(each.requirement for each in verdicts if each.status is Status.PASSED and each.unseen)
     return Profile(
         name,
-        _result(counts, {verdict.evidence for verdict in verdicts}),
+        _result(counts, {verdict.evidence for verdict in verdicts}, partly=bool(partly)),
         {str(status): counts[status] for status in SEVERITY if counts[status]},
         tuple(verdict.requirement for verdict in verdicts if verdict.status is Status.FAILED),
         tuple(verdict.requirement for verdict in verdicts if verdict.status in UNJUDGED),
+        partly,
     )
 
 
@@ -152,7 +166,7 @@ def _profile(name: str, verdicts: list[Verdict]) -> Profile:
 UNJUDGED = (Status.ERROR, Status.UNKNOWN, Status.NOT_RUN)
 
 
-def _result(counts: Counter[Status], evidence: set[EvidenceKind]) -> ProfileResult:
+def _result(counts: Counter[Status], evidence: set[EvidenceKind], *, partly: bool) -> ProfileResult:
     if counts[Status.FAILED]:
         return ProfileResult.FAILED
     if counts[Status.ERROR] or counts[Status.UNKNOWN]:
@@ -160,7 +174,7 @@ def _result(counts: Counter[Status], evidence: set[EvidenceKind]) -> ProfileResu
     if not counts[Status.PASSED]:
         nothing_to_judge = counts[Status.NOT_APPLICABLE] and not counts[Status.NOT_RUN]
         return ProfileResult.NOT_APPLICABLE if nothing_to_judge else ProfileResult.PARTIAL
-    if counts[Status.NOT_RUN] or counts[Status.WAIVED]:
+    if counts[Status.NOT_RUN] or counts[Status.WAIVED] or partly:
         return ProfileResult.PARTIAL
     if EvidenceKind.SIMULATED in evidence:
         return ProfileResult.REHEARSED

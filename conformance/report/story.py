@@ -30,7 +30,8 @@ def details(verdict: Verdict, *, shown: int = _SHOWN) -> str:
         lines.append(_line("and", f"{len(broken) - shown} more; report.json has them all"))
     if not any(finding.remedy for finding in broken[:shown]) and (broken or verdict.reason):
         lines.append(_line("remedy", verdict.remedy))
-    lines.append(_line("evidence", f"{verdict.evidence}, {verdict.judged} judged"))
+    unseen = f", {verdict.unseen} not looked at" if verdict.unseen else ""
+    lines.append(_line("evidence", f"{verdict.evidence}, {verdict.judged} judged{unseen}"))
     lines.append(_line("sources", "; ".join(verdict.sources)))
     return "\n".join(lines)
 

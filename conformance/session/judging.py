@@ -45,7 +45,7 @@ def verdict_on(
     if isinstance(raised, Disproved):
         findings.append(raised.finding)
     status, reason = _status(findings, raised)
-    return Verdict.of(rule, status, findings, evidence=evidence, reason=reason, duration=duration)
+    return Verdict.of(rule, status, findings, evidence=evidence, reason=reason, duration=duration, unseen=judge.unseen)
 
 
 def _status(findings: list[Finding], raised: BaseException | None) -> tuple[Status, str]:

@@ -42,6 +42,7 @@ def _profile(terminal: pytest.TerminalReporter, profile: Profile, width: int) ->
     terminal.write(f"  {profile.name:<{width}}  ")
     terminal.write(f"{profile.result:<14}", **{colour: True})
     terminal.line(f"  {counts}")
-    for label, ids in (("failed", profile.failed), ("not judged", profile.unjudged)):
+    told = (("failed", profile.failed), ("not judged", profile.unjudged), ("not everywhere", profile.partly))
+    for label, ids in told:
         if ids:
             terminal.line(f"  {'':<{width}}  {label}: {' '.join(ids)}")

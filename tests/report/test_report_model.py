@@ -2,7 +2,8 @@ import pytest
 
 from conformance.catalog import MUST, READS, Requirement
 from conformance.report.model import EXIT_INCOMPLETE, ProfileResult, Verdict, exit_code, summarise
-from conformance.verdict import EvidenceKind, Finding, Status
+from conformance.report.story import story
+from conformance.verdict import EvidenceKind, Finding, Status, Unseen
 
 RULE = Requirement("POOL-01", "Pools are there", MUST, "pools", READS, ("own",), "Add nodes.")
 
@@ -32,6 +33,18 @@ def test_a_profile_comes_to_what_its_worst_verdict_allows(statuses, evidence, re
     (profile,) = summarise([verdict(status, evidence) for status in statuses])
 
     assert profile.result is result
+
+
+def test_a_profile_whose_nodes_were_not_all_looked_at_is_partial_and_names_the_requirement():
+    unseen = [Unseen(f"node {number}", "busy") for number in range(1000)]
+    whole = verdict(Status.PASSED)
+    partly = Verdict.of(RULE, Status.PASSED, (), evidence=EvidenceKind.HARDWARE, unseen=unseen)
+
+    (profile,) = summarise([whole, partly])
+
+    assert (profile.result, profile.partly) == (ProfileResult.PARTIAL, ("POOL-01",))
+    assert (partly.unseen, len(partly.unseen_examples)) == (1000, 20)
+    assert "0 judged, 1000 not looked at" in story(partly)
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import pytest
 from conformance.facts import Node
 from conformance.lab import ProbeResult
 from conformance.reference.model import Gpu, Pool
-from conformance.verdict import CouldNotLook, Judge
+from conformance.verdict import CouldNotLook, Judge, Unseen
 from suites import troubles
 from suites.programs import Seen, got_no_library, is_the_nodes_fault, judge_each, nobody
 
@@ -40,8 +40,11 @@ def judged(*every, **how):
 def test_nodes_that_were_looked_at_are_judged_and_the_others_named():
     verdicts, judge = judged(looked("one", fine=True), looked("two", fine=False), BUSY, NO_IMAGE)
 
-    assert verdicts == {"node one": True, "node two": False, "2 others": True}
-    assert "not looked at: node busy: 1 nvidia.com/gpu asked for, 0 of 4 free" in judge.findings[-1].actual
+    assert verdicts == {"node one": True, "node two": False}
+    assert judge.unseen == [
+        Unseen("node busy", "1 nvidia.com/gpu asked for, 0 of 4 free"),
+        Unseen("node no-image", "its container cannot start"),
+    ]
 
 
 def test_a_node_that_did_not_run_its_pod_fails_and_says_what_broke():
@@ -93,9 +96,10 @@ def test_an_error_that_nobody_knows_is_still_named():
 
 
 def test_whoever_leaves_the_blame_to_others_only_names_the_node():
-    verdicts, _ = judged(looked("one", fine=True), REFUSED, NO_DRIVER, blame=nobody)
+    verdicts, judge = judged(looked("one", fine=True), REFUSED, NO_DRIVER, blame=nobody)
 
-    assert verdicts == {"node one": True, "2 others": True}
+    assert verdicts == {"node one": True}
+    assert [each.subject for each in judge.unseen] == ["node refused", "node no-driver"]
 
 
 def test_a_container_without_libraries_is_told_from_one_that_was_refused():
