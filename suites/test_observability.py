@@ -23,6 +23,7 @@ from conformance.reference.model import Reference
 from conformance.verdict import CouldNotLook, Judge, NotApplicable, Unsupported, expect, in_words
 from suites.conftest import GpuPoolNode
 from suites.exporters import (
+    ASKED_OF_A_POOL,
     Answer,
     Exporter,
     ask,
@@ -55,9 +56,16 @@ def monitored_nodes(reference: Reference, gpu_pool_nodes: tuple[GpuPoolNode, ...
 
 
 @pytest.fixture
-def exporters(facts: Facts, monitored_nodes: tuple[GpuPoolNode, ...]) -> tuple[Exporter, ...]:
+def exporters(facts: Facts, monitored_nodes: tuple[GpuPoolNode, ...], judge: Judge) -> tuple[Exporter, ...]:
     """The ready exporters that are asked."""
-    return ready_exporters(facts, monitored_nodes)
+    asked = ready_exporters(facts, monitored_nodes)
+    names = {each.node.name for each in asked}
+    for _, node, _ in monitored_nodes:
+        if node.name not in names:
+            has_one = any(pod.ready for pod in exporter_pods(facts, node))
+            others = f"{ASKED_OF_A_POOL} other exporters of its pool were asked"
+            judge.pass_over(node, others if has_one else "it has no ready exporter (OBS-01)")
+    return asked
 
 
 @requirement(
