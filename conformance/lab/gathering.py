@@ -105,6 +105,7 @@ class Gathering:
         self._missing = set(names)
         self._held = held
         self._came: set[str] = set()
+        self._placed: dict[str, set[str]] = {}
         self._bound: dict[str, dict[str, Any]] = {}
         self._reading: dict[str, Future[ProbeResult]] = {}
         self._moved = time.monotonic()
@@ -122,18 +123,18 @@ class Gathering:
         for node in (self._missing & set(self._bound)) - set(self.results):
             self.results[node] = self._stuck(node, self._bound[node])
 
-    @property
-    def used_up(self) -> bool:
-        """Whether every pod has come in, so that a node without result gets none any more.
+    def placed(self, job: str) -> int:
+        """How many pods of a Job have got a node.
 
-        A pod that ends before its siblings are placed makes room on its node for one of them: the scheduler does not
-        hold ended pods against others, whatever their anti-affinity says.
+        When all have, a node of it without a pod gets none any more: one that ends before its siblings are placed
+        makes room on its node for one of them. The scheduler does not hold ended pods against others, whatever their
+        anti-affinity says.
         """
-        return len(self._came) >= self._expected
+        return len(self._placed.get(job, ()))
 
     @property
     def _is_complete(self) -> bool:
-        return self.used_up or not self._missing - set(self._reading)
+        return len(self._came) >= self._expected or not self._missing - set(self._reading)
 
     def _watch(self) -> None:
         version: str | None = None
@@ -170,6 +171,7 @@ class Gathering:
             self.waiting.pop(name, None) if gone else self.waiting.update({name: pod})
             return
         self.waiting.pop(name, None)
+        self._placed.setdefault(job_of(pod), set()).add(name)
         state, phase = state_of(pod), (pod.get("status") or {}).get("phase")
         removed, ended, broken = gone or state.removed, phase in _ENDED, state.waiting in BROKEN_STATES
         stays = self._held and phase == "Running"

@@ -42,6 +42,7 @@ _HOSTNAME = "kubernetes.io/hostname"
 _MOST_NODES = 50
 # A pod may land where another of its batch has just ended. What is left then is tried again, as often as this.
 _ROUNDS = 4
+_DISPLACED = "its pod went to another node each time, where one of the same batch had just ended"
 # How long a held pod stays when nobody takes it away any more, in seconds.
 _HOLD = "3600"
 # CUDA keeps a few hundred MiB of host memory for each device. Little is asked for, so that a busy node has room.
@@ -268,18 +269,19 @@ class _Batch:
         except KubeError as error:
             trouble = f"its pods could not be watched to their end: {error}"
         found = dict(gathering.results)
-        without = [rest for group in groups if (rest := group.without(found)).nodes]
-        if without:
-            found = {**self._unplaced(without, gathering, trouble), **found}
         asked = {name: group.devices for group in groups for name in group.names}
-        told = {name: msgspec.structs.replace(result, devices=asked[name]) for name, result in found.items()}
-        return told, without if gathering.used_up else []
+        displaced = []
+        for group in groups:
+            rest = group.without(found)
+            if not trouble and rest.nodes and gathering.placed(group.job) >= len(group.nodes):
+                displaced.append(rest)
+                found |= {name: ProbeResult(name, trouble=_DISPLACED) for name in rest.names}
+        found |= self._unplaced([group.without(found) for group in groups], gathering, trouble)
+        return {name: msgspec.structs.replace(each, devices=asked[name]) for name, each in found.items()}, displaced
 
     def _unplaced(self, groups: Sequence[_Group], gathering: Gathering, trouble: str) -> dict[str, ProbeResult]:
         """Why the nodes of groups have no result, computed from nodes and pods as they are now."""
-        if gathering.used_up:
-            trouble = "its pod went to another node each time, where one of the same batch had just ended"
-        if trouble:
+        if trouble or not any(group.nodes for group in groups):
             return {name: ProbeResult(name, trouble=trouble) for group in groups for name in group.names}
         nodes, bound = self._look()
         told: dict[str, ProbeResult] = {}

@@ -84,6 +84,21 @@ def test_a_node_that_gets_no_pod_in_any_round_is_told_so(bench, cluster, monkeyp
     assert "its pod went to another node each time" in results["gpu-3"].trouble
 
 
+def test_a_pod_that_hangs_keeps_no_other_node_from_being_tried_again(bench, cluster):
+    cluster.ended_make_room = True
+
+    def plays(pod):
+        hangs = pod["spec"]["nodeName"] == "gpu-1"
+        return Ending(phase="Running", exit_code=None) if hangs else Ending(line(node=pod["spec"]["nodeName"]))
+
+    cluster.plays = plays
+
+    results = bench.run_on_nodes(nodes("gpu-1", "gpu-2", "gpu-3"), "devices")
+
+    assert {name for name, result in results.items() if not result.trouble} == {"gpu-2", "gpu-3"}
+    assert "did not end in time" in results["gpu-1"].trouble
+
+
 def pod_of(job: dict) -> dict:
     return job["spec"]["template"]["spec"]["containers"][0]
 
