@@ -241,7 +241,7 @@ def test_no_pod_group_is_placed_in_part(kai: Kai, kai_pods: tuple[Pod, ...], fac
 def test_no_two_jobs_hold_what_the_other_needs(facts: Facts, judge: Judge) -> None:
     jobs: dict[str, list[Pod]] = defaultdict(list)
     for pod in facts.pods:
-        if pod.owner_kind and pod.owner_kind not in _NO_GANGS and not pod.finished and pod.gpu_requests():
+        if _needs_its_peers(pod) and not pod.finished and pod.gpu_requests():
             jobs[f"{pod.owner_kind.lower()} {pod.namespace}/{pod.owner_name}"].append(pod)
     if not jobs:
         raise NotApplicable("no pod that asks for GPUs belongs to a job")
@@ -268,7 +268,16 @@ def test_no_two_jobs_hold_what_the_other_needs(facts: Facts, judge: Judge) -> No
 
 
 # Replicas of a service and agents of nodes are of use one by one.
-_NO_GANGS = ("ReplicaSet", "DaemonSet", "Node")
+_NO_GANGS = ("ReplicaSet", "StatefulSet", "DaemonSet", "Node")
+# On the pods of Indexed Jobs (kubernetes.io: Jobs). Those of other Jobs take work from a queue, each for itself.
+_INDEX = "batch.kubernetes.io/job-completion-index"
+
+
+def _needs_its_peers(pod: Pod) -> bool:
+    """Whether a pod may be one of several that are of use together only."""
+    if pod.owner_kind == "Job":
+        return _INDEX in pod.annotations
+    return bool(pod.owner_kind) and pod.owner_kind not in _NO_GANGS
 
 
 def _by_owner(pods: tuple[Pod, ...]) -> dict[str, list[Pod]]:

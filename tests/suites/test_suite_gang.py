@@ -269,11 +269,16 @@ def test_a_group_is_placed_whole_or_not_at_all(pods: list[Object], wanted: int, 
     assert bool(judged(test_gang.test_no_pod_group_is_placed_in_part, found)) is broken
 
 
-def jobs(*halves: tuple[str, int, int], **more: Any) -> list[Object]:
+def jobs(*halves: tuple[str, int, int], indexed: bool = True, **more: Any) -> list[Object]:
+    if indexed:
+        more["annotations"] = {"batch.kubernetes.io/job-completion-index": "0"}
     made = [(name, each) for name, placed, waiting in halves for each in members(placed, waiting, owner=name, **more)]
     for name, each in made:
         each["metadata"]["name"] = f"{name}-{each['metadata']['name']}"
     return [each for _, each in made]
+
+
+PYTORCH = {"2 jobs with GPUs", "pytorchjob ml/a", "pytorchjob ml/b"}
 
 
 @pytest.mark.parametrize(
@@ -283,6 +288,8 @@ def jobs(*halves: tuple[str, int, int], **more: Any) -> list[Object]:
         (jobs(("a", 1, 1), ("b", 2, 0), kai=False), set()),
         (jobs(("a", 1, 1), ("b", 0, 2), kai=False), set()),
         (jobs(("a", 1, 1), ("b", 1, 1), kai=False, kind="ReplicaSet") + jobs(("c", 1, 0), kai=False), set()),
+        (jobs(("a", 1, 1), ("b", 1, 1), kai=False, indexed=False) + jobs(("c", 1, 0), kai=False), set()),
+        (jobs(("a", 1, 1), ("b", 1, 1), kai=False, kind="PyTorchJob", indexed=False), PYTORCH),
     ],
 )
 def test_two_jobs_in_halves_are_told_and_one_is_not(pods: list[Object], broken: set[str]) -> None:
