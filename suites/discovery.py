@@ -11,6 +11,7 @@ from suites.operands import (
     PRE_INSTALLED,
     WORKLOAD_CONFIG,
     Component,
+    Nodes,
     Part,
     components_of,
     discovery_masters,
@@ -47,15 +48,22 @@ def undeclared_labels(pool: Pool, node: Node, root: Root) -> dict[str, str]:
     """The labels of a node that keep components off it, though its pool does not declare them.
 
     None while a driver upgrade or a change of MIG is under way, and none of components that are switched off anyway.
+    An empty label counts only where it keeps a component of containers off: the driver manager writes such labels for
+    every component that the node does not have.
     """
     if is_changing(node):
         return {}
     idle = {f"{DEPLOY}{each.deploy}" for each in components_of(root) if not each.is_wanted(root, 1)}
     idle -= {f"{DEPLOY}{each.deploy}" for each in components_of(root) if each.is_wanted(root, 1)}
+    of_containers = {f"{DEPLOY}{each.deploy}" for each in components_of(root) if each.nodes is not Nodes.VIRTUAL}
     found = {
         key: value
         for key, value in node.labels.items()
-        if key.startswith(DEPLOY) and value not in (ON, PRE_INSTALLED) and key not in idle
+        if key.startswith(DEPLOY)
+        and value not in (ON, PRE_INSTALLED)
+        and key not in idle
+        # NVIDIA/k8s-driver-manager, cmd/driver-manager/main.go (evictAllGPUOperatorComponents): nvsm, for one.
+        and (value or key in of_containers)
     }
     purpose = node.labels.get(WORKLOAD_CONFIG, CONTAINER)
     if root.enabled("sandboxWorkloads") and purpose != CONTAINER:

@@ -12,7 +12,7 @@ from conformance.gpu.operator_stack import DRA_GPU_CONTAINER
 from conformance.reference.expected import gpus_of
 from conformance.reference.model import Pool, Reference
 from conformance.verdict import CouldNotLook
-from suites.node_stack import Trouble, pods_of, trouble_on
+from suites.node_stack import Trouble, excuse_for, not_now, pods_of, trouble_on
 from suites.operands import DRA_DRIVER, Part
 from suites.roots import found_root
 from suites.slices import GPU, MIG, Device, Published
@@ -84,6 +84,14 @@ def declared_devices(reference: Reference, pool: Pool) -> Mapping[str, int]:
 def in_words_of_devices(devices: Mapping[str, int]) -> str:
     """Devices as Published words them."""
     return ", ".join(f"{count} {what}" for what, count in sorted(devices.items())) or "no device"
+
+
+def why_no_device_yet(facts: Facts, node: Node, there: Published) -> str:
+    """Why a node may have published nothing at all for a while; empty where that is missed, and where it did."""
+    if there.devices or there.missing:
+        return ""
+    trouble = plugin_trouble(facts, node)
+    return excuse_for(trouble, node) if trouble else not_now(node)
 
 
 def why_the_devices_differ(facts: Facts, node: Node, there: Published, *, right: bool, other: Sequence[Device]) -> str:

@@ -9,7 +9,7 @@ from conformance.kube.errors import NotFound
 from conformance.kube.scraping import ScrapeFailed
 from conformance.lab import RequirementLab, at_once
 from conformance.reference.model import Gpu, Pool, Reference
-from conformance.verdict import CouldNotLook, NotApplicable
+from conformance.verdict import CouldNotLook, Judge, NotApplicable
 from suites.conftest import GpuPoolNode
 
 # The containers of dcgm-exporter: of the operator, of its GPUCluster stack, of its own chart.
@@ -88,16 +88,22 @@ def spread(members: list[Exporter]) -> list[Exporter]:
     return [members[round(number * step)] for number in range(ASKED_OF_A_POOL)]
 
 
-def ask(lab: RequirementLab, exporters: Iterable[Exporter]) -> list[tuple[Exporter, Answer]]:
+def ask(
+    lab: RequirementLab, exporters: Iterable[Exporter], judge: Judge | None = None
+) -> list[tuple[Exporter, Answer]]:
     """What each exporter says now, side by side; why it says nothing where that is so.
 
-    Those whose pods were replaced since the facts were read are left out. Raises CouldNotLook when all were.
+    Those whose pods were replaced since the facts were read are left out, and ``judge`` passes them over. Raises
+    CouldNotLook when all were.
     """
     asked = list(exporters)
-    answers = zip(asked, at_once(lambda each: _ask(lab, each), asked), strict=True)
+    answers = list(zip(asked, at_once(lambda each: _ask(lab, each), asked), strict=True))
     there = [(exporter, answer) for exporter, answer in answers if answer is not None]
     if asked and not there:
         raise CouldNotLook(f"{asked[0].pod} and all other exporters were replaced since the facts were read; run again")
+    for exporter, answer in answers:
+        if judge is not None and answer is None:
+            judge.pass_over(exporter.node, "its exporter was replaced meanwhile")
     return there
 
 
@@ -110,12 +116,15 @@ def _ask(lab: RequirementLab, exporter: Exporter) -> Answer | None:
         return None
 
 
-def pages(answers: Iterable[tuple[Exporter, Answer]]) -> list[tuple[Exporter, dcgm.Page]]:
-    """The pages among the answers. Raises CouldNotLook when there is none."""
+def pages(answers: Iterable[tuple[Exporter, Answer]], judge: Judge | None = None) -> list[tuple[Exporter, dcgm.Page]]:
+    """The pages among the answers; ``judge`` passes the others over. Raises CouldNotLook when there is none."""
     told = list(answers)
     found = [(exporter, answer) for exporter, answer in told if isinstance(answer, dcgm.Page)]
     if not found:
         raise CouldNotLook(f"no metrics exporter gives a page (OBS-02): {told[0][1] if told else 'none was asked'}")
+    for exporter, answer in told:
+        if judge is not None and not isinstance(answer, dcgm.Page):
+            judge.pass_over(exporter.node, f"{answer} (OBS-02)")
     return found
 
 

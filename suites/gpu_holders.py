@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import NamedTuple
 
-from conformance.facts import Facts, Pod, Workload
+from conformance.facts import Container, Facts, Pod, Workload
 from conformance.facts.podspec import PodSpec
 from conformance.gpu.drivers import CudaVersion
 from conformance.gpu.resources import MIG_PREFIX, SHARED_GPU
@@ -23,6 +23,9 @@ _OUT_OF = "OutOf"
 SHARED_MEMORY = "/dev/shm"  # noqa: S108 - where a container looks for shared memory, not a file of ours
 _DRIVER_COMPONENT = ("app.kubernetes.io/component", "nvidia-driver")
 _DRIVER_APP = ("app", "nvidia-driver-daemonset")
+# Beside it run others that may start again by themselves, such as nvidia-peermem-ctr, nvidia-gdrcopy-ctr and
+# nvidia-fs-ctr (NVIDIA/gpu-operator: assets/state-driver/0500_daemonset.yaml, manifests/state-driver).
+_DRIVER_CONTAINER = "nvidia-driver-ctr"
 
 # nvidia/cuda:12.1.0-base-ubuntu22.04, nvcr.io/nvidia/cuda:13.0.1-devel-ubi9
 _CUDA_IMAGE = re.compile(r"(?:^|/)cuda:(?P<version>\d+\.\d+(?:\.\d+)?)")
@@ -33,7 +36,7 @@ _SHORT_IN_TAG = re.compile(r":(?:.*[-_.])?cu(?P<major>\d\d)(?P<minor>\d)(?!\d)")
 
 
 class Holder(NamedTuple):
-    """Something that makes pods with GPUs: a pod that nobody owns, or the template of a workload."""
+    """Something that makes pods with GPUs: the template of a workload, or one of the pods of whatever is not read."""
 
     subject: object
     spec: PodSpec
@@ -56,17 +59,16 @@ def gpu_pods(facts: Facts, reference: Reference) -> tuple[Pod, ...]:
 
 
 def holders(facts: Facts, reference: Reference) -> tuple[Holder, ...]:
-    """The workloads whose pods ask for GPUs, and the pods that do and belong to no controller."""
-    bare = [pod for pod in gpu_pods(facts, reference) if not pod.owner_kind and not pod.finished]
+    """The workloads whose pods ask for GPUs, and the pods that do and belong to no workload that is read."""
     owners = [each for each in facts.workloads if asks_for_gpus(each.template, reference)]
-    return (*(_of_pod(pod) for pod in bare), *(_of_workload(owner) for owner in owners))
+    return (*_of_others(gpu_pods(facts, reference), facts), *(_of_workload(owner) for owner in owners))
 
 
 def everything_with_a_runtime_class(facts: Facts) -> tuple[Holder, ...]:
-    """The workloads that name a RuntimeClass, and such pods that belong to no controller."""
-    bare = [pod for pod in facts.pods if pod.runtime_class and not pod.owner_kind and not pod.finished]
+    """The workloads that name a RuntimeClass, and such pods that belong to no workload that is read."""
+    pods = [pod for pod in facts.pods if pod.runtime_class]
     owners = [each for each in facts.workloads if each.template.runtime_class]
-    return (*(_of_pod(pod) for pod in bare), *(_of_workload(owner) for owner in owners))
+    return (*_of_others(pods, facts), *(_of_workload(owner) for owner in owners))
 
 
 def whole_gpus(spec: PodSpec, reference: Reference) -> int:
@@ -96,9 +98,22 @@ def driver_starts(facts: Facts) -> dict[str, datetime]:
     """When the driver of each node was last started by a pod, by node."""
     starts: dict[str, datetime] = {}
     for pod in facts.pods:
-        if pod.node and not pod.finished and _runs_the_driver(pod) and (began := _began(pod)):
+        if pod.node and not pod.finished and _runs_the_driver(pod) and (began := _driver_began(pod)):
             starts[pod.node] = max(began, starts.get(pod.node, began))
     return starts
+
+
+def took_its_devices(pod: Pod, reference: Reference) -> datetime | None:
+    """Since when a pod has the files of the driver that it works with; None while no container with GPUs runs.
+
+    A restart of the node leaves ``status.startTime`` of its pods as it was, and gives their containers new files.
+    """
+    if not pod.statuses:
+        return pod.started or pod.created
+    asking = {container.name for container in _asking(pod, reference)}
+    ordinary = [status for status in pod.statuses if not status.init]
+    working = [status for status in ordinary if status.name in asking] or ordinary
+    return min((status.running_since for status in working if status.running_since), default=None)
 
 
 def cuda_of(image: str) -> CudaVersion | None:
@@ -113,13 +128,50 @@ def cuda_of(image: str) -> CudaVersion | None:
 
 def images_with_gpus(spec: PodSpec, reference: Reference) -> Iterable[str]:
     """The images of the containers that ask for GPUs, each once."""
+    return dict.fromkeys(container.image for container in _asking(spec, reference))
+
+
+def _asking(spec: PodSpec, reference: Reference) -> list[Container]:
+    """The containers that ask for GPUs."""
     names = {reference.gpu_resource, *(pool.gpu.resource for pool in reference.pools if pool.gpu), *spec.gpu_requests()}
-    asking = (each for each in spec.every_container if names & {*each.limits, *each.requests})
-    return dict.fromkeys(container.image for container in asking)
+    return [each for each in spec.every_container if names & {*each.limits, *each.requests}]
+
+
+def _of_others(pods: Iterable[Pod], facts: Facts) -> list[Holder]:
+    """The pods among these that stay and that no workload makes, the equal ones of one controller as one."""
+    workloads = {(each.namespace, each.kind, each.name) for each in facts.workloads}
+    replica_sets = {
+        (each.namespace, "ReplicaSet", each.name)
+        for each in facts.replica_sets
+        if (each.namespace, each.owner_kind, each.owner_name) in workloads
+    }
+    made = workloads | replica_sets
+    staying = (pod for pod in pods if not pod.finished and not pod.deleting)
+    others = (pod for pod in staying if (pod.namespace, pod.owner_kind, pod.owner_name) not in made)
+    equal: dict[tuple[object, ...], Pod] = {}
+    for pod in others:
+        equal.setdefault(_likeness(pod), pod)
+    return [_of_pod(pod) for pod in equal.values()]
+
+
+def _likeness(pod: Pod) -> tuple[object, ...]:
+    """What the pods of one controller have in common when one can stand for them; a pod by itself is like no other."""
+    if not _has_controller(pod):
+        return (pod.namespace, pod.name)
+    needs = tuple(sorted(pod.requests().items()))
+    looks = (needs, has_big_shared_memory(pod), pod.host_users, pod.runtime_class)
+    return (pod.namespace, pod.owner_kind, pod.owner_name, *looks)
+
+
+def _has_controller(pod: Pod) -> bool:
+    """Whether something makes the pod that may make more of its kind; a node only mirrors its kubelet's files."""
+    return bool(pod.owner_kind) and pod.owner_kind != "Node" and not pod.static
 
 
 def _of_pod(pod: Pod) -> Holder:
-    return Holder(pod, pod, f"kubectl get pod -n {pod.namespace} {pod.name} -o yaml")
+    made = f"pods of {pod.owner_kind.lower()} {pod.namespace}/{pod.owner_name}"
+    see = f"kubectl get pod -n {pod.namespace} {pod.name} -o yaml"
+    return Holder(made if _has_controller(pod) else pod, pod, see)
 
 
 def _of_workload(workload: Workload) -> Holder:
@@ -131,6 +183,6 @@ def _runs_the_driver(pod: Pod) -> bool:
     return any(pod.labels.get(key) == value for key, value in (_DRIVER_COMPONENT, _DRIVER_APP))
 
 
-def _began(pod: Pod) -> datetime | None:
-    running = [status.running_since for status in pod.statuses if not status.init and status.running_since]
-    return max(running, default=pod.started)
+def _driver_began(pod: Pod) -> datetime | None:
+    driver = next((status for status in pod.statuses if status.name == _DRIVER_CONTAINER), None)
+    return driver.running_since if driver is not None and driver.running_since else pod.started

@@ -63,11 +63,14 @@ def cdi_devices_named(pod: Pod) -> dict[str, str]:
 
 
 def _leads_to_devices(path: str) -> bool:
-    # On most systems /var/run is a link to /run.
-    mounted = (
-        PurePosixPath("/run", *PurePosixPath(path).parts[3:]) if path.startswith("/var/run/") else PurePosixPath(path)
-    )
+    mounted = _without_links(path)
     if any(mounted.is_relative_to(harmless) for harmless in _HARMLESS):
         return False
-    roots = (PurePosixPath(root.replace("/var/run/", "/run/")) for root in _PROTECTED)
+    roots = map(_without_links, _PROTECTED)
     return any(mounted.is_relative_to(root) or root.is_relative_to(mounted) for root in roots)
+
+
+def _without_links(path: str) -> PurePosixPath:
+    """A host path as a file system knows it: on most systems /var/run is a link to /run."""
+    parts = PurePosixPath(path).parts
+    return PurePosixPath("/run", *parts[3:]) if parts[:3] == ("/", "var", "run") else PurePosixPath(*parts)

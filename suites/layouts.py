@@ -158,6 +158,7 @@ class MigNodes:
         self.facts = facts
         self.nodes = nodes
         self._chosen: dict[tuple[str, ...], MigSelection] = {}
+        self._possible = {pool.name for pool, _ in self.pools if is_possible(reference, pool)}
 
     @property
     def pools(self) -> tuple[tuple[Pool, Gpu], ...]:
@@ -178,12 +179,14 @@ class MigNodes:
 
         What the others offer is no news beside what MIG-01 and MIG-04 say of them.
         """
-        possible = {pool.name for pool, _ in self.pools if is_possible(self.reference, pool)}
-        return tuple(
-            each
-            for each in self.nodes
-            if each.pool.name in possible and each.node.labels.get(STATE, SUCCESS) == SUCCESS
-        )
+        return tuple(each for each in self.nodes if not self.why_unsettled(each.pool, each.node))
+
+    def why_unsettled(self, pool: Pool, node: Node) -> str:
+        """Why what a node offers says nothing of its layout; empty where it does."""
+        if pool.name not in self._possible:
+            return "its layout is not possible (MIG-01)"
+        done = node.labels.get(STATE, SUCCESS) == SUCCESS
+        return "" if done else "the MIG manager has not reported success (MIG-04)"
 
     @property
     def managed(self) -> tuple[GpuPoolNode, ...]:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from conformance.facts import ContainerStatus, Facts, Node, Pod, Workload
 from conformance.gpu.taints import Taint, untolerated
 from conformance.reference.model import Pool
-from conformance.verdict import in_words
+from conformance.verdict import CouldNotLook, Judge, in_words
 from suites.declared import why_pending
 from suites.operands import DEPLOY, MIG_MANAGER, ON, Component, Part
 from suites.upgrade_states import is_changing
@@ -62,12 +62,45 @@ def young(when: datetime | None, now: datetime) -> bool:
     return when is not None and now - when < STARTING
 
 
+def not_now(node: Node) -> str:
+    """Why components may be missing on a node for a while: it is not Ready, or is being changed; else empty."""
+    return "the node is not Ready" if not node.ready else is_changing(node)
+
+
+def excuse_of(node: Node, facts: Facts, *, pods: Sequence[Pod] = (), until: str = PRESENT) -> str:
+    """Why something that a node lacks is not missed now, of whose ``pods`` there none is Ready; empty where it is.
+
+    A node that joined just now is excused as long as it has no label ``until``, which is set before the thing can be
+    there: where it is, what the node lacks was lost, and is not on its way.
+    """
+    starting = next((f"{pod} is starting ({what_ails(pod)})" for pod in pods if is_starting(pod, facts.taken_at)), "")
+    joined = not pods and until not in node.labels and young(node.created, facts.taken_at)
+    return not_now(node) or starting or (f"it joined just now: it has no label {until} yet" if joined else "")
+
+
+def excuse_for(trouble: Trouble, node: Node) -> str:
+    """Why a component's trouble on a node is not judged now; empty where it is."""
+    return not_now(node) or (f"it is starting: {trouble.link}" if trouble.passing else "")
+
+
+def is_starting(pod: Pod, now: datetime) -> bool:
+    """Whether a pod that is not Ready is new, or a container of it, and none is stuck."""
+    starts = (pod.created, *(each.running_since for each in pod.statuses))
+    return not any(each.waiting in STUCK for each in pod.statuses) and any(young(start, now) for start in starts)
+
+
+def some_judged(judge: Judge) -> None:
+    """Raise CouldNotLook where nodes were passed over and none was judged."""
+    if judge.unseen and not judge.findings:
+        raise CouldNotLook(f"no node can be judged now, as {judge.unseen[-1]}")
+
+
 def standing(parts: Sequence[Part], pool: Pool, node: Node, facts: Facts, *, found: bool = True) -> Standing:
     """How a node stands in the components that it needs, asked in the order of their needs.
 
     ``found`` says whether discovery comes first: without it no operand comes to a node.
     """
-    excuse = "the node is not Ready" if not node.ready else is_changing(node)
+    excuse = not_now(node)
     if excuse:
         return Standing(excuse=excuse)
     working = []
@@ -152,11 +185,8 @@ def _is_done(status: ContainerStatus) -> bool:
 
 
 def _not_ready(component: Component, pod: Pod, now: datetime) -> Trouble:
-    stuck = any(each.waiting in STUCK for each in pod.statuses)
-    starts = (pod.created, *(each.running_since for each in pod.statuses))
-    passing = not stuck and any(young(start, now) for start in starts)
     remedy = f"kubectl logs -n {pod.namespace} {pod.name} --all-containers --prefix"
-    return Trouble(str(component), f"{pod} is there and not Ready ({what_ails(pod)})", remedy, passing)
+    return Trouble(str(component), f"{pod} is there and not Ready ({what_ails(pod)})", remedy, is_starting(pod, now))
 
 
 def _nearest(workloads: Sequence[Workload], node: Node) -> Workload:

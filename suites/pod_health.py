@@ -6,9 +6,12 @@ from typing import NamedTuple
 
 from conformance.facts import ContainerStatus, Facts, Pod, Workload
 from conformance.reference.model import Reference
+from conformance.verdict import CouldNotLook, NotApplicable
 from suites.declared import why_pending
 from suites.node_stack import STUCK, what_ails, young
 from suites.operands import discovery_masters, discovery_workers, parts_of
+from suites.roots import declared_stack
+from suites.stack_faults import is_outside_kubernetes
 
 MOST_RESTARTS = 3
 """More restarts than this within an hour are no accident."""
@@ -35,6 +38,13 @@ def resting_workloads(facts: Facts, reference: Reference) -> tuple[Workload, ...
     components = [workload for part in parts_of(facts, reference) for workload in part.workloads]
     every = [*operators, *discovery_masters(facts), *discovery_workers(facts), *components]
     return tuple({(each.kind, each.namespace, each.name): each for each in every if each is not None}.values())
+
+
+def without_workloads(facts: Facts, reference: Reference) -> CouldNotLook | NotApplicable:
+    """What to raise where the declared stack has no workload: a node image may run the device plugin by itself."""
+    if is_outside_kubernetes(declared_stack(reference), facts):
+        return NotApplicable("the device plugin runs outside Kubernetes, where it has neither pods nor a workload")
+    return CouldNotLook("the cluster has no workload of a GPU stack")
 
 
 def ailments(workloads: tuple[Workload, ...], facts: Facts) -> Iterator[tuple[Workload, list[Ailment]]]:

@@ -20,6 +20,9 @@ REPLICAS = f"{GPU}.replicas"
 STRATEGY = f"{GPU}.sharing-strategy"
 SHARED_PRODUCT = "-SHARED"
 
+NO_GPU = "it offers no GPU (POOL-04)"
+"""Why a node is passed over where offers are compared."""
+
 RUNS = "runs"
 REFUSED = "Failed with UnexpectedAdmissionError"
 """How a pod ends that the kubelet had to take and the device plugin refuses."""
@@ -34,7 +37,10 @@ def judge_offers(shared: SharedNodes, judge: Judge) -> None:
     for pool, node, gpu in shared.nodes:
         expected = offers[pool.name]
         there = counted(node, expected or {})
-        if not expected or not there:
+        if expected == {}:
+            continue
+        if expected is None or not there:
+            judge.pass_over(node, "its layout is not known (MIG-01)" if expected is None else NO_GPU)
             continue
         judge(
             node,
@@ -67,12 +73,14 @@ def _why_the_shares_differ(
 
 def judge_labels(shared: SharedNodes, judge: Judge) -> None:
     """Judge that feature discovery tells of the shares as they were declared."""
-    labelled = [each for each in shared.nodes if PRODUCT in each.node.labels]
-    if not labelled:
+    if not any(PRODUCT in each.node.labels for each in shared.nodes):
         raise Unsupported(
             f"no node of these pools carries {PRODUCT}: GPU Feature Discovery does not label this cluster"
         )
-    for pool, node, gpu in labelled:
+    for pool, node, gpu in shared.nodes:
+        if PRODUCT not in node.labels:
+            judge.pass_over(node, f"no label {PRODUCT}")
+            continue
         expected = {REPLICAS: str(gpu.shares), STRATEGY: shared.strategy.value}
         found = {key: node.labels[key] for key in expected if key in node.labels}
         suffix = gpu.resource == GPU

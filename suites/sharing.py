@@ -261,9 +261,12 @@ def judge_freshness(shared: SharedNodes, judge: Judge) -> None:
     """
     for pool, node, _ in shared.nodes:
         chosen = shared.configs.of(node)
+        if chosen.config_map is None:
+            continue  # Where no text is, none can be older than another.
         began = max((since for pod in plugin_pods(shared.facts, node) if (since := _running_since(pod))), default=None)
-        changed = chosen.config_map.changed if chosen.config_map else None
-        if not chosen.reached or changed is None or began is None:
+        changed = chosen.config_map.changed
+        if not chosen.reached or began is None or changed is None:
+            judge.pass_over(node, _why_not_compared(shared, chosen, began))
             continue
         judge(
             node,
@@ -278,6 +281,13 @@ def judge_freshness(shared: SharedNodes, judge: Judge) -> None:
         )
     if not judge.findings:
         raise CouldNotLook(f"no node runs a device plugin pod that a configuration reaches ({_CHAIN[shared.strategy]})")
+
+
+def _why_not_compared(shared: SharedNodes, chosen: Chosen, began: datetime | None) -> str:
+    """Why nobody can say whether the plugin of a node has read its text as it stands."""
+    if not chosen.reached:
+        return f"no configuration reaches it ({_CHAIN[shared.strategy]})"
+    return "it runs no pod of the device plugin" if began is None else f"{chosen.config_map} tells no time of a change"
 
 
 def _running_since(pod: Pod) -> datetime | None:

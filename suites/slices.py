@@ -7,9 +7,12 @@ the attributes of ResourceSlices.
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import Any, NamedTuple
 
+from conformance.facts import Facts, Node
 from conformance.gpu.quantities import quantity
+from conformance.verdict import CouldNotLook
 
 DRIVER = "gpu.nvidia.com"
 GPU, MIG, VFIO = "gpu", "mig", "vfio"
@@ -51,6 +54,19 @@ class Published(NamedTuple):
         """The devices by kind and profile, such as ``8 gpu``."""
         counted = Counter(f"{each.kind} {each.profile}".strip() for each in self.devices)
         return ", ".join(f"{count} {what}" for what, count in sorted(counted.items())) or "no device"
+
+
+def devices_on(node: Node, facts: Facts) -> tuple[Device, ...]:
+    """The devices that NVIDIA's DRA driver publishes of a node; none where slices are not served or may not be read."""
+    return _all_published(facts).get(node.name, Published()).devices
+
+
+@lru_cache(maxsize=1)
+def _all_published(facts: Facts) -> dict[str, Published]:
+    try:
+        return published(each.body for each in facts.resource_slices)
+    except CouldNotLook:
+        return {}
 
 
 def published(slices: Iterable[Mapping[str, Any]]) -> dict[str, Published]:

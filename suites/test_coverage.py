@@ -17,6 +17,7 @@ from suites.conftest import GpuPoolNode
 from suites.discovery import undeclared_labels, why_undiscovered
 from suites.node_stack import PCI_LABELS, PRESENT, standing, undiscovered
 from suites.operands import TESTED, VALIDATORS, parts_of, wants_discovery
+from suites.pod_health import without_workloads
 from suites.roots import declared_stack, operated_stack, root_of
 from suites.stack_faults import is_outside_kubernetes
 from suites.tolerating import keepers_away, workloads_on_gpu_nodes
@@ -42,7 +43,7 @@ WHAT_GREEN_PROVES = (
 def test_every_component_tolerates_the_gpu_nodes(facts: Facts, reference: Reference, judge: Judge) -> None:
     workloads = workloads_on_gpu_nodes(facts, reference)
     if not workloads:
-        raise CouldNotLook("the cluster has no DaemonSet of the GPU stack")
+        raise without_workloads(facts, reference)
     for needed in workloads:
         refused = keepers_away(needed, facts)
         judge(

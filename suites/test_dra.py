@@ -18,8 +18,10 @@ from suites.dra_nodes import (
     in_words_of_devices,
     plugin_trouble,
     version,
+    why_no_device_yet,
     why_the_devices_differ,
 )
+from suites.node_stack import excuse_for, some_judged
 from suites.programs import memory_agrees, product_label
 from suites.slices import GPU, MIG, Device, Published, device_class
 from suites.words import some
@@ -76,6 +78,10 @@ def test_the_kubelet_plugin_covers_every_dra_node(
 ) -> None:
     for _, node, _ in dra_nodes:
         trouble = plugin_trouble(facts, node)
+        excuse = excuse_for(trouble, node) if trouble else ""
+        if excuse:
+            judge.pass_over(node, excuse)
+            continue
         judge(
             node,
             ok=trouble is None,
@@ -86,6 +92,7 @@ def test_the_kubelet_plugin_covers_every_dra_node(
             remedy=trouble.remedy if trouble else "",
             see=f"kubectl get pods -A -o wide --field-selector spec.nodeName={node.name} | grep kubelet-plugin",
         )
+    some_judged(judge)
 
 
 @requirement(
@@ -104,6 +111,10 @@ def test_every_dra_node_publishes_its_devices(
 ) -> None:
     for pool, node, gpu in dra_nodes:
         there = slices.get(node.name, Published())
+        excuse = why_no_device_yet(facts, node, there)
+        if excuse:
+            judge.pass_over(node, excuse)
+            continue
         wanted = declared_devices(reference, pool)
         devices = [each for each in there.devices if each.kind in (GPU, MIG)]
         other = [
@@ -122,6 +133,7 @@ def test_every_dra_node_publishes_its_devices(
             why_it_hides="the node is Ready, and DRA devices are in no count of kubectl describe node",
             see=f"kubectl get resourceslices --field-selector spec.nodeName={node.name} -o yaml",
         )
+    some_judged(judge)
 
 
 @requirement(

@@ -18,6 +18,7 @@ from suites.hardware import DRIVER, driver
 from suites.operands import DRIVER as DRIVER_COMPONENT
 from suites.operands import ON, parts_of
 from suites.roots import declared_stack, found_root, root_of
+from suites.slices import devices_on
 from suites.stack_settings import asked_for
 from suites.upgrade_obstacles import undeletable, unseen_users
 from suites.upgrade_states import DONE, REQUIRED, SKIP, STATE, UNDER_WAY, is_changing, policy_for, state_of
@@ -27,6 +28,7 @@ UPGRADES = "NVIDIA GPU Operator: GPU Driver Upgrades"
 TROUBLESHOOTING = "NVIDIA GPU Operator: Troubleshooting"
 LIBRARY = "NVIDIA/k8s-operator-libs: pkg/upgrade"
 BRANCHES = "NVIDIA Data Center Drivers: Supported Drivers and CUDA Toolkit Versions"
+_UPGRADED = "its driver is being upgraded"
 
 
 @requirement(
@@ -44,11 +46,12 @@ def test_every_gpu_node_has_the_declared_driver(
         raise NotApplicable(f"{reference} declares no driver version for a pool that has nodes")
     goes_on = any(state_of(node) in UNDER_WAY for _, node, _ in declared)
     for pool, node, version in declared:
-        found = driver(node)
+        found = _told(node, facts)
         if is_changing(node) or (goes_on and state_of(node) == REQUIRED):
-            judge.pass_over(node, "its driver is being upgraded")
+            judge.pass_over(node, _UPGRADED)
             continue
         if not found:
+            judge.pass_over(node, _untold(node))
             continue
         judge(
             node,
@@ -59,8 +62,9 @@ def test_every_gpu_node_has_the_declared_driver(
             why_it_hides="each node works with the driver that it has; jobs fail that span two of them",
             see=f"kubectl get nodes -l {pool.selector_text} -L {DRIVER},{STATE},{SKIP}",
         )
-    if not judge.findings and judge.unseen:
-        raise CouldNotLook(f"no GPU node can be judged now, as {judge.unseen[-1]}")
+    upgraded = [each for each in judge.unseen if each.why == _UPGRADED]
+    if not judge.findings and upgraded:
+        raise CouldNotLook(f"no GPU node can be judged now, as {upgraded[-1]}")
     _discovered(judge, reference)
 
 
@@ -77,10 +81,11 @@ def test_every_driver_is_maintained(
     today = facts.taken_at.date()
     unknown = ""
     for _, node, _ in gpu_pool_nodes:
-        version = _version(node)
+        version = _version(node, facts)
         support = lifecycle(version, today) if version is not None else None
         if support is None or support.support is Support.UNKNOWN:
             unknown = f"{node}: {support.reason}" if support else unknown
+            judge.pass_over(node, support.reason if support else _untold(node))
             continue
         judge(
             node,
@@ -107,8 +112,9 @@ def test_no_driver_has_a_defect_that_the_pool_meets(
     facts: Facts, reference: Reference, gpu_pool_nodes: tuple[GpuPoolNode, ...], judge: Judge
 ) -> None:
     for pool, node, gpu in gpu_pool_nodes:
-        version = _version(node)
+        version = _version(node, facts)
         if version is None:
+            judge.pass_over(node, _untold(node))
             continue
         met = [each for each in known_regressions(version, gpu.product) if _meets(each.id, reference, pool, node)]
         judge(
@@ -134,11 +140,11 @@ def test_no_driver_has_a_defect_that_the_pool_meets(
 def test_no_driver_upgrade_stands_still(
     facts: Facts, reference: Reference, gpu_pool_nodes: tuple[GpuPoolNode, ...], judge: Judge
 ) -> None:
-    root = root_of(facts, reference)
-    nodes = managed_nodes(gpu_pool_nodes, parts_of(facts, reference))
+    root, parts = root_of(facts, reference), parts_of(facts, reference)
+    nodes = managed_nodes(gpu_pool_nodes, parts)
     if not nodes:
         raise NotApplicable("the operator manages the driver of no GPU node")
-    stuck = stuck_nodes(nodes, root, facts)
+    stuck = stuck_nodes(nodes, parts, root, facts)
     for pool, node in nodes:
         trouble = stuck.get(node.name)
         judge(
@@ -200,12 +206,26 @@ def _discovered(judge: Judge, reference: Reference) -> None:
     raise CouldNotLook(f"no GPU node carries {DRIVER}: GPU feature discovery has not labelled the cluster")
 
 
-def _version(node: Node) -> DriverVersion | None:
-    """The driver of a node; None where no label tells it, or tells something else."""
+def _told(node: Node, facts: Facts) -> str:
+    """The driver of a node as feature discovery labels it, else as the DRA driver publishes it; empty when unknown.
+
+    Where DRA gives the GPUs away, feature discovery need not run.
+    """
+    return driver(node) or next((each.driver for each in devices_on(node, facts) if each.driver), "")
+
+
+def _version(node: Node, facts: Facts) -> DriverVersion | None:
+    """The driver of a node; None where nobody tells it, or what is told is no version."""
     try:
-        return DriverVersion.parse(driver(node))
+        return DriverVersion.parse(_told(node, facts))
     except ValueError:
         return None
+
+
+def _untold(node: Node) -> str:
+    """Why no label tells the driver of a node."""
+    found = driver(node)
+    return f"label {DRIVER} says {found}, which is no version of a driver" if found else f"no label {DRIVER}"
 
 
 def _same(found: str, declared: str) -> bool:

@@ -241,7 +241,7 @@ def test_no_pod_group_is_placed_in_part(kai: Kai, kai_pods: tuple[Pod, ...], fac
 def test_no_two_jobs_hold_what_the_other_needs(facts: Facts, judge: Judge) -> None:
     jobs: dict[str, list[Pod]] = defaultdict(list)
     for pod in facts.pods:
-        if _needs_its_peers(pod) and not pod.finished and pod.gpu_requests():
+        if pod.owner_kind and pod.owner_kind not in _NO_GANGS and not pod.finished and pod.gpu_requests():
             jobs[f"{pod.owner_kind.lower()} {pod.namespace}/{pod.owner_name}"].append(pod)
     if not jobs:
         raise NotApplicable("no pod that asks for GPUs belongs to a job")
@@ -274,10 +274,8 @@ _INDEX = "batch.kubernetes.io/job-completion-index"
 
 
 def _needs_its_peers(pod: Pod) -> bool:
-    """Whether a pod may be one of several that are of use together only."""
-    if pod.owner_kind == "Job":
-        return _INDEX in pod.annotations
-    return bool(pod.owner_kind) and pod.owner_kind not in _NO_GANGS
+    """Whether a pod of a job may be one of several that are of use together only."""
+    return pod.owner_kind != "Job" or _INDEX in pod.annotations
 
 
 def _by_owner(pods: tuple[Pod, ...]) -> dict[str, list[Pod]]:
@@ -316,5 +314,5 @@ def _has_waited(pod: Pod, facts: Facts) -> bool:
 
 
 def _is_half_placed(pods: list[Pod], facts: Facts) -> bool:
-    placed = any(pod.node for pod in pods)
-    return placed and any(not pod.node and _has_waited(pod, facts) for pod in pods)
+    gang = [pod for pod in pods if _needs_its_peers(pod)]
+    return any(pod.node for pod in gang) and any(not pod.node and _has_waited(pod, facts) for pod in gang)

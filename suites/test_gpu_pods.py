@@ -27,6 +27,7 @@ from suites.gpu_holders import (
     holders,
     images_with_gpus,
     refusal_of,
+    took_its_devices,
     whole_gpus,
 )
 from suites.hardware import driver
@@ -216,12 +217,12 @@ def test_no_gpu_pod_is_older_than_its_driver(facts: Facts, reference: Reference,
     if not running:
         raise NotApplicable("no pod with GPUs runs on a node whose driver a pod started")
     for pod in running:
-        began, driver = pod.started or pod.created, starts[pod.node]
+        began, driver = took_its_devices(pod, reference), starts[pod.node]
         judge(
             pod,
             ok=began is None or began >= driver,
             expected=f"started after the driver of {pod.node}, {driver:%Y-%m-%d %H:%M:%S} UTC",
-            actual=f"started {began:%Y-%m-%d %H:%M:%S} UTC" if began else "not started",
+            actual=f"started {began:%Y-%m-%d %H:%M:%S} UTC" if began else "no container with GPUs runs",
             first_broken_link=f"the driver of {pod.node} was started anew under the pod",
             why_it_hides="an idle pod notices nothing until it opens the GPU again",
             see=f"kubectl get pods -A -o wide --field-selector spec.nodeName={pod.node} --sort-by=.status.startTime",

@@ -9,17 +9,19 @@ whether a device is a nvidia.com/gpu or goes by the name of its profile, and a n
 Nothing here looks into a container: that two pods get two different devices is shown where programs run.
 """
 
+from collections.abc import Mapping
+
 import pytest
 
 from conformance.catalog import MUST, OCCUPIES_IDLE_GPUS, SHOULD, requirement
-from conformance.facts import Facts
+from conformance.facts import Facts, Node
 from conformance.gpu import mig_config
-from conformance.gpu.mig_config import CONFIG_LABEL
+from conformance.gpu.mig_config import CAPABLE_LABEL, CONFIG_LABEL, MigSelection
 from conformance.gpu.plugin_config import Chain
-from conformance.gpu.sharing import MigStrategy, advertised
+from conformance.gpu.sharing import MigStrategy, Offer, advertised
 from conformance.lab import RequirementLab
 from conformance.reference.expected import gpus_of, layout_of, mig_strategy_of, offer_of
-from conformance.reference.model import Pool, Reference
+from conformance.reference.model import Gpu, Pool, Reference
 from conformance.verdict import CouldNotLook, Judge, NotApplicable, UnknownAccelerator, Unsupported
 from suites.conftest import GpuPoolNode
 from suites.hardware import COUNT, PRODUCT, agrees, counted, in_words_of, missing_gpus, not_known
@@ -56,7 +58,9 @@ from suites.mig_words import (
     who_sets_the_strategy,
     why_no_success,
 )
+from suites.node_stack import excuse_of, some_judged
 from suites.plugin_configs import PluginConfigs
+from suites.shares import NO_GPU
 from suites.words import some
 
 GUIDE = "guide part 3"
@@ -65,6 +69,8 @@ USER_GUIDE = "NVIDIA Multi-Instance GPU User Guide: Supported MIG Profiles"
 PARTED = "NVIDIA/mig-parted: api/spec/v1, pkg/mig/config"
 PLUGIN = "NVIDIA/k8s-device-plugin: internal/rm/device_map.go"
 DISCOVERY = "NVIDIA/k8s-device-plugin: internal/lm/mig-strategy.go"
+
+LACKS_GPUS = "it lacks GPUs (POOL-04)"
 
 
 @pytest.fixture
@@ -152,6 +158,10 @@ def test_every_mig_node_is_reached_by_its_layout(mig_nodes: MigNodes, judge: Jud
             unknown.append(f"{node}: {selection.first_broken_link}, and {selection.layout} is no layout of every node")
             continue
         reached = selection.outcome is Chain.APPLIED or choice.refused or brought_along
+        excuse = excuse_of(node, mig_nodes.facts, until=CAPABLE_LABEL) if _lacks_a_label(node, selection) else ""
+        if excuse and not reached:
+            judge.pass_over(node, excuse)
+            continue
         judge(
             node,
             ok=reached and selection.layout == pool.mig_layout,
@@ -165,6 +175,7 @@ def test_every_mig_node_is_reached_by_its_layout(mig_nodes: MigNodes, judge: Jud
         )
     if unknown:
         raise CouldNotLook(some(unknown, apart="; "))
+    some_judged(judge)
 
 
 @requirement(
@@ -178,6 +189,10 @@ def test_every_mig_node_is_reached_by_its_layout(mig_nodes: MigNodes, judge: Jud
 def test_the_mig_manager_reports_success(mig_nodes: MigNodes, judge: Judge) -> None:
     for pool, node, _ in mig_nodes.managed:
         state = node.labels.get(STATE, "")
+        excuse = _why_no_success_yet(mig_nodes, node, state)
+        if excuse:
+            judge.pass_over(node, excuse)
+            continue
         judge(
             node,
             ok=state == SUCCESS,
@@ -188,6 +203,7 @@ def test_the_mig_manager_reports_success(mig_nodes: MigNodes, judge: Judge) -> N
             remedy=WHAT_TO_DO.get(state, ""),
             see=f"kubectl get node {node.name} -L {CONFIG_LABEL},{STATE}; kubectl logs -l app=nvidia-mig-manager -A",
         )
+    some_judged(judge)
 
 
 @requirement(
@@ -199,14 +215,16 @@ def test_the_mig_manager_reports_success(mig_nodes: MigNodes, judge: Judge) -> N
     "flags.migStrategy in the plugin's configuration of these nodes.",
 )
 def test_every_mig_node_has_the_declared_strategy(mig_nodes: MigNodes, facts: Facts, judge: Judge) -> None:
-    labelled = [each for each in mig_nodes.nodes if PRODUCT in each.node.labels]
-    if not labelled:
+    if not any(PRODUCT in each.node.labels for each in mig_nodes.nodes):
         raise Unsupported(
             f"no node of these pools carries {PRODUCT}: GPU Feature Discovery does not label this cluster"
         )
     configs = PluginConfigs(facts)
     strategies = {pool.name: mig_strategy_of(mig_nodes.reference, pool).value for pool, _ in mig_nodes.pools}
-    for pool, node, _ in labelled:
+    for pool, node, _ in mig_nodes.nodes:
+        if PRODUCT not in node.labels:
+            judge.pass_over(node, f"no label {PRODUCT}")
+            continue
         declared = strategies[pool.name]
         found = node.labels.get(STRATEGY, MigStrategy.NONE.value)
         judge(
@@ -232,17 +250,22 @@ def test_every_mig_node_has_the_declared_strategy(mig_nodes: MigNodes, facts: Fa
 )
 def test_every_mig_node_offers_its_devices(mig_nodes: MigNodes, judge: Judge) -> None:
     offers = {pool.name: offer_of(mig_nodes.reference, pool) for pool, _ in mig_nodes.pools}
-    for pool, node, gpu in mig_nodes.settled:
+    for pool, node, gpu in mig_nodes.nodes:
         offer = offers[pool.name]
-        there = counted(node, offer.resources or {})
-        if not offer.resources or not there or (missing_gpus(node, gpu) and not counts_devices_as_gpus(node)):
+        expected = offer.resources or {}
+        there = counted(node, expected)
+        if offer.resources == {}:
+            continue
+        unseen = mig_nodes.why_unsettled(pool, node) or _why_offers_tell_nothing(node, gpu, offer, there)
+        if unseen:
+            judge.pass_over(node, unseen)
             continue
         judge(
             node,
-            ok=agrees(node, pool, offer.resources),
-            expected=f"{in_words_of(offer.resources)}, as layout {pool.mig_layout} makes of {pool}",
+            ok=agrees(node, pool, expected),
+            expected=f"{in_words_of(expected)}, as layout {pool.mig_layout} makes of {pool}",
             actual=in_words_of(there),
-            first_broken_link=why_the_devices_differ(there, offer.resources),
+            first_broken_link=why_the_devices_differ(there, expected),
             why_it_hides="MIG devices are made and the MIG manager reports success; pods wait for names nobody offers",
             see=f"kubectl get node {node.name} -o jsonpath='{{.status.capacity}}'",
         )
@@ -257,11 +280,16 @@ def test_every_mig_node_offers_its_devices(mig_nodes: MigNodes, judge: Judge) ->
     remedy="Restart GPU Feature Discovery; if it still counts others, the devices on the node are not the layout's.",
 )
 def test_feature_discovery_counts_the_devices(mig_nodes: MigNodes, judge: Judge) -> None:
-    labelled = [each for each in mig_nodes.settled if PRODUCT in each.node.labels]
     counts = {pool.name: counts_by_label(mig_nodes.reference, pool) for pool, _ in mig_nodes.pools}
-    for pool, node, gpu in labelled:
+    for pool, node, gpu in mig_nodes.nodes:
         expected = counts[pool.name]
-        if not expected or (missing_gpus(node, gpu) and COUNT not in expected):
+        if not expected:
+            continue
+        unlabelled = f"no label {PRODUCT}" if PRODUCT not in node.labels else ""
+        lacking = LACKS_GPUS if missing_gpus(node, gpu) and COUNT not in expected else ""
+        unseen = mig_nodes.why_unsettled(pool, node) or unlabelled or lacking
+        if unseen:
+            judge.pass_over(node, unseen)
             continue
         found = {key: node.labels.get(key, "absent") for key in expected}
         found |= {key: value for key, value in node.labels.items() if counts_devices(key) and value != "0"}
@@ -387,3 +415,28 @@ def test_layouts_are_changed_on_empty_nodes(mig_nodes: MigNodes, judge: Judge) -
             why_it_hides="the pods go on; the layout is not applied, and nobody told whoever set the label",
             see=f"kubectl get pods -A --field-selector spec.nodeName={node.name}",
         )
+
+
+def _why_offers_tell_nothing(node: Node, gpu: Gpu, offer: Offer, there: Mapping[str, int]) -> str:
+    """Why what a node offers cannot be compared with its layout; empty where it can."""
+    if offer.resources is None:
+        return "what its layout makes is not known (MIG-01)"
+    if not there:
+        return NO_GPU
+    lacking = missing_gpus(node, gpu) and not counts_devices_as_gpus(node)
+    return LACKS_GPUS if lacking else ""
+
+
+def _lacks_a_label(node: Node, selection: MigSelection) -> bool:
+    """Whether a layout does not reach a node because a label of the node is not there."""
+    by_the_node = selection.outcome in (Chain.NOT_APPLIED, Chain.UNKNOWN)
+    return by_the_node and not {CAPABLE_LABEL, CONFIG_LABEL} <= node.labels.keys()
+
+
+def _why_no_success_yet(mig_nodes: MigNodes, node: Node, state: str) -> str:
+    """Why a node may carry no label of success for a while; empty where it is missed.
+
+    A manager that is at work on a Ready node may hang: that is judged, and so is one that gave up.
+    """
+    judged = state in (SUCCESS, FAILED) or (state in WORKING and node.ready)
+    return "" if judged else excuse_of(node, mig_nodes.facts, until=STATE)

@@ -35,6 +35,7 @@ from suites.exporters import (
     ready_exporters,
     seen_at,
 )
+from suites.node_stack import excuse_of, some_judged
 from suites.words import some
 
 EXPORTER = "NVIDIA/dcgm-exporter"
@@ -80,6 +81,10 @@ def test_every_gpu_node_has_an_exporter(facts: Facts, monitored_nodes: tuple[Gpu
     for _, node, _ in monitored_nodes:
         pods = exporter_pods(facts, node)
         ready = [pod for pod in pods if pod.ready]
+        excuse = "" if ready else excuse_of(node, facts, pods=pods)
+        if excuse:
+            judge.pass_over(node, excuse)
+            continue
         waiting = [state for pod in pods for status in pod.statuses if (state := status.waiting or status.terminated)]
         judge(
             node,
@@ -90,6 +95,7 @@ def test_every_gpu_node_has_an_exporter(facts: Facts, monitored_nodes: tuple[Gpu
             why_it_hides="a node without exporter sends nothing, and dashboards draw nothing where it would be red",
             see=f"kubectl get pods -A --field-selector spec.nodeName={node.name} | grep dcgm-exporter",
         )
+    some_judged(judge)
 
 
 @requirement(
@@ -104,7 +110,7 @@ def test_every_gpu_is_reported(
     exporters: tuple[Exporter, ...], reference: Reference, lab: RequirementLab, judge: Judge
 ) -> None:
     wanted = reference.stack.metrics.names if reference.stack is not None else ()
-    for exporter, answer in ask(lab, exporters):
+    for exporter, answer in ask(lab, exporters, judge):
         _judge_page(exporter, answer, wanted, judge)
 
 
@@ -117,10 +123,10 @@ def test_every_gpu_is_reported(
     remedy="Restart the exporter's pod on the node; if the values stay, take the GPU out of service and diagnose it.",
 )
 def test_values_are_plausible(exporters: tuple[Exporter, ...], lab: RequirementLab, judge: Judge) -> None:
-    before = pages(ask(lab, exporters))
+    before = pages(ask(lab, exporters, judge), judge)
     time.sleep(_BETWEEN_LOOKS)
     earlier = {exporter.node.name: page for exporter, page in before}
-    for exporter, page in pages(ask(lab, [exporter for exporter, _ in before])):
+    for exporter, page in pages(ask(lab, [exporter for exporter, _ in before], judge), judge):
         odd = [
             *dcgm.implausible(earlier[exporter.node.name], exporter.gpu.memory_mib),
             *dcgm.implausible(page, exporter.gpu.memory_mib),
@@ -182,10 +188,12 @@ def test_the_driver_is_the_declared_one(
     if not declared:
         raise NotApplicable(f"{reference} declares no driver version")
     told = 0
-    for exporter, page in pages(ask(lab, declared)):
+    for exporter, page in pages(ask(lab, declared, judge), judge):
         versions = {version for each in page.samples if (version := each.labels.get(dcgm.DRIVER_LABEL))}
         wanted = driver_of(reference, exporter.pool)
-        if versions:
+        if not versions:
+            judge.pass_over(exporter.node, f"its page lacks the label {dcgm.DRIVER_LABEL}")
+        else:
             told += 1
             judge(
                 exporter.node,
@@ -210,11 +218,13 @@ def test_the_driver_is_the_declared_one(
     "and 95 are the hardware's. Drain the node and reset or replace the GPU; the value stays until the driver reloads.",
 )
 def test_no_gpu_reports_an_xid(exporters: tuple[Exporter, ...], lab: RequirementLab, judge: Judge) -> None:
-    found = pages(ask(lab, exporters))
-    reporting = [(exporter, page.of(dcgm.XID)) for exporter, page in found if page.of(dcgm.XID)]
-    if not reporting:
+    found = [(exporter, page.of(dcgm.XID)) for exporter, page in pages(ask(lab, exporters, judge), judge)]
+    if not any(samples for _, samples in found):
         raise Unsupported(f"no exporter reports {dcgm.XID}")
-    for exporter, samples in reporting:
+    for exporter, samples in found:
+        if not samples:
+            judge.pass_over(exporter.node, f"its page lacks the metric {dcgm.XID}")
+            continue
         raised = {f"{each.device}: XID {each.value:g}" for each in samples if each.value and not each.blank}
         judge(
             exporter.node,
@@ -238,7 +248,7 @@ def test_no_gpu_reports_an_xid(exporters: tuple[Exporter, ...], lab: Requirement
     remedy=f"Enable {dcgm.XID_COUNT} in the exporter's ConfigMap: it is there as a comment.",
 )
 def test_xid_errors_are_counted(exporters: tuple[Exporter, ...], lab: RequirementLab, judge: Judge) -> None:
-    found = pages(ask(lab, exporters))
+    found = pages(ask(lab, exporters, judge), judge)
     counting = [(exporter, bool(page.of(dcgm.XID_COUNT))) for exporter, page in found]
     if not any(counts for _, counts in counting):
         raise Unsupported(f"no exporter has {dcgm.XID_COUNT}, which is off by default")

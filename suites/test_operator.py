@@ -16,7 +16,7 @@ from conformance.reference.model import Reference
 from conformance.verdict import CouldNotLook, Judge, NotApplicable, in_words
 from suites.node_stack import PRESENT, young
 from suites.operands import components_of, operator_workloads
-from suites.pod_health import ailments, resting_workloads
+from suites.pod_health import ailments, resting_workloads, without_workloads
 from suites.roots import (
     NO_GPU_NODES,
     RECONCILED,
@@ -181,7 +181,10 @@ def test_the_object_has_the_declared_settings(facts: Facts, reference: Reference
     remedy="Read the log of the container's last run.",
 )
 def test_the_pods_of_the_stack_come_to_rest(facts: Facts, reference: Reference, judge: Judge) -> None:
-    for workload, found in ailments(resting_workloads(facts, reference), facts):
+    workloads = resting_workloads(facts, reference)
+    if not workloads:
+        raise without_workloads(facts, reference)
+    for workload, found in ailments(workloads, facts):
         if not found:
             judge(workload, ok=True, expected="pods that neither crash nor wait", actual="only such pods")
         for ailment in found:
@@ -207,7 +210,7 @@ def test_the_pods_of_the_stack_come_to_rest(facts: Facts, reference: Reference, 
 def test_the_namespaces_of_the_stack_let_its_pods_in(facts: Facts, reference: Reference, judge: Judge) -> None:
     workloads = resting_workloads(facts, reference)
     if not workloads:
-        raise CouldNotLook("the cluster has no workload of a GPU stack")
+        raise without_workloads(facts, reference)
     for namespace, members in by_namespace(workloads).items():
         level = enforced_on(namespace, facts)
         needy = [(each, why) for each in members if (why := why_privileged(each.template))]

@@ -14,20 +14,25 @@ from suites.roots import Root
 
 STATE = "nvidia.com/gpu-driver-upgrade-state"
 SKIP = "nvidia.com/gpu-driver-upgrade.skip"
+SKIP_DRAIN = "nvidia.com/gpu-driver-upgrade-drain.skip"
+"""With the value true on a pod: no drain of an upgrade takes it."""
+
 OWNER = "nvidia.com/gpu-operator.driver.owner"
 """Names the NVIDIADriver that a node gets its driver from."""
 
-REQUIRED, DONE, FAILED, WAITING_FOR_JOBS = (
+REQUIRED, DONE, FAILED, WAITING_FOR_JOBS, DELETING_PODS, DRAINING = (
     "upgrade-required",
     "upgrade-done",
     "upgrade-failed",
     "wait-for-jobs-required",
+    "pod-deletion-required",
+    "drain-required",
 )
 UNDER_WAY = (
     "cordon-required",
     WAITING_FOR_JOBS,
-    "pod-deletion-required",
-    "drain-required",
+    DELETING_PODS,
+    DRAINING,
     "node-maintenance-required",
     "post-maintenance-required",
     "pod-restart-required",
@@ -36,6 +41,9 @@ UNDER_WAY = (
 )
 AT_THE_DRIVER = ("pod-restart-required", "validation-required", "uncordon-required")
 """The steps after a node was emptied: what they wait for takes minutes."""
+
+_EMPTIED_BY = {DELETING_PODS: "podDeletion", DRAINING: "drain"}
+"""The steps that take pods off a node, and the blocks of the upgrade policy that rule them."""
 
 _MIG_STATE = "nvidia.com/mig.config.state"
 _MIG_UNDER_WAY = ("pending", "rebooting")
@@ -80,6 +88,19 @@ class UpgradePolicy(NamedTuple):
     def waits_forever(self) -> bool:
         """Whether that wait has no end."""
         return bool(self.waits_for) and not self._block("waitForCompletion").get("timeoutSeconds")
+
+    def endless(self, step: str) -> str:
+        """The block that lets a step wait without end for pods to go; empty where the step ends.
+
+        Its timeoutSeconds is 0, which means infinite; what is left out is 300 (api/upgrade/v1alpha1/upgrade_spec.go).
+        """
+        block = _EMPTIED_BY.get(step, "")
+        return block if self._block(block).get("timeoutSeconds") == 0 else ""
+
+    @property
+    def drains_some(self) -> bool:
+        """Whether a drain takes only the pods of a label selector."""
+        return bool(self._block("drain").get("podSelector"))
 
     @property
     def ways_to_empty(self) -> tuple["WayToEmpty", ...]:

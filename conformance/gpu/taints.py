@@ -8,8 +8,24 @@ import msgspec
 SCHEDULING_EFFECTS = ("NoSchedule", "NoExecute")
 """The effects that keep a new pod away; PreferNoSchedule only lowers a node's score."""
 
-LIFECYCLE_PREFIXES = ("node.kubernetes.io/", "node.cloudprovider.kubernetes.io/")
-LIFECYCLE_KEYS = ("ToBeDeletedByClusterAutoscaler", "DeletionCandidateOfClusterAutoscaler")
+# aws/aws-node-termination-handler: docs, TAINT_NODE (spot-itn, scheduled-maintenance, rebalance-recommendation).
+LIFECYCLE_PREFIXES = ("node.kubernetes.io/", "node.cloudprovider.kubernetes.io/", "aws-node-termination-handler/")
+# Until the agent of a node is ready: node.cilium.io, and ebs, efs, fsx and s3.csi.aws.com (the README of each).
+LIFECYCLE_SUFFIXES = ("/agent-not-ready",)
+LIFECYCLE_KEYS = (
+    "ToBeDeletedByClusterAutoscaler",
+    "DeletionCandidateOfClusterAutoscaler",
+    # kubernetes-sigs/karpenter: pkg/apis/v1/taints.go, and v1beta1 for disruption.
+    "karpenter.sh/disrupted",
+    "karpenter.sh/disruption",
+    "karpenter.sh/rebooting",
+    "karpenter.sh/unregistered",
+    # GoogleCloudPlatform/k8s-node-termination-handler: README; GKE puts it before it takes a host into maintenance.
+    "cloud.google.com/impending-node-termination",
+    # kubernetes-sigs/cluster-api: api/core/v1beta2/common_types.go; owners may use other keys of this prefix.
+    "node.cluster.x-k8s.io/uninitialized",
+    "node.cluster.x-k8s.io/outdated-revision",
+)
 
 
 class Taint(msgspec.Struct, frozen=True, gc=False):
@@ -25,11 +41,12 @@ class Taint(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def is_lifecycle(self) -> bool:
-        """Whether Kubernetes or the cluster autoscaler put it for a while (cordon, not ready, pressure, removal).
+        """Whether Kubernetes or what looks after nodes put it for a while (cordon, not ready, pressure, removal).
 
         Such a taint says how the node is today; it is no sign that its owners reserved it.
         """
-        return self.key.startswith(LIFECYCLE_PREFIXES) or self.key in LIFECYCLE_KEYS
+        by_name = self.key.startswith(LIFECYCLE_PREFIXES) or self.key.endswith(LIFECYCLE_SUFFIXES)
+        return by_name or self.key in LIFECYCLE_KEYS
 
 
 class Toleration(msgspec.Struct, frozen=True, gc=False):

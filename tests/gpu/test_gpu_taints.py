@@ -105,6 +105,28 @@ def test_cordon_and_node_trouble_are_told_from_taints_that_last() -> None:
     assert not Taint("node-role.kubernetes.io/control-plane", effect="NoSchedule").is_lifecycle
 
 
+@pytest.mark.parametrize(
+    "key",
+    [
+        "karpenter.sh/disrupted",
+        "karpenter.sh/unregistered",
+        "node.cilium.io/agent-not-ready",
+        "ebs.csi.aws.com/agent-not-ready",
+        "efs.csi.aws.com/agent-not-ready",
+        "cloud.google.com/impending-node-termination",
+        "node.cluster.x-k8s.io/uninitialized",
+        "aws-node-termination-handler/spot-itn",
+    ],
+)
+def test_what_those_put_that_bring_up_and_remove_nodes_does_not_last(key: str) -> None:
+    assert Taint(key, effect="NoSchedule").is_lifecycle
+
+
+@pytest.mark.parametrize("key", ["karpenter.sh/team", "node.cluster.x-k8s.io/reserved", "cloud.google.com/gke-spot"])
+def test_other_keys_of_their_domains_are_the_owners_own(key: str) -> None:
+    assert not Taint(key, effect="NoSchedule").is_lifecycle
+
+
 def test_an_ordinary_pod_outlives_a_short_outage_and_nothing_else() -> None:
     outage = [Taint("node.kubernetes.io/not-ready", effect="NoExecute")]
 

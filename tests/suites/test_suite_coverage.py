@@ -65,6 +65,13 @@ def test_a_taint_that_only_the_nodes_have_counts_and_one_that_passes_does_not(cl
     assert "maintenance:NoExecute of pool t4-inference" in str(cluster.verdict(TOLERATIONS).broken)
 
 
+@pytest.mark.parametrize("key", ["karpenter.sh/disrupted", "ebs.csi.aws.com/agent-not-ready"])
+def test_nobody_has_to_tolerate_what_removes_a_node_or_waits_for_an_agent(cluster, key):
+    cluster.node(A_NODE)["spec"]["taints"].append({"key": key, "effect": "NoSchedule"})
+
+    assert cluster.verdict(TOLERATIONS).passed
+
+
 def test_a_component_that_no_node_needs_need_not_tolerate(cluster, reference):
     tolerations(cluster, "nvidia-device-plugin-mps-control-daemon", [])
     assert list(cluster.verdict(TOLERATIONS).broken) == [

@@ -146,9 +146,9 @@ def dra_nodes(reference: Reference, found: Facts) -> tuple[GpuPoolNode, ...]:
     return tuple(GpuPoolNode(pool, each, pool.gpu) for each in found.nodes)
 
 
-def judged(requirement: Any, reference: Reference, found: Facts) -> dict[str, str]:
+def judged(requirement: Any, reference: Reference, found: Facts, judge: Judge | None = None) -> dict[str, str]:
     """The broken subjects of a requirement, each with its story."""
-    judge = Judge()
+    judge = judge or Judge()
     known = {
         "reference": reference,
         "facts": found,
@@ -319,6 +319,72 @@ def test_a_node_without_its_devices_says_what_comes_first(reference: Reference) 
 
     assert "lists 7 gpu" in judged(rule, reference, seven)["node h100-dra-1"]
     assert "has published nothing" in judged(rule, reference, none)["node h100-dra-1"]
+
+
+COVERED, PUBLISHED = (
+    test_dra.test_the_kubelet_plugin_covers_every_dra_node,
+    test_dra.test_every_dra_node_publishes_its_devices,
+)
+
+
+def second(**changed: Any) -> Object:
+    """Another node of the pool, with other metadata, labels or conditions."""
+    made = node("h100-dra-2")
+    made["metadata"] |= changed.get("metadata", {})
+    made["metadata"]["labels"] |= changed.get("labels", {})
+    made["status"]["conditions"] = [{"type": "Ready", "status": changed.get("ready", "True")}]
+    return made
+
+
+def passed_over(requirement: Any, reference: Reference, *objects: Object) -> dict[str, str]:
+    """The nodes that a requirement passes over beside a sound one, with the reasons."""
+    first = [node(), slice_of("h100-dra-1", *EIGHT), GPU_CLASS, *plugin(runs_on=("h100-dra-1",))]
+    judge = Judge()
+    assert judged(requirement, reference, facts(*first, *objects), judge) == {}
+    return {each.subject: each.why for each in judge.unseen}
+
+
+def starting() -> Object:
+    """A pod of the plugin on the second node, a moment old."""
+    made = plugin(runs_on=("h100-dra-2",))[1]
+    made["metadata"]["creationTimestamp"] = JUST_NOW
+    made["status"] = {"phase": "Pending"}
+    return made
+
+
+@pytest.mark.parametrize("requirement", [COVERED, PUBLISHED], ids=["DRA-02", "DRA-03"])
+def test_what_cannot_be_there_yet_is_not_missed(requirement: Any, reference: Reference) -> None:
+    new = passed_over(requirement, reference, second(metadata={"creationTimestamp": JUST_NOW}))
+    young_pod = passed_over(requirement, reference, second(), starting())
+    dead = passed_over(requirement, reference, second(ready="Unknown"))
+
+    assert [list(each) for each in (new, young_pod, dead)] == [["node h100-dra-2"]] * 3
+    assert "it is starting: " in new["node h100-dra-2"]
+    assert "it is starting: pod nvidia-dra-driver-gpu/plugin-h100-dra-2" in young_pod["node h100-dra-2"]
+    assert dead["node h100-dra-2"] == "the node is not Ready"
+
+
+@pytest.mark.parametrize("requirement", [COVERED, PUBLISHED], ids=["DRA-02", "DRA-03"])
+def test_what_time_does_not_mend_on_a_new_node_is_told(requirement: Any, reference: Reference) -> None:
+    new = second(metadata={"creationTimestamp": JUST_NOW})
+    refused = facts(node(), new, slice_of("h100-dra-1", *EIGHT), *plugin(tolerations=False, runs_on=("h100-dra-1",)))
+
+    assert set(judged(requirement, reference, refused)) == {"node h100-dra-2"}
+
+
+def test_a_slice_that_is_not_whole_on_a_new_node_is_told(reference: Reference) -> None:
+    new = second(metadata={"creationTimestamp": JUST_NOW})
+    found = sound(new, slice_of("h100-dra-2", *EIGHT[:7]))
+
+    assert set(judged(PUBLISHED, reference, found)) == {"node h100-dra-2"}
+
+
+@pytest.mark.parametrize("requirement", [COVERED, PUBLISHED], ids=["DRA-02", "DRA-03"])
+def test_where_every_node_is_new_nothing_is_known_yet(requirement: Any, reference: Reference) -> None:
+    new = second(metadata={"creationTimestamp": JUST_NOW})
+
+    with pytest.raises(CouldNotLook, match="it is starting"):
+        judged(requirement, reference, facts(new, *plugin()))
 
 
 def test_compute_domains_need_a_newer_driver(reference: Reference) -> None:

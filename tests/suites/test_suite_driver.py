@@ -1,10 +1,11 @@
 """The chapter of drivers: versions, upgrades that stand still, and what would make one fail."""
 
 import copy
+from datetime import timedelta
 
 import msgspec
 import pytest
-from operated_cluster import JUST_NOW, Cluster, made, unready
+from operated_cluster import JUST_NOW, LONG_AGO, NOW, Cluster, made, unready
 from operator_chapters import (
     A_NODE,
     DEFECTS,
@@ -16,15 +17,17 @@ from operator_chapters import (
     SKIP,
     STATE,
     STILL,
+    SWITCHED_OFF,
     VERSION,
     not_ready,
     other,
+    tolerations,
     with_pool,
 )
 
 from conformance.reference import Reference, load
 from conformance.shipped import shipped
-from conformance.verdict import CouldNotLook, NotApplicable
+from conformance.verdict import CouldNotLook, NotApplicable, Unsupported
 
 
 @pytest.fixture(scope="session")
@@ -62,6 +65,78 @@ def test_a_driver_that_no_label_tells_is_not_another_driver(cluster):
         if each["kind"] == "Node":
             each["metadata"]["labels"].pop(FULL, None)
     assert isinstance(cluster.verdict(VERSION).ended, CouldNotLook)
+
+
+EACH_OF_VERSIONS = pytest.mark.parametrize(
+    "requirement", [VERSION, MAINTAINED, DEFECTS], ids=["version", "maintained", "defects"]
+)
+
+
+@EACH_OF_VERSIONS
+def test_a_node_of_which_no_label_tells_the_driver_is_reported_as_not_looked_at(cluster, requirement):
+    assert not cluster.verdict(requirement).judge.unseen
+
+    cluster.label(A_NODE, {FULL: None})
+    outcome = cluster.verdict(requirement)
+
+    assert outcome.passed
+    assert [str(each) for each in outcome.judge.unseen] == [f"node {A_NODE}: no label {FULL}"]
+
+
+@EACH_OF_VERSIONS
+def test_where_no_label_tells_a_driver_its_slice_may(cluster, requirement):
+    device = {"name": "gpu-0", "attributes": {"driverVersion": {"version": "535.183.1"}}}
+    spec = {"driver": "gpu.nvidia.com", "nodeName": A_NODE, "pool": {"name": A_NODE}, "devices": [device]}
+    published = {"apiVersion": "resource.k8s.io/v1", "kind": "ResourceSlice", "metadata": {"name": "s"}, "spec": spec}
+    cluster.label(A_NODE, {FULL: None})
+    cluster.objects.append(published)
+
+    outcome = cluster.verdict(requirement)
+
+    assert not outcome.judge.unseen
+    assert list(outcome.broken) == ([] if requirement is DEFECTS else [f"node {A_NODE}"])
+
+
+@pytest.mark.parametrize("requirement", [MAINTAINED, DEFECTS], ids=["maintained", "defects"])
+def test_a_label_that_tells_no_version_is_reported_as_not_looked_at(cluster, requirement):
+    cluster.label(A_NODE, {FULL: "latest"})
+
+    assert "says latest" in str(cluster.verdict(requirement).judge.unseen[0])
+
+
+def test_a_branch_of_which_no_source_tells_is_reported_as_not_looked_at(cluster):
+    cluster.label(A_NODE, {FULL: "999.10.01"})
+
+    outcome = cluster.verdict(MAINTAINED)
+
+    assert outcome.passed
+    assert [each.subject for each in outcome.judge.unseen] == [f"node {A_NODE}"]
+
+
+@EACH_OF_VERSIONS
+def test_where_no_label_tells_a_driver_nothing_is_judged_for_the_right_reason(cluster, reference, requirement):
+    for each in cluster.objects:
+        if each["kind"] == "Node":
+            each["metadata"]["labels"].pop(FULL, None)
+
+    ended = cluster.verdict(requirement).ended
+    assert isinstance(ended, CouldNotLook)
+    assert "has not labelled the cluster" in str(ended)
+    undiscovered = cluster.verdict(requirement, other(reference, gpu_feature_discovery=False)).ended
+    assert isinstance(undiscovered, Unsupported)
+
+
+def test_where_all_nodes_are_being_upgraded_or_unlabelled_the_upgrade_is_the_reason(cluster):
+    for index, each in enumerate(each for each in cluster.objects if each["kind"] == "Node"):
+        labels = each["metadata"]["labels"]
+        labels[STATE] = "upgrade-done" if index % 2 else "drain-required"
+        if index % 2:
+            labels.pop(FULL, None)
+
+    ended = cluster.verdict(VERSION).ended
+
+    assert isinstance(ended, CouldNotLook)
+    assert "its driver is being upgraded" in str(ended)
 
 
 def test_a_branch_at_its_end_of_life_is_found_and_an_unknown_one_is_not_judged(cluster):
@@ -134,6 +209,74 @@ def test_a_node_that_was_emptied_and_has_its_driver_for_long_stands_still(cluste
     assert "has long been Ready" in cluster.verdict(STILL).broken[f"node {A_NODE}"]
 
 
+def without_driver_pod(cluster, state="pod-restart-required"):
+    """Let the node be past its emptying, and its driver pod be gone."""
+    cluster.label(A_NODE, {STATE: state})
+    cluster.remove(cluster.pod("nvidia-driver-daemonset", A_NODE))
+
+
+@pytest.mark.parametrize("state", ["pod-restart-required", "validation-required", "uncordon-required"])
+def test_a_driver_pod_that_a_new_taint_keeps_from_coming_back_is_found(cluster, state):
+    without_driver_pod(cluster, state)
+    tolerations(cluster, "nvidia-driver-daemonset", [])
+
+    broken = cluster.verdict(STILL).broken
+
+    assert list(broken) == [f"node {A_NODE}"]
+    assert "not tolerated by daemonset gpu-operator/nvidia-driver-daemonset" in broken[f"node {A_NODE}"]
+    assert "daemonsets.tolerations" in broken[f"node {A_NODE}"]
+
+
+def test_a_driver_pod_that_a_label_keeps_from_coming_back_is_found(cluster):
+    without_driver_pod(cluster)
+    cluster.label(A_NODE, {"nvidia.com/gpu.deploy.driver": "paused-for-driver-upgrade"})
+
+    assert "gpu.deploy.driver=paused-for-driver-upgrade" in cluster.verdict(STILL).broken[f"node {A_NODE}"]
+
+
+def test_a_driver_pod_whose_daemonset_is_gone_is_found(cluster):
+    without_driver_pod(cluster)
+    cluster.remove(cluster.daemonset("nvidia-driver-daemonset"))
+
+    assert "no workload of the driver exists" in cluster.verdict(STILL).broken[f"node {A_NODE}"]
+
+
+def test_a_driver_pod_that_may_still_come_is_not_missed(cluster):
+    without_driver_pod(cluster)
+    cluster.daemonset("nvidia-driver-daemonset")["metadata"]["creationTimestamp"] = JUST_NOW
+
+    assert cluster.verdict(STILL).passed
+
+
+def going(pod, due):
+    """Let a pod be Terminating, due to be gone at some time."""
+    pod["metadata"]["deletionTimestamp"] = due.isoformat()
+    return pod
+
+
+def test_an_old_driver_pod_that_is_going_is_awaited_and_one_that_does_not_go_is_found(cluster):
+    cluster.label(A_NODE, {STATE: "pod-restart-required"})
+    pod = going(cluster.pod("nvidia-driver-daemonset", A_NODE), NOW + timedelta(seconds=20))
+    assert cluster.verdict(STILL).passed
+    going(pod, NOW - timedelta(minutes=3))
+    assert cluster.verdict(STILL).passed, "it unloads its modules"
+
+    going(pod, NOW - timedelta(hours=2))
+    assert "Terminating, due since 2026-09-20 10:00 UTC" in cluster.verdict(STILL).broken[f"node {A_NODE}"]
+
+
+def test_the_new_driver_pod_counts_where_the_old_one_is_still_going(cluster):
+    cluster.label(A_NODE, {STATE: "validation-required"})
+    old = cluster.pod("nvidia-driver-daemonset", A_NODE)
+    new = copy.deepcopy(old)
+    new["metadata"] |= {"name": "nvidia-driver-daemonset-new", "creationTimestamp": LONG_AGO}
+    unready(new, reason="CrashLoopBackOff")
+    going(old, NOW + timedelta(seconds=20))
+    cluster.objects.append(new)
+
+    assert "nvidia-driver-daemonset-new has not become Ready" in cluster.verdict(STILL).broken[f"node {A_NODE}"]
+
+
 def workload_pod(node=A_NODE, owner="ReplicaSet", gpus=True, name="trainer", **spec):
     owners = [{"apiVersion": "apps/v1", "kind": owner, "name": f"{name}-1", "controller": True}] if owner else []
     container = {"name": name, "image": "x", "resources": {"limits": {"nvidia.com/gpu": "1"}} if gpus else {}}
@@ -147,6 +290,69 @@ def workload_pod(node=A_NODE, owner="ReplicaSet", gpus=True, name="trainer", **s
 
 SHM = {"volumes": [{"name": "shm", "emptyDir": {"medium": "Memory"}}]}
 DEVICES = {"volumes": [{"name": "dev", "hostPath": {"path": "/dev"}}]}
+
+
+EACH_WAY_TO_EMPTY = pytest.mark.parametrize(
+    ("state", "block"), [("pod-deletion-required", "podDeletion"), ("drain-required", "drain")]
+)
+
+
+@EACH_WAY_TO_EMPTY
+def test_an_emptying_without_end_is_found_and_one_with_a_limit_is_not(cluster, state, block):
+    settings = cluster.policy()["spec"]["driver"]["upgradePolicy"][block]
+    settings |= {"enable": True, "timeoutSeconds": 0}
+    cluster.label(A_NODE, {STATE: state})
+    cluster.objects.append(workload_pod())
+    broken = cluster.verdict(STILL).broken[f"node {A_NODE}"]
+    assert "waits without end for pod ml-training/trainer-x" in broken
+    assert f"{block}.timeoutSeconds is 0" in broken
+
+    settings["timeoutSeconds"] = 300
+    assert cluster.verdict(STILL).passed
+    del settings["timeoutSeconds"]
+    assert cluster.verdict(STILL).passed, "left out, it is 300"
+
+
+@EACH_WAY_TO_EMPTY
+def test_an_emptying_without_end_goes_on_while_the_last_pods_are_going(cluster, state, block):
+    cluster.policy()["spec"]["driver"]["upgradePolicy"][block] |= {"enable": True, "timeoutSeconds": 0}
+    cluster.label(A_NODE, {STATE: state})
+    assert cluster.verdict(STILL).passed, "no pod is left that has to go"
+
+    pod = going(workload_pod(), NOW + timedelta(seconds=20))
+    cluster.objects.append(pod)
+    assert cluster.verdict(STILL).passed
+
+    going(pod, NOW - timedelta(hours=2))
+    assert "trainer-x" in cluster.verdict(STILL).broken[f"node {A_NODE}"]
+
+
+def test_a_drain_without_end_does_not_wait_for_pods_that_it_leaves(cluster):
+    drain = cluster.policy()["spec"]["driver"]["upgradePolicy"]["drain"]
+    drain |= {"enable": True, "timeoutSeconds": 0}
+    cluster.label(A_NODE, {STATE: "drain-required"})
+    skipped = workload_pod(gpus=False)
+    skipped["metadata"]["labels"] = {"nvidia.com/gpu-driver-upgrade-drain.skip": "true"}
+    cluster.objects += [skipped, workload_pod(owner="DaemonSet", gpus=False, name="agent")]
+    assert cluster.verdict(STILL).passed
+
+    del skipped["metadata"]["labels"]
+    assert "trainer-x" in cluster.verdict(STILL).broken[f"node {A_NODE}"]
+    drain["podSelector"] = "app=other"
+    assert cluster.verdict(STILL).passed, "nobody looks which pods the drain means"
+
+
+EMPTY_LABELS = ("nvsm", "sandbox-validator", "sandbox-device-plugin", "vgpu-device-manager", "dra-validator")
+
+
+def test_the_empty_labels_that_the_driver_manager_writes_switch_nothing_off(cluster):
+    cluster.label(A_NODE, {f"nvidia.com/gpu.deploy.{each}": "" for each in EMPTY_LABELS})
+    assert cluster.verdict(SWITCHED_OFF).passed
+
+    cluster.label(A_NODE, {"nvidia.com/gpu.deploy.device-plugin": ""})
+    broken = cluster.verdict(SWITCHED_OFF).broken[f"node {A_NODE}"]
+    assert "gpu.deploy.device-plugin" in broken
+    assert "nvsm" not in broken
 
 
 @pytest.mark.parametrize(

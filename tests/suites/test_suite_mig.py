@@ -2,12 +2,13 @@
 
 import msgspec
 import pytest
+from operated_cluster import JUST_NOW
 from sharing_cluster import LAYOUTS, SharingCluster, config_map, mig_text, plain_plugin
 
 from conformance.reference import Reference, load
 from conformance.reference.model import Pool
 from conformance.shipped import shipped
-from conformance.verdict import CouldNotLook, NotApplicable, UnknownAccelerator, Unsupported
+from conformance.verdict import CouldNotLook, NotApplicable, UnknownAccelerator, Unseen, Unsupported
 from suites import test_mig as chapter
 
 READ = [
@@ -58,6 +59,7 @@ def test_a_sound_cluster_passes(requirement, cluster):
     outcome = cluster.verdict(requirement)
 
     assert outcome.passed, (outcome.ended, outcome.broken)
+    assert not outcome.judge.unseen
 
 
 @pytest.mark.parametrize("requirement", READ, ids=lambda each: each.__name__)
@@ -198,6 +200,69 @@ def test_a_node_that_is_not_mig_capable_gets_no_manager(cluster):
     assert "no MIG manager runs on the node" in cluster.verdict(CHAIN).broken[NODE]
 
 
+def undiscovered(cluster):
+    """Let a node be one that feature discovery has not looked into yet."""
+    gone = dict.fromkeys(("nvidia.com/mig.capable", "nvidia.com/gpu.product", "nvidia.com/mig.config.state"))
+    cluster.label("a100-mig-1", gone)
+
+
+@pytest.mark.parametrize("requirement", [CHAIN, STATE], ids=lambda each: each.__name__)
+def test_a_node_that_joined_just_now_waits_for_its_labels(requirement, cluster):
+    undiscovered(cluster)
+    assert set(cluster.verdict(requirement).broken) == {NODE}
+
+    cluster.node("a100-mig-1")["metadata"]["creationTimestamp"] = JUST_NOW
+    outcome = cluster.verdict(requirement)
+
+    assert outcome.passed
+    assert [each.subject for each in outcome.judge.unseen] == [NODE]
+    assert "it joined just now" in outcome.judge.unseen[0].why
+
+
+@pytest.mark.parametrize("requirement", [CHAIN, STATE], ids=lambda each: each.__name__)
+def test_a_node_that_is_not_ready_is_not_asked_for_its_labels(requirement, cluster):
+    undiscovered(cluster)
+    cluster.node("a100-mig-1")["status"]["conditions"] = [{"type": "Ready", "status": "Unknown"}]
+
+    outcome = cluster.verdict(requirement)
+
+    assert outcome.passed
+    assert outcome.judge.unseen == [Unseen(NODE, "the node is not Ready")]
+
+
+@pytest.mark.parametrize("requirement", [CHAIN, STATE], ids=lambda each: each.__name__)
+def test_where_every_node_is_new_nothing_is_known_yet(requirement, cluster):
+    undiscovered(cluster)
+    cluster.node("a100-mig-1")["metadata"]["creationTimestamp"] = JUST_NOW
+    cluster.remove(cluster.node("a100-mig-2"))
+
+    assert isinstance(cluster.verdict(requirement).ended, CouldNotLook)
+
+
+@pytest.mark.parametrize(
+    ("label", "value", "requirement"),
+    [
+        ("nvidia.com/mig.config", "inference-7", CHAIN),
+        ("nvidia.com/mig.capable", "false", CHAIN),
+        *(("nvidia.com/mig.config.state", state, STATE) for state in ("failed", "pending", "rebooting")),
+    ],
+)
+def test_what_is_wrong_on_a_new_node_is_told(label, value, requirement, cluster):
+    cluster.node("a100-mig-1")["metadata"]["creationTimestamp"] = JUST_NOW
+    cluster.label("a100-mig-1", {label: value})
+
+    assert set(cluster.verdict(requirement).broken) == {NODE}
+
+
+def test_a_node_that_is_away_to_reboot_is_not_judged_and_one_that_failed_is(cluster):
+    cluster.node("a100-mig-1")["status"]["conditions"] = [{"type": "Ready", "status": "Unknown"}]
+    cluster.label("a100-mig-1", {"nvidia.com/mig.config.state": "rebooting"})
+    assert cluster.verdict(STATE).judge.unseen == [Unseen(NODE, "the node is not Ready")]
+
+    cluster.label("a100-mig-1", {"nvidia.com/mig.config.state": "failed"})
+    assert set(cluster.verdict(STATE).broken) == {NODE}
+
+
 def test_configurations_that_the_manager_generates_for_each_node_are_read(reference):
     cluster = SharingCluster(divided(reference, "all-1g.5gb", "single"))
     for name in ("a100-mig-1", "a100-mig-2"):
@@ -293,13 +358,34 @@ def test_a_gpu_that_fell_off_the_bus_says_nothing_about_the_layout(cluster):
         outcome = cluster.verdict(requirement)
         assert not outcome.broken
         assert outcome.passed, "the other node is judged"
+        assert outcome.judge.unseen == [Unseen(NODE, "it lacks GPUs (POOL-04)")]
 
 
 def test_a_node_whose_layout_failed_is_told_once(cluster):
     cluster.label("a100-mig-1", {"nvidia.com/mig.config.state": "failed"})
     cluster.offer("a100-mig-1", gpu=8)
 
+    for requirement in (OFFERS, LABELS):
+        outcome = cluster.verdict(requirement)
+        assert outcome.passed
+        assert outcome.judge.unseen == [Unseen(NODE, "the MIG manager has not reported success (MIG-04)")]
+
+
+def test_a_node_that_offers_no_device_is_named(cluster):
+    cluster.offer("a100-mig-1")
+
     assert cluster.verdict(OFFERS).passed
+    assert cluster.verdict(OFFERS).judge.unseen == [Unseen(NODE, "it offers no GPU (POOL-04)")]
+
+
+@pytest.mark.parametrize("requirement", [STRATEGY, LABELS], ids=lambda each: each.__name__)
+def test_a_node_without_labels_of_feature_discovery_is_named(requirement, cluster):
+    cluster.label("a100-mig-1", {"nvidia.com/gpu.product": None})
+
+    outcome = cluster.verdict(requirement)
+
+    assert outcome.passed
+    assert outcome.judge.unseen == [Unseen(NODE, "no label nvidia.com/gpu.product")]
 
 
 def test_labels_that_count_other_devices_are_told(cluster):

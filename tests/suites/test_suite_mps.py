@@ -2,12 +2,12 @@
 
 import msgspec
 import pytest
-from operated_cluster import unready
+from operated_cluster import JUST_NOW, unready
 from sharing_cluster import CONFIGS, SharingCluster, sharing_text
 
 from conformance.reference import Reference, load
 from conformance.shipped import shipped
-from conformance.verdict import CouldNotLook
+from conformance.verdict import CouldNotLook, Unseen
 from suites import test_mps as chapter
 
 READ = [
@@ -38,6 +38,7 @@ def test_a_sound_cluster_passes(requirement, cluster):
     outcome = cluster.verdict(requirement)
 
     assert outcome.passed, (outcome.ended, outcome.broken)
+    assert not outcome.judge.unseen
 
 
 def test_time_slicing_of_a_pool_declared_for_mps_is_told(cluster):
@@ -128,6 +129,39 @@ def test_a_daemon_that_is_not_ready_says_what_it_waits_for(cluster):
     unready(cluster.pod(DAEMONS, "l4-mps-2"), reason="CrashLoopBackOff")
 
     assert "CrashLoopBackOff" in cluster.verdict(DAEMON).broken["node l4-mps-2"]
+
+
+def test_a_daemon_that_cannot_be_there_yet_is_not_missed(cluster):
+    cluster.remove(cluster.pod(DAEMONS, "l4-mps-1"))
+    cluster.node("l4-mps-1")["metadata"]["creationTimestamp"] = JUST_NOW
+    cluster.label("l4-mps-1", {"nvidia.com/mps.capable": None})
+    unready(cluster.pod(DAEMONS, "l4-mps-2"))
+    cluster.pod(DAEMONS, "l4-mps-2")["metadata"]["creationTimestamp"] = JUST_NOW
+    outcome = cluster.verdict(DAEMON)
+
+    assert isinstance(outcome.ended, CouldNotLook)
+    assert not outcome.broken
+    assert "no label nvidia.com/mps.capable yet" in str(outcome.judge.unseen[0])
+    assert "is starting" in str(outcome.judge.unseen[1])
+
+
+def test_a_daemon_on_a_node_that_is_not_ready_is_not_missed(cluster):
+    cluster.remove(cluster.pod(DAEMONS, "l4-mps-1"))
+    cluster.node("l4-mps-1")["status"]["conditions"] = [{"type": "Ready", "status": "Unknown"}]
+
+    outcome = cluster.verdict(DAEMON)
+
+    assert outcome.passed
+    assert outcome.judge.unseen == [Unseen("node l4-mps-1", "the node is not Ready")]
+
+
+@pytest.mark.parametrize("capable", ["true", "false"])
+def test_a_daemon_is_missed_on_a_new_node_that_feature_discovery_has_labelled(capable, cluster):
+    cluster.remove(cluster.pod(DAEMONS, "l4-mps-1"))
+    cluster.node("l4-mps-1")["metadata"]["creationTimestamp"] = JUST_NOW
+    cluster.label("l4-mps-1", {"nvidia.com/mps.capable": capable})
+
+    assert set(cluster.verdict(DAEMON).broken) == {"node l4-mps-1"}
 
 
 def test_gpus_offered_whole_are_no_shares(cluster):

@@ -1,35 +1,46 @@
 """The chapter on observability, on objects made by hand: which exporters are asked, and what is said of the others."""
 
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
 from conformance.facts import Facts
+from conformance.kube.errors import NotFound
+from conformance.kube.scraping import ScrapeFailed
 from conformance.reference import Reference, load
 from conformance.shipped import shipped
-from conformance.verdict import CouldNotLook, Judge
+from conformance.verdict import CouldNotLook, Judge, Unsupported
 from suites import test_observability
 from suites.conftest import GpuPoolNode
-from suites.exporters import ASKED_OF_A_POOL
+from suites.exporters import ASKED_OF_A_POOL, Exporter, ready_exporters
 
 Object = dict[str, Any]
 POOL = "a100-training"
+NOW = datetime(2026, 9, 20, 12, tzinfo=UTC)
+LONG_AGO = "2026-03-01T00:00:00Z"
+JUST_NOW = (NOW - timedelta(seconds=40)).isoformat()
+PRESENT = {"nvidia.com/gpu.present": "true"}
 
 
-def node(number: int) -> Object:
-    metadata = {"name": f"node-{number:02}", "labels": {"eks.amazonaws.com/nodegroup": POOL}}
-    return {"apiVersion": "v1", "kind": "Node", "metadata": metadata, "spec": {}, "status": {}}
+def node(number: int, *, ready: bool = True, created: str = LONG_AGO, labels: Object | None = None) -> Object:
+    held = {"eks.amazonaws.com/nodegroup": POOL, **(labels or {})}
+    metadata = {"name": f"node-{number:02}", "labels": held, "creationTimestamp": created}
+    status = {"conditions": [{"type": "Ready", "status": "True" if ready else "Unknown"}]}
+    return {"apiVersion": "v1", "kind": "Node", "metadata": metadata, "spec": {}, "status": status}
 
 
-def exporter(number: int, *, ready: bool = True) -> Object:
+def exporter(number: int, *, ready: bool = True, created: str = LONG_AGO, waits: str = "") -> Object:
     container = {"name": "nvidia-dcgm-exporter", "image": "nvcr.io/nvidia/k8s/dcgm-exporter:4.5.1"}
     conditions = [{"type": "Ready", "status": "True" if ready else "False"}]
+    state = {"waiting": {"reason": waits}}
+    waiting = [{"name": container["name"], "ready": False, "state": state}] if waits else []
     return {
         "apiVersion": "v1",
         "kind": "Pod",
-        "metadata": {"name": f"exporter-{number}", "namespace": "gpu-operator"},
+        "metadata": {"name": f"exporter-{number}", "namespace": "gpu-operator", "creationTimestamp": created},
         "spec": {"nodeName": f"node-{number:02}", "containers": [container]},
-        "status": {"phase": "Running", "conditions": conditions},
+        "status": {"phase": "Running", "conditions": conditions, "containerStatuses": waiting},
     }
 
 
@@ -75,3 +86,143 @@ def test_a_node_without_a_ready_exporter_is_left_to_its_own_requirement() -> Non
 def test_without_any_ready_exporter_nothing_can_be_seen() -> None:
     with pytest.raises(CouldNotLook, match="OBS-01"):
         asked(node(0), exporter(0, ready=False))
+
+
+# --- OBS-01 ------------------------------------------------------------------------------------------------------
+
+
+def covered(*objects: Object) -> tuple[dict[str, bool], dict[str, str]]:
+    """What is said of each node, and of those that are passed over, why."""
+    found, judge = Facts.from_objects(objects, taken_at=NOW), Judge()
+    nodes = members(load(shipped("fixtures/reference")), found)
+    test_observability.test_every_gpu_node_has_an_exporter(found, nodes, judge)
+    return {each.subject: each.ok for each in judge.findings}, {each.subject: each.why for each in judge.unseen}
+
+
+@pytest.mark.parametrize(
+    ("new", "why"),
+    [
+        ([node(1, created=JUST_NOW)], "it joined just now"),
+        ([node(1, created=JUST_NOW, labels=PRESENT), exporter(1, ready=False, created=JUST_NOW)], "is starting"),
+        ([node(1, ready=False)], "the node is not Ready"),
+        ([node(1, labels={"nvidia.com/gpu-driver-upgrade-state": "drain-required"})], "a driver upgrade is under way"),
+    ],
+)
+def test_an_exporter_that_cannot_be_there_yet_is_not_missed(new: list[Object], why: str) -> None:
+    verdicts, unseen = covered(node(0), exporter(0), *new)
+
+    assert verdicts == {"node node-00": True}
+    assert list(unseen) == ["node node-01"]
+    assert why in unseen["node node-01"]
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        [node(1)],
+        [node(1, created=JUST_NOW, labels=PRESENT)],
+        [node(1, created=JUST_NOW), exporter(1, ready=False, created=JUST_NOW, waits="CrashLoopBackOff")],
+        [node(1, created=JUST_NOW), exporter(1, ready=False)],
+    ],
+)
+def test_an_exporter_that_time_does_not_bring_is_missed(broken: list[Object]) -> None:
+    verdicts, unseen = covered(node(0), exporter(0), *broken)
+
+    assert verdicts == {"node node-00": True, "node node-01": False}
+    assert unseen == {}
+
+
+def test_where_every_node_is_new_there_is_nothing_to_see_yet() -> None:
+    with pytest.raises(CouldNotLook, match="joined just now"):
+        covered(node(0, created=JUST_NOW))
+
+
+# --- OBS-02 to OBS-07 --------------------------------------------------------------------------------------------
+
+HELD = 'gpu="0",UUID="GPU-1",device="nvidia0",modelName="x"'
+FULL = f"""DCGM_FI_DEV_XID_ERRORS{{{HELD},DCGM_FI_DRIVER_VERSION="580.95.05"}} 0
+DCGM_EXP_XID_ERRORS_COUNT{{{HELD},DCGM_FI_DRIVER_VERSION="580.95.05"}} 0
+"""
+OTHER = f"DCGM_FI_DEV_GPU_TEMP{{{HELD}}} 40\n"
+SILENT, GONE = (
+    ScrapeFailed("gpu-operator", "exporter-1", 9400, "no answer"),
+    NotFound(404, "NotFound", "gone", "GET", "/"),
+)
+
+
+class Lab:
+    """A lab whose exporters say what they were told, one answer after the other, the last one again and again."""
+
+    def __init__(self, *answers: list[str | Exception]) -> None:
+        self.answers = {f"exporter-{number}": each for number, each in enumerate(answers)}
+
+    def metrics_page(self, namespace: str, name: str, port: int) -> str:
+        del namespace, port
+        told = self.answers[name]
+        answer = told.pop(0) if len(told) > 1 else told[0]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+def looked_at(requirement: Any, *answers: list[str | Exception]) -> tuple[list[str], list[tuple[str, str]]]:
+    """The nodes that a requirement judged, and those that it passed over with the reasons."""
+    numbers = range(len(answers))
+    found = Facts.from_objects([*map(node, numbers), *map(exporter, numbers)], taken_at=NOW)
+    reference, judge = load(shipped("fixtures/reference")), Judge()
+    asked_ones: tuple[Exporter, ...] = ready_exporters(found, members(reference, found))
+    known = {"exporters": asked_ones, "reference": reference, "lab": Lab(*answers), "judge": judge}
+    names = requirement.__code__.co_varnames[: requirement.__code__.co_argcount]
+    requirement(**{name: known[name] for name in names})
+    return [each.subject for each in judge.findings], [(each.subject, each.why) for each in judge.unseen]
+
+
+@pytest.fixture(autouse=True)
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(test_observability, "_BETWEEN_LOOKS", 0.0)
+
+
+@pytest.mark.parametrize(
+    "requirement",
+    [
+        test_observability.test_values_are_plausible,
+        test_observability.test_the_driver_is_the_declared_one,
+        test_observability.test_no_gpu_reports_an_xid,
+        test_observability.test_xid_errors_are_counted,
+    ],
+)
+def test_exporters_that_say_nothing_are_named_once(requirement: Any) -> None:
+    judged, unseen = looked_at(requirement, [FULL], [SILENT], [GONE])
+
+    assert judged == ["node node-00"]
+    assert sorted(unseen) == [
+        ("node node-01", f"{SILENT} (OBS-02)"),
+        ("node node-02", "its exporter was replaced meanwhile"),
+    ]
+
+
+def test_an_exporter_that_falls_silent_between_two_looks_is_named_once() -> None:
+    judged, unseen = looked_at(test_observability.test_values_are_plausible, [FULL], [FULL, SILENT], [FULL, GONE])
+
+    assert judged == ["node node-00"]
+    assert sorted(subject for subject, _ in unseen) == ["node node-01", "node node-02"]
+
+
+def test_a_silent_exporter_is_a_fault_and_a_replaced_one_is_named() -> None:
+    judged, unseen = looked_at(test_observability.test_every_gpu_is_reported, [FULL], [SILENT], [GONE])
+
+    assert judged == ["node node-00", "node node-01"]
+    assert unseen == [("node node-02", "its exporter was replaced meanwhile")]
+
+
+@pytest.mark.parametrize(
+    ("requirement", "lacks"),
+    [
+        (test_observability.test_no_gpu_reports_an_xid, "its page lacks the metric DCGM_FI_DEV_XID_ERRORS"),
+        (test_observability.test_the_driver_is_the_declared_one, "its page lacks the label DCGM_FI_DRIVER_VERSION"),
+    ],
+)
+def test_a_page_that_does_not_tell_is_named(requirement: Any, lacks: str) -> None:
+    assert looked_at(requirement, [FULL], [OTHER]) == (["node node-00"], [("node node-01", lacks)])
+    with pytest.raises(Unsupported):
+        looked_at(requirement, [OTHER])

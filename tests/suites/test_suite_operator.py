@@ -8,7 +8,9 @@ from operated_cluster import JUST_NOW, OPERATOR, Cluster, made
 from operator_chapters import (
     COVERAGE,
     EVERY,
+    NAMESPACES,
     RECONCILED,
+    REST,
     SETTINGS,
     STACK,
     TOLERATIONS,
@@ -98,7 +100,19 @@ def test_a_plugin_of_the_node_image_leaves_no_object_and_is_the_declared_one(ref
     cluster.objects = [each for each in cluster.objects if each["kind"] in ("Node", "Namespace")]
 
     assert cluster.verdict(STACK, declared).passed
-    assert isinstance(cluster.verdict(COVERAGE, declared).ended, NotApplicable)
+    for requirement in (COVERAGE, REST, NAMESPACES, TOLERATIONS):
+        ended = cluster.verdict(requirement, declared).ended
+        assert isinstance(ended, NotApplicable)
+        assert "outside Kubernetes" in str(ended)
+
+
+def test_a_stack_without_workloads_and_without_gpus_is_not_called_sound(reference):
+    declared = other(reference, kind="device-plugin", dra=None)
+    cluster = Cluster(reference)
+    cluster.objects = [each for each in cluster.objects if each["kind"] == "Namespace"]
+
+    for requirement in (REST, NAMESPACES, TOLERATIONS):
+        assert isinstance(cluster.verdict(requirement, declared).ended, CouldNotLook)
 
 
 def test_what_may_not_be_read_is_not_called_absent(cluster):

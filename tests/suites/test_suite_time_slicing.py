@@ -7,7 +7,7 @@ from sharing_cluster import CONFIGS, SharingCluster, plain_plugin, sharing_text
 from conformance.reference import Reference, load
 from conformance.reference.model import Pool
 from conformance.shipped import shipped
-from conformance.verdict import CouldNotLook, NotApplicable, Unsupported
+from conformance.verdict import CouldNotLook, NotApplicable, Unseen, Unsupported
 from suites import test_time_slicing as chapter
 
 READ = [
@@ -63,6 +63,7 @@ def test_a_sound_cluster_passes(requirement, cluster):
     outcome = cluster.verdict(requirement)
 
     assert outcome.passed, (outcome.ended, outcome.broken)
+    assert not outcome.judge.unseen
 
 
 @pytest.mark.parametrize("requirement", READ, ids=lambda each: each.__name__)
@@ -250,6 +251,23 @@ def test_a_plugin_that_was_restarted_in_its_pod_has_read_the_change(cluster):
     assert cluster.verdict(FRESH).passed
 
 
+def test_a_node_that_runs_no_plugin_is_named(cluster):
+    cluster.remove(cluster.pod("nvidia-device-plugin-daemonset", "t4-shared-1"))
+
+    outcome = cluster.verdict(FRESH)
+
+    assert outcome.passed
+    assert outcome.judge.unseen == [Unseen("node t4-shared-1", "it runs no pod of the device plugin")]
+
+
+def test_a_node_that_no_configuration_reaches_is_named(cluster):
+    cluster.label("t4-shared-1", {"nvidia.com/device-plugin.config": "misspelled"})
+
+    assert cluster.verdict(FRESH).judge.unseen == [
+        Unseen("node t4-shared-1", "no configuration reaches it (TS-02 says why)")
+    ]
+
+
 # --- TS-04 and TS-05 ---------------------------------------------------------------------------------------------
 
 
@@ -290,6 +308,24 @@ def test_nodes_that_offer_nothing_are_told_elsewhere(cluster):
         cluster.offer(node)
 
     assert isinstance(cluster.verdict(OFFERS).ended, CouldNotLook)
+
+
+def test_one_node_that_offers_nothing_is_named(cluster):
+    cluster.offer("t4-shared-1")
+
+    outcome = cluster.verdict(OFFERS)
+
+    assert outcome.passed
+    assert outcome.judge.unseen == [Unseen("node t4-shared-1", "it offers no GPU (POOL-04)")]
+
+
+def test_one_node_without_labels_is_named(cluster):
+    cluster.label("t4-shared-1", {"nvidia.com/gpu.product": None})
+
+    outcome = cluster.verdict(LABELS)
+
+    assert outcome.passed
+    assert outcome.judge.unseen == [Unseen("node t4-shared-1", "no label nvidia.com/gpu.product")]
 
 
 def test_without_feature_discovery_there_are_no_labels_to_judge(cluster):

@@ -4,9 +4,9 @@ import pytest
 
 from conformance.facts import Node
 from conformance.lab import ProbeResult
-from conformance.reference.model import Gpu, Pool
+from conformance.reference.model import Gpu, Pool, Reference
 from conformance.verdict import CouldNotLook, Judge, Unseen
-from suites import troubles
+from suites import test_workloads, troubles
 from suites.programs import Seen, got_no_library, is_the_nodes_fault, judge_each, nobody
 
 POOL = Pool(name="t4", selector={"a": "b"}, gpu=Gpu(model="t4", count=4))
@@ -59,6 +59,43 @@ def test_whoever_expects_a_refusal_can_say_so():
     verdicts, _ = judged(REFUSED, when_refused=lambda each, judge: judge(each.subject, ok=True, expected="", actual=""))
 
     assert verdicts == {"node refused": True}
+
+
+FULL = seen("full", trouble="free nvidia.com/gpu asked for, 0 of 4 free")
+DECLARED = Reference(name="r", pools=(POOL,))
+
+
+def given(name, devices, gpu=POOL.gpu):
+    """A node of which a pod was given so many devices."""
+    record = {"error": None, "cuda_error": None, "devices": [{"uuid": f"GPU-{number}"} for number in range(devices)]}
+    pool = Pool(name="t4", selector={"a": "b"}, gpu=gpu)
+    result = ProbeResult(name, pod="ns/p", phase="Succeeded", exit_code=0, record=record, devices=devices)
+    return Seen(pool, Node(name=name), gpu, gpu.resource, result)
+
+
+def test_nodes_without_two_free_devices_are_named_where_several_are_declared():
+    shared = Gpu(model="t4", count=4, resource="nvidia.com/gpu.shared", shares=4, shared_by="time-slicing")
+    single = Gpu(model="t4", count=1)
+    every = (given("two", 2), given("one", 1), FULL, given("shared", 1, shared), given("single", 1, single))
+    judge = Judge()
+
+    test_workloads.test_a_pod_with_several_devices_has_that_many(every, DECLARED, judge)
+
+    assert [each.subject for each in judge.findings] == ["node two"]
+    assert judge.unseen == [
+        Unseen("node one", "it has no two free devices"),
+        Unseen("node full", "free nvidia.com/gpu asked for, 0 of 4 free"),
+    ]
+
+
+def test_nodes_that_had_no_device_to_give_back_are_named(monkeypatch):
+    monkeypatch.setattr(test_workloads, "asking_again", lambda lab, before: before)
+    judge = Judge()
+
+    test_workloads.test_devices_come_back((given("two", 2), FULL), None, judge)
+
+    assert [each.subject for each in judge.findings] == ["node two"]
+    assert judge.unseen == [Unseen("node full", "free nvidia.com/gpu asked for, 0 of 4 free")]
 
 
 def test_without_any_node_looked_at_nothing_was_judged():

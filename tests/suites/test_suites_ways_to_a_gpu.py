@@ -45,8 +45,8 @@ def test_an_image_that_tells_none_is_not_guessed_at(image):
 
 @pytest.mark.parametrize(
     "path",
-    ["/", "/dev", "/dev/", "/dev/nvidia0", "/dev/nvidia-caps", "/run", "/run/nvidia/driver", "/var/run/nvidia", "/home",
-     "/var/lib/kubelet", "/var/lib/kubelet/device-plugins", "/etc/cdi", "/dev/dri"],
+    ["/", "/dev", "/dev/", "/dev/nvidia0", "/dev/nvidia-caps", "/run", "/run/nvidia/driver", "/var/run", "/var/run/",
+     "/var/run/nvidia", "/home", "/var/lib/kubelet", "/var/lib/kubelet/device-plugins", "/etc/cdi", "/dev/dri"],
 )  # fmt: skip
 def test_a_host_path_that_leads_to_devices_is_told(path):
     mounting = pod({"volumes": [{"name": "v", "hostPath": {"path": path}}]})

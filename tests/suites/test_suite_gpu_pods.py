@@ -1,0 +1,152 @@
+"""The chapter of pods with GPUs: whoever makes them, they are judged, and a pod is as old as what runs in it."""
+
+import pytest
+from operated_cluster import LONG_AGO, Cluster, made
+
+from conformance.reference import Reference, load
+from conformance.shipped import shipped
+from conformance.verdict import NotApplicable
+from suites import test_gpu_pods as chapter
+
+SHARED_MEMORY = chapter.test_pods_with_several_gpus_have_shared_memory
+USERS = chapter.test_no_gpu_pod_asks_for_a_user_namespace
+OLDER = chapter.test_no_gpu_pod_is_older_than_its_driver
+CLASSES = chapter.test_every_named_runtime_class_exists
+
+NODE = "t4-inference-1"
+BEFORE, AFTER = "2026-04-01T00:00:00Z", "2026-06-01T00:00:00Z"
+DRIVER_STARTED = "2026-05-01T00:00:00Z"
+
+
+@pytest.fixture(scope="session")
+def reference() -> Reference:
+    return load(shipped("fixtures/reference"))
+
+
+@pytest.fixture
+def cluster(reference):
+    return Cluster(reference)
+
+
+def team_pod(name, kind="", owner="", *, gpus=1, status=None, **spec):
+    """A pod of the team; ``gpus`` of its one container."""
+    asking = {"name": "main", "image": "i", "resources": {"limits": {"nvidia.com/gpu": str(gpus)}}}
+    owners = [{"apiVersion": "x/v1", "kind": kind, "name": owner, "controller": True}] if kind else []
+    whole = {"nodeName": NODE, "containers": [asking], **spec}
+    return made("v1", "Pod", name, "team", owners=owners, spec=whole, status={"phase": "Running", **(status or {})})
+
+
+@pytest.mark.parametrize(
+    ("kind", "owner"),
+    [("PyTorchJob", "train"), ("RayCluster", "ray"), ("Workflow", "flow"), ("Job", "volcano"), ("ReplicaSet", "r-1")],
+)
+def test_pods_of_a_controller_that_is_not_read_are_judged_as_one(cluster, kind, owner):
+    cluster.objects += [
+        team_pod(f"p-{number}", kind, owner, gpus=4, hostUsers=False, runtimeClassName="gone") for number in range(3)
+    ]
+    subject = f"pods of {kind.lower()} team/{owner}"
+
+    for requirement in (SHARED_MEMORY, USERS, CLASSES):
+        outcome = cluster.verdict(requirement)
+        assert list(outcome.broken) == [subject]
+        assert outcome.subjects.count(subject) == 1
+
+
+def test_pods_of_one_controller_that_differ_are_judged_apart(cluster):
+    cluster.objects += [team_pod("head", "RayCluster", "ray"), team_pod("worker", "RayCluster", "ray", gpus=8)]
+
+    assert list(cluster.verdict(SHARED_MEMORY).broken) == ["pods of raycluster team/ray"]
+
+
+def test_pods_of_workloads_that_are_read_count_once(cluster):
+    template = {"metadata": {}, "spec": team_pod("t", gpus=4)["spec"]}
+    owner = {"apiVersion": "apps/v1", "kind": "Deployment", "name": "served", "controller": True}
+    cluster.objects += [
+        made("apps/v1", "Deployment", "served", "team", spec={"template": template}),
+        made("apps/v1", "ReplicaSet", "served-1", "team", owners=[owner]),
+        team_pod("served-1-x", "ReplicaSet", "served-1", gpus=4),
+        made("batch/v1", "Job", "night", "team", spec={"template": template}),
+        team_pod("night-x", "Job", "night", gpus=4),
+    ]
+
+    assert cluster.verdict(SHARED_MEMORY).subjects == ["deployment team/served", "job team/night"]
+
+
+def test_pods_that_nobody_makes_again_stand_for_themselves(cluster):
+    mirrored = [team_pod(name, "Node", NODE, gpus=2) for name in ("one", "two")]
+    cluster.objects += [*mirrored, team_pod("alone", gpus=2)]
+
+    assert sorted(cluster.verdict(SHARED_MEMORY).broken) == ["pod team/alone", "pod team/one", "pod team/two"]
+
+
+def test_pods_that_are_over_or_leaving_are_nobody_s_trouble(cluster):
+    over = {"phase": "Succeeded"}
+    cluster.objects.append(team_pod("p", "PyTorchJob", "train", gpus=4, hostUsers=False, status=over))
+    leaving = team_pod("q", "Job", "gone", gpus=4, hostUsers=False)
+    leaving["metadata"]["deletionTimestamp"] = AFTER
+    cluster.objects.append(leaving)
+
+    assert isinstance(cluster.verdict(SHARED_MEMORY).ended, NotApplicable)
+    assert isinstance(cluster.verdict(USERS).ended, NotApplicable)
+
+
+def running(**containers):
+    """The statuses of containers that run since a time, or wait."""
+    names = {name.replace("_", "-"): since for name, since in containers.items()}
+    return [
+        {"name": name, "state": {"running": {"startedAt": since}} if since else {"waiting": {"reason": "Crash"}}}
+        for name, since in names.items()
+    ]
+
+
+def with_driver(cluster, **containers):
+    driver = cluster.pod("nvidia-driver-daemonset", NODE)
+    driver["status"] |= {"startTime": LONG_AGO, "containerStatuses": running(**containers)}
+
+
+def aged(since=LONG_AGO, **containers):
+    status = {"startTime": since, **({"containerStatuses": running(**containers)} if containers else {})}
+    return team_pod("p", status=status)
+
+
+def test_a_pod_that_survived_a_restart_of_its_node_has_the_files_of_the_new_driver(cluster):
+    with_driver(cluster, nvidia_driver_ctr=DRIVER_STARTED)
+    cluster.objects.append(aged(LONG_AGO, main=AFTER))
+
+    assert cluster.verdict(OLDER).passed
+
+
+def test_a_pod_whose_container_runs_since_before_the_driver_has_the_old_files(cluster):
+    with_driver(cluster, nvidia_driver_ctr=DRIVER_STARTED)
+    cluster.objects.append(aged(LONG_AGO, main=BEFORE))
+
+    assert list(cluster.verdict(OLDER).broken) == ["pod team/p"]
+
+
+def test_what_runs_beside_the_container_with_gpus_has_no_files_of_a_driver(cluster):
+    with_driver(cluster, nvidia_driver_ctr=DRIVER_STARTED)
+    cluster.objects.append(aged(LONG_AGO, proxy=BEFORE, main=AFTER))
+
+    assert cluster.verdict(OLDER).passed
+
+
+def test_a_container_that_waits_gets_the_new_files_when_it_starts(cluster):
+    with_driver(cluster, nvidia_driver_ctr=DRIVER_STARTED)
+    cluster.objects.append(aged(LONG_AGO, main=""))
+
+    assert cluster.verdict(OLDER).passed
+
+
+def test_a_pod_without_statuses_is_as_old_as_it_says(cluster):
+    with_driver(cluster, nvidia_driver_ctr=DRIVER_STARTED)
+    cluster.objects.append(aged(BEFORE))
+
+    assert list(cluster.verdict(OLDER).broken) == ["pod team/p"]
+
+
+@pytest.mark.parametrize("beside", ["nvidia_peermem_ctr", "nvidia_fs_ctr", "openshift_driver_toolkit_ctr"])
+def test_what_starts_again_beside_the_driver_is_no_start_of_the_driver(cluster, beside):
+    with_driver(cluster, **{"nvidia_driver_ctr": LONG_AGO, beside: DRIVER_STARTED})
+    cluster.objects.append(aged(BEFORE, main=BEFORE))
+
+    assert cluster.verdict(OLDER).passed
