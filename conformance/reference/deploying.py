@@ -1,6 +1,7 @@
 """Deploying a reference set-up: node labels and taints, its objects by server-side apply, and its GPU stack.
 
-What is not ours is never overwritten: every conflict is found before the first write. Deploying again changes nothing.
+What is not ours is never overwritten or evicted: every conflict is found before the first write. Deploying again
+changes nothing.
 """
 
 import time
@@ -96,15 +97,16 @@ def deploy(
     ``timeouts.running`` are reported, not raised: whether they ought to is for the suites to say. The same holds for
     nodes that do not offer their GPUs within ``timeouts.stack``; what is left of that time goes to the stack's pods.
     ``installer`` installs the declared GPU stack; without one it is left to others, and so is one that is there.
-    Raises ForeignObject, before anything is written, for whatever is there and may not be overwritten, and
-    InstallError when the stack cannot be installed.
+    Raises ForeignObject, before anything is written, for whatever is there and may not be overwritten and for pods
+    that a declared NoExecute taint would evict, and InstallError when the stack cannot be installed.
     """
     limits = timeouts or client.timeouts
     owner = Owner(reference.name, run_id)
     records = journal or NodeRecords(client)
     stack = StackPlan.of(client, reference, installer, records)
-    planned = _plan(client, owner, [*objects(reference), *stack.objects])
+    planned = _plan(client, [*objects(reference), *stack.objects])
     changes = nodes.planned(reference, client.list(path("Node")))
+    _refuse_conflicts(client, owner, planned, changes)
     in_parallel(lambda change: _change_node(client, records, change), changes)
     outcomes: list[tuple[str, str]] = []
     releases: tuple[str, ...] = ()
@@ -146,18 +148,21 @@ def in_parallel(do: Callable[[_In], _Out], members: Iterable[_In]) -> list[_Out]
         return list(pool.map(do, members))
 
 
-def _plan(client: Client, owner: Owner, made: list[Object]) -> list[_Planned]:
-    planned = in_parallel(lambda each: _Planned(each, present(client, each)), made)
+def _plan(client: Client, made: list[Object]) -> list[_Planned]:
+    return in_parallel(lambda each: _Planned(each, present(client, each)), made)
+
+
+def _refuse_conflicts(client: Client, owner: Owner, planned: list[_Planned], changes: list[NodeChange]) -> None:
     conflicts = [
         conflict
         for each in planned
         if each.present is not None
         for conflict in owner.conflicts(each.made, each.present)
     ]
-    conflicts += ownership.second_default(made, client.list(path("PriorityClass")))
+    conflicts += ownership.second_default([each.made for each in planned], client.list(path("PriorityClass")))
+    conflicts += nodes.evictions(client, changes)
     if conflicts:
         raise ForeignObject(owner.reference, conflicts)
-    return planned
 
 
 def present(client: Client, made: Object) -> dict[str, Any] | None:

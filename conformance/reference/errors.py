@@ -20,7 +20,7 @@ class InvalidReference(ReferenceError):
 
 
 class ForeignObject(ReferenceError):
-    """The cluster holds things that the set-up would have to overwrite. Nothing was written.
+    """The cluster holds what the set-up would have to overwrite, or pods that it would evict. Nothing was written.
 
     ``conflicts`` names each of them, why it is in the way, and what to do about it.
     """

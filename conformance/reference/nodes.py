@@ -1,11 +1,11 @@
 """The labels and taints that a set-up's owners put on their nodes, planned, recorded, made, and taken back."""
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
 import msgspec
 
-from conformance.gpu.taints import Taint
+from conformance.gpu.taints import Taint, toleration_from
 from conformance.kube.client import Client
 from conformance.kube.errors import NotFound
 from conformance.kube.names import DOMAIN, MANAGED_BY, MANAGED_BY_US
@@ -20,6 +20,9 @@ RECORD = f"{DOMAIN}/reference-changes"
 RELEASE_LABEL = f"{DOMAIN}/release"
 """The label of a ConfigMap that is the record of an installed release, when no run keeps a journal."""
 _RELEASE = "release.json"
+_EVICTING = "NoExecute"
+# Pods of a node that a conflict names.
+_NAMED = 3
 
 
 class Journal(Protocol):
@@ -125,6 +128,57 @@ def planned(reference: Reference, nodes: Sequence[Object]) -> list[NodeChange]:
         if pool is not None:
             changes.append(plan(node, labels=pool.labels, add_taints=_taints(pool)))
     return [change for change in changes if change]
+
+
+def evictions(client: Client, changes: Sequence[NodeChange]) -> list[str]:
+    """Which pods the planned taints would evict: for each node and taint one conflict, and what to do about it.
+
+    NoExecute evicts whatever does not tolerate it, pods of DaemonSets too. Pods are listed once, and only when such a
+    taint is planned. Those that have ended or are being deleted anyway do not count.
+    """
+    evicting = {change.node: taints for change in changes if (taints := _evicting(change))}
+    pods: dict[str, list[Object]] = {node: [] for node in evicting}
+    for pod in client.list(path("Pod")) if evicting else ():
+        node = pod["spec"].get("nodeName")
+        if node in pods and _stays_by_itself(pod):
+            pods[node].append(pod)
+    return [
+        _in_the_way(node, taint, names)
+        for node, taints in evicting.items()
+        for taint in taints
+        if (names := sorted(_full_name(pod) for pod in pods[node] if _is_evicted(pod, taint)))
+    ]
+
+
+def _evicting(change: NodeChange) -> list[Taint]:
+    return [taint for taint in change.taints_added if taint.effect == _EVICTING]
+
+
+def _stays_by_itself(pod: Mapping[str, Any]) -> bool:
+    ended = (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed")
+    return not ended and not pod["metadata"].get("deletionTimestamp")
+
+
+def _is_evicted(pod: Mapping[str, Any], taint: Taint) -> bool:
+    """Whether the taint evicts the pod, at once or after the tolerationSeconds of the first toleration that covers it.
+
+    Source: kubernetes, pkg/controller/tainteviction (processPodOnNode) and GetMatchingTolerations.
+    """
+    tolerations = (toleration_from(each) for each in pod["spec"].get("tolerations") or ())
+    covering = next((each for each in tolerations if each.tolerates(taint)), None)
+    return covering is None or covering.toleration_seconds is not None
+
+
+def _in_the_way(node: str, taint: Taint, pods: Sequence[str]) -> str:
+    more = f" and {len(pods) - _NAMED} more" if len(pods) > _NAMED else ""
+    return (
+        f"node {node}: taint {taint} would evict pods that do not tolerate it for good: "
+        f"{', '.join(pods[:_NAMED])}{more}; drain the node, give them the toleration, or declare NoSchedule"
+    )
+
+
+def _full_name(pod: Mapping[str, Any]) -> str:
+    return f"{pod['metadata']['namespace']}/{pod['metadata']['name']}"
 
 
 def _taints(pool: Pool) -> list[Taint]:

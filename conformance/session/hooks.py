@@ -1,6 +1,7 @@
 """What pytest calls while a run is on. Registered by the plugin only when ``--cluster`` is given."""
 
 import fnmatch
+import sys
 from collections.abc import Generator
 from contextlib import nullcontext
 from pathlib import Path
@@ -48,6 +49,7 @@ class ConformanceHooks:
         self.settings = settings
         self.run = Run(settings, writes_reports=not self.worker)
         self.opened = False
+        self.told = False
         self.finished: Report | None = None
         self.collected: list[Requirement] = []
         self.other_failures = False
@@ -124,21 +126,28 @@ class ConformanceHooks:
         """Put everything back, write the reports, and set the exit code that they explain."""
         if not self.opened:
             return
-        try:
-            with self._uncaptured():
-                left = self.run.clean_up()
-        except Exception as error:
-            left = [str(error)]
-        if left:
-            advice = f"gpu-conformance clean {self.run.id} --cluster {self.run.cluster.name}"
-            self._take_note(f"could not be put back: {'; '.join(left)}. Run: {advice}")
+        self._clean_up(session)
         if self.worker:
             self.config.workeroutput[_WORKER] = self.run.notes  # type: ignore[attr-defined]
+            self.told = True
             return
         self.run.leave_out(self.collected)
         self.finished = self.run.report(other_failures=self.other_failures)
         if session.exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.NO_TESTS_COLLECTED):
             session.exitstatus = self.finished.exit_code
+
+    def _clean_up(self, session: pytest.Session) -> None:
+        """Put everything back. Somebody who interrupts that is told all the same what is left, and gets the reports."""
+        failures: list[str] = []
+        try:
+            with self._uncaptured():
+                self.run.clean_up()
+        except KeyboardInterrupt:
+            session.exitstatus = pytest.ExitCode.INTERRUPTED
+        except Exception as error:
+            failures = [str(error)]
+        if left := [*self.run.left_behind, *failures]:
+            self._take_note(summary.left_behind(left, self.run.clean_command))
 
     def _take_note(self, note: str) -> None:
         """Something is wrong that no requirement tells: the report says it, and the run is not green."""
@@ -146,8 +155,18 @@ class ConformanceHooks:
         self.other_failures = True
 
     def pytest_unconfigure(self) -> None:
-        """Let go of the cluster, however the session ended."""
-        self.run.close()
+        """Let go of the cluster, however the session ended, and say what is left on it where no summary has said it."""
+        try:
+            with self._uncaptured():
+                self.run.close()
+        except KeyboardInterrupt:
+            # The session has ended without a run: why it could not begin must still reach the terminal.
+            if self.opened:
+                raise
+        finally:
+            if not self.told and self.run.left_behind:
+                words = summary.left_behind(self.run.left_behind, self.run.clean_command)
+                print(f"gpu-conformance: {words}", file=sys.stderr)
 
     # --- one requirement -----------------------------------------------------------------------------------------
 
@@ -210,6 +229,7 @@ class ConformanceHooks:
         """Print what the verdicts add up to and where the reports are."""
         if self.finished is not None:
             summary.write(terminalreporter, self.finished, self.run.folder)
+            self.told = True
 
 
 def _rule(item: pytest.Item) -> Requirement | None:

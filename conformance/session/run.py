@@ -12,12 +12,17 @@ from conformance.catalog import Requirement
 from conformance.facts import Facts, Node, read, snapshot
 from conformance.kube.client import Client
 from conformance.kube.effects import Effect, Mode
+from conformance.kube.errors import KubeError, WaitTimeout
 from conformance.kube.guard import Guard
 from conformance.kube.timeouts import EMBEDDED, Timeouts
 from conformance.lab import Lab, RequirementLab, new_run_id
+from conformance.lab.advice import clean_command
+from conformance.lab.undoing import interrupts_deferred
 from conformance.options import Settings
 from conformance.progress import Progress
 from conformance.reference import Reference, deploy, load, withdraw
+from conformance.reference.objects import name_of, objects
+from conformance.reference.stack_objects import stack_objects
 from conformance.report.emitters import STREAM_NAME, EventStream, write_json, write_junit
 from conformance.report.model import SEVERITY, ClusterFacts, Report, RunFacts, Verdict, exit_code, not_run, summarise
 from conformance.session.cluster import OpenCluster, open_cluster
@@ -49,6 +54,8 @@ class Run:
         self._reference: Reference | None = None
         self._facts: Facts | None = None
         self._lab: Lab | None = None
+        self._entered = False
+        self._unwithdrawn: list[str] = []
         self._client: Client | None = None
         self._waivers = Waivers((), self.started.date())
         self._turn: AbstractContextManager[object] = nullcontext()
@@ -115,6 +122,7 @@ class Run:
         )
         if self.mode is not Mode.AUDIT:
             self._labs.enter_context(self._lab)
+            self._entered = True
 
     def _deploy(self, progress: Progress) -> None:
         """Deploy the reference: for good on a cluster that ends with the run, recorded and withdrawn on all others."""
@@ -125,10 +133,7 @@ class Run:
             done = deploy(client, self.reference, timeouts=self.timeouts, installer=installer)
         elif self.mode is Mode.FULL:
             journal = _there(self._lab, "lab").journal
-            self._labs.callback(
-                withdraw, self.client, self.reference, journal, run_id=self.id, timeouts=self.timeouts,
-                installer=installer,
-            )  # fmt: skip
+            self._labs.callback(self._withdraw)
             done = deploy(
                 self.client, self.reference, journal, run_id=self.id, timeouts=self.timeouts, installer=installer
             )
@@ -136,6 +141,23 @@ class Run:
             raise CouldNotLook(f"deploying the reference needs --gpu-mode full, and this run has {self.mode}")
         self.notes += done.notes
         self._emit("reference-deployed", reference=self.reference.name)
+
+    def _withdraw(self) -> None:
+        """Take back what was deployed. Runs before the lab ends, which looks for the run's objects once more."""
+        lab = _there(self._lab, "lab")
+        with interrupts_deferred(f"run {self.id} is taking back the reference set-up", lab.what_is_left):
+            try:
+                done = withdraw(
+                    self.client, self.reference, lab.journal, run_id=self.id, timeouts=self.timeouts,
+                    installer=self.cluster.installer,
+                )  # fmt: skip
+            except WaitTimeout:
+                # The lab waits for the same objects, and names those that are still there after that.
+                return
+            except KubeError as error:
+                self._unwithdrawn.append(f"the reference set-up {self.reference.name}: {error}")
+            else:
+                self._unwithdrawn += _besides_objects(done.left, self.reference)
 
     def handed_down(self) -> dict[str, str]:
         """What an xdist worker needs to join this run: the cluster, and the file on which scenarios take turns."""
@@ -210,10 +232,28 @@ class Run:
                 reason = "the session ended before its turn"
                 self.record(Verdict.of(rule, Status.NOT_RUN, (), evidence=self.evidence, reason=reason))
 
-    def clean_up(self) -> list[str]:
-        """Undo everything that the run did to the cluster; in words what could not be undone."""
+    def clean_up(self) -> None:
+        """Undo everything that the run did to the cluster; ``left_behind`` says what could not be undone."""
         self._labs.close()
-        return self._lab.left_behind if self._lab is not None else []
+
+    @property
+    def left_behind(self) -> list[str]:
+        """In words what the run could not take back, each thing once; complete when it has been cleaned up.
+
+        A lab that could not begin tells why, and nothing else: what it had done until then it has taken back.
+        """
+        if self._lab is None or not self._entered:
+            return []
+        # The lab knows of a release that stayed only that it is there; withdrawing has said why.
+        releases = {str(each) for each in self._lab.journal.installed}
+        told = releases & {_subject(words) for words in self._unwithdrawn}
+        found = (words for words in self._lab.left_behind if _subject(words) not in told)
+        return list(dict.fromkeys([*self._unwithdrawn, *found]))
+
+    @property
+    def clean_command(self) -> str:
+        """The command that removes what the run left behind."""
+        return clean_command(self.id, self.cluster.name)
 
     def report(self, *, other_failures: bool) -> Report:
         """Write every report file and return the report."""
@@ -266,6 +306,19 @@ class Run:
 
 def _offers_gpus(node: Node, usual: str) -> bool:
     return any(node.gpus(name) for name in (usual, *node.gpu_resources))
+
+
+def _besides_objects(left: Iterable[str], reference: Reference) -> list[str]:
+    """What withdrawing left, but for objects: the lab names those that are the run's, and the others are no leftovers.
+
+    Withdrawing names every object that was there before, and where deploying was refused these are the reason.
+    """
+    names = {name_of(each) for each in (*objects(reference), *stack_objects(reference))}
+    return [words for words in left if _subject(words) not in names]
+
+
+def _subject(words: str) -> str:
+    return words.partition(": ")[0]
 
 
 def _turns(path: str) -> AbstractContextManager[object]:

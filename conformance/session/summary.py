@@ -1,5 +1,6 @@
 """The end of a run on a terminal: profiles, what needs somebody, and where the reports are."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,11 @@ def write(terminal: pytest.TerminalReporter, report: Report, folder: Path) -> No
         red=report.exit_code != 0,
     )
     terminal.line(f"report: {folder / JSON_NAME}, {folder / JUNIT_NAME}")
+
+
+def left_behind(left: Iterable[str], command: str) -> str:
+    """What a run left on its cluster, and the command that removes it, as every end of a run says it."""
+    return f"could not be put back: {'; '.join(left)}. Run: {command}"
 
 
 def _profile(terminal: pytest.TerminalReporter, profile: Profile, width: int) -> None:

@@ -9,6 +9,7 @@ from conformance.kube.errors import Conflict, Forbidden, Invalid
 from conformance.kube.names import MANAGED_BY, REFERENCE_LABEL, RUN_LABEL
 from conformance.kube.nodechange import NodeChange
 from conformance.reference import ForeignObject, Reference, deploy, load, objects
+from conformance.reference.model import PoolTaint
 from conformance.reference.nodes import RECORD
 from conformance.shipped import shipped
 
@@ -203,6 +204,94 @@ def test_a_second_default_class_is_found_before_anything_is_written(fleet, refer
         deploy(fleet, reference)
 
     assert not fleet.requests
+
+
+EXISTS = {"operator": "Exists"}
+PODS = "/api/v1/pods"
+
+
+@pytest.fixture
+def evicting(reference) -> Reference:
+    """The set-up with a taint on the training pool that evicts."""
+    taint = PoolTaint(key="training", value="only", effect="NoExecute")
+    pools = [
+        msgspec.structs.replace(pool, taints=(*pool.taints, taint)) if pool.name == "a100-training" else pool
+        for pool in reference.pools
+    ]
+    return msgspec.structs.replace(reference, pools=tuple(pools))
+
+
+def runs_on(fleet, name: str, node: str = "a100-training-1", *, phase: str = "Running", **parts: Any) -> None:
+    """Put a pod on a node. A cluster in memory lists one place at a time: here the one of all namespaces."""
+    metadata = {"name": name, "namespace": "team", **parts.pop("metadata", {})}
+    spec = {"nodeName": node, **parts}
+    fleet.objects[f"{PODS}/{name}"] = {"metadata": metadata, "spec": spec, "status": {"phase": phase}}
+
+
+def test_pods_that_a_declared_taint_would_evict_are_named_and_nothing_is_written(fleet, evicting) -> None:
+    for number in range(5):
+        runs_on(fleet, f"train-{number}", tolerations=[{**EXISTS, "effect": "NoSchedule"}])
+
+    with pytest.raises(ForeignObject) as raised:
+        deploy(fleet, evicting)
+
+    (conflict,) = raised.value.conflicts
+    assert conflict.startswith("node a100-training-1: taint training=only:NoExecute would evict pods")
+    assert "team/train-0, team/train-1, team/train-2 and 2 more; drain the node" in conflict
+    assert not fleet.requests
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        {"tolerations": [EXISTS]},
+        {"tolerations": [{"key": "training", "value": "only"}]},
+        {"phase": "Succeeded"},
+        {"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}},
+        {"node": "t4-inference-1"},
+    ],
+)
+def test_pods_that_stay_or_go_by_themselves_are_not_in_the_way(fleet, evicting, parts) -> None:
+    runs_on(fleet, "train-0", **parts)
+
+    deploy(fleet, evicting)
+
+    assert fleet.get(f"{NODES}/a100-training-1")["spec"]["taints"][-1]["effect"] == "NoExecute"
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        {"tolerations": [{**EXISTS, "tolerationSeconds": 300}]},
+        {"metadata": {"ownerReferences": [{"kind": "DaemonSet", "name": "agent"}]}},
+        {"metadata": {"namespace": "ml-training", "labels": {MANAGED_BY: "gpu-conformance"}}},
+        {"phase": "Pending"},
+    ],
+)
+def test_whoever_does_not_tolerate_the_taint_for_good_is_in_the_way(fleet, evicting, parts) -> None:
+    runs_on(fleet, "train-0", **parts)
+
+    with pytest.raises(ForeignObject, match="/train-0; drain the node"):
+        deploy(fleet, evicting)
+
+
+def test_nobody_is_in_the_way_of_a_taint_that_is_there_already_or_does_not_evict(fleet, reference, evicting) -> None:
+    deploy(fleet, evicting)
+    runs_on(fleet, "train-0")
+    runs_on(fleet, "serve-0", "t4-inference-1")
+
+    assert deploy(fleet, evicting).nodes == ()
+    assert deploy(fleet, reference).nodes == ()
+
+
+def test_evictions_are_told_together_with_every_other_conflict(fleet, evicting) -> None:
+    fleet.add({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "ml-serving"}})
+    runs_on(fleet, "train-0")
+
+    with pytest.raises(ForeignObject) as raised:
+        deploy(fleet, evicting)
+
+    assert len(raised.value.conflicts) == 2
 
 
 def test_a_namespace_that_is_not_known_everywhere_yet_is_tried_again(fleet, reference) -> None:

@@ -36,7 +36,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     program.parent.mkdir()
     program.write_text(
         f"#!{sys.executable}\nimport sys\n"
-        "if sys.argv[1] == 'status': sys.exit('Error: release: not found')\n"
+        "if sys.argv[1] in ('status', 'get'): sys.exit('Error: release: not found')\n"
         f"open({str(tmp_path / 'asked')!r}, 'w').write(' '.join(sys.argv[1:]))\n"
     )
     program.chmod(program.stat().st_mode | stat.S_IXUSR)
