@@ -4,14 +4,15 @@ The same steps end an ordinary run, so that there is one way in which a run is t
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
 
 from conformance.kube.client import Client
-from conformance.kube.errors import KubeError, NotFound
-from conformance.kube.names import HOME_NAMESPACE, RUN_LABEL, is_run_id
+from conformance.kube.errors import Forbidden, KubeError, NotFound
+from conformance.kube.names import HOME_NAMESPACE, MANAGED_BY, MANAGED_BY_US, RUN_LABEL, is_run_id
 from conformance.kube.nodechange import NodeChange, restore
 from conformance.kube.paths import path
 from conformance.kube.timeouts import Timeouts
@@ -21,8 +22,9 @@ from conformance.lab.journal import OwnerRecord, owner_records
 from conformance.lab.lease import is_alive
 from conformance.lab.pods import at_once
 from conformance.lab.sweeping import KINDS, in_words, labelled, sweep, wait_until_gone
-from conformance.reference.installing import Installer, uninstalled
+from conformance.reference.installing import Installer
 from conformance.reference.releases import Installed
+from conformance.reference.uninstalling import Outcome, uninstalled
 
 __all__ = ["Cleaned", "Leftovers", "Stack", "clean", "find_leftovers", "take_back"]
 
@@ -186,9 +188,12 @@ def take_back(
     The record is kept when a release is left or a node could not be put back: without it nobody could try again.
     Objects that were not deleted can be found again by their label.
     """
-    removed, stuck = _remove_releases(client, stack, changes, timeouts) if stack is not None else ((), [])
+    secrets = _secrets(client, run_id, stack)
+    outcomes = _remove_releases(client, stack, changes, timeouts)
+    removed = tuple(str(each.installed) for each in outcomes if not each.words)
+    stuck = [each.words for each in outcomes if not each.settled]
     # What a release that could not be removed still needs, its namespace first of all, stays until it can.
-    swept = sweep(client, [obj for obj in objects if not stuck or not _needed(obj, stack)], timeouts)
+    swept = sweep(client, [obj for obj in (*objects, *secrets) if not stuck or not _needed(obj, stack)], timeouts)
     nodes, failures = restore_nodes(client, changes)
     failures += stuck
     home_removed = False
@@ -197,18 +202,32 @@ def take_back(
             home_removed = forget_run(client, run_id)
         except KubeError as error:
             failures.append(f"record of run {run_id}: {error}")
-    left = [*swept.left, *failures, *wait_until_gone(client, swept.going, timeouts.namespace_deleted)]
+    said = [each.words for each in outcomes if each.settled and each.words]
+    left = [*swept.left, *said, *failures, *wait_until_gone(client, swept.going, timeouts.namespace_deleted)]
     if home_removed:
         home.wait_until_gone(client, timeout=timeouts.namespace_deleted)
     return Cleaned((run_id,), (), (*removed, *swept.deleted), nodes, tuple(left), home_removed)
 
 
 def _remove_releases(
-    client: Client, stack: Stack, changes: Sequence[NodeChange], timeouts: Timeouts
-) -> tuple[tuple[str, ...], list[str]]:
-    """The releases that are gone, and in words what is left of the others."""
-    outcomes = list(uninstalled(client, stack.releases, stack.installer, changes, timeouts))
-    return tuple(str(each) for each, words in outcomes if not words), [words for _, words in outcomes if words]
+    client: Client, stack: Stack | None, changes: Sequence[NodeChange], timeouts: Timeouts
+) -> list[Outcome]:
+    if stack is None:
+        return []
+    return list(uninstalled(client, stack.releases, stack.installer, changes, timeouts))
+
+
+def _secrets(client: Client, run_id: str, stack: Stack | None) -> list[dict[str, Any]]:
+    """The copies of a pull secret that the run put beside its releases.
+
+    Only there: an account that cleans need not be allowed to read the Secrets of the whole cluster.
+    """
+    selector = f"{RUN_LABEL}={run_id},{MANAGED_BY}={MANAGED_BY_US}"
+    found: list[dict[str, Any]] = []
+    for namespace in dict.fromkeys(each.namespace for each in stack.releases) if stack is not None else ():
+        with suppress(NotFound, Forbidden):
+            found += client.list(path("Secret", namespace=namespace), label_selector=selector)
+    return found
 
 
 def _needed(obj: Mapping[str, Any], stack: Stack | None) -> bool:

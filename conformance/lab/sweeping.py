@@ -23,7 +23,7 @@ _NAMESPACES = ("Namespace",)
 STAGES: tuple[tuple[str, ...], ...] = (
     ("Deployment", "StatefulSet", "DaemonSet", "Job"),
     ("ReplicaSet", "Pod", "PodDisruptionBudget", "Service"),
-    ("ResourceClaim", "ResourceClaimTemplate", "ConfigMap", "ResourceQuota", "LimitRange"),
+    ("ResourceClaim", "ResourceClaimTemplate", "ConfigMap", "Secret", "ResourceQuota", "LimitRange"),
     ("RoleBinding", "ClusterRoleBinding"),
     ("Role", "ClusterRole", "ServiceAccount"),
     ("ValidatingAdmissionPolicyBinding", "MutatingAdmissionPolicyBinding"),
@@ -32,7 +32,8 @@ STAGES: tuple[tuple[str, ...], ...] = (
     _NAMESPACES,
     ("CustomResourceDefinition",),
 )
-KINDS = tuple(kind for stage in STAGES for kind in stage)
+# Not looked for everywhere: to read the Secrets of a whole cluster is a right that few accounts ought to have.
+KINDS = tuple(kind for stage in STAGES for kind in stage if kind != "Secret")
 # Their pods have to be gone, not only they themselves, before nodes are put back.
 _OWNERS_OF_PODS = STAGES[0]
 

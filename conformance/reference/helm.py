@@ -1,8 +1,10 @@
 """Installing charts with the helm program of the machine, which speaks to the cluster as we do and asks nobody.
 
-Sources: helm.sh, ``helm install``, ``helm uninstall`` and ``helm status`` (Helm 3.8 and later read charts from oci://).
+Sources: helm.sh, ``helm install``, ``helm uninstall``, ``helm status`` and ``helm get values`` (Helm 3.8 and later read
+charts from oci://).
 """
 
+import json
 import os
 import shutil
 import subprocess
@@ -16,13 +18,14 @@ import msgspec
 
 from conformance.kube.client import Client
 from conformance.kube.effects import Effect
-from conformance.kube.errors import AlreadyExists, EffectRefused, KubeError
-from conformance.kube.names import MANAGED_BY, MANAGED_BY_US
+from conformance.kube.errors import AlreadyExists, EffectRefused, KubeError, NotFound
+from conformance.kube.names import MANAGED_BY, MANAGED_BY_US, RUN_LABEL
 from conformance.kube.paths import path
 from conformance.kube.timeouts import Timeouts
-from conformance.reference.installing import InstallError, StackPresent
+from conformance.reference.installing import InstallError, NotOurs, StackPresent
 from conformance.reference.mirrors import mirrored
-from conformance.reference.releases import Installed, Release
+from conformance.reference.obstacles import listed
+from conformance.reference.releases import Installed, Release, token_of
 from conformance.reference.values import merged
 
 __all__ = ["Helm", "HelmInstaller", "uninstall_command"]
@@ -32,6 +35,10 @@ PROGRAM = "helm"
 _LENIENCE = 60.0
 _SHOWN = 20
 _NO_SUCH_RELEASE = "release: not found"
+_HOOK = "helm.sh/hook"
+_INSTANCE = "app.kubernetes.io/instance"
+# What hooks of these charts make outside namespaces.
+_OF_HOOKS = ("ClusterRoleBinding", "ClusterRole")
 
 
 class Helm(msgspec.Struct, frozen=True):
@@ -59,13 +66,26 @@ class Helm(msgspec.Struct, frozen=True):
 
     def has(self, name: str, namespace: str, *, timeout: float) -> bool:
         """Whether a release of that name is in the namespace, whatever its state."""
+        return self._of_release(["status", name, "--namespace", namespace], name, timeout) is not None
+
+    def values(self, name: str, namespace: str, *, timeout: float) -> dict[str, Any] | None:
+        """What was given to a release, whatever its state; None when there is no release of that name."""
+        said = self._of_release(["get", "values", name, "--namespace", namespace, "--output", "json"], name, timeout)
+        if said is None:
+            return None
         try:
-            self.run(["status", name, "--namespace", namespace], timeout=timeout, to_do=f"looking for release {name}")
+            return dict(json.loads(said) or {})
+        except ValueError as error:
+            raise InstallError(f"looking for release {name}: {PROGRAM} printed no JSON: {error}") from None
+
+    def _of_release(self, arguments: Sequence[str], name: str, timeout: float) -> str | None:
+        """What helm says of a release, None when there is none of that name."""
+        try:
+            return self.run(arguments, timeout=timeout, to_do=f"looking for release {name}")
         except InstallError as error:
             if _NO_SUCH_RELEASE in str(error).rpartition(":\n")[2]:
-                return False
+                return None
             raise
-        return True
 
     def _ended(self, arguments: Sequence[str], timeout: float) -> "subprocess.CompletedProcess[str]":
         program = shutil.which(PROGRAM)
@@ -107,11 +127,17 @@ class HelmInstaller:
         self._registry = registry
         self._pull_secret = pull_secret
 
+    def has(self, client: Client, release: Release, timeouts: Timeouts) -> bool:
+        """See Installer."""
+        _allowed(client, release)
+        return self._helm.has(release.name, release.namespace, timeout=timeouts.read)
+
     def install(self, client: Client, release: Release, timeouts: Timeouts, *, replace: bool = False) -> None:
         """See Installer. Waits until what the chart itself starts is ready; operands are not part of that."""
         _allowed(client, release)
         source = chart_source(release, self._charts)
-        if not replace and self._helm.has(release.name, release.namespace, timeout=timeouts.read):
+        there = self._helm.values(release.name, release.namespace, timeout=timeouts.read)
+        if there is not None and not (replace and release.token and token_of(there) == release.token):
             raise StackPresent(
                 f"a Helm release {release.name} is in namespace {release.namespace} already, and it is not ours: judge "
                 f"it as it is (without deploying), or remove it: {uninstall_command(self._helm, release)}"
@@ -127,16 +153,49 @@ class HelmInstaller:
             self._helm.run(arguments, timeout=seconds + _LENIENCE, to_do=f"installing {release}")
 
     def uninstall(self, client: Client, installed: Installed, timeouts: Timeouts) -> None:
-        """See Installer. Waits as long as a namespace may take to go."""
+        """See Installer. Waits as long as a namespace may take to go, and as long again without hooks.
+
+        The operator's chart removes with a hook what would outlive it, in a pod of the operator's image; where that
+        cannot be pulled, only an attempt without hooks succeeds. It leaves nothing behind unless there is a GPUCluster.
+        """
         _allowed(client, installed)
+        command = uninstall_command(self._helm, installed)
         if shutil.which(PROGRAM) is None:
-            raise InstallError(f"{PROGRAM} is not on PATH; run: {uninstall_command(self._helm, installed)}")
-        if not self._helm.has(installed.name, installed.namespace, timeout=timeouts.read):
+            raise InstallError(f"{PROGRAM} is not on PATH; run: {command}{installed.proof}")
+        if not self._is_there(installed, timeouts):
             return
+        try:
+            self._remove(installed, timeouts)
+        except InstallError as error:
+            if listed(client, path("GPUCluster")):
+                raise InstallError(f"{error}\nrun: {command}; --no-hooks would leave the GPUCluster behind") from error
+            try:
+                # Minutes have passed: the release may be gone, and another one there.
+                if self._is_there(installed, timeouts):
+                    self._remove(installed, timeouts, "--no-hooks")
+            except NotOurs:
+                raise
+            except InstallError as again:
+                raise InstallError(f"{error}\n{again}\nboth failed: {command}, and the same with --no-hooks") from again
+            _remove_hooks(client, installed)
+
+    def _is_there(self, installed: Installed, timeouts: Timeouts) -> bool:
+        """Whether the release is there. Raises NotOurs for one that does not bear the mark that is on record."""
+        values = self._helm.values(installed.name, installed.namespace, timeout=timeouts.read)
+        if values is None:
+            return False
+        if not installed.token:
+            raise InstallError(f"run: {uninstall_command(self._helm, installed)}{installed.proof}")
+        if token_of(values) != installed.token:
+            raise NotOurs(installed)
+        return True
+
+    def _remove(self, installed: Installed, timeouts: Timeouts, *flags: str) -> None:
         seconds = timeouts.namespace_deleted
         arguments = ["uninstall", installed.name, "--namespace", installed.namespace]
-        arguments += ["--wait", "--timeout", f"{seconds:.0f}s"]
-        self._helm.run(arguments, timeout=seconds + _LENIENCE, to_do=f"removing {installed}")
+        arguments += ["--wait", "--timeout", f"{seconds:.0f}s", *flags]
+        to_do = " ".join([f"removing {installed}", *flags])
+        self._helm.run(arguments, timeout=seconds + _LENIENCE, to_do=to_do)
 
     def _copied_secret(self, client: Client, release: Release) -> str | None:
         """The name of the pull secret, after it has been copied into the release's namespace."""
@@ -148,7 +207,8 @@ class HelmInstaller:
         except KubeError as error:
             raise InstallError(f"pull secret {self._pull_secret} cannot be read: {error}") from error
         keep: dict[str, Any] = {key: found[key] for key in ("type", "data") if key in found}
-        metadata = {"name": name, "namespace": release.namespace, "labels": {MANAGED_BY: MANAGED_BY_US}}
+        labels = {MANAGED_BY: MANAGED_BY_US, **_run_of(client, release.namespace)}
+        metadata = {"name": name, "namespace": release.namespace, "labels": labels}
         if home != release.namespace:
             with suppress(AlreadyExists):
                 copy = {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, **keep}
@@ -183,6 +243,33 @@ def uninstall_command(helm: Helm, release: Release | Installed) -> str:
     """What removes a release, for somebody who runs it by hand."""
     flags = helm.cluster_flags()
     return " ".join([PROGRAM, "uninstall", release.name, "--namespace", release.namespace, *flags])
+
+
+def _remove_hooks(client: Client, installed: Installed) -> None:
+    """Remove what hooks of a release left that failed: Jobs in its namespace, and what Helm says is of the release."""
+    for job in listed(client, path("Job", namespace=installed.namespace)):
+        metadata = job["metadata"]
+        of_release = (metadata.get("labels") or {}).get(_INSTANCE) == installed.name
+        if of_release and _HOOK in (metadata.get("annotations") or {}):
+            client.delete(path("Job", namespace=installed.namespace, name=metadata["name"]), uid=metadata["uid"])
+    release = {
+        "meta.helm.sh/release-name": installed.name,
+        "meta.helm.sh/release-namespace": installed.namespace,
+    }
+    for kind in _OF_HOOKS:
+        for obj in listed(client, path(kind)):
+            annotations = obj["metadata"].get("annotations") or {}
+            if _HOOK in annotations and release.items() <= annotations.items():
+                client.delete(path(kind, name=obj["metadata"]["name"]), uid=obj["metadata"]["uid"])
+
+
+def _run_of(client: Client, namespace: str) -> dict[str, str]:
+    """The label of the run that made a namespace, so that what we put into it goes with that run; else nothing."""
+    try:
+        labels = client.get(path("Namespace", name=namespace))["metadata"].get("labels") or {}
+    except NotFound:
+        return {}
+    return {RUN_LABEL: labels[RUN_LABEL]} if RUN_LABEL in labels else {}
 
 
 def _allowed(client: Client, release: Release | Installed) -> None:

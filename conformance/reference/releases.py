@@ -1,15 +1,15 @@
 """The Helm releases that a declared GPU stack is made of, and the record that one leaves behind."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
 
 from conformance.reference.model import Reference
 from conformance.reference.stack import Stack
-from conformance.reference.values import device_plugin_values, dra_driver_values, gpu_operator_values
+from conformance.reference.values import device_plugin_values, dra_driver_values, gpu_operator_values, merged
 
-__all__ = ["Installed", "Release", "releases"]
+__all__ = ["Installed", "Marks", "Release", "releases", "token_of"]
 
 _NGC = "https://helm.ngc.nvidia.com/nvidia"
 _PLUGIN_REPOSITORY = "https://nvidia.github.io/k8s-device-plugin"
@@ -21,6 +21,19 @@ FORMER_DRA = "nvidia-dra-driver-gpu"
 _FORMER_YEARS = 25
 # The newest releases by August 2026, for a set-up that names no version: what is installed is never left to chance.
 _VERSIONS = {OPERATOR: "v26.7.0", PLUGIN: "0.20.0", DRA: "0.4.1"}
+
+
+MARK = "gpuConformance"
+"""Under ``global`` of its values a release of ours bears what tells it from one that somebody else installs later.
+
+Helm hands ``global`` to every chart; none of these refuses keys that it does not know (their values.schema.json).
+"""
+
+
+def token_of(values: Mapping[str, Any]) -> str:
+    """By which token the values of a release mark it as ours, empty when they do not."""
+    known = values.get("global")
+    return str(known.get(MARK) or "") if isinstance(known, Mapping) else ""
 
 
 class Release(msgspec.Struct, frozen=True):
@@ -43,13 +56,45 @@ class Release(msgspec.Struct, frozen=True):
             return [f"{self.repository}/{self.chart}", "--version", self.version]
         return [self.chart, "--repo", self.repository, "--version", self.version]
 
+    @property
+    def is_operator(self) -> bool:
+        """Whether the chart is that of the operator."""
+        return self.chart == OPERATOR
+
+    @property
+    def brings_discovery(self) -> bool:
+        """Whether node feature discovery comes along, as both charts that have it decide."""
+        nfd = self.values.get("nfd") or {}
+        if self.chart == PLUGIN:
+            return bool(nfd.get("enabled", (self.values.get("gfd") or {}).get("enabled", False)))
+        return self.is_operator and bool(nfd.get("enabled", True))
+
+    @property
+    def token(self) -> str:
+        """What marks the release as ours, empty when nothing does."""
+        return token_of(self.values)
+
+    def bearing(self, token: str) -> "Release":
+        """The release with the token in its values."""
+        values = merged(self.values, {"global": {MARK: token}}) if token else self.values
+        return msgspec.structs.replace(self, values=values)
+
+
+class Marks(msgspec.Struct, frozen=True):
+    """Labels and annotations of a GPU stack, by their keys, that each of some nodes carries."""
+
+    nodes: tuple[str, ...]
+    keys: tuple[str, ...]
+
 
 class Installed(msgspec.Struct, frozen=True, omit_defaults=True):
     """The record of a release that is about to be installed.
 
     ``definitions`` are the CRDs of NVIDIA and node feature discovery that the cluster had before: Helm leaves those
-    of its charts behind, and the ones that are listed here are not ours to remove. ``marked`` says that nodes carried
-    labels of a GPU stack before: then none of those that are there at the end are, either.
+    of its charts behind, and the ones that are listed here are not ours to remove. ``marks`` are the labels and
+    annotations of a GPU stack that nodes carried before, which are not ours, either. ``marked`` says that they were too
+    many to be recorded: then none of those that are there at the end are ours to remove. ``token`` is what the values
+    of the release bear; a record without one does not say by what to know the release.
     """
 
     name: str
@@ -58,11 +103,29 @@ class Installed(msgspec.Struct, frozen=True, omit_defaults=True):
     version: str
     definitions: tuple[str, ...] = ()
     marked: bool = False
+    marks: tuple[Marks, ...] = ()
+    token: str = ""
 
     @classmethod
-    def of(cls, release: Release, definitions: tuple[str, ...], *, marked: bool) -> "Installed":
-        """The record of a release on a cluster that has these definitions, and whether its nodes have labels."""
-        return cls(release.name, release.namespace, release.chart, release.version, definitions, marked)
+    def of(
+        cls,
+        release: Release,
+        token: str,
+        definitions: tuple[str, ...] = (),
+        marks: tuple[Marks, ...] = (),
+        *,
+        marked: bool = False,
+    ) -> "Installed":
+        """The record of a release on a cluster that has these definitions, and whose nodes have these marks."""
+        known = (release.name, release.namespace, release.chart, release.version)
+        return cls(*known, definitions, marked, marks, token)
+
+    @property
+    def proof(self) -> str:
+        """In words by what somebody can tell that the release is ours, before it is uninstalled by hand."""
+        if not self.token:
+            return f" (if it is ours, which a record this old does not say: see helm history {self.name})"
+        return f" (it is ours if helm get values {self.name} --namespace {self.namespace} has {MARK}: {self.token})"
 
     def __str__(self) -> str:
         return f"Helm release {self.namespace}/{self.name} ({self.chart} {self.version})"

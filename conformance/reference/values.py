@@ -33,6 +33,9 @@ _OF_PLUGIN_DISCOVERY = (
     {"key": "nvidia.com/gpu", "operator": "Equal", "value": "present", "effect": "NoSchedule"},
 )
 _OF_DRA = (_GPU,)
+# Uninstalled, the chart would remove every label, annotation, extended resource and taint of node feature discovery
+# from every node, whoever wrote it (node-feature-discovery v0.19.0: templates/post-delete-job.yaml, nfd-master -prune).
+_WITHOUT_PRUNING = {"postDeleteCleanup": False}
 # With one of these at false a node gets no driver from the operator.
 _WITHOUT_DRIVER = ("nvidia.com/gpu.deploy.operands", "nvidia.com/gpu.deploy.driver")
 # By one of these the plugin's chart knows a node with GPUs.
@@ -60,7 +63,10 @@ def gpu_operator_values(reference: Reference) -> Values:
         # Also when it is empty: the chart's default would outrank what the plugin's configurations say.
         "mig": {"strategy": stack.mig_strategy},
         "daemonsets": {"tolerations": tolerations(reference, _OF_OPERANDS)},
-        "node-feature-discovery": {"worker": {"tolerations": tolerations(reference, _OF_DISCOVERY)}},
+        "node-feature-discovery": {
+            **_WITHOUT_PRUNING,
+            "worker": {"tolerations": tolerations(reference, _OF_DISCOVERY)},
+        },
     }
     if stack.driver_managed and stack.driver:
         values["driver"]["version"] = stack.driver
@@ -81,7 +87,11 @@ def device_plugin_values(reference: Reference) -> Values:
     values: Values = {
         "gfd": {"enabled": stack.gpu_feature_discovery},
         "tolerations": tolerations(reference, _OF_PLUGIN),
-        "nfd": {"enabled": True, "worker": {"tolerations": tolerations(reference, _OF_PLUGIN_DISCOVERY)}},
+        "nfd": {
+            "enabled": True,
+            **_WITHOUT_PRUNING,
+            "worker": {"tolerations": tolerations(reference, _OF_PLUGIN_DISCOVERY)},
+        },
     }
     if stack.mig_strategy:
         values["migStrategy"] = stack.mig_strategy

@@ -15,12 +15,13 @@ from conformance.kube.paths import path
 from conformance.kube.timeouts import Timeouts
 from conformance.kube.waits import wait_for
 from conformance.reference.deploying import in_parallel, present
-from conformance.reference.installing import Installer, uninstalled
+from conformance.reference.installing import Installer
 from conformance.reference.model import Reference
 from conformance.reference.nodes import Journal, NodeRecords
 from conformance.reference.objects import STAGES, WORKLOADS, Object, name_of, objects
 from conformance.reference.ownership import Owner, labels_of
 from conformance.reference.stack_objects import stack_objects
+from conformance.reference.uninstalling import uninstalled
 
 _LEAST_GRACE = 1
 
@@ -59,12 +60,13 @@ def withdraw(
     installed = [each for each in records.installed if journal is not None or each.namespace in homes]
 
     def remove_stack() -> None:
-        for each, words in uninstalled(client, installed, installer, records.outstanding, limits):
-            if words:
-                left.append(words)
+        for outcome in uninstalled(client, installed, installer, records.outstanding, limits):
+            if outcome.settled:
+                records.uninstalled(outcome.installed)
+            if outcome.words:
+                left.append(outcome.words)
             else:
-                records.uninstalled(each)
-                deleted.append(str(each))
+                deleted.append(str(outcome.installed))
 
     try:
         made = [*objects(reference), *stack]

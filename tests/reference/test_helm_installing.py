@@ -21,12 +21,13 @@ from conformance.reference.helm import Helm, HelmInstaller, chart_source
 from conformance.reference.installing import InstallError, StackPresent
 from conformance.reference.model import Reference
 from conformance.reference.nodes import NodeRecords
-from conformance.reference.releases import Installed, Release, releases
+from conformance.reference.releases import Installed, Marks, Release, releases
 from conformance.reference.stack import DraDriver, PluginConfigs, Stack
 
 LIMITS = Timeouts(stack=0.05, running=0.05, deleted=0.2, namespace_deleted=0.2)
 RELEASE = Release("gpu-operator", "gpu-operator", "https://charts.example.com", "v26.7.0", "gpu-operator", {"a": 1})
-INSTALLED = Installed("gpu-operator", "gpu-operator", "gpu-operator", "v26.7.0")
+OURS = RELEASE.bearing("abc1")
+INSTALLED = Installed.of(RELEASE, "abc1")
 DEFINITIONS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 
 # Remembers its arguments and the values that it was given; knows which releases it has installed.
@@ -41,16 +42,21 @@ with (folder / "calls").open("a") as calls:
     calls.write(json.dumps([arguments, values]) + "\\n")
 verb = arguments[0]
 fails = folder / f"fails-{{verb}}"
-if fails.exists():
+if fails.exists() and not ("--no-hooks" in arguments and (folder / "hooks-fail").exists()):
     print(fails.read_text(), file=sys.stderr)
+    if (folder / "goes-all-the-same").exists():
+        (folder / f"release-{{arguments[1]}}").unlink()
     sys.exit(1)
-name = next(each for each in arguments[1:] if not each.startswith("-"))
+name = [each for each in arguments[1:] if not each.startswith("-")][verb == "get"]
 there = folder / f"release-{{name}}"
-if verb == "status" and not there.exists():
+if verb in ("status", "get") and not there.exists():
     print("Error: release: not found", file=sys.stderr)
     sys.exit(1)
+if verb == "get":
+    import yaml
+    print(json.dumps(yaml.safe_load(there.read_text())))
 if verb in ("install", "upgrade"):
-    there.touch()
+    there.write_text(values)
 if verb == "uninstall":
     there.unlink()
 """
@@ -75,6 +81,18 @@ class FakeHelm:
 
     def fails(self, verb: str, words: str) -> None:
         (self.folder / f"fails-{verb}").write_text(words)
+
+    def hooks_fail(self) -> None:
+        """Removing a release fails as long as its hooks run."""
+        self.fails("uninstall", "Error: failed pre-delete: timed out waiting for the condition")
+        (self.folder / "hooks-fail").touch()
+
+    def has(self, name: str, values: dict[str, Any] | None = None) -> None:
+        """A release of that name is there, of somebody else unless the values say otherwise."""
+        (self.folder / f"release-{name}").write_text(yaml.safe_dump(values))
+
+    def releases(self) -> list[str]:
+        return sorted(each.name.removeprefix("release-") for each in self.folder.glob("release-*"))
 
     def _lines(self) -> list[tuple[list[str], str | None]]:
         file = self.folder / "calls"
@@ -141,7 +159,7 @@ def test_without_helm_the_error_says_what_to_do(client: Any, monkeypatch: pytest
 
 
 def test_a_release_of_somebody_else_is_not_touched(client: Any, helm: FakeHelm) -> None:
-    (helm.folder / "release-gpu-operator").touch()
+    helm.has("gpu-operator", {"global": {"gpuConformance": "another"}})
 
     with pytest.raises(StackPresent, match="gpu-operator is in namespace gpu-operator already, and it is not ours"):
         installer().install(client, RELEASE, LIMITS)
@@ -150,10 +168,22 @@ def test_a_release_of_somebody_else_is_not_touched(client: Any, helm: FakeHelm) 
 
 
 def test_our_own_release_is_upgraded(client: Any, helm: FakeHelm) -> None:
-    installer().install(client, RELEASE, LIMITS)
-    installer().install(client, RELEASE, LIMITS, replace=True)
+    installer().install(client, OURS, LIMITS)
+    installer().install(client, OURS, LIMITS, replace=True)
 
     assert helm.calls_of("upgrade")[0][:4] == ["upgrade", "--install", "gpu-operator", "gpu-operator"]
+
+
+@pytest.mark.parametrize("release", [OURS, RELEASE])
+def test_a_release_of_somebody_else_under_our_name_is_not_upgraded(
+    client: Any, helm: FakeHelm, release: Release
+) -> None:
+    helm.has("gpu-operator")
+
+    with pytest.raises(StackPresent, match="it is not ours"):
+        installer().install(client, release, LIMITS, replace=True)
+
+    assert helm.calls_of("upgrade") == []
 
 
 @pytest.mark.parametrize("limit", [Effect.READS, Effect.PATCHES_NODES])
@@ -245,7 +275,7 @@ def test_deploying_installs_after_the_configurations_and_withdrawing_takes_all_o
     record = client.get("/api/v1/namespaces/gpu-operator/configmaps/gpu-conformance-release-gpu-operator")
     assert json.loads(record["data"]["release.json"])["version"] == "v26.7.0"
 
-    withdraw(client, reference, _Remembered(client, reference), timeouts=LIMITS, installer=installer())
+    withdraw(client, reference, _Written(client, reference), timeouts=LIMITS, installer=installer())
 
     assert [call[1] for call in helm.calls_of("uninstall")] == ["dra-driver-nvidia-gpu", "gpu-operator"]
     assert client.objects == before
@@ -256,11 +286,24 @@ class _Remembered(NodeRecords):
 
     def __init__(self, client: Any, reference: Reference) -> None:
         super().__init__(client)
-        self._releases = [Installed.of(each, (), marked=False) for each in releases(reference)]
+        self._releases = [Installed.of(each, "abc1") for each in releases(reference)]
 
     @property
     def installed(self) -> list[Installed]:
         return self._releases
+
+
+class _Written(_Remembered):
+    """The records that deploying wrote."""
+
+    def __init__(self, client: Any, reference: Reference) -> None:
+        super().__init__(client, reference)
+        self._releases = [recorded(client, each.name, each.namespace) for each in releases(reference)]
+
+
+def recorded(client: Any, name: str, namespace: str = "gpu-operator") -> Installed:
+    record = client.get(f"/api/v1/namespaces/{namespace}/configmaps/gpu-conformance-release-{name}")
+    return msgspec.json.decode(record["data"]["release.json"], type=Installed)
 
 
 def test_a_failure_leaves_the_record_by_which_it_can_be_taken_back(
@@ -344,7 +387,7 @@ def test_only_definitions_that_came_along_and_have_no_objects_go(client: Any, he
     client.objects["/apis/nvidia.com/v1/used/one"] = {"metadata": {"name": "one"}}
     reference = Reference("mine", stack=Stack("gpu-operator"))
     journal = _Remembered(client, reference)
-    (helm.folder / "release-gpu-operator").touch()
+    helm.has("gpu-operator", OURS.values)
 
     withdrawn = withdraw(client, reference, journal, timeouts=LIMITS, installer=installer())
 
@@ -365,7 +408,7 @@ def test_what_the_operator_made_outside_its_namespace_goes(client: Any, helm: Fa
         metadata = {"name": name, "ownerReferences": references}
         client.add({"apiVersion": "node.k8s.io/v1", "kind": "RuntimeClass", "metadata": metadata})
     reference = Reference("mine", stack=Stack("gpu-operator"))
-    (helm.folder / "release-gpu-operator").touch()
+    helm.has("gpu-operator", OURS.values)
 
     withdrawn = withdraw(client, reference, _Remembered(client, reference), timeouts=LIMITS, installer=installer())
 
@@ -394,9 +437,9 @@ def test_the_record_says_what_was_there_before(client: Any, helm: FakeHelm, refe
 
     deploy(client, reference, timeouts=LIMITS, installer=installer())
 
-    record = client.get("/api/v1/namespaces/gpu-operator/configmaps/gpu-conformance-release-gpu-operator")
-    written = msgspec.json.decode(record["data"]["release.json"], type=Installed)
-    assert (written.definitions, written.marked) == (("nodefeatures.nfd.k8s-sigs.io",), True)
+    written = recorded(client, "gpu-operator")
+    assert (written.definitions, written.marked) == (("nodefeatures.nfd.k8s-sigs.io",), False)
+    assert written.marks == (Marks(("n",), ("feature.node.kubernetes.io/cpu-model.family",)),)
 
 
 def test_what_the_stack_wrote_on_nodes_goes_with_it(client: Any, helm: FakeHelm) -> None:
@@ -415,9 +458,307 @@ def test_what_cannot_be_removed_stays_on_record_and_is_said(client: Any, helm: F
     deploy(client, reference, timeouts=LIMITS, installer=installer())
     helm.fails("uninstall", "Error: timed out")
 
-    withdrawn = withdraw(client, reference, _Remembered(client, reference), timeouts=LIMITS, installer=installer())
+    withdrawn = withdraw(client, reference, _Written(client, reference), timeouts=LIMITS, installer=installer())
 
     assert any("timed out" in words and "gpu-operator" in words for words in withdrawn.left)
+
+
+@pytest.mark.parametrize("values", [None, {"driver": {"enabled": True}}, {"global": {"gpuConformance": "another"}}])
+def test_a_release_that_somebody_else_installed_later_stays_with_all_that_it_brought(
+    client: Any, helm: FakeHelm, values: dict[str, Any] | None
+) -> None:
+    client.add(_definition("clusterpolicies", "nvidia.com"))
+    client.node("n", "pool", labels={"nvidia.com/gpu.present": "true"})
+    reference = Reference("mine", stack=Stack("gpu-operator"))
+    journal = _Forgetting(client, reference)
+    helm.has("gpu-operator", values)
+
+    withdrawn = withdraw(client, reference, journal, timeouts=LIMITS, installer=installer())
+
+    assert helm.calls_of("uninstall") == []
+    assert [words for words in withdrawn.left if "gpu-operator/gpu-operator is there that is not ours" in words]
+    assert journal.installed == []
+    assert f"{DEFINITIONS}/clusterpolicies.nvidia.com" in client.objects
+    assert client.get("/api/v1/nodes/n")["metadata"]["labels"]["nvidia.com/gpu.present"] == "true"
+
+
+class _Forgetting(_Remembered):
+    def uninstalled(self, installed: Installed) -> None:
+        self._releases.remove(installed)
+
+
+def test_a_release_of_a_record_that_does_not_say_by_what_to_know_it_is_left_to_people(
+    client: Any, helm: FakeHelm
+) -> None:
+    helm.has("gpu-operator")
+    former = Installed("gpu-operator", "gpu-operator", "gpu-operator", "v26.7.0")
+
+    with pytest.raises(InstallError, match=r"run: helm uninstall gpu-operator .*if it is ours"):
+        installer().uninstall(client, former, LIMITS)
+
+    assert helm.calls_of("uninstall") == []
+
+
+def test_our_release_is_known_by_its_mark_and_goes(client: Any, helm: FakeHelm) -> None:
+    installer().install(client, OURS, LIMITS)
+
+    installer().uninstall(client, INSTALLED, LIMITS)
+
+    assert helm.values == [{"a": 1, "global": {"gpuConformance": "abc1"}}]
+    assert helm.releases() == []
+
+
+def test_a_release_of_somebody_else_never_gets_on_record(client: Any, helm: FakeHelm, reference: Reference) -> None:
+    helm.has("dra-driver-nvidia-gpu")
+
+    with pytest.raises(StackPresent, match=r"dra-driver-nvidia-gpu is in namespace .* not ours"):
+        deploy(client, reference, timeouts=LIMITS, installer=installer())
+
+    assert helm.calls_of("install") == []
+    assert not [place for place in client.objects if "gpu-conformance-release" in place]
+
+
+OTHERS = [
+    {"apiVersion": "nvidia.com/v1", "kind": "ClusterPolicy", "metadata": {"name": "theirs"}},
+    {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": "nfd-master", "namespace": "node-feature-discovery"},
+        "spec": {},
+    },
+]
+
+
+@pytest.mark.parametrize("theirs", OTHERS)
+def test_another_stack_keeps_its_definitions_and_the_labels_of_nodes(
+    client: Any, helm: FakeHelm, theirs: dict[str, Any]
+) -> None:
+    _everywhere(client)
+    client.add(_definition("nvidiadrivers", "nvidia.com"))
+    client.node("n", "pool", labels={"nvidia.com/gpu.present": "true"})
+    client.add(theirs)
+    reference = Reference("mine", stack=Stack("gpu-operator"))
+    journal = _Forgetting(client, reference)
+    helm.has("gpu-operator", OURS.values)
+
+    withdrawn = withdraw(client, reference, journal, timeouts=LIMITS, installer=installer())
+
+    assert helm.releases() == []
+    assert [words for words in withdrawn.left if f"another GPU stack ({theirs['kind']}".lower() in words.lower()]
+    assert journal.installed == []
+    assert f"{DEFINITIONS}/nvidiadrivers.nvidia.com" in client.objects
+    assert client.get("/api/v1/nodes/n")["metadata"]["labels"]["nvidia.com/gpu.present"] == "true"
+
+
+def test_nothing_of_nodes_goes_while_objects_are_left(client: Any, helm: FakeHelm) -> None:
+    client.add(_definition("used", "nvidia.com"))
+    client.objects["/apis/nvidia.com/v1/used/one"] = {"metadata": {"name": "one"}}
+    client.node("n", "pool", labels={"nvidia.com/gpu.present": "true"})
+    reference = Reference("mine", stack=Stack("gpu-operator"))
+
+    withdraw(client, reference, _Remembered(client, reference), timeouts=LIMITS, installer=installer())
+
+    assert client.get("/api/v1/nodes/n")["metadata"]["labels"]["nvidia.com/gpu.present"] == "true"
+
+
+def test_what_a_node_that_is_down_once_offered_is_no_other_stack(client: Any, helm: FakeHelm) -> None:
+    client.add(_definition("clusterpolicies", "nvidia.com"))
+    client.node("n", "pool")
+    status = {"allocatable": {"nvidia.com/gpu": "4"}, "conditions": [{"type": "Ready", "status": "Unknown"}]}
+    client.objects["/api/v1/nodes/n"]["status"] = status
+    reference = Reference("mine", stack=Stack("gpu-operator"))
+
+    withdrawn = withdraw(client, reference, _Remembered(client, reference), timeouts=LIMITS, installer=installer())
+
+    assert withdrawn.left == ()
+    assert f"{DEFINITIONS}/clusterpolicies.nvidia.com" not in client.objects
+
+
+FEATURES = {"apiVersion": "nfd.k8s-sigs.io/v1alpha1", "kind": "NodeFeature"}
+MASTER = {"apiVersion": "apps/v1", "kind": "Deployment"}
+TAKEN = [
+    ({"apiVersion": "node.k8s.io/v1", "kind": "RuntimeClass", "metadata": {"name": "nvidia"}}, "RuntimeClass nvidia"),
+    ({"apiVersion": "node.k8s.io/v1", "kind": "RuntimeClass", "metadata": {"name": "own"}}, "RuntimeClass own"),
+    ({**FEATURES, "metadata": {"name": "n", "namespace": "nfd"}}, "1 NodeFeature objects"),
+    ({**MASTER, "metadata": {"name": "nfd-master", "namespace": "nfd"}}, "deployment nfd/nfd-master"),
+    (
+        {
+            **MASTER,
+            "metadata": {
+                "name": "x-master",
+                "namespace": "nfd",
+                "labels": {"app.kubernetes.io/name": "node-feature-discovery", "role": "master"},
+            },
+        },
+        "deployment nfd/x-master",
+    ),
+    (
+        {
+            **MASTER,
+            "metadata": {"name": "y", "namespace": "nfd"},
+            "spec": {"template": {"spec": {"containers": [{"name": "main", "command": ["/usr/bin/nfd-master"]}]}}},
+        },
+        "deployment nfd/y",
+    ),
+]
+
+
+@pytest.mark.parametrize(("theirs", "says"), TAKEN)
+def test_what_the_charts_would_take_over_keeps_the_stack_off(
+    client: Any, helm: FakeHelm, theirs: dict[str, Any], says: str
+) -> None:
+    _everywhere(client)
+    client.add(theirs)
+    stack = Stack("gpu-operator", values={"operator": {"runtimeClass": "own"}})
+
+    deployed = deploy(client, Reference("mine", stack=stack), timeouts=LIMITS, installer=installer())
+
+    assert says in deployed.left_alone
+    assert "would take over" in deployed.left_alone
+    assert helm.calls == []
+
+
+@pytest.mark.parametrize(
+    ("stack", "theirs"),
+    [
+        (Stack("gpu-operator", values={"nfd": {"enabled": False}}), TAKEN[3][0]),
+        (Stack("device-plugin", values={"nfd": {"enabled": False}}), TAKEN[3][0]),
+        (Stack("dra-driver"), TAKEN[3][0]),
+        (Stack("device-plugin"), TAKEN[0][0]),
+        (Stack("gpu-operator"), TAKEN[1][0]),
+    ],
+)
+def test_what_the_charts_do_not_touch_is_not_in_the_way(
+    client: Any, helm: FakeHelm, stack: Stack, theirs: dict[str, Any]
+) -> None:
+    _everywhere(client)
+    client.add(theirs)
+
+    deployed = deploy(client, Reference("mine", stack=stack), timeouts=LIMITS, installer=installer())
+
+    assert deployed.left_alone == ""
+    assert len(helm.calls_of("install")) == 1
+
+
+def test_a_release_whose_hooks_cannot_run_goes_without_them(client: Any, helm: FakeHelm) -> None:
+    ours = {"helm.sh/hook": "pre-delete"}
+    release = {"meta.helm.sh/release-name": "gpu-operator", "meta.helm.sh/release-namespace": "gpu-operator"}
+    instance = {"app.kubernetes.io/instance": "gpu-operator"}
+    for name, labels, annotations in (("hook", instance, ours), ("job", instance, {}), ("theirs", {}, ours)):
+        metadata = {"name": name, "namespace": "gpu-operator", "labels": labels, "annotations": annotations}
+        client.add({"apiVersion": "batch/v1", "kind": "Job", "metadata": metadata})
+    for name, annotations in (("hook", {**ours, **release}), ("role", release), ("theirs", ours)):
+        metadata = {"name": name, "annotations": annotations}
+        client.add({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": metadata})
+    helm.has("gpu-operator", OURS.values)
+    helm.hooks_fail()
+
+    installer().uninstall(client, INSTALLED, LIMITS)
+
+    assert ["--no-hooks" in call for call in helm.calls_of("uninstall")] == [False, True]
+    assert sorted(place.rpartition("/")[2] for place in client.objects if "/jobs/" in place) == ["job", "theirs"]
+    assert sorted(place.rpartition("/")[2] for place in client.objects if "/clusterroles/" in place) == [
+        "role",
+        "theirs",
+    ]
+
+
+def test_without_hooks_nothing_is_tried_that_would_leave_a_gpu_cluster(client: Any, helm: FakeHelm) -> None:
+    client.add({"apiVersion": "nvidia.com/v1alpha1", "kind": "GPUCluster", "metadata": {"name": "gpu-cluster"}})
+    helm.has("gpu-operator", OURS.values)
+    helm.hooks_fail()
+
+    with pytest.raises(InstallError, match=r"(?s)failed pre-delete.*--no-hooks would leave the GPUCluster behind"):
+        installer().uninstall(client, INSTALLED, LIMITS)
+
+    assert helm.releases() == ["gpu-operator"]
+
+
+def test_when_both_ways_to_remove_a_release_fail_both_are_named(client: Any, helm: FakeHelm) -> None:
+    helm.has("gpu-operator", OURS.values)
+    helm.fails("uninstall", "Error: timed out")
+
+    command = "helm uninstall gpu-operator --namespace gpu-operator --kubeconfig /etc/kube --kube-context staging"
+    with pytest.raises(InstallError, match=f"(?s)timed out.*both failed: {command}, and the same with --no-hooks"):
+        installer().uninstall(client, INSTALLED, LIMITS)
+
+
+def test_a_release_that_went_although_helm_failed_is_gone(client: Any, helm: FakeHelm) -> None:
+    helm.has("gpu-operator", OURS.values)
+    helm.fails("uninstall", "Error: timed out")
+    (helm.folder / "goes-all-the-same").touch()
+
+    installer().uninstall(client, INSTALLED, LIMITS)
+
+    assert len(helm.calls_of("uninstall")) == 1
+
+
+def test_marks_that_were_there_before_stay_and_all_others_go(client: Any, helm: FakeHelm) -> None:
+    from conformance.kube.nodechange import NodeChange
+
+    reference = Reference("mine", stack=Stack("gpu-operator"))
+    config, present, feature = "nvidia.com/mig.config", "nvidia.com/gpu.present", "feature.node.kubernetes.io/cpu"
+    labels = {config: "ours", feature: "old", "nvidia.com/mine": "given"}
+    client.node("a", "pool", labels=labels)
+    client.node("b", "pool")
+    given = {config: "ours", "nvidia.com/mine": "given"}
+    change = NodeChange("a", {config: "theirs", "nvidia.com/mine": None}, given)
+    NodeRecords(client).will_change_node(change)
+    deploy(client, reference, timeouts=LIMITS, installer=installer())
+    written = recorded(client, "gpu-operator")
+    assert written.marks == (Marks(("a",), (feature, config)),)
+
+    # The nodes are given back although the release could not be removed, and the change is forgotten.
+    for name, more in (("a", {config: "theirs", "nvidia.com/mine": None}), ("b", {feature: "new"})):
+        client.patch(f"/api/v1/nodes/{name}", {"metadata": {"labels": {**more, present: "true"}}})
+    NodeRecords(client).took_back(change)
+    withdraw(client, reference, _Written(client, reference), timeouts=LIMITS, installer=installer())
+
+    pool = {"eks.amazonaws.com/nodegroup": "pool"}
+    assert client.get("/api/v1/nodes/a")["metadata"]["labels"] == {**pool, config: "theirs", feature: "old"}
+    assert client.get("/api/v1/nodes/b")["metadata"]["labels"] == pool
+
+
+def test_what_our_own_changes_gave_a_node_is_put_back_by_their_record_alone(client: Any) -> None:
+    from conformance.kube.nodechange import NodeChange
+    from conformance.reference import leavings
+
+    client.node("a", "pool", labels={"nvidia.com/mig.config": "ours", "nvidia.com/gpu.present": "true"})
+
+    leavings.unmark(client, [NodeChange("a", {"nvidia.com/mig.config": None}, {"nvidia.com/mig.config": "ours"})])
+
+    labels = client.get("/api/v1/nodes/a")["metadata"]["labels"]
+    assert labels == {"eks.amazonaws.com/nodegroup": "pool", "nvidia.com/mig.config": "ours"}
+
+
+def test_marks_of_thousands_of_nodes_alike_are_recorded_and_too_many_of_them_are_not(client: Any) -> None:
+    from conformance.reference import leavings
+
+    for number in range(2000):
+        labels = {f"feature.node.kubernetes.io/cpu-cpuid.FEATURE{each}": "true" for each in range(60)}
+        client.node(f"node-{number}", "pool", labels=labels)
+
+    (marks,), marked = leavings.before(client, ())
+
+    assert (len(marks.nodes), len(marks.keys), marked) == (2000, 60, False)
+    for number in range(2000):
+        client.objects[f"/api/v1/nodes/node-{number}"]["metadata"]["labels"] = {
+            f"feature.node.kubernetes.io/cpu-{number}-{each}": "true" for each in range(3)
+        }
+    assert leavings.before(client, ()) == ((), True)
+
+
+def test_the_copy_of_a_pull_secret_belongs_to_the_run_of_its_namespace(client: Any, helm: FakeHelm) -> None:
+    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "pull", "namespace": "infra"}}
+    run = {"gpu-conformance.io/run-id": "a1234567"}
+    client.add(secret)
+    client.add({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "gpu-operator", "labels": run}})
+    created = []
+    client.create = lambda place, obj: created.append(obj)
+
+    installer(pull_secret="infra/pull").install(client, RELEASE, LIMITS)
+
+    assert created[0]["metadata"]["labels"] == {"app.kubernetes.io/managed-by": "gpu-conformance", **run}
 
 
 def test_nodes_that_do_not_offer_what_is_declared_are_named_with_what_they_lack(client: Any, helm: FakeHelm) -> None:

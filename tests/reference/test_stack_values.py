@@ -115,6 +115,11 @@ def test_configurations_are_named_and_not_created_by_the_chart(shipped_reference
     assert values["migManager"]["config"] == {"create": False, "name": "mig-config"}
 
 
+def test_what_node_feature_discovery_wrote_is_not_pruned_by_its_chart() -> None:
+    assert gpu_operator_values(declared(Stack("gpu-operator")))["node-feature-discovery"]["postDeleteCleanup"] is False
+    assert device_plugin_values(declared(Stack("device-plugin")))["nfd"]["postDeleteCleanup"] is False
+
+
 def test_an_open_mig_strategy_is_written_so_that_the_default_of_the_chart_does_not_win() -> None:
     assert gpu_operator_values(declared(Stack("gpu-operator", mig_strategy="")))["mig"] == {"strategy": ""}
     assert "migStrategy" not in device_plugin_values(declared(Stack("device-plugin", mig_strategy="")))

@@ -15,7 +15,7 @@ from conformance.kube.names import MANAGED_BY, MANAGED_BY_US
 from conformance.kube.paths import path
 from conformance.kube.waits import until_accepted, wait_for
 from conformance.reference.deploying import in_parallel
-from conformance.reference.installing import InstallError, StackPresent
+from conformance.reference.installing import InstallError, NotOurs, StackPresent
 from conformance.reference.releases import DRA, FORMER_DRA, OPERATOR, PLUGIN
 from conformance.simulator import chart
 
@@ -31,6 +31,7 @@ Object = dict[str, Any]
 MANAGER = "helm"
 _TYPE = "helm.sh/release.v1"
 _MEMBERS = "members.json"
+_MARK = "mark.txt"
 # Until a definition that was created a moment ago, or a namespace, is known everywhere.
 _RACE_SECONDS = 10.0
 # What Helm does not take away: a namespace that it was asked to create, and what a chart has in its folder crds.
@@ -49,10 +50,15 @@ _CHARTS: dict[str, Callable[..., list[Object]]] = {
 class SimulatedInstaller:
     """Installs what the simulator knows of NVIDIA's charts. See conformance.reference.installing.Installer."""
 
+    def has(self, client: Client, release: Release, timeouts: Timeouts) -> bool:
+        """See Installer."""
+        return _read(client, release.name, release.namespace) is not None
+
     def install(self, client: Client, release: Release, timeouts: Timeouts, *, replace: bool = False) -> None:
         """Apply the objects of a chart; with ``replace`` those go that the release does not have any more."""
-        before = _members(client, release.name, release.namespace)
-        if before is not None and not replace:
+        known = _read(client, release.name, release.namespace)
+        before = _members(known)
+        if known is not None and not (replace and release.token and _token(known) == release.token):
             raise StackPresent(f"a release {release.name} is in namespace {release.namespace} already, and not ours")
         objects = _rendered(release)
         for obj in _of_kinds(objects, *_STAYING):
@@ -61,7 +67,7 @@ class SimulatedInstaller:
         _established(client, _of_kinds(objects, "CustomResourceDefinition"), timeouts)
         own = [obj for obj in objects if obj["kind"] not in _STAYING]
         members = [client.path_of(obj) for obj in own]
-        former = [place for place in before or () if place not in members]
+        former = [place for place in before if place not in members]
         # What the release had before stays on record until it is gone.
         _apply(client, _record(release, [*former, *members]))
         for obj in own:
@@ -73,9 +79,12 @@ class SimulatedInstaller:
 
     def uninstall(self, client: Client, installed: Installed, timeouts: Timeouts) -> None:
         """Delete the objects of a release, those that tell the operator what to do first, and wait for the pods."""
-        members = _members(client, installed.name, installed.namespace)
-        if members is None:
+        known = _read(client, installed.name, installed.namespace)
+        if known is None:
             return
+        if not installed.token or _token(known) != installed.token:
+            raise NotOurs(installed)
+        members = _members(known)
         for member in reversed(members):
             # A custom object in the foreground would wait for the garbage collector, see _still_there.
             client.delete(member, propagation="Foreground" if "/apps/" in member else "Background")
@@ -109,18 +118,30 @@ def _record_name(release: str) -> str:
 def _record(release: Release, members: list[str]) -> Object:
     labels = {"owner": "helm", "name": release.name, "status": "deployed", "version": "1", MANAGED_BY: MANAGED_BY_US}
     metadata = {"name": _record_name(release.name), "namespace": release.namespace, "labels": labels}
-    text = {_MEMBERS: json.dumps(members)}
+    text = {_MEMBERS: json.dumps(members), _MARK: release.token}
     return {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "type": _TYPE, "stringData": text}
 
 
-def _members(client: Client, release: str, namespace: str) -> list[str] | None:
-    """The paths of what belongs to a release, in the order of their creation; None when it is not there."""
+def _read(client: Client, release: str, namespace: str) -> Object | None:
+    """What is on record of a release, None when it is not there."""
     try:
-        record = client.get(path("Secret", namespace=namespace, name=_record_name(release)))
+        return client.get(path("Secret", namespace=namespace, name=_record_name(release)))
     except NotFound:
         return None
-    found: list[str] = json.loads(base64.b64decode((record.get("data") or {}).get(_MEMBERS, "W10=")))
+
+
+def _members(record: Object | None) -> list[str]:
+    """The paths of what belongs to a release, in the order of their creation."""
+    found: list[str] = json.loads(_text(record, _MEMBERS) or "[]")
     return found
+
+
+def _token(record: Object) -> str:
+    return _text(record, _MARK)
+
+
+def _text(record: Object | None, key: str) -> str:
+    return base64.b64decode(((record or {}).get("data") or {}).get(key, "")).decode()
 
 
 def _is_there(client: Client, place: str) -> bool:
