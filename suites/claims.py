@@ -10,7 +10,17 @@ from conformance.kube.paths import path
 from conformance.kube.waits import wait_for
 from conformance.lab import LabPod, RequirementLab
 from conformance.verdict import CouldNotLook, Finding, claim
-from suites.slices import DRIVER, Device, DeviceClass, Held, classes_asked, device_class, held_by, published
+from suites.slices import (
+    DRIVER,
+    Device,
+    DeviceClass,
+    Held,
+    all_published,
+    classes_asked,
+    device_class,
+    held_by,
+    published,
+)
 
 API = "resource.k8s.io/v1"
 GOING_MAY_TAKE = timedelta(minutes=5)
@@ -87,9 +97,7 @@ def why_not_allocated(claim_: Resource, facts: Facts) -> str:
     missing = [name for name in asked if name not in classes]
     if missing:
         return f"there is no device class {missing[0]}"
-    every = [
-        device for each in published(one.body for one in facts.resource_slices).values() for device in each.devices
-    ]
+    every = [device for each in all_published(facts).values() for device in each.devices]
     fitting = [device for device in every if any(classes[name].may_choose(device) for name in asked)]
     if not fitting:
         return f"no node publishes a device of {' or '.join(asked)}"

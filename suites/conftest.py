@@ -21,7 +21,7 @@ from conformance.verdict import CouldNotLook, NotApplicable, Unsupported, in_wor
 from suites.claims import gpu_classes
 from suites.declared import DeclaredWorkload, declared_in
 from suites.gpu_pod import GpuPod
-from suites.slices import GPU, MIG, DeviceClass, Published, published
+from suites.slices import GPU, MIG, DeviceClass, Published, all_published
 from suites.terms import taints_of
 
 # Pods of Kubernetes and OpenShift themselves, some of which tolerate everything and must.
@@ -181,7 +181,7 @@ def slices(facts: Facts, dra_nodes: tuple[GpuPoolNode, ...]) -> dict[str, Publis
     """What NVIDIA's driver publishes, by node."""
     if not facts.serves("ResourceSlice"):
         raise Unsupported("the API server serves no resource.k8s.io/v1 (DRA-01)")
-    return published(each.body for each in facts.resource_slices)
+    return all_published(facts)
 
 
 @pytest.fixture

@@ -92,7 +92,7 @@ def is_starting(pod: Pod, now: datetime) -> bool:
 def some_judged(judge: Judge) -> None:
     """Raise CouldNotLook where nodes were passed over and none was judged."""
     if judge.unseen and not judge.findings:
-        raise CouldNotLook(f"no node can be judged now, as {judge.unseen[-1]}")
+        raise CouldNotLook(f"no GPU node can be judged now, as {judge.unseen[-1]}")
 
 
 def standing(parts: Sequence[Part], pool: Pool, node: Node, facts: Facts, *, found: bool = True) -> Standing:

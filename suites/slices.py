@@ -58,15 +58,16 @@ class Published(NamedTuple):
 
 def devices_on(node: Node, facts: Facts) -> tuple[Device, ...]:
     """The devices that NVIDIA's DRA driver publishes of a node; none where slices are not served or may not be read."""
-    return _all_published(facts).get(node.name, Published()).devices
+    try:
+        return all_published(facts).get(node.name, Published()).devices
+    except CouldNotLook:
+        return ()
 
 
 @lru_cache(maxsize=1)
-def _all_published(facts: Facts) -> dict[str, Published]:
-    try:
-        return published(each.body for each in facts.resource_slices)
-    except CouldNotLook:
-        return {}
+def all_published(facts: Facts) -> dict[str, Published]:
+    """What NVIDIA's driver publishes on a cluster, by node. Raises CouldNotLook when slices could not be read."""
+    return published(each.body for each in facts.resource_slices)
 
 
 def published(slices: Iterable[Mapping[str, Any]]) -> dict[str, Published]:

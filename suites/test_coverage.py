@@ -12,10 +12,10 @@ upgrade is under way is not judged for what time will mend.
 from conformance.catalog import MUST, requirement
 from conformance.facts import Facts
 from conformance.reference.model import Reference
-from conformance.verdict import CouldNotLook, Judge, NotApplicable, in_words
+from conformance.verdict import Judge, NotApplicable, in_words
 from suites.conftest import GpuPoolNode
 from suites.discovery import undeclared_labels, why_undiscovered
-from suites.node_stack import PCI_LABELS, PRESENT, standing, undiscovered
+from suites.node_stack import PCI_LABELS, PRESENT, some_judged, standing, undiscovered
 from suites.operands import TESTED, VALIDATORS, parts_of, wants_discovery
 from suites.pod_health import without_workloads
 from suites.roots import declared_stack, operated_stack, root_of
@@ -187,7 +187,6 @@ def test_the_validator_has_passed_on_every_gpu_node(
 
 def _judged(judge: Judge, otherwise: str) -> None:
     """Say why no node was judged, where none was."""
-    if judge.unseen and not judge.findings:
-        raise CouldNotLook(f"no GPU node can be judged now, as {judge.unseen[-1]}")
+    some_judged(judge)
     if not judge.findings:
         raise NotApplicable(otherwise)

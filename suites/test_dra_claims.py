@@ -29,9 +29,7 @@ from suites.claims import (
     why_not_allocated,
 )
 from suites.conftest import GpuPoolNode
-from suites.dra_nodes import (
-    version,
-)
+from suites.dra_nodes import version
 from suites.quoted import ADMITTED, REFUSED, declared_gpu_quotas, outcome
 from suites.slices import Device, DeviceClass, Published
 

@@ -5,10 +5,11 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from conformance.kube.client import Client
-from conformance.kube.errors import NotFound, WaitTimeout
+from conformance.kube.errors import WaitTimeout
 from conformance.kube.paths import path
 from conformance.kube.waits import wait_for
 from conformance.reference.model import Pool, Reference
+from conformance.reference.obstacles import listed
 
 __all__ = ["unrested", "wait_until_at_rest"]
 
@@ -48,7 +49,7 @@ def unrested(client: Client, reference: Reference, namespaces: Iterable[str]) ->
                 if not _is_available(workload):
                     yield f"{kind.lower()} {namespace}/{workload['metadata']['name']}"
     for kind in _ROOTS:
-        for root in _listed(client, kind):
+        for root in listed(client, path(kind)):
             if (root.get("status") or {}).get("state") in (None, "", "notReady"):
                 yield f"{kind} {root['metadata']['name']}"
     if reference.stack is not None:
@@ -85,10 +86,3 @@ def _is_available(workload: dict[str, Any]) -> bool:
 def _is_ready(node: dict[str, Any]) -> bool:
     conditions = (node.get("status") or {}).get("conditions") or ()
     return any(each.get("type") == "Ready" and each.get("status") == "True" for each in conditions)
-
-
-def _listed(client: Client, kind: str) -> list[dict[str, Any]]:
-    try:
-        return client.list(path(kind))
-    except NotFound:
-        return []
