@@ -4,14 +4,13 @@ KWOK plays the pods. This part writes what a known program would print into a fi
 has KWOK end the pod (annotations EXIT_CODE and RUN_SECONDS). Unknown commands run for ever, as KWOK has it.
 """
 
-import contextlib
-import time
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 from conformance.kube.errors import ApiError
 from conformance.kube.paths import path
+from conformance.kube.waits import wait_for
 from conformance.simulator.agents import phase_of
 from conformance.simulator.annotations import EXIT_CODE, PREPARED, RUN_SECONDS, annotation
 from conformance.simulator.containers import view_of
@@ -22,7 +21,6 @@ from conformance.simulator.world import Object, World
 
 _MANAGER = "gpu-conformance-simulator"
 _LOG_PATIENCE = 2.0
-_LOG_PAUSE = 0.02
 
 
 class Workloads:
@@ -41,7 +39,7 @@ class Workloads:
         return (f"{metadata['namespace']}/{metadata['name']}",) if deleted or _is_new(obj) else ()
 
     def reconcile(self, key: str) -> float | None:
-        """Let the programs of a pod run. Raises KubeError."""
+        """Let the programs of a pod run. Raises KubeError, WaitTimeout when KWOK does not serve what they printed."""
         namespace, _, name = key.partition("/")
         pod = self._world.get("Pod", name, namespace)
         if pod is None:
@@ -92,14 +90,19 @@ class Workloads:
         self._wait_readable(pod, next(iter(ended)))
 
     def _wait_readable(self, pod: Object, container: str) -> None:
-        """Wait until KWOK knows of the file: whoever sees the pod ended reads its log at once."""
+        """Wait until KWOK knows of the file: whoever sees the pod ended reads its log at once.
+
+        Raises WaitTimeout. The pod does not end then, and its programs run again when the loop tries again.
+        """
         place = path("Pod", namespace=pod["metadata"]["namespace"], name=pod["metadata"]["name"], subresource="log")
-        deadline = time.monotonic() + _LOG_PATIENCE
-        while time.monotonic() < deadline:
-            with contextlib.suppress(ApiError):
-                if self._world.client.request("GET", place, query={"container": container, "limitBytes": "64"}):
-                    return
-            time.sleep(_LOG_PAUSE)
+
+        def log() -> bytes:
+            try:
+                return self._world.client.request("GET", place, query={"container": container, "limitBytes": "64"})
+            except ApiError:
+                return b""
+
+        wait_for(log, bool, what=f"KWOK knows the log of {place}", timeout=_LOG_PATIENCE)
 
 
 def _is_new(pod: Object) -> bool:
