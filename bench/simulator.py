@@ -1,11 +1,12 @@
-"""Whether the simulator holds a large fleet: a device plugin on every node of two fleets, and pods that want its GPUs.
+"""Whether the simulator holds a large fleet: a GPU stack on every node of two fleets, and pods that want its GPUs.
 
-    python bench/simulator.py [--nodes 5000] [--beside 500] [--pods 500]
+    python bench/simulator.py [--stack plugin|operator] [--nodes 5000] [--beside 500] [--pods 500]
 
 On bare machines, one after the other on a cluster of its own for each size: from the installation of NVIDIA's device
-plugin (one pod for each node) until every node offers its GPUs, then from the creation of pods with one GPU each until
-all of them run. The control plane does most of that work, and its share grows with the fleet as well; what counts is
-that a node costs no more in a large fleet than in a small one. Ends with 1 when the ratio is above the limit.
+plugin (one pod for each node) or of the GPU Operator (nine pods for each node, driver and feature discovery among them)
+until every node offers its GPUs, then from the creation of pods with one GPU each until all of them run. The control
+plane does most of that work, and its share grows with the fleet as well; what counts is that a node costs no more in a
+large fleet than in a small one. Ends with 1 when the ratio is above the limit.
 """
 
 from __future__ import annotations
@@ -45,23 +46,24 @@ def topology(nodes: int) -> dict[str, Any]:
     return {"name": "bench", "description": f"{nodes} bare machines", "pools": [labelled]}
 
 
-def measure(nodes: int, pods: int) -> Taken:
-    """Start a fleet, install the plugin, run pods."""
+def measure(nodes: int, pods: int, stack: str) -> Taken:
+    """Start a fleet, install a stack, run pods."""
     from conformance.clusters.embedded import EmbeddedSpec, start
     from conformance.clusters.embedded.installing import SimulatedInstaller
     from conformance.kube.timeouts import EMBEDDED
-    from conformance.reference.releases import Release
+    from conformance.reference.releases import OPERATOR, PLUGIN, Release
 
-    plugin = Release(
-        "nvdp", "nvidia-device-plugin", "", "0.20.0", "nvidia-device-plugin", {"gfd": {"enabled": False}}
-    )  # fmt: skip
+    release = {
+        "plugin": Release("nvdp", PLUGIN, "", "0.20.0", PLUGIN, {"gfd": {"enabled": False}}),
+        "operator": Release("gpu-operator", OPERATOR, "", "v26.7.0", "gpu-operator"),
+    }[stack]
     with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
         json.dump(topology(nodes), file)
         file.flush()
         began = time.monotonic()
         with start(EmbeddedSpec(topology=file.name)) as cluster, cluster.client() as client:
             started = time.monotonic()
-            SimulatedInstaller().install(client, plugin, EMBEDDED)
+            SimulatedInstaller().install(client, release, EMBEDDED)
             _wait(lambda: _offering(client), nodes, "nodes offer GPUs")
             offered = time.monotonic()
             for number in range(pods):
@@ -107,6 +109,7 @@ def _resident(pid: int) -> int:
 def main() -> int:
     """Measure both fleets and print what they took; the exit code says whether the limit was kept."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--stack", choices=("plugin", "operator"), default="plugin")
     parser.add_argument("--nodes", type=int, default=5000)
     parser.add_argument("--beside", type=int, default=500, help="nodes of the small fleet")
     parser.add_argument("--pods", type=int, default=500)
@@ -114,7 +117,7 @@ def main() -> int:
     os.environ.setdefault("GPU_CONFORMANCE_START_TIMEOUT", "900")
     each = []
     for nodes in (chosen.beside, chosen.nodes):
-        taken = measure(nodes, chosen.pods)
+        taken = measure(nodes, chosen.pods, chosen.stack)
         each.append(taken.offered / nodes)
         print(
             f"{nodes} nodes: up in {taken.started:.0f} s, all offer GPUs after {taken.offered:.0f} s "
