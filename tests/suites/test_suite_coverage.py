@@ -15,19 +15,6 @@ from operator_chapters import (
     with_pool,
 )
 
-from conformance.reference import Reference, load
-from conformance.shipped import shipped
-
-
-@pytest.fixture(scope="session")
-def reference() -> Reference:
-    return load(shipped("fixtures/reference"))
-
-
-@pytest.fixture
-def cluster(reference):
-    return Cluster(reference)
-
 
 def test_the_default_toleration_is_too_little_for_a_second_taint(cluster):
     gpu_only = [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}]

@@ -9,8 +9,7 @@ import pytest
 
 from conformance.facts import Facts
 from conformance.lab.podspec import Asked, pod_spec
-from conformance.reference import Reference, load
-from conformance.shipped import shipped
+from conformance.reference import Reference
 from conformance.verdict import CouldNotLook, Judge, NotApplicable, Unsupported
 from suites import conftest, test_dra, test_dra_claims
 from suites.claims import gpu_claims, gpu_classes, waiting_claims, why_it_does_not_go, why_not_allocated
@@ -23,11 +22,6 @@ NOW = datetime(2026, 9, 20, 12, tzinfo=UTC)
 YESTERDAY = (NOW - timedelta(days=1)).isoformat()
 JUST_NOW = (NOW - timedelta(seconds=30)).isoformat()
 API = "resource.k8s.io/v1"
-
-
-@pytest.fixture(scope="module")
-def reference() -> Reference:
-    return load(shipped("fixtures/reference"))
 
 
 def device(number: int, **more: Any) -> Object:

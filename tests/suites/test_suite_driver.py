@@ -25,19 +25,7 @@ from operator_chapters import (
     with_pool,
 )
 
-from conformance.reference import Reference, load
-from conformance.shipped import shipped
 from conformance.verdict import CouldNotLook, NotApplicable, Unsupported
-
-
-@pytest.fixture(scope="session")
-def reference() -> Reference:
-    return load(shipped("fixtures/reference"))
-
-
-@pytest.fixture
-def cluster(reference):
-    return Cluster(reference)
 
 
 def test_another_driver_is_found_and_the_label_that_kept_it_named(cluster):

@@ -1,10 +1,8 @@
 """The chapter of pods with GPUs: whoever makes them, they are judged, and a pod is as old as what runs in it."""
 
 import pytest
-from operated_cluster import LONG_AGO, Cluster, made
+from operated_cluster import LONG_AGO, made
 
-from conformance.reference import Reference, load
-from conformance.shipped import shipped
 from conformance.verdict import NotApplicable
 from suites import test_gpu_pods as chapter
 
@@ -16,16 +14,6 @@ CLASSES = chapter.test_every_named_runtime_class_exists
 NODE = "t4-inference-1"
 BEFORE, AFTER = "2026-04-01T00:00:00Z", "2026-06-01T00:00:00Z"
 DRIVER_STARTED = "2026-05-01T00:00:00Z"
-
-
-@pytest.fixture(scope="session")
-def reference() -> Reference:
-    return load(shipped("fixtures/reference"))
-
-
-@pytest.fixture
-def cluster(reference):
-    return Cluster(reference)
 
 
 def team_pod(name, kind="", owner="", *, gpus=1, status=None, **spec):

@@ -5,9 +5,8 @@ import pytest
 from operated_cluster import JUST_NOW
 from sharing_cluster import LAYOUTS, SharingCluster, config_map, mig_text, plain_plugin
 
-from conformance.reference import Reference, load
+from conformance.reference import Reference
 from conformance.reference.model import Pool
-from conformance.shipped import shipped
 from conformance.verdict import CouldNotLook, NotApplicable, UnknownAccelerator, Unseen, Unsupported
 from suites import test_mig as chapter
 
@@ -26,11 +25,6 @@ READ = [
 POSSIBLE, TEXT, CHAIN, STATE, STRATEGY, OFFERS, LABELS, FITTING, ASKING, EMPTY = READ
 NODE = "node a100-mig-1"
 SEVEN = [{"devices": "all", "mig-enabled": True, "mig-devices": {"1g.5gb": 7}}]
-
-
-@pytest.fixture(scope="module")
-def reference() -> Reference:
-    return load(shipped("fixtures/reference"))
 
 
 @pytest.fixture

@@ -5,8 +5,6 @@ import pytest
 from operated_cluster import JUST_NOW, unready
 from sharing_cluster import CONFIGS, SharingCluster, sharing_text
 
-from conformance.reference import Reference, load
-from conformance.shipped import shipped
 from conformance.verdict import CouldNotLook, Unseen
 from suites import test_mps as chapter
 
@@ -21,11 +19,6 @@ READ = [
 ]
 TEXT, CHAIN, EXCLUSIONS, DAEMON, FRESH, OFFERS, LABELS = READ
 DAEMONS = "nvidia-device-plugin-mps-control-daemon"
-
-
-@pytest.fixture(scope="module")
-def reference() -> Reference:
-    return load(shipped("fixtures/reference"))
 
 
 @pytest.fixture

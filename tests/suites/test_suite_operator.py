@@ -20,19 +20,7 @@ from operator_chapters import (
     with_pool,
 )
 
-from conformance.reference import Reference, load
-from conformance.shipped import shipped
 from conformance.verdict import CouldNotLook, NotApplicable
-
-
-@pytest.fixture(scope="session")
-def reference() -> Reference:
-    return load(shipped("fixtures/reference"))
-
-
-@pytest.fixture
-def cluster(reference):
-    return Cluster(reference)
 
 
 @pytest.mark.parametrize("requirement", EVERY, ids=lambda each: each.__name__)

@@ -19,19 +19,7 @@ from operator_chapters import (
     tolerations,
 )
 
-from conformance.reference import Reference, load
-from conformance.shipped import shipped
 from conformance.verdict import NotApplicable
-
-
-@pytest.fixture(scope="session")
-def reference() -> Reference:
-    return load(shipped("fixtures/reference"))
-
-
-@pytest.fixture
-def cluster(reference):
-    return Cluster(reference)
 
 
 @pytest.fixture

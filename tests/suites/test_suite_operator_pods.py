@@ -1,22 +1,10 @@
 """The chapter of the operator: its pods, their namespaces, and the versions of its programs."""
 
 import pytest
-from operated_cluster import JUST_NOW, OPERATOR, Cluster, made, unready
+from operated_cluster import JUST_NOW, OPERATOR, made, unready
 from operator_chapters import BREAKING, CLASSES, ESCAPES, NAMESPACES, REST
 
-from conformance.reference import Reference, load
-from conformance.shipped import shipped
 from conformance.verdict import CouldNotLook
-
-
-@pytest.fixture(scope="session")
-def reference() -> Reference:
-    return load(shipped("fixtures/reference"))
-
-
-@pytest.fixture
-def cluster(reference):
-    return Cluster(reference)
 
 
 def operator_pod(cluster, **status):

@@ -4,15 +4,9 @@ import msgspec
 import pytest
 from sharing_cluster import SharingCluster
 
-from conformance.reference import Reference, load
-from conformance.shipped import shipped
+from conformance.reference import Reference
 from conformance.verdict import CouldNotLook, UnknownAccelerator
 from suites.test_pools import test_every_gpu_node_advertises_its_gpus as every_gpu_node_advertises_its_gpus
-
-
-@pytest.fixture(scope="module")
-def reference() -> Reference:
-    return load(shipped("fixtures/reference"))
 
 
 @pytest.fixture

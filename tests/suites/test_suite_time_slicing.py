@@ -4,9 +4,8 @@ import msgspec
 import pytest
 from sharing_cluster import CONFIGS, SharingCluster, plain_plugin, sharing_text
 
-from conformance.reference import Reference, load
+from conformance.reference import Reference
 from conformance.reference.model import Pool
-from conformance.shipped import shipped
 from conformance.verdict import CouldNotLook, NotApplicable, Unseen, Unsupported
 from suites import test_time_slicing as chapter
 
@@ -22,11 +21,6 @@ READ = [
 ]
 TEXT, CHAIN, FRESH, OFFERS, LABELS, UNSHARED, NAMESPACES, FRACTIONS = READ
 LATER = "2026-09-01T00:00:00Z"
-
-
-@pytest.fixture(scope="module")
-def reference() -> Reference:
-    return load(shipped("fixtures/reference"))
 
 
 @pytest.fixture
