@@ -1,7 +1,7 @@
 """Installing charts with the helm program of the machine, which speaks to the cluster as we do and asks nobody.
 
-Sources: helm.sh, ``helm install``, ``helm uninstall``, ``helm status`` and ``helm get values`` (Helm 3.8 and later read
-charts from oci://).
+Sources: helm.sh, ``helm install``, ``helm uninstall`` and ``helm get values`` (Helm 3.8 and later read charts from
+oci://).
 """
 
 import json
@@ -64,28 +64,20 @@ class Helm(msgspec.Struct, frozen=True):
             raise InstallError(f"{to_do}: {PROGRAM} failed with exit code {done.returncode}:\n{said}")
         return done.stdout
 
-    def has(self, name: str, namespace: str, *, timeout: float) -> bool:
-        """Whether a release of that name is in the namespace, whatever its state."""
-        return self._of_release(["status", name, "--namespace", namespace], name, timeout) is not None
-
     def values(self, name: str, namespace: str, *, timeout: float) -> dict[str, Any] | None:
         """What was given to a release, whatever its state; None when there is no release of that name."""
-        said = self._of_release(["get", "values", name, "--namespace", namespace, "--output", "json"], name, timeout)
-        if said is None:
-            return None
+        to_do = f"looking for release {name}"
+        arguments = ["get", "values", name, "--namespace", namespace, "--output", "json"]
         try:
-            return dict(json.loads(said) or {})
-        except ValueError as error:
-            raise InstallError(f"looking for release {name}: {PROGRAM} printed no JSON: {error}") from None
-
-    def _of_release(self, arguments: Sequence[str], name: str, timeout: float) -> str | None:
-        """What helm says of a release, None when there is none of that name."""
-        try:
-            return self.run(arguments, timeout=timeout, to_do=f"looking for release {name}")
+            said = self.run(arguments, timeout=timeout, to_do=to_do)
         except InstallError as error:
             if _NO_SUCH_RELEASE in str(error).rpartition(":\n")[2]:
                 return None
             raise
+        try:
+            return dict(json.loads(said) or {})
+        except ValueError as error:
+            raise InstallError(f"{to_do}: {PROGRAM} printed no JSON: {error}") from None
 
     def _ended(self, arguments: Sequence[str], timeout: float) -> "subprocess.CompletedProcess[str]":
         program = shutil.which(PROGRAM)
@@ -130,7 +122,7 @@ class HelmInstaller:
     def has(self, client: Client, release: Release, timeouts: Timeouts) -> bool:
         """See Installer."""
         _allowed(client, release)
-        return self._helm.has(release.name, release.namespace, timeout=timeouts.read)
+        return self._helm.values(release.name, release.namespace, timeout=timeouts.read) is not None
 
     def install(self, client: Client, release: Release, timeouts: Timeouts, *, replace: bool = False) -> None:
         """See Installer. Waits until what the chart itself starts is ready; operands are not part of that."""

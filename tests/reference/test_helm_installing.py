@@ -49,11 +49,11 @@ if fails.exists() and not ("--no-hooks" in arguments and (folder / "hooks-fail")
     sys.exit(1)
 name = [each for each in arguments[1:] if not each.startswith("-")][verb == "get"]
 there = folder / f"release-{{name}}"
-if verb in ("status", "get") and not there.exists():
-    print("Error: release: not found", file=sys.stderr)
-    sys.exit(1)
 if verb == "get":
     import yaml
+    if not there.exists():
+        print("Error: release: not found", file=sys.stderr)
+        sys.exit(1)
     print(json.dumps(yaml.safe_load(there.read_text())))
 if verb in ("install", "upgrade"):
     there.write_text(values)
