@@ -16,16 +16,19 @@ from conformance.verdict import CouldNotLook, Judge, NotApplicable
 from suites.conftest import GpuPoolNode
 from suites.words import some
 
+_TOO_FAR_APART = "TopologyAffinityError"
 # Container and pod states in which a node was given a pod and did not run it. What an image lacks is not among them.
 _REFUSALS = (
     "UnexpectedAdmissionError",
-    "TopologyAffinityError",
+    _TOO_FAR_APART,
     "FailedCreatePodSandBox",
     "CreateContainerError",
     "RunContainerError",
     "ContainerCannotRun",
     "StartError",
 )
+# How containerd and CRI-O say that they know no runtime by the name that the runtime class has for it.
+_NO_HANDLER = ("no runtime for", "runtime handler")
 # As feature discovery makes a label of a name (k8s-device-plugin: internal/lm/resource.go).
 _NOT_IN_LABELS = re.compile(r"[^A-Za-z0-9\-_. ]")
 # The driver reports less than the nominal size, and NVML a little more or less than the label.
@@ -36,13 +39,17 @@ _Groups: TypeAlias = dict[tuple[str, Literal[1, "free"]], list[GpuPoolNode]]
 
 
 class Seen(NamedTuple):
-    """What a probe said on one node, having asked for devices of one resource (of none, where it is empty)."""
+    """What a probe said on one node, having asked for devices of one resource (of none, where it is empty).
+
+    ``kept_apart`` are free devices that the node would not give together with these.
+    """
 
     pool: Pool
     node: Node
     gpu: Gpu
     resource: str
     result: ProbeResult
+    kept_apart: int = 0
 
     @property
     def subject(self) -> str:
@@ -84,7 +91,8 @@ def asking_for_devices(
     Raises NotApplicable where no pool offers devices as resources.
     """
     groups = _by_resource(reference, nodes, gpus)
-    return _seen(groups, lab.run_programs(_programs(groups, probe)))
+    seen = _seen(groups, lab.run_programs(_programs(groups, probe)))
+    return _asking_for_less(lab, seen, probe)
 
 
 @contextmanager
@@ -99,6 +107,31 @@ def holding_devices(
 
 def asking_again(lab: RequirementLab, before: Sequence[Seen]) -> tuple[Seen, ...]:
     """Run the devices probe once more, on each node with as many devices as its pod had before."""
+    return _asking_once_more(lab, before, "devices", lambda each: each.result.devices)
+
+
+def _asking_for_less(lab: RequirementLab, seen: tuple[Seen, ...], probe: str) -> tuple[Seen, ...]:
+    """Ask nodes again, for half as many devices each time, whose kubelet gives only devices of one NUMA node together.
+
+    Its topology manager refuses the pod then, with the policy single-numa-node (kubernetes.io: Control Topology
+    Management Policies on a Node).
+    """
+    while apart := [each for each in seen if each.result.reason == _TOO_FAR_APART and each.result.devices > 1]:
+        again = {
+            (each.node.name, each.resource): each
+            for each in _asking_once_more(lab, apart, probe, lambda each: each.result.devices // 2)
+        }
+        for each in apart:
+            got = again[each.node.name, each.resource]
+            left = each.kept_apart + each.result.devices - got.result.devices
+            again[each.node.name, each.resource] = got._replace(kept_apart=left)
+        seen = tuple(again.get((each.node.name, each.resource), each) for each in seen)
+    return seen
+
+
+def _asking_once_more(
+    lab: RequirementLab, before: Sequence[Seen], probe: str, devices: Callable[[Seen], int]
+) -> tuple[Seen, ...]:
     groups: dict[str, list[Seen]] = defaultdict(list)
     for each in before:
         groups[each.resource].append(each)
@@ -106,8 +139,8 @@ def asking_again(lab: RequirementLab, before: Sequence[Seen]) -> tuple[Seen, ...
         [
             Program(
                 [each.node for each in members],
-                "devices",
-                {"gpus": {each.node.name: each.result.devices for each in members}, "resource": resource},
+                probe,
+                {"gpus": {each.node.name: devices(each) for each in members}, "resource": resource},
             )
             for resource, members in groups.items()
         ]
@@ -214,12 +247,17 @@ def nobody(result: ProbeResult) -> bool:
 
 def got_no_library(result: ProbeResult) -> bool:
     """Whether the container ran and its probe found no library of the driver to look with."""
-    return result.placed and result.exit_code == 2 and result.record is not None
+    return bool((result.record or {}).get("missing"))
 
 
 def is_the_nodes_fault(result: ProbeResult) -> bool:
     """Whether a node got a pod and did not run it, or gave it nothing to look with, for which no image is to blame."""
     return got_no_library(result) or (result.placed and result.reason in _REFUSALS)
+
+
+def knows_no_handler(result: ProbeResult) -> bool:
+    """Whether a pod with a runtime class could not run because the node's runtime has no handler for the class."""
+    return result.reason == "FailedCreatePodSandBox" and any(words in result.trouble for words in _NO_HANDLER)
 
 
 def refused(each: Seen, judge: Judge) -> None:
@@ -236,12 +274,14 @@ def refused(each: Seen, judge: Judge) -> None:
 
 
 def _why_refused(each: Seen) -> str:
-    if each.result.exit_code == 2:
+    if got_no_library(each.result):
         return f"the container on {each.node.name} did not get the driver's libraries"
+    if knows_no_handler(each.result):
+        return "its container runtime knows no handler for the runtime class"
     reasons = {
         "UnexpectedAdmissionError": "its kubelet counts devices that nobody holds, or its device plugin refuses them",
-        "TopologyAffinityError": "the free devices are on several NUMA nodes, and the kubelet's policy wants one",
-        "FailedCreatePodSandBox": "its container runtime knows no handler for the runtime class",
+        _TOO_FAR_APART: "the free devices are on several NUMA nodes, and the kubelet's policy wants one",
+        "FailedCreatePodSandBox": "its container runtime could not prepare the pod, its network for one",
     }
     return reasons.get(each.result.reason, "its container runtime could not start the container with the device")
 
@@ -262,6 +302,8 @@ def product_label(name: str) -> str:
     return "-".join(_NOT_IN_LABELS.sub("", name).split())
 
 
-def memory_agrees(found_mib: int, declared_mib: int) -> bool:
-    """Whether a GPU has about the declared memory; any is right where none is declared."""
-    return not declared_mib or abs(found_mib - declared_mib) <= _MEMORY_TOLERANCE * declared_mib
+def memory_agrees(found_mib: int | None, declared_mib: int) -> bool:
+    """Whether a GPU has about the declared memory; any is right where none is declared, or the driver names none."""
+    if found_mib is None or not declared_mib:
+        return True
+    return abs(found_mib - declared_mib) <= _MEMORY_TOLERANCE * declared_mib

@@ -9,13 +9,14 @@ The pods of the first requirements ask for nothing and look for everything: with
 opening device files. That nvidia-smi is missing would prove nothing.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from conformance.catalog import MUST, OCCUPIES_IDLE_GPUS, OWN_NAMESPACE, requirement
 from conformance.facts import Facts, Pod
-from conformance.lab import RequirementLab
+from conformance.lab import ProbeResult, RequirementLab
 from conformance.lab.programs import ProbeOptions
 from conformance.reference.model import Reference
 from conformance.verdict import CouldNotLook, Judge, NotApplicable, Unsupported
@@ -37,6 +38,8 @@ from suites.programs import (
     asking_for_none_in_ways,
     holding_devices,
     judge_each,
+    knows_no_handler,
+    nobody,
     uuids,
 )
 from suites.words import some
@@ -45,6 +48,8 @@ CNCF = "CNCF Kubernetes AI Conformance: secure_accelerator_access"
 TOOLKIT = "NVIDIA/nvidia-container-toolkit: accept-nvidia-visible-devices-envvar-when-unprivileged"
 CDI = "NVIDIA GPU Operator: CDI"
 POLICY = "kubernetes.io: Pod Security Standards"
+# How the runtime hook refuses a container that may not choose its devices by a variable.
+_UNPRIVILEGED = "insufficient privileges to read device list"
 CLOSE_THE_DOOR = (
     "Set ACCEPT_NVIDIA_VISIBLE_DEVICES_ENVVAR_WHEN_UNPRIVILEGED=false for the container toolkit (toolkit.env) and let "
     "devices be given by CDI."
@@ -63,7 +68,9 @@ CLOSE_THE_DOOR = (
 def test_who_asks_for_nothing_gets_nothing(
     lab: RequirementLab, gpu_pool_nodes: tuple[GpuPoolNode, ...], judge: Judge
 ) -> None:
-    _must_reach_nothing(asking_for_none(lab, gpu_pool_nodes), judge, "a container without any request")
+    # Nothing about such a pod gives a runtime reason to refuse it: one that did not start proves nothing.
+    seen = asking_for_none(lab, gpu_pool_nodes)
+    _must_reach_nothing(seen, judge, "a container without any request", kept_out=nobody)
 
 
 @requirement(
@@ -157,7 +164,7 @@ def test_one_device_is_one_device_file(
             see=seen.see,
         )
 
-    judge_each(asking_for_devices(lab, reference, several, "isolation"), judge, of)
+    judge_each(asking_for_devices(lab, reference, several, "isolation"), judge, of, blame=nobody)
 
 
 @requirement(
@@ -249,7 +256,18 @@ def pods_on_gpu_nodes(
     return pods
 
 
-def _must_reach_nothing(seen: tuple[Seen, ...], judge: Judge, by: str) -> None:
+def _kept_out(result: ProbeResult) -> bool:
+    """Whether the container runtime refused to start a pod for the devices that it named.
+
+    Some versions of NVIDIA's runtime do (NVIDIA/nvidia-container-toolkit), and one that lacks the handler of a
+    runtime class. What failed for another reason says nothing of the devices.
+    """
+    return result.placed and (_UNPRIVILEGED in result.trouble or knows_no_handler(result))
+
+
+def _must_reach_nothing(
+    seen: tuple[Seen, ...], judge: Judge, by: str, *, kept_out: Callable[[ProbeResult], bool] = _kept_out
+) -> None:
     """Judge that nothing was reached by pods that asked for nothing."""
 
     def of(each: Seen, record: dict[str, Any]) -> None:
@@ -264,7 +282,7 @@ def _must_reach_nothing(seen: tuple[Seen, ...], judge: Judge, by: str) -> None:
             "kubectl get clusterpolicies -o jsonpath='{.items[*].spec.toolkit.env}'",
         )
 
-    judge_each(seen, judge, of, when_refused=_not_started)
+    judge_each(seen, judge, of, blame=kept_out, when_refused=_not_started)
 
 
 def _must_not_reach(seen: tuple[Seen, ...], owned: dict[str, list[str]], judge: Judge) -> None:
@@ -283,11 +301,11 @@ def _must_not_reach(seen: tuple[Seen, ...], owned: dict[str, list[str]], judge: 
             see=each.see,
         )
 
-    judge_each(seen, judge, of, when_refused=_not_started)
+    judge_each(seen, judge, of, blame=_kept_out, when_refused=_not_started)
 
 
 def _not_started(each: Seen, judge: Judge) -> None:
-    """A container that its runtime does not even start has reached nothing: some versions of the toolkit refuse so."""
+    """A container that its runtime does not even start has reached nothing."""
     judge(each.subject, ok=True, expected="no GPU within reach", actual=f"not started: {each.result.trouble}")
 
 

@@ -20,14 +20,20 @@ class Trouble(NamedTuple):
 HARDWARE = (
     "Look for Xid messages of this GPU in the kernel log of the node, reset or restart it, replace it when it recurs."
 )
+# What the probes report of a call of the driver that does not return, and of nvidia-smi then (as timeout(1) has it).
+NO_ANSWER, SMI_NO_ANSWER = -1, 124
+HANGS = Trouble("the driver does not answer: a GPU or its firmware hangs", HARDWARE)
 NO_DRIVER_FILES = Trouble(
     "the container did not get the driver's files",
     "Check that the device plugin names the device to the runtime (CDI, or the runtime class nvidia) and that the "
     "container toolkit has configured the node's container runtime.",
 )
 
+OUT_OF_MEMORY = 2
 CUDA: Mapping[int, Trouble] = {
-    2: Trouble(
+    NO_ANSWER: HANGS,
+    -2: Trouble("the driver's library crashed on this device", HARDWARE),
+    OUT_OF_MEMORY: Trouble(
         "somebody else uses the memory of this GPU", "Find the process on the node (nvidia-smi there) and end it."
     ),
     34: Trouble(
@@ -40,6 +46,7 @@ CUDA: Mapping[int, Trouble] = {
     ),
     100: Trouble("CUDA finds no device although the pod was given one", NO_DRIVER_FILES.remedy),
     101: Trouble("a device that the pod was given cannot be used", HARDWARE),
+    221: Trouble("the container did not get libnvidia-ptxjitcompiler of the driver", NO_DRIVER_FILES.remedy),
     222: Trouble(
         "the driver is older than what the program was compiled for",
         "Upgrade the driver, or ship machine code for this GPU.",
@@ -68,6 +75,7 @@ CUDA: Mapping[int, Trouble] = {
 }
 
 _NVML: Mapping[int, Trouble] = {
+    NO_ANSWER: HANGS,
     4: Trouble("the container may not open its device files", NO_DRIVER_FILES.remedy),
     9: Trouble("the NVIDIA driver is not loaded on the node", "Look at the driver pod, Secure Boot and nouveau."),
     12: NO_DRIVER_FILES,
@@ -90,16 +98,22 @@ _NVML: Mapping[int, Trouble] = {
 
 def of_cuda(error: Mapping[str, Any]) -> Trouble:
     """What stands behind an error of CUDA as the probe reports it."""
-    return CUDA.get(int(error["code"]), Trouble(f"CUDA ends with {named(error)}", HARDWARE))
+    code = int(error["code"])
+    # Errors of launched programs: illegal addresses, ECC, launches that failed or never ended.
+    remedy = HARDWARE if code // 100 == 7 else f"Look {named(error)} up in the CUDA Driver API (CUresult)."
+    return CUDA.get(code, Trouble(f"CUDA ends with {named(error)}", remedy))
 
 
 def of_nvml(error: Mapping[str, Any]) -> Trouble:
     """What stands behind an error of NVML as the probe reports it."""
-    return _NVML.get(int(error["code"]), Trouble(f"NVML ends with {named(error)}", HARDWARE))
+    remedy = f"Look {named(error)} up in the NVML API (nvmlReturn_t)."
+    return _NVML.get(int(error["code"]), Trouble(f"NVML ends with {named(error)}", remedy))
 
 
 def of_smi(exit_code: int) -> Trouble:
     """What stands behind an exit code of nvidia-smi."""
+    if exit_code == SMI_NO_ANSWER:
+        return HANGS
     words = exit_code_in_words(exit_code)
     return Trouble(words, f"Follow {words.partition(': ')[2] or words}." if exit_code != 255 else HARDWARE)
 

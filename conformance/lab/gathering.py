@@ -26,6 +26,8 @@ _AGAIN = 0.25
 _MOST_LOG = 1 << 20
 _SHORT_LOG = 400
 _ENDED = ("Succeeded", "Failed")
+# What the kubelet reports of a pod whose sandbox is there.
+_PROGRESS = ("Pulling", "Pulled", "Created", "Started")
 
 # Made before any thread needs it; see kube/client.py.
 _RECORDS = msgspec.json.Decoder(dict[str, Any])
@@ -227,6 +229,11 @@ class Gathering:
             return "", f"its log could not be read: {error}"
 
     def _stuck(self, node: str, pod: Mapping[str, Any]) -> ProbeResult:
+        """The result of a pod that has not ended. Its line counts: a program that hangs in the driver cannot end."""
+        if (pod.get("status") or {}).get("phase") == "Running":
+            log, _ = self._log(pod)
+            if MARK in log:
+                return _with_log(node, pod, log, "")
         reason, words = last_warning(self._client, self._namespace, str(pod["metadata"]["name"]))
         said = f"; the last warning about it: {reason}: {words}" if words else ""
         result = _result(node, pod, trouble=f"it did not end in time and is {state_of(pod)}{said}")
@@ -239,14 +246,22 @@ def job_of(pod: Mapping[str, Any]) -> str:
 
 
 def last_warning(client: Client, namespace: str, name: str) -> tuple[str, str]:
-    """Reason and words of the newest warning about a pod or Job; empty without one, or without the right to look."""
+    """Reason and words of the newest warning about a pod or Job; empty without one, or without the right to look.
+
+    Warnings about a pod that came before its image was pulled or its container started have been overcome.
+    """
     try:
         events = client.list(path("Event", namespace=namespace), field_selector=f"involvedObject.name={name}")
     except KubeError:
         return "", ""
-    warnings = [event for event in events if event.get("type") == "Warning"]
-    newest = max(warnings, key=lambda event: str(event.get("lastTimestamp") or event.get("eventTime")), default={})
+    overcome = max((_moment(event) for event in events if event.get("reason") in _PROGRESS), default="")
+    warnings = [event for event in events if event.get("type") == "Warning" and _moment(event) >= overcome]
+    newest = max(warnings, key=_moment, default={})
     return str(newest.get("reason") or ""), str(newest.get("message") or "")[:_SHORT_LOG]
+
+
+def _moment(event: Mapping[str, Any]) -> str:
+    return str(event.get("lastTimestamp") or event.get("eventTime") or "")
 
 
 def _with_log(node: str, pod: Mapping[str, Any], log: str, trouble: str) -> ProbeResult:

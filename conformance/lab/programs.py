@@ -45,6 +45,9 @@ _ROUNDS = 4
 _DISPLACED = "its pod went to another node each time, where one of the same batch had just ended"
 # How long a held pod stays when nobody takes it away any more, in seconds.
 _HOLD = "3600"
+# Google's device plugin mounts the driver there and tells no loader of it; images made for CUDA set the variable
+# (GoogleCloudPlatform/container-engine-accelerators, cmd/nvidia_gpu; NVIDIA/k8s-device-plugin#632).
+_LIBRARIES = {"LD_LIBRARY_PATH": "/usr/local/nvidia/lib:/usr/local/nvidia/lib64"}
 # CUDA keeps a few hundred MiB of host memory for each device. Little is asked for, so that a busy node has room.
 _REQUESTS = {"cpu": "100m", "memory": "128Mi"}
 _LIMITS = {"memory": "4Gi"}
@@ -348,7 +351,7 @@ class _Batch:
             "name": CONTAINER,
             "image": self._bench.image,
             "command": ["python3", f"{_FOLDER}/{self._probe}.py", *self._options.get("args", ()), *hold],
-            "env": [{"name": name, "value": value} for name, value in env.items()],
+            "env": [{"name": name, "value": value} for name, value in (_LIBRARIES | dict(env)).items()],
             "resources": {
                 "requests": {**_REQUESTS, **amounts},
                 "limits": {**_LIMITS, **amounts},

@@ -13,27 +13,44 @@ import array
 import ctypes
 import json
 import os
+import queue
 import random
 import re
+import signal
 import subprocess
 import sys
+import threading
 import time
 import uuid
-from typing import Any
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 MARK = "GPU-CONFORMANCE-PROBE"
 ELEMENTS = 1 << 20
 THREADS = 256
 FACTOR = 2654435761
 WORD = 1 << 32
-PATIENCE = 120
-"""Seconds for nvidia-smi, and for the computation on one MIG device."""
+SMI_PATIENCE, PATIENCE, MIG_PATIENCE = 30, 60, 25
+"""Seconds for nvidia-smi, for all computation together, and for that on one MIG device."""
+AT_ONCE = 4
+"""Processes on MIG devices at the same time. Each takes some hundred MiB of this container's memory."""
+BESIDE = "/usr/local/nvidia/bin"
+"""Where Google's device plugin puts nvidia-smi, which no stock image has on its path."""
+LIBRARY = "libcuda.so.1"
 
 # Of cuda.h, enum CUdevice_attribute.
 COMPUTE_MAJOR, COMPUTE_MINOR = 75, 76
 
+# Codes of ours: what hangs in the driver, and a process that the driver's library ended.
+NO_ANSWER, CRASH = -1, -2
+CRASHES = ("SIGILL", "SIGABRT", "SIGBUS", "SIGSEGV")
 # cuda.h, enum cudaError_enum, for libraries that are too broken to name their own errors.
 ERRORS = {
+    NO_ANSWER: "NO_ANSWER",
+    CRASH: "CRASH",
     1: "CUDA_ERROR_INVALID_VALUE",
     2: "CUDA_ERROR_OUT_OF_MEMORY",
     3: "CUDA_ERROR_NOT_INITIALIZED",
@@ -103,11 +120,18 @@ class CudaError(Exception):
         self.found = {"code": code, "name": name, "call": call}
 
 
+class NoLibrary(Exception):
+    """The container did not get a library of the driver, or cannot load it."""
+
+
 class Cuda:
-    """The driver's library, initialised. Raises OSError where it is missing, CudaError where it refuses."""
+    """The driver's library, initialised. Raises NoLibrary where it is missing, CudaError where it refuses."""
 
     def __init__(self) -> None:
-        self.library = ctypes.CDLL("libcuda.so.1")
+        try:
+            self.library = ctypes.CDLL(LIBRARY)
+        except OSError as error:
+            raise NoLibrary(str(error)) from error
         self.call("cuInit", ctypes.c_uint(0))
 
     def call(self, name: str, *arguments: Any) -> None:
@@ -231,58 +255,130 @@ def tried(cuda: Cuda, ordinal: int, task: Task) -> dict[str, Any]:
     return found
 
 
-def every_device() -> dict[str, Any]:
-    """The devices that CUDA shows in this process, and the first error. Raises OSError without libcuda."""
+def in_time(look: Callable[[], None], seconds: float) -> bool:
+    """Whether ``look`` ended within so many seconds. Raises what it raised.
+
+    What hangs in the driver cannot be ended, not even by a signal. It is left behind, so that the line comes out.
+    """
+    ended: queue.Queue[BaseException | None] = queue.Queue()
+
+    def run() -> None:
+        try:
+            look()
+        except BaseException as error:
+            ended.put(error)
+        else:
+            ended.put(None)
+
+    threading.Thread(target=run, daemon=True).start()
     try:
+        error = ended.get(timeout=seconds)
+    except queue.Empty:
+        return False
+    if error is not None:
+        raise error
+    return True
+
+
+def output_of(command: tuple[str, ...], seconds: float, env: dict[str, str] | None = None) -> tuple[int, str]:
+    """Exit code and output (both streams) of a command.
+
+    Raises OSError when it cannot be started and TimeoutExpired when it hangs. Then nobody waits for its end, as
+    subprocess.run() would: a process that hangs in the driver does not end.
+    """
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=env)
+    try:
+        output, _ = process.communicate(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        raise
+    return process.returncode, output.decode("utf-8", "replace")
+
+
+def every_device() -> dict[str, Any]:
+    """The devices that CUDA shows in this process, and the first error. Raises NoLibrary without libcuda."""
+    devices: list[dict[str, Any]] = []
+
+    def look() -> None:
         cuda = Cuda()
-        count = cuda.number("cuDeviceGetCount")
         task = Task()
-        devices = [tried(cuda, ordinal, task) for ordinal in range(count)]
+        for ordinal in range(cuda.number("cuDeviceGetCount")):
+            devices.append(tried(cuda, ordinal, task))
+
+    try:
+        if not in_time(look, PATIENCE):
+            raise CudaError(NO_ANSWER, ERRORS[NO_ANSWER], "CUDA")
     except CudaError as error:
-        return {"devices": [], "cuda_error": error.found}
-    errors = [device["cuda_error"] for device in devices if device["cuda_error"]]
-    return {"devices": devices, "cuda_error": errors[0] if errors else None}
+        return {"devices": list(devices), "cuda_error": error.found}
+    return {"devices": devices, "cuda_error": first_error(devices)}
+
+
+def first_error(devices: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """The first error on any of the devices."""
+    return next((device["cuda_error"] for device in devices if device["cuda_error"]), None)
 
 
 def mig_uuids() -> list[str]:
     """The MIG devices of this container, by nvidia-smi; none where it cannot be asked."""
     try:
-        ended = subprocess.run(
-            ("nvidia-smi", "-L"), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=PATIENCE, check=False
-        )
+        _, output = output_of(("nvidia-smi", "-L"), SMI_PATIENCE)
     except (OSError, subprocess.TimeoutExpired):
         return []
-    return re.findall(r"\(UUID: (MIG-[^)]+)\)", ended.stdout.decode("utf-8", "replace"))
+    return re.findall(r"\(UUID: (MIG-[^)]+)\)", output)
 
 
 def each_alone(uuids: list[str]) -> dict[str, Any]:
-    """The MIG devices one after the other: a process sees only one of them, the one that its environment names."""
-    found: dict[str, Any] = {"devices": [], "cuda_error": None}
-    for ordinal, name in enumerate(uuids):
-        seen = alone(name)
-        found["devices"] += [{**device, "ordinal": ordinal} for device in seen["devices"]]
-        found["cuda_error"] = found["cuda_error"] or seen["cuda_error"]
-    return found
+    """The MIG devices, each in a process of its own: a process sees only the one that its environment names.
+
+    What could not be begun in time is left out.
+    """
+    until = time.monotonic() + PATIENCE
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        seen = list(pool.map(lambda name: alone(name, until), uuids))
+    devices = [{**device, "ordinal": ordinal} for ordinal, each in enumerate(seen) for device in each["devices"]]
+    errors = [each["cuda_error"] for each in seen if each["cuda_error"]]
+    return {"devices": devices, "cuda_error": errors[0] if errors else None}
 
 
-def alone(name: str) -> dict[str, Any]:
-    """What a process sees to which only this device is visible. Raises RuntimeError when it could not look."""
-    ended = subprocess.run(
-        (sys.executable, __file__, "--here"),
-        env={**os.environ, "CUDA_VISIBLE_DEVICES": name},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        timeout=PATIENCE,
-        check=False,
-    )
-    output = ended.stdout.decode("utf-8", "replace")
+def alone(name: str, until: float) -> dict[str, Any]:
+    """What a process sees to which only this device is visible.
+
+    Raises NoLibrary without libcuda, RuntimeError when the process could not look for a reason that is not CUDA's.
+    """
+    seconds = min(MIG_PATIENCE, until - time.monotonic())
+    if seconds <= 0:
+        return {"devices": [], "cuda_error": None}
+    env = {**os.environ, "CUDA_VISIBLE_DEVICES": name}
+    try:
+        code, output = output_of((sys.executable, __file__, "--here"), seconds, env)
+    except subprocess.TimeoutExpired:
+        return broken(name, NO_ANSWER)
     lines = [line for line in output.splitlines() if line.startswith(MARK)]
+    if not lines and -code in [getattr(signal, each) for each in CRASHES]:
+        return broken(name, CRASH)
     if not lines:
-        raise RuntimeError(f"the computation on {name} ended with {ended.returncode}: {output[-500:]}")
+        raise RuntimeError(f"the computation on {name} ended with {code}: {output[-500:]}")
     seen: dict[str, Any] = json.loads(lines[-1][len(MARK) :])
+    if seen.get("missing"):
+        raise NoLibrary(seen["error"])
     if seen["error"]:
         raise RuntimeError(f"{name}: {seen['error']}")
     return seen
+
+
+def broken(name: str, code: int) -> dict[str, Any]:
+    """A MIG device whose process said nothing."""
+    error = {"code": code, "name": ERRORS[code], "call": "CUDA"}
+    device = {
+        "ordinal": 0, "uuid": name, "name": "", "compute": "", "elements": ELEMENTS, "wrong": ELEMENTS,
+        "seconds": None, "cuda_error": error,
+    }  # fmt: skip
+    return {"devices": [device], "cuda_error": error}
+
+
+def look_beside() -> None:
+    """Have nvidia-smi found where it is mounted as well."""
+    os.environ["PATH"] = f"{os.environ.get('PATH', os.defpath)}:{BESIDE}"
 
 
 def seconds_to_hold(arguments: list[str]) -> float:
@@ -302,14 +398,18 @@ def say(record: dict[str, Any]) -> int:
 
 def main(arguments: list[str]) -> int:
     """Compute on every device, say what came out, and stay if told to. ``--here`` leaves MIG devices aside."""
-    record: dict[str, Any] = {"probe": "cuda", "version": 1, "error": None}
+    record: dict[str, Any] = {"probe": "cuda", "version": 1, "error": None, "missing": None}
     here = arguments == ["--here"]
     # Nothing may be written into this container, and a kept translation would hide that the driver cannot translate.
     os.environ["CUDA_CACHE_DISABLE"] = "1"
     try:
         hold = 0 if here else seconds_to_hold(arguments)
+        look_beside()
         parts = [] if here else mig_uuids()
         record.update(each_alone(parts) if parts else every_device())
+    except NoLibrary as error:
+        record.update(error=str(error), missing=LIBRARY)
+        return say(record)
     except Exception as error:
         record["error"] = f"{type(error).__name__}: {error}"
         return say(record)

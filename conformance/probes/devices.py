@@ -9,19 +9,29 @@ from __future__ import annotations
 import ctypes
 import json
 import os
+import queue
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 MARK = "GPU-CONFORMANCE-PROBE"
-PATIENCE = 60
-"""Seconds for nvidia-smi, which hangs on a GPU that has fallen off the bus."""
+NVML_PATIENCE, SMI_PATIENCE = 60, 15
+"""Seconds. A GPU whose firmware hangs never answers. NVML comes first, and waking eight GPUs takes it a while."""
+BESIDE = "/usr/local/nvidia/bin"
+"""Where Google's device plugin puts nvidia-smi, which no stock image has on its path."""
 MIB = 1 << 20
 
-# nvml.h, enum nvmlReturn_t: the codes that a container meets.
+NOT_SUPPORTED, NO_PERMISSION = 3, 4
+# nvml.h, enum nvmlReturn_t: the codes that a container meets, and one of ours.
+NO_ANSWER = -1
 ERRORS = {
+    NO_ANSWER: "NO_ANSWER",
     1: "NVML_ERROR_UNINITIALIZED",
     3: "NVML_ERROR_NOT_SUPPORTED",
     4: "NVML_ERROR_NO_PERMISSION",
@@ -89,16 +99,33 @@ class Nvml:
         self.call(name, *arguments, ctypes.byref(handle))
         return handle
 
-    def memory_mib(self, device: ctypes.c_void_p) -> int:
-        """The memory of a GPU or MIG device in MiB."""
+    def memory_mib(self, device: ctypes.c_void_p) -> int | None:
+        """The memory of a GPU or MIG device in MiB; None for a GPU that shares the memory of its machine, as GB10."""
         memory = Memory()
-        self.call("nvmlDeviceGetMemoryInfo", device, ctypes.byref(memory))
+        try:
+            self.call("nvmlDeviceGetMemoryInfo", device, ctypes.byref(memory))
+        except NvmlError as error:
+            if error.found["code"] == NOT_SUPPORTED:
+                return None
+            raise
         return int(memory.total) // MIB
 
-    def devices(self) -> list[dict[str, Any]]:
-        """Every GPU that the driver shows here, with its MIG devices."""
-        count = self.number("nvmlDeviceGetCount_v2")
-        return [self.device(index) for index in range(count)]
+    def find(self, devices: list[dict[str, Any]]) -> None:
+        """Add every GPU that the driver shows here, with its MIG devices.
+
+        Raises the first error after all have been tried. That a container may not open a GPU is none beside one that
+        it may: the count has all of the machine (nvml.h, nvmlDeviceGetCount_v2).
+        """
+        errors: list[NvmlError] = []
+        for index in range(self.number("nvmlDeviceGetCount_v2")):
+            try:
+                devices.append(self.device(index))
+            except NvmlError as error:
+                errors.append(error)
+        if devices:
+            errors = [error for error in errors if error.found["code"] != NO_PERMISSION]
+        if errors:
+            raise errors[0]
 
     def device(self, index: int) -> dict[str, Any]:
         """One GPU."""
@@ -136,32 +163,76 @@ class Nvml:
 
 
 def nvml_view() -> dict[str, Any]:
-    """What NVML says; ``nvml_error`` is the first call that failed, and what was found before it stays."""
+    """What NVML says; ``nvml_error`` is the first call that failed, and whatever else was found stays."""
     view: dict[str, Any] = {"driver": None, "cuda": None, "devices": [], "nvml_error": None}
-    try:
+
+    def look() -> None:
         nvml = Nvml()
         view["driver"] = nvml.text("nvmlSystemGetDriverVersion")
         version = ctypes.c_int()
         nvml.call("nvmlSystemGetCudaDriverVersion_v2", ctypes.byref(version))
         view["cuda"] = f"{version.value // 1000}.{version.value % 1000 // 10}"
-        view["devices"] = nvml.devices()
+        nvml.find(view["devices"])
+
+    try:
+        if not in_time(look, NVML_PATIENCE):
+            raise NvmlError(NO_ANSWER, "NVML")
     except NvmlError as error:
         view["nvml_error"] = error.found
-    return view
+    return {**view, "devices": list(view["devices"])}
+
+
+def in_time(look: Callable[[], None], seconds: float) -> bool:
+    """Whether ``look`` ended within so many seconds. Raises what it raised.
+
+    What hangs in the driver cannot be ended, not even by a signal. It is left behind, so that the line comes out.
+    """
+    ended: queue.Queue[BaseException | None] = queue.Queue()
+
+    def run() -> None:
+        try:
+            look()
+        except BaseException as error:
+            ended.put(error)
+        else:
+            ended.put(None)
+
+    threading.Thread(target=run, daemon=True).start()
+    try:
+        error = ended.get(timeout=seconds)
+    except queue.Empty:
+        return False
+    if error is not None:
+        raise error
+    return True
+
+
+def output_of(command: tuple[str, ...], seconds: float, env: dict[str, str] | None = None) -> tuple[int, str]:
+    """Exit code and output (both streams) of a command.
+
+    Raises OSError when it cannot be started and TimeoutExpired when it hangs. Then nobody waits for its end, as
+    subprocess.run() would: a process that hangs in the driver does not end.
+    """
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=env)
+    try:
+        output, _ = process.communicate(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        raise
+    return process.returncode, output.decode("utf-8", "replace")
 
 
 def run(*command: str) -> tuple[int, str]:
-    """Exit code and output (both streams) of a command; 127 when it is not there, 124 when it hangs."""
+    """Exit code and output of a command; 127 when it is not there, 124 when it hangs."""
     try:
-        ended = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=PATIENCE, check=False)
+        code, output = output_of(command, SMI_PATIENCE)
     except FileNotFoundError:
         return 127, ""
     except OSError as error:
         return 126, str(error)
     except subprocess.TimeoutExpired:
-        return 124, f"{command[0]} did not answer within {PATIENCE} s"
-    code = ended.returncode if ended.returncode >= 0 else 128 - ended.returncode
-    return code, ended.stdout.decode("utf-8", "replace")
+        return 124, f"{command[0]} did not answer within {SMI_PATIENCE} s"
+    return code if code >= 0 else 128 - code, output
 
 
 def smi_view() -> dict[str, Any] | None:
@@ -184,6 +255,11 @@ def environment() -> dict[str, str]:
     return {name: value for name, value in sorted(os.environ.items()) if name.startswith(("NVIDIA_", "CUDA_"))}
 
 
+def look_beside() -> None:
+    """Have nvidia-smi found where it is mounted as well."""
+    os.environ["PATH"] = f"{os.environ.get('PATH', os.defpath)}:{BESIDE}"
+
+
 def seconds_to_hold(arguments: list[str]) -> float:
     """How long to stay after the line; 0 without ``--hold``. Raises ValueError for other arguments."""
     if not arguments:
@@ -204,6 +280,7 @@ def main(arguments: list[str]) -> int:
     record: dict[str, Any] = {"probe": "devices", "version": 1, "error": None}
     try:
         hold = seconds_to_hold(arguments)
+        look_beside()
         record.update(nvml_view(), nvidia_smi=smi_view(), device_files=device_files(), environment=environment())
     except Exception as error:
         record["error"] = f"{type(error).__name__}: {error}"

@@ -12,17 +12,24 @@ from __future__ import annotations
 import ctypes
 import json
 import os
+import queue
 import re
 import subprocess
 import sys
+import threading
 import time
 import uuid
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 MARK = "GPU-CONFORMANCE-PROBE"
-PATIENCE = 60
-"""Seconds for nvidia-smi, which hangs on a GPU that has fallen off the bus."""
+PATIENCE, SMI_PATIENCE = 80, 20
+"""Seconds for everything together, and for nvidia-smi of them. A GPU whose firmware hangs never answers."""
+BESIDE = "/usr/local/nvidia/bin"
+"""Where Google's device plugin puts nvidia-smi, which no stock image has on its path."""
 _UUID = re.compile(r"(?:GPU|MIG)-[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
@@ -45,14 +52,15 @@ def seen_by_nvml() -> list[str]:
 
 
 def seen_by_smi() -> list[str]:
-    """The UUIDs of the GPUs and MIG devices that nvidia-smi lists; none where it is missing or fails."""
+    """The UUIDs of the GPUs and MIG devices that nvidia-smi lists; none where it is missing or fails.
+
+    Raises TimeoutExpired: nothing is known of what it would have listed.
+    """
     try:
-        ended = subprocess.run(
-            ("nvidia-smi", "-L"), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=PATIENCE, check=False
-        )
-    except (OSError, subprocess.TimeoutExpired):
+        _, output = output_of(("nvidia-smi", "-L"), SMI_PATIENCE)
+    except OSError:
         return []
-    return _UUID.findall(ended.stdout.decode("utf-8", "replace"))
+    return _UUID.findall(output)
 
 
 def seen_by_cuda() -> list[str]:
@@ -96,9 +104,58 @@ def environment() -> dict[str, str]:
     return {name: value for name, value in sorted(os.environ.items()) if name.startswith(("NVIDIA_", "CUDA_"))}
 
 
+def in_time(look: Callable[[], None], seconds: float) -> bool:
+    """Whether ``look`` ended within so many seconds. Raises what it raised.
+
+    What hangs in the driver cannot be ended, not even by a signal. It is left behind, so that the line comes out.
+    """
+    ended: queue.Queue[BaseException | None] = queue.Queue()
+
+    def run() -> None:
+        try:
+            look()
+        except BaseException as error:
+            ended.put(error)
+        else:
+            ended.put(None)
+
+    threading.Thread(target=run, daemon=True).start()
+    try:
+        error = ended.get(timeout=seconds)
+    except queue.Empty:
+        return False
+    if error is not None:
+        raise error
+    return True
+
+
+def output_of(command: tuple[str, ...], seconds: float, env: dict[str, str] | None = None) -> tuple[int, str]:
+    """Exit code and output (both streams) of a command.
+
+    Raises OSError when it cannot be started and TimeoutExpired when it hangs. Then nobody waits for its end, as
+    subprocess.run() would: a process that hangs in the driver does not end.
+    """
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=env)
+    try:
+        output, _ = process.communicate(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        raise
+    return process.returncode, output.decode("utf-8", "replace")
+
+
 def everything() -> dict[str, Any]:
-    """What can be reached; ``devices`` are all UUIDs, ``seen_by`` says who saw which."""
-    seen = {"nvml": seen_by_nvml(), "nvidia-smi": seen_by_smi(), "cuda": seen_by_cuda()}
+    """What can be reached; ``devices`` are all UUIDs, ``seen_by`` says who saw which.
+
+    Raises TimeoutError where the driver does not answer, which is no proof of anything.
+    """
+    seen: dict[str, list[str]] = {}
+
+    def look() -> None:
+        seen.update({"nvml": seen_by_nvml(), "nvidia-smi": seen_by_smi(), "cuda": seen_by_cuda()})
+
+    if not in_time(look, PATIENCE):
+        raise TimeoutError(f"the driver did not answer within {PATIENCE} s")
     files = device_files()
     return {
         "devices": sorted({name for names in seen.values() for name in names}),
@@ -107,6 +164,11 @@ def everything() -> dict[str, Any]:
         "opened": [path for path in files if can_be_opened(path)],
         "environment": environment(),
     }
+
+
+def look_beside() -> None:
+    """Have nvidia-smi found where it is mounted as well."""
+    os.environ["PATH"] = f"{os.environ.get('PATH', os.defpath)}:{BESIDE}"
 
 
 def seconds_to_hold(arguments: list[str]) -> float:
@@ -129,6 +191,7 @@ def main(arguments: list[str]) -> int:
     record: dict[str, Any] = {"probe": "isolation", "version": 1, "error": None}
     try:
         hold = seconds_to_hold(arguments)
+        look_beside()
         record.update(everything())
     except Exception as error:
         record["error"] = f"{type(error).__name__}: {error}"

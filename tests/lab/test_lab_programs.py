@@ -13,6 +13,8 @@ from conformance.lab.gathering import record_in
 from conformance.lab.podspec import Named
 
 TAINT = {"key": "gpu", "value": "yes", "effect": "NoSchedule"}
+# Where Google's device plugin mounts the driver.
+LIBRARIES = {"name": "LD_LIBRARY_PATH", "value": "/usr/local/nvidia/lib:/usr/local/nvidia/lib64"}
 
 
 class NodeName(str):
@@ -38,6 +40,7 @@ def cluster() -> ProgramCluster:
 def bench(cluster: ProgramCluster) -> Iterator[RequirementLab]:
     with lab_on(cluster) as lab, lab.for_requirement(rule(Effect.OCCUPIES_IDLE_GPUS)) as bench:
         yield bench
+
 
 
 def nodes(*names: str) -> list[Named]:
@@ -111,7 +114,7 @@ def test_the_program_is_in_the_pod_and_the_pod_is_harmless(bench, cluster):
     job = jobs(cluster)[0]
     container, spec = pod_of(job), job["spec"]["template"]["spec"]
     assert container["command"] == ["python3", "/probes/isolation.py"]
-    assert container["env"] == [{"name": "NVIDIA_VISIBLE_DEVICES", "value": "all"}]
+    assert container["env"] == [LIBRARIES, {"name": "NVIDIA_VISIBLE_DEVICES", "value": "all"}]
     assert "@sha256:" in container["image"]
     assert "nvidia.com/gpu" not in container["resources"]["limits"]
     assert spec["runtimeClassName"] == "nvidia"
@@ -226,6 +229,30 @@ def test_a_pod_that_never_ends_is_told_with_the_last_warning(bench, cluster):
     assert result.trouble.endswith('the last warning about it: FailedCreatePodSandBox: no runtime for "nvidia"')
 
 
+def test_a_warning_that_was_overcome_is_not_what_holds_a_pod(bench, cluster):
+    cluster.plays = lambda pod: Ending(exit_code=None, phase="Pending")
+    namespace = bench.namespace()
+    bench._default_namespace = namespace
+    for minute, kind, reason in (("01", "Warning", "FailedCreatePodSandBox"), ("02", "Normal", "Pulling")):
+        moment = f"2026-01-01T00:{minute}:00Z"
+        happened = {"type": kind, "reason": reason, "message": "m", "lastTimestamp": moment}
+        cluster.add("Event", reason.lower(), namespace, **happened, involvedObject={"name": "devices-1"})
+
+    result = bench.run_on_nodes(nodes("gpu-1"), "devices")["gpu-1"]
+
+    assert result.reason == ""
+    assert result.trouble == "it did not end in time and is Pending on node gpu-1"
+
+
+def test_a_program_that_said_its_line_and_cannot_end_is_heard(bench, cluster):
+    cluster.plays = lambda pod: Ending(line(seen=7), exit_code=None, phase="Running")
+
+    result = bench.run_on_nodes(nodes("gpu-1"), "devices")["gpu-1"]
+
+    assert result.found["seen"] == 7
+    assert result.phase == "Running"
+
+
 def test_a_log_that_cannot_be_read_is_trouble_of_that_node(bench, cluster):
     cluster.logs_refused = True
 
@@ -337,7 +364,7 @@ def test_variables_can_differ_by_node(bench, cluster):
 
     bench.run_on_nodes(nodes("gpu-1", "gpu-2"), "isolation", gpus=0, env={"HOME": "/"}, env_of=wishes)
 
-    told = [{each["name"]: each["value"] for each in pod_of(job)["env"]} for job in jobs(cluster)]
+    told = [{each["name"]: each["value"] for each in pod_of(job)["env"] if each != LIBRARIES} for job in jobs(cluster)]
     assert told == [{"HOME": "/", **wishes["gpu-1"]}, {"HOME": "/", **wishes["gpu-2"]}]
 
 

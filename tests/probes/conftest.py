@@ -16,6 +16,7 @@ from conformance import probes
 SOURCE = Path(__file__).with_name("fake_driver.c")
 PROGRAMS = Path(probes.__file__).parent
 SMI = """#!/bin/sh
+[ -n "$FAKE_SMI_HANGS" ] && exec sleep 600
 [ -n "$FAKE_SMI_EXIT" ] && { echo "Failed to initialize NVML"; exit "$FAKE_SMI_EXIT"; }
 if [ "$1" = -L ]; then
   echo "GPU 0: NVIDIA A100-SXM4-40GB (UUID: GPU-00000000-0000-0000-0000-000000000000)"
@@ -27,6 +28,14 @@ if [ "$1" = -L ]; then
 else
   echo "a table"
 fi
+"""
+
+
+HURRIED = """
+import importlib, json, sys
+module = importlib.import_module(f"conformance.probes.{sys.argv[1]}")
+vars(module).update(json.loads(sys.argv[2]))
+sys.exit(module.main(sys.argv[3:]))
 """
 
 
@@ -58,9 +67,11 @@ def driver(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def said() -> Callable[..., Said]:
     """Run a probe without any driver, with these arguments and variables; its one marked line is read."""
 
-    def run(probe: str, *arguments: str, interpreter: str = sys.executable, **variables: str) -> Said:
+    def run(probe: str, *arguments: str, patience: dict[str, float] | None = None, **variables: str) -> Said:
+        """``patience`` are names of the probe's module and the seconds that they stand for."""
+        program = [str(PROGRAMS / f"{probe}.py")] if patience is None else ["-c", HURRIED, probe, json.dumps(patience)]
         ended = subprocess.run(
-            [interpreter, PROGRAMS / f"{probe}.py", *arguments],
+            [sys.executable, *program, *arguments],
             env={"PATH": os.environ["PATH"], **variables},
             capture_output=True,
             text=True,
@@ -78,8 +89,8 @@ def said() -> Callable[..., Said]:
 def with_driver(said: Callable[..., Said], driver: Path) -> Callable[..., Said]:
     """Run a probe with the driver; FAKE_ variables say what is wrong with it."""
 
-    def run(probe: str, *arguments: str, **variables: str) -> Said:
+    def run(probe: str, *arguments: str, patience: dict[str, float] | None = None, **variables: str) -> Said:
         path = f"{driver}:{os.environ['PATH']}"
-        return said(probe, *arguments, **{"LD_LIBRARY_PATH": str(driver), "PATH": path, **variables})
+        return said(probe, *arguments, patience=patience, **{"LD_LIBRARY_PATH": str(driver), "PATH": path, **variables})
 
     return run

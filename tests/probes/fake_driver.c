@@ -1,9 +1,11 @@
 /* A stand-in for libcuda.so.1 and libnvidia-ml.so.1: FAKE_GPUS devices whose kernel is a loop on the CPU, and what
    the other variables say is wrong with them. Device memory is memory of the process. */
+#include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define EXPORT __attribute__((visibility("default")))
 
@@ -12,9 +14,22 @@ static long setting(const char *name, long otherwise) {
     return text && *text ? strtol(text, NULL, 10) : otherwise;
 }
 
+static int is_named(const char *variable, const char *call) {
+    const char *name = getenv(variable);
+    return name && strcmp(name, call) == 0;
+}
+
+/* FAKE_ONLY_ON is the end of a MIG device's UUID; what is wrong is then wrong in its process only. */
+static int is_spared(void) {
+    const char *only = getenv("FAKE_ONLY_ON"), *visible = getenv("CUDA_VISIBLE_DEVICES");
+    return only && !(visible && strcmp(visible + strlen(visible) - strlen(only), only) == 0);
+}
+
 static int failing(const char *call) {
-    const char *name = getenv("FAKE_FAILS");
-    return name && strcmp(name, call) == 0 ? (int)setting("FAKE_CODE", 999) : 0;
+    if (is_spared()) return 0;
+    if (is_named("FAKE_HANGS", call)) sleep(600);
+    if (is_named("FAKE_CRASHES", call)) raise(SIGSEGV);
+    return is_named("FAKE_FAILS", call) ? (int)setting("FAKE_CODE", 999) : 0;
 }
 
 static int has_mig(void) { return setting("FAKE_MIG", 0) > 0; }
@@ -117,7 +132,7 @@ EXPORT int nvmlDeviceGetCount_v2(unsigned *count) { *count = (unsigned)setting("
 EXPORT int nvmlDeviceGetHandleByIndex_v2(unsigned index, void **device) {
     handles[index] = (int)index;
     *device = &handles[index];
-    return (long)index == setting("FAKE_LOST", -1) ? 15 : 0;
+    return (long)index == setting("FAKE_LOST", -1) ? (int)setting("FAKE_CODE", 15) : 0;
 }
 static int is_part(void *device) { return (int *)device >= parts && (int *)device < parts + 64; }
 EXPORT int nvmlDeviceGetUUID(void *device, char *text, unsigned length) {
@@ -130,7 +145,7 @@ EXPORT int nvmlDeviceGetName(void *device, char *text, unsigned length) {
 }
 EXPORT int nvmlDeviceGetMemoryInfo(void *device, struct memory *memory) {
     memory->total = (is_part(device) ? 4864ull : 40960ull) << 20;
-    return 0;
+    return failing("nvmlDeviceGetMemoryInfo");
 }
 EXPORT int nvmlDeviceGetMigMode(void *device, unsigned *current, unsigned *pending) {
     (void)device;

@@ -47,11 +47,78 @@ def test_devices_names_the_error_of_nvml(with_driver, code, name):
     assert record["nvml_error"] == {"code": int(code), "name": name, "call": "nvmlInit_v2"}
 
 
-def test_a_lost_gpu_leaves_the_driver_version(with_driver):
-    record = with_driver("devices", FAKE_GPUS="2", FAKE_LOST="1").record
+def test_a_lost_gpu_leaves_the_driver_version_and_the_others(with_driver):
+    record = with_driver("devices", FAKE_GPUS="3", FAKE_LOST="1").record
 
     assert record["driver"] == "580.95.05"
     assert record["nvml_error"]["name"] == "NVML_ERROR_GPU_IS_LOST"
+    assert [device["index"] for device in record["devices"]] == [0, 2]
+
+
+def test_a_gpu_that_the_container_may_not_open_is_no_error_beside_one_that_it_may(with_driver):
+    beside = with_driver("devices", FAKE_GPUS="2", FAKE_LOST="0", FAKE_CODE="4").record
+    alone = with_driver("devices", FAKE_GPUS="1", FAKE_LOST="0", FAKE_CODE="4").record
+
+    assert beside["nvml_error"] is None
+    assert [device["index"] for device in beside["devices"]] == [1]
+    assert alone["nvml_error"]["name"] == "NVML_ERROR_NO_PERMISSION"
+
+
+def test_a_gpu_without_memory_of_its_own_is_a_device_all_the_same(with_driver):
+    record = with_driver("devices", FAKE_FAILS="nvmlDeviceGetMemoryInfo", FAKE_CODE="3").record
+
+    assert record["nvml_error"] is None
+    assert [device["memory_mib"] for device in record["devices"]] == [None]
+
+
+def test_a_driver_that_does_not_answer_nvml_is_told(with_driver):
+    patience = {"NVML_PATIENCE": 0.3, "SMI_PATIENCE": 0.3}
+
+    code, record, _ = with_driver("devices", patience=patience, FAKE_HANGS="nvmlInit_v2", FAKE_SMI_HANGS="1")
+
+    assert code == 0
+    assert record["nvml_error"] == {"code": -1, "name": "NO_ANSWER", "call": "NVML"}
+    assert record["nvidia_smi"]["exit_code"] == 124
+
+
+def test_a_device_that_does_not_answer_cuda_is_told(with_driver):
+    code, record, _ = with_driver("cuda", patience={"PATIENCE": 2}, FAKE_HANGS="cuCtxSynchronize")
+
+    assert code == 0
+    assert record["cuda_error"] == {"code": -1, "name": "NO_ANSWER", "call": "CUDA"}
+
+
+@pytest.mark.parametrize(("trouble", "name"), [("FAKE_HANGS", "NO_ANSWER"), ("FAKE_CRASHES", "CRASH")])
+def test_one_mig_device_that_hangs_or_crashes_costs_no_other_one(with_driver, trouble, name):
+    wrong = {trouble: "cuLaunchKernel", "FAKE_ONLY_ON": "11"}
+
+    code, record, _ = with_driver("cuda", patience={"MIG_PATIENCE": 6}, FAKE_MIG="3", **wrong)
+
+    assert code == 0
+    assert record["cuda_error"]["name"] == name
+    by_uuid = {device["uuid"][-2:]: device for device in record["devices"]}
+    assert {uuid: device["wrong"] for uuid, device in by_uuid.items()} == {"10": 0, "11": 2**20, "12": 0}
+    assert by_uuid["11"]["cuda_error"]["name"] == name
+
+
+def test_mig_devices_for_which_no_time_is_left_are_left_out(with_driver):
+    record = with_driver("cuda", patience={"PATIENCE": 0}, FAKE_MIG="3").record
+
+    assert record["devices"] == []
+
+
+def test_a_driver_that_does_not_answer_proves_no_isolation(with_driver):
+    code, record, _ = with_driver("isolation", patience={"PATIENCE": 0.3}, FAKE_HANGS="cuInit")
+
+    assert code == 2
+    assert "did not answer" in record["error"]
+
+
+def test_nvidia_smi_that_does_not_answer_proves_no_isolation(with_driver):
+    code, record, _ = with_driver("isolation", patience={"SMI_PATIENCE": 0.3}, FAKE_SMI_HANGS="1")
+
+    assert code == 2
+    assert "nvidia-smi" in record["error"]
 
 
 def test_devices_tells_how_nvidia_smi_ended(with_driver):

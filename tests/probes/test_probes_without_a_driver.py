@@ -39,6 +39,11 @@ def test_without_libcuda_nothing_could_be_looked_at(said, probe):
     assert "libcuda.so.1" in record["error"]
 
 
+def test_cuda_names_the_library_that_is_missing(said):
+    assert said("cuda").record["missing"] == "libcuda.so.1"
+    assert said("cuda", "--frobnicate").record["missing"] is None
+
+
 @pytest.mark.parametrize("probe", PROBES)
 def test_an_unknown_argument_is_an_error_and_no_traceback(said, probe):
     code, record, output = said(probe, "--frobnicate")

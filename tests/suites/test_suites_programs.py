@@ -6,8 +6,17 @@ from conformance.facts import Node
 from conformance.lab import ProbeResult
 from conformance.reference.model import Gpu, Pool, Reference
 from conformance.verdict import CouldNotLook, Judge, Unseen
-from suites import test_workloads, troubles
-from suites.programs import Seen, got_no_library, is_the_nodes_fault, judge_each, nobody
+from suites import test_isolation, test_workloads, troubles
+from suites.conftest import GpuPoolNode
+from suites.programs import (
+    Seen,
+    asking_for_devices,
+    got_no_library,
+    is_the_nodes_fault,
+    judge_each,
+    memory_agrees,
+    nobody,
+)
 
 POOL = Pool(name="t4", selector={"a": "b"}, gpu=Gpu(model="t4", count=4))
 
@@ -23,7 +32,21 @@ def looked(name, **record):
 BUSY = seen("busy", trouble="1 nvidia.com/gpu asked for, 0 of 4 free")
 REFUSED = seen("refused", pod="ns/p", phase="Failed", reason="UnexpectedAdmissionError", trouble="the kubelet did not")
 NO_IMAGE = seen("no-image", pod="ns/p", reason="ImagePullBackOff", trouble="its container cannot start")
-NO_DRIVER = seen("no-driver", pod="ns/p", phase="Failed", exit_code=2, record={"error": "OSError"}, trouble="OSError")
+NO_DRIVER = seen(
+    "no-driver", pod="ns/p", phase="Failed", exit_code=2, trouble="libcuda.so.1: cannot open",
+    record={"error": "libcuda.so.1: cannot open", "missing": "libcuda.so.1"},
+)  # fmt: skip
+CRASHED = seen(
+    "crashed", pod="ns/p", phase="Failed", exit_code=2, record={"error": "KeyError: 1"}, trouble="KeyError: 1"
+)
+
+
+def no_sandbox(words):
+    return seen("no-sandbox", pod="ns/p", phase="Pending", reason="FailedCreatePodSandBox", trouble=words)
+
+
+NO_NETWORK = no_sandbox("FailedCreatePodSandBox: cilium failed: no IP")
+NO_HANDLER = no_sandbox('failed to get sandbox runtime: no runtime for "nvidia" is configured')
 
 
 def judged(*every, **how):
@@ -139,9 +162,154 @@ def test_whoever_leaves_the_blame_to_others_only_names_the_node():
     assert [each.subject for each in judge.unseen] == ["node refused", "node no-driver"]
 
 
-def test_a_container_without_libraries_is_told_from_one_that_was_refused():
+def test_a_container_without_libraries_is_told_from_one_that_was_refused_and_from_a_crash():
     assert got_no_library(NO_DRIVER.result)
     assert not got_no_library(REFUSED.result)
+    assert not got_no_library(CRASHED.result)
+    assert not is_the_nodes_fault(CRASHED.result)
+
+
+def test_a_sandbox_that_fails_is_told_by_what_it_lacks():
+    _, judge = judged(NO_NETWORK, NO_HANDLER)
+
+    network, handler = (finding.first_broken_link for finding in judge.findings)
+    assert "network" in network
+    assert "knows no handler" in handler
+
+
+# --- A computation ------------------------------------------------------------------------------------------------
+
+
+def computed(name, gpu=POOL.gpu, *, error=None, uuids=("GPU-1",), asked=1, kept_apart=0):
+    devices = [{"uuid": each, "wrong": 0} for each in uuids]
+    record = {"error": None, "cuda_error": error, "devices": devices}
+    result = ProbeResult(name, pod="ns/p", phase="Succeeded", exit_code=0, record=record, devices=asked)
+    return Seen(Pool(name="t4", selector={"a": "b"}, gpu=gpu), Node(name=name), gpu, gpu.resource, result, kept_apart)
+
+
+def work_04(*every):
+    judge = Judge()
+    test_workloads.test_cuda_computes_right_on_every_node(every, judge)
+    return {finding.subject: finding.ok for finding in judge.findings}, judge
+
+
+OUT_OF_MEMORY = {"code": 2, "name": "CUDA_ERROR_OUT_OF_MEMORY", "call": "cuMemAlloc_v2"}
+NO_ANSWER = {"code": -1, "name": "NO_ANSWER", "call": "CUDA"}
+SLICED = Gpu(model="t4", count=4, shares=4, shared_by="time-slicing")
+SERVED = Gpu(model="t4", count=4, shares=4, shared_by="mps")
+
+
+@pytest.mark.parametrize(("gpu", "error"), [(SLICED, OUT_OF_MEMORY), (SERVED, OUT_OF_MEMORY), (SERVED, NO_ANSWER)])
+def test_what_sharers_may_do_to_each_other_is_no_fault_of_the_device(gpu, error):
+    verdicts, judge = work_04(computed("one"), computed("shared", gpu, error=error, uuids=()))
+
+    assert verdicts == {"node one": True}
+    assert [each.subject for each in judge.unseen] == ["node shared"]
+
+
+@pytest.mark.parametrize(("gpu", "error"), [(POOL.gpu, OUT_OF_MEMORY), (SLICED, NO_ANSWER), (POOL.gpu, NO_ANSWER)])
+def test_what_sharers_do_not_explain_fails(gpu, error):
+    verdicts, judge = work_04(computed("one"), computed("broken", gpu, error=error, uuids=()))
+
+    assert verdicts == {"node one": True, "node broken": False}
+    assert judge.findings[1].first_broken_link == troubles.of_cuda(error).link
+
+
+def test_devices_that_nothing_was_computed_on_are_named():
+    verdicts, judge = work_04(computed("one", asked=4), computed("two", kept_apart=4))
+
+    assert verdicts == {"node one": True, "node two": True}
+    assert [each.subject for each in judge.unseen] == ["node one, 3 of its devices", "node two, 4 of its devices"]
+
+
+class FarApart:
+    """A lab whose nodes give at most ``most`` devices together."""
+
+    def __init__(self, most):
+        self.most, self.asked = most, []
+
+    def run_programs(self, programs):
+        return [
+            {node.name: self._ask(node.name, program.options["gpus"]) for node in program.nodes} for program in programs
+        ]
+
+    def _ask(self, name, gpus):
+        devices = 8 if gpus == "free" else gpus[name]
+        self.asked.append(devices)
+        if devices > self.most:
+            return ProbeResult(name, pod="ns/p", reason="TopologyAffinityError", trouble="refused", devices=devices)
+        return ProbeResult(name, pod="ns/p", phase="Succeeded", record={"error": None}, devices=devices)
+
+
+def test_devices_of_several_numa_nodes_are_asked_for_again_in_smaller_numbers():
+    gpu = Gpu(model="h100", count=8)
+    pool = Pool(name="h100", selector={"a": "b"}, gpu=gpu)
+    lab, nodes = FarApart(most=2), [GpuPoolNode(pool, Node(name="n"), gpu)]
+
+    [seen] = asking_for_devices(lab, Reference(name="r", pools=(pool,)), nodes, "cuda", gpus="free")
+
+    assert lab.asked == [8, 4, 2]
+    assert (seen.result.devices, seen.kept_apart) == (2, 6)
+    assert not seen.result.trouble
+
+
+def test_a_pod_that_was_refused_had_nothing_to_give_back(monkeypatch):
+    monkeypatch.setattr(test_workloads, "asking_again", lambda lab, before: before)
+    judge = Judge()
+
+    test_workloads.test_devices_come_back(
+        (given("two", 2), REFUSED._replace(result=FarApart(0)._ask("n", "free"))), None, judge
+    )
+
+    assert [each.subject for each in judge.findings] == ["node two"]
+    assert [each.why for each in judge.unseen] == ["refused"]
+
+
+def test_a_gpu_without_memory_of_its_own_has_no_wrong_memory():
+    assert memory_agrees(None, 128000)
+    assert not memory_agrees(40960, 81559)
+
+
+# --- Isolation ----------------------------------------------------------------------------------------------------
+
+UNPRIVILEGED = seen(
+    "strict", pod="ns/p", phase="Failed", reason="StartError",
+    trouble="insufficient privileges to read device list from NVIDIA_VISIBLE_DEVICES envvar",
+)  # fmt: skip
+
+
+def isolated(*every, requirement=test_isolation.test_a_variable_opens_no_device, monkeypatch):
+    monkeypatch.setattr(test_isolation, "asking_for_none", lambda *_, **__: every)
+    judge = Judge()
+    requirement(None, (), judge)
+    return {finding.subject: finding.ok for finding in judge.findings}, [each.subject for each in judge.unseen]
+
+
+OUT_OF_REACH = looked("one", devices=[], opened=[])
+
+
+def test_a_runtime_that_refuses_the_variable_keeps_devices_out_of_reach(monkeypatch):
+    verdicts, unseen = isolated(UNPRIVILEGED, NO_HANDLER, monkeypatch=monkeypatch)
+
+    assert verdicts == {"node strict": True, "node no-sandbox": True}
+    assert not unseen
+
+
+@pytest.mark.parametrize("broken", [NO_NETWORK, CRASHED, REFUSED, NO_IMAGE])
+def test_a_pod_that_did_not_run_for_another_reason_proves_no_isolation(monkeypatch, broken):
+    verdicts, unseen = isolated(OUT_OF_REACH, broken, monkeypatch=monkeypatch)
+
+    assert verdicts == {"node one": True}
+    assert unseen == [broken.subject]
+
+
+def test_a_pod_that_names_no_device_cannot_have_been_refused_for_it(monkeypatch):
+    bare = test_isolation.test_who_asks_for_nothing_gets_nothing
+
+    verdicts, unseen = isolated(OUT_OF_REACH, UNPRIVILEGED, requirement=bare, monkeypatch=monkeypatch)
+
+    assert verdicts == {"node one": True}
+    assert unseen == ["node strict"]
 
 
 def test_what_was_seen_may_not_tell():

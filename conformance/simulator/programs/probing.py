@@ -16,7 +16,8 @@ VERSION = 1
 _SYSTEM_NOT_READY = {"code": 802, "name": "CUDA_ERROR_SYSTEM_NOT_READY", "call": "cuInit"}
 _NO_DEVICE = {"code": 100, "name": "CUDA_ERROR_NO_DEVICE", "call": "cuInit"}
 _DRIVER_MISMATCH = {"code": 803, "name": "CUDA_ERROR_SYSTEM_DRIVER_MISMATCH", "call": "cuInit"}
-_NO_LIBRARY = "OSError: libcuda.so.1: cannot open shared object file: No such file or directory"
+_LIBRARY = "libcuda.so.1"
+_NO_LIBRARY = f"{_LIBRARY}: cannot open shared object file: No such file or directory"
 
 
 def devices(view: View) -> dict[str, Any]:
@@ -37,16 +38,16 @@ def devices(view: View) -> dict[str, Any]:
 def cuda(view: View) -> dict[str, Any]:
     """cuda.py: one computation on each device."""
     if not view.injected:
-        return {"error": _NO_LIBRARY}
+        return {"error": _NO_LIBRARY, "missing": _LIBRARY}
     error = _cuda_error(view)
     found = [] if error else [_computed(view, ordinal, device) for ordinal, device in enumerate(_in_order(view))]
-    return {"devices": found, "cuda_error": error}
+    return {"devices": found, "cuda_error": error, "missing": None}
 
 
 def bandwidth(view: View) -> dict[str, Any]:
     """bandwidth.py: figures of a PCIe 4 machine; peers reach each other directly where they are of one machine."""
     if not view.injected:
-        return {"error": _NO_LIBRARY}
+        return {"error": f"OSError: {_NO_LIBRARY}"}
     error = _cuda_error(view)
     if error:
         return {"devices": [], "peers": [], "cuda_error": error}
