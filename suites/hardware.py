@@ -22,8 +22,9 @@ _PRESENT = (
     "feature.node.kubernetes.io/pci-0300_10de.present",
     "feature.node.kubernetes.io/pci-0302_10de.present",
 )
-# Sharing and MIG append themselves to the product: NVIDIA-A100-SXM4-40GB-MIG-1g.5gb-SHARED is still that A100.
-_SHARING_SUFFIX = re.compile(r"(-MIG-[\w.]+)?(-SHARED)?$")
+# Sharing and MIG append themselves to the product: NVIDIA-A100-SXM4-40GB-MIG-1g.5gb-SHARED is still that A100. Names of
+# profiles may hold a dash: 1g.24gb-me.
+_SHARING_SUFFIX = re.compile(r"(-MIG-[\w.-]+?)?(-SHARED)?$")
 # The driver reports less than the nominal size: 23028 MiB of 24576 on an A10, 15360 of 16384 on a T4.
 _MEMORY_TOLERANCE = 0.1
 

@@ -1,6 +1,6 @@
 """How GPUs are divided by MIG: the declared layouts, and the way on which the MIG manager gets to them."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from conformance.facts import Facts, Node, Pod, Resource
@@ -17,6 +17,7 @@ from conformance.gpu.mig_config import (
     Wanted,
 )
 from conformance.gpu.mig_layouts import standard_layout
+from conformance.gpu.mig_profiles import Model
 from conformance.gpu.operator_stack import Stack
 from conformance.gpu.plugin_config import Chain, mapping_at, word
 from conformance.reference.expected import layout_of, offer_of
@@ -79,8 +80,23 @@ def _parts(gpu: Gpu, wanted: Wanted) -> list[Part]:
     groups: dict[Layout, list[int]] = {}
     for index, profiles in sorted(wanted.profiles.items()):
         if profiles:
-            groups.setdefault(Layout.of(profiles), []).append(index)
-    return [Part(tuple(indices), layout, solve(model, layout)) for layout, indices in groups.items()]
+            groups.setdefault(_layout(profiles), []).append(index)
+    return [Part(tuple(indices), layout, _solved(model, layout)) for layout, indices in groups.items()]
+
+
+def _layout(profiles: Mapping[str, int]) -> Layout:
+    """A layout; where a profile has a name that none can have, the layout as it was written."""
+    try:
+        return Layout.of(profiles)
+    except ValueError:
+        return Layout(tuple(profiles.items()))
+
+
+def _solved(model: Model | Unknown, layout: Layout) -> Fits | DoesNotFit | Unknown:
+    try:
+        return solve(model, layout)
+    except ValueError as error:
+        return DoesNotFit(str(error))
 
 
 def is_possible(reference: Reference, pool: Pool) -> bool:

@@ -59,8 +59,8 @@ class Seen(NamedTuple):
 
     @property
     def shared(self) -> bool:
-        """Whether several pods may be given the same device."""
-        return self.gpu.shares > 1 and self.resource == self.gpu.resource
+        """Whether several pods may be given the same device. Of MIG devices a pool does not say which are shared."""
+        return bool(self.resource) and self.gpu.shares > 1
 
     @property
     def profile(self) -> ProfileName | None:
@@ -157,8 +157,7 @@ def _by_resource(reference: Reference, nodes: Sequence[GpuPoolNode], gpus: Liter
     groups: _Groups = defaultdict(list)
     for each in nodes:
         for resource in offered_resources(reference, each.pool):
-            shared = each.gpu.shares > 1 and resource == each.gpu.resource
-            groups[resource, 1 if shared else gpus].append(each)
+            groups[resource, 1 if each.gpu.shares > 1 else gpus].append(each)
     if not groups:
         raise NotApplicable(f"no GPU pool of {reference} offers devices as extended resources; DRA has its own chapter")
     return groups

@@ -9,8 +9,8 @@ from conformance.gpu import plugin_config
 from conformance.gpu.operator_stack import PLUGIN_CONTAINERS
 from conformance.gpu.plugin_config import CONFIG_LABEL, Chain, PluginConfig, Problem
 from conformance.gpu.resources import GPU
-from conformance.gpu.sharing import Sharing, SharingStrategy, advertised
-from conformance.reference.expected import config_key_of, gpus_of
+from conformance.gpu.sharing import MigStrategy, Sharing, SharingStrategy, advertised
+from conformance.reference.expected import config_key_of, gpus_of, mig_strategy_of
 from conformance.reference.model import Gpu, Pool, Reference
 from conformance.verdict import CouldNotLook, Judge, NotApplicable
 from suites.conftest import GpuPoolNode
@@ -36,6 +36,23 @@ def shared_pools(reference: Reference, strategy: SharingStrategy) -> tuple[Pool,
     if not pools:
         raise NotApplicable(f"{reference} declares no pool whose GPUs are shared by {strategy.value}")
     return pools
+
+
+class Meant(NamedTuple):
+    """How the GPUs of a pool are declared to be shared; ``names`` are those of its devices before they are shared."""
+
+    strategy: SharingStrategy
+    gpu: Gpu
+    names: tuple[str, ...]
+
+    def __str__(self) -> str:
+        name = f", offered as {self.gpu.resource}" if GPU in self.names else ""
+        devices = " and ".join(map(_device, self.names)) or "MIG device"
+        return f"{self.gpu.shares} shares of each {devices} by {self.strategy.value}{name}"
+
+
+def _device(name: str) -> str:
+    return "GPU" if name == GPU else name
 
 
 class DeclaredText(NamedTuple):
@@ -64,6 +81,19 @@ class SharedNodes:
     def pools(self) -> tuple[tuple[Pool, Gpu], ...]:
         """The pools that have nodes, each once, with their GPUs."""
         return tuple({pool.name: (pool, gpu) for pool, _, gpu in self.nodes}.values())
+
+    def is_divided(self, pool: Pool) -> bool:
+        """Whether the nodes of a pool offer MIG devices under names of their own."""
+        gpus = gpus_of(self.reference, pool)
+        mixed = mig_strategy_of(self.reference, pool) is MigStrategy.MIXED
+        return gpus is not None and bool(gpus.mig) and mixed
+
+    def names(self, pool: Pool) -> tuple[str, ...]:
+        """What the nodes of a pool offer before anything is shared; empty where that is not known."""
+        gpus = gpus_of(self.reference, pool)
+        if gpus is None or not self.is_divided(pool):
+            return (GPU,)
+        return tuple(advertised(gpus, strategy=MigStrategy.MIXED).resources or ())
 
     def declared(self, pool: Pool) -> DeclaredText | None:
         """The configuration that the set-up means for a pool: by label, by default, or because it is the only one."""
@@ -122,11 +152,13 @@ def judge_texts(shared: SharedNodes, judge: Judge, *, left_out: Collection[str] 
             subject = f"configuration {declared.key} of the set-up, for {pool}"
             parsed = plugin_config.parse(declared.text)
             problems = _certain(parsed.problems, left_out)
-            _judge_text(judge, subject, problems, parsed.config, (shared.strategy, gpu), "the set-up")
+            meant = Meant(shared.strategy, gpu, shared.names(pool))
+            _judge_text(judge, subject, problems, parsed.config, meant, "the set-up")
     for text, pool, gpu, chosen in _texts_on_the_cluster(shared):
         problems = _certain(chosen.selection.problems, left_out)
         config = chosen.selection.config
-        _judge_text(judge, f"{text}, for {pool}", problems, config, (shared.strategy, gpu), chosen.see)
+        meant = Meant(shared.strategy, gpu, shared.names(pool))
+        _judge_text(judge, f"{text}, for {pool}", problems, config, meant, chosen.see)
     if not judge.findings:
         raise CouldNotLook("no configuration is declared for these pools, and none reaches their nodes")
 
@@ -151,7 +183,7 @@ def _judge_text(
     subject: str,
     problems: list[Problem],
     config: PluginConfig | None,
-    declared: tuple[SharingStrategy, Gpu],
+    meant: Meant,
     see: str,
 ) -> None:
     for problem in problems:
@@ -167,13 +199,12 @@ def _judge_text(
         )
     if config is None:
         return
-    strategy, gpu = declared
-    differing = _differences(strategy, config, gpu)
+    differing = _differences(config, meant)
     if differing or not problems:
         judge(
             subject,
             ok=not differing,
-            expected=f"{gpu.shares} shares of each GPU by {strategy.value}, offered as {gpu.resource}",
+            expected=str(meant),
             actual="; ".join(differing) or "that",
             first_broken_link="; ".join(map(str, (*problems, *differing))),
             why_it_hides="the text is well-formed; it only says something else than the pool was declared to have",
@@ -181,17 +212,19 @@ def _judge_text(
         )
 
 
-def _differences(strategy: SharingStrategy, config: PluginConfig, gpu: Gpu) -> list[str]:
+def _differences(config: PluginConfig, meant: Meant) -> list[str]:
     """In what a configuration differs from what a pool declares, in words."""
-    sharing = config.sharing
-    if not any(share.resource == GPU for share in sharing.shares):
-        return [f"it shares no {GPU}"]
+    sharing, gpu = config.sharing, meant.gpu
+    shared = [name for name in meant.names if any(share.resource == name for share in sharing.shares)]
+    if meant.names and not shared:
+        return [f"it shares no {' and no '.join(meant.names)}"]
     found = []
-    if sharing.strategy is not strategy:
+    if sharing.strategy is not meant.strategy:
         found.append(f"it shares by {sharing.strategy.value}")
-    if sharing.replicas_of(GPU) != gpu.shares:
-        found.append(f"it makes {sharing.replicas_of(GPU)} shares of each GPU")
-    if sharing.name_of(GPU) != gpu.resource:
+    # One number is declared, and each profile may be shared by another.
+    if shared and gpu.shares not in map(sharing.replicas_of, shared):
+        found += [f"it makes {sharing.replicas_of(name)} shares of each {_device(name)}" for name in shared]
+    if GPU in shared and sharing.name_of(GPU) != gpu.resource:
         found.append(f"it offers them as {sharing.name_of(GPU)}")
     return found
 

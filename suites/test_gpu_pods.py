@@ -11,7 +11,17 @@ from typing import Any
 from conformance.catalog import MUST, SHOULD, requirement
 from conformance.facts import Facts, Pod
 from conformance.facts.podspec import PodSpec
-from conformance.gpu.drivers import Compatibility, DriverVersion, Runs, runs
+from conformance.gpu.drivers import (
+    Compatibility,
+    CudaVersion,
+    DriverVersion,
+    Forward,
+    ForwardCompatibility,
+    Runs,
+    forward_compatibility,
+    is_data_center,
+    runs,
+)
 from conformance.reference.expected import driver_of
 from conformance.reference.model import Pool, Reference, TestPod
 from conformance.verdict import CouldNotLook, Judge, NotApplicable, Unsupported, in_words
@@ -30,11 +40,12 @@ from suites.gpu_holders import (
     took_its_devices,
     whole_gpus,
 )
-from suites.hardware import driver
+from suites.hardware import driver, product
 from suites.words import some
 
 COMPATIBILITY = "NVIDIA CUDA Compatibility"
 PLUGIN = "NVIDIA/k8s-device-plugin"
+_MAY_HELP = (Forward.WITH_PACKAGE, Forward.UNKNOWN)
 # A pod's deletion may take longer than its grace by what a kubelet needs to clean up.
 _TIDYING_UP = timedelta(minutes=2)
 
@@ -81,28 +92,35 @@ def test_every_test_pod_fits_somewhere(reference: Reference, members: Members, j
 )
 def test_images_run_on_the_driver(reference: Reference, facts: Facts, members: Members, judge: Judge) -> None:
     pairs = [
-        (subject, image, found)
+        (subject, image, cuda_of(image), found)
         for subject, spec, pools in _declared_specs(reference, facts)
         for image in images_with_gpus(spec, reference)
-        for found in sorted({version for pool in pools for version in _drivers_of(pool, reference, members)})
+        for found in sorted(_drivers_of(pools, reference, members).items())
     ]
     if not pairs:
         raise NotApplicable(f"{reference} declares no GPU workload on a pool whose driver is known")
     if not any(members(pool) for pool in reference.gpu_pools):
         raise CouldNotLook("no node of the cluster belongs to a declared GPU pool, so no image runs on any driver")
-    known = [(subject, image, found) for subject, image, found in pairs if cuda_of(image) is not None]
+    known = [(subject, image, cuda, found) for subject, image, cuda, found in pairs if cuda is not None]
     if not known:
-        raise NotApplicable(f"no tag tells the CUDA of its image: {some(sorted({image for _, image, _ in pairs}))}")
-    for subject, image, found in known:
-        verdict = _runs_on(image, found)
+        raise NotApplicable(f"no tag tells the CUDA of its image: {some(sorted({image for _, image, _, _ in pairs}))}")
+    for subject, image, cuda, (found, products) in known:
+        verdict = _runs_on(cuda, found)
+        ways = _ways_out(cuda, found, products) if verdict.runs is Runs.NOT else []
+        unseen = _why_nobody_can_say(verdict, ways)
+        if unseen:
+            judge.pass_over(f"{subject}, image {image} on driver {found}", unseen)
+            continue
         judge(
             subject,
             ok=verdict.runs is not Runs.NOT,
             expected=f"image {image} runs on driver {found}",
             actual=verdict,
-            first_broken_link=verdict.reason,
+            first_broken_link="; ".join([verdict.reason, *_why_none_helps(ways)]),
             why_it_hides="the pod starts and nvidia-smi works in it: only the first call of CUDA fails",
         )
+    if not judge.findings:
+        raise CouldNotLook(some([str(each) for each in judge.unseen], apart="; "))
 
 
 @requirement(
@@ -283,19 +301,49 @@ def _declared_specs(reference: Reference, facts: Facts) -> list[tuple[object, Po
     return [(subject, spec, tuple(pool for pool in pools if pool.gpu)) for subject, spec, pools in found]
 
 
-def _drivers_of(pool: Pool, reference: Reference, members: Members) -> set[str]:
-    """The driver that is declared for a pool, and those that its nodes have."""
-    return {driver_of(reference, pool), *(driver(node) for node in members(pool))} - {""}
+def _drivers_of(pools: tuple[Pool, ...], reference: Reference, members: Members) -> dict[str, set[str]]:
+    """The drivers that are declared for pools and those that their nodes have, with the products that each drives."""
+    found: dict[str, set[str]] = {}
+    for pool in pools:
+        declared = pool.gpu.product if pool.gpu is not None else ""
+        found.setdefault(driver_of(reference, pool), set()).add(declared)
+        for node in members(pool):
+            found.setdefault(driver(node), set()).add(product(node) or declared)
+    found.pop("", None)
+    return found
 
 
-def _runs_on(image: str, driver: str) -> Compatibility:
-    cuda = cuda_of(image)
-    if cuda is None:
-        return Compatibility(Runs.UNKNOWN, "the tag does not tell its CUDA")
+def _runs_on(cuda: CudaVersion, driver: str) -> Compatibility:
     try:
         return runs(cuda, DriverVersion.parse(driver))
     except ValueError as error:
         return Compatibility(Runs.UNKNOWN, str(error))
+
+
+def _ways_out(cuda: CudaVersion, driver: str, products: set[str]) -> list[ForwardCompatibility]:
+    """Whether compatibility libraries in the image would help, different answers for several products each once.
+
+    NVIDIA's images bring them, and the container toolkit puts them before the driver's (nvidia-container-toolkit pull
+    request 1055); whether an image has them, its name does not tell.
+    """
+    version = DriverVersion.parse(driver)
+    answers = (forward_compatibility(cuda, version, is_data_center(each)) for each in sorted(products))
+    return list(dict.fromkeys(answers))
+
+
+def _why_none_helps(ways: list[ForwardCompatibility]) -> list[str]:
+    """Why compatibility libraries do not help on some GPU that the image may come to; empty where they may."""
+    return [way.reason for way in ways if way.forward not in _MAY_HELP]
+
+
+def _why_nobody_can_say(verdict: Compatibility, ways: list[ForwardCompatibility]) -> str:
+    """Why it cannot be told whether an image runs on a driver; empty when it can."""
+    if verdict.runs is Runs.UNKNOWN:
+        return verdict.reason
+    if not ways or _why_none_helps(ways):
+        return ""
+    unsure = {way.reason for way in ways if way.forward is Forward.UNKNOWN}
+    return "; ".join([f"{verdict.reason}, or {ways[0].package} in the image, which its name does not tell", *unsure])
 
 
 def _gpu_pods(facts: Facts, reference: Reference) -> tuple[Pod, ...]:

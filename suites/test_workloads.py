@@ -321,8 +321,7 @@ def test_devices_come_back(every_free_device: tuple[Seen, ...], lab: Requirement
 
 
 def _has_several_unshared(seen: Seen, reference: Reference) -> bool:
-    shared = seen.gpu.shares > 1 and seen.resource == seen.gpu.resource
-    return not shared and offered_resources(reference, seen.pool)[seen.resource] > 1
+    return not seen.shared and offered_resources(reference, seen.pool)[seen.resource] > 1
 
 
 def _others_are_to_blame(seen: Seen, error: dict[str, Any]) -> bool:

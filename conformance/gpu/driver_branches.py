@@ -103,6 +103,27 @@ MINOR_COMPATIBILITY_FLOOR: dict[int, str] = {11: "450.80.02", 12: "525.60.13", 1
 # Branch without a published pairing -> newest CUDA major that runs without a compatibility package. Source: _MATRIX.
 NEWEST_CUDA_MAJOR: dict[int, int] = {620: 13}
 
+# Driver branch -> the first CUDA whose compatibility package no longer takes it as a base, as far as a source names the
+# branch; others are unknown, and later packages take no branch back. Sources: NVIDIA's framework containers that are
+# based on CUDA 11.8, 12.0 and 12.6 (such as docs.nvidia.com/deeplearning/frameworks/pytorch-release-notes/rel-23-02),
+# "which are not forward-compatible with"; in docs.nvidia.com/deploy/cuda-compatibility, edition 615, Forward
+# Compatibility, none of them is a base of any package.
+NO_BASE_SINCE: dict[int, tuple[int, int]] = {
+    418: (11, 8),
+    440: (11, 8),
+    450: (12, 6),
+    460: (11, 8),
+    510: (12, 6),
+    520: (12, 0),
+    530: (12, 6),
+    545: (12, 6),
+    555: (12, 6),
+}
+
+# Part of the products of consumer GPUs, on which no compatibility package works. Source: CUDA Compatibility, Forward
+# Compatibility: data center GPUs, some RTX cards of NGC-ready servers and Jetson.
+CONSUMER_PRODUCT = "GeForce"
+
 REGRESSIONS: tuple[Regression, ...] = (
     Regression(
         id="mixed-mig-570",

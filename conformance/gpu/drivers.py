@@ -13,12 +13,15 @@ import msgspec
 
 from conformance.gpu.driver_branches import (
     BRANCHES,
+    CONSUMER_PRODUCT,
     MINOR_COMPATIBILITY_FLOOR,
     NEWEST_CUDA_MAJOR,
+    NO_BASE_SINCE,
     REGRESSIONS,
     Branch,
     Regression,
 )
+from conformance.gpu.mig_profiles import MODELS
 
 _DRIVER = re.compile(r"(?P<branch>[1-9][0-9]{1,3})\.(?P<update>[0-9]{1,4})(?:\.(?P<patch>[0-9]{1,3}))?", re.ASCII)
 _CUDA = re.compile(r"(?P<major>[1-9][0-9]?)\.(?P<minor>[0-9]{1,2})(?:\.(?P<patch>[0-9]{1,4}))?", re.ASCII)
@@ -122,6 +125,7 @@ class Forward(StrEnum):
     NOT_NEEDED = "not needed"
     WITH_PACKAGE = "with package"
     NOT_ON_THIS_GPU = "not on this GPU"
+    NOT_ON_THIS_DRIVER = "not on this driver"
     UNKNOWN = "unknown"
 
 
@@ -179,12 +183,17 @@ def forward_compatibility(cuda: CudaVersion, driver: DriverVersion, datacenter: 
     """Whether ``cuda-compat`` libraries in the image would help; ``datacenter`` is None when the GPU is not known.
 
     They are meant for data center GPUs, some RTX cards of NGC-ready servers and Jetson; elsewhere CUDA ends with error
-    804. Which base drivers a package accepts is not in the tables. Source: CUDA Compatibility, Forward Compatibility.
+    804. Of the base drivers the tables know those that a source names as not accepted. Source: CUDA Compatibility,
+    Forward Compatibility.
     """
     verdict = runs(cuda, driver)
     package = f"cuda-compat-{cuda.major}-{cuda.minor}"
     if verdict.runs is Runs.NATIVE:
         return ForwardCompatibility(Forward.NOT_NEEDED, "", verdict.reason)
+    since = NO_BASE_SINCE.get(driver.branch)
+    if verdict.runs is not Runs.UNKNOWN and since is not None and cuda.release >= since:
+        reason = f"{package} does not accept drivers of R{driver.branch} as its base"
+        return ForwardCompatibility(Forward.NOT_ON_THIS_DRIVER, "", reason)
     if verdict.runs is Runs.UNKNOWN or datacenter is None:
         reason = verdict.reason if datacenter is not None else "whether this is a data center GPU is not known"
         return ForwardCompatibility(Forward.UNKNOWN, package, reason)
@@ -192,6 +201,14 @@ def forward_compatibility(cuda: CudaVersion, driver: DriverVersion, datacenter: 
         reason = f"{package} works on data center GPUs; here CUDA would end with error 804"
         return ForwardCompatibility(Forward.NOT_ON_THIS_GPU, "", reason)
     return ForwardCompatibility(Forward.WITH_PACKAGE, package, f"the image has to bring {package}")
+
+
+def is_data_center(product: str) -> bool | None:
+    """Whether a product, as GPU Feature Discovery labels it, is a data center GPU; None when the tables do not know."""
+    if CONSUMER_PRODUCT in product:
+        return False
+    # Cards of one RTX name are sold for servers and for workstations.
+    return True if "RTX" not in product and any(product in model.products for model in MODELS) else None
 
 
 def known_regressions(driver: DriverVersion, product: str | None = None) -> tuple[Regression, ...]:

@@ -15,6 +15,7 @@ import msgspec
 
 from conformance.gpu.mig_profiles import MODELS, Model, Profile, mig_resource
 from conformance.gpu.resources import GPU, MIG_PREFIX
+from conformance.gpu.sharing import SHARED_SUFFIX
 
 Strategy = Literal["none", "single", "mixed"]
 """How the device plugin advertises MIG; the GPU operator's default is single, the plugin's own is none."""
@@ -53,8 +54,8 @@ class ProfileName(msgspec.Struct, frozen=True):
 
     @classmethod
     def from_resource(cls, resource: str) -> "ProfileName | None":
-        """The profile behind nvidia.com/mig-1g.5gb.me; None when the resource is not such a name."""
-        head, dot, attribute = resource.removeprefix(MIG_PREFIX).partition("gb.")
+        """The profile behind nvidia.com/mig-1g.5gb.me, shared or not; None when the resource is not such a name."""
+        head, dot, attribute = resource.removeprefix(MIG_PREFIX).removesuffix(SHARED_SUFFIX).partition("gb.")
         try:
             return cls.parse(f"{head}gb+{attribute}" if dot else head) if resource.startswith(MIG_PREFIX) else None
         except ValueError:
@@ -321,8 +322,8 @@ def advertised(gpus: Sequence[Layout | None], strategy: Strategy) -> dict[str, i
     """Resource -> count that the device plugin offers for a node with these GPUs, before any sharing.
 
     A GPU is None with MIG off, and an empty layout with MIG on but no instance.
-    Source: NVIDIA/k8s-device-plugin, internal/rm/device_map.go. Compute instances that are only part of their GPU
-    instance (1c.2g.10gb) are offered by no resource of the mixed strategy.
+    Source: NVIDIA/k8s-device-plugin, internal/rm/device_map.go. With strategy mixed the plugin does not start on
+    compute instances that are only part of their GPU instance (1c.2g.10gb): no resource matches them.
     """
     with_mig = [layout for layout in gpus if layout is not None]
     whole = len(gpus) - len(with_mig)
@@ -331,9 +332,11 @@ def advertised(gpus: Sequence[Layout | None], strategy: Strategy) -> dict[str, i
     if strategy == "single":
         why = _why_not_single(with_mig, whole)
         return Invalid(why) if why else {GPU: sum(map(len, with_mig))}
-    resources = {GPU: whole} if whole else {}
-    devices = _devices(with_mig).items()
-    return resources | {mig_resource(name): count for name, count in devices if ProfileName.parse(name).is_whole}
+    devices = _devices(with_mig)
+    parts = [name for name in devices if not ProfileName.parse(name).is_whole]
+    if parts:
+        return Invalid(f"strategy mixed has no resource for {', '.join(parts)}")
+    return ({GPU: whole} if whole else {}) | {mig_resource(name): count for name, count in devices.items()}
 
 
 def _devices(layouts: Iterable[Layout]) -> dict[str, int]:
@@ -387,8 +390,8 @@ def _base(resource: str, product: str, count: int, *, replicas: int) -> dict[str
 
 
 def _device_labels(resource: str, product: str, model: Model | Unknown, name: str, count: int) -> dict[str, str]:
-    # A label value may not hold a plus, and GFD drops what it may not hold.
-    labels = _base(resource, f"{product}-MIG-{name.replace('+', '')}", count, replicas=1)
+    # A label value may not hold a plus: GFD writes a dot (internal/resource/nvml-mig-device.go).
+    labels = _base(resource, f"{product}-MIG-{name.replace('+', '.')}", count, replicas=1)
     parsed = ProfileName.parse(name)
     labels |= {f"{resource}.slices.gi": str(parsed.slices), f"{resource}.slices.ci": str(parsed.compute)}
     profile = None if isinstance(model, Unknown) else model.profile(name)

@@ -38,18 +38,27 @@ MIG_PRODUCTS = ("h100", "a100", "a30")
 FALLBACK_CONFIG_MAP = "default-mig-parted-config"
 """The static ConfigMap behind the configuration that the MIG manager generates for each node since v26.3."""
 
+_FILTERS = "0xDDDDVVVV, or 0xDDDDVVVV:0xDDDDVVVV with the subsystem"
 TOP_KEYS = ("version", "mig-configs")
 ENTRY_KEYS = ("devices", "mig-enabled", "mig-devices", "device-filter")
 
 _PROFILE = re.compile(r"([0-9]+c\.)?[0-9]+g\.[0-9]+gb([+-][A-Za-z][A-Za-z0-9.]*(,[A-Za-z][A-Za-z0-9.]*)*)?")
-_DEVICE_ID = re.compile(r"0[xX][0-9a-fA-F]{1,8}")
+# As Go reads an unsigned number whose base is not given (strconv.ParseUint with base 0); underscores are left out.
+_NUMBERS = {
+    16: re.compile(r"0[xX]([0-9a-fA-F]+)"),
+    8: re.compile(r"0[oO]?([0-7]+)"),
+    2: re.compile(r"0[bB]([01]+)"),
+    10: re.compile(r"(0|[1-9][0-9]*)"),
+}
+_MOST = 2**32 - 1
 
 
 class Entry(msgspec.Struct, frozen=True):
     """What one entry of a layout asks of the GPUs that it names.
 
     ``devices`` are GPU indices, None means all. ``device_filter`` are PCI ids such as 0x20B010DE (device, then
-    vendor); empty means every model. ``mig_devices`` counts MIG devices by profile.
+    vendor), or 0x20B010DE:0x145110DE with those of the subsystem; empty means every model. ``mig_devices`` counts MIG
+    devices by profile.
     """
 
     devices: tuple[int, ...] | None
@@ -62,13 +71,13 @@ class Entry(msgspec.Struct, frozen=True):
         return self.devices is None or index in self.devices
 
     def admits(self, device_id: str | None) -> bool | None:
-        """Whether its filter lets a model through; None when there is a filter and the model's id is not known."""
+        """Whether its filter lets a model through; None when that hangs on a part of the id that is not known."""
         if not self.device_filter:
             return True
         if device_id is None:
             return None
-        number = _number(device_id)
-        return number is not None and any(_number(one) == number for one in self.device_filter)
+        answers = [_matches(one, device_id) for one in self.device_filter]
+        return True if True in answers else None if None in answers else False
 
 
 class MigConfig(msgspec.Struct, frozen=True):
@@ -205,13 +214,32 @@ def _device_filter(value: object, path: str, problems: list[Problem]) -> tuple[s
         problems.append(Problem(path, f"is {kind(value)}", "PCI ids in quotes, such as 0x20B010DE"))
     ids = tuple(one for one in several if isinstance(one, str))
     for one in ids:
-        if _number(one) is None:
-            problems.append(Problem(path, f"holds {one!r:.30}, which matches no GPU", "0xDDDDVVVV", fatal=False))
+        if _numbers(one) is None:
+            problems.append(Problem(path, f"holds {one!r:.30}, which matches no GPU", _FILTERS, fatal=False))
     return ids
 
 
-def _number(device_id: str) -> int | None:
-    return int(device_id, 16) if _DEVICE_ID.fullmatch(device_id) else None
+def _matches(one: str, device_id: str) -> bool | None:
+    """Whether a filter matches a GPU; None when it names a subsystem and only that of the GPU is not known."""
+    wanted, found = _numbers(one), _numbers(device_id)
+    if wanted is None or found is None or wanted[0] != found[0]:
+        return False
+    return None if len(found) < len(wanted) else wanted == found[: len(wanted)]
+
+
+def _numbers(device_id: str) -> list[int] | None:
+    """The ids of device and vendor, and behind a colon those of the subsystem, as 32 bits each; None for others.
+
+    Source: NVIDIA/mig-parted v0.15.0, pkg/types/device.go (NewDeviceIDFromString, Matches).
+    """
+    numbers = [_number(part) for part in device_id.split(":")]
+    known = [number for number in numbers if number is not None and number <= _MOST]
+    return known if len(known) == len(numbers) <= 2 else None
+
+
+def _number(text: str) -> int | None:
+    found = ((base, form.fullmatch(text)) for base, form in _NUMBERS.items())
+    return next((int(digits[1], base) for base, digits in found if digits), None)
 
 
 def wanted(entries: Sequence[Entry], gpus: int, device_ids: Sequence[str] | None = None) -> Wanted:

@@ -23,6 +23,9 @@ CONFIG_LABEL = "nvidia.com/device-plugin.config"
 
 _VENDOR = "nvidia.com/"
 _MAX_NAME = 63
+# What a list of devices may hold besides numbers (ReplicaDeviceRef in api/config/v1/replicas.go).
+_UUID = r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
+_DEVICE = re.compile(rf"[0-9]+(:[0-9]+)?|GPU-{_UUID}|MIG-{_UUID}|MIG-GPU-{_UUID}/[0-9]+/[0-9]+")
 _SUBDOMAIN = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*")
 
 
@@ -128,6 +131,14 @@ def whole_number(value: object) -> int | None:
     return int(value) if math.isfinite(value) and value == int(value) else None
 
 
+def _is_device(value: object) -> bool:
+    """Whether a member of a list of devices can be read: an index, a MIG index, a UUID; Go reads null as 0."""
+    if isinstance(value, str):
+        return _DEVICE.fullmatch(value) is not None
+    number = whole_number(value)
+    return value is None or (number is not None and number >= 0)
+
+
 class _Reader:
     """Reads one configuration and collects what is wrong in it."""
 
@@ -151,8 +162,10 @@ class _Reader:
     def _flags(self, flags: dict[Any, Any]) -> MigStrategy | None:
         self._booleans(flags, "flags", known.BOOLEAN_FLAGS)
         self._choices(flags, "flags", known.FLAG_CHOICES)
+        self._texts(flags, "flags", known.TEXT_FLAGS)
         plugin = self._section(flags, "plugin", "flags.plugin", known.PLUGIN_FLAG_KEYS)
         self._booleans(plugin, "flags.plugin", ("passDeviceSpecs",))
+        self._texts(plugin, "flags.plugin", known.PLUGIN_TEXT_FLAGS)
         self._choices(plugin, "flags.plugin", known.PLUGIN_FLAG_CHOICES)
         self._section(flags, "gfd", "flags.gfd", known.GFD_FLAG_KEYS)
         strategy = flags.get("migStrategy")
@@ -203,11 +216,20 @@ class _Reader:
         if replicas is None or replicas < 2:
             what = f"is {kind(entry['replicas'])}" if "replicas" in entry else "is missing"
             self._wrong(f"{path}.replicas", what, "a whole number from 2 on")
-        if entry.get("devices", "all") != "all":
-            self._ignored(f"{path}.devices", "is ignored: all devices of the resource are shared", "all")
+        self._devices(entry.get("devices", "all"), f"{path}.devices")
         if entry.get("rename") and not (rename and entry["rename"] == f"{name}{SHARED_SUFFIX}"):
             self._ignored(f"{path}.rename", "is ignored: only renameByDefault renames a resource")
         return Share(name, replicas) if name and replicas is not None and replicas >= 2 else None
+
+    def _devices(self, value: object, path: str) -> None:
+        if value == "all":
+            return
+        count = whole_number(value)
+        listed = isinstance(value, list) and all(_is_device(each) for each in value)
+        if listed or (count is not None and count > 0):
+            self._ignored(path, "is ignored: all devices of the resource are shared", "all")
+        else:
+            self._wrong(path, f"is {reprlib.repr(value)}", "all")
 
     def _name(self, entry: dict[Any, Any], path: str) -> str:
         name = entry.get("name")
@@ -251,6 +273,11 @@ class _Reader:
         for key in keys:
             if section.get(key) is not None and not isinstance(section[key], bool):
                 self._wrong(f"{path}.{key}", f"is {kind(section[key])}", "true, false")
+
+    def _texts(self, section: dict[Any, Any], path: str, keys: Collection[str]) -> None:
+        for key in keys:
+            if section.get(key) is not None and not isinstance(section[key], str):
+                self._wrong(f"{path}.{key}", f"is {kind(section[key])}", "a text")
 
     def _choices(self, section: dict[Any, Any], path: str, choices: Mapping[str, tuple[str, ...]]) -> None:
         for key, allowed in choices.items():

@@ -21,14 +21,10 @@ PLUGIN_FLAG_CHOICES = {
     "deviceIDStrategy": ("uuid", "index"),
     "sharedDevicesAllocationPolicy": ("distributed", "packed"),
 }
-FLAG_KEYS = (*BOOLEAN_FLAGS, *FLAG_CHOICES, "mpsRoot", "nvidiaDriverRoot", "nvidiaDevRoot", "plugin", "gfd")
-PLUGIN_FLAG_KEYS = (
-    "passDeviceSpecs",
-    *PLUGIN_FLAG_CHOICES,
-    "cdiAnnotationPrefix",
-    "nvidiaCTKPath",
-    "containerDriverRoot",
-)
+TEXT_FLAGS = ("mpsRoot", "nvidiaDriverRoot", "nvidiaDevRoot")
+PLUGIN_TEXT_FLAGS = ("cdiAnnotationPrefix", "nvidiaCTKPath", "containerDriverRoot")
+FLAG_KEYS = (*BOOLEAN_FLAGS, *FLAG_CHOICES, *TEXT_FLAGS, "plugin", "gfd")
+PLUGIN_FLAG_KEYS = ("passDeviceSpecs", *PLUGIN_FLAG_CHOICES, *PLUGIN_TEXT_FLAGS)
 GFD_FLAG_KEYS = ("oneshot", "noTimestamp", "sleepInterval", "outputFile", "machineTypeFile")
 
 HOMES = {

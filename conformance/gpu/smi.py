@@ -56,7 +56,7 @@ _HEAD = re.compile(
 )
 _NAMED = re.compile(r"(?P<index>\d+)\s+(?P<name>\S.*?)\s+(?P<persistence>On|Off|N/A|ERR!)")
 _PLACED = re.compile(r"(?P<bus>[0-9A-Fa-f]{4,8}:[0-9A-Fa-f]{2}:[0-9A-Fa-f]{2}\.[0-9A-Fa-f])\s+(?:On|Off|N/A|ERR!)")
-_ERRORS = re.compile(r"\d+|Off|N/A|ERR!")
+_ERRORS = re.compile(r"\d+|On|Off|N/A|ERR!")
 _MEMORY = re.compile(r"(?P<used>\d+)\s*MiB\s*/\s*(?P<total>\d+)\s*MiB")
 _NO_MEMORY = re.compile(r"(?:N/A|ERR!|Not Supported)(?:\s*/\s*(?:N/A|ERR!|Not Supported))?")
 _MIG_MODE = re.compile(r"(?P<mode>Enabled|Disabled|N/A|ERR!)\*?")
@@ -68,7 +68,7 @@ _SLICE = re.compile(
     r"MIG (?P<profile>(?:\d+c\.)?\d+g\.\d+gb(?:[+-][a-z.]+)*)\s+Device\s+(?P<index>\d+):\s*"
     rf"\(UUID: (?P<uuid>MIG-(?:{_UUID}|GPU-{_UUID}/\d+/\d+))\)"
 )
-_ABSENT = frozenset({"N/A", "Not Supported"})
+_ABSENT = frozenset({"N/A", "[N/A]", "Not Supported", "Insufficient Permissions"})
 _ATTACHED = re.compile(r"GPU (?P<bus>[0-9A-Fa-f]{4,8}:[0-9A-Fa-f]{2}:[0-9A-Fa-f]{2}\.[0-9A-Fa-f])")
 
 

@@ -1,5 +1,7 @@
 """Taints and tolerations, decided as kube-scheduler's TaintToleration plugin decides them."""
 
+import operator
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -70,8 +72,9 @@ class Toleration(msgspec.Struct, frozen=True, gc=False):
     def tolerates(self, taint: Taint) -> bool:
         """Whether this one toleration covers ``taint`` (Kubernetes: api/core/v1/toleration.go, ToleratesTaint).
 
-        An operator that is neither Exists nor Equal tolerates nothing. That holds for Lt and Gt too: their gate
-        TaintTolerationComparisonOperators is alpha and off by default from 1.35 to 1.37 at least.
+        Lt and Gt compare whole numbers, and tolerate a taint whose value is less or greater than theirs. The API server
+        takes them only while the gate TaintTolerationComparisonOperators is on (KEP-5471). Any other operator than
+        these, Exists and Equal tolerates nothing.
         """
         if self.effect and self.effect != taint.effect:
             return False
@@ -79,7 +82,19 @@ class Toleration(msgspec.Struct, frozen=True, gc=False):
             return False
         if self.operator == "Exists":
             return True
+        if self.operator in _COMPARED:
+            own, other = _int64(self.value), _int64(taint.value)
+            return own is not None and other is not None and _COMPARED[self.operator](other, own)
         return self.operator in ("", "Equal") and self.value == taint.value
+
+
+_COMPARED = {"Lt": operator.lt, "Gt": operator.gt}
+
+
+def _int64(text: str) -> int | None:
+    """A number as Go reads it with strconv.ParseInt in base 10 and 64 bits; None for others."""
+    number = int(text) if re.fullmatch(r"[+-]?[0-9]{1,63}", text) else None
+    return number if number is not None and -(2**63) <= number < 2**63 else None
 
 
 ORDINARY_POD = (

@@ -8,7 +8,7 @@ from conformance.gpu.mig_config import Entry, Wanted, parse, wanted
 from conformance.gpu.mig_layouts import standard_layout
 from conformance.gpu.plugin_config import PluginConfig
 from conformance.gpu.resources import GPU
-from conformance.gpu.sharing import MigStrategy, NodeGpus, Offer, advertised
+from conformance.gpu.sharing import NOT_SHARED, MigStrategy, NodeGpus, Offer, Sharing, SharingStrategy, advertised
 from conformance.reference.model import Gpu, Pool, Reference
 
 __all__ = ["config_key_of", "config_of", "driver_of", "gpus_of", "layout_of", "mig_strategy_of", "offer_of"]
@@ -84,15 +84,27 @@ def gpus_of(reference: Reference, pool: Pool) -> NodeGpus | None:
 def offer_of(reference: Reference, pool: Pool) -> Offer:
     """The extended resources that every node of a pool must advertise as allocatable, by name.
 
-    Empty for GPUs that DRA allocates. ``resources`` is None when a MIG layout is asked for that is not known.
+    Empty for GPUs that DRA allocates. ``resources`` is None when a MIG layout is asked for that is not known. MIG
+    devices that have names of their own are time-sliced as the configuration of their nodes says, profile by profile.
     """
     gpu = pool.gpu
     if gpu is None or gpu.allocated_by == "dra":
         return Offer({})
     gpus = gpus_of(reference, pool)
     if gpus is not None and gpus.mig:
-        return _under_its_name(gpu, advertised(gpus, strategy=mig_strategy_of(reference, pool)))
+        strategy, sharing = mig_strategy_of(reference, pool), _time_slicing_of(reference, pool)
+        if strategy is MigStrategy.MIXED and sharing.shares:
+            return advertised(gpus, sharing, strategy)
+        return _under_its_name(gpu, advertised(gpus, strategy=strategy))
     return Offer({gpu.resource: gpu.count * gpu.shares})
+
+
+def _time_slicing_of(reference: Reference, pool: Pool) -> Sharing:
+    """How the configuration of a pool that is declared to be time-sliced shares; nothing for other pools."""
+    config = config_of(reference, pool)
+    meant = pool.gpu is not None and pool.gpu.shared_by == SharingStrategy.TIME_SLICING.value
+    sliced = meant and config is not None and config.sharing.strategy is SharingStrategy.TIME_SLICING
+    return config.sharing if config is not None and sliced else NOT_SHARED
 
 
 def _under_its_name(gpu: Gpu, offer: Offer) -> Offer:

@@ -15,6 +15,7 @@ from conformance.gpu.drivers import (
     Support,
     branch_of,
     forward_compatibility,
+    is_data_center,
     known_regressions,
     lifecycle,
     runs,
@@ -174,6 +175,11 @@ def test_a_branch_that_ended_stays_ended(driver: DriverVersion, day: date, later
         ("13.0", "570.124.06", None, Forward.UNKNOWN, "cuda-compat-13-0"),
         ("12.8", "570.124.06", False, Forward.NOT_NEEDED, ""),
         ("13.0", "600.10", True, Forward.UNKNOWN, "cuda-compat-13-0"),
+        ("12.1", "520.61.05", True, Forward.NOT_ON_THIS_DRIVER, ""),
+        ("13.0", "520.61.05", None, Forward.NOT_ON_THIS_DRIVER, ""),
+        ("11.8", "520.61.05", True, Forward.NOT_NEEDED, ""),
+        ("12.1", "510.47.03", True, Forward.WITH_PACKAGE, "cuda-compat-12-1"),
+        ("12.6", "510.47.03", True, Forward.NOT_ON_THIS_DRIVER, ""),
     ],
 )
 def test_forward_compatibility_is_for_data_center_gpus(
@@ -186,6 +192,21 @@ def test_forward_compatibility_is_for_data_center_gpus(
 def test_the_refusal_of_forward_compatibility_names_the_error_that_cuda_would_give() -> None:
     found = forward_compatibility(CudaVersion(13, 0), DriverVersion.parse("570.124.06"), datacenter=False)
     assert "error 804" in found.reason
+
+
+@pytest.mark.parametrize(
+    ("product", "answer"),
+    [
+        ("NVIDIA-H100-80GB-HBM3", True),
+        ("Tesla-T4", True),
+        ("NVIDIA-GeForce-RTX-4090", False),
+        ("NVIDIA-RTX-PRO-6000-Blackwell-Server-Edition", None),
+        ("NVIDIA-RTX-A6000", None),
+        ("", None),
+    ],
+)
+def test_data_center_gpus_are_told_from_those_for_consumers(product: str, answer: bool | None) -> None:
+    assert is_data_center(product) is answer
 
 
 @pytest.mark.parametrize("driver", ["570.124.06", "570.133.20", "570.148.08", "570.158.01"])

@@ -253,6 +253,7 @@ def test_a_resource_name_leads_back_to_its_profile(model: Model) -> None:
     for profile in model.profiles:
         assert "+" not in profile.resource
         assert str(ProfileName.from_resource(profile.resource)) == profile.name
+        assert str(ProfileName.from_resource(f"{profile.resource}.shared")) == profile.name
 
 
 @pytest.mark.parametrize("resource", [GPU, "nvidia.com/mig-", "nvidia.com/mig-small", "1g.5gb", "cpu"])
@@ -322,7 +323,11 @@ MIXED = Layout.of({"1g.5gb": 1, "1g.5gb+me": 1, "2g.10gb": 1, "3g.20gb": 1})
                 "nvidia.com/mig-1g.5gb.me": 1,
             },
         ),
-        ([Layout.of({"1c.2g.10gb": 2, "1g.5gb": 1})], "mixed", {"nvidia.com/mig-1g.5gb": 1}),
+        (
+            [Layout.of({"1c.2g.10gb": 2, "1g.5gb": 1})],
+            "mixed",
+            Invalid("strategy mixed has no resource for 1c.2g.10gb"),
+        ),
     ],
 )
 def test_a_node_advertises_what_its_strategy_says(
@@ -369,7 +374,7 @@ def test_labels_under_mixed_describe_gpus_and_each_profile_beside_them() -> None
     assert labels["nvidia.com/gpu.count"] == "2"
     assert labels["nvidia.com/gpu.replicas"] == "0"
     assert labels["nvidia.com/mig-1g.5gb.count"] == "8"
-    assert labels["nvidia.com/mig-1g.5gb.me.product"] == "NVIDIA-A100-SXM4-40GB-MIG-1g.5gbme"
+    assert labels["nvidia.com/mig-1g.5gb.me.product"] == "NVIDIA-A100-SXM4-40GB-MIG-1g.5gb.me"
     assert labels["nvidia.com/mig-3g.20gb.slices.gi"] == "3"
     assert gfd_labels("NVIDIA-A100-SXM4-40GB", [SEVEN, None], "mixed")["nvidia.com/gpu.replicas"] == "1"
 

@@ -209,11 +209,45 @@ def test_a_filter_picks_models_and_is_unknown_without_their_ids() -> None:
     assert wanted(entries, 1, ["0x1EB810DE"]).untouched == (0,)
 
 
+A100 = "0x20B010DE"
+SUBSYSTEM = "0x145110DE"
+
+
+@pytest.mark.parametrize(
+    ("one", "gpu", "admits"),
+    [
+        (f"{A100}:{SUBSYSTEM}", f"{A100}:{SUBSYSTEM}", True),
+        (f"{A100}:{SUBSYSTEM}", f"{A100}:0x145210DE", False),
+        (f"{A100}:{SUBSYSTEM}", A100, None),
+        (f"{A100}:{SUBSYSTEM}", "0x233010DE", False),
+        (A100, f"{A100}:{SUBSYSTEM}", True),
+        ("548409566", A100, True),
+        ("0b100000101100000001000011011110", A100, True),
+        ("0o4054010336", A100, True),
+        ("04054010336", A100, True),
+    ],
+)
+def test_a_filter_may_name_the_subsystem_and_be_any_number_that_go_reads(
+    one: str, gpu: str, admits: bool | None
+) -> None:
+    parsed = parse(entry(f"devices: all, {ON}, device-filter: '{one}'"))
+    assert parsed.config is not None
+    assert not parsed.problems
+    (found,) = parsed.config.layouts["one"]
+    assert found.admits(gpu) is admits
+
+
 def test_a_filter_that_is_no_id_matches_nothing_and_is_mentioned() -> None:
     parsed = parse(entry(f"devices: all, {ON}, device-filter: A100"))
     assert parsed.config is not None
     assert "matches no GPU" in parsed.problems[0].text
     assert wanted(parsed.config.layouts["one"], 1, ["A100"]).untouched == (0,)
+
+
+@pytest.mark.parametrize("one", ["0x120B010DE", "-1", "", "0x", "08", f"{A100}:", f"{A100}:1:2", " 0x20B010DE"])
+def test_what_mig_parted_reads_as_no_id_is_mentioned(one: str) -> None:
+    parsed = parse(entry(f"devices: all, {ON}, device-filter: ['{one}']"))
+    assert [problem.path for problem in parsed.problems] == ["mig-configs.one[0].device-filter"]
 
 
 def test_indices_beyond_the_node_and_contradictions_are_mentioned() -> None:

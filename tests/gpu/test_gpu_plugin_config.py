@@ -156,6 +156,40 @@ def test_what_the_plugin_refuses_is_told_with_path_and_allowed_values(text: obje
     assert problem.text in str(problem)
 
 
+DEVICES = "sharing.timeSlicing.resources[0].devices"
+
+
+@pytest.mark.parametrize(
+    "devices", ["0", "-1", "1.5", '"0,1"', "some", "[foo]", "[-1]", "[true]", "{}", "true", "null"]
+)
+def test_devices_that_the_plugin_cannot_read_stop_it(devices: str) -> None:
+    parsed = parse(sharing(f"{{resources: [{{name: gpu, replicas: 2, devices: {devices}}}]}}"))
+    assert parsed.config is None
+    assert [problem.path for problem in parsed.problems if problem.fatal] == [DEVICES]
+
+
+UUID = "b1028956-cfa2-0990-bf4a-5da9abb51763"
+
+
+@pytest.mark.parametrize(
+    "devices", ["2", "[]", "[0, 1.0]", "['0', '0:1']", f"[GPU-{UUID}, MIG-{UUID}, MIG-GPU-{UUID}/3/0]"]
+)
+def test_devices_that_the_plugin_reads_are_ignored(devices: str) -> None:
+    parsed = parse(sharing(f"{{resources: [{{name: gpu, replicas: 2, devices: {devices}}}]}}"))
+    assert parsed.config is not None
+    assert [(problem.path, problem.fatal) for problem in parsed.problems] == [(DEVICES, False)]
+
+
+@pytest.mark.parametrize("path", ["flags.mpsRoot", "flags.nvidiaDriverRoot", "flags.plugin.nvidiaCTKPath"])
+def test_a_number_where_the_plugin_wants_a_text_stops_it(path: str) -> None:
+    *sections, key = path.split(".")
+    text = "".join(f"{section}: {{" for section in sections) + f"{key}: 5" + "}" * len(sections)
+    parsed = parse(text)
+    assert parsed.config is None
+    assert [problem.path for problem in parsed.problems] == [path]
+    assert parse(text.replace("5", "/run")).config is not None
+
+
 TWO = "{resources: [{name: nvidia.com/gpu, replicas: 2}]}"
 
 

@@ -113,6 +113,12 @@ def test_the_narrow_layout_gives_every_gpu_with_memory_and_mig_mode() -> None:
     assert second.uncorrected_ecc_errors == 2
 
 
+def test_a_gpu_with_mig_on_counts_no_errors_and_says_so() -> None:
+    divided = WIDE.replace("00000000:18:00.0 Off |                    0", "00000000:18:00.0 Off |                   On")
+    (gpu,) = table(divided.replace("Disabled*", "  Enabled")).gpus
+    assert (gpu.uncorrected_ecc_errors, gpu.mig_enabled) == (None, True)
+
+
 def test_a_warning_below_the_table_is_kept() -> None:
     assert table(NARROW).warnings == ("WARNING: infoROM is corrupted at gpu 0000:00:1E.0",)
 
@@ -328,6 +334,12 @@ def test_the_query_gives_each_gpu_with_its_own_memory_and_modes() -> None:
     assert (h100.memory_total_mib, h100.memory_used_mib) == (81559, 1024), "those of its MIG device are others"
     assert (h100.persistence, h100.mig_enabled, h100.ecc_enabled, h100.ecc_pending) == (True, True, True, False)
     assert (t4.memory_total_mib, t4.persistence, t4.mig_enabled, t4.ecc_enabled) == (15360, False, None, None)
+
+
+@pytest.mark.parametrize("absent", ["N/A", "[N/A]", "Insufficient Permissions"])
+def test_memory_that_the_query_does_not_tell_is_absent(absent: str) -> None:
+    h100, t4 = query(QUERY.replace("81559 MiB", absent)).gpus
+    assert (h100.memory_total_mib, t4.memory_total_mib) == (None, 15360)
 
 
 @given(st.sampled_from([GUIDE, NARROW, WIDE, LISTING, QUERY]), st.data())

@@ -90,6 +90,28 @@ def test_operator_key_value_and_effect_decide_as_in_kubernetes(toleration: Toler
     assert tolerates([toleration], Taint("dedicated", "gpu", "NoSchedule")) is covers
 
 
+@pytest.mark.parametrize(
+    ("operator", "value", "taint", "covers"),
+    [
+        ("Gt", "950", "980", True),
+        ("Gt", "950", "950", False),
+        ("Gt", "950", "1000", True),
+        ("Gt", "-5", "-4", True),
+        ("Lt", "950", "940", True),
+        ("Lt", "950", "950", False),
+        ("Lt", "950", "1000", False),
+        ("Gt", "x", "980", False),
+        ("Gt", "950", "", False),
+        ("Lt", "9.5", "9", False),
+        ("Gt", "0", str(2**63), False),
+    ],
+)
+def test_numbers_are_compared_with_the_value_of_the_taint(operator: str, value: str, taint: str, covers: bool) -> None:
+    toleration = Toleration("sla", operator, value, "NoSchedule")
+
+    assert toleration.tolerates(Taint("sla", taint, "NoSchedule")) is covers
+
+
 def test_prefer_no_schedule_keeps_nobody_away_unless_asked_about() -> None:
     soft = Taint("dedicated", "gpu", "PreferNoSchedule")
 

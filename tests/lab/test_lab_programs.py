@@ -42,7 +42,6 @@ def bench(cluster: ProgramCluster) -> Iterator[RequirementLab]:
         yield bench
 
 
-
 def nodes(*names: str) -> list[Named]:
     return [NodeName(name) for name in names]
 

@@ -101,6 +101,32 @@ def test_shares_are_counted_under_the_declared_name() -> None:
     assert offer_of(declared(), shared) == Offer({"nvidia.com/gpu.shared": 32})
 
 
+ONE = "nvidia.com/mig-1g.10gb"
+SLICED = {"shares": 2, "shared_by": "time-slicing"}
+
+
+@pytest.mark.parametrize(
+    ("switches", "gpu", "offered"),
+    [
+        ({}, SLICED, {ONE: 28}),
+        ({}, SLICED | {"resource": ONE}, {ONE: 28}),
+        ({"renameByDefault": True}, SLICED, {f"{ONE}.shared": 28}),
+        ({}, {}, {ONE: 14}),
+    ],
+)
+def test_mig_devices_are_time_sliced_as_their_configuration_says(
+    switches: dict[str, object], gpu: dict[str, object], offered: dict[str, int]
+) -> None:
+    text = {"version": "v1", "sharing": {"timeSlicing": {**switches, "resources": [{"name": ONE, "replicas": 2}]}}}
+    configs = {"config_map": "c", "default": "a", "configs": {"a": text}}
+    reference = declared(stack={"kind": "gpu-operator", "mig_strategy": "mixed", "plugin_configs": configs})
+    labels = {"nvidia.com/mig.config": "all-1g.10gb"}
+
+    divided = pool(product="NVIDIA-H100-80GB-HBM3", memory_mib=81559, labels=labels, **{"count": 2, **gpu})
+
+    assert offer_of(reference, divided).resources == offered
+
+
 def test_the_label_of_a_pool_chooses_its_configuration_before_the_default(corrected: Reference) -> None:
     keys = {each.name: config_key_of(corrected, each) for each in corrected.gpu_pools}
 

@@ -90,6 +90,8 @@ class Cluster:
                 for node in facts.nodes
                 if pool.gpu and pool.holds(node.labels)
             )
+        if "members" in names:
+            known["members"] = lambda pool: tuple(node for node in facts.nodes if pool.holds(node.labels))
         try:
             requirement(**{name: known[name] for name in names})
         except (CouldNotLook, NotApplicable, Unsupported) as ended:

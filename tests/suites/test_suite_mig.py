@@ -108,6 +108,17 @@ def test_an_impossible_layout_is_told_with_the_nearest_that_fits(devices, says, 
     assert says in outcome.broken["pool a100-mig, GPU 1"]
 
 
+@pytest.mark.parametrize("profile", ["2c.1g.10gb", "1g.5gb+ME", "1g.5gb+me,gfx", "1g.5gb+me2"])
+def test_a_profile_that_no_model_can_have_is_told_and_stops_nothing(profile, reference):
+    layouts = {"ours": [{"devices": "all", "mig-enabled": True, "mig-devices": {profile: 1}}]}
+    ill_written = SharingCluster(divided(reference, "ours", layouts=layouts))
+
+    outcomes = {requirement: ill_written.verdict(requirement) for requirement in READ}
+
+    (broken,) = outcomes[POSSIBLE].broken.values()
+    assert f"'{profile}' is no MIG profile" in broken
+
+
 def test_an_impossible_layout_on_the_cluster_is_told_before_it_is_applied(cluster):
     four = [{"devices": [4], "mig-enabled": True, "mig-devices": {"2g.10gb": 4}}]
     cluster.edit(LAYOUTS, "config.yaml", mig_text({"inference-and-training": four}))

@@ -423,3 +423,57 @@ def test_neither_of_them_lets_shares_pass_for_gpus(reference):
     )
 
     assert SharingCluster(none).verdict(FRACTIONS).broken
+
+
+# --- Time-slicing of MIG devices ---------------------------------------------------------------------------------
+
+
+def sliced_mig(reference: Reference, shares: int = 2, **replicas: int) -> Reference:
+    """The set-up with the MIG pool time-sliced alone, each profile by so many replicas; an underscore for a dot."""
+    entries = [{"name": f"nvidia.com/mig-{name[1:].replace('_', '.')}", "replicas": n} for name, n in replicas.items()]
+    text = {
+        "version": "v1",
+        "flags": {"migStrategy": "mixed"},
+        "sharing": {"timeSlicing": {"failRequestsGreaterThanOne": True, "resources": entries}},
+    }
+    found = configured(reference, "fine", fine=text)
+    (pool,) = [pool for pool in found.pools if pool.name == "a100-mig"]
+    gpu = msgspec.structs.replace(pool.gpu, shares=shares, shared_by="time-slicing")
+    kept = {key: value for key, value in pool.labels.items() if key != "nvidia.com/device-plugin.config"}
+    return msgspec.structs.replace(found, pools=(msgspec.structs.replace(pool, gpu=gpu, labels=kept),))
+
+
+@pytest.mark.parametrize("requirement", [TEXT, CHAIN, FRESH, OFFERS, NAMESPACES, FRACTIONS])
+@pytest.mark.parametrize("replicas", [{"_1g_5gb": 2, "_2g_10gb": 2}, {"_1g_5gb": 2, "_2g_10gb": 4}, {"_1g_5gb": 2}])
+def test_time_sliced_mig_devices_are_right_as_they_are_configured(requirement, replicas, reference):
+    outcome = SharingCluster(sliced_mig(reference, **replicas)).verdict(requirement)
+
+    assert outcome.passed, (outcome.ended, outcome.broken)
+    assert not outcome.judge.unseen
+
+
+def test_labels_of_time_sliced_mig_devices_are_not_judged(reference):
+    outcome = SharingCluster(sliced_mig(reference, _1g_5gb=2)).verdict(LABELS)
+
+    assert isinstance(outcome.ended, CouldNotLook)
+    assert not outcome.broken
+
+
+@pytest.mark.parametrize(
+    ("shares", "replicas", "says"),
+    [
+        (3, {"_1g_5gb": 2, "_2g_10gb": 4}, "it makes 2 shares of each nvidia.com/mig-1g.5gb"),
+        (2, {"_3g_20gb": 2}, "it shares no nvidia.com/mig-1g.5gb and no nvidia.com/mig-2g.10gb"),
+    ],
+)
+def test_a_configuration_that_shares_mig_devices_otherwise_is_told(shares, replicas, says, reference):
+    outcome = SharingCluster(sliced_mig(reference, shares, **replicas)).verdict(TEXT)
+
+    assert any(says in each for each in outcome.broken.values())
+
+
+def test_mig_devices_that_are_offered_once_each_are_told(reference):
+    cluster = SharingCluster(sliced_mig(reference, _1g_5gb=2, _2g_10gb=2))
+    cluster.offer("a100-mig-1", mig__1g_5gb=32, mig__2g_10gb=12)
+
+    assert "node a100-mig-1" in cluster.verdict(OFFERS).broken
