@@ -6,10 +6,11 @@ from typing import Any
 from conformance.facts import Node
 from conformance.gpu.plugin_config import Chain
 from conformance.gpu.resources import GPU
+from conformance.gpu.sharing import MigStrategy, labels
 from conformance.kube.errors import WaitTimeout
 from conformance.kube.waits import wait_for
 from conformance.lab import LabPod, RequirementLab
-from conformance.reference.expected import offer_of
+from conformance.reference.expected import gpus_of, offer_of
 from conformance.reference.model import Gpu, Pool
 from conformance.verdict import CouldNotLook, Judge, Unsupported, expect
 from suites.hardware import PRODUCT, agrees, counted, in_words_of
@@ -45,7 +46,7 @@ def judge_offers(shared: SharedNodes, judge: Judge) -> None:
         judge(
             node,
             ok=agrees(node, pool, expected),
-            expected=f"{in_words_of(expected)}: {gpu.count} GPUs times {gpu.shares} shares, as {pool} declares",
+            expected=f"{in_words_of(expected)}{_by_arithmetic(shared, pool, gpu)}, as {pool} declares",
             actual=in_words_of(there),
             first_broken_link=_why_the_shares_differ(shared, node, there, expected),
             why_it_hides="the node is Ready and offers GPUs; only their number or their name is not the declared one",
@@ -53,6 +54,10 @@ def judge_offers(shared: SharedNodes, judge: Judge) -> None:
         )
     if not judge.findings:
         raise CouldNotLook("no node of these pools offers any GPU (POOL-04 says why)")
+
+
+def _by_arithmetic(shared: SharedNodes, pool: Pool, gpu: Gpu) -> str:
+    return "" if shared.is_divided(pool) else f": {gpu.count} GPUs times {gpu.shares} shares"
 
 
 def _why_the_shares_differ(
@@ -81,6 +86,9 @@ def judge_labels(shared: SharedNodes, judge: Judge) -> None:
         if PRODUCT not in node.labels:
             judge.pass_over(node, f"no label {PRODUCT}")
             continue
+        if shared.is_divided(pool):
+            _judge_labels_of_profiles(shared, pool, node, judge)
+            continue
         expected = {REPLICAS: str(gpu.shares), STRATEGY: shared.strategy.value}
         found = {key: node.labels[key] for key in expected if key in node.labels}
         suffix = gpu.resource == GPU
@@ -98,14 +106,39 @@ def judge_labels(shared: SharedNodes, judge: Judge) -> None:
         )
 
 
+def _judge_labels_of_profiles(shared: SharedNodes, pool: Pool, node: Node, judge: Judge) -> None:
+    """Judge what feature discovery tells of each profile whose MIG devices are shared."""
+    gpus, sharing = gpus_of(shared.reference, pool), shared.declared_sharing(pool)
+    profiles = [name for name in shared.names(pool) if sharing.replicas_of(name) > 1]
+    told = labels(gpus, sharing, MigStrategy.MIXED) if gpus is not None else None
+    if not profiles or told is None:
+        judge.pass_over(node, f"the set-up does not say how MIG devices of {pool} are shared")
+    for name in profiles if told is not None else ():
+        expected = {key: value for key, value in (told or {}).items() if key.rpartition(".")[0] == name}
+        found = {key: node.labels[key] for key in expected if key in node.labels}
+        judge(
+            f"{node} ({name})",
+            ok=f"{name}.replicas" in found and found == {key: expected[key] for key in found},
+            expected=f"{_in_words(expected)}, as {pool} declares",
+            actual=_in_words(found) or "none of these labels",
+            first_broken_link="feature discovery runs with another configuration than was declared for the node",
+            why_it_hides="schedulers and quotas do not read these labels; people and affinities do",
+            see=f"kubectl get node {node.name} -L {','.join(expected)}",
+        )
+
+
+def _in_words(labels_: Mapping[str, str]) -> str:
+    return ", ".join(f"{key}={value}" for key, value in labels_.items())
+
+
 # --- What becomes of pods ----------------------------------------------------------------------------------------
 
 
 def all_run_and_one_more_waits(shared: SharedNodes, lab: RequirementLab) -> None:
     """Claim of one idle node of each pool: as many pods run as it has shares, and the next one waits."""
-    for pool, gpu in shared.pools:
-        node, shares = _spare_node(shared, lab, pool, gpu)
-        options: dict[str, Any] = {"gpus": 1, "resource": gpu.resource, "on": node, "tolerates": node}
+    for pool, resource in _share_names(shared):
+        node, shares = _spare_node(shared, lab, pool, resource)
+        options: dict[str, Any] = {"gpus": 1, "resource": resource, "on": node, "tolerates": node}
         pods = lab.pods(shares, name_hint="share", **options)
         for pod in pods:
             pod.wait_until_running(because=f"{node} offers {shares} shares, one for each pod")
@@ -118,11 +151,11 @@ def all_run_and_one_more_waits(shared: SharedNodes, lab: RequirementLab) -> None
 
 def more_than_one_is(shared: SharedNodes, lab: RequirementLab) -> None:
     """Claim of one idle node of each pool: a pod that asks for two shares runs or is refused, as configured."""
-    for pool, gpu in shared.pools:
-        node, _ = _spare_node(shared, lab, pool, gpu)
+    for pool, resource in _share_names(shared):
+        node, _ = _spare_node(shared, lab, pool, resource)
         refuses = shared.in_effect(pool, node).sharing.refuses_more_than_one
-        pod = lab.pod(gpus=2, resource=gpu.resource, on=node, tolerates=node, name_hint="greedy")
-        expect(_what_becomes_of(pod, lab), f"{pod}, which asks for 2 {gpu.resource}").equals(
+        pod = lab.pod(gpus=2, resource=resource, on=node, tolerates=node, name_hint="greedy")
+        expect(_what_becomes_of(pod, lab), f"{pod}, which asks for 2 {resource}").equals(
             REFUSED if refuses else RUNS,
             because=f"failRequestsGreaterThanOne is {str(refuses).lower()} in {shared.configs.of(node).text}",
             remedy="Restart the device plugin: it goes on as the text said that it read when it started.",
@@ -131,17 +164,27 @@ def more_than_one_is(shared: SharedNodes, lab: RequirementLab) -> None:
         pod.delete()
 
 
-def _spare_node(shared: SharedNodes, lab: RequirementLab, pool: Pool, gpu: Gpu) -> tuple[Node, int]:
-    """An idle node of a pool that offers all its shares, and how many these are."""
-    shares = (offer_of(shared.reference, pool).resources or {}).get(gpu.resource, 0)
+def _share_names(shared: SharedNodes) -> list[tuple[Pool, str]]:
+    """The pools, and each name under which one offers shares."""
+    found = [(pool, name) for pool, gpu in shared.pools for name in shared.share_names(pool, gpu)]
+    if not found:
+        raise CouldNotLook("the set-up does not say how the MIG devices of these pools are shared")
+    return found
+
+
+def _spare_node(shared: SharedNodes, lab: RequirementLab, pool: Pool, resource: str) -> tuple[Node, int]:
+    """An idle node of a pool that offers all its shares of this name, and how many these are."""
+    shares = (offer_of(shared.reference, pool).resources or {}).get(resource, 0)
     if not shares or shares > _MOST_PODS:
-        raise CouldNotLook(f"a node of {pool} has {shares} shares; a trial fills from 1 to {_MOST_PODS} of them")
+        raise CouldNotLook(
+            f"a node of {pool} has {shares} {resource}; a trial fills from 1 to {_MOST_PODS} shares of a node"
+        )
     nodes = [node for other, node, _ in shared.nodes if other.name == pool.name]
-    whole = [node for node in nodes if node.gpus(gpu.resource) == shares and node.ready and not node.unschedulable]
+    whole = [node for node in nodes if node.gpus(resource) == shares and node.ready and not node.unschedulable]
     if not whole:
         names = some([node.name for node in nodes])
         raise CouldNotLook(
-            f"no node of {pool} takes pods and offers {shares} {gpu.resource} (looked at {names}); POOL-04 says why"
+            f"no node of {pool} takes pods and offers {shares} {resource} (looked at {names}); POOL-04 says why"
         )
     return lab.pick_idle(whole, 1)[0], shares
 

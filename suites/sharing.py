@@ -9,8 +9,8 @@ from conformance.gpu import plugin_config
 from conformance.gpu.operator_stack import PLUGIN_CONTAINERS
 from conformance.gpu.plugin_config import CONFIG_LABEL, Chain, PluginConfig, Problem
 from conformance.gpu.resources import GPU
-from conformance.gpu.sharing import MigStrategy, Sharing, SharingStrategy, advertised
-from conformance.reference.expected import config_key_of, gpus_of, mig_strategy_of
+from conformance.gpu.sharing import NOT_SHARED, MigStrategy, Sharing, SharingStrategy, advertised
+from conformance.reference.expected import config_key_of, config_of, gpus_of, mig_strategy_of
 from conformance.reference.model import Gpu, Pool, Reference
 from conformance.verdict import CouldNotLook, Judge, NotApplicable
 from suites.conftest import GpuPoolNode
@@ -94,6 +94,18 @@ class SharedNodes:
         if gpus is None or not self.is_divided(pool):
             return (GPU,)
         return tuple(advertised(gpus, strategy=MigStrategy.MIXED).resources or ())
+
+    def declared_sharing(self, pool: Pool) -> Sharing:
+        """How the set-up's configuration for a pool shares; nothing where it declares none."""
+        config = config_of(self.reference, pool)
+        return config.sharing if config is not None else NOT_SHARED
+
+    def share_names(self, pool: Pool, gpu: Gpu) -> tuple[str, ...]:
+        """The names under which a pool's shares are offered; empty where that is not declared."""
+        if not self.is_divided(pool):
+            return (gpu.resource,)
+        sharing = self.declared_sharing(pool)
+        return tuple(sharing.name_of(name) for name in self.names(pool) if sharing.replicas_of(name) > 1)
 
     def declared(self, pool: Pool) -> DeclaredText | None:
         """The configuration that the set-up means for a pool: by label, by default, or because it is the only one."""

@@ -37,8 +37,6 @@ SHARING = "NVIDIA GPU Operator: Time-Slicing GPUs in Kubernetes"
 PLUGIN = "NVIDIA/k8s-device-plugin: README, shared access to GPUs"
 DISCOVERY = "NVIDIA/k8s-device-plugin: GPU Feature Discovery labels"
 
-_BY_PROFILE = "the labels tell of its MIG devices profile by profile, and one number of shares is declared"
-
 
 @pytest.fixture
 def sliced_pools(reference: Reference) -> tuple[Pool, ...]:
@@ -125,13 +123,7 @@ def test_every_sliced_node_offers_its_shares(sliced: SharedNodes, judge: Judge) 
     remedy="Restart GPU Feature Discovery: it reads the same ConfigMap as the device plugin, and only when it starts.",
 )
 def test_feature_discovery_tells_of_the_shares(sliced: SharedNodes, judge: Judge) -> None:
-    whole = tuple(each for each in sliced.nodes if not sliced.is_divided(each.pool))
-    for pool, node, _ in sliced.nodes:
-        if sliced.is_divided(pool):
-            judge.pass_over(node, _BY_PROFILE)
-    if not whole:
-        raise CouldNotLook(f"no node of these pools has shares of whole GPUs only: {_BY_PROFILE}")
-    judge_labels(SharedNodes(sliced.strategy, sliced.reference, sliced.facts, whole), judge)
+    judge_labels(sliced, judge)
 
 
 @requirement(
@@ -200,8 +192,9 @@ def test_asking_for_more_than_one_share_ends_as_configured(sliced: SharedNodes, 
     remedy="Give each team sliced nodes of its own, or MIG where tenants must share a GPU.",
 )
 def test_shares_of_one_node_belong_to_one_namespace(sliced: SharedNodes, facts: Facts, judge: Judge) -> None:
-    for _, node, gpu in sliced.nodes:
-        pods = [pod for pod in facts.pods_on(node.name) if not pod.finished and pod.gpus(gpu.resource)]
+    for pool, node, gpu in sliced.nodes:
+        names = sliced.share_names(pool, gpu)
+        pods = [pod for pod in facts.pods_on(node.name) if not pod.finished and any(map(pod.gpus, names))]
         holders = {pod.namespace for pod in pods} - set(facts.stack_namespaces)
         judge(
             node,
@@ -230,7 +223,8 @@ def test_shares_cannot_be_taken_for_fractions(sliced: SharedNodes, judge: Judge)
                 ok=sharing.rename_by_default or sharing.refuses_more_than_one,
                 expected="renameByDefault or failRequestsGreaterThanOne",
                 actual="neither: shares are offered as GPUs, and two may be asked for",
-                first_broken_link=f"a pod that asks for 2 {gpu.resource} may get one GPU twice, and no more of it",
+                first_broken_link=f"a pod that asks for 2 {some(sliced.share_names(pool, gpu))} may get one device "
+                "twice, and no more of it",
                 why_it_hides="it is admitted and runs; it is only as fast as with one",
             )
     if not judge.findings:

@@ -1,4 +1,4 @@
-"""Ten different correct set-ups, each a user's of its own kind, give no false alarm: see docs/setups.md."""
+"""Different correct set-ups, each a user's of its own kind, give no false alarm: see docs/setups.md."""
 
 import json
 from contextlib import contextmanager
@@ -64,6 +64,7 @@ WHOLE_RUNS = [
     Setup("mps", OPERATED + "MPS-01 MPS-02 MPS-03 MPS-04 MPS-05 MPS-06 MPS-07 MPS-08 MPS-09 QUOTA-03 SCHED-16"),
     Setup("mig-single", CUT),
     Setup("mig-mixed", CUT + "MIG-02 MIG-11 QUOTA-03 SCHED-16 WORK-05 WORK-12"),
+    Setup("mig-time-sliced", CUT + " ".join(f"TS-{number:02}" for number in range(1, 11)) + " MIG-02 QUOTA-03 WORK-07"),
     Setup("device-plugin-alone", DEPLOYED + "OPER-15 SCHED-07 SCHED-16 TS-06 WORK-04 WORK-05 WORK-06 WORK-12 ISO-04"),
     Setup("dra-driver-alone", BY_DRA),
     Setup("mixed-fleet", SLICED + "TS-06 TS-10 POOL-07 PRIO-01 PRIO-03 TEN-05 TEN-06 QUOTA-03 SCHED-13 WORK-05"),

@@ -8,7 +8,7 @@ from operated_cluster import LONG_AGO, OPERATOR, Cluster, Object, Outcome, made
 from conformance.facts import Facts
 from conformance.gpu.sharing import NOT_SHARED, Share, Sharing, SharingStrategy, labels
 from conformance.reference import Reference
-from conformance.reference.expected import gpus_of, mig_strategy_of, offer_of
+from conformance.reference.expected import config_of, gpus_of, mig_strategy_of, offer_of
 from conformance.reference.model import Pool
 from conformance.verdict import CouldNotLook, Judge, NotApplicable, UnknownAccelerator, Unsupported
 from suites.conftest import GpuPoolNode
@@ -46,6 +46,9 @@ class SharingCluster(Cluster):
             shares = (Share("nvidia.com/gpu", pool.gpu.shares),)
             sharing = Sharing(SharingStrategy(pool.gpu.shared_by), shares, renamed)
         assert gpus is not None
+        config = config_of(self.reference, pool)
+        if gpus.mig and config is not None:
+            sharing = config.sharing
         node["metadata"]["labels"] |= labels(gpus, sharing, mig_strategy_of(self.reference, pool)) or {}
         if pool.mig_layout:
             node["metadata"]["labels"]["nvidia.com/mig.config.state"] = "success"

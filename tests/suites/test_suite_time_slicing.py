@@ -443,7 +443,7 @@ def sliced_mig(reference: Reference, shares: int = 2, **replicas: int) -> Refere
     return msgspec.structs.replace(found, pools=(msgspec.structs.replace(pool, gpu=gpu, labels=kept),))
 
 
-@pytest.mark.parametrize("requirement", [TEXT, CHAIN, FRESH, OFFERS, NAMESPACES, FRACTIONS])
+@pytest.mark.parametrize("requirement", [TEXT, CHAIN, FRESH, OFFERS, LABELS, NAMESPACES, FRACTIONS])
 @pytest.mark.parametrize("replicas", [{"_1g_5gb": 2, "_2g_10gb": 2}, {"_1g_5gb": 2, "_2g_10gb": 4}, {"_1g_5gb": 2}])
 def test_time_sliced_mig_devices_are_right_as_they_are_configured(requirement, replicas, reference):
     outcome = SharingCluster(sliced_mig(reference, **replicas)).verdict(requirement)
@@ -452,11 +452,22 @@ def test_time_sliced_mig_devices_are_right_as_they_are_configured(requirement, r
     assert not outcome.judge.unseen
 
 
-def test_labels_of_time_sliced_mig_devices_are_not_judged(reference):
-    outcome = SharingCluster(sliced_mig(reference, _1g_5gb=2)).verdict(LABELS)
+@pytest.mark.parametrize(("label", "value"), [("replicas", "1"), ("sharing-strategy", "none"), ("product", "A100")])
+def test_labels_that_tell_otherwise_of_shared_mig_devices_are_told(reference, label, value):
+    cluster = SharingCluster(sliced_mig(reference, _1g_5gb=2))
+    cluster.label("a100-mig-1", {f"nvidia.com/mig-1g.5gb.{label}": value})
 
-    assert isinstance(outcome.ended, CouldNotLook)
-    assert not outcome.broken
+    broken = cluster.verdict(LABELS).broken
+
+    assert list(broken) == ["node a100-mig-1 (nvidia.com/mig-1g.5gb)"]
+
+
+def test_namespaces_that_share_a_mig_device_are_told(reference):
+    cluster = SharingCluster(sliced_mig(reference, _1g_5gb=2))
+    cluster.hold("a100-mig-1", "team-a", "nvidia.com/mig-1g.5gb", "one")
+    cluster.hold("a100-mig-1", "team-b", "nvidia.com/mig-1g.5gb", "other")
+
+    assert list(cluster.verdict(NAMESPACES).broken) == ["node a100-mig-1"]
 
 
 @pytest.mark.parametrize(
