@@ -7,11 +7,14 @@ from conformance.gpu.resources import is_gpu_resource
 from conformance.lab import Answer, LabQuota, Rejected, RequirementLab
 from conformance.lab.podspec import Asked, pod_spec
 from conformance.reference.model import Quota, Reference, Team
-from conformance.verdict import NotApplicable, expect, in_words
+from conformance.verdict import CouldNotLook, NotApplicable, expect, in_words
 
 ADMITTED = "admitted"
-REFUSED = "refused with 403"
-"""A quota refuses with 403 Forbidden; validation would answer 422."""
+REFUSED = "refused by the quota"
+# How the admission plugins ResourceQuota and LimitRanger say no (kubernetes: apiserver/pkg/admission/plugin/
+# resourcequota/controller.go, plugin/pkg/admission/limitranger/admission.go). A policy or webhook may refuse as well,
+# with the same 403.
+BY_QUOTA, BY_LIMIT_RANGE = "exceeded quota", "usage per Pod is"
 
 _PREFIXES = ("requests.", "limits.")
 _LITTLE = {"cpu": "1m", "memory": "1Mi"}
@@ -44,17 +47,24 @@ def declared_gpu_quotas(reference: Reference) -> tuple[tuple[Team, Quota], ...]:
     return limiting
 
 
-def never_starting(amounts: Mapping[str, object], *, namespace: str, priority: str | None = None) -> dict[str, Any]:
-    """A pod that asks for these amounts and a little CPU and memory. It is gated, so that no scheduler looks at it."""
+def never_starting(
+    amounts: Mapping[str, object], *, image: str, namespace: str, priority: str | None = None
+) -> dict[str, Any]:
+    """A pod that asks for these amounts and a little CPU and memory. It is gated, so that no scheduler looks at it.
+
+    Its image is never pulled, but policies read its name.
+    """
     resources = {**_LITTLE, **{name: str(amount) for name, amount in amounts.items()}}
-    spec = pod_spec(Asked(resources=resources, priority=priority, gated=True, image="never-pulled"))
+    spec = pod_spec(Asked(resources=resources, priority=priority, gated=True, image=image))
     metadata = {"generateName": "quota-", "namespace": namespace}
     return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
 
 
-def outcome(answer: Answer) -> str:
-    """An answer of the API server in the words of this chapter."""
-    return f"refused with {answer.status}" if isinstance(answer, Rejected) else ADMITTED
+def outcome(answer: Answer, by: str = BY_QUOTA) -> str:
+    """An answer of the API server in the words of this chapter; ``by`` are those of what is meant to refuse."""
+    if not isinstance(answer, Rejected):
+        return ADMITTED
+    return REFUSED if by in answer.message else f"refused with {answer.status}: {answer.message}"
 
 
 class QuotedNamespace:
@@ -69,13 +79,26 @@ class QuotedNamespace:
 
     def admits(self, amounts: Mapping[str, object], *, because: str, priority: str | None = None) -> None:
         """Claim that a pod with these amounts is admitted. From then on the quota counts it."""
-        answer = self._lab.create_or_refusal(never_starting(amounts, namespace=self.name, priority=priority))
+        answer = self._lab.create_or_refusal(self._pod(amounts, priority))
+        if outcome(answer) not in (ADMITTED, REFUSED):
+            self._others_admit_pods(priority)
         expect(outcome(answer), f"a pod with {in_words(dict(amounts))}").equals(ADMITTED, because=because)
 
     def refuses(self, amounts: Mapping[str, object], *, because: str, priority: str | None = None) -> None:
         """Claim that a pod with these amounts is refused."""
-        answer = self._lab.dry_run(never_starting(amounts, namespace=self.name, priority=priority))
+        answer = self._lab.dry_run(self._pod(amounts, priority))
+        if outcome(answer) not in (ADMITTED, REFUSED):
+            self._others_admit_pods(priority)
         expect(outcome(answer), f"a pod with {in_words(dict(amounts))}").equals(REFUSED, because=because)
+
+    def _others_admit_pods(self, priority: str | None) -> None:
+        """Raise CouldNotLook where such a pod is refused whatever it asks for: then no quota is tried."""
+        control = self._lab.dry_run(self._pod({}, priority))
+        if isinstance(control, Rejected):
+            raise CouldNotLook(f"a pod that asks for no GPU is not admitted either, {control}")
+
+    def _pod(self, amounts: Mapping[str, object], priority: str | None) -> dict[str, Any]:
+        return never_starting(amounts, image=self._lab.pause_image, namespace=self.name, priority=priority)
 
 
 def _bare(key: str) -> str:

@@ -15,7 +15,7 @@ from conformance.gpu.resources import MIG_PREFIX, quota_key
 from conformance.lab import RequirementLab
 from conformance.reference.model import Reference
 from conformance.verdict import expect
-from suites.quoted import REFUSED, QuotedNamespace, declared_gpu_quotas, never_starting, outcome
+from suites.quoted import BY_LIMIT_RANGE, REFUSED, QuotedNamespace, declared_gpu_quotas, never_starting, outcome
 
 QUOTAS = "kubernetes.io: Resource Quotas"
 COUNTING = "kubernetes: pkg/quota/v1/evaluator/core/pods.go"
@@ -152,12 +152,12 @@ def test_a_maximum_of_gpus_harms_pods_that_ask_for_none(gpu: str, lab: Requireme
     lab.limit_range(per_pod, [{"type": "Pod", "max": {gpu: "2"}}])
 
     given = lab.pod(gated=True, namespace=per_container)
-    turned_away = lab.dry_run(never_starting({}, namespace=per_pod))
+    turned_away = lab.dry_run(never_starting({}, image=lab.pause_image, namespace=per_pod))
 
     expect(_requests(given.created).get(gpu), given).equals(
         "2", because="a maximum per container without default becomes the default"
     )
-    expect(outcome(turned_away), "a pod without GPUs").equals(
+    expect(outcome(turned_away, BY_LIMIT_RANGE), "a pod without GPUs").equals(
         REFUSED, because="a maximum per pod turns away every pod that does not name the resource"
     )
 

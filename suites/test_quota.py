@@ -22,6 +22,7 @@ from conformance.lab import LabQuota, RequirementLab
 from conformance.reference.model import Quota, Reference, Team
 from conformance.verdict import CouldNotLook, Judge, NotApplicable
 from suites.quoted import ADMITTED, REFUSED, GpuKey, declared_gpu_quotas, gpu_keys, never_starting, outcome
+from suites.words import some
 
 GUIDE = "guide, summary: a GPU quota for every team"
 QUOTAS = "kubernetes.io: Resource Quotas"
@@ -249,16 +250,23 @@ def test_each_teams_quota_refuses_one_gpu_too_many(
         used = LabQuota(lab.client, lab.timeouts, team.namespace, declared.name).used
         for key in gpu_keys(declared.hard, reference.gpu_resource):
             free = max(as_count(declared.hard[key.key]) - as_count(used.get(key.key, "0")), 0)
-            within = _asked_in(team, declared, {key.resource: free} if free else {}, lab)
+            subject = f"quota {team.namespace}/{declared.name}, {key.key}"
+            without = _asked_in(team, declared, {}, lab)
+            if without != ADMITTED:
+                judge.pass_over(subject, f"a pod without GPUs is {without}")
+                continue
+            within = _asked_in(team, declared, {key.resource: free}, lab) if free else without
             beyond = _asked_in(team, declared, {key.resource: free + 1}, lab)
             judge(
-                f"quota {team.namespace}/{declared.name}, {key.key}",
+                subject,
                 ok=(within, beyond) == (ADMITTED, REFUSED),
                 expected=f"{free} more {ADMITTED}, {free + 1} more {REFUSED}",
                 actual=f"{free} more {within}, {free + 1} more {beyond}",
                 first_broken_link=_why_not(key, used) if beyond == ADMITTED else "",
                 see=f"kubectl describe quota -n {team.namespace} {declared.name}",
             )
+    if not judge.findings:
+        raise CouldNotLook(some(list(map(str, judge.unseen)), apart="; "))
 
 
 # --- How the chapter looks ---------------------------------------------------------------------------------------
@@ -339,7 +347,8 @@ def _supplied(limit_ranges: tuple[LimitRange, ...]) -> set[tuple[str, str]]:
 def _asked_in(team: Team, declared: Quota, amounts: dict[str, int], lab: RequirementLab) -> str:
     """What the API server says to such a pod in the team's own namespace; a dry run."""
     priority = next(iter(declared.priority_classes), None)
-    return outcome(lab.dry_run(never_starting(amounts, namespace=team.namespace, priority=priority)))
+    pod = never_starting(amounts, image=lab.pause_image, namespace=team.namespace, priority=priority)
+    return outcome(lab.dry_run(pod))
 
 
 def _why_not(key: GpuKey, used: dict[str, str]) -> str:

@@ -98,6 +98,11 @@ class Maker:
             REQUIREMENT_LABEL: requirement_id,
         }
 
+    @property
+    def pause_image(self) -> str:
+        """The image of pods that only hold a place, where this cluster pulls it."""
+        return self._shared.images.reference("pause")
+
     def create(self, obj: Mapping[str, Any]) -> dict[str, Any]:
         """Create an object under a name that the lab has chosen, and return it."""
         own = self.own(obj)
@@ -151,7 +156,7 @@ class Maker:
             affinity=dict(options.get("affinity") or {}),
             grace_seconds=options.get("grace_seconds", 0),
             gated=options.get("gated", False),
-            image=self._shared.images.reference("pause"),
+            image=self.pause_image,
             pull_secret=self._shared.pull_secret_name,
             claims={name: dict(source) for name, source in (options.get("claims") or {}).items()},
             spec=dict(options.get("spec") or {}),

@@ -191,6 +191,11 @@ class RequirementLab:
         """Server-side apply an object in a namespace of the lab, with the run's labels."""
         return self.client.apply(self._maker.own(self._placed(obj)))
 
+    @property
+    def pause_image(self) -> str:
+        """The image of pods that only hold a place, where this cluster pulls it."""
+        return self._maker.pause_image
+
     def create_or_refusal(self, obj: Mapping[str, Any]) -> Answer:
         """Create an object in a namespace of the lab, or learn why it is refused.
 
