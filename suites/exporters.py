@@ -11,11 +11,17 @@ from conformance.lab import RequirementLab, at_once
 from conformance.reference.model import Gpu, Pool, Reference
 from conformance.verdict import CouldNotLook, Judge, NotApplicable
 from suites.conftest import GpuPoolNode
+from suites.operands import CONTAINER, purpose_of
+from suites.roots import Root
 
 # The containers of dcgm-exporter: of the operator, of its GPUCluster stack, of its own chart.
 CONTAINERS = frozenset({"nvidia-dcgm-exporter", "nvidia-dcgm-exporter-dra", "dcgm-exporter", "exporter"})
 IMAGE = "dcgm-exporter"
 PORT = 9400
+
+# Where dcgm-exporter listens, as in :9401 or 0.0.0.0:9401; the operator names port 9400 of its container all the same.
+# Sources: NVIDIA/dcgm-exporter, pkg/cmd/app.go; NVIDIA/gpu-operator v26.7.0, assets/state-dcgm-exporter.
+LISTEN = "DCGM_EXPORTER_LISTEN"
 
 # Of each pool so many exporters are asked, spread over its nodes; whether there is one everywhere is another rule.
 ASKED_OF_A_POOL = 25
@@ -39,12 +45,22 @@ Answer = dcgm.Page | ScrapeFailed
 
 
 # With these labels the owners keep the operator's exporter, or all that it deploys, off a node.
-SWITCHES = ("nvidia.com/gpu.deploy.operands", "nvidia.com/gpu.deploy.dcgm-exporter")
+SWITCHES = (
+    "nvidia.com/gpu.deploy.operands",
+    "nvidia.com/gpu.deploy.dcgm-exporter",
+    "nvidia.com/gpu.deploy.dcgm-exporter-dra",
+)
 
 
-def monitored(pool: Pool) -> bool:
-    """Whether the owners leave the exporter on the nodes of a pool."""
-    return all(pool.labels.get(switch) != "false" for switch in SWITCHES)
+def monitored(pool: Pool, root: Root | None) -> bool:
+    """Whether the exporter belongs on the nodes of a pool.
+
+    Not where a label of the owners keeps it off, nor where the operator sets the GPUs aside for virtual machines.
+    ``root`` is the object that the operator follows. Source: NVIDIA/gpu-operator v26.7.0,
+    controllers/state_manager.go (gpuStateLabels).
+    """
+    switched_off = any(pool.labels.get(switch) == "false" for switch in SWITCHES)
+    return not switched_off and purpose_of(pool, root) == CONTAINER
 
 
 def exporters_expected(reference: Reference) -> None:
@@ -109,7 +125,7 @@ def ask(
 
 def _ask(lab: RequirementLab, exporter: Exporter) -> Answer | None:
     try:
-        return dcgm.parse(lab.metrics_page(exporter.pod.namespace, exporter.pod.name, PORT))
+        return dcgm.parse(lab.metrics_page(exporter.pod.namespace, exporter.pod.name, port_of(exporter.pod)))
     except ScrapeFailed as failure:
         return failure
     except NotFound:
@@ -128,6 +144,12 @@ def pages(answers: Iterable[tuple[Exporter, Answer]], judge: Judge | None = None
     return found
 
 
+def port_of(pod: Pod) -> int:
+    """The port of an exporter's page: where its environment lets it listen, else the usual one."""
+    said = (each.env.get(LISTEN, "").rpartition(":")[2] for each in pod.containers)
+    return next((int(port) for port in said if port.isdecimal()), PORT)
+
+
 def missing_metrics(page: dcgm.Page, uuid: str, wanted: Iterable[str]) -> list[str]:
     """The metrics that a page lacks of one GPU; what DCGM gives of whole GPUs only is not missed under MIG."""
     samples = [each for each in page.samples if each.device is not None and each.device.uuid == uuid]
@@ -138,5 +160,5 @@ def missing_metrics(page: dcgm.Page, uuid: str, wanted: Iterable[str]) -> list[s
 
 def seen_at(exporter: Exporter) -> str:
     """The command by which a person reads the same page."""
-    home, name = exporter.pod.namespace, exporter.pod.name
-    return f"kubectl -n {home} port-forward {name} {PORT} & curl -s localhost:{PORT}/metrics"
+    home, name, port = exporter.pod.namespace, exporter.pod.name, port_of(exporter.pod)
+    return f"kubectl -n {home} port-forward {name} {port} & curl -s localhost:{port}/metrics"

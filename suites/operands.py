@@ -15,6 +15,7 @@ from conformance.gpu.mig import Unknown, model_of
 from conformance.gpu.operator_stack import CUSTOM_KINDS
 from conformance.reference.model import Gpu, Pool, Reference
 from suites.roots import Root, declared_stack, root_of
+from suites.stack_versions import Version
 
 DEPLOY = "nvidia.com/gpu.deploy."
 """Labels with this prefix say of a node whether a component goes there; the operator sets them to true."""
@@ -47,7 +48,8 @@ class Component(NamedTuple):
     """One component.
 
     ``name`` is that of its workload, ``deploy`` the end of its node label, ``switch`` its block in the object that the
-    operator follows (one without a switch is always there), ``mode`` the one mode of sandbox workloads that has it.
+    operator follows (one without a switch is always there), ``mode`` the one mode of sandbox workloads that has it,
+    ``since`` the first version of the operator that has it, where older ones are still in use.
     """
 
     title: str
@@ -57,6 +59,7 @@ class Component(NamedTuple):
     nodes: Nodes = Nodes.ALL
     kind: str = "DaemonSet"
     mode: str = ""
+    since: Version = (0, 0, 0)
 
     def __str__(self) -> str:
         return self.title
@@ -72,18 +75,24 @@ class Component(NamedTuple):
         return not self.switch or root.enabled(self.switch)
 
     def is_run_by(self, workload: Workload) -> bool:
-        """Whether a workload runs this component, by its name or label. Drivers have a name for each kernel."""
+        """Whether a workload runs this component, by its name or label.
+
+        Drivers have a name for each kernel, vGPU managers one for each release of OpenShift.
+        """
         if workload.kind != self.kind:
             return False
         if self is DRIVER and workload.labels.get("app.kubernetes.io/component") == "nvidia-driver":
             return True
         named = workload.name == self.name or workload.labels.get("app") == self.name
-        return named or (self is DRIVER and workload.name.startswith(f"{self.name}-"))
+        return named or (self in (DRIVER, VGPU_MANAGER) and workload.name.startswith(f"{self.name}-"))
 
 
 DRIVER = Component("driver", "nvidia-driver-daemonset", "driver", "driver")
 TOOLKIT = Component("container toolkit", "nvidia-container-toolkit-daemonset", "container-toolkit", "toolkit")
 PLUGIN = Component("device plugin", "nvidia-device-plugin-daemonset", "device-plugin", "devicePlugin")
+VGPU_MANAGER = Component(
+    "vGPU manager", "nvidia-vgpu-manager-daemonset", "vgpu-manager", "vgpuManager", nodes=Nodes.VIRTUAL
+)
 VALIDATOR = Component("validator", "nvidia-operator-validator", "operator-validator")
 DRA_VALIDATOR = Component("validator", "nvidia-dra-validator", "dra-validator")
 OWN_DRA_DRIVER = Component("DRA driver", "nvidia-dra-driver-kubelet-plugin", "dra-driver")
@@ -102,6 +111,7 @@ COMPONENTS: dict[str, tuple[Component, ...]] = {
             "device-plugin",
             "devicePlugin",
             nodes=Nodes.MPS,
+            since=(24, 3, 0),
         ),
         Component("GPU feature discovery", "gpu-feature-discovery", "gpu-feature-discovery", "gfd"),
         Component("MIG manager", "nvidia-mig-manager", MIG_MANAGER, "migManager", nodes=Nodes.MIG),
@@ -110,7 +120,7 @@ COMPONENTS: dict[str, tuple[Component, ...]] = {
         Component("node status exporter", "nvidia-node-status-exporter", "node-status-exporter", "nodeStatusExporter"),
         VALIDATOR,
         Component("VFIO manager", "nvidia-vfio-manager", "vfio-manager", "vfioManager", nodes=Nodes.VIRTUAL),
-        Component("vGPU manager", "nvidia-vgpu-manager-daemonset", "vgpu-manager", "vgpuManager", nodes=Nodes.VIRTUAL),
+        VGPU_MANAGER,
         Component(
             "vGPU device manager",
             "nvidia-vgpu-device-manager",
@@ -164,7 +174,7 @@ class Part(NamedTuple):
         Of the node only that is believed which nobody can declare: that it brings its own driver, and that its
         driver knows no MIG.
         """
-        if pool.gpu is None or _switched_off(self.component, pool) or _for(pool, self.root) != CONTAINER:
+        if pool.gpu is None or _switched_off(self.component, pool) or purpose_of(pool, self.root) != CONTAINER:
             return False
         labels = node.labels if node is not None else {}
         if self.component is DRIVER and labels.get(f"{DEPLOY}{DRIVER.deploy}") == PRE_INSTALLED:
@@ -175,6 +185,13 @@ class Part(NamedTuple):
 def components_of(root: Root) -> tuple[Component, ...]:
     """Every component that the operator may deploy for this kind of object, in the order of their needs."""
     return COMPONENTS[root.kind]
+
+
+def may_be_unknown(component: Component, version: Version | None, reference: Reference) -> bool:
+    """Whether an operator of this version is too old for a component, and no pool needs it, so that none is missed."""
+    if version is None or version >= component.since:
+        return False
+    return not any(pool.gpu is not None and _needs(component, pool.gpu, {}) for pool in reference.gpu_pools)
 
 
 def parts_of(facts: Facts, reference: Reference) -> tuple[Part, ...]:
@@ -235,6 +252,13 @@ def wants_discovery(pool: Pool) -> bool:
     return pool.gpu.allocated_by == "dra" or pool.labels.get(ALL_OPERANDS, ON) == ON
 
 
+def purpose_of(pool: Pool, root: Root | None) -> str:
+    """For whom the GPUs of a pool are; without sandbox workloads always for containers."""
+    if root is None or not root.enabled("sandboxWorkloads"):
+        return CONTAINER
+    return str(pool.labels.get(WORKLOAD_CONFIG) or root.at("sandboxWorkloads.defaultWorkload") or CONTAINER)
+
+
 def _discovers(workload: Workload) -> bool:
     ends = ("node-feature-discovery-worker", "nfd-worker")
     labels = workload.labels
@@ -252,13 +276,6 @@ def _switched_off(component: Component, pool: Pool) -> bool:
     """Whether the owners' labels keep a component of the operator off the pool."""
     keys = (ALL_OPERANDS, f"{DEPLOY}{component.deploy}")
     return bool(component.deploy) and any(pool.labels.get(key, ON) != ON for key in keys)
-
-
-def _for(pool: Pool, root: Root | None) -> str:
-    """For whom the GPUs of a pool are; without sandbox workloads always for containers."""
-    if root is None or not root.enabled("sandboxWorkloads"):
-        return CONTAINER
-    return pool.labels.get(WORKLOAD_CONFIG) or root.at("sandboxWorkloads.defaultWorkload") or CONTAINER
 
 
 def _needs(component: Component, gpu: Gpu, labels: dict[str, str]) -> bool:

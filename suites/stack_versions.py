@@ -38,6 +38,9 @@ FLAWS = (
     Flaw(OPERATOR, (25, 3, 1), "CVE-2025-23266 and CVE-2025-23267"),
 )
 
+CDI_BY_DEFAULT: Version = (25, 10, 0)
+"""The first operator that takes CDI to be on where its object says nothing of it (its release notes)."""
+
 OVERWRITES_CONTAINERD: Version = (1, 18, 0)
 """The toolkit that overwrote the list of imports in containerd's configuration; 1.18.1 merges it."""
 
@@ -71,6 +74,12 @@ def running(program: str, workloads: tuple[Workload, ...]) -> Iterator[Running]:
 def deciding(workloads: tuple[Workload, ...]) -> tuple[Running, ...]:
     """What decides whether the flaws are there: the toolkit that runs, or else the operator that would ship one."""
     return tuple(running(TOOLKIT, workloads)) or tuple(running(OPERATOR, workloads))
+
+
+def operator_version(workloads: tuple[Workload, ...]) -> Version | None:
+    """The version of the operator, None where nothing tells it or several are there."""
+    found = {each.version for each in running(OPERATOR, workloads)}
+    return found.pop() if len(found) == 1 else None
 
 
 def version_of(image: str) -> Version | None:

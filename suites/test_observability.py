@@ -36,6 +36,7 @@ from suites.exporters import (
     seen_at,
 )
 from suites.node_stack import excuse_of, some_judged
+from suites.roots import found_root
 from suites.words import some
 
 EXPORTER = "NVIDIA/dcgm-exporter"
@@ -47,12 +48,15 @@ _BETWEEN_LOOKS = 1.0
 
 
 @pytest.fixture
-def monitored_nodes(reference: Reference, gpu_pool_nodes: tuple[GpuPoolNode, ...]) -> tuple[GpuPoolNode, ...]:
-    """The GPU nodes, where an exporter is declared and no label of the owners keeps it away."""
+def monitored_nodes(
+    facts: Facts, reference: Reference, gpu_pool_nodes: tuple[GpuPoolNode, ...]
+) -> tuple[GpuPoolNode, ...]:
+    """The GPU nodes for containers, where an exporter is declared and no label of the owners keeps it away."""
     exporters_expected(reference)
-    nodes = tuple(each for each in gpu_pool_nodes if monitored(each.pool))
+    root = found_root(facts)
+    nodes = tuple(each for each in gpu_pool_nodes if monitored(each.pool, root))
     if not nodes:
-        raise NotApplicable("labels of every GPU pool keep the exporter away")
+        raise NotApplicable("every GPU pool is for virtual machines, or its labels keep the exporter away")
     return nodes
 
 

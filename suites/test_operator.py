@@ -13,16 +13,19 @@ from conformance.catalog import MUST, SHOULD, requirement
 from conformance.facts import Facts
 from conformance.gpu.operator_stack import Stack
 from conformance.reference.model import Reference
+from conformance.reference.values import gpu_operator_values
 from conformance.verdict import CouldNotLook, Judge, NotApplicable, in_words
 from suites.node_stack import PRESENT, young
-from suites.operands import components_of, operator_workloads
+from suites.operands import components_of, may_be_unknown, operator_workloads
 from suites.pod_health import ailments, resting_workloads, without_workloads
 from suites.roots import (
     NO_GPU_NODES,
     RECONCILED,
     STARTING_REASONS,
     WHAT_A_REASON_HIDES,
+    Root,
     declared_stack,
+    found_root,
     operated_stack,
     root_of,
 )
@@ -37,7 +40,16 @@ from suites.stack_namespaces import (
     why_privileged,
 )
 from suites.stack_settings import drivers_of, settings_of, settings_that_break
-from suites.stack_versions import OVERWRITES_CONTAINERD, TOOLKIT, deciding, dotted, running
+from suites.stack_versions import (
+    CDI_BY_DEFAULT,
+    OVERWRITES_CONTAINERD,
+    TOOLKIT,
+    Version,
+    deciding,
+    dotted,
+    operator_version,
+    running,
+)
 from suites.upgrade_states import is_changing
 from suites.words import some
 
@@ -137,9 +149,12 @@ def test_every_component_has_its_workload(facts: Facts, reference: Reference, ju
             see=f"kubectl get nodes -L {PRESENT}",
         )
         return
+    version = operator_version(own)
     for component in components_of(root):
         wanted = component.is_wanted(root, len(facts.nvidia_drivers))
         found = [str(each) for each in own if component.is_run_by(each)]
+        if not found and may_be_unknown(component, version, reference):
+            continue
         judge(
             component,
             ok=wanted == bool(found),
@@ -276,7 +291,10 @@ def test_every_runtime_class_exists(facts: Facts, reference: Reference, judge: J
 )
 def test_no_program_has_a_known_way_out_of_a_container(facts: Facts, reference: Reference, judge: Judge) -> None:
     operated_stack(reference)
-    programs = deciding(operator_workloads(facts, reference))
+    workloads = operator_workloads(facts, reference)
+    if not any(running(TOOLKIT, workloads)):
+        _toolkit_expected(facts, reference)
+    programs = deciding(workloads)
     if not programs:
         raise CouldNotLook("no image tag or label tells the version of the container toolkit or of the operator")
     for program in programs:
@@ -302,7 +320,8 @@ def test_no_program_has_a_known_way_out_of_a_container(facts: Facts, reference: 
 )
 def test_no_setting_is_known_to_break_pods(facts: Facts, reference: Reference, judge: Judge) -> None:
     root = root_of(facts, reference)
-    breaking = list(settings_that_break(root))
+    own = operator_workloads(facts, reference)
+    breaking = list(settings_that_break(root)) if _may_have_cdi(root, operator_version(own)) else []
     if not breaking:
         judge(root, ok=True, expected="no setting that is known to break pods", actual="none")
     for what, effect, remedy in breaking:
@@ -316,7 +335,7 @@ def test_no_setting_is_known_to_break_pods(facts: Facts, reference: Reference, j
             remedy=remedy,
             see=root.see,
         )
-    for program in running(TOOLKIT, operator_workloads(facts, reference)):
+    for program in running(TOOLKIT, own):
         judge(
             program,
             ok=program.version != OVERWRITES_CONTAINERD,
@@ -330,6 +349,25 @@ def test_no_setting_is_known_to_break_pods(facts: Facts, reference: Reference, j
 
 def _gpu_nodes(facts: Facts, reference: Reference) -> bool:
     return any(pool.holds(node.labels) for pool in reference.gpu_pools for node in facts.nodes)
+
+
+def _toolkit_expected(facts: Facts, reference: Reference) -> None:
+    """Raise NotApplicable where the operator is declared to bring no container toolkit.
+
+    Raises CouldNotLook where it is declared to, and its object switches the toolkit off.
+    """
+    root = found_root(facts)
+    if root is None or root.kind != "ClusterPolicy" or root.enabled("toolkit"):
+        return
+    if not gpu_operator_values(reference)["toolkit"]["enabled"]:
+        raise NotApplicable("the container toolkit comes with the node image; nothing in the cluster tells its version")
+    raise CouldNotLook(f"{root} switches the toolkit off (OPER-04); nothing tells the version of another one")
+
+
+def _may_have_cdi(root: Root, version: Version | None) -> bool:
+    """Whether pods get their devices by CDI; where the object says nothing of it, the operator's version decides."""
+    said = root.at("cdi.enabled") is not None
+    return said or version is None or version >= CDI_BY_DEFAULT
 
 
 def _as_yaml(value: object) -> str:

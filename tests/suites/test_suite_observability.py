@@ -3,6 +3,7 @@
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import msgspec
 import pytest
 
 from conformance.facts import Facts
@@ -10,10 +11,10 @@ from conformance.kube.errors import NotFound
 from conformance.kube.scraping import ScrapeFailed
 from conformance.reference import Reference, load
 from conformance.shipped import shipped
-from conformance.verdict import CouldNotLook, Judge, Unsupported
+from conformance.verdict import CouldNotLook, Judge, NotApplicable, Unsupported
 from suites import test_observability
 from suites.conftest import GpuPoolNode
-from suites.exporters import ASKED_OF_A_POOL, Exporter, ready_exporters
+from suites.exporters import ASKED_OF_A_POOL, Exporter, ask, ready_exporters, seen_at
 
 Object = dict[str, Any]
 POOL = "a100-training"
@@ -88,6 +89,47 @@ def test_without_any_ready_exporter_nothing_can_be_seen() -> None:
         asked(node(0), exporter(0, ready=False))
 
 
+# --- where an exporter belongs -----------------------------------------------------------------------------------
+
+WORKLOAD = "nvidia.com/gpu.workload.config"
+
+
+def expected_in(kind: str, spec: Object, labels: dict[str, str]) -> bool:
+    """Whether the nodes of a pool with these labels are expected to have an exporter, under such an operator."""
+    root = {"apiVersion": "nvidia.com/v1", "kind": kind, "metadata": {"name": "cluster-policy"}, "spec": spec}
+    found, reference = Facts.from_objects([node(0), root]), load(shipped("fixtures/reference"))
+    nodes = tuple(
+        each._replace(pool=msgspec.structs.replace(each.pool, labels=labels)) for each in members(reference, found)
+    )
+    try:
+        return bool(test_observability.monitored_nodes.__wrapped__(found, reference, nodes))
+    except NotApplicable:
+        return False
+
+
+@pytest.mark.parametrize(
+    ("sandbox", "labels", "expected"),
+    [
+        ({"enabled": True}, {WORKLOAD: "vm-passthrough"}, False),
+        ({"enabled": True}, {WORKLOAD: "vm-vgpu"}, False),
+        ({"enabled": True}, {}, True),
+        ({"enabled": True, "defaultWorkload": "vm-passthrough"}, {}, False),
+        ({"enabled": True, "defaultWorkload": "vm-passthrough"}, {WORKLOAD: "container"}, True),
+        ({"enabled": False}, {WORKLOAD: "vm-passthrough"}, True),
+        ({}, {"nvidia.com/gpu.deploy.dcgm-exporter": "false"}, False),
+    ],
+)
+def test_no_exporter_is_expected_where_gpus_are_for_virtual_machines(
+    sandbox: Object, labels: dict[str, str], expected: bool
+) -> None:
+    assert expected_in("ClusterPolicy", {"sandboxWorkloads": sandbox}, labels) == expected
+
+
+@pytest.mark.parametrize(("value", "expected"), [("true", True), ("false", False)])
+def test_the_exporter_of_a_gpu_cluster_has_a_switch_of_its_own(value: str, expected: bool) -> None:
+    assert expected_in("GPUCluster", {}, {"nvidia.com/gpu.deploy.dcgm-exporter-dra": value}) == expected
+
+
 # --- OBS-01 ------------------------------------------------------------------------------------------------------
 
 
@@ -155,9 +197,11 @@ class Lab:
 
     def __init__(self, *answers: list[str | Exception]) -> None:
         self.answers = {f"exporter-{number}": each for number, each in enumerate(answers)}
+        self.ports: list[int] = []
 
     def metrics_page(self, namespace: str, name: str, port: int) -> str:
-        del namespace, port
+        del namespace
+        self.ports.append(port)
         told = self.answers[name]
         answer = told.pop(0) if len(told) > 1 else told[0]
         if isinstance(answer, Exception):
@@ -213,6 +257,19 @@ def test_a_silent_exporter_is_a_fault_and_a_replaced_one_is_named() -> None:
 
     assert judged == ["node node-00", "node node-01"]
     assert unseen == [("node node-02", "its exporter was replaced meanwhile")]
+
+
+@pytest.mark.parametrize(("said", "port"), [(None, 9400), (":9401", 9401), ("0.0.0.0:9402", 9402), ("9403", 9403)])
+def test_an_exporter_is_asked_on_the_port_where_it_listens(said: str | None, port: int) -> None:
+    pod = exporter(0)
+    pod["spec"]["containers"][0]["env"] = [{"name": "DCGM_EXPORTER_LISTEN", "value": said}] if said else []
+    found, lab = Facts.from_objects([node(0), pod], taken_at=NOW), Lab([FULL])
+    exporters = ready_exporters(found, members(load(shipped("fixtures/reference")), found))
+
+    ask(lab, exporters)
+
+    assert lab.ports == [port]
+    assert f"localhost:{port}/" in seen_at(exporters[0])
 
 
 @pytest.mark.parametrize(

@@ -222,6 +222,46 @@ def test_sandbox_workloads_bring_components_of_their_own(cluster):
     assert sorted(cluster.verdict(WORKLOADS).broken) == ["VFIO manager", "sandbox validator"]
 
 
+@pytest.mark.parametrize(
+    ("name", "broken"),
+    [
+        ("nvidia-vgpu-manager-daemonset-417.94.202501", ["sandbox validator"]),
+        ("nvidia-vgpu-managers", ["sandbox validator", "vGPU manager"]),
+    ],
+)
+def test_a_vgpu_manager_for_each_release_of_openshift_is_still_the_vgpu_manager(cluster, name, broken):
+    cluster.policy()["spec"] |= {"sandboxWorkloads": {"enabled": True}, "vgpuManager": {"enabled": True}}
+    cluster.daemonset_with_pods(OPERATOR, name, {"app": name}, {"containers": []}, owned=True)
+
+    assert sorted(cluster.verdict(WORKLOADS).broken) == broken
+
+
+@pytest.mark.parametrize(
+    ("image", "shared_by", "missed"),
+    [
+        ("gpu-operator:v23.9.2", "time-slicing", False),
+        ("gpu-operator:v23.9.2", "mps", True),
+        ("gpu-operator:v24.3.0", "time-slicing", True),
+        ("gpu-operator@sha256:abc", "time-slicing", True),
+    ],
+)
+def test_an_operator_older_than_the_mps_daemon_lacks_it_only_where_a_pool_shares_by_mps(
+    reference, image, shared_by, missed
+):
+    pools = tuple(
+        msgspec.structs.replace(pool, gpu=msgspec.structs.replace(pool.gpu, shared_by=shared_by))
+        if pool.gpu is not None and pool.gpu.shared_by == "mps"
+        else pool
+        for pool in reference.pools
+    )
+    declared = msgspec.structs.replace(reference, pools=pools)
+    cluster = Cluster(declared)
+    cluster.get("Deployment", OPERATOR)["spec"]["template"]["spec"]["containers"][0]["image"] = f"nvcr.io/{image}"
+    cluster.remove(cluster.daemonset("nvidia-device-plugin-mps-control-daemon"))
+
+    assert list(cluster.verdict(WORKLOADS).broken) == (["MPS control daemon"] if missed else [])
+
+
 def test_no_component_is_missed_one_by_one_where_no_node_is_discovered(cluster):
     for each in cluster.objects:
         if each["kind"] == "Node":

@@ -1,10 +1,10 @@
 """The chapter of the operator: its pods, their namespaces, and the versions of its programs."""
 
 import pytest
-from operated_cluster import JUST_NOW, OPERATOR, made, unready
-from operator_chapters import BREAKING, CLASSES, ESCAPES, NAMESPACES, REST
+from operated_cluster import JUST_NOW, OPERATOR, Cluster, made, unready
+from operator_chapters import BREAKING, CLASSES, ESCAPES, NAMESPACES, REST, other
 
-from conformance.verdict import CouldNotLook
+from conformance.verdict import CouldNotLook, NotApplicable
 
 
 def operator_pod(cluster, **status):
@@ -154,6 +154,47 @@ def test_a_digest_tells_no_version_and_the_operator_is_asked_instead(cluster):
 
     cluster.get("Deployment", OPERATOR)["metadata"]["labels"]["olm.owner"] = "gpu-operator-certified.v25.3.0"
     assert cluster.verdict(ESCAPES).broken
+
+
+def operator_image(cluster, image):
+    cluster.get("Deployment", OPERATOR)["spec"]["template"]["spec"]["containers"][0]["image"] = image
+
+
+@pytest.mark.parametrize("tag", ["v26.7.0", "v24.9.2"])
+def test_the_operator_does_not_answer_for_a_toolkit_that_it_does_not_bring(reference, tag):
+    cluster = Cluster(other(reference, toolkit=False))
+    cluster.remove(cluster.daemonset("nvidia-container-toolkit-daemonset"))
+    operator_image(cluster, f"nvcr.io/nvidia/gpu-operator:{tag}")
+
+    outcome = cluster.verdict(ESCAPES)
+
+    assert isinstance(outcome.ended, NotApplicable)
+    assert "node image" in str(outcome.ended)
+
+
+def test_a_toolkit_that_is_switched_off_by_hand_is_judged_as_long_as_it_runs(cluster):
+    cluster.policy()["spec"]["toolkit"]["enabled"] = False
+    assert cluster.verdict(ESCAPES).subjects == [
+        "daemonset gpu-operator/nvidia-container-toolkit-daemonset (container-toolkit)"
+    ]
+
+    cluster.remove(cluster.daemonset("nvidia-container-toolkit-daemonset"))
+    assert isinstance(cluster.verdict(ESCAPES).ended, CouldNotLook)
+
+
+@pytest.mark.parametrize(
+    ("image", "breaks"),
+    [("gpu-operator:v25.3.4", False), ("gpu-operator:v25.10.0", True), ("gpu-operator@sha256:abc", True)],
+)
+def test_where_nothing_is_said_of_cdi_the_operator_s_version_decides(cluster, image, breaks):
+    spec = cluster.policy()["spec"]
+    spec["toolkit"]["env"] = [{"name": "ACCEPT_NVIDIA_VISIBLE_DEVICES_AS_VOLUME_MOUNTS", "value": "true"}]
+    operator_image(cluster, f"nvcr.io/nvidia/{image}")
+    del spec["cdi"]
+    assert bool(cluster.verdict(BREAKING).broken) == breaks
+
+    spec["cdi"] = {"enabled": True}
+    assert cluster.verdict(BREAKING).broken
 
 
 def test_legacy_ways_to_hand_over_devices_break_under_cdi_and_not_without(cluster):
