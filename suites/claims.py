@@ -1,5 +1,6 @@
 """Claims for devices: those that are there, and those that a scenario makes on one node of a DRA pool."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
@@ -20,7 +21,9 @@ from suites.slices import (
     device_class,
     held_by,
     published,
+    still_free,
 )
+from suites.words import some
 
 API = "resource.k8s.io/v1"
 GOING_MAY_TAKE = timedelta(minutes=5)
@@ -79,8 +82,13 @@ def why_it_does_not_go(claim_: Resource, facts: Facts) -> str:
 
 
 def waiting_claims(facts: Facts) -> Iterable[Claimed]:
-    """The claims without devices that a pending pod has been waiting for too long."""
-    known = {(each.namespace, each.name): each for each in facts.resource_claims}
+    """The claims for GPUs, and of classes that do not exist, that a pending pod has been waiting for too long."""
+    others = {each.name for each in facts.device_classes} - _naming_gpus(facts)
+    known = {
+        (each.namespace, each.name): each
+        for each in facts.resource_claims
+        if not others.issuperset(classes_asked(each.spec))
+    }
     for pod in facts.pods:
         if pod.node or pod.finished or pod.gated or not is_old(pod.created, facts.taken_at, WAITING):
             continue
@@ -97,17 +105,66 @@ def why_not_allocated(claim_: Resource, facts: Facts) -> str:
     missing = [name for name in asked if name not in classes]
     if missing:
         return f"there is no device class {missing[0]}"
-    every = [device for each in all_published(facts).values() for device in each.devices]
-    fitting = [device for device in every if any(classes[name].may_choose(device) for name in asked)]
+    fitting, free = _fitting(claim_, facts), _fitting(claim_, facts, free=True)
     if not fitting:
         return f"no node publishes a device of {' or '.join(asked)}"
-    taken = {each for other in facts.resource_claims for each in held_by(other.body)}
-    free = [device for device in fitting if Held(device.pool, device.name) not in taken and not device.taints]
+    most, wanted = _most_on_a_node(device for device in fitting if not device.taints), _least_wanted(claim_, facts)
+    if wanted > most:
+        tainted = f", {some([str(device) for device in fitting if device.taints])} tainted" if not most else ""
+        return f"no node has {wanted} devices of {' or '.join(asked)} for it, {most} at most{tainted}"
     if not free:
         return f"all {len(fitting)} devices of {' or '.join(asked)} are held by other claims or tainted"
     chosen = [text for each in _requests(claim_) for text in _selectors(each)]
     selects = f"its selectors ({'; '.join(chosen)}) match none of them" if chosen else "other rules keep the pod off"
     return f"{len(free)} of {len(fitting)} devices of {' or '.join(asked)} are free: {selects}"
+
+
+def is_queued(waiting: Claimed, facts: Facts) -> bool:
+    """Whether other claims hold what a claim waits for: where its pod may go, nodes have enough, and not free."""
+    chosen = {node.name for node in facts.nodes if waiting.pod.selects(node)}
+    there = [each for each in _fitting(waiting.claim, facts) if each.node in chosen and not each.taints]
+    free = [each for each in _fitting(waiting.claim, facts, free=True) if each.node in chosen]
+    return _most_on_a_node(free) < _least_wanted(waiting.claim, facts) <= _most_on_a_node(there)
+
+
+def is_untried(claim_: Resource, facts: Facts) -> bool:
+    """Whether classes and selectors of a claim might match nothing: no claim with the same ones has devices."""
+    return not any(_wishes(other) == _wishes(claim_) for other in facts.resource_claims if held_by(other.body))
+
+
+def _fitting(claim_: Resource, facts: Facts, *, free: bool = False) -> list[Device]:
+    """The devices that driver and kind let a claim have; none where a class that it names does not exist."""
+    classes = {each.name: device_class(each.body) for each in facts.device_classes}
+    asked = classes_asked(claim_.spec)
+    if not classes.keys() >= set(asked):
+        return []
+    every = [device for each in all_published(facts).values() for device in each.devices]
+    if free:
+        every = list(still_free(every, {each for other in facts.resource_claims for each in held_by(other.body)}))
+    return [device for device in every if any(classes[name].may_choose(device) for name in asked)]
+
+
+def _naming_gpus(facts: Facts) -> set[str]:
+    """The device classes that name NVIDIA's driver, those included that name it with an attribute only."""
+    every = [device_class(each.body) for each in facts.device_classes]
+    return {each.name for each in every if DRIVER in " ".join(each.expressions)}
+
+
+def _most_on_a_node(devices: Iterable[Device]) -> int:
+    return max(Counter(device.node for device in devices).values(), default=0)
+
+
+def _least_wanted(claim_: Resource, facts: Facts) -> int:
+    """How many GPUs a claim needs at least: requests for devices of other drivers and alternatives are not counted."""
+    ours = _naming_gpus(facts)
+    exact = [each.get("exactly") or each for each in _requests(claim_)]
+    return max(1, sum(int(each.get("count") or 1) for each in exact if each.get("deviceClassName") in ours))
+
+
+def _wishes(claim_: Resource) -> tuple[list[str], list[str]]:
+    """The classes and the selectors of a claim, those of alternatives included."""
+    parts = [part for each in _requests(claim_) for part in (each, *(each.get("firstAvailable") or ()))]
+    return classes_asked(claim_.spec), [text for each in parts for text in _selectors(each)]
 
 
 def _requests(claim_: Resource) -> list[Mapping[str, Any]]:
@@ -206,14 +263,14 @@ class ClaimingNode:
 
 
 def free_devices(lab: RequirementLab, node: Node, chosen: DeviceClass) -> tuple[Device, ...]:
-    """The devices of a class on a node that no claim holds now."""
+    """The devices of a class on a node that no claim holds now.
+
+    A MIG device that is made on demand has no UUID before, and a scenario cannot choose it or know it again.
+    """
     slices = published(lab.client.list(path("ResourceSlice"))).get(node.name)
     taken = {each for claim_ in lab.client.list(path("ResourceClaim")) for each in held_by(claim_)}
-    return tuple(
-        each
-        for each in (slices.devices if slices else ())
-        if chosen.may_choose(each) and not each.taints and Held(each.pool, each.name) not in taken
-    )
+    free = still_free(slices.devices, taken) if slices else ()
+    return tuple(each for each in free if chosen.may_choose(each) and each.uuid)
 
 
 def claiming_node(lab: RequirementLab, nodes: Iterable[Node], chosen: DeviceClass, devices: int) -> ClaimingNode:

@@ -1,12 +1,13 @@
 """What the DRA driver publishes: the devices of nodes by their ResourceSlices, the classes that choose among them.
 
 Sources: kubernetes.io: Dynamic Resource Allocation (pools, generations); kubernetes-sigs/dra-driver-nvidia-gpu, page on
-the attributes of ResourceSlices.
+the attributes of ResourceSlices, cmd/gpu-kubelet-plugin (driver.go and partitions.go: what the gate DynamicMIG
+publishes; device_health.go: the taints of devices).
 """
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -19,12 +20,17 @@ GPU, MIG, VFIO = "gpu", "mig", "vfio"
 QUOTA_SUFFIX = ".deviceclass.resource.k8s.io/devices"
 
 _MIB = 1024 * 1024
+_KEEPS_CLAIMS_OFF = ("NoSchedule", "NoExecute")
 _TYPE = re.compile(r"""\.type\s*==\s*["'](\w+)["']""")
 _DRIVER = re.compile(r"""device\.driver\s*==\s*["']([\w.-]+)["']""")
 
 
 class Device(NamedTuple):
-    """One device of NVIDIA's DRA driver. ``memory_mib`` is 0 and texts are empty where the driver does not say."""
+    """One device of NVIDIA's DRA driver. ``memory_mib`` is 0 and texts are empty where the driver does not say.
+
+    ``taints`` are the keys of those that keep claims off; effect None only tells. ``partition``: the device shares its
+    counters with others of the same GPU, and the scheduler gives one of them at the cost of others.
+    """
 
     node: str
     pool: str
@@ -41,6 +47,21 @@ class Device(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.kind or 'device'} {self.pool}/{self.name}"
+
+    @property
+    def ill(self) -> tuple[str, ...]:
+        """The taints by which the driver itself says that the device is broken; other keys are a cordon of owners."""
+        return tuple(key for key in self.taints if key.startswith(f"{DRIVER}/"))
+
+    @property
+    def gpu(self) -> str:
+        """The UUID of the GPU that the device is, or is a part of."""
+        return self.parent or self.uuid
+
+    @property
+    def on_demand(self) -> bool:
+        """Whether this is a MIG device that the driver would make for a claim, beside others on the same memory."""
+        return self.kind == MIG and self.partition
 
 
 class Published(NamedTuple):
@@ -116,7 +137,9 @@ def _device(raw: Mapping[str, Any], node: str, pool: str) -> Device:
         profile=_said(said, "profile"),
         driver=_said(said, "driverVersion"),
         memory_mib=int(quantity(memory) / _MIB),
-        taints=tuple(str(taint.get("key")) for taint in raw.get("taints") or ()),
+        taints=tuple(
+            str(taint.get("key")) for taint in raw.get("taints") or () if taint.get("effect") in _KEEPS_CLAIMS_OFF
+        ),
         partition=bool(raw.get("consumesCounters")),
     )
 
@@ -183,6 +206,20 @@ def held_by(claim: Mapping[str, Any]) -> list[Held]:
         for each in results
         if each.get("driver") == DRIVER and not each.get("adminAccess")
     ]
+
+
+def still_free(devices: Iterable[Device], held: Collection[Held]) -> tuple[Device, ...]:
+    """Those of all devices that a claim can get surely: not held, not tainted, and no counters of theirs are spent."""
+    every = tuple(devices)
+    taken = [each for each in every if each.gpu and Held(each.pool, each.name) in held]
+    touched, cut = {each.gpu for each in taken}, {each.gpu for each in taken if each.partition}
+    return tuple(
+        each
+        for each in every
+        if not each.taints
+        and Held(each.pool, each.name) not in held
+        and each.gpu not in (touched if each.partition else cut)
+    )
 
 
 def classes_asked(claim_spec: Mapping[str, Any]) -> list[str]:

@@ -6,6 +6,8 @@ slice looks like any other node, and a device plugin that was forgotten on the n
 time. What becomes of claims is the next chapter, test_dra_claims.py.
 """
 
+from collections.abc import Sequence
+
 from conformance.catalog import MAY, MUST, requirement
 from conformance.facts import Facts
 from conformance.reference.model import Reference
@@ -116,20 +118,27 @@ def test_every_dra_node_publishes_its_devices(
             judge.pass_over(node, excuse)
             continue
         wanted = declared_devices(reference, pool)
-        devices = [each for each in there.devices if each.kind in (GPU, MIG)]
+        published = [each for each in there.devices if each.kind in (GPU, MIG)]
+        ill = [each for each in published if each.ill]
+        devices = [each for each in published if not each.on_demand] if set(wanted) <= {GPU} else published
+        in_parts = _only_in_parts(published) if devices is not published else set()
         other = [
             each
-            for each in devices
+            for each in published
             if (gpu.product and product_label(each.product) != gpu.product)
             or (each.kind == GPU and not memory_agrees(each.memory_mib, gpu.memory_mib))
         ]
+        sound = not (other or there.missing or ill)
+        if in_parts and sound and len(devices) + len(in_parts) == wanted.get(GPU):
+            judge.pass_over(node, f"{len(in_parts)} of its GPUs are published as MIG devices on demand alone")
+            continue
         right = in_words_of_devices(wanted) == Published(tuple(devices)).in_words
         judge(
             node,
-            ok=right and not other and not there.missing,
+            ok=right and sound,
             expected=f"{in_words_of_devices(wanted)}, {gpu.product or 'of any product'}, as {pool} declares",
-            actual=there.in_words if not other else _described(other[0]),
-            first_broken_link=why_the_devices_differ(facts, node, there, right=right, other=other),
+            actual=_described(other[0]) if other else there.in_words + (f", {len(ill)} of them tainted" if ill else ""),
+            first_broken_link=why_the_devices_differ(facts, node, there, right=right, other=other) or _tainted(ill),
             why_it_hides="the node is Ready, and DRA devices are in no count of kubectl describe node",
             see=f"kubectl get resourceslices --field-selector spec.nodeName={node.name} -o yaml",
         )
@@ -261,6 +270,18 @@ def test_a_resource_stands_for_one_class(
 
 def _described(device: Device) -> str:
     return f"{device}: {device.product or 'no product'} with {device.memory_mib} MiB"
+
+
+def _tainted(devices: Sequence[Device]) -> str:
+    """That the driver gives devices to no claim any more, and by which taint it says so."""
+    said = sorted({key for each in devices for key in each.ill})
+    which = some([str(each) for each in devices])
+    return f"the driver has tainted {which} with {in_words(said)}: no claim gets it" if devices else ""
+
+
+def _only_in_parts(devices: Sequence[Device]) -> set[str]:
+    """The GPUs that can be had in parts alone: with MIG on, an Ampere GPU is not published as a whole."""
+    return {each.gpu for each in devices if each.on_demand} - {each.uuid for each in devices if each.kind == GPU}
 
 
 def _published_twice(devices: tuple[Device, ...]) -> list[str]:
