@@ -1,10 +1,11 @@
 """The KAI scheduler as its objects tell: queues, what stands in them, and whom it may evict.
 
 Sources: kai-scheduler/KAI-Scheduler v0.17, docs/queues, docs/priority and pkg/podgrouper (queue and class of a
-workload), pkg/apis/scheduling (fields of Queue and PodGroup).
+workload), pkg/common/podgroup (whom it may evict), pkg/apis/scheduling (fields of Queue and PodGroup).
 """
 
-from collections.abc import Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from conformance.facts import Facts, Pod, Resource
@@ -24,7 +25,15 @@ DEFAULT_QUEUE = "default-queue"
 NON_PREEMPTIBLE_FROM = 100
 """From this value of their priority class on workloads are never evicted by KAI, unless their label says otherwise."""
 
+TRAIN, INFERENCE = "train", "inference"
+"""The classes of workloads that name none: inference for the pods of a Deployment, train for most others."""
+
+VALUE_WITHOUT_CLASS = 50
+"""Where the class does not exist and none is the global default (pkg/common/constants, DefaultPodGroupPriority)."""
+
 UNBOUNDED = -1.0
+
+_NEVER_END = ("ReplicaSet", "StatefulSet")
 
 
 class Queue(NamedTuple):
@@ -102,14 +111,31 @@ def is_preemptible(pod: Pod, facts: Facts) -> bool:
 
 
 def class_of(pod: Pod) -> str:
-    """The priority class by which KAI ranks a pod: that of its spec, or the one that its label names."""
+    """The priority class of a pod as Kubernetes sees it, or the one that its label names where it has none."""
     return pod.priority_class or pod.labels.get(CLASS_LABEL, "")
 
 
+def ranked_by(pod: Pod, facts: Facts) -> str:
+    """The priority class by which KAI ranks a pod: that of its group, or the one that its group will get.
+
+    KAI takes the label before the spec, and a class that does not exist as none. The label of an owner, which goes
+    before both, is not looked at; a ReplicaSet is taken for one of a Deployment.
+    """
+    group = group_of(pod, facts)
+    if group is not None:
+        return str(group.spec.get("priorityClassName") or "")
+    named = pod.labels.get(CLASS_LABEL, pod.priority_class)
+    if facts.priority_class(named) is not None:
+        return named
+    return INFERENCE if pod.owner_kind == "ReplicaSet" else TRAIN
+
+
 def value_of(pod: Pod, facts: Facts) -> int:
-    """The value of that class; without one the pod counts as training, which is preemptible."""
-    found = facts.priority_class(class_of(pod))
-    return found.value if found is not None else (pod.priority or 0)
+    """The value of that class; where it does not exist, that of the global default."""
+    found = facts.priority_class(ranked_by(pod, facts))
+    if found is not None:
+        return found.value
+    return next((each.value for each in facts.priority_classes if each.global_default), VALUE_WITHOUT_CLASS)
 
 
 def gpu_units(pod: Pod) -> float:
@@ -124,6 +150,20 @@ def gpu_units(pod: Pod) -> float:
     return units
 
 
+def units_at_once(pods: Iterable[Pod], facts: Facts) -> float:
+    """What pods of one queue take of it at once, at least.
+
+    Jobs may wait for one another, so that of them the greatest group counts. Services never end: all of them count.
+    """
+    standing, groups = 0.0, defaultdict[str, list[Pod]](list)
+    for pod in pods:
+        if pod.owner_kind in _NEVER_END:
+            standing += gpu_units(pod)
+        else:
+            groups[str(group_of(pod, facts) or pod)].append(pod)
+    return standing + max((_units_to_start(group, facts) for group in groups.values()), default=0.0)
+
+
 def with_ancestors(name: str, queues: Mapping[str, Queue]) -> Iterator[str]:
     """A queue and those above it; a ring of queues is walked once."""
     seen: set[str] = set()
@@ -131,6 +171,13 @@ def with_ancestors(name: str, queues: Mapping[str, Queue]) -> Iterator[str]:
         seen.add(name)
         yield name
         name = queues[name].parent
+
+
+def _units_to_start(pods: list[Pod], facts: Facts) -> float:
+    """What pods of one group take when as few of them are placed as the group allows; the others may come later."""
+    group = group_of(pods[0], facts)
+    least = int(group.spec.get("minMember") or 1) if group is not None else 1
+    return sum(sorted(map(gpu_units, pods))[:least])
 
 
 def _queue(resource: Resource) -> Queue:

@@ -8,7 +8,7 @@ import pytest
 from conformance.facts import Facts
 from conformance.reference.model import PriorityClass, Reference
 from conformance.reference.stack import Kai, KaiQueue
-from conformance.verdict import Judge, NotApplicable, Unsupported
+from conformance.verdict import CouldNotLook, Judge, NotApplicable, Unsupported
 from suites import test_gang
 from suites.kai import gpu_units, kai_of, pods_of_kai, queues_of
 
@@ -63,7 +63,9 @@ def pod(
     **labels: str,
 ) -> Object:
     metadata: Object = {"name": name, "namespace": "ml", "creationTimestamp": created, "annotations": annotations or {}}
-    metadata["labels"] = {key.replace("__", "/").replace("_", "."): value for key, value in labels.items()}
+    metadata["labels"] = {
+        key.replace("___", "-").replace("__", "/").replace("_", "."): value for key, value in labels.items()
+    }
     if owner:
         metadata["ownerReferences"] = [{"apiVersion": "batch/v1", "kind": kind, "name": owner, "controller": True}]
     limits = {resource: str(gpus)} if gpus else {}
@@ -171,9 +173,7 @@ def test_what_a_group_says_of_its_queue_counts_more_than_a_label() -> None:
 
 def test_a_limit_holds_for_all_queues_below() -> None:
     labels = {"kai_scheduler__queue": "research", "kai_scheduler__preemptibility": "preemptible"}
-    found = facts(
-        queue("all", limit=3), queue("research", "all"), pod("p", gpus=2, **labels), pod("q", gpus=2, **labels)
-    )
+    found = facts(queue("all", limit=3), queue("research", "all"), pod("p", gpus=4, **labels))
 
     broken = judged(test_gang.test_no_queue_is_asked_for_more_than_it_may_have, found)
 
@@ -190,6 +190,38 @@ def test_what_is_never_evicted_has_to_fit_into_the_quota() -> None:
 
     assert "has to fit into the quota" in judged(rule, facts(*objects, staying))["queue research"]
     assert judged(rule, facts(*objects, leaving)) == {}
+
+
+def grouped(members: int, **more: Any) -> list[Object]:
+    """Four pods of one GPU each, in a group that starts with so many of them."""
+    labels = {"kai_scheduler__queue": "research", "kai_scheduler__preemptibility": "preemptible"}
+    pods = [pod(f"p{n}", gpus=1, annotations={"pod-group-name": "g"}, **labels, **more) for n in range(4)]
+    return [queue("research", quota=0, limit=3), group("g", members, queue="research"), *pods]
+
+
+@pytest.mark.parametrize(
+    ("objects", "broken"),
+    [(grouped(4), True), (grouped(3), False), (grouped(1), False), (grouped(1, owner="s", kind="StatefulSet"), True)],
+)
+def test_only_what_runs_at_once_counts_against_a_limit(objects: list[Object], broken: bool) -> None:
+    assert bool(judged(test_gang.test_no_queue_is_asked_for_more_than_it_may_have, facts(*objects))) is broken
+
+
+@pytest.mark.parametrize("preemptibility", ["preemptible", "non-preemptible"])
+def test_a_backlog_is_no_fault_of_its_queue(preemptibility: str) -> None:
+    labels = {"kai_scheduler__queue": "research", "kai_scheduler__preemptibility": preemptibility}
+    backlog = [pod(f"p{n}", gpus=2, owner=f"train-{n}", **labels) for n in range(9)]
+    found = facts(queue("research", quota=3, limit=3), *backlog)
+
+    assert judged(test_gang.test_no_queue_is_asked_for_more_than_it_may_have, found) == {}
+
+
+@pytest.mark.parametrize(("kind", "broken"), [("ReplicaSet", True), ("Job", False)])
+def test_services_count_as_inference_where_nothing_names_a_class(kind: str, broken: bool) -> None:
+    served = pod("p", gpus=1, owner="serve", kind=kind, kai_scheduler__queue="research")
+    found = facts(queue("research", quota=0, limit=8), live_class("inference", 125), served)
+
+    assert bool(judged(test_gang.test_no_queue_is_asked_for_more_than_it_may_have, found)) is broken
 
 
 @pytest.mark.parametrize(
@@ -240,6 +272,38 @@ def test_a_group_may_say_that_its_pods_make_room() -> None:
     assert judged(PREEMPTED, facts(*objects, group("g", 1, preemptibility="preemptible"))) == {}
 
 
+@pytest.mark.parametrize("with_group", [True, False])
+@pytest.mark.parametrize(
+    ("value", "ranked_by", "says"),
+    [(100000, "train", ""), (50, "inference", "class inference, by which KAI ranks it, has a value of 125")],
+)
+def test_kai_goes_by_the_class_of_the_group_and_the_label(
+    value: int, ranked_by: str, says: str, with_group: bool
+) -> None:
+    classes = [live_class("experiments", value), live_class("train", 50), live_class("inference", 125)]
+    more: dict[str, Any] = {"annotations": {"pod-group-name": "g"}} if with_group else {"priorityClassName": ranked_by}
+    objects = [queue("a"), *classes, group("g", 1, priorityClassName=ranked_by)]
+
+    broken = judged(PREEMPTED, facts(*objects, pod("p", priority="experiments", **more)))
+
+    assert broken == {} if not says else says in broken["pod ml/p"]
+
+
+def test_a_label_with_a_class_that_is_not_there_makes_the_pod_an_ordinary_one() -> None:
+    found = facts(
+        queue("a"), live_class("experiments", 100000), pod("p", priority="experiments", priorityClassName="gone")
+    )
+
+    assert judged(PREEMPTED, found) == {}
+
+
+def test_what_is_never_evicted_by_its_label_is_told_so() -> None:
+    labels = {"kai_scheduler__preemptibility": "non-preemptible"}
+    found = facts(queue("a"), live_class("experiments", 50), pod("p", priority="experiments", **labels))
+
+    assert "its label kai.scheduler/preemptibility says" in judged(PREEMPTED, found)["pod ml/p"]
+
+
 def test_a_declared_class_is_judged_by_its_value_while_no_pod_has_it() -> None:
     found = facts(queue("a"), live_class("experiments", 100000))
 
@@ -279,21 +343,45 @@ def jobs(*halves: tuple[str, int, int], indexed: bool = True, **more: Any) -> li
 
 
 PYTORCH = {"2 jobs with GPUs", "pytorchjob ml/a", "pytorchjob ml/b"}
+JOB_SETS = {"2 jobs with GPUs", "jobset ml/a", "jobset ml/b"}
+
+
+def independent(kind: str) -> list[Object]:
+    return jobs(("a", 1, 1), ("b", 1, 1), kai=False, kind=kind, indexed=False)
+
+
+def job_set(name: str, placed: int, waiting: int) -> list[Object]:
+    return jobs((f"{name}-workers", placed, waiting), kai=False, jobset_sigs_k8s_io__jobset___name=name)
 
 
 @pytest.mark.parametrize(
     ("pods", "broken"),
     [
-        (jobs(("a", 1, 1), ("b", 1, 1), kai=False), {"2 jobs with GPUs", "job ml/a", "job ml/b"}),
-        (jobs(("a", 1, 1), ("b", 2, 0), kai=False), set()),
-        (jobs(("a", 1, 1), ("b", 0, 2), kai=False), set()),
+        (job_set("a", 1, 1) + job_set("b", 1, 1), JOB_SETS),
+        (job_set("a", 1, 1) + job_set("b", 2, 0), set()),
+        (job_set("a", 1, 1) + job_set("b", 0, 2), set()),
         (jobs(("a", 1, 1), ("b", 1, 1), kai=False, kind="ReplicaSet") + jobs(("c", 1, 0), kai=False), set()),
         (jobs(("a", 1, 1), ("b", 1, 1), kai=False, indexed=False) + jobs(("c", 1, 0), kai=False), set()),
         (jobs(("a", 1, 1), ("b", 1, 1), kai=False, kind="PyTorchJob", indexed=False), PYTORCH),
+        (independent("Workflow"), set()),
+        (independent("Pod"), set()),
+        (independent("RayCluster"), set()),
     ],
 )
 def test_two_jobs_in_halves_are_told_and_one_is_not(pods: list[Object], broken: set[str]) -> None:
     assert set(judged(test_gang.test_no_two_jobs_hold_what_the_other_needs, facts(*pods))) == broken
+
+
+def test_indexed_jobs_in_halves_may_be_of_use_one_by_one() -> None:
+    indexed = jobs(("a", 1, 1), ("b", 1, 1), kai=False)
+    judge = Judge()
+
+    test_gang.test_no_two_jobs_hold_what_the_other_needs(facts(*indexed, *job_set("c", 2, 0)), judge)
+
+    assert [(each.subject, each.ok) for each in judge.findings] == [("1 jobs with GPUs", True)]
+    assert [each.subject for each in judge.unseen] == ["job ml/a", "job ml/b"]
+    with pytest.raises(CouldNotLook, match="does not show"):
+        judged(test_gang.test_no_two_jobs_hold_what_the_other_needs, facts(*indexed))
 
 
 def test_without_jobs_of_gpus_there_are_no_halves() -> None:
