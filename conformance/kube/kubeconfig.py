@@ -5,6 +5,7 @@ Its loaders log a failed plugin and go on anonymously, which is caught here and 
 """
 
 import importlib
+import ipaddress
 import logging
 import os
 import re
@@ -14,7 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import yaml
 
@@ -35,6 +36,7 @@ def connect(path: Path | str | None, context: str | None) -> Connection:
             f"there is no kubeconfig at {_search_path(path)}. Name one with KUBECONFIG or the kubeconfig option."
         )
     user = merged.user_of(context)
+    impersonated = _impersonation(user)
 
     def load(configuration: Any) -> None:
         with _complaints() as said:
@@ -46,7 +48,7 @@ def connect(path: Path | str | None, context: str | None) -> Connection:
             )
         _require_credentials(configuration, user, context, said)
 
-    return _connect(load, proxy=merged.cluster_of(context).get("proxy-url"))
+    return _connect(load, proxy=merged.cluster_of(context).get("proxy-url"), impersonated=impersonated)
 
 
 def connect_in_cluster() -> Connection:
@@ -78,7 +80,9 @@ def _loaders() -> Any:
     return importlib.import_module("kubernetes.config")
 
 
-def _connect(load: Callable[[Any], None], *, proxy: str | None = None) -> Connection:
+def _connect(
+    load: Callable[[Any], None], *, proxy: str | None = None, impersonated: Headers | None = None
+) -> Connection:
     configuration: Any = importlib.import_module("kubernetes.client").Configuration()
     try:
         load(configuration)
@@ -88,12 +92,12 @@ def _connect(load: Callable[[Any], None], *, proxy: str | None = None) -> Connec
     return Connection(
         server,
         _tls(configuration, with_certificate=True),
-        _credentials(configuration),
+        _credentials(configuration, impersonated or {}),
         # Not what the client says: older releases ignore proxy-url, and take the environment's for any server.
         proxy=proxy or _environment_proxy(server),
         tls_server_name=getattr(configuration, "tls_server_name", None) or None,
         anonymous_context=_tls(configuration, with_certificate=False),
-        renew=lambda: _connect(load, proxy=proxy),
+        renew=lambda: _connect(load, proxy=proxy, impersonated=impersonated),
     )
 
 
@@ -111,7 +115,7 @@ def _tls(configuration: Any, *, with_certificate: bool) -> Any:
     return context
 
 
-def _credentials(configuration: Any) -> Callable[[], Headers]:
+def _credentials(configuration: Any, impersonated: Headers) -> Callable[[], Headers]:
     lock = threading.Lock()
 
     def headers() -> Headers:
@@ -120,9 +124,38 @@ def _credentials(configuration: Any) -> Callable[[], Headers]:
             if configuration.refresh_api_key_hook is not None:
                 configuration.refresh_api_key_hook(configuration)
             token = _token(configuration)
-        return {"Authorization": token} if token else {}
+        return {**({"Authorization": token} if token else {}), **impersonated}
 
     return headers
+
+
+def _impersonation(user: dict[str, Any]) -> Headers:
+    """The headers that say as whom a user of a kubeconfig acts; the client library knows nothing of them.
+
+    Source: kubernetes.io, Authenticating, "User impersonation". It repeats a header for each further value, which
+    Headers cannot hold. Raises KubeconfigError rather than act with other rights than kubectl has in the context.
+    """
+    extra = user.get("as-user-extra") or {}
+    told = {
+        "Impersonate-User": ("as", user.get("as")),
+        "Impersonate-Uid": ("as-uid", user.get("as-uid")),
+        "Impersonate-Group": ("as-groups", user.get("as-groups")),
+        **{f"Impersonate-Extra-{quote(str(key), safe='')}": ("as-user-extra", extra[key]) for key in extra},
+    }
+    headers = {name: _single(field, value) for name, (field, value) in told.items() if value}
+    if headers and "Impersonate-User" not in headers:
+        raise KubeconfigError("the kubeconfig's user has as-uid, as-groups or as-user-extra without the field `as`")
+    return headers
+
+
+def _single(field: str, value: Any) -> str:
+    values = value if isinstance(value, list) else [value]
+    if len(values) != 1:
+        raise KubeconfigError(
+            f"the kubeconfig's user has {len(values)} values in {field}, and only one can be sent. "
+            "Name a context whose user acts as one with a single group, or as itself."
+        )
+    return str(values[0])
 
 
 def _token(configuration: Any) -> str | None:
@@ -161,9 +194,26 @@ def _complaints() -> Iterator[list[str]]:
 
 def _environment_proxy(server: str) -> str | None:
     parts = urlsplit(server)
-    if urllib.request.proxy_bypass(parts.netloc):
+    proxies = urllib.request.getproxies()
+    if urllib.request.proxy_bypass(parts.netloc) or _in_ranges(parts.hostname or "", proxies.get("no", "")):
         return None
-    return urllib.request.getproxies().get(parts.scheme)
+    return proxies.get(parts.scheme)
+
+
+def _in_ranges(host: str, no_proxy: str) -> bool:
+    """Whether ``host`` is an address in a range of ``no_proxy``. Clients in Go know ranges, and urllib does not."""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return any(address in network for entry in no_proxy.split(",") if (network := _network(entry.strip())))
+
+
+def _network(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network | None:
+    try:
+        return ipaddress.ip_network(text, strict=False)
+    except ValueError:
+        return None
 
 
 def _search_path(path: Path | str | None) -> str:

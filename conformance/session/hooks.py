@@ -15,7 +15,7 @@ from conformance.options import Settings
 from conformance.progress import TerminalProgress
 from conformance.report.model import Report, Verdict
 from conformance.report.story import details, headline
-from conformance.session import fixtures, summary
+from conformance.session import catalogue, fixtures, summary
 from conformance.session.fixtures import JUDGE, RUN
 from conformance.session.judging import verdict_on
 from conformance.session.refusals import refused
@@ -25,6 +25,7 @@ from conformance.verdict import Judge, Status, judging
 
 _WORKER = "gpu_conformance"
 _VERDICT = "gpu_verdict"
+_LEFT_OUT = "left out by the selection"
 
 # Statuses that pytest counts as failed, so that a run which only knows pytest's counts is never fooled.
 _COUNTS_AS_FAILED = (Status.FAILED, Status.ERROR, Status.UNKNOWN)
@@ -51,7 +52,6 @@ class ConformanceHooks:
         self.opened = False
         self.told = False
         self.finished: Report | None = None
-        self.collected: list[Requirement] = []
         self.other_failures = False
         config.stash[RUN] = self.run
         config.pluginmanager.register(fixtures, "gpu-conformance-fixtures")
@@ -119,7 +119,10 @@ class ConformanceHooks:
             kept = [item for item in items if (r := _rule(item)) and (r.profile in profiles or r.id in ids)]
             config.hook.pytest_deselected(items=[item for item in items if item not in kept])
             items[:] = kept
-        self.collected = [rule for item in items if (rule := _rule(item))]
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        """Note a file that could not be collected: nobody knows what it would have said, so the run is not green."""
+        self.other_failures |= report.failed
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
@@ -131,10 +134,21 @@ class ConformanceHooks:
             self.config.workeroutput[_WORKER] = self.run.notes  # type: ignore[attr-defined]
             self.told = True
             return
-        self.run.leave_out(self.collected)
+        self._leave_out(session)
         self.finished = self.run.report(other_failures=self.other_failures)
         if session.exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.NO_TESTS_COLLECTED):
             session.exitstatus = self.finished.exit_code
+
+    def _leave_out(self, session: pytest.Session) -> None:
+        """Give a verdict to what did not run, so that part of a profile never stands for the whole.
+
+        Under xdist only the workers know what the selection left of the catalogue.
+        """
+        selected = [rule for item in session.items if (rule := _rule(item))]
+        self.run.leave_out(selected, "the session ended before its turn")
+        profiles = {verdict.profile for verdict in self.run.verdicts.values()}
+        others = [rule for rule in catalogue.requirements() if rule.profile in profiles]
+        self.run.leave_out(others, _LEFT_OUT if selected else f"{_LEFT_OUT}, or the session ended before its turn")
 
     def _clean_up(self, session: pytest.Session) -> None:
         """Put everything back. Somebody who interrupts that is told all the same what is left, and gets the reports."""

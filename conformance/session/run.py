@@ -225,11 +225,10 @@ class Run:
         self._emit("requirement-finished", verdict=judged)
         return judged
 
-    def leave_out(self, rules: Iterable[Requirement]) -> None:
-        """Say of each rule that has no verdict that the session ended before its turn."""
+    def leave_out(self, rules: Iterable[Requirement], reason: str) -> None:
+        """Say of each rule that has no verdict that it did not run, and why."""
         for rule in rules:
             if rule.id not in self.verdicts:
-                reason = "the session ended before its turn"
                 self.record(Verdict.of(rule, Status.NOT_RUN, (), evidence=self.evidence, reason=reason))
 
     def clean_up(self) -> None:

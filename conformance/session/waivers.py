@@ -23,12 +23,9 @@ class Waiver(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     expires: date
     subject: str = "*"
 
-    def covers(self, verdict: Verdict) -> bool:
-        """Whether every broken subject of ``verdict`` falls under this waiver."""
-        broken = [finding for finding in verdict.findings if not finding.ok]
-        return verdict.requirement == self.requirement and all(
-            fnmatch.fnmatchcase(finding.subject, self.subject) for finding in broken
-        )
+    def covers(self, subject: str) -> bool:
+        """Whether ``subject`` falls under this waiver."""
+        return fnmatch.fnmatchcase(subject, self.subject)
 
 
 class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -42,6 +39,8 @@ class Waivers:
         self._waivers = waivers
         self._today = today
         self._used: set[Waiver] = set()
+        self._met: set[str] = set()
+        self._evaluated: set[str] = set()
 
     @classmethod
     def load(cls, path: Path, today: date) -> "Waivers":
@@ -62,22 +61,35 @@ class Waivers:
             ) from error
 
     def applied_to(self, verdict: Verdict) -> Verdict:
-        """``verdict`` itself, or ``waived`` where it failed and a waiver in force covers all that is broken."""
+        """``verdict`` itself, or ``waived`` where it failed and waivers in force together cover all that is broken."""
+        self._met.add(verdict.requirement)
+        if verdict.status in (Status.PASSED, Status.FAILED) and not verdict.unseen:
+            self._evaluated.add(verdict.requirement)
         if verdict.status is not Status.FAILED:
             return verdict
-        for waiver in self._waivers:
-            if waiver.expires >= self._today and waiver.covers(verdict):
-                self._used.add(waiver)
-                reason = f"waived by {waiver.owner} until {waiver.expires}: {waiver.reason}"
-                return msgspec.structs.replace(verdict, status=Status.WAIVED, reason=reason)
-        return verdict
+        # A failure without a finding has no subject; only a waiver of everything covers it.
+        broken = [finding.subject for finding in verdict.findings if not finding.ok] or [""]
+        needed = [waiver for waiver in self._in_force(verdict.requirement) if any(map(waiver.covers, broken))]
+        self._used.update(needed)
+        if not needed or not all(any(waiver.covers(subject) for waiver in needed) for subject in broken):
+            return verdict
+        reason = "; ".join(f"waived by {each.owner} until {each.expires}: {each.reason}" for each in needed)
+        return msgspec.structs.replace(verdict, status=Status.WAIVED, reason=reason)
+
+    def _in_force(self, requirement: str) -> list[Waiver]:
+        return [each for each in self._waivers if each.requirement == requirement and each.expires >= self._today]
 
     def notes(self) -> list[str]:
-        """A sentence for each waiver that has expired or that no failure needed."""
+        """A sentence for each waiver that has expired, met no requirement of its id, or that no failure needed.
+
+        Where a subject was not looked at, nobody knows whether its waiver is needed.
+        """
         said = []
         for waiver in self._waivers:
             if waiver.expires < self._today:
                 said.append(f"the waiver of {waiver.owner} on {waiver.requirement} expired on {waiver.expires}")
-            elif waiver not in self._used:
+            elif waiver.requirement not in self._met:
+                said.append(f"the waiver of {waiver.owner} on {waiver.requirement} met no such requirement in this run")
+            elif waiver.requirement in self._evaluated and waiver not in self._used:
                 said.append(f"no failure needed the waiver of {waiver.owner} on {waiver.requirement}: remove it")
         return said

@@ -74,7 +74,8 @@ def asked_with(api: FakeApi, connection: Connection) -> str | None:
 
 @pytest.fixture(autouse=True)
 def no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("KUBECONFIG", "KUBERNETES_SERVICE_HOST", "HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"):
+    proxies = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy")
+    for name in ("KUBECONFIG", "KUBERNETES_SERVICE_HOST", *proxies):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -218,6 +219,62 @@ def test_the_environments_proxy_is_used_unless_no_proxy_says_otherwise(
     monkeypatch.setenv("no_proxy", "example.com")
     with Connection.from_kubeconfig(file) as connection:
         assert connection.proxy is None
+
+
+@pytest.mark.parametrize(
+    ("server", "no_proxy", "bypassed"),
+    [
+        ("http://10.0.0.1:6443", "localhost, 10.0.0.0/8", True),
+        ("http://[fd00::1]:6443", "10.0.0.0/8,fd00::/8", True),
+        ("http://192.168.0.1:6443", "10.0.0.0/8,fd00::/8", False),
+        ("http://staging.example.com", "10.0.0.0/8", False),
+    ],
+)
+def test_no_proxy_may_name_ranges_of_addresses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: str, no_proxy: str, bypassed: bool
+) -> None:
+    monkeypatch.setenv("http_proxy", "http://proxy:3128")
+    monkeypatch.setenv("no_proxy", no_proxy)
+    with Connection.from_kubeconfig(kubeconfig(tmp_path, server)) as connection:
+        assert connection.proxy == (None if bypassed else "http://proxy:3128")
+
+
+def test_a_user_who_acts_as_another_does_so_here_too(tmp_path: Path) -> None:
+    acting = {"as": "auditor", "as-uid": "7", "as-groups": ["readers"], "as-user-extra": {"example.com/why": ["audit"]}}
+    file = kubeconfig(tmp_path, "http://staging.example.com", {"token": "admin", **acting})
+    with Connection.from_kubeconfig(file) as connection:
+        assert connection.headers() == {
+            "Authorization": "Bearer admin",
+            "Impersonate-User": "auditor",
+            "Impersonate-Uid": "7",
+            "Impersonate-Group": "readers",
+            "Impersonate-Extra-example.com%2Fwhy": "audit",
+        }
+        assert connection.with_token("other").headers() == {"Authorization": "Bearer other"}
+
+
+def test_new_credentials_of_a_plugin_still_act_as_another(api: FakeApi, tmp_path: Path) -> None:
+    api.answer = lambda asked: (
+        Answer() if asked.headers.get("authorization") == "Bearer token-2" else status(401, "Unauthorized")
+    )
+    with Connection.from_kubeconfig(kubeconfig(tmp_path, api.url, {**plugin(tmp_path), "as": "auditor"})) as connection:
+        asked_with(api, connection)
+
+    assert {asked.headers.get("impersonate-user") for asked in api.asked} == {"auditor"}
+
+
+@pytest.mark.parametrize(
+    ("acting", "said"),
+    [
+        ({"as": "auditor", "as-groups": ["readers", "staff"]}, "2 values in as-groups"),
+        ({"as": "auditor", "as-user-extra": {"scopes": ["a", "b"]}}, "2 values in as-user-extra"),
+        ({"as-groups": ["readers"]}, "without the field `as`"),
+    ],
+)
+def test_what_cannot_be_acted_as_is_refused_and_not_ignored(tmp_path: Path, acting: dict[str, Any], said: str) -> None:
+    file = kubeconfig(tmp_path, "http://staging.example.com", {"token": "admin", **acting})
+    with pytest.raises(KubeconfigError, match=said):
+        Connection.from_kubeconfig(file)
 
 
 def test_a_socks_proxy_is_refused_in_words(tmp_path: Path) -> None:

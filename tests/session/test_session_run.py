@@ -240,7 +240,7 @@ def test_an_interrupted_clean_up_still_writes_the_report_and_names_what_is_left_
     session.pytest_sessionstart()
     monkeypatch.setattr(Run, "report", lambda run, **named: SimpleNamespace(exit_code=1))
     monkeypatch.setattr(hooks.summary, "write", lambda terminal, report, folder: print(*session.run.notes))
-    of_pytest: Any = SimpleNamespace(exitstatus=pytest.ExitCode.OK)
+    of_pytest: Any = SimpleNamespace(exitstatus=pytest.ExitCode.OK, items=[])
 
     session.pytest_sessionfinish(of_pytest)
     session.pytest_terminal_summary(SimpleNamespace())  # type: ignore[arg-type]
