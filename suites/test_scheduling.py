@@ -24,7 +24,7 @@ from conformance.catalog import (
 )
 from conformance.facts import Facts, Node
 from conformance.gpu.taints import Taint, untolerated
-from conformance.lab import RequirementLab
+from conformance.lab import TAINTED, RequirementLab
 from conformance.reference.model import Pool
 from conformance.verdict import CouldNotLook, Judge, Unsupported, expect, in_words
 from suites.conftest import Members
@@ -101,7 +101,7 @@ def test_no_schedule_stays_at_the_door_and_no_execute_clears_the_room(
         guest.keeps_running(because="NoSchedule only turns newcomers away")
 
         node.set_taints((*idle_gpu_node.taints, room))
-        guest.wait_until_evicted()
+        guest.wait_until_evicted(by=TAINTED)
         resident.keeps_running(because=f"it tolerates {room}")
 
 

@@ -9,7 +9,7 @@ from conformance.lab.images import IMAGES, Images
 from conformance.lab.journal import Journal, OwnerRecord, owner_records
 from conformance.lab.lab import Lab, new_run_id
 from conformance.lab.lease import LeaseHeld
-from conformance.lab.pods import LabPod, LabPods, at_once
+from conformance.lab.pods import TAINTED, LabPod, LabPods, at_once
 from conformance.lab.policies import LabQuota
 from conformance.lab.programs import Program
 from conformance.lab.refusals import Accepted, Answer, Rejected
@@ -18,6 +18,7 @@ from conformance.lab.workloads import LabDeployment, LabJob
 
 __all__ = [
     "IMAGES",
+    "TAINTED",
     "Accepted",
     "Answer",
     "BorrowedNode",

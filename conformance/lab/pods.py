@@ -15,12 +15,15 @@ from conformance.kube.waits import holds, wait_for
 from conformance.lab.explaining import Explanation, explain
 from conformance.verdict import CouldNotLook, Finding, claim
 
-__all__ = ["BROKEN_STATES", "LabPod", "LabPods", "PodState", "at_once", "state_of"]
+__all__ = ["BROKEN_STATES", "PREEMPTED", "TAINTED", "LabPod", "LabPods", "PodState", "at_once", "state_of"]
 
 # Container states that no waiting heals; they come from the image or the kubelet, never from the requirement.
 _BROKEN_IMAGE = {"ErrImageNeverPull", "ImagePullBackOff", "InvalidImageName"}
 _BROKEN_CONTAINER = {"CreateContainerConfigError", "CreateContainerError", "RunContainerError"}
 BROKEN_STATES = _BROKEN_IMAGE | _BROKEN_CONTAINER
+# Reasons of the condition DisruptionTarget by which scenarios mean a pod to go (kubernetes.io: Disruptions, Pod
+# disruption conditions). A drain, an autoscaler that takes the node, a full disk have others.
+PREEMPTED, TAINTED = "PreemptionByScheduler", "DeletionByTaintManager"
 # Seconds between two computations of why a pod is not placed; each reads all nodes and pods.
 _THINK_AGAIN = 2.0
 _AT_ONCE = 8
@@ -119,8 +122,15 @@ class LabPod:
 
     @property
     def evicted(self) -> bool:
-        """Whether somebody else than the lab removed it or is removing it."""
-        return not self._deleted_by_us and self.state.removed
+        """Whether somebody else than the lab removed it or is removing it.
+
+        Raises CouldNotLook when that had nothing to do with priorities or taints.
+        """
+        state = self.state
+        if self._deleted_by_us or not state.removed:
+            return False
+        self._is_removed_by(state, PREEMPTED, TAINTED)
+        return True
 
     def wait_until_scheduled(self, *, because: str = "") -> "LabPod":
         """Claim that it gets a node."""
@@ -142,8 +152,11 @@ class LabPod:
 
         return self._claims("to be nominated for a node", promised, self._timeouts.scheduled, because)
 
-    def wait_until_evicted(self, *, because: str = "") -> "LabPod":
-        """Claim that somebody else removes it."""
+    def wait_until_evicted(self, *, by: str = PREEMPTED, because: str = "") -> "LabPod":
+        """Claim that the control plane removes it: the scheduler, or ``by`` TAINTED the taint manager.
+
+        Raises CouldNotLook when it was removed for another reason.
+        """
         try:
             state = wait_for(
                 lambda: self.state,
@@ -154,6 +167,8 @@ class LabPod:
         except WaitTimeout:
             state = self.state
         ok = state.removed and not self._deleted_by_us
+        if ok:
+            self._is_removed_by(state, by)
         link = "" if ok else f"nothing evicted it: it has priority {self.priority} and is {state}"
         self._claim(ok, "to be evicted", because, state, link)
         return self
@@ -190,12 +205,25 @@ class LabPod:
         return self
 
     def keeps_running(self, *, because: str = "") -> "LabPod":
-        """Claim that it runs and is left alone for the time ``hold``."""
+        """Claim that it runs and is left alone for the time ``hold``.
+
+        Raises CouldNotLook when it was removed for a reason that no scenario is about.
+        """
         violation = holds(
             lambda: self.state, lambda state: state.running, window=self._timeouts.hold, what=f"{self} keeps running"
         )
+        if violation is not None:
+            self._is_removed_by(violation, PREEMPTED, TAINTED)
         self._claim(violation is None, "to keep running", because, violation or self.state)
         return self
+
+    def _is_removed_by(self, state: PodState, *meant: str) -> None:
+        """Raise CouldNotLook where its condition names another reason; it may name none any more when it is gone."""
+        if state.disrupted and state.disrupted not in meant:
+            raise CouldNotLook(
+                f"{self} was removed for another reason than the trial gave, {state.disrupted}. Something else takes "
+                "pods or nodes away here, such as a drain or an autoscaler"
+            )
 
     def given_running(self) -> "LabPod":
         """Wait until it runs, as a preparation: raises CouldNotLook, with the computed reason, when it does not."""

@@ -246,12 +246,12 @@ class MemoryCluster:
             if metadata["uid"] in owners:
                 self._remove(other)
 
-    def evict(self, namespace: str, name: str) -> None:
-        """Take a pod away as the scheduler does with a victim."""
+    def evict(self, namespace: str, name: str, reason: str = "PreemptionByScheduler") -> None:
+        """Take a pod away as the scheduler does with a victim, or somebody else for another reason."""
         with self._lock:
             pod = self.objects["Pod", namespace, name]
             pod["status"].setdefault("conditions", []).append(
-                {"type": "DisruptionTarget", "status": "True", "reason": "PreemptionByScheduler"}
+                {"type": "DisruptionTarget", "status": "True", "reason": reason}
             )
             self._remove(pod)
 

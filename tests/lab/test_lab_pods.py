@@ -10,7 +10,7 @@ from conformance.gpu.taints import Taint, Toleration
 from conformance.kube.effects import Effect
 from conformance.kube.errors import EffectRefused, Forbidden
 from conformance.kube.names import MANAGED_BY, RUN_LABEL
-from conformance.lab import Images, Lab, RequirementLab
+from conformance.lab import TAINTED, Images, Lab, RequirementLab
 from conformance.lab.podspec import merged, pinned, tolerations_for
 from conformance.lab.policies import BELOW_ZERO
 from conformance.verdict import CouldNotLook, Disproved, Judge
@@ -193,6 +193,29 @@ def test_eviction_by_others_is_told_from_our_own_deletion(
     pods[0].release()
     pods[0].wait_until_gone()
     assert pods[0].evicted
+
+
+@pytest.mark.parametrize("reason", ["EvictionByEvictionAPI", "TerminationByKubelet", "DeletionByPodGC"])
+def test_what_a_drain_or_an_autoscaler_removes_was_not_preempted(
+    scenario: RequirementLab, memory: MemoryCluster, judge: Judge, reason: str
+) -> None:
+    pods = scenario.pods(2, held=True)
+    memory.evict(pods[0].namespace, pods[0].name, reason)
+
+    for look in (pods[0].wait_until_evicted, pods[0].keeps_running, pods.evicted):
+        with pytest.raises(CouldNotLook, match=f"for another reason than the trial gave, {reason}"):
+            look()
+
+
+def test_a_scenario_says_whether_it_means_the_taint_manager(
+    scenario: RequirementLab, memory: MemoryCluster, judge: Judge
+) -> None:
+    [pod] = scenario.pods(1, held=True)
+    memory.evict(pod.namespace, pod.name, "DeletionByTaintManager")
+
+    pod.wait_until_evicted(by=TAINTED)
+    with pytest.raises(CouldNotLook, match="DeletionByTaintManager"):
+        pod.wait_until_evicted(because="it is below the newcomer")
 
 
 def test_nobody_evicts_a_pod_that_is_let_alone(scenario: RequirementLab, judge: Judge) -> None:
