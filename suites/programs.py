@@ -16,11 +16,11 @@ from conformance.verdict import CouldNotLook, Judge, NotApplicable
 from suites.conftest import GpuPoolNode
 from suites.words import some
 
-_TOO_FAR_APART = "TopologyAffinityError"
+TOO_FAR_APART = "TopologyAffinityError"
 # Container and pod states in which a node was given a pod and did not run it. What an image lacks is not among them.
 _REFUSALS = (
     "UnexpectedAdmissionError",
-    _TOO_FAR_APART,
+    TOO_FAR_APART,
     "FailedCreatePodSandBox",
     "CreateContainerError",
     "RunContainerError",
@@ -116,7 +116,7 @@ def _asking_for_less(lab: RequirementLab, seen: tuple[Seen, ...], probe: str) ->
     Its topology manager refuses the pod then, with the policy single-numa-node (kubernetes.io: Control Topology
     Management Policies on a Node).
     """
-    while apart := [each for each in seen if each.result.reason == _TOO_FAR_APART and each.result.devices > 1]:
+    while apart := [each for each in seen if each.result.reason == TOO_FAR_APART and each.result.devices > 1]:
         again = {
             (each.node.name, each.resource): each
             for each in _asking_once_more(lab, apart, probe, lambda each: each.result.devices // 2)
@@ -279,7 +279,7 @@ def _why_refused(each: Seen) -> str:
         return "its container runtime knows no handler for the runtime class"
     reasons = {
         "UnexpectedAdmissionError": "its kubelet counts devices that nobody holds, or its device plugin refuses them",
-        _TOO_FAR_APART: "the free devices are on several NUMA nodes, and the kubelet's policy wants one",
+        TOO_FAR_APART: "the free devices are on several NUMA nodes, and the kubelet's policy wants one",
         "FailedCreatePodSandBox": "its container runtime could not prepare the pod, its network for one",
     }
     return reasons.get(each.result.reason, "its container runtime could not start the container with the device")

@@ -253,7 +253,7 @@ def test_devices_of_several_numa_nodes_are_asked_for_again_in_smaller_numbers():
     assert not seen.result.trouble
 
 
-def test_a_pod_that_was_refused_had_nothing_to_give_back(monkeypatch):
+def test_a_pod_whose_devices_were_too_far_apart_had_nothing_to_give_back(monkeypatch):
     monkeypatch.setattr(test_workloads, "asking_again", lambda lab, before: before)
     judge = Judge()
 
