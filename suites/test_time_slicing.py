@@ -223,7 +223,7 @@ def test_shares_cannot_be_taken_for_fractions(sliced: SharedNodes, judge: Judge)
                 ok=sharing.rename_by_default or sharing.refuses_more_than_one,
                 expected="renameByDefault or failRequestsGreaterThanOne",
                 actual="neither: shares are offered as GPUs, and two may be asked for",
-                first_broken_link=f"a pod that asks for 2 {some(sliced.share_names(pool, gpu))} may get one device "
+                first_broken_link=f"a pod that asks for 2 {some(sliced.share_names(pool, gpu))} may get one GPU "
                 "twice, and no more of it",
                 why_it_hides="it is admitted and runs; it is only as fast as with one",
             )
