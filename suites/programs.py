@@ -14,7 +14,7 @@ from conformance.reference.expected import offer_of
 from conformance.reference.model import Gpu, Pool, Reference
 from conformance.verdict import CouldNotLook, Judge, NotApplicable
 from suites.conftest import GpuPoolNode
-from suites.words import some
+from suites.words import all_unseen
 
 TOO_FAR_APART = "TopologyAffinityError"
 # Container and pod states in which a node was given a pod and did not run it. What an image lacks is not among them.
@@ -215,7 +215,7 @@ def judge_each(
         else:
             looked += 1
     if not looked:
-        raise CouldNotLook(f"no GPU node could be looked at; {some(list(map(str, judge.unseen)), apart='; ')}")
+        raise CouldNotLook(f"no GPU node could be looked at; {all_unseen(judge)}")
 
 
 def _judged(

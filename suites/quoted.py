@@ -80,16 +80,19 @@ class QuotedNamespace:
     def admits(self, amounts: Mapping[str, object], *, because: str, priority: str | None = None) -> None:
         """Claim that a pod with these amounts is admitted. From then on the quota counts it."""
         answer = self._lab.create_or_refusal(self._pod(amounts, priority))
-        if outcome(answer) not in (ADMITTED, REFUSED):
-            self._others_admit_pods(priority)
-        expect(outcome(answer), f"a pod with {in_words(dict(amounts))}").equals(ADMITTED, because=because)
+        self._claim(answer, ADMITTED, amounts, because, priority)
 
     def refuses(self, amounts: Mapping[str, object], *, because: str, priority: str | None = None) -> None:
         """Claim that a pod with these amounts is refused."""
         answer = self._lab.dry_run(self._pod(amounts, priority))
+        self._claim(answer, REFUSED, amounts, because, priority)
+
+    def _claim(
+        self, answer: Answer, wanted: str, amounts: Mapping[str, object], because: str, priority: str | None
+    ) -> None:
         if outcome(answer) not in (ADMITTED, REFUSED):
             self._others_admit_pods(priority)
-        expect(outcome(answer), f"a pod with {in_words(dict(amounts))}").equals(REFUSED, because=because)
+        expect(outcome(answer), f"a pod with {in_words(dict(amounts))}").equals(wanted, because=because)
 
     def _others_admit_pods(self, priority: str | None) -> None:
         """Raise CouldNotLook where such a pod is refused whatever it asks for: then no quota is tried."""

@@ -15,7 +15,7 @@ from conformance.reference.model import Gpu, Pool
 from conformance.verdict import CouldNotLook, Judge, Unsupported, expect
 from suites.hardware import PRODUCT, agrees, counted, in_words_of
 from suites.sharing import SharedNodes
-from suites.words import some
+from suites.words import pairs, some
 
 REPLICAS = f"{GPU}.replicas"
 STRATEGY = f"{GPU}.sharing-strategy"
@@ -113,22 +113,19 @@ def _judge_labels_of_profiles(shared: SharedNodes, pool: Pool, node: Node, judge
     told = labels(gpus, sharing, MigStrategy.MIXED) if gpus is not None else None
     if not profiles or told is None:
         judge.pass_over(node, f"the set-up does not say how MIG devices of {pool} are shared")
-    for name in profiles if told is not None else ():
-        expected = {key: value for key, value in (told or {}).items() if key.rpartition(".")[0] == name}
+        return
+    for name in profiles:
+        expected = {key: value for key, value in told.items() if key.rpartition(".")[0] == name}
         found = {key: node.labels[key] for key in expected if key in node.labels}
         judge(
             f"{node} ({name})",
             ok=f"{name}.replicas" in found and found == {key: expected[key] for key in found},
-            expected=f"{_in_words(expected)}, as {pool} declares",
-            actual=_in_words(found) or "none of these labels",
+            expected=f"{pairs(expected)}, as {pool} declares",
+            actual=pairs(found) or "none of these labels",
             first_broken_link="feature discovery runs with another configuration than was declared for the node",
             why_it_hides="schedulers and quotas do not read these labels; people and affinities do",
             see=f"kubectl get node {node.name} -L {','.join(expected)}",
         )
-
-
-def _in_words(labels_: Mapping[str, str]) -> str:
-    return ", ".join(f"{key}={value}" for key, value in labels_.items())
 
 
 # --- What becomes of pods ----------------------------------------------------------------------------------------

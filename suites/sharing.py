@@ -95,6 +95,10 @@ class SharedNodes:
             return (GPU,)
         return tuple(advertised(gpus, strategy=MigStrategy.MIXED).resources or ())
 
+    def meant(self, pool: Pool, gpu: Gpu) -> Meant:
+        """How the GPUs of a pool are declared to be shared."""
+        return Meant(self.strategy, gpu, self.names(pool))
+
     def declared_sharing(self, pool: Pool) -> Sharing:
         """How the set-up's configuration for a pool shares; nothing where it declares none."""
         config = config_of(self.reference, pool)
@@ -164,13 +168,11 @@ def judge_texts(shared: SharedNodes, judge: Judge, *, left_out: Collection[str] 
             subject = f"configuration {declared.key} of the set-up, for {pool}"
             parsed = plugin_config.parse(declared.text)
             problems = _certain(parsed.problems, left_out)
-            meant = Meant(shared.strategy, gpu, shared.names(pool))
-            _judge_text(judge, subject, problems, parsed.config, meant, "the set-up")
+            _judge_text(judge, subject, problems, parsed.config, shared.meant(pool, gpu), "the set-up")
     for text, pool, gpu, chosen in _texts_on_the_cluster(shared):
         problems = _certain(chosen.selection.problems, left_out)
         config = chosen.selection.config
-        meant = Meant(shared.strategy, gpu, shared.names(pool))
-        _judge_text(judge, f"{text}, for {pool}", problems, config, meant, chosen.see)
+        _judge_text(judge, f"{text}, for {pool}", problems, config, shared.meant(pool, gpu), chosen.see)
     if not judge.findings:
         raise CouldNotLook("no configuration is declared for these pools, and none reaches their nodes")
 

@@ -41,7 +41,7 @@ from suites.gpu_holders import (
     whole_gpus,
 )
 from suites.hardware import driver, product
-from suites.words import some
+from suites.words import all_unseen, some
 
 COMPATIBILITY = "NVIDIA CUDA Compatibility"
 PLUGIN = "NVIDIA/k8s-device-plugin"
@@ -120,7 +120,7 @@ def test_images_run_on_the_driver(reference: Reference, facts: Facts, members: M
             why_it_hides="the pod starts and nvidia-smi works in it: only the first call of CUDA fails",
         )
     if not judge.findings:
-        raise CouldNotLook(some([str(each) for each in judge.unseen], apart="; "))
+        raise CouldNotLook(all_unseen(judge))
 
 
 @requirement(

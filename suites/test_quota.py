@@ -22,7 +22,7 @@ from conformance.lab import LabQuota, RequirementLab
 from conformance.reference.model import Quota, Reference, Team
 from conformance.verdict import CouldNotLook, Judge, NotApplicable
 from suites.quoted import ADMITTED, REFUSED, GpuKey, declared_gpu_quotas, gpu_keys, never_starting, outcome
-from suites.words import some
+from suites.words import all_unseen
 
 GUIDE = "guide, summary: a GPU quota for every team"
 QUOTAS = "kubernetes.io: Resource Quotas"
@@ -266,7 +266,7 @@ def test_each_teams_quota_refuses_one_gpu_too_many(
                 see=f"kubectl describe quota -n {team.namespace} {declared.name}",
             )
     if not judge.findings:
-        raise CouldNotLook(some(list(map(str, judge.unseen)), apart="; "))
+        raise CouldNotLook(all_unseen(judge))
 
 
 # --- How the chapter looks ---------------------------------------------------------------------------------------

@@ -295,16 +295,11 @@ def test_two_pods_never_get_one_device(
     remedy="Restart the kubelet of the node, whose count of devices is stale, and delete no pods by force there.",
 )
 def test_devices_come_back(every_free_device: tuple[Seen, ...], lab: RequirementLab, judge: Judge) -> None:
-    # A kubelet that refuses devices which nobody holds has not got them back; one whose devices are too far apart has.
-    had = [
-        seen
-        for seen in every_free_device
-        if seen.result.placed and seen.result.devices and seen.result.reason != TOO_FAR_APART
-    ]
+    had = [seen for seen in every_free_device if _took_devices(seen)]
     if not had:
         raise CouldNotLook("no GPU node had a free device to give and to take back")
     for seen in every_free_device:
-        if seen not in had:
+        if not _took_devices(seen):
             judge.pass_over(seen.subject, seen.result.trouble or "it had no free device")
     before = {_key(seen): _distinct(seen) for seen in had}
 
@@ -323,6 +318,14 @@ def test_devices_come_back(every_free_device: tuple[Seen, ...], lab: Requirement
         )
 
     judge_each(asking_again(lab, had), judge, of)
+
+
+def _took_devices(seen: Seen) -> bool:
+    """Whether a pod took devices off a node, or was to.
+
+    A kubelet that refuses devices which nobody holds has not got them back; one whose devices are too far apart has.
+    """
+    return seen.result.placed and bool(seen.result.devices) and seen.result.reason != TOO_FAR_APART
 
 
 def _has_several_unshared(seen: Seen, reference: Reference) -> bool:

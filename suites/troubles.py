@@ -20,8 +20,8 @@ class Trouble(NamedTuple):
 HARDWARE = (
     "Look for Xid messages of this GPU in the kernel log of the node, reset or restart it, replace it when it recurs."
 )
-# What the probes report of a call of the driver that does not return, and of nvidia-smi then (as timeout(1) has it).
-NO_ANSWER, SMI_NO_ANSWER = -1, 124
+# What the probes report of a call of the driver that does not return, of a crash, and of nvidia-smi that does not end.
+NO_ANSWER, CRASH, SMI_NO_ANSWER = -1, -2, 124
 HANGS = Trouble("the driver does not answer: a GPU or its firmware hangs", HARDWARE)
 NO_DRIVER_FILES = Trouble(
     "the container did not get the driver's files",
@@ -32,7 +32,7 @@ NO_DRIVER_FILES = Trouble(
 OUT_OF_MEMORY = 2
 CUDA: Mapping[int, Trouble] = {
     NO_ANSWER: HANGS,
-    -2: Trouble("the driver's library crashed on this device", HARDWARE),
+    CRASH: Trouble("the driver's library crashed on this device", HARDWARE),
     OUT_OF_MEMORY: Trouble(
         "somebody else uses the memory of this GPU", "Find the process on the node (nvidia-smi there) and end it."
     ),

@@ -158,12 +158,14 @@ def _integer(text: str | None) -> int | None:
     return number if number in _INT64 else None
 
 
-def _greater(actual: str | None, bound: str) -> bool:
+def greater(actual: str | None, bound: str) -> bool:
+    """Whether a value is a whole number of 64 bits above ``bound``, which has to be one as well."""
     number, limit = _integer(actual), _integer(bound)
     return number is not None and limit is not None and number > limit
 
 
-def _less(actual: str | None, bound: str) -> bool:
+def less(actual: str | None, bound: str) -> bool:
+    """Whether a value is a whole number of 64 bits below ``bound``, which has to be one as well."""
     number, limit = _integer(actual), _integer(bound)
     return number is not None and limit is not None and number < limit
 
@@ -174,8 +176,8 @@ _OPERATORS: dict[str, Callable[[str | None, Sequence[str]], bool]] = {
     "NotIn": lambda actual, values: actual not in values,
     "Exists": lambda actual, values: actual is not None,
     "DoesNotExist": lambda actual, values: actual is None,
-    "Gt": lambda actual, values: _greater(actual, values[0]),
-    "Lt": lambda actual, values: _less(actual, values[0]),
+    "Gt": lambda actual, values: greater(actual, values[0]),
+    "Lt": lambda actual, values: less(actual, values[0]),
 }
 _SELECTING = frozenset({"In", "NotIn", "Exists", "DoesNotExist"})
 

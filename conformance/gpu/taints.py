@@ -1,11 +1,11 @@
 """Taints and tolerations, decided as kube-scheduler's TaintToleration plugin decides them."""
 
-import operator
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
+
+from conformance.gpu.affinity import greater, less
 
 SCHEDULING_EFFECTS = ("NoSchedule", "NoExecute")
 """The effects that keep a new pod away; PreferNoSchedule only lowers a node's score."""
@@ -83,18 +83,11 @@ class Toleration(msgspec.Struct, frozen=True, gc=False):
         if self.operator == "Exists":
             return True
         if self.operator in _COMPARED:
-            own, other = _int64(self.value), _int64(taint.value)
-            return own is not None and other is not None and _COMPARED[self.operator](other, own)
+            return _COMPARED[self.operator](taint.value, self.value)
         return self.operator in ("", "Equal") and self.value == taint.value
 
 
-_COMPARED = {"Lt": operator.lt, "Gt": operator.gt}
-
-
-def _int64(text: str) -> int | None:
-    """A number as Go reads it with strconv.ParseInt in base 10 and 64 bits; None for others."""
-    number = int(text) if re.fullmatch(r"[+-]?[0-9]{1,63}", text) else None
-    return number if number is not None and -(2**63) <= number < 2**63 else None
+_COMPARED = {"Lt": less, "Gt": greater}
 
 
 ORDINARY_POD = (

@@ -313,9 +313,9 @@ def every_device() -> dict[str, Any]:
     return {"devices": devices, "cuda_error": first_error(devices)}
 
 
-def first_error(devices: list[dict[str, Any]]) -> dict[str, Any] | None:
-    """The first error on any of the devices."""
-    return next((device["cuda_error"] for device in devices if device["cuda_error"]), None)
+def first_error(found: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """The first error of any device, or of any process."""
+    return next((each["cuda_error"] for each in found if each["cuda_error"]), None)
 
 
 def mig_uuids() -> list[str]:
@@ -336,8 +336,7 @@ def each_alone(uuids: list[str]) -> dict[str, Any]:
     with ThreadPoolExecutor(AT_ONCE) as pool:
         seen = list(pool.map(lambda name: alone(name, until), uuids))
     devices = [{**device, "ordinal": ordinal} for ordinal, each in enumerate(seen) for device in each["devices"]]
-    errors = [each["cuda_error"] for each in seen if each["cuda_error"]]
-    return {"devices": devices, "cuda_error": errors[0] if errors else None}
+    return {"devices": devices, "cuda_error": first_error(seen)}
 
 
 def alone(name: str, until: float) -> dict[str, Any]:

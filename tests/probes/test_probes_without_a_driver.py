@@ -77,6 +77,20 @@ def test_a_probe_is_one_file_of_python_3_8_and_the_standard_library(file):
     assert imported <= sys.stdlib_module_names
 
 
+@pytest.mark.parametrize("name", ["in_time", "output_of", "look_beside", "seconds_to_hold", "say"])
+def test_what_stands_in_several_probes_is_the_same_in_all(name):
+    """Each probe is one file and can import no other one."""
+    functions = [
+        ast.unparse(each)
+        for file in FOLDER.glob("*.py")
+        for each in ast.walk(ast.parse(file.read_text()))
+        if isinstance(each, ast.FunctionDef) and each.name == name
+    ]
+
+    assert len(functions) == 3
+    assert len(set(functions)) == 1
+
+
 def test_the_task_has_no_two_results_alike_by_chance():
     task = cuda.Task()
 
