@@ -49,9 +49,9 @@ def topology(nodes: int) -> dict[str, Any]:
 def measure(nodes: int, pods: int, stack: str) -> Taken:
     """Start a fleet, install a stack, run pods."""
     from conformance.clusters.embedded import EmbeddedSpec, start
-    from conformance.clusters.embedded.installing import SimulatedInstaller
+    from conformance.clusters.embedded.simulated_installer import SimulatedInstaller
+    from conformance.deploy.helm.releases import OPERATOR, PLUGIN, Release
     from conformance.kube.timeouts import EMBEDDED
-    from conformance.reference.releases import OPERATOR, PLUGIN, Release
 
     release = {
         "plugin": Release("nvdp", PLUGIN, "", "0.20.0", PLUGIN, {"gfd": {"enabled": False}}),

@@ -179,8 +179,8 @@ def _images(chosen: argparse.Namespace) -> int:
 
 
 def _values(chosen: argparse.Namespace) -> int:
+    from conformance.deploy.helm.values_text import values_text
     from conformance.reference import load
-    from conformance.reference.values_text import values_text
     from conformance.shipped import shipped
 
     reference = load(chosen.reference or shipped("fixtures/reference"))
@@ -189,15 +189,15 @@ def _values(chosen: argparse.Namespace) -> int:
 
 
 def _clean(chosen: argparse.Namespace) -> int:
-    from conformance.lab import cleaning
+    from conformance.lab.cleanup import leftovers
     from conformance.session.access import full_access
 
     with full_access(chosen.cluster, chosen.clusters_file, chosen.kubeconfig) as (client, installer):
         if chosen.dry_run:
-            left = [each for each in cleaning.find_leftovers(client) if chosen.run in (None, each.run_id)]
+            left = [each for each in leftovers.find_leftovers(client) if chosen.run in (None, each.run_id)]
             _say_each(left or ["no run has left anything"])
             return ATTENTION if left else OK
-        cleaned = cleaning.clean(client, chosen.run, force=chosen.force, installer=installer)
+        cleaned = leftovers.clean(client, chosen.run, force=chosen.force, installer=installer)
     _say_each(
         [
             *(f"run {run}: cleaned" for run in cleaned.runs),

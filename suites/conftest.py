@@ -6,9 +6,8 @@ labels or taints is still judged. A fixture raises NotApplicable where the refer
 and CouldNotLook where it does but the cluster shows no node to look at.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import suppress
-from typing import NamedTuple, TypeAlias
 
 import pytest
 
@@ -16,35 +15,19 @@ from conformance.facts import Facts, Node, Pod
 from conformance.gpu.taints import Taint
 from conformance.lab import RequirementLab
 from conformance.reference.expected import offer_of
-from conformance.reference.model import Gpu, Pool, Reference
+from conformance.reference.model import Pool, Reference
 from conformance.verdict import CouldNotLook, NotApplicable, Unsupported, in_words
-from suites.claims import gpu_classes
-from suites.declared import DeclaredWorkload, declared_in
-from suites.gpu_pod import GpuPod
-from suites.slices import GPU, MIG, DeviceClass, Published, all_published
-from suites.terms import taints_of
+from suites._shared.declared_workloads import DeclaredWorkload, declared_in
+from suites._shared.pod_terms import taints_of
+from suites._shared.pool_nodes import GpuPoolNode, Members, PoolNode
+from suites._shared.resource_slices import GPU, MIG, DeviceClass, Published, all_published
+from suites.dra.device_claims import gpu_classes
+from suites.scheduling.gpu_pod import GpuPod
 
 # Pods of Kubernetes and OpenShift themselves, some of which tolerate everything and must.
 SYSTEM_NAMESPACES = ("kube-", "openshift-")
 
 ENOUGH = 20
-
-Members: TypeAlias = Callable[[Pool], tuple[Node, ...]]
-
-
-class PoolNode(NamedTuple):
-    """A node of the cluster and the declared pool that it belongs to."""
-
-    pool: Pool
-    node: Node
-
-
-class GpuPoolNode(NamedTuple):
-    """A node of a declared GPU pool, with the GPUs that it is declared to have."""
-
-    pool: Pool
-    node: Node
-    gpu: Gpu
 
 
 @pytest.fixture

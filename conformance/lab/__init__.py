@@ -2,16 +2,16 @@
 
 from conformance.lab.access import ServiceAccountView
 from conformance.lab.borrowing import BorrowedNode
-from conformance.lab.cleaning import Cleaned, Leftovers, clean, find_leftovers
+from conformance.lab.cleanup.leftovers import Cleaned, Leftovers, clean, find_leftovers
 from conformance.lab.explaining import Explanation
-from conformance.lab.gathering import ProbeResult
 from conformance.lab.images import IMAGES, Images
 from conformance.lab.journal import Journal, OwnerRecord, owner_records
 from conformance.lab.lab import Lab, new_run_id
 from conformance.lab.lease import LeaseHeld
 from conformance.lab.pods import TAINTED, LabPod, LabPods, at_once
 from conformance.lab.policies import LabQuota
-from conformance.lab.programs import Program
+from conformance.lab.probe_jobs import Program
+from conformance.lab.probe_results import ProbeResult
 from conformance.lab.refusals import Accepted, Answer, Rejected
 from conformance.lab.scenario import RequirementLab
 from conformance.lab.workloads import LabDeployment, LabJob

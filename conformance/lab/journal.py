@@ -12,12 +12,12 @@ from typing import Any
 
 import msgspec
 
+from conformance.deploy.helm.releases import Installed
 from conformance.kube.client import Client
 from conformance.kube.errors import AlreadyExists
 from conformance.kube.names import DOMAIN, HOME_NAMESPACE, MANAGED_BY, MANAGED_BY_US, RUN_LABEL
 from conformance.kube.nodechange import NodeChange
 from conformance.kube.paths import path
-from conformance.reference.releases import Installed
 
 __all__ = ["Entry", "Journal", "ObjectRef", "OwnerRecord", "owner_records", "record_name"]
 

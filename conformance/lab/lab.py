@@ -18,16 +18,17 @@ from conformance.kube.errors import AlreadyExists, EffectRefused, KubeError, Not
 from conformance.kube.names import MANAGED_BY, MANAGED_BY_US, RUN_LABEL, own_prefix
 from conformance.kube.paths import path
 from conformance.kube.timeouts import Timeouts
-from conformance.lab import cleaning, home, policies
+from conformance.lab import policies, records_namespace
 from conformance.lab.advice import SOME_CLUSTER, clean_command
+from conformance.lab.cleanup import leftovers
+from conformance.lab.cleanup.deletion import labelled
+from conformance.lab.cleanup.undo import Undoing, interrupts_deferred, termination_interrupts
 from conformance.lab.images import Images
 from conformance.lab.journal import Journal
 from conformance.lab.lease import Heartbeat
+from conformance.lab.node_access import Standing
 from conformance.lab.podspec import Tolerated, tolerations_for
-from conformance.lab.reach import Standing
 from conformance.lab.scenario import RequirementLab
-from conformance.lab.sweeping import labelled
-from conformance.lab.undoing import Undoing, interrupts_deferred, termination_interrupts
 from conformance.verdict import CouldNotLook
 
 if TYPE_CHECKING:
@@ -114,7 +115,7 @@ class Lab:
         self._begun = True
         try:
             self._signals.enter_context(termination_interrupts())
-            home.enter(self.client, self.run_id, timeout=self.timeouts.namespace_deleted)
+            records_namespace.enter(self.client, self.run_id, timeout=self.timeouts.namespace_deleted)
             self._heartbeat.start()
             self.journal.open(holder=self.holder, mode=self.mode.value)
         except BaseException:
@@ -247,8 +248,10 @@ class Lab:
         try:
             found = labelled(self.client, self.run_id, kinds)
             objects = found.by_run.get(self.run_id, ())
-            stack = cleaning.Stack(self.journal.installed)
-            done = cleaning.take_back(self.client, self.run_id, objects, self.journal.outstanding, self.timeouts, stack)
+            stack = leftovers.Stack(self.journal.installed)
+            done = leftovers.take_back(
+                self.client, self.run_id, objects, self.journal.outstanding, self.timeouts, stack
+            )
             self.left_behind += [*found.unseen, *done.left]
         except KubeError as error:
             self.left_behind.append(str(error))

@@ -10,7 +10,7 @@ from conformance.kube.errors import AlreadyExists, Conflict, KubeError, NotFound
 from conformance.kube.names import HOME_NAMESPACE, MANAGED_BY, MANAGED_BY_US, RUN_LABEL
 from conformance.kube.paths import path
 from conformance.lab.advice import SOME_CLUSTER, clean_command
-from conformance.lab.home import server_now
+from conformance.lab.records_namespace import server_now
 
 __all__ = ["FULL_RUN", "Heartbeat", "LeaseHeld", "is_alive", "lease_name"]
 

@@ -12,14 +12,14 @@ from conformance.kube.effects import Effect
 from conformance.kube.names import DOMAIN, own_prefix
 from conformance.kube.paths import path, path_of
 from conformance.kube.scraping import scrape
-from conformance.lab import access, borrowing, explaining, policies, programs
-from conformance.lab.gathering import ProbeResult
-from conformance.lab.making import Maker, PodOptions, collection_of, dns_name
+from conformance.lab import access, borrowing, explaining, policies, probe_jobs
+from conformance.lab.cleanup.undo import Step, Undoing, interrupts_deferred
 from conformance.lab.namespaces import empty_namespace, make_namespace
+from conformance.lab.object_factory import Maker, PodOptions, collection_of, dns_name
 from conformance.lab.pods import LabPod, LabPods, at_once
 from conformance.lab.podspec import HOLD_FINALIZER, Named
+from conformance.lab.probe_results import ProbeResult
 from conformance.lab.refusals import Answer, answer_to
-from conformance.lab.undoing import Step, Undoing, interrupts_deferred
 from conformance.lab.workloads import LabDeployment, LabJob, workload_object
 from conformance.verdict import CouldNotLook
 
@@ -143,27 +143,29 @@ class RequirementLab:
         return LabJob(self.client, self.timeouts, self._create_workload(obj))
 
     def run_on_nodes(
-        self, nodes: Sequence[Named], probe: str, **options: Unpack[programs.ProbeOptions]
+        self, nodes: Sequence[Named], probe: str, **options: Unpack[probe_jobs.ProbeOptions]
     ) -> dict[str, ProbeResult]:
         """Run a probe of docs/probes.md once on each node; what each said, or why it said nothing, by node."""
-        [results] = self.run_programs([programs.Program(nodes, probe, options)])
+        [results] = self.run_programs([probe_jobs.Program(nodes, probe, options)])
         return results
 
-    def run_programs(self, wanted: Sequence[programs.Program]) -> list[dict[str, ProbeResult]]:
+    def run_programs(self, wanted: Sequence[probe_jobs.Program]) -> list[dict[str, ProbeResult]]:
         """Several such at the same time, which cost hardly more time than one."""
-        return programs.run_programs(self._bench(), wanted)
+        return probe_jobs.run_programs(self._bench(), wanted)
 
     @contextmanager
     def held_on_nodes(
-        self, nodes: Sequence[Named], probe: str, **options: Unpack[programs.ProbeOptions]
+        self, nodes: Sequence[Named], probe: str, **options: Unpack[probe_jobs.ProbeOptions]
     ) -> Iterator[dict[str, ProbeResult]]:
         """As run_on_nodes for a ``with`` block, during which the pods keep their devices."""
-        with self.held_programs([programs.Program(nodes, probe, options)]) as [results]:
+        with self.held_programs([probe_jobs.Program(nodes, probe, options)]) as [results]:
             yield results
 
-    def held_programs(self, wanted: Sequence[programs.Program]) -> AbstractContextManager[list[dict[str, ProbeResult]]]:
+    def held_programs(
+        self, wanted: Sequence[probe_jobs.Program]
+    ) -> AbstractContextManager[list[dict[str, ProbeResult]]]:
         """Several such at the same time."""
-        return programs.held_programs(self._bench(), wanted)
+        return probe_jobs.held_programs(self._bench(), wanted)
 
     def quota(
         self, namespace: str, hard: Mapping[str, object], *, priority_classes: Sequence[str] = ()
@@ -327,8 +329,8 @@ class RequirementLab:
         """What is still to be taken back."""
         return self._undoing.pending
 
-    def _bench(self) -> programs.Bench:
-        return programs.Bench(
+    def _bench(self) -> probe_jobs.Bench:
+        return probe_jobs.Bench(
             client=self.client,
             timeouts=self.timeouts,
             maker=self._maker,

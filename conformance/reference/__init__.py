@@ -1,22 +1,8 @@
-"""The declared truth: what a cluster's owners say that it should be, and how it comes to be so."""
+"""The declaration: what a cluster's owners say that it should be. Nothing here reads a cluster or writes to one."""
 
-from conformance.reference.deploying import Deployed, Journal, deploy
-from conformance.reference.errors import ForeignObject, InvalidReference, ReferenceError
+from conformance.reference.errors import InvalidReference, ReferenceError
 from conformance.reference.loading import load
 from conformance.reference.model import Reference
 from conformance.reference.objects import objects
-from conformance.reference.withdrawing import Withdrawn, withdraw
 
-__all__ = [
-    "Deployed",
-    "ForeignObject",
-    "InvalidReference",
-    "Journal",
-    "Reference",
-    "ReferenceError",
-    "Withdrawn",
-    "deploy",
-    "load",
-    "objects",
-    "withdraw",
-]
+__all__ = ["InvalidReference", "Reference", "ReferenceError", "load", "objects"]

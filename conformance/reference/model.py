@@ -10,7 +10,7 @@ from msgspec import Meta
 from conformance.gpu.mig_config import CONFIG_LABEL as MIG_CONFIG_LABEL
 from conformance.reference.base import Declared
 from conformance.reference.stack import Kai, Stack
-from conformance.reference.words import (
+from conformance.reference.value_types import (
     Amount,
     Count,
     LabelKey,

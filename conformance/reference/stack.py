@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta
 
 from conformance.reference.base import Declared
-from conformance.reference.words import LabelKey, LabelValue, NamespaceName, ObjectName
+from conformance.reference.value_types import LabelKey, LabelValue, NamespaceName, ObjectName
 
 
 class PluginConfigs(Declared, frozen=True):

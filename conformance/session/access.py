@@ -5,13 +5,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import conformance
+from conformance.deploy.installing import Installer
 from conformance.kube.client import Client
 from conformance.kube.effects import Effect
 from conformance.kube.guard import Guard
 from conformance.kube.timeouts import Timeouts
 from conformance.options import OPTIONS, Setting, Settings
 from conformance.progress import SilentProgress
-from conformance.reference.installing import Installer
 from conformance.session.cluster import open_cluster
 
 

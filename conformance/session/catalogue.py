@@ -14,7 +14,8 @@ def modules() -> list[ModuleType]:
     folder = shipped("suites")
     if str(folder.parent) not in sys.path:
         sys.path.insert(0, str(folder.parent))
-    return [importlib.import_module(f"suites.{path.stem}") for path in sorted(folder.glob("test_*.py"))]
+    files = [path.relative_to(folder.parent).with_suffix("") for path in sorted(folder.rglob("test_*.py"))]
+    return [importlib.import_module(".".join(file.parts)) for file in files]
 
 
 def chapters() -> list[tuple[ModuleType, list[Requirement]]]:

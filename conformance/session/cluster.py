@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from conformance.clusters import named
+from conformance.deploy.installing import Installer
 from conformance.kube.connection import IN_CLUSTER, Connection
 from conformance.kube.effects import Mode
 from conformance.lab.images import Images
 from conformance.options import Settings
 from conformance.progress import Progress
-from conformance.reference.installing import Installer
 from conformance.verdict import EvidenceKind
 
 
@@ -77,7 +77,7 @@ def open_cluster(
 
 
 def _helm(target: named.ClusterTarget, settings: Settings) -> Installer:
-    from conformance.reference.helm import Helm, HelmInstaller
+    from conformance.deploy.helm.charts import Helm, HelmInstaller
 
     # Inside a pod helm finds the cluster as every client does.
     context = None if target.context == IN_CLUSTER else target.context
@@ -99,7 +99,7 @@ def _embedded(
             yield OpenCluster(target.name, "embedded", target.mode, connection, kubeconfig=kubeconfig)
         return
     from conformance.clusters import embedded
-    from conformance.clusters.embedded.installing import SimulatedInstaller
+    from conformance.clusters.embedded.simulated_installer import SimulatedInstaller
 
     kept = target.embedded_name
     with (

@@ -101,7 +101,7 @@ class ConformanceHooks:
 
     def pytest_collect_file(self, file_path: Path, parent: pytest.Collector) -> pytest.Module | None:
         """Collect the shipped suites even where the user's own ``python_files`` names no ``test_*.py``."""
-        if file_path.parent != shipped("suites") or not fnmatch.fnmatch(file_path.name, "test_*.py"):
+        if not file_path.is_relative_to(shipped("suites")) or not fnmatch.fnmatch(file_path.name, "test_*.py"):
             return None
         if any(fnmatch.fnmatch(file_path.name, pattern) for pattern in self.config.getini("python_files")):
             return None

@@ -9,6 +9,7 @@ from typing import TypeVar
 
 import conformance
 from conformance.catalog import Requirement
+from conformance.deploy import deploy, withdraw
 from conformance.facts import Facts, Node, read, snapshot
 from conformance.kube.client import Client
 from conformance.kube.effects import Effect, Mode
@@ -17,10 +18,10 @@ from conformance.kube.guard import Guard
 from conformance.kube.timeouts import EMBEDDED, Timeouts
 from conformance.lab import Lab, RequirementLab, new_run_id
 from conformance.lab.advice import clean_command
-from conformance.lab.undoing import interrupts_deferred
+from conformance.lab.cleanup.undo import interrupts_deferred
 from conformance.options import Settings
 from conformance.progress import Progress
-from conformance.reference import Reference, deploy, load, withdraw
+from conformance.reference import Reference, load
 from conformance.reference.objects import name_of, objects
 from conformance.reference.stack_objects import stack_objects
 from conformance.report.emitters import STREAM_NAME, EventStream, write_json, write_junit

@@ -15,12 +15,13 @@ from outcomes import Outcome, environment
 
 from conformance.catalog import PROFILES
 from conformance.clusters.embedded import EmbeddedSpec, start
-from conformance.clusters.embedded.installing import SimulatedInstaller
+from conformance.clusters.embedded.simulated_installer import SimulatedInstaller
+from conformance.deploy import deploy
 from conformance.facts import snapshot
 from conformance.kube.client import Client
 from conformance.kube.timeouts import EMBEDDED
 from conformance.progress import SilentProgress, TerminalProgress
-from conformance.reference import deploy, load
+from conformance.reference import load
 from conformance.session import catalogue
 from conformance.shipped import shipped
 

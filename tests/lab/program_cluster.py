@@ -9,7 +9,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from memory_cluster import MemoryCluster, Refused
 
-from conformance.lab.gathering import MARK
+from conformance.lab.probe_results import MARK
 
 
 def line(**record: Any) -> str:

@@ -7,7 +7,7 @@ from memory_cluster import MemoryCluster, later
 
 from conformance.kube.effects import Mode
 from conformance.kube.names import HOME_NAMESPACE, MANAGED_BY, REFERENCE_LABEL, RUN_LABEL
-from conformance.lab import Lab, clean, find_leftovers, home
+from conformance.lab import Lab, clean, find_leftovers, records_namespace
 
 GPU_1 = SimpleNamespace(name="gpu-1")
 OURS = {MANAGED_BY: "gpu-conformance", REFERENCE_LABEL: "default", RUN_LABEL: RUN_ID}
@@ -107,9 +107,8 @@ def test_force_cleans_after_a_run_that_seems_alive(memory: MemoryCluster) -> Non
 
 
 def test_a_run_that_has_just_entered_counts_as_alive(memory: MemoryCluster) -> None:
-    from conformance.lab import home
 
-    home.enter(memory.client(RUN_ID), RUN_ID, timeout=1)
+    records_namespace.enter(memory.client(RUN_ID), RUN_ID, timeout=1)
 
     assert clean(memory.client()).skipped
     assert clean(memory.client(), RUN_ID, force=True).home_removed
@@ -240,7 +239,7 @@ def test_a_run_killed_on_its_last_step_leaves_a_home_that_clean_removes(
     lab = lab_on(memory)
     lab.begin()
     with monkeypatch.context() as killed_before_the_deletion:
-        killed_before_the_deletion.setattr(home, "_delete", lambda *_: None)
+        killed_before_the_deletion.setattr(records_namespace, "_delete", lambda *_: None)
         lab.end()
     assert HOME_NAMESPACE in memory.of("Namespace")
 

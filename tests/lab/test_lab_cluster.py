@@ -14,7 +14,7 @@ from conformance.kube.paths import path
 from conformance.kube.timeouts import EMBEDDED
 from conformance.kube.waits import wait_for
 from conformance.lab import Lab, clean, find_leftovers, new_run_id
-from conformance.lab.sweeping import KINDS
+from conformance.lab.cleanup.deletion import KINDS
 from conformance.verdict import Judge
 
 pytestmark = pytest.mark.cluster

@@ -7,7 +7,7 @@ from memory_cluster import MemoryCluster, later
 
 from conformance.kube.effects import Mode
 from conformance.kube.waits import wait_for
-from conformance.lab import LeaseHeld, clean, home
+from conformance.lab import LeaseHeld, clean, records_namespace
 from conformance.lab.lease import FULL_RUN, Heartbeat, is_alive
 from conformance.verdict import CouldNotLook
 
@@ -60,7 +60,7 @@ def test_a_run_is_alive_by_the_servers_clock_whatever_the_holders_says() -> None
 
 
 def test_leases_are_renewed_while_the_run_goes_on(memory: MemoryCluster) -> None:
-    home.enter(memory.client(RUN_ID), RUN_ID, timeout=1)
+    records_namespace.enter(memory.client(RUN_ID), RUN_ID, timeout=1)
     heartbeat = Heartbeat(memory.client(RUN_ID), RUN_ID, "somebody", full=True, duration=0.06)
     heartbeat.start()
     try:
@@ -88,7 +88,7 @@ def test_a_run_that_lost_its_lease_may_not_act_any_more(memory: MemoryCluster) -
 
 @pytest.mark.parametrize("accident", ["taken", "unreachable"])
 def test_a_lost_lease_is_noticed(memory: MemoryCluster, accident: str) -> None:
-    home.enter(memory.client(RUN_ID), RUN_ID, timeout=1)
+    records_namespace.enter(memory.client(RUN_ID), RUN_ID, timeout=1)
     heartbeat = Heartbeat(memory.client(RUN_ID), RUN_ID, "somebody", full=False, duration=0.03)
     heartbeat.start()
     if accident == "taken":
@@ -140,13 +140,13 @@ def test_a_run_that_enters_while_the_last_one_leaves_keeps_its_home(memory: Memo
     def enter(number: int, when: str) -> None:
         if memory.requests[-1] == "DELETE /api/v1/namespaces/gpu-conformance" and when == "before" and not entered:
             entered.append(True)
-            home.enter(client, OTHER_RUN, timeout=1)
+            records_namespace.enter(client, OTHER_RUN, timeout=1)
 
     with lab_on(memory):
         memory.accident = enter
 
     assert entered
-    assert set(home.entered_at(client)) == {OTHER_RUN}
+    assert set(records_namespace.entered_at(client)) == {OTHER_RUN}
 
 
 def test_entering_waits_for_a_namespace_that_is_going(memory: MemoryCluster) -> None:
@@ -161,6 +161,6 @@ def test_entering_waits_for_a_namespace_that_is_going(memory: MemoryCluster) -> 
             memory.objects.pop(("Namespace", "", "gpu-conformance"))
 
     memory.accident = finish
-    home.enter(client, RUN_ID, timeout=2)
+    records_namespace.enter(client, RUN_ID, timeout=2)
 
     assert "deletionTimestamp" not in memory.get("Namespace", "gpu-conformance")["metadata"]

@@ -7,8 +7,8 @@ import pytest
 from conformance.kube.effects import Effect
 from conformance.kube.errors import ApiError, Forbidden
 from conformance.kube.guard import Guard
-from conformance.lab.making import Maker
-from conformance.lab.reach import Standing
+from conformance.lab.node_access import Standing
+from conformance.lab.object_factory import Maker
 
 RUN = "abcd1234"
 CLASS = f"gpuc-{RUN}-above-1"

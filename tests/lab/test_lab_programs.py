@@ -8,9 +8,9 @@ from program_cluster import Ending, ProgramCluster, line
 
 from conformance.kube.effects import Effect
 from conformance.kube.errors import EffectRefused
-from conformance.lab import Program, RequirementLab, programs
-from conformance.lab.gathering import record_in
+from conformance.lab import Program, RequirementLab, probe_jobs
 from conformance.lab.podspec import Named
+from conformance.lab.probe_results import record_in
 
 TAINT = {"key": "gpu", "value": "yes", "effect": "NoSchedule"}
 # Where Google's device plugin mounts the driver.
@@ -78,7 +78,7 @@ def test_a_node_whose_pod_went_to_another_one_is_tried_again(bench, cluster):
 
 def test_a_node_that_gets_no_pod_in_any_round_is_told_so(bench, cluster, monkeypatch):
     cluster.ended_make_room = True
-    monkeypatch.setattr(programs, "_ROUNDS", 2)
+    monkeypatch.setattr(probe_jobs, "_ROUNDS", 2)
 
     results = bench.run_on_nodes(nodes("gpu-1", "gpu-2", "gpu-3"), "devices")
 
@@ -311,7 +311,7 @@ def test_a_held_pod_that_has_just_started_may_have_no_log_yet(bench, cluster):
 
 
 def test_a_job_has_only_so_many_nodes_so_that_its_pods_stay_small(bench, cluster, monkeypatch):
-    monkeypatch.setattr(programs, "_MOST_NODES", 3)
+    monkeypatch.setattr(probe_jobs, "_MOST_NODES", 3)
     names = [f"many-{number}" for number in range(7)]
     for name in names:
         cluster.node(name, gpus=1)

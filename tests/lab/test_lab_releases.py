@@ -6,11 +6,11 @@ import msgspec
 from lab_runs import RUN_ID, abandon, lab_on
 from memory_cluster import QUICK, MemoryCluster, later
 
+from conformance.deploy.helm.releases import Installed
+from conformance.deploy.installing import InstallError, NotOurs
 from conformance.kube.names import MANAGED_BY, REFERENCE_LABEL, RUN_LABEL
 from conformance.lab import Lab, clean, find_leftovers
 from conformance.lab.journal import owner_records
-from conformance.reference.installing import InstallError, NotOurs
-from conformance.reference.releases import Installed
 
 RELEASE = Installed("gpu-operator", "gpu-operator", "gpu-operator", "v26.7.0")
 DRA = Installed("dra-driver-nvidia-gpu", "gpu-operator", "dra-driver-nvidia-gpu", "0.4.1")

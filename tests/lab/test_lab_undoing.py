@@ -3,7 +3,7 @@ import signal
 
 import pytest
 
-from conformance.lab.undoing import Undoing, interrupts_deferred, termination_interrupts
+from conformance.lab.cleanup.undo import Undoing, interrupts_deferred, termination_interrupts
 from conformance.verdict import CouldNotLook
 
 

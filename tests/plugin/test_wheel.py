@@ -42,7 +42,7 @@ def test_the_wheel_carries_suites_fixtures_schemas_and_modules(installed):
     site, _ = installed
 
     for travels in (
-        "_shipped/suites/test_priorities.py",
+        "_shipped/suites/priorities/test_priorities.py",
         "_shipped/suites/conftest.py",
         "_shipped/fixtures/reference/pools.yaml",
         "_shipped/fixtures/guide/pools.yaml",

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from conformance import probes
-from conformance.lab.programs import PROBES
+from conformance.lab.probe_jobs import PROBES
 from conformance.probes import cuda, isolation
 
 FOLDER = Path(probes.__file__).parent

@@ -11,13 +11,13 @@ import pytest
 import yaml
 
 from conformance.clusters.named import resolve
+from conformance.deploy.helm.charts import HelmInstaller
+from conformance.deploy.helm.releases import Release
 from conformance.kube.effects import Effect
 from conformance.kube.guard import Guard
 from conformance.kube.timeouts import Timeouts
 from conformance.options import OPTIONS, Setting, Settings
 from conformance.progress import SilentProgress
-from conformance.reference.helm import HelmInstaller
-from conformance.reference.releases import Release
 from conformance.session.cluster import OpenCluster, open_cluster
 
 RELEASE = Release("gpu-operator", "gpu-operator", "https://charts.example.com", "v26.7.0", "gpu-operator")

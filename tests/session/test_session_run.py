@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
+from conformance.deploy import ForeignObject, Withdrawn
 from conformance.kube.effects import Mode
 from conformance.kube.errors import ApiError, WaitTimeout
 from conformance.options import OPTIONS, Setting, Settings
 from conformance.progress import SilentProgress
-from conformance.reference import ForeignObject, Withdrawn
 from conformance.session import hooks
 from conformance.session import run as running
 from conformance.session.cluster import OpenCluster

@@ -12,12 +12,13 @@ from kubeconfigs import context_of
 from multiplied import multiplied
 
 from conformance.clusters.embedded import EmbeddedSpec, start
-from conformance.clusters.embedded.installing import SimulatedInstaller
+from conformance.clusters.embedded.simulated_installer import SimulatedInstaller
 from conformance.clusters.embedded.topologies import load as load_topology
+from conformance.deploy import deploy
 from conformance.facts import snapshot
 from conformance.kube.timeouts import EMBEDDED
 from conformance.progress import SilentProgress
-from conformance.reference import deploy, load
+from conformance.reference import load
 from conformance.reference.schema import json_schema
 from conformance.shipped import shipped
 

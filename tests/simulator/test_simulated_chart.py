@@ -6,17 +6,18 @@ from typing import Any
 import pytest
 
 from conformance.clusters.embedded import EmbeddedSpec, start
-from conformance.clusters.embedded.installing import SimulatedInstaller
+from conformance.clusters.embedded.simulated_installer import SimulatedInstaller
+from conformance.deploy import deploy, withdraw
+from conformance.deploy.helm.releases import Release
+from conformance.deploy.installing import InstallError, StackPresent
+from conformance.deploy.node_marks import NodeRecords
 from conformance.gpu.operator_stack import Stack as Kind
 from conformance.gpu.operator_stack import detect
 from conformance.kube.client import Client
 from conformance.kube.errors import Invalid
 from conformance.kube.timeouts import EMBEDDED
-from conformance.reference import Reference, deploy, withdraw
-from conformance.reference.installing import InstallError, StackPresent
+from conformance.reference import Reference
 from conformance.reference.model import Gpu, Pool, PoolTaint
-from conformance.reference.nodes import NodeRecords
-from conformance.reference.releases import Release
 from conformance.reference.stack import PluginConfigs, Stack
 from conformance.simulator.chart import ChartError, device_plugin, dra_driver, gpu_operator
 

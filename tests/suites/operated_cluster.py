@@ -4,11 +4,11 @@ import copy
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from conformance.deploy.helm.values import gpu_operator_values
 from conformance.facts import Facts
 from conformance.reference import Reference
-from conformance.reference.values import gpu_operator_values
 from conformance.verdict import CouldNotLook, Judge, NotApplicable, Unsupported
-from suites.conftest import GpuPoolNode
+from suites._shared.pool_nodes import GpuPoolNode
 
 Object = dict[str, Any]
 

@@ -4,9 +4,9 @@ import msgspec
 from operated_cluster import Cluster
 
 from conformance.reference import Reference
-from suites import test_coverage as coverage
-from suites import test_driver as driver
-from suites import test_operator as operator
+from suites.operator import test_coverage as coverage
+from suites.operator import test_driver as driver
+from suites.operator import test_operator as operator
 
 CHAPTERS = (operator, coverage, driver)
 EVERY = [

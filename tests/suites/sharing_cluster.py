@@ -11,9 +11,9 @@ from conformance.reference import Reference
 from conformance.reference.expected import config_of, gpus_of, mig_strategy_of, offer_of
 from conformance.reference.model import Pool
 from conformance.verdict import CouldNotLook, Judge, NotApplicable, UnknownAccelerator, Unsupported
-from suites.conftest import GpuPoolNode
-from suites.layouts import MigNodes, mig_pools
-from suites.sharing import SharedNodes, shared_pools
+from suites._shared.pool_nodes import GpuPoolNode
+from suites._shared.shared_nodes import SharedNodes, shared_pools
+from suites.mig.layouts import MigNodes, mig_pools
 
 CONFIGS = "time-slicing-config"
 LAYOUTS = "mig-config"

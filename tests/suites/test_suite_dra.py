@@ -11,11 +11,12 @@ from conformance.facts import Facts
 from conformance.lab.podspec import Asked, pod_spec
 from conformance.reference import Reference
 from conformance.verdict import CouldNotLook, Judge, NotApplicable, Unsupported
-from suites import conftest, test_dra, test_dra_claims
-from suites.claims import gpu_claims, gpu_classes, waiting_claims, why_it_does_not_go, why_not_allocated
-from suites.conftest import GpuPoolNode
-from suites.dra_nodes import declared_devices, driver_floor, in_words_of_devices, plugin_trouble, version
-from suites.slices import Device, Held, classes_asked, device_class, held_by, published
+from suites import conftest
+from suites._shared.pool_nodes import GpuPoolNode
+from suites._shared.resource_slices import Device, Held, classes_asked, device_class, held_by, published
+from suites.dra import test_dra, test_dra_claims
+from suites.dra.device_claims import gpu_claims, gpu_classes, waiting_claims, why_it_does_not_go, why_not_allocated
+from suites.dra.dra_nodes import declared_devices, driver_floor, in_words_of_devices, plugin_trouble, version
 
 Object = dict[str, Any]
 NOW = datetime(2026, 9, 20, 12, tzinfo=UTC)

@@ -8,9 +8,9 @@ import pytest
 
 from conformance.reference import Reference
 from conformance.verdict import CouldNotLook, Judge
-from suites import test_dra, test_dra_claims
-from suites.claims import free_devices
-from suites.slices import Device, DeviceClass, Held, device_class, published, still_free
+from suites._shared.resource_slices import Device, DeviceClass, Held, device_class, published, still_free
+from suites.dra import test_dra, test_dra_claims
+from suites.dra.device_claims import free_devices
 from tests.suites.test_suite_dra import (
     EIGHT,
     GPU_CLASS,

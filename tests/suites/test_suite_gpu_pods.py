@@ -6,7 +6,7 @@ from operated_cluster import LONG_AGO, made
 
 from conformance.reference.model import TestPod
 from conformance.verdict import CouldNotLook, NotApplicable
-from suites import test_gpu_pods as chapter
+from suites.workloads import test_gpu_pods as chapter
 
 RUNS = chapter.test_images_run_on_the_driver
 SHARED_MEMORY = chapter.test_pods_with_several_gpus_have_shared_memory

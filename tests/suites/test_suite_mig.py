@@ -8,7 +8,7 @@ from sharing_cluster import LAYOUTS, SharingCluster, config_map, mig_text, plain
 from conformance.reference import Reference
 from conformance.reference.model import Pool
 from conformance.verdict import CouldNotLook, NotApplicable, UnknownAccelerator, Unseen, Unsupported
-from suites import test_mig as chapter
+from suites.mig import test_mig as chapter
 
 READ = [
     chapter.test_every_layout_can_exist,

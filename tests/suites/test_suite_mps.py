@@ -6,7 +6,7 @@ from operated_cluster import JUST_NOW, unready
 from sharing_cluster import CONFIGS, SharingCluster, sharing_text
 
 from conformance.verdict import CouldNotLook, Unseen
-from suites import test_mps as chapter
+from suites.sharing import test_mps as chapter
 
 READ = [
     chapter.test_mps_configurations_mean_what_is_declared,

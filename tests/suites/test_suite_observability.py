@@ -12,9 +12,9 @@ from conformance.kube.scraping import ScrapeFailed
 from conformance.reference import Reference, load
 from conformance.shipped import shipped
 from conformance.verdict import CouldNotLook, Judge, NotApplicable, Unsupported
-from suites import test_observability
-from suites.conftest import GpuPoolNode
-from suites.exporters import ASKED_OF_A_POOL, Exporter, ask, ready_exporters, seen_at
+from suites._shared.pool_nodes import GpuPoolNode
+from suites.observability import test_observability
+from suites.observability.exporters import ASKED_OF_A_POOL, Exporter, ask, ready_exporters, seen_at
 
 Object = dict[str, Any]
 POOL = "a100-training"

@@ -6,7 +6,7 @@ from sharing_cluster import SharingCluster
 
 from conformance.reference import Reference
 from conformance.verdict import CouldNotLook, UnknownAccelerator
-from suites.test_pools import test_every_gpu_node_advertises_its_gpus as every_gpu_node_advertises_its_gpus
+from suites.pools.test_pools import test_every_gpu_node_advertises_its_gpus as every_gpu_node_advertises_its_gpus
 
 
 @pytest.fixture

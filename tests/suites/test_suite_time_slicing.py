@@ -7,7 +7,7 @@ from sharing_cluster import CONFIGS, SharingCluster, plain_plugin, sharing_text
 from conformance.reference import Reference
 from conformance.reference.model import Pool
 from conformance.verdict import CouldNotLook, NotApplicable, Unseen, Unsupported
-from suites import test_time_slicing as chapter
+from suites.sharing import test_time_slicing as chapter
 
 READ = [
     chapter.test_time_slicing_configurations_mean_what_is_declared,

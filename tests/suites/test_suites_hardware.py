@@ -3,7 +3,7 @@
 import pytest
 
 from conformance.facts import Facts
-from suites.hardware import product
+from suites._shared.node_gpus import product
 
 RTX = "NVIDIA-RTX-PRO-6000-Blackwell-Server-Edition"
 

@@ -6,9 +6,7 @@ from conformance.facts import Node
 from conformance.lab import ProbeResult
 from conformance.reference.model import Gpu, Pool, Reference
 from conformance.verdict import CouldNotLook, Judge, Unseen
-from suites import test_isolation, test_workloads, troubles
-from suites.conftest import GpuPoolNode
-from suites.programs import (
+from suites._shared.node_probes import (
     Seen,
     asking_for_devices,
     got_no_library,
@@ -17,6 +15,9 @@ from suites.programs import (
     memory_agrees,
     nobody,
 )
+from suites._shared.pool_nodes import GpuPoolNode
+from suites.isolation import test_isolation
+from suites.workloads import gpu_failures, test_workloads
 
 POOL = Pool(name="t4", selector={"a": "b"}, gpu=Gpu(model="t4", count=4))
 
@@ -141,7 +142,7 @@ def test_a_resource_that_is_not_the_usual_one_is_named():
 
 @pytest.mark.parametrize(("code", "word"), [(802, "Fabric Manager"), (803, "different versions"), (804, "cuda-compat")])
 def test_errors_of_cuda_are_told_with_what_to_do(code, word):
-    trouble = troubles.of_cuda({"code": code, "name": "N", "call": "cuInit"})
+    trouble = gpu_failures.of_cuda({"code": code, "name": "N", "call": "cuInit"})
 
     assert word in trouble.link + trouble.remedy
 
@@ -149,10 +150,10 @@ def test_errors_of_cuda_are_told_with_what_to_do(code, word):
 def test_an_error_that_nobody_knows_is_still_named():
     assert (
         "CUDA_ERROR_NEW (4711) of cuInit"
-        in troubles.of_cuda({"code": 4711, "name": "CUDA_ERROR_NEW", "call": "cuInit"}).link
+        in gpu_failures.of_cuda({"code": 4711, "name": "CUDA_ERROR_NEW", "call": "cuInit"}).link
     )
-    assert "NVML_ERROR_77 (77)" in troubles.of_nvml({"code": 77, "name": "NVML_ERROR_77"}).link
-    assert "infoROM" in troubles.of_smi(14).link
+    assert "NVML_ERROR_77 (77)" in gpu_failures.of_nvml({"code": 77, "name": "NVML_ERROR_77"}).link
+    assert "infoROM" in gpu_failures.of_smi(14).link
 
 
 def test_whoever_leaves_the_blame_to_others_only_names_the_node():
@@ -212,7 +213,7 @@ def test_what_sharers_do_not_explain_fails(gpu, error):
     verdicts, judge = work_04(computed("one"), computed("broken", gpu, error=error, uuids=()))
 
     assert verdicts == {"node one": True, "node broken": False}
-    assert judge.findings[1].first_broken_link == troubles.of_cuda(error).link
+    assert judge.findings[1].first_broken_link == gpu_failures.of_cuda(error).link
 
 
 def test_devices_that_nothing_was_computed_on_are_named():

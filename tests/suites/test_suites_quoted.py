@@ -4,7 +4,7 @@ import pytest
 
 from conformance.lab import Rejected
 from conformance.verdict import CouldNotLook, Disproved
-from suites.quoted import ADMITTED, BY_LIMIT_RANGE, REFUSED, QuotedNamespace, outcome
+from suites._shared.quota_namespace import ADMITTED, BY_LIMIT_RANGE, REFUSED, QuotedNamespace, outcome
 
 GPU = "nvidia.com/gpu"
 QUOTA = Rejected(

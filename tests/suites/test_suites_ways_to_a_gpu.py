@@ -4,9 +4,15 @@ import pytest
 
 from conformance.facts import Facts
 from conformance.gpu.drivers import CudaVersion
-from suites.gpu_holders import cuda_of, driver_starts, has_big_shared_memory, refusal_of
-from suites.isolation import cdi_devices_named, gpu_files, nvidia_runtime_classes, protected_host_paths, reached
-from suites.programs import memory_agrees, product_label, uuids
+from suites._shared.node_probes import memory_agrees, product_label, uuids
+from suites.isolation.gpu_access import (
+    cdi_devices_named,
+    gpu_files,
+    nvidia_runtime_classes,
+    protected_host_paths,
+    reached,
+)
+from suites.workloads.gpu_holders import cuda_of, driver_starts, has_big_shared_memory, refusal_of
 
 
 def pod(spec=None, status=None, **metadata):

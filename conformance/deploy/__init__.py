@@ -1,0 +1,11 @@
+"""Deploying a reference set-up and withdrawing it: whatever writes the declaration to a cluster, and only that.
+
+``preflight`` says what is in the way, ``deploying`` writes, ``readiness`` waits, ``withdrawing`` takes back exactly
+what was made. ``helm/`` knows charts: their releases, values and mirrors.
+"""
+
+from conformance.deploy.deploying import Deployed, Journal, deploy
+from conformance.deploy.errors import ForeignObject
+from conformance.deploy.withdrawing import Withdrawn, withdraw
+
+__all__ = ["Deployed", "ForeignObject", "Journal", "Withdrawn", "deploy", "withdraw"]

@@ -1,0 +1,212 @@
+"""Deploying a reference set-up: node labels and taints, its objects by server-side apply, and its GPU stack.
+
+What is not ours is never overwritten or evicted: every conflict is found before the first write. Deploying again
+changes nothing.
+"""
+
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple, TypeVar
+
+import msgspec
+
+from conformance.deploy import node_marks, ownership
+from conformance.deploy.errors import ForeignObject
+from conformance.deploy.installing import Installer, StackPlan
+from conformance.deploy.node_marks import Journal, NodeRecords
+from conformance.deploy.offering import wait_until_offered
+from conformance.deploy.ownership import Owner
+from conformance.deploy.resting import wait_until_at_rest
+from conformance.deploy.settling import settle
+from conformance.kube.client import Client
+from conformance.kube.errors import ApiError, Conflict, Forbidden, NotFound
+from conformance.kube.nodechange import NodeChange, store
+from conformance.kube.paths import path
+from conformance.kube.timeouts import Timeouts
+from conformance.kube.waits import until_accepted
+from conformance.reference.model import Reference
+from conformance.reference.objects import STAGES, WORKLOADS, Object, name_of, objects
+
+__all__ = ["Deployed", "Journal", "deploy"]
+
+# Enough to hide the round trips of a set-up of some fifty objects, little enough for a small API server.
+CONCURRENT = 8
+# Until the admission plugins of every API server know a new namespace and a new quota.
+_RACE_SECONDS = 5.0
+# Nodes that a note names; the suites name all of them.
+_NAMED = 5
+
+_In = TypeVar("_In")
+_Out = TypeVar("_Out")
+
+
+class Deployed(msgspec.Struct, frozen=True):
+    """What deploying did, each thing by its name.
+
+    ``unsettled`` are workloads that did not run in time, ``unoffered`` nodes that did not offer their GPUs, and why.
+    ``releases`` are those of the GPU stack; ``left_alone`` says which stack was there already and was not touched.
+    """
+
+    reference: str
+    nodes: tuple[str, ...]
+    created: tuple[str, ...]
+    updated: tuple[str, ...]
+    unchanged: tuple[str, ...]
+    unsettled: tuple[str, ...] = ()
+    releases: tuple[str, ...] = ()
+    unoffered: tuple[str, ...] = ()
+    left_alone: str = ""
+
+    @property
+    def notes(self) -> list[str]:
+        """What whoever judges the cluster has to know of the deployment, in words."""
+        notes = [self.left_alone] if self.left_alone else []
+        if self.unoffered:
+            more = f"; and {len(self.unoffered) - _NAMED} more" if len(self.unoffered) > _NAMED else ""
+            notes.append(f"GPUs did not come as declared: {'; '.join(self.unoffered[:_NAMED])}{more}")
+        return notes
+
+    def __str__(self) -> str:
+        return (
+            f"{self.reference}: {len(self.nodes)} nodes changed, {len(self.created)} objects created, "
+            f"{len(self.updated)} updated, {len(self.unchanged)} unchanged"
+        )
+
+
+class _Planned(NamedTuple):
+    """One object to write, and what is there under its name."""
+
+    made: Object
+    present: dict[str, Any] | None
+
+
+def deploy(
+    client: Client,
+    reference: Reference,
+    journal: Journal | None = None,
+    run_id: str | None = None,
+    *,
+    timeouts: Timeouts | None = None,
+    installer: Installer | None = None,
+) -> Deployed:
+    """Make the cluster what the set-up declares, and wait until its workloads run.
+
+    With ``run_id`` everything created belongs to that run; without it the set-up stays, and each changed node keeps
+    its own record. Objects that an earlier deployment made stay with their owner. Workloads that do not run within
+    ``timeouts.running`` are reported, not raised: whether they ought to is for the suites to say. The same holds for
+    nodes that do not offer their GPUs within ``timeouts.stack``; what is left of that time goes to the stack's pods.
+    ``installer`` installs the declared GPU stack; without one it is left to others, and so is one that is there.
+    Raises ForeignObject, before anything is written, for whatever is there and may not be overwritten and for pods
+    that a declared NoExecute taint would evict, and InstallError when the stack cannot be installed.
+    """
+    limits = timeouts or client.timeouts
+    owner = Owner(reference.name, run_id)
+    records = journal or NodeRecords(client)
+    stack = StackPlan.of(client, reference, installer, records)
+    planned = _plan(client, [*objects(reference), *stack.objects])
+    changes = node_marks.planned(reference, client.list(path("Node")))
+    _refuse_conflicts(client, owner, planned, changes)
+    in_parallel(lambda change: _change_node(client, records, change), changes)
+    outcomes: list[tuple[str, str]] = []
+    releases: tuple[str, ...] = ()
+    unoffered: tuple[str, ...] = ()
+    for kinds in STAGES:
+        if kinds == WORKLOADS:
+            # After the configurations that it reads. Its pods come to rest before others may take GPUs: one that is
+            # held cannot be cut into MIG devices any more, and counts as whole in the pod that holds it.
+            releases = stack.install(client, records, limits)
+            unoffered = _settled(client, reference, stack, limits.stack) if releases else ()
+        stage = [each for each in planned if each.made["kind"] in kinds]
+        outcomes += in_parallel(lambda each: _write(client, owner, records, each), stage)
+    return Deployed(
+        reference=reference.name,
+        nodes=tuple(change.node for change in changes),
+        created=_with(outcomes, "created"),
+        updated=_with(outcomes, "updated"),
+        unchanged=_with(outcomes, "unchanged"),
+        unsettled=settle(client, reference, limits.running),
+        releases=releases,
+        unoffered=unoffered,
+        left_alone=stack.left_alone,
+    )
+
+
+def _settled(client: Client, reference: Reference, stack: StackPlan, limit: float) -> tuple[str, ...]:
+    """Wait until the GPUs are there, and for what tells of them, both together up to ``limit`` seconds."""
+    deadline = time.monotonic() + limit
+    unoffered = wait_until_offered(client, reference, limit)
+    if not unoffered:
+        left = max(1.0, deadline - time.monotonic())
+        wait_until_at_rest(client, reference, [release.namespace for release in stack.releases], left)
+    return unoffered
+
+
+def in_parallel(do: Callable[[_In], _Out], members: Iterable[_In]) -> list[_Out]:
+    """Do the same for every member, several at a time; results in order. The first error is raised after all ended."""
+    with ThreadPoolExecutor(max_workers=CONCURRENT) as pool:
+        return list(pool.map(do, members))
+
+
+def _plan(client: Client, made: list[Object]) -> list[_Planned]:
+    return in_parallel(lambda each: _Planned(each, present(client, each)), made)
+
+
+def _refuse_conflicts(client: Client, owner: Owner, planned: list[_Planned], changes: list[NodeChange]) -> None:
+    conflicts = [
+        conflict
+        for each in planned
+        if each.present is not None
+        for conflict in owner.conflicts(each.made, each.present)
+    ]
+    conflicts += ownership.second_default([each.made for each in planned], client.list(path("PriorityClass")))
+    conflicts += node_marks.evictions(client, changes)
+    if conflicts:
+        raise ForeignObject(owner.reference, conflicts)
+
+
+def present(client: Client, made: Object) -> dict[str, Any] | None:
+    """What is there under the name of an object, None when nothing is."""
+    try:
+        return client.get(client.path_of(made))
+    except NotFound:
+        return None
+
+
+def _change_node(client: Client, journal: Journal, change: NodeChange) -> None:
+    journal.will_change_node(change)
+    store(client, change)
+
+
+def _write(client: Client, owner: Owner, journal: Journal, planned: _Planned) -> tuple[str, str]:
+    made, before = owner.marked(planned.made, planned.present), planned.present
+    if before is None:
+        journal.will_create(made)
+    after = _apply(client, made, force=before is not None)
+    if before is None:
+        return name_of(made), "created"
+    same = before["metadata"].get("resourceVersion") == after["metadata"].get("resourceVersion")
+    return name_of(made), "unchanged" if same else "updated"
+
+
+def _apply(client: Client, made: Object, *, force: bool) -> dict[str, Any]:
+    """Apply an object, again while a namespace made a moment ago is not known everywhere.
+
+    ``force`` takes fields back that others changed on an object of ours. A new object is applied without it, so that
+    one which somebody else creates meanwhile under the same name makes a conflict instead of being overwritten.
+    """
+    namespaced = "namespace" in made["metadata"]
+    return until_accepted(
+        lambda: client.apply(made, force=force), lambda error: _may_pass(error, namespaced), timeout=_RACE_SECONDS
+    )
+
+
+def _may_pass(error: ApiError, namespaced: bool) -> bool:
+    if isinstance(error, Conflict):
+        # Two writers met; a conflict about who owns a field does not pass.
+        return not error.causes
+    return namespaced and isinstance(error, (Forbidden, NotFound))
+
+
+def _with(outcomes: list[tuple[str, str]], wanted: str) -> tuple[str, ...]:
+    return tuple(name for name, outcome in outcomes if outcome == wanted)

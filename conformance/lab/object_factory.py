@@ -1,0 +1,188 @@
+"""Making objects for one requirement: with the run's labels, in its own namespaces, reaching no further than it may."""
+
+import copy
+import re
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any, Protocol, TypedDict
+
+from conformance.gpu.taints import Toleration
+from conformance.kube.client import Client
+from conformance.kube.errors import AlreadyExists, ApiError, Forbidden
+from conformance.kube.names import DOMAIN, MANAGED_BY, MANAGED_BY_US, RUN_LABEL, own_prefix
+from conformance.kube.paths import path_of
+from conformance.kube.waits import until_accepted
+from conformance.lab.borrowing import fence
+from conformance.lab.images import Images
+from conformance.lab.node_access import Standing, check_reach, pod_specs, reach
+from conformance.lab.podspec import (
+    Asked,
+    HasTaints,
+    Place,
+    Tolerated,
+    annotations_for,
+    members_of,
+    node_names,
+    pod_spec,
+    tolerations_for,
+)
+
+__all__ = ["Maker", "PodOptions", "Shared", "collection_of", "dns_name"]
+
+REQUIREMENT_LABEL = f"{DOMAIN}/requirement"
+_LONGEST_HINT = 28
+# Until the admission plugins of every API server know a new PriorityClass.
+_RACE_SECONDS = 5.0
+
+
+class PodOptions(TypedDict, total=False):
+    """What a scenario can ask of a pod. Everything is optional.
+
+    ``gpus`` devices of ``resource`` (the set-up's GPU resource, if not named). ``priority`` is the name of a
+    PriorityClass; without it the pod gets a class of the run that is below every real workload and pushes nobody
+    out. ``tolerates`` takes nodes (all their lasting taints), taints and tolerations. ``on`` takes nodes and lets
+    the pod land nowhere else. ``gated`` keeps every scheduler away; ``held`` keeps an evicted pod visible until it
+    is released. ``cpu`` and ``memory`` (requests and limits) may be None to ask for none. ``claims`` are device claims
+    by the name that they have in the pod: ``resourceClaimName`` or ``resourceClaimTemplateName``. ``spec`` is merged
+    over the pod's spec.
+    """
+
+    gpus: int
+    resource: str | None
+    priority: str | None
+    tolerates: Tolerated | Iterable[Tolerated]
+    on: Place | Iterable[Place] | None
+    node_selector: Mapping[str, str]
+    affinity: Mapping[str, Any]
+    labels: Mapping[str, str]
+    grace_seconds: int
+    gated: bool
+    held: bool
+    cpu: str | None
+    memory: str | None
+    namespace: str | None
+    name_hint: str
+    claims: Mapping[str, Mapping[str, str]]
+    spec: Mapping[str, Any]
+
+
+class Shared(Protocol):
+    """What the requirements of one run share."""
+
+    run_id: str
+    images: Images
+    gpu_resource: str
+    tolerations: tuple[Toleration, ...]
+
+    @property
+    def pull_secret_name(self) -> str | None:
+        """The name of the pull secret in every namespace of the lab."""
+
+    def harmless_priority(self) -> str:
+        """The PriorityClass of pods that name none."""
+
+    def standing(self, name: str) -> Standing:
+        """What a PriorityClass lets its pods do."""
+
+
+class Maker:
+    """Creates objects with the client of one requirement. ``borrowed`` are the nodes that it has to itself now."""
+
+    def __init__(self, client: Client, shared: Shared, requirement_id: str, borrowed: Collection[str]) -> None:
+        self._client = client
+        self._shared = shared
+        self._requirement_id = requirement_id
+        self._borrowed = borrowed
+        self.labels = {
+            RUN_LABEL: shared.run_id,
+            MANAGED_BY: MANAGED_BY_US,
+            REQUIREMENT_LABEL: requirement_id,
+        }
+
+    @property
+    def pause_image(self) -> str:
+        """The image of pods that only hold a place, where this cluster pulls it."""
+        return self._shared.images.reference("pause")
+
+    def create(self, obj: Mapping[str, Any]) -> dict[str, Any]:
+        """Create an object under a name that the lab has chosen, and return it."""
+        own = self.own(obj)
+        try:
+            return until_accepted(
+                lambda: self._client.create(collection_of(own), own),
+                lambda error: self._is_about_a_new_class(own, error),
+                timeout=_RACE_SECONDS,
+            )
+        except AlreadyExists:
+            # An attempt whose answer was lost got through; the lab never uses a name twice within a run.
+            return self._client.get(path_of(own))
+
+    def _is_about_a_new_class(self, own: Mapping[str, Any], error: ApiError) -> bool:
+        """Whether a pod is refused because admission has not heard yet of a PriorityClass that the run made."""
+        if not isinstance(error, Forbidden):
+            return False
+        classes = [str(spec.get("priorityClassName") or "") for spec in pod_specs(own)]
+        return any(name.startswith(own_prefix(self._shared.run_id)) and name in error.message for name in classes)
+
+    def own(self, obj: Mapping[str, Any]) -> dict[str, Any]:
+        """A copy of the object with the run's labels, its pods with a class.
+
+        Raises ValueError when it is not for a namespace of the run, EffectRefused when its pods reach too far.
+        """
+        own = copy.deepcopy(dict(obj))
+        metadata = own["metadata"]
+        metadata["labels"] = {**(metadata.get("labels") or {}), **self.labels}
+        namespace = metadata.get("namespace")
+        if not str(namespace).startswith(own_prefix(self._shared.run_id)):
+            raise ValueError(
+                f"{own['kind']} {metadata.get('name')} is for namespace {namespace}, none of the lab's own"
+            )
+        for spec in pod_specs(own):
+            self._judge(own, spec)
+        return own
+
+    def template(self, options: PodOptions) -> dict[str, Any]:
+        """Metadata and spec of a pod as it was asked for."""
+        amounts = {"cpu": options.get("cpu", "10m"), "memory": options.get("memory", "16Mi")}
+        resources = {key: value for key, value in amounts.items() if value is not None}
+        if options.get("gpus"):
+            resources[options.get("resource") or self._shared.gpu_resource] = str(options["gpus"])
+        nodes = node_names(options.get("on"))
+        asked = Asked(
+            resources=resources,
+            priority=options.get("priority"),
+            tolerations=self._tolerations(members_of(options.get("tolerates", ())), nodes),
+            nodes=nodes,
+            node_selector=dict(options.get("node_selector") or {}),
+            affinity=dict(options.get("affinity") or {}),
+            grace_seconds=options.get("grace_seconds", 0),
+            gated=options.get("gated", False),
+            image=self.pause_image,
+            pull_secret=self._shared.pull_secret_name,
+            claims={name: dict(source) for name, source in (options.get("claims") or {}).items()},
+            spec=dict(options.get("spec") or {}),
+        )
+        labels = {**(options.get("labels") or {}), **self.labels}
+        return {"metadata": {"labels": labels, "annotations": annotations_for(asked)}, "spec": pod_spec(asked)}
+
+    def _tolerations(self, tolerated: list[Tolerated], nodes: tuple[str, ...]) -> tuple[Toleration, ...]:
+        met = {member.name for member in tolerated if isinstance(member, HasTaints)} | set(nodes)
+        fences = [fence(self._shared.run_id)] if met & set(self._borrowed) else []
+        return tuple(dict.fromkeys((*self._shared.tolerations, *tolerations_for([*tolerated, *fences]))))
+
+    def _judge(self, obj: Mapping[str, Any], spec: dict[str, Any]) -> None:
+        if not spec.get("schedulingGates") and not spec.get("priorityClassName"):
+            spec["priorityClassName"] = self._shared.harmless_priority()
+        needed = reach(spec, self._shared.standing, self._borrowed)
+        what = f"{obj['kind']} {obj['metadata']['namespace']}/{obj['metadata'].get('name')}"
+        check_reach(needed, self._client.guard.limit, what, self._requirement_id)
+
+
+def collection_of(obj: Mapping[str, Any]) -> str:
+    """Where an object is created, whether or not it has a name of its own yet."""
+    named = {**obj, "metadata": {**obj["metadata"], "name": "x"}}
+    return path_of(named).rpartition("/")[0]
+
+
+def dns_name(hint: str) -> str:
+    """A hint as part of a Kubernetes name: lower case, digits and single hyphens, at most 28 characters."""
+    return re.sub(r"[^a-z0-9]+", "-", hint.lower())[:_LONGEST_HINT].strip("-") or "x"

@@ -1,0 +1,323 @@
+"""Claims for devices: those that are there, and those that a scenario makes on one node of a DRA pool."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
+
+from conformance.facts import Facts, Node, Pod, Resource
+from conformance.kube.errors import NotFound, WaitTimeout
+from conformance.kube.paths import path
+from conformance.kube.waits import wait_for
+from conformance.lab import LabPod, RequirementLab
+from conformance.verdict import CouldNotLook, Finding, claim
+from suites._shared.formatting import some
+from suites._shared.resource_slices import (
+    DRIVER,
+    Device,
+    DeviceClass,
+    Held,
+    all_published,
+    classes_asked,
+    device_class,
+    held_by,
+    published,
+    still_free,
+)
+
+API = "resource.k8s.io/v1"
+GOING_MAY_TAKE = timedelta(minutes=5)
+"""How long a claim may take to go: its pod ends, its devices are given back, then its finalizer is removed."""
+
+WAITING = timedelta(minutes=10)
+"""How long a pod may wait for a claim before somebody should look."""
+
+_NAME_IN_POD = "gpu"
+
+
+class Claimed(NamedTuple):
+    """A claim and the pod that uses it."""
+
+    claim: Resource
+    pod: Pod
+
+
+def gpu_claims(facts: Facts) -> tuple[Resource, ...]:
+    """The claims that hold or ask for devices of NVIDIA's driver."""
+    ours = {each.name for each in gpu_classes(facts)}
+    return tuple(
+        each for each in facts.resource_claims if held_by(each.body) or ours.intersection(classes_asked(each.spec))
+    )
+
+
+def gpu_classes(facts: Facts) -> tuple[DeviceClass, ...]:
+    """The device classes that choose among the devices of NVIDIA's driver."""
+    every = (device_class(each.body) for each in facts.device_classes)
+    return tuple(each for each in every if each.driver == DRIVER)
+
+
+def reserved_for(claim_: Resource) -> list[str]:
+    """The pods that a claim is reserved for, by name."""
+    reserved = claim_.status.get("reservedFor") or ()
+    return [str(each.get("name")) for each in reserved if isinstance(each, Mapping) and each.get("resource") == "pods"]
+
+
+def is_old(moment: datetime | None, now: datetime, age: timedelta) -> bool:
+    """Whether a moment lies longer ago than ``age``."""
+    return moment is not None and now - moment > age
+
+
+def why_it_does_not_go(claim_: Resource, facts: Facts) -> str:
+    """What keeps a claim that is being deleted."""
+    users = [facts.pod(claim_.namespace, name) for name in reserved_for(claim_)]
+    there = [pod for pod in users if pod is not None and not pod.finished]
+    if there:
+        where = f" on {there[0].node}" if there[0].node else ""
+        end = "is being deleted and does not end" if there[0].deleting else "still uses it"
+        return f"{there[0]}{where} {end}"
+    if users:
+        return "no pod uses it any more, and the resource claim controller has not taken the reservation away"
+    finalizers = ", ".join(claim_.finalizers)
+    return f"nothing uses it, and nobody has removed its finalizers ({finalizers})" if finalizers else "nothing visible"
+
+
+def waiting_claims(facts: Facts) -> Iterable[Claimed]:
+    """The claims for GPUs, and of classes that do not exist, that a pending pod has been waiting for too long."""
+    others = {each.name for each in facts.device_classes} - _naming_gpus(facts)
+    known = {
+        (each.namespace, each.name): each
+        for each in facts.resource_claims
+        if not others.issuperset(classes_asked(each.spec))
+    }
+    for pod in facts.pods:
+        if pod.node or pod.finished or pod.gated or not is_old(pod.created, facts.taken_at, WAITING):
+            continue
+        for used in pod.claims:
+            found = known.get((pod.namespace, used.claim))
+            if found is not None and not found.status.get("allocation"):
+                yield Claimed(found, pod)
+
+
+def why_not_allocated(claim_: Resource, facts: Facts) -> str:
+    """Why a claim gets no devices, as far as classes, slices and other claims tell."""
+    classes = {each.name: device_class(each.body) for each in facts.device_classes}
+    asked = classes_asked(claim_.spec)
+    missing = [name for name in asked if name not in classes]
+    if missing:
+        return f"there is no device class {missing[0]}"
+    fitting, free = _fitting(claim_, facts), _fitting(claim_, facts, free=True)
+    if not fitting:
+        return f"no node publishes a device of {' or '.join(asked)}"
+    most, wanted = _most_on_a_node(device for device in fitting if not device.taints), _least_wanted(claim_, facts)
+    if wanted > most:
+        tainted = f", {some([str(device) for device in fitting if device.taints])} tainted" if not most else ""
+        return f"no node has {wanted} devices of {' or '.join(asked)} for it, {most} at most{tainted}"
+    if not free:
+        return f"all {len(fitting)} devices of {' or '.join(asked)} are held by other claims or tainted"
+    chosen = [text for each in _requests(claim_) for text in _selectors(each)]
+    selects = f"its selectors ({'; '.join(chosen)}) match none of them" if chosen else "other rules keep the pod off"
+    return f"{len(free)} of {len(fitting)} devices of {' or '.join(asked)} are free: {selects}"
+
+
+def is_queued(waiting: Claimed, facts: Facts) -> bool:
+    """Whether other claims hold what a claim waits for: where its pod may go, nodes have enough, and not free."""
+    chosen = {node.name for node in facts.nodes if waiting.pod.selects(node)}
+    there = [each for each in _fitting(waiting.claim, facts) if each.node in chosen and not each.taints]
+    free = [each for each in _fitting(waiting.claim, facts, free=True) if each.node in chosen]
+    return _most_on_a_node(free) < _least_wanted(waiting.claim, facts) <= _most_on_a_node(there)
+
+
+def is_untried(claim_: Resource, facts: Facts) -> bool:
+    """Whether classes and selectors of a claim might match nothing: no claim with the same ones has devices."""
+    return not any(_wishes(other) == _wishes(claim_) for other in facts.resource_claims if held_by(other.body))
+
+
+def _fitting(claim_: Resource, facts: Facts, *, free: bool = False) -> list[Device]:
+    """The devices that driver and kind let a claim have; none where a class that it names does not exist."""
+    classes = {each.name: device_class(each.body) for each in facts.device_classes}
+    asked = classes_asked(claim_.spec)
+    if not classes.keys() >= set(asked):
+        return []
+    every = [device for each in all_published(facts).values() for device in each.devices]
+    if free:
+        every = list(still_free(every, {each for other in facts.resource_claims for each in held_by(other.body)}))
+    return [device for device in every if any(classes[name].may_choose(device) for name in asked)]
+
+
+def _naming_gpus(facts: Facts) -> set[str]:
+    """The device classes that name NVIDIA's driver, those included that name it with an attribute only."""
+    every = [device_class(each.body) for each in facts.device_classes]
+    return {each.name for each in every if DRIVER in " ".join(each.expressions)}
+
+
+def _most_on_a_node(devices: Iterable[Device]) -> int:
+    return max(Counter(device.node for device in devices).values(), default=0)
+
+
+def _least_wanted(claim_: Resource, facts: Facts) -> int:
+    """How many GPUs a claim needs at least: requests for devices of other drivers and alternatives are not counted."""
+    ours = _naming_gpus(facts)
+    exact = [each.get("exactly") or each for each in _requests(claim_)]
+    return max(1, sum(int(each.get("count") or 1) for each in exact if each.get("deviceClassName") in ours))
+
+
+def _wishes(claim_: Resource) -> tuple[list[str], list[str]]:
+    """The classes and the selectors of a claim, those of alternatives included."""
+    parts = [part for each in _requests(claim_) for part in (each, *(each.get("firstAvailable") or ()))]
+    return classes_asked(claim_.spec), [text for each in parts for text in _selectors(each)]
+
+
+def _requests(claim_: Resource) -> list[Mapping[str, Any]]:
+    return list((claim_.spec.get("devices") or {}).get("requests") or ())
+
+
+def _selectors(request: Mapping[str, Any]) -> list[str]:
+    return [
+        str((each.get("cel") or {}).get("expression"))
+        for each in (request.get("exactly") or request).get("selectors") or ()
+    ]
+
+
+# --- Claims of a scenario ----------------------------------------------------------------------------------------
+
+
+class ClaimingNode:
+    """A node whose devices DRA gives to pods, for a scenario that claims some of them."""
+
+    def __init__(self, lab: RequirementLab, node: Node, chosen: DeviceClass, free: tuple[Device, ...]) -> None:
+        self._lab = lab
+        self.node = node
+        self.device_class = chosen
+        self.free = free
+        self._made = 0
+
+    def __str__(self) -> str:
+        return str(self.node)
+
+    def template(self, expression: str = "") -> str:
+        """A ResourceClaimTemplate for one device, of those for which the CEL expression holds; returns its name."""
+        name = self._numbered("template")
+        self._lab.apply(claim_template(name, self.device_class.name, expression))
+        return name
+
+    def claim(self, expression: str = "") -> str:
+        """A ResourceClaim for one device; returns its name."""
+        name = self._numbered("claim")
+        self._lab.apply(claim_object(name, self.device_class.name, expression))
+        return name
+
+    def pod(self, *, template: str = "", claim: str = "", priority: str | None = None) -> LabPod:
+        """A pod that may land on this node only, with the claim or with one made from the template."""
+        return self._lab.pod(
+            claims=claims_of(template=template, claim=claim), on=self.node, tolerates=self.node, priority=priority
+        )
+
+    def devices_of(self, pod: LabPod) -> tuple[Device, ...]:
+        """The devices that the claims of a pod have."""
+        slices = published(self._lab.client.list(path("ResourceSlice")))
+        known = {Held(each.pool, each.name): each for one in slices.values() for each in one.devices}
+        held = [
+            each for name in claim_names(pod.read() or {}) for each in held_by(self._read(pod.namespace, name) or {})
+        ]
+        return tuple(known.get(each) or Device(each.pool, each.pool, each.name) for each in held)
+
+    def is_evicted(self, pod: LabPod) -> bool:
+        """Whether somebody removes a pod within the time that an eviction may take."""
+        try:
+            wait_for(lambda: pod.evicted, bool, what=f"{pod} is evicted", timeout=self._lab.timeouts.evicted)
+        except WaitTimeout:
+            return False
+        return True
+
+    def advice(self, pod: LabPod) -> str:
+        """What to do about a pod without devices, where its own spec tells."""
+        if claim_names(pod.read() or {}):
+            return ""
+        return "The pod has no claim any more: look for a policy or webhook that rewrites pods."
+
+    def wait_until_released(self, namespace: str, name: str) -> None:
+        """Claim that a claim goes, now that its pod has gone."""
+        try:
+            wait_for(
+                lambda: self._read(namespace, name),
+                lambda found: found is None,
+                what=f"resource claim {namespace}/{name} is gone",
+                timeout=self._lab.timeouts.deleted,
+                in_words=lambda found: str((found or {}).get("status")),
+            )
+        except WaitTimeout as error:
+            finding = Finding(f"resource claim {namespace}/{name}", False, "to go with its pod", str(error))
+        else:
+            finding = Finding(f"resource claim {namespace}/{name}", True, "to go with its pod", "gone")
+        claim(finding)
+
+    def _read(self, namespace: str, name: str) -> dict[str, Any] | None:
+        try:
+            return self._lab.client.get(path("ResourceClaim", namespace=namespace, name=name))
+        except NotFound:
+            return None
+
+    def _numbered(self, hint: str) -> str:
+        self._made += 1
+        return f"{hint}-{self._made}"
+
+
+def free_devices(lab: RequirementLab, node: Node, chosen: DeviceClass) -> tuple[Device, ...]:
+    """The devices of a class on a node that no claim holds now.
+
+    A MIG device that is made on demand has no UUID before, and a scenario cannot choose it or know it again.
+    """
+    slices = published(lab.client.list(path("ResourceSlice"))).get(node.name)
+    taken = {each for claim_ in lab.client.list(path("ResourceClaim")) for each in held_by(claim_)}
+    free = still_free(slices.devices, taken) if slices else ()
+    return tuple(each for each in free if chosen.may_choose(each) and each.uuid)
+
+
+def claiming_node(lab: RequirementLab, nodes: Iterable[Node], chosen: DeviceClass, devices: int) -> ClaimingNode:
+    """The node of these with the most free devices. Raises CouldNotLook when none has ``devices`` of them."""
+    found = [(node, free_devices(lab, node, chosen)) for node in nodes if node.ready and not node.unschedulable]
+    node, free = max(found, key=lambda each: len(each[1]), default=(None, ()))
+    if node is None or len(free) < devices:
+        raise CouldNotLook(
+            f"{devices} free devices of {chosen} on one node are needed; "
+            + ("; ".join(f"{each} has {len(idle)}" for each, idle in found) or "no node of a DRA pool takes pods")
+        )
+    return ClaimingNode(lab, node, chosen, free)
+
+
+def claims_of(*, template: str = "", claim: str = "") -> dict[str, dict[str, str]]:
+    """The claim of a pod under its one name: made from a template, or one that is there."""
+    source = {"resourceClaimTemplateName": template} if template else {"resourceClaimName": claim}
+    return {_NAME_IN_POD: source}
+
+
+def claim_names(pod: Mapping[str, Any]) -> list[str]:
+    """The claims of a pod as the API server has it, those of extended resources included."""
+    status = pod.get("status") or {}
+    named = [each.get("resourceClaimName") for each in (pod.get("spec") or {}).get("resourceClaims") or ()]
+    made = [each.get("resourceClaimName") for each in status.get("resourceClaimStatuses") or ()]
+    extended = (status.get("extendedResourceClaimStatus") or {}).get("resourceClaimName")
+    return [str(name) for name in (*named, *made, extended) if name]
+
+
+def claim_object(name: str, class_name: str, expression: str = "", count: int = 1) -> dict[str, Any]:
+    """A ResourceClaim for devices of a class."""
+    return {
+        "apiVersion": API,
+        "kind": "ResourceClaim",
+        "metadata": {"name": name},
+        "spec": _spec(class_name, expression, count),
+    }
+
+
+def claim_template(name: str, class_name: str, expression: str = "") -> dict[str, Any]:
+    """A ResourceClaimTemplate for one device of a class."""
+    spec = {"spec": _spec(class_name, expression, 1)}
+    return {"apiVersion": API, "kind": "ResourceClaimTemplate", "metadata": {"name": name}, "spec": spec}
+
+
+def _spec(class_name: str, expression: str, count: int) -> dict[str, Any]:
+    exactly: dict[str, Any] = {"deviceClassName": class_name, "allocationMode": "ExactCount", "count": count}
+    if expression:
+        exactly["selectors"] = [{"cel": {"expression": expression}}]
+    return {"devices": {"requests": [{"name": _NAME_IN_POD, "exactly": exactly}]}}

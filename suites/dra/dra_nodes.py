@@ -1,0 +1,124 @@
+"""Nodes of DRA pools: what they have to publish by the declaration, and why they publish something else.
+
+Sources: kubernetes-sigs/dra-driver-nvidia-gpu, prerequisites; NVIDIA GPU Operator, DRA driver.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+from conformance.facts import Facts, Node, Workload
+from conformance.gpu.operator_stack import DRA_GPU_CONTAINER
+from conformance.reference.expected import gpus_of
+from conformance.reference.model import Pool, Reference
+from conformance.verdict import CouldNotLook
+from suites._shared.operand_status import Trouble, excuse_for, not_now, pods_of, trouble_on
+from suites._shared.operands import DRA_DRIVER, Part
+from suites._shared.operator_resource import found_root
+from suites._shared.resource_slices import GPU, MIG, Device, Published
+
+OLDEST_KUBERNETES = "1.34.2"
+_DOMAIN_CONTAINER = "compute-domains"
+_ROOT_VARIABLE = "NVIDIA_DRIVER_ROOT"
+_HOST, _OPERATOR = "/", "/run/nvidia/driver"
+_NUMBERS = re.compile(r"[0-9]+")
+
+_FLOOR, _FLOOR_FOR_DOMAINS, _FLOOR_FOR_OPERATOR = "565", "570.158.01", "580"
+
+
+def version(text: str) -> tuple[int, ...]:
+    """The first three numbers of a version, in whatever spelling: v1.36.3-gke.100 and 580.95.05."""
+    numbers = [int(each) for each in _NUMBERS.findall(text)[:3]]
+    return tuple([*numbers, 0, 0, 0][:3])
+
+
+def driver_floor(facts: Facts, node: Node) -> tuple[str, str]:
+    """The oldest GPU driver for the DRA driver of a node, and for which of its parts."""
+    root = found_root(facts)
+    if root is not None and root.kind == "GPUCluster":
+        return _FLOOR_FOR_OPERATOR, "which the operator's GPUCluster needs"
+    plugins = [each for each in dra_plugins(facts) if pods_of([each], node, facts)]
+    names = {container.name for each in plugins for container in each.template.containers}
+    if _DOMAIN_CONTAINER in names:
+        return _FLOOR_FOR_DOMAINS, "which compute domains need"
+    return _FLOOR, "which CDI devices of DRA need"
+
+
+def dra_plugins(facts: Facts) -> tuple[Workload, ...]:
+    """The DaemonSets of the DRA driver's kubelet plugin."""
+    split = (place.partition("/") for place in facts.stack.dra_drivers)
+    found = (facts.workload("DaemonSet", namespace, name) for namespace, _, name in split)
+    return tuple(each for each in found if each is not None)
+
+
+def plugin_trouble(facts: Facts, node: Node) -> Trouble | None:
+    """Why the kubelet plugin does not work on a node; None where its pod is Ready."""
+    plugins = dra_plugins(facts)
+    if not plugins:
+        link = "no DaemonSet of the DRA driver with a container for GPUs is in the cluster"
+        remedy = "Install the chart with resources.gpus.enabled and gpuResourcesEnabledOverride, or a GPUCluster."
+        return Trouble(str(DRA_DRIVER), link, remedy)
+    trouble = trouble_on(Part(DRA_DRIVER, plugins), node, facts)
+    wrong = _wrong_root(facts, node, plugins)
+    if trouble is not None and wrong and pods_of(plugins, node, facts):
+        return trouble._replace(
+            link=f"{trouble.link}; {wrong}", remedy="Correct nvidiaDriverRoot in the chart's values."
+        )
+    return trouble
+
+
+def declared_devices(reference: Reference, pool: Pool) -> Mapping[str, int]:
+    """The devices that a node of a pool must publish, by kind, MIG devices by profile.
+
+    Raises CouldNotLook when the layout that the pool asks for is not known.
+    """
+    gpus = gpus_of(reference, pool)
+    if gpus is None or None in gpus.mig:
+        raise CouldNotLook(f"{pool}: the layout {pool.mig_layout} is not known; declare it under stack.mig_layouts")
+    counted: Counter[str] = Counter()
+    for layout in gpus.mig:
+        counted.update({f"{MIG} {profile}": count for profile, count in (layout or {}).items()})
+    return {**({GPU: gpus.whole} if gpus.whole else {}), **counted}
+
+
+def in_words_of_devices(devices: Mapping[str, int]) -> str:
+    """Devices as Published words them."""
+    return ", ".join(f"{count} {what}" for what, count in sorted(devices.items())) or "no device"
+
+
+def why_no_device_yet(facts: Facts, node: Node, there: Published) -> str:
+    """Why a node may have published nothing at all for a while; empty where that is missed, and where it did."""
+    if there.devices or there.missing:
+        return ""
+    trouble = plugin_trouble(facts, node)
+    return excuse_for(trouble, node) if trouble else not_now(node)
+
+
+def why_the_devices_differ(facts: Facts, node: Node, there: Published, *, right: bool, other: Sequence[Device]) -> str:
+    """The first broken link between the GPUs of a node and its slices."""
+    trouble = plugin_trouble(facts, node)
+    if not there.devices:
+        return trouble.link if trouble else "the plugin's pod is Ready and has published nothing: see its log"
+    if there.missing:
+        return f"{there.missing} slices of the pool's newest generation are missing: the scheduler uses none of them"
+    if not right:
+        return f"the driver of the node lists {there.in_words}" + (f"; {trouble.link}" if trouble else "")
+    return f"{other[0]} is another product or has another memory than declared" if other else ""
+
+
+def _wrong_root(facts: Facts, node: Node, plugins: Sequence[Workload]) -> str:
+    """That the plugin looks for the driver where it is not; empty where it looks in the right place."""
+    roots = {
+        container.env[_ROOT_VARIABLE]
+        for plugin in plugins
+        for container in plugin.template.containers
+        if container.name == DRA_GPU_CONTAINER and _ROOT_VARIABLE in container.env
+    }
+    brought = any(_brings_driver(pod.labels, pod.owner_name) for pod in facts.pods_on(node.name) if not pod.finished)
+    where, whose = (_OPERATOR, "a driver pod of the operator") if brought else (_HOST, "the host itself")
+    wrong = sorted(roots - {where})
+    return f"it looks for the driver below {wrong[0]}, and {whose} has it at {where}" if wrong else ""
+
+
+def _brings_driver(labels: Mapping[str, str], owner: str) -> bool:
+    return labels.get("app.kubernetes.io/component") == "nvidia-driver" or owner.startswith("nvidia-driver-daemonset")

@@ -1,0 +1,351 @@
+"""Gangs: pods that are of use only together, the queues in which they wait, and who has to make room for them.
+
+A training job of eight workers that got seven GPUs computes nothing and holds seven. kube-scheduler places pod after
+pod; where two such jobs meet, each may hold what the other needs. A gang scheduler such as KAI places all or none,
+and with it come rules of its own: workloads stand in queues with quotas, and a priority class means something else
+than it does to Kubernetes. With KAI any class of value 100 or more is never evicted, so that "training preempts
+experiments" can be declared, pass every test of PriorityClasses, and never happen.
+"""
+
+from collections import defaultdict
+from datetime import timedelta
+
+import pytest
+
+from conformance.catalog import MUST, SHOULD, requirement
+from conformance.facts import Facts, Pod
+from conformance.reference.model import Reference
+from conformance.reference.stack import Kai
+from conformance.verdict import CouldNotLook, Judge, NotApplicable, in_words
+from suites._shared.formatting import some
+from suites._shared.priority_order import declared_preemptions
+from suites.gang.kai import (
+    DEFAULT_QUEUE,
+    NON_PREEMPTIBLE_FROM,
+    PREEMPTIBILITY,
+    UNBOUNDED,
+    Queue,
+    class_of,
+    gpu_units,
+    group_of,
+    is_preemptible,
+    kai_of,
+    leaves,
+    pods_of_kai,
+    queue_of,
+    queues_of,
+    ranked_by,
+    units_at_once,
+    value_of,
+    with_ancestors,
+)
+
+QUEUES = "kai-scheduler/KAI-Scheduler: docs/queues"
+PRIORITIES = "kai-scheduler/KAI-Scheduler: docs/priority"
+BATCH = "kai-scheduler/KAI-Scheduler: docs/batch"
+# How long pods of one group may start one after the other; a node that is being added takes minutes.
+GATHERING = timedelta(minutes=10)
+
+
+@pytest.fixture
+def kai(reference: Reference, facts: Facts) -> Kai:
+    """The KAI scheduler, declared or installed."""
+    return kai_of(reference, facts)
+
+
+@pytest.fixture
+def queues(kai: Kai, facts: Facts) -> dict[str, Queue]:
+    """Its queues by name."""
+    return queues_of(facts)
+
+
+@pytest.fixture
+def kai_pods(kai: Kai, facts: Facts) -> tuple[Pod, ...]:
+    """The pods that it schedules."""
+    pods = pods_of_kai(facts, kai)
+    if not pods:
+        raise NotApplicable(f"no pod names {kai} as its scheduler")
+    return pods
+
+
+@requirement(
+    "GANG-01",
+    "Queues exist as declared, and every queue hangs below one that exists",
+    level=MUST,
+    sources=[QUEUES],
+    remedy="Apply the declared queues, parents first.",
+)
+def test_queues_exist_as_declared(kai: Kai, queues: dict[str, Queue], judge: Judge) -> None:
+    for declared in kai.queues:
+        live = queues.get(declared.name)
+        wanted = {"parent": declared.parent, "gpu quota": declared.gpu_quota, "gpu limit": declared.gpu_limit}
+        wanted = {key: value for key, value in wanted.items() if value is not None}
+        found = {"parent": live.parent, "gpu quota": live.quota, "gpu limit": live.limit} if live else {}
+        differing = [key for key, value in wanted.items() if found.get(key) != value]
+        judge(
+            declared,
+            ok=live is not None and not differing,
+            expected=wanted or "exists",
+            actual={key: found[key] for key in wanted} or "exists" if live else "no such queue",
+            first_broken_link=f"{', '.join(differing)} differ from what is declared" if live else "",
+            why_it_hides="workloads of a queue that is missing or smaller wait as Pending, each for itself",
+            see=f"kubectl get queues.scheduling.run.ai {declared.name} -o yaml",
+        )
+    for queue in queues.values():
+        if queue.parent:
+            judge(
+                f"{queue}, its place",
+                ok=queue.parent in queues,
+                expected=f"below queue {queue.parent}",
+                actual="so" if queue.parent in queues else f"there is no queue {queue.parent}",
+                first_broken_link="KAI leaves a queue without its parent out, with all of its workloads",
+                why_it_hides="the API server takes any name as parentQueue",
+                see=queue.see,
+            )
+    if not judge.findings:
+        raise NotApplicable(f"{kai} has no queue, and none is declared")
+
+
+@requirement(
+    "GANG-02",
+    "Every workload of KAI is in a queue that exists and takes workloads",
+    level=MUST,
+    sources=[QUEUES, "kai-scheduler/KAI-Scheduler issue 612"],
+    remedy="Label the workload with an existing queue that has none below it.",
+)
+def test_workloads_are_in_queues(
+    kai: Kai, kai_pods: tuple[Pod, ...], queues: dict[str, Queue], facts: Facts, judge: Judge
+) -> None:
+    taking = leaves(queues)
+    for subject, pods in _by_owner(kai_pods).items():
+        named = queue_of(pods[0], kai, facts)
+        queue = named or DEFAULT_QUEUE
+        judge(
+            subject,
+            ok=queue in taking,
+            expected=f"label {kai.queue_label} with a queue that takes workloads",
+            actual=f"{kai.queue_label}={named}" if named else f"no label {kai.queue_label}",
+            first_broken_link=_why_not_in(queue, named, queues),
+            why_it_hides="the pod stays Pending as if no GPU were free; kube-scheduler does not look at it at all",
+            see=f"kubectl get pods -n {pods[0].namespace} -L {kai.queue_label}",
+        )
+
+
+@requirement(
+    "GANG-03",
+    "No queue is asked for more GPUs than it may have",
+    level=SHOULD,
+    sources=[QUEUES, PRIORITIES],
+    remedy="Raise the limit, or for workloads that are never evicted the quota, of the queue or of the one above it; "
+    "or let those workloads be preemptible.",
+)
+def test_no_queue_is_asked_for_more_than_it_may_have(
+    kai: Kai, kai_pods: tuple[Pod, ...], queues: dict[str, Queue], facts: Facts, judge: Judge
+) -> None:
+    members: dict[str, list[Pod]] = defaultdict(list)
+    for pod in kai_pods:
+        for name in with_ancestors(queue_of(pod, kai, facts) or DEFAULT_QUEUE, queues):
+            members[name].append(pod)
+    for name, pods in members.items():
+        queue = queues[name]
+        asked = units_at_once(pods, facts)
+        for_good = units_at_once((pod for pod in pods if not is_preemptible(pod, facts)), facts)
+        over_limit = queue.limit != UNBOUNDED and asked > queue.limit
+        over_quota = queue.quota != UNBOUNDED and for_good > queue.quota
+        judge(
+            queue,
+            ok=not over_limit and not over_quota,
+            expected=f"at most {queue.limit:g} GPUs at once, {queue.quota:g} by pods that are never evicted"
+            if queue.limit != UNBOUNDED
+            else f"at most {queue.quota:g} GPUs by pods that are never evicted",
+            actual=f"{asked:g} GPUs at once, {for_good:g} by pods that are never evicted",
+            first_broken_link="what is beyond its limit waits, however many GPUs are free"
+            if over_limit
+            else "what is never evicted has to fit into the quota, however many GPUs are free",
+            why_it_hides="nothing says so but a condition of the pod group: nodes have room, and pods stay Pending",
+            see=queue.see,
+        )
+    if not members:
+        raise NotApplicable("no pod of KAI is in a queue that exists (GANG-02)")
+
+
+@requirement(
+    "GANG-04",
+    "Classes that are declared to be preempted can be preempted under KAI",
+    level=MUST,
+    sources=["guide part 5", PRIORITIES],
+    remedy=f"Give the pods the label {PREEMPTIBILITY}=preemptible, or a class below {NON_PREEMPTIBLE_FROM} such as "
+    "KAI's own train.",
+)
+def test_what_is_to_be_preempted_can_be(kai: Kai, reference: Reference, facts: Facts, judge: Judge) -> None:
+    winners: dict[str, list[str]] = defaultdict(list)
+    for winner, loser in declared_preemptions(reference):
+        winners[loser.name].append(winner.name)
+    pods = pods_of_kai(facts, kai)
+    for loser, above in winners.items():
+        its_own = [pod for pod in pods if class_of(pod) == loser]
+        for subject, members in _by_owner(tuple(its_own)).items():
+            judge(
+                subject,
+                ok=is_preemptible(members[0], facts),
+                expected=f"to make room for {in_words(above)}, as priority class {loser} is declared to",
+                actual="preemptible" if is_preemptible(members[0], facts) else "never evicted by KAI",
+                first_broken_link=_why_it_stays(members[0], facts),
+                why_it_hides="Kubernetes would evict it: every test of PriorityClasses passes",
+                see=f"kubectl get pods -n {members[0].namespace} -L {PREEMPTIBILITY}",
+            )
+        if not its_own and reference.kai is not None:
+            _judge_class(loser, above, facts, judge)
+    if not judge.findings:
+        raise NotApplicable(f"no pod of {kai} has a class that is declared to be preempted")
+
+
+@requirement(
+    "GANG-05",
+    "No pod group of KAI is placed in part",
+    level=MUST,
+    sources=[BATCH],
+    remedy="See the conditions of the pod group; delete it when its pods were placed by somebody else than KAI.",
+)
+def test_no_pod_group_is_placed_in_part(kai: Kai, kai_pods: tuple[Pod, ...], facts: Facts, judge: Judge) -> None:
+    members: dict[str, list[Pod]] = defaultdict(list)
+    groups = {}
+    for pod in kai_pods:
+        group = group_of(pod, facts)
+        if group is not None:
+            members[str(group)].append(pod)
+            groups[str(group)] = group
+    if not groups:
+        raise NotApplicable("no pod of KAI belongs to a pod group yet")
+    for subject, group in groups.items():
+        wanted = int(group.spec.get("minMember") or 1)
+        placed = [pod for pod in members[subject] if pod.node]
+        waiting = [pod for pod in members[subject] if not pod.node and _has_waited(pod, facts)]
+        judge(
+            subject,
+            ok=not (0 < len(placed) < wanted and waiting),
+            expected=f"none or at least {wanted} of its pods placed",
+            actual=f"{len(placed)} placed, {len(waiting)} waiting for long",
+            first_broken_link=f"{len(placed)} pods hold {sum(map(gpu_units, placed)):g} GPUs and wait for the others",
+            why_it_hides="the pods that run look well; they only wait for their peers",
+            see=f"kubectl describe podgroups.scheduling.run.ai -n {group.namespace} {group.name}",
+        )
+
+
+@requirement(
+    "GANG-06",
+    "No two jobs hold GPUs while each waits for more",
+    level=SHOULD,
+    sources=["kubernetes-retired/kube-batch issue 158", "koordinator-sh/koordinator issue 872", BATCH],
+    remedy="Delete one of the jobs, so that the other one finishes; let a gang scheduler (KAI, Kueue, Volcano) place "
+    "jobs whose pods need each other.",
+)
+def test_no_two_jobs_hold_what_the_other_needs(facts: Facts, judge: Judge) -> None:
+    jobs: dict[str, list[Pod]] = defaultdict(list)
+    for pod in facts.pods:
+        if pod.owner_kind and pod.owner_kind not in _NO_GANGS and not pod.finished and pod.gpu_requests():
+            jobs[_job_of(pod)].append(pod)
+    if not jobs:
+        raise NotApplicable("no pod that asks for GPUs belongs to a job")
+    halves = {job: pods for job, pods in jobs.items() if _is_gang(pods[0]) and _is_half_placed(pods, facts)}
+    doubtful = [job for job, pods in jobs.items() if _may_be_gang(pods[0]) and _is_half_placed(pods, facts)]
+    unseen = doubtful if len(halves) + len(doubtful) > 1 else []
+    if len(unseen) == len(jobs):
+        raise CouldNotLook(f"{some(unseen)} are placed in part, and {_DOUBT}")
+    for job in unseen:
+        judge.pass_over(job, f"it is placed in part, and {_DOUBT}")
+    judge(
+        f"{len(jobs) - len(unseen)} jobs with GPUs",
+        ok=len(halves) < 2,
+        expected="at most one of them placed in part for long",
+        actual=some(list(halves)) or "none",
+    )
+    for job, pods in halves.items() if len(halves) > 1 else ():
+        placed = [pod for pod in pods if pod.node]
+        others = [other for other in halves if other != job]
+        judge(
+            job,
+            ok=False,
+            expected="all of its pods placed, or none",
+            actual=f"{len(placed)} of {len(pods)} placed",
+            first_broken_link=f"it holds {sum(map(gpu_units, placed)):g} GPUs that {some(others)} may be waiting for, "
+            "and waits for theirs",
+            why_it_hides="every pod is either Running or Pending for want of GPUs, as on any busy cluster",
+            see=f"kubectl get pods -n {pods[0].namespace} -o wide",
+        )
+
+
+# Replicas of a service and agents of nodes are of use one by one.
+_NO_GANGS = ("ReplicaSet", "StatefulSet", "DaemonSet", "Node")
+# Their pods compute together (kubeflow.org: Job Scheduling). Steps of a workflow, executors of Spark and workers of Ray
+# are of use one by one too.
+_GANGS = ("JAXJob", "MPIJob", "PaddleJob", "PyTorchJob", "TFJob", "XGBoostJob")
+# On the pods of a JobSet, whose owners are the Jobs that it made (jobset.sigs.k8s.io: Labels and annotations).
+_JOB_SET = "jobset.sigs.k8s.io/jobset-name"
+# On the pods of Indexed Jobs (kubernetes.io: Jobs). Those of other Jobs take work from a queue, each for itself.
+_INDEX = "batch.kubernetes.io/job-completion-index"
+_DOUBT = "whether the pods of an Indexed Job need each other does not show"
+
+
+def _job_of(pod: Pod) -> str:
+    if _JOB_SET in pod.labels:
+        return f"jobset {pod.namespace}/{pod.labels[_JOB_SET]}"
+    return f"{pod.owner_kind.lower()} {pod.namespace}/{pod.owner_name}"
+
+
+def _is_gang(pod: Pod) -> bool:
+    """Whether the pods of its job are of use together only."""
+    return pod.owner_kind in _GANGS or _JOB_SET in pod.labels
+
+
+def _may_be_gang(pod: Pod) -> bool:
+    """Whether they may be: an Indexed Job also gives each of its pods a part of the work of its own."""
+    return pod.owner_kind == "Job" and _INDEX in pod.annotations and not _is_gang(pod)
+
+
+def _by_owner(pods: tuple[Pod, ...]) -> dict[str, list[Pod]]:
+    """Pods by what owns them; one without owner stands for itself."""
+    found: dict[str, list[Pod]] = defaultdict(list)
+    for pod in pods:
+        owned = f"pods of {pod.owner_kind.lower()} {pod.namespace}/{pod.owner_name}"
+        found[owned if pod.owner_kind else str(pod)].append(pod)
+    return found
+
+
+def _why_not_in(queue: str, named: str, queues: dict[str, Queue]) -> str:
+    if queue not in queues:
+        return f"there is no queue {queue}" + ("" if named else ", into which workloads without label go")
+    return f"queue {queue} has queues below it: only those without take workloads"
+
+
+def _why_it_stays(pod: Pod, facts: Facts) -> str:
+    value = value_of(pod, facts)
+    if value < NON_PREEMPTIBLE_FROM:
+        return f"its group or its label {PREEMPTIBILITY} says that it is never evicted"
+    ranked = ranked_by(pod, facts)
+    by_class = f"class {ranked}, by which KAI ranks it, has" if ranked else "without a class KAI gives it"
+    return f"{by_class} a value of {value}, and no label {PREEMPTIBILITY} makes it preemptible"
+
+
+def _judge_class(loser: str, above: list[str], facts: Facts, judge: Judge) -> None:
+    """Judge a class of which no pod is there, so that only its value tells."""
+    live = facts.priority_class(loser)
+    value = live.value if live is not None else 0
+    judge(
+        f"priority class {loser}",
+        ok=value < NON_PREEMPTIBLE_FROM,
+        expected=f"a value below {NON_PREEMPTIBLE_FROM}, as its pods shall make room for {in_words(above)}",
+        actual=value,
+        first_broken_link=f"KAI never evicts pods of a class with {NON_PREEMPTIBLE_FROM} or more without the label "
+        f"{PREEMPTIBILITY}",
+        why_it_hides="Kubernetes would evict them: every test of PriorityClasses passes",
+        see=f"kubectl get priorityclass {loser}",
+    )
+
+
+def _has_waited(pod: Pod, facts: Facts) -> bool:
+    return not pod.gated and pod.created is not None and facts.taken_at - pod.created > GATHERING
+
+
+def _is_half_placed(pods: list[Pod], facts: Facts) -> bool:
+    return any(pod.node for pod in pods) and any(not pod.node and _has_waited(pod, facts) for pod in pods)

@@ -1,0 +1,128 @@
+"""MIG devices: under which names they are offered, who counts them, and who asks for them."""
+
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+from conformance.facts import Facts, Node, Pod
+from conformance.facts.pods import pod_from
+from conformance.gpu.quantities import as_count
+from conformance.gpu.resources import GPU, MIG_PREFIX
+from conformance.gpu.sharing import MigStrategy, advertised, mig_resource
+from conformance.reference.expected import gpus_of, mig_strategy_of, offer_of
+from conformance.reference.model import Pool, Reference
+from conformance.verdict import CouldNotLook, NotApplicable
+from suites._shared.declared_workloads import declared_in
+from suites._shared.node_gpus import COUNT
+from suites.mig.layouts import STRATEGY, MigNodes
+
+
+def counts_devices_as_gpus(node: Node) -> bool:
+    """Whether the label that counts GPUs counts MIG devices on a node, as it does with the strategy single."""
+    return node.labels.get(STRATEGY) == MigStrategy.SINGLE.value
+
+
+def why_the_devices_differ(there: Mapping[str, int], expected: Mapping[str, int]) -> str:
+    """In what the devices that a node offers differ from those of its layout."""
+    if set(there).isdisjoint(expected):
+        return f"the devices are offered as {', '.join(there)}, and {', '.join(expected)} was declared"
+    differing = sorted(name for name in {*there, *expected} if there.get(name, 0) != expected.get(name, 0))
+    return "; ".join(f"{there.get(name, 0)} {name}, not {expected.get(name, 0)}" for name in differing)
+
+
+def counts_by_label(reference: Reference, pool: Pool) -> dict[str, str]:
+    """The labels that count MIG devices, as the layout makes them; empty where the strategy gives none."""
+    gpus, strategy = gpus_of(reference, pool), mig_strategy_of(reference, pool)
+    if gpus is None or not gpus.layouts_known or not gpus.mig:
+        return {}
+    if strategy is MigStrategy.MIXED:
+        return {f"{mig_resource(profile)}.count": str(count) for profile, count in gpus.devices().items()}
+    if strategy is MigStrategy.SINGLE and advertised(gpus, strategy=strategy).resources:
+        return {COUNT: str(sum(gpus.devices().values()))}
+    return {}
+
+
+def counts_devices(label: str) -> bool:
+    """Whether a label counts the MIG devices of one profile."""
+    return label.startswith(MIG_PREFIX) and label.endswith(".count")
+
+
+class Asking(NamedTuple):
+    """Who asks for MIG devices of which name, and the pools where they could be found; none for any."""
+
+    who: str
+    resource: str
+    pools: tuple[Pool, ...]
+    see: str
+
+
+def asking_for_mig_devices(reference: Reference, facts: Facts) -> Iterator[Asking]:
+    """Declared workloads, test pods, quotas, and pods that wait, as far as they ask for MIG devices by name."""
+    for workload in declared_in(reference, facts):
+        for resource in _mig_names(workload.template.requests()):
+            yield Asking(str(workload), resource, workload.pools, workload.see)
+    for test_pod in reference.test_pods:
+        pools = tuple(pool for pool in reference.pools if pool.name in test_pod.pools)
+        for resource in _mig_names(pod_from(test_pod.manifest).requests()):
+            yield Asking(str(test_pod), resource, pools, "the set-up")
+    for quota in facts.quotas:
+        see = f"kubectl describe quota -n {quota.namespace} {quota.name}"
+        for key, amount in quota.hard.items():
+            resource = key.removeprefix("requests.")
+            if resource != key and resource.startswith(MIG_PREFIX) and as_count(amount):
+                yield Asking(str(quota), resource, (), see)
+    for pods in _waiting_together(facts).values():
+        first, others = pods[0], len(pods) - 1
+        who = f"{first} and {others} more of {first.owner_kind} {first.owner_name}" if others else str(first)
+        for resource in _mig_names(first.gpu_requests()):
+            yield Asking(who, resource, (), f"kubectl describe pod -n {first.namespace} {first.name}")
+
+
+def _waiting_together(facts: Facts) -> dict[tuple[str, ...], list[Pod]]:
+    """The pods without node that ask for GPUs, those of one owner together."""
+    groups: dict[tuple[str, ...], list[Pod]] = {}
+    for pod in facts.pods:
+        if not pod.node and not pod.finished and not pod.deleting and pod.gpu_requests():
+            owner = (pod.owner_kind, pod.owner_name) if pod.owner_name else ("Pod", pod.name)
+            groups.setdefault((pod.namespace, *owner, *pod.gpu_requests()), []).append(pod)
+    return groups
+
+
+def _mig_names(requests: Mapping[str, object]) -> list[str]:
+    return sorted(name for name, amount in requests.items() if name.startswith(MIG_PREFIX) and amount)
+
+
+def why_the_name_is_not_offered(reference: Reference, resource: str, offered: set[str]) -> str:
+    """Why nobody offers a device under the name that somebody asks for."""
+    names = sorted(name for name in offered if name.startswith(MIG_PREFIX))
+    if names:
+        return f"no layout makes a device of that name; offered are {', '.join(names)}"
+    strategies = {mig_strategy_of(reference, pool).value for pool in reference.gpu_pools if pool.mig_layout}
+    named = f"the MIG strategy is {', '.join(sorted(strategies))}" if strategies else "no pool has a MIG layout"
+    return f"{named}: no device is offered as {resource}, those that there are go by the name {GPU}"
+
+
+def offered_devices(mig_nodes: MigNodes) -> Iterator[tuple[Pool, str, int, list[Node]]]:
+    """The resources of each pool that its strategy offers for MIG devices, and the nodes that offer all of them.
+
+    Raises NotApplicable where no strategy offers any, CouldNotLook where no node does.
+    """
+    found = False
+    for pool, _ in mig_nodes.pools:
+        gpus, strategy = gpus_of(mig_nodes.reference, pool), mig_strategy_of(mig_nodes.reference, pool)
+        if gpus is None or not gpus.mig or strategy is MigStrategy.NONE:
+            continue
+        for resource, count in (offer_of(mig_nodes.reference, pool).resources or {}).items():
+            if strategy is MigStrategy.MIXED and not resource.startswith(MIG_PREFIX):
+                continue
+            own = [node for other, node, _ in mig_nodes.settled if other.name == pool.name]
+            nodes = [each for each in own if each.gpus(resource) == count and each.ready and not each.unschedulable]
+            if not nodes:
+                raise CouldNotLook(
+                    f"no node of {pool} takes pods and offers {count} {resource}; MIG-04 and POOL-04 say why"
+                )
+            found = True
+            yield pool, resource, count, nodes
+    if not found:
+        raise NotApplicable(
+            "no pool with a MIG layout offers MIG devices: its strategy is none, or its layout makes none"
+        )

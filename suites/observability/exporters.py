@@ -1,0 +1,164 @@
+"""The metrics exporter of each GPU node, and what it says when it is asked."""
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from conformance.facts import Facts, Node, Pod
+from conformance.gpu import dcgm
+from conformance.kube.errors import NotFound
+from conformance.kube.scraping import ScrapeFailed
+from conformance.lab import RequirementLab, at_once
+from conformance.reference.model import Gpu, Pool, Reference
+from conformance.verdict import CouldNotLook, Judge, NotApplicable
+from suites._shared.operands import CONTAINER, purpose_of
+from suites._shared.operator_resource import Root
+from suites._shared.pool_nodes import GpuPoolNode
+
+# The containers of dcgm-exporter: of the operator, of its GPUCluster stack, of its own chart.
+CONTAINERS = frozenset({"nvidia-dcgm-exporter", "nvidia-dcgm-exporter-dra", "dcgm-exporter", "exporter"})
+IMAGE = "dcgm-exporter"
+PORT = 9400
+
+# Where dcgm-exporter listens, as in :9401 or 0.0.0.0:9401; the operator names port 9400 of its container all the same.
+# Sources: NVIDIA/dcgm-exporter, pkg/cmd/app.go; NVIDIA/gpu-operator v26.7.0, assets/state-dcgm-exporter.
+LISTEN = "DCGM_EXPORTER_LISTEN"
+
+# Of each pool so many exporters are asked, spread over its nodes; whether there is one everywhere is another rule.
+ASKED_OF_A_POOL = 25
+
+# DCGM gives these of whole GPUs only, not of MIG devices.
+OF_WHOLE_GPUS = frozenset(
+    {dcgm.UTILISATION, "DCGM_FI_DEV_MEM_COPY_UTIL", "DCGM_FI_DEV_ENC_UTIL", "DCGM_FI_DEV_DEC_UTIL"}
+)
+
+
+class Exporter(NamedTuple):
+    """A ready exporter and the node whose GPUs it reports."""
+
+    pool: Pool
+    node: Node
+    gpu: Gpu
+    pod: Pod
+
+
+Answer = dcgm.Page | ScrapeFailed
+
+
+# With these labels the owners keep the operator's exporter, or all that it deploys, off a node.
+SWITCHES = (
+    "nvidia.com/gpu.deploy.operands",
+    "nvidia.com/gpu.deploy.dcgm-exporter",
+    "nvidia.com/gpu.deploy.dcgm-exporter-dra",
+)
+
+
+def monitored(pool: Pool, root: Root | None) -> bool:
+    """Whether the exporter belongs on the nodes of a pool.
+
+    Not where a label of the owners keeps it off, nor where the operator sets the GPUs aside for virtual machines.
+    ``root`` is the object that the operator follows. Source: NVIDIA/gpu-operator v26.7.0,
+    controllers/state_manager.go (gpuStateLabels).
+    """
+    switched_off = any(pool.labels.get(switch) == "false" for switch in SWITCHES)
+    return not switched_off and purpose_of(pool, root) == CONTAINER
+
+
+def exporters_expected(reference: Reference) -> None:
+    """Raise NotApplicable unless the set-up declares dcgm-exporter."""
+    if reference.stack is None:
+        raise NotApplicable(f"{reference} declares no GPU stack")
+    if not reference.stack.dcgm_exporter:
+        raise NotApplicable(f"{reference.stack} declares no metrics exporter")
+
+
+def exporter_pods(facts: Facts, node: Node) -> tuple[Pod, ...]:
+    """The exporter's pods on a node, ready or not."""
+    return tuple(pod for pod in facts.pods_on(node.name) if not pod.finished and is_exporter(pod))
+
+
+def is_exporter(pod: Pod) -> bool:
+    """Whether a pod is dcgm-exporter, by the names of its containers or by their image."""
+    return any(each.name in CONTAINERS and IMAGE in f"{each.image} {each.name}" for each in pod.containers)
+
+
+def ready_exporters(facts: Facts, nodes: Iterable[GpuPoolNode]) -> tuple[Exporter, ...]:
+    """One ready exporter for each node that has one, at most ASKED_OF_A_POOL for each pool, evenly spread.
+
+    Raises CouldNotLook when no node has any.
+    """
+    by_pool: dict[str, list[Exporter]] = {}
+    for pool, node, gpu in nodes:
+        pod = next((pod for pod in exporter_pods(facts, node) if pod.ready and not pod.deleting), None)
+        if pod is not None:
+            by_pool.setdefault(pool.name, []).append(Exporter(pool, node, gpu, pod))
+    if not by_pool:
+        raise CouldNotLook("no GPU node has a ready metrics exporter that could be asked (OBS-01)")
+    return tuple(each for members in by_pool.values() for each in spread(members))
+
+
+def spread(members: list[Exporter]) -> list[Exporter]:
+    """Members from the whole list, first and last included, no more than are asked of a pool."""
+    if len(members) <= ASKED_OF_A_POOL:
+        return members
+    step = (len(members) - 1) / (ASKED_OF_A_POOL - 1)
+    return [members[round(number * step)] for number in range(ASKED_OF_A_POOL)]
+
+
+def ask(
+    lab: RequirementLab, exporters: Iterable[Exporter], judge: Judge | None = None
+) -> list[tuple[Exporter, Answer]]:
+    """What each exporter says now, side by side; why it says nothing where that is so.
+
+    Those whose pods were replaced since the facts were read are left out, and ``judge`` passes them over. Raises
+    CouldNotLook when all were.
+    """
+    asked = list(exporters)
+    answers = list(zip(asked, at_once(lambda each: _ask(lab, each), asked), strict=True))
+    there = [(exporter, answer) for exporter, answer in answers if answer is not None]
+    if asked and not there:
+        raise CouldNotLook(f"{asked[0].pod} and all other exporters were replaced since the facts were read; run again")
+    for exporter, answer in answers:
+        if judge is not None and answer is None:
+            judge.pass_over(exporter.node, "its exporter was replaced meanwhile")
+    return there
+
+
+def _ask(lab: RequirementLab, exporter: Exporter) -> Answer | None:
+    try:
+        return dcgm.parse(lab.metrics_page(exporter.pod.namespace, exporter.pod.name, port_of(exporter.pod)))
+    except ScrapeFailed as failure:
+        return failure
+    except NotFound:
+        return None
+
+
+def pages(answers: Iterable[tuple[Exporter, Answer]], judge: Judge | None = None) -> list[tuple[Exporter, dcgm.Page]]:
+    """The pages among the answers; ``judge`` passes the others over. Raises CouldNotLook when there is none."""
+    told = list(answers)
+    found = [(exporter, answer) for exporter, answer in told if isinstance(answer, dcgm.Page)]
+    if not found:
+        raise CouldNotLook(f"no metrics exporter gives a page (OBS-02): {told[0][1] if told else 'none was asked'}")
+    for exporter, answer in told:
+        if judge is not None and not isinstance(answer, dcgm.Page):
+            judge.pass_over(exporter.node, f"{answer} (OBS-02)")
+    return found
+
+
+def port_of(pod: Pod) -> int:
+    """The port of an exporter's page: where its environment lets it listen, else the usual one."""
+    said = (each.env.get(LISTEN, "").rpartition(":")[2] for each in pod.containers)
+    return next((int(port) for port in said if port.isdecimal()), PORT)
+
+
+def missing_metrics(page: dcgm.Page, uuid: str, wanted: Iterable[str]) -> list[str]:
+    """The metrics that a page lacks of one GPU; what DCGM gives of whole GPUs only is not missed under MIG."""
+    samples = [each for each in page.samples if each.device is not None and each.device.uuid == uuid]
+    names = {sample.name for sample in samples}
+    under_mig = all(sample.device is not None and sample.device.instance for sample in samples)
+    return [name for name in wanted if name not in names and not (under_mig and name in OF_WHOLE_GPUS)]
+
+
+def seen_at(exporter: Exporter) -> str:
+    """The command by which a person reads the same page."""
+    home, name, port = exporter.pod.namespace, exporter.pod.name, port_of(exporter.pod)
+    return f"kubectl -n {home} port-forward {name} {port} & curl -s localhost:{port}/metrics"

@@ -1,0 +1,324 @@
+"""Observability: what is said about the GPUs, and whether it is true.
+
+Alerts, bills and capacity plans stand on one program, dcgm-exporter, and they go quiet, not red, when it does: a node
+without exporter has no utilisation at all, which a dashboard draws as a gap; a page without pods makes every GPU
+nobody's; an XID that is remembered and not counted rings once. So each exporter is asked, through the API server, and
+its page is held against the declaration and against what a GPU can be.
+"""
+
+import time
+from collections.abc import Iterable
+
+import pytest
+
+from conformance.catalog import MAY, MUST, OCCUPIES_IDLE_GPUS, OWN_NAMESPACE, SHOULD, requirement
+from conformance.facts import Facts
+from conformance.gpu import dcgm
+from conformance.kube.errors import WaitTimeout
+from conformance.kube.timeouts import Timeouts
+from conformance.kube.waits import wait_for
+from conformance.lab import RequirementLab
+from conformance.reference.expected import driver_of, offer_of
+from conformance.reference.model import Reference
+from conformance.verdict import CouldNotLook, Judge, NotApplicable, Unsupported, expect, in_words
+from suites._shared.formatting import some
+from suites._shared.operand_status import excuse_of, some_judged
+from suites._shared.operator_resource import found_root
+from suites._shared.pool_nodes import GpuPoolNode
+from suites.observability.exporters import (
+    ASKED_OF_A_POOL,
+    Answer,
+    Exporter,
+    ask,
+    exporter_pods,
+    exporters_expected,
+    missing_metrics,
+    monitored,
+    pages,
+    ready_exporters,
+    seen_at,
+)
+
+EXPORTER = "NVIDIA/dcgm-exporter"
+COUNTERS = "NVIDIA/dcgm-exporter: etc/default-counters.csv"
+TROUBLESHOOTING = "NVIDIA GPU Operator: Troubleshooting"
+XID = "NVIDIA: XID Errors"
+# Long enough for counters to move and for a sample to be another one; exporters look every 30 seconds by default.
+_BETWEEN_LOOKS = 1.0
+
+
+@pytest.fixture
+def monitored_nodes(
+    facts: Facts, reference: Reference, gpu_pool_nodes: tuple[GpuPoolNode, ...]
+) -> tuple[GpuPoolNode, ...]:
+    """The GPU nodes for containers, where an exporter is declared and no label of the owners keeps it away."""
+    exporters_expected(reference)
+    root = found_root(facts)
+    nodes = tuple(each for each in gpu_pool_nodes if monitored(each.pool, root))
+    if not nodes:
+        raise NotApplicable("every GPU pool is for virtual machines, or its labels keep the exporter away")
+    return nodes
+
+
+@pytest.fixture
+def exporters(facts: Facts, monitored_nodes: tuple[GpuPoolNode, ...], judge: Judge) -> tuple[Exporter, ...]:
+    """The ready exporters that are asked."""
+    asked = ready_exporters(facts, monitored_nodes)
+    names = {each.node.name for each in asked}
+    for _, node, _ in monitored_nodes:
+        if node.name not in names:
+            has_one = any(pod.ready for pod in exporter_pods(facts, node))
+            others = f"{ASKED_OF_A_POOL} other exporters of its pool were asked"
+            judge.pass_over(node, others if has_one else "it has no ready exporter (OBS-01)")
+    return asked
+
+
+@requirement(
+    "OBS-01",
+    "Every GPU node has a ready metrics exporter",
+    level=MUST,
+    sources=["guide part 2", EXPORTER, TROUBLESHOOTING],
+    remedy="Follow the first broken link: the exporter needs the node's taints tolerated, a driver, and its host "
+    "engine (with dcgm.enabled the service nvidia-dcgm on port 5555, which a NetworkPolicy can block).",
+)
+def test_every_gpu_node_has_an_exporter(facts: Facts, monitored_nodes: tuple[GpuPoolNode, ...], judge: Judge) -> None:
+    for _, node, _ in monitored_nodes:
+        pods = exporter_pods(facts, node)
+        ready = [pod for pod in pods if pod.ready]
+        excuse = "" if ready else excuse_of(node, facts, pods=pods)
+        if excuse:
+            judge.pass_over(node, excuse)
+            continue
+        waiting = [state for pod in pods for status in pod.statuses if (state := status.waiting or status.terminated)]
+        judge(
+            node,
+            ok=bool(ready),
+            expected="a ready pod of dcgm-exporter",
+            actual=ready or pods or "none",
+            first_broken_link=f"{in_words(pods)} is not ready: {in_words(waiting)}" if pods else f"no pod on {node}",
+            why_it_hides="a node without exporter sends nothing, and dashboards draw nothing where it would be red",
+            see=f"kubectl get pods -A --field-selector spec.nodeName={node.name} | grep dcgm-exporter",
+        )
+    some_judged(judge)
+
+
+@requirement(
+    "OBS-02",
+    "Every exporter reports every declared GPU with every declared metric",
+    level=MUST,
+    effect=OWN_NAMESPACE,
+    sources=[COUNTERS, "NVIDIA/dcgm-exporter issue 250"],
+    remedy="Enable the metric in the exporter's ConfigMap; for a GPU that is missing look for its XID and at POOL-04.",
+)
+def test_every_gpu_is_reported(
+    exporters: tuple[Exporter, ...], reference: Reference, lab: RequirementLab, judge: Judge
+) -> None:
+    wanted = reference.stack.metrics.names if reference.stack is not None else ()
+    for exporter, answer in ask(lab, exporters, judge):
+        _judge_page(exporter, answer, wanted, judge)
+
+
+@requirement(
+    "OBS-03",
+    "What an exporter says is what a GPU can be, now and a moment later",
+    level=MUST,
+    effect=OWN_NAMESPACE,
+    sources=[EXPORTER, "NVIDIA DCGM: field identifiers"],
+    remedy="Restart the exporter's pod on the node; if the values stay, take the GPU out of service and diagnose it.",
+)
+def test_values_are_plausible(exporters: tuple[Exporter, ...], lab: RequirementLab, judge: Judge) -> None:
+    before = pages(ask(lab, exporters, judge), judge)
+    time.sleep(_BETWEEN_LOOKS)
+    earlier = {exporter.node.name: page for exporter, page in before}
+    for exporter, page in pages(ask(lab, [exporter for exporter, _ in before], judge), judge):
+        odd = [
+            *dcgm.implausible(earlier[exporter.node.name], exporter.gpu.memory_mib),
+            *dcgm.implausible(page, exporter.gpu.memory_mib),
+            *dcgm.went_down(earlier[exporter.node.name], page),
+        ]
+        judge(
+            exporter.node,
+            ok=not odd,
+            expected="values within what the hardware allows, memory that adds up, counters that only grow",
+            actual=some([str(each) for each in dict.fromkeys(odd)], apart="; ") if odd else "such values",
+            first_broken_link=str(odd[0]) if odd else "",
+            why_it_hides="a wrong number looks like a number: it is averaged, billed and alerted upon",
+            see=seen_at(exporter),
+        )
+
+
+@requirement(
+    "OBS-04",
+    "A device that a pod holds is reported with that pod",
+    level=MUST,
+    effect=OCCUPIES_IDLE_GPUS,
+    sources=["NVIDIA/dcgm-exporter issues 58, 138, 272", "NVIDIA GPU Operator: Time-Slicing GPUs"],
+    remedy="Mount the kubelet's pod-resources socket into the exporter and upgrade it; older ones know no MIG devices. "
+    "Shares of one GPU are attributed to nobody: declare metrics.per_pod false if all your pools are shared.",
+)
+def test_devices_are_attributed_to_their_pods(
+    exporters: tuple[Exporter, ...], reference: Reference, timeouts: Timeouts, lab: RequirementLab
+) -> None:
+    if reference.stack is not None and not reference.stack.metrics.per_pod:
+        raise NotApplicable(f"{reference.stack} declares that its metrics name no pods")
+    tried = 0
+    answering = [exporter for exporter, _ in pages(ask(lab, exporters))]
+    for exporter, resource in _one_of_each_pool(answering, reference, lab):
+        tried += 1
+        pod = lab.pod(gpus=1, resource=resource, on=exporter.node, tolerates=exporter.node).given_running()
+        holder = f"{pod.namespace}/{pod.name}"
+        devices = _held_by(lab, exporter, holder, timeouts.condition)
+        expect(devices, exporter.node).has_length(
+            1, because=f"{holder} holds one {resource} there", see=seen_at(exporter)
+        )
+        pod.delete(wait=True)
+    if not tried:
+        raise CouldNotLook("no pool whose devices belong to one pod each has an idle one beside a ready exporter")
+
+
+@requirement(
+    "OBS-05",
+    "The driver that an exporter reports is the declared one",
+    level=SHOULD,
+    effect=OWN_NAMESPACE,
+    sources=["NVIDIA GPU Operator: GPU Driver Upgrades", EXPORTER],
+    remedy="Finish the driver upgrade on the node, then restart the exporter's pod: it keeps the libraries it began "
+    "with.",
+)
+def test_the_driver_is_the_declared_one(
+    exporters: tuple[Exporter, ...], reference: Reference, lab: RequirementLab, judge: Judge
+) -> None:
+    declared = [exporter for exporter in exporters if driver_of(reference, exporter.pool)]
+    if not declared:
+        raise NotApplicable(f"{reference} declares no driver version")
+    told = 0
+    for exporter, page in pages(ask(lab, declared, judge), judge):
+        versions = {version for each in page.samples if (version := each.labels.get(dcgm.DRIVER_LABEL))}
+        wanted = driver_of(reference, exporter.pool)
+        if not versions:
+            judge.pass_over(exporter.node, f"its page lacks the label {dcgm.DRIVER_LABEL}")
+        else:
+            told += 1
+            judge(
+                exporter.node,
+                ok=versions == {wanted},
+                expected=f"{dcgm.DRIVER_LABEL}={wanted}",
+                actual=versions,
+                first_broken_link="the exporter runs with the libraries of another driver than was declared",
+                why_it_hides="nvidia-smi on the host may say the right version all the while",
+                see=seen_at(exporter),
+            )
+    if not told:
+        raise Unsupported(f"no exporter gives the label {dcgm.DRIVER_LABEL}: it is older than the label")
+
+
+@requirement(
+    "OBS-06",
+    "No GPU remembers an XID error",
+    level=SHOULD,
+    effect=OWN_NAMESPACE,
+    sources=[XID, COUNTERS],
+    remedy="Look the number up in NVIDIA's XID catalogue: some are a program's fault (13, 31, 43), 48, 63, 74, 79, 94 "
+    "and 95 are the hardware's. Drain the node and reset or replace the GPU; the value stays until the driver reloads.",
+)
+def test_no_gpu_reports_an_xid(exporters: tuple[Exporter, ...], lab: RequirementLab, judge: Judge) -> None:
+    found = [(exporter, page.of(dcgm.XID)) for exporter, page in pages(ask(lab, exporters, judge), judge)]
+    if not any(samples for _, samples in found):
+        raise Unsupported(f"no exporter reports {dcgm.XID}")
+    for exporter, samples in found:
+        if not samples:
+            judge.pass_over(exporter.node, f"its page lacks the metric {dcgm.XID}")
+            continue
+        raised = {f"{each.device}: XID {each.value:g}" for each in samples if each.value and not each.blank}
+        judge(
+            exporter.node,
+            ok=not raised,
+            expected=f"{dcgm.XID} 0 for every GPU",
+            actual=raised or "0 for every GPU",
+            first_broken_link=in_words(raised),
+            why_it_hides="the metric is the number of the last error: it neither counts nor goes away, so an alert on "
+            "a change of it rings once",
+            see=seen_at(exporter),
+        )
+
+
+@requirement(
+    "OBS-07",
+    "XID errors are counted, not only remembered",
+    level=MAY,
+    effect=OWN_NAMESPACE,
+    feature="xid-counter",
+    sources=[COUNTERS],
+    remedy=f"Enable {dcgm.XID_COUNT} in the exporter's ConfigMap: it is there as a comment.",
+)
+def test_xid_errors_are_counted(exporters: tuple[Exporter, ...], lab: RequirementLab, judge: Judge) -> None:
+    found = pages(ask(lab, exporters, judge), judge)
+    counting = [(exporter, bool(page.of(dcgm.XID_COUNT))) for exporter, page in found]
+    if not any(counts for _, counts in counting):
+        raise Unsupported(f"no exporter has {dcgm.XID_COUNT}, which is off by default")
+    for exporter, counts in counting:
+        judge(
+            exporter.node,
+            ok=counts,
+            expected=f"{dcgm.XID_COUNT}, as other nodes have it",
+            actual="there" if counts else "absent",
+            first_broken_link="the exporter of this node has another list of counters",
+            why_it_hides="an alert on the count never fires for a node that does not have it",
+            see=seen_at(exporter),
+        )
+
+
+def _judge_page(exporter: Exporter, answer: Answer, wanted: tuple[str, ...], judge: Judge) -> None:
+    reported = answer.gpus if isinstance(answer, dcgm.Page) else ()
+    lacking = [
+        f"{name} of {uuid}"
+        for uuid in reported
+        if isinstance(answer, dcgm.Page)
+        for name in missing_metrics(answer, uuid, wanted)
+    ]
+    count = exporter.gpu.count
+    if not isinstance(answer, dcgm.Page):
+        link = str(answer)
+    elif len(reported) != count:
+        link = f"{len(reported)} of {count} GPUs have any metric"
+    else:
+        link = f"missing: {some(lacking)}"
+    judge(
+        exporter.node,
+        ok=len(reported) == count and not lacking,
+        expected=f"{count} GPUs, each with {in_words(wanted)}",
+        actual=f"{len(reported)} GPUs, {len(lacking)} metrics missing" if isinstance(answer, dcgm.Page) else "no page",
+        first_broken_link=link,
+        why_it_hides="the pod is Ready and the scrape succeeds; what is not on the page is asked for by nobody",
+        see=seen_at(exporter),
+    )
+
+
+def _one_of_each_pool(
+    exporters: Iterable[Exporter], reference: Reference, lab: RequirementLab
+) -> list[tuple[Exporter, str]]:
+    """For each pool whose devices have one holder each: an exporter whose node has a device free, and which device."""
+    chosen: dict[str, tuple[Exporter, str]] = {}
+    for exporter in exporters:
+        offered = offer_of(reference, exporter.pool).resources or {}
+        shared = exporter.gpu.shares > 1
+        if exporter.pool.name in chosen or shared or exporter.node.unschedulable or not exporter.node.ready:
+            continue
+        free = next((name for name in offered if lab.free(exporter.node, name) > 0), None)
+        if free is not None:
+            chosen[exporter.pool.name] = (exporter, free)
+    return list(chosen.values())
+
+
+def _held_by(lab: RequirementLab, exporter: Exporter, holder: str, timeout: float) -> list[dcgm.DeviceKey]:
+    """The devices that the exporter says ``holder`` has, as soon as there is any, at the latest after ``timeout``."""
+
+    def held() -> list[dcgm.DeviceKey]:
+        answer = next(answer for _, answer in ask(lab, [exporter]))
+        page = answer if isinstance(answer, dcgm.Page) else dcgm.Page(())
+        return [device for device, pod in page.holders().items() if pod == holder]
+
+    try:
+        return wait_for(held, bool, what=f"a device of {exporter.node} is attributed to {holder}", timeout=timeout)
+    except WaitTimeout:
+        return held()

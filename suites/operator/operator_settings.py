@@ -1,0 +1,184 @@
+"""The declared settings of the stack beside those of the operator's object, and settings that are known to break pods.
+
+The declaration speaks in Helm values; the chart copies most of them to the same place of the object, and drops what it
+keeps for itself. Source: NVIDIA/gpu-operator v26.7.0, deployments/gpu-operator/templates/clusterpolicy.yaml.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+from conformance.deploy.helm.values import gpu_operator_values
+from conformance.facts import Facts, Resource
+from conformance.gpu.affinity import node_matches
+from conformance.reference.expected import driver_of
+from conformance.reference.model import Reference
+from suites._shared.operator_resource import Root
+
+_BLOCKS = {
+    "ClusterPolicy": (
+        "cdi",
+        "ccManager",
+        "daemonsets",
+        "dcgm",
+        "dcgmExporter",
+        "devicePlugin",
+        "driver",
+        "gdrcopy",
+        "gds",
+        "gfd",
+        "hostPaths",
+        "kataSandboxDevicePlugin",
+        "mig",
+        "migManager",
+        "nodeStatusExporter",
+        "psa",
+        "sandboxDevicePlugin",
+        "sandboxWorkloads",
+        "toolkit",
+        "validator",
+        "vfioManager",
+        "vgpuDeviceManager",
+        "vgpuManager",
+    ),
+    "GPUCluster": ("daemonsets", "dcgm", "dcgmExporter", "draDriver", "hostPaths"),
+}
+# What the chart needs to make objects beside the ClusterPolicy, and tolerations, which have a requirement of their own.
+_NOT_COPIED = (
+    "daemonsets.tolerations",
+    "dcgmExporter.config.create",
+    "dcgmExporter.config.data",
+    "devicePlugin.config.create",
+    "devicePlugin.config.data",
+    "driver.nvidiaDriverCRD",
+    "driver.startupProbe",
+    "migManager.config.create",
+    "migManager.config.data",
+)
+_RENAMED = {
+    "driver.nvidiaDriverCRD.enabled": "driver.useNvidiaDriverCRD",
+    "driver.upgradePolicy.gpuPodDeletion": "driver.upgradePolicy.podDeletion",
+}
+_DRIVER_VERSION = "driver.version"
+# Where NVIDIADriver objects say which driver a node gets, the block has these and no others.
+_OF_DRIVER_WITH_OBJECTS = ("driver.enabled", "driver.useNvidiaDriverCRD", "driver.upgradePolicy")
+
+# For these the operator takes the absent value to be something else than nothing.
+_SWITCH = ".enabled"
+
+
+class Setting(NamedTuple):
+    """One declared setting: where in the object, what was declared, and what the object says."""
+
+    path: str
+    declared: Any
+    said: Any
+
+    @property
+    def agrees(self) -> bool:
+        """Whether both say the same; numbers and their text, and nothing and empty, are the same to the chart."""
+        if isinstance(self.declared, bool):
+            return bool(self.said) == self.declared
+        if not self.declared:
+            return not self.said
+        if isinstance(self.declared, (str, int, float)) and not isinstance(self.said, (list, dict)):
+            return self.said is not None and str(self.declared) == str(self.said)
+        return bool(self.declared == self.said)
+
+
+def settings_of(root: Root, reference: Reference) -> list[Setting]:
+    """Every declared setting that the operator's object has to repeat."""
+    blocks = _BLOCKS[root.kind]
+    values = {key: value for key, value in gpu_operator_values(reference).items() if key in blocks}
+    found = (Setting(path, declared, _said(root, path)) for path, declared in _leaves(values))
+    return [setting for setting in found if _is_said_here(setting, root)]
+
+
+def drivers_of(root: Root, facts: Facts, reference: Reference) -> Iterator[tuple[Resource, Setting]]:
+    """Each NVIDIADriver that serves a declared pool, with the version that it gives and the one that is declared."""
+    if not root.leaves_drivers_to_objects:
+        return
+    for driver in facts.nvidia_drivers:
+        selector = driver.spec.get("nodeSelector") or {}
+        served = [
+            pool
+            for pool in reference.gpu_pools
+            if any(node_matches(node.labels, node.name, selector) for node in facts.nodes if pool.holds(node.labels))
+        ]
+        wanted = sorted({version for pool in served if (version := driver_of(reference, pool))})
+        if len(wanted) == 1:
+            setting = Setting("version", wanted[0], driver.spec.get("version"))
+            if _is_comparable(setting, driver.spec.get("usePrecompiled")):
+                yield driver, setting
+
+
+def asked_for(root: Root, facts: Facts) -> tuple[str, ...]:
+    """The driver versions that the operator is told to install."""
+    said = [each.spec.get("version") for each in facts.nvidia_drivers if root.leaves_drivers_to_objects]
+    return tuple(str(version) for version in (*said, root.at(_DRIVER_VERSION)) if version)
+
+
+def settings_that_break(root: Root) -> Iterator[tuple[str, str, str]]:
+    """Settings of the object that are known to break pods: which, what happens, and what to do about it.
+
+    Source: NVIDIA/gpu-operator issues 1876 and 2115: with CDI the legacy ways to hand over devices leave pods whose
+    devices cannot be resolved.
+    """
+    if root.kind != "ClusterPolicy" or not root.enabled("cdi"):
+        return
+    effect = "with CDI pods fail with 'unresolvable CDI devices'"
+    for block, name, value in _LEGACY:
+        if _env(root, block).get(name, "").lower() == value:
+            remedy = f"Drop {name} from {block}.env, as CDI makes it needless, or set cdi.enabled to false."
+            yield f"{block}.env {name}={value}", effect, remedy
+
+
+# The legacy ways to hand devices over, by block and variable.
+_LEGACY = (
+    ("toolkit", "ACCEPT_NVIDIA_VISIBLE_DEVICES_ENVVAR_WHEN_UNPRIVILEGED", "false"),
+    ("toolkit", "ACCEPT_NVIDIA_VISIBLE_DEVICES_AS_VOLUME_MOUNTS", "true"),
+    ("devicePlugin", "DEVICE_LIST_STRATEGY", "volume-mounts"),
+)
+
+
+def _is_said_here(setting: Setting, root: Root) -> bool:
+    """Whether the object is where the setting ought to be said, and says it in a form that can be compared."""
+    if any(setting.path == dropped or setting.path.startswith(f"{dropped}.") for dropped in _NOT_COPIED):
+        return False
+    if root.leaves_drivers_to_objects and setting.path.startswith("driver."):
+        return setting.path.startswith(_OF_DRIVER_WITH_OBJECTS)
+    if setting.path == _DRIVER_VERSION:
+        return _is_comparable(setting, root.at("driver.usePrecompiled"))
+    return True
+
+
+def _is_comparable(setting: Setting, precompiled: object) -> bool:
+    """Whether the object names a driver version: not a digest, not only the branch of precompiled ones, not nothing.
+
+    An operator of OLM has the version of its release when the object names none.
+    """
+    said = str(setting.said or "")
+    return bool(said) and not said.startswith("sha256:") and precompiled is not True
+
+
+def _said(root: Root, path: str) -> Any:
+    said = root.at(path)
+    if said is None and path.endswith(_SWITCH):
+        return root.enabled(path.removesuffix(_SWITCH))
+    return said
+
+
+def _leaves(values: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    """Values by the path that they have in the object."""
+    for key, value in values.items():
+        path = f"{above}.{key}" if above else key
+        path = _RENAMED.get(path, path)
+        if isinstance(value, Mapping) and value:
+            yield from _leaves(value, path)
+        else:
+            yield path, value
+
+
+def _env(root: Root, block: str) -> dict[str, str]:
+    found = root.at(f"{block}.env")
+    members = found if isinstance(found, list) else []
+    return {str(each.get("name")): str(each.get("value") or "") for each in members if isinstance(each, dict)}

@@ -1,0 +1,106 @@
+"""Pods of the stack that do not come to rest: they crash, restart over and over, or wait for what will not come."""
+
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from typing import NamedTuple
+
+from conformance.facts import ContainerStatus, Facts, Pod, Workload
+from conformance.reference.model import Reference
+from conformance.verdict import CouldNotLook, NotApplicable
+from suites._shared.declared_workloads import why_pending
+from suites._shared.operand_status import STUCK, what_ails, young
+from suites._shared.operands import discovery_masters, discovery_workers, parts_of
+from suites._shared.operator_resource import declared_stack
+from suites.operator.stack_faults import is_outside_kubernetes
+
+MOST_RESTARTS = 3
+"""More restarts than this within an hour are no accident."""
+
+_HOUR = timedelta(hours=1)
+_OUT_OF_MEMORY = "OOMKilled"
+_MEMORY_OF_OPERATOR = (
+    "Raise operator.resources.limits.memory: the chart's 350Mi are too little from about 300 nodes on, 1400Mi are not."
+)
+
+
+class Ailment(NamedTuple):
+    """A pod that does not come to rest, what it does, and what to do about it."""
+
+    pod: Pod
+    what: str
+    remedy: str
+
+
+def resting_workloads(facts: Facts, reference: Reference) -> tuple[Workload, ...]:
+    """The workloads of the stack, each before those that need it: operator, discovery, components."""
+    places = [place.partition("/") for place in facts.stack.operators]
+    operators = [facts.workload("Deployment", namespace, name) for namespace, _, name in places]
+    components = [workload for part in parts_of(facts, reference) for workload in part.workloads]
+    every = [*operators, *discovery_masters(facts), *discovery_workers(facts), *components]
+    return tuple({(each.kind, each.namespace, each.name): each for each in every if each is not None}.values())
+
+
+def without_workloads(facts: Facts, reference: Reference) -> CouldNotLook | NotApplicable:
+    """What to raise where the declared stack has no workload: a node image may run the device plugin by itself."""
+    if is_outside_kubernetes(declared_stack(reference), facts):
+        return NotApplicable("the device plugin runs outside Kubernetes, where it has neither pods nor a workload")
+    return CouldNotLook("the cluster has no workload of a GPU stack")
+
+
+def ailments(workloads: tuple[Workload, ...], facts: Facts) -> Iterator[tuple[Workload, list[Ailment]]]:
+    """Each workload with its ailing pods. A pod that waits for a broken one on its node is a victim and left out."""
+    broken: set[str] = set()
+    for workload in workloads:
+        pods = facts.pods_of(workload)
+        found = (_ailment(pod, workload, facts) for pod in pods if pod.node not in broken)
+        yield workload, [ailment for ailment in found if ailment is not None]
+        if workload.kind == "DaemonSet":
+            broken |= {pod.node for pod in pods if pod.node and not pod.ready}
+
+
+def _ailment(pod: Pod, workload: Workload, facts: Facts) -> Ailment | None:
+    if pod.finished or pod.deleting:
+        return None
+    if not pod.node:
+        return _unscheduled(pod, workload, facts)
+    for status in pod.statuses:
+        what = _restless(status, pod, facts.taken_at)
+        if what:
+            return Ailment(pod, what, _remedy(pod, status, facts))
+    return None
+
+
+def _unscheduled(pod: Pod, workload: Workload, facts: Facts) -> Ailment | None:
+    """A pod that has been waiting for a node. Those of DaemonSets are looked at node by node elsewhere."""
+    if workload.kind == "DaemonSet" or young(pod.created, facts.taken_at):
+        return None
+    return Ailment(pod, f"not scheduled: {why_pending(pod, facts.nodes, facts)}", "Make room for it, or let it in.")
+
+
+def _restless(status: ContainerStatus, pod: Pod, now: datetime) -> str:
+    """What a container does instead of resting, in words; empty when it rests."""
+    if status.waiting in STUCK:
+        return f"{what_ails(pod)}, {status.restarts} restarts"
+    recent = status.running_since is not None and now - status.running_since < _HOUR
+    if status.last_terminated == _OUT_OF_MEMORY and status.restarts > 1 and recent:
+        return f"container {status.name} was OOMKilled, {status.restarts} restarts"
+    since = pod.started or pod.created
+    hours = max((now - since) / _HOUR, 1.0) if since is not None else 1.0
+    if status.restarts / hours > MOST_RESTARTS and not _is_at_rest(status, now):
+        return f"container {status.name}: {status.restarts} restarts in {hours:.3g} h, last ended with " + (
+            status.last_terminated or "no reason"
+        )
+    return ""
+
+
+def _is_at_rest(status: ContainerStatus, now: datetime) -> bool:
+    """Whether a container has done its work, or has run for a while since it last started."""
+    return status.exit_code == 0 or (status.running_since is not None and not young(status.running_since, now))
+
+
+def _remedy(pod: Pod, status: ContainerStatus, facts: Facts) -> str:
+    if status.last_terminated == _OUT_OF_MEMORY:
+        places = {place.partition("/")[0] for place in facts.stack.operators}
+        by_operator = pod.namespace in places and pod.owner_kind == "ReplicaSet" and status.name == "gpu-operator"
+        return _MEMORY_OF_OPERATOR if by_operator else f"Raise the memory limit of container {status.name}."
+    return f"kubectl logs -n {pod.namespace} {pod.name} -c {status.name} --previous"

@@ -1,0 +1,358 @@
+"""Pools: GPU nodes and ordinary nodes, kept apart and told apart.
+
+A GPU node costs as much as dozens of ordinary ones, so everything else starts with four facts: the declared nodes are
+there, they carry the labels by which pods find them, they carry every taint that keeps everybody else away, and they
+offer the GPUs that were paid for. Each of them breaks silently. A node that lost a taint still looks healthy while
+web pods fill its CPUs; a node that lost one GPU of eight stays Ready; a node whose label has a typo is found by nobody.
+
+A node belongs to a pool by the pool's selector, the labels that the cloud or the installer gave it. Labels and taints
+of the owners are then judged against the declaration, never taken from the node.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+
+from conformance.catalog import MUST, SHOULD, requirement
+from conformance.facts import Facts, Node, Pod
+from conformance.gpu.taints import ORDINARY_POD, SCHEDULING_EFFECTS, untolerated
+from conformance.reference.expected import offer_of
+from conformance.reference.model import Pool, Reference
+from conformance.verdict import CouldNotLook, Judge, NotApplicable, Unsupported, in_words
+from suites._shared.formatting import pairs, some
+from suites._shared.node_gpus import (
+    DRIVER,
+    MEMORY,
+    PRODUCT,
+    TRAITS,
+    counted,
+    has_the_memory,
+    in_words_of,
+    is_the_product,
+    not_known,
+    offered,
+    shows_gpus,
+    why_the_number_differs,
+)
+from suites._shared.pod_terms import taints_of
+from suites._shared.pool_nodes import GpuPoolNode, Members, PoolNode
+
+GUIDE = "guide part 1"
+TAINTS = "kubernetes.io: Taints and Tolerations"
+_IN_A_POOL = "belongs to a GPU pool"
+TROUBLESHOOTING = "NVIDIA GPU Operator: Troubleshooting"
+DISCOVERY = "NVIDIA/k8s-device-plugin: GPU Feature Discovery labels"
+
+
+@requirement(
+    "POOL-01",
+    "Every declared pool has its declared number of nodes",
+    level=MUST,
+    sources=[GUIDE],
+    remedy="Bring the missing nodes back, or label them as the selector asks; or declare fewer.",
+)
+def test_every_pool_has_its_nodes(pools: tuple[Pool, ...], members: Members, judge: Judge) -> None:
+    for pool in pools:
+        nodes = members(pool)
+        judge(
+            pool,
+            ok=len(nodes) >= pool.nodes,
+            expected=f"at least {pool.nodes} nodes labelled {pool.selector_text}",
+            actual=f"{len(nodes)}: {', '.join(node.name for node in nodes)}" if nodes else "none",
+            first_broken_link=f"{pool.nodes - len(nodes)} nodes with these labels are missing from the API server",
+            why_it_hides="pods that need the pool wait as Pending; nothing else reports the node that is not there",
+            see=f"kubectl get nodes -l {pool.selector_text}",
+        )
+
+
+@requirement(
+    "POOL-02",
+    "Every node of a pool carries the declared labels",
+    level=MUST,
+    sources=[GUIDE],
+    remedy="Set the labels where the nodes are made (node group, machine template), so that a new node has them too.",
+)
+def test_every_node_carries_the_declared_labels(pool_nodes: tuple[PoolNode, ...], judge: Judge) -> None:
+    labelled = [(pool, node) for pool, node in pool_nodes if pool.labels]
+    if not labelled:
+        raise NotApplicable("no declared pool that has nodes declares labels")
+    for pool, node in labelled:
+        wrong = {key: node.labels.get(key) for key, value in pool.labels.items() if node.labels.get(key) != value}
+        judge(
+            node,
+            ok=not wrong,
+            expected=pairs(pool.labels),
+            actual=pairs({key: node.labels.get(key) for key in pool.labels}),
+            first_broken_link=f"{pairs(wrong)}, not {pairs({key: pool.labels[key] for key in wrong})} as declared",
+            why_it_hides="the node is Ready; it is only never chosen by the pods that ask for the label",
+            remedy=f"kubectl label node {node.name} --overwrite {_settings(pool, wrong)}; then in the node group",
+            see=f"kubectl get node {node.name} -L {','.join(pool.labels)}",
+        )
+
+
+@requirement(
+    "POOL-03",
+    "Every GPU node carries every declared taint",
+    level=MUST,
+    sources=[GUIDE, TAINTS],
+    remedy="Set the taints where the nodes are made: a taint put by hand is lost when the node is replaced.",
+)
+def test_every_gpu_node_carries_every_declared_taint(gpu_pool_nodes: tuple[GpuPoolNode, ...], judge: Judge) -> None:
+    tainted = [(pool, node) for pool, node, _ in gpu_pool_nodes if pool.taints]
+    if not tainted:
+        raise NotApplicable("no declared GPU pool that has nodes declares taints")
+    for pool, node in tainted:
+        there = {str(taint) for taint in node.taints}
+        missing = [str(taint) for taint in pool.taints if str(taint) not in there]
+        judge(
+            node,
+            ok=not missing,
+            expected=f"taints {in_words(pool.taints)}",
+            actual=node.taints,
+            first_broken_link=f"{' and '.join(missing)} is not on the node",
+            why_it_hides="the node works; pods that have no business there start to land on it one by one",
+            remedy=f"kubectl taint node {node.name} {' '.join(missing)} --overwrite; then set it in the node group",
+            see=f"kubectl get node {node.name} -o jsonpath='{{.spec.taints}}'",
+        )
+
+
+@requirement(
+    "POOL-04",
+    "Every node of a GPU pool advertises the declared number of GPUs as allocatable",
+    level=MUST,
+    sources=["guide part 6", TROUBLESHOOTING, "NVIDIA/k8s-device-plugin issues 234, 426, 519"],
+    remedy="Follow the first broken link: driver, device plugin, then the device itself.",
+)
+def test_every_gpu_node_advertises_its_gpus(
+    gpu_pool_nodes: tuple[GpuPoolNode, ...], reference: Reference, judge: Judge
+) -> None:
+    offers = {pool.name: offer_of(reference, pool) for pool, _, _ in gpu_pool_nodes}
+    for pool, node, gpu in gpu_pool_nodes:
+        offer = offers[pool.name]
+        if offer.resources is None:
+            continue
+        there = offered(node, offer.resources)
+        link, remedy = why_the_number_differs(node, gpu, offer)
+        judge(
+            node,
+            ok=there == offer.resources and (bool(there) or gpu.allocated_by == "dra"),
+            expected=f"{in_words_of(offer.resources)} allocatable, as {pool} declares",
+            actual=f"{in_words_of(there)} (capacity {in_words_of(counted(node, offer.resources))})",
+            first_broken_link=link,
+            why_it_hides="the node stays Ready; pods only meet 'Insufficient' when its last free GPUs are asked for",
+            remedy=remedy,
+            see=f"kubectl get node {node.name} -o jsonpath='{{.status.capacity}} {{.status.allocatable}}'",
+        )
+    unknown = [pool for pool, _, _ in gpu_pool_nodes if offers[pool.name].resources is None]
+    if unknown:
+        raise not_known(unknown[0], offers[unknown[0].name])
+
+
+@requirement(
+    "POOL-05",
+    "Every node that has GPUs belongs to exactly one declared pool",
+    level=MUST,
+    sources=[GUIDE],
+    remedy="Declare the pool of the node, make the selectors exclusive, or take the node out of the cluster.",
+)
+def test_every_node_with_gpus_belongs_to_one_pool(
+    facts: Facts, reference: Reference, gpu_pools: tuple[Pool, ...], judge: Judge
+) -> None:
+    equipped = [node for node in facts.nodes if shows_gpus(node, reference)]
+    if not equipped:
+        raise CouldNotLook(f"{len(gpu_pools)} GPU pools are declared, and no node of the cluster shows any GPU")
+    for node in equipped:
+        homes = [pool for pool in reference.pools if pool.holds(node.labels)]
+        judge(
+            node,
+            ok=len(homes) == 1 and homes[0].gpu is not None,
+            expected="exactly one declared pool, and one with GPUs",
+            actual=homes or "no declared pool",
+            first_broken_link=_why_it_has_no_home(homes),
+            why_it_hides="pods land on it or stay away by accident: no rule of this report is judged for the node",
+            see=f"kubectl get node {node.name} --show-labels",
+        )
+
+
+@requirement(
+    "POOL-06",
+    "Site labels agree with the GPU that feature discovery reports",
+    level=SHOULD,
+    sources=[GUIDE, DISCOVERY],
+    remedy="Correct the declaration and the site's labels, or move the node to the pool that its GPUs belong to.",
+)
+def test_site_labels_agree_with_the_hardware(gpu_pool_nodes: tuple[GpuPoolNode, ...], judge: Judge) -> None:
+    if not any(gpu.product or gpu.memory_mib for _, _, gpu in gpu_pool_nodes):
+        raise NotApplicable("no declared GPU pool that has nodes declares a product or a memory size")
+    discovered = [each for each in gpu_pool_nodes if PRODUCT in each.node.labels]
+    if not discovered:
+        raise Unsupported(f"no GPU node carries {PRODUCT}: GPU Feature Discovery does not label this cluster")
+    for pool, node, gpu in discovered:
+        judge(
+            node,
+            ok=is_the_product(node, gpu) and has_the_memory(node, gpu),
+            expected=f"{gpu.product or 'any product'} with {gpu.memory_mib or 'any number of'} MiB, as {pool} declares",
+            actual=f"{node.labels[PRODUCT]} with {node.labels.get(MEMORY, 'an unknown number of')} MiB",
+            first_broken_link=f"the site says {pairs(pool.labels)}; the driver says {PRODUCT}={node.labels[PRODUCT]}",
+            why_it_hides="people wrote one label and a program the other; nothing compares them",
+            see=f"kubectl get node {node.name} -L {','.join((*pool.labels, PRODUCT, MEMORY))}",
+        )
+
+
+@requirement(
+    "POOL-07",
+    "Nodes of one pool are alike in driver, kernel and GPU product",
+    level=SHOULD,
+    sources=["guide part 2", DISCOVERY, "NVIDIA GPU Operator: GPU Driver Upgrades"],
+    remedy="Finish the upgrade that stopped half-way, or part the pool in two; pools may well differ from each other.",
+)
+def test_nodes_of_one_pool_are_alike(pools: tuple[Pool, ...], members: Members, judge: Judge) -> None:
+    groups = [(pool, nodes) for pool in pools if len(nodes := members(pool)) > 1]
+    if not groups:
+        raise NotApplicable("no declared pool has two nodes that could differ")
+    for pool, nodes in groups:
+        for trait, of in TRAITS.items():
+            _judge_alike(pool, nodes, trait, of, judge)
+
+
+@requirement(
+    "POOL-08",
+    "Ordinary pods have at least one ready, schedulable node without GPU taints",
+    level=MUST,
+    sources=[GUIDE, TAINTS],
+    remedy="Keep a node pool without GPUs and without taints: cluster add-ons and the GPU Operator itself live there.",
+)
+def test_ordinary_pods_have_a_home(facts: Facts, gpu_pools: tuple[Pool, ...], judge: Judge) -> None:
+    guarded = [pool for pool in gpu_pools if taints_of([pool])]
+    refusals = {node.name: _why_it_is_no_home(node, guarded) for node in facts.nodes}
+    homes = [name for name, refusal in refusals.items() if not refusal]
+    judge(
+        "ordinary pods",
+        ok=bool(homes),
+        expected="a Ready, schedulable node that repels nobody, outside the GPU pools that declare taints",
+        actual=some(homes) or f"none among {len(refusals)} nodes",
+        first_broken_link=some(_those_outside_first(refusals), apart="; "),
+        why_it_hides="what runs goes on running; the next restart of CoreDNS or of the operator is the last",
+        see="kubectl get nodes -o custom-columns=NAME:.metadata.name,CORDONED:.spec.unschedulable,TAINTS:.spec.taints",
+    )
+
+
+@requirement(
+    "POOL-09",
+    "No pod without a GPU request runs on a GPU node",
+    level=MUST,
+    sources=[GUIDE],
+    remedy="Taint the node (POOL-03) and delete the pod, so that its controller places it elsewhere.",
+)
+def test_no_ordinary_pod_occupies_a_gpu_node(
+    facts: Facts, reference: Reference, gpu_pool_nodes: tuple[GpuPoolNode, ...], judge: Judge
+) -> None:
+    guarded = [(pool, node) for pool, node, _ in gpu_pool_nodes if taints_of([pool])]
+    if not guarded:
+        raise NotApplicable("no GPU pool that has nodes declares a taint: ordinary pods may run there")
+    for pool, node in guarded:
+        squatters = [pod for pod in facts.pods_on(node.name) if _occupies_without_gpus(pod, reference)]
+        if not squatters:
+            judge(node, ok=True, expected="only pods that ask for GPUs", actual="only such pods")
+        for pod in squatters:
+            judge(
+                pod,
+                ok=False,
+                expected="a GPU request, or another node",
+                actual=f"no GPU request, running on {node.name} of {pool}",
+                first_broken_link=_how_it_came_in(pod, node),
+                why_it_hides="it takes CPU and memory, not GPUs: the node seems free until a GPU pod does not fit",
+                see=f"kubectl get pods -A --field-selector spec.nodeName={node.name}",
+            )
+
+
+@requirement(
+    "POOL-10",
+    "Every GPU node is Ready and schedulable",
+    level=SHOULD,
+    sources=["NVIDIA GPU Operator: GPU Driver Upgrades"],
+    remedy="Repair or replace a node that is not Ready; uncordon one whose maintenance is over.",
+)
+def test_every_gpu_node_is_ready_and_schedulable(gpu_pool_nodes: tuple[GpuPoolNode, ...], judge: Judge) -> None:
+    for pool, node, gpu in gpu_pool_nodes:
+        judge(
+            node,
+            ok=node.ready and not node.unschedulable,
+            expected="Ready and schedulable",
+            actual=_state(node),
+            first_broken_link=f"{gpu.count} GPUs of {pool} take no new pods while the node is {_state(node)}",
+            why_it_hides="a cordon has no end date; a driver upgrade that failed leaves the node cordoned for weeks",
+            remedy=f"kubectl uncordon {node.name} once its maintenance is over" if node.ready else "",
+            see=f"kubectl describe node {node.name}",
+        )
+
+
+def _judge_alike(pool: Pool, nodes: Iterable[Node], trait: str, of: Callable[[Node], str], judge: Judge) -> None:
+    """One finding for a pool whose nodes agree, one for each node that differs from most of its pool otherwise."""
+    known = [(node, value) for node in nodes if (value := of(node))]
+    if not known:
+        return
+    counted = Counter(value for _, value in known).most_common()
+    usual, alike = counted[0]
+    if len(counted) == 1:
+        judge(pool, ok=True, expected=f"one {trait}", actual=usual)
+    for node, value in known:
+        if value != usual:
+            judge(
+                node,
+                ok=False,
+                expected=f"{trait} {usual}, as {alike} nodes of {pool} have",
+                actual=value,
+                first_broken_link=f"the {trait} of {node.name} differs from the rest of {pool}",
+                why_it_hides="each node passes its own checks; jobs fail only when they land on the odd one",
+                see=f"kubectl get nodes -l {pool.selector_text} -o wide -L {DRIVER},{PRODUCT}",
+            )
+
+
+def _why_it_has_no_home(homes: list[Pool]) -> str:
+    if not homes:
+        return "no selector of the declared pools matches the node's labels"
+    if len(homes) > 1:
+        return "the selectors of these pools overlap"
+    return f"{homes[0]} is declared without GPUs"
+
+
+def _those_outside_first(refusals: Mapping[str, str]) -> list[str]:
+    """Why each node is no home; what keeps pods off ordinary nodes says more than that GPU pools are GPU pools."""
+    return [f"{name} {refusals[name]}" for name in sorted(refusals, key=lambda name: refusals[name] == _IN_A_POOL)]
+
+
+def _why_it_is_no_home(node: Node, guarded: Iterable[Pool]) -> str:
+    """What makes a node no home for ordinary pods; empty when it is one.
+
+    A GPU pool whose owners declare no taint lets everybody in, as on a cluster of one node.
+    """
+    if any(pool.holds(node.labels) for pool in guarded):
+        return _IN_A_POOL
+    if not node.ready or node.unschedulable:
+        return f"is {_state(node)}"
+    repelling = node.untolerated(ORDINARY_POD)
+    return f"repels with {in_words(repelling)}" if repelling else ""
+
+
+def _occupies_without_gpus(pod: Pod, reference: Reference) -> bool:
+    if pod.finished or pod.static or pod.owner_kind == "DaemonSet":
+        return False
+    return not pod.gpu_requests() and not pod.gpus(reference.gpu_resource) and not pod.claims
+
+
+def _how_it_came_in(pod: Pod, node: Node) -> str:
+    repelling = [taint for taint in node.lasting_taints if taint.effect in SCHEDULING_EFFECTS]
+    if not repelling:
+        return f"{node.name} has no taint that would keep it out"
+    refused = untolerated(pod.tolerations, repelling)
+    if refused:
+        return f"{in_words(refused)} came after the pod, or the pod was bound past the scheduler"
+    return f"the pod tolerates every taint of the node: {in_words(repelling)}"
+
+
+def _state(node: Node) -> str:
+    return " and ".join(("Ready" if node.ready else "not Ready", "cordoned" if node.unschedulable else "schedulable"))
+
+
+def _settings(pool: Pool, wrong: Iterable[str]) -> str:
+    return " ".join(f"{key}={pool.labels[key]}" for key in wrong)

@@ -1,0 +1,323 @@
+"""Priorities: who may take GPUs from whom when they run out.
+
+Kubernetes decides twice. At admission a pod's class becomes a number, and a pod that names no class gets the default
+one. When nothing fits any more, the scheduler compares numbers: a newcomer whose policy allows it evicts as few lower
+pods as it needs. Three beliefs about this fail in the field: `preemptionPolicy: Never` shields nobody (it only
+makes a newcomer wait), a default class reaches every pod of the cluster, and a pod keeps the number that it was
+created with, whatever becomes of its class.
+
+This chapter reads the classes and who carries them, and asks admission what it makes of pods. The chapter on
+preemption makes GPUs run out.
+"""
+
+from itertools import pairwise
+
+import pytest
+
+from conformance.catalog import MUST, OWN_NAMESPACE, SHOULD, requirement
+from conformance.facts import Facts, Pod
+from conformance.facts import PriorityClass as LiveClass
+from conformance.lab import Rejected, RequirementLab
+from conformance.reference.model import PriorityClass, Reference, Workload
+from conformance.verdict import Judge, NotApplicable, expect
+from suites._shared.priority_order import Preemption, declared_classes, declared_preemptions, live_class
+
+GUIDE = "guide part 5"
+PREEMPTION = "kubernetes.io: Pod Priority and Preemption"
+API = "kubernetes.io: API reference, PriorityClass"
+FORBIDDEN = 403
+NO_POLICY = "preemptionPolicy Never lets its pods wait and evict nobody"
+
+
+# --- What the owners declared ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def classes(reference: Reference) -> tuple[PriorityClass, ...]:
+    """The declared classes, the highest first."""
+    return declared_classes(reference)
+
+
+@pytest.fixture
+def preemptions(reference: Reference) -> tuple[Preemption, ...]:
+    """Whom the owners expect to evict whom."""
+    return declared_preemptions(reference)
+
+
+@pytest.fixture
+def classified(reference: Reference) -> tuple[Workload, ...]:
+    """The declared workloads that must carry a priority class."""
+    declared = tuple(workload for workload in reference.workloads if workload.priority_class)
+    if not declared:
+        raise NotApplicable(f"{reference} declares no workload with a priority class")
+    return declared
+
+
+# --- The classes and who carries them ----------------------------------------------------------------------------
+
+
+@requirement(
+    "PRIO-01",
+    "Declared priority classes exist as declared",
+    level=MUST,
+    sources=[GUIDE, API],
+    remedy="Apply the declared class. Value and policy cannot be changed: delete the class and create it anew; "
+    "pods keep the number that they were admitted with until they are replaced.",
+)
+def test_declared_classes_exist_as_declared(classes: tuple[PriorityClass, ...], facts: Facts, judge: Judge) -> None:
+    for declared in classes:
+        live = facts.priority_class(declared.name)
+        expected, actual = _terms(declared), _terms(live)
+        differing = [name for name in expected if expected[name] != actual.get(name)]
+        judge(
+            declared,
+            ok=live is not None and not differing,
+            expected=expected,
+            actual=actual or "no class of this name",
+            first_broken_link=f"{', '.join(differing)} of {declared} differ" if live and differing else "",
+            why_it_hides="" if live else "a pod that names it is refused at admission, so nothing of it ever shows up",
+            see=f"kubectl get priorityclass {declared.name} -o yaml",
+        )
+
+
+@requirement(
+    "PRIO-02",
+    "The declared order holds, and only system classes stand above it",
+    level=MUST,
+    sources=[GUIDE, PREEMPTION],
+    remedy="Space the values apart and keep the highest for what nobody may evict: its only protection is that "
+    "nothing but the system classes is above it.",
+)
+def test_the_declared_order_holds_and_nothing_stands_above_it(
+    classes: tuple[PriorityClass, ...], facts: Facts, judge: Judge
+) -> None:
+    there = [live_class(facts, declared) for declared in classes]
+    for higher, lower in pairwise(there):
+        judge(
+            higher,
+            ok=higher.value > lower.value,
+            expected=f"a value above {lower} ({lower.value})",
+            actual=higher.value,
+            first_broken_link="equal values never preempt each other" if higher.value == lower.value else "",
+            see="kubectl get priorityclass --sort-by=.value",
+        )
+    top = there[0]
+    above = [other for other in facts.priority_classes if other.value > top.value and not other.is_system]
+    judge(
+        top,
+        ok=not above,
+        expected="only system classes above it",
+        actual=[f"{other.name} ({other.value})" for other in above] or "only system classes above it",
+        first_broken_link=f"{above[0]} may evict its pods" if above and above[0].may_preempt else "",
+        why_it_hides=_shields_nobody(top) if above else "",
+        see="kubectl get priorityclass --sort-by=.value",
+    )
+
+
+@requirement(
+    "PRIO-14",
+    "A class that is declared to preempt others is able to",
+    level=MUST,
+    sources=[GUIDE, PREEMPTION, "github.com/koordinator-sh/koordinator/issues/2389"],
+    remedy="Decide which of the two is meant. A class that shall evict needs preemptionPolicy PreemptLowerPriority and "
+    "a higher value; a class that shall wait must not be counted on to get a GPU that others hold.",
+)
+def test_a_class_that_shall_preempt_is_able_to(preemptions: tuple[Preemption, ...], facts: Facts, judge: Judge) -> None:
+    for declared in preemptions:
+        winner, loser = live_class(facts, declared.winner), live_class(facts, declared.loser)
+        judge(
+            winner,
+            ok=winner.preempts(loser),
+            expected=f"policy PreemptLowerPriority and a value above {loser} ({loser.value})",
+            actual=f"policy {winner.preemption_policy} and value {winner.value}",
+            first_broken_link="" if winner.may_preempt else NO_POLICY,
+            why_it_hides=""
+            if winner.may_preempt
+            else "it works while GPUs are free; once they are not, its pods stay "
+            "Pending and nothing says that they might have evicted",
+            see=f"kubectl get priorityclass {winner.name} {loser.name}",
+        )
+
+
+@requirement(
+    "PRIO-09",
+    "The default class does not preempt",
+    level=SHOULD,
+    sources=[PREEMPTION],
+    remedy="Give the default class preemptionPolicy Never: delete it and create it anew, for it cannot be changed.",
+)
+def test_the_default_class_does_not_preempt(facts: Facts, judge: Judge) -> None:
+    defaults = [known for known in facts.priority_classes if known.global_default]
+    if not defaults:
+        raise NotApplicable("the cluster has no default priority class (globalDefault)")
+    for default in defaults:
+        judge(
+            default,
+            ok=not default.may_preempt or default.value <= 0,
+            expected="preemptionPolicy Never",
+            actual=f"preemptionPolicy {default.preemption_policy} and value {default.value}",
+            first_broken_link="every new pod without a class may evict pods with priority 0",
+            why_it_hides="pods that were there before the class keep priority 0 until the day they are evicted",
+            see=f"kubectl get priorityclass {default.name} -o jsonpath='{{.preemptionPolicy}}'",
+        )
+
+
+@requirement(
+    "PRIO-13",
+    "Declared workloads carry their declared priority class",
+    level=MUST,
+    sources=[GUIDE],
+    remedy="Set priorityClassName in the pod template and let the controller replace its pods: a pod's priority is set "
+    "when it is created and never again.",
+)
+def test_declared_workloads_carry_their_class(classified: tuple[Workload, ...], facts: Facts, judge: Judge) -> None:
+    for declared in classified:
+        workload = facts.workload(declared.kind, declared.namespace, declared.name)
+        carried = workload.template.priority_class if workload else ""
+        judge(
+            declared,
+            ok=carried == declared.priority_class,
+            expected=f"priorityClassName {declared.priority_class} in its pod template",
+            actual=carried or ("no priorityClassName" if workload else "no such workload"),
+            first_broken_link=_what_the_default_does(facts) if workload and not carried else "",
+            why_it_hides="its pods run as long as GPUs are free; the class decides only when they are not",
+            see=f"kubectl get {declared.kind.lower()} -n {declared.namespace} {declared.name} "
+            "-o jsonpath='{.spec.template.spec.priorityClassName}'",
+        )
+        for pod in facts.pods_of(workload) if workload else ():
+            if not pod.finished:
+                _judge_standing(judge, pod, facts.priority_class(declared.priority_class or ""), facts)
+
+
+@requirement(
+    "PRIO-15",
+    "No GPU pod without a class stands beside a positive default",
+    level=SHOULD,
+    sources=[PREEMPTION],
+    remedy="Replace the pod so that admission gives it a class, better one that it names itself.",
+)
+def test_no_gpu_pod_without_class_stands_beside_a_positive_default(facts: Facts, judge: Judge) -> None:
+    default = facts.default_priority_class
+    if default is None or default.value <= 0:
+        raise NotApplicable("the cluster has no default priority class with a positive value")
+    gpu_pods = [pod for pod in facts.pods if pod.gpu_requests() and not pod.finished]
+    if not gpu_pods:
+        raise NotApplicable("no pod of the cluster asks for GPUs")
+    for pod in gpu_pods:
+        judge(
+            pod,
+            ok=bool(pod.priority_class) or bool(pod.priority),
+            expected=f"a priority class: every new pod gets at least {default.name} ({default.value})",
+            actual=f"{pod.priority_class or 'no class'} and priority {pod.priority or 0}",
+            first_broken_link=f"it is older than {default}, so every pod that was created since ranks above it",
+            why_it_hides="it keeps its GPU until the first newcomer finds none free",
+            see=f"kubectl get pod -n {pod.namespace} {pod.name} -o jsonpath='{{.spec.priority}}'",
+        )
+
+
+# --- What admission does -----------------------------------------------------------------------------------------
+
+
+@requirement(
+    "PRIO-07",
+    "The default class reaches every new pod that names no class, and no other",
+    level=MUST,
+    effect=OWN_NAMESPACE,
+    sources=[GUIDE, PREEMPTION],
+    remedy="Declare exactly one class with globalDefault and keep the Priority admission plugin on.",
+)
+def test_the_default_class_reaches_every_new_pod_without_class(
+    classes: tuple[PriorityClass, ...], reference: Reference, facts: Facts, lab: RequirementLab
+) -> None:
+    default = reference.default_priority_class
+    if default is None:
+        raise NotApplicable(f"{reference} declares no default priority class")
+
+    newcomer = lab.pod(gated=True)
+
+    spec = newcomer.created["spec"]
+    given = spec.get("priorityClassName"), spec.get("priority"), spec.get("preemptionPolicy")
+    expect(given, newcomer).equals(
+        (default.name, default.value, default.preemption_policy),
+        because="a new pod that names no class gets the default",
+    )
+    for other in (declared for declared in classes if declared is not default):
+        classed = lab.pod(gated=True, priority=other.name)
+        expect(classed.priority, classed).equals(other.value, because=f"it names {other}, which admission leaves alone")
+    earlier = [pod for pod in facts.pods if not pod.priority_class]
+    expect({pod.priority or 0 for pod in earlier} - {0}, f"{len(earlier)} pods without a class").is_empty(
+        because="the default class changes no pod that was there before it"
+    )
+
+
+@requirement(
+    "PRIO-08",
+    "A second default class is refused",
+    level=MUST,
+    effect=OWN_NAMESPACE,
+    sources=[PREEMPTION, "kubernetes: plugin/pkg/admission/priority"],
+    remedy="Keep the Priority admission plugin on. With two defaults the lower one wins, whichever was meant.",
+)
+def test_a_second_default_class_is_refused(facts: Facts, lab: RequirementLab) -> None:
+    default = facts.default_priority_class
+    if default is None:
+        raise NotApplicable("the cluster has no default priority class, so there can be no second one")
+
+    # Server-side dry runs and nothing else: a default class that came to be would reach every pod of the cluster.
+    first = lab.dry_run(_another_class(default=False))
+    second = lab.dry_run(_another_class(default=True))
+
+    expect(str(first), "another class (dry run)").equals("accepted", because="it is no default")
+    expect(second.status if isinstance(second, Rejected) else "accepted", "a second default class (dry run)").equals(
+        FORBIDDEN, because=f"{default} is the default"
+    )
+
+
+# --- How the chapter words what it sees --------------------------------------------------------------------------
+
+
+def _terms(known: PriorityClass | LiveClass | None) -> dict[str, object]:
+    if known is None:
+        return {}
+    return {
+        "value": known.value,
+        "preemptionPolicy": known.preemption_policy,
+        "globalDefault": str(known.global_default).lower(),
+    }
+
+
+def _another_class(*, default: bool) -> dict[str, object]:
+    return {
+        "apiVersion": "scheduling.k8s.io/v1",
+        "kind": "PriorityClass",
+        "metadata": {"generateName": "gpuc-dry-run-"},
+        "value": -1,
+        "globalDefault": default,
+    }
+
+
+def _judge_standing(judge: Judge, pod: Pod, wanted: LiveClass | None, facts: Facts) -> None:
+    judge(
+        pod,
+        ok=wanted is not None and (pod.priority_class, pod.priority) == (wanted.name, wanted.value),
+        expected=f"{wanted.name} ({wanted.value})" if wanted else "a class that the cluster has",
+        actual=f"{pod.priority_class or 'no class'} ({pod.priority or 0})",
+        first_broken_link=_what_the_default_does(facts)
+        if wanted and pod.priority_class != wanted.name
+        else "it was created when the class had another value",
+        see=f"kubectl get pod -n {pod.namespace} {pod.name} "
+        "-o jsonpath='{.spec.priorityClassName} {.spec.priority}'",
+    )
+
+
+def _shields_nobody(top: LiveClass) -> str:
+    if top.may_preempt:
+        return ""
+    return f"preemptionPolicy Never of {top} looks like a shield and is none"
+
+
+def _what_the_default_does(facts: Facts) -> str:
+    default = facts.default_priority_class
+    if default is None:
+        return "no class at all means priority 0"
+    return f"without priorityClassName admission gives its pods the default, {default.name} ({default.value})"

@@ -1,0 +1,365 @@
+"""Quota: how many GPUs a team may hold, and the ways around the number.
+
+Only one spelling of a limit on GPUs works: `requests.<resource>`. Kubernetes takes every other one without a word and
+counts nothing. A quota knows resources by name, so GPUs that sharing offers under another name (`.shared`, `mig-*`)
+are not among those that it counts. And what a quota refuses never becomes a pod: whoever looks for a Pending one finds
+none. Limit ranges belong to the chapter because they do the opposite of what people write them for: a maximum of GPUs
+becomes the default, and every container of the namespace asks for that many.
+
+This chapter reads what stands and asks each team's own namespace for one GPU too many, as a dry run. The chapter on
+counting shows why the rules are what they are.
+"""
+
+from fractions import Fraction
+
+import pytest
+
+from conformance.catalog import MUST, OWN_NAMESPACE, SHOULD, requirement
+from conformance.facts import Facts, LimitRange, ResourceQuota
+from conformance.gpu.quantities import as_count, quantity
+from conformance.gpu.resources import is_gpu_resource, quota_key
+from conformance.lab import LabQuota, RequirementLab
+from conformance.reference.model import Quota, Reference, Team
+from conformance.verdict import CouldNotLook, Judge, NotApplicable
+from suites._shared.formatting import all_unseen
+from suites._shared.quota_namespace import (
+    ADMITTED,
+    REFUSED,
+    GpuKey,
+    declared_gpu_quotas,
+    gpu_keys,
+    never_starting,
+    outcome,
+)
+
+GUIDE = "guide, summary: a GPU quota for every team"
+QUOTAS = "kubernetes.io: Resource Quotas"
+COUNTING = "kubernetes: pkg/quota/v1/evaluator/core/pods.go"
+LIMIT_RANGES = "kubernetes.io: Limit Ranges"
+DEFAULTING = "kubernetes: pkg/apis/core/v1/defaults.go, SetDefaults_LimitRangeItem"
+
+
+# --- What the owners declared ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def teams(reference: Reference) -> tuple[Team, ...]:
+    """The declared teams."""
+    if not reference.teams:
+        raise NotApplicable(f"{reference} declares no teams")
+    return reference.teams
+
+
+@pytest.fixture
+def quotas(teams: tuple[Team, ...]) -> tuple[tuple[Team, Quota], ...]:
+    """Every declared quota with its team."""
+    declared = tuple((team, quota) for team in teams for quota in team.quotas)
+    if not declared:
+        raise NotApplicable("no team declares a quota")
+    return declared
+
+
+@pytest.fixture
+def gpu_quotas(reference: Reference) -> tuple[tuple[Team, Quota], ...]:
+    """Those that limit GPUs."""
+    return declared_gpu_quotas(reference)
+
+
+# --- What stands -------------------------------------------------------------------------------------------------
+
+
+@requirement(
+    "QUOTA-01",
+    "Declared quotas exist with their declared limits",
+    level=MUST,
+    sources=[GUIDE, QUOTAS],
+    remedy="Apply the declared quota. Pods that are there stay, also when they hold more than the new limit.",
+)
+def test_declared_quotas_exist_with_their_limits(
+    quotas: tuple[tuple[Team, Quota], ...], facts: Facts, judge: Judge
+) -> None:
+    for team, declared in quotas:
+        live = _quota(facts, team.namespace, declared.name)
+        differing = _differing(declared, live) if live else []
+        judge(
+            f"quota {team.namespace}/{declared.name}",
+            ok=live is not None and not differing,
+            expected={key: declared.hard[key] for key in differing if key in declared.hard} or _kind(declared),
+            actual=({key: live.hard.get(key, "absent") for key in differing} or _kind(declared))
+            if live
+            else "no such quota",
+            first_broken_link=f"{', '.join(differing)} differ from what is declared" if differing else "",
+            see=f"kubectl get quota -n {team.namespace} {declared.name} -o yaml",
+        )
+
+
+@requirement(
+    "QUOTA-02",
+    "Every limit on GPUs is spelled so that Kubernetes counts it",
+    level=MUST,
+    sources=[COUNTING, "github.com/NVIDIA/k8s-device-plugin/issues/211"],
+    remedy="Write requests.<resource>, such as requests.nvidia.com/gpu. A limits. key is not needed: GPU requests and "
+    "limits are always equal.",
+)
+def test_every_limit_on_gpus_is_spelled_so_that_it_counts(reference: Reference, facts: Facts, judge: Judge) -> None:
+    limits = [(quota, key) for quota in facts.quotas for key in gpu_keys(quota.hard, reference.gpu_resource)]
+    if not limits:
+        raise NotApplicable("no quota of the cluster names GPUs")
+    for quota, key in limits:
+        judge(
+            f"{quota}, {key.key}",
+            ok=key.counts and key.key in quota.used,
+            expected=f"{quota_key(key.resource)}, counted in status.used",
+            actual=f"{key.key}, {'counted' if key.key in quota.used else 'absent from status.used'}",
+            first_broken_link="" if key.counts else f"Kubernetes counts no key of the name {key.key}",
+            why_it_hides="" if key.counts else "the API server accepts the key and kubectl describe lists it",
+            remedy=f"Rename the key to {quota_key(key.resource)}." if not key.counts else "",
+            see=f"kubectl get quota -n {quota.namespace} {quota.name} -o jsonpath='{{.status}}'",
+        )
+
+
+@requirement(
+    "QUOTA-03",
+    "Every GPU resource that nodes advertise is covered by each team's quota",
+    level=MUST,
+    sources=[COUNTING, "github.com/NVIDIA/k8s-device-plugin: README, renaming of shared resources"],
+    remedy="Add a requests. key for each name under which GPUs are offered, 0 for those that the team shall not have.",
+)
+def test_every_advertised_gpu_resource_is_covered(
+    gpu_quotas: tuple[tuple[Team, Quota], ...], reference: Reference, facts: Facts, judge: Judge
+) -> None:
+    advertised = {name: node for node in reversed(facts.nodes) for name in node.gpu_resources if node.gpus(name)}
+    allocators = {pool.gpu.allocated_by for pool in reference.gpu_pools if pool.gpu}
+    if not advertised and allocators == {"dra"}:
+        raise NotApplicable("DRA gives out all declared GPUs, and no node advertises any; quotas count device classes")
+    if not advertised:
+        raise CouldNotLook("no node of the cluster advertises a GPU, so nobody can say what a quota has to cover")
+    for team in dict.fromkeys(team.namespace for team, _ in gpu_quotas):
+        for resource, node in sorted(advertised.items()):
+            covering = [quota for quota in facts.quotas_in(team) if quota_key(resource) in quota.used]
+            judge(
+                f"namespace {team}, {resource}",
+                ok=bool(covering),
+                expected=f"a quota that counts {quota_key(resource)}",
+                actual=[str(quota) for quota in covering] or "no quota counts it",
+                first_broken_link="" if covering else f"{node} offers {resource}, and a quota knows GPUs by name only",
+                why_it_hides="" if covering else "the quota of the plain name still looks as if it held",
+                see=f"kubectl describe quota -n {team}",
+            )
+
+
+@requirement(
+    "QUOTA-04",
+    "Every namespace with GPU workloads has a quota of GPUs",
+    level=MUST,
+    sources=[GUIDE, COUNTING],
+    remedy="Give the namespace a ResourceQuota with a requests. key for the GPUs that it uses.",
+)
+def test_every_namespace_with_gpu_workloads_has_a_gpu_quota(reference: Reference, facts: Facts, judge: Judge) -> None:
+    holding = _gpu_workloads(reference, facts)
+    if not holding:
+        raise NotApplicable("no namespace holds or declares workloads that ask for GPUs")
+    for namespace, workload in sorted(holding.items()):
+        keys = [
+            key.key
+            for quota in facts.quotas_in(namespace)
+            for key in gpu_keys(quota.hard, reference.gpu_resource)
+            if key.key in quota.used
+        ]
+        judge(
+            f"namespace {namespace}",
+            ok=bool(keys),
+            expected="a quota that counts GPUs",
+            actual=sorted(set(keys)) or "none, so it may take every GPU of the cluster",
+            first_broken_link="" if keys else f"{workload} asks for GPUs, and no quota counts them",
+            why_it_hides="" if keys else "nobody notices before the day on which another team finds no GPU",
+            see=f"kubectl describe quota -n {namespace}",
+        )
+
+
+@requirement(
+    "QUOTA-11",
+    "No limit range gives GPUs to containers that ask for none",
+    level=MUST,
+    sources=[DEFAULTING, "github.com/canonical/bundle-kubeflow/issues/599"],
+    remedy="Take GPUs out of the limit range and cap them with a quota. An item of type Pod is no way out: its "
+    "maximum turns away every pod without GPUs (QUOTA-12).",
+)
+def test_no_limit_range_gives_gpus_to_everybody(
+    teams: tuple[Team, ...], reference: Reference, facts: Facts, judge: Judge
+) -> None:
+    there = {team.namespace for team in teams if facts.namespace(team.namespace)}
+    if not there:
+        raise CouldNotLook("none of the declared namespaces exists (TEN-01)")
+    for namespace in sorted(there | {each.namespace for each in facts.limit_ranges}):
+        giving = {str(each): gpus for each in facts.limit_ranges_in(namespace) if (gpus := _gives(each, reference))}
+        first = next(iter(giving), "")
+        judge(
+            f"namespace {namespace}",
+            ok=not giving,
+            expected="no limit range with GPUs for every container",
+            actual=[f"{each} gives {amount}" for each, amount in giving.items()] or "none",
+            first_broken_link=f"{first}: a maximum without default becomes the default and the default request"
+            if first
+            else "",
+            why_it_hides="manifests show no GPU; the API server adds it to every new container" if first else "",
+            see=f"kubectl get limitrange -n {namespace} -o yaml",
+        )
+
+
+@requirement(
+    "QUOTA-13",
+    "Where a quota counts CPU or memory, a limit range supplies them",
+    level=SHOULD,
+    sources=[COUNTING, LIMIT_RANGES],
+    remedy="Add a LimitRange of type Container with default and defaultRequest for what the quota counts.",
+)
+def test_where_a_quota_counts_cpu_or_memory_a_limit_range_supplies_them(facts: Facts, judge: Judge) -> None:
+    if not facts.quotas:
+        raise NotApplicable("the cluster has no quotas")
+    for quota in facts.quotas:
+        counted = sorted(set(quota.hard) & set(_MUST_BE_SAID))
+        supplied = _supplied(facts.limit_ranges_in(quota.namespace))
+        missing = [key for key in counted if _MUST_BE_SAID[key] not in supplied]
+        part, resource = _MUST_BE_SAID[missing[0]] if missing else ("", "")
+        judge(
+            quota,
+            ok=not missing,
+            expected=f"defaults for {', '.join(counted)}" if counted else "no need of defaults",
+            actual=f"no default for {', '.join(missing)}"
+            if missing
+            else "all supplied"
+            if counted
+            else "counts neither",
+            first_broken_link=f"a container without {part}.{resource} is refused" if missing else "",
+            why_it_hides=_SEEN_NOWHERE if missing else "",
+            see=f"kubectl get quota,limitrange -n {quota.namespace} -o yaml",
+        )
+
+
+# --- Whether it holds --------------------------------------------------------------------------------------------
+
+
+@requirement(
+    "QUOTA-14",
+    "Each team's quota refuses one GPU more than it declares",
+    level=MUST,
+    effect=OWN_NAMESPACE,
+    sources=[GUIDE, QUOTAS],
+    remedy="Compare the quota with its declaration (QUOTA-01), its spelling (QUOTA-02) and its scope, and keep the "
+    "ResourceQuota admission plugin on.",
+)
+def test_each_teams_quota_refuses_one_gpu_too_many(
+    gpu_quotas: tuple[tuple[Team, Quota], ...], reference: Reference, facts: Facts, lab: RequirementLab, judge: Judge
+) -> None:
+    for team, declared in gpu_quotas:
+        if _quota(facts, team.namespace, declared.name) is None:
+            raise CouldNotLook(f"there is no quota {team.namespace}/{declared.name} (QUOTA-01)")
+        used = LabQuota(lab.client, lab.timeouts, team.namespace, declared.name).used
+        for key in gpu_keys(declared.hard, reference.gpu_resource):
+            free = max(as_count(declared.hard[key.key]) - as_count(used.get(key.key, "0")), 0)
+            subject = f"quota {team.namespace}/{declared.name}, {key.key}"
+            without = _asked_in(team, declared, {}, lab)
+            if without != ADMITTED:
+                judge.pass_over(subject, f"a pod without GPUs is {without}")
+                continue
+            within = _asked_in(team, declared, {key.resource: free}, lab) if free else without
+            beyond = _asked_in(team, declared, {key.resource: free + 1}, lab)
+            judge(
+                subject,
+                ok=(within, beyond) == (ADMITTED, REFUSED),
+                expected=f"{free} more {ADMITTED}, {free + 1} more {REFUSED}",
+                actual=f"{free} more {within}, {free + 1} more {beyond}",
+                first_broken_link=_why_not(key, used) if beyond == ADMITTED else "",
+                see=f"kubectl describe quota -n {team.namespace} {declared.name}",
+            )
+    if not judge.findings:
+        raise CouldNotLook(all_unseen(judge))
+
+
+# --- How the chapter looks ---------------------------------------------------------------------------------------
+
+# What a container has to say where a quota counts it: the part of its resources, and the resource.
+# GPUs have no such rule (kubernetes: pkg/quota/v1/evaluator/core/pods.go, Constraints).
+_MUST_BE_SAID = {
+    "cpu": ("requests", "cpu"),
+    "memory": ("requests", "memory"),
+    "requests.cpu": ("requests", "cpu"),
+    "requests.memory": ("requests", "memory"),
+    "limits.cpu": ("limits", "cpu"),
+    "limits.memory": ("limits", "memory"),
+}
+
+_SEEN_NOWHERE = (
+    "GPU pods name their GPUs and often nothing else, and a refusal shows in a condition of the ReplicaSet or Job only"
+)
+
+
+def _quota(facts: Facts, namespace: str, name: str) -> ResourceQuota | None:
+    return next((quota for quota in facts.quotas_in(namespace) if quota.name == name), None)
+
+
+def _differing(declared: Quota, live: ResourceQuota) -> list[str]:
+    keys = sorted({*declared.hard, *live.hard})
+    differing = [key for key in keys if _amount(declared.hard.get(key)) != _amount(live.hard.get(key))]
+    classes = tuple(value for term in live.scope_selector for value in term.values)
+    same_scope = set(classes) == set(declared.priority_classes) and not live.scopes
+    return differing if same_scope else [*differing, "its scope"]
+
+
+def _amount(text: str | None) -> Fraction | None:
+    return None if text is None else quantity(text)
+
+
+def _kind(declared: Quota) -> str:
+    return (
+        f"as declared, for classes {', '.join(declared.priority_classes)}"
+        if declared.priority_classes
+        else "as declared"
+    )
+
+
+def _gpu_workloads(reference: Reference, facts: Facts) -> dict[str, str]:
+    """For each namespace that holds or declares GPU workloads, one of them."""
+    running = {pod.namespace: str(pod) for pod in facts.pods if pod.gpu_requests() and not pod.finished}
+    manifests = [workload.manifest for workload in reference.workloads if workload.manifest]
+    declared = {
+        workload.namespace: str(workload)
+        for workload in Facts.from_objects(manifests).workloads
+        if workload.template.gpu_requests()
+    }
+    return running | declared
+
+
+def _gives(limits: LimitRange, reference: Reference) -> str:
+    """The GPUs that a limit range gives to every container, in words; empty when it gives none."""
+    given = {
+        name: amount
+        for item in limits.items
+        if item.type == "Container"
+        for amounts in (item.max, item.default_request, item.default)
+        for name, amount in amounts.items()
+        if (is_gpu_resource(name) or name == reference.gpu_resource) and as_count(amount)
+    }
+    return ", ".join(f"{amount} {name}" for name, amount in given.items())
+
+
+def _supplied(limit_ranges: tuple[LimitRange, ...]) -> set[tuple[str, str]]:
+    """What limit ranges supply to containers: parts and resources; a default limit without request is the request."""
+    containers = [item for limits in limit_ranges for item in limits.items if item.type == "Container"]
+    limits = {("limits", name) for item in containers for name in (*item.default, *item.max)}
+    requests = {("requests", name) for item in containers for name in (*item.default_request, *item.default, *item.max)}
+    return limits | requests
+
+
+def _asked_in(team: Team, declared: Quota, amounts: dict[str, int], lab: RequirementLab) -> str:
+    """What the API server says to such a pod in the team's own namespace; a dry run."""
+    priority = next(iter(declared.priority_classes), None)
+    pod = never_starting(amounts, image=lab.pause_image, namespace=team.namespace, priority=priority)
+    return outcome(lab.dry_run(pod))
+
+
+def _why_not(key: GpuKey, used: dict[str, str]) -> str:
+    if not key.counts or key.key not in used:
+        return f"Kubernetes does not count {key.key}"
+    return "the quota of the cluster is larger than declared, or nothing enforces it"

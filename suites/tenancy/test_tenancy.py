@@ -1,0 +1,352 @@
+"""Tenancy: what a team's workloads may touch, and what stays closed to them.
+
+Each team has a namespace, and its workloads run as service accounts that may do exactly what their work needs: read
+their own settings and their own tokens, look at their own pods. The chapter compares what is declared with the objects
+of the cluster, then asks the API server for its decisions, and at last knocks on the doors with the accounts' own
+tokens: the objects can look right while another binding, an aggregated role or a second authorizer decides otherwise.
+
+Two traps recur. An *annotation* automountServiceAccountToken is text that nobody reads; only the field of that name
+keeps a token out of a pod. And a workload that names no service account runs as `default`, whatever was granted to the
+account that was meant for it.
+"""
+
+from typing import TypeAlias
+
+import pytest
+
+from conformance.catalog import MUST, OWN_NAMESPACE, requirement
+from conformance.facts import Facts, Namespace
+from conformance.facts import ServiceAccount as LiveAccount
+from conformance.lab import RequirementLab
+from conformance.reference.model import Reference, Team
+from conformance.verdict import CouldNotLook, Judge, NotApplicable, expect
+from suites._shared.formatting import pairs
+from suites.tenancy.access_checks import ANNOTATION, Account, Door, accounts_of, forbidden, needed
+from suites.tenancy.grants import bindings_naming, is_harmless, judge_bindings, judge_roles, listed, through
+
+GUIDE = "guide part 5"
+RBAC = "kubernetes.io: Using RBAC Authorization"
+Object: TypeAlias = dict[str, object]
+
+TOKENS = "kubernetes.io: Configure Service Accounts for Pods"
+
+
+# --- What the owners declared ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def teams(reference: Reference) -> tuple[Team, ...]:
+    """The declared teams."""
+    if not reference.teams:
+        raise NotApplicable(f"{reference} declares no teams")
+    return reference.teams
+
+
+@pytest.fixture
+def accounts(teams: tuple[Team, ...]) -> tuple[Account, ...]:
+    """Every service account of every declared team."""
+    declared = accounts_of(teams)
+    if not declared:
+        raise NotApplicable("no team declares a service account")
+    return declared
+
+
+@pytest.fixture
+def open_doors(accounts: tuple[Account, ...]) -> tuple[Door, ...]:
+    """Every access that an account's work needs."""
+    doors = needed(accounts)
+    if not doors:
+        raise NotApplicable("no service account declares what it may do (may)")
+    return doors
+
+
+@pytest.fixture
+def closed_doors(accounts: tuple[Account, ...], teams: tuple[Team, ...]) -> tuple[Door, ...]:
+    """Every access that must be refused: what is declared so, and next door whatever is allowed at home."""
+    doors = forbidden(accounts, teams)
+    if not doors:
+        raise NotApplicable("no service account declares what it may not do (may_not)")
+    return doors
+
+
+# --- What is there -----------------------------------------------------------------------------------------------
+
+
+@requirement(
+    "TEN-01",
+    "Declared namespaces exist with their labels",
+    level=MUST,
+    sources=[GUIDE],
+    remedy="Create the namespace with its labels, or set the missing ones (kubectl label namespace).",
+)
+def test_declared_namespaces_exist_with_their_labels(teams: tuple[Team, ...], facts: Facts, judge: Judge) -> None:
+    for team in teams:
+        namespace = facts.namespace(team.namespace)
+        worn = namespace.labels if namespace else {}
+        wrong = [key for key, value in team.labels.items() if worn.get(key) != value]
+        judge(
+            team,
+            ok=namespace is not None and not namespace.deleting and not wrong,
+            expected=pairs(team.labels) or "to exist",
+            actual=_seen_of(team, namespace),
+            why_it_hides="policies that select namespaces by label pass it over without a word" if wrong else "",
+            see=f"kubectl get namespace {team.namespace} --show-labels",
+        )
+
+
+@requirement(
+    "TEN-02",
+    "Service accounts, roles and bindings exist and grant exactly the declared rules",
+    level=MUST,
+    sources=[GUIDE, RBAC],
+    remedy="Apply the declared objects and delete the bindings that nobody declared; the role of a binding cannot be "
+    "changed, so delete and create it.",
+)
+def test_accounts_roles_and_bindings_grant_exactly_what_is_declared(
+    teams: tuple[Team, ...], accounts: tuple[Account, ...], facts: Facts, judge: Judge
+) -> None:
+    for team in teams:
+        judge_roles(team, facts, judge)
+        judge_bindings(team, facts, judge)
+    for account in accounts:
+        exists = facts.service_account(*account.key) is not None
+        declared = [f"role binding {account.namespace}/{name}" for name in _declared_bindings(account, teams)]
+        naming = {str(binding): binding for binding in bindings_naming(account.live, facts)}
+        extra = next((binding for name, binding in naming.items() if name not in declared), None)
+        judge(
+            account,
+            ok=exists and extra is None,
+            expected=f"to be named by {listed(declared, 'no binding')} and no other",
+            actual=f"named by {listed(naming, 'no binding')}" if exists else "no such service account",
+            first_broken_link=f"{extra} gives it {extra.role_ref} as well" if extra else "",
+            why_it_hides="the declared role looks right: rights add up over all bindings" if extra else "",
+            see=f"kubectl get rolebindings -A -o wide | grep {account.declared.name}",
+        )
+
+
+@requirement(
+    "TEN-10",
+    "Declared workloads run as their declared service account",
+    level=MUST,
+    sources=[GUIDE, TOKENS],
+    remedy="Set serviceAccountName in the pod template; its controller then replaces the pods.",
+)
+def test_declared_workloads_run_as_their_service_account(reference: Reference, facts: Facts, judge: Judge) -> None:
+    declared = [workload for workload in reference.workloads if workload.service_account]
+    if not declared:
+        raise NotApplicable(f"{reference} declares no workload with a service account")
+    for each in declared:
+        workload = facts.workload(each.kind, each.namespace, each.name)
+        named = workload.template.service_account if workload else ""
+        judge(
+            each,
+            ok=named == each.service_account,
+            expected=f"serviceAccountName {each.service_account} in its pod template",
+            actual=named or ("no serviceAccountName, so its pods run as default" if workload else "no such workload"),
+            first_broken_link="the pod template names no service account" if workload and not named else "",
+            why_it_hides=f"{each.service_account} and its role exist and look right, and nobody uses them",
+            see=f"kubectl get {each.kind.lower()} -n {each.namespace} {each.name} "
+            "-o jsonpath='{.spec.template.spec.serviceAccountName}'",
+        )
+        for pod in facts.pods_of(workload) if workload else ():
+            judge(
+                pod,
+                ok=pod.finished or pod.service_account == each.service_account,
+                expected=f"to run as {each.service_account}",
+                actual=f"runs as {pod.service_account}",
+                see=f"kubectl get pod -n {pod.namespace} {pod.name} -o jsonpath='{{.spec.serviceAccountName}}'",
+            )
+
+
+# --- Tokens ------------------------------------------------------------------------------------------------------
+
+
+@requirement(
+    "TEN-03",
+    "Service accounts that need no token have the field that keeps it out",
+    level=MUST,
+    sources=[GUIDE, TOKENS],
+    remedy="Set automountServiceAccountToken: false at the top level of the ServiceAccount, beside metadata, and drop "
+    "the annotation.",
+)
+def test_accounts_without_need_of_a_token_have_the_field(
+    accounts: tuple[Account, ...], facts: Facts, judge: Judge
+) -> None:
+    tokenless = [account for account in accounts if account.wants_no_token]
+    if not tokenless:
+        raise NotApplicable("no declared service account goes without a token (automount_token: false)")
+    for account in tokenless:
+        live = facts.service_account(*account.key)
+        annotated = live is not None and ANNOTATION in live.annotations
+        judge(
+            account,
+            ok=live is not None and live.automounts_token is False,
+            expected="the field automountServiceAccountToken false",
+            actual=_token_field(live),
+            first_broken_link=f"the annotation {ANNOTATION} does nothing: only the field of that name does"
+            if annotated and live and live.automounts_token is not False
+            else "",
+            why_it_hides="kubectl describe shows the annotation, and every pod still mounts a token"
+            if annotated
+            else "",
+            see=f"kubectl get serviceaccount -n {account.namespace} {account.declared.name} "
+            "-o jsonpath='{.automountServiceAccountToken}'",
+        )
+
+
+@requirement(
+    "TEN-04",
+    "The field keeps the token out of a pod, the annotation does not",
+    level=MUST,
+    effect=OWN_NAMESPACE,
+    sources=[TOKENS, "kubernetes.io: API reference, ServiceAccount"],
+    remedy="Keep the ServiceAccount admission plugin on and let nothing else add or remove token volumes.",
+)
+def test_the_field_keeps_the_token_out_and_the_annotation_does_not(
+    teams: tuple[Team, ...], lab: RequirementLab
+) -> None:
+    namespace = lab.namespace()
+    lab.apply(_service_account("annotated", namespace, annotations={ANNOTATION: "false"}))
+    lab.apply(_service_account("with-field", namespace, automountServiceAccountToken=False))
+
+    annotated = _token_in_pod_of("annotated", namespace, lab)
+    with_field = _token_in_pod_of("with-field", namespace, lab)
+    asking = _token_in_pod_of("with-field", namespace, lab, automountServiceAccountToken=True)
+
+    expect(annotated, "a pod of an account with the annotation").equals(
+        "a token", because="nothing reads an annotation of that name"
+    )
+    expect(with_field, "a pod of an account with the field").equals("no token", because="the field says so")
+    expect(asking, "a pod that sets the field itself").equals("a token", because="the pod's own field wins")
+
+
+# --- What the API server decides ---------------------------------------------------------------------------------
+
+
+@requirement(
+    "TEN-05",
+    "Each service account may do what its work needs",
+    level=MUST,
+    sources=[GUIDE, RBAC],
+    remedy="Bind the account to a Role that grants the access; a rule with resourceNames grants get, update, patch and "
+    "delete of those names, and never list or create.",
+)
+def test_accounts_may_do_what_is_declared(open_doors: tuple[Door, ...], lab: RequirementLab, judge: Judge) -> None:
+    for door in open_doors:
+        door.judge(judge, wanted="allowed", seen=door.decided(lab))
+
+
+@requirement(
+    "TEN-06",
+    "No service account may do what is denied to it, its neighbours' namespaces included",
+    level=MUST,
+    sources=[GUIDE, RBAC],
+    remedy="Find the binding that grants it (kubectl get rolebindings,clusterrolebindings -A -o wide) and take the "
+    "account or its group out.",
+)
+def test_accounts_may_not_do_what_is_denied(closed_doors: tuple[Door, ...], lab: RequirementLab, judge: Judge) -> None:
+    for door in closed_doors:
+        door.judge(judge, wanted="denied", seen=door.decided(lab))
+
+
+@requirement(
+    "TEN-07",
+    "Real requests with a service account's token pass where they are declared",
+    level=MUST,
+    effect=OWN_NAMESPACE,
+    sources=[GUIDE, RBAC],
+    remedy="Where the decision (TEN-05) is right and the request is refused, look at what stands in front of it: "
+    "a proxy, a webhook authorizer, the issuer and audience of tokens.",
+)
+def test_real_requests_pass_where_they_are_declared(
+    open_doors: tuple[Door, ...], lab: RequirementLab, judge: Judge
+) -> None:
+    for door in (door for door in open_doors if door.can_be_tried):
+        door.judge(judge, wanted="allowed", seen=door.tried(lab))
+
+
+@requirement(
+    "TEN-08",
+    "Real requests with a service account's token are refused where they are denied",
+    level=MUST,
+    effect=OWN_NAMESPACE,
+    sources=[GUIDE, RBAC],
+    remedy="Find the binding that grants it (kubectl get rolebindings,clusterrolebindings -A -o wide) and take the "
+    "account or its group out.",
+)
+def test_real_requests_are_refused_where_they_are_denied(
+    closed_doors: tuple[Door, ...], lab: RequirementLab, judge: Judge
+) -> None:
+    for door in (door for door in closed_doors if door.can_be_tried):
+        door.judge(judge, wanted="denied", seen=door.tried(lab))
+
+
+@requirement(
+    "TEN-09",
+    "No cluster-wide binding reaches a team's service account",
+    level=MUST,
+    sources=[GUIDE, RBAC],
+    remedy="Replace the ClusterRoleBinding by RoleBindings in the namespaces that need it, or name its subjects one by "
+    "one instead of a group.",
+)
+def test_no_cluster_wide_binding_reaches_a_teams_account(
+    accounts: tuple[Account, ...], facts: Facts, judge: Judge
+) -> None:
+    there = [account for account in accounts if facts.service_account(*account.key)]
+    if not there:
+        raise CouldNotLook("none of the declared service accounts exists (TEN-02)")
+    for account in there:
+        reaching = [binding for binding in facts.cluster_role_bindings if binding.binds(account.live)]
+        granting = [binding for binding in reaching if not is_harmless(binding, facts)]
+        first = granting[0] if granting else None
+        subject = through(first, account.live) if first else ""
+        judge(
+            account,
+            ok=not granting,
+            expected="no ClusterRoleBinding but those that let everybody discover the API and ask about themselves",
+            actual=[str(binding) for binding in granting] or "no other",
+            first_broken_link=f"{first} gives {first.role_ref} in every namespace to {subject}" if first else "",
+            why_it_hides="roles and bindings of the team's namespace do not show it" if first else "",
+            see=f"kubectl get clusterrolebinding {first.name} -o yaml" if first else "",
+        )
+
+
+# --- How the chapter looks and judges ----------------------------------------------------------------------------
+
+
+def _token_in_pod_of(account: str, namespace: str, lab: RequirementLab, **spec: object) -> str:
+    """Whether admission mounts a token into a new pod of the account. The pod is gated, so that it never starts."""
+    asked = {"automountServiceAccountToken": None, "serviceAccountName": account, **spec}
+    pod = lab.pod(gated=True, namespace=namespace, spec=asked)
+    volumes = pod.created["spec"].get("volumes") or ()
+    sources = [source for volume in volumes for source in (volume.get("projected") or {}).get("sources") or ()]
+    return "a token" if any("serviceAccountToken" in source for source in sources) else "no token"
+
+
+def _service_account(
+    name: str, namespace: str, *, annotations: dict[str, str] | None = None, **fields: object
+) -> Object:
+    metadata = {"name": name, "namespace": namespace, "annotations": annotations or {}}
+    return {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata, **fields}
+
+
+def _declared_bindings(account: Account, teams: tuple[Team, ...]) -> list[str]:
+    own = next(team for team in teams if team.namespace == account.namespace)
+    return [binding.name for binding in own.bindings if account.declared.name in binding.service_accounts]
+
+
+def _token_field(live: LiveAccount | None) -> str:
+    if live is None:
+        return "no such service account"
+    field = (
+        "no field (which means true)" if live.automounts_token is None else f"the field {live.automounts_token}".lower()
+    )
+    return f"{field} and an annotation of that name" if ANNOTATION in live.annotations else field
+
+
+def _seen_of(team: Team, namespace: Namespace | None) -> str:
+    if namespace is None:
+        return "no such namespace"
+    if namespace.deleting:
+        return "being deleted"
+    return pairs({key: namespace.labels.get(key) for key in team.labels}) or "there"

@@ -1,0 +1,366 @@
+"""Pods with GPUs: what their manifests promise themselves, and what those that are there tell by how they fare.
+
+The chapter on workloads starts pods of its own; this one reads those of others. Some are refused after the scheduler
+chose a node, some never end, some use files of a driver that is gone, and some cannot work by what their manifest or
+their image says. None of that shows in the state of a node.
+"""
+
+from datetime import timedelta
+from typing import Any
+
+from conformance.catalog import MUST, SHOULD, requirement
+from conformance.facts import Facts, Pod
+from conformance.facts.podspec import PodSpec
+from conformance.gpu.drivers import (
+    Compatibility,
+    CudaVersion,
+    DriverVersion,
+    Forward,
+    ForwardCompatibility,
+    Runs,
+    forward_compatibility,
+    is_data_center,
+    runs,
+)
+from conformance.reference.expected import driver_of
+from conformance.reference.model import Pool, Reference, TestPod
+from conformance.verdict import CouldNotLook, Judge, NotApplicable, Unsupported, in_words
+from suites._shared.declared_workloads import declared_in, lacking
+from suites._shared.formatting import all_unseen, some
+from suites._shared.node_gpus import driver, product
+from suites._shared.pool_nodes import Members
+from suites.workloads.gpu_holders import (
+    Holder,
+    cuda_of,
+    driver_starts,
+    everything_with_a_runtime_class,
+    gpu_pods,
+    has_big_shared_memory,
+    holders,
+    images_with_gpus,
+    refusal_of,
+    took_its_devices,
+    whole_gpus,
+)
+
+COMPATIBILITY = "NVIDIA CUDA Compatibility"
+PLUGIN = "NVIDIA/k8s-device-plugin"
+_MAY_HELP = (Forward.WITH_PACKAGE, Forward.UNKNOWN)
+# A pod's deletion may take longer than its grace by what a kubelet needs to clean up.
+_TIDYING_UP = timedelta(minutes=2)
+
+
+@requirement(
+    "WORK-08",
+    "Every test pod of the owners fits on a node of its pools",
+    level=MUST,
+    sources=["guide part 6, whose own test pod tolerates one of two taints", "kubernetes.io: Taints and Tolerations"],
+    remedy="Give the test pod one toleration for each taint of its pools, and requests that a node can meet.",
+)
+def test_every_test_pod_fits_somewhere(reference: Reference, members: Members, judge: Judge) -> None:
+    if not reference.test_pods:
+        raise NotApplicable(f"{reference} declares no test pod")
+    for test_pod in reference.test_pods:
+        spec, nodes = _spec_of(test_pod), [node for pool in _pools_of(test_pod, reference) for node in members(pool)]
+        if not nodes:
+            raise CouldNotLook(f"the pools of {test_pod} have no node that it could fit on")
+        obstacles = {node.name: _obstacles(spec, node) for node in nodes}
+        fitting = [name for name, kept in obstacles.items() if not kept]
+        nearest = min(obstacles, key=lambda name: len(obstacles[name]))
+        judge(
+            test_pod,
+            ok=bool(fitting),
+            expected=f"a node of {in_words(_pools_of(test_pod, reference))} that takes it",
+            actual=some(fitting) or f"none of {len(nodes)} nodes does: it stays Pending",
+            first_broken_link=f"node {nearest}: {'; '.join(obstacles[nearest])}",
+            why_it_hides="a test that stays Pending looks like a cluster without free GPUs, and is given up",
+            see=f"kubectl get node {nearest} -o jsonpath='{{.spec.taints}}'",
+        )
+
+
+@requirement(
+    "WORK-09",
+    "The CUDA in the images of declared GPU workloads runs on the drivers of their pools",
+    level=MUST,
+    sources=[
+        "guide part 6",
+        COMPATIBILITY,
+        "NVIDIA/gpu-operator issue 1947",
+        "NVIDIA/nvidia-container-toolkit issue 152",
+    ],
+    remedy="Upgrade the driver of the pool, or take an image with an older CUDA.",
+)
+def test_images_run_on_the_driver(reference: Reference, facts: Facts, members: Members, judge: Judge) -> None:
+    pairs = [
+        (subject, image, cuda_of(image), found)
+        for subject, spec, pools in _declared_specs(reference, facts)
+        for image in images_with_gpus(spec, reference)
+        for found in sorted(_drivers_of(pools, reference, members).items())
+    ]
+    if not pairs:
+        raise NotApplicable(f"{reference} declares no GPU workload on a pool whose driver is known")
+    if not any(members(pool) for pool in reference.gpu_pools):
+        raise CouldNotLook("no node of the cluster belongs to a declared GPU pool, so no image runs on any driver")
+    known = [(subject, image, cuda, found) for subject, image, cuda, found in pairs if cuda is not None]
+    if not known:
+        raise NotApplicable(f"no tag tells the CUDA of its image: {some(sorted({image for _, image, _, _ in pairs}))}")
+    for subject, image, cuda, (found, products) in known:
+        verdict = _runs_on(cuda, found)
+        ways = _ways_out(cuda, found, products) if verdict.runs is Runs.NOT else []
+        unseen = _why_nobody_can_say(verdict, ways)
+        if unseen:
+            judge.pass_over(f"{subject}, image {image} on driver {found}", unseen)
+            continue
+        judge(
+            subject,
+            ok=verdict.runs is not Runs.NOT,
+            expected=f"image {image} runs on driver {found}",
+            actual=verdict,
+            first_broken_link="; ".join([verdict.reason, *_why_none_helps(ways)]),
+            why_it_hides="the pod starts and nvidia-smi works in it: only the first call of CUDA fails",
+        )
+    if not judge.findings:
+        raise CouldNotLook(all_unseen(judge))
+
+
+@requirement(
+    "WORK-10",
+    "No pod that asks for GPUs was refused by its kubelet",
+    level=MUST,
+    sources=["kubernetes/kubernetes issues 84869, 125579, 130145", PLUGIN],
+    remedy="Delete the failed pod; then mend what refused it, or the next one fails as well.",
+)
+def test_no_gpu_pod_was_refused(facts: Facts, reference: Reference, judge: Judge) -> None:
+    pods = _gpu_pods(facts, reference)
+    for pod in pods:
+        why = refusal_of(pod)
+        if why:
+            judge(
+                pod,
+                ok=False,
+                expected="to run where the scheduler put it",
+                actual=f"{pod.reason} on {pod.node}: {pod.message or 'no message'}",
+                first_broken_link=why,
+                why_it_hides="the pod counts as Failed like any program that crashed; a Job just makes the next one",
+                see=f"kubectl get pod -n {pod.namespace} {pod.name} -o jsonpath='{{.status}}'",
+            )
+    _judge_the_rest(pods, [pod for pod in pods if not refusal_of(pod)], "to run where the scheduler put it", judge)
+
+
+@requirement(
+    "WORK-11",
+    "No pod that asks for GPUs hangs in Terminating",
+    level=MUST,
+    sources=["NVIDIA/nvidia-docker issue 1553"],
+    remedy="Cordon and restart the node: the process waits for a GPU that does not answer. Deleting by force only "
+    "hides it, and the device is then given away twice.",
+)
+def test_no_gpu_pod_hangs_in_terminating(facts: Facts, reference: Reference, judge: Judge) -> None:
+    pods = _gpu_pods(facts, reference)
+    hanging = [pod for pod in pods if pod.deletion and facts.taken_at - pod.deletion > _TIDYING_UP]
+    late = {id(pod) for pod in hanging}
+    for pod in hanging:
+        judge(
+            pod,
+            ok=False,
+            expected="to be gone when its grace period is over",
+            actual=f"Terminating on {pod.node or 'no node'}, due since {pod.deletion:%Y-%m-%d %H:%M} UTC",
+            first_broken_link=f"its kubelet on {pod.node or 'no node'} has not confirmed that its containers ended",
+            why_it_hides="its devices stay taken and nothing reports them missing",
+            see=f"kubectl get pod -n {pod.namespace} {pod.name} -o jsonpath='{{.metadata.deletionTimestamp}} "
+            "{.metadata.finalizers}'",
+        )
+    _judge_the_rest(pods, [pod for pod in pods if id(pod) not in late], "to be gone when told to", judge)
+
+
+@requirement(
+    "WORK-12",
+    "Pods with several GPUs have shared memory that is big enough for NCCL",
+    level=SHOULD,
+    sources=["NVIDIA/nccl issues 290, 525", "kubernetes/kubernetes issue 28272"],
+    remedy="Mount an emptyDir with medium: Memory and a sizeLimit at /dev/shm, counted in the memory limit. A driver "
+    "upgrade that deletes pods must then be told deleteEmptyDir, else it stops at them.",
+)
+def test_pods_with_several_gpus_have_shared_memory(facts: Facts, reference: Reference, judge: Judge) -> None:
+    several = [each for each in holders(facts, reference) if whole_gpus(each.spec, reference) > 1]
+    if not several:
+        raise NotApplicable("nothing in the cluster asks for several whole GPUs for one pod")
+    for each in several:
+        enough = has_big_shared_memory(each.spec)
+        judge(
+            each,
+            ok=enough,
+            expected="a volume of its own at /dev/shm, such as an emptyDir in memory",
+            actual="a volume of its own" if enough else "the 64 MiB that every container gets",
+            first_broken_link="NCCL exchanges data between processes through /dev/shm, and 64 MiB are soon full",
+            why_it_hides="small models fit; the first larger one ends with 'No space left on device'",
+            see=each.see,
+        )
+
+
+@requirement(
+    "WORK-13",
+    "No pod with GPUs asks for a user namespace",
+    level=MUST,
+    sources=["NVIDIA GPU Operator: CDI", "NVIDIA/nvidia-container-toolkit issue 648"],
+    remedy="Leave hostUsers out of pods that ask for GPUs.",
+)
+def test_no_gpu_pod_asks_for_a_user_namespace(facts: Facts, reference: Reference, judge: Judge) -> None:
+    for each in _holders(facts, reference):
+        judge(
+            each,
+            ok=each.spec.host_users is not False,
+            expected="the users of the node (hostUsers absent or true)",
+            actual={False: "hostUsers: false", True: "hostUsers: true", None: "hostUsers absent"}[each.spec.host_users],
+            first_broken_link="the container toolkit cannot inject devices into a user namespace",
+            why_it_hides="the message is about a sync socket and names neither GPUs nor users",
+            see=each.see,
+        )
+
+
+@requirement(
+    "WORK-14",
+    "No pod with GPUs is older than the driver that runs on its node",
+    level=SHOULD,
+    sources=["NVIDIA GPU Operator: GPU Driver Upgrades", "NVIDIA/gpu-operator issue 416"],
+    remedy="Restart the pod: it still has the files of the driver that was there before.",
+)
+def test_no_gpu_pod_is_older_than_its_driver(facts: Facts, reference: Reference, judge: Judge) -> None:
+    if reference.stack is None or not reference.stack.driver_managed:
+        raise NotApplicable(f"{reference} has drivers that no pod starts, so nothing tells when they did")
+    starts = driver_starts(facts)
+    running = [pod for pod in gpu_pods(facts, reference) if pod.phase == "Running" and pod.node in starts]
+    if not starts:
+        raise CouldNotLook("no driver pod runs in the cluster")
+    if not running:
+        raise NotApplicable("no pod with GPUs runs on a node whose driver a pod started")
+    for pod in running:
+        began, driver = took_its_devices(pod, reference), starts[pod.node]
+        judge(
+            pod,
+            ok=began is None or began >= driver,
+            expected=f"started after the driver of {pod.node}, {driver:%Y-%m-%d %H:%M:%S} UTC",
+            actual=f"started {began:%Y-%m-%d %H:%M:%S} UTC" if began else "no container with GPUs runs",
+            first_broken_link=f"the driver of {pod.node} was started anew under the pod",
+            why_it_hides="an idle pod notices nothing until it opens the GPU again",
+            see=f"kubectl get pods -A -o wide --field-selector spec.nodeName={pod.node} --sort-by=.status.startTime",
+        )
+
+
+@requirement(
+    "WORK-15",
+    "Every RuntimeClass that a pod names exists",
+    level=MUST,
+    sources=["NVIDIA GPU Operator: CDI", "kubernetes.io: Runtime Class"],
+    remedy="Take runtimeClassName out of the pods (with CDI they need none), or create the class.",
+)
+def test_every_named_runtime_class_exists(facts: Facts, judge: Judge) -> None:
+    there = sorted(each.name for each in facts.runtime_classes)
+    named_somewhere = everything_with_a_runtime_class(facts)
+    if not named_somewhere:
+        raise Unsupported("nothing in the cluster names a RuntimeClass")
+    for each in named_somewhere:
+        judge(
+            each,
+            ok=each.spec.runtime_class in there,
+            expected=f"runtime class {each.spec.runtime_class}",
+            actual=there or "no runtime class at all",
+            first_broken_link=f"there is no runtime class {each.spec.runtime_class}: the API server refuses its pods",
+            why_it_hides="pods that run stay; switching the operator to NRI deletes the class, and no new pod comes up",
+            see="kubectl get runtimeclasses",
+        )
+
+
+def _spec_of(test_pod: TestPod) -> PodSpec:
+    pods = Facts.from_objects([test_pod.manifest]).pods
+    if not pods:
+        raise CouldNotLook(f"the manifest of {test_pod} is no Pod")
+    return pods[0]
+
+
+def _pools_of(test_pod: TestPod, reference: Reference) -> tuple[Pool, ...]:
+    named_pools = tuple(pool for pool in reference.pools if pool.name in test_pod.pools)
+    return named_pools or reference.gpu_pools
+
+
+def _obstacles(spec: PodSpec, node: Any) -> list[str]:
+    """What keeps a pod off a node for good: a test must be able to run once the node is idle."""
+    repelling = [taint for taint in node.untolerated(spec.tolerations) if taint in node.lasting_taints]
+    kept = [f"taint {taint} is not tolerated" for taint in repelling]
+    if not spec.selects(node):
+        kept.append("its required affinity or nodeSelector is not met")
+    return [*kept, *lacking(spec, node).values()]
+
+
+def _declared_specs(reference: Reference, facts: Facts) -> list[tuple[object, PodSpec, tuple[Pool, ...]]]:
+    """The declared workloads and test pods with the GPU pools on which they may run."""
+    found: list[tuple[object, PodSpec, tuple[Pool, ...]]] = [
+        (workload, workload.template, workload.pools) for workload in declared_in(reference, facts)
+    ]
+    found += [(test_pod, _spec_of(test_pod), _pools_of(test_pod, reference)) for test_pod in reference.test_pods]
+    return [(subject, spec, tuple(pool for pool in pools if pool.gpu)) for subject, spec, pools in found]
+
+
+def _drivers_of(pools: tuple[Pool, ...], reference: Reference, members: Members) -> dict[str, set[str]]:
+    """The drivers that are declared for pools and those that their nodes have, with the products that each drives."""
+    found: dict[str, set[str]] = {}
+    for pool in pools:
+        declared = pool.gpu.product if pool.gpu is not None else ""
+        found.setdefault(driver_of(reference, pool), set()).add(declared)
+        for node in members(pool):
+            found.setdefault(driver(node), set()).add(product(node) or declared)
+    found.pop("", None)
+    return found
+
+
+def _runs_on(cuda: CudaVersion, driver: str) -> Compatibility:
+    try:
+        return runs(cuda, DriverVersion.parse(driver))
+    except ValueError as error:
+        return Compatibility(Runs.UNKNOWN, str(error))
+
+
+def _ways_out(cuda: CudaVersion, driver: str, products: set[str]) -> list[ForwardCompatibility]:
+    """Whether compatibility libraries in the image would help, different answers for several products each once.
+
+    NVIDIA's images bring them, and the container toolkit puts them before the driver's (nvidia-container-toolkit pull
+    request 1055); whether an image has them, its name does not tell.
+    """
+    version = DriverVersion.parse(driver)
+    answers = (forward_compatibility(cuda, version, is_data_center(each)) for each in sorted(products))
+    return list(dict.fromkeys(answers))
+
+
+def _why_none_helps(ways: list[ForwardCompatibility]) -> list[str]:
+    """Why compatibility libraries do not help on some GPU that the image may come to; empty where they may."""
+    return [way.reason for way in ways if way.forward not in _MAY_HELP]
+
+
+def _why_nobody_can_say(verdict: Compatibility, ways: list[ForwardCompatibility]) -> str:
+    """Why it cannot be told whether an image runs on a driver; empty when it can."""
+    if verdict.runs is Runs.UNKNOWN:
+        return verdict.reason
+    if not ways or _why_none_helps(ways):
+        return ""
+    unsure = {way.reason for way in ways if way.forward is Forward.UNKNOWN}
+    return "; ".join([f"{verdict.reason}, or {ways[0].package} in the image, which its name does not tell", *unsure])
+
+
+def _gpu_pods(facts: Facts, reference: Reference) -> tuple[Pod, ...]:
+    pods = gpu_pods(facts, reference)
+    if not pods:
+        raise NotApplicable("no pod of the cluster asks for GPUs")
+    return pods
+
+
+def _holders(facts: Facts, reference: Reference) -> tuple[Holder, ...]:
+    found = holders(facts, reference)
+    if not found:
+        raise NotApplicable("nothing in the cluster asks for GPUs")
+    return found
+
+
+def _judge_the_rest(pods: tuple[Pod, ...], good: list[Pod], expected: str, judge: Judge) -> None:
+    """One finding for all the pods about which there is nothing to say."""
+    if good:
+        judge(f"{len(good)} of {len(pods)} pods with GPUs", ok=True, expected=expected, actual=expected)
