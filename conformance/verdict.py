@@ -38,10 +38,10 @@ class Finding(msgspec.Struct, frozen=True, omit_defaults=True):
     ok: bool
     expected: str
     actual: str
-    first_broken_link: str = ""
-    why_it_hides: str = ""
+    cause: str = ""
+    hidden_because: str = ""
     remedy: str = ""
-    see: str = ""
+    inspect: str = ""
 
 
 class Unseen(msgspec.Struct, frozen=True):
@@ -62,7 +62,7 @@ class Unsupported(Exception):
     """The cluster lacks an optional feature that the requirement is about."""
 
 
-class CouldNotLook(Exception):
+class Inconclusive(Exception):
     """The requirement could not be judged: reading was forbidden, a preparation failed, a wait ran out."""
 
 
@@ -70,7 +70,7 @@ class UnknownAccelerator(Exception):
     """The accelerator is none that the tables know, so nothing can be said about it."""
 
 
-class Disproved(AssertionError):
+class ExpectationFailed(AssertionError):
     """A claim of a scenario did not hold. Carries the finding that says so."""
 
     def __init__(self, finding: Finding) -> None:
@@ -92,18 +92,18 @@ class Judge:
         ok: bool,
         expected: object,
         actual: object,
-        first_broken_link: str = "",
-        why_it_hides: str = "",
+        cause: str = "",
+        hidden_because: str = "",
         remedy: str = "",
-        see: str = "",
+        inspect: str = "",
     ) -> bool:
         """Judge one subject and go on; a subject that is not ``ok`` fails the requirement when it ends.
 
         ``remedy`` replaces the requirement's own remedy where the subject needs a more exact one;
-        ``see`` is a command that shows the fault. Returns ``ok``.
+        ``inspect`` is a command that shows the fault. Returns ``ok``.
         """
-        advice = () if ok else (first_broken_link, why_it_hides, remedy, see)
-        self.record(Finding(str(subject), ok, in_words(expected), in_words(actual), *advice))
+        advice = () if ok else (cause, hidden_because, remedy, inspect)
+        self.record(Finding(str(subject), ok, format_value(expected), format_value(actual), *advice))
         return ok
 
     def pass_over(self, subject: object, why: str) -> None:
@@ -134,10 +134,10 @@ def judging(judge: Judge) -> Iterator[Judge]:
 
 
 def claim(finding: Finding) -> None:
-    """Record a claim of a scenario; raise Disproved when it does not hold, because what follows stands on it."""
+    """Record a claim of a scenario; raise ExpectationFailed when it does not hold: what follows stands on it."""
     judge = _judge.get()
     if not finding.ok:
-        raise Disproved(finding)
+        raise ExpectationFailed(finding)
     if judge is not None:
         judge.record(finding)
 
@@ -149,37 +149,37 @@ class Expectation:
         self._actual = actual
         self._subject = str(subject)
 
-    def equals(self, wanted: object, *, because: str, remedy: str = "", see: str = "") -> None:
+    def equals(self, wanted: object, *, because: str, remedy: str = "", inspect: str = "") -> None:
         """Claim that the value is ``wanted``."""
-        self._claim(self._actual == wanted, in_words(wanted), because, remedy, see)
+        self._claim(self._actual == wanted, format_value(wanted), because, remedy, inspect)
 
-    def has_length(self, wanted: int, *, because: str, remedy: str = "", see: str = "") -> None:
+    def has_length(self, wanted: int, *, because: str, remedy: str = "", inspect: str = "") -> None:
         """Claim that the value holds exactly ``wanted`` members."""
         ok = isinstance(self._actual, Sized) and len(self._actual) == wanted
-        self._claim(ok, f"exactly {wanted}", because, remedy, see)
+        self._claim(ok, f"exactly {wanted}", because, remedy, inspect)
 
-    def contains(self, wanted: object, *, because: str, remedy: str = "", see: str = "") -> None:
+    def contains(self, wanted: object, *, because: str, remedy: str = "", inspect: str = "") -> None:
         """Claim that ``wanted`` is a member of the value."""
-        self._claim(wanted in self._actual, f"{in_words(wanted)} among them", because, remedy, see)
+        self._claim(wanted in self._actual, f"{format_value(wanted)} among them", because, remedy, inspect)
 
-    def is_among(self, wanted: Iterable[object], *, because: str, remedy: str = "", see: str = "") -> None:
+    def is_among(self, wanted: Iterable[object], *, because: str, remedy: str = "", inspect: str = "") -> None:
         """Claim that the value is one of ``wanted``."""
         choices = list(wanted)
-        self._claim(self._actual in choices, f"one of {in_words(choices)}", because, remedy, see)
+        self._claim(self._actual in choices, f"one of {format_value(choices)}", because, remedy, inspect)
 
-    def is_empty(self, *, because: str, remedy: str = "", see: str = "") -> None:
+    def is_empty(self, *, because: str, remedy: str = "", inspect: str = "") -> None:
         """Claim that the value holds nothing."""
-        self._claim(not self._actual, "nothing", because, remedy, see)
+        self._claim(not self._actual, "nothing", because, remedy, inspect)
 
     def satisfies(
-        self, test: Callable[[Any], bool], wanted: str, *, because: str, remedy: str = "", see: str = ""
+        self, test: Callable[[Any], bool], wanted: str, *, because: str, remedy: str = "", inspect: str = ""
     ) -> None:
         """Claim that ``test`` holds for the value; ``wanted`` says in words what it tests."""
-        self._claim(test(self._actual), wanted, because, remedy, see)
+        self._claim(test(self._actual), wanted, because, remedy, inspect)
 
-    def _claim(self, ok: bool, wanted: str, because: str, remedy: str, see: str) -> None:
+    def _claim(self, ok: bool, wanted: str, because: str, remedy: str, inspect: str) -> None:
         expected = f"{wanted} ({because})"
-        claim(Finding(self._subject, ok, expected, in_words(self._actual), remedy=remedy, see=see))
+        claim(Finding(self._subject, ok, expected, format_value(self._actual), remedy=remedy, inspect=inspect))
 
 
 def expect(actual: object, subject: object = "") -> Expectation:
@@ -187,13 +187,13 @@ def expect(actual: object, subject: object = "") -> Expectation:
     return Expectation(actual, subject or "the scenario")
 
 
-def in_words(value: object) -> str:
+def format_value(value: object) -> str:
     """A value as a report shows it: lists joined, nothing named as such, objects by their own ``str``."""
     if value is None or value == "" or (isinstance(value, Sized) and len(value) == 0):
         return "nothing"
     if isinstance(value, dict):
-        return ", ".join(f"{key}={in_words(member)}" for key, member in value.items())
+        return ", ".join(f"{key}={format_value(member)}" for key, member in value.items())
     if isinstance(value, (list, tuple, set, frozenset)):
-        members = [in_words(member) for member in value]
+        members = [format_value(member) for member in value]
         return ", ".join(sorted(members) if isinstance(value, (set, frozenset)) else members)
     return str(value)

@@ -3,7 +3,7 @@
 Whoever makes the nodes (a cloud, an installer) marks them with a pool's selector labels; the owners then add labels
 and taints of their own. Here a node belongs to a pool by the selector alone, so that a node that lost the owners'
 labels or taints is still judged. A fixture raises NotApplicable where the reference set-up declares no such thing,
-and CouldNotLook where it does but the cluster shows no node to look at.
+and Inconclusive where it does but the cluster shows no node to look at.
 """
 
 from collections.abc import Iterable
@@ -16,7 +16,7 @@ from conformance.gpu.taints import Taint
 from conformance.lab import RequirementLab
 from conformance.reference.expected import offer_of
 from conformance.reference.model import Pool, Reference
-from conformance.verdict import CouldNotLook, NotApplicable, Unsupported, in_words
+from conformance.verdict import Inconclusive, NotApplicable, Unsupported, format_value
 from suites._shared.declared_workloads import DeclaredWorkload, declared_in
 from suites._shared.pod_terms import taints_of
 from suites._shared.pool_nodes import GpuPoolNode, Members, PoolNode
@@ -142,9 +142,9 @@ def idle_twins(
         for pool in usual:
             nodes = _least_busy(facts, members(pool))
             if len(nodes) >= wanted:
-                with suppress(CouldNotLook):
+                with suppress(Inconclusive):
                     return tuple(lab.pick_idle(nodes, wanted))
-    raise CouldNotLook("no GPU pool has two idle nodes, and with fewer a preference has nothing to choose from")
+    raise Inconclusive("no GPU pool has two idle nodes, and with fewer a preference has nothing to choose from")
 
 
 @pytest.fixture
@@ -155,7 +155,7 @@ def dra_nodes(reference: Reference, gpu_pool_nodes: tuple[GpuPoolNode, ...], fac
         raise NotApplicable(f"no pool of {reference} has its GPUs allocated by DRA")
     nodes = tuple(each for each in gpu_pool_nodes if each.gpu.allocated_by == "dra")
     if not nodes:
-        raise CouldNotLook(f"no node belongs to {in_words(declared)}")
+        raise Inconclusive(f"no node belongs to {format_value(declared)}")
     return nodes
 
 
@@ -181,7 +181,7 @@ def gpu_class(classes: tuple[DeviceClass, ...], slices: dict[str, Published]) ->
         named = [each for each in classes if each.kind == kind and any(device.kind == kind for device in devices)]
         if named:
             return min(named, key=lambda each: (each.name != f"{kind}.nvidia.com", each.name))
-    raise CouldNotLook("no device class chooses devices that a node publishes (DRA-03, DRA-06)")
+    raise Inconclusive("no device class chooses devices that a node publishes (DRA-03, DRA-06)")
 
 
 @pytest.fixture
@@ -190,7 +190,7 @@ def gpu_pod(lab: RequirementLab, reference: Reference, gpu_pools: tuple[Pool, ..
     pod = GpuPod(lab, reference.gpu_resource)
     answer = pod.offer(requests="1", limits="1")
     if not answer:
-        raise CouldNotLook(f"the API server refuses even a well-formed GPU pod: {answer}")
+        raise Inconclusive(f"the API server refuses even a well-formed GPU pod: {answer}")
     return pod
 
 
@@ -229,14 +229,14 @@ def _nodes_of(pools: tuple[Pool, ...], members: Members) -> tuple[PoolNode, ...]
     found = tuple(PoolNode(pool, node) for pool in pools for node in members(pool))
     if not found:
         looked_for = "; ".join(f"{pool} by {pool.selector_text}" for pool in pools)
-        raise CouldNotLook(f"no node of the cluster belongs to a declared pool (looked for {looked_for})")
+        raise Inconclusive(f"no node of the cluster belongs to a declared pool (looked for {looked_for})")
     return found
 
 
 def _inhabited(pools: Iterable[Pool], members: Members) -> tuple[Pool, ...]:
     inhabited = tuple(pool for pool in pools if _taking_pods(members(pool)))
     if not inhabited:
-        raise CouldNotLook(f"none of {in_words(list(pools))} has a node that is Ready and schedulable")
+        raise Inconclusive(f"none of {format_value(list(pools))} has a node that is Ready and schedulable")
     return inhabited
 
 
@@ -252,5 +252,5 @@ def _least_busy(facts: Facts, nodes: Iterable[Node]) -> tuple[Node, ...]:
 def _open(facts: Facts, nodes: Iterable[Node], what: str) -> tuple[Node, ...]:
     taking = _least_busy(facts, nodes)
     if not taking:
-        raise CouldNotLook(f"no {what} is Ready and schedulable, so no scenario can place a pod on one")
+        raise Inconclusive(f"no {what} is Ready and schedulable, so no scenario can place a pod on one")
     return taking

@@ -174,7 +174,7 @@ def _wait_until_gone(client: Client, owner: Owner, made: list[Object], limits: T
         lambda remaining: not remaining,
         what=f"everything of {owner.reference} is gone",
         timeout=limits.namespace_deleted,
-        in_words=lambda remaining: f"{', '.join(remaining)} still there",
+        format_seen=lambda remaining: f"{', '.join(remaining)} still there",
     )
 
 

@@ -18,7 +18,7 @@ from conformance.facts.tenancy import Namespace, Role, RoleBinding, ServiceAccou
 from conformance.facts.workloads import PodDisruptionBudget, Workload
 from conformance.gpu.operator_stack import Detection
 from conformance.gpu.resources import GPU
-from conformance.verdict import CouldNotLook
+from conformance.verdict import Inconclusive
 
 
 class _Named(Protocol):
@@ -189,14 +189,14 @@ class Facts(Found):
         return namespaces_of(self.stack)
 
     def config_map(self, namespace: str, name: str) -> Resource | None:
-        """One config map, None when there is none. Raises CouldNotLook for a namespace whose config maps were not read.
+        """One config map, None when there is none. Raises Inconclusive for a namespace whose config maps were not read.
 
         Those of the stack's namespaces are, and those of the namespaces that whoever read the facts named.
         """
         found = _named(_in(self.config_maps, namespace), name)
         if found is None and self.config_namespaces is not None and namespace not in self.config_namespaces:
             were = ", ".join(self.config_namespaces) or "none"
-            raise CouldNotLook(
+            raise Inconclusive(
                 f"config map {namespace}/{name} was not read: only those of the GPU stack's namespaces are ({were})"
             )
         return found

@@ -12,13 +12,13 @@ from conformance.facts.pods import Pod
 from conformance.facts.resources import Resource
 from conformance.facts.tenancy import Namespace, Role, RoleBinding, ServiceAccount
 from conformance.facts.workloads import PodDisruptionBudget, ReplicaSet, Workload
-from conformance.verdict import CouldNotLook
+from conformance.verdict import Inconclusive
 
 WORKLOAD_KINDS = ("Deployment", "Job", "StatefulSet", "DaemonSet")
 
 
 class Found:
-    """The objects of each kind. Asking for a kind that could not be read raises CouldNotLook: why, and what to grant.
+    """The objects of each kind. Asking for a kind that could not be read raises Inconclusive: why, and what to grant.
 
     ``odd`` holds the objects that could not be understood, ``unreadable`` the reasons of what could not be read, by
     plural (``pods``), ``unserved`` the kinds that the API server does not know, ``server_version`` its gitVersion
@@ -178,7 +178,7 @@ class Found:
     def serves(self, kind: str) -> bool:
         """Whether the API server knows a kind; the objects of one that it does not know are none.
 
-        Raises CouldNotLook when the kind could not be read, because then that is not known, and KeyError for a kind
+        Raises Inconclusive when the kind could not be read, because then that is not known, and KeyError for a kind
         that is never read.
         """
         self._of(kind)
@@ -189,10 +189,10 @@ class Found:
         reason = self.unreadable.get(known.plural)
         if reason is not None:
             advice = f"; grant {known.grant}" if reason.startswith("Forbidden") else ""
-            raise CouldNotLook(f"{known.words} could not be read: {reason}{advice}")
+            raise Inconclusive(f"{known.words} could not be read: {reason}{advice}")
         return self._found.get(kind, ())
 
     def _workloads(self, kind: str) -> tuple[Workload, ...]:
         if kind not in WORKLOAD_KINDS:
-            raise CouldNotLook(f"objects of kind {kind!r} are not read, only {', '.join(WORKLOAD_KINDS)}")
+            raise Inconclusive(f"objects of kind {kind!r} are not read, only {', '.join(WORKLOAD_KINDS)}")
         return cast("tuple[Workload, ...]", self._of(kind))

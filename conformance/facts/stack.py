@@ -6,7 +6,7 @@ from typing import Any
 from conformance.facts.resources import Resource
 from conformance.facts.workloads import Workload
 from conformance.gpu.operator_stack import Detection, detect
-from conformance.verdict import CouldNotLook
+from conformance.verdict import Inconclusive
 
 STACK_RESOURCES = ("ClusterPolicy", "GPUCluster", "NVIDIADriver", "CustomResourceDefinition")
 STACK_WORKLOADS = ("Deployment", "DaemonSet")
@@ -15,13 +15,13 @@ STACK_KINDS = (*STACK_RESOURCES, *STACK_WORKLOADS)
 
 
 def stack_of(members: Callable[[str], Iterable[object]]) -> Detection:
-    """The stack that the objects of ``members(kind)`` make; kinds for which it raises CouldNotLook are unread."""
+    """The stack that the objects of ``members(kind)`` make; kinds for which it raises Inconclusive are unread."""
     plain: list[dict[str, Any]] = []
     unread: list[str] = []
     for kind in STACK_KINDS:
         try:
             found = members(kind)
-        except CouldNotLook:
+        except Inconclusive:
             unread.append(kind)
             continue
         plain += [_plain(member) for member in found]

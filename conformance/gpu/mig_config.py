@@ -116,8 +116,8 @@ class MigSelection(msgspec.Struct, frozen=True):
     outcome: Chain
     layout: str = ""
     entries: tuple[Entry, ...] | None = None
-    first_broken_link: str = ""
-    why_it_hides: str = ""
+    cause: str = ""
+    hidden_because: str = ""
     remedy: str = ""
     problems: tuple[Problem, ...] = ()
 
@@ -290,15 +290,15 @@ def select(
     """
     spec = mapping_at(cluster_policy, "spec")
     if spec is None:
-        return MigSelection(Chain.UNKNOWN, first_broken_link="the ClusterPolicy has no spec that can be read")
+        return MigSelection(Chain.UNKNOWN, cause="the ClusterPolicy has no spec that can be read")
     settings = mapping_at(spec, "migManager") or {}
     config = mapping_at(settings, "config") or {}
     name, layout = word(config.get("name")), word(node_labels.get(CONFIG_LABEL))
     if settings.get("enabled") is False:
-        return MigSelection(Chain.NOT_CONFIGURED, layout, first_broken_link="migManager.enabled is false")
+        return MigSelection(Chain.NOT_CONFIGURED, layout, cause="migManager.enabled is false")
     broken = _no_manager_here(node_labels)
     if broken:
-        return MigSelection(Chain.NOT_APPLIED, layout, first_broken_link=broken)
+        return MigSelection(Chain.NOT_APPLIED, layout, cause=broken)
     if not name:
         return _generated(config_map, layout, node_name)
     missing = missing_link(config_map, "migManager.config.name", name, operator_namespace)

@@ -60,8 +60,8 @@ def select(
 def _nothing_applied(told: Told, keys: list[str]) -> Selection:
     return Selection(
         Chain.NOT_APPLIED,
-        first_broken_link=f"{told.by} has no default and the node has no label {CONFIG_LABEL}",
-        why_it_hides="the config-manager then falls back to an empty configuration and reports no error",
+        cause=f"{told.by} has no default and the node has no label {CONFIG_LABEL}",
+        hidden_because="the config-manager then falls back to an empty configuration and reports no error",
         remedy=f"set config.default of the chart, or label the node, with one of: {', '.join(keys) or 'none is there'}",
     )
 
@@ -71,9 +71,9 @@ def _nothing_chosen(told: Told, keys: list[str]) -> Selection:
     there = ", ".join(keys) or "none"
     return Selection(
         Chain.BROKEN,
-        first_broken_link=f"nothing chooses among the keys of ConfigMap {told.config_map}: the node has no label "
+        cause=f"nothing chooses among the keys of ConfigMap {told.config_map}: the node has no label "
         f"{CONFIG_LABEL}, {told.by} has no default{tried}",
-        why_it_hides="the config-manager ends with an error, and the plugin's pod never becomes ready",
+        hidden_because="the config-manager ends with an error, and the plugin's pod never becomes ready",
         remedy=f"set config.default of the chart, or label the node, with one of: {there}",
     )
 

@@ -315,8 +315,8 @@ class Selection(msgspec.Struct, frozen=True):
     key: str = ""
     chosen_by: str = ""
     config: PluginConfig | None = None
-    first_broken_link: str = ""
-    why_it_hides: str = ""
+    cause: str = ""
+    hidden_because: str = ""
     remedy: str = ""
     problems: tuple[Problem, ...] = ()
 
@@ -334,12 +334,12 @@ def select(
     """
     spec = mapping_at(cluster_policy, "spec")
     if spec is None:
-        return Selection(Chain.UNKNOWN, first_broken_link="the ClusterPolicy has no spec that can be read")
+        return Selection(Chain.UNKNOWN, cause="the ClusterPolicy has no spec that can be read")
     plugin = mapping_at(spec, "devicePlugin") or {}
     named = mapping_at(plugin, "config") or {}
     name, default = word(named.get("name")), word(named.get("default"))
     if plugin.get("enabled") is False:
-        return Selection(Chain.NOT_CONFIGURED, first_broken_link="devicePlugin.enabled is false: no plugin is deployed")
+        return Selection(Chain.NOT_CONFIGURED, cause="devicePlugin.enabled is false: no plugin is deployed")
     if not name:
         return _nothing_named(default, config_map)
     missing = missing_link(config_map, "devicePlugin.config.name", name, operator_namespace)
@@ -353,9 +353,7 @@ def _nothing_named(default: str, config_map: Mapping[str, Any] | None) -> Select
     alone = f": devicePlugin.config.default {default} means nothing without it" if default else ""
     remedy = "set devicePlugin.config.name to the ConfigMap and devicePlugin.config.default to one of its keys"
     unused = f", and ConfigMap {name_of(config_map)} is used by nobody" if config_map else ""
-    return Selection(
-        Chain.NOT_CONFIGURED, first_broken_link=f"devicePlugin.config.name is empty{alone}{unused}", remedy=remedy
-    )
+    return Selection(Chain.NOT_CONFIGURED, cause=f"devicePlugin.config.name is empty{alone}{unused}", remedy=remedy)
 
 
 def _chosen(name: str, default: str, config_map: Mapping[str, Any], label: str) -> Selection:
@@ -368,8 +366,10 @@ def _chosen(name: str, default: str, config_map: Mapping[str, Any], label: str) 
     if not key:
         return Selection(
             Chain.NOT_APPLIED,
-            first_broken_link=f"devicePlugin.config.default is empty and the node has no label {CONFIG_LABEL}",
-            why_it_hides="the operator's config-manager then falls back to an empty configuration and reports no error",
+            cause=f"devicePlugin.config.default is empty and the node has no label {CONFIG_LABEL}",
+            hidden_because=(
+                "the operator's config-manager then falls back to an empty configuration and reports no error"
+            ),
             remedy=f"set devicePlugin.config.default, or label the node, with one of: {listed}",
         )
     if key not in keys:

@@ -21,13 +21,13 @@ def wait_for(
     what: str,
     timeout: float,
     give_up: Callable[[T], str | None] | None = None,
-    in_words: Callable[[T], str] = str,
+    format_seen: Callable[[T], str] = str,
 ) -> T:
     """Observe until ``until`` holds and return the observation for which it did.
 
     ``what`` names the awaited state for the error, ``timeout`` is in seconds, ``give_up`` returns why an observation
     can never get better. Observes at least once, however short the timeout. Raises WaitTimeout with the last
-    observation, put ``in_words``; errors of ``observe`` pass through.
+    observation, put ``format_seen``; errors of ``observe`` pass through.
     """
     began = time.monotonic()
     pause = _FIRST_PAUSE
@@ -38,9 +38,9 @@ def wait_for(
         spent = time.monotonic() - began
         hopeless = give_up(seen) if give_up else None
         if hopeless:
-            raise WaitTimeout(what, spent, _shortened(in_words(seen)), gave_up=hopeless)
+            raise WaitTimeout(what, spent, _shortened(format_seen(seen)), gave_up=hopeless)
         if spent >= timeout:
-            raise WaitTimeout(what, timeout, _shortened(in_words(seen)))
+            raise WaitTimeout(what, timeout, _shortened(format_seen(seen)))
         time.sleep(min(pause, timeout - spent))
         pause = min(pause * 1.5, _LONGEST_PAUSE)
 

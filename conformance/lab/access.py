@@ -6,7 +6,7 @@ from typing import Any, Protocol, TypeAlias, runtime_checkable
 from conformance.kube.client import Client
 from conformance.kube.errors import ApiError, Forbidden, NotFound, Unauthorized
 from conformance.kube.paths import PLACES, Place, path
-from conformance.verdict import CouldNotLook
+from conformance.verdict import Inconclusive
 
 __all__ = ["Account", "ServiceAccountView", "can", "view_as"]
 
@@ -46,7 +46,7 @@ def can(
 ) -> bool:
     """Whether the authorizer allows it to the account; an empty namespace means the whole cluster.
 
-    Raises CouldNotLook when we may not ask, ValueError when ``subject`` names no account.
+    Raises Inconclusive when we may not ask, ValueError when ``subject`` names no account.
     """
     account_namespace, account_name = _parts(subject)
     attributes = {
@@ -73,14 +73,14 @@ def can(
     try:
         answer = client.create(path("SubjectAccessReview"), review)
     except Forbidden as error:
-        raise CouldNotLook(f"{error.message}; grant create on subjectaccessreviews") from error
+        raise Inconclusive(f"{error.message}; grant create on subjectaccessreviews") from error
     return bool(answer["status"].get("allowed"))
 
 
 def view_as(client: Client, namespace: str, name: str) -> "ServiceAccountView":
     """The cluster as the service account sees it, through a token that lives ten minutes and is stored nowhere.
 
-    Raises CouldNotLook when we may not ask for a token or the account does not exist.
+    Raises Inconclusive when we may not ask for a token or the account does not exist.
     """
     request = {
         "apiVersion": "authentication.k8s.io/v1",
@@ -91,9 +91,9 @@ def view_as(client: Client, namespace: str, name: str) -> "ServiceAccountView":
     try:
         answer = client.create(target, request)
     except NotFound as error:
-        raise CouldNotLook(f"there is no service account {namespace}/{name}") from error
+        raise Inconclusive(f"there is no service account {namespace}/{name}") from error
     except Forbidden as error:
-        raise CouldNotLook(f"{error.message}; grant create on serviceaccounts/token") from error
+        raise Inconclusive(f"{error.message}; grant create on serviceaccounts/token") from error
     return ServiceAccountView(client.with_token(str(answer["status"]["token"])), namespace, name)
 
 
@@ -114,7 +114,7 @@ class ServiceAccountView:
         """Whether a real request of this verb gets past authorization; ``kind`` is a Kind or a plural.
 
         Authorization comes before the body is looked at, so writes carry a body that no server accepts.
-        Raises CouldNotLook when the token itself is refused, ValueError for an unknown verb or kind.
+        Raises Inconclusive when the token itself is refused, ValueError for an unknown verb or kind.
         """
         ask = _ASKING.get(verb)
         if ask is None:
@@ -128,7 +128,7 @@ class ServiceAccountView:
         except Forbidden:
             return False
         except Unauthorized as error:
-            raise CouldNotLook(f"the token of {self} was refused: {error.message}") from error
+            raise Inconclusive(f"the token of {self} was refused: {error.message}") from error
         except ApiError:
             # Not found, not valid, not supported: it was let in and then failed on what it asked.
             return True

@@ -20,7 +20,7 @@ from conformance.kube.waits import wait_for
 from conformance.lab.advice import clean_command
 from conformance.lab.journal import Journal
 from conformance.lab.namespaces import delete_pods
-from conformance.verdict import CouldNotLook
+from conformance.verdict import Inconclusive
 
 __all__ = ["FENCE", "BorrowedNode", "delete_pods_on", "fence", "idle_nodes", "live_taints", "occupants"]
 
@@ -78,13 +78,13 @@ class BorrowedNode:
     def put_up_fence(self) -> None:
         """Fence the node and make sure that it is idle.
 
-        Raises CouldNotLook, with the fence down again, when pods are on it that no DaemonSet and no kubelet
+        Raises Inconclusive, with the fence down again, when pods are on it that no DaemonSet and no kubelet
         file put there, and when it is fenced already.
         """
         node = self.read()
         foreign = [taint for taint in live_taints(node) if taint.key == FENCE]
         if foreign:
-            raise CouldNotLook(
+            raise Inconclusive(
                 f"node {self.name} is borrowed by run {foreign[0].value}: wait, or if that run is dead "
                 f"run {clean_command(foreign[0].value)}"
             )
@@ -96,12 +96,12 @@ class BorrowedNode:
             busy = occupants(self._client, self.name)
         if busy:
             self.give_back()
-            raise CouldNotLook(f"node {self.name} is not idle: {', '.join(busy)}")
+            raise Inconclusive(f"node {self.name} is not idle: {', '.join(busy)}")
 
     def set_taints(self, taints: Iterable[Taint]) -> None:
         """Make these its only taints besides the fence and those of the node lifecycle.
 
-        Raises CouldNotLook when a NoExecute taint would evict a DaemonSet's pod and the requirement may not.
+        Raises Inconclusive when a NoExecute taint would evict a DaemonSet's pod and the requirement may not.
         """
         wanted = tuple(taints)
         self._refuse_evicting(wanted)
@@ -123,7 +123,7 @@ class BorrowedNode:
     def add_resource(self, name: str, count: int) -> None:
         """Give the node ``count`` of an extended resource that it does not have, and wait until it can be used.
 
-        Raises ValueError for a resource that it has, CouldNotLook when allocatable does not follow.
+        Raises ValueError for a resource that it has, Inconclusive when allocatable does not follow.
         """
         self._change(lambda node: plan(node, resources={name: count}))
         try:
@@ -134,7 +134,7 @@ class BorrowedNode:
                 timeout=self._timeouts.allocatable,
             )
         except WaitTimeout as error:
-            raise CouldNotLook(str(error)) from error
+            raise Inconclusive(str(error)) from error
 
     def give_back(self) -> None:
         """Remove the lab's pods from the node and take back every change, the fence last. Safe to repeat."""
@@ -166,7 +166,7 @@ class BorrowedNode:
         for pod in _pods_on(self._client, self.name):
             bothered = untolerated(_tolerations(pod), evicting, effects=("NoExecute",))
             if bothered and not _is_ours(pod, self._run_id):
-                raise CouldNotLook(f"taint {bothered[0]} on node {self.name} would evict {_full_name(pod)}")
+                raise Inconclusive(f"taint {bothered[0]} on node {self.name} would evict {_full_name(pod)}")
 
 
 def occupants(client: Client, node: str) -> list[str]:
@@ -177,7 +177,7 @@ def occupants(client: Client, node: str) -> list[str]:
 def idle_nodes(client: Client, names: Iterable[str], wanted: int, run_id: str) -> tuple[str, ...]:
     """The first ``wanted`` of these nodes that are idle, ready, schedulable and not borrowed.
 
-    Raises CouldNotLook that says of each what is wrong with it when there are too few.
+    Raises Inconclusive that says of each what is wrong with it when there are too few.
     """
     found: list[str] = []
     reasons: list[str] = []
@@ -189,7 +189,7 @@ def idle_nodes(client: Client, names: Iterable[str], wanted: int, run_id: str) -
             found.append(name)
         if len(found) == wanted:
             return tuple(found)
-    raise CouldNotLook(f"{wanted} idle nodes are needed, {len(found)} found; {'; '.join(reasons) or 'no other node'}")
+    raise Inconclusive(f"{wanted} idle nodes are needed, {len(found)} found; {'; '.join(reasons) or 'no other node'}")
 
 
 def delete_pods_on(client: Client, node: str, run_id: str, timeouts: Timeouts) -> None:

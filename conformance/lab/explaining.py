@@ -36,13 +36,13 @@ class Obstacle(msgspec.Struct, frozen=True):
 
 
 class Explanation(msgspec.Struct, frozen=True):
-    """``first_broken_link`` is the sentence for the report; ``hopeless`` says that waiting will not help."""
+    """``cause`` is the sentence for the report; ``hopeless`` says that waiting will not help."""
 
-    first_broken_link: str
+    cause: str
     hopeless: bool
 
     def __str__(self) -> str:
-        return self.first_broken_link
+        return self.cause
 
 
 def explain(

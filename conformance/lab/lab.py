@@ -29,7 +29,7 @@ from conformance.lab.lease import Heartbeat
 from conformance.lab.node_access import Standing
 from conformance.lab.podspec import Tolerated, tolerations_for
 from conformance.lab.scenario import RequirementLab
-from conformance.verdict import CouldNotLook
+from conformance.verdict import Inconclusive
 
 if TYPE_CHECKING:
     from conformance.catalog import Requirement
@@ -142,10 +142,10 @@ class Lab:
     def for_requirement(self, requirement: "Requirement") -> RequirementLab:
         """The lab of one requirement, which may do what the requirement declares.
 
-        Raises CouldNotLook when the run has lost its Lease: somebody may be cleaning up after it already.
+        Raises Inconclusive when the run has lost its Lease: somebody may be cleaning up after it already.
         """
         if self._heartbeat.lost:
-            raise CouldNotLook(f"run {self.run_id} may not act any more: {self._heartbeat.lost}")
+            raise Inconclusive(f"run {self.run_id} may not act any more: {self._heartbeat.lost}")
         scenario = RequirementLab(self, requirement)
         self._open.append(scenario)
         return scenario
@@ -205,14 +205,14 @@ class Lab:
     def pull_secret(self) -> dict[str, Any] | None:
         """The pull secret to copy into a new namespace, None when the cluster needs none.
 
-        Raises CouldNotLook when the cluster names one that cannot be read.
+        Raises Inconclusive when the cluster names one that cannot be read.
         """
         if self.images.pull_secret and self._pull_secret is None:
             namespace, _, name = self.images.pull_secret.partition("/")
             try:
                 found = self.client.get(path("Secret", namespace=namespace, name=name))
             except KubeError as error:
-                raise CouldNotLook(f"pull secret {self.images.pull_secret} cannot be read: {error}") from error
+                raise Inconclusive(f"pull secret {self.images.pull_secret} cannot be read: {error}") from error
             keep: dict[str, Any] = {key: found[key] for key in ("type", "data") if key in found}
             self._pull_secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, **keep}
         return self._pull_secret

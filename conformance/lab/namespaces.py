@@ -65,7 +65,7 @@ def delete_pods(
                 lambda pods: not pods,
                 what=f"{what} are gone",
                 timeout=timeouts.deleted,
-                in_words=_names,
+                format_seen=_names,
             )
         except WaitTimeout:
             if last:

@@ -13,7 +13,7 @@ from conformance.kube.paths import path
 from conformance.kube.timeouts import Timeouts
 from conformance.kube.waits import holds, wait_for
 from conformance.lab.explaining import Explanation, explain
-from conformance.verdict import CouldNotLook, Finding, claim
+from conformance.verdict import Finding, Inconclusive, claim
 
 __all__ = ["BROKEN_STATES", "PREEMPTED", "TAINTED", "LabPod", "LabPods", "PodState", "at_once", "state_of"]
 
@@ -124,7 +124,7 @@ class LabPod:
     def evicted(self) -> bool:
         """Whether somebody else than the lab removed it or is removing it.
 
-        Raises CouldNotLook when that had nothing to do with priorities or taints.
+        Raises Inconclusive when that had nothing to do with priorities or taints.
         """
         state = self.state
         if self._deleted_by_us or not state.removed:
@@ -155,7 +155,7 @@ class LabPod:
     def wait_until_evicted(self, *, by: str = PREEMPTED, because: str = "") -> "LabPod":
         """Claim that the control plane removes it: the scheduler, or ``by`` TAINTED the taint manager.
 
-        Raises CouldNotLook when it was removed for another reason.
+        Raises Inconclusive when it was removed for another reason.
         """
         try:
             state = wait_for(
@@ -185,7 +185,7 @@ class LabPod:
     def stays_pending(self, *, because: str = "") -> "LabPod":
         """Claim that it gets no node: the scheduler has tried, and for the time ``hold`` it is not placed.
 
-        Raises CouldNotLook when no scheduler looked at it within the time ``scheduled``.
+        Raises Inconclusive when no scheduler looked at it within the time ``scheduled``.
         """
         try:
             state = wait_for(
@@ -195,7 +195,7 @@ class LabPod:
                 timeout=self._timeouts.scheduled,
             )
         except WaitTimeout as error:
-            raise CouldNotLook(f"{error}. Is a scheduler running for it?") from error
+            raise Inconclusive(f"{error}. Is a scheduler running for it?") from error
 
         def pending(state: PodState) -> bool:
             return state.phase == "Pending" and state.node is None and not state.removed
@@ -207,7 +207,7 @@ class LabPod:
     def keeps_running(self, *, because: str = "") -> "LabPod":
         """Claim that it runs and is left alone for the time ``hold``.
 
-        Raises CouldNotLook when it was removed for a reason that no scenario is about.
+        Raises Inconclusive when it was removed for a reason that no scenario is about.
         """
         violation = holds(
             lambda: self.state, lambda state: state.running, window=self._timeouts.hold, what=f"{self} keeps running"
@@ -218,19 +218,19 @@ class LabPod:
         return self
 
     def _is_removed_by(self, state: PodState, *meant: str) -> None:
-        """Raise CouldNotLook where its condition names another reason; it may name none any more when it is gone."""
+        """Raise Inconclusive where its condition names another reason; it may name none any more when it is gone."""
         if state.disrupted and state.disrupted not in meant:
-            raise CouldNotLook(
+            raise Inconclusive(
                 f"{self} was removed for another reason than the trial gave, {state.disrupted}. Something else takes "
                 "pods or nodes away here, such as a drain or an autoscaler"
             )
 
-    def given_running(self) -> "LabPod":
-        """Wait until it runs, as a preparation: raises CouldNotLook, with the computed reason, when it does not."""
+    def require_running(self) -> "LabPod":
+        """Wait until it runs, as a preparation: raises Inconclusive, with the computed reason, when it does not."""
         try:
             self._wait(lambda state: state.running, f"{self} runs", self._timeouts.running)
         except WaitTimeout as error:
-            raise CouldNotLook(f"{error}. {self.explain()}") from error
+            raise Inconclusive(f"{error}. {self.explain()}") from error
         return self
 
     def explain(self) -> Explanation:
@@ -290,20 +290,20 @@ class LabPod:
 
     def _claim(self, ok: bool, expected: str, because: str, actual: object, broken_link: str = "") -> None:
         reason = f"{expected} ({because})" if because else expected
-        claim(Finding(str(self), ok, reason, str(actual), first_broken_link=broken_link))
+        claim(Finding(str(self), ok, reason, str(actual), cause=broken_link))
 
     def _hopeless(self, state: PodState) -> str | None:
-        """Why waiting for it to run is in vain; raises CouldNotLook for what says nothing about scheduling."""
+        """Why waiting for it to run is in vain; raises Inconclusive for what says nothing about scheduling."""
         if state.removed:
             return "it was removed"
         if state.waiting in _BROKEN_IMAGE:
             image = self.created["spec"]["containers"][0]["image"]
-            raise CouldNotLook(
+            raise Inconclusive(
                 f"{self} cannot start on node {state.node}: {state.waiting} for image {image}. "
                 "Name a registry that the node can reach (registry and pull secret of the cluster)"
             )
         if state.waiting in _BROKEN_CONTAINER:
-            raise CouldNotLook(f"{self} cannot start on node {state.node}: {state.waiting}")
+            raise Inconclusive(f"{self} cannot start on node {state.node}: {state.waiting}")
         if state.phase in ("Failed", "Succeeded"):
             return f"it has ended as {state.phase}"
         return self._unplaceable(state)
@@ -332,9 +332,9 @@ class LabPods(list[LabPod]):
             pod for pod, runs in zip(self, at_once(lambda pod: pod.state.running, self), strict=True) if runs
         )
 
-    def given_running(self) -> "LabPods":
-        """Wait until all run; raises CouldNotLook as LabPod.given_running does."""
-        at_once(lambda pod: pod.given_running(), self)
+    def require_running(self) -> "LabPods":
+        """Wait until all run; raises Inconclusive as LabPod.require_running does."""
+        at_once(lambda pod: pod.require_running(), self)
         return self
 
     def release(self) -> None:

@@ -9,7 +9,7 @@ from conformance.kube.errors import WaitTimeout
 from conformance.kube.paths import path
 from conformance.kube.timeouts import Timeouts
 from conformance.kube.waits import wait_for
-from conformance.verdict import CouldNotLook, Finding, claim, in_words
+from conformance.verdict import Finding, Inconclusive, claim, format_value
 
 __all__ = [
     "BELOW_ZERO",
@@ -18,10 +18,10 @@ __all__ = [
     "Priority",
     "below_zero_value",
     "budget_object",
-    "given_counted",
     "limit_range_object",
     "priority_class_object",
     "quota_object",
+    "require_counted",
 ]
 
 BELOW_ZERO = -2_000_000_000
@@ -49,11 +49,11 @@ class Priority(Protocol):
 def below_zero_value(priority: Priority) -> int:
     """The value of a class's mirror: in the same order among mirrors, below every real workload.
 
-    Raises CouldNotLook for a system class, and for a value so low that there is nothing below it.
+    Raises Inconclusive for a system class, and for a value so low that there is nothing below it.
     """
     mirrored = priority.value + BELOW_ZERO
     if priority.value > _HIGHEST or mirrored < LOWEST:
-        raise CouldNotLook(f"priority class {priority.name} has value {priority.value}, which has no mirror below zero")
+        raise Inconclusive(f"priority class {priority.name} has value {priority.value}, which has no mirror below zero")
     return mirrored
 
 
@@ -104,8 +104,8 @@ def budget_object(
     }
 
 
-def given_counted(client: Client, timeouts: Timeouts, budget: Mapping[str, Any]) -> None:
-    """Wait until the disruption controller has counted the budget's pods; raises CouldNotLook when it does not."""
+def require_counted(client: Client, timeouts: Timeouts, budget: Mapping[str, Any]) -> None:
+    """Wait until the disruption controller has counted the budget's pods; raises Inconclusive when it does not."""
     metadata = budget["metadata"]
     target = path("PodDisruptionBudget", namespace=metadata["namespace"], name=metadata["name"])
 
@@ -116,13 +116,13 @@ def given_counted(client: Client, timeouts: Timeouts, budget: Mapping[str, Any])
 
     what = f"disruption budget {metadata['namespace']}/{metadata['name']} is counted"
     try:
-        wait_for(lambda: client.get(target), counted, what=what, timeout=timeouts.condition, in_words=_status_in_words)
+        wait_for(lambda: client.get(target), counted, what=what, timeout=timeouts.condition, format_seen=_format_status)
     except WaitTimeout as error:
-        raise CouldNotLook(f"{error}. Does a kube-controller-manager run the disruption controller?") from error
+        raise Inconclusive(f"{error}. Does a kube-controller-manager run the disruption controller?") from error
 
 
-def _status_in_words(found: dict[str, Any]) -> str:
-    return in_words(found.get("status") or {})
+def _format_status(found: dict[str, Any]) -> str:
+    return format_value(found.get("status") or {})
 
 
 class LabQuota:
@@ -150,7 +150,7 @@ class LabQuota:
     def given_enforced(self, hard: Mapping[str, object]) -> "LabQuota":
         """Wait until the quota controller has taken the limits up; admission refuses everything before.
 
-        Raises CouldNotLook when it does not.
+        Raises Inconclusive when it does not.
         """
         wanted = {key: quantity(str(value)) for key, value in hard.items()}
 
@@ -160,7 +160,7 @@ class LabQuota:
         try:
             wait_for(lambda: self.hard, enforced, what=f"{self} is enforced", timeout=self._timeouts.quota_counted)
         except WaitTimeout as error:
-            raise CouldNotLook(f"{error}. Does a kube-controller-manager run the resourcequota controller?") from error
+            raise Inconclusive(f"{error}. Does a kube-controller-manager run the resourcequota controller?") from error
         return self
 
     def wait_until_used(self, wanted: Mapping[str, object], *, because: str = "") -> "LabQuota":
@@ -174,13 +174,13 @@ class LabQuota:
             used = wait_for(
                 lambda: self.used,
                 counted,
-                what=f"{self} counts {in_words(dict(wanted))}",
+                what=f"{self} counts {format_value(dict(wanted))}",
                 timeout=self._timeouts.quota_counted,
             )
         except WaitTimeout:
             used = self.used
-        expected = f"to count {in_words(dict(wanted))}" + (f" ({because})" if because else "")
-        claim(Finding(str(self), counted(used), expected, in_words(used)))
+        expected = f"to count {format_value(dict(wanted))}" + (f" ({because})" if because else "")
+        claim(Finding(str(self), counted(used), expected, format_value(used)))
         return self
 
     def _status(self, field: str) -> dict[str, str]:

@@ -8,7 +8,7 @@ import msgspec
 from conformance.kube.client import Client
 from conformance.kube.errors import AlreadyExists, ApiError, Forbidden, Unauthorized
 from conformance.kube.paths import Place, path, place
-from conformance.verdict import CouldNotLook
+from conformance.verdict import Inconclusive
 
 __all__ = ["Accepted", "Answer", "Rejected", "answer_to"]
 
@@ -48,7 +48,7 @@ Answer: TypeAlias = Accepted | Rejected
 def answer_to(client: Client, obj: Mapping[str, Any], ask: Callable[[], dict[str, Any]]) -> Answer:
     """The server's answer to a create that ``ask`` sends.
 
-    Raises CouldNotLook when it is RBAC that refused us: that says nothing about the object. Errors that no
+    Raises Inconclusive when it is RBAC that refused us: that says nothing about the object. Errors that no
     admission gives (the server is overloaded, is broken, does not know us) pass through.
     """
     try:
@@ -57,7 +57,7 @@ def answer_to(client: Client, obj: Mapping[str, Any], ask: Callable[[], dict[str
         raise
     except Forbidden as error:
         if not _may_create(client, obj):
-            raise CouldNotLook(f"{error.message}; grant create on it, then run again") from error
+            raise Inconclusive(f"{error.message}; grant create on it, then run again") from error
         return _rejected(error)
     except ApiError as error:
         if error.status not in (400, 409, 422):

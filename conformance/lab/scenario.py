@@ -21,7 +21,7 @@ from conformance.lab.podspec import HOLD_FINALIZER, Named
 from conformance.lab.probe_results import ProbeResult
 from conformance.lab.refusals import Answer, answer_to
 from conformance.lab.workloads import LabDeployment, LabJob, workload_object
-from conformance.verdict import CouldNotLook
+from conformance.verdict import Inconclusive
 
 if TYPE_CHECKING:
     from conformance.catalog import Requirement
@@ -101,21 +101,21 @@ class RequirementLab:
     ) -> LabPods:
         """Fill the node's free devices with running pods of ``gpus_each``, or make ``count`` of them.
 
-        They tolerate the node's taints. A preparation, not a claim: raises CouldNotLook when there is no room or
+        They tolerate the node's taints. A preparation, not a claim: raises Inconclusive when there is no room or
         they do not come to run.
         """
         wanted = options.get("resource") or self._lab.gpu_resource
         free = self.free(node, wanted)
         number = free // gpus_each if count is None else count
         if number == 0 or number * gpus_each > free:
-            raise CouldNotLook(
+            raise Inconclusive(
                 f"node {node.name} has {free} {wanted} free, too few to fill it with pods of {gpus_each}"
             )
         taints = borrowing.live_taints(self.client.get(path("Node", name=node.name)))
         tolerated = [taint for taint in taints if not taint.is_lifecycle]
         options = {"name_hint": "filler", **options}
         options |= {"gpus": gpus_each, "resource": wanted, "on": node.name, "tolerates": tolerated}
-        return self.pods(number, **options).given_running()
+        return self.pods(number, **options).require_running()
 
     def free(self, node: Named, resource: str | None = None) -> int:
         """How many devices of the resource no unfinished pod on the node asks for."""
@@ -186,7 +186,7 @@ class RequirementLab:
         name = self._numbered("budget")
         budget = policies.budget_object(namespace, name, match_labels, min_available, self.labels)
         self._maker.create(budget)
-        policies.given_counted(self.client, self.timeouts, budget)
+        policies.require_counted(self.client, self.timeouts, budget)
         return name
 
     def apply(self, obj: Mapping[str, Any]) -> dict[str, Any]:
@@ -278,7 +278,7 @@ class RequirementLab:
     def borrow(self, node: Named, *, taints: Iterable[Taint] | None = None) -> borrowing.BorrowedNode:
         """Fence an idle node and have it to ourselves, with exactly ``taints`` if they are given.
 
-        Given back when its ``with`` block or the requirement ends. Raises CouldNotLook when it is not idle.
+        Given back when its ``with`` block or the requirement ends. Raises Inconclusive when it is not idle.
         """
         if node.name in self._borrowed:
             raise ValueError(f"node {node.name} is borrowed already by this requirement")
@@ -294,7 +294,7 @@ class RequirementLab:
         self._borrowed[node.name] = (borrowed, self._undoing.will(f"node {node.name} as it was", borrowed.give_back))
         try:
             borrowed.put_up_fence()
-        except CouldNotLook:
+        except Inconclusive:
             self._borrowed.pop(node.name, None)
             raise
         if taints is not None:
@@ -314,7 +314,7 @@ class RequirementLab:
     def pick_idle(self, nodes: Iterable[_Node], count: int = 1) -> list[_Node]:
         """The first ``count`` of these nodes that are idle, ready, schedulable and not borrowed.
 
-        Raises CouldNotLook that says of each what is wrong with it when there are too few.
+        Raises Inconclusive that says of each what is wrong with it when there are too few.
         """
         by_name = {node.name: node for node in nodes}
         return [by_name[name] for name in borrowing.idle_nodes(self.client, by_name, count, self.run_id)]

@@ -100,7 +100,7 @@ class _Workload:
         except WaitTimeout:
             ok = False
         reason = f"{expected} ({because})" if because else expected
-        claim(Finding(str(self), ok, reason, seen(), first_broken_link="" if ok else self.explain()))
+        claim(Finding(str(self), ok, reason, seen(), cause="" if ok else self.explain()))
 
 
 class LabDeployment(_Workload):

@@ -39,10 +39,10 @@ def details(verdict: Verdict, *, shown: int = _SHOWN) -> str:
 def _finding(finding: Finding) -> list[str]:
     lines = [_line(finding.subject, f"expected {finding.expected}, found {finding.actual}")]
     told = (
-        ("first broken link", finding.first_broken_link),
-        ("why it hides", finding.why_it_hides),
+        ("cause", finding.cause),
+        ("hidden because", finding.hidden_because),
         ("remedy", finding.remedy),
-        ("see", finding.see),
+        ("inspect", finding.inspect),
     )
     return lines + [_line(label, text) for label, text in told if text]
 

@@ -6,10 +6,10 @@ from conformance.catalog import Requirement
 from conformance.kube.errors import EffectRefused, KubeError
 from conformance.report.model import Verdict
 from conformance.verdict import (
-    CouldNotLook,
-    Disproved,
     EvidenceKind,
+    ExpectationFailed,
     Finding,
+    Inconclusive,
     Judge,
     NotApplicable,
     Status,
@@ -27,7 +27,7 @@ _STATUS_OF: tuple[tuple[type[BaseException], Status], ...] = (
     (NotApplicable, Status.NOT_APPLICABLE),
     (Unsupported, Status.UNSUPPORTED),
     (UnknownAccelerator, Status.UNKNOWN),
-    (CouldNotLook, Status.ERROR),
+    (Inconclusive, Status.ERROR),
     (KubeError, Status.ERROR),
 )
 
@@ -42,7 +42,7 @@ def verdict_on(
     A broken finding weighs more than whatever ended the function afterwards: what was seen broken is broken.
     """
     findings = list(judge.findings)
-    if isinstance(raised, Disproved):
+    if isinstance(raised, ExpectationFailed):
         findings.append(raised.finding)
     status, reason = _status(findings, raised)
     return Verdict.of(rule, status, findings, evidence=evidence, reason=reason, duration=duration, unseen=judge.unseen)
@@ -50,7 +50,9 @@ def verdict_on(
 
 def _status(findings: list[Finding], raised: BaseException | None) -> tuple[Status, str]:
     if any(not finding.ok for finding in findings):
-        return Status.FAILED, "" if raised is None or isinstance(raised, Disproved) else f"it then ended with: {raised}"
+        return Status.FAILED, "" if raised is None or isinstance(
+            raised, ExpectationFailed
+        ) else f"it then ended with: {raised}"
     if raised is None:
         return (Status.PASSED, "") if findings else (Status.ERROR, JUDGED_NOTHING)
     for kind, status in _STATUS_OF:

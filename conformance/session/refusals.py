@@ -10,7 +10,7 @@ from conformance.facts.snapshot import SnapshotError
 from conformance.kube.errors import KubeError
 from conformance.reference import ReferenceError
 from conformance.session.waivers import WaiverError
-from conformance.verdict import CouldNotLook
+from conformance.verdict import Inconclusive
 
 # What a user can mend. The texts say what is wrong, where, and what to do next.
 MENDABLE = (
@@ -19,7 +19,7 @@ MENDABLE = (
     ReferenceError,
     SnapshotError,
     WaiverError,
-    CouldNotLook,
+    Inconclusive,
     ValueError,
     FileNotFoundError,
 )

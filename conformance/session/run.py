@@ -31,7 +31,7 @@ from conformance.session.evidence import evidence_of
 from conformance.session.judging import NotRun
 from conformance.session.waivers import Waivers
 from conformance.shipped import shipped
-from conformance.verdict import CouldNotLook, EvidenceKind, Status
+from conformance.verdict import EvidenceKind, Inconclusive, Status
 
 REPORT_FOLDER = "gpu-conformance-report"
 _T = TypeVar("_T")
@@ -139,7 +139,7 @@ class Run:
                 self.client, self.reference, journal, run_id=self.id, timeouts=self.timeouts, installer=installer
             )
         else:
-            raise CouldNotLook(f"deploying the reference needs --gpu-mode full, and this run has {self.mode}")
+            raise Inconclusive(f"deploying the reference needs --gpu-mode full, and this run has {self.mode}")
         self.notes += done.notes
         self._emit("reference-deployed", reference=self.reference.name)
 

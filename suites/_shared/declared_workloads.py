@@ -32,7 +32,7 @@ class DeclaredWorkload(NamedTuple):
         return taints_of(self.pools)
 
     @property
-    def see(self) -> str:
+    def inspect(self) -> str:
         """The command that shows the pod template."""
         return f"{self._get} -o jsonpath='{{.spec.template.spec}}'"
 

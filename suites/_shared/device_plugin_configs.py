@@ -9,7 +9,7 @@ from conformance.gpu.operator_stack import PLUGIN_CONTAINERS, Stack
 from conformance.gpu.plugin_alone import Told
 from conformance.gpu.plugin_config import CONFIG_LABEL, Chain, Selection, mapping_at, word
 from conformance.gpu.sharing import MigStrategy
-from conformance.verdict import CouldNotLook
+from conformance.verdict import Inconclusive
 
 _BY_POLICY = (Stack.CLUSTER_POLICY, Stack.INVALID)
 
@@ -25,7 +25,7 @@ class Chosen(NamedTuple):
     source: str = ""
     config_map: Resource | None = None
     strategy_told: str = ""
-    see: str = ""
+    inspect: str = ""
 
     @property
     def refused(self) -> bool:
@@ -52,7 +52,7 @@ class Chosen(NamedTuple):
 
 
 class PluginConfigs:
-    """The configurations of all nodes. Raises CouldNotLook where nothing tells of them."""
+    """The configurations of all nodes. Raises Inconclusive where nothing tells of them."""
 
     def __init__(self, facts: Facts) -> None:
         self._facts = facts
@@ -95,7 +95,7 @@ class PluginConfigs:
     def _namespace(self) -> str:
         namespaces = self._facts.stack_namespaces
         if not namespaces:
-            raise CouldNotLook(
+            raise Inconclusive(
                 "no Deployment of the operator and no DaemonSet of it tells in which namespace its ConfigMaps are"
             )
         return namespaces[0]
@@ -119,29 +119,29 @@ class PluginConfigs:
         namespace, _, name = address.partition("/")
         found = self._facts.workload("DaemonSet", namespace, name)
         if found is None:
-            raise CouldNotLook(f"daemonset {address} is gone")
+            raise Inconclusive(f"daemonset {address} is gone")
         return found
 
     def _by_template(self, plugin: Workload, node: Node) -> Chosen:
-        see = f"kubectl get daemonset -n {plugin.namespace} {plugin.name} -o yaml"
+        inspect = f"kubectl get daemonset -n {plugin.namespace} {plugin.name} -o yaml"
         strategy = next((each.env["MIG_STRATEGY"] for each in _plugins_in(plugin) if "MIG_STRATEGY" in each.env), "")
         told = told_by(plugin)
         if told is None:
             reason = f"{plugin} mounts no configuration; what its arguments say is not judged"
-            return Chosen(Selection(Chain.UNKNOWN, first_broken_link=reason), str(plugin), None, strategy, see)
+            return Chosen(Selection(Chain.UNKNOWN, cause=reason), str(plugin), None, strategy, inspect)
         config_map = self._config_map(plugin.namespace, told.config_map)
         body = config_map.body if config_map else None
         selection = plugin_alone.select(told, body, node.labels, plugin.namespace)
-        return Chosen(selection, str(plugin), config_map, strategy, see)
+        return Chosen(selection, str(plugin), config_map, strategy, inspect)
 
     def _without_plugin(self) -> Chosen:
         stack = self._facts.stack
         if stack.stack is Stack.GPU_CLUSTER:
             link = f"the stack is {stack.stack}, which deploys no device plugin"
-            return Chosen(Selection(Chain.NOT_CONFIGURED, first_broken_link=link))
+            return Chosen(Selection(Chain.NOT_CONFIGURED, cause=link))
         if stack.stack is Stack.UNKNOWN:
-            raise CouldNotLook(f"the GPU stack is not known: {', '.join(stack.unread)} could not be read")
-        raise CouldNotLook("no object of the cluster tells of a device plugin: where it is configured cannot be told")
+            raise Inconclusive(f"the GPU stack is not known: {', '.join(stack.unread)} could not be read")
+        raise Inconclusive("no object of the cluster tells of a device plugin: where it is configured cannot be told")
 
 
 def plugin_pods(facts: Facts, node: Node) -> tuple[Pod, ...]:

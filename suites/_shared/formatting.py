@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from conformance.verdict import Judge
 
 
-def some(members: Sequence[str], *, apart: str = ", ", most: int = 4) -> str:
+def join_limited(members: Sequence[str], *, apart: str = ", ", most: int = 4) -> str:
     """The first few members and how many more there are; empty without members."""
     more = f"{apart}{len(members) - most} more" if len(members) > most else ""
     return apart.join(members[:most]) + more
@@ -13,7 +13,7 @@ def some(members: Sequence[str], *, apart: str = ", ", most: int = 4) -> str:
 
 def all_unseen(judge: Judge) -> str:
     """Who could not be looked at, and why, for a requirement that has looked at nobody."""
-    return some([str(each) for each in judge.unseen], apart="; ")
+    return join_limited([str(each) for each in judge.unseen], apart="; ")
 
 
 def pairs(labels: Mapping[str, str | None]) -> str:

@@ -7,7 +7,7 @@ from conformance.facts import Node
 from conformance.gpu.mig import Unknown, model_of
 from conformance.gpu.sharing import Offer
 from conformance.reference.model import Gpu, Pool, Reference
-from conformance.verdict import CouldNotLook, UnknownAccelerator
+from conformance.verdict import Inconclusive, UnknownAccelerator
 
 # Labels of GPU Feature Discovery, of the operator and of Node Feature Discovery.
 PRODUCT = "nvidia.com/gpu.product"
@@ -100,22 +100,22 @@ def agrees(node: Node, pool: Pool, expected: Mapping[str, int]) -> bool:
     return there == {name: count // gpu.count * present for name, count in expected.items()}
 
 
-def in_words_of(resources: Mapping[str, int]) -> str:
+def format_amounts(resources: Mapping[str, int]) -> str:
     """Resources as ``8 nvidia.com/gpu and 4 nvidia.com/mig-1g.5gb``; nothing where there are none."""
     return " and ".join(f"{count} {name}" for name, count in resources.items()) or "nothing"
 
 
-def not_known(pool: Pool, offer: Offer) -> CouldNotLook | UnknownAccelerator:
+def not_known(pool: Pool, offer: Offer) -> Inconclusive | UnknownAccelerator:
     """Why nobody can say what the nodes of a pool must offer, for the requirement to end with."""
     reason = f"{pool}: {'; '.join(offer.problems) or 'its offer is not known'} (layout {pool.mig_layout})"
     model = model_of(pool.gpu.product, pool.gpu.memory_mib or None) if pool.gpu else Unknown("it has no GPUs")
     if isinstance(model, Unknown):
         return UnknownAccelerator(f"{reason}; {model.why}")
-    return CouldNotLook(f"{reason}; declare the layout under stack.mig_layouts, without device-filter")
+    return Inconclusive(f"{reason}; declare the layout under stack.mig_layouts, without device-filter")
 
 
 def why_the_number_differs(node: Node, gpu: Gpu, offer: Offer) -> tuple[str, str]:
-    """The first broken link between the devices and what a node offers, and what to do about it."""
+    """The cause between the devices and what a node offers, and what to do about it."""
     expected = offer.resources or {}
     there = offered(node, expected)
     held_back = _held_back(node, expected)
@@ -127,7 +127,7 @@ def why_the_number_differs(node: Node, gpu: Gpu, offer: Offer) -> tuple[str, str
         )
     if gpu.allocated_by == "dra":
         return (
-            f"a device plugin offers {in_words_of(there)}, and DRA is declared to give these GPUs to pods",
+            f"a device plugin offers {format_amounts(there)}, and DRA is declared to give these GPUs to pods",
             "Keep the device plugin off the node (label nvidia.com/gpu.deploy.device-plugin=false): with two "
             "allocators a GPU is given away twice.",
         )
@@ -140,7 +140,10 @@ def why_the_number_differs(node: Node, gpu: Gpu, offer: Offer) -> tuple[str, str
     replicas = node.labels.get("nvidia.com/gpu.replicas", "")
     shared = f": sharing is on with {replicas} replicas" if replicas not in ("", "0", "1") else ""
     more = {name: there[name] - expected.get(name, 0) for name in there if there[name] > expected.get(name, 0)}
-    return f"the node offers {in_words_of(more)} more than were declared{shared}", "Declare what the pool really has."
+    return (
+        f"the node offers {format_amounts(more)} more than were declared{shared}",
+        "Declare what the pool really has.",
+    )
 
 
 def _held_back(node: Node, expected: Mapping[str, int]) -> str:
@@ -153,12 +156,12 @@ def _held_back(node: Node, expected: Mapping[str, int]) -> str:
 def _why_less_is_offered(node: Node, gpu: Gpu, there: Mapping[str, int]) -> tuple[str, str]:
     if missing_gpus(node, gpu):
         return (
-            f"the device plugin registered only {in_words_of(there)}, and the driver sees {node.labels[COUNT]} of "
+            f"the device plugin registered only {format_amounts(there)}, and the driver sees {node.labels[COUNT]} of "
             f"{gpu.count} GPUs",
             "Check the node's PCI bus and dmesg.",
         )
     return (
-        f"the device plugin registered only {in_words_of(there)}",
+        f"the device plugin registered only {format_amounts(there)}",
         "Check how the plugin is told to share and divide the GPUs of the node, then its PCI bus and dmesg.",
     )
 

@@ -12,7 +12,7 @@ from conformance.lab import ProbeResult, Program, RequirementLab
 from conformance.lab.probe_jobs import ProbeOptions
 from conformance.reference.expected import offer_of
 from conformance.reference.model import Gpu, Pool, Reference
-from conformance.verdict import CouldNotLook, Judge, NotApplicable
+from conformance.verdict import Inconclusive, Judge, NotApplicable
 from suites._shared.formatting import all_unseen
 from suites._shared.pool_nodes import GpuPoolNode
 
@@ -68,7 +68,7 @@ class Seen(NamedTuple):
         return ProfileName.from_resource(self.resource)
 
     @property
-    def see(self) -> str:
+    def inspect(self) -> str:
         """The command that shows what the node offers and who holds it."""
         return f"kubectl describe node {self.node.name}"
 
@@ -204,8 +204,8 @@ def judge_each(
 ) -> None:
     """Judge each node whose probe could look, by ``of``, and by ``when_refused`` each that is to ``blame`` for it not.
 
-    Without further word those fail which did not run the pod that they were given. ``of`` raises CouldNotLook where
-    what was seen does not tell. The others are passed over; when they are all there are, that is a CouldNotLook.
+    Without further word those fail which did not run the pod that they were given. ``of`` raises Inconclusive where
+    what was seen does not tell. The others are passed over; when they are all there are, that is a Inconclusive.
     """
     looked = 0
     for each in seen:
@@ -215,7 +215,7 @@ def judge_each(
         else:
             looked += 1
     if not looked:
-        raise CouldNotLook(f"no GPU node could be looked at; {all_unseen(judge)}")
+        raise Inconclusive(f"no GPU node could be looked at; {all_unseen(judge)}")
 
 
 def _judged(
@@ -229,7 +229,7 @@ def _judged(
     if not each.result.trouble:
         try:
             of(each, each.result.found)
-        except CouldNotLook as error:
+        except Inconclusive as error:
             return str(error)
         return ""
     if blame(each.result):
@@ -239,7 +239,7 @@ def _judged(
 
 
 def nobody(result: ProbeResult) -> bool:
-    """Blames no node for a pod that did not run, where another requirement does: the first broken link is enough."""
+    """Blames no node for a pod that did not run, where another requirement does: the cause is enough."""
     del result
     return False
 
@@ -266,9 +266,9 @@ def refused(each: Seen, judge: Judge) -> None:
         ok=False,
         expected="a pod with the devices it asked for",
         actual=f"{each.result.reason or each.result.phase}: {each.result.trouble}",
-        first_broken_link=_why_refused(each),
-        why_it_hides="the node is Ready and offers the device; only a pod that is placed there meets the refusal",
-        see=each.see,
+        cause=_why_refused(each),
+        hidden_because="the node is Ready and offers the device; only a pod that is placed there meets the refusal",
+        inspect=each.inspect,
     )
 
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from conformance.facts import ContainerStatus, Facts, Node, Pod, Workload
 from conformance.gpu.taints import Taint, untolerated
 from conformance.reference.model import Pool
-from conformance.verdict import CouldNotLook, Judge, in_words
+from conformance.verdict import Inconclusive, Judge, format_value
 from suites._shared.declared_workloads import why_pending
 from suites._shared.operands import DEPLOY, MIG_MANAGER, ON, Component, Part
 from suites._shared.upgrade_states import is_changing
@@ -90,9 +90,9 @@ def is_starting(pod: Pod, now: datetime) -> bool:
 
 
 def some_judged(judge: Judge) -> None:
-    """Raise CouldNotLook where nodes were passed over and none was judged."""
+    """Raise Inconclusive where nodes were passed over and none was judged."""
     if judge.unseen and not judge.findings:
-        raise CouldNotLook(f"no GPU node can be judged now, as {judge.unseen[-1]}")
+        raise Inconclusive(f"no GPU node can be judged now, as {judge.unseen[-1]}")
 
 
 def standing(parts: Sequence[Part], pool: Pool, node: Node, facts: Facts, *, found: bool = True) -> Standing:
@@ -200,7 +200,7 @@ def _absent(component: Component, workload: Workload, node: Node, facts: Facts) 
     refused = not_tolerated(workload, node.taints)
     if refused:
         what = "taint" if len(refused) == 1 else "taints"
-        link = f"{what} {in_words(refused)} not tolerated by {workload}"
+        link = f"{what} {format_value(refused)} not tolerated by {workload}"
         return Trouble(title, link, f"Add the toleration to {where_to_tolerate(workload)}, and keep what is there.")
     starting = young(node.created, facts.taken_at) or young(workload.created, facts.taken_at)
     for key, value in workload.template.node_selector.items():
@@ -215,8 +215,8 @@ def _absent(component: Component, workload: Workload, node: Node, facts: Facts) 
         return Trouble(title, link, passing=young(waiting[0].created, facts.taken_at))
     if workload.scheduled < workload.replicas:
         link = f"{workload} wants {workload.replicas} pods and has {workload.scheduled}: they are not being created"
-        see = f"kubectl describe daemonset -n {workload.namespace} {workload.name}"
-        return Trouble(title, link, f"Read the events: {see}", starting)
+        inspect = f"kubectl describe daemonset -n {workload.namespace} {workload.name}"
+        return Trouble(title, link, f"Read the events: {inspect}", starting)
     return Trouble(title, f"{workload} has no pod here, and nothing in the objects keeps it off", passing=starting)
 
 

@@ -198,7 +198,7 @@ def parts_of(facts: Facts, reference: Reference) -> tuple[Part, ...]:
     """The components that the cluster is meant to have on GPU nodes, in the order of their needs.
 
     With an operator those that its object switches on, else the one that offers the GPUs. Raises NotApplicable where
-    no stack is declared, CouldNotLook where the object is missing or workloads could not be read.
+    no stack is declared, Inconclusive where the object is missing or workloads could not be read.
     """
     stack = declared_stack(reference)
     parts: list[Part] = []

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from conformance.facts import Facts, Resource
 from conformance.reference.model import Reference
 from conformance.reference.stack import Stack
-from conformance.verdict import CouldNotLook, NotApplicable
+from conformance.verdict import Inconclusive, NotApplicable
 
 RECONCILED = "Reconciled"
 NO_GPU_NODES = "NoGPUNodes"
@@ -63,7 +63,7 @@ class Root(NamedTuple):
         return self.resource.kind
 
     @property
-    def see(self) -> str:
+    def inspect(self) -> str:
         """The command that shows it."""
         return f"kubectl get {self.kind.lower()} {self.resource.name} -o yaml"
 
@@ -116,12 +116,12 @@ def operated_stack(reference: Reference) -> Stack:
 def root_of(facts: Facts, reference: Reference) -> Root:
     """The object that the declared operator follows.
 
-    Raises NotApplicable where no operator is declared, CouldNotLook where there is no such object.
+    Raises NotApplicable where no operator is declared, Inconclusive where there is no such object.
     """
     operated_stack(reference)
     root = found_root(facts)
     if root is None:
-        raise CouldNotLook("the cluster has neither a ClusterPolicy nor a GPUCluster that tells what to look for")
+        raise Inconclusive("the cluster has neither a ClusterPolicy nor a GPUCluster that tells what to look for")
     return root
 
 

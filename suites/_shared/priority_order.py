@@ -5,7 +5,7 @@ from typing import NamedTuple
 from conformance.facts import Facts
 from conformance.facts import PriorityClass as LiveClass
 from conformance.reference.model import PriorityClass, Reference
-from conformance.verdict import CouldNotLook, NotApplicable
+from conformance.verdict import Inconclusive, NotApplicable
 
 
 class Preemption(NamedTuple):
@@ -33,8 +33,8 @@ def declared_preemptions(reference: Reference) -> tuple[Preemption, ...]:
 
 
 def live_class(facts: Facts, declared: PriorityClass) -> LiveClass:
-    """The class of the cluster that a declared one is about. Raises CouldNotLook when it is missing."""
+    """The class of the cluster that a declared one is about. Raises Inconclusive when it is missing."""
     found = facts.priority_class(declared.name)
     if found is None:
-        raise CouldNotLook(f"the cluster has no {declared} (PRIO-01), so what it does cannot be seen")
+        raise Inconclusive(f"the cluster has no {declared} (PRIO-01), so what it does cannot be seen")
     return found

@@ -7,7 +7,7 @@ from conformance.gpu.resources import is_gpu_resource
 from conformance.lab import Answer, LabQuota, Rejected, RequirementLab
 from conformance.lab.podspec import Asked, pod_spec
 from conformance.reference.model import Quota, Reference, Team
-from conformance.verdict import CouldNotLook, NotApplicable, expect, in_words
+from conformance.verdict import Inconclusive, NotApplicable, expect, format_value
 
 ADMITTED = "admitted"
 REFUSED = "refused by the quota"
@@ -92,13 +92,13 @@ class QuotedNamespace:
     ) -> None:
         if outcome(answer) not in (ADMITTED, REFUSED):
             self._others_admit_pods(priority)
-        expect(outcome(answer), f"a pod with {in_words(dict(amounts))}").equals(wanted, because=because)
+        expect(outcome(answer), f"a pod with {format_value(dict(amounts))}").equals(wanted, because=because)
 
     def _others_admit_pods(self, priority: str | None) -> None:
-        """Raise CouldNotLook where such a pod is refused whatever it asks for: then no quota is tried."""
+        """Raise Inconclusive where such a pod is refused whatever it asks for: then no quota is tried."""
         control = self._lab.dry_run(self._pod({}, priority))
         if isinstance(control, Rejected):
-            raise CouldNotLook(f"a pod that asks for no GPU is not admitted either, {control}")
+            raise Inconclusive(f"a pod that asks for no GPU is not admitted either, {control}")
 
     def _pod(self, amounts: Mapping[str, object], priority: str | None) -> dict[str, Any]:
         return never_starting(amounts, image=self._lab.pause_image, namespace=self.name, priority=priority)

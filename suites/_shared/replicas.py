@@ -12,9 +12,9 @@ from conformance.kube.waits import wait_for
 from conformance.lab import LabPod, RequirementLab
 from conformance.reference.expected import gpus_of, offer_of
 from conformance.reference.model import Gpu, Pool
-from conformance.verdict import CouldNotLook, Judge, Unsupported, expect
-from suites._shared.formatting import pairs, some
-from suites._shared.node_gpus import PRODUCT, agrees, counted, in_words_of
+from conformance.verdict import Inconclusive, Judge, Unsupported, expect
+from suites._shared.formatting import join_limited, pairs
+from suites._shared.node_gpus import PRODUCT, agrees, counted, format_amounts
 from suites._shared.shared_nodes import SharedNodes
 
 REPLICAS = f"{GPU}.replicas"
@@ -46,14 +46,14 @@ def judge_offers(shared: SharedNodes, judge: Judge) -> None:
         judge(
             node,
             ok=agrees(node, pool, expected),
-            expected=f"{in_words_of(expected)}{_by_arithmetic(shared, pool, gpu)}, as {pool} declares",
-            actual=in_words_of(there),
-            first_broken_link=_why_the_shares_differ(shared, node, there, expected),
-            why_it_hides="the node is Ready and offers GPUs; only their number or their name is not the declared one",
-            see=f"kubectl get node {node.name} -o jsonpath='{{.status.capacity}}'",
+            expected=f"{format_amounts(expected)}{_by_arithmetic(shared, pool, gpu)}, as {pool} declares",
+            actual=format_amounts(there),
+            cause=_why_the_shares_differ(shared, node, there, expected),
+            hidden_because="the node is Ready and offers GPUs; only their number or their name is not the declared one",
+            inspect=f"kubectl get node {node.name} -o jsonpath='{{.status.capacity}}'",
         )
     if not judge.findings:
-        raise CouldNotLook("no node of these pools offers any GPU (POOL-04 says why)")
+        raise Inconclusive("no node of these pools offers any GPU (POOL-04 says why)")
 
 
 def _by_arithmetic(shared: SharedNodes, pool: Pool, gpu: Gpu) -> str:
@@ -68,10 +68,10 @@ def _why_the_shares_differ(
         return f"the GPUs are offered as {', '.join(there)}, and {name} was declared"
     try:
         selection = shared.configs.of(node).selection
-    except CouldNotLook:
+    except Inconclusive:
         selection = None
     if selection is not None and selection.outcome is not Chain.APPLIED:
-        return selection.first_broken_link
+        return selection.cause
     replicas = node.labels.get(REPLICAS, "")
     return f"the plugin shares each GPU {replicas} times" if replicas else "the plugin shares them in another way"
 
@@ -100,9 +100,9 @@ def judge_labels(shared: SharedNodes, judge: Judge) -> None:
             f"{'with' if suffix else 'without'} {SHARED_PRODUCT}, as {pool} declares",
             actual=f"{REPLICAS}={found.get(REPLICAS, 'absent')}, {STRATEGY}={found.get(STRATEGY, 'absent')}, "
             f"{PRODUCT}={node.labels[PRODUCT]}",
-            first_broken_link="feature discovery runs with another configuration than was declared for the node",
-            why_it_hides="schedulers and quotas do not read these labels; people and affinities do",
-            see=f"kubectl get node {node.name} -L {','.join((*expected, PRODUCT))}",
+            cause="feature discovery runs with another configuration than was declared for the node",
+            hidden_because="schedulers and quotas do not read these labels; people and affinities do",
+            inspect=f"kubectl get node {node.name} -L {','.join((*expected, PRODUCT))}",
         )
 
 
@@ -122,9 +122,9 @@ def _judge_labels_of_profiles(shared: SharedNodes, pool: Pool, node: Node, judge
             ok=f"{name}.replicas" in found and found == {key: expected[key] for key in found},
             expected=f"{pairs(expected)}, as {pool} declares",
             actual=pairs(found) or "none of these labels",
-            first_broken_link="feature discovery runs with another configuration than was declared for the node",
-            why_it_hides="schedulers and quotas do not read these labels; people and affinities do",
-            see=f"kubectl get node {node.name} -L {','.join(expected)}",
+            cause="feature discovery runs with another configuration than was declared for the node",
+            hidden_because="schedulers and quotas do not read these labels; people and affinities do",
+            inspect=f"kubectl get node {node.name} -L {','.join(expected)}",
         )
 
 
@@ -156,7 +156,7 @@ def more_than_one_is(shared: SharedNodes, lab: RequirementLab) -> None:
             REFUSED if refuses else RUNS,
             because=f"failRequestsGreaterThanOne is {str(refuses).lower()} in {shared.configs.of(node).text}",
             remedy="Restart the device plugin: it goes on as the text said that it read when it started.",
-            see=f"kubectl get node {node.name} -o jsonpath='{{.status.allocatable}}'",
+            inspect=f"kubectl get node {node.name} -o jsonpath='{{.status.allocatable}}'",
         )
         pod.delete()
 
@@ -165,7 +165,7 @@ def _share_names(shared: SharedNodes) -> list[tuple[Pool, str]]:
     """The pools, and each name under which one offers shares."""
     found = [(pool, name) for pool, gpu in shared.pools for name in shared.share_names(pool, gpu)]
     if not found:
-        raise CouldNotLook("the set-up does not say how the MIG devices of these pools are shared")
+        raise Inconclusive("the set-up does not say how the MIG devices of these pools are shared")
     return found
 
 
@@ -173,21 +173,21 @@ def _spare_node(shared: SharedNodes, lab: RequirementLab, pool: Pool, resource: 
     """An idle node of a pool that offers all its shares of this name, and how many these are."""
     shares = (offer_of(shared.reference, pool).resources or {}).get(resource, 0)
     if not shares or shares > _MOST_PODS:
-        raise CouldNotLook(
+        raise Inconclusive(
             f"a node of {pool} has {shares} {resource}; a trial fills from 1 to {_MOST_PODS} shares of a node"
         )
     nodes = [node for other, node, _ in shared.nodes if other.name == pool.name]
     whole = [node for node in nodes if node.gpus(resource) == shares and node.ready and not node.unschedulable]
     if not whole:
-        names = some([node.name for node in nodes])
-        raise CouldNotLook(
+        names = join_limited([node.name for node in nodes])
+        raise Inconclusive(
             f"no node of {pool} takes pods and offers {shares} {resource} (looked at {names}); POOL-04 says why"
         )
     return lab.pick_idle(whole, 1)[0], shares
 
 
 def _what_becomes_of(pod: LabPod, lab: RequirementLab) -> str:
-    """``runs``, or how it failed. Raises CouldNotLook for a pod that neither starts nor ends in time."""
+    """``runs``, or how it failed. Raises Inconclusive for a pod that neither starts nor ends in time."""
 
     def status() -> dict[str, Any]:
         found = pod.read() or {}
@@ -198,10 +198,10 @@ def _what_becomes_of(pod: LabPod, lab: RequirementLab) -> str:
 
     try:
         seen = wait_for(
-            status, decided, what=f"{pod} runs or is refused", timeout=lab.timeouts.running, in_words=_phase
+            status, decided, what=f"{pod} runs or is refused", timeout=lab.timeouts.running, format_seen=_phase
         )
     except WaitTimeout as error:
-        raise CouldNotLook(f"{error}. {pod.explain()}") from error
+        raise Inconclusive(f"{error}. {pod.explain()}") from error
     return RUNS if seen["phase"] == "Running" else _phase(seen)
 
 

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from conformance.facts import Facts, Node
 from conformance.gpu.quantities import quantity
-from conformance.verdict import CouldNotLook
+from conformance.verdict import Inconclusive
 
 DRIVER = "gpu.nvidia.com"
 GPU, MIG, VFIO = "gpu", "mig", "vfio"
@@ -71,7 +71,7 @@ class Published(NamedTuple):
     missing: int = 0
 
     @property
-    def in_words(self) -> str:
+    def described(self) -> str:
         """The devices by kind and profile, such as ``8 gpu``."""
         counted = Counter(f"{each.kind} {each.profile}".strip() for each in self.devices)
         return ", ".join(f"{count} {what}" for what, count in sorted(counted.items())) or "no device"
@@ -81,13 +81,13 @@ def devices_on(node: Node, facts: Facts) -> tuple[Device, ...]:
     """The devices that NVIDIA's DRA driver publishes of a node; none where slices are not served or may not be read."""
     try:
         return all_published(facts).get(node.name, Published()).devices
-    except CouldNotLook:
+    except Inconclusive:
         return ()
 
 
 @lru_cache(maxsize=1)
 def all_published(facts: Facts) -> dict[str, Published]:
-    """What NVIDIA's driver publishes on a cluster, by node. Raises CouldNotLook when slices could not be read."""
+    """What NVIDIA's driver publishes on a cluster, by node. Raises Inconclusive when slices could not be read."""
     return published(each.body for each in facts.resource_slices)
 
 

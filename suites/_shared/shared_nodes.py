@@ -12,10 +12,10 @@ from conformance.gpu.resources import GPU
 from conformance.gpu.sharing import NOT_SHARED, MigStrategy, Sharing, SharingStrategy, advertised
 from conformance.reference.expected import config_key_of, config_of, gpus_of, mig_strategy_of
 from conformance.reference.model import Gpu, Pool, Reference
-from conformance.verdict import CouldNotLook, Judge, NotApplicable
+from conformance.verdict import Inconclusive, Judge, NotApplicable
 from suites._shared.device_plugin_configs import Chosen, PluginConfigs, plugin_pods
-from suites._shared.formatting import some
-from suites._shared.node_gpus import agrees, counted, in_words_of
+from suites._shared.formatting import join_limited
+from suites._shared.node_gpus import agrees, counted, format_amounts
 from suites._shared.pool_nodes import GpuPoolNode
 
 # A key that the table of keys does not know may come with a later version of the plugin; a key that stands in the
@@ -69,7 +69,7 @@ class SharedNodes:
         self, strategy: SharingStrategy, reference: Reference, facts: Facts, nodes: tuple[GpuPoolNode, ...]
     ) -> None:
         if not nodes:
-            raise CouldNotLook(f"no node of the cluster belongs to a pool that is shared by {strategy.value}")
+            raise Inconclusive(f"no node of the cluster belongs to a pool that is shared by {strategy.value}")
         self.strategy = strategy
         self.reference = reference
         self.facts = facts
@@ -135,11 +135,11 @@ class SharedNodes:
         return [(source, sharing) for source, sharing in found.items() if sharing.strategy is self.strategy]
 
     def in_effect(self, pool: Pool, node: Node) -> PluginConfig:
-        """The configuration by which a node shares, from the cluster. Raises CouldNotLook when there is none."""
+        """The configuration by which a node shares, from the cluster. Raises Inconclusive when there is none."""
         chosen = self.configs.of(node)
         config = chosen.selection.config
         if config is None or not self.is_meant(pool, chosen):
-            raise CouldNotLook(
+            raise Inconclusive(
                 f"{node} of {pool} does not get the configuration that was meant for it ({_CHAIN[self.strategy]})"
             )
         return config
@@ -172,9 +172,9 @@ def judge_texts(shared: SharedNodes, judge: Judge, *, left_out: Collection[str] 
     for text, pool, gpu, chosen in _texts_on_the_cluster(shared):
         problems = _certain(chosen.selection.problems, left_out)
         config = chosen.selection.config
-        _judge_text(judge, f"{text}, for {pool}", problems, config, shared.meant(pool, gpu), chosen.see)
+        _judge_text(judge, f"{text}, for {pool}", problems, config, shared.meant(pool, gpu), chosen.inspect)
     if not judge.findings:
-        raise CouldNotLook("no configuration is declared for these pools, and none reaches their nodes")
+        raise Inconclusive("no configuration is declared for these pools, and none reaches their nodes")
 
 
 def _certain(problems: Iterable[Problem], left_out: Collection[str]) -> list[Problem]:
@@ -198,7 +198,7 @@ def _judge_text(
     problems: list[Problem],
     config: PluginConfig | None,
     meant: Meant,
-    see: str,
+    inspect: str,
 ) -> None:
     for problem in problems:
         effect = "the plugin does not start with it" if problem.fatal else "the plugin passes it over without a word"
@@ -207,9 +207,9 @@ def _judge_text(
             ok=False,
             expected=f"{problem.path or 'the text'}: {problem.allowed or 'nothing that is ignored'}",
             actual=f"{problem.path or 'the text'} {problem.text}",
-            first_broken_link=f"{problem}: {effect}",
-            why_it_hides="the API server takes any text into a ConfigMap",
-            see=see,
+            cause=f"{problem}: {effect}",
+            hidden_because="the API server takes any text into a ConfigMap",
+            inspect=inspect,
         )
     if config is None:
         return
@@ -220,9 +220,9 @@ def _judge_text(
             ok=not differing,
             expected=str(meant),
             actual="; ".join(differing) or "that",
-            first_broken_link="; ".join(map(str, (*problems, *differing))),
-            why_it_hides="the text is well-formed; it only says something else than the pool was declared to have",
-            see=see,
+            cause="; ".join(map(str, (*problems, *differing))),
+            hidden_because="the text is well-formed; it only says something else than the pool was declared to have",
+            inspect=inspect,
         )
 
 
@@ -247,13 +247,13 @@ def _differences(config: PluginConfig, meant: Meant) -> list[str]:
 
 
 def judge_chain(shared: SharedNodes, judge: Judge) -> None:
-    """Judge that each node is reached by the configuration that was meant for it; name the first broken link."""
+    """Judge that each node is reached by the configuration that was meant for it; name the cause."""
     unknown = []
     for pool, node, _ in shared.nodes:
         chosen = shared.configs.of(node)
         selection = chosen.selection
         if selection.outcome is Chain.UNKNOWN:
-            unknown.append(f"{node}: {selection.first_broken_link}")
+            unknown.append(f"{node}: {selection.cause}")
             continue
         declared = shared.declared(pool)
         meant = f"configuration {declared.key}" if declared else f"a configuration that shares by {shared.strategy}"
@@ -262,14 +262,14 @@ def judge_chain(shared: SharedNodes, judge: Judge) -> None:
             ok=chosen.reached and (chosen.refused or shared.is_meant(pool, chosen)),
             expected=f"{meant}, as {pool} declares",
             actual=_what_it_gets(chosen),
-            first_broken_link=selection.first_broken_link or _another(chosen),
-            why_it_hides=selection.why_it_hides or _WHY_CHAINS_HIDE[selection.outcome],
+            cause=selection.cause or _another(chosen),
+            hidden_because=selection.hidden_because or _WHY_CHAINS_HIDE[selection.outcome],
             remedy=_sentence(selection.remedy)
             or f"Label the node {CONFIG_LABEL}={declared.key if declared else '<key>'}.",
-            see=chosen.see,
+            inspect=chosen.inspect,
         )
     if unknown:
-        raise CouldNotLook(some(unknown, apart="; "))
+        raise Inconclusive(join_limited(unknown, apart="; "))
 
 
 _WHY_CHAINS_HIDE = {
@@ -319,15 +319,15 @@ def judge_freshness(shared: SharedNodes, judge: Judge) -> None:
             node,
             ok=began >= changed or _offers_what_it_says(shared.reference, pool, node, chosen),
             expected=f"a device plugin that has read {chosen.text} as it was left at {changed:{_TIME}}",
-            actual=f"one that runs since {began:{_TIME}}; the node offers {in_words_of(counted(node, {}))}",
-            first_broken_link=f"the plugin's pod is older than the last change of {chosen.config_map}, and nobody "
+            actual=f"one that runs since {began:{_TIME}}; the node offers {format_amounts(counted(node, {}))}",
+            cause=f"the plugin's pod is older than the last change of {chosen.config_map}, and nobody "
             "watches the content of a ConfigMap",
-            why_it_hides="kubectl shows the new text, and the node goes on offering what the old one said",
+            hidden_because="kubectl shows the new text, and the node goes on offering what the old one said",
             remedy="Restart the device plugin: kubectl rollout restart of its DaemonSet.",
-            see=f"kubectl get pods -A --field-selector spec.nodeName={node.name}; {chosen.see}",
+            inspect=f"kubectl get pods -A --field-selector spec.nodeName={node.name}; {chosen.inspect}",
         )
     if not judge.findings:
-        raise CouldNotLook(f"no node runs a device plugin pod that a configuration reaches ({_CHAIN[shared.strategy]})")
+        raise Inconclusive(f"no node runs a device plugin pod that a configuration reaches ({_CHAIN[shared.strategy]})")
 
 
 def _why_not_compared(shared: SharedNodes, chosen: Chosen, began: datetime | None) -> str:

@@ -10,8 +10,8 @@ from conformance.kube.errors import NotFound, WaitTimeout
 from conformance.kube.paths import path
 from conformance.kube.waits import wait_for
 from conformance.lab import LabPod, RequirementLab
-from conformance.verdict import CouldNotLook, Finding, claim
-from suites._shared.formatting import some
+from conformance.verdict import Finding, Inconclusive, claim
+from suites._shared.formatting import join_limited
 from suites._shared.resource_slices import (
     DRIVER,
     Device,
@@ -110,7 +110,7 @@ def why_not_allocated(claim_: Resource, facts: Facts) -> str:
         return f"no node publishes a device of {' or '.join(asked)}"
     most, wanted = _most_on_a_node(device for device in fitting if not device.taints), _least_wanted(claim_, facts)
     if wanted > most:
-        tainted = f", {some([str(device) for device in fitting if device.taints])} tainted" if not most else ""
+        tainted = f", {join_limited([str(device) for device in fitting if device.taints])} tainted" if not most else ""
         return f"no node has {wanted} devices of {' or '.join(asked)} for it, {most} at most{tainted}"
     if not free:
         return f"all {len(fitting)} devices of {' or '.join(asked)} are held by other claims or tainted"
@@ -243,7 +243,7 @@ class ClaimingNode:
                 lambda found: found is None,
                 what=f"resource claim {namespace}/{name} is gone",
                 timeout=self._lab.timeouts.deleted,
-                in_words=lambda found: str((found or {}).get("status")),
+                format_seen=lambda found: str((found or {}).get("status")),
             )
         except WaitTimeout as error:
             finding = Finding(f"resource claim {namespace}/{name}", False, "to go with its pod", str(error))
@@ -274,11 +274,11 @@ def free_devices(lab: RequirementLab, node: Node, chosen: DeviceClass) -> tuple[
 
 
 def claiming_node(lab: RequirementLab, nodes: Iterable[Node], chosen: DeviceClass, devices: int) -> ClaimingNode:
-    """The node of these with the most free devices. Raises CouldNotLook when none has ``devices`` of them."""
+    """The node of these with the most free devices. Raises Inconclusive when none has ``devices`` of them."""
     found = [(node, free_devices(lab, node, chosen)) for node in nodes if node.ready and not node.unschedulable]
     node, free = max(found, key=lambda each: len(each[1]), default=(None, ()))
     if node is None or len(free) < devices:
-        raise CouldNotLook(
+        raise Inconclusive(
             f"{devices} free devices of {chosen} on one node are needed; "
             + ("; ".join(f"{each} has {len(idle)}" for each, idle in found) or "no node of a DRA pool takes pods")
         )

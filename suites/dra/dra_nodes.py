@@ -11,7 +11,7 @@ from conformance.facts import Facts, Node, Workload
 from conformance.gpu.operator_stack import DRA_GPU_CONTAINER
 from conformance.reference.expected import gpus_of
 from conformance.reference.model import Pool, Reference
-from conformance.verdict import CouldNotLook
+from conformance.verdict import Inconclusive
 from suites._shared.operand_status import Trouble, excuse_for, not_now, pods_of, trouble_on
 from suites._shared.operands import DRA_DRIVER, Part
 from suites._shared.operator_resource import found_root
@@ -70,18 +70,18 @@ def plugin_trouble(facts: Facts, node: Node) -> Trouble | None:
 def declared_devices(reference: Reference, pool: Pool) -> Mapping[str, int]:
     """The devices that a node of a pool must publish, by kind, MIG devices by profile.
 
-    Raises CouldNotLook when the layout that the pool asks for is not known.
+    Raises Inconclusive when the layout that the pool asks for is not known.
     """
     gpus = gpus_of(reference, pool)
     if gpus is None or None in gpus.mig:
-        raise CouldNotLook(f"{pool}: the layout {pool.mig_layout} is not known; declare it under stack.mig_layouts")
+        raise Inconclusive(f"{pool}: the layout {pool.mig_layout} is not known; declare it under stack.mig_layouts")
     counted: Counter[str] = Counter()
     for layout in gpus.mig:
         counted.update({f"{MIG} {profile}": count for profile, count in (layout or {}).items()})
     return {**({GPU: gpus.whole} if gpus.whole else {}), **counted}
 
 
-def in_words_of_devices(devices: Mapping[str, int]) -> str:
+def format_devices(devices: Mapping[str, int]) -> str:
     """Devices as Published words them."""
     return ", ".join(f"{count} {what}" for what, count in sorted(devices.items())) or "no device"
 
@@ -95,14 +95,14 @@ def why_no_device_yet(facts: Facts, node: Node, there: Published) -> str:
 
 
 def why_the_devices_differ(facts: Facts, node: Node, there: Published, *, right: bool, other: Sequence[Device]) -> str:
-    """The first broken link between the GPUs of a node and its slices."""
+    """The cause between the GPUs of a node and its slices."""
     trouble = plugin_trouble(facts, node)
     if not there.devices:
         return trouble.link if trouble else "the plugin's pod is Ready and has published nothing: see its log"
     if there.missing:
         return f"{there.missing} slices of the pool's newest generation are missing: the scheduler uses none of them"
     if not right:
-        return f"the driver of the node lists {there.in_words}" + (f"; {trouble.link}" if trouble else "")
+        return f"the driver of the node lists {there.described}" + (f"; {trouble.link}" if trouble else "")
     return f"{other[0]} is another product or has another memory than declared" if other else ""
 
 

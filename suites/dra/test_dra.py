@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from conformance.catalog import MAY, MUST, requirement
 from conformance.facts import Facts
 from conformance.reference.model import Reference
-from conformance.verdict import CouldNotLook, Judge, Unsupported, in_words
-from suites._shared.formatting import some
+from conformance.verdict import Inconclusive, Judge, Unsupported, format_value
+from suites._shared.formatting import join_limited
 from suites._shared.node_probes import memory_agrees, product_label
 from suites._shared.operand_status import excuse_for, some_judged
 from suites._shared.pool_nodes import GpuPoolNode
@@ -21,7 +21,7 @@ from suites.dra.dra_nodes import (
     OLDEST_KUBERNETES,
     declared_devices,
     driver_floor,
-    in_words_of_devices,
+    format_devices,
     plugin_trouble,
     version,
     why_no_device_yet,
@@ -51,9 +51,9 @@ def test_kubernetes_is_new_enough(dra_nodes: tuple[GpuPoolNode, ...], facts: Fac
         ok=served,
         expected="served by the API server",
         actual="served" if served else "not served",
-        first_broken_link="the DRA driver has nowhere to publish its devices",
-        why_it_hides="the driver's pods run; only their log says what they cannot find",
-        see="kubectl api-versions | grep resource.k8s.io",
+        cause="the DRA driver has nowhere to publish its devices",
+        hidden_because="the driver's pods run; only their log says what they cannot find",
+        inspect="kubectl api-versions | grep resource.k8s.io",
     )
     for subject, text in told.items():
         judge(
@@ -61,9 +61,9 @@ def test_kubernetes_is_new_enough(dra_nodes: tuple[GpuPoolNode, ...], facts: Fac
             ok=version(text) >= version(OLDEST_KUBERNETES),
             expected=f"Kubernetes {OLDEST_KUBERNETES} or later",
             actual=text,
-            first_broken_link=f"releases before {OLDEST_KUBERNETES} lack what the driver needs",
-            why_it_hides="claims are allocated; it is preparing and releasing them that goes wrong now and then",
-            see="kubectl get nodes; kubectl version",
+            cause=f"releases before {OLDEST_KUBERNETES} lack what the driver needs",
+            hidden_because="claims are allocated; it is preparing and releasing them that goes wrong now and then",
+            inspect="kubectl get nodes; kubectl version",
         )
 
 
@@ -72,7 +72,7 @@ def test_kubernetes_is_new_enough(dra_nodes: tuple[GpuPoolNode, ...], facts: Fac
     "The kubelet plugin of the DRA driver is Ready on every node of a DRA pool",
     level=MUST,
     sources=[DRIVER, "kubernetes-sigs/dra-driver-nvidia-gpu: installation"],
-    remedy="Follow the first broken link: tolerations, node labels and nvidiaDriverRoot are values of the chart "
+    remedy="Follow the cause: tolerations, node labels and nvidiaDriverRoot are values of the chart "
     "(kubeletPlugin.tolerations, kubeletPlugin.nodeSelector).",
 )
 def test_the_kubelet_plugin_covers_every_dra_node(
@@ -89,10 +89,10 @@ def test_the_kubelet_plugin_covers_every_dra_node(
             ok=trouble is None,
             expected="a Ready pod of the DRA driver's kubelet plugin",
             actual="such a pod" if trouble is None else "none that is Ready",
-            first_broken_link=trouble.link if trouble else "",
-            why_it_hides="a DaemonSet wants no pod where labels or taints keep it off, and calls itself complete",
+            cause=trouble.link if trouble else "",
+            hidden_because="a DaemonSet wants no pod where labels or taints keep it off, and calls itself complete",
             remedy=trouble.remedy if trouble else "",
-            see=f"kubectl get pods -A -o wide --field-selector spec.nodeName={node.name} | grep kubelet-plugin",
+            inspect=f"kubectl get pods -A -o wide --field-selector spec.nodeName={node.name} | grep kubelet-plugin",
         )
     some_judged(judge)
 
@@ -102,7 +102,7 @@ def test_the_kubelet_plugin_covers_every_dra_node(
     "Every node of a DRA pool publishes its declared devices",
     level=MUST,
     sources=[ATTRIBUTES, DRA],
-    remedy="Follow the first broken link; the log of the plugin's container gpus says what it found.",
+    remedy="Follow the cause; the log of the plugin's container gpus says what it found.",
 )
 def test_every_dra_node_publishes_its_devices(
     dra_nodes: tuple[GpuPoolNode, ...],
@@ -132,15 +132,17 @@ def test_every_dra_node_publishes_its_devices(
         if in_parts and sound and len(devices) + len(in_parts) == wanted.get(GPU):
             judge.pass_over(node, f"{len(in_parts)} of its GPUs are published as MIG devices on demand alone")
             continue
-        right = in_words_of_devices(wanted) == Published(tuple(devices)).in_words
+        right = format_devices(wanted) == Published(tuple(devices)).described
         judge(
             node,
             ok=right and sound,
-            expected=f"{in_words_of_devices(wanted)}, {gpu.product or 'of any product'}, as {pool} declares",
-            actual=_described(other[0]) if other else there.in_words + (f", {len(ill)} of them tainted" if ill else ""),
-            first_broken_link=why_the_devices_differ(facts, node, there, right=right, other=other) or _tainted(ill),
-            why_it_hides="the node is Ready, and DRA devices are in no count of kubectl describe node",
-            see=f"kubectl get resourceslices --field-selector spec.nodeName={node.name} -o yaml",
+            expected=f"{format_devices(wanted)}, {gpu.product or 'of any product'}, as {pool} declares",
+            actual=_described(other[0])
+            if other
+            else there.described + (f", {len(ill)} of them tainted" if ill else ""),
+            cause=why_the_devices_differ(facts, node, there, right=right, other=other) or _tainted(ill),
+            hidden_because="the node is Ready, and DRA devices are in no count of kubectl describe node",
+            inspect=f"kubectl get resourceslices --field-selector spec.nodeName={node.name} -o yaml",
         )
     some_judged(judge)
 
@@ -166,12 +168,12 @@ def test_the_gpu_driver_is_new_enough(
                 ok=all(version(each) >= version(floor) for each in found),
                 expected=f"driver {floor} or later, {why}",
                 actual=found,
-                first_broken_link=f"the kubelet plugin works with a driver that is older than {floor}",
-                why_it_hides="the devices are published and claimed; preparing them is what fails",
-                see=f"kubectl get resourceslices --field-selector spec.nodeName={node.name} -o yaml",
+                cause=f"the kubelet plugin works with a driver that is older than {floor}",
+                hidden_because="the devices are published and claimed; preparing them is what fails",
+                inspect=f"kubectl get resourceslices --field-selector spec.nodeName={node.name} -o yaml",
             )
     if not judge.findings:
-        raise CouldNotLook("no node of a DRA pool publishes a device with its driver's version (DRA-03)")
+        raise Inconclusive("no node of a DRA pool publishes a device with its driver's version (DRA-03)")
 
 
 @requirement(
@@ -192,15 +194,15 @@ def test_no_gpu_is_offered_twice(slices: dict[str, Published], facts: Facts, jud
             node or f"node {name}",
             ok=not (counted and devices) and not twice,
             expected="each GPU once: in a slice of DRA, or counted by a device plugin",
-            actual=[*counted, there.in_words] if counted else some(twice) or there.in_words,
-            first_broken_link=f"a device plugin offers {in_words(counted)} of the GPUs that DRA publishes"
+            actual=[*counted, there.described] if counted else join_limited(twice) or there.described,
+            cause=f"a device plugin offers {format_value(counted)} of the GPUs that DRA publishes"
             if counted
-            else f"the driver publishes {some(twice)} of the same GPU",
-            why_it_hides="neither allocator knows of the other; the pods start, and two of them share a GPU",
-            see=f"kubectl get node {name} -o jsonpath='{{.status.allocatable}}'",
+            else f"the driver publishes {join_limited(twice)} of the same GPU",
+            hidden_because="neither allocator knows of the other; the pods start, and two of them share a GPU",
+            inspect=f"kubectl get node {name} -o jsonpath='{{.status.allocatable}}'",
         )
     if not judge.findings:
-        raise CouldNotLook("no node publishes devices of NVIDIA's DRA driver (DRA-03)")
+        raise Inconclusive("no node publishes devices of NVIDIA's DRA driver (DRA-03)")
 
 
 @requirement(
@@ -226,11 +228,13 @@ def test_device_classes_choose_their_devices(
             ok=found is not None and (found.driver, found.kind) == ("gpu.nvidia.com", kind),
             expected=f"chooses devices of driver gpu.nvidia.com and of type {kind}",
             actual="does not exist" if found is None else found.expressions or "chooses every device of every driver",
-            first_broken_link=f"claims of class {name} get other devices than their name says"
+            cause=f"claims of class {name} get other devices than their name says"
             if found
             else f"every claim that names {name} waits for ever",
-            why_it_hides="the API server accepts claims of a class that does not exist or that chooses something else",
-            see=f"kubectl get deviceclass {name} -o yaml",
+            hidden_because=(
+                "the API server accepts claims of a class that does not exist or that chooses something else"
+            ),
+            inspect=f"kubectl get deviceclass {name} -o yaml",
         )
 
 
@@ -259,9 +263,9 @@ def test_a_resource_stands_for_one_class(
             ok=len(standing) == 1,
             expected="one device class that serves it on nodes without a device plugin for it",
             actual=[str(each) for each in standing],
-            first_broken_link="the newest of the classes serves it, whatever the others choose",
-            why_it_hides="requests are served as long as the classes choose the same devices",
-            see="kubectl get deviceclasses -o custom-columns=NAME:.metadata.name,FOR:.spec.extendedResourceName",
+            cause="the newest of the classes serves it, whatever the others choose",
+            hidden_because="requests are served as long as the classes choose the same devices",
+            inspect="kubectl get deviceclasses -o custom-columns=NAME:.metadata.name,FOR:.spec.extendedResourceName",
         )
 
 
@@ -275,8 +279,8 @@ def _described(device: Device) -> str:
 def _tainted(devices: Sequence[Device]) -> str:
     """That the driver gives devices to no claim any more, and by which taint it says so."""
     said = sorted({key for each in devices for key in each.ill})
-    which = some([str(each) for each in devices])
-    return f"the driver has tainted {which} with {in_words(said)}: no claim gets it" if devices else ""
+    which = join_limited([str(each) for each in devices])
+    return f"the driver has tainted {which} with {format_value(said)}: no claim gets it" if devices else ""
 
 
 def _only_in_parts(devices: Sequence[Device]) -> set[str]:

@@ -14,7 +14,7 @@ from conformance.facts import Facts
 from conformance.lab import LabPod, RequirementLab
 from conformance.lab.policies import LOWEST
 from conformance.reference.model import Reference
-from conformance.verdict import CouldNotLook, Judge, Unsupported, expect
+from conformance.verdict import Inconclusive, Judge, Unsupported, expect
 from suites._shared.pool_nodes import GpuPoolNode
 from suites._shared.quota_namespace import ADMITTED, REFUSED, declared_gpu_quotas, outcome
 from suites._shared.resource_slices import Device, DeviceClass, Published
@@ -75,9 +75,9 @@ def test_no_claim_is_stuck_in_its_deletion(slices: dict[str, Published], facts: 
             ok=False,
             expected=f"gone within {GOING_MAY_TAKE.seconds // 60} minutes",
             actual=f"being deleted since {claim.deletion:%Y-%m-%d %H:%M} UTC",
-            first_broken_link=why_it_does_not_go(claim, facts),
-            why_it_hides="its devices stay taken; the next pod hears only that none is free",
-            see=f"kubectl get resourceclaim -n {claim.namespace} {claim.name} -o yaml",
+            cause=why_it_does_not_go(claim, facts),
+            hidden_because="its devices stay taken; the next pod hears only that none is free",
+            inspect=f"kubectl get resourceclaim -n {claim.namespace} {claim.name} -o yaml",
         )
 
 
@@ -107,9 +107,9 @@ def test_no_pod_waits_for_a_claim(slices: dict[str, Published], facts: Facts, ju
             ok=False,
             expected=f"{claim} to be allocated",
             actual=f"Pending since {pod.created:%Y-%m-%d %H:%M} UTC",
-            first_broken_link=why_not_allocated(claim, facts),
-            why_it_hides="the scheduler says that it cannot allocate all claims, not which one and why",
-            see=f"kubectl describe pod -n {pod.namespace} {pod.name}",
+            cause=why_not_allocated(claim, facts),
+            hidden_because="the scheduler says that it cannot allocate all claims, not which one and why",
+            inspect=f"kubectl describe pod -n {pod.namespace} {pod.name}",
         )
 
 
@@ -129,7 +129,7 @@ def test_every_device_class_is_covered_by_quotas(
     devices = [device for each in slices.values() for device in each.devices]
     giving = [each for each in classes if any(each.may_choose(device) for device in devices)]
     if not giving:
-        raise CouldNotLook("no device class chooses a device that a node publishes (DRA-03, DRA-06)")
+        raise Inconclusive("no device class chooses a device that a node publishes (DRA-03, DRA-06)")
     for team in dict.fromkeys(team.namespace for team, _ in declared_gpu_quotas(reference)):
         for each in giving:
             covering = [quota for quota in facts.quotas_in(team) if each.quota_key in quota.used]
@@ -138,9 +138,9 @@ def test_every_device_class_is_covered_by_quotas(
                 ok=bool(covering),
                 expected=f"a quota that counts {each.quota_key}",
                 actual=covering or "no quota counts it",
-                first_broken_link="claims are not pods' requests: requests.nvidia.com/gpu does not count them",
-                why_it_hides="the quota of the plain name still looks as if it held",
-                see=f"kubectl describe quota -n {team}",
+                cause="claims are not pods' requests: requests.nvidia.com/gpu does not count them",
+                hidden_because="the quota of the plain name still looks as if it held",
+                inspect=f"kubectl describe quota -n {team}",
             )
 
 
@@ -189,7 +189,7 @@ def test_each_pod_gets_a_device_of_its_own(
     with lab.held_on_nodes([claiming.node], "devices", gpus=0, claims=claims) as results:
         result = results[claiming.node.name]
         if result.trouble:
-            raise CouldNotLook(f"the second pod on {claiming} said nothing: {result.trouble}")
+            raise Inconclusive(f"the second pod on {claiming} said nothing: {result.trouble}")
         inside = [each["uuid"] for device in result.found["devices"] for each in device.get("mig") or (device,)]
 
     expect(inside, f"the second pod on {claiming}").has_length(1, because="its claim is for one device")
@@ -297,7 +297,7 @@ def test_a_higher_pod_preempts_for_devices(
     dra_nodes: tuple[GpuPoolNode, ...], gpu_class: DeviceClass, facts: Facts, lab: RequirementLab
 ) -> None:
     if not facts.server_version:
-        raise CouldNotLook("the version of the API server is not known, and with it whether DRA preempts")
+        raise Inconclusive("the version of the API server is not known, and with it whether DRA preempts")
     if version(facts.server_version)[:2] <= LAST_WITHOUT_PREEMPTION:
         raise Unsupported(
             f"the scheduler of Kubernetes {facts.server_version} does not preempt for devices of DRA (KEP-5690): a pod "
@@ -309,8 +309,8 @@ def test_a_higher_pod_preempts_for_devices(
     template = claiming.template(_is("uuid", wanted.uuid))
     low, high = lab.priority_class("low", value=LOWEST), lab.priority_class("high", value=LOWEST + 1)
     with lab.borrow(node):
-        holder = claiming.pod(template=template, priority=low).given_running()
-        neighbour = claiming.pod(template=claiming.template(), priority=low).given_running()
+        holder = claiming.pod(template=template, priority=low).require_running()
+        neighbour = claiming.pod(template=claiming.template(), priority=low).require_running()
         newcomer = claiming.pod(template=template, priority=high)
         if not claiming.is_evicted(holder):
             raise Unsupported(f"{newcomer} waits: the scheduler of this cluster does not preempt for devices of DRA")

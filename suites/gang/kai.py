@@ -53,7 +53,7 @@ class Queue(NamedTuple):
         return self.resource.name
 
     @property
-    def see(self) -> str:
+    def inspect(self) -> str:
         """The command that shows it."""
         return f"kubectl get queues.scheduling.run.ai {self.name} -o yaml"
 

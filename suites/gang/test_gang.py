@@ -16,8 +16,8 @@ from conformance.catalog import MUST, SHOULD, requirement
 from conformance.facts import Facts, Pod
 from conformance.reference.model import Reference
 from conformance.reference.stack import Kai
-from conformance.verdict import CouldNotLook, Judge, NotApplicable, in_words
-from suites._shared.formatting import some
+from conformance.verdict import Inconclusive, Judge, NotApplicable, format_value
+from suites._shared.formatting import join_limited
 from suites._shared.priority_order import declared_preemptions
 from suites.gang.kai import (
     DEFAULT_QUEUE,
@@ -87,9 +87,9 @@ def test_queues_exist_as_declared(kai: Kai, queues: dict[str, Queue], judge: Jud
             ok=live is not None and not differing,
             expected=wanted or "exists",
             actual={key: found[key] for key in wanted} or "exists" if live else "no such queue",
-            first_broken_link=f"{', '.join(differing)} differ from what is declared" if live else "",
-            why_it_hides="workloads of a queue that is missing or smaller wait as Pending, each for itself",
-            see=f"kubectl get queues.scheduling.run.ai {declared.name} -o yaml",
+            cause=f"{', '.join(differing)} differ from what is declared" if live else "",
+            hidden_because="workloads of a queue that is missing or smaller wait as Pending, each for itself",
+            inspect=f"kubectl get queues.scheduling.run.ai {declared.name} -o yaml",
         )
     for queue in queues.values():
         if queue.parent:
@@ -98,9 +98,9 @@ def test_queues_exist_as_declared(kai: Kai, queues: dict[str, Queue], judge: Jud
                 ok=queue.parent in queues,
                 expected=f"below queue {queue.parent}",
                 actual="so" if queue.parent in queues else f"there is no queue {queue.parent}",
-                first_broken_link="KAI leaves a queue without its parent out, with all of its workloads",
-                why_it_hides="the API server takes any name as parentQueue",
-                see=queue.see,
+                cause="KAI leaves a queue without its parent out, with all of its workloads",
+                hidden_because="the API server takes any name as parentQueue",
+                inspect=queue.inspect,
             )
     if not judge.findings:
         raise NotApplicable(f"{kai} has no queue, and none is declared")
@@ -125,9 +125,9 @@ def test_workloads_are_in_queues(
             ok=queue in taking,
             expected=f"label {kai.queue_label} with a queue that takes workloads",
             actual=f"{kai.queue_label}={named}" if named else f"no label {kai.queue_label}",
-            first_broken_link=_why_not_in(queue, named, queues),
-            why_it_hides="the pod stays Pending as if no GPU were free; kube-scheduler does not look at it at all",
-            see=f"kubectl get pods -n {pods[0].namespace} -L {kai.queue_label}",
+            cause=_why_not_in(queue, named, queues),
+            hidden_because="the pod stays Pending as if no GPU were free; kube-scheduler does not look at it at all",
+            inspect=f"kubectl get pods -n {pods[0].namespace} -L {kai.queue_label}",
         )
 
 
@@ -159,11 +159,11 @@ def test_no_queue_is_asked_for_more_than_it_may_have(
             if queue.limit != UNBOUNDED
             else f"at most {queue.quota:g} GPUs by pods that are never evicted",
             actual=f"{asked:g} GPUs at once, {for_good:g} by pods that are never evicted",
-            first_broken_link="what is beyond its limit waits, however many GPUs are free"
+            cause="what is beyond its limit waits, however many GPUs are free"
             if over_limit
             else "what is never evicted has to fit into the quota, however many GPUs are free",
-            why_it_hides="nothing says so but a condition of the pod group: nodes have room, and pods stay Pending",
-            see=queue.see,
+            hidden_because="nothing says so but a condition of the pod group: nodes have room, and pods stay Pending",
+            inspect=queue.inspect,
         )
     if not members:
         raise NotApplicable("no pod of KAI is in a queue that exists (GANG-02)")
@@ -188,11 +188,11 @@ def test_what_is_to_be_preempted_can_be(kai: Kai, reference: Reference, facts: F
             judge(
                 subject,
                 ok=is_preemptible(members[0], facts),
-                expected=f"to make room for {in_words(above)}, as priority class {loser} is declared to",
+                expected=f"to make room for {format_value(above)}, as priority class {loser} is declared to",
                 actual="preemptible" if is_preemptible(members[0], facts) else "never evicted by KAI",
-                first_broken_link=_why_it_stays(members[0], facts),
-                why_it_hides="Kubernetes would evict it: every test of PriorityClasses passes",
-                see=f"kubectl get pods -n {members[0].namespace} -L {PREEMPTIBILITY}",
+                cause=_why_it_stays(members[0], facts),
+                hidden_because="Kubernetes would evict it: every test of PriorityClasses passes",
+                inspect=f"kubectl get pods -n {members[0].namespace} -L {PREEMPTIBILITY}",
             )
         if not its_own and reference.kai is not None:
             _judge_class(loser, above, facts, judge)
@@ -226,9 +226,9 @@ def test_no_pod_group_is_placed_in_part(kai: Kai, kai_pods: tuple[Pod, ...], fac
             ok=not (0 < len(placed) < wanted and waiting),
             expected=f"none or at least {wanted} of its pods placed",
             actual=f"{len(placed)} placed, {len(waiting)} waiting for long",
-            first_broken_link=f"{len(placed)} pods hold {sum(map(gpu_units, placed)):g} GPUs and wait for the others",
-            why_it_hides="the pods that run look well; they only wait for their peers",
-            see=f"kubectl describe podgroups.scheduling.run.ai -n {group.namespace} {group.name}",
+            cause=f"{len(placed)} pods hold {sum(map(gpu_units, placed)):g} GPUs and wait for the others",
+            hidden_because="the pods that run look well; they only wait for their peers",
+            inspect=f"kubectl describe podgroups.scheduling.run.ai -n {group.namespace} {group.name}",
         )
 
 
@@ -251,14 +251,14 @@ def test_no_two_jobs_hold_what_the_other_needs(facts: Facts, judge: Judge) -> No
     doubtful = [job for job, pods in jobs.items() if _may_be_gang(pods[0]) and _is_half_placed(pods, facts)]
     unseen = doubtful if len(halves) + len(doubtful) > 1 else []
     if len(unseen) == len(jobs):
-        raise CouldNotLook(f"{some(unseen)} are placed in part, and {_DOUBT}")
+        raise Inconclusive(f"{join_limited(unseen)} are placed in part, and {_DOUBT}")
     for job in unseen:
         judge.pass_over(job, f"it is placed in part, and {_DOUBT}")
     judge(
         f"{len(jobs) - len(unseen)} jobs with GPUs",
         ok=len(halves) < 2,
         expected="at most one of them placed in part for long",
-        actual=some(list(halves)) or "none",
+        actual=join_limited(list(halves)) or "none",
     )
     for job, pods in halves.items() if len(halves) > 1 else ():
         placed = [pod for pod in pods if pod.node]
@@ -268,10 +268,10 @@ def test_no_two_jobs_hold_what_the_other_needs(facts: Facts, judge: Judge) -> No
             ok=False,
             expected="all of its pods placed, or none",
             actual=f"{len(placed)} of {len(pods)} placed",
-            first_broken_link=f"it holds {sum(map(gpu_units, placed)):g} GPUs that {some(others)} may be waiting for, "
+            cause=f"it holds {sum(map(gpu_units, placed)):g} GPUs that {join_limited(others)} may be waiting for, "
             "and waits for theirs",
-            why_it_hides="every pod is either Running or Pending for want of GPUs, as on any busy cluster",
-            see=f"kubectl get pods -n {pods[0].namespace} -o wide",
+            hidden_because="every pod is either Running or Pending for want of GPUs, as on any busy cluster",
+            inspect=f"kubectl get pods -n {pods[0].namespace} -o wide",
         )
 
 
@@ -334,12 +334,12 @@ def _judge_class(loser: str, above: list[str], facts: Facts, judge: Judge) -> No
     judge(
         f"priority class {loser}",
         ok=value < NON_PREEMPTIBLE_FROM,
-        expected=f"a value below {NON_PREEMPTIBLE_FROM}, as its pods shall make room for {in_words(above)}",
+        expected=f"a value below {NON_PREEMPTIBLE_FROM}, as its pods shall make room for {format_value(above)}",
         actual=value,
-        first_broken_link=f"KAI never evicts pods of a class with {NON_PREEMPTIBLE_FROM} or more without the label "
+        cause=f"KAI never evicts pods of a class with {NON_PREEMPTIBLE_FROM} or more without the label "
         f"{PREEMPTIBILITY}",
-        why_it_hides="Kubernetes would evict them: every test of PriorityClasses passes",
-        see=f"kubectl get priorityclass {loser}",
+        hidden_because="Kubernetes would evict them: every test of PriorityClasses passes",
+        inspect=f"kubectl get priorityclass {loser}",
     )
 
 

@@ -19,8 +19,8 @@ from conformance.facts import Facts, Pod
 from conformance.lab import ProbeResult, RequirementLab
 from conformance.lab.probe_jobs import ProbeOptions
 from conformance.reference.model import Reference
-from conformance.verdict import CouldNotLook, Judge, NotApplicable, Unsupported
-from suites._shared.formatting import some
+from conformance.verdict import Inconclusive, Judge, NotApplicable, Unsupported
+from suites._shared.formatting import join_limited
 from suites._shared.node_probes import (
     Seen,
     asking_for_devices,
@@ -123,7 +123,9 @@ def test_a_neighbours_gpu_stays_out_of_reach(
     with holding_devices(lab, reference, one_node_of_each_pool) as neighbours:
         owned = {each.node.name: uuids(each.result.found) for each in neighbours if not each.result.trouble}
         if not owned:
-            raise CouldNotLook(f"no neighbour could hold a GPU; {some([each.result.trouble for each in neighbours])}")
+            raise Inconclusive(
+                f"no neighbour could hold a GPU; {join_limited([each.result.trouble for each in neighbours])}"
+            )
         for each in neighbours:
             if each.result.trouble:
                 judge.pass_over(each.subject, each.result.trouble)
@@ -158,10 +160,12 @@ def test_one_device_is_one_device_file(
             seen.subject,
             ok=len(files) == 1 and len(gpus) <= 1,
             expected="one GPU, by library and by device file",
-            actual=f"{some(files) or 'no device file'} can be opened, {some(gpus) or 'no GPU'} is listed",
-            first_broken_link=f"{len(files)} device files of GPUs can be opened by a container that was given one",
-            why_it_hides="programs that behave use the one device that they are told to use",
-            see=seen.see,
+            actual=(
+                f"{join_limited(files) or 'no device file'} can be opened, {join_limited(gpus) or 'no GPU'} is listed"
+            ),
+            cause=f"{len(files)} device files of GPUs can be opened by a container that was given one",
+            hidden_because="programs that behave use the one device that they are told to use",
+            inspect=seen.inspect,
         )
 
     judge_each(asking_for_devices(lab, reference, several, "isolation"), judge, of, blame=nobody)
@@ -181,10 +185,12 @@ def test_no_ordinary_pod_is_privileged(pods_on_gpu_nodes: tuple[Pod, ...], judge
             pod,
             ok=False,
             expected="no container with privileged: true",
-            actual=f"privileged: {some(names)}",
-            first_broken_link=f"a privileged container opens every device of {pod.node}, whatever it asked for",
-            why_it_hides="it asks for one GPU, or none, and quota and scheduler believe it",
-            see=f"kubectl get pod -n {pod.namespace} {pod.name} -o jsonpath='{{.spec.containers[*].securityContext}}'",
+            actual=f"privileged: {join_limited(names)}",
+            cause=f"a privileged container opens every device of {pod.node}, whatever it asked for",
+            hidden_because="it asks for one GPU, or none, and quota and scheduler believe it",
+            inspect=(
+                f"kubectl get pod -n {pod.namespace} {pod.name} -o jsonpath='{{.spec.containers[*].securityContext}}'"
+            ),
         )
     _judge_the_rest(pods_on_gpu_nodes, len(wrong), "unprivileged", judge)
 
@@ -204,10 +210,10 @@ def test_no_ordinary_pod_mounts_devices(pods_on_gpu_nodes: tuple[Pod, ...], judg
             pod,
             ok=False,
             expected="no host path through which devices or the driver can be reached",
-            actual=f"host paths {some(paths)}",
-            first_broken_link=f"{some(paths)} of {pod.node} is in the pod past device plugin and scheduler",
-            why_it_hides="the pod works, on a GPU that counts as free; so does the next pod, on the same GPU",
-            see=f"kubectl get pod -n {pod.namespace} {pod.name} -o jsonpath='{{.spec.volumes}}'",
+            actual=f"host paths {join_limited(paths)}",
+            cause=f"{join_limited(paths)} of {pod.node} is in the pod past device plugin and scheduler",
+            hidden_because="the pod works, on a GPU that counts as free; so does the next pod, on the same GPU",
+            inspect=f"kubectl get pod -n {pod.namespace} {pod.name} -o jsonpath='{{.spec.volumes}}'",
         )
     _judge_the_rest(pods_on_gpu_nodes, len(wrong), "no such host path", judge)
 
@@ -228,9 +234,9 @@ def test_no_ordinary_pod_takes_devices_by_annotation(pods_on_gpu_nodes: tuple[Po
             ok=False,
             expected="devices by request or claim only",
             actual=named,
-            first_broken_link="the runtime injects what the annotation names, from any namespace",
-            why_it_hides="scheduler and quota never see an annotation",
-            see=f"kubectl get pod -n {pod.namespace} {pod.name} -o jsonpath='{{.metadata.annotations}}'",
+            cause="the runtime injects what the annotation names, from any namespace",
+            hidden_because="scheduler and quota never see an annotation",
+            inspect=f"kubectl get pod -n {pod.namespace} {pod.name} -o jsonpath='{{.metadata.annotations}}'",
         )
     _judge_the_rest(pods_on_gpu_nodes, len(wrong), "no such annotation", judge)
 
@@ -240,7 +246,7 @@ def one_node_of_each_pool(gpu_pool_nodes: tuple[GpuPoolNode, ...]) -> tuple[GpuP
     """The first node of each GPU pool that takes pods: what its runtime obeys is configured for the whole pool."""
     taking = [each for each in gpu_pool_nodes if each.node.ready and not each.node.unschedulable]
     if not taking:
-        raise CouldNotLook("no GPU node is Ready and schedulable")
+        raise Inconclusive("no GPU node is Ready and schedulable")
     return tuple({each.pool.name: each for each in reversed(taking)}.values())
 
 
@@ -275,10 +281,10 @@ def _must_reach_nothing(
             each.subject,
             ok=not reached(record),
             expected=f"no GPU within reach ({by.rstrip(',')})",
-            actual=some(reached(record)) or "no GPU, and no device file that opens",
-            first_broken_link=f"{by} is enough for the container runtime of {each.node.name} to give devices",
-            why_it_hides="such a pod asks for nothing, so that no quota and no metric counts it",
-            see=f"kubectl get node {each.node.name} -o jsonpath='{{.status.nodeInfo.containerRuntimeVersion}}'; "
+            actual=join_limited(reached(record)) or "no GPU, and no device file that opens",
+            cause=f"{by} is enough for the container runtime of {each.node.name} to give devices",
+            hidden_because="such a pod asks for nothing, so that no quota and no metric counts it",
+            inspect=f"kubectl get node {each.node.name} -o jsonpath='{{.status.nodeInfo.containerRuntimeVersion}}'; "
             "kubectl get clusterpolicies -o jsonpath='{.items[*].spec.toolkit.env}'",
         )
 
@@ -294,11 +300,11 @@ def _must_not_reach(seen: tuple[Seen, ...], owned: dict[str, list[str]], judge: 
         judge(
             each.subject,
             ok=not taken and not gpu_files(record["opened"]),
-            expected=f"{some(theirs)} of the neighbour out of reach",
-            actual=some([*taken, *gpu_files(record["opened"])]) or "out of reach",
-            first_broken_link=f"the container runtime of {each.node.name} gives whatever device {VISIBLE} names",
-            why_it_hides="the owner of the device notices nothing but lost speed and memory",
-            see=each.see,
+            expected=f"{join_limited(theirs)} of the neighbour out of reach",
+            actual=join_limited([*taken, *gpu_files(record["opened"])]) or "out of reach",
+            cause=f"the container runtime of {each.node.name} gives whatever device {VISIBLE} names",
+            hidden_because="the owner of the device notices nothing but lost speed and memory",
+            inspect=each.inspect,
         )
 
     judge_each(seen, judge, of, blame=_kept_out, when_refused=_not_started)

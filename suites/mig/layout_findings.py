@@ -7,9 +7,9 @@ from conformance.gpu.plugin_config import Problem
 from conformance.gpu.sharing import MigStrategy
 from conformance.reference.expected import mig_strategy_of
 from conformance.reference.model import Pool, Reference
-from conformance.verdict import CouldNotLook, Judge, NotApplicable, UnknownAccelerator
+from conformance.verdict import Inconclusive, Judge, NotApplicable, UnknownAccelerator
 from suites._shared.device_plugin_configs import PluginConfigs
-from suites._shared.formatting import some
+from suites._shared.formatting import join_limited
 from suites.mig.layouts import FAILED, STATE, WORKING, ChosenLayout, MigNodes, Part, asks, why_it_failed
 
 WHAT_TO_DO = {
@@ -33,10 +33,10 @@ def judge_parts(text: str, pool: Pool, parts: list[Part], judge: Judge) -> list[
             ok=not why_not,
             expected=f"{part.layout} on one {_model_name(pool)}, as {text} asks",
             actual=why_not or "it fits",
-            first_broken_link=why_not,
-            why_it_hides="mig-parted takes any counts; the driver then refuses, and all MIG devices are gone",
+            cause=why_not,
+            hidden_because="mig-parted takes any counts; the driver then refuses, and all MIG devices are gone",
             remedy=_what_fits(answer) if isinstance(answer, DoesNotFit) else "",
-            see=f"kubectl get nodes -l {pool.selector_text} -L {CONFIG_LABEL},{STATE}",
+            inspect=f"kubectl get nodes -l {pool.selector_text} -L {CONFIG_LABEL},{STATE}",
         )
     if not parts:
         judge(pool, ok=True, expected=text, actual="it makes no MIG device")
@@ -52,7 +52,7 @@ def _what_fits(answer: DoesNotFit) -> str:
     return f"What fits of it: {'; or '.join(map(str, answer.nearest[:2]))}." if answer.nearest else ""
 
 
-def judge_problems(subject: str, problems: tuple[Problem, ...], see: str, judge: Judge) -> None:
+def judge_problems(subject: str, problems: tuple[Problem, ...], inspect: str, judge: Judge) -> None:
     """One finding for each problem of a text, one good one for a text without."""
     for problem in problems:
         judge(
@@ -60,9 +60,9 @@ def judge_problems(subject: str, problems: tuple[Problem, ...], see: str, judge:
             ok=False,
             expected=f"{problem.path or 'the text'}: {problem.allowed or 'something that has an effect'}",
             actual=f"{problem.path or 'the text'} {problem.text}",
-            first_broken_link=f"{problem}: {'the text is refused' if problem.fatal else 'nothing happens'}",
-            why_it_hides="the API server takes any text into a ConfigMap",
-            see=see,
+            cause=f"{problem}: {'the text is refused' if problem.fatal else 'nothing happens'}",
+            hidden_because="the API server takes any text into a ConfigMap",
+            inspect=inspect,
         )
     if not problems:
         judge(subject, ok=True, expected="a text that the MIG manager reads", actual="that")
@@ -82,21 +82,21 @@ def judge_meaning(choice: ChosenLayout, pool: Pool, declared: Wanted | None, gpu
         ok=not differing,
         expected="; ".join(f"GPU {index}: {asks(declared, index)}" for index in differing) or "as declared",
         actual="; ".join(f"GPU {index}: {asks(found, index)}" for index in differing) or "as declared",
-        first_broken_link=f"the text was changed after it was deployed, for {len(differing)} GPUs of each node",
-        why_it_hides="the MIG manager applies what it reads and reports success",
-        see=choice.see,
+        cause=f"the text was changed after it was deployed, for {len(differing)} GPUs of each node",
+        hidden_because="the MIG manager applies what it reads and reports success",
+        inspect=choice.inspect,
     )
 
 
 def why_no_success(mig_nodes: MigNodes, pool: Pool, node: Node, state: str) -> str:
-    """The first broken link between a layout and the label that says success."""
+    """The cause between a layout and the label that says success."""
     if state == FAILED:
         return why_it_failed(mig_nodes, pool, node)
     if state in WORKING:
         holders = mig_nodes.holders(node)
-        waits = f": {some([str(pod) for pod in holders])} hold its GPUs" if holders else ""
+        waits = f": {join_limited([str(pod) for pod in holders])} hold its GPUs" if holders else ""
         return f"the MIG manager is at work on the node, or hangs{waits}"
-    return mig_nodes.choice(node).selection.first_broken_link or "no pod of the MIG manager has looked at the node"
+    return mig_nodes.choice(node).selection.cause or "no pod of the MIG manager has looked at the node"
 
 
 def strategies_of(
@@ -107,7 +107,7 @@ def strategies_of(
     for node in nodes:
         try:
             chosen = configs.of(node)
-        except CouldNotLook:
+        except Inconclusive:
             continue
         if chosen.strategy is not None and chosen.strategy is not found["the set-up"]:
             found[chosen.source if chosen.strategy_told else chosen.text] = chosen.strategy
@@ -118,7 +118,7 @@ def who_sets_the_strategy(configs: PluginConfigs, node: Node, declared: str) -> 
     """What sets another MIG strategy on a node than was declared."""
     try:
         chosen = configs.of(node)
-    except CouldNotLook:
+    except Inconclusive:
         return "the device plugin and feature discovery run with another strategy"
     if chosen.strategy_told:
         told = f"{chosen.source} sets mig.strategy to {chosen.strategy_told}, for every node"
@@ -126,11 +126,11 @@ def who_sets_the_strategy(configs: PluginConfigs, node: Node, declared: str) -> 
     if chosen.selection.config is not None:
         says = chosen.selection.config.mig_strategy or MigStrategy.NONE
         return f"{chosen.text} sets flags.migStrategy to {says.value}"
-    return chosen.selection.first_broken_link
+    return chosen.selection.cause
 
 
 def given_judged(judge: Judge, mig_nodes: MigNodes, what: str) -> None:
-    """Raise when no node could be judged: NotApplicable where the strategy shows no device, else CouldNotLook."""
+    """Raise when no node could be judged: NotApplicable where the strategy shows no device, else Inconclusive."""
     if judge.findings:
         return
     strategies = {mig_strategy_of(mig_nodes.reference, pool) for pool, _ in mig_nodes.pools}
@@ -138,4 +138,4 @@ def given_judged(judge: Judge, mig_nodes: MigNodes, what: str) -> None:
         raise NotApplicable(
             "the MIG strategy is none: GPUs are offered whole, and what they are divided in is not told"
         )
-    raise CouldNotLook(f"no node of a MIG pool {what} (MIG-01, MIG-04, MIG-08 and POOL-04 say why)")
+    raise Inconclusive(f"no node of a MIG pool {what} (MIG-01, MIG-04, MIG-08 and POOL-04 say why)")

@@ -22,8 +22,8 @@ from conformance.gpu.operator_stack import Stack
 from conformance.gpu.plugin_config import Chain, mapping_at, word
 from conformance.reference.expected import layout_of, offer_of
 from conformance.reference.model import Gpu, Pool, Reference
-from conformance.verdict import CouldNotLook, NotApplicable, UnknownAccelerator, Unsupported
-from suites._shared.formatting import some
+from conformance.verdict import Inconclusive, NotApplicable, UnknownAccelerator, Unsupported
+from suites._shared.formatting import join_limited
 from suites._shared.pool_nodes import GpuPoolNode
 
 STATE = "nvidia.com/mig.config.state"
@@ -67,7 +67,7 @@ class Part(NamedTuple):
 def parts_of(reference: Reference, pool: Pool) -> list[Part]:
     """What the layout of a pool makes of its GPUs, those with MIG off left out.
 
-    Raises UnknownAccelerator and CouldNotLook where the layout is not known, see ``unknown_layout``.
+    Raises UnknownAccelerator and Inconclusive where the layout is not known, see ``unknown_layout``.
     """
     wanted = layout_of(reference, pool)
     if pool.gpu is None or wanted is None or wanted.unknown:
@@ -103,23 +103,23 @@ def is_possible(reference: Reference, pool: Pool) -> bool:
     """Whether nothing is known to be impossible in the layout of a pool."""
     try:
         return not any(isinstance(part.answer, DoesNotFit) for part in parts_of(reference, pool))
-    except (CouldNotLook, UnknownAccelerator):
+    except (Inconclusive, UnknownAccelerator):
         return True
 
 
-def unknown_layout(reference: Reference, pool: Pool, wanted: Wanted | None = None) -> CouldNotLook | UnknownAccelerator:
+def unknown_layout(reference: Reference, pool: Pool, wanted: Wanted | None = None) -> Inconclusive | UnknownAccelerator:
     """Why the layout of a pool is not known, for the requirement to end with."""
     name = pool.mig_layout
     if wanted is not None and wanted.unknown:
-        return CouldNotLook(
+        return Inconclusive(
             f"{pool}: layout {name} has a device-filter, and the set-up does not tell the PCI ids of its GPUs"
         )
     if name in declared_layouts(reference):
-        return CouldNotLook(f"{pool}: layout {name} is declared and cannot be read (MIG-02)")
+        return Inconclusive(f"{pool}: layout {name} is declared and cannot be read (MIG-02)")
     model = model_of(pool.gpu.product, pool.gpu.memory_mib or None) if pool.gpu else Unknown("the pool has no GPUs")
     if isinstance(model, Unknown):
         return UnknownAccelerator(f"{pool}: {model.why}, so nobody can say what layout {name} makes of it")
-    return CouldNotLook(
+    return Inconclusive(
         f"{pool} asks for layout {name}, which the set-up does not declare and the MIG manager does not bring along "
         f"for {model}: declare it under stack.mig_layouts"
     )
@@ -151,7 +151,7 @@ class ChosenLayout(NamedTuple):
     selection: MigSelection
     config_map: Resource | None
     generated: bool
-    see: str
+    inspect: str
 
     @property
     def refused(self) -> bool:
@@ -169,7 +169,7 @@ class MigNodes:
 
     def __init__(self, reference: Reference, facts: Facts, nodes: tuple[GpuPoolNode, ...]) -> None:
         if not nodes:
-            raise CouldNotLook("no node of the cluster belongs to a pool that asks for a MIG layout")
+            raise Inconclusive("no node of the cluster belongs to a pool that asks for a MIG layout")
         self.reference = reference
         self.facts = facts
         self.nodes = nodes
@@ -211,9 +211,9 @@ class MigNodes:
         return self.nodes
 
     def choice(self, node: Node) -> ChosenLayout:
-        """The layout of a node and the first broken link on the way to it.
+        """The layout of a node and the cause on the way to it.
 
-        Raises NotApplicable and Unsupported where no MIG manager is meant to be, CouldNotLook where it cannot be told.
+        Raises NotApplicable and Unsupported where no MIG manager is meant to be, Inconclusive where it cannot be told.
         """
         policy, namespace = self._policy()
         settings = mapping_at(mapping_at(policy.spec, "migManager"), "config") or {}
@@ -225,11 +225,11 @@ class MigNodes:
         if key not in self._chosen:
             body = None if config_map is None else config_map.body
             self._chosen[key] = mig_config.select(policy.body, body, node.labels, node.name, namespace)
-        see = (
+        inspect = (
             f"kubectl get clusterpolicy {policy.name} -o jsonpath='{{.spec.migManager}}'; "
             f"kubectl get configmap -n {namespace}; kubectl get node {node.name} -L {CONFIG_LABEL},{CAPABLE_LABEL}"
         )
-        return ChosenLayout(self._chosen[key], config_map, not name, see)
+        return ChosenLayout(self._chosen[key], config_map, not name, inspect)
 
     def changed_parts(self, pool: Pool, node: Node, gpu: Gpu) -> tuple[str, list[Part]]:
         """The text that divides a node otherwise than its pool declares, and what it makes of the GPUs.
@@ -238,7 +238,7 @@ class MigNodes:
         """
         try:
             choice = self.choice(node)
-        except (CouldNotLook, NotApplicable, Unsupported):
+        except (Inconclusive, NotApplicable, Unsupported):
             return "", []
         if choice.selection.entries is None or choice.generated:
             return "", []
@@ -270,14 +270,14 @@ class MigNodes:
             raise NotApplicable(f"{stack} is declared without a MIG manager: its owners divide the GPUs themselves")
         found = self.facts.stack
         if found.stack is Stack.UNKNOWN:
-            raise CouldNotLook(f"the GPU stack is not known: {', '.join(found.unread)} could not be read")
+            raise Inconclusive(f"the GPU stack is not known: {', '.join(found.unread)} could not be read")
         policies = self.facts.cluster_policies if found.stack in _BY_POLICY else ()
         policy = next((each for each in policies if each.name == found.policy), None)
         if policy is None:
             raise Unsupported(f"the MIG manager comes with a ClusterPolicy, and the stack is {found.stack}")
         namespaces = self.facts.stack_namespaces
         if not namespaces:
-            raise CouldNotLook("no Deployment and no DaemonSet tells in which namespace the operator's ConfigMaps are")
+            raise Inconclusive("no Deployment and no DaemonSet tells in which namespace the operator's ConfigMaps are")
         return policy, namespaces[0]
 
     def _named(self, namespace: str, name: str) -> Resource | None:
@@ -298,13 +298,15 @@ def why_it_failed(nodes: MigNodes, pool: Pool, node: Node) -> str:
     """What stood in the way of a layout, computed: an impossible one, or pods that hold the GPUs; else the log."""
     try:
         wrong = [part for part in parts_of(nodes.reference, pool) if isinstance(part.answer, DoesNotFit)]
-    except (CouldNotLook, UnknownAccelerator):
+    except (Inconclusive, UnknownAccelerator):
         wrong = []
     if wrong:
         return "; ".join(f"{part.layout} on {part.gpus}: {_why(part.answer)}" for part in wrong)
     holders = nodes.holders(node)
     if holders:
-        return f"{some([str(pod) for pod in holders])} hold its GPUs, and MIG mode changes only while nobody does"
+        return (
+            f"{join_limited([str(pod) for pod in holders])} hold its GPUs, and MIG mode changes only while nobody does"
+        )
     return "no pod holds its GPUs and the layout is possible: the log of the MIG manager's pod says what was in use"
 
 

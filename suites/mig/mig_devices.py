@@ -10,7 +10,7 @@ from conformance.gpu.resources import GPU, MIG_PREFIX
 from conformance.gpu.sharing import MigStrategy, advertised, mig_resource
 from conformance.reference.expected import gpus_of, mig_strategy_of, offer_of
 from conformance.reference.model import Pool, Reference
-from conformance.verdict import CouldNotLook, NotApplicable
+from conformance.verdict import Inconclusive, NotApplicable
 from suites._shared.declared_workloads import declared_in
 from suites._shared.node_gpus import COUNT
 from suites.mig.layouts import STRATEGY, MigNodes
@@ -52,24 +52,24 @@ class Asking(NamedTuple):
     who: str
     resource: str
     pools: tuple[Pool, ...]
-    see: str
+    inspect: str
 
 
 def asking_for_mig_devices(reference: Reference, facts: Facts) -> Iterator[Asking]:
     """Declared workloads, test pods, quotas, and pods that wait, as far as they ask for MIG devices by name."""
     for workload in declared_in(reference, facts):
         for resource in _mig_names(workload.template.requests()):
-            yield Asking(str(workload), resource, workload.pools, workload.see)
+            yield Asking(str(workload), resource, workload.pools, workload.inspect)
     for test_pod in reference.test_pods:
         pools = tuple(pool for pool in reference.pools if pool.name in test_pod.pools)
         for resource in _mig_names(pod_from(test_pod.manifest).requests()):
             yield Asking(str(test_pod), resource, pools, "the set-up")
     for quota in facts.quotas:
-        see = f"kubectl describe quota -n {quota.namespace} {quota.name}"
+        inspect = f"kubectl describe quota -n {quota.namespace} {quota.name}"
         for key, amount in quota.hard.items():
             resource = key.removeprefix("requests.")
             if resource != key and resource.startswith(MIG_PREFIX) and as_count(amount):
-                yield Asking(str(quota), resource, (), see)
+                yield Asking(str(quota), resource, (), inspect)
     for pods in _waiting_together(facts).values():
         first, others = pods[0], len(pods) - 1
         who = f"{first} and {others} more of {first.owner_kind} {first.owner_name}" if others else str(first)
@@ -104,7 +104,7 @@ def why_the_name_is_not_offered(reference: Reference, resource: str, offered: se
 def offered_devices(mig_nodes: MigNodes) -> Iterator[tuple[Pool, str, int, list[Node]]]:
     """The resources of each pool that its strategy offers for MIG devices, and the nodes that offer all of them.
 
-    Raises NotApplicable where no strategy offers any, CouldNotLook where no node does.
+    Raises NotApplicable where no strategy offers any, Inconclusive where no node does.
     """
     found = False
     for pool, _ in mig_nodes.pools:
@@ -117,7 +117,7 @@ def offered_devices(mig_nodes: MigNodes) -> Iterator[tuple[Pool, str, int, list[
             own = [node for other, node, _ in mig_nodes.settled if other.name == pool.name]
             nodes = [each for each in own if each.gpus(resource) == count and each.ready and not each.unschedulable]
             if not nodes:
-                raise CouldNotLook(
+                raise Inconclusive(
                     f"no node of {pool} takes pods and offers {count} {resource}; MIG-04 and POOL-04 say why"
                 )
             found = True

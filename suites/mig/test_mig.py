@@ -22,10 +22,10 @@ from conformance.gpu.sharing import MigStrategy, Offer, advertised
 from conformance.lab import RequirementLab
 from conformance.reference.expected import gpus_of, layout_of, mig_strategy_of, offer_of
 from conformance.reference.model import Gpu, Pool, Reference
-from conformance.verdict import CouldNotLook, Judge, NotApplicable, UnknownAccelerator, Unsupported
+from conformance.verdict import Inconclusive, Judge, NotApplicable, UnknownAccelerator, Unsupported
 from suites._shared.device_plugin_configs import PluginConfigs
-from suites._shared.formatting import some
-from suites._shared.node_gpus import COUNT, PRODUCT, agrees, counted, in_words_of, missing_gpus, not_known
+from suites._shared.formatting import join_limited
+from suites._shared.node_gpus import COUNT, PRODUCT, agrees, counted, format_amounts, missing_gpus, not_known
 from suites._shared.operand_status import excuse_of, some_judged
 from suites._shared.pool_nodes import GpuPoolNode
 from suites._shared.replicas import NO_GPU
@@ -98,11 +98,11 @@ def mig_nodes(
     remedy="Take one of the layouts that fit, or a model with more memory; profiles are per model.",
 )
 def test_every_layout_can_exist(mig: tuple[Pool, ...], mig_nodes: MigNodes, reference: Reference, judge: Judge) -> None:
-    unknown: list[CouldNotLook | UnknownAccelerator] = []
+    unknown: list[Inconclusive | UnknownAccelerator] = []
     for pool in mig:
         try:
             unknown += judge_parts(f"layout {pool.mig_layout}", pool, parts_of(reference, pool), judge)
-        except (CouldNotLook, UnknownAccelerator) as reason:
+        except (Inconclusive, UnknownAccelerator) as reason:
             unknown.append(reason)
     for pool, node, gpu in mig_nodes.one_each:
         text, parts = mig_nodes.changed_parts(pool, node, gpu)
@@ -129,7 +129,7 @@ def test_layouts_are_written_as_declared(
         choice = mig_nodes.choice(node)
         if choice.generated or choice.config_map is None:
             continue
-        judge_problems(choice.text, choice.selection.problems, choice.see, judge)
+        judge_problems(choice.text, choice.selection.problems, choice.inspect, judge)
         if pool.mig_layout in declared_layouts(reference):
             judge_meaning(choice, pool, layout_of(reference, pool), gpu.count, judge)
     if not judge.findings:
@@ -155,7 +155,7 @@ def test_every_mig_node_is_reached_by_its_layout(mig_nodes: MigNodes, judge: Jud
         unseen = selection.outcome is Chain.UNKNOWN and bool(selection.layout)
         brought_along = unseen and mig_nodes.brought_along(pool, selection.layout)
         if unseen and not brought_along:
-            unknown.append(f"{node}: {selection.first_broken_link}, and {selection.layout} is no layout of every node")
+            unknown.append(f"{node}: {selection.cause}, and {selection.layout} is no layout of every node")
             continue
         reached = selection.outcome is Chain.APPLIED or choice.refused or brought_along
         excuse = excuse_of(node, mig_nodes.facts, until=CAPABLE_LABEL) if _lacks_a_label(node, selection) else ""
@@ -167,14 +167,14 @@ def test_every_mig_node_is_reached_by_its_layout(mig_nodes: MigNodes, judge: Jud
             ok=reached and selection.layout == pool.mig_layout,
             expected=f"layout {pool.mig_layout}, as {pool} declares",
             actual=f"layout {selection.layout}" if reached else f"none: {selection.outcome.value}",
-            first_broken_link=(not reached and selection.first_broken_link)
-            or f"label {CONFIG_LABEL} of the node chooses {selection.layout}",
-            why_it_hides=selection.why_it_hides or "the node is Ready, and its GPUs stay as they were divided before",
+            cause=(not reached and selection.cause) or f"label {CONFIG_LABEL} of the node chooses {selection.layout}",
+            hidden_because=selection.hidden_because
+            or "the node is Ready, and its GPUs stay as they were divided before",
             remedy=f"Mend it: {selection.remedy}." if not reached and selection.remedy else "",
-            see=choice.see,
+            inspect=choice.inspect,
         )
     if unknown:
-        raise CouldNotLook(some(unknown, apart="; "))
+        raise Inconclusive(join_limited(unknown, apart="; "))
     some_judged(judge)
 
 
@@ -198,10 +198,12 @@ def test_the_mig_manager_reports_success(mig_nodes: MigNodes, judge: Judge) -> N
             ok=state == SUCCESS,
             expected=f"{STATE}={SUCCESS}",
             actual=f"{STATE}={state}" if state else f"no label {STATE}",
-            first_broken_link=why_no_success(mig_nodes, pool, node, state),
-            why_it_hides="the node is Ready and the ClusterPolicy says ready; only this label tells",
+            cause=why_no_success(mig_nodes, pool, node, state),
+            hidden_because="the node is Ready and the ClusterPolicy says ready; only this label tells",
             remedy=WHAT_TO_DO.get(state, ""),
-            see=f"kubectl get node {node.name} -L {CONFIG_LABEL},{STATE}; kubectl logs -l app=nvidia-mig-manager -A",
+            inspect=(
+                f"kubectl get node {node.name} -L {CONFIG_LABEL},{STATE}; kubectl logs -l app=nvidia-mig-manager -A"
+            ),
         )
     some_judged(judge)
 
@@ -232,9 +234,9 @@ def test_every_mig_node_has_the_declared_strategy(mig_nodes: MigNodes, facts: Fa
             ok=found == declared,
             expected=f"strategy {declared}, as declared for {pool}",
             actual=f"strategy {found}" if STRATEGY in node.labels else f"no label {STRATEGY}, which is none",
-            first_broken_link=who_sets_the_strategy(configs, node, declared),
-            why_it_hides="GPUs are offered, and under another name than the one that pods ask for",
-            see=f"kubectl get node {node.name} -L {STRATEGY}; kubectl get clusterpolicy -o yaml | grep -A1 ' mig:'",
+            cause=who_sets_the_strategy(configs, node, declared),
+            hidden_because="GPUs are offered, and under another name than the one that pods ask for",
+            inspect=f"kubectl get node {node.name} -L {STRATEGY}; kubectl get clusterpolicy -o yaml | grep -A1 ' mig:'",
         )
 
 
@@ -263,11 +265,13 @@ def test_every_mig_node_offers_its_devices(mig_nodes: MigNodes, judge: Judge) ->
         judge(
             node,
             ok=agrees(node, pool, expected),
-            expected=f"{in_words_of(expected)}, as layout {pool.mig_layout} makes of {pool}",
-            actual=in_words_of(there),
-            first_broken_link=why_the_devices_differ(there, expected),
-            why_it_hides="MIG devices are made and the MIG manager reports success; pods wait for names nobody offers",
-            see=f"kubectl get node {node.name} -o jsonpath='{{.status.capacity}}'",
+            expected=f"{format_amounts(expected)}, as layout {pool.mig_layout} makes of {pool}",
+            actual=format_amounts(there),
+            cause=why_the_devices_differ(there, expected),
+            hidden_because=(
+                "MIG devices are made and the MIG manager reports success; pods wait for names nobody offers"
+            ),
+            inspect=f"kubectl get node {node.name} -o jsonpath='{{.status.capacity}}'",
         )
     given_judged(judge, mig_nodes, "offers MIG devices that can be compared with its layout")
 
@@ -298,9 +302,9 @@ def test_feature_discovery_counts_the_devices(mig_nodes: MigNodes, judge: Judge)
             ok=found == expected and "-MIG-INVALID" not in node.labels[PRODUCT],
             expected=", ".join(f"{key}={value}" for key, value in expected.items()),
             actual=", ".join(f"{key}={value}" for key, value in found.items()) + f", {PRODUCT}={node.labels[PRODUCT]}",
-            first_broken_link="the devices that feature discovery last saw on the node are not the layout's",
-            why_it_hides="the label of the MIG manager speaks of its own work, and this one of what is there",
-            see=f"kubectl get node {node.name} --show-labels",
+            cause="the devices that feature discovery last saw on the node are not the layout's",
+            hidden_because="the label of the MIG manager speaks of its own work, and this one of what is there",
+            inspect=f"kubectl get node {node.name} --show-labels",
         )
     given_judged(judge, mig_nodes, "has labels of feature discovery that count MIG devices")
 
@@ -328,10 +332,10 @@ def test_the_strategy_can_offer_what_the_layout_makes(
                 pool,
                 ok=bool(offer.resources),
                 expected=f"devices that the strategy {strategy.value} offers, from layout {pool.mig_layout}",
-                actual=in_words_of(offer.resources or {}),
-                first_broken_link=f"{source} has the strategy {strategy.value}: {'; '.join(offer.problems)}",
-                why_it_hides="the layout is applied with success; the device plugin ends, and the node's GPUs vanish",
-                see=f"kubectl get nodes -l {pool.selector_text} -L {CONFIG_LABEL},{STRATEGY},{PRODUCT}",
+                actual=format_amounts(offer.resources or {}),
+                cause=f"{source} has the strategy {strategy.value}: {'; '.join(offer.problems)}",
+                hidden_because="the layout is applied with success; the device plugin ends, and the node's GPUs vanish",
+                inspect=f"kubectl get nodes -l {pool.selector_text} -L {CONFIG_LABEL},{STRATEGY},{PRODUCT}",
             )
     if unknown:
         raise unknown[0]
@@ -356,16 +360,16 @@ def test_whoever_asks_for_mig_devices_asks_for_what_is_offered(
         judge(
             f"{asking.who}, {asking.resource}",
             ok=asking.resource in declared or (not asking.pools and asking.resource in there),
-            expected=f"a resource that {some([str(pool) for pool in asking.pools]) or 'a pool'} offers",
+            expected=f"a resource that {join_limited([str(pool) for pool in asking.pools]) or 'a pool'} offers",
             actual=f"{asking.resource}, which none of them offers",
-            first_broken_link=why_the_name_is_not_offered(reference, asking.resource, declared),
-            why_it_hides="any name is a valid resource: the pod is accepted and waits as Pending for ever",
-            see=asking.see,
+            cause=why_the_name_is_not_offered(reference, asking.resource, declared),
+            hidden_because="any name is a valid resource: the pod is accepted and waits as Pending for ever",
+            inspect=asking.inspect,
         )
     for pool, _ in mig_nodes.pools:
         offer = offer_of(reference, pool).resources
         if offer is not None:
-            judge(pool, ok=True, expected="names to ask for", actual=in_words_of(offer))
+            judge(pool, ok=True, expected="names to ask for", actual=format_amounts(offer))
     if not judge.findings:
         pool, _ = mig_nodes.pools[0]
         raise not_known(pool, offer_of(reference, pool))
@@ -410,10 +414,10 @@ def test_layouts_are_changed_on_empty_nodes(mig_nodes: MigNodes, judge: Judge) -
             node,
             ok=not holders,
             expected="no pod with GPUs while the MIG manager is at work, and none after it failed",
-            actual=f"{STATE}={state}, {some([str(pod) for pod in holders]) or 'no such pod'}",
-            first_broken_link="the label was changed while pods held the GPUs: MIG mode cannot be switched under them",
-            why_it_hides="the pods go on; the layout is not applied, and nobody told whoever set the label",
-            see=f"kubectl get pods -A --field-selector spec.nodeName={node.name}",
+            actual=f"{STATE}={state}, {join_limited([str(pod) for pod in holders]) or 'no such pod'}",
+            cause="the label was changed while pods held the GPUs: MIG mode cannot be switched under them",
+            hidden_because="the pods go on; the layout is not applied, and nobody told whoever set the label",
+            inspect=f"kubectl get pods -A --field-selector spec.nodeName={node.name}",
         )
 
 

@@ -9,7 +9,7 @@ from conformance.kube.errors import NotFound
 from conformance.kube.scraping import ScrapeFailed
 from conformance.lab import RequirementLab, at_once
 from conformance.reference.model import Gpu, Pool, Reference
-from conformance.verdict import CouldNotLook, Judge, NotApplicable
+from conformance.verdict import Inconclusive, Judge, NotApplicable
 from suites._shared.operands import CONTAINER, purpose_of
 from suites._shared.operator_resource import Root
 from suites._shared.pool_nodes import GpuPoolNode
@@ -84,7 +84,7 @@ def is_exporter(pod: Pod) -> bool:
 def ready_exporters(facts: Facts, nodes: Iterable[GpuPoolNode]) -> tuple[Exporter, ...]:
     """One ready exporter for each node that has one, at most ASKED_OF_A_POOL for each pool, evenly spread.
 
-    Raises CouldNotLook when no node has any.
+    Raises Inconclusive when no node has any.
     """
     by_pool: dict[str, list[Exporter]] = {}
     for pool, node, gpu in nodes:
@@ -92,7 +92,7 @@ def ready_exporters(facts: Facts, nodes: Iterable[GpuPoolNode]) -> tuple[Exporte
         if pod is not None:
             by_pool.setdefault(pool.name, []).append(Exporter(pool, node, gpu, pod))
     if not by_pool:
-        raise CouldNotLook("no GPU node has a ready metrics exporter that could be asked (OBS-01)")
+        raise Inconclusive("no GPU node has a ready metrics exporter that could be asked (OBS-01)")
     return tuple(each for members in by_pool.values() for each in spread(members))
 
 
@@ -110,13 +110,13 @@ def ask(
     """What each exporter says now, side by side; why it says nothing where that is so.
 
     Those whose pods were replaced since the facts were read are left out, and ``judge`` passes them over. Raises
-    CouldNotLook when all were.
+    Inconclusive when all were.
     """
     asked = list(exporters)
     answers = list(zip(asked, at_once(lambda each: _ask(lab, each), asked), strict=True))
     there = [(exporter, answer) for exporter, answer in answers if answer is not None]
     if asked and not there:
-        raise CouldNotLook(f"{asked[0].pod} and all other exporters were replaced since the facts were read; run again")
+        raise Inconclusive(f"{asked[0].pod} and all other exporters were replaced since the facts were read; run again")
     for exporter, answer in answers:
         if judge is not None and answer is None:
             judge.pass_over(exporter.node, "its exporter was replaced meanwhile")
@@ -133,11 +133,11 @@ def _ask(lab: RequirementLab, exporter: Exporter) -> Answer | None:
 
 
 def pages(answers: Iterable[tuple[Exporter, Answer]], judge: Judge | None = None) -> list[tuple[Exporter, dcgm.Page]]:
-    """The pages among the answers; ``judge`` passes the others over. Raises CouldNotLook when there is none."""
+    """The pages among the answers; ``judge`` passes the others over. Raises Inconclusive when there is none."""
     told = list(answers)
     found = [(exporter, answer) for exporter, answer in told if isinstance(answer, dcgm.Page)]
     if not found:
-        raise CouldNotLook(f"no metrics exporter gives a page (OBS-02): {told[0][1] if told else 'none was asked'}")
+        raise Inconclusive(f"no metrics exporter gives a page (OBS-02): {told[0][1] if told else 'none was asked'}")
     for exporter, answer in told:
         if judge is not None and not isinstance(answer, dcgm.Page):
             judge.pass_over(exporter.node, f"{answer} (OBS-02)")

@@ -20,8 +20,8 @@ from conformance.kube.waits import wait_for
 from conformance.lab import RequirementLab
 from conformance.reference.expected import driver_of, offer_of
 from conformance.reference.model import Reference
-from conformance.verdict import CouldNotLook, Judge, NotApplicable, Unsupported, expect, in_words
-from suites._shared.formatting import some
+from conformance.verdict import Inconclusive, Judge, NotApplicable, Unsupported, expect, format_value
+from suites._shared.formatting import join_limited
 from suites._shared.operand_status import excuse_of, some_judged
 from suites._shared.operator_resource import found_root
 from suites._shared.pool_nodes import GpuPoolNode
@@ -78,7 +78,7 @@ def exporters(facts: Facts, monitored_nodes: tuple[GpuPoolNode, ...], judge: Jud
     "Every GPU node has a ready metrics exporter",
     level=MUST,
     sources=["guide part 2", EXPORTER, TROUBLESHOOTING],
-    remedy="Follow the first broken link: the exporter needs the node's taints tolerated, a driver, and its host "
+    remedy="Follow the cause: the exporter needs the node's taints tolerated, a driver, and its host "
     "engine (with dcgm.enabled the service nvidia-dcgm on port 5555, which a NetworkPolicy can block).",
 )
 def test_every_gpu_node_has_an_exporter(facts: Facts, monitored_nodes: tuple[GpuPoolNode, ...], judge: Judge) -> None:
@@ -95,9 +95,9 @@ def test_every_gpu_node_has_an_exporter(facts: Facts, monitored_nodes: tuple[Gpu
             ok=bool(ready),
             expected="a ready pod of dcgm-exporter",
             actual=ready or pods or "none",
-            first_broken_link=f"{in_words(pods)} is not ready: {in_words(waiting)}" if pods else f"no pod on {node}",
-            why_it_hides="a node without exporter sends nothing, and dashboards draw nothing where it would be red",
-            see=f"kubectl get pods -A --field-selector spec.nodeName={node.name} | grep dcgm-exporter",
+            cause=f"{format_value(pods)} is not ready: {format_value(waiting)}" if pods else f"no pod on {node}",
+            hidden_because="a node without exporter sends nothing, and dashboards draw nothing where it would be red",
+            inspect=f"kubectl get pods -A --field-selector spec.nodeName={node.name} | grep dcgm-exporter",
         )
     some_judged(judge)
 
@@ -140,10 +140,10 @@ def test_values_are_plausible(exporters: tuple[Exporter, ...], lab: RequirementL
             exporter.node,
             ok=not odd,
             expected="values within what the hardware allows, memory that adds up, counters that only grow",
-            actual=some([str(each) for each in dict.fromkeys(odd)], apart="; ") if odd else "such values",
-            first_broken_link=str(odd[0]) if odd else "",
-            why_it_hides="a wrong number looks like a number: it is averaged, billed and alerted upon",
-            see=seen_at(exporter),
+            actual=join_limited([str(each) for each in dict.fromkeys(odd)], apart="; ") if odd else "such values",
+            cause=str(odd[0]) if odd else "",
+            hidden_because="a wrong number looks like a number: it is averaged, billed and alerted upon",
+            inspect=seen_at(exporter),
         )
 
 
@@ -165,15 +165,15 @@ def test_devices_are_attributed_to_their_pods(
     answering = [exporter for exporter, _ in pages(ask(lab, exporters))]
     for exporter, resource in _one_of_each_pool(answering, reference, lab):
         tried += 1
-        pod = lab.pod(gpus=1, resource=resource, on=exporter.node, tolerates=exporter.node).given_running()
+        pod = lab.pod(gpus=1, resource=resource, on=exporter.node, tolerates=exporter.node).require_running()
         holder = f"{pod.namespace}/{pod.name}"
         devices = _held_by(lab, exporter, holder, timeouts.condition)
         expect(devices, exporter.node).has_length(
-            1, because=f"{holder} holds one {resource} there", see=seen_at(exporter)
+            1, because=f"{holder} holds one {resource} there", inspect=seen_at(exporter)
         )
         pod.delete(wait=True)
     if not tried:
-        raise CouldNotLook("no pool whose devices belong to one pod each has an idle one beside a ready exporter")
+        raise Inconclusive("no pool whose devices belong to one pod each has an idle one beside a ready exporter")
 
 
 @requirement(
@@ -204,9 +204,9 @@ def test_the_driver_is_the_declared_one(
                 ok=versions == {wanted},
                 expected=f"{dcgm.DRIVER_LABEL}={wanted}",
                 actual=versions,
-                first_broken_link="the exporter runs with the libraries of another driver than was declared",
-                why_it_hides="nvidia-smi on the host may say the right version all the while",
-                see=seen_at(exporter),
+                cause="the exporter runs with the libraries of another driver than was declared",
+                hidden_because="nvidia-smi on the host may say the right version all the while",
+                inspect=seen_at(exporter),
             )
     if not told:
         raise Unsupported(f"no exporter gives the label {dcgm.DRIVER_LABEL}: it is older than the label")
@@ -235,10 +235,12 @@ def test_no_gpu_reports_an_xid(exporters: tuple[Exporter, ...], lab: Requirement
             ok=not raised,
             expected=f"{dcgm.XID} 0 for every GPU",
             actual=raised or "0 for every GPU",
-            first_broken_link=in_words(raised),
-            why_it_hides="the metric is the number of the last error: it neither counts nor goes away, so an alert on "
-            "a change of it rings once",
-            see=seen_at(exporter),
+            cause=format_value(raised),
+            hidden_because=(
+                "the metric is the number of the last error: it neither counts nor goes away, so an "
+                "alert on a change of it rings once"
+            ),
+            inspect=seen_at(exporter),
         )
 
 
@@ -262,9 +264,9 @@ def test_xid_errors_are_counted(exporters: tuple[Exporter, ...], lab: Requiremen
             ok=counts,
             expected=f"{dcgm.XID_COUNT}, as other nodes have it",
             actual="there" if counts else "absent",
-            first_broken_link="the exporter of this node has another list of counters",
-            why_it_hides="an alert on the count never fires for a node that does not have it",
-            see=seen_at(exporter),
+            cause="the exporter of this node has another list of counters",
+            hidden_because="an alert on the count never fires for a node that does not have it",
+            inspect=seen_at(exporter),
         )
 
 
@@ -282,15 +284,15 @@ def _judge_page(exporter: Exporter, answer: Answer, wanted: tuple[str, ...], jud
     elif len(reported) != count:
         link = f"{len(reported)} of {count} GPUs have any metric"
     else:
-        link = f"missing: {some(lacking)}"
+        link = f"missing: {join_limited(lacking)}"
     judge(
         exporter.node,
         ok=len(reported) == count and not lacking,
-        expected=f"{count} GPUs, each with {in_words(wanted)}",
+        expected=f"{count} GPUs, each with {format_value(wanted)}",
         actual=f"{len(reported)} GPUs, {len(lacking)} metrics missing" if isinstance(answer, dcgm.Page) else "no page",
-        first_broken_link=link,
-        why_it_hides="the pod is Ready and the scrape succeeds; what is not on the page is asked for by nobody",
-        see=seen_at(exporter),
+        cause=link,
+        hidden_because="the pod is Ready and the scrape succeeds; what is not on the page is asked for by nobody",
+        inspect=seen_at(exporter),
     )
 
 

@@ -25,7 +25,7 @@ _WORKER = Component("worker of node feature discovery", "node-feature-discovery-
 
 
 def why_undiscovered(node: Node, facts: Facts) -> str:
-    """The first broken link between a node's GPUs and its labels."""
+    """The cause between a node's GPUs and its labels."""
     trouble = undiscovered(node, facts.taken_at)
     if trouble is None or any(node.labels.get(label) == ON for label in PCI_LABELS):
         return trouble.link if trouble else ""

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from conformance.facts import ContainerStatus, Facts, Pod, Workload
 from conformance.reference.model import Reference
-from conformance.verdict import CouldNotLook, NotApplicable
+from conformance.verdict import Inconclusive, NotApplicable
 from suites._shared.declared_workloads import why_pending
 from suites._shared.operand_status import STUCK, what_ails, young
 from suites._shared.operands import discovery_masters, discovery_workers, parts_of
@@ -40,11 +40,11 @@ def resting_workloads(facts: Facts, reference: Reference) -> tuple[Workload, ...
     return tuple({(each.kind, each.namespace, each.name): each for each in every if each is not None}.values())
 
 
-def without_workloads(facts: Facts, reference: Reference) -> CouldNotLook | NotApplicable:
+def without_workloads(facts: Facts, reference: Reference) -> Inconclusive | NotApplicable:
     """What to raise where the declared stack has no workload: a node image may run the device plugin by itself."""
     if is_outside_kubernetes(declared_stack(reference), facts):
         return NotApplicable("the device plugin runs outside Kubernetes, where it has neither pods nor a workload")
-    return CouldNotLook("the cluster has no workload of a GPU stack")
+    return Inconclusive("the cluster has no workload of a GPU stack")
 
 
 def ailments(workloads: tuple[Workload, ...], facts: Facts) -> Iterator[tuple[Workload, list[Ailment]]]:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from conformance.facts import Facts, Node, Pod
 from conformance.reference.model import Pool
-from suites._shared.formatting import some
+from suites._shared.formatting import join_limited
 from suites._shared.operand_status import trouble_on, what_ails, young
 from suites._shared.operands import DRIVER, Part
 from suites._shared.operator_resource import Root
@@ -160,13 +160,12 @@ def _why_it_does_not_start(node: Node, fleet: Sequence[Node], policy: UpgradePol
         return None
     failed = [other.name for other in fleet if state_of(other) == FAILED]
     if policy.parallel and len(failed) >= policy.parallel:
-        link = (
-            f"{some(failed)} failed and count as being upgraded, of which maxParallelUpgrades allows {policy.parallel}"
-        )
+        counted = "failed and count as being upgraded, of which maxParallelUpgrades allows"
+        link = f"{join_limited(failed)} {counted} {policy.parallel}"
         return Stop(link, "Mend the node that failed; it holds up all the others.")
     away, most = unavailable(fleet), policy.unavailable(len(fleet))
     if len(away) >= most:
-        names = some([other.name for other in away])
+        names = join_limited([other.name for other in away])
         link = (
             f"{len(away)} of {len(fleet)} nodes are cordoned or not Ready ({names}), and maxUnavailable allows {most}"
         )

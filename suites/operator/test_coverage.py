@@ -12,7 +12,7 @@ upgrade is under way is not judged for what time will mend.
 from conformance.catalog import MUST, requirement
 from conformance.facts import Facts
 from conformance.reference.model import Reference
-from conformance.verdict import Judge, NotApplicable, in_words
+from conformance.verdict import Judge, NotApplicable, format_value
 from suites._shared.operand_status import PCI_LABELS, PRESENT, some_judged, standing, undiscovered
 from suites._shared.operands import TESTED, VALIDATORS, parts_of, wants_discovery
 from suites._shared.operator_resource import declared_stack, operated_stack, root_of
@@ -49,13 +49,13 @@ def test_every_component_tolerates_the_gpu_nodes(facts: Facts, reference: Refere
         judge(
             needed.workload,
             ok=not refused,
-            expected=f"tolerates every taint of {in_words(needed.pools)}",
+            expected=f"tolerates every taint of {format_value(needed.pools)}",
             actual=needed.workload.template.tolerations,
-            first_broken_link="; ".join(f"{taint} of {in_words(pools)}" for taint, pools in refused.items())
+            cause="; ".join(f"{taint} of {format_value(pools)}" for taint, pools in refused.items())
             + " is not tolerated",
-            why_it_hides="it wants no pod there, and wanting none counts as ready",
+            hidden_because="it wants no pod there, and wanting none counts as ready",
             remedy=needed.remedy(list(refused)),
-            see=f"kubectl get daemonset -n {needed.workload.namespace} {needed.workload.name} "
+            inspect=f"kubectl get daemonset -n {needed.workload.namespace} {needed.workload.name} "
             "-o jsonpath='{.spec.template.spec.tolerations}'",
         )
 
@@ -65,7 +65,7 @@ def test_every_component_tolerates_the_gpu_nodes(facts: Facts, reference: Refere
     "Every declared GPU node is discovered",
     level=MUST,
     sources=[TROUBLESHOOTING, f"{OPERATOR}: controllers/nodelabeling_controller.go", "NVIDIA/gpu-operator issue 423"],
-    remedy="Follow the first broken link: the worker on the node, the master that writes the label, the operator.",
+    remedy="Follow the cause: the worker on the node, the master that writes the label, the operator.",
 )
 def test_every_gpu_node_is_discovered(
     facts: Facts, reference: Reference, gpu_pool_nodes: tuple[GpuPoolNode, ...], judge: Judge
@@ -81,9 +81,9 @@ def test_every_gpu_node_is_discovered(
                 ok=trouble is None,
                 expected=f"labels {PCI_LABELS[0]}=true and {PRESENT}=true",
                 actual=trouble.link if trouble else "both",
-                first_broken_link=why_undiscovered(node, facts) if trouble else "",
-                why_it_hides="no component is ever wanted on a node that nobody found, so none is missing",
-                see=f"kubectl get node {node.name} --show-labels; kubectl get nodefeatures -A",
+                cause=why_undiscovered(node, facts) if trouble else "",
+                hidden_because="no component is ever wanted on a node that nobody found, so none is missing",
+                inspect=f"kubectl get node {node.name} --show-labels; kubectl get nodefeatures -A",
             )
     _judged(judge, "no GPU pool leaves its nodes to feature discovery")
 
@@ -107,10 +107,10 @@ def test_no_component_is_switched_off_on_a_gpu_node(
             ok=not wrong,
             expected="no label that keeps a component away, but those of the pool",
             actual=labels or "no such label",
-            first_broken_link=f"{labels} keeps a component off the node, and no change of the node is under way",
-            why_it_hides="the label outlives whoever set it; the component is not missed, because it is not wanted",
+            cause=f"{labels} keeps a component off the node, and no change of the node is under way",
+            hidden_because="the label outlives whoever set it; the component is not missed, because it is not wanted",
             remedy=f"kubectl label node {node.name} {' '.join(f'{key}-' for key in wrong)}; to keep it, declare it",
-            see=f"kubectl get node {node.name} -o jsonpath='{{.metadata.labels}}' | tr ',' '\\n' | grep gpu.deploy",
+            inspect=f"kubectl get node {node.name} -o jsonpath='{{.metadata.labels}}' | tr ',' '\\n' | grep gpu.deploy",
         )
 
 
@@ -139,12 +139,12 @@ def test_every_component_runs_on_every_gpu_node(
             judge(
                 node,
                 ok=trouble is None,
-                expected=in_words([str(part) for part in parts if part.is_needed_on(pool, node)]),
-                actual=f"the {trouble.component} does not work" if trouble else in_words(stands.working),
-                first_broken_link=trouble.link if trouble else "",
-                why_it_hides="the DaemonSet counts as ready when it wants no pod here, and pods that wait say Init",
+                expected=format_value([str(part) for part in parts if part.is_needed_on(pool, node)]),
+                actual=f"the {trouble.component} does not work" if trouble else format_value(stands.working),
+                cause=trouble.link if trouble else "",
+                hidden_because="the DaemonSet counts as ready when it wants no pod here, and pods that wait say Init",
                 remedy=trouble.remedy if trouble else "",
-                see=f"kubectl get pods -A -o wide --field-selector spec.nodeName={node.name}",
+                inspect=f"kubectl get pods -A -o wide --field-selector spec.nodeName={node.name}",
             )
     _judged(judge, "no GPU pool needs a component")
 
@@ -177,10 +177,10 @@ def test_the_validator_has_passed_on_every_gpu_node(
             ok=stands.trouble is None,
             expected=f"validator Ready, which proves {WHAT_GREEN_PROVES}",
             actual="Ready" if stands.trouble is None else "not Ready",
-            first_broken_link=stands.trouble.link if stands.trouble else "",
-            why_it_hides="the components that it tests are Running: it is the one that tried them",
+            cause=stands.trouble.link if stands.trouble else "",
+            hidden_because="the components that it tests are Running: it is the one that tried them",
             remedy=stands.trouble.remedy if stands.trouble else "",
-            see=f"kubectl get pods -A -o wide --field-selector spec.nodeName={node.name}",
+            inspect=f"kubectl get pods -A -o wide --field-selector spec.nodeName={node.name}",
         )
     _judged(judge, "no GPU pool has a validator")
 

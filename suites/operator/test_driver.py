@@ -11,7 +11,7 @@ from conformance.gpu.drivers import DriverVersion, Support, known_regressions, l
 from conformance.gpu.resources import GPU, MIG_PREFIX
 from conformance.reference.expected import driver_of, gpus_of
 from conformance.reference.model import Pool, Reference
-from conformance.verdict import CouldNotLook, Judge, NotApplicable, Unsupported
+from conformance.verdict import Inconclusive, Judge, NotApplicable, Unsupported
 from suites._shared.node_gpus import DRIVER, driver
 from suites._shared.operands import DRIVER as DRIVER_COMPONENT
 from suites._shared.operands import ON, parts_of
@@ -58,13 +58,13 @@ def test_every_gpu_node_has_the_declared_driver(
             ok=_same(found, version),
             expected=f"driver {version}, as declared for {pool}",
             actual=found,
-            first_broken_link=_why_another(node, found, facts),
-            why_it_hides="each node works with the driver that it has; jobs fail that span two of them",
-            see=f"kubectl get nodes -l {pool.selector_text} -L {DRIVER},{STATE},{SKIP}",
+            cause=_why_another(node, found, facts),
+            hidden_because="each node works with the driver that it has; jobs fail that span two of them",
+            inspect=f"kubectl get nodes -l {pool.selector_text} -L {DRIVER},{STATE},{SKIP}",
         )
     upgraded = [each for each in judge.unseen if each.why == _UPGRADED]
     if not judge.findings and upgraded:
-        raise CouldNotLook(f"no GPU node can be judged now, as {upgraded[-1]}")
+        raise Inconclusive(f"no GPU node can be judged now, as {upgraded[-1]}")
     _discovered(judge, reference)
 
 
@@ -92,9 +92,9 @@ def test_every_driver_is_maintained(
             ok=support.support is Support.SUPPORTED,
             expected=f"a driver branch that is maintained on {today}",
             actual=f"{version}: {support.reason}",
-            first_broken_link=support.reason,
-            why_it_hides="the driver goes on working; its flaws are no longer mended",
-            see=f"kubectl get node {node.name} -L {DRIVER}",
+            cause=support.reason,
+            hidden_because="the driver goes on working; its flaws are no longer mended",
+            inspect=f"kubectl get node {node.name} -L {DRIVER}",
         )
     if not judge.findings and unknown:
         raise Unsupported(f"no source tells how long the drivers are maintained ({unknown})")
@@ -122,10 +122,10 @@ def test_no_driver_has_a_defect_that_the_pool_meets(
             ok=not met,
             expected="a driver without a known defect in what the pool does",
             actual=str(version),
-            first_broken_link="; ".join(each.effect for each in met),
-            why_it_hides="nvidia-smi and the validator are content; only pods of this kind of node fail",
+            cause="; ".join(each.effect for each in met),
+            hidden_because="nvidia-smi and the validator are content; only pods of this kind of node fail",
             remedy="; ".join(each.remedy for each in met),
-            see=f"kubectl get node {node.name} -L {DRIVER}",
+            inspect=f"kubectl get node {node.name} -L {DRIVER}",
         )
     _discovered(judge, reference)
 
@@ -152,10 +152,10 @@ def test_no_driver_upgrade_stands_still(
             ok=trouble is None,
             expected="no upgrade, one that is done, or one that goes on",
             actual=f"{STATE}={node.labels.get(STATE) or 'not set'}",
-            first_broken_link=trouble.link if trouble else "",
-            why_it_hides="the node is Ready, and the operator waits without an error",
+            cause=trouble.link if trouble else "",
+            hidden_because="the node is Ready, and the operator waits without an error",
             remedy=trouble.remedy if trouble else "",
-            see=f"kubectl get nodes -l {pool.selector_text} -L {STATE},{SKIP}; kubectl get events -n default",
+            inspect=f"kubectl get nodes -l {pool.selector_text} -L {STATE},{SKIP}; kubectl get events -n default",
         )
 
 
@@ -189,10 +189,10 @@ def test_nothing_would_make_a_driver_upgrade_fail(
             ok=False,
             expected="out of the way of a driver upgrade, or known to it",
             actual=obstacle.how,
-            first_broken_link=f"{obstacle.how}; the upgrade of {obstacle.pod.node} would end with upgrade-failed",
-            why_it_hides="the pod runs well; it is the driver that cannot be unloaded under it",
+            cause=f"{obstacle.how}; the upgrade of {obstacle.pod.node} would end with upgrade-failed",
+            hidden_because="the pod runs well; it is the driver that cannot be unloaded under it",
             remedy=obstacle.remedy,
-            see=f"kubectl get pod -n {obstacle.pod.namespace} {obstacle.pod.name} -o yaml",
+            inspect=f"kubectl get pod -n {obstacle.pod.namespace} {obstacle.pod.name} -o yaml",
         )
 
 
@@ -203,7 +203,7 @@ def _discovered(judge: Judge, reference: Reference) -> None:
     stack = reference.stack
     if stack is not None and not stack.gpu_feature_discovery:
         raise Unsupported(f"no GPU node carries {DRIVER}, and no GPU feature discovery is declared that would set it")
-    raise CouldNotLook(f"no GPU node carries {DRIVER}: GPU feature discovery has not labelled the cluster")
+    raise Inconclusive(f"no GPU node carries {DRIVER}: GPU feature discovery has not labelled the cluster")
 
 
 def _told(node: Node, facts: Facts) -> str:

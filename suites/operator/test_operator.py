@@ -14,8 +14,8 @@ from conformance.deploy.helm.values import gpu_operator_values
 from conformance.facts import Facts
 from conformance.gpu.operator_stack import Stack
 from conformance.reference.model import Reference
-from conformance.verdict import CouldNotLook, Judge, NotApplicable, in_words
-from suites._shared.formatting import some
+from conformance.verdict import Inconclusive, Judge, NotApplicable, format_value
+from suites._shared.formatting import join_limited
 from suites._shared.operand_status import PRESENT, young
 from suites._shared.operand_versions import (
     CDI_BY_DEFAULT,
@@ -68,17 +68,21 @@ TROUBLESHOOTING = "NVIDIA GPU Operator: Troubleshooting"
 def test_one_complete_stack_is_installed(facts: Facts, reference: Reference, judge: Judge) -> None:
     stack, found = declared_stack(reference), facts.stack
     if found.stack is Stack.UNKNOWN:
-        raise CouldNotLook(f"what tells of a GPU stack could not be read: {in_words(found.unread)}")
+        raise Inconclusive(f"what tells of a GPU stack could not be read: {format_value(found.unread)}")
     wanted = expected_stacks(stack, reference)
     outside = is_outside_kubernetes(stack, facts)
     judge(
         stack,
         ok=found.stack in wanted or outside,
-        expected=in_words(wanted),
+        expected=format_value(wanted),
         actual="a device plugin outside Kubernetes" if outside else found.stack,
-        first_broken_link=f"the objects of the cluster are those of: {found.stack}",
-        why_it_hides="whatever stack there is may offer GPUs, too; the rest of this chapter looks for the declared one",
-        see="kubectl get clusterpolicies,gpuclusters; kubectl get daemonsets,deployments -A | grep -i -e nvidia -e gpu",
+        cause=f"the objects of the cluster are those of: {found.stack}",
+        hidden_because=(
+            "whatever stack there is may offer GPUs, too; the rest of this chapter looks for the declared one"
+        ),
+        inspect=(
+            "kubectl get clusterpolicies,gpuclusters; kubectl get daemonsets,deployments -A | grep -i -e nvidia -e gpu"
+        ),
     )
     for fault in faults_of(stack, facts):
         judge(
@@ -86,12 +90,12 @@ def test_one_complete_stack_is_installed(facts: Facts, reference: Reference, jud
             ok=False,
             expected="one stack, complete",
             actual=fault.fault,
-            first_broken_link=f"{fault.subject} {fault.text}",
-            why_it_hides=WHY_IT_HIDES[fault.fault],
+            cause=f"{fault.subject} {fault.text}",
+            hidden_because=WHY_IT_HIDES[fault.fault],
             remedy=f"{fault.remedy[0].upper()}{fault.remedy[1:]}.",
         )
     if found.unread:
-        raise CouldNotLook(f"a part of what tells of a stack could not be read: {in_words(found.unread)}")
+        raise Inconclusive(f"a part of what tells of a stack could not be read: {format_value(found.unread)}")
 
 
 @requirement(
@@ -109,7 +113,7 @@ def test_the_operator_has_reconciled_its_object(facts: Facts, reference: Referen
     if root.state != "ready" and reason in STARTING_REASONS:
         changing = next((f"{node}: {change}" for node in facts.nodes if (change := is_changing(node))), "")
         if changing or young(since, facts.taken_at):
-            raise CouldNotLook(f"{root} is {root.state} for now, as {changing or 'pods of it are starting'}")
+            raise Inconclusive(f"{root} is {root.state} for now, as {changing or 'pods of it are starting'}")
     nothing_there = not any(pool.nodes for pool in reference.gpu_pools) and not _gpu_nodes(facts, reference)
     right = (RECONCILED, NO_GPU_NODES) if nothing_there else (RECONCILED,)
     judge(
@@ -117,11 +121,11 @@ def test_the_operator_has_reconciled_its_object(facts: Facts, reference: Referen
         ok=root.state == "ready" and (ready is None or (ready.status == "True" and ready.reason in right)),
         expected=f"state ready, for the reason {' or '.join(right)}",
         actual=f"state {root.state or 'missing'}" + (f", {reason}" if reason else ", without a condition"),
-        first_broken_link=WHAT_A_REASON_HIDES.get(reason) or (error.message if error else "") or "it says no more",
-        why_it_hides="the state says ready also while the operator knows of no GPU node"
+        cause=WHAT_A_REASON_HIDES.get(reason) or (error.message if error else "") or "it says no more",
+        hidden_because="the state says ready also while the operator knows of no GPU node"
         if root.state == "ready"
         else "what runs goes on running; what is not ready shows on the nodes that come next",
-        see=root.see,
+        inspect=root.inspect,
     )
 
 
@@ -143,10 +147,10 @@ def test_every_component_has_its_workload(facts: Facts, reference: Reference, ju
             ok=False,
             expected=f"a node labelled {PRESENT}=true",
             actual="none",
-            first_broken_link="no GPU node is discovered, and without one the operator deploys no component",
-            why_it_hides="the object says ready: there is nothing to do",
+            cause="no GPU node is discovered, and without one the operator deploys no component",
+            hidden_because="the object says ready: there is nothing to do",
             remedy="Let feature discovery find the nodes first.",
-            see=f"kubectl get nodes -L {PRESENT}",
+            inspect=f"kubectl get nodes -L {PRESENT}",
         )
         return
     version = operator_version(own)
@@ -160,9 +164,9 @@ def test_every_component_has_its_workload(facts: Facts, reference: Reference, ju
             ok=wanted == bool(found),
             expected=f"{component.kind.lower()} {component.name}" if wanted else "no workload: it is switched off",
             actual=found or "no workload",
-            first_broken_link="the operator did not deploy it" if wanted else f"{some(found)} is left over",
-            why_it_hides="the other components work without it" if wanted else "it works beside what replaced it",
-            see=f"kubectl get {component.kind.lower()}s -A | grep {component.name}",
+            cause="the operator did not deploy it" if wanted else f"{join_limited(found)} is left over",
+            hidden_because="the other components work without it" if wanted else "it works beside what replaced it",
+            inspect=f"kubectl get {component.kind.lower()}s -A | grep {component.name}",
         )
 
 
@@ -182,9 +186,9 @@ def test_the_object_has_the_declared_settings(facts: Facts, reference: Reference
             ok=setting.agrees,
             expected=_as_yaml(setting.declared),
             actual=_as_yaml(setting.said),
-            first_broken_link=f"{setting.path} of {resource} is not what the owners declare",
-            why_it_hides="the operator is as content with one value as with the other",
-            see=f"kubectl get {resource.kind.lower()} {resource.name} -o yaml",
+            cause=f"{setting.path} of {resource} is not what the owners declare",
+            hidden_because="the operator is as content with one value as with the other",
+            inspect=f"kubectl get {resource.kind.lower()} {resource.name} -o yaml",
         )
 
 
@@ -208,10 +212,10 @@ def test_the_pods_of_the_stack_come_to_rest(facts: Facts, reference: Reference, 
                 ok=False,
                 expected="neither crashes nor waits",
                 actual=ailment.what,
-                first_broken_link=ailment.what,
-                why_it_hides="between two crashes the pod is Running, and whoever looks then sees nothing",
+                cause=ailment.what,
+                hidden_because="between two crashes the pod is Running, and whoever looks then sees nothing",
                 remedy=ailment.remedy,
-                see=f"kubectl describe pod -n {ailment.pod.namespace} {ailment.pod.name}",
+                inspect=f"kubectl describe pod -n {ailment.pod.namespace} {ailment.pod.name}",
             )
 
 
@@ -234,10 +238,10 @@ def test_the_namespaces_of_the_stack_let_its_pods_in(facts: Facts, reference: Re
             ok=admits_privileged(level) or not needy,
             expected="admits privileged pods" if needy else "admits its pods",
             actual=f"{ENFORCE}={level}" if level else "no level of Pod Security of its own",
-            first_broken_link=f"{needy[0][0]} has {needy[0][1]}, which {level} refuses" if needy else "",
-            why_it_hides="pods that were admitted before the label go on running; the next one is refused",
+            cause=f"{needy[0][0]} has {needy[0][1]}, which {level} refuses" if needy else "",
+            hidden_because="pods that were admitted before the label go on running; the next one is refused",
             remedy=f"kubectl label namespace {namespace} {ENFORCE}=privileged --overwrite",
-            see=f"kubectl get namespace {namespace} --show-labels",
+            inspect=f"kubectl get namespace {namespace} --show-labels",
         )
         for workload in members:
             missing = not_created(workload, facts)
@@ -248,10 +252,10 @@ def test_the_namespaces_of_the_stack_let_its_pods_in(facts: Facts, reference: Re
                     ok=False,
                     expected=f"{workload.replicas} pods",
                     actual=f"{workload.scheduled}",
-                    first_broken_link=f"{missing} pods are not created: {link}",
-                    why_it_hides="a pod that was never created is in no list of pods; only an event tells",
+                    cause=f"{missing} pods are not created: {link}",
+                    hidden_because="a pod that was never created is in no list of pods; only an event tells",
                     remedy=remedy,
-                    see=f"kubectl describe daemonset -n {namespace} {workload.name}",
+                    inspect=f"kubectl describe daemonset -n {namespace} {workload.name}",
                 )
 
 
@@ -274,11 +278,11 @@ def test_every_runtime_class_exists(facts: Facts, reference: Reference, judge: J
         judge(
             f"runtime class {name}",
             ok=name in existing,
-            expected=f"exists, as {some(users)} names it",
-            actual="exists" if name in existing else f"there are only: {in_words(existing)}",
-            first_broken_link=f"the API server refuses every new pod that names runtime class {name}",
-            why_it_hides="running pods stay; a node that joins gets none",
-            see="kubectl get runtimeclasses",
+            expected=f"exists, as {join_limited(users)} names it",
+            actual="exists" if name in existing else f"there are only: {format_value(existing)}",
+            cause=f"the API server refuses every new pod that names runtime class {name}",
+            hidden_because="running pods stay; a node that joins gets none",
+            inspect="kubectl get runtimeclasses",
         )
 
 
@@ -296,7 +300,7 @@ def test_no_program_has_a_known_way_out_of_a_container(facts: Facts, reference: 
         _toolkit_expected(facts, reference)
     programs = deciding(workloads)
     if not programs:
-        raise CouldNotLook("no image tag or label tells the version of the container toolkit or of the operator")
+        raise Inconclusive("no image tag or label tells the version of the container toolkit or of the operator")
     for program in programs:
         flaws = program.flaws
         judge(
@@ -304,9 +308,9 @@ def test_no_program_has_a_known_way_out_of_a_container(facts: Facts, reference: 
             ok=not flaws,
             expected="a version without known escapes",
             actual=dotted(program.version),
-            first_broken_link="; ".join(f"{flaw.advisory}: fixed in {dotted(flaw.fixed)}" for flaw in flaws),
-            why_it_hides="everything works; the flaw shows when somebody brings an image that uses it",
-            see=f"kubectl get {program.workload.kind.lower()} -n {program.workload.namespace} "
+            cause="; ".join(f"{flaw.advisory}: fixed in {dotted(flaw.fixed)}" for flaw in flaws),
+            hidden_because="everything works; the flaw shows when somebody brings an image that uses it",
+            inspect=f"kubectl get {program.workload.kind.lower()} -n {program.workload.namespace} "
             f"{program.workload.name} -o jsonpath='{{.spec.template.spec.containers[*].image}}'",
         )
 
@@ -330,10 +334,10 @@ def test_no_setting_is_known_to_break_pods(facts: Facts, reference: Reference, j
             ok=False,
             expected="not beside cdi.enabled",
             actual=f"{what} beside cdi.enabled",
-            first_broken_link=effect,
-            why_it_hides="it worked before the operator turned CDI on by itself (v25.10)",
+            cause=effect,
+            hidden_because="it worked before the operator turned CDI on by itself (v25.10)",
             remedy=remedy,
-            see=root.see,
+            inspect=root.inspect,
         )
     for program in running(TOOLKIT, own):
         judge(
@@ -341,8 +345,8 @@ def test_no_setting_is_known_to_break_pods(facts: Facts, reference: Reference, j
             ok=program.version != OVERWRITES_CONTAINERD,
             expected=f"any version but {dotted(OVERWRITES_CONTAINERD)}",
             actual=dotted(program.version),
-            first_broken_link="this version overwrites the list of imports in containerd's configuration",
-            why_it_hides="GPUs work; what other files of containerd said is gone, registry mirrors for one",
+            cause="this version overwrites the list of imports in containerd's configuration",
+            hidden_because="GPUs work; what other files of containerd said is gone, registry mirrors for one",
             remedy="Upgrade to toolkit 1.18.1 or later, and restore the imports.",
         )
 
@@ -354,14 +358,14 @@ def _gpu_nodes(facts: Facts, reference: Reference) -> bool:
 def _toolkit_expected(facts: Facts, reference: Reference) -> None:
     """Raise NotApplicable where the operator is declared to bring no container toolkit.
 
-    Raises CouldNotLook where it is declared to, and its object switches the toolkit off.
+    Raises Inconclusive where it is declared to, and its object switches the toolkit off.
     """
     root = found_root(facts)
     if root is None or root.kind != "ClusterPolicy" or root.enabled("toolkit"):
         return
     if not gpu_operator_values(reference)["toolkit"]["enabled"]:
         raise NotApplicable("the container toolkit comes with the node image; nothing in the cluster tells its version")
-    raise CouldNotLook(f"{root} switches the toolkit off (OPER-04); nothing tells the version of another one")
+    raise Inconclusive(f"{root} switches the toolkit off (OPER-04); nothing tells the version of another one")
 
 
 def _may_have_cdi(root: Root, version: Version | None) -> bool:
@@ -372,4 +376,4 @@ def _may_have_cdi(root: Root, version: Version | None) -> bool:
 
 def _as_yaml(value: object) -> str:
     """A setting as an owner writes it."""
-    return str(value).lower() if isinstance(value, bool) else in_words(value)
+    return str(value).lower() if isinstance(value, bool) else format_value(value)

@@ -17,16 +17,16 @@ from conformance.facts import Facts, Node, Pod
 from conformance.gpu.taints import ORDINARY_POD, SCHEDULING_EFFECTS, untolerated
 from conformance.reference.expected import offer_of
 from conformance.reference.model import Pool, Reference
-from conformance.verdict import CouldNotLook, Judge, NotApplicable, Unsupported, in_words
-from suites._shared.formatting import pairs, some
+from conformance.verdict import Inconclusive, Judge, NotApplicable, Unsupported, format_value
+from suites._shared.formatting import join_limited, pairs
 from suites._shared.node_gpus import (
     DRIVER,
     MEMORY,
     PRODUCT,
     TRAITS,
     counted,
+    format_amounts,
     has_the_memory,
-    in_words_of,
     is_the_product,
     not_known,
     offered,
@@ -58,9 +58,9 @@ def test_every_pool_has_its_nodes(pools: tuple[Pool, ...], members: Members, jud
             ok=len(nodes) >= pool.nodes,
             expected=f"at least {pool.nodes} nodes labelled {pool.selector_text}",
             actual=f"{len(nodes)}: {', '.join(node.name for node in nodes)}" if nodes else "none",
-            first_broken_link=f"{pool.nodes - len(nodes)} nodes with these labels are missing from the API server",
-            why_it_hides="pods that need the pool wait as Pending; nothing else reports the node that is not there",
-            see=f"kubectl get nodes -l {pool.selector_text}",
+            cause=f"{pool.nodes - len(nodes)} nodes with these labels are missing from the API server",
+            hidden_because="pods that need the pool wait as Pending; nothing else reports the node that is not there",
+            inspect=f"kubectl get nodes -l {pool.selector_text}",
         )
 
 
@@ -82,10 +82,10 @@ def test_every_node_carries_the_declared_labels(pool_nodes: tuple[PoolNode, ...]
             ok=not wrong,
             expected=pairs(pool.labels),
             actual=pairs({key: node.labels.get(key) for key in pool.labels}),
-            first_broken_link=f"{pairs(wrong)}, not {pairs({key: pool.labels[key] for key in wrong})} as declared",
-            why_it_hides="the node is Ready; it is only never chosen by the pods that ask for the label",
+            cause=f"{pairs(wrong)}, not {pairs({key: pool.labels[key] for key in wrong})} as declared",
+            hidden_because="the node is Ready; it is only never chosen by the pods that ask for the label",
             remedy=f"kubectl label node {node.name} --overwrite {_settings(pool, wrong)}; then in the node group",
-            see=f"kubectl get node {node.name} -L {','.join(pool.labels)}",
+            inspect=f"kubectl get node {node.name} -L {','.join(pool.labels)}",
         )
 
 
@@ -106,12 +106,12 @@ def test_every_gpu_node_carries_every_declared_taint(gpu_pool_nodes: tuple[GpuPo
         judge(
             node,
             ok=not missing,
-            expected=f"taints {in_words(pool.taints)}",
+            expected=f"taints {format_value(pool.taints)}",
             actual=node.taints,
-            first_broken_link=f"{' and '.join(missing)} is not on the node",
-            why_it_hides="the node works; pods that have no business there start to land on it one by one",
+            cause=f"{' and '.join(missing)} is not on the node",
+            hidden_because="the node works; pods that have no business there start to land on it one by one",
             remedy=f"kubectl taint node {node.name} {' '.join(missing)} --overwrite; then set it in the node group",
-            see=f"kubectl get node {node.name} -o jsonpath='{{.spec.taints}}'",
+            inspect=f"kubectl get node {node.name} -o jsonpath='{{.spec.taints}}'",
         )
 
 
@@ -120,7 +120,7 @@ def test_every_gpu_node_carries_every_declared_taint(gpu_pool_nodes: tuple[GpuPo
     "Every node of a GPU pool advertises the declared number of GPUs as allocatable",
     level=MUST,
     sources=["guide part 6", TROUBLESHOOTING, "NVIDIA/k8s-device-plugin issues 234, 426, 519"],
-    remedy="Follow the first broken link: driver, device plugin, then the device itself.",
+    remedy="Follow the cause: driver, device plugin, then the device itself.",
 )
 def test_every_gpu_node_advertises_its_gpus(
     gpu_pool_nodes: tuple[GpuPoolNode, ...], reference: Reference, judge: Judge
@@ -135,12 +135,12 @@ def test_every_gpu_node_advertises_its_gpus(
         judge(
             node,
             ok=there == offer.resources and (bool(there) or gpu.allocated_by == "dra"),
-            expected=f"{in_words_of(offer.resources)} allocatable, as {pool} declares",
-            actual=f"{in_words_of(there)} (capacity {in_words_of(counted(node, offer.resources))})",
-            first_broken_link=link,
-            why_it_hides="the node stays Ready; pods only meet 'Insufficient' when its last free GPUs are asked for",
+            expected=f"{format_amounts(offer.resources)} allocatable, as {pool} declares",
+            actual=f"{format_amounts(there)} (capacity {format_amounts(counted(node, offer.resources))})",
+            cause=link,
+            hidden_because="the node stays Ready; pods only meet 'Insufficient' when its last free GPUs are asked for",
             remedy=remedy,
-            see=f"kubectl get node {node.name} -o jsonpath='{{.status.capacity}} {{.status.allocatable}}'",
+            inspect=f"kubectl get node {node.name} -o jsonpath='{{.status.capacity}} {{.status.allocatable}}'",
         )
     unknown = [pool for pool, _, _ in gpu_pool_nodes if offers[pool.name].resources is None]
     if unknown:
@@ -159,7 +159,7 @@ def test_every_node_with_gpus_belongs_to_one_pool(
 ) -> None:
     equipped = [node for node in facts.nodes if shows_gpus(node, reference)]
     if not equipped:
-        raise CouldNotLook(f"{len(gpu_pools)} GPU pools are declared, and no node of the cluster shows any GPU")
+        raise Inconclusive(f"{len(gpu_pools)} GPU pools are declared, and no node of the cluster shows any GPU")
     for node in equipped:
         homes = [pool for pool in reference.pools if pool.holds(node.labels)]
         judge(
@@ -167,9 +167,9 @@ def test_every_node_with_gpus_belongs_to_one_pool(
             ok=len(homes) == 1 and homes[0].gpu is not None,
             expected="exactly one declared pool, and one with GPUs",
             actual=homes or "no declared pool",
-            first_broken_link=_why_it_has_no_home(homes),
-            why_it_hides="pods land on it or stay away by accident: no rule of this report is judged for the node",
-            see=f"kubectl get node {node.name} --show-labels",
+            cause=_why_it_has_no_home(homes),
+            hidden_because="pods land on it or stay away by accident: no rule of this report is judged for the node",
+            inspect=f"kubectl get node {node.name} --show-labels",
         )
 
 
@@ -192,9 +192,9 @@ def test_site_labels_agree_with_the_hardware(gpu_pool_nodes: tuple[GpuPoolNode, 
             ok=is_the_product(node, gpu) and has_the_memory(node, gpu),
             expected=f"{gpu.product or 'any product'} with {gpu.memory_mib or 'any number of'} MiB, as {pool} declares",
             actual=f"{node.labels[PRODUCT]} with {node.labels.get(MEMORY, 'an unknown number of')} MiB",
-            first_broken_link=f"the site says {pairs(pool.labels)}; the driver says {PRODUCT}={node.labels[PRODUCT]}",
-            why_it_hides="people wrote one label and a program the other; nothing compares them",
-            see=f"kubectl get node {node.name} -L {','.join((*pool.labels, PRODUCT, MEMORY))}",
+            cause=f"the site says {pairs(pool.labels)}; the driver says {PRODUCT}={node.labels[PRODUCT]}",
+            hidden_because="people wrote one label and a program the other; nothing compares them",
+            inspect=f"kubectl get node {node.name} -L {','.join((*pool.labels, PRODUCT, MEMORY))}",
         )
 
 
@@ -229,10 +229,12 @@ def test_ordinary_pods_have_a_home(facts: Facts, gpu_pools: tuple[Pool, ...], ju
         "ordinary pods",
         ok=bool(homes),
         expected="a Ready, schedulable node that repels nobody, outside the GPU pools that declare taints",
-        actual=some(homes) or f"none among {len(refusals)} nodes",
-        first_broken_link=some(_those_outside_first(refusals), apart="; "),
-        why_it_hides="what runs goes on running; the next restart of CoreDNS or of the operator is the last",
-        see="kubectl get nodes -o custom-columns=NAME:.metadata.name,CORDONED:.spec.unschedulable,TAINTS:.spec.taints",
+        actual=join_limited(homes) or f"none among {len(refusals)} nodes",
+        cause=join_limited(_those_outside_first(refusals), apart="; "),
+        hidden_because="what runs goes on running; the next restart of CoreDNS or of the operator is the last",
+        inspect=(
+            "kubectl get nodes -o custom-columns=NAME:.metadata.name,CORDONED:.spec.unschedulable,TAINTS:.spec.taints"
+        ),
     )
 
 
@@ -259,9 +261,9 @@ def test_no_ordinary_pod_occupies_a_gpu_node(
                 ok=False,
                 expected="a GPU request, or another node",
                 actual=f"no GPU request, running on {node.name} of {pool}",
-                first_broken_link=_how_it_came_in(pod, node),
-                why_it_hides="it takes CPU and memory, not GPUs: the node seems free until a GPU pod does not fit",
-                see=f"kubectl get pods -A --field-selector spec.nodeName={node.name}",
+                cause=_how_it_came_in(pod, node),
+                hidden_because="it takes CPU and memory, not GPUs: the node seems free until a GPU pod does not fit",
+                inspect=f"kubectl get pods -A --field-selector spec.nodeName={node.name}",
             )
 
 
@@ -279,10 +281,10 @@ def test_every_gpu_node_is_ready_and_schedulable(gpu_pool_nodes: tuple[GpuPoolNo
             ok=node.ready and not node.unschedulable,
             expected="Ready and schedulable",
             actual=_state(node),
-            first_broken_link=f"{gpu.count} GPUs of {pool} take no new pods while the node is {_state(node)}",
-            why_it_hides="a cordon has no end date; a driver upgrade that failed leaves the node cordoned for weeks",
+            cause=f"{gpu.count} GPUs of {pool} take no new pods while the node is {_state(node)}",
+            hidden_because="a cordon has no end date; a driver upgrade that failed leaves the node cordoned for weeks",
             remedy=f"kubectl uncordon {node.name} once its maintenance is over" if node.ready else "",
-            see=f"kubectl describe node {node.name}",
+            inspect=f"kubectl describe node {node.name}",
         )
 
 
@@ -302,9 +304,9 @@ def _judge_alike(pool: Pool, nodes: Iterable[Node], trait: str, of: Callable[[No
                 ok=False,
                 expected=f"{trait} {usual}, as {alike} nodes of {pool} have",
                 actual=value,
-                first_broken_link=f"the {trait} of {node.name} differs from the rest of {pool}",
-                why_it_hides="each node passes its own checks; jobs fail only when they land on the odd one",
-                see=f"kubectl get nodes -l {pool.selector_text} -o wide -L {DRIVER},{PRODUCT}",
+                cause=f"the {trait} of {node.name} differs from the rest of {pool}",
+                hidden_because="each node passes its own checks; jobs fail only when they land on the odd one",
+                inspect=f"kubectl get nodes -l {pool.selector_text} -o wide -L {DRIVER},{PRODUCT}",
             )
 
 
@@ -331,7 +333,7 @@ def _why_it_is_no_home(node: Node, guarded: Iterable[Pool]) -> str:
     if not node.ready or node.unschedulable:
         return f"is {_state(node)}"
     repelling = node.untolerated(ORDINARY_POD)
-    return f"repels with {in_words(repelling)}" if repelling else ""
+    return f"repels with {format_value(repelling)}" if repelling else ""
 
 
 def _occupies_without_gpus(pod: Pod, reference: Reference) -> bool:
@@ -346,8 +348,8 @@ def _how_it_came_in(pod: Pod, node: Node) -> str:
         return f"{node.name} has no taint that would keep it out"
     refused = untolerated(pod.tolerations, repelling)
     if refused:
-        return f"{in_words(refused)} came after the pod, or the pod was bound past the scheduler"
-    return f"the pod tolerates every taint of the node: {in_words(repelling)}"
+        return f"{format_value(refused)} came after the pod, or the pod was bound past the scheduler"
+    return f"the pod tolerates every taint of the node: {format_value(repelling)}"
 
 
 def _state(node: Node) -> str:

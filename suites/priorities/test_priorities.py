@@ -74,9 +74,11 @@ def test_declared_classes_exist_as_declared(classes: tuple[PriorityClass, ...], 
             ok=live is not None and not differing,
             expected=expected,
             actual=actual or "no class of this name",
-            first_broken_link=f"{', '.join(differing)} of {declared} differ" if live and differing else "",
-            why_it_hides="" if live else "a pod that names it is refused at admission, so nothing of it ever shows up",
-            see=f"kubectl get priorityclass {declared.name} -o yaml",
+            cause=f"{', '.join(differing)} of {declared} differ" if live and differing else "",
+            hidden_because=""
+            if live
+            else "a pod that names it is refused at admission, so nothing of it ever shows up",
+            inspect=f"kubectl get priorityclass {declared.name} -o yaml",
         )
 
 
@@ -98,8 +100,8 @@ def test_the_declared_order_holds_and_nothing_stands_above_it(
             ok=higher.value > lower.value,
             expected=f"a value above {lower} ({lower.value})",
             actual=higher.value,
-            first_broken_link="equal values never preempt each other" if higher.value == lower.value else "",
-            see="kubectl get priorityclass --sort-by=.value",
+            cause="equal values never preempt each other" if higher.value == lower.value else "",
+            inspect="kubectl get priorityclass --sort-by=.value",
         )
     top = there[0]
     above = [other for other in facts.priority_classes if other.value > top.value and not other.is_system]
@@ -108,9 +110,9 @@ def test_the_declared_order_holds_and_nothing_stands_above_it(
         ok=not above,
         expected="only system classes above it",
         actual=[f"{other.name} ({other.value})" for other in above] or "only system classes above it",
-        first_broken_link=f"{above[0]} may evict its pods" if above and above[0].may_preempt else "",
-        why_it_hides=_shields_nobody(top) if above else "",
-        see="kubectl get priorityclass --sort-by=.value",
+        cause=f"{above[0]} may evict its pods" if above and above[0].may_preempt else "",
+        hidden_because=_shields_nobody(top) if above else "",
+        inspect="kubectl get priorityclass --sort-by=.value",
     )
 
 
@@ -130,12 +132,12 @@ def test_a_class_that_shall_preempt_is_able_to(preemptions: tuple[Preemption, ..
             ok=winner.preempts(loser),
             expected=f"policy PreemptLowerPriority and a value above {loser} ({loser.value})",
             actual=f"policy {winner.preemption_policy} and value {winner.value}",
-            first_broken_link="" if winner.may_preempt else NO_POLICY,
-            why_it_hides=""
+            cause="" if winner.may_preempt else NO_POLICY,
+            hidden_because=""
             if winner.may_preempt
             else "it works while GPUs are free; once they are not, its pods stay "
             "Pending and nothing says that they might have evicted",
-            see=f"kubectl get priorityclass {winner.name} {loser.name}",
+            inspect=f"kubectl get priorityclass {winner.name} {loser.name}",
         )
 
 
@@ -156,9 +158,9 @@ def test_the_default_class_does_not_preempt(facts: Facts, judge: Judge) -> None:
             ok=not default.may_preempt or default.value <= 0,
             expected="preemptionPolicy Never",
             actual=f"preemptionPolicy {default.preemption_policy} and value {default.value}",
-            first_broken_link="every new pod without a class may evict pods with priority 0",
-            why_it_hides="pods that were there before the class keep priority 0 until the day they are evicted",
-            see=f"kubectl get priorityclass {default.name} -o jsonpath='{{.preemptionPolicy}}'",
+            cause="every new pod without a class may evict pods with priority 0",
+            hidden_because="pods that were there before the class keep priority 0 until the day they are evicted",
+            inspect=f"kubectl get priorityclass {default.name} -o jsonpath='{{.preemptionPolicy}}'",
         )
 
 
@@ -179,9 +181,9 @@ def test_declared_workloads_carry_their_class(classified: tuple[Workload, ...], 
             ok=carried == declared.priority_class,
             expected=f"priorityClassName {declared.priority_class} in its pod template",
             actual=carried or ("no priorityClassName" if workload else "no such workload"),
-            first_broken_link=_what_the_default_does(facts) if workload and not carried else "",
-            why_it_hides="its pods run as long as GPUs are free; the class decides only when they are not",
-            see=f"kubectl get {declared.kind.lower()} -n {declared.namespace} {declared.name} "
+            cause=_what_the_default_does(facts) if workload and not carried else "",
+            hidden_because="its pods run as long as GPUs are free; the class decides only when they are not",
+            inspect=f"kubectl get {declared.kind.lower()} -n {declared.namespace} {declared.name} "
             "-o jsonpath='{.spec.template.spec.priorityClassName}'",
         )
         for pod in facts.pods_of(workload) if workload else ():
@@ -209,9 +211,9 @@ def test_no_gpu_pod_without_class_stands_beside_a_positive_default(facts: Facts,
             ok=bool(pod.priority_class) or bool(pod.priority),
             expected=f"a priority class: every new pod gets at least {default.name} ({default.value})",
             actual=f"{pod.priority_class or 'no class'} and priority {pod.priority or 0}",
-            first_broken_link=f"it is older than {default}, so every pod that was created since ranks above it",
-            why_it_hides="it keeps its GPU until the first newcomer finds none free",
-            see=f"kubectl get pod -n {pod.namespace} {pod.name} -o jsonpath='{{.spec.priority}}'",
+            cause=f"it is older than {default}, so every pod that was created since ranks above it",
+            hidden_because="it keeps its GPU until the first newcomer finds none free",
+            inspect=f"kubectl get pod -n {pod.namespace} {pod.name} -o jsonpath='{{.spec.priority}}'",
         )
 
 
@@ -302,10 +304,10 @@ def _judge_standing(judge: Judge, pod: Pod, wanted: LiveClass | None, facts: Fac
         ok=wanted is not None and (pod.priority_class, pod.priority) == (wanted.name, wanted.value),
         expected=f"{wanted.name} ({wanted.value})" if wanted else "a class that the cluster has",
         actual=f"{pod.priority_class or 'no class'} ({pod.priority or 0})",
-        first_broken_link=_what_the_default_does(facts)
+        cause=_what_the_default_does(facts)
         if wanted and pod.priority_class != wanted.name
         else "it was created when the class had another value",
-        see=f"kubectl get pod -n {pod.namespace} {pod.name} "
+        inspect=f"kubectl get pod -n {pod.namespace} {pod.name} "
         "-o jsonpath='{.spec.priorityClassName} {.spec.priority}'",
     )
 

@@ -20,7 +20,7 @@ from conformance.gpu.quantities import as_count, quantity
 from conformance.gpu.resources import is_gpu_resource, quota_key
 from conformance.lab import LabQuota, RequirementLab
 from conformance.reference.model import Quota, Reference, Team
-from conformance.verdict import CouldNotLook, Judge, NotApplicable
+from conformance.verdict import Inconclusive, Judge, NotApplicable
 from suites._shared.formatting import all_unseen
 from suites._shared.quota_namespace import (
     ADMITTED,
@@ -88,8 +88,8 @@ def test_declared_quotas_exist_with_their_limits(
             actual=({key: live.hard.get(key, "absent") for key in differing} or _kind(declared))
             if live
             else "no such quota",
-            first_broken_link=f"{', '.join(differing)} differ from what is declared" if differing else "",
-            see=f"kubectl get quota -n {team.namespace} {declared.name} -o yaml",
+            cause=f"{', '.join(differing)} differ from what is declared" if differing else "",
+            inspect=f"kubectl get quota -n {team.namespace} {declared.name} -o yaml",
         )
 
 
@@ -111,10 +111,10 @@ def test_every_limit_on_gpus_is_spelled_so_that_it_counts(reference: Reference, 
             ok=key.counts and key.key in quota.used,
             expected=f"{quota_key(key.resource)}, counted in status.used",
             actual=f"{key.key}, {'counted' if key.key in quota.used else 'absent from status.used'}",
-            first_broken_link="" if key.counts else f"Kubernetes counts no key of the name {key.key}",
-            why_it_hides="" if key.counts else "the API server accepts the key and kubectl describe lists it",
+            cause="" if key.counts else f"Kubernetes counts no key of the name {key.key}",
+            hidden_because="" if key.counts else "the API server accepts the key and kubectl describe lists it",
             remedy=f"Rename the key to {quota_key(key.resource)}." if not key.counts else "",
-            see=f"kubectl get quota -n {quota.namespace} {quota.name} -o jsonpath='{{.status}}'",
+            inspect=f"kubectl get quota -n {quota.namespace} {quota.name} -o jsonpath='{{.status}}'",
         )
 
 
@@ -133,7 +133,7 @@ def test_every_advertised_gpu_resource_is_covered(
     if not advertised and allocators == {"dra"}:
         raise NotApplicable("DRA gives out all declared GPUs, and no node advertises any; quotas count device classes")
     if not advertised:
-        raise CouldNotLook("no node of the cluster advertises a GPU, so nobody can say what a quota has to cover")
+        raise Inconclusive("no node of the cluster advertises a GPU, so nobody can say what a quota has to cover")
     for team in dict.fromkeys(team.namespace for team, _ in gpu_quotas):
         for resource, node in sorted(advertised.items()):
             covering = [quota for quota in facts.quotas_in(team) if quota_key(resource) in quota.used]
@@ -142,9 +142,9 @@ def test_every_advertised_gpu_resource_is_covered(
                 ok=bool(covering),
                 expected=f"a quota that counts {quota_key(resource)}",
                 actual=[str(quota) for quota in covering] or "no quota counts it",
-                first_broken_link="" if covering else f"{node} offers {resource}, and a quota knows GPUs by name only",
-                why_it_hides="" if covering else "the quota of the plain name still looks as if it held",
-                see=f"kubectl describe quota -n {team}",
+                cause="" if covering else f"{node} offers {resource}, and a quota knows GPUs by name only",
+                hidden_because="" if covering else "the quota of the plain name still looks as if it held",
+                inspect=f"kubectl describe quota -n {team}",
             )
 
 
@@ -171,9 +171,9 @@ def test_every_namespace_with_gpu_workloads_has_a_gpu_quota(reference: Reference
             ok=bool(keys),
             expected="a quota that counts GPUs",
             actual=sorted(set(keys)) or "none, so it may take every GPU of the cluster",
-            first_broken_link="" if keys else f"{workload} asks for GPUs, and no quota counts them",
-            why_it_hides="" if keys else "nobody notices before the day on which another team finds no GPU",
-            see=f"kubectl describe quota -n {namespace}",
+            cause="" if keys else f"{workload} asks for GPUs, and no quota counts them",
+            hidden_because="" if keys else "nobody notices before the day on which another team finds no GPU",
+            inspect=f"kubectl describe quota -n {namespace}",
         )
 
 
@@ -190,7 +190,7 @@ def test_no_limit_range_gives_gpus_to_everybody(
 ) -> None:
     there = {team.namespace for team in teams if facts.namespace(team.namespace)}
     if not there:
-        raise CouldNotLook("none of the declared namespaces exists (TEN-01)")
+        raise Inconclusive("none of the declared namespaces exists (TEN-01)")
     for namespace in sorted(there | {each.namespace for each in facts.limit_ranges}):
         giving = {str(each): gpus for each in facts.limit_ranges_in(namespace) if (gpus := _gives(each, reference))}
         first = next(iter(giving), "")
@@ -199,11 +199,9 @@ def test_no_limit_range_gives_gpus_to_everybody(
             ok=not giving,
             expected="no limit range with GPUs for every container",
             actual=[f"{each} gives {amount}" for each, amount in giving.items()] or "none",
-            first_broken_link=f"{first}: a maximum without default becomes the default and the default request"
-            if first
-            else "",
-            why_it_hides="manifests show no GPU; the API server adds it to every new container" if first else "",
-            see=f"kubectl get limitrange -n {namespace} -o yaml",
+            cause=f"{first}: a maximum without default becomes the default and the default request" if first else "",
+            hidden_because="manifests show no GPU; the API server adds it to every new container" if first else "",
+            inspect=f"kubectl get limitrange -n {namespace} -o yaml",
         )
 
 
@@ -231,9 +229,9 @@ def test_where_a_quota_counts_cpu_or_memory_a_limit_range_supplies_them(facts: F
             else "all supplied"
             if counted
             else "counts neither",
-            first_broken_link=f"a container without {part}.{resource} is refused" if missing else "",
-            why_it_hides=_SEEN_NOWHERE if missing else "",
-            see=f"kubectl get quota,limitrange -n {quota.namespace} -o yaml",
+            cause=f"a container without {part}.{resource} is refused" if missing else "",
+            hidden_because=_SEEN_NOWHERE if missing else "",
+            inspect=f"kubectl get quota,limitrange -n {quota.namespace} -o yaml",
         )
 
 
@@ -254,7 +252,7 @@ def test_each_teams_quota_refuses_one_gpu_too_many(
 ) -> None:
     for team, declared in gpu_quotas:
         if _quota(facts, team.namespace, declared.name) is None:
-            raise CouldNotLook(f"there is no quota {team.namespace}/{declared.name} (QUOTA-01)")
+            raise Inconclusive(f"there is no quota {team.namespace}/{declared.name} (QUOTA-01)")
         used = LabQuota(lab.client, lab.timeouts, team.namespace, declared.name).used
         for key in gpu_keys(declared.hard, reference.gpu_resource):
             free = max(as_count(declared.hard[key.key]) - as_count(used.get(key.key, "0")), 0)
@@ -270,11 +268,11 @@ def test_each_teams_quota_refuses_one_gpu_too_many(
                 ok=(within, beyond) == (ADMITTED, REFUSED),
                 expected=f"{free} more {ADMITTED}, {free + 1} more {REFUSED}",
                 actual=f"{free} more {within}, {free + 1} more {beyond}",
-                first_broken_link=_why_not(key, used) if beyond == ADMITTED else "",
-                see=f"kubectl describe quota -n {team.namespace} {declared.name}",
+                cause=_why_not(key, used) if beyond == ADMITTED else "",
+                inspect=f"kubectl describe quota -n {team.namespace} {declared.name}",
             )
     if not judge.findings:
-        raise CouldNotLook(all_unseen(judge))
+        raise Inconclusive(all_unseen(judge))
 
 
 # --- How the chapter looks ---------------------------------------------------------------------------------------

@@ -33,11 +33,11 @@ class GpuPod:
             ok=isinstance(answer, Rejected) and answer.status == _INVALID,
             expected="rejected as invalid (422)",
             actual=self._seen(answer),
-            first_broken_link="an admission step changed the GPU amounts before the API server validated them"
+            cause="an admission step changed the GPU amounts before the API server validated them"
             if answer
             else "something else than validation refused the pod first",
-            why_it_hides="the pod starts, with another number of GPUs than its author wrote",
-            see=_REWRITERS,
+            hidden_because="the pod starts, with another number of GPUs than its author wrote",
+            inspect=_REWRITERS,
         )
 
     def must_be_accepted(self, judge: Judge, *, limits: str, requested: str) -> None:
@@ -48,9 +48,9 @@ class GpuPod:
             ok=isinstance(answer, Accepted) and self._amounts(answer).get("requests") == requested,
             expected=f"accepted with request {requested}",
             actual=self._seen(answer),
-            first_broken_link=f"an admission step changed the {self.resource} request that defaulting copied",
-            why_it_hides="most manifests name the limit alone, as documented; all of them fail at once",
-            see=_REWRITERS,
+            cause=f"an admission step changed the {self.resource} request that defaulting copied",
+            hidden_because="most manifests name the limit alone, as documented; all of them fail at once",
+            inspect=_REWRITERS,
         )
 
     def _named(self, requests: str, limits: str) -> str:

@@ -12,9 +12,9 @@ from conformance.catalog import MUST, SHOULD, requirement
 from conformance.facts import Facts, Pod
 from conformance.gpu.affinity import preferred_terms, unmet
 from conformance.gpu.taints import Toleration, untolerated
-from conformance.verdict import CouldNotLook, Judge, NotApplicable, in_words
+from conformance.verdict import Inconclusive, Judge, NotApplicable, format_value
 from suites._shared.declared_workloads import DeclaredWorkload, lacking, why_pending
-from suites._shared.formatting import some
+from suites._shared.formatting import join_limited
 from suites._shared.pool_nodes import Members
 
 GUIDE = "guide part 4"
@@ -39,25 +39,25 @@ def test_declared_workloads_can_go_home_and_nowhere_else(
         judge(
             workload,
             ok=not refused,
-            expected=f"tolerations of {in_words(workload.taints)}",
+            expected=f"tolerations of {format_value(workload.taints)}",
             actual=workload.template.tolerations,
-            first_broken_link=f"{in_words(refused)} of {in_words(workload.pools)} is not tolerated",
-            why_it_hides="pods that already run stay; the first one that has to be placed anew waits for ever",
-            see=workload.see,
+            cause=f"{format_value(refused)} of {format_value(workload.pools)} is not tolerated",
+            hidden_because="pods that already run stay; the first one that has to be placed anew waits for ever",
+            inspect=workload.inspect,
         )
         homes = [node.name for pool in workload.pools for node in members(pool)]
         if not homes:
-            raise CouldNotLook(f"{in_words(workload.pools)} has no node that {workload} could be confined to")
+            raise Inconclusive(f"{format_value(workload.pools)} has no node that {workload} could be confined to")
         allowed = [node.name for node in facts.nodes if workload.template.selects(node)]
         strays = [name for name in allowed if name not in homes]
         judge(
             workload,
             ok=bool(allowed) and not strays,
-            expected=f"required affinity or nodeSelector that holds on nodes of {in_words(workload.pools)} alone",
-            actual=f"it holds on {some(allowed) or 'no node at all'}",
-            first_broken_link=f"{some(strays)} may take its pods" if strays else "no node meets its required terms",
-            why_it_hides="the scheduler places the pods well as long as the right pool happens to score best",
-            see=workload.see,
+            expected=f"required affinity or nodeSelector that holds on nodes of {format_value(workload.pools)} alone",
+            actual=f"it holds on {join_limited(allowed) or 'no node at all'}",
+            cause=f"{join_limited(strays)} may take its pods" if strays else "no node meets its required terms",
+            hidden_because="the scheduler places the pods well as long as the right pool happens to score best",
+            inspect=workload.inspect,
         )
 
 
@@ -82,10 +82,10 @@ def test_every_wish_can_come_true(gpu_workloads: tuple[DeclaredWorkload, ...], f
             workload,
             ok=bool(granted),
             expected="an allowed node that meets the preferred term",
-            actual=some(granted) or f"none among {some(list(unmet_by)) or 'no allowed node'}",
-            first_broken_link=f"no allowed node has {in_words(min(unmet_by.values(), key=len, default=()))}",
-            why_it_hides="a preference that nothing meets changes nothing: pods run, on nodes that nobody preferred",
-            see=workload.see,
+            actual=join_limited(granted) or f"none among {join_limited(list(unmet_by)) or 'no allowed node'}",
+            cause=f"no allowed node has {format_value(min(unmet_by.values(), key=len, default=()))}",
+            hidden_because="a preference that nothing meets changes nothing: pods run, on nodes that nobody preferred",
+            inspect=workload.inspect,
         )
 
 
@@ -106,11 +106,11 @@ def test_every_declared_workload_fits_a_node(
         judge(
             workload,
             ok=bool(fitting),
-            expected=f"an empty node of {in_words(workload.pools)} has room for one of its pods",
-            actual=some(fitting) or f"none of {len(lacks)} nodes has",
-            first_broken_link=f"{nearest}: {'; '.join(lacks[nearest].values())}" if nearest else "its pools are empty",
-            why_it_hides="'Insufficient' reads as if waiting helped; no node will ever be big enough",
-            see=workload.see,
+            expected=f"an empty node of {format_value(workload.pools)} has room for one of its pods",
+            actual=join_limited(fitting) or f"none of {len(lacks)} nodes has",
+            cause=f"{nearest}: {'; '.join(lacks[nearest].values())}" if nearest else "its pools are empty",
+            hidden_because="'Insufficient' reads as if waiting helped; no node will ever be big enough",
+            inspect=workload.inspect,
         )
 
 
@@ -119,7 +119,7 @@ def test_every_declared_workload_fits_a_node(
     "Declared workloads run where they were declared to run",
     level=MUST,
     sources=[GUIDE],
-    remedy="Follow the first broken link; then restart the pods that run in the wrong place.",
+    remedy="Follow the cause; then restart the pods that run in the wrong place.",
 )
 def test_declared_workloads_run_where_they_were_declared_to(
     declared_workloads: tuple[DeclaredWorkload, ...], facts: Facts, members: Members, judge: Judge
@@ -132,10 +132,10 @@ def test_declared_workloads_run_where_they_were_declared_to(
             judge(
                 pod,
                 ok=pod.phase == "Running" and pod.node in {node.name for node in homes},
-                expected=f"Running on a node of {in_words(workload.pools)}",
+                expected=f"Running on a node of {format_value(workload.pools)}",
                 actual=f"{pod.phase} on {pod.node or 'no node'}",
-                first_broken_link=f"{pod.node} is in another pool" if pod.node else why_pending(pod, homes, facts),
-                see=f"kubectl get pod -n {pod.namespace} {pod.name} -o wide",
+                cause=f"{pod.node} is in another pool" if pod.node else why_pending(pod, homes, facts),
+                inspect=f"kubectl get pod -n {pod.namespace} {pod.name} -o wide",
             )
 
 
@@ -154,9 +154,9 @@ def test_no_ordinary_pod_tolerates_everything(ordinary_pods: tuple[Pod, ...], ju
             ok=False,
             expected="tolerations that name the taints they mean",
             actual=pod.tolerations,
-            first_broken_link="operator Exists without key tolerates every taint, those of GPU nodes included",
-            why_it_hides="it runs anywhere, so it never fails; taints just do not hold for it",
-            see=f"kubectl get pod -n {pod.namespace} {pod.name} -o jsonpath='{{.spec.tolerations}}'",
+            cause="operator Exists without key tolerates every taint, those of GPU nodes included",
+            hidden_because="it runs anywhere, so it never fails; taints just do not hold for it",
+            inspect=f"kubectl get pod -n {pod.namespace} {pod.name} -o jsonpath='{{.spec.tolerations}}'",
         )
     others = len(ordinary_pods) - len(masters)
     if others:
@@ -172,8 +172,8 @@ def _judge_replicas(workload: DeclaredWorkload, pods: int, judge: Judge) -> None
             ok=False,
             expected="deployed, as the reference set-up declares",
             actual="nothing of that name",
-            first_broken_link=f"namespace {workload.declared.namespace} has no {workload}",
-            see=workload.see_pods,
+            cause=f"namespace {workload.declared.namespace} has no {workload}",
+            inspect=workload.see_pods,
         )
         return
     wanted = 0 if workload.is_over or live.suspended else live.replicas
@@ -182,11 +182,11 @@ def _judge_replicas(workload: DeclaredWorkload, pods: int, judge: Judge) -> None
         ok=live.available >= wanted,
         expected=f"{wanted} replicas available",
         actual=f"{live.available} available, {pods} pods there",
-        first_broken_link=f"{wanted - pods} pods were never created: a quota or an admission policy refuses them"
+        cause=f"{wanted - pods} pods were never created: a quota or an admission policy refuses them"
         if pods < wanted
         else f"{wanted - live.available} pods are there and not ready",
-        why_it_hides="the workload exists and its owner was told that it was created",
-        see=workload.see_pods,
+        hidden_because="the workload exists and its owner was told that it was created",
+        inspect=workload.see_pods,
     )
 
 

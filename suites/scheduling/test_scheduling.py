@@ -26,8 +26,8 @@ from conformance.facts import Facts, Node
 from conformance.gpu.taints import Taint, untolerated
 from conformance.lab import TAINTED, RequirementLab
 from conformance.reference.model import Pool
-from conformance.verdict import CouldNotLook, Judge, Unsupported, expect, in_words
-from suites._shared.formatting import some
+from conformance.verdict import Inconclusive, Judge, Unsupported, expect, format_value
+from suites._shared.formatting import join_limited
 from suites._shared.pod_terms import avoiding, carrying, named, preferring, requiring, taints_of
 from suites._shared.pool_nodes import Members
 from suites.scheduling.gpu_pod import GpuPod
@@ -55,7 +55,7 @@ def test_every_taint_keeps_ordinary_pods_out(
     with lab.borrow(idle_gpu_node) as node:
         for taints in sorted(combinations, key=len, reverse=True):
             node.set_taints(taints)
-            lab.pod(on=node).stays_pending(because=f"the node has {in_words(taints)} and the pod tolerates nothing")
+            lab.pod(on=node).stays_pending(because=f"the node has {format_value(taints)} and the pod tolerates nothing")
 
         node.set_taints(())
         lab.pod(on=node).wait_until_scheduled()
@@ -74,7 +74,7 @@ def test_tolerating_some_of_the_taints_is_not_enough(doubly_tainted_pool: Pool, 
     for missing in taints:
         others = [taint for taint in taints if taint != missing]
         half = lab.pod(node_selector=doubly_tainted_pool.selector, tolerates=others)
-        half.stays_pending(because=f"it tolerates {in_words(others)} and not {missing}")
+        half.stays_pending(because=f"it tolerates {format_value(others)} and not {missing}")
 
     lab.pod(node_selector=doubly_tainted_pool.selector, tolerates=taints).wait_until_scheduled()
 
@@ -94,8 +94,8 @@ def test_no_schedule_stays_at_the_door_and_no_execute_clears_the_room(
     room = _that_evicts_nobody_else(facts, idle_gpu_node)
     door = Taint(_TRIAL_KEY, _TRIAL, "NoSchedule")
     with lab.borrow(idle_gpu_node) as node:
-        guest = lab.pod(on=node, tolerates=node).given_running()
-        resident = lab.pod(on=node, tolerates=(node, door, room)).given_running()
+        guest = lab.pod(on=node, tolerates=node).require_running()
+        resident = lab.pod(on=node, tolerates=(node, door, room)).require_running()
 
         node.set_taints((*idle_gpu_node.taints, door))
         guest.keeps_running(because="NoSchedule only turns newcomers away")
@@ -160,7 +160,7 @@ def test_required_affinity_binds(labelled_pools: tuple[Pool, ...], members: Memb
         pod.wait_until_scheduled()
         names = [node.name for node in members(pool)]
         expect(pod.node, pod).is_among(names, because=f"it requires the labels of {pool}")
-    lost.stays_pending(because=f"no node carries {in_words(NOWHERE)}")
+    lost.stays_pending(because=f"no node carries {format_value(NOWHERE)}")
 
 
 @requirement(
@@ -261,7 +261,7 @@ def _that_evicts_nobody_else(facts: Facts, node: Node) -> Taint:
 
     A key of ours first; else one of the node's own taints with another value and effect, which agents that tolerate
     the key alone do not mind. Raises Unsupported when each would evict node agents, for that is how they are deployed
-    (the operator's tolerate NoSchedule only), and CouldNotLook when others are among those that it would evict.
+    (the operator's tolerate NoSchedule only), and Inconclusive when others are among those that it would evict.
     """
     own = Taint(_TRIAL_KEY, _TRIAL, "NoExecute")
     of_the_node = [Taint(taint.key, _TRIAL, "NoExecute") for taint in node.lasting_taints]
@@ -271,7 +271,8 @@ def _that_evicts_nobody_else(facts: Facts, node: Node) -> Taint:
             return trial
     evicted = [pod for pod in residents if untolerated(pod.tolerations, [own])]
     agents = all(pod.owner_kind == "DaemonSet" for pod in evicted)
-    raise (Unsupported if agents else CouldNotLook)(
-        f"a NoExecute taint on {node.name} would evict {some([str(pod) for pod in evicted])}, which no trial is worth. "
+    raise (Unsupported if agents else Inconclusive)(
+        f"a NoExecute taint on {node.name} would evict "
+        f"{join_limited([str(pod) for pod in evicted])}, which no trial is worth. "
         f"Node agents that tolerate a taint's key with operator Exists and without effect would stay"
     )

@@ -22,9 +22,9 @@ from conformance.gpu.sharing import (
 from conformance.lab import RequirementLab
 from conformance.reference.expected import gpus_of, mig_strategy_of
 from conformance.reference.model import Pool, Reference
-from conformance.verdict import CouldNotLook, Judge, in_words
+from conformance.verdict import Inconclusive, Judge, format_value
 from suites._shared.device_plugin_configs import Chosen
-from suites._shared.formatting import some
+from suites._shared.formatting import join_limited
 from suites._shared.node_gpus import counted
 from suites._shared.operand_status import excuse_of, some_judged
 from suites._shared.pool_nodes import GpuPoolNode
@@ -113,12 +113,12 @@ def test_mps_stands_beside_nothing_that_excludes_it(mps: SharedNodes, judge: Jud
             ok=not wrong,
             expected="no MIG, a MIG strategy other than mixed, no time-slicing, no more clients than its server takes",
             actual="; ".join(wrong) or f"{clients} clients of each GPU, and nothing else",
-            first_broken_link="; ".join(wrong),
-            why_it_hides="the plugin or the daemon ends when it next starts; the node stays Ready, without GPUs",
-            see=chosen.see,
+            cause="; ".join(wrong),
+            hidden_because="the plugin or the daemon ends when it next starts; the node stays Ready, without GPUs",
+            inspect=chosen.inspect,
         )
     if unknown:
-        raise CouldNotLook("; ".join(unknown))
+        raise Inconclusive("; ".join(unknown))
 
 
 @requirement(
@@ -147,9 +147,9 @@ def test_the_control_daemon_runs_on_every_mps_node(mps: SharedNodes, facts: Fact
             ok=bool(ready),
             expected="a ready pod of the MPS control daemon",
             actual=ready or pods or "no pod of the control daemon",
-            first_broken_link=_why_no_daemon(node, daemons, pods),
-            why_it_hides="a DaemonSet that wants no pod counts as ready, and the plugin waits for the daemon",
-            see=f"kubectl get daemonsets -A | grep mps-control-daemon; kubectl get node {node.name} -L {CAPABLE}",
+            cause=_why_no_daemon(node, daemons, pods),
+            hidden_because="a DaemonSet that wants no pod counts as ready, and the plugin waits for the daemon",
+            inspect=f"kubectl get daemonsets -A | grep mps-control-daemon; kubectl get node {node.name} -L {CAPABLE}",
         )
     some_judged(judge)
 
@@ -233,7 +233,7 @@ def _beside_mig(node: Node, chosen: Chosen) -> list[str]:
     found = []
     devices = [name for name in counted(node, {}) if name.startswith(MIG_PREFIX)]
     if devices:
-        found.append(f"the node offers MIG devices: {some(devices)}")
+        found.append(f"the node offers MIG devices: {join_limited(devices)}")
     if chosen.strategy is MigStrategy.MIXED:
         setter = chosen.source if chosen.strategy_told else chosen.text
         found.append(f"the MIG strategy in effect is mixed, as {setter} sets it")
@@ -263,10 +263,11 @@ def _is_daemon(containers: tuple[Container, ...]) -> bool:
 
 
 def _why_no_daemon(node: Node, daemons: list[Workload], pods: list[Pod]) -> str:
-    """The first broken link between the daemon's DaemonSet and a ready pod of it on a node."""
+    """The cause between the daemon's DaemonSet and a ready pod of it on a node."""
     if pods:
         waiting = {each.waiting or each.terminated for pod in pods for each in pod.statuses if not each.ready}
-        return f"{in_words(pods)} is there and not ready: {in_words(sorted(waiting - {''})) or 'no reason is told'}"
+        reasons = format_value(sorted(waiting - {""})) or "no reason is told"
+        return f"{format_value(pods)} is there and not ready: {reasons}"
     if not daemons:
         return "no DaemonSet of the MPS control daemon exists"
     capable = node.labels.get(CAPABLE, "absent")
@@ -275,7 +276,9 @@ def _why_no_daemon(node: Node, daemons: list[Workload], pods: list[Pod]) -> str:
     daemon = daemons[0]
     repelling = node.untolerated(daemon.template.tolerations)
     if repelling:
-        return f"taint {in_words(repelling)} is not tolerated by {daemon}"
+        return f"taint {format_value(repelling)} is not tolerated by {daemon}"
     if not daemon.template.selects(node):
-        return f"the node does not carry the labels that {daemon} asks for: {in_words(daemon.template.node_selector)}"
+        return (
+            f"the node does not carry the labels that {daemon} asks for: {format_value(daemon.template.node_selector)}"
+        )
     return f"{daemon} has made no pod for the node"

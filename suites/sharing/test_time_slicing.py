@@ -17,9 +17,9 @@ from conformance.gpu.sharing import Offer, SharingStrategy
 from conformance.lab import RequirementLab
 from conformance.reference.expected import offer_of
 from conformance.reference.model import Pool, Reference
-from conformance.verdict import CouldNotLook, Judge, NotApplicable
+from conformance.verdict import Inconclusive, Judge, NotApplicable
 from suites._shared.device_plugin_configs import PluginConfigs
-from suites._shared.formatting import some
+from suites._shared.formatting import join_limited
 from suites._shared.node_gpus import PRODUCT, counted
 from suites._shared.pool_nodes import GpuPoolNode
 from suites._shared.replicas import (
@@ -146,10 +146,12 @@ def test_undeclared_gpus_are_not_shared(
             node,
             ok=not signs and not plan,
             expected=f"each GPU for one pod, as {pool} declares",
-            actual=some(signs) or plan or "each GPU for one pod",
-            first_broken_link=plan or "the device plugin runs with a configuration that shares",
-            why_it_hides="pods start as before; they only take turns with others on a GPU that they believe their own",
-            see=f"kubectl get node {node.name} --show-labels",
+            actual=join_limited(signs) or plan or "each GPU for one pod",
+            cause=plan or "the device plugin runs with a configuration that shares",
+            hidden_because=(
+                "pods start as before; they only take turns with others on a GPU that they believe their own"
+            ),
+            inspect=f"kubectl get node {node.name} --show-labels",
         )
 
 
@@ -200,11 +202,11 @@ def test_shares_of_one_node_belong_to_one_namespace(sliced: SharedNodes, facts: 
             node,
             ok=len(holders) <= 1,
             expected="holders of its shares in one namespace",
-            actual=some(sorted(holders)) or "no holder",
-            first_broken_link=f"{len(holders)} namespaces hold shares of GPUs that nothing divides: neither memory nor "
+            actual=join_limited(sorted(holders)) or "no holder",
+            cause=f"{len(holders)} namespaces hold shares of GPUs that nothing divides: neither memory nor "
             "faults are kept apart",
-            why_it_hides="all of them run, until one takes the memory of all and the others run out of it",
-            see=f"kubectl get pods -A --field-selector spec.nodeName={node.name}",
+            hidden_because="all of them run, until one takes the memory of all and the others run out of it",
+            inspect=f"kubectl get pods -A --field-selector spec.nodeName={node.name}",
         )
 
 
@@ -223,12 +225,12 @@ def test_shares_cannot_be_taken_for_fractions(sliced: SharedNodes, judge: Judge)
                 ok=sharing.rename_by_default or sharing.refuses_more_than_one,
                 expected="renameByDefault or failRequestsGreaterThanOne",
                 actual="neither: shares are offered as GPUs, and two may be asked for",
-                first_broken_link=f"a pod that asks for 2 {some(sliced.share_names(pool, gpu))} may get one GPU "
+                cause=f"a pod that asks for 2 {join_limited(sliced.share_names(pool, gpu))} may get one GPU "
                 "twice, and no more of it",
-                why_it_hides="it is admitted and runs; it is only as fast as with one",
+                hidden_because="it is admitted and runs; it is only as fast as with one",
             )
     if not judge.findings:
-        raise CouldNotLook("no configuration is declared for these pools, and none reaches their nodes")
+        raise Inconclusive("no configuration is declared for these pools, and none reaches their nodes")
 
 
 def _signs_of_sharing(node: Node) -> list[str]:
@@ -248,7 +250,7 @@ def _what_will_be_shared(configs: PluginConfigs, node: Node, offer: Offer) -> st
     """What the configuration that reaches a node shares, whether or not the plugin has read it; empty for nothing."""
     try:
         chosen = configs.of(node)
-    except CouldNotLook:
+    except Inconclusive:
         return ""
     config = chosen.selection.config
     shares = [] if config is None else [each for each in config.sharing.shares if offer.count(each.resource)]

@@ -114,9 +114,9 @@ class Door(NamedTuple):
             ok=seen == wanted,
             expected=wanted,
             actual=seen,
-            first_broken_link="" if seen == wanted else f"{self.kubectl.removeprefix('kubectl auth can-i ')} is {seen}",
-            why_it_hides=hides,
-            see=self.kubectl,
+            cause="" if seen == wanted else f"{self.kubectl.removeprefix('kubectl auth can-i ')} is {seen}",
+            hidden_because=hides,
+            inspect=self.kubectl,
         )
 
 

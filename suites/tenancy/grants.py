@@ -42,8 +42,8 @@ def judge_roles(team: Team, facts: Facts, judge: Judge) -> None:
             ok=role is not None and granted == wanted,
             expected=sorted(wanted),
             actual=sorted(granted) if role else "no such role",
-            first_broken_link=_difference(granted, wanted) if role else "",
-            see=f"kubectl get role -n {team.namespace} {declared.name} -o yaml",
+            cause=_difference(granted, wanted) if role else "",
+            inspect=f"kubectl get role -n {team.namespace} {declared.name} -o yaml",
         )
 
 
@@ -65,8 +65,8 @@ def judge_bindings(team: Team, facts: Facts, judge: Judge) -> None:
             ok=binding is not None and bound == wanted and not other_role,
             expected=f"{role} to {listed(wanted, 'nobody')}",
             actual=f"{binding.role_ref} to {listed(bound, 'nobody')}" if binding else "no such binding",
-            first_broken_link=other_role or (_difference(bound, wanted) if binding else ""),
-            see=f"kubectl get rolebinding -n {team.namespace} {declared.name} -o yaml",
+            cause=other_role or (_difference(bound, wanted) if binding else ""),
+            inspect=f"kubectl get rolebinding -n {team.namespace} {declared.name} -o yaml",
         )
 
 

@@ -19,7 +19,7 @@ from conformance.facts import Facts, Namespace
 from conformance.facts import ServiceAccount as LiveAccount
 from conformance.lab import RequirementLab
 from conformance.reference.model import Reference, Team
-from conformance.verdict import CouldNotLook, Judge, NotApplicable, expect
+from conformance.verdict import Inconclusive, Judge, NotApplicable, expect
 from suites._shared.formatting import pairs
 from suites.tenancy.access_checks import ANNOTATION, Account, Door, accounts_of, forbidden, needed
 from suites.tenancy.grants import bindings_naming, is_harmless, judge_bindings, judge_roles, listed, through
@@ -89,8 +89,8 @@ def test_declared_namespaces_exist_with_their_labels(teams: tuple[Team, ...], fa
             ok=namespace is not None and not namespace.deleting and not wrong,
             expected=pairs(team.labels) or "to exist",
             actual=_seen_of(team, namespace),
-            why_it_hides="policies that select namespaces by label pass it over without a word" if wrong else "",
-            see=f"kubectl get namespace {team.namespace} --show-labels",
+            hidden_because="policies that select namespaces by label pass it over without a word" if wrong else "",
+            inspect=f"kubectl get namespace {team.namespace} --show-labels",
         )
 
 
@@ -118,9 +118,9 @@ def test_accounts_roles_and_bindings_grant_exactly_what_is_declared(
             ok=exists and extra is None,
             expected=f"to be named by {listed(declared, 'no binding')} and no other",
             actual=f"named by {listed(naming, 'no binding')}" if exists else "no such service account",
-            first_broken_link=f"{extra} gives it {extra.role_ref} as well" if extra else "",
-            why_it_hides="the declared role looks right: rights add up over all bindings" if extra else "",
-            see=f"kubectl get rolebindings -A -o wide | grep {account.declared.name}",
+            cause=f"{extra} gives it {extra.role_ref} as well" if extra else "",
+            hidden_because="the declared role looks right: rights add up over all bindings" if extra else "",
+            inspect=f"kubectl get rolebindings -A -o wide | grep {account.declared.name}",
         )
 
 
@@ -143,9 +143,9 @@ def test_declared_workloads_run_as_their_service_account(reference: Reference, f
             ok=named == each.service_account,
             expected=f"serviceAccountName {each.service_account} in its pod template",
             actual=named or ("no serviceAccountName, so its pods run as default" if workload else "no such workload"),
-            first_broken_link="the pod template names no service account" if workload and not named else "",
-            why_it_hides=f"{each.service_account} and its role exist and look right, and nobody uses them",
-            see=f"kubectl get {each.kind.lower()} -n {each.namespace} {each.name} "
+            cause="the pod template names no service account" if workload and not named else "",
+            hidden_because=f"{each.service_account} and its role exist and look right, and nobody uses them",
+            inspect=f"kubectl get {each.kind.lower()} -n {each.namespace} {each.name} "
             "-o jsonpath='{.spec.template.spec.serviceAccountName}'",
         )
         for pod in facts.pods_of(workload) if workload else ():
@@ -154,7 +154,7 @@ def test_declared_workloads_run_as_their_service_account(reference: Reference, f
                 ok=pod.finished or pod.service_account == each.service_account,
                 expected=f"to run as {each.service_account}",
                 actual=f"runs as {pod.service_account}",
-                see=f"kubectl get pod -n {pod.namespace} {pod.name} -o jsonpath='{{.spec.serviceAccountName}}'",
+                inspect=f"kubectl get pod -n {pod.namespace} {pod.name} -o jsonpath='{{.spec.serviceAccountName}}'",
             )
 
 
@@ -183,13 +183,13 @@ def test_accounts_without_need_of_a_token_have_the_field(
             ok=live is not None and live.automounts_token is False,
             expected="the field automountServiceAccountToken false",
             actual=_token_field(live),
-            first_broken_link=f"the annotation {ANNOTATION} does nothing: only the field of that name does"
+            cause=f"the annotation {ANNOTATION} does nothing: only the field of that name does"
             if annotated and live and live.automounts_token is not False
             else "",
-            why_it_hides="kubectl describe shows the annotation, and every pod still mounts a token"
+            hidden_because="kubectl describe shows the annotation, and every pod still mounts a token"
             if annotated
             else "",
-            see=f"kubectl get serviceaccount -n {account.namespace} {account.declared.name} "
+            inspect=f"kubectl get serviceaccount -n {account.namespace} {account.declared.name} "
             "-o jsonpath='{.automountServiceAccountToken}'",
         )
 
@@ -294,7 +294,7 @@ def test_no_cluster_wide_binding_reaches_a_teams_account(
 ) -> None:
     there = [account for account in accounts if facts.service_account(*account.key)]
     if not there:
-        raise CouldNotLook("none of the declared service accounts exists (TEN-02)")
+        raise Inconclusive("none of the declared service accounts exists (TEN-02)")
     for account in there:
         reaching = [binding for binding in facts.cluster_role_bindings if binding.binds(account.live)]
         granting = [binding for binding in reaching if not is_harmless(binding, facts)]
@@ -305,9 +305,9 @@ def test_no_cluster_wide_binding_reaches_a_teams_account(
             ok=not granting,
             expected="no ClusterRoleBinding but those that let everybody discover the API and ask about themselves",
             actual=[str(binding) for binding in granting] or "no other",
-            first_broken_link=f"{first} gives {first.role_ref} in every namespace to {subject}" if first else "",
-            why_it_hides="roles and bindings of the team's namespace do not show it" if first else "",
-            see=f"kubectl get clusterrolebinding {first.name} -o yaml" if first else "",
+            cause=f"{first} gives {first.role_ref} in every namespace to {subject}" if first else "",
+            hidden_because="roles and bindings of the team's namespace do not show it" if first else "",
+            inspect=f"kubectl get clusterrolebinding {first.name} -o yaml" if first else "",
         )
 
 

@@ -11,7 +11,7 @@ from conformance.gpu.smi import exit_code_in_words
 
 
 class Trouble(NamedTuple):
-    """The first broken link, and the remedy."""
+    """The cause, and the remedy."""
 
     link: str
     remedy: str

@@ -40,7 +40,7 @@ class Holder(NamedTuple):
 
     subject: object
     spec: PodSpec
-    see: str
+    inspect: str
 
     def __str__(self) -> str:
         return str(self.subject)
@@ -170,8 +170,8 @@ def _has_controller(pod: Pod) -> bool:
 
 def _of_pod(pod: Pod) -> Holder:
     made = f"pods of {pod.owner_kind.lower()} {pod.namespace}/{pod.owner_name}"
-    see = f"kubectl get pod -n {pod.namespace} {pod.name} -o yaml"
-    return Holder(made if _has_controller(pod) else pod, pod, see)
+    inspect = f"kubectl get pod -n {pod.namespace} {pod.name} -o yaml"
+    return Holder(made if _has_controller(pod) else pod, pod, inspect)
 
 
 def _of_workload(workload: Workload) -> Holder:

@@ -24,9 +24,9 @@ from conformance.gpu.drivers import (
 )
 from conformance.reference.expected import driver_of
 from conformance.reference.model import Pool, Reference, TestPod
-from conformance.verdict import CouldNotLook, Judge, NotApplicable, Unsupported, in_words
+from conformance.verdict import Inconclusive, Judge, NotApplicable, Unsupported, format_value
 from suites._shared.declared_workloads import declared_in, lacking
-from suites._shared.formatting import all_unseen, some
+from suites._shared.formatting import all_unseen, join_limited
 from suites._shared.node_gpus import driver, product
 from suites._shared.pool_nodes import Members
 from suites.workloads.gpu_holders import (
@@ -63,18 +63,18 @@ def test_every_test_pod_fits_somewhere(reference: Reference, members: Members, j
     for test_pod in reference.test_pods:
         spec, nodes = _spec_of(test_pod), [node for pool in _pools_of(test_pod, reference) for node in members(pool)]
         if not nodes:
-            raise CouldNotLook(f"the pools of {test_pod} have no node that it could fit on")
+            raise Inconclusive(f"the pools of {test_pod} have no node that it could fit on")
         obstacles = {node.name: _obstacles(spec, node) for node in nodes}
         fitting = [name for name, kept in obstacles.items() if not kept]
         nearest = min(obstacles, key=lambda name: len(obstacles[name]))
         judge(
             test_pod,
             ok=bool(fitting),
-            expected=f"a node of {in_words(_pools_of(test_pod, reference))} that takes it",
-            actual=some(fitting) or f"none of {len(nodes)} nodes does: it stays Pending",
-            first_broken_link=f"node {nearest}: {'; '.join(obstacles[nearest])}",
-            why_it_hides="a test that stays Pending looks like a cluster without free GPUs, and is given up",
-            see=f"kubectl get node {nearest} -o jsonpath='{{.spec.taints}}'",
+            expected=f"a node of {format_value(_pools_of(test_pod, reference))} that takes it",
+            actual=join_limited(fitting) or f"none of {len(nodes)} nodes does: it stays Pending",
+            cause=f"node {nearest}: {'; '.join(obstacles[nearest])}",
+            hidden_because="a test that stays Pending looks like a cluster without free GPUs, and is given up",
+            inspect=f"kubectl get node {nearest} -o jsonpath='{{.spec.taints}}'",
         )
 
 
@@ -100,10 +100,12 @@ def test_images_run_on_the_driver(reference: Reference, facts: Facts, members: M
     if not pairs:
         raise NotApplicable(f"{reference} declares no GPU workload on a pool whose driver is known")
     if not any(members(pool) for pool in reference.gpu_pools):
-        raise CouldNotLook("no node of the cluster belongs to a declared GPU pool, so no image runs on any driver")
+        raise Inconclusive("no node of the cluster belongs to a declared GPU pool, so no image runs on any driver")
     known = [(subject, image, cuda, found) for subject, image, cuda, found in pairs if cuda is not None]
     if not known:
-        raise NotApplicable(f"no tag tells the CUDA of its image: {some(sorted({image for _, image, _, _ in pairs}))}")
+        raise NotApplicable(
+            f"no tag tells the CUDA of its image: {join_limited(sorted({image for _, image, _, _ in pairs}))}"
+        )
     for subject, image, cuda, (found, products) in known:
         verdict = _runs_on(cuda, found)
         ways = _ways_out(cuda, found, products) if verdict.runs is Runs.NOT else []
@@ -116,11 +118,11 @@ def test_images_run_on_the_driver(reference: Reference, facts: Facts, members: M
             ok=verdict.runs is not Runs.NOT,
             expected=f"image {image} runs on driver {found}",
             actual=verdict,
-            first_broken_link="; ".join([verdict.reason, *_why_none_helps(ways)]),
-            why_it_hides="the pod starts and nvidia-smi works in it: only the first call of CUDA fails",
+            cause="; ".join([verdict.reason, *_why_none_helps(ways)]),
+            hidden_because="the pod starts and nvidia-smi works in it: only the first call of CUDA fails",
         )
     if not judge.findings:
-        raise CouldNotLook(all_unseen(judge))
+        raise Inconclusive(all_unseen(judge))
 
 
 @requirement(
@@ -140,9 +142,9 @@ def test_no_gpu_pod_was_refused(facts: Facts, reference: Reference, judge: Judge
                 ok=False,
                 expected="to run where the scheduler put it",
                 actual=f"{pod.reason} on {pod.node}: {pod.message or 'no message'}",
-                first_broken_link=why,
-                why_it_hides="the pod counts as Failed like any program that crashed; a Job just makes the next one",
-                see=f"kubectl get pod -n {pod.namespace} {pod.name} -o jsonpath='{{.status}}'",
+                cause=why,
+                hidden_because="the pod counts as Failed like any program that crashed; a Job just makes the next one",
+                inspect=f"kubectl get pod -n {pod.namespace} {pod.name} -o jsonpath='{{.status}}'",
             )
     _judge_the_rest(pods, [pod for pod in pods if not refusal_of(pod)], "to run where the scheduler put it", judge)
 
@@ -165,9 +167,9 @@ def test_no_gpu_pod_hangs_in_terminating(facts: Facts, reference: Reference, jud
             ok=False,
             expected="to be gone when its grace period is over",
             actual=f"Terminating on {pod.node or 'no node'}, due since {pod.deletion:%Y-%m-%d %H:%M} UTC",
-            first_broken_link=f"its kubelet on {pod.node or 'no node'} has not confirmed that its containers ended",
-            why_it_hides="its devices stay taken and nothing reports them missing",
-            see=f"kubectl get pod -n {pod.namespace} {pod.name} -o jsonpath='{{.metadata.deletionTimestamp}} "
+            cause=f"its kubelet on {pod.node or 'no node'} has not confirmed that its containers ended",
+            hidden_because="its devices stay taken and nothing reports them missing",
+            inspect=f"kubectl get pod -n {pod.namespace} {pod.name} -o jsonpath='{{.metadata.deletionTimestamp}} "
             "{.metadata.finalizers}'",
         )
     _judge_the_rest(pods, [pod for pod in pods if id(pod) not in late], "to be gone when told to", judge)
@@ -192,9 +194,9 @@ def test_pods_with_several_gpus_have_shared_memory(facts: Facts, reference: Refe
             ok=enough,
             expected="a volume of its own at /dev/shm, such as an emptyDir in memory",
             actual="a volume of its own" if enough else "the 64 MiB that every container gets",
-            first_broken_link="NCCL exchanges data between processes through /dev/shm, and 64 MiB are soon full",
-            why_it_hides="small models fit; the first larger one ends with 'No space left on device'",
-            see=each.see,
+            cause="NCCL exchanges data between processes through /dev/shm, and 64 MiB are soon full",
+            hidden_because="small models fit; the first larger one ends with 'No space left on device'",
+            inspect=each.inspect,
         )
 
 
@@ -212,9 +214,9 @@ def test_no_gpu_pod_asks_for_a_user_namespace(facts: Facts, reference: Reference
             ok=each.spec.host_users is not False,
             expected="the users of the node (hostUsers absent or true)",
             actual={False: "hostUsers: false", True: "hostUsers: true", None: "hostUsers absent"}[each.spec.host_users],
-            first_broken_link="the container toolkit cannot inject devices into a user namespace",
-            why_it_hides="the message is about a sync socket and names neither GPUs nor users",
-            see=each.see,
+            cause="the container toolkit cannot inject devices into a user namespace",
+            hidden_because="the message is about a sync socket and names neither GPUs nor users",
+            inspect=each.inspect,
         )
 
 
@@ -231,7 +233,7 @@ def test_no_gpu_pod_is_older_than_its_driver(facts: Facts, reference: Reference,
     starts = driver_starts(facts)
     running = [pod for pod in gpu_pods(facts, reference) if pod.phase == "Running" and pod.node in starts]
     if not starts:
-        raise CouldNotLook("no driver pod runs in the cluster")
+        raise Inconclusive("no driver pod runs in the cluster")
     if not running:
         raise NotApplicable("no pod with GPUs runs on a node whose driver a pod started")
     for pod in running:
@@ -241,9 +243,11 @@ def test_no_gpu_pod_is_older_than_its_driver(facts: Facts, reference: Reference,
             ok=began is None or began >= driver,
             expected=f"started after the driver of {pod.node}, {driver:%Y-%m-%d %H:%M:%S} UTC",
             actual=f"started {began:%Y-%m-%d %H:%M:%S} UTC" if began else "no container with GPUs runs",
-            first_broken_link=f"the driver of {pod.node} was started anew under the pod",
-            why_it_hides="an idle pod notices nothing until it opens the GPU again",
-            see=f"kubectl get pods -A -o wide --field-selector spec.nodeName={pod.node} --sort-by=.status.startTime",
+            cause=f"the driver of {pod.node} was started anew under the pod",
+            hidden_because="an idle pod notices nothing until it opens the GPU again",
+            inspect=(
+                f"kubectl get pods -A -o wide --field-selector spec.nodeName={pod.node} --sort-by=.status.startTime"
+            ),
         )
 
 
@@ -265,16 +269,18 @@ def test_every_named_runtime_class_exists(facts: Facts, judge: Judge) -> None:
             ok=each.spec.runtime_class in there,
             expected=f"runtime class {each.spec.runtime_class}",
             actual=there or "no runtime class at all",
-            first_broken_link=f"there is no runtime class {each.spec.runtime_class}: the API server refuses its pods",
-            why_it_hides="pods that run stay; switching the operator to NRI deletes the class, and no new pod comes up",
-            see="kubectl get runtimeclasses",
+            cause=f"there is no runtime class {each.spec.runtime_class}: the API server refuses its pods",
+            hidden_because=(
+                "pods that run stay; switching the operator to NRI deletes the class, and no new pod comes up"
+            ),
+            inspect="kubectl get runtimeclasses",
         )
 
 
 def _spec_of(test_pod: TestPod) -> PodSpec:
     pods = Facts.from_objects([test_pod.manifest]).pods
     if not pods:
-        raise CouldNotLook(f"the manifest of {test_pod} is no Pod")
+        raise Inconclusive(f"the manifest of {test_pod} is no Pod")
     return pods[0]
 
 

@@ -19,8 +19,8 @@ from conformance.gpu.smi import Unparsable, parse_listing
 from conformance.lab import RequirementLab
 from conformance.reference.expected import driver_of
 from conformance.reference.model import Reference
-from conformance.verdict import CouldNotLook, Judge, NotApplicable, in_words
-from suites._shared.formatting import some
+from conformance.verdict import Inconclusive, Judge, NotApplicable, format_value
+from suites._shared.formatting import join_limited
 from suites._shared.node_probes import (
     TOO_FAR_APART,
     Seen,
@@ -97,11 +97,11 @@ def test_one_device_asked_for_is_one_device_seen(one_device_each: tuple[Seen, ..
             seen.subject,
             ok=not wrong,
             expected=f"one device: {_declared(seen)}",
-            actual=f"{len(given)} of {in_words(names)}: {some(given) or in_words(_nvml_words(record))}",
-            first_broken_link=wrong or "",
-            why_it_hides="the pod runs, and what it finds is wrong only for whoever counts or compares",
+            actual=f"{len(given)} of {format_value(names)}: {join_limited(given) or format_value(_nvml_words(record))}",
+            cause=wrong or "",
+            hidden_because="the pod runs, and what it finds is wrong only for whoever counts or compares",
             remedy=_remedy_of(record),
-            see=seen.see,
+            inspect=seen.inspect,
         )
 
     judge_each(one_device_each, judge, of)
@@ -128,10 +128,10 @@ def test_nvidia_smi_works_on_every_node(one_device_each: tuple[Seen, ...], judge
             ok=fine,
             expected="exit code 0 and a list of GPUs",
             actual=f"exit code {smi['exit_code']}; {words}",
-            first_broken_link=trouble.link if smi["exit_code"] or error else f"its output cannot be read: {words}",
-            why_it_hides="the kubelet gives the device away without asking the driver",
+            cause=trouble.link if smi["exit_code"] or error else f"its output cannot be read: {words}",
+            hidden_because="the kubelet gives the device away without asking the driver",
             remedy=trouble.remedy if smi["exit_code"] or error else "",
-            see=seen.see,
+            inspect=seen.inspect,
         )
 
     judge_each(one_device_each, judge, of, blame=nobody)
@@ -153,15 +153,15 @@ def test_pods_see_the_declared_driver(one_device_each: tuple[Seen, ...], referen
     def of(seen: Seen, record: dict[str, Any]) -> None:
         wanted, found = driver_of(reference, seen.pool), record["driver"]
         if not found:
-            raise CouldNotLook(f"no driver answers: {_nvml_words(record)}")
+            raise Inconclusive(f"no driver answers: {_nvml_words(record)}")
         judge(
             seen.subject,
             ok=_same_driver(wanted, found),
             expected=f"driver {wanted}",
             actual=found,
-            first_broken_link=f"the driver that is loaded on {seen.node.name} is not the declared one",
-            why_it_hides="labels say what was installed; the pod uses what is loaded",
-            see=f"kubectl get node {seen.node.name} -L nvidia.com/cuda.driver-version.full",
+            cause=f"the driver that is loaded on {seen.node.name} is not the declared one",
+            hidden_because="labels say what was installed; the pod uses what is loaded",
+            inspect=f"kubectl get node {seen.node.name} -L nvidia.com/cuda.driver-version.full",
         )
 
     judge_each(declared, judge, of, blame=nobody)
@@ -179,7 +179,7 @@ def test_cuda_computes_right_on_every_node(every_free_device: tuple[Seen, ...], 
     def of(seen: Seen, record: dict[str, Any]) -> None:
         error = record["cuda_error"]
         if error and _others_are_to_blame(seen, error):
-            raise CouldNotLook(f"CUDA error {named(error)}: {_SHARED_WITH_OTHERS}")
+            raise Inconclusive(f"CUDA error {named(error)}: {_SHARED_WITH_OTHERS}")
         broken = {device["uuid"]: device["wrong"] for device in record["devices"] if device["wrong"]}
         computed = [device["uuid"] for device in record["devices"] if not device["wrong"]]
         asked, there = seen.result.devices, len(record["devices"])
@@ -187,17 +187,17 @@ def test_cuda_computes_right_on_every_node(every_free_device: tuple[Seen, ...], 
             judge.pass_over(f"{seen.subject}, {asked - there} of its devices", "CUDA did not reach them (see WORK-05)")
         if seen.kept_apart:
             judge.pass_over(f"{seen.subject}, {seen.kept_apart} of its devices", _FAR_FROM_THE_OTHERS)
-        numbers = some([f"{wrong} wrong results on {uuid}" for uuid, wrong in broken.items()], apart="; ")
+        numbers = join_limited([f"{wrong} wrong results on {uuid}" for uuid, wrong in broken.items()], apart="; ")
         trouble = of_cuda(error) if error else None
         judge(
             seen.subject,
             ok=not error and not broken and bool(computed),
             expected="right results on every device that the pod was given",
             actual=f"CUDA error {named(error)}" if error else numbers or f"right on {len(computed)} devices",
-            first_broken_link=trouble.link if trouble else numbers or "CUDA shows no device to this container",
-            why_it_hides="nvidia-smi lists the GPU as healthy: it never asks the GPU to compute anything",
+            cause=trouble.link if trouble else numbers or "CUDA shows no device to this container",
+            hidden_because="nvidia-smi lists the GPU as healthy: it never asks the GPU to compute anything",
             remedy=trouble.remedy if trouble else HARDWARE,
-            see=seen.see,
+            inspect=seen.inspect,
         )
 
     judge_each(every_free_device, judge, of, blame=got_no_library)
@@ -219,7 +219,7 @@ def test_a_pod_with_several_devices_has_that_many(
         raise NotApplicable("no GPU pool declares nodes with two devices that nobody shares")
     several = [seen for seen in every_free_device if seen.result.devices > 1]
     if not several:
-        raise CouldNotLook("no GPU node has two free devices that a pod could be given together")
+        raise Inconclusive("no GPU node has two free devices that a pod could be given together")
     for seen in every_free_device:
         if seen.result.devices < 2 and _has_several_unshared(seen, reference):
             judge.pass_over(seen.subject, seen.result.trouble or "it has no two free devices")
@@ -227,15 +227,15 @@ def test_a_pod_with_several_devices_has_that_many(
     def of(seen: Seen, record: dict[str, Any]) -> None:
         there = [device["uuid"] for device in record["devices"]]
         if record["cuda_error"] and not there:
-            raise CouldNotLook(f"CUDA shows no device: {named(record['cuda_error'])}")
+            raise Inconclusive(f"CUDA shows no device: {named(record['cuda_error'])}")
         judge(
             seen.subject,
             ok=len(set(there)) == seen.result.devices,
             expected=f"{seen.result.devices} distinct devices",
-            actual=f"{len(set(there))}: {some(sorted(set(there))) or 'none'}",
-            first_broken_link=f"{len(there)} devices reached the container, {len(set(there))} of them distinct",
-            why_it_hides="the scheduler counts numbers; which devices stand behind them it never learns",
-            see=seen.see,
+            actual=f"{len(set(there))}: {join_limited(sorted(set(there))) or 'none'}",
+            cause=f"{len(there)} devices reached the container, {len(set(there))} of them distinct",
+            hidden_because="the scheduler counts numbers; which devices stand behind them it never learns",
+            inspect=seen.inspect,
         )
 
     judge_each(several, judge, of, blame=nobody)
@@ -262,7 +262,9 @@ def test_two_pods_never_get_one_device(
         given = {_key(seen): set(uuids(seen.result.found)) for seen in held if not seen.result.trouble}
         holding = {key: devices for key, devices in given.items() if devices}
         if not holding:
-            raise CouldNotLook(f"no GPU node gave a pod a device; {some([seen.result.trouble for seen in held])}")
+            raise Inconclusive(
+                f"no GPU node gave a pod a device; {join_limited([seen.result.trouble for seen in held])}"
+            )
         for seen in held:
             if _key(seen) not in holding:
                 judge.pass_over(seen.subject, seen.result.trouble or "the first pod there was given no device")
@@ -274,13 +276,13 @@ def test_two_pods_never_get_one_device(
         judge(
             seen.subject,
             ok=bool(mine) and not mine & theirs,
-            expected=f"other devices than the first pod has, {some(sorted(theirs))}",
-            actual=some(sorted(mine)) or "none",
-            first_broken_link=f"{some(sorted(mine & theirs))} was given to both pods"
+            expected=f"other devices than the first pod has, {join_limited(sorted(theirs))}",
+            actual=join_limited(sorted(mine)) or "none",
+            cause=f"{join_limited(sorted(mine & theirs))} was given to both pods"
             if mine & theirs
             else "the second pod was given no device",
-            why_it_hides="both pods run; each is slower than it should be and can run out of the other's memory",
-            see=seen.see,
+            hidden_because="both pods run; each is slower than it should be and can run out of the other's memory",
+            inspect=seen.inspect,
         )
 
     judge_each(second, judge, of, blame=nobody)
@@ -297,7 +299,7 @@ def test_two_pods_never_get_one_device(
 def test_devices_come_back(every_free_device: tuple[Seen, ...], lab: RequirementLab, judge: Judge) -> None:
     had = [seen for seen in every_free_device if _took_devices(seen)]
     if not had:
-        raise CouldNotLook("no GPU node had a free device to give and to take back")
+        raise Inconclusive("no GPU node had a free device to give and to take back")
     for seen in every_free_device:
         if not _took_devices(seen):
             judge.pass_over(seen.subject, seen.result.trouble or "it had no free device")
@@ -306,15 +308,15 @@ def test_devices_come_back(every_free_device: tuple[Seen, ...], lab: Requirement
     def of(seen: Seen, record: dict[str, Any]) -> None:
         given, earlier = set(uuids(record)), before[_key(seen)]
         if record.get("nvml_error") and not given:
-            raise CouldNotLook(f"no driver answers: {_nvml_words(record)}")
+            raise Inconclusive(f"no driver answers: {_nvml_words(record)}")
         judge(
             seen.subject,
             ok=len(given) >= earlier,
             expected=f"{earlier} devices again, which an ended pod had",
-            actual=f"{len(given)}: {some(sorted(given)) or 'none'}",
-            first_broken_link=f"{earlier - len(given)} devices did not come back on {seen.node.name}",
-            why_it_hides="the node goes on offering the number that it had; the next pod learns that it is wrong",
-            see=seen.see,
+            actual=f"{len(given)}: {join_limited(sorted(given)) or 'none'}",
+            cause=f"{earlier - len(given)} devices did not come back on {seen.node.name}",
+            hidden_because="the node goes on offering the number that it had; the next pod learns that it is wrong",
+            inspect=seen.inspect,
         )
 
     judge_each(asking_again(lab, had), judge, of)
@@ -371,7 +373,7 @@ def _what_is_not_as_declared(seen: Seen, record: dict[str, Any]) -> str:
         return f"the device is a {device['name']}"
     wanted = str(seen.profile) if seen.profile else ""
     if wanted and profiles(record) != [wanted]:
-        return f"the MIG device has the profile {in_words(profiles(record))}"
+        return f"the MIG device has the profile {format_value(profiles(record))}"
     if not wanted and not device.get("mig") and not memory_agrees(device["memory_mib"], seen.gpu.memory_mib):
         return f"the device has {device['memory_mib']} MiB"
     return ""

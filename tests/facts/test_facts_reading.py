@@ -7,7 +7,7 @@ from paged_server import PagedServer, node, pod
 from conformance.facts import Facts, read
 from conformance.facts.kinds import EVERYWHERE
 from conformance.kube.errors import ApiError, Unreachable
-from conformance.verdict import CouldNotLook
+from conformance.verdict import Inconclusive
 
 
 def test_reading_lists_every_kind_once_and_keeps_the_order_of_the_pages(server: PagedServer) -> None:
@@ -42,7 +42,7 @@ def test_a_kind_that_is_forbidden_is_told_only_to_who_asks_for_it(server: PagedS
 
     assert [each.name for each in facts.nodes] == ["gpu-1", "cpu-1"]
     assert set(facts.unreadable) == {"pods"}
-    with pytest.raises(CouldNotLook) as told:
+    with pytest.raises(Inconclusive) as told:
         facts.pods_on("gpu-1")
     assert str(told.value) == "pods could not be read: Forbidden: ann cannot list pods; grant list on pods"
 
@@ -50,14 +50,14 @@ def test_a_kind_that_is_forbidden_is_told_only_to_who_asks_for_it(server: PagedS
 def test_a_missing_right_names_the_api_group_to_grant() -> None:
     facts = Facts.from_objects([], {"PodDisruptionBudget": "Forbidden: no"})
 
-    with pytest.raises(CouldNotLook, match=r"; grant list on poddisruptionbudgets of API group policy$"):
+    with pytest.raises(Inconclusive, match=r"; grant list on poddisruptionbudgets of API group policy$"):
         _ = facts.disruption_budgets
 
 
 def test_a_list_cut_off_in_the_middle_counts_as_unread_rather_than_as_short(server: PagedServer) -> None:
     server.failures["Pod"] = Unreachable("https://127.0.0.1:1", "connection reset")
 
-    with pytest.raises(CouldNotLook, match="connection reset"):
+    with pytest.raises(Inconclusive, match="connection reset"):
         _ = read(server).pods
 
 
@@ -73,7 +73,7 @@ def test_an_unreachable_server_is_an_error_at_once(server: PagedServer) -> None:
 def test_a_page_that_is_no_list_makes_its_kind_unreadable(server: PagedServer, page: bytes) -> None:
     server.raw["Node"] = [page]
 
-    with pytest.raises(CouldNotLook, match="nodes could not be read: the answer is no list in JSON"):
+    with pytest.raises(Inconclusive, match="nodes could not be read: the answer is no list in JSON"):
         _ = read(server).nodes
 
 

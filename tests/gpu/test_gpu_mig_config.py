@@ -51,15 +51,15 @@ def test_the_guides_text_is_read_as_it_stands() -> None:
 def test_the_guides_config_map_is_used_by_nobody() -> None:
     selection = select(UNNAMED, GUIDE_CONFIG_MAP, INFERENCE, NODE, "gpu-operator")
     assert selection.outcome is Chain.NOT_CONFIGURED
-    assert "migManager.config.name is empty" in selection.first_broken_link
-    assert f"{NODE}-mig-config" in selection.why_it_hides
+    assert "migManager.config.name is empty" in selection.cause
+    assert f"{NODE}-mig-config" in selection.hidden_because
     assert "mig-config" in selection.remedy
 
 
 def test_once_named_the_guides_layout_still_needs_a_label() -> None:
     selection = select(NAMED, GUIDE_CONFIG_MAP, CAPABLE, NODE, "gpu-operator")
     assert selection.outcome is Chain.NOT_APPLIED
-    assert selection.first_broken_link == "the node has no label nvidia.com/mig.config"
+    assert selection.cause == "the node has no label nvidia.com/mig.config"
     assert "inference-7, training-4" in selection.remedy
 
 
@@ -101,13 +101,13 @@ def test_the_first_broken_link_is_named(
 ) -> None:
     selection = select(cluster_policy, config_map, labels, NODE)
     assert selection.outcome is outcome
-    assert says in selection.first_broken_link
+    assert says in selection.cause
     assert selection.entries is None
 
 
 def test_a_config_map_of_another_namespace_does_not_count() -> None:
     selection = select(NAMED, GUIDE_CONFIG_MAP, INFERENCE, NODE, "nvidia-gpu-operator")
-    assert "in namespace gpu-operator" in selection.first_broken_link
+    assert "in namespace gpu-operator" in selection.cause
 
 
 def test_the_generated_config_map_is_read_where_none_is_named() -> None:

@@ -38,7 +38,7 @@ def test_without_any_choice_the_plugin_does_not_start():
     found = select(told(), config_map(a=EMPTY, b=EMPTY), {}, HOME)
 
     assert found.outcome is Chain.BROKEN
-    assert "no fallback helps" in found.first_broken_link
+    assert "no fallback helps" in found.cause
 
 
 def test_the_fallback_empty_applies_nothing_in_silence():
@@ -54,7 +54,7 @@ def test_a_choice_that_is_not_there_is_not_passed_over(label, default):
     found = select(told(default=default), config_map(default=EMPTY), labels, HOME)
 
     assert found.outcome is Chain.BROKEN
-    assert "names the key gone" in found.first_broken_link
+    assert "names the key gone" in found.cause
 
 
 def test_a_file_that_is_named_outright_heeds_no_label():
@@ -66,8 +66,8 @@ def test_a_file_that_is_named_outright_heeds_no_label():
 def test_a_config_map_that_is_missing_or_elsewhere_breaks():
     elsewhere = {**config_map(a=EMPTY), "metadata": {"name": "configs", "namespace": "other"}}
 
-    assert "does not exist" in select(told(), None, {}, HOME).first_broken_link
-    assert "in namespace other" in select(told(), elsewhere, {}, HOME).first_broken_link
+    assert "does not exist" in select(told(), None, {}, HOME).cause
+    assert "in namespace other" in select(told(), elsewhere, {}, HOME).cause
 
 
 def test_a_text_that_is_refused_brings_its_problems():

@@ -43,10 +43,10 @@ def test_the_guides_text_slices_each_gpu_in_four() -> None:
 def test_the_guides_patch_is_silently_not_applied() -> None:
     selection = select(GUIDE_PATCH, GUIDE_CONFIG_MAP, {}, "gpu-operator")
     assert selection.outcome is Chain.NOT_APPLIED
-    assert "devicePlugin.config.default is empty" in selection.first_broken_link
-    assert LABEL in selection.first_broken_link
+    assert "devicePlugin.config.default is empty" in selection.cause
+    assert LABEL in selection.cause
     assert "any" in selection.remedy
-    assert selection.why_it_hides
+    assert selection.hidden_because
 
 
 def test_the_guides_patch_works_for_a_labelled_node() -> None:
@@ -92,14 +92,14 @@ def test_the_first_broken_link_is_named(
 ) -> None:
     selection = select(cluster_policy, config_map, labels)
     assert selection.outcome is outcome
-    assert says in selection.first_broken_link
+    assert says in selection.cause
     assert selection.config is None
 
 
 def test_a_config_map_in_another_namespace_does_not_count() -> None:
     selection = select(GUIDE_PATCH, GUIDE_CONFIG_MAP, {LABEL: "any"}, "nvidia-gpu-operator")
     assert selection.outcome is Chain.BROKEN
-    assert "is in namespace gpu-operator" in selection.first_broken_link
+    assert "is in namespace gpu-operator" in selection.cause
 
 
 def sharing(body: str, section: str = "timeSlicing") -> str:

@@ -38,7 +38,7 @@ def test_a_wait_observes_at_least_once() -> None:
 
 def test_an_observation_is_put_in_the_words_of_the_caller() -> None:
     with pytest.raises(WaitTimeout, match="last seen: 2 of 3 pods"):
-        wait_for(lambda: 2, lambda _: False, what="x", timeout=0, in_words=lambda seen: f"{seen} of 3 pods")
+        wait_for(lambda: 2, lambda _: False, what="x", timeout=0, format_seen=lambda seen: f"{seen} of 3 pods")
 
 
 def refusing(*errors: ApiError) -> Callable[[], str]:

@@ -10,7 +10,7 @@ from conformance.kube.effects import Effect
 from conformance.kube.errors import EffectRefused, NotFound
 from conformance.kube.names import RUN_LABEL
 from conformance.lab import Accepted, Rejected, RequirementLab
-from conformance.verdict import CouldNotLook
+from conformance.verdict import Inconclusive
 
 
 def bare_pod(gpus: int = 0, **metadata: str) -> dict[str, Any]:
@@ -67,7 +67,7 @@ def test_a_refusal_of_ourselves_is_no_verdict_about_the_object(scenario: Require
     memory.forbidden.add(("POST", "Pod"))
     memory.allowed = lambda attributes: False
 
-    with pytest.raises(CouldNotLook, match="grant create"):
+    with pytest.raises(Inconclusive, match="grant create"):
         scenario.create_or_refusal(bare_pod())
 
 
@@ -115,7 +115,7 @@ def test_the_authorizer_is_asked_for_the_account(scenario: RequirementLab, memor
 def test_who_may_not_ask_the_authorizer_could_not_look(scenario: RequirementLab, memory: MemoryCluster) -> None:
     memory.forbidden.add(("POST", "SubjectAccessReview"))
 
-    with pytest.raises(CouldNotLook, match="grant create on subjectaccessreviews"):
+    with pytest.raises(Inconclusive, match="grant create on subjectaccessreviews"):
         scenario.can("team/bot", "get", "pods")
 
 

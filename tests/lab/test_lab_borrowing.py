@@ -10,7 +10,7 @@ from conformance.kube.effects import Effect
 from conformance.kube.errors import EffectRefused
 from conformance.lab import Lab, RequirementLab
 from conformance.lab.borrowing import FENCE, fence
-from conformance.verdict import CouldNotLook
+from conformance.verdict import Inconclusive
 
 GPU_1, GPU_2, CPU_1 = (SimpleNamespace(name=name) for name in ("gpu-1", "gpu-2", "cpu-1"))
 SPEC = {"nodeName": "gpu-1", "containers": []}
@@ -53,7 +53,7 @@ def test_a_borrowed_node_is_fenced_before_anything_else_and_until_the_very_end(
 def test_a_node_on_which_somebody_works_is_not_borrowed(scenario: RequirementLab, memory: MemoryCluster) -> None:
     occupy(memory)
 
-    with pytest.raises(CouldNotLook, match=r"node gpu-1 is not idle: team/theirs"):
+    with pytest.raises(Inconclusive, match=r"node gpu-1 is not idle: team/theirs"):
         scenario.borrow(GPU_1)
 
     assert taints(memory) == ["gpu:NoSchedule"]
@@ -88,7 +88,7 @@ def test_a_pod_that_slips_in_behind_the_fence_makes_the_node_busy(
                 occupy(memory)
 
     memory.accident = slip_in
-    with pytest.raises(CouldNotLook, match="is not idle"):
+    with pytest.raises(Inconclusive, match="is not idle"):
         scenario.borrow(GPU_1)
 
 
@@ -138,7 +138,7 @@ def test_a_fence_of_another_run_is_respected(scenario: RequirementLab, memory: M
     raw = {"key": other.key, "value": other.value, "effect": other.effect}
     memory.get("Node", "gpu-1")["spec"]["taints"].append(raw)
 
-    with pytest.raises(CouldNotLook, match=r"borrowed by run zyxwvuts.*gpu-conformance clean --cluster NAME zyxwvuts"):
+    with pytest.raises(Inconclusive, match=r"borrowed by run zyxwvuts.*gpu-conformance clean --cluster NAME zyxwvuts"):
         scenario.borrow(GPU_1)
 
 
@@ -157,7 +157,7 @@ def test_no_execute_taints_do_not_evict_the_nodes_own_pods(lab: Lab, memory: Mem
 
     careful = lab.for_requirement(rule(Effect.PATCHES_NODES))
     expected = r"taint a:NoExecute on node gpu-1 would evict team/agent"
-    with careful, careful.borrow(GPU_1) as node, pytest.raises(CouldNotLook, match=expected):
+    with careful, careful.borrow(GPU_1) as node, pytest.raises(Inconclusive, match=expected):
         node.set_taints(evicting)
     with lab.for_requirement(rule(Effect.DISRUPTIVE)) as scenario, scenario.borrow(GPU_1) as node:
         node.set_taints(evicting)
@@ -177,5 +177,5 @@ def test_idle_nodes_are_picked_and_the_others_explained(scenario: RequirementLab
     memory.get("Node", "cpu-1")["spec"]["unschedulable"] = True
 
     assert scenario.pick_idle([GPU_1, GPU_2, CPU_1]) == [GPU_2]
-    with pytest.raises(CouldNotLook, match="2 idle nodes are needed, 1 found; gpu-1 has team/theirs; cpu-1 is"):
+    with pytest.raises(Inconclusive, match="2 idle nodes are needed, 1 found; gpu-1 has team/theirs; cpu-1 is"):
         scenario.pick_idle([GPU_1, GPU_2, CPU_1], 2)

@@ -13,7 +13,7 @@ from conformance.kube.names import MANAGED_BY, RUN_LABEL
 from conformance.lab import TAINTED, Images, Lab, RequirementLab
 from conformance.lab.podspec import merged, pinned, tolerations_for
 from conformance.lab.policies import BELOW_ZERO
-from conformance.verdict import CouldNotLook, Disproved, Judge
+from conformance.verdict import ExpectationFailed, Inconclusive, Judge
 
 TOLERATION = Toleration("gpu", "Exists")
 
@@ -126,7 +126,7 @@ def test_a_mirror_keeps_order_and_policy_below_every_real_workload(
 
 @pytest.mark.parametrize("value", [2_000_000_000, -200_000_000])
 def test_what_has_no_mirror_is_said(scenario: RequirementLab, value: int) -> None:
-    with pytest.raises(CouldNotLook, match="has no mirror below zero"):
+    with pytest.raises(Inconclusive, match="has no mirror below zero"):
         scenario.below_zero(priority("x", value))
 
 
@@ -143,17 +143,17 @@ def test_claims_that_hold_are_recorded(scenario: RequirementLab, judge: Judge) -
 
 
 def test_a_claim_that_does_not_hold_names_the_first_broken_link(scenario: RequirementLab, judge: Judge) -> None:
-    with pytest.raises(Disproved) as disproof:
+    with pytest.raises(ExpectationFailed) as disproof:
         scenario.pod(gpus=1).wait_until_running(because="x")
 
     finding = disproof.value.finding
     assert finding.subject == f"pod gpuc-{RUN_ID}-prio-99-default-1/pod-1"
     assert finding.actual == "Pending without node (Unschedulable)"
-    assert finding.first_broken_link.startswith("node gpu-1: taint gpu=yes:NoSchedule is not tolerated")
+    assert finding.cause.startswith("node gpu-1: taint gpu=yes:NoSchedule is not tolerated")
 
 
 def test_a_pod_that_was_placed_disproves_that_it_stays_pending(scenario: RequirementLab, judge: Judge) -> None:
-    with pytest.raises(Disproved, match="found Running on node"):
+    with pytest.raises(ExpectationFailed, match="found Running on node"):
         scenario.pod().stays_pending(because="it should have nowhere to go")
 
 
@@ -162,7 +162,7 @@ def test_a_scheduler_that_never_looks_is_no_proof_of_anything(
 ) -> None:
     memory.scheduler_runs = False
 
-    with pytest.raises(CouldNotLook, match="Is a scheduler running"):
+    with pytest.raises(Inconclusive, match="Is a scheduler running"):
         scenario.pod().stays_pending(because="x")
 
 
@@ -173,7 +173,7 @@ def test_an_image_that_cannot_be_pulled_says_nothing_about_scheduling(
     status = memory.get("Pod", pod.name, pod.namespace)["status"]
     status |= {"phase": "Pending", "containerStatuses": [{"state": {"waiting": {"reason": "ImagePullBackOff"}}}]}
 
-    with pytest.raises(CouldNotLook, match=r"ImagePullBackOff for image registry\.k8s\.io/pause.*Name a registry"):
+    with pytest.raises(Inconclusive, match=r"ImagePullBackOff for image registry\.k8s\.io/pause.*Name a registry"):
         pod.wait_until_running()
 
 
@@ -188,7 +188,7 @@ def test_eviction_by_others_is_told_from_our_own_deletion(
     assert pods.evicted() == [pods[0]]
     assert pods[0].state.disrupted == "PreemptionByScheduler"
     pods[0].wait_until_evicted()
-    with pytest.raises(Disproved, match="expected to keep running, found Running on node"):
+    with pytest.raises(ExpectationFailed, match="expected to keep running, found Running on node"):
         pods[0].keeps_running()
     pods[0].release()
     pods[0].wait_until_gone()
@@ -203,7 +203,7 @@ def test_what_a_drain_or_an_autoscaler_removes_was_not_preempted(
     memory.evict(pods[0].namespace, pods[0].name, reason)
 
     for look in (pods[0].wait_until_evicted, pods[0].keeps_running, pods.evicted):
-        with pytest.raises(CouldNotLook, match=f"for another reason than the trial gave, {reason}"):
+        with pytest.raises(Inconclusive, match=f"for another reason than the trial gave, {reason}"):
             look()
 
 
@@ -214,15 +214,15 @@ def test_a_scenario_says_whether_it_means_the_taint_manager(
     memory.evict(pod.namespace, pod.name, "DeletionByTaintManager")
 
     pod.wait_until_evicted(by=TAINTED)
-    with pytest.raises(CouldNotLook, match="DeletionByTaintManager"):
+    with pytest.raises(Inconclusive, match="DeletionByTaintManager"):
         pod.wait_until_evicted(because="it is below the newcomer")
 
 
 def test_nobody_evicts_a_pod_that_is_let_alone(scenario: RequirementLab, judge: Judge) -> None:
-    with pytest.raises(Disproved) as disproof:
+    with pytest.raises(ExpectationFailed) as disproof:
         scenario.pod().wait_until_evicted(because="it is the least important")
 
-    assert "nothing evicted it: it has priority -2000000000" in disproof.value.finding.first_broken_link
+    assert "nothing evicted it: it has priority -2000000000" in disproof.value.finding.cause
 
 
 def test_a_node_is_filled_to_the_last_device(scenario: RequirementLab) -> None:
@@ -232,7 +232,7 @@ def test_a_node_is_filled_to_the_last_device(scenario: RequirementLab) -> None:
     assert len(first) == 1
     assert len(rest) == 2
     assert {pod.node for pod in [*first, *rest]} == {"gpu-1"}
-    with pytest.raises(CouldNotLook, match=r"node gpu-1 has 0 nvidia\.com/gpu free"):
+    with pytest.raises(Inconclusive, match=r"node gpu-1 has 0 nvidia\.com/gpu free"):
         scenario.fill(node())
 
 
@@ -258,7 +258,7 @@ def test_a_pull_secret_is_copied_into_every_namespace(memory: MemoryCluster) -> 
 
 def test_a_pull_secret_that_is_not_there_is_said(memory: MemoryCluster) -> None:
     lab = Lab(memory.client(RUN_ID), RUN_ID, images=Images(pull_secret="team/none"))
-    with lab, lab.for_requirement(rule()) as scenario, pytest.raises(CouldNotLook, match="pull secret team/none"):
+    with lab, lab.for_requirement(rule()) as scenario, pytest.raises(Inconclusive, match="pull secret team/none"):
         scenario.pod()
 
 

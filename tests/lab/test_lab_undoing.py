@@ -4,7 +4,7 @@ import signal
 import pytest
 
 from conformance.lab.cleanup.undo import Undoing, interrupts_deferred, termination_interrupts
-from conformance.verdict import CouldNotLook
+from conformance.verdict import Inconclusive
 
 
 def test_the_last_thing_done_is_undone_first() -> None:
@@ -24,7 +24,7 @@ def test_one_failure_does_not_keep_the_others_from_being_undone() -> None:
     undoing = Undoing()
 
     def fail() -> None:
-        raise CouldNotLook("the node is on fire")
+        raise Inconclusive("the node is on fire")
 
     undoing.will("first", lambda: undone.append("first"))
     undoing.will("second", fail)

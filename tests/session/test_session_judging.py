@@ -4,10 +4,10 @@ from conformance.catalog import MUST, READS, Requirement
 from conformance.kube.errors import Unreachable
 from conformance.session.judging import NotRun, verdict_on
 from conformance.verdict import (
-    CouldNotLook,
-    Disproved,
     EvidenceKind,
+    ExpectationFailed,
     Finding,
+    Inconclusive,
     Judge,
     NotApplicable,
     Status,
@@ -34,14 +34,14 @@ def ended(findings=(), raised=None):
     [
         ([GOOD], None, Status.PASSED),
         ([GOOD, BAD], None, Status.FAILED),
-        ([], Disproved(BAD), Status.FAILED),
+        ([], ExpectationFailed(BAD), Status.FAILED),
         ([GOOD], NotApplicable("no teams"), Status.NOT_APPLICABLE),
         ([GOOD], Unsupported("no DRA"), Status.UNSUPPORTED),
         ([GOOD], UnknownAccelerator("XPU"), Status.UNKNOWN),
-        ([GOOD], CouldNotLook("Forbidden"), Status.ERROR),
+        ([GOOD], Inconclusive("Forbidden"), Status.ERROR),
         ([GOOD], NotRun("audit"), Status.NOT_RUN),
         ([GOOD], TypeError("a bug"), Status.ERROR),
-        ([BAD], CouldNotLook("Forbidden"), Status.FAILED),
+        ([BAD], Inconclusive("Forbidden"), Status.FAILED),
     ],
 )
 def test_how_a_requirement_ended_decides_its_status(findings, raised, status):
@@ -75,6 +75,6 @@ def test_the_first_wrong_claim_ends_the_scenario_and_says_why():
     judge = Judge()
     with (
         judging(judge),
-        pytest.raises(Disproved, match=r"victims: expected exactly 3 \(three were asked for\), found 1, 2"),
+        pytest.raises(ExpectationFailed, match=r"victims: expected exactly 3 \(three were asked for\), found 1, 2"),
     ):
         expect([1, 2], "victims").has_length(3, because="three were asked for")

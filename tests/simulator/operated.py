@@ -121,7 +121,7 @@ class Operated:
             lambda pods: len(pods) == 1 and until(pods[0]),
             what=f"{app} on {node} {what}",
             timeout=timeout,
-            in_words=lambda pods: str([pod["status"] for pod in pods]),
+            format_seen=lambda pods: str([pod["status"] for pod in pods]),
         )
         return found[0]
 

@@ -7,7 +7,7 @@ from typing import Any
 from conformance.deploy.helm.values import gpu_operator_values
 from conformance.facts import Facts
 from conformance.reference import Reference
-from conformance.verdict import CouldNotLook, Judge, NotApplicable, Unsupported
+from conformance.verdict import Inconclusive, Judge, NotApplicable, Unsupported
 from suites._shared.pool_nodes import GpuPoolNode
 
 Object = dict[str, Any]
@@ -94,7 +94,7 @@ class Cluster:
             known["members"] = lambda pool: tuple(node for node in facts.nodes if pool.holds(node.labels))
         try:
             requirement(**{name: known[name] for name in names})
-        except (CouldNotLook, NotApplicable, Unsupported) as ended:
+        except (Inconclusive, NotApplicable, Unsupported) as ended:
             return Outcome(judge, ended)
         return Outcome(judge, None)
 
@@ -231,7 +231,7 @@ class Outcome:
     def broken(self) -> dict[str, str]:
         """By subject: everything that the broken finding says."""
         return {
-            each.subject: " | ".join((each.actual, each.first_broken_link, each.why_it_hides, each.remedy))
+            each.subject: " | ".join((each.actual, each.cause, each.hidden_because, each.remedy))
             for each in self.judge.broken
         }
 

@@ -10,7 +10,7 @@ from conformance.gpu.sharing import NOT_SHARED, Share, Sharing, SharingStrategy,
 from conformance.reference import Reference
 from conformance.reference.expected import config_of, gpus_of, mig_strategy_of, offer_of
 from conformance.reference.model import Pool
-from conformance.verdict import CouldNotLook, Judge, NotApplicable, UnknownAccelerator, Unsupported
+from conformance.verdict import Inconclusive, Judge, NotApplicable, UnknownAccelerator, Unsupported
 from suites._shared.pool_nodes import GpuPoolNode
 from suites._shared.shared_nodes import SharedNodes, shared_pools
 from suites.mig.layouts import MigNodes, mig_pools
@@ -80,7 +80,7 @@ class SharingCluster(Cluster):
         try:
             known = _Fixtures(reference or self.reference, self.facts(**more), judge)
             requirement(**{name: getattr(known, name) for name in wanted})
-        except (CouldNotLook, NotApplicable, Unsupported, UnknownAccelerator) as ended:
+        except (Inconclusive, NotApplicable, Unsupported, UnknownAccelerator) as ended:
             return Outcome(judge, ended)
         return Outcome(judge, None)
 

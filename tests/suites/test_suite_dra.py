@@ -10,13 +10,13 @@ import pytest
 from conformance.facts import Facts
 from conformance.lab.podspec import Asked, pod_spec
 from conformance.reference import Reference
-from conformance.verdict import CouldNotLook, Judge, NotApplicable, Unsupported
+from conformance.verdict import Inconclusive, Judge, NotApplicable, Unsupported
 from suites import conftest
 from suites._shared.pool_nodes import GpuPoolNode
 from suites._shared.resource_slices import Device, Held, classes_asked, device_class, held_by, published
 from suites.dra import test_dra, test_dra_claims
 from suites.dra.device_claims import gpu_claims, gpu_classes, waiting_claims, why_it_does_not_go, why_not_allocated
-from suites.dra.dra_nodes import declared_devices, driver_floor, in_words_of_devices, plugin_trouble, version
+from suites.dra.dra_nodes import declared_devices, driver_floor, format_devices, plugin_trouble, version
 
 Object = dict[str, Any]
 NOW = datetime(2026, 9, 20, 12, tzinfo=UTC)
@@ -155,7 +155,7 @@ def judged(requirement: Any, reference: Reference, found: Facts, judge: Judge | 
     names = requirement.__code__.co_varnames[: requirement.__code__.co_argcount]
     requirement(**{name: known[name] for name in names})
     assert judge.findings
-    return {each.subject: f"{each.actual} | {each.first_broken_link} | {each.remedy}" for each in judge.broken}
+    return {each.subject: f"{each.actual} | {each.cause} | {each.remedy}" for each in judge.broken}
 
 
 # --- reading ------------------------------------------------------------------------------------------------------
@@ -169,7 +169,7 @@ def test_only_the_newest_generation_of_a_pool_counts_and_missing_slices_are_coun
 
     assert [each.name for each in found.devices] == ["gpu-0"]
     assert found.missing == 1
-    assert found.in_words == "1 gpu"
+    assert found.described == "1 gpu"
 
 
 def test_slices_of_other_drivers_are_passed_over() -> None:
@@ -225,9 +225,9 @@ def test_versions_are_compared_as_numbers(text: str, numbers: tuple[int, ...]) -
 def test_the_layout_of_a_pool_says_which_mig_devices_are_published(reference: Reference) -> None:
     mig = reference.pool("a100-mig")
     assert mig is not None
-    assert in_words_of_devices(declared_devices(reference, mig)) == "32 mig 1g.5gb, 12 mig 2g.10gb"
+    assert format_devices(declared_devices(reference, mig)) == "32 mig 1g.5gb, 12 mig 2g.10gb"
     unknown = msgspec.structs.replace(mig, labels={**mig.labels, "nvidia.com/mig.config": "nobody-knows"})
-    with pytest.raises(CouldNotLook, match="nobody-knows"):
+    with pytest.raises(Inconclusive, match="nobody-knows"):
         declared_devices(reference, unknown)
 
 
@@ -378,7 +378,7 @@ def test_a_slice_that_is_not_whole_on_a_new_node_is_told(reference: Reference) -
 def test_where_every_node_is_new_nothing_is_known_yet(requirement: Any, reference: Reference) -> None:
     new = second(metadata={"creationTimestamp": JUST_NOW})
 
-    with pytest.raises(CouldNotLook, match="it is starting"):
+    with pytest.raises(Inconclusive, match="it is starting"):
         judged(requirement, reference, facts(new, *plugin()))
 
 
@@ -400,7 +400,7 @@ def test_a_driver_that_is_not_told_is_not_judged(reference: Reference) -> None:
     silent = copy.deepcopy(EIGHT[0])
     del silent["attributes"]["driverVersion"]
 
-    with pytest.raises(CouldNotLook):
+    with pytest.raises(Inconclusive):
         judged(test_dra.test_the_gpu_driver_is_new_enough, reference, facts(node(), slice_of("h100-dra-1", silent)))
 
 
@@ -516,11 +516,11 @@ def test_nothing_is_judged_where_no_pool_is_given_out_by_dra(reference: Referenc
 
 
 def test_a_pool_without_nodes_could_not_be_looked_at(reference: Reference) -> None:
-    with pytest.raises(CouldNotLook, match="pool h100-dra"):
+    with pytest.raises(Inconclusive, match="pool h100-dra"):
         conftest.dra_nodes.__wrapped__(reference, (), sound())
 
 
-@pytest.mark.parametrize(("server", "error"), [("v1.36.3", Unsupported), ("", CouldNotLook)])
+@pytest.mark.parametrize(("server", "error"), [("v1.36.3", Unsupported), ("", Inconclusive)])
 def test_preemption_is_said_to_be_unsupported_before_the_version_that_has_it(
     reference: Reference, server: str, error: type[Exception]
 ) -> None:

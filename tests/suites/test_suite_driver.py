@@ -25,7 +25,7 @@ from operator_chapters import (
     with_pool,
 )
 
-from conformance.verdict import CouldNotLook, NotApplicable, Unsupported
+from conformance.verdict import Inconclusive, NotApplicable, Unsupported
 
 
 def test_another_driver_is_found_and_the_label_that_kept_it_named(cluster):
@@ -52,7 +52,7 @@ def test_a_driver_that_no_label_tells_is_not_another_driver(cluster):
     for each in cluster.objects:
         if each["kind"] == "Node":
             each["metadata"]["labels"].pop(FULL, None)
-    assert isinstance(cluster.verdict(VERSION).ended, CouldNotLook)
+    assert isinstance(cluster.verdict(VERSION).ended, Inconclusive)
 
 
 EACH_OF_VERSIONS = pytest.mark.parametrize(
@@ -108,7 +108,7 @@ def test_where_no_label_tells_a_driver_nothing_is_judged_for_the_right_reason(cl
             each["metadata"]["labels"].pop(FULL, None)
 
     ended = cluster.verdict(requirement).ended
-    assert isinstance(ended, CouldNotLook)
+    assert isinstance(ended, Inconclusive)
     assert "has not labelled the cluster" in str(ended)
     undiscovered = cluster.verdict(requirement, other(reference, gpu_feature_discovery=False)).ended
     assert isinstance(undiscovered, Unsupported)
@@ -123,7 +123,7 @@ def test_where_all_nodes_are_being_upgraded_or_unlabelled_the_upgrade_is_the_rea
 
     ended = cluster.verdict(VERSION).ended
 
-    assert isinstance(ended, CouldNotLook)
+    assert isinstance(ended, Inconclusive)
     assert "its driver is being upgraded" in str(ended)
 
 
@@ -445,7 +445,7 @@ def test_an_upgrade_that_goes_on_fails_nothing(cluster):
     for requirement in EVERY:
         outcome = cluster.verdict(requirement)
         assert not outcome.broken, (requirement, outcome.broken)
-    assert isinstance(cluster.verdict(RECONCILED).ended, CouldNotLook)
+    assert isinstance(cluster.verdict(RECONCILED).ended, Inconclusive)
 
 
 def test_nodes_that_wait_while_no_upgrade_goes_on_have_another_driver(cluster):

@@ -8,7 +8,7 @@ import pytest
 from conformance.facts import Facts
 from conformance.reference.model import PriorityClass, Reference
 from conformance.reference.stack import Kai, KaiQueue
-from conformance.verdict import CouldNotLook, Judge, NotApplicable, Unsupported
+from conformance.verdict import Inconclusive, Judge, NotApplicable, Unsupported
 from suites.gang import test_gang
 from suites.gang.kai import gpu_units, kai_of, pods_of_kai, queues_of
 
@@ -94,7 +94,7 @@ def judged(requirement: Any, found: Facts, reference: Reference = NOTHING) -> di
         known["kai_pods"] = pods_of_kai(found, known["kai"])
     requirement(**{name: known[name] for name in names})
     assert judge.findings
-    return {each.subject: f"{each.actual} | {each.first_broken_link}" for each in judge.broken}
+    return {each.subject: f"{each.actual} | {each.cause}" for each in judge.broken}
 
 
 # --- whether there is anything to judge ---------------------------------------------------------------------------
@@ -380,7 +380,7 @@ def test_indexed_jobs_in_halves_may_be_of_use_one_by_one() -> None:
 
     assert [(each.subject, each.ok) for each in judge.findings] == [("1 jobs with GPUs", True)]
     assert [each.subject for each in judge.unseen] == ["job ml/a", "job ml/b"]
-    with pytest.raises(CouldNotLook, match="does not show"):
+    with pytest.raises(Inconclusive, match="does not show"):
         judged(test_gang.test_no_two_jobs_hold_what_the_other_needs, facts(*indexed))
 
 

@@ -7,7 +7,7 @@ from sharing_cluster import LAYOUTS, SharingCluster, config_map, mig_text, plain
 
 from conformance.reference import Reference
 from conformance.reference.model import Pool
-from conformance.verdict import CouldNotLook, NotApplicable, UnknownAccelerator, Unseen, Unsupported
+from conformance.verdict import Inconclusive, NotApplicable, UnknownAccelerator, Unseen, Unsupported
 from suites.mig import test_mig as chapter
 
 READ = [
@@ -144,7 +144,7 @@ def test_a_model_that_nobody_knows_is_unknown_and_not_failed(reference):
 def test_a_layout_that_nobody_declared_cannot_be_judged(reference):
     outcome = SharingCluster(divided(reference, "theirs")).verdict(POSSIBLE)
 
-    assert isinstance(outcome.ended, CouldNotLook)
+    assert isinstance(outcome.ended, Inconclusive)
     assert "declare it under stack.mig_layouts" in str(outcome.ended)
 
 
@@ -153,7 +153,7 @@ def test_a_device_filter_that_cannot_be_decided_is_not_guessed(reference):
 
     for requirement in (POSSIBLE, FITTING):
         outcome = SharingCluster(divided(reference, "ours", layouts=layouts)).verdict(requirement)
-        assert isinstance(outcome.ended, CouldNotLook), requirement
+        assert isinstance(outcome.ended, Inconclusive), requirement
         assert not outcome.broken
 
 
@@ -172,7 +172,7 @@ def test_a_device_filter_that_cannot_be_decided_is_not_guessed(reference):
 def test_a_text_that_is_wrong_or_another_is_told(text, says, cluster):
     cluster.edit(LAYOUTS, "config.yaml", text)
 
-    told = [finding.first_broken_link + finding.actual for finding in cluster.verdict(TEXT).judge.broken]
+    told = [finding.cause + finding.actual for finding in cluster.verdict(TEXT).judge.broken]
     assert says in str(told)
 
 
@@ -241,7 +241,7 @@ def test_where_every_node_is_new_nothing_is_known_yet(requirement, cluster):
     cluster.node("a100-mig-1")["metadata"]["creationTimestamp"] = JUST_NOW
     cluster.remove(cluster.node("a100-mig-2"))
 
-    assert isinstance(cluster.verdict(requirement).ended, CouldNotLook)
+    assert isinstance(cluster.verdict(requirement).ended, Inconclusive)
 
 
 @pytest.mark.parametrize(

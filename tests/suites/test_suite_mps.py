@@ -5,7 +5,7 @@ import pytest
 from operated_cluster import JUST_NOW, unready
 from sharing_cluster import CONFIGS, SharingCluster, sharing_text
 
-from conformance.verdict import CouldNotLook, Unseen
+from conformance.verdict import Inconclusive, Unseen
 from suites.sharing import test_mps as chapter
 
 READ = [
@@ -92,7 +92,7 @@ def test_a_capability_that_is_not_known_is_not_guessed(cluster):
 
     outcome = cluster.verdict(EXCLUSIONS)
 
-    assert isinstance(outcome.ended, CouldNotLook)
+    assert isinstance(outcome.ended, Inconclusive)
     assert not outcome.broken
 
 
@@ -132,7 +132,7 @@ def test_a_daemon_that_cannot_be_there_yet_is_not_missed(cluster):
     cluster.pod(DAEMONS, "l4-mps-2")["metadata"]["creationTimestamp"] = JUST_NOW
     outcome = cluster.verdict(DAEMON)
 
-    assert isinstance(outcome.ended, CouldNotLook)
+    assert isinstance(outcome.ended, Inconclusive)
     assert not outcome.broken
     assert "no label nvidia.com/mps.capable yet" in str(outcome.judge.unseen[0])
     assert "is starting" in str(outcome.judge.unseen[1])

@@ -11,7 +11,7 @@ from conformance.kube.errors import NotFound
 from conformance.kube.scraping import ScrapeFailed
 from conformance.reference import Reference, load
 from conformance.shipped import shipped
-from conformance.verdict import CouldNotLook, Judge, NotApplicable, Unsupported
+from conformance.verdict import Inconclusive, Judge, NotApplicable, Unsupported
 from suites._shared.pool_nodes import GpuPoolNode
 from suites.observability import test_observability
 from suites.observability.exporters import ASKED_OF_A_POOL, Exporter, ask, ready_exporters, seen_at
@@ -85,7 +85,7 @@ def test_a_node_without_a_ready_exporter_is_left_to_its_own_requirement() -> Non
 
 
 def test_without_any_ready_exporter_nothing_can_be_seen() -> None:
-    with pytest.raises(CouldNotLook, match="OBS-01"):
+    with pytest.raises(Inconclusive, match="OBS-01"):
         asked(node(0), exporter(0, ready=False))
 
 
@@ -175,7 +175,7 @@ def test_an_exporter_that_time_does_not_bring_is_missed(broken: list[Object]) ->
 
 
 def test_where_every_node_is_new_there_is_nothing_to_see_yet() -> None:
-    with pytest.raises(CouldNotLook, match="joined just now"):
+    with pytest.raises(Inconclusive, match="joined just now"):
         covered(node(0, created=JUST_NOW))
 
 

@@ -20,7 +20,7 @@ from operator_chapters import (
     with_pool,
 )
 
-from conformance.verdict import CouldNotLook, NotApplicable
+from conformance.verdict import Inconclusive, NotApplicable
 
 
 @pytest.mark.parametrize("requirement", EVERY, ids=lambda each: each.__name__)
@@ -100,13 +100,13 @@ def test_a_stack_without_workloads_and_without_gpus_is_not_called_sound(referenc
     cluster.objects = [each for each in cluster.objects if each["kind"] == "Namespace"]
 
     for requirement in (REST, NAMESPACES, TOLERATIONS):
-        assert isinstance(cluster.verdict(requirement, declared).ended, CouldNotLook)
+        assert isinstance(cluster.verdict(requirement, declared).ended, Inconclusive)
 
 
 def test_what_may_not_be_read_is_not_called_absent(cluster):
     outcome = cluster.verdict(STACK, unreadable={"ClusterPolicy": "Forbidden: no"})
 
-    assert isinstance(outcome.ended, CouldNotLook)
+    assert isinstance(outcome.ended, Inconclusive)
     assert not outcome.broken
 
 
@@ -165,7 +165,7 @@ def test_not_ready_is_told_with_the_message_of_the_operator(cluster):
 
 def test_not_ready_since_a_minute_is_a_start_and_no_fault(cluster):
     not_ready(cluster, JUST_NOW)
-    assert isinstance(cluster.verdict(RECONCILED).ended, CouldNotLook)
+    assert isinstance(cluster.verdict(RECONCILED).ended, Inconclusive)
 
     not_ready(cluster, JUST_NOW, reason="ReconcileFailed")
     assert cluster.verdict(RECONCILED).broken

@@ -6,7 +6,7 @@ from sharing_cluster import CONFIGS, SharingCluster, plain_plugin, sharing_text
 
 from conformance.reference import Reference
 from conformance.reference.model import Pool
-from conformance.verdict import CouldNotLook, NotApplicable, Unseen, Unsupported
+from conformance.verdict import Inconclusive, NotApplicable, Unseen, Unsupported
 from suites.sharing import test_time_slicing as chapter
 
 READ = [
@@ -123,7 +123,7 @@ def test_a_plugin_whose_arguments_decide_cannot_be_judged(cluster):
 
     outcome = cluster.verdict(CHAIN)
 
-    assert isinstance(outcome.ended, CouldNotLook)
+    assert isinstance(outcome.ended, Inconclusive)
     assert not outcome.broken
 
 
@@ -131,14 +131,14 @@ def test_a_cluster_that_tells_of_no_plugin_cannot_be_judged(cluster):
     plain_plugin(cluster)
     cluster.remove(cluster.daemonset("nvidia-device-plugin"))
 
-    assert isinstance(cluster.verdict(CHAIN).ended, CouldNotLook)
+    assert isinstance(cluster.verdict(CHAIN).ended, Inconclusive)
     assert cluster.verdict(OFFERS).passed, "what nodes offer can be seen all the same"
 
 
 def test_config_maps_that_may_not_be_read_leave_the_chain_unjudged(cluster):
     outcome = cluster.verdict(CHAIN, unreadable={"ConfigMap": "Forbidden"})
 
-    assert isinstance(outcome.ended, CouldNotLook)
+    assert isinstance(outcome.ended, Inconclusive)
     assert not outcome.broken
 
 
@@ -301,7 +301,7 @@ def test_nodes_that_offer_nothing_are_told_elsewhere(cluster):
     for node in ("t4-shared-1", "t4-shared-2"):
         cluster.offer(node)
 
-    assert isinstance(cluster.verdict(OFFERS).ended, CouldNotLook)
+    assert isinstance(cluster.verdict(OFFERS).ended, Inconclusive)
 
 
 def test_one_node_that_offers_nothing_is_named(cluster):

@@ -5,7 +5,7 @@ import pytest
 from conformance.facts import Node
 from conformance.lab import ProbeResult
 from conformance.reference.model import Gpu, Pool, Reference
-from conformance.verdict import CouldNotLook, Judge, Unseen
+from conformance.verdict import Inconclusive, Judge, Unseen
 from suites._shared.node_probes import (
     Seen,
     asking_for_devices,
@@ -75,8 +75,8 @@ def test_a_node_that_did_not_run_its_pod_fails_and_says_what_broke():
     verdicts, judge = judged(looked("one", fine=True), REFUSED, NO_DRIVER)
 
     assert verdicts == {"node one": True, "node refused": False, "node no-driver": False}
-    assert "counts devices that nobody holds" in judge.findings[1].first_broken_link
-    assert "did not get the driver's libraries" in judge.findings[2].first_broken_link
+    assert "counts devices that nobody holds" in judge.findings[1].cause
+    assert "did not get the driver's libraries" in judge.findings[2].cause
 
 
 def test_whoever_expects_a_refusal_can_say_so():
@@ -123,7 +123,7 @@ def test_nodes_that_had_no_device_to_give_back_are_named(monkeypatch):
 
 
 def test_without_any_node_looked_at_nothing_was_judged():
-    with pytest.raises(CouldNotLook, match=r"node busy: 1 nvidia.com/gpu asked for.*node no-image"):
+    with pytest.raises(Inconclusive, match=r"node busy: 1 nvidia.com/gpu asked for.*node no-image"):
         judged(BUSY, NO_IMAGE)
 
 
@@ -173,7 +173,7 @@ def test_a_container_without_libraries_is_told_from_one_that_was_refused_and_fro
 def test_a_sandbox_that_fails_is_told_by_what_it_lacks():
     _, judge = judged(NO_NETWORK, NO_HANDLER)
 
-    network, handler = (finding.first_broken_link for finding in judge.findings)
+    network, handler = (finding.cause for finding in judge.findings)
     assert "network" in network
     assert "knows no handler" in handler
 
@@ -213,7 +213,7 @@ def test_what_sharers_do_not_explain_fails(gpu, error):
     verdicts, judge = work_04(computed("one"), computed("broken", gpu, error=error, uuids=()))
 
     assert verdicts == {"node one": True, "node broken": False}
-    assert judge.findings[1].first_broken_link == gpu_failures.of_cuda(error).link
+    assert judge.findings[1].cause == gpu_failures.of_cuda(error).link
 
 
 def test_devices_that_nothing_was_computed_on_are_named():
@@ -315,7 +315,7 @@ def test_a_pod_that_names_no_device_cannot_have_been_refused_for_it(monkeypatch)
 
 def test_what_was_seen_may_not_tell():
     def of(each, record):
-        raise CouldNotLook("no driver answers")
+        raise Inconclusive("no driver answers")
 
-    with pytest.raises(CouldNotLook, match="node one: no driver answers"):
+    with pytest.raises(Inconclusive, match="node one: no driver answers"):
         judge_each([looked("one")], Judge(), of)

@@ -93,7 +93,7 @@ class SimulatedInstaller:
             lambda paths: not paths,
             what=f"everything of {installed} is gone",
             timeout=timeouts.namespace_deleted,
-            in_words=", ".join,
+            format_seen=", ".join,
         )
         client.delete(path("Secret", namespace=installed.namespace, name=_record_name(installed.name)))
 

@@ -15,7 +15,7 @@ from conformance.kube.timeouts import Timeouts
 from conformance.kube.waits import wait_for
 from conformance.lab.pods import at_once
 
-__all__ = ["KINDS", "Labelled", "Swept", "in_words", "labelled", "sweep", "wait_until_gone"]
+__all__ = ["KINDS", "Labelled", "Swept", "labelled", "named", "sweep", "wait_until_gone"]
 
 _NAMESPACES = ("Namespace",)
 # Stage after stage; within a stage the order does not matter. Pods' owners go before pods, bindings before what they
@@ -85,10 +85,10 @@ def sweep(client: Client, objects: Iterable[Mapping[str, Any]], timeouts: Timeou
         gone = []
         for obj, why in zip(members, at_once(lambda obj: _delete(client, obj), members), strict=True):
             if why:
-                left.append(f"{in_words(obj)}: {why}")
+                left.append(f"{named(obj)}: {why}")
             else:
                 gone.append(obj)
-        deleted += [in_words(obj) for obj in gone]
+        deleted += [named(obj) for obj in gone]
         if stage == _NAMESPACES:
             going = gone
         else:
@@ -96,7 +96,7 @@ def sweep(client: Client, objects: Iterable[Mapping[str, Any]], timeouts: Timeou
     return Swept(tuple(deleted), tuple(left), tuple(going))
 
 
-def in_words(obj: Mapping[str, Any]) -> str:
+def named(obj: Mapping[str, Any]) -> str:
     """An object by kind and name: ``Pod ns/name``, ``Namespace name``."""
     metadata = obj["metadata"]
     place = f"{metadata['namespace']}/" if metadata.get("namespace") else ""
@@ -156,7 +156,7 @@ def wait_until_gone(client: Client, objects: Sequence[Mapping[str, Any]], timeou
     try:
         wait_for(look, lambda there: not there, what="deleted objects are gone", timeout=timeout)
     except WaitTimeout:
-        return [f"{in_words(obj)}: still there {timeout:g} s after it was deleted" for obj in still_there]
+        return [f"{named(obj)}: still there {timeout:g} s after it was deleted" for obj in still_there]
     return []
 
 

@@ -21,7 +21,7 @@ from conformance.kube.paths import path
 from conformance.kube.timeouts import Timeouts
 from conformance.lab import records_namespace
 from conformance.lab.advice import clean_command
-from conformance.lab.cleanup.deletion import KINDS, in_words, labelled, sweep, wait_until_gone
+from conformance.lab.cleanup.deletion import KINDS, labelled, named, sweep, wait_until_gone
 from conformance.lab.journal import OwnerRecord, owner_records
 from conformance.lab.lease import is_alive
 from conformance.lab.pods import at_once
@@ -103,7 +103,7 @@ class _Seen(msgspec.Struct, frozen=True):
             owner.holder if owner else "",
             owner.started_at if owner else "",
             record.node_changes,
-            tuple(in_words(obj) for obj in self.objects.get(run_id, ())),
+            tuple(named(obj) for obj in self.objects.get(run_id, ())),
             tuple(str(release) for release in record.releases),
         )
 

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from types import FrameType
 
 from conformance.kube.errors import KubeError
-from conformance.verdict import CouldNotLook
+from conformance.verdict import Inconclusive
 
 __all__ = ["Step", "Undoing", "interrupts_deferred", "termination_interrupts"]
 
@@ -54,7 +54,7 @@ class Undoing:
         for step in reversed(self.pending):
             try:
                 self.undo(step)
-            except (KubeError, CouldNotLook) as error:
+            except (KubeError, Inconclusive) as error:
                 failures.append(f"{step.what}: {error}")
         return failures
 
