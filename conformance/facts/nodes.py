@@ -10,7 +10,7 @@ from conformance.facts.wire import Condition, Metadata, Quantities, Wire, shared
 from conformance.gpu.affinity import node_matches
 from conformance.gpu.quantities import as_count
 from conformance.gpu.resources import GPU, is_gpu_resource
-from conformance.gpu.taints import CORDON, Taint, Toleration, untolerated
+from conformance.gpu.taints import CORDON, Taint, Toleration, repelling, untolerated
 
 SIMULATED_ANNOTATION = "kwok.x-k8s.io/node"
 """By this annotation KWOK knows the nodes that it has to play."""
@@ -58,12 +58,12 @@ class Node(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         return tuple(taint for taint in self.taints if not taint.is_lifecycle)
 
     def repels(self, tolerations: Sequence[Toleration]) -> bool:
-        """Whether the lasting taints keep a pod with these tolerations away for good.
+        """Whether the lasting taints keep a pod with these tolerations away, or evict it after its tolerationSeconds.
 
         A cordon or a not-ready taint does not count: an unprotected node is unprotected also while it is cordoned.
         Whether a pod can come right now is what ``untolerated`` and ``admits`` say.
         """
-        return bool(untolerated(tolerations, self.lasting_taints))
+        return bool(repelling(tolerations, self.lasting_taints))
 
     def untolerated(self, tolerations: Sequence[Toleration]) -> tuple[Taint, ...]:
         """Every taint, lifecycle and cordon included, that keeps a new pod with these tolerations away now."""

@@ -43,6 +43,7 @@ class PodSpec(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     host_users: bool | None = None
     host_network: bool = False
     host_pid: bool = False
+    host_ipc: bool = False
 
     @property
     def node_affinity(self) -> dict[str, Any] | None:
@@ -137,6 +138,7 @@ class WirePodSpec(Wire):
     host_users: bool | None = None
     host_network: bool | None = None
     host_pid: bool | None = msgspec.field(name="hostPID", default=None)
+    host_ipc: bool | None = msgspec.field(name="hostIPC", default=None)
 
     def members(self, labels: dict[str, str] | None, annotations: dict[str, str]) -> dict[str, Any]:
         """The members of PodSpec, by name."""
@@ -164,6 +166,7 @@ class WirePodSpec(Wire):
             "host_users": self.host_users,
             "host_network": bool(self.host_network),
             "host_pid": bool(self.host_pid),
+            "host_ipc": bool(self.host_ipc),
         }
 
 

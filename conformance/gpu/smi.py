@@ -55,14 +55,18 @@ _HEAD = re.compile(
     r"(?:\s+CUDA (?:UMD )?Version:\s*(?P<cuda>\S+))?"
 )
 _NAMED = re.compile(r"(?P<index>\d+)\s+(?P<name>\S.*?)\s+(?P<persistence>On|Off|N/A|ERR!)")
-_PLACED = re.compile(r"(?P<bus>[0-9A-Fa-f]{4,8}:[0-9A-Fa-f]{2}:[0-9A-Fa-f]{2}\.[0-9A-Fa-f])\s+(?:On|Off|N/A|ERR!)")
+# An integrated GPU (Jetson Orin) is on no PCI bus and prints N/A.
+_PLACED = re.compile(
+    r"(?P<bus>[0-9A-Fa-f]{4,8}:[0-9A-Fa-f]{2}:[0-9A-Fa-f]{2}\.[0-9A-Fa-f]|N/A)\s+(?:On|Off|N/A|ERR!)"
+)
 _ERRORS = re.compile(r"\d+|On|Off|N/A|ERR!")
 _MEMORY = re.compile(r"(?P<used>\d+)\s*MiB\s*/\s*(?P<total>\d+)\s*MiB")
 _NO_MEMORY = re.compile(r"(?:N/A|ERR!|Not Supported)(?:\s*/\s*(?:N/A|ERR!|Not Supported))?")
 _MIG_MODE = re.compile(r"(?P<mode>Enabled|Disabled|N/A|ERR!)\*?")
 
 _UUID = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
-_LISTED = re.compile(rf"GPU (?P<index>\d+): (?P<name>.+) \(UUID: (?P<uuid>GPU-{_UUID})\)")
+# The UUID of an integrated GPU has no prefix.
+_LISTED = re.compile(rf"GPU (?P<index>\d+): (?P<name>.+) \(UUID: (?P<uuid>(?:GPU-)?{_UUID})\)")
 # The second form of a MIG UUID names the GPU and its instances; drivers before R470 print it.
 _SLICE = re.compile(
     r"MIG (?P<profile>(?:\d+c\.)?\d+g\.\d+gb(?:[+-][a-z.]+)*)\s+Device\s+(?P<index>\d+):\s*"
@@ -86,6 +90,7 @@ class Unparsable(msgspec.Struct, frozen=True):
 class TableGpu(msgspec.Struct, frozen=True):
     """A GPU of the table. Memory in MiB; None is what nvidia-smi marks N/A or does not print.
 
+    ``bus_id`` is the PCI address, empty for an integrated GPU, which has none.
     Old layouts cut long names and end them with dots. ``broken`` says that some value reads ERR!, as of a lost GPU.
     """
 
@@ -266,7 +271,7 @@ def _first_row(cells: tuple[str, ...]) -> TableGpu | None:
     return TableGpu(
         index=int(named["index"]),
         name=named["name"],
-        bus_id=placed["bus"],
+        bus_id="" if placed["bus"] == "N/A" else placed["bus"],
         persistence={"On": True, "Off": False}.get(named["persistence"]),
         uncorrected_ecc_errors=int(cells[2]) if cells[2].isdigit() else None,
         broken=_broken(cells),

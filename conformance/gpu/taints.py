@@ -67,7 +67,8 @@ class Toleration(msgspec.Struct, frozen=True, gc=False):
             what = f"{self.key}={self.value}"
         else:
             what = f"{self.key} {self.operator} {self.value}".rstrip()
-        return f"{what}:{self.effect or 'every effect'}"
+        limit = "" if self.toleration_seconds is None else f" for {self.toleration_seconds} s"
+        return f"{what}:{self.effect or 'every effect'}{limit}"
 
     def tolerates(self, taint: Taint) -> bool:
         """Whether this one toleration covers ``taint`` (Kubernetes: api/core/v1/toleration.go, ToleratesTaint).
@@ -110,6 +111,38 @@ def untolerated(
 ) -> tuple[Taint, ...]:
     """The taints with one of ``effects`` that no toleration covers, in their order; empty when the pod may come."""
     return tuple(taint for taint in taints if taint.effect in effects and not tolerates(tolerations, taint))
+
+
+def seconds_tolerated(tolerations: Iterable[Toleration], taint: Taint) -> int | None:
+    """After how many seconds a NoExecute taint evicts a pod that tolerates it; None where it never does.
+
+    The first toleration that covers the taint decides, also where a later one has no tolerationSeconds
+    (kubernetes: component-helpers/scheduling/corev1/helpers.go, GetMatchingTolerations, which the taint eviction
+    controller asks). 0 where no toleration covers it.
+    """
+    if taint.effect != "NoExecute":
+        return None
+    deciding = next((each for each in tolerations if each.tolerates(taint)), None)
+    return 0 if deciding is None else deciding.toleration_seconds
+
+
+def repelling(tolerations: Sequence[Toleration], taints: Iterable[Taint]) -> tuple[Taint, ...]:
+    """The taints that do not let a pod come and stay: those not tolerated, and those tolerated for a while only.
+
+    For what has to run on a node for good, ``tolerationSeconds`` is no toleration: the pod is evicted when they are
+    over, and its DaemonSet or ReplicaSet sends the next one into the same.
+    """
+    return tuple(
+        taint
+        for taint in taints
+        if untolerated(tolerations, [taint]) or seconds_tolerated(tolerations, taint) is not None
+    )
+
+
+def why_repelled(tolerations: Iterable[Toleration], taint: Taint) -> str:
+    """What keeps a taint of ``repelling`` from being tolerated, to be read behind its name."""
+    seconds = seconds_tolerated(tolerations, taint)
+    return f"is tolerated for {seconds} s only" if seconds else "is not tolerated"
 
 
 def taint_from(mapping: Mapping[str, Any]) -> Taint:

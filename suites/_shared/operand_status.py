@@ -9,9 +9,9 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from conformance.facts import ContainerStatus, Facts, Node, Pod, Workload
-from conformance.gpu.taints import Taint, untolerated
+from conformance.gpu.taints import Taint, repelling, why_repelled
 from conformance.reference.model import Pool
-from conformance.verdict import Inconclusive, Judge, format_value
+from conformance.verdict import Inconclusive, Judge
 from suites._shared.declared_workloads import why_pending
 from suites._shared.operands import DEPLOY, MIG_MANAGER, ON, Component, Part
 from suites._shared.upgrade_states import is_changing
@@ -152,7 +152,7 @@ def pods_of(workloads: Iterable[Workload], node: Node, facts: Facts) -> list[Pod
 
 def not_tolerated(workload: Workload, taints: Iterable[Taint]) -> tuple[Taint, ...]:
     """The taints of a node that keep a workload's pods off it for good."""
-    return untolerated(workload.template.tolerations, [taint for taint in taints if not taint.is_lifecycle])
+    return repelling(workload.template.tolerations, [taint for taint in taints if not taint.is_lifecycle])
 
 
 def where_to_tolerate(workload: Workload) -> str:
@@ -199,8 +199,9 @@ def _absent(component: Component, workload: Workload, node: Node, facts: Facts) 
     title = str(component)
     refused = not_tolerated(workload, node.taints)
     if refused:
-        what = "taint" if len(refused) == 1 else "taints"
-        link = f"{what} {format_value(refused)} not tolerated by {workload}"
+        tolerations = workload.template.tolerations
+        causes = [f"taint {taint} {why_repelled(tolerations, taint)} by {workload}" for taint in refused]
+        link = "; ".join(causes)
         return Trouble(title, link, f"Add the toleration to {where_to_tolerate(workload)}, and keep what is there.")
     starting = young(node.created, facts.taken_at) or young(workload.created, facts.taken_at)
     for key, value in workload.template.node_selector.items():

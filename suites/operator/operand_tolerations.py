@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from conformance.facts import Facts, Workload
-from conformance.gpu.taints import Taint
+from conformance.gpu.taints import Taint, seconds_tolerated
 from conformance.reference.model import Pool, Reference
 from suites._shared.operand_status import not_tolerated, where_to_tolerate
 from suites._shared.operands import discovery_workers, parts_of, wants_discovery
@@ -24,6 +24,9 @@ class Needed(NamedTuple):
         tolerated = any(each.key == _GPU_KEY or not each.key for each in self.workload.template.tolerations)
         lost = not tolerated and any(taint.key == _GPU_KEY for taint in refused)
         note = "the list replaces the chart's own, which had nvidia.com/gpu" if lost else "repeat what the list has"
+        passing = [each for each in refused if seconds_tolerated(self.workload.template.tolerations, each)]
+        if passing:
+            note = f"{note}; without tolerationSeconds for {', '.join(map(str, passing))}"
         return f"Add {', '.join(map(str, refused))} to {where_to_tolerate(self.workload)}: {note}."
 
 

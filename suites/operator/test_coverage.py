@@ -11,6 +11,7 @@ upgrade is under way is not judged for what time will mend.
 
 from conformance.catalog import MUST, requirement
 from conformance.facts import Facts
+from conformance.gpu.taints import why_repelled
 from conformance.reference.model import Reference
 from conformance.verdict import Judge, NotApplicable, format_value
 from suites._shared.operand_status import PCI_LABELS, PRESENT, some_judged, standing, undiscovered
@@ -51,8 +52,10 @@ def test_every_component_tolerates_the_gpu_nodes(facts: Facts, reference: Refere
             ok=not refused,
             expected=f"tolerates every taint of {format_value(needed.pools)}",
             actual=needed.workload.template.tolerations,
-            cause="; ".join(f"{taint} of {format_value(pools)}" for taint, pools in refused.items())
-            + " is not tolerated",
+            cause="; ".join(
+                f"{taint} of {format_value(pools)} {why_repelled(needed.workload.template.tolerations, taint)}"
+                for taint, pools in refused.items()
+            ),
             hidden_because="it wants no pod there, and wanting none counts as ready",
             remedy=needed.remedy(list(refused)),
             inspect=f"kubectl get daemonset -n {needed.workload.namespace} {needed.workload.name} "

@@ -10,7 +10,7 @@ of the owners are then judged against the declaration, never taken from the node
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from conformance.catalog import MUST, SHOULD, requirement
 from conformance.facts import Facts, Node, Pod
@@ -110,7 +110,7 @@ def test_every_gpu_node_carries_every_declared_taint(gpu_pool_nodes: tuple[GpuPo
             actual=node.taints,
             cause=f"{' and '.join(missing)} is not on the node",
             hidden_because="the node works; pods that have no business there start to land on it one by one",
-            remedy=f"kubectl taint node {node.name} {' '.join(missing)} --overwrite; then set it in the node group",
+            remedy=_how_to_taint(node, missing),
             inspect=f"kubectl get node {node.name} -o jsonpath='{{.spec.taints}}'",
         )
 
@@ -308,6 +308,15 @@ def _judge_alike(pool: Pool, nodes: Iterable[Node], trait: str, of: Callable[[No
                 hidden_because="each node passes its own checks; jobs fail only when they land on the odd one",
                 inspect=f"kubectl get nodes -l {pool.selector_text} -o wide -L {DRIVER},{PRODUCT}",
             )
+
+
+def _how_to_taint(node: Node, missing: Sequence[str]) -> str:
+    """The command that puts the taints, with a warning where it evicts pods."""
+    command = f"kubectl taint node {node.name} {' '.join(missing)} --overwrite; then set it in the node group"
+    evicting = [taint for taint in missing if taint.endswith(":NoExecute")]
+    if not evicting:
+        return command
+    return f"{' and '.join(evicting)} evicts every pod there that does not tolerate it: look first, then {command}"
 
 
 def _why_it_has_no_home(homes: list[Pool]) -> str:

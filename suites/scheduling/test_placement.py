@@ -11,7 +11,7 @@ What is judged is the workload as it is deployed, or its declared manifest where
 from conformance.catalog import MUST, SHOULD, requirement
 from conformance.facts import Facts, Pod
 from conformance.gpu.affinity import preferred_terms, unmet
-from conformance.gpu.taints import Toleration, untolerated
+from conformance.gpu.taints import Toleration, repelling, why_repelled
 from conformance.verdict import Inconclusive, Judge, NotApplicable, format_value
 from suites._shared.declared_workloads import DeclaredWorkload, lacking, why_pending
 from suites._shared.formatting import join_limited
@@ -35,13 +35,16 @@ def test_declared_workloads_can_go_home_and_nowhere_else(
     gpu_workloads: tuple[DeclaredWorkload, ...], facts: Facts, members: Members, judge: Judge
 ) -> None:
     for workload in gpu_workloads:
-        refused = untolerated(workload.template.tolerations, workload.taints)
+        tolerations = workload.template.tolerations
+        refused = repelling(tolerations, workload.taints)
         judge(
             workload,
             ok=not refused,
             expected=f"tolerations of {format_value(workload.taints)}",
-            actual=workload.template.tolerations,
-            cause=f"{format_value(refused)} of {format_value(workload.pools)} is not tolerated",
+            actual=tolerations,
+            cause="; ".join(
+                f"{taint} of {format_value(workload.pools)} {why_repelled(tolerations, taint)}" for taint in refused
+            ),
             hidden_because="pods that already run stay; the first one that has to be placed anew waits for ever",
             inspect=workload.inspect,
         )

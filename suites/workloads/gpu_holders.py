@@ -21,6 +21,7 @@ KUBELET_REFUSALS = {
 _OUT_OF = "OutOf"
 
 SHARED_MEMORY = "/dev/shm"  # noqa: S108 - where a container looks for shared memory, not a file of ours
+_ABOVE_SHARED_MEMORY = ("/", "/dev")
 _DRIVER_COMPONENT = ("app.kubernetes.io/component", "nvidia-driver")
 _DRIVER_APP = ("app", "nvidia-driver-daemonset")
 # Beside it run others that may start again by themselves, such as nvidia-peermem-ctr, nvidia-gdrcopy-ctr and
@@ -79,10 +80,21 @@ def whole_gpus(spec: PodSpec, reference: Reference) -> int:
 
 
 def has_big_shared_memory(spec: PodSpec) -> bool:
-    """Whether some container has an emptyDir in memory as its /dev/shm, or a volume that others fill."""
+    """Whether some container has more than the 64 MiB of /dev/shm that every container gets.
+
+    So it is with ``hostIPC`` (the container gets the /dev/shm of its node), with an emptyDir in memory, any volume at
+    /dev/shm, and where a mount above it (``/dev`` of the node) brings a /dev/shm along.
+    Source: containerd, CRI: the sandbox of a pod in the node's IPC namespace has the node's /dev/shm.
+    """
+    if spec.host_ipc:
+        return True
     small = {volume.name for volume in spec.volumes if volume.kind == "emptyDir" and volume.medium != "Memory"}
-    mounts = [mount for container in spec.containers for mount in container.mounts if mount.path == SHARED_MEMORY]
-    return any(mount.volume not in small for mount in mounts)
+    above = {volume.name for volume in spec.volumes if volume.kind == "hostPath"}
+    mounts = [(mount.path.rstrip("/") or "/", mount.volume) for each in spec.containers for mount in each.mounts]
+    return any(
+        volume not in small if path == SHARED_MEMORY else path in _ABOVE_SHARED_MEMORY and volume in above
+        for path, volume in mounts
+    )
 
 
 def refusal_of(pod: Pod) -> str:

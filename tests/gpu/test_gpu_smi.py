@@ -405,6 +405,32 @@ def test_a_query_that_is_not_whole_names_the_line(text: str, line: str, why: str
     assert why in parsed.why
 
 
+INTEGRATED = """\
++---------------------------------------------------------------------------------------+
+| NVIDIA-SMI 540.3.0                Driver Version: 540.3.0      CUDA Version: 12.2     |
+|-----------------------------------------+----------------------+----------------------+
+| GPU  Name                 Persistence-M | Bus-Id        Disp.A | Volatile Uncorr. ECC |
+| Fan  Temp   Perf          Pwr:Usage/Cap |         Memory-Usage | GPU-Util  Compute M. |
+|                                         |                      |               MIG M. |
+|=========================================+======================+======================|
+|   0  Orin (nvgpu)                  N/A  | N/A              N/A |                  N/A |
+| N/A   N/A  N/A               N/A /  N/A | Not Supported        |     N/A          N/A |
+|                                         |                      |                  N/A |
++-----------------------------------------+----------------------+----------------------+
+"""
+
+
+def test_an_integrated_gpu_has_no_bus_no_memory_of_its_own_and_a_uuid_without_prefix() -> None:
+    table = parse_table(INTEGRATED)
+    assert isinstance(table, Table)
+    (gpu,) = table.gpus
+    assert (gpu.name, gpu.bus_id, gpu.memory_total_mib, gpu.broken) == ("Orin (nvgpu)", "", None, False)
+
+    uuid = "3f7bd0a4-51c2-5b0e-9d3e-0c2f1a6b8d77"
+    listed = parse_listing(f"GPU 0: Orin (nvgpu) (UUID: {uuid})\n")
+    assert listed == (ListedGpu(0, "Orin (nvgpu)", uuid),)
+
+
 @pytest.mark.parametrize(
     ("code", "words"),
     [

@@ -11,10 +11,13 @@ from conformance.gpu.taints import (
     ORDINARY_POD,
     Taint,
     Toleration,
+    repelling,
+    seconds_tolerated,
     taint_from,
     tolerates,
     toleration_from,
     untolerated,
+    why_repelled,
 )
 
 KEYS = ["nvidia.com/gpu", "dedicated", "maintenance"]
@@ -171,3 +174,32 @@ def test_null_and_missing_members_read_as_empty() -> None:
     assert toleration_from({"operator": "Exists", "tolerationSeconds": "30"}) == Toleration(
         "", "Exists", toleration_seconds=30
     )
+
+
+@pytest.mark.parametrize(
+    ("tolerations", "seconds"),
+    [
+        ([Toleration("dedicated", "Exists")], None),
+        ([Toleration("dedicated", "Exists", toleration_seconds=3600)], 3600),
+        ([Toleration("dedicated", "Exists", toleration_seconds=60), Toleration(operator="Exists")], 60),
+        ([Toleration(operator="Exists"), Toleration("dedicated", "Exists", toleration_seconds=60)], None),
+        ([Toleration("other", "Exists")], 0),
+    ],
+)
+def test_the_first_toleration_that_covers_a_no_execute_taint_says_when_it_evicts(
+    tolerations: list[Toleration], seconds: int | None
+) -> None:
+    assert seconds_tolerated(tolerations, Taint("dedicated", "gpu", "NoExecute")) == seconds
+    assert seconds_tolerated(tolerations, Taint("dedicated", "gpu", "NoSchedule")) is None
+
+
+def test_what_is_tolerated_for_a_while_repels_in_the_end() -> None:
+    taint = Taint("dedicated", "gpu", "NoExecute")
+    for_an_hour = [Toleration("dedicated", "Exists", toleration_seconds=3600)]
+
+    assert untolerated(for_an_hour, [taint]) == ()
+    assert repelling(for_an_hour, [taint]) == (taint,)
+    assert why_repelled(for_an_hour, taint) == "is tolerated for 3600 s only"
+    assert repelling([Toleration("dedicated", "Exists")], [taint]) == ()
+    assert repelling([], [Taint("dedicated", effect="PreferNoSchedule")]) == ()
+    assert why_repelled([], taint) == "is not tolerated"

@@ -109,6 +109,20 @@ def test_only_memory_of_its_own_is_enough_for_nccl():
     assert not has_big_shared_memory(pod())
 
 
+@pytest.mark.parametrize("path", ["/dev", "/dev/", "/"])
+def test_a_mount_of_the_node_above_it_brings_its_shared_memory(path):
+    container = {"name": "main", "image": "i", "volumeMounts": [{"name": "node", "mountPath": path}]}
+    mounted = {"containers": [container], "volumes": [{"name": "node", "hostPath": {"path": path}}]}
+
+    assert has_big_shared_memory(pod(mounted))
+    assert not has_big_shared_memory(pod(mounted | {"volumes": [{"name": "node", "emptyDir": {}}]}))
+
+
+def test_the_ipc_namespace_of_the_node_has_its_shared_memory():
+    assert has_big_shared_memory(pod({"hostIPC": True}))
+    assert not has_big_shared_memory(pod({"hostIPC": False}))
+
+
 @pytest.mark.parametrize("reason", ["UnexpectedAdmissionError", "TopologyAffinityError", "OutOfnvidia.com/gpu"])
 def test_a_pod_that_its_kubelet_refused_is_told_from_one_that_failed(reason):
     assert refusal_of(pod(status={"phase": "Failed", "reason": reason}))
