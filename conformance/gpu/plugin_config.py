@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 
 from conformance.gpu import plugin_config_keys as known
+from conformance.gpu.go_yaml import first_document
 from conformance.gpu.resources import GPU, MIG_PREFIX
 from conformance.gpu.sharing import NOT_SHARED, SHARED_SUFFIX, MigStrategy, Share, Sharing, SharingStrategy
 
@@ -26,6 +27,8 @@ _MAX_NAME = 63
 # What a list of devices may hold besides numbers (ReplicaDeviceRef in api/config/v1/replicas.go).
 _UUID = r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
 _DEVICE = re.compile(rf"[0-9]+(:[0-9]+)?|GPU-{_UUID}|MIG-{_UUID}|MIG-GPU-{_UUID}/[0-9]+/[0-9]+")
+# Go's time.ParseDuration.
+_DURATION = re.compile(r"[-+]?(0|((\d+\.?\d*|\.\d+)(ns|us|µs|μs|ms|s|m|h))+)")
 _SUBDOMAIN = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*")
 
 
@@ -90,7 +93,7 @@ def yaml_value(text: object) -> tuple[Any, list[Problem]]:
     if not isinstance(text, str):
         return None, [Problem("", f"is {kind(text)}", "YAML text")]
     try:
-        return yaml.safe_load(text), []
+        return first_document(text), []
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = f" in line {mark.line + 1}" if mark else ""
@@ -125,10 +128,12 @@ def unknown_keys(
 
 
 def whole_number(value: object) -> int | None:
-    """A number as Go reads it into an int: 4 and 4.0, but no text and no truth value."""
+    """A number as Go reads it into an int of 64 bits: 4 and 4.0, but no text, no truth value and nothing larger."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    return int(value) if math.isfinite(value) and value == int(value) else None
+    if not math.isfinite(value) or value != int(value):
+        return None
+    return int(value) if -(2**63) <= value < 2**63 else None
 
 
 def _is_device(value: object) -> bool:
@@ -152,8 +157,7 @@ class _Reader:
         strategy = self._flags(self._section(value, "flags", "flags", known.FLAG_KEYS))
         sharing = self._sharing(self._section(value, "sharing", "sharing", known.SHARING_KEYS))
         self._imex(self._section(value, "imex", "imex", known.IMEX_KEYS))
-        if value.get("resources"):
-            self._ignored("resources", "is ignored: the plugin does not support it yet")
+        self._resources(self._section(value, "resources", "resources", known.RESOURCES_KEYS))
         if sharing.strategy is SharingStrategy.MPS and strategy is MigStrategy.MIXED:
             self._wrong("flags.migStrategy", "is mixed, which MPS does not support", "none, single")
         fatal = any(problem.fatal for problem in self.problems)
@@ -167,13 +171,54 @@ class _Reader:
         self._booleans(plugin, "flags.plugin", ("passDeviceSpecs",))
         self._texts(plugin, "flags.plugin", known.PLUGIN_TEXT_FLAGS)
         self._choices(plugin, "flags.plugin", known.PLUGIN_FLAG_CHOICES)
-        self._section(flags, "gfd", "flags.gfd", known.GFD_FLAG_KEYS)
+        self._device_list_strategy(plugin.get("deviceListStrategy"), "flags.plugin.deviceListStrategy")
+        gfd = self._section(flags, "gfd", "flags.gfd", known.GFD_FLAG_KEYS)
+        self._booleans(gfd, "flags.gfd", known.GFD_BOOLEAN_FLAGS)
+        self._texts(gfd, "flags.gfd", known.GFD_TEXT_FLAGS)
+        self._duration(gfd.get("sleepInterval"), "flags.gfd.sleepInterval")
         strategy = flags.get("migStrategy")
         return (
             MigStrategy(strategy)
             if isinstance(strategy, str) and strategy in known.FLAG_CHOICES["migStrategy"]
             else None
         )
+
+    def _device_list_strategy(self, value: object, path: str) -> None:
+        """A list of strategies of which one is unknown stops the plugin only where nothing outranks the file."""
+        named = value if isinstance(value, list) else [value]
+        if not all(one is None or isinstance(one, str) for one in named):
+            self._wrong(path, f"is {kind(value)}", "a text or a list of texts")
+            return
+        if any(one is not None and one not in known.DEVICE_LIST_STRATEGIES for one in named):
+            outranked = "DEVICE_LIST_STRATEGY, which the operator and the chart set, outranks it"
+            self._ignored(path, f"is {kind(value)}, which no plugin knows; {outranked}", known.LISTED_STRATEGIES)
+
+    def _duration(self, value: object, path: str) -> None:
+        """A number of nanoseconds, or a text as Go's time.ParseDuration takes it, or ``infinite``."""
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        text = isinstance(value, str) and (value == "infinite" or _DURATION.fullmatch(value) is not None)
+        if value is not None and not number and not text:
+            self._wrong(path, f"is {kind(value)}", "a duration such as 60s, or infinite")
+
+    def _resources(self, resources: dict[Any, Any]) -> None:
+        """The patterns by which resources would be renamed: refused where they are ill-formed, else ignored."""
+        if any(resources.values()):
+            self._ignored("resources", "is ignored: the plugin does not support it yet")
+        for key in known.RESOURCES_KEYS:
+            entries = resources.get(key)
+            if entries is not None and not isinstance(entries, list):
+                self._wrong(f"resources.{key}", f"is {kind(entries)}", "a list of mappings with pattern and name")
+                continue
+            for at, entry in enumerate(entries or ()):
+                self._pattern(entry, f"resources.{key}[{at}]")
+
+    def _pattern(self, entry: object, path: str) -> None:
+        if not isinstance(entry, dict) or not {"pattern", "name"} <= entry.keys():
+            self._wrong(path, f"is {kind(entry)}", "a mapping with pattern and name")
+            return
+        if not isinstance(entry["pattern"], str | None):
+            self._wrong(f"{path}.pattern", f"is {kind(entry['pattern'])}", "a text")
+        self._resource_name(entry["name"], f"{path}.name")
 
     def _sharing(self, sharing: dict[Any, Any]) -> Sharing:
         sliced, mps = NOT_SHARED, NOT_SHARED
@@ -217,6 +262,8 @@ class _Reader:
             what = f"is {kind(entry['replicas'])}" if "replicas" in entry else "is missing"
             self._wrong(f"{path}.replicas", what, "a whole number from 2 on")
         self._devices(entry.get("devices", "all"), f"{path}.devices")
+        if "rename" in entry:
+            self._resource_name(entry["rename"], f"{path}.rename")
         if entry.get("rename") and not (rename and entry["rename"] == f"{name}{SHARED_SUFFIX}"):
             self._ignored(f"{path}.rename", "is ignored: only renameByDefault renames a resource")
         return Share(name, replicas) if name and replicas is not None and replicas >= 2 else None
@@ -232,17 +279,23 @@ class _Reader:
             self._wrong(path, f"is {reprlib.repr(value)}", "all")
 
     def _name(self, entry: dict[Any, Any], path: str) -> str:
-        name = entry.get("name")
+        if "name" not in entry:
+            self._wrong(f"{path}.name", "is missing", f"{GPU} or {MIG_PREFIX}<profile>")
+            return ""
+        full = self._resource_name(entry["name"], f"{path}.name")
+        if full and full != GPU and not full.startswith(MIG_PREFIX):
+            self._ignored(f"{path}.name", f"is {full}, which no device has", f"{GPU} or {MIG_PREFIX}<profile>")
+        return full
+
+    def _resource_name(self, name: object, path: str) -> str:
+        """A name with the vendor before it, empty when the plugin refuses it (NewResourceName in resources.go)."""
         if not isinstance(name, str):
-            what = f"is {kind(name)}" if "name" in entry else "is missing"
-            self._wrong(f"{path}.name", what, f"{GPU} or {MIG_PREFIX}<profile>")
+            self._wrong(path, f"is {kind(name)}", f"{GPU} or {MIG_PREFIX}<profile>")
             return ""
         full = name if name.startswith(_VENDOR) else f"{_VENDOR}{name}"
         if len(full) > _MAX_NAME or not _SUBDOMAIN.fullmatch(full.removeprefix(_VENDOR)):
-            self._wrong(f"{path}.name", f"is {kind(name)}", f"{GPU} or {MIG_PREFIX}<profile>, + written as a dot")
+            self._wrong(path, f"is {kind(name)}", f"{GPU} or {MIG_PREFIX}<profile>, + written as a dot")
             return ""
-        if full != GPU and not full.startswith(MIG_PREFIX):
-            self._ignored(f"{path}.name", f"is {full}, which no device has", f"{GPU} or {MIG_PREFIX}<profile>")
         return full
 
     def _doubled(self, shares: tuple[Share, ...], path: str) -> None:
@@ -252,7 +305,11 @@ class _Reader:
 
     def _imex(self, imex: dict[Any, Any]) -> None:
         self._booleans(imex, "imex", ("required",))
-        if imex.get("channelIDs") not in (None, [], [0]):
+        channels = imex.get("channelIDs")
+        # Go reads null as 0.
+        listed = channels if isinstance(channels, list) else [channels]
+        numbers = [0 if each is None else whole_number(each) for each in listed]
+        if channels is not None and (numbers not in ([], [0]) or not isinstance(channels, list)):
             self._wrong("imex.channelIDs", f"is {reprlib.repr(imex['channelIDs'])}", "[] or [0]")
 
     def _section(self, parent: dict[Any, Any], key: str, path: str, keys: Collection[str]) -> dict[Any, Any]:
@@ -282,10 +339,8 @@ class _Reader:
     def _choices(self, section: dict[Any, Any], path: str, choices: Mapping[str, tuple[str, ...]]) -> None:
         for key, allowed in choices.items():
             value = section.get(key)
-            several = value if isinstance(value, list) and key == "deviceListStrategy" else [value]
-            for one in several:
-                if one is not None and one not in allowed:
-                    self._wrong(f"{path}.{key}", f"is {kind(one)}", ", ".join(allowed))
+            if value is not None and value not in allowed:
+                self._wrong(f"{path}.{key}", f"is {kind(value)}", ", ".join(allowed))
 
     def _unknown(self, section: dict[Any, Any], path: str, keys: Collection[str]) -> None:
         self.problems.extend(unknown_keys(section, path, keys, known.HOMES, fatal=False))
@@ -304,7 +359,7 @@ class Chain(StrEnum):
     NOT_CONFIGURED = "no ConfigMap is named"
     NOT_APPLIED = "silently not applied"
     BROKEN = "broken"
-    """The plugin's pod does not become ready, and the node's GPUs vanish."""
+    """The next pod of the plugin does not become ready; a plugin that runs keeps what it has until it restarts."""
     UNKNOWN = "unknown"
 
 

@@ -9,6 +9,7 @@ from conformance.gpu.sharing import MigStrategy
 TOP_KEYS = ("version", "flags", "resources", "sharing", "imex")
 SHARING_KEYS = ("timeSlicing", "mps")
 REPLICATED_KEYS = ("renameByDefault", "failRequestsGreaterThanOne", "resources")
+RESOURCES_KEYS = ("gpus", "mig")
 RESOURCE_KEYS = ("name", "rename", "devices", "replicas")
 IMEX_KEYS = ("channelIDs", "required")
 BOOLEAN_FLAGS = ("failOnInitError", "gdrcopyEnabled", "gdsEnabled", "mofedEnabled", "useNodeFeatureAPI")
@@ -16,16 +17,19 @@ FLAG_CHOICES = {
     "migStrategy": tuple(strategy.value for strategy in MigStrategy),
     "deviceDiscoveryStrategy": ("auto", "nvml", "tegra"),
 }
+DEVICE_LIST_STRATEGIES = ("envvar", "volume-mounts", "cdi-annotations", "cdi-cri")
+LISTED_STRATEGIES = ", ".join(DEVICE_LIST_STRATEGIES)
 PLUGIN_FLAG_CHOICES = {
-    "deviceListStrategy": ("envvar", "volume-mounts", "cdi-annotations", "cdi-cri"),
     "deviceIDStrategy": ("uuid", "index"),
     "sharedDevicesAllocationPolicy": ("distributed", "packed"),
 }
 TEXT_FLAGS = ("mpsRoot", "nvidiaDriverRoot", "nvidiaDevRoot")
 PLUGIN_TEXT_FLAGS = ("cdiAnnotationPrefix", "nvidiaCTKPath", "containerDriverRoot")
 FLAG_KEYS = (*BOOLEAN_FLAGS, *FLAG_CHOICES, *TEXT_FLAGS, "plugin", "gfd")
-PLUGIN_FLAG_KEYS = ("passDeviceSpecs", *PLUGIN_FLAG_CHOICES, *PLUGIN_TEXT_FLAGS)
-GFD_FLAG_KEYS = ("oneshot", "noTimestamp", "sleepInterval", "outputFile", "machineTypeFile")
+PLUGIN_FLAG_KEYS = ("passDeviceSpecs", "deviceListStrategy", *PLUGIN_FLAG_CHOICES, *PLUGIN_TEXT_FLAGS)
+GFD_BOOLEAN_FLAGS = ("oneshot", "noTimestamp")
+GFD_TEXT_FLAGS = ("outputFile", "machineTypeFile")
+GFD_FLAG_KEYS = (*GFD_BOOLEAN_FLAGS, *GFD_TEXT_FLAGS, "sleepInterval")
 
 HOMES = {
     **dict.fromkeys(REPLICATED_KEYS, "sharing.timeSlicing or sharing.mps"),

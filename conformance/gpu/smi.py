@@ -56,9 +56,7 @@ _HEAD = re.compile(
 )
 _NAMED = re.compile(r"(?P<index>\d+)\s+(?P<name>\S.*?)\s+(?P<persistence>On|Off|N/A|ERR!)")
 # An integrated GPU (Jetson Orin) is on no PCI bus and prints N/A.
-_PLACED = re.compile(
-    r"(?P<bus>[0-9A-Fa-f]{4,8}:[0-9A-Fa-f]{2}:[0-9A-Fa-f]{2}\.[0-9A-Fa-f]|N/A)\s+(?:On|Off|N/A|ERR!)"
-)
+_PLACED = re.compile(r"(?P<bus>[0-9A-Fa-f]{4,8}:[0-9A-Fa-f]{2}:[0-9A-Fa-f]{2}\.[0-9A-Fa-f]|N/A)\s+(?:On|Off|N/A|ERR!)")
 _ERRORS = re.compile(r"\d+|On|Off|N/A|ERR!")
 _MEMORY = re.compile(r"(?P<used>\d+)\s*MiB\s*/\s*(?P<total>\d+)\s*MiB")
 _NO_MEMORY = re.compile(r"(?:N/A|ERR!|Not Supported)(?:\s*/\s*(?:N/A|ERR!|Not Supported))?")

@@ -14,6 +14,8 @@ from typing import Any
 
 import msgspec
 
+from conformance.gpu.go_yaml import first_document
+
 NONE, SINGLE, MIXED = "none", "single", "mixed"
 TIME_SLICING, MPS = "time-slicing", "mps"
 GPU, MIG_PREFIX, SHARED_SUFFIX = "nvidia.com/gpu", "nvidia.com/mig-", ".shared"
@@ -21,16 +23,23 @@ GPU, MIG_PREFIX, SHARED_SUFFIX = "nvidia.com/gpu", "nvidia.com/mig-", ".shared"
 _VENDOR = "nvidia.com/"
 _LONGEST_NAME = 63
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
-_DEVICE = re.compile(r"[0-9]+(:[0-9]+)?|(GPU|MIG)-[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+_HEX = "[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
+_DEVICE = re.compile(rf"[0-9]+(:[0-9]+)?|(GPU|MIG)-{_HEX}|MIG-GPU-{_HEX}/[0-9]+/[0-9]+")
+_LARGEST = 2**63
+_INTERVAL = re.compile(r"infinite|[-+]?(0|([0-9]+[.]?[0-9]*|[.][0-9]+)(ns|us|µs|μs|ms|s|m|h)(.*[smh])?)")
 
 _CHOICES: Mapping[str, tuple[str, ...]] = {
     "migStrategy": (NONE, SINGLE, MIXED),
     "deviceDiscoveryStrategy": ("auto", "nvml", "tegra"),
-    "deviceListStrategy": ("envvar", "volume-mounts", "cdi-annotations", "cdi-cri"),
     "deviceIDStrategy": ("uuid", "index"),
     "sharedDevicesAllocationPolicy": ("distributed", "packed"),
 }
 _TRUTHS = ("failOnInitError", "gdrcopyEnabled", "gdsEnabled", "mofedEnabled", "useNodeFeatureAPI", "passDeviceSpecs")
+_GFD_TRUTHS = ("oneshot", "noTimestamp")
+_TEXTS = (
+    *_CHOICES, "mpsRoot", "nvidiaDriverRoot", "nvidiaDevRoot", "cdiAnnotationPrefix", "nvidiaCTKPath",
+    "containerDriverRoot", "outputFile", "machineTypeFile",
+)  # fmt: skip
 
 
 class Refused(Exception):
@@ -128,7 +137,7 @@ def read(text: str) -> File:
     import yaml
 
     try:
-        value = yaml.safe_load(text)
+        value = first_document(text)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise Refused(f"unmarshal error: {error}") from None
     value = _members(value, "the configuration")
@@ -138,8 +147,14 @@ def read(text: str) -> File:
     _check_resources(_members(_member(value, "resources"), "resources"))
     _check_channels(_member(_members(_member(value, "imex"), "imex"), "channelIDs"))
     flags = _members(_member(value, "flags"), "flags")
-    for part in (flags, _members(_member(flags, "plugin"), "flags.plugin")):
-        _check_flags(part)
+    plugin = _members(_member(flags, "plugin"), "flags.plugin")
+    for part in (flags, plugin):
+        _check_flags(part, _TRUTHS)
+    _check_strategies(_member(plugin, "deviceListStrategy"))
+    gfd = _members(_member(flags, "gfd"), "flags.gfd")
+    _check_flags(gfd, _GFD_TRUTHS)
+    _check_interval(_member(gfd, "sleepInterval"))
+    _check_truth(_members(_member(value, "imex"), "imex"), "required")
     sharing = _sharing(_members(_member(value, "sharing"), "sharing"))
     return File(_text(flags, "migStrategy"), _text(flags, "mpsRoot"), sharing)
 
@@ -164,27 +179,53 @@ def _text(value: Mapping[Any, Any], name: str) -> str | None:
     return found
 
 
-def _check_flags(flags: Mapping[Any, Any]) -> None:
-    for name in _TRUTHS:
-        if not isinstance(_member(flags, name), bool | None):
-            raise Refused(f"unmarshal error: {name} is no truth value")
+def _check_truth(section: Mapping[Any, Any], name: str) -> None:
+    if not isinstance(_member(section, name), bool | None):
+        raise Refused(f"unmarshal error: {name} is no truth value")
+
+
+def _check_flags(flags: Mapping[Any, Any], truths: Iterable[str]) -> None:
+    for name in truths:
+        _check_truth(flags, name)
+    for name in _TEXTS:
+        _text(flags, name)
     for name, allowed in _CHOICES.items():
         found = _member(flags, name)
-        several = found if isinstance(found, list) and name == "deviceListStrategy" else [found]
-        if any(one is not None and one not in allowed for one in several):
+        if found is not None and found not in allowed:
             raise Refused(f"invalid {name}: {found}")
+
+
+def _check_strategies(value: object) -> None:
+    """Which ones they are does not count: the environment of the operator and of the chart outranks the file."""
+    named = value if isinstance(value, list) else [value]
+    if not all(isinstance(each, str | None) for each in named):
+        raise Refused(f"invalid deviceListStrategy: {value}")
+
+
+def _check_interval(value: object) -> None:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if value is not None and not number and not (isinstance(value, str) and _INTERVAL.fullmatch(value)):
+        raise Refused(f"time: invalid duration {value}")
 
 
 def _check_resources(resources: Mapping[Any, Any]) -> None:
     for kind in ("gpus", "mig"):
         entries = _member(resources, kind)
-        for entry in entries if isinstance(entries, list) else []:
+        if not isinstance(entries, list | None):
+            raise Refused(f"unmarshal error: resources.{kind} is no list")
+        for entry in entries or ():
             if not isinstance(entry, dict) or "pattern" not in entry or "name" not in entry:
                 raise Refused("resources must have a 'pattern' and a 'name' field set")
+            if not isinstance(entry["pattern"], str | None):
+                raise Refused("unmarshal error: a pattern is no text")
+            _resource_name(entry["name"])
 
 
 def _check_channels(channels: object) -> None:
-    if channels not in (None, [], [0]):
+    if channels is None:
+        return
+    numbers = [0 if each is None else _whole(each) for each in channels] if isinstance(channels, list) else [None]
+    if numbers not in ([], [0]):
         raise Refused(f"invalid IMEX channel IDs: {channels}")
 
 
@@ -239,7 +280,7 @@ def _resource_name(value: object) -> str:
 def _check_devices(value: object) -> None:
     """What is selected is never heeded, but has to be written correctly."""
     if isinstance(value, list):
-        valid = all(_DEVICE.fullmatch(str(each)) for each in value if not isinstance(each, bool))
+        valid = all(_is_device(each) for each in value)
     else:
         count = _whole(value)
         valid = value == "all" or (count is not None and count > 0)
@@ -247,7 +288,14 @@ def _check_devices(value: object) -> None:
         raise Refused(f"unrecognized type for devices spec: {value}")
 
 
+def _is_device(value: object) -> bool:
+    if isinstance(value, str):
+        return _DEVICE.fullmatch(value) is not None
+    number = 0 if value is None else _whole(value)
+    return number is not None and number >= 0
+
+
 def _whole(value: object) -> int | None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or value != value or abs(value) == float("inf"):
+    if isinstance(value, bool) or not isinstance(value, int | float) or value != value or abs(value) >= _LARGEST:
         return None
     return int(value) if value == int(value) else None

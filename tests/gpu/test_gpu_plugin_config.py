@@ -113,12 +113,17 @@ def sharing(body: str, section: str = "timeSlicing") -> str:
         ("- version: v1", "", "a mapping"),
         ("just words", "", "a mapping"),
         ("a: [", "", "YAML text"),
-        ("a: 2026-99-99", "", "YAML text"),
         (None, "", "YAML text"),
         ({"version": "v1"}, "", "YAML text"),
         ("flags: {migStrategy: both}", "flags.migStrategy", "none, single, mixed"),
         ("flags: {failOnInitError: 'yes'}", "flags.failOnInitError", "true, false"),
-        ("flags: {plugin: {deviceListStrategy: [envvar, magic]}}", "flags.plugin.deviceListStrategy", "volume-mounts"),
+        ("flags: {plugin: {deviceListStrategy: 3}}", "flags.plugin.deviceListStrategy", "list of texts"),
+        ("flags: {gfd: {sleepInterval: 1x}}", "flags.gfd.sleepInterval", "60s"),
+        ("flags: {gfd: {oneshot: 'no'}}", "flags.gfd.oneshot", "true, false"),
+        ("resources: [gpu]", "resources", "a mapping"),
+        ("resources: {gpus: gpu}", "resources.gpus", "a list"),
+        ("resources: {gpus: [{pattern: '*'}]}", "resources.gpus[0]", "pattern and name"),
+        ("resources: {mig: [{pattern: '*', name: A_B}]}", "resources.mig[0].name", "dot"),
         ("flags: {plugin: {deviceIDStrategy: serial}}", "flags.plugin.deviceIDStrategy", "uuid, index"),
         ("flags: 3", "flags", "a mapping"),
         ("imex: {channelIDs: [1]}", "imex.channelIDs", "[0]"),
@@ -190,6 +195,40 @@ def test_a_number_where_the_plugin_wants_a_text_stops_it(path: str) -> None:
     assert parse(text.replace("5", "/run")).config is not None
 
 
+@pytest.mark.parametrize("rename", ["null", "''", "A_B", "3", "[]"])
+def test_a_rename_that_is_no_name_of_a_resource_stops_the_plugin(rename: str) -> None:
+    parsed = parse(sharing(f"{{resources: [{{name: gpu, replicas: 2, rename: {rename}}}]}}"))
+    assert parsed.config is None
+    assert [problem.path for problem in parsed.problems if problem.fatal] == ["sharing.timeSlicing.resources[0].rename"]
+
+
+@pytest.mark.parametrize("replicas", ["4", "4.0", "4e0", "0x4", "0o4"])
+def test_numbers_are_those_of_go(replicas: str) -> None:
+    config = parse(sharing(f"{{resources: [{{name: gpu, replicas: {replicas}}}]}}")).config
+    assert config is not None
+    assert config.sharing.shares == (Share("nvidia.com/gpu", 4),)
+
+
+def test_a_number_of_more_than_64_bits_stops_the_plugin() -> None:
+    assert parse(sharing("{resources: [{name: gpu, replicas: 10000000000000000000}]}")).config is None
+
+
+def test_only_the_first_document_of_a_text_is_read() -> None:
+    parsed = parse(f"version: v1\nsharing:\n  timeSlicing: {TWO}\n---\nversion: v7\n")
+    assert parsed.problems == ()
+    assert parsed.config is not None
+    assert parsed.config.sharing.shares == (Share("nvidia.com/gpu", 2),)
+
+
+def test_times_and_unknown_tags_are_texts() -> None:
+    assert parse("version: !mine v1\nflags: {mpsRoot: 2026-01-01}").config is not None
+
+
+@pytest.mark.parametrize("interval", ["60s", "1h30m", "infinite", "0", "1000000000", "-1.5s"])
+def test_intervals_are_durations_of_go(interval: str) -> None:
+    assert parse(f"flags: {{gfd: {{sleepInterval: {interval}}}}}").problems == ()
+
+
 TWO = "{resources: [{name: nvidia.com/gpu, replicas: 2}]}"
 
 
@@ -203,6 +242,7 @@ TWO = "{resources: [{name: nvidia.com/gpu, replicas: 2}]}"
         ("sharing: {timeSlicng: {}}", "sharing.timeSlicng", "did you mean timeSlicing?"),
         ("colour: red", "colour", "no such key"),
         ("resources: {gpus: [{pattern: '*', name: gpu}]}", "resources", "is ignored"),
+        ("flags: {plugin: {deviceListStrategy: [envvar, magic]}}", "flags.plugin.deviceListStrategy", "outranks it"),
         (f"sharing:\n  timeSlicing: {TWO}\n  mps: {TWO}", "sharing.timeSlicing", "sharing.mps is set too"),
         (
             sharing("{resources: [{name: gpu, replicas: 2, devices: [0]}]}"),
