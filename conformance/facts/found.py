@@ -175,6 +175,21 @@ class Found:
         """All pod groups of KAI."""
         return cast("tuple[Resource, ...]", self._of("PodGroup"))
 
+    @property
+    def cluster_queues(self) -> tuple[Resource, ...]:
+        """All ClusterQueues of Kueue."""
+        return cast("tuple[Resource, ...]", self._of("ClusterQueue"))
+
+    @property
+    def local_queues(self) -> tuple[Resource, ...]:
+        """All LocalQueues of Kueue."""
+        return cast("tuple[Resource, ...]", self._of("LocalQueue"))
+
+    @property
+    def cluster_resource_quotas(self) -> tuple[Resource, ...]:
+        """All ClusterResourceQuotas of OpenShift."""
+        return cast("tuple[Resource, ...]", self._of("ClusterResourceQuota"))
+
     def serves(self, kind: str) -> bool:
         """Whether the API server knows a kind; the objects of one that it does not know are none.
 

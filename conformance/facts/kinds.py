@@ -92,6 +92,13 @@ class Kind(msgspec.Struct, frozen=True):
         return PLACES[self.name].path()
 
     @property
+    def paths(self) -> tuple[str, ...]:
+        """That path, and those of the other versions in which the kind may be served instead, in the order to try."""
+        place = PLACES[self.name]
+        others = (f"{self.group}/{version}" for version in _OTHER_VERSIONS.get(self.name, ()))
+        return (place.path(), *(msgspec.structs.replace(place, group_version=other).path() for other in others))
+
+    @property
     def grant(self) -> str:
         """The right that reading takes, in words that an administrator can act on."""
         return f"list on {self.plural}" + (f" of API group {self.group}" if self.group else "")
@@ -107,7 +114,9 @@ class Kind(msgspec.Struct, frozen=True):
         return self.group in _CUSTOM_GROUPS
 
 
-_CUSTOM_GROUPS = ("nvidia.com", "nfd.k8s-sigs.io", "scheduling.run.ai")
+# Kueue v0.15 serves both and says that v1beta1 goes; what is looked at is the same in both.
+_OTHER_VERSIONS = {"ClusterQueue": ("v1beta2",), "LocalQueue": ("v1beta2",)}
+_CUSTOM_GROUPS = ("nvidia.com", "nfd.k8s-sigs.io", "scheduling.run.ai", "kueue.x-k8s.io", "quota.openshift.io")
 _DRA_GROUP = "resource.k8s.io"
 
 
@@ -155,6 +164,9 @@ KINDS = _table(
     _whole("DeviceClass"),
     _whole("ResourceClaimTemplate"),
     _whole("Queue"),
+    _whole("ClusterQueue"),
+    _whole("LocalQueue"),
+    _whole("ClusterResourceQuota"),
     _whole("ConfigMap"),
 )
 

@@ -11,6 +11,27 @@ PREEMPTS = "PreemptLowerPriority"
 PRIORITY_CLASS_SCOPE = "PriorityClass"
 
 
+class PodTraits(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """What of a pod decides under which scopes of a quota it falls.
+
+    ``priority_class`` is empty for a pod without one, ``terminating`` says that it has activeDeadlineSeconds,
+    ``best_effort`` that no container requests or limits CPU or memory, ``crosses_namespaces`` that a term of its pod
+    (anti-)affinity names other namespaces.
+    """
+
+    priority_class: str = ""
+    terminating: bool = False
+    best_effort: bool = False
+    crosses_namespaces: bool = False
+
+    def __str__(self) -> str:
+        told = [f"priority class {self.priority_class}" if self.priority_class else "no priority class"]
+        told += ["activeDeadlineSeconds"] if self.terminating else []
+        told += ["no requests of CPU and memory"] if self.best_effort else []
+        told += ["affinity to pods of other namespaces"] if self.crosses_namespaces else []
+        return f"a pod with {' and '.join(told)}"
+
+
 class ScopeTerm(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One expression of a quota's scope, such as PriorityClass In (training-normal)."""
 
@@ -45,18 +66,38 @@ class ResourceQuota(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         """The keys of ``hard`` that the quota controller does not count, sorted."""
         return tuple(sorted(key for key in self.hard if key not in self.used))
 
-    def counts_class(self, priority_class: str) -> bool:
-        """Whether pods of this priority class (empty: of none) fall under the quota as far as classes decide it.
+    @property
+    def scope_terms(self) -> tuple[ScopeTerm, ...]:
+        """The terms of ``scopes`` and ``scopeSelector``; a pod falls under the quota only when it meets all of them."""
+        return (*(ScopeTerm(scope=scope) for scope in self.scopes), *self.scope_selector)
 
-        Source: kubernetes pkg/quota/v1/evaluator/core/pods.go, podMatchesSelector: NotIn and DoesNotExist also hold
-        for a pod without a class. Other scopes (Terminating, BestEffort, ...) are not looked at.
+    def counts(self, pod: PodTraits) -> bool:
+        """Whether such pods fall under the quota.
+
+        Source: kubernetes pkg/quota/v1/evaluator/core/pods.go, podMatchesScopeFunc: Exists is the only operator of
+        every scope but PriorityClass. A scope that nobody knows matches no pod.
         """
-        terms = [term for term in self.scope_selector if term.scope == PRIORITY_CLASS_SCOPE]
-        if PRIORITY_CLASS_SCOPE in self.scopes:
-            terms.append(ScopeTerm(scope=PRIORITY_CLASS_SCOPE))
-        labels = {PRIORITY_CLASS_SCOPE: priority_class} if priority_class else {}
-        wanted = [{"key": term.scope, "operator": term.operator, "values": term.values} for term in terms]
-        return selector_matches({"matchExpressions": wanted}, labels)
+        return all(_matches(term, pod) for term in self.scope_terms)
+
+    def counts_class(self, priority_class: str) -> bool:
+        """Whether pods of this priority class (empty: of none) fall under the quota as far as classes decide it."""
+        pod = PodTraits(priority_class=priority_class)
+        return all(_matches(term, pod) for term in self.scope_terms if term.scope == PRIORITY_CLASS_SCOPE)
+
+
+def _matches(term: ScopeTerm, pod: PodTraits) -> bool:
+    """Whether a pod meets one term; NotIn and DoesNotExist also hold for a pod without a class."""
+    if term.scope == PRIORITY_CLASS_SCOPE:
+        labels = {PRIORITY_CLASS_SCOPE: pod.priority_class} if pod.priority_class else {}
+        wanted = {"key": term.scope, "operator": term.operator, "values": term.values}
+        return selector_matches({"matchExpressions": [wanted]}, labels)
+    return {
+        "Terminating": pod.terminating,
+        "NotTerminating": not pod.terminating,
+        "BestEffort": pod.best_effort,
+        "NotBestEffort": not pod.best_effort,
+        "CrossNamespacePodAffinity": pod.crosses_namespaces,
+    }.get(term.scope, False)
 
 
 class LimitRangeItem(msgspec.Struct, frozen=True, kw_only=True, gc=False):

@@ -77,13 +77,20 @@ def gather(client: Client, gatherers: Mapping[str, Gatherer]) -> Missing:
 
     def listed(name: str) -> Exception | None:
         gatherer = gatherers[name]
-        try:
-            for page in client.pages(KINDS[name].path, restarted=gatherer.clear):
-                gatherer.add_page(page)
-        except (KubeError, msgspec.DecodeError) as error:
-            gatherer.clear()
-            return error
-        return None
+        missing: Exception | None = None
+        for path_of_version in KINDS[name].paths:
+            try:
+                for page in client.pages(path_of_version, restarted=gatherer.clear):
+                    gatherer.add_page(page)
+            except NotFound as error:
+                gatherer.clear()
+                missing = missing or error
+            except (KubeError, msgspec.DecodeError) as error:
+                gatherer.clear()
+                return error
+            else:
+                return None
+        return missing
 
     with ThreadPoolExecutor(max_workers=_AT_ONCE, thread_name_prefix="facts") as workers:
         errors = dict(zip(gatherers, workers.map(listed, gatherers), strict=True))

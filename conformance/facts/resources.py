@@ -25,6 +25,9 @@ WORDS: Mapping[str, str] = {
     "ResourceClaimTemplate": "resource claim template",
     "Queue": "queue",
     "PodGroup": "pod group",
+    "ClusterQueue": "cluster queue",
+    "LocalQueue": "local queue",
+    "ClusterResourceQuota": "cluster resource quota",
 }
 """The kinds that are kept whole, and what one object is called in a message."""
 

@@ -56,10 +56,12 @@ _RBAC = "rbac.authorization.k8s.io/v1"
 _DRA = "resource.k8s.io/v1"
 _NVIDIA = "nvidia.com"
 _KAI = "scheduling.run.ai"
+_KUEUE = "kueue.x-k8s.io"
 
 # Versions as served by Kubernetes 1.34 and later; an older server needs objects that say their own apiVersion.
 # Custom kinds: NVIDIA/gpu-operator v26.7.0 (api/nvidia), kubernetes-sigs/node-feature-discovery v0.19.0 (api/nfd),
 # kai-scheduler/KAI-Scheduler v0.17.0 (deployments/kai-scheduler/crds). Queue and PodGroup are KAI's, not Volcano's.
+# kubernetes-sigs/kueue (apis/kueue/v1beta1, which v0.15 still serves beside v1beta2), openshift/api (quota/v1).
 PLACES: Mapping[str, Place] = {
     "ConfigMap": _core("configmaps"),
     "Event": _core("events"),
@@ -100,6 +102,9 @@ PLACES: Mapping[str, Place] = {
     "NodeFeature": _group("nfd.k8s-sigs.io/v1alpha1", "nodefeatures"),
     "Queue": _group(f"{_KAI}/v2", "queues", namespaced=False),
     "PodGroup": _group(f"{_KAI}/v2alpha2", "podgroups"),
+    "ClusterQueue": _group(f"{_KUEUE}/v1beta1", "clusterqueues", namespaced=False),
+    "LocalQueue": _group(f"{_KUEUE}/v1beta1", "localqueues"),
+    "ClusterResourceQuota": _group("quota.openshift.io/v1", "clusterresourcequotas", namespaced=False),
     "APIService": _group("apiregistration.k8s.io/v1", "apiservices", namespaced=False),
     "MutatingAdmissionPolicy": _group(_ADMISSION, "mutatingadmissionpolicies", namespaced=False),
     "MutatingAdmissionPolicyBinding": _group(_ADMISSION, "mutatingadmissionpolicybindings", namespaced=False),

@@ -8,7 +8,6 @@ import msgspec
 
 from conformance.facts.kinds import KINDS
 from conformance.kube.errors import NotFound, Unreachable
-from conformance.kube.paths import PLACES
 
 Object = dict[str, Any]
 
@@ -24,6 +23,7 @@ class PagedServer:
         self.restarts: set[str] = set()
         self.down = False
         self.unserved: set[str] = set()
+        self.unserved_paths: set[str] = set()
         self.listed: list[str] = []
         self.config_namespaces: list[str] = []
 
@@ -36,7 +36,7 @@ class PagedServer:
     def pages(self, path: str, *, restarted: Callable[[], None] | None = None, **_: Any) -> Iterator[bytes]:
         kind, namespace = _place(path)
         self.listed.append(kind)
-        if kind in self.unserved:
+        if kind in self.unserved or path in self.unserved_paths:
             raise NotFound(404, "NotFound", "the server could not find the requested resource", "GET", path)
         if namespace:
             self.config_namespaces.append(namespace)
@@ -65,7 +65,7 @@ class PagedServer:
 def _place(path: str) -> tuple[str, str]:
     """The kind whose objects a path lists, and the namespace if it is that of one: only ConfigMaps are listed so."""
     for kind in KINDS:
-        if PLACES[kind].path() == path:
+        if path in KINDS[kind].paths:
             assert kind != "ConfigMap", "ConfigMaps of all namespaces are nobody's business"
             return kind, ""
     head, namespaces, rest = path.partition("/namespaces/")

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from conformance.facts import Facts, PriorityClass, ResourceQuota, Rule, ScopeTerm, ServiceAccount
+from conformance.facts.limits import PodTraits
 
 
 def metadata(name: str, namespace: str = "ml-serving") -> dict[str, Any]:
@@ -45,6 +46,37 @@ def test_a_scoped_quota_counts_the_classes_that_it_names(terms: list[ScopeTerm],
     quota = ResourceQuota(name="q", scope_selector=tuple(terms))
 
     assert [each for each in ("", "high", "low") if quota.counts_class(each)] == counted
+
+
+@pytest.mark.parametrize(
+    ("scope", "counted"),
+    [
+        ("Terminating", PodTraits(terminating=True)),
+        ("NotTerminating", PodTraits()),
+        ("BestEffort", PodTraits(best_effort=True)),
+        ("NotBestEffort", PodTraits()),
+        ("CrossNamespacePodAffinity", PodTraits(crosses_namespaces=True)),
+    ],
+)
+def test_every_scope_counts_only_the_pods_that_it_is_about(scope: str, counted: PodTraits) -> None:
+    plain, selected = (
+        ResourceQuota(name="q", scopes=(scope,)),
+        ResourceQuota(name="q", scope_selector=(ScopeTerm(scope=scope),)),
+    )
+    opposite = PodTraits(terminating=True, best_effort=True) if counted == PodTraits() else PodTraits()
+
+    for quota in (plain, selected):
+        assert quota.counts(counted)
+        assert not quota.counts(opposite)
+
+
+def test_a_pod_meets_all_scopes_of_a_quota_or_is_not_counted() -> None:
+    quota = ResourceQuota(name="q", scopes=("NotTerminating", "PriorityClass"))
+
+    assert quota.counts(PodTraits(priority_class="high"))
+    assert not quota.counts(PodTraits())
+    assert not quota.counts(PodTraits(priority_class="high", terminating=True))
+    assert not ResourceQuota(name="q", scopes=("ScopeOfTomorrow",)).counts(PodTraits())
 
 
 def test_the_plain_scope_priority_class_counts_pods_that_have_a_class() -> None:

@@ -132,10 +132,22 @@ def test_a_kind_that_every_api_server_has_is_missed_when_it_is_not_found(server:
         facts.serves(kind)
 
 
-def test_optional_are_the_kinds_of_the_gpu_stacks_and_of_dra_only() -> None:
+def test_optional_are_the_kinds_of_gpu_stacks_of_dra_and_of_quota_systems_only() -> None:
     groups = {kind.group for kind in KINDS.values() if kind.optional}
 
-    assert groups == {"nvidia.com", "scheduling.run.ai", "resource.k8s.io"}
+    assert groups == {"nvidia.com", "scheduling.run.ai", "resource.k8s.io", "kueue.x-k8s.io", "quota.openshift.io"}
+
+
+def test_kinds_of_kueue_are_read_in_the_version_that_is_served(server: PagedServer) -> None:
+    queue = {"kind": "LocalQueue", "metadata": {"name": "gpus", "namespace": "ml"}, "spec": {"clusterQueue": "all"}}
+    server.objects.append(queue | {"apiVersion": "kueue.x-k8s.io/v1beta2"})
+    server.unserved_paths = {"/apis/kueue.x-k8s.io/v1beta1/localqueues"}
+
+    (found,) = read(server).local_queues
+
+    assert (str(found), found.spec["clusterQueue"]) == ("local queue ml/gpus", "all")
+    server.unserved = {"LocalQueue"}
+    assert not read(server).serves("LocalQueue")
 
 
 def test_whether_a_forbidden_kind_is_served_is_not_known(server: PagedServer) -> None:
