@@ -1,0 +1,134 @@
+"""What covers the GPUs that a namespace may take: ResourceQuotas with their scopes, and the quotas of other systems.
+
+A ResourceQuota with scopes counts only the pods in its scope; whoever leaves the scope is not limited. So a key is
+covered when there is no pod, of all that could be made, that no quota counts. OpenShift's ClusterResourceQuotas count
+like ResourceQuotas, over several namespaces. Kueue and KAI limit what they admit and schedule, HAMi what its scheduler
+places: they are named as what they are.
+"""
+
+from collections.abc import Collection, Iterable, Iterator
+from itertools import product
+from typing import Any, NamedTuple
+
+from conformance.facts import Facts, Resource, ResourceQuota
+from conformance.facts.limits import PRIORITY_CLASS_SCOPE, PodTraits, ScopeTerm
+from conformance.gpu.resources import quota_key
+
+# Project-HAMi/HAMi pull request 1359: HAMi's scheduler holds these keys of a ResourceQuota, which Kubernetes does not.
+HAMI_KEYS = ("limits.nvidia.com/gpu", "limits.nvidia.com/gpumem", "limits.nvidia.com/gpucores")
+_HAMI_NODE = "hami.io/node-"
+
+
+class Coverage(NamedTuple):
+    """What covers a resource in a namespace; ``gap`` says which pods nothing counts, empty when there are none."""
+
+    by: tuple[str, ...]
+    gap: str
+
+    def __bool__(self) -> bool:
+        return bool(self.by) and not self.gap
+
+
+def coverage(namespace: str, resources: Collection[str], facts: Facts) -> Coverage:
+    """What limits how many devices of one of ``resources`` the pods of a namespace may hold together."""
+    keys = {quota_key(each) for each in resources}
+    quotas = [quota for quota in _counting(namespace, facts) if keys & quota.used.keys()]
+    others = [*_of_kueue(namespace, resources, facts), *_of_hami(namespace, facts)]
+    by = (*map(str, quotas), *others)
+    if not by:
+        return Coverage((), "no quota counts it")
+    gap = "" if others else _gap(quotas, facts)
+    return Coverage(by, gap)
+
+
+def _counting(namespace: str, facts: Facts) -> Iterator[ResourceQuota]:
+    """The ResourceQuotas of a namespace, and the ClusterResourceQuotas that select it, in the form of the former."""
+    yield from facts.quotas_in(namespace)
+    for each in facts.cluster_resource_quotas:
+        if any(part.get("namespace") == namespace for part in _mappings(each.status.get("namespaces"))):
+            yield _as_quota(each)
+
+
+def _gap(quotas: list[ResourceQuota], facts: Facts) -> str:
+    """The first kind of pod that none of the quotas counts, in words; empty when every pod is counted."""
+    if any(not quota.scope_terms for quota in quotas):
+        return ""
+    missed = next((pod for pod in _possible(quotas, facts) if not any(quota.counts(pod) for quota in quotas)), None)
+    if missed is None:
+        return ""
+    scopes = "; ".join(f"{quota} counts {' and '.join(map(str, quota.scope_terms))}" for quota in quotas)
+    return f"{missed} is counted by none: {scopes}"
+
+
+def _possible(quotas: Iterable[ResourceQuota], facts: Facts) -> Iterator[PodTraits]:
+    """The pods that differ in what the scopes of these quotas ask for, the most ordinary first."""
+    scopes = {term.scope for quota in quotas for term in quota.scope_terms}
+    either = (False, True)
+    for traits in product(
+        _classes(facts) if PRIORITY_CLASS_SCOPE in scopes else ("",),
+        either if scopes & {"Terminating", "NotTerminating"} else (False,),
+        either if scopes & {"BestEffort", "NotBestEffort"} else (False,),
+        either if "CrossNamespacePodAffinity" in scopes else (False,),
+    ):
+        yield PodTraits(
+            priority_class=traits[0], terminating=traits[1], best_effort=traits[2], crosses_namespaces=traits[3]
+        )
+
+
+def _classes(facts: Facts) -> tuple[str, ...]:
+    """The classes that a pod may have, empty for none; the two of Kubernetes itself are not for the pods of teams."""
+    classes = [each for each in facts.priority_classes if not each.is_system]
+    without = () if any(each.global_default for each in classes) else ("",)
+    return (*without, *(each.name for each in classes))
+
+
+def _as_quota(resource: Resource) -> ResourceQuota:
+    """A ClusterResourceQuota in the form of a ResourceQuota (openshift/api, quota/v1: spec.quota, status.total)."""
+    spec, total = resource.spec.get("quota") or {}, resource.status.get("total") or {}
+    terms = (spec.get("scopeSelector") or {}).get("matchExpressions")
+    return _ClusterWide(
+        name=resource.name,
+        namespace="",
+        hard={key: str(amount) for key, amount in (spec.get("hard") or {}).items()},
+        used={key: str(amount) for key, amount in (total.get("used") or {}).items()},
+        scopes=tuple(spec.get("scopes") or ()),
+        scope_selector=tuple(
+            ScopeTerm(
+                scope=str(term.get("scopeName")),
+                operator=str(term.get("operator") or "Exists"),
+                values=tuple(term.get("values") or ()),
+            )
+            for term in _mappings(terms)
+        ),
+    )
+
+
+class _ClusterWide(ResourceQuota, frozen=True, kw_only=True, gc=False):
+    """A quota over several namespaces."""
+
+    def __str__(self) -> str:
+        return f"cluster resource quota {self.name}"
+
+
+def _of_kueue(namespace: str, resources: Collection[str], facts: Facts) -> Iterator[str]:
+    """The ClusterQueues that admit the work of a namespace and count one of the resources."""
+    queues = {each.name: each for each in facts.cluster_queues}
+    for local in facts.local_queues:
+        queue = queues.get(str(local.spec.get("clusterQueue")))
+        if local.namespace != namespace or queue is None:
+            continue
+        groups = _mappings(queue.spec.get("resourceGroups"))
+        if any(set(resources) & set(group.get("coveredResources") or ()) for group in groups):
+            yield f"{queue} of Kueue, through {local}"
+
+
+def _of_hami(namespace: str, facts: Facts) -> Iterator[str]:
+    """The quotas whose keys HAMi holds, where a node says that HAMi manages its devices."""
+    if any(key.startswith(_HAMI_NODE) for node in facts.nodes for key in node.annotations):
+        for quota in facts.quotas_in(namespace):
+            if held := [key for key in HAMI_KEYS if key in quota.hard]:
+                yield f"{quota} with {', '.join(held)}, which HAMi holds"
+
+
+def _mappings(value: Any) -> list[dict[str, Any]]:
+    return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []

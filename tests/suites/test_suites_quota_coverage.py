@@ -1,0 +1,111 @@
+"""What covers GPUs in a namespace, and what does not although it looks so."""
+
+from typing import Any
+
+import pytest
+
+from conformance.facts import Facts
+from suites._shared.quota_coverage import coverage
+
+GPU = "nvidia.com/gpu"
+
+
+def quota(name: str, *, key: str = f"requests.{GPU}", counted: bool = True, **spec: Any) -> dict[str, Any]:
+    return {
+        "kind": "ResourceQuota",
+        "metadata": {"name": name, "namespace": "ml"},
+        "spec": {"hard": {key: "4"}, **spec},
+        "status": {"used": {key: "0"} if counted else {}},
+    }
+
+
+def of_classes(operator: str, *classes: str) -> dict[str, Any]:
+    term = {"scopeName": "PriorityClass", "operator": operator, "values": list(classes)}
+    return {"scopeSelector": {"matchExpressions": [term]}}
+
+
+def priority_class(name: str, *, default: bool = False) -> dict[str, Any]:
+    return {"kind": "PriorityClass", "metadata": {"name": name}, "value": 1, "globalDefault": default}
+
+
+SYSTEM = priority_class("system-node-critical")
+HIGH, LOW = priority_class("high"), priority_class("low")
+DEFAULT = priority_class("low", default=True)
+
+
+@pytest.mark.parametrize(
+    ("objects", "gap"),
+    [
+        ([quota("all")], ""),
+        ([quota("all", counted=False)], "no quota counts it"),
+        ([quota("all", key=f"limits.{GPU}", counted=False)], "no quota counts it"),
+        ([quota("other", key="requests.nvidia.com/gpu.shared")], "no quota counts it"),
+        ([quota("high", **of_classes("In", "high")), SYSTEM, HIGH], "a pod with no priority class is counted by none"),
+        ([quota("high", **of_classes("In", "high")), SYSTEM, HIGH, DEFAULT], "a pod with priority class low"),
+        ([quota("both", **of_classes("In", "high", "low")), SYSTEM, HIGH, DEFAULT], ""),
+        ([quota("a", **of_classes("In", "high")), quota("b", **of_classes("NotIn", "high")), HIGH, LOW], ""),
+        ([quota("a", **of_classes("Exists")), quota("b", **of_classes("DoesNotExist")), HIGH], ""),
+        ([quota("ending", scopes=["Terminating"])], "counts Terminating Exists"),
+        ([quota("ending", scopes=["Terminating"]), quota("serving", scopes=["NotTerminating"])], ""),
+        ([quota("ending", scopes=["Terminating"]), quota("all")], ""),
+        ([quota("far", scopes=["CrossNamespacePodAffinity"])], "a pod with no priority class"),
+    ],
+)
+def test_scopes_cover_all_pods_that_could_be_made_or_leave_a_gap(objects: list[dict[str, Any]], gap: str) -> None:
+    found = coverage("ml", [GPU], Facts.from_objects(objects))
+
+    assert bool(found) == (not gap)
+    assert gap in found.gap
+
+
+def openshift(*namespaces: str, **spec: Any) -> dict[str, Any]:
+    return {
+        "apiVersion": "quota.openshift.io/v1",
+        "kind": "ClusterResourceQuota",
+        "metadata": {"name": "team-a"},
+        "spec": {"quota": {"hard": {f"requests.{GPU}": "4"}, **spec}},
+        "status": {
+            "total": {"used": {f"requests.{GPU}": "1"}},
+            "namespaces": [{"namespace": each} for each in namespaces],
+        },
+    }
+
+
+def test_a_cluster_resource_quota_covers_the_namespaces_that_it_selects() -> None:
+    facts = Facts.from_objects([openshift("ml", "dev")])
+
+    assert coverage("ml", [GPU], facts).by == ("cluster resource quota team-a",)
+    assert not coverage("other", [GPU], facts)
+    assert (
+        "counts Terminating" in coverage("ml", [GPU], Facts.from_objects([openshift("ml", scopes=["Terminating"])])).gap
+    )
+
+
+def kueue(*covered: str, queue: str = "all") -> list[dict[str, Any]]:
+    head = {"apiVersion": "kueue.x-k8s.io/v1beta1"}
+    return [
+        head | {"kind": "LocalQueue", "metadata": {"name": "q", "namespace": "ml"}, "spec": {"clusterQueue": queue}},
+        head
+        | {
+            "kind": "ClusterQueue",
+            "metadata": {"name": "all"},
+            "spec": {"resourceGroups": [{"coveredResources": list(covered)}]},
+        },
+    ]
+
+
+def test_a_cluster_queue_covers_the_resources_that_it_names_through_a_local_queue() -> None:
+    assert coverage("ml", [GPU], Facts.from_objects(kueue("cpu", GPU))).by == (
+        "cluster queue all of Kueue, through local queue ml/q",
+    )
+    assert not coverage("ml", [GPU], Facts.from_objects(kueue("cpu")))
+    assert not coverage("ml", [GPU], Facts.from_objects(kueue(GPU, queue="gone")))
+    assert not coverage("elsewhere", [GPU], Facts.from_objects(kueue(GPU)))
+
+
+def test_hamis_keys_count_where_hami_manages_devices_and_nowhere_else() -> None:
+    limits = quota("cores", key="limits.nvidia.com/gpumem", counted=False)
+    node = {"kind": "Node", "metadata": {"name": "n", "annotations": {"hami.io/node-nvidia-register": "..."}}}
+
+    assert "which HAMi holds" in coverage("ml", [GPU], Facts.from_objects([limits, node])).by[0]
+    assert not coverage("ml", [GPU], Facts.from_objects([limits]))
