@@ -244,6 +244,17 @@ class TestPod(Declared, frozen=True):
         return f"test pod {self.name}"
 
 
+class Platform(Declared, frozen=True):
+    """What belongs to whoever runs the cluster, beyond what is known by itself (docs/platform.md)."""
+
+    namespaces: Annotated[
+        tuple[str, ...], Meta(description="names of namespaces, * for any characters, such as corp-monitoring-*")
+    ] = ()
+    priority_classes: Annotated[
+        tuple[str, ...], Meta(description="names of priority classes, * for any characters")
+    ] = ()
+
+
 class Reference(Declared, frozen=True):
     """A whole reference set-up."""
 
@@ -259,6 +270,7 @@ class Reference(Declared, frozen=True):
     priority_classes: tuple[PriorityClass, ...] = ()
     workloads: tuple[Workload, ...] = ()
     test_pods: tuple[TestPod, ...] = ()
+    platform: Annotated[Platform, Meta(description="whose pods and classes are not the owners' to change")] = Platform()
 
     def __str__(self) -> str:
         return f"reference set-up {self.name}"
