@@ -37,7 +37,7 @@ class DeclaredWorkload(NamedTuple):
         return f"{self._get} -o jsonpath='{{.spec.template.spec}}'"
 
     @property
-    def see_pods(self) -> str:
+    def inspect_pods(self) -> str:
         """The command that shows the workload and the pods of its namespace."""
         return f"{self._get}; kubectl get pods -n {self.declared.namespace} -o wide"
 

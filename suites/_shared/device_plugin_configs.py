@@ -14,17 +14,17 @@ from conformance.verdict import Inconclusive
 _BY_POLICY = (Stack.CLUSTER_POLICY, Stack.INVALID)
 
 
-class Chosen(NamedTuple):
+class ChosenConfig(NamedTuple):
     """The configuration of a node and where it comes from.
 
-    ``source`` is the object that begins the chain, ``strategy_told`` the MIG strategy that it sets for every node,
-    which outranks the one of the configuration; empty when it sets none.
+    ``source`` is the object that begins the chain, ``mig_strategy_override`` the MIG strategy that it sets for every
+    node, which outranks the one of the configuration; empty when it sets none.
     """
 
     selection: Selection
     source: str = ""
     config_map: Resource | None = None
-    strategy_told: str = ""
+    mig_strategy_override: str = ""
     inspect: str = ""
 
     @property
@@ -38,16 +38,16 @@ class Chosen(NamedTuple):
         return self.selection.outcome is Chain.APPLIED or self.refused
 
     @property
-    def text(self) -> str:
+    def config_name(self) -> str:
         """The text that the plugin reads, named; empty when the chain does not reach one."""
         return f"{self.config_map}, key {self.selection.key}" if self.config_map and self.reached else ""
 
     @property
     def strategy(self) -> MigStrategy | None:
         """The MIG strategy in effect; None when it is not known."""
-        if self.strategy_told or self.selection.config is not None:
+        if self.mig_strategy_override or self.selection.config is not None:
             config = self.selection.config or plugin_config.PluginConfig()
-            return config.strategy_with(self.strategy_told)
+            return config.strategy_with(self.mig_strategy_override)
         return None
 
 
@@ -56,9 +56,9 @@ class PluginConfigs:
 
     def __init__(self, facts: Facts) -> None:
         self._facts = facts
-        self._known: dict[tuple[str, str], Chosen] = {}
+        self._known: dict[tuple[str, str], ChosenConfig] = {}
 
-    def of(self, node: Node) -> Chosen:
+    def of(self, node: Node) -> ChosenConfig:
         """The configuration that the device plugin of a node reads."""
         policy = self._policy()
         plugin = None if policy is not None else self._plugin_for(node)
@@ -77,13 +77,13 @@ class PluginConfigs:
         disabled = isinstance(own, dict) and own.get("enabled") is False
         return None if disabled and stack.device_plugins else policy
 
-    def _by_policy(self, policy: Resource | None, node: Node) -> Chosen:
+    def _by_policy(self, policy: Resource | None, node: Node) -> ChosenConfig:
         if policy is None:
             return self._without_plugin()
         namespace = self._namespace()
         named = mapping_at(mapping_at(policy.spec, "devicePlugin"), "config") or {}
         config_map = self._config_map(namespace, word(named.get("name")))
-        return Chosen(
+        return ChosenConfig(
             plugin_config.select(policy.body, config_map.body if config_map else None, node.labels, namespace),
             str(policy),
             config_map,
@@ -122,23 +122,23 @@ class PluginConfigs:
             raise Inconclusive(f"daemonset {address} is gone")
         return found
 
-    def _by_template(self, plugin: Workload, node: Node) -> Chosen:
+    def _by_template(self, plugin: Workload, node: Node) -> ChosenConfig:
         inspect = f"kubectl get daemonset -n {plugin.namespace} {plugin.name} -o yaml"
         strategy = next((each.env["MIG_STRATEGY"] for each in _plugins_in(plugin) if "MIG_STRATEGY" in each.env), "")
-        told = told_by(plugin)
+        told = config_source_of(plugin)
         if told is None:
             reason = f"{plugin} mounts no configuration; what its arguments say is not judged"
-            return Chosen(Selection(Chain.UNKNOWN, cause=reason), str(plugin), None, strategy, inspect)
+            return ChosenConfig(Selection(Chain.UNKNOWN, cause=reason), str(plugin), None, strategy, inspect)
         config_map = self._config_map(plugin.namespace, told.config_map)
         body = config_map.body if config_map else None
         selection = plugin_alone.select(told, body, node.labels, plugin.namespace)
-        return Chosen(selection, str(plugin), config_map, strategy, inspect)
+        return ChosenConfig(selection, str(plugin), config_map, strategy, inspect)
 
-    def _without_plugin(self) -> Chosen:
+    def _without_plugin(self) -> ChosenConfig:
         stack = self._facts.stack
         if stack.stack is Stack.GPU_CLUSTER:
-            link = f"the stack is {stack.stack}, which deploys no device plugin"
-            return Chosen(Selection(Chain.NOT_CONFIGURED, cause=link))
+            cause = f"the stack is {stack.stack}, which deploys no device plugin"
+            return ChosenConfig(Selection(Chain.NOT_CONFIGURED, cause=cause))
         if stack.stack is Stack.UNKNOWN:
             raise Inconclusive(f"the GPU stack is not known: {', '.join(stack.unread)} could not be read")
         raise Inconclusive("no object of the cluster tells of a device plugin: where it is configured cannot be told")
@@ -149,7 +149,7 @@ def plugin_pods(facts: Facts, node: Node) -> tuple[Pod, ...]:
     return tuple(pod for pod in facts.pods_on(node.name) if not pod.finished and _has_plugin(pod))
 
 
-def told_by(plugin: Workload) -> Told | None:
+def config_source_of(plugin: Workload) -> Told | None:
     """What the pod template of a device plugin says about its configuration; None when it mounts none."""
     template = plugin.template
     for container in template.every_container:

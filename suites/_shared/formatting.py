@@ -11,7 +11,7 @@ def join_limited(members: Sequence[str], *, apart: str = ", ", most: int = 4) ->
     return apart.join(members[:most]) + more
 
 
-def all_unseen(judge: Judge) -> str:
+def reasons_not_judged(judge: Judge) -> str:
     """Who could not be looked at, and why, for a requirement that has looked at nobody."""
     return join_limited([str(each) for each in judge.unseen], apart="; ")
 

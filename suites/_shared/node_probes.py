@@ -13,7 +13,7 @@ from conformance.lab.probe_jobs import ProbeOptions
 from conformance.reference.expected import offer_of
 from conformance.reference.model import Gpu, Pool, Reference
 from conformance.verdict import Inconclusive, Judge, NotApplicable
-from suites._shared.formatting import all_unseen
+from suites._shared.formatting import reasons_not_judged
 from suites._shared.pool_nodes import GpuPoolNode
 
 TOO_FAR_APART = "TopologyAffinityError"
@@ -38,7 +38,7 @@ _MEMORY_TOLERANCE = 0.1
 _Groups: TypeAlias = dict[tuple[str, Literal[1, "free"]], list[GpuPoolNode]]
 
 
-class Seen(NamedTuple):
+class Observed(NamedTuple):
     """What a probe said on one node, having asked for devices of one resource (of none, where it is empty).
 
     ``kept_apart`` are free devices that the node would not give together with these.
@@ -85,38 +85,38 @@ def asking_for_devices(
     probe: str,
     *,
     gpus: Literal[1, "free"] = 1,
-) -> tuple[Seen, ...]:
+) -> tuple[Observed, ...]:
     """Run a probe on every node, once for each resource that its pool declares; a shared one is asked for once only.
 
     Raises NotApplicable where no pool offers devices as resources.
     """
     groups = _by_resource(reference, nodes, gpus)
-    seen = _seen(groups, lab.run_programs(_programs(groups, probe)))
-    return _asking_for_less(lab, seen, probe)
+    observed = _observed(groups, lab.run_programs(_programs(groups, probe)))
+    return _asking_for_less(lab, observed, probe)
 
 
 @contextmanager
 def holding_devices(
     lab: RequirementLab, reference: Reference, nodes: Sequence[GpuPoolNode]
-) -> Iterator[tuple[Seen, ...]]:
+) -> Iterator[tuple[Observed, ...]]:
     """Hold one device of each resource on every node while the block runs, and tell which."""
     groups = _by_resource(reference, nodes, 1)
     with lab.held_programs(_programs(groups, "devices")) as results:
-        yield _seen(groups, results)
+        yield _observed(groups, results)
 
 
-def asking_again(lab: RequirementLab, before: Sequence[Seen]) -> tuple[Seen, ...]:
+def asking_again(lab: RequirementLab, before: Sequence[Observed]) -> tuple[Observed, ...]:
     """Run the devices probe once more, on each node with as many devices as its pod had before."""
     return _asking_once_more(lab, before, "devices", lambda each: each.result.devices)
 
 
-def _asking_for_less(lab: RequirementLab, seen: tuple[Seen, ...], probe: str) -> tuple[Seen, ...]:
+def _asking_for_less(lab: RequirementLab, observed: tuple[Observed, ...], probe: str) -> tuple[Observed, ...]:
     """Ask nodes again, for half as many devices each time, whose kubelet gives only devices of one NUMA node together.
 
     Its topology manager refuses the pod then, with the policy single-numa-node (kubernetes.io: Control Topology
     Management Policies on a Node).
     """
-    while apart := [each for each in seen if each.result.reason == TOO_FAR_APART and each.result.devices > 1]:
+    while apart := [each for each in observed if each.result.reason == TOO_FAR_APART and each.result.devices > 1]:
         again = {
             (each.node.name, each.resource): each
             for each in _asking_once_more(lab, apart, probe, lambda each: each.result.devices // 2)
@@ -125,14 +125,14 @@ def _asking_for_less(lab: RequirementLab, seen: tuple[Seen, ...], probe: str) ->
             got = again[each.node.name, each.resource]
             left = each.kept_apart + each.result.devices - got.result.devices
             again[each.node.name, each.resource] = got._replace(kept_apart=left)
-        seen = tuple(again.get((each.node.name, each.resource), each) for each in seen)
-    return seen
+        observed = tuple(again.get((each.node.name, each.resource), each) for each in observed)
+    return observed
 
 
 def _asking_once_more(
-    lab: RequirementLab, before: Sequence[Seen], probe: str, devices: Callable[[Seen], int]
-) -> tuple[Seen, ...]:
-    groups: dict[str, list[Seen]] = defaultdict(list)
+    lab: RequirementLab, before: Sequence[Observed], probe: str, devices: Callable[[Observed], int]
+) -> tuple[Observed, ...]:
+    groups: dict[str, list[Observed]] = defaultdict(list)
     for each in before:
         groups[each.resource].append(each)
     results = lab.run_programs(
@@ -170,9 +170,9 @@ def _programs(groups: _Groups, probe: str) -> list[Program]:
     ]
 
 
-def _seen(groups: _Groups, results: Sequence[Mapping[str, ProbeResult]]) -> tuple[Seen, ...]:
+def _observed(groups: _Groups, results: Sequence[Mapping[str, ProbeResult]]) -> tuple[Observed, ...]:
     return tuple(
-        Seen(*each, resource, found[each.node.name])
+        Observed(*each, resource, found[each.node.name])
         for ((resource, _), members), found in zip(groups.items(), results, strict=True)
         for each in members
     )
@@ -180,27 +180,27 @@ def _seen(groups: _Groups, results: Sequence[Mapping[str, ProbeResult]]) -> tupl
 
 def asking_for_none(
     lab: RequirementLab, nodes: Sequence[GpuPoolNode], **options: Unpack[ProbeOptions]
-) -> tuple[Seen, ...]:
+) -> tuple[Observed, ...]:
     """Run the isolation probe on every node without a request for any device."""
-    [seen] = asking_for_none_in_ways(lab, nodes, [options])
-    return seen
+    [observed] = asking_for_none_in_ways(lab, nodes, [options])
+    return observed
 
 
 def asking_for_none_in_ways(
     lab: RequirementLab, nodes: Sequence[GpuPoolNode], ways: Sequence[ProbeOptions]
-) -> list[tuple[Seen, ...]]:
+) -> list[tuple[Observed, ...]]:
     """The same in several ways at the same time."""
     asked = [Program([each.node for each in nodes], "isolation", {**way, "gpus": 0}) for way in ways]
-    return [tuple(Seen(*each, "", found[each.node.name]) for each in nodes) for found in lab.run_programs(asked)]
+    return [tuple(Observed(*each, "", found[each.node.name]) for each in nodes) for found in lab.run_programs(asked)]
 
 
 def judge_each(
-    seen: Iterable[Seen],
+    observed: Iterable[Observed],
     judge: Judge,
-    of: Callable[[Seen, dict[str, Any]], None],
+    of: Callable[[Observed, dict[str, Any]], None],
     *,
     blame: "Callable[[ProbeResult], bool] | None" = None,
-    when_refused: "Callable[[Seen, Judge], None] | None" = None,
+    when_refused: "Callable[[Observed, Judge], None] | None" = None,
 ) -> None:
     """Judge each node whose probe could look, by ``of``, and by ``when_refused`` each that is to ``blame`` for it not.
 
@@ -208,22 +208,22 @@ def judge_each(
     what was seen does not tell. The others are passed over; when they are all there are, that is a Inconclusive.
     """
     looked = 0
-    for each in seen:
+    for each in observed:
         reason = _judged(each, judge, of, blame or is_the_nodes_fault, when_refused or refused)
         if reason:
             judge.pass_over(each.subject, reason)
         else:
             looked += 1
     if not looked:
-        raise Inconclusive(f"no GPU node could be looked at; {all_unseen(judge)}")
+        raise Inconclusive(f"no GPU node could be looked at; {reasons_not_judged(judge)}")
 
 
 def _judged(
-    each: Seen,
+    each: Observed,
     judge: Judge,
-    of: Callable[[Seen, dict[str, Any]], None],
+    of: Callable[[Observed, dict[str, Any]], None],
     blame: Callable[[ProbeResult], bool],
-    when_refused: Callable[[Seen, Judge], None],
+    when_refused: Callable[[Observed, Judge], None],
 ) -> str:
     """Judge one node; why it could not be, empty when it was."""
     if not each.result.trouble:
@@ -259,7 +259,7 @@ def knows_no_handler(result: ProbeResult) -> bool:
     return result.reason == "FailedCreatePodSandBox" and any(words in result.trouble for words in _NO_HANDLER)
 
 
-def refused(each: Seen, judge: Judge) -> None:
+def refused(each: Observed, judge: Judge) -> None:
     """Judge a node that did not run the pod it was given."""
     judge(
         each.subject,
@@ -272,7 +272,7 @@ def refused(each: Seen, judge: Judge) -> None:
     )
 
 
-def _why_refused(each: Seen) -> str:
+def _why_refused(each: Observed) -> str:
     if got_no_library(each.result):
         return f"the container on {each.node.name} did not get the driver's libraries"
     if knows_no_handler(each.result):

@@ -15,7 +15,7 @@ from conformance.gpu.mig import Unknown, model_of
 from conformance.gpu.operator_stack import CUSTOM_KINDS
 from conformance.reference.model import Gpu, Pool, Reference
 from suites._shared.operand_versions import Version
-from suites._shared.operator_resource import Root, declared_stack, root_of
+from suites._shared.operator_resource import OperatorResource, declared_stack, require_operator_resource
 
 DEPLOY = "nvidia.com/gpu.deploy."
 """Labels with this prefix say of a node whether a component goes there; the operator sets them to true."""
@@ -64,15 +64,19 @@ class Component(NamedTuple):
     def __str__(self) -> str:
         return self.title
 
-    def is_wanted(self, root: Root, drivers: int) -> bool:
+    def is_wanted(self, operator_resource: OperatorResource, drivers: int) -> bool:
         """Whether the operator has to deploy it; ``drivers`` is the number of NVIDIADriver objects."""
         if self.nodes is Nodes.VIRTUAL:
-            mode = root.at("sandboxWorkloads.mode") or "kubevirt"
+            mode = operator_resource.at("sandboxWorkloads.mode") or "kubevirt"
             right_mode = not self.mode or self.mode == mode
-            return root.enabled("sandboxWorkloads") and right_mode and (not self.switch or root.enabled(self.switch))
-        if self is DRIVER and root.leaves_drivers_to_objects:
-            return drivers > 0 and (root.kind == "GPUCluster" or root.enabled("driver"))
-        return not self.switch or root.enabled(self.switch)
+            return (
+                operator_resource.enabled("sandboxWorkloads")
+                and right_mode
+                and (not self.switch or operator_resource.enabled(self.switch))
+            )
+        if self is DRIVER and operator_resource.uses_nvidia_driver_objects:
+            return drivers > 0 and (operator_resource.kind == "GPUCluster" or operator_resource.enabled("driver"))
+        return not self.switch or operator_resource.enabled(self.switch)
 
     def is_run_by(self, workload: Workload) -> bool:
         """Whether a workload runs this component, by its name or label.
@@ -158,12 +162,12 @@ TESTED = (DRIVER, TOOLKIT, PLUGIN, OWN_DRA_DRIVER)
 """The components that a validator tries."""
 
 
-class Part(NamedTuple):
+class ExpectedComponent(NamedTuple):
     """A component that the cluster is meant to have, and the workloads by which it has it."""
 
     component: Component
     workloads: tuple[Workload, ...]
-    root: Root | None = None
+    operator_resource: OperatorResource | None = None
 
     def __str__(self) -> str:
         return str(self.component)
@@ -174,7 +178,11 @@ class Part(NamedTuple):
         Of the node only that is believed which nobody can declare: that it brings its own driver, and that its
         driver knows no MIG.
         """
-        if pool.gpu is None or _switched_off(self.component, pool) or purpose_of(pool, self.root) != CONTAINER:
+        if (
+            pool.gpu is None
+            or _switched_off(self.component, pool)
+            or purpose_of(pool, self.operator_resource) != CONTAINER
+        ):
             return False
         labels = node.labels if node is not None else {}
         if self.component is DRIVER and labels.get(f"{DEPLOY}{DRIVER.deploy}") == PRE_INSTALLED:
@@ -182,9 +190,9 @@ class Part(NamedTuple):
         return _needs(self.component, pool.gpu, labels)
 
 
-def components_of(root: Root) -> tuple[Component, ...]:
+def components_of(operator_resource: OperatorResource) -> tuple[Component, ...]:
     """Every component that the operator may deploy for this kind of object, in the order of their needs."""
-    return COMPONENTS[root.kind]
+    return COMPONENTS[operator_resource.kind]
 
 
 def may_be_unknown(component: Component, version: Version | None, reference: Reference) -> bool:
@@ -194,28 +202,28 @@ def may_be_unknown(component: Component, version: Version | None, reference: Ref
     return not any(pool.gpu is not None and _needs(component, pool.gpu, {}) for pool in reference.gpu_pools)
 
 
-def parts_of(facts: Facts, reference: Reference) -> tuple[Part, ...]:
+def expected_components(facts: Facts, reference: Reference) -> tuple[ExpectedComponent, ...]:
     """The components that the cluster is meant to have on GPU nodes, in the order of their needs.
 
     With an operator those that its object switches on, else the one that offers the GPUs. Raises NotApplicable where
     no stack is declared, Inconclusive where the object is missing or workloads could not be read.
     """
     stack = declared_stack(reference)
-    parts: list[Part] = []
+    components: list[ExpectedComponent] = []
     if stack.kind == "gpu-operator":
-        root = root_of(facts, reference)
+        operator_resource = require_operator_resource(facts, reference)
         drivers = len(facts.nvidia_drivers)
         own = operator_workloads(facts, reference)
-        parts = [
-            Part(component, tuple(each for each in own if component.is_run_by(each)), root)
-            for component in components_of(root)
-            if component.nodes is not Nodes.NONE and component.is_wanted(root, drivers)
+        components = [
+            ExpectedComponent(component, tuple(each for each in own if component.is_run_by(each)), operator_resource)
+            for component in components_of(operator_resource)
+            if component.nodes is not Nodes.NONE and component.is_wanted(operator_resource, drivers)
         ]
     elif stack.kind == "device-plugin":
-        parts = [Part(PLUGIN, _placed(facts, facts.stack.device_plugins))]
+        components = [ExpectedComponent(PLUGIN, _placed(facts, facts.stack.device_plugins))]
     if stack.kind == "dra-driver" or stack.dra is not None:
-        parts.append(Part(DRA_DRIVER, _placed(facts, facts.stack.dra_drivers)))
-    return tuple(parts)
+        components.append(ExpectedComponent(DRA_DRIVER, _placed(facts, facts.stack.dra_drivers)))
+    return tuple(components)
 
 
 def operator_workloads(facts: Facts, reference: Reference) -> tuple[Workload, ...]:
@@ -252,11 +260,13 @@ def wants_discovery(pool: Pool) -> bool:
     return pool.gpu.allocated_by == "dra" or pool.labels.get(ALL_OPERANDS, ON) == ON
 
 
-def purpose_of(pool: Pool, root: Root | None) -> str:
+def purpose_of(pool: Pool, operator_resource: OperatorResource | None) -> str:
     """For whom the GPUs of a pool are; without sandbox workloads always for containers."""
-    if root is None or not root.enabled("sandboxWorkloads"):
+    if operator_resource is None or not operator_resource.enabled("sandboxWorkloads"):
         return CONTAINER
-    return str(pool.labels.get(WORKLOAD_CONFIG) or root.at("sandboxWorkloads.defaultWorkload") or CONTAINER)
+    return str(
+        pool.labels.get(WORKLOAD_CONFIG) or operator_resource.at("sandboxWorkloads.defaultWorkload") or CONTAINER
+    )
 
 
 def _discovers(workload: Workload) -> bool:

@@ -17,7 +17,7 @@ NO_GPU_NODES = "NoGPUNodes"
 STARTING_REASONS = ("OperandNotReady", "DriverNotReady", "NodeStatusExporterNotReady")
 """Reasons that also stand there while pods of the stack are only starting."""
 
-WHAT_A_REASON_HIDES = {
+REASONS_WITHOUT_OPERANDS = {
     "NFDLabelsMissing": "no node carries a label of Node Feature Discovery, so that no GPU node is known and no "
     "operand was deployed",
     NO_GPU_NODES: "no node is known to have GPUs, so that no operand was deployed",
@@ -49,7 +49,7 @@ class Condition(NamedTuple):
     since: datetime | None
 
 
-class Root(NamedTuple):
+class OperatorResource(NamedTuple):
     """The ClusterPolicy or GPUCluster that the operator follows."""
 
     resource: Resource
@@ -93,7 +93,7 @@ class Root(NamedTuple):
         return None
 
     @property
-    def leaves_drivers_to_objects(self) -> bool:
+    def uses_nvidia_driver_objects(self) -> bool:
         """Whether NVIDIADriver objects say which driver a node gets; a GPUCluster never says it itself."""
         return self.kind == "GPUCluster" or self.at("driver.useNvidiaDriverCRD") is True
 
@@ -105,7 +105,7 @@ def declared_stack(reference: Reference) -> Stack:
     return reference.stack
 
 
-def operated_stack(reference: Reference) -> Stack:
+def require_operator_stack(reference: Reference) -> Stack:
     """The declared stack where an operator runs it. Raises NotApplicable where none does."""
     stack = declared_stack(reference)
     if stack.kind != "gpu-operator":
@@ -113,23 +113,23 @@ def operated_stack(reference: Reference) -> Stack:
     return stack
 
 
-def root_of(facts: Facts, reference: Reference) -> Root:
+def require_operator_resource(facts: Facts, reference: Reference) -> OperatorResource:
     """The object that the declared operator follows.
 
     Raises NotApplicable where no operator is declared, Inconclusive where there is no such object.
     """
-    operated_stack(reference)
-    root = found_root(facts)
-    if root is None:
+    require_operator_stack(reference)
+    operator_resource = find_operator_resource(facts)
+    if operator_resource is None:
         raise Inconclusive("the cluster has neither a ClusterPolicy nor a GPUCluster that tells what to look for")
-    return root
+    return operator_resource
 
 
-def found_root(facts: Facts) -> Root | None:
+def find_operator_resource(facts: Facts) -> OperatorResource | None:
     """The object that an operator of the cluster follows, whatever was declared; None without one."""
     policy = facts.stack.policy
     candidates = [each for each in facts.cluster_policies if each.name == policy] or list(facts.gpu_clusters)
-    return Root(candidates[0]) if candidates else None
+    return OperatorResource(candidates[0]) if candidates else None
 
 
 def _text(member: dict[str, Any], key: str) -> str:

@@ -67,7 +67,7 @@ def outcome(answer: Answer, by: str = BY_QUOTA) -> str:
     return REFUSED if by in answer.message else f"refused with {answer.status}: {answer.message}"
 
 
-class QuotedNamespace:
+class QuotaNamespace:
     """A namespace of the scenario's own with one quota."""
 
     def __init__(

@@ -48,7 +48,7 @@ def judge_offers(shared: SharedNodes, judge: Judge) -> None:
             ok=agrees(node, pool, expected),
             expected=f"{format_amounts(expected)}{_by_arithmetic(shared, pool, gpu)}, as {pool} declares",
             actual=format_amounts(there),
-            cause=_why_the_shares_differ(shared, node, there, expected),
+            cause=_why_the_replicas_differ(shared, node, there, expected),
             hidden_because="the node is Ready and offers GPUs; only their number or their name is not the declared one",
             inspect=f"kubectl get node {node.name} -o jsonpath='{{.status.capacity}}'",
         )
@@ -60,7 +60,7 @@ def _by_arithmetic(shared: SharedNodes, pool: Pool, gpu: Gpu) -> str:
     return "" if shared.is_divided(pool) else f": {gpu.count} GPUs times {gpu.shares} shares"
 
 
-def _why_the_shares_differ(
+def _why_the_replicas_differ(
     shared: SharedNodes, node: Node, there: Mapping[str, int], expected: Mapping[str, int]
 ) -> str:
     (name,) = expected if len(expected) == 1 else ("",)
@@ -131,59 +131,59 @@ def _judge_labels_of_profiles(shared: SharedNodes, pool: Pool, node: Node, judge
 # --- What becomes of pods ----------------------------------------------------------------------------------------
 
 
-def all_run_and_one_more_waits(shared: SharedNodes, lab: RequirementLab) -> None:
+def all_replicas_run_and_one_more_pod_waits(shared: SharedNodes, lab: RequirementLab) -> None:
     """Claim of one idle node of each pool: as many pods run as it has shares, and the next one waits."""
-    for pool, resource in _share_names(shared):
-        node, shares = _spare_node(shared, lab, pool, resource)
+    for pool, resource in _replica_names(shared):
+        node, replicas = _idle_node(shared, lab, pool, resource)
         options: dict[str, Any] = {"gpus": 1, "resource": resource, "on": node, "tolerates": node}
-        pods = lab.pods(shares, name_hint="share", **options)
+        pods = lab.pods(replicas, name_hint="share", **options)
         for pod in pods:
-            pod.wait_until_running(because=f"{node} offers {shares} shares, one for each pod")
+            pod.wait_until_running(because=f"{node} offers {replicas} shares, one for each pod")
 
         one_more = lab.pod(name_hint="one-more", **options)
-        one_more.stays_pending(because=f"all {shares} shares of {node} are taken")
+        one_more.stays_pending(because=f"all {replicas} shares of {node} are taken")
         one_more.delete()
         pods.delete()
 
 
-def more_than_one_is(shared: SharedNodes, lab: RequirementLab) -> None:
+def requests_for_several_replicas_end_as_configured(shared: SharedNodes, lab: RequirementLab) -> None:
     """Claim of one idle node of each pool: a pod that asks for two shares runs or is refused, as configured."""
-    for pool, resource in _share_names(shared):
-        node, _ = _spare_node(shared, lab, pool, resource)
+    for pool, resource in _replica_names(shared):
+        node, _ = _idle_node(shared, lab, pool, resource)
         refuses = shared.in_effect(pool, node).sharing.refuses_more_than_one
         pod = lab.pod(gpus=2, resource=resource, on=node, tolerates=node, name_hint="greedy")
         expect(_what_becomes_of(pod, lab), f"{pod}, which asks for 2 {resource}").equals(
             REFUSED if refuses else RUNS,
-            because=f"failRequestsGreaterThanOne is {str(refuses).lower()} in {shared.configs.of(node).text}",
+            because=f"failRequestsGreaterThanOne is {str(refuses).lower()} in {shared.configs.of(node).config_name}",
             remedy="Restart the device plugin: it goes on as the text said that it read when it started.",
             inspect=f"kubectl get node {node.name} -o jsonpath='{{.status.allocatable}}'",
         )
         pod.delete()
 
 
-def _share_names(shared: SharedNodes) -> list[tuple[Pool, str]]:
+def _replica_names(shared: SharedNodes) -> list[tuple[Pool, str]]:
     """The pools, and each name under which one offers shares."""
-    found = [(pool, name) for pool, gpu in shared.pools for name in shared.share_names(pool, gpu)]
+    found = [(pool, name) for pool, gpu in shared.pools for name in shared.replica_names(pool, gpu)]
     if not found:
         raise Inconclusive("the set-up does not say how the MIG devices of these pools are shared")
     return found
 
 
-def _spare_node(shared: SharedNodes, lab: RequirementLab, pool: Pool, resource: str) -> tuple[Node, int]:
+def _idle_node(shared: SharedNodes, lab: RequirementLab, pool: Pool, resource: str) -> tuple[Node, int]:
     """An idle node of a pool that offers all its shares of this name, and how many these are."""
-    shares = (offer_of(shared.reference, pool).resources or {}).get(resource, 0)
-    if not shares or shares > _MOST_PODS:
+    replicas = (offer_of(shared.reference, pool).resources or {}).get(resource, 0)
+    if not replicas or replicas > _MOST_PODS:
         raise Inconclusive(
-            f"a node of {pool} has {shares} {resource}; a trial fills from 1 to {_MOST_PODS} shares of a node"
+            f"a node of {pool} has {replicas} {resource}; a trial fills from 1 to {_MOST_PODS} shares of a node"
         )
     nodes = [node for other, node, _ in shared.nodes if other.name == pool.name]
-    whole = [node for node in nodes if node.gpus(resource) == shares and node.ready and not node.unschedulable]
+    whole = [node for node in nodes if node.gpus(resource) == replicas and node.ready and not node.unschedulable]
     if not whole:
         names = join_limited([node.name for node in nodes])
         raise Inconclusive(
-            f"no node of {pool} takes pods and offers {shares} {resource} (looked at {names}); POOL-04 says why"
+            f"no node of {pool} takes pods and offers {replicas} {resource} (looked at {names}); POOL-04 says why"
         )
-    return lab.pick_idle(whole, 1)[0], shares
+    return lab.pick_idle(whole, 1)[0], replicas
 
 
 def _what_becomes_of(pod: LabPod, lab: RequirementLab) -> str:
@@ -193,12 +193,12 @@ def _what_becomes_of(pod: LabPod, lab: RequirementLab) -> str:
         found = pod.read() or {}
         return dict(found.get("status") or {"phase": "gone"})
 
-    def decided(seen: dict[str, Any]) -> bool:
+    def is_decided(seen: dict[str, Any]) -> bool:
         return seen.get("phase") in ("Running", "Failed", "Succeeded", "gone")
 
     try:
         seen = wait_for(
-            status, decided, what=f"{pod} runs or is refused", timeout=lab.timeouts.running, format_seen=_phase
+            status, is_decided, what=f"{pod} runs or is refused", timeout=lab.timeouts.running, format_seen=_phase
         )
     except WaitTimeout as error:
         raise Inconclusive(f"{error}. {pod.explain()}") from error

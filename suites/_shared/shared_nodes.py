@@ -13,7 +13,7 @@ from conformance.gpu.sharing import NOT_SHARED, MigStrategy, Sharing, SharingStr
 from conformance.reference.expected import config_key_of, config_of, gpus_of, mig_strategy_of
 from conformance.reference.model import Gpu, Pool, Reference
 from conformance.verdict import Inconclusive, Judge, NotApplicable
-from suites._shared.device_plugin_configs import Chosen, PluginConfigs, plugin_pods
+from suites._shared.device_plugin_configs import ChosenConfig, PluginConfigs, plugin_pods
 from suites._shared.formatting import join_limited
 from suites._shared.node_gpus import agrees, counted, format_amounts
 from suites._shared.pool_nodes import GpuPoolNode
@@ -38,7 +38,7 @@ def shared_pools(reference: Reference, strategy: SharingStrategy) -> tuple[Pool,
     return pools
 
 
-class Meant(NamedTuple):
+class SharingDeclaration(NamedTuple):
     """How the GPUs of a pool are declared to be shared; ``names`` are those of its devices before they are shared."""
 
     strategy: SharingStrategy
@@ -55,11 +55,11 @@ def _device(name: str) -> str:
     return "GPU" if name == GPU else name
 
 
-class DeclaredText(NamedTuple):
+class DeclaredConfig(NamedTuple):
     """A declared configuration: its key, and its text as a ConfigMap holds it."""
 
     key: str
-    text: str
+    content: str
 
 
 class SharedNodes:
@@ -75,7 +75,7 @@ class SharedNodes:
         self.facts = facts
         self.nodes = nodes
         self.configs = PluginConfigs(facts)
-        self._declared: dict[str, DeclaredText | None] = {}
+        self._declared: dict[str, DeclaredConfig | None] = {}
 
     @property
     def pools(self) -> tuple[tuple[Pool, Gpu], ...]:
@@ -95,41 +95,41 @@ class SharedNodes:
             return (GPU,)
         return tuple(advertised(gpus, strategy=MigStrategy.MIXED).resources or ())
 
-    def meant(self, pool: Pool, gpu: Gpu) -> Meant:
+    def sharing_declaration(self, pool: Pool, gpu: Gpu) -> SharingDeclaration:
         """How the GPUs of a pool are declared to be shared."""
-        return Meant(self.strategy, gpu, self.names(pool))
+        return SharingDeclaration(self.strategy, gpu, self.names(pool))
 
     def declared_sharing(self, pool: Pool) -> Sharing:
         """How the set-up's configuration for a pool shares; nothing where it declares none."""
         config = config_of(self.reference, pool)
         return config.sharing if config is not None else NOT_SHARED
 
-    def share_names(self, pool: Pool, gpu: Gpu) -> tuple[str, ...]:
+    def replica_names(self, pool: Pool, gpu: Gpu) -> tuple[str, ...]:
         """The names under which a pool's shares are offered; empty where that is not declared."""
         if not self.is_divided(pool):
             return (gpu.resource,)
         sharing = self.declared_sharing(pool)
         return tuple(sharing.name_of(name) for name in self.names(pool) if sharing.replicas_of(name) > 1)
 
-    def declared(self, pool: Pool) -> DeclaredText | None:
+    def declared_config(self, pool: Pool) -> DeclaredConfig | None:
         """The configuration that the set-up means for a pool: by label, by default, or because it is the only one."""
         if pool.name not in self._declared:
-            self._declared[pool.name] = _declared_text(self.reference, pool)
+            self._declared[pool.name] = _declared_config(self.reference, pool)
         return self._declared[pool.name]
 
-    def is_meant(self, pool: Pool, chosen: Chosen) -> bool:
+    def is_declared_config(self, pool: Pool, chosen: ChosenConfig) -> bool:
         """Whether a configuration that reaches a node is the one that was meant, or one that shares in the same way."""
-        declared = self.declared(pool)
+        declared = self.declared_config(pool)
         config = chosen.selection.config
         shares_so = config is not None and config.sharing.strategy is self.strategy
         return shares_so or (declared is not None and chosen.selection.key == declared.key)
 
     def sharings(self, pool: Pool) -> list[tuple[str, Sharing]]:
         """How the GPUs of a pool are shared by what the set-up declares and by what reaches its nodes, with sources."""
-        declared = self.declared(pool)
-        parsed = plugin_config.parse(declared.text).config if declared else None
+        declared = self.declared_config(pool)
+        parsed = plugin_config.parse(declared.content).config if declared else None
         found = {f"configuration {declared.key} of the set-up": parsed.sharing} if declared and parsed else {}
-        for text, other, _, chosen in _texts_on_the_cluster(self):
+        for text, other, _, chosen in _configurations_on_the_cluster(self):
             if other.name == pool.name and chosen.selection.config is not None:
                 found[text] = chosen.selection.config.sharing
         return [(source, sharing) for source, sharing in found.items() if sharing.strategy is self.strategy]
@@ -138,41 +138,45 @@ class SharedNodes:
         """The configuration by which a node shares, from the cluster. Raises Inconclusive when there is none."""
         chosen = self.configs.of(node)
         config = chosen.selection.config
-        if config is None or not self.is_meant(pool, chosen):
+        if config is None or not self.is_declared_config(pool, chosen):
             raise Inconclusive(
                 f"{node} of {pool} does not get the configuration that was meant for it ({_CHAIN[self.strategy]})"
             )
         return config
 
 
-def _declared_text(reference: Reference, pool: Pool) -> DeclaredText | None:
+def _declared_config(reference: Reference, pool: Pool) -> DeclaredConfig | None:
     import yaml
 
     stack = reference.stack
     configs = stack.plugin_configs.configs if stack is not None and stack.plugin_configs is not None else {}
     key = config_key_of(reference, pool) or (next(iter(configs)) if len(configs) == 1 else "")
-    return DeclaredText(key, yaml.safe_dump(configs[key], sort_keys=False)) if key in configs else None
+    return DeclaredConfig(key, yaml.safe_dump(configs[key], sort_keys=False)) if key in configs else None
 
 
 # --- The text ----------------------------------------------------------------------------------------------------
 
 
-def judge_texts(shared: SharedNodes, judge: Judge, *, left_out: Collection[str] = ()) -> None:
+def judge_configurations(shared: SharedNodes, judge: Judge, *, left_out: Collection[str] = ()) -> None:
     """Judge that the configurations, declared and on the cluster, are well written and mean what the pools declare.
 
     Problems at the paths ``left_out`` are judged elsewhere.
     """
     for pool, gpu in shared.pools:
-        declared = shared.declared(pool)
+        declared = shared.declared_config(pool)
         if declared is not None:
             subject = f"configuration {declared.key} of the set-up, for {pool}"
-            parsed = plugin_config.parse(declared.text)
+            parsed = plugin_config.parse(declared.content)
             problems = _certain(parsed.problems, left_out)
-            _judge_text(judge, subject, problems, parsed.config, shared.meant(pool, gpu), "the set-up")
-    for text, pool, gpu, chosen in _texts_on_the_cluster(shared):
+            _judge_configuration(
+                judge, subject, problems, parsed.config, shared.sharing_declaration(pool, gpu), "the set-up"
+            )
+    for text, pool, gpu, chosen in _configurations_on_the_cluster(shared):
         problems = _certain(chosen.selection.problems, left_out)
         config = chosen.selection.config
-        _judge_text(judge, f"{text}, for {pool}", problems, config, shared.meant(pool, gpu), chosen.inspect)
+        _judge_configuration(
+            judge, f"{text}, for {pool}", problems, config, shared.sharing_declaration(pool, gpu), chosen.inspect
+        )
     if not judge.findings:
         raise Inconclusive("no configuration is declared for these pools, and none reaches their nodes")
 
@@ -182,22 +186,22 @@ def _certain(problems: Iterable[Problem], left_out: Collection[str]) -> list[Pro
     return [each for each in found if each.path not in left_out]
 
 
-def _texts_on_the_cluster(shared: SharedNodes) -> list[tuple[str, Pool, Gpu, Chosen]]:
+def _configurations_on_the_cluster(shared: SharedNodes) -> list[tuple[str, Pool, Gpu, ChosenConfig]]:
     """Each text that reaches nodes as it was meant to, once for each pool."""
-    found: dict[tuple[str, str], tuple[str, Pool, Gpu, Chosen]] = {}
+    found: dict[tuple[str, str], tuple[str, Pool, Gpu, ChosenConfig]] = {}
     for pool, node, gpu in shared.nodes:
         chosen = shared.configs.of(node)
-        if chosen.text and (chosen.refused or shared.is_meant(pool, chosen)):
-            found.setdefault((chosen.text, pool.name), (chosen.text, pool, gpu, chosen))
+        if chosen.config_name and (chosen.refused or shared.is_declared_config(pool, chosen)):
+            found.setdefault((chosen.config_name, pool.name), (chosen.config_name, pool, gpu, chosen))
     return list(found.values())
 
 
-def _judge_text(
+def _judge_configuration(
     judge: Judge,
     subject: str,
     problems: list[Problem],
     config: PluginConfig | None,
-    meant: Meant,
+    declaration: SharingDeclaration,
     inspect: str,
 ) -> None:
     for problem in problems:
@@ -213,12 +217,12 @@ def _judge_text(
         )
     if config is None:
         return
-    differing = _differences(config, meant)
+    differing = _differences(config, declaration)
     if differing or not problems:
         judge(
             subject,
             ok=not differing,
-            expected=str(meant),
+            expected=str(declaration),
             actual="; ".join(differing) or "that",
             cause="; ".join(map(str, (*problems, *differing))),
             hidden_because="the text is well-formed; it only says something else than the pool was declared to have",
@@ -226,14 +230,14 @@ def _judge_text(
         )
 
 
-def _differences(config: PluginConfig, meant: Meant) -> list[str]:
+def _differences(config: PluginConfig, declaration: SharingDeclaration) -> list[str]:
     """In what a configuration differs from what a pool declares, in words."""
-    sharing, gpu = config.sharing, meant.gpu
-    shared = [name for name in meant.names if any(share.resource == name for share in sharing.shares)]
-    if meant.names and not shared:
-        return [f"it shares no {' and no '.join(meant.names)}"]
+    sharing, gpu = config.sharing, declaration.gpu
+    shared = [name for name in declaration.names if any(share.resource == name for share in sharing.shares)]
+    if declaration.names and not shared:
+        return [f"it shares no {' and no '.join(declaration.names)}"]
     found = []
-    if sharing.strategy is not meant.strategy:
+    if sharing.strategy is not declaration.strategy:
         found.append(f"it shares by {sharing.strategy.value}")
     # One number is declared, and each profile may be shared by another.
     if shared and gpu.shares not in map(sharing.replicas_of, shared):
@@ -255,15 +259,17 @@ def judge_chain(shared: SharedNodes, judge: Judge) -> None:
         if selection.outcome is Chain.UNKNOWN:
             unknown.append(f"{node}: {selection.cause}")
             continue
-        declared = shared.declared(pool)
-        meant = f"configuration {declared.key}" if declared else f"a configuration that shares by {shared.strategy}"
+        declared = shared.declared_config(pool)
+        declaration = (
+            f"configuration {declared.key}" if declared else f"a configuration that shares by {shared.strategy}"
+        )
         judge(
             node,
-            ok=chosen.reached and (chosen.refused or shared.is_meant(pool, chosen)),
-            expected=f"{meant}, as {pool} declares",
+            ok=chosen.reached and (chosen.refused or shared.is_declared_config(pool, chosen)),
+            expected=f"{declaration}, as {pool} declares",
             actual=_what_it_gets(chosen),
             cause=selection.cause or _another(chosen),
-            hidden_because=selection.hidden_because or _WHY_CHAINS_HIDE[selection.outcome],
+            hidden_because=selection.hidden_because or _CHAIN_HIDDEN_BECAUSE[selection.outcome],
             remedy=_sentence(selection.remedy)
             or f"Label the node {CONFIG_LABEL}={declared.key if declared else '<key>'}.",
             inspect=chosen.inspect,
@@ -272,7 +278,7 @@ def judge_chain(shared: SharedNodes, judge: Judge) -> None:
         raise Inconclusive(join_limited(unknown, apart="; "))
 
 
-_WHY_CHAINS_HIDE = {
+_CHAIN_HIDDEN_BECAUSE = {
     Chain.APPLIED: "the node gets a configuration, only not this one; no pod and no condition says so",
     Chain.NOT_CONFIGURED: "a ConfigMap that nobody names is a valid object, and the GPUs go on being offered whole",
     Chain.NOT_APPLIED: "the plugin runs and the GPUs go on being offered whole",
@@ -281,14 +287,14 @@ _WHY_CHAINS_HIDE = {
 }
 
 
-def _what_it_gets(chosen: Chosen) -> str:
+def _what_it_gets(chosen: ChosenConfig) -> str:
     selection = chosen.selection
     if chosen.reached:
         return f"configuration {selection.key}, chosen by {selection.chosen_by}"
     return f"none: {selection.outcome.value}"
 
 
-def _another(chosen: Chosen) -> str:
+def _another(chosen: ChosenConfig) -> str:
     selection = chosen.selection
     return f"{selection.chosen_by} chooses the key {selection.key}, which shares nothing in this way"
 
@@ -318,7 +324,7 @@ def judge_freshness(shared: SharedNodes, judge: Judge) -> None:
         judge(
             node,
             ok=began >= changed or _offers_what_it_says(shared.reference, pool, node, chosen),
-            expected=f"a device plugin that has read {chosen.text} as it was left at {changed:{_TIME}}",
+            expected=f"a device plugin that has read {chosen.config_name} as it was left at {changed:{_TIME}}",
             actual=f"one that runs since {began:{_TIME}}; the node offers {format_amounts(counted(node, {}))}",
             cause=f"the plugin's pod is older than the last change of {chosen.config_map}, and nobody "
             "watches the content of a ConfigMap",
@@ -330,7 +336,7 @@ def judge_freshness(shared: SharedNodes, judge: Judge) -> None:
         raise Inconclusive(f"no node runs a device plugin pod that a configuration reaches ({_CHAIN[shared.strategy]})")
 
 
-def _why_not_compared(shared: SharedNodes, chosen: Chosen, began: datetime | None) -> str:
+def _why_not_compared(shared: SharedNodes, chosen: ChosenConfig, began: datetime | None) -> str:
     """Why nobody can say whether the plugin of a node has read its text as it stands."""
     if not chosen.reached:
         return f"no configuration reaches it ({_CHAIN[shared.strategy]})"
@@ -343,7 +349,7 @@ def _running_since(pod: Pod) -> datetime | None:
     return running[0] if running else pod.started
 
 
-def _offers_what_it_says(reference: Reference, pool: Pool, node: Node, chosen: Chosen) -> bool:
+def _offers_what_it_says(reference: Reference, pool: Pool, node: Node, chosen: ChosenConfig) -> bool:
     """Whether a node offers what the text says, as far as its GPUs are there; true also when it offers nothing."""
     gpus, config = gpus_of(reference, pool), chosen.selection.config
     if gpus is None or not counted(node, {}):

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from conformance.facts import Facts, Node
 from conformance.gpu.affinity import node_matches
-from suites._shared.operator_resource import Root
+from suites._shared.operator_resource import OperatorResource
 
 STATE = "nvidia.com/gpu-driver-upgrade-state"
 SKIP = "nvidia.com/gpu-driver-upgrade.skip"
@@ -49,7 +49,7 @@ _MIG_STATE = "nvidia.com/mig.config.state"
 _MIG_UNDER_WAY = ("pending", "rebooting")
 
 
-class WayToEmpty(NamedTuple):
+class PodRemoval(NamedTuple):
     """One way to take GPU pods off a node, and the block of the upgrade policy that rules it."""
 
     block: str
@@ -57,7 +57,7 @@ class WayToEmpty(NamedTuple):
     delete_empty_dir: bool
 
     @classmethod
-    def said(cls, block: str, settings: Mapping[str, Any]) -> "WayToEmpty":
+    def said(cls, block: str, settings: Mapping[str, Any]) -> "PodRemoval":
         """The way that a block of the policy describes; what it leaves out is off."""
         return cls(block, settings.get("force") is True, settings.get("deleteEmptyDir") is True)
 
@@ -65,7 +65,7 @@ class WayToEmpty(NamedTuple):
 class UpgradePolicy(NamedTuple):
     """How the operator upgrades drivers: ``spec.driver.upgradePolicy`` or that of an NVIDIADriver."""
 
-    said_by: str
+    source: str
     settings: Mapping[str, Any]
 
     @property
@@ -85,7 +85,7 @@ class UpgradePolicy(NamedTuple):
         return str(self._block("waitForCompletion").get("podSelector") or "")
 
     @property
-    def waits_forever(self) -> bool:
+    def waits_without_timeout(self) -> bool:
         """Whether that wait has no end."""
         return bool(self.waits_for) and not self._block("waitForCompletion").get("timeoutSeconds")
 
@@ -103,11 +103,11 @@ class UpgradePolicy(NamedTuple):
         return bool(self._block("drain").get("podSelector"))
 
     @property
-    def ways_to_empty(self) -> tuple["WayToEmpty", ...]:
+    def pod_removals(self) -> tuple["PodRemoval", ...]:
         """By what rules GPU pods are taken off a node: they are deleted; where that is refused, drained if enabled."""
         drain = self._block("drain")
-        way = WayToEmpty.said("podDeletion", self._block("podDeletion"))
-        return (way, WayToEmpty.said("drain", drain)) if drain.get("enable") is True else (way,)
+        way = PodRemoval.said("podDeletion", self._block("podDeletion"))
+        return (way, PodRemoval.said("drain", drain)) if drain.get("enable") is True else (way,)
 
     def unavailable(self, nodes: int) -> int:
         """How many of ``nodes`` may be cordoned or not Ready before no further upgrade starts; percentages round up."""
@@ -140,9 +140,9 @@ def unavailable(nodes: Iterable[Node]) -> list[Node]:
     return [node for node in nodes if node.unschedulable or not node.ready]
 
 
-def policy_for(node: Node, root: Root, facts: Facts) -> UpgradePolicy:
+def policy_for(node: Node, operator_resource: OperatorResource, facts: Facts) -> UpgradePolicy:
     """What is said about upgrading the driver of a node: by its NVIDIADriver, else by the operator's object."""
-    if root.leaves_drivers_to_objects:
+    if operator_resource.uses_nvidia_driver_objects:
         owner = node.labels.get(OWNER, "")
         drivers = [each for each in facts.nvidia_drivers if each.name == owner] or [
             each for each in facts.nvidia_drivers if node_matches(node.labels, node.name, _selector(each.spec), None)
@@ -150,8 +150,8 @@ def policy_for(node: Node, root: Root, facts: Facts) -> UpgradePolicy:
         for driver in drivers:
             if isinstance(driver.spec.get("upgradePolicy"), dict):
                 return UpgradePolicy(str(driver), driver.spec["upgradePolicy"])
-    said = root.at("driver.upgradePolicy")
-    return UpgradePolicy(str(root), said if isinstance(said, dict) else {})
+    said = operator_resource.at("driver.upgradePolicy")
+    return UpgradePolicy(str(operator_resource), said if isinstance(said, dict) else {})
 
 
 def _selector(spec: Mapping[str, Any]) -> dict[str, str]:

@@ -12,9 +12,9 @@ from conformance.gpu.operator_stack import DRA_GPU_CONTAINER
 from conformance.reference.expected import gpus_of
 from conformance.reference.model import Pool, Reference
 from conformance.verdict import Inconclusive
-from suites._shared.operand_status import Trouble, excuse_for, not_now, pods_of, trouble_on
-from suites._shared.operands import DRA_DRIVER, Part
-from suites._shared.operator_resource import found_root
+from suites._shared.operand_status import ComponentFailure, failure_on, pods_of, why_not_judged, why_unavailable
+from suites._shared.operands import DRA_DRIVER, ExpectedComponent
+from suites._shared.operator_resource import find_operator_resource
 from suites._shared.resource_slices import GPU, MIG, Device, Published
 
 OLDEST_KUBERNETES = "1.34.2"
@@ -34,8 +34,8 @@ def version(text: str) -> tuple[int, ...]:
 
 def driver_floor(facts: Facts, node: Node) -> tuple[str, str]:
     """The oldest GPU driver for the DRA driver of a node, and for which of its parts."""
-    root = found_root(facts)
-    if root is not None and root.kind == "GPUCluster":
+    operator_resource = find_operator_resource(facts)
+    if operator_resource is not None and operator_resource.kind == "GPUCluster":
         return _FLOOR_FOR_OPERATOR, "which the operator's GPUCluster needs"
     plugins = [each for each in dra_plugins(facts) if pods_of([each], node, facts)]
     names = {container.name for each in plugins for container in each.template.containers}
@@ -51,20 +51,20 @@ def dra_plugins(facts: Facts) -> tuple[Workload, ...]:
     return tuple(each for each in found if each is not None)
 
 
-def plugin_trouble(facts: Facts, node: Node) -> Trouble | None:
+def plugin_failure(facts: Facts, node: Node) -> ComponentFailure | None:
     """Why the kubelet plugin does not work on a node; None where its pod is Ready."""
     plugins = dra_plugins(facts)
     if not plugins:
-        link = "no DaemonSet of the DRA driver with a container for GPUs is in the cluster"
+        cause = "no DaemonSet of the DRA driver with a container for GPUs is in the cluster"
         remedy = "Install the chart with resources.gpus.enabled and gpuResourcesEnabledOverride, or a GPUCluster."
-        return Trouble(str(DRA_DRIVER), link, remedy)
-    trouble = trouble_on(Part(DRA_DRIVER, plugins), node, facts)
+        return ComponentFailure(str(DRA_DRIVER), cause, remedy)
+    failure = failure_on(ExpectedComponent(DRA_DRIVER, plugins), node, facts)
     wrong = _wrong_root(facts, node, plugins)
-    if trouble is not None and wrong and pods_of(plugins, node, facts):
-        return trouble._replace(
-            link=f"{trouble.link}; {wrong}", remedy="Correct nvidiaDriverRoot in the chart's values."
+    if failure is not None and wrong and pods_of(plugins, node, facts):
+        return failure._replace(
+            cause=f"{failure.cause}; {wrong}", remedy="Correct nvidiaDriverRoot in the chart's values."
         )
-    return trouble
+    return failure
 
 
 def declared_devices(reference: Reference, pool: Pool) -> Mapping[str, int]:
@@ -90,19 +90,19 @@ def why_no_device_yet(facts: Facts, node: Node, there: Published) -> str:
     """Why a node may have published nothing at all for a while; empty where that is missed, and where it did."""
     if there.devices or there.missing:
         return ""
-    trouble = plugin_trouble(facts, node)
-    return excuse_for(trouble, node) if trouble else not_now(node)
+    failure = plugin_failure(facts, node)
+    return why_not_judged(failure, node) if failure else why_unavailable(node)
 
 
 def why_the_devices_differ(facts: Facts, node: Node, there: Published, *, right: bool, other: Sequence[Device]) -> str:
     """The cause between the GPUs of a node and its slices."""
-    trouble = plugin_trouble(facts, node)
+    failure = plugin_failure(facts, node)
     if not there.devices:
-        return trouble.link if trouble else "the plugin's pod is Ready and has published nothing: see its log"
+        return failure.cause if failure else "the plugin's pod is Ready and has published nothing: see its log"
     if there.missing:
         return f"{there.missing} slices of the pool's newest generation are missing: the scheduler uses none of them"
     if not right:
-        return f"the driver of the node lists {there.described}" + (f"; {trouble.link}" if trouble else "")
+        return f"the driver of the node lists {there.described}" + (f"; {failure.cause}" if failure else "")
     return f"{other[0]} is another product or has another memory than declared" if other else ""
 
 

@@ -14,7 +14,7 @@ from conformance.reference.model import Reference
 from conformance.verdict import Inconclusive, Judge, Unsupported, format_value
 from suites._shared.formatting import join_limited
 from suites._shared.node_probes import memory_agrees, product_label
-from suites._shared.operand_status import excuse_for, some_judged
+from suites._shared.operand_status import require_judged, why_not_judged
 from suites._shared.pool_nodes import GpuPoolNode
 from suites._shared.resource_slices import GPU, MIG, Device, Published, device_class
 from suites.dra.dra_nodes import (
@@ -22,7 +22,7 @@ from suites.dra.dra_nodes import (
     declared_devices,
     driver_floor,
     format_devices,
-    plugin_trouble,
+    plugin_failure,
     version,
     why_no_device_yet,
     why_the_devices_differ,
@@ -79,22 +79,22 @@ def test_the_kubelet_plugin_covers_every_dra_node(
     dra_nodes: tuple[GpuPoolNode, ...], facts: Facts, judge: Judge
 ) -> None:
     for _, node, _ in dra_nodes:
-        trouble = plugin_trouble(facts, node)
-        excuse = excuse_for(trouble, node) if trouble else ""
-        if excuse:
-            judge.pass_over(node, excuse)
+        failure = plugin_failure(facts, node)
+        not_judged = why_not_judged(failure, node) if failure else ""
+        if not_judged:
+            judge.pass_over(node, not_judged)
             continue
         judge(
             node,
-            ok=trouble is None,
+            ok=failure is None,
             expected="a Ready pod of the DRA driver's kubelet plugin",
-            actual="such a pod" if trouble is None else "none that is Ready",
-            cause=trouble.link if trouble else "",
+            actual="such a pod" if failure is None else "none that is Ready",
+            cause=failure.cause if failure else "",
             hidden_because="a DaemonSet wants no pod where labels or taints keep it off, and calls itself complete",
-            remedy=trouble.remedy if trouble else "",
+            remedy=failure.remedy if failure else "",
             inspect=f"kubectl get pods -A -o wide --field-selector spec.nodeName={node.name} | grep kubelet-plugin",
         )
-    some_judged(judge)
+    require_judged(judge)
 
 
 @requirement(
@@ -113,9 +113,9 @@ def test_every_dra_node_publishes_its_devices(
 ) -> None:
     for pool, node, gpu in dra_nodes:
         there = slices.get(node.name, Published())
-        excuse = why_no_device_yet(facts, node, there)
-        if excuse:
-            judge.pass_over(node, excuse)
+        not_judged = why_no_device_yet(facts, node, there)
+        if not_judged:
+            judge.pass_over(node, not_judged)
             continue
         wanted = declared_devices(reference, pool)
         published = [each for each in there.devices if each.kind in (GPU, MIG)]
@@ -144,7 +144,7 @@ def test_every_dra_node_publishes_its_devices(
             hidden_because="the node is Ready, and DRA devices are in no count of kubectl describe node",
             inspect=f"kubectl get resourceslices --field-selector spec.nodeName={node.name} -o yaml",
         )
-    some_judged(judge)
+    require_judged(judge)
 
 
 @requirement(

@@ -115,7 +115,7 @@ def class_of(pod: Pod) -> str:
     return pod.priority_class or pod.labels.get(CLASS_LABEL, "")
 
 
-def ranked_by(pod: Pod, facts: Facts) -> str:
+def priority_class_for_kai(pod: Pod, facts: Facts) -> str:
     """The priority class by which KAI ranks a pod: that of its group, or the one that its group will get.
 
     KAI takes the label before the spec, and a class that does not exist as none. The label of an owner, which goes
@@ -132,7 +132,7 @@ def ranked_by(pod: Pod, facts: Facts) -> str:
 
 def value_of(pod: Pod, facts: Facts) -> int:
     """The value of that class; where it does not exist, that of the global default."""
-    found = facts.priority_class(ranked_by(pod, facts))
+    found = facts.priority_class(priority_class_for_kai(pod, facts))
     if found is not None:
         return found.value
     return next((each.value for each in facts.priority_classes if each.global_default), VALUE_WITHOUT_CLASS)

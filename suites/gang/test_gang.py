@@ -32,9 +32,9 @@ from suites.gang.kai import (
     kai_of,
     leaves,
     pods_of_kai,
+    priority_class_for_kai,
     queue_of,
     queues_of,
-    ranked_by,
     units_at_once,
     value_of,
     with_ancestors,
@@ -322,7 +322,7 @@ def _why_it_stays(pod: Pod, facts: Facts) -> str:
     value = value_of(pod, facts)
     if value < NON_PREEMPTIBLE_FROM:
         return f"its group or its label {PREEMPTIBILITY} says that it is never evicted"
-    ranked = ranked_by(pod, facts)
+    ranked = priority_class_for_kai(pod, facts)
     by_class = f"class {ranked}, by which KAI ranks it, has" if ranked else "without a class KAI gives it"
     return f"{by_class} a value of {value}, and no label {PREEMPTIBILITY} makes it preemptible"
 

@@ -22,7 +22,7 @@ from conformance.reference.model import Reference
 from conformance.verdict import Inconclusive, Judge, NotApplicable, Unsupported
 from suites._shared.formatting import join_limited
 from suites._shared.node_probes import (
-    Seen,
+    Observed,
     asking_for_devices,
     asking_for_none,
     asking_for_none_in_ways,
@@ -65,12 +65,12 @@ CLOSE_THE_DOOR = (
     remedy="Take the NVIDIA runtime away as the default runtime of the node (NVIDIA_RUNTIME_SET_AS_DEFAULT=false), and "
     "let devices be given by CDI.",
 )
-def test_who_asks_for_nothing_gets_nothing(
+def test_a_pod_without_gpu_request_reaches_no_gpu(
     lab: RequirementLab, gpu_pool_nodes: tuple[GpuPoolNode, ...], judge: Judge
 ) -> None:
     # Nothing about such a pod gives a runtime reason to refuse it: one that did not start proves nothing.
-    seen = asking_for_none(lab, gpu_pool_nodes)
-    _must_reach_nothing(seen, judge, "a container without any request", kept_out=nobody)
+    observed = asking_for_none(lab, gpu_pool_nodes)
+    _must_reach_nothing(observed, judge, "a container without any request", kept_out=nobody)
 
 
 @requirement(
@@ -81,9 +81,9 @@ def test_who_asks_for_nothing_gets_nothing(
     sources=[CNCF, TOOLKIT, "NVIDIA/gpu-operator issues 421, 700", "kubeflow/kubeflow issue 6451"],
     remedy=CLOSE_THE_DOOR,
 )
-def test_a_variable_opens_no_device(lab: RequirementLab, gpu_pool_nodes: tuple[GpuPoolNode, ...], judge: Judge) -> None:
-    seen = asking_for_none(lab, gpu_pool_nodes, env={VISIBLE: ALL_DEVICES})
-    _must_reach_nothing(seen, judge, f"{VISIBLE}={ALL_DEVICES}, which every CUDA image sets,")
+def test_a_variable_gives_no_device(lab: RequirementLab, gpu_pool_nodes: tuple[GpuPoolNode, ...], judge: Judge) -> None:
+    observed = asking_for_none(lab, gpu_pool_nodes, env={VISIBLE: ALL_DEVICES})
+    _must_reach_nothing(observed, judge, f"{VISIBLE}={ALL_DEVICES}, which every CUDA image sets,")
 
 
 @requirement(
@@ -94,15 +94,15 @@ def test_a_variable_opens_no_device(lab: RequirementLab, gpu_pool_nodes: tuple[G
     sources=[CNCF, TOOLKIT, "NVIDIA/gpu-operator issue 1588", "NVIDIA GPU Operator: Release Notes 25.10.0"],
     remedy=f"{CLOSE_THE_DOOR} Or refuse pods that name the runtime class and ask for no GPU, by an admission policy.",
 )
-def test_a_runtime_class_opens_no_device(
+def test_a_runtime_class_gives_no_device(
     lab: RequirementLab, facts: Facts, gpu_pool_nodes: tuple[GpuPoolNode, ...], judge: Judge
 ) -> None:
     classes = nvidia_runtime_classes(facts)
     if not classes:
         raise Unsupported("the cluster has no runtime class whose handler is NVIDIA's")
     ways = [ProbeOptions(env={VISIBLE: ALL_DEVICES}, runtime_class=name) for name in classes]
-    for name, seen in zip(classes, asking_for_none_in_ways(lab, gpu_pool_nodes, ways), strict=True):
-        _must_reach_nothing(seen, judge, f"runtimeClassName {name} with {VISIBLE}={ALL_DEVICES}")
+    for name, observed in zip(classes, asking_for_none_in_ways(lab, gpu_pool_nodes, ways), strict=True):
+        _must_reach_nothing(observed, judge, f"runtimeClassName {name} with {VISIBLE}={ALL_DEVICES}")
 
 
 @requirement(
@@ -113,7 +113,7 @@ def test_a_runtime_class_opens_no_device(
     sources=[CNCF, "kubernetes-sigs/ai-conformance KAR-0049", TOOLKIT],
     remedy=CLOSE_THE_DOOR,
 )
-def test_a_neighbours_gpu_stays_out_of_reach(
+def test_the_uuid_of_another_pods_gpu_gives_no_access(
     lab: RequirementLab,
     reference: Reference,
     facts: Facts,
@@ -133,8 +133,8 @@ def test_a_neighbours_gpu_stays_out_of_reach(
         wishes = {name: {VISIBLE: ",".join(devices)} for name, devices in owned.items()}
         classes = ("", *nvidia_runtime_classes(facts))
         ways = [ProbeOptions(env_of=wishes, runtime_class=name) for name in classes]
-        for seen in asking_for_none_in_ways(lab, neighbourhood, ways):
-            _must_not_reach(seen, owned, judge)
+        for observed in asking_for_none_in_ways(lab, neighbourhood, ways):
+            _must_not_reach(observed, owned, judge)
 
 
 @requirement(
@@ -153,11 +153,11 @@ def test_one_device_is_one_device_file(
     if not several:
         raise NotApplicable("no GPU pool declares nodes with a second GPU that a pod could reach for")
 
-    def of(seen: Seen, record: dict[str, Any]) -> None:
+    def of(observed: Observed, record: dict[str, Any]) -> None:
         files = gpu_files(record["opened"])
         gpus = [name for name in record["devices"] if name.startswith("GPU-")]
         judge(
-            seen.subject,
+            observed.subject,
             ok=len(files) == 1 and len(gpus) <= 1,
             expected="one GPU, by library and by device file",
             actual=(
@@ -165,7 +165,7 @@ def test_one_device_is_one_device_file(
             ),
             cause=f"{len(files)} device files of GPUs can be opened by a container that was given one",
             hidden_because="programs that behave use the one device that they are told to use",
-            inspect=seen.inspect,
+            inspect=observed.inspect,
         )
 
     judge_each(asking_for_devices(lab, reference, several, "isolation"), judge, of, blame=nobody)
@@ -272,11 +272,11 @@ def _kept_out(result: ProbeResult) -> bool:
 
 
 def _must_reach_nothing(
-    seen: tuple[Seen, ...], judge: Judge, by: str, *, kept_out: Callable[[ProbeResult], bool] = _kept_out
+    observed: tuple[Observed, ...], judge: Judge, by: str, *, kept_out: Callable[[ProbeResult], bool] = _kept_out
 ) -> None:
     """Judge that nothing was reached by pods that asked for nothing."""
 
-    def of(each: Seen, record: dict[str, Any]) -> None:
+    def of(each: Observed, record: dict[str, Any]) -> None:
         judge(
             each.subject,
             ok=not reached(record),
@@ -288,13 +288,13 @@ def _must_reach_nothing(
             "kubectl get clusterpolicies -o jsonpath='{.items[*].spec.toolkit.env}'",
         )
 
-    judge_each(seen, judge, of, blame=kept_out, when_refused=_not_started)
+    judge_each(observed, judge, of, blame=kept_out, when_refused=_not_started)
 
 
-def _must_not_reach(seen: tuple[Seen, ...], owned: dict[str, list[str]], judge: Judge) -> None:
+def _must_not_reach(observed: tuple[Observed, ...], owned: dict[str, list[str]], judge: Judge) -> None:
     """Judge that pods without a request have not reached the devices of their neighbours, which they named."""
 
-    def of(each: Seen, record: dict[str, Any]) -> None:
+    def of(each: Observed, record: dict[str, Any]) -> None:
         theirs = owned[each.node.name]
         taken = [name for name in record["devices"] if name in theirs]
         judge(
@@ -307,10 +307,10 @@ def _must_not_reach(seen: tuple[Seen, ...], owned: dict[str, list[str]], judge: 
             inspect=each.inspect,
         )
 
-    judge_each(seen, judge, of, blame=_kept_out, when_refused=_not_started)
+    judge_each(observed, judge, of, blame=_kept_out, when_refused=_not_started)
 
 
-def _not_started(each: Seen, judge: Judge) -> None:
+def _not_started(each: Observed, judge: Judge) -> None:
     """A container that its runtime does not even start has reached nothing."""
     judge(each.subject, ok=True, expected="no GPU within reach", actual=f"not started: {each.result.trouble}")
 

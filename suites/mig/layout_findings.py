@@ -10,7 +10,7 @@ from conformance.reference.model import Pool, Reference
 from conformance.verdict import Inconclusive, Judge, NotApplicable, UnknownAccelerator
 from suites._shared.device_plugin_configs import PluginConfigs
 from suites._shared.formatting import join_limited
-from suites.mig.layouts import FAILED, STATE, WORKING, ChosenLayout, MigNodes, Part, asks, why_it_failed
+from suites.mig.layouts import FAILED, STATE, WORKING, ChosenLayout, GpuLayout, MigNodes, asks, why_it_failed
 
 WHAT_TO_DO = {
     "pending": "Give it some minutes and look again. If it stays, something holds the GPUs: drain the node.",
@@ -19,26 +19,26 @@ WHAT_TO_DO = {
 """The remedy for each state in which the MIG manager is at work."""
 
 
-def judge_parts(text: str, pool: Pool, parts: list[Part], judge: Judge) -> list[UnknownAccelerator]:
+def judge_gpu_layouts(text: str, pool: Pool, gpu_layouts: list[GpuLayout], judge: Judge) -> list[UnknownAccelerator]:
     """Judge that each part of a layout can exist on the GPUs of its pool; the parts of which that is not known."""
     unknown = []
-    for part in parts:
-        answer = part.answer
+    for gpu_layout in gpu_layouts:
+        answer = gpu_layout.answer
         if isinstance(answer, Unknown):
             unknown.append(UnknownAccelerator(f"{pool}: {answer.why}"))
             continue
         why_not = answer.why if isinstance(answer, DoesNotFit) else ""
         judge(
-            f"{pool}, {part.gpus}",
+            f"{pool}, {gpu_layout.gpus}",
             ok=not why_not,
-            expected=f"{part.layout} on one {_model_name(pool)}, as {text} asks",
+            expected=f"{gpu_layout.layout} on one {_model_name(pool)}, as {text} asks",
             actual=why_not or "it fits",
             cause=why_not,
             hidden_because="mig-parted takes any counts; the driver then refuses, and all MIG devices are gone",
             remedy=_what_fits(answer) if isinstance(answer, DoesNotFit) else "",
             inspect=f"kubectl get nodes -l {pool.selector_text} -L {CONFIG_LABEL},{STATE}",
         )
-    if not parts:
+    if not gpu_layouts:
         judge(pool, ok=True, expected=text, actual="it makes no MIG device")
     return unknown
 
@@ -78,7 +78,7 @@ def judge_meaning(choice: ChosenLayout, pool: Pool, declared: Wanted | None, gpu
         return
     differing = [index for index in range(gpus) if asks(found, index) != asks(declared, index)]
     judge(
-        f"layout {pool.mig_layout} in {choice.text}",
+        f"layout {pool.mig_layout} in {choice.config_name}",
         ok=not differing,
         expected="; ".join(f"GPU {index}: {asks(declared, index)}" for index in differing) or "as declared",
         actual="; ".join(f"GPU {index}: {asks(found, index)}" for index in differing) or "as declared",
@@ -110,7 +110,7 @@ def strategies_of(
         except Inconclusive:
             continue
         if chosen.strategy is not None and chosen.strategy is not found["the set-up"]:
-            found[chosen.source if chosen.strategy_told else chosen.text] = chosen.strategy
+            found[chosen.source if chosen.mig_strategy_override else chosen.config_name] = chosen.strategy
     return found
 
 
@@ -120,16 +120,16 @@ def who_sets_the_strategy(configs: PluginConfigs, node: Node, declared: str) -> 
         chosen = configs.of(node)
     except Inconclusive:
         return "the device plugin and feature discovery run with another strategy"
-    if chosen.strategy_told:
-        told = f"{chosen.source} sets mig.strategy to {chosen.strategy_told}, for every node"
-        return told if chosen.strategy_told != declared else f"{told}: feature discovery has not read it yet"
+    if chosen.mig_strategy_override:
+        told = f"{chosen.source} sets mig.strategy to {chosen.mig_strategy_override}, for every node"
+        return told if chosen.mig_strategy_override != declared else f"{told}: feature discovery has not read it yet"
     if chosen.selection.config is not None:
         says = chosen.selection.config.mig_strategy or MigStrategy.NONE
-        return f"{chosen.text} sets flags.migStrategy to {says.value}"
+        return f"{chosen.config_name} sets flags.migStrategy to {says.value}"
     return chosen.selection.cause
 
 
-def given_judged(judge: Judge, mig_nodes: MigNodes, what: str) -> None:
+def require_judged_mig_nodes(judge: Judge, mig_nodes: MigNodes, what: str) -> None:
     """Raise when no node could be judged: NotApplicable where the strategy shows no device, else Inconclusive."""
     if judge.findings:
         return

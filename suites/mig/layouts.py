@@ -51,7 +51,7 @@ def mig_pools(reference: Reference) -> tuple[Pool, ...]:
     return pools
 
 
-class Part(NamedTuple):
+class GpuLayout(NamedTuple):
     """GPUs of one node that a layout divides alike, and whether that is possible on their model."""
 
     indices: tuple[int, ...]
@@ -64,7 +64,7 @@ class Part(NamedTuple):
         return f"GPU {self.indices[0]}" if len(self.indices) == 1 else f"GPUs {', '.join(map(str, self.indices))}"
 
 
-def parts_of(reference: Reference, pool: Pool) -> list[Part]:
+def gpu_layouts_of(reference: Reference, pool: Pool) -> list[GpuLayout]:
     """What the layout of a pool makes of its GPUs, those with MIG off left out.
 
     Raises UnknownAccelerator and Inconclusive where the layout is not known, see ``unknown_layout``.
@@ -72,16 +72,16 @@ def parts_of(reference: Reference, pool: Pool) -> list[Part]:
     wanted = layout_of(reference, pool)
     if pool.gpu is None or wanted is None or wanted.unknown:
         raise unknown_layout(reference, pool, wanted)
-    return _parts(pool.gpu, wanted)
+    return _gpu_layouts(pool.gpu, wanted)
 
 
-def _parts(gpu: Gpu, wanted: Wanted) -> list[Part]:
+def _gpu_layouts(gpu: Gpu, wanted: Wanted) -> list[GpuLayout]:
     model = model_of(gpu.product, gpu.memory_mib or None)
     groups: dict[Layout, list[int]] = {}
     for index, profiles in sorted(wanted.profiles.items()):
         if profiles:
             groups.setdefault(_layout(profiles), []).append(index)
-    return [Part(tuple(indices), layout, _solved(model, layout)) for layout, indices in groups.items()]
+    return [GpuLayout(tuple(indices), layout, _solved(model, layout)) for layout, indices in groups.items()]
 
 
 def _layout(profiles: Mapping[str, int]) -> Layout:
@@ -102,7 +102,7 @@ def _solved(model: Model | Unknown, layout: Layout) -> Fits | DoesNotFit | Unkno
 def is_possible(reference: Reference, pool: Pool) -> bool:
     """Whether nothing is known to be impossible in the layout of a pool."""
     try:
-        return not any(isinstance(part.answer, DoesNotFit) for part in parts_of(reference, pool))
+        return not any(isinstance(gpu_layout.answer, DoesNotFit) for gpu_layout in gpu_layouts_of(reference, pool))
     except (Inconclusive, UnknownAccelerator):
         return True
 
@@ -131,7 +131,7 @@ def declared_layouts(reference: Reference) -> tuple[str, ...]:
     return tuple(stack.mig_layouts.layouts) if stack is not None and stack.mig_layouts is not None else ()
 
 
-def declared_text(reference: Reference) -> str:
+def declared_mig_config(reference: Reference) -> str:
     """The declared layouts as the text that the MIG manager reads; empty without any."""
     import yaml
 
@@ -159,7 +159,7 @@ class ChosenLayout(NamedTuple):
         return self.selection.outcome is Chain.BROKEN and any(each.fatal for each in self.selection.problems)
 
     @property
-    def text(self) -> str:
+    def config_name(self) -> str:
         """The text, named; empty when there is none."""
         return f"{self.config_map}, key {CONFIG_KEY}" if self.config_map else ""
 
@@ -231,7 +231,7 @@ class MigNodes:
         )
         return ChosenLayout(self._chosen[key], config_map, not name, inspect)
 
-    def changed_parts(self, pool: Pool, node: Node, gpu: Gpu) -> tuple[str, list[Part]]:
+    def changed_gpu_layouts(self, pool: Pool, node: Node, gpu: Gpu) -> tuple[str, list[GpuLayout]]:
         """The text that divides a node otherwise than its pool declares, and what it makes of the GPUs.
 
         Empty where the text says what was declared, and where nothing tells of it.
@@ -245,7 +245,7 @@ class MigNodes:
         found, declared = mig_config.wanted(choice.selection.entries, gpu.count), layout_of(self.reference, pool)
         if found.unknown or declared is None or found.profiles == declared.profiles:
             return "", []
-        return f"layout {choice.selection.layout} in {choice.text}", _parts(gpu, found)
+        return f"layout {choice.selection.layout} in {choice.config_name}", _gpu_layouts(gpu, found)
 
     def brought_along(self, pool: Pool, layout: str) -> bool:
         """Whether the MIG manager makes a layout of that name for the GPUs of a pool by itself."""
@@ -297,11 +297,15 @@ class MigNodes:
 def why_it_failed(nodes: MigNodes, pool: Pool, node: Node) -> str:
     """What stood in the way of a layout, computed: an impossible one, or pods that hold the GPUs; else the log."""
     try:
-        wrong = [part for part in parts_of(nodes.reference, pool) if isinstance(part.answer, DoesNotFit)]
+        wrong = [
+            gpu_layout
+            for gpu_layout in gpu_layouts_of(nodes.reference, pool)
+            if isinstance(gpu_layout.answer, DoesNotFit)
+        ]
     except (Inconclusive, UnknownAccelerator):
         wrong = []
     if wrong:
-        return "; ".join(f"{part.layout} on {part.gpus}: {_why(part.answer)}" for part in wrong)
+        return "; ".join(f"{gpu_layout.layout} on {gpu_layout.gpus}: {_why(gpu_layout.answer)}" for gpu_layout in wrong)
     holders = nodes.holders(node)
     if holders:
         return (

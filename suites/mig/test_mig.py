@@ -26,15 +26,15 @@ from conformance.verdict import Inconclusive, Judge, NotApplicable, UnknownAccel
 from suites._shared.device_plugin_configs import PluginConfigs
 from suites._shared.formatting import join_limited
 from suites._shared.node_gpus import COUNT, PRODUCT, agrees, counted, format_amounts, missing_gpus, not_known
-from suites._shared.operand_status import excuse_of, some_judged
+from suites._shared.operand_status import require_judged, why_still_starting
 from suites._shared.pool_nodes import GpuPoolNode
 from suites._shared.replicas import NO_GPU
 from suites.mig.layout_findings import (
     WHAT_TO_DO,
-    given_judged,
+    judge_gpu_layouts,
     judge_meaning,
-    judge_parts,
     judge_problems,
+    require_judged_mig_nodes,
     strategies_of,
     who_sets_the_strategy,
     why_no_success,
@@ -47,10 +47,10 @@ from suites.mig.layouts import (
     WORKING,
     MigNodes,
     declared_layouts,
-    declared_text,
+    declared_mig_config,
+    gpu_layouts_of,
     mig_pools,
     offered_names,
-    parts_of,
     unknown_layout,
 )
 from suites.mig.mig_devices import (
@@ -101,13 +101,13 @@ def test_every_layout_can_exist(mig: tuple[Pool, ...], mig_nodes: MigNodes, refe
     unknown: list[Inconclusive | UnknownAccelerator] = []
     for pool in mig:
         try:
-            unknown += judge_parts(f"layout {pool.mig_layout}", pool, parts_of(reference, pool), judge)
+            unknown += judge_gpu_layouts(f"layout {pool.mig_layout}", pool, gpu_layouts_of(reference, pool), judge)
         except (Inconclusive, UnknownAccelerator) as reason:
             unknown.append(reason)
     for pool, node, gpu in mig_nodes.one_each:
-        text, parts = mig_nodes.changed_parts(pool, node, gpu)
+        text, gpu_layouts = mig_nodes.changed_gpu_layouts(pool, node, gpu)
         if text:
-            unknown += judge_parts(text, pool, parts, judge)
+            unknown += judge_gpu_layouts(text, pool, gpu_layouts, judge)
     if unknown:
         raise unknown[0]
 
@@ -122,14 +122,14 @@ def test_every_layout_can_exist(mig: tuple[Pool, ...], mig_nodes: MigNodes, refe
 def test_layouts_are_written_as_declared(
     mig: tuple[Pool, ...], mig_nodes: MigNodes, reference: Reference, judge: Judge
 ) -> None:
-    text = declared_text(reference)
+    text = declared_mig_config(reference)
     if text:
         judge_problems("layouts of the set-up", mig_config.parse(text).problems, "the set-up", judge)
     for pool, node, gpu in mig_nodes.one_each:
         choice = mig_nodes.choice(node)
         if choice.generated or choice.config_map is None:
             continue
-        judge_problems(choice.text, choice.selection.problems, choice.inspect, judge)
+        judge_problems(choice.config_name, choice.selection.problems, choice.inspect, judge)
         if pool.mig_layout in declared_layouts(reference):
             judge_meaning(choice, pool, layout_of(reference, pool), gpu.count, judge)
     if not judge.findings:
@@ -158,9 +158,11 @@ def test_every_mig_node_is_reached_by_its_layout(mig_nodes: MigNodes, judge: Jud
             unknown.append(f"{node}: {selection.cause}, and {selection.layout} is no layout of every node")
             continue
         reached = selection.outcome is Chain.APPLIED or choice.refused or brought_along
-        excuse = excuse_of(node, mig_nodes.facts, until=CAPABLE_LABEL) if _lacks_a_label(node, selection) else ""
-        if excuse and not reached:
-            judge.pass_over(node, excuse)
+        not_judged = (
+            why_still_starting(node, mig_nodes.facts, until=CAPABLE_LABEL) if _lacks_a_label(node, selection) else ""
+        )
+        if not_judged and not reached:
+            judge.pass_over(node, not_judged)
             continue
         judge(
             node,
@@ -175,7 +177,7 @@ def test_every_mig_node_is_reached_by_its_layout(mig_nodes: MigNodes, judge: Jud
         )
     if unknown:
         raise Inconclusive(join_limited(unknown, apart="; "))
-    some_judged(judge)
+    require_judged(judge)
 
 
 @requirement(
@@ -189,9 +191,9 @@ def test_every_mig_node_is_reached_by_its_layout(mig_nodes: MigNodes, judge: Jud
 def test_the_mig_manager_reports_success(mig_nodes: MigNodes, judge: Judge) -> None:
     for pool, node, _ in mig_nodes.managed:
         state = node.labels.get(STATE, "")
-        excuse = _why_no_success_yet(mig_nodes, node, state)
-        if excuse:
-            judge.pass_over(node, excuse)
+        not_judged = _why_no_success_yet(mig_nodes, node, state)
+        if not_judged:
+            judge.pass_over(node, not_judged)
             continue
         judge(
             node,
@@ -205,7 +207,7 @@ def test_the_mig_manager_reports_success(mig_nodes: MigNodes, judge: Judge) -> N
                 f"kubectl get node {node.name} -L {CONFIG_LABEL},{STATE}; kubectl logs -l app=nvidia-mig-manager -A"
             ),
         )
-    some_judged(judge)
+    require_judged(judge)
 
 
 @requirement(
@@ -273,7 +275,7 @@ def test_every_mig_node_offers_its_devices(mig_nodes: MigNodes, judge: Judge) ->
             ),
             inspect=f"kubectl get node {node.name} -o jsonpath='{{.status.capacity}}'",
         )
-    given_judged(judge, mig_nodes, "offers MIG devices that can be compared with its layout")
+    require_judged_mig_nodes(judge, mig_nodes, "offers MIG devices that can be compared with its layout")
 
 
 @requirement(
@@ -283,7 +285,7 @@ def test_every_mig_node_offers_its_devices(mig_nodes: MigNodes, judge: Judge) ->
     sources=[DISCOVERY],
     remedy="Restart GPU Feature Discovery; if it still counts others, the devices on the node are not the layout's.",
 )
-def test_feature_discovery_counts_the_devices(mig_nodes: MigNodes, judge: Judge) -> None:
+def test_gpu_feature_discovery_counts_the_devices(mig_nodes: MigNodes, judge: Judge) -> None:
     counts = {pool.name: counts_by_label(mig_nodes.reference, pool) for pool, _ in mig_nodes.pools}
     for pool, node, gpu in mig_nodes.nodes:
         expected = counts[pool.name]
@@ -306,7 +308,7 @@ def test_feature_discovery_counts_the_devices(mig_nodes: MigNodes, judge: Judge)
             hidden_because="the label of the MIG manager speaks of its own work, and this one of what is there",
             inspect=f"kubectl get node {node.name} --show-labels",
         )
-    given_judged(judge, mig_nodes, "has labels of feature discovery that count MIG devices")
+    require_judged_mig_nodes(judge, mig_nodes, "has labels of feature discovery that count MIG devices")
 
 
 @requirement(
@@ -443,4 +445,4 @@ def _why_no_success_yet(mig_nodes: MigNodes, node: Node, state: str) -> str:
     A manager that is at work on a Ready node may hang: that is judged, and so is one that gave up.
     """
     judged = state in (SUCCESS, FAILED) or (state in WORKING and node.ready)
-    return "" if judged else excuse_of(node, mig_nodes.facts, until=STATE)
+    return "" if judged else why_still_starting(node, mig_nodes.facts, until=STATE)

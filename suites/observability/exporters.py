@@ -11,7 +11,7 @@ from conformance.lab import RequirementLab, at_once
 from conformance.reference.model import Gpu, Pool, Reference
 from conformance.verdict import Inconclusive, Judge, NotApplicable
 from suites._shared.operands import CONTAINER, purpose_of
-from suites._shared.operator_resource import Root
+from suites._shared.operator_resource import OperatorResource
 from suites._shared.pool_nodes import GpuPoolNode
 
 # The containers of dcgm-exporter: of the operator, of its GPUCluster stack, of its own chart.
@@ -52,15 +52,15 @@ SWITCHES = (
 )
 
 
-def monitored(pool: Pool, root: Root | None) -> bool:
+def monitored(pool: Pool, operator_resource: OperatorResource | None) -> bool:
     """Whether the exporter belongs on the nodes of a pool.
 
     Not where a label of the owners keeps it off, nor where the operator sets the GPUs aside for virtual machines.
-    ``root`` is the object that the operator follows. Source: NVIDIA/gpu-operator v26.7.0,
+    ``operator_resource`` is the object that the operator follows. Source: NVIDIA/gpu-operator v26.7.0,
     controllers/state_manager.go (gpuStateLabels).
     """
     switched_off = any(pool.labels.get(switch) == "false" for switch in SWITCHES)
-    return not switched_off and purpose_of(pool, root) == CONTAINER
+    return not switched_off and purpose_of(pool, operator_resource) == CONTAINER
 
 
 def exporters_expected(reference: Reference) -> None:
@@ -158,7 +158,7 @@ def missing_metrics(page: dcgm.Page, uuid: str, wanted: Iterable[str]) -> list[s
     return [name for name in wanted if name not in names and not (under_mig and name in OF_WHOLE_GPUS)]
 
 
-def seen_at(exporter: Exporter) -> str:
+def metrics_command(exporter: Exporter) -> str:
     """The command by which a person reads the same page."""
     home, name, port = exporter.pod.namespace, exporter.pod.name, port_of(exporter.pod)
     return f"kubectl -n {home} port-forward {name} {port} & curl -s localhost:{port}/metrics"

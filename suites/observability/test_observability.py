@@ -22,8 +22,8 @@ from conformance.reference.expected import driver_of, offer_of
 from conformance.reference.model import Reference
 from conformance.verdict import Inconclusive, Judge, NotApplicable, Unsupported, expect, format_value
 from suites._shared.formatting import join_limited
-from suites._shared.operand_status import excuse_of, some_judged
-from suites._shared.operator_resource import found_root
+from suites._shared.operand_status import require_judged, why_still_starting
+from suites._shared.operator_resource import find_operator_resource
 from suites._shared.pool_nodes import GpuPoolNode
 from suites.observability.exporters import (
     ASKED_OF_A_POOL,
@@ -32,11 +32,11 @@ from suites.observability.exporters import (
     ask,
     exporter_pods,
     exporters_expected,
+    metrics_command,
     missing_metrics,
     monitored,
     pages,
     ready_exporters,
-    seen_at,
 )
 
 EXPORTER = "NVIDIA/dcgm-exporter"
@@ -53,8 +53,8 @@ def monitored_nodes(
 ) -> tuple[GpuPoolNode, ...]:
     """The GPU nodes for containers, where an exporter is declared and no label of the owners keeps it away."""
     exporters_expected(reference)
-    root = found_root(facts)
-    nodes = tuple(each for each in gpu_pool_nodes if monitored(each.pool, root))
+    operator_resource = find_operator_resource(facts)
+    nodes = tuple(each for each in gpu_pool_nodes if monitored(each.pool, operator_resource))
     if not nodes:
         raise NotApplicable("every GPU pool is for virtual machines, or its labels keep the exporter away")
     return nodes
@@ -85,9 +85,9 @@ def test_every_gpu_node_has_an_exporter(facts: Facts, monitored_nodes: tuple[Gpu
     for _, node, _ in monitored_nodes:
         pods = exporter_pods(facts, node)
         ready = [pod for pod in pods if pod.ready]
-        excuse = "" if ready else excuse_of(node, facts, pods=pods)
-        if excuse:
-            judge.pass_over(node, excuse)
+        not_judged = "" if ready else why_still_starting(node, facts, pods=pods)
+        if not_judged:
+            judge.pass_over(node, not_judged)
             continue
         waiting = [state for pod in pods for status in pod.statuses if (state := status.waiting or status.terminated)]
         judge(
@@ -99,7 +99,7 @@ def test_every_gpu_node_has_an_exporter(facts: Facts, monitored_nodes: tuple[Gpu
             hidden_because="a node without exporter sends nothing, and dashboards draw nothing where it would be red",
             inspect=f"kubectl get pods -A --field-selector spec.nodeName={node.name} | grep dcgm-exporter",
         )
-    some_judged(judge)
+    require_judged(judge)
 
 
 @requirement(
@@ -143,7 +143,7 @@ def test_values_are_plausible(exporters: tuple[Exporter, ...], lab: RequirementL
             actual=join_limited([str(each) for each in dict.fromkeys(odd)], apart="; ") if odd else "such values",
             cause=str(odd[0]) if odd else "",
             hidden_because="a wrong number looks like a number: it is averaged, billed and alerted upon",
-            inspect=seen_at(exporter),
+            inspect=metrics_command(exporter),
         )
 
 
@@ -169,7 +169,7 @@ def test_devices_are_attributed_to_their_pods(
         holder = f"{pod.namespace}/{pod.name}"
         devices = _held_by(lab, exporter, holder, timeouts.condition)
         expect(devices, exporter.node).has_length(
-            1, because=f"{holder} holds one {resource} there", inspect=seen_at(exporter)
+            1, because=f"{holder} holds one {resource} there", inspect=metrics_command(exporter)
         )
         pod.delete(wait=True)
     if not tried:
@@ -206,7 +206,7 @@ def test_the_driver_is_the_declared_one(
                 actual=versions,
                 cause="the exporter runs with the libraries of another driver than was declared",
                 hidden_because="nvidia-smi on the host may say the right version all the while",
-                inspect=seen_at(exporter),
+                inspect=metrics_command(exporter),
             )
     if not told:
         raise Unsupported(f"no exporter gives the label {dcgm.DRIVER_LABEL}: it is older than the label")
@@ -240,7 +240,7 @@ def test_no_gpu_reports_an_xid(exporters: tuple[Exporter, ...], lab: Requirement
                 "the metric is the number of the last error: it neither counts nor goes away, so an "
                 "alert on a change of it rings once"
             ),
-            inspect=seen_at(exporter),
+            inspect=metrics_command(exporter),
         )
 
 
@@ -266,7 +266,7 @@ def test_xid_errors_are_counted(exporters: tuple[Exporter, ...], lab: Requiremen
             actual="there" if counts else "absent",
             cause="the exporter of this node has another list of counters",
             hidden_because="an alert on the count never fires for a node that does not have it",
-            inspect=seen_at(exporter),
+            inspect=metrics_command(exporter),
         )
 
 
@@ -280,19 +280,19 @@ def _judge_page(exporter: Exporter, answer: Answer, wanted: tuple[str, ...], jud
     ]
     count = exporter.gpu.count
     if not isinstance(answer, dcgm.Page):
-        link = str(answer)
+        cause = str(answer)
     elif len(reported) != count:
-        link = f"{len(reported)} of {count} GPUs have any metric"
+        cause = f"{len(reported)} of {count} GPUs have any metric"
     else:
-        link = f"missing: {join_limited(lacking)}"
+        cause = f"missing: {join_limited(lacking)}"
     judge(
         exporter.node,
         ok=len(reported) == count and not lacking,
         expected=f"{count} GPUs, each with {format_value(wanted)}",
         actual=f"{len(reported)} GPUs, {len(lacking)} metrics missing" if isinstance(answer, dcgm.Page) else "no page",
-        cause=link,
+        cause=cause,
         hidden_because="the pod is Ready and the scrape succeeds; what is not on the page is asked for by nobody",
-        inspect=seen_at(exporter),
+        inspect=metrics_command(exporter),
     )
 
 

@@ -7,13 +7,13 @@ from conformance.facts import Facts, Workload
 from conformance.gpu.taints import Taint
 from conformance.reference.model import Pool, Reference
 from suites._shared.operand_status import not_tolerated, where_to_tolerate
-from suites._shared.operands import discovery_workers, parts_of, wants_discovery
+from suites._shared.operands import discovery_workers, expected_components, wants_discovery
 from suites._shared.pod_terms import taints_of
 
 _GPU_KEY = "nvidia.com/gpu"
 
 
-class Needed(NamedTuple):
+class RequiredDaemonSet(NamedTuple):
     """A DaemonSet, and the pools whose nodes need its pods."""
 
     workload: Workload
@@ -27,19 +27,21 @@ class Needed(NamedTuple):
         return f"Add {', '.join(map(str, refused))} to {where_to_tolerate(self.workload)}: {note}."
 
 
-def workloads_on_gpu_nodes(facts: Facts, reference: Reference) -> list[Needed]:
+def workloads_on_gpu_nodes(facts: Facts, reference: Reference) -> list[RequiredDaemonSet]:
     """The DaemonSets that have to run on GPU nodes, each with the pools that need it."""
     found = []
-    for part in parts_of(facts, reference):
-        pools = tuple(pool for pool in reference.gpu_pools if part.is_needed_on(pool))
-        found += [Needed(each, _served(each, part.workloads, pools, facts)) for each in part.workloads]
+    for expected in expected_components(facts, reference):
+        pools = tuple(pool for pool in reference.gpu_pools if expected.is_needed_on(pool))
+        found += [
+            RequiredDaemonSet(each, _served(each, expected.workloads, pools, facts)) for each in expected.workloads
+        ]
     discovered = tuple(pool for pool in reference.gpu_pools if wants_discovery(pool))
     if reference.stack is not None and reference.stack.kind == "gpu-operator":
-        found += [Needed(each, discovered) for each in discovery_workers(facts)]
+        found += [RequiredDaemonSet(each, discovered) for each in discovery_workers(facts)]
     return [needed for needed in found if needed.pools]
 
 
-def keepers_away(needed: Needed, facts: Facts) -> dict[Taint, list[str]]:
+def untolerated_taints(needed: RequiredDaemonSet, facts: Facts) -> dict[Taint, list[str]]:
     """The taints, declared or found on a node, that keep a DaemonSet off pools that need it."""
     refused: dict[Taint, list[str]] = {}
     for pool in needed.pools:

@@ -12,7 +12,7 @@ from conformance.facts import Facts, Resource
 from conformance.gpu.affinity import node_matches
 from conformance.reference.expected import driver_of
 from conformance.reference.model import Reference
-from suites._shared.operator_resource import Root
+from suites._shared.operator_resource import OperatorResource
 
 _BLOCKS = {
     "ClusterPolicy": (
@@ -85,17 +85,19 @@ class Setting(NamedTuple):
         return bool(self.declared == self.said)
 
 
-def settings_of(root: Root, reference: Reference) -> list[Setting]:
+def settings_of(operator_resource: OperatorResource, reference: Reference) -> list[Setting]:
     """Every declared setting that the operator's object has to repeat."""
-    blocks = _BLOCKS[root.kind]
+    blocks = _BLOCKS[operator_resource.kind]
     values = {key: value for key, value in gpu_operator_values(reference).items() if key in blocks}
-    found = (Setting(path, declared, _said(root, path)) for path, declared in _leaves(values))
-    return [setting for setting in found if _is_said_here(setting, root)]
+    found = (Setting(path, declared, _said(operator_resource, path)) for path, declared in _leaves(values))
+    return [setting for setting in found if _is_said_here(setting, operator_resource)]
 
 
-def drivers_of(root: Root, facts: Facts, reference: Reference) -> Iterator[tuple[Resource, Setting]]:
+def drivers_of(
+    operator_resource: OperatorResource, facts: Facts, reference: Reference
+) -> Iterator[tuple[Resource, Setting]]:
     """Each NVIDIADriver that serves a declared pool, with the version that it gives and the one that is declared."""
-    if not root.leaves_drivers_to_objects:
+    if not operator_resource.uses_nvidia_driver_objects:
         return
     for driver in facts.nvidia_drivers:
         selector = driver.spec.get("nodeSelector") or {}
@@ -111,23 +113,23 @@ def drivers_of(root: Root, facts: Facts, reference: Reference) -> Iterator[tuple
                 yield driver, setting
 
 
-def asked_for(root: Root, facts: Facts) -> tuple[str, ...]:
+def asked_for(operator_resource: OperatorResource, facts: Facts) -> tuple[str, ...]:
     """The driver versions that the operator is told to install."""
-    said = [each.spec.get("version") for each in facts.nvidia_drivers if root.leaves_drivers_to_objects]
-    return tuple(str(version) for version in (*said, root.at(_DRIVER_VERSION)) if version)
+    said = [each.spec.get("version") for each in facts.nvidia_drivers if operator_resource.uses_nvidia_driver_objects]
+    return tuple(str(version) for version in (*said, operator_resource.at(_DRIVER_VERSION)) if version)
 
 
-def settings_that_break(root: Root) -> Iterator[tuple[str, str, str]]:
+def settings_that_break(operator_resource: OperatorResource) -> Iterator[tuple[str, str, str]]:
     """Settings of the object that are known to break pods: which, what happens, and what to do about it.
 
     Source: NVIDIA/gpu-operator issues 1876 and 2115: with CDI the legacy ways to hand over devices leave pods whose
     devices cannot be resolved.
     """
-    if root.kind != "ClusterPolicy" or not root.enabled("cdi"):
+    if operator_resource.kind != "ClusterPolicy" or not operator_resource.enabled("cdi"):
         return
     effect = "with CDI pods fail with 'unresolvable CDI devices'"
     for block, name, value in _LEGACY:
-        if _env(root, block).get(name, "").lower() == value:
+        if _env(operator_resource, block).get(name, "").lower() == value:
             remedy = f"Drop {name} from {block}.env, as CDI makes it needless, or set cdi.enabled to false."
             yield f"{block}.env {name}={value}", effect, remedy
 
@@ -140,14 +142,14 @@ _LEGACY = (
 )
 
 
-def _is_said_here(setting: Setting, root: Root) -> bool:
+def _is_said_here(setting: Setting, operator_resource: OperatorResource) -> bool:
     """Whether the object is where the setting ought to be said, and says it in a form that can be compared."""
     if any(setting.path == dropped or setting.path.startswith(f"{dropped}.") for dropped in _NOT_COPIED):
         return False
-    if root.leaves_drivers_to_objects and setting.path.startswith("driver."):
+    if operator_resource.uses_nvidia_driver_objects and setting.path.startswith("driver."):
         return setting.path.startswith(_OF_DRIVER_WITH_OBJECTS)
     if setting.path == _DRIVER_VERSION:
-        return _is_comparable(setting, root.at("driver.usePrecompiled"))
+        return _is_comparable(setting, operator_resource.at("driver.usePrecompiled"))
     return True
 
 
@@ -160,10 +162,10 @@ def _is_comparable(setting: Setting, precompiled: object) -> bool:
     return bool(said) and not said.startswith("sha256:") and precompiled is not True
 
 
-def _said(root: Root, path: str) -> Any:
-    said = root.at(path)
+def _said(operator_resource: OperatorResource, path: str) -> Any:
+    said = operator_resource.at(path)
     if said is None and path.endswith(_SWITCH):
-        return root.enabled(path.removesuffix(_SWITCH))
+        return operator_resource.enabled(path.removesuffix(_SWITCH))
     return said
 
 
@@ -178,7 +180,7 @@ def _leaves(values: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, A
             yield path, value
 
 
-def _env(root: Root, block: str) -> dict[str, str]:
-    found = root.at(f"{block}.env")
+def _env(operator_resource: OperatorResource, block: str) -> dict[str, str]:
+    found = operator_resource.at(f"{block}.env")
     members = found if isinstance(found, list) else []
     return {str(each.get("name")): str(each.get("value") or "") for each in members if isinstance(each, dict)}

@@ -7,7 +7,7 @@ from conformance.gpu.operator_stack import Fault, Finding, Stack
 from conformance.reference.model import Reference
 from conformance.reference.stack import Stack as DeclaredStack
 
-WHY_IT_HIDES = {
+HIDDEN_BECAUSE = {
     Fault.BOTH_ROOTS: "each object looks right by itself, and operands that were deployed before go on running",
     Fault.IGNORED: "the object is accepted and can be edited; nobody ever reads it",
     Fault.WRONG_NAME: "the object exists, and an object without status looks like one that is not finished yet",

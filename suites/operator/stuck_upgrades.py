@@ -11,9 +11,9 @@ from typing import NamedTuple
 from conformance.facts import Facts, Node, Pod
 from conformance.reference.model import Pool
 from suites._shared.formatting import join_limited
-from suites._shared.operand_status import trouble_on, what_ails, young
-from suites._shared.operands import DRIVER, Part
-from suites._shared.operator_resource import Root
+from suites._shared.operand_status import failure_on, is_recent, why_not_ready
+from suites._shared.operands import DRIVER, ExpectedComponent
+from suites._shared.operator_resource import OperatorResource
 from suites._shared.pool_nodes import GpuPoolNode
 from suites._shared.upgrade_states import (
     AT_THE_DRIVER,
@@ -38,26 +38,31 @@ GOING_MAY_TAKE = timedelta(minutes=5)
 """How long after its grace a pod may take to be gone: a driver pod unloads its modules, and the kubelet tidies up."""
 
 
-class Stop(NamedTuple):
+class UpgradeStall(NamedTuple):
     """Why an upgrade does not go on, and what makes it go on."""
 
-    link: str
+    cause: str
     remedy: str = ""
 
 
-def managed_nodes(nodes: Iterable[GpuPoolNode], parts: Sequence[Part]) -> list[tuple[Pool, Node]]:
+def managed_nodes(nodes: Iterable[GpuPoolNode], components: Sequence[ExpectedComponent]) -> list[tuple[Pool, Node]]:
     """The GPU nodes whose driver the operator manages."""
-    driver = _driver_of(parts)
+    driver = _driver_of(components)
     return [(pool, node) for pool, node, _ in nodes if driver is not None and driver.is_needed_on(pool, node)]
 
 
-def stuck_nodes(nodes: Sequence[tuple[Pool, Node]], parts: Sequence[Part], root: Root, facts: Facts) -> dict[str, Stop]:
+def stuck_nodes(
+    nodes: Sequence[tuple[Pool, Node]],
+    components: Sequence[ExpectedComponent],
+    operator_resource: OperatorResource,
+    facts: Facts,
+) -> dict[str, UpgradeStall]:
     """The nodes, by name, whose upgrade has come to a stop."""
     fleet = [node for _, node in nodes]
     found = {}
     for pool, node in nodes:
-        policy = policy_for(node, root, facts)
-        stop = _own_stop(node, policy, _driver_of(parts), facts)
+        policy = policy_for(node, operator_resource, facts)
+        stop = _own_stop(node, policy, _driver_of(components), facts)
         if stop is None and state_of(node) == REQUIRED and pool.labels.get(SKIP) != "true":
             stop = _why_it_does_not_start(node, fleet, policy)
         if stop is not None:
@@ -65,28 +70,28 @@ def stuck_nodes(nodes: Sequence[tuple[Pool, Node]], parts: Sequence[Part], root:
     return found
 
 
-def _driver_of(parts: Sequence[Part]) -> Part | None:
-    return next((part for part in parts if part.component is DRIVER), None)
+def _driver_of(components: Sequence[ExpectedComponent]) -> ExpectedComponent | None:
+    return next((expected for expected in components if expected.component is DRIVER), None)
 
 
-def _own_stop(node: Node, policy: UpgradePolicy, driver: Part | None, facts: Facts) -> Stop | None:
+def _own_stop(node: Node, policy: UpgradePolicy, driver: ExpectedComponent | None, facts: Facts) -> UpgradeStall | None:
     """What stops a node whose upgrade has begun."""
     state = state_of(node)
     if state == FAILED:
-        return Stop(
+        return UpgradeStall(
             _why_failed(node, facts), f"Mend that, then: kubectl label node {node.name} --overwrite {STATE}={REQUIRED}"
         )
-    if state == WAITING_FOR_JOBS and policy.waits_forever:
-        return Stop(
+    if state == WAITING_FOR_JOBS and policy.waits_without_timeout:
+        return UpgradeStall(
             f"it waits without end for pods labelled {policy.waits_for}: waitForCompletion.timeoutSeconds is 0",
-            f"Set waitForCompletion.timeoutSeconds of {policy.said_by}.",
+            f"Set waitForCompletion.timeoutSeconds of {policy.source}.",
         )
     if policy.endless(state):
         return _why_it_is_not_emptied(node, policy, facts)
     return _stop_at_the_driver(node, driver, facts) if state in AT_THE_DRIVER else None
 
 
-def _why_it_is_not_emptied(node: Node, policy: UpgradePolicy, facts: Facts) -> Stop | None:
+def _why_it_is_not_emptied(node: Node, policy: UpgradePolicy, facts: Facts) -> UpgradeStall | None:
     """What a step that has no end waits for; None while the last pods are on their way."""
     state = state_of(node)
     block = policy.endless(state)
@@ -94,8 +99,8 @@ def _why_it_is_not_emptied(node: Node, policy: UpgradePolicy, facts: Facts) -> S
     staying = next((pod for pod in left if not pod.deleting or _overdue(pod, facts.taken_at)), None)
     if staying is None:
         return None
-    link = f"it waits without end for {staying} to go: {block}.timeoutSeconds is 0"
-    return Stop(link, f"Set {block}.timeoutSeconds of {policy.said_by}, and find out what holds the pod.")
+    cause = f"it waits without end for {staying} to go: {block}.timeoutSeconds is 0"
+    return UpgradeStall(cause, f"Set {block}.timeoutSeconds of {policy.source}, and find out what holds the pod.")
 
 
 def _has_to_go(pod: Pod, state: str, policy: UpgradePolicy, facts: Facts) -> bool:
@@ -107,25 +112,27 @@ def _has_to_go(pod: Pod, state: str, policy: UpgradePolicy, facts: Facts) -> boo
     return is_seen(pod, facts)
 
 
-def _stop_at_the_driver(node: Node, part: Part | None, facts: Facts) -> Stop | None:
+def _stop_at_the_driver(node: Node, expected: ExpectedComponent | None, facts: Facts) -> UpgradeStall | None:
     """What stops a node that was emptied: its driver pod does not go, does not come, or has long been there."""
     state, pod = state_of(node), _driver_pod(node, facts)
     if pod is None:
-        trouble = trouble_on(part, node, facts) if part is not None else None
-        return Stop(trouble.link, trouble.remedy) if trouble is not None and not trouble.passing else None
+        failure = failure_on(expected, node, facts) if expected is not None else None
+        return UpgradeStall(failure.cause, failure.remedy) if failure is not None and not failure.transient else None
     if pod.deleting:
         return _why_it_does_not_go(pod, state) if _overdue(pod, facts.taken_at) else None
-    if young(pod.started or pod.created, facts.taken_at):
+    if is_recent(pod.started or pod.created, facts.taken_at):
         return None
     if pod.ready:
-        return Stop(f"{pod} has long been Ready, and the node still stands at {state}", _VALIDATOR)
-    return Stop(f"the node stands at {state}, and {pod} has not become Ready: {what_ails(pod)}")
+        return UpgradeStall(f"{pod} has long been Ready, and the node still stands at {state}", _VALIDATOR)
+    return UpgradeStall(f"the node stands at {state}, and {pod} has not become Ready: {why_not_ready(pod)}")
 
 
-def _why_it_does_not_go(pod: Pod, state: str) -> Stop:
+def _why_it_does_not_go(pod: Pod, state: str) -> UpgradeStall:
     due = f"{pod.deletion:%Y-%m-%d %H:%M} UTC"
-    link = f"the node stands at {state}, and the old {pod} is Terminating, due since {due}"
-    return Stop(link, "Find out what holds its kernel modules; then look at its finalizers and at the kubelet.")
+    cause = f"the node stands at {state}, and the old {pod} is Terminating, due since {due}"
+    return UpgradeStall(
+        cause, "Find out what holds its kernel modules; then look at its finalizers and at the kubelet."
+    )
 
 
 def _overdue(pod: Pod, now: datetime) -> bool:
@@ -150,24 +157,28 @@ def _driver_pod(node: Node, facts: Facts) -> Pod | None:
     return min(pods, key=lambda pod: pod.deleting, default=None)
 
 
-def _why_it_does_not_start(node: Node, fleet: Sequence[Node], policy: UpgradePolicy) -> Stop | None:
+def _why_it_does_not_start(node: Node, fleet: Sequence[Node], policy: UpgradePolicy) -> UpgradeStall | None:
     """What keeps the upgrade of a node from starting; None while others are upgraded first."""
     if node.labels.get(SKIP) == "true":
-        return Stop(f"label {SKIP}=true leaves the node out", f"kubectl label node {node.name} {SKIP}-")
+        return UpgradeStall(f"label {SKIP}=true leaves the node out", f"kubectl label node {node.name} {SKIP}-")
     if not policy.automatic:
-        return Stop(f"autoUpgrade of {policy.said_by} is off, and the label was left behind", "Turn it on again.")
+        return UpgradeStall(
+            f"autoUpgrade of {policy.source} is off, and the label was left behind", "Turn it on again."
+        )
     if node.unschedulable or any(state_of(other) in UNDER_WAY for other in fleet):
         return None
     failed = [other.name for other in fleet if state_of(other) == FAILED]
     if policy.parallel and len(failed) >= policy.parallel:
         counted = "failed and count as being upgraded, of which maxParallelUpgrades allows"
-        link = f"{join_limited(failed)} {counted} {policy.parallel}"
-        return Stop(link, "Mend the node that failed; it holds up all the others.")
+        cause = f"{join_limited(failed)} {counted} {policy.parallel}"
+        return UpgradeStall(cause, "Mend the node that failed; it holds up all the others.")
     away, most = unavailable(fleet), policy.unavailable(len(fleet))
     if len(away) >= most:
         names = join_limited([other.name for other in away])
-        link = (
+        cause = (
             f"{len(away)} of {len(fleet)} nodes are cordoned or not Ready ({names}), and maxUnavailable allows {most}"
         )
-        return Stop(link, f"Uncordon the nodes whose maintenance is over, or raise maxUnavailable of {policy.said_by}.")
+        return UpgradeStall(
+            cause, f"Uncordon the nodes whose maintenance is over, or raise maxUnavailable of {policy.source}."
+        )
     return None

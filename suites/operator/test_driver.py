@@ -14,8 +14,8 @@ from conformance.reference.model import Pool, Reference
 from conformance.verdict import Inconclusive, Judge, NotApplicable, Unsupported
 from suites._shared.node_gpus import DRIVER, driver
 from suites._shared.operands import DRIVER as DRIVER_COMPONENT
-from suites._shared.operands import ON, parts_of
-from suites._shared.operator_resource import declared_stack, found_root, root_of
+from suites._shared.operands import ON, expected_components
+from suites._shared.operator_resource import declared_stack, find_operator_resource, require_operator_resource
 from suites._shared.pool_nodes import GpuPoolNode
 from suites._shared.resource_slices import devices_on
 from suites._shared.upgrade_states import DONE, REQUIRED, SKIP, STATE, UNDER_WAY, is_changing, policy_for, state_of
@@ -46,12 +46,12 @@ def test_every_gpu_node_has_the_declared_driver(
         raise NotApplicable(f"{reference} declares no driver version for a pool that has nodes")
     goes_on = any(state_of(node) in UNDER_WAY for _, node, _ in declared)
     for pool, node, version in declared:
-        found = _told(node, facts)
+        found = _driver_version_of(node, facts)
         if is_changing(node) or (goes_on and state_of(node) == REQUIRED):
             judge.pass_over(node, _UPGRADED)
             continue
         if not found:
-            judge.pass_over(node, _untold(node))
+            judge.pass_over(node, _why_no_driver_version(node))
             continue
         judge(
             node,
@@ -85,7 +85,7 @@ def test_every_driver_is_maintained(
         support = lifecycle(version, today) if version is not None else None
         if support is None or support.support is Support.UNKNOWN:
             unknown = f"{node}: {support.reason}" if support else unknown
-            judge.pass_over(node, support.reason if support else _untold(node))
+            judge.pass_over(node, support.reason if support else _why_no_driver_version(node))
             continue
         judge(
             node,
@@ -114,7 +114,7 @@ def test_no_driver_has_a_defect_that_the_pool_meets(
     for pool, node, gpu in gpu_pool_nodes:
         version = _version(node, facts)
         if version is None:
-            judge.pass_over(node, _untold(node))
+            judge.pass_over(node, _why_no_driver_version(node))
             continue
         met = [each for each in known_regressions(version, gpu.product) if _meets(each.id, reference, pool, node)]
         judge(
@@ -137,24 +137,24 @@ def test_no_driver_has_a_defect_that_the_pool_meets(
     sources=[UPGRADES, LIBRARY, "NVIDIA/gpu-operator#2509"],
     remedy=f"Mend what it waits for; after a failure set the label {STATE}=upgrade-required again.",
 )
-def test_no_driver_upgrade_stands_still(
+def test_no_driver_upgrade_is_stuck(
     facts: Facts, reference: Reference, gpu_pool_nodes: tuple[GpuPoolNode, ...], judge: Judge
 ) -> None:
-    root, parts = root_of(facts, reference), parts_of(facts, reference)
-    nodes = managed_nodes(gpu_pool_nodes, parts)
+    operator_resource, components = require_operator_resource(facts, reference), expected_components(facts, reference)
+    nodes = managed_nodes(gpu_pool_nodes, components)
     if not nodes:
         raise NotApplicable("the operator manages the driver of no GPU node")
-    stuck = stuck_nodes(nodes, parts, root, facts)
+    stuck = stuck_nodes(nodes, components, operator_resource, facts)
     for pool, node in nodes:
-        trouble = stuck.get(node.name)
+        failure = stuck.get(node.name)
         judge(
             node,
-            ok=trouble is None,
+            ok=failure is None,
             expected="no upgrade, one that is done, or one that goes on",
             actual=f"{STATE}={node.labels.get(STATE) or 'not set'}",
-            cause=trouble.link if trouble else "",
+            cause=failure.cause if failure else "",
             hidden_because="the node is Ready, and the operator waits without an error",
-            remedy=trouble.remedy if trouble else "",
+            remedy=failure.remedy if failure else "",
             inspect=f"kubectl get nodes -l {pool.selector_text} -L {STATE},{SKIP}; kubectl get events -n default",
         )
 
@@ -169,14 +169,16 @@ def test_no_driver_upgrade_stands_still(
 def test_nothing_would_make_a_driver_upgrade_fail(
     facts: Facts, reference: Reference, gpu_pool_nodes: tuple[GpuPoolNode, ...], judge: Judge
 ) -> None:
-    root = root_of(facts, reference)
-    managed = [node for _, node in managed_nodes(gpu_pool_nodes, parts_of(facts, reference))]
-    nodes = [node for node in managed if policy_for(node, root, facts).automatic]
+    operator_resource = require_operator_resource(facts, reference)
+    managed = [node for _, node in managed_nodes(gpu_pool_nodes, expected_components(facts, reference))]
+    nodes = [node for node in managed if policy_for(node, operator_resource, facts).automatic]
     if not nodes:
         raise NotApplicable("the operator upgrades the driver of no GPU node by itself")
     stack = {declared_stack(reference).namespace, *facts.stack_namespaces}
     found = [
-        each for node in nodes for each in undeletable(facts.pods_on(node.name), policy_for(node, root, facts), facts)
+        each
+        for node in nodes
+        for each in undeletable(facts.pods_on(node.name), policy_for(node, operator_resource, facts), facts)
     ]
     found += unseen_users(nodes, facts, stack)
     blocked = {each.pod.node for each in found}
@@ -206,7 +208,7 @@ def _discovered(judge: Judge, reference: Reference) -> None:
     raise Inconclusive(f"no GPU node carries {DRIVER}: GPU feature discovery has not labelled the cluster")
 
 
-def _told(node: Node, facts: Facts) -> str:
+def _driver_version_of(node: Node, facts: Facts) -> str:
     """The driver of a node as feature discovery labels it, else as the DRA driver publishes it; empty when unknown.
 
     Where DRA gives the GPUs away, feature discovery need not run.
@@ -217,12 +219,12 @@ def _told(node: Node, facts: Facts) -> str:
 def _version(node: Node, facts: Facts) -> DriverVersion | None:
     """The driver of a node; None where nobody tells it, or what is told is no version."""
     try:
-        return DriverVersion.parse(_told(node, facts))
+        return DriverVersion.parse(_driver_version_of(node, facts))
     except ValueError:
         return None
 
 
-def _untold(node: Node) -> str:
+def _why_no_driver_version(node: Node) -> str:
     """Why no label tells the driver of a node."""
     found = driver(node)
     return f"label {DRIVER} says {found}, which is no version of a driver" if found else f"no label {DRIVER}"
@@ -257,10 +259,10 @@ def _why_another(node: Node, found: str, facts: Facts) -> str:
         return f"label {SKIP}=true keeps the operator from upgrading the node"
     if state_of(node) not in ("", DONE):
         return f"the upgrade of the node stands at {state_of(node)}"
-    root = found_root(facts)
-    if root is None:
+    operator_resource = find_operator_resource(facts)
+    if operator_resource is None:
         return "the driver is that of the node image, and no operator is there to change it"
-    if any(_same(found, version) for version in asked_for(root, facts)):
+    if any(_same(found, version) for version in asked_for(operator_resource, facts)):
         return f"the operator was told to install driver {found}"
     if not any(pod.labels.get("app.kubernetes.io/component") == "nvidia-driver" for pod in facts.pods_on(node.name)):
         return f"the operator runs no {DRIVER_COMPONENT} on the node: it has that of the node image"

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from conformance.facts import Container, Facts, Node, Pod
 from suites._shared.operands import DEPLOY
-from suites._shared.upgrade_states import UpgradePolicy, WayToEmpty
+from suites._shared.upgrade_states import PodRemoval, UpgradePolicy
 
 _GPU_RESOURCES = ("nvidia.com/gpu", "nvidia.com/mig-")
 _GPU_DRIVERS = ("gpu.nvidia.com",)
@@ -33,11 +33,11 @@ def undeletable(pods: tuple[Pod, ...], policy: UpgradePolicy, facts: Facts) -> I
     for pod in pods:
         if pod.deleting or pod.static or pod.owner_kind == "DaemonSet" or not is_seen(pod, facts):
             continue
-        refusals = [_refusal(pod, way) for way in policy.ways_to_empty]
+        refusals = [_refusal(pod, way) for way in policy.pod_removals]
         budget = _forbidding_budget(pod, facts)
         if all(refusals):
             how, setting = refusals[0] or ("", "")
-            remedy = f"Set {setting} of {policy.said_by} to true if that loss is meant, or move the pod beforehand."
+            remedy = f"Set {setting} of {policy.source} to true if that loss is meant, or move the pod beforehand."
             yield Obstacle(pod, how, remedy)
         elif budget:
             remedy = f"Let {budget} allow a disruption: it counts pods of which none may go."
@@ -93,7 +93,7 @@ def _is_of_gpus(status: dict[str, object]) -> bool:
     )
 
 
-def _refusal(pod: Pod, way: WayToEmpty) -> tuple[str, str] | None:
+def _refusal(pod: Pod, way: PodRemoval) -> tuple[str, str] | None:
     """Why one way of emptying a node refuses a pod and which setting would change that; None when it does not."""
     empty_dirs = [volume.name for volume in pod.volumes if volume.kind == "emptyDir"]
     if empty_dirs and not way.delete_empty_dir:

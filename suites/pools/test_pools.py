@@ -131,13 +131,13 @@ def test_every_gpu_node_advertises_its_gpus(
         if offer.resources is None:
             continue
         there = offered(node, offer.resources)
-        link, remedy = why_the_number_differs(node, gpu, offer)
+        cause, remedy = why_the_number_differs(node, gpu, offer)
         judge(
             node,
             ok=there == offer.resources and (bool(there) or gpu.allocated_by == "dra"),
             expected=f"{format_amounts(offer.resources)} allocatable, as {pool} declares",
             actual=f"{format_amounts(there)} (capacity {format_amounts(counted(node, offer.resources))})",
-            cause=link,
+            cause=cause,
             hidden_because="the node stays Ready; pods only meet 'Insufficient' when its last free GPUs are asked for",
             remedy=remedy,
             inspect=f"kubectl get node {node.name} -o jsonpath='{{.status.capacity}} {{.status.allocatable}}'",
@@ -167,7 +167,7 @@ def test_every_node_with_gpus_belongs_to_one_pool(
             ok=len(homes) == 1 and homes[0].gpu is not None,
             expected="exactly one declared pool, and one with GPUs",
             actual=homes or "no declared pool",
-            cause=_why_it_has_no_home(homes),
+            cause=_why_not_in_one_gpu_pool(homes),
             hidden_because="pods land on it or stay away by accident: no rule of this report is judged for the node",
             inspect=f"kubectl get node {node.name} --show-labels",
         )
@@ -221,16 +221,16 @@ def test_nodes_of_one_pool_are_alike(pools: tuple[Pool, ...], members: Members, 
     sources=[GUIDE, TAINTS],
     remedy="Keep a node pool without GPUs and without taints: cluster add-ons and the GPU Operator itself live there.",
 )
-def test_ordinary_pods_have_a_home(facts: Facts, gpu_pools: tuple[Pool, ...], judge: Judge) -> None:
+def test_ordinary_pods_have_a_node(facts: Facts, gpu_pools: tuple[Pool, ...], judge: Judge) -> None:
     guarded = [pool for pool in gpu_pools if taints_of([pool])]
-    refusals = {node.name: _why_it_is_no_home(node, guarded) for node in facts.nodes}
+    refusals = {node.name: _why_closed_to_ordinary_pods(node, guarded) for node in facts.nodes}
     homes = [name for name, refusal in refusals.items() if not refusal]
     judge(
         "ordinary pods",
         ok=bool(homes),
         expected="a Ready, schedulable node that repels nobody, outside the GPU pools that declare taints",
         actual=join_limited(homes) or f"none among {len(refusals)} nodes",
-        cause=join_limited(_those_outside_first(refusals), apart="; "),
+        cause=join_limited(_other_nodes_first(refusals), apart="; "),
         hidden_because="what runs goes on running; the next restart of CoreDNS or of the operator is the last",
         inspect=(
             "kubectl get nodes -o custom-columns=NAME:.metadata.name,CORDONED:.spec.unschedulable,TAINTS:.spec.taints"
@@ -261,7 +261,7 @@ def test_no_ordinary_pod_occupies_a_gpu_node(
                 ok=False,
                 expected="a GPU request, or another node",
                 actual=f"no GPU request, running on {node.name} of {pool}",
-                cause=_how_it_came_in(pod, node),
+                cause=_why_it_was_admitted(pod, node),
                 hidden_because="it takes CPU and memory, not GPUs: the node seems free until a GPU pod does not fit",
                 inspect=f"kubectl get pods -A --field-selector spec.nodeName={node.name}",
             )
@@ -310,7 +310,7 @@ def _judge_alike(pool: Pool, nodes: Iterable[Node], trait: str, of: Callable[[No
             )
 
 
-def _why_it_has_no_home(homes: list[Pool]) -> str:
+def _why_not_in_one_gpu_pool(homes: list[Pool]) -> str:
     if not homes:
         return "no selector of the declared pools matches the node's labels"
     if len(homes) > 1:
@@ -318,12 +318,12 @@ def _why_it_has_no_home(homes: list[Pool]) -> str:
     return f"{homes[0]} is declared without GPUs"
 
 
-def _those_outside_first(refusals: Mapping[str, str]) -> list[str]:
+def _other_nodes_first(refusals: Mapping[str, str]) -> list[str]:
     """Why each node is no home; what keeps pods off ordinary nodes says more than that GPU pools are GPU pools."""
     return [f"{name} {refusals[name]}" for name in sorted(refusals, key=lambda name: refusals[name] == _IN_A_POOL)]
 
 
-def _why_it_is_no_home(node: Node, guarded: Iterable[Pool]) -> str:
+def _why_closed_to_ordinary_pods(node: Node, guarded: Iterable[Pool]) -> str:
     """What makes a node no home for ordinary pods; empty when it is one.
 
     A GPU pool whose owners declare no taint lets everybody in, as on a cluster of one node.
@@ -342,7 +342,7 @@ def _occupies_without_gpus(pod: Pod, reference: Reference) -> bool:
     return not pod.gpu_requests() and not pod.gpus(reference.gpu_resource) and not pod.claims
 
 
-def _how_it_came_in(pod: Pod, node: Node) -> str:
+def _why_it_was_admitted(pod: Pod, node: Node) -> str:
     repelling = [taint for taint in node.lasting_taints if taint.effect in SCHEDULING_EFFECTS]
     if not repelling:
         return f"{node.name} has no taint that would keep it out"

@@ -18,7 +18,7 @@ _DISRUPTIONS_DO_NOT_COUNT = {"rules": [{"action": "Ignore", "onPodConditions": [
 _JOB_BACKOFF = 10
 
 
-class Habits(TypedDict, total=False):
+class FillOptions(TypedDict, total=False):
     """How pods that fill a node are marked and leave it; see PodOptions of the lab."""
 
     priority: str
@@ -27,7 +27,7 @@ class Habits(TypedDict, total=False):
     held: bool
 
 
-class SpareNode:
+class FakeGpuNode:
     """A borrowed node; its pods ask for the made-up GPUs of this run, which no other node and no other pod knows."""
 
     def __init__(self, lab: RequirementLab, node: Node, gpus: int) -> None:
@@ -43,11 +43,11 @@ class SpareNode:
         """The node's name."""
         return self.node.name
 
-    def filled(self, count: int | None = None, **habits: Unpack[Habits]) -> LabPods:
+    def filled(self, count: int | None = None, **options: Unpack[FillOptions]) -> LabPods:
         """Running pods of one GPU each, as many as fit, or ``count`` of them."""
-        return self._lab.fill(self.node, gpus_each=1, count=count, resource=self.resource, **habits)
+        return self._lab.fill(self.node, gpus_each=1, count=count, resource=self.resource, **options)
 
-    def pod(self, gpus: int = 1, *, priority: str, or_on: "SpareNode | None" = None, gated: bool = False) -> LabPod:
+    def pod(self, gpus: int = 1, *, priority: str, or_on: "FakeGpuNode | None" = None, gated: bool = False) -> LabPod:
         """A pod that asks for GPUs of this node (or of another) and waits for them if it has to."""
         nodes = [self.node, or_on.node] if or_on else [self.node]
         return self._lab.pod(

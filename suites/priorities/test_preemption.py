@@ -22,7 +22,7 @@ from conformance.lab import RequirementLab
 from conformance.reference.model import Reference
 from conformance.verdict import NotApplicable, expect
 from suites._shared.priority_order import declared_classes, declared_preemptions, live_class
-from suites.priorities.borrowed_node import SpareNode
+from suites.priorities.borrowed_node import FakeGpuNode
 
 GUIDE = "guide part 5"
 PREEMPTION = "kubernetes.io: Pod Priority and Preemption"
@@ -30,22 +30,22 @@ NEVER_WAITS = "github.com/koordinator-sh/koordinator/issues/2389"
 CONTROL_PLANE = "node-role.kubernetes.io/control-plane"
 GRACE_SECONDS = 2
 
-Spares: TypeAlias = Callable[[int], SpareNode]
+BorrowFakeGpuNode: TypeAlias = Callable[[int], FakeGpuNode]
 
 
 @pytest.fixture
-def spare_node(facts: Facts, lab: RequirementLab) -> Spares:
+def fake_gpu_node(facts: Facts, lab: RequirementLab) -> BorrowFakeGpuNode:
     """Borrows an idle node and gives it some made-up GPUs; workers without real GPUs are taken first."""
     workers = [node for node in facts.nodes if CONTROL_PLANE not in node.labels]
     cheapest_first = sorted(workers, key=lambda node: (bool(node.gpu_resources), node.name))
 
-    def borrowed(gpus: int) -> SpareNode:
-        return SpareNode(lab, lab.pick_idle(cheapest_first)[0], gpus)
+    def borrowed(gpus: int) -> FakeGpuNode:
+        return FakeGpuNode(lab, lab.pick_idle(cheapest_first)[0], gpus)
 
     return borrowed
 
 
-class Contest(NamedTuple):
+class ClassPair(NamedTuple):
     """Two of the cluster's classes, moved below zero: names to give to pods."""
 
     higher: str
@@ -53,20 +53,20 @@ class Contest(NamedTuple):
 
 
 @pytest.fixture
-def training_over_experiments(reference: Reference, facts: Facts, lab: RequirementLab) -> Contest:
+def training_over_experiments(reference: Reference, facts: Facts, lab: RequirementLab) -> ClassPair:
     """Stand-ins for a class that is declared to preempt another, and for that other."""
     for winner, loser in declared_preemptions(reference):
         if winner.preemption_policy != "Never":
-            return Contest(lab.below_zero(live_class(facts, winner)), lab.below_zero(live_class(facts, loser)))
+            return ClassPair(lab.below_zero(live_class(facts, winner)), lab.below_zero(live_class(facts, loser)))
     raise NotApplicable("every class that is declared to preempt another has policy Never (PRIO-14)")
 
 
 @pytest.fixture
-def inference_over_the_rest(reference: Reference, facts: Facts, lab: RequirementLab) -> Contest:
+def inference_over_the_rest(reference: Reference, facts: Facts, lab: RequirementLab) -> ClassPair:
     """Stand-ins for the highest class that is declared never to preempt, and for the next class below it."""
     for higher, lower in pairwise(declared_classes(reference)):
         if higher.preemption_policy == "Never":
-            return Contest(lab.below_zero(live_class(facts, higher)), lab.below_zero(live_class(facts, lower)))
+            return ClassPair(lab.below_zero(live_class(facts, higher)), lab.below_zero(live_class(facts, lower)))
     raise NotApplicable("no declared class has policy Never and another class below it")
 
 
@@ -79,9 +79,9 @@ def inference_over_the_rest(reference: Reference, facts: Facts, lab: Requirement
     remedy="Give training a higher value than experiments and leave its preemptionPolicy at PreemptLowerPriority.",
 )
 def test_training_preempts_experiments(
-    spare_node: Spares, training_over_experiments: Contest, lab: RequirementLab
+    fake_gpu_node: BorrowFakeGpuNode, training_over_experiments: ClassPair, lab: RequirementLab
 ) -> None:
-    node = spare_node(4)
+    node = fake_gpu_node(4)
     experiments = node.filled(priority=training_over_experiments.lower)
 
     training = node.pod(gpus=3, priority=training_over_experiments.higher)
@@ -101,9 +101,9 @@ def test_training_preempts_experiments(
     remedy="Leave preemption to kube-scheduler's DefaultPreemption, or look what another scheduler does instead.",
 )
 def test_preemption_happens_on_the_node_where_it_helps(
-    spare_node: Spares, training_over_experiments: Contest, lab: RequirementLab
+    fake_gpu_node: BorrowFakeGpuNode, training_over_experiments: ClassPair, lab: RequirementLab
 ) -> None:
-    full_of_peers, full_of_experiments = spare_node(1), spare_node(1)
+    full_of_peers, full_of_experiments = fake_gpu_node(1), fake_gpu_node(1)
     [peer] = full_of_peers.filled(priority=training_over_experiments.higher)
     [experiment] = full_of_experiments.filled(priority=training_over_experiments.lower)
 
@@ -125,9 +125,9 @@ def test_preemption_happens_on_the_node_where_it_helps(
     "puts it at the head of the queue.",
 )
 def test_a_class_that_never_preempts_waits_for_a_free_gpu(
-    spare_node: Spares, inference_over_the_rest: Contest, lab: RequirementLab
+    fake_gpu_node: BorrowFakeGpuNode, inference_over_the_rest: ClassPair, lab: RequirementLab
 ) -> None:
-    node = spare_node(2)
+    node = fake_gpu_node(2)
     lower = node.filled(priority=inference_over_the_rest.lower)
 
     inference = node.pod(priority=inference_over_the_rest.higher)
@@ -149,9 +149,9 @@ def test_a_class_that_never_preempts_waits_for_a_free_gpu(
     remedy="Do not count on Never as a shield. The highest class is protected by nothing standing above it (PRIO-02).",
 )
 def test_policy_never_protects_nobody(
-    spare_node: Spares, inference_over_the_rest: Contest, lab: RequirementLab
+    fake_gpu_node: BorrowFakeGpuNode, inference_over_the_rest: ClassPair, lab: RequirementLab
 ) -> None:
-    node = spare_node(2)
+    node = fake_gpu_node(2)
     inference = node.filled(priority=inference_over_the_rest.higher)
     above_it = lab.priority_class("above", value=(inference[0].priority or 0) + 1)
 
@@ -170,9 +170,9 @@ def test_policy_never_protects_nobody(
     remedy="Do not rely on a PodDisruptionBudget to keep a training job: raise its class, and save checkpoints.",
 )
 def test_a_disruption_budget_is_preferred_and_guarantees_nothing(
-    spare_node: Spares, training_over_experiments: Contest, lab: RequirementLab
+    fake_gpu_node: BorrowFakeGpuNode, training_over_experiments: ClassPair, lab: RequirementLab
 ) -> None:
-    node = spare_node(2)
+    node = fake_gpu_node(2)
     [guarded] = node.filled(1, priority=training_over_experiments.lower, labels={"guarded": "yes"})
     lab.disruption_budget(guarded.namespace, {"guarded": "yes"}, min_available=1)
     # By priority alone the guarded pod would be the one to leave, so that only the budget can save it.
@@ -198,9 +198,9 @@ def test_a_disruption_budget_is_preferred_and_guarantees_nothing(
     remedy="Keep grace periods of GPU pods as long as saving a checkpoint takes, no longer: whoever evicts them waits.",
 )
 def test_a_victim_gets_its_grace_period_and_the_newcomer_waits(
-    spare_node: Spares, training_over_experiments: Contest, lab: RequirementLab
+    fake_gpu_node: BorrowFakeGpuNode, training_over_experiments: ClassPair, lab: RequirementLab
 ) -> None:
-    node = spare_node(1)
+    node = fake_gpu_node(1)
     [experiment] = node.filled(priority=training_over_experiments.lower, grace_seconds=GRACE_SECONDS, held=True)
     expect(experiment.created["spec"]["terminationGracePeriodSeconds"], experiment).equals(
         GRACE_SECONDS, because="that is the grace period it asked for"
@@ -232,9 +232,9 @@ def test_a_victim_gets_its_grace_period_and_the_newcomer_waits(
     "preemption uses up backoffLimit.",
 )
 def test_a_preempted_job_pod_is_tried_again(
-    spare_node: Spares, training_over_experiments: Contest, lab: RequirementLab
+    fake_gpu_node: BorrowFakeGpuNode, training_over_experiments: ClassPair, lab: RequirementLab
 ) -> None:
-    node = spare_node(1)
+    node = fake_gpu_node(1)
     with node.retrying_job(priority=training_over_experiments.lower) as job:
         job.wait_until_running()
         [victim] = job.pods()

@@ -67,7 +67,7 @@ def classified(reference: Reference) -> tuple[Workload, ...]:
 def test_declared_classes_exist_as_declared(classes: tuple[PriorityClass, ...], facts: Facts, judge: Judge) -> None:
     for declared in classes:
         live = facts.priority_class(declared.name)
-        expected, actual = _terms(declared), _terms(live)
+        expected, actual = _class_fields(declared), _class_fields(live)
         differing = [name for name in expected if expected[name] != actual.get(name)]
         judge(
             declared,
@@ -198,7 +198,7 @@ def test_declared_workloads_carry_their_class(classified: tuple[Workload, ...], 
     sources=[PREEMPTION],
     remedy="Replace the pod so that admission gives it a class, better one that it names itself.",
 )
-def test_no_gpu_pod_without_class_stands_beside_a_positive_default(facts: Facts, judge: Judge) -> None:
+def test_no_gpu_pod_lacks_the_positive_default_class(facts: Facts, judge: Judge) -> None:
     default = facts.default_priority_class
     if default is None or default.value <= 0:
         raise NotApplicable("the cluster has no default priority class with a positive value")
@@ -278,7 +278,7 @@ def test_a_second_default_class_is_refused(facts: Facts, lab: RequirementLab) ->
 # --- How the chapter words what it sees --------------------------------------------------------------------------
 
 
-def _terms(known: PriorityClass | LiveClass | None) -> dict[str, object]:
+def _class_fields(known: PriorityClass | LiveClass | None) -> dict[str, object]:
     if known is None:
         return {}
     return {

@@ -18,7 +18,7 @@ from conformance.verdict import expect
 from suites._shared.quota_namespace import (
     BY_LIMIT_RANGE,
     REFUSED,
-    QuotedNamespace,
+    QuotaNamespace,
     declared_gpu_quotas,
     never_starting,
     outcome,
@@ -46,7 +46,7 @@ def gpu(reference: Reference) -> str:
     remedy="Keep the ResourceQuota admission plugin and the resourcequota controller on.",
 )
 def test_a_quota_counts_gpus_and_refuses_the_excess(gpu: str, lab: RequirementLab) -> None:
-    namespace = QuotedNamespace(lab, {quota_key(gpu): 2})
+    namespace = QuotaNamespace(lab, {quota_key(gpu): 2})
 
     namespace.refuses({gpu: 3}, because="the quota is 2")
     namespace.admits({gpu: 2}, because="the quota is 2")
@@ -64,7 +64,7 @@ def test_a_quota_counts_gpus_and_refuses_the_excess(gpu: str, lab: RequirementLa
     "that asks, and know that they hold nowhere else.",
 )
 def test_other_spellings_refuse_nobody(gpu: str, lab: RequirementLab) -> None:
-    namespace = QuotedNamespace(lab, {gpu: 0, f"limits.{gpu}": 0})
+    namespace = QuotaNamespace(lab, {gpu: 0, f"limits.{gpu}": 0})
 
     namespace.admits({gpu: 4}, because="neither key is spelled requests., so nothing is counted")
     expect(namespace.quota.used, namespace.quota).is_empty(because="a key that is not counted never appears here")
@@ -80,13 +80,13 @@ def test_other_spellings_refuse_nobody(gpu: str, lab: RequirementLab) -> None:
 )
 def test_renamed_gpus_escape_a_quota_of_the_plain_name(gpu: str, lab: RequirementLab) -> None:
     shared, slice_of_one = f"{gpu}.shared", f"{MIG_PREFIX}1g.10gb"
-    plain = QuotedNamespace(lab, {quota_key(gpu): 0})
+    plain = QuotaNamespace(lab, {quota_key(gpu): 0})
 
     plain.refuses({gpu: 1}, because="the quota is 0")
     plain.admits({shared: 1}, because="time-slicing and MPS rename GPUs so, and the quota does not know the name")
     plain.admits({slice_of_one: 1}, because="MIG names its slices so, and the quota does not know the name")
 
-    every_name = QuotedNamespace(lab, {quota_key(name): 0 for name in (gpu, shared, slice_of_one)})
+    every_name = QuotaNamespace(lab, {quota_key(name): 0 for name in (gpu, shared, slice_of_one)})
     every_name.refuses({shared: 1}, because="this name has a key of its own")
     every_name.refuses({slice_of_one: 1}, because="this name has a key of its own")
 
@@ -100,7 +100,7 @@ def test_renamed_gpus_escape_a_quota_of_the_plain_name(gpu: str, lab: Requiremen
     remedy="Watch the condition ReplicaFailure of Deployments: there is no Pending pod to look at.",
 )
 def test_a_refused_deployment_says_so_and_has_no_pod(gpu: str, lab: RequirementLab) -> None:
-    namespace = QuotedNamespace(lab, {quota_key(gpu): 0})
+    namespace = QuotaNamespace(lab, {quota_key(gpu): 0})
 
     deployment = lab.deployment(gpus=1, gated=True, namespace=namespace.name)
 
@@ -117,7 +117,7 @@ def test_a_refused_deployment_says_so_and_has_no_pod(gpu: str, lab: RequirementL
     remedy="See that the resourcequota controller runs and keeps up; pods that hang in Terminating hold their GPUs.",
 )
 def test_deleting_a_pod_gives_its_gpus_back(gpu: str, lab: RequirementLab) -> None:
-    namespace = QuotedNamespace(lab, {quota_key(gpu): 1})
+    namespace = QuotaNamespace(lab, {quota_key(gpu): 1})
     holder = lab.pod(gpus=1, gated=True, namespace=namespace.name)
     namespace.refuses({gpu: 1}, because="the only GPU is taken")
 
@@ -138,7 +138,7 @@ def test_deleting_a_pod_gives_its_gpus_back(gpu: str, lab: RequirementLab) -> No
 def test_a_quota_for_a_class_counts_that_class_only(gpu: str, lab: RequirementLab) -> None:
     counted = lab.priority_class("counted", value=BELOW_EVERYBODY, preemption_policy="Never")
     other = lab.priority_class("other", value=BELOW_EVERYBODY - 1, preemption_policy="Never")
-    namespace = QuotedNamespace(lab, {quota_key(gpu): 1}, priority_classes=[counted])
+    namespace = QuotaNamespace(lab, {quota_key(gpu): 1}, priority_classes=[counted])
 
     namespace.admits({gpu: 2}, priority=other, because="the quota does not look at this class")
     namespace.admits({gpu: 1}, priority=counted, because="the quota is 1, and no other pod has this class")

@@ -21,7 +21,7 @@ from conformance.gpu.resources import is_gpu_resource, quota_key
 from conformance.lab import LabQuota, RequirementLab
 from conformance.reference.model import Quota, Reference, Team
 from conformance.verdict import Inconclusive, Judge, NotApplicable
-from suites._shared.formatting import all_unseen
+from suites._shared.formatting import reasons_not_judged
 from suites._shared.quota_namespace import (
     ADMITTED,
     REFUSED,
@@ -216,10 +216,10 @@ def test_where_a_quota_counts_cpu_or_memory_a_limit_range_supplies_them(facts: F
     if not facts.quotas:
         raise NotApplicable("the cluster has no quotas")
     for quota in facts.quotas:
-        counted = sorted(set(quota.hard) & set(_MUST_BE_SAID))
+        counted = sorted(set(quota.hard) & set(_REQUIRED_IN_CONTAINERS))
         supplied = _supplied(facts.limit_ranges_in(quota.namespace))
-        missing = [key for key in counted if _MUST_BE_SAID[key] not in supplied]
-        part, resource = _MUST_BE_SAID[missing[0]] if missing else ("", "")
+        missing = [key for key in counted if _REQUIRED_IN_CONTAINERS[key] not in supplied]
+        part, resource = _REQUIRED_IN_CONTAINERS[missing[0]] if missing else ("", "")
         judge(
             quota,
             ok=not missing,
@@ -230,7 +230,7 @@ def test_where_a_quota_counts_cpu_or_memory_a_limit_range_supplies_them(facts: F
             if counted
             else "counts neither",
             cause=f"a container without {part}.{resource} is refused" if missing else "",
-            hidden_because=_SEEN_NOWHERE if missing else "",
+            hidden_because=_REFUSAL_HIDDEN_BECAUSE if missing else "",
             inspect=f"kubectl get quota,limitrange -n {quota.namespace} -o yaml",
         )
 
@@ -272,14 +272,14 @@ def test_each_teams_quota_refuses_one_gpu_too_many(
                 inspect=f"kubectl describe quota -n {team.namespace} {declared.name}",
             )
     if not judge.findings:
-        raise Inconclusive(all_unseen(judge))
+        raise Inconclusive(reasons_not_judged(judge))
 
 
 # --- How the chapter looks ---------------------------------------------------------------------------------------
 
 # What a container has to say where a quota counts it: the part of its resources, and the resource.
 # GPUs have no such rule (kubernetes: pkg/quota/v1/evaluator/core/pods.go, Constraints).
-_MUST_BE_SAID = {
+_REQUIRED_IN_CONTAINERS = {
     "cpu": ("requests", "cpu"),
     "memory": ("requests", "memory"),
     "requests.cpu": ("requests", "cpu"),
@@ -288,7 +288,7 @@ _MUST_BE_SAID = {
     "limits.memory": ("limits", "memory"),
 }
 
-_SEEN_NOWHERE = (
+_REFUSAL_HIDDEN_BECAUSE = (
     "GPU pods name their GPUs and often nothing else, and a refusal shows in a condition of the ReplicaSet or Job only"
 )
 

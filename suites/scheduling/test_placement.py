@@ -31,7 +31,7 @@ GPUS = "kubernetes.io: Schedule GPUs"
     remedy="Give the pod template one toleration for each taint of its pools, and a required affinity or nodeSelector "
     "on labels that only their nodes carry: one without the other is no use.",
 )
-def test_declared_workloads_can_go_home_and_nowhere_else(
+def test_declared_workloads_can_run_in_their_pools_only(
     gpu_workloads: tuple[DeclaredWorkload, ...], facts: Facts, members: Members, judge: Judge
 ) -> None:
     for workload in gpu_workloads:
@@ -68,7 +68,7 @@ def test_declared_workloads_can_go_home_and_nowhere_else(
     sources=["guide part 4, whose preferred gpu-memory no inference node can have", AFFINITY],
     remedy="Drop the preference, or widen the required terms so that a preferred node is among those allowed.",
 )
-def test_every_wish_can_come_true(gpu_workloads: tuple[DeclaredWorkload, ...], facts: Facts, judge: Judge) -> None:
+def test_every_preference_can_be_met(gpu_workloads: tuple[DeclaredWorkload, ...], facts: Facts, judge: Judge) -> None:
     wishes = [
         (workload, wish.term) for workload in gpu_workloads for wish in preferred_terms(workload.template.node_affinity)
     ]
@@ -147,7 +147,7 @@ def test_declared_workloads_run_where_they_were_declared_to(
     remedy="Replace the toleration without key by one for each taint that the pod has to pass.",
 )
 def test_no_ordinary_pod_tolerates_everything(ordinary_pods: tuple[Pod, ...], judge: Judge) -> None:
-    masters = [pod for pod in ordinary_pods if any(_opens_every_door(each) for each in pod.tolerations)]
+    masters = [pod for pod in ordinary_pods if any(_tolerates_every_taint(each) for each in pod.tolerations)]
     for pod in masters:
         judge(
             pod,
@@ -173,7 +173,7 @@ def _judge_replicas(workload: DeclaredWorkload, pods: int, judge: Judge) -> None
             expected="deployed, as the reference set-up declares",
             actual="nothing of that name",
             cause=f"namespace {workload.declared.namespace} has no {workload}",
-            inspect=workload.see_pods,
+            inspect=workload.inspect_pods,
         )
         return
     wanted = 0 if workload.is_over or live.suspended else live.replicas
@@ -186,10 +186,10 @@ def _judge_replicas(workload: DeclaredWorkload, pods: int, judge: Judge) -> None
         if pods < wanted
         else f"{wanted - live.available} pods are there and not ready",
         hidden_because="the workload exists and its owner was told that it was created",
-        inspect=workload.see_pods,
+        inspect=workload.inspect_pods,
     )
 
 
-def _opens_every_door(toleration: Toleration) -> bool:
+def _tolerates_every_taint(toleration: Toleration) -> bool:
     # With effect NoExecute alone it may stay when others must leave, but it cannot come in.
     return not toleration.key and toleration.operator == "Exists" and toleration.effect in ("", "NoSchedule")

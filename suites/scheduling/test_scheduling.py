@@ -88,7 +88,7 @@ def test_tolerating_some_of_the_taints_is_not_enough(doubly_tainted_pool: Pool, 
     remedy="Check that the taint-eviction controller runs and that no policy adds NoExecute tolerations to every pod.",
 )
 @pytest.mark.usefixtures("declared_taints")
-def test_no_schedule_stays_at_the_door_and_no_execute_clears_the_room(
+def test_no_schedule_spares_running_pods_and_no_execute_evicts_them(
     idle_gpu_node: Node, facts: Facts, lab: RequirementLab
 ) -> None:
     room = _that_evicts_nobody_else(facts, idle_gpu_node)
@@ -133,7 +133,7 @@ def test_a_toleration_permits_and_does_not_force(
     sources=[GUIDE, TAINTS, AFFINITY],
     remedy="Put the missing taints back on the pool (POOL-03): its nodes take pods that nobody meant to let in.",
 )
-def test_affinity_alone_does_not_open_the_door(tainted_pools: tuple[Pool, ...], lab: RequirementLab) -> None:
+def test_affinity_without_toleration_stays_pending(tainted_pools: tuple[Pool, ...], lab: RequirementLab) -> None:
     into_the_pools = requiring(*(carrying(pool.labels) for pool in tainted_pools))
 
     unwelcome = lab.pod(affinity=into_the_pools)
@@ -172,7 +172,7 @@ def test_required_affinity_binds(labelled_pools: tuple[Pool, ...], members: Memb
     remedy="Leave the score plugin NodeAffinity on, with a weight that bin-packing does not drown, and keep admission "
     "policies from turning wishes into requirements.",
 )
-def test_preferred_affinity_wishes(idle_twins: tuple[Node, ...], lab: RequirementLab) -> None:
+def test_preferred_affinity_prefers_and_never_blocks(idle_twins: tuple[Node, ...], lab: RequirementLab) -> None:
     for wished in idle_twins[:2]:
         pod = lab.pod(on=idle_twins, tolerates=idle_twins, affinity=preferring(named(wished)))
         pod.wait_until_scheduled()

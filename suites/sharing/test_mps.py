@@ -23,13 +23,18 @@ from conformance.lab import RequirementLab
 from conformance.reference.expected import gpus_of, mig_strategy_of
 from conformance.reference.model import Pool, Reference
 from conformance.verdict import Inconclusive, Judge, format_value
-from suites._shared.device_plugin_configs import Chosen
+from suites._shared.device_plugin_configs import ChosenConfig
 from suites._shared.formatting import join_limited
 from suites._shared.node_gpus import counted
-from suites._shared.operand_status import excuse_of, some_judged
+from suites._shared.operand_status import require_judged, why_still_starting
 from suites._shared.pool_nodes import GpuPoolNode
-from suites._shared.replicas import all_run_and_one_more_waits, judge_labels, judge_offers, more_than_one_is
-from suites._shared.shared_nodes import SharedNodes, judge_chain, judge_freshness, judge_texts, shared_pools
+from suites._shared.replicas import (
+    all_replicas_run_and_one_more_pod_waits,
+    judge_labels,
+    judge_offers,
+    requests_for_several_replicas_end_as_configured,
+)
+from suites._shared.shared_nodes import SharedNodes, judge_chain, judge_configurations, judge_freshness, shared_pools
 
 GUIDE = "guide part 3"
 SHARING = "NVIDIA GPU Operator: Time-Slicing GPUs in Kubernetes"
@@ -72,7 +77,7 @@ def mps(
     remedy="Correct the text at the path that is named, then restart the device plugin: it does not watch the text.",
 )
 def test_mps_configurations_mean_what_is_declared(mps: SharedNodes, judge: Judge) -> None:
-    judge_texts(mps, judge, left_out=EXCLUSIONS)
+    judge_configurations(mps, judge, left_out=EXCLUSIONS)
 
 
 @requirement(
@@ -95,13 +100,13 @@ def test_every_mps_node_is_reached_by_its_configuration(mps: SharedNodes, judge:
     remedy="Keep MIG off these GPUs, leave the operator's mig.strategy empty and set flags.migStrategy in each plugin "
     "configuration instead, and stay within the number of clients.",
 )
-def test_mps_stands_beside_nothing_that_excludes_it(mps: SharedNodes, judge: Judge) -> None:
+def test_mps_nodes_enable_neither_mig_nor_time_slicing(mps: SharedNodes, judge: Judge) -> None:
     unknown = []
-    declared = {pool.name: _declared_beside_mig(mps.reference, pool) for pool, _ in mps.pools}
+    declared = {pool.name: _declared_with_mig(mps.reference, pool) for pool, _ in mps.pools}
     for pool, node, gpu in mps.nodes:
         chosen = mps.configs.of(node)
-        wrong = declared[pool.name] or _beside_mig(node, chosen)
-        wrong = [*wrong, *_in_the_text(mps, pool, chosen)]
+        wrong = declared[pool.name] or _with_mig(node, chosen)
+        wrong = [*wrong, *_in_the_configuration(mps, pool, chosen)]
         clients = max(gpu.shares, chosen.selection.config.sharing.replicas_of(GPU) if chosen.selection.config else 1)
         most = _most_clients(node, clients)
         if most is None:
@@ -138,9 +143,9 @@ def test_the_control_daemon_runs_on_every_mps_node(mps: SharedNodes, facts: Fact
     for _, node, _ in mps.nodes:
         pods = [pod for pod in facts.pods_on(node.name) if not pod.finished and _is_daemon(pod.containers)]
         ready = [pod for pod in pods if pod.ready and not pod.deleting]
-        excuse = excuse_of(node, facts, pods=pods, until=CAPABLE) if daemons and not ready else ""
-        if excuse:
-            judge.pass_over(node, excuse)
+        not_judged = why_still_starting(node, facts, pods=pods, until=CAPABLE) if daemons and not ready else ""
+        if not_judged:
+            judge.pass_over(node, not_judged)
             continue
         judge(
             node,
@@ -151,7 +156,7 @@ def test_the_control_daemon_runs_on_every_mps_node(mps: SharedNodes, facts: Fact
             hidden_because="a DaemonSet that wants no pod counts as ready, and the plugin waits for the daemon",
             inspect=f"kubectl get daemonsets -A | grep mps-control-daemon; kubectl get node {node.name} -L {CAPABLE}",
         )
-    some_judged(judge)
+    require_judged(judge)
 
 
 @requirement(
@@ -161,7 +166,7 @@ def test_the_control_daemon_runs_on_every_mps_node(mps: SharedNodes, facts: Fact
     sources=[SHARING],
     remedy="Restart the device plugin and the control daemon after each change of the ConfigMap: nobody watches it.",
 )
-def test_the_plugin_has_read_the_mps_configuration_as_it_stands(mps: SharedNodes, judge: Judge) -> None:
+def test_the_plugin_has_read_the_current_mps_configuration(mps: SharedNodes, judge: Judge) -> None:
     judge_freshness(mps, judge)
 
 
@@ -175,7 +180,7 @@ def test_the_plugin_has_read_the_mps_configuration_as_it_stands(mps: SharedNodes
     sources=[GUIDE, PLUGIN],
     remedy="Mend the chain (MPS-02) and the text (MPS-01), restart the device plugin, or declare what is wanted.",
 )
-def test_every_mps_node_offers_its_shares(mps: SharedNodes, judge: Judge) -> None:
+def test_every_mps_node_offers_its_replicas(mps: SharedNodes, judge: Judge) -> None:
     judge_offers(mps, judge)
 
 
@@ -186,7 +191,7 @@ def test_every_mps_node_offers_its_shares(mps: SharedNodes, judge: Judge) -> Non
     sources=[DISCOVERY],
     remedy="Restart GPU Feature Discovery: it reads the same ConfigMap as the device plugin, and only when it starts.",
 )
-def test_feature_discovery_tells_of_mps(mps: SharedNodes, judge: Judge) -> None:
+def test_gpu_feature_discovery_labels_mps(mps: SharedNodes, judge: Judge) -> None:
     judge_labels(mps, judge)
 
 
@@ -202,8 +207,8 @@ def test_feature_discovery_tells_of_mps(mps: SharedNodes, judge: Judge) -> None:
     remedy="Look at the log of the control daemon for clients that it turned away, for a policy that rewrites GPU "
     "requests, and at the events of a pod that the node refused.",
 )
-def test_as_many_pods_as_mps_shares_run_and_one_more_waits(mps: SharedNodes, lab: RequirementLab) -> None:
-    all_run_and_one_more_waits(mps, lab)
+def test_as_many_pods_as_mps_replicas_run_and_one_more_waits(mps: SharedNodes, lab: RequirementLab) -> None:
+    all_replicas_run_and_one_more_pod_waits(mps, lab)
 
 
 @requirement(
@@ -214,11 +219,11 @@ def test_as_many_pods_as_mps_shares_run_and_one_more_waits(mps: SharedNodes, lab
     sources=[PLUGIN, "NVIDIA/k8s-device-plugin: api/config/v1/config.go, NewConfig"],
     remedy="Leave failRequestsGreaterThanOne under sharing.mps out, or set it as it is meant, and restart the plugin.",
 )
-def test_asking_for_more_than_one_mps_share_ends_as_configured(mps: SharedNodes, lab: RequirementLab) -> None:
-    more_than_one_is(mps, lab)
+def test_asking_for_more_than_one_mps_replica_ends_as_configured(mps: SharedNodes, lab: RequirementLab) -> None:
+    requests_for_several_replicas_end_as_configured(mps, lab)
 
 
-def _declared_beside_mig(reference: Reference, pool: Pool) -> list[str]:
+def _declared_with_mig(reference: Reference, pool: Pool) -> list[str]:
     """In which ways the set-up itself has MPS stand beside MIG."""
     gpus, found = gpus_of(reference, pool), []
     if gpus is not None and gpus.mig:
@@ -228,22 +233,22 @@ def _declared_beside_mig(reference: Reference, pool: Pool) -> list[str]:
     return found
 
 
-def _beside_mig(node: Node, chosen: Chosen) -> list[str]:
+def _with_mig(node: Node, chosen: ChosenConfig) -> list[str]:
     """In which ways MPS would have to stand beside MIG on a node."""
     found = []
     devices = [name for name in counted(node, {}) if name.startswith(MIG_PREFIX)]
     if devices:
         found.append(f"the node offers MIG devices: {join_limited(devices)}")
     if chosen.strategy is MigStrategy.MIXED:
-        setter = chosen.source if chosen.strategy_told else chosen.text
+        setter = chosen.source if chosen.mig_strategy_override else chosen.config_name
         found.append(f"the MIG strategy in effect is mixed, as {setter} sets it")
     return found
 
 
-def _in_the_text(mps: SharedNodes, pool: Pool, chosen: Chosen) -> list[str]:
+def _in_the_configuration(mps: SharedNodes, pool: Pool, chosen: ChosenConfig) -> list[str]:
     """What the texts, declared and on the cluster, set beside MPS that excludes it."""
-    declared = mps.declared(pool)
-    problems = (*(plugin_config.parse(declared.text).problems if declared else ()), *chosen.selection.problems)
+    declared = mps.declared_config(pool)
+    problems = (*(plugin_config.parse(declared.content).problems if declared else ()), *chosen.selection.problems)
     return list(dict.fromkeys(str(problem) for problem in problems if problem.path in EXCLUSIONS))
 
 

@@ -25,12 +25,12 @@ from suites._shared.pool_nodes import GpuPoolNode
 from suites._shared.replicas import (
     SHARED_PRODUCT,
     STRATEGY,
-    all_run_and_one_more_waits,
+    all_replicas_run_and_one_more_pod_waits,
     judge_labels,
     judge_offers,
-    more_than_one_is,
+    requests_for_several_replicas_end_as_configured,
 )
-from suites._shared.shared_nodes import SharedNodes, judge_chain, judge_freshness, judge_texts, shared_pools
+from suites._shared.shared_nodes import SharedNodes, judge_chain, judge_configurations, judge_freshness, shared_pools
 
 GUIDE = "guide part 3"
 SHARING = "NVIDIA GPU Operator: Time-Slicing GPUs in Kubernetes"
@@ -75,7 +75,7 @@ def unshared_nodes(reference: Reference, gpu_pool_nodes: tuple[GpuPoolNode, ...]
     remedy="Correct the text at the path that is named, then restart the device plugin: it does not watch the text.",
 )
 def test_time_slicing_configurations_mean_what_is_declared(sliced: SharedNodes, judge: Judge) -> None:
-    judge_texts(sliced, judge)
+    judge_configurations(sliced, judge)
 
 
 @requirement(
@@ -97,7 +97,7 @@ def test_every_sliced_node_is_reached_by_its_configuration(sliced: SharedNodes, 
     sources=[SHARING],
     remedy="Restart the device plugin after each change of the ConfigMap: nobody watches its content.",
 )
-def test_the_plugin_has_read_the_configuration_as_it_stands(sliced: SharedNodes, judge: Judge) -> None:
+def test_the_plugin_has_read_the_current_configuration(sliced: SharedNodes, judge: Judge) -> None:
     judge_freshness(sliced, judge)
 
 
@@ -111,7 +111,7 @@ def test_the_plugin_has_read_the_configuration_as_it_stands(sliced: SharedNodes,
     sources=[GUIDE, SHARING, PLUGIN],
     remedy="Mend the chain (TS-02) and the text (TS-01), restart the device plugin (TS-03), or declare what is wanted.",
 )
-def test_every_sliced_node_offers_its_shares(sliced: SharedNodes, judge: Judge) -> None:
+def test_every_sliced_node_offers_its_replicas(sliced: SharedNodes, judge: Judge) -> None:
     judge_offers(sliced, judge)
 
 
@@ -122,7 +122,7 @@ def test_every_sliced_node_offers_its_shares(sliced: SharedNodes, judge: Judge) 
     sources=[DISCOVERY, SHARING],
     remedy="Restart GPU Feature Discovery: it reads the same ConfigMap as the device plugin, and only when it starts.",
 )
-def test_feature_discovery_tells_of_the_shares(sliced: SharedNodes, judge: Judge) -> None:
+def test_gpu_feature_discovery_labels_time_slicing(sliced: SharedNodes, judge: Judge) -> None:
     judge_labels(sliced, judge)
 
 
@@ -167,8 +167,8 @@ def test_undeclared_gpus_are_not_shared(
     remedy="Look for a policy that rewrites GPU requests, and at the events of a pod that the node refused; a kubelet "
     "whose accounts are stale wants a restart.",
 )
-def test_as_many_pods_as_shares_run_and_one_more_waits(sliced: SharedNodes, lab: RequirementLab) -> None:
-    all_run_and_one_more_waits(sliced, lab)
+def test_as_many_pods_as_replicas_run_and_one_more_waits(sliced: SharedNodes, lab: RequirementLab) -> None:
+    all_replicas_run_and_one_more_pod_waits(sliced, lab)
 
 
 @requirement(
@@ -179,8 +179,8 @@ def test_as_many_pods_as_shares_run_and_one_more_waits(sliced: SharedNodes, lab:
     sources=[PLUGIN, "NVIDIA/k8s-device-plugin: internal/rm/rm.go"],
     remedy="Set failRequestsGreaterThanOne under sharing.timeSlicing as it is meant, and restart the device plugin.",
 )
-def test_asking_for_more_than_one_share_ends_as_configured(sliced: SharedNodes, lab: RequirementLab) -> None:
-    more_than_one_is(sliced, lab)
+def test_asking_for_more_than_one_replica_ends_as_configured(sliced: SharedNodes, lab: RequirementLab) -> None:
+    requests_for_several_replicas_end_as_configured(sliced, lab)
 
 
 # --- Habits ------------------------------------------------------------------------------------------------------
@@ -193,9 +193,9 @@ def test_asking_for_more_than_one_share_ends_as_configured(sliced: SharedNodes, 
     sources=["guide, summary: no time-slicing between tenants", SHARING],
     remedy="Give each team sliced nodes of its own, or MIG where tenants must share a GPU.",
 )
-def test_shares_of_one_node_belong_to_one_namespace(sliced: SharedNodes, facts: Facts, judge: Judge) -> None:
+def test_replicas_of_one_node_belong_to_one_namespace(sliced: SharedNodes, facts: Facts, judge: Judge) -> None:
     for pool, node, gpu in sliced.nodes:
-        names = sliced.share_names(pool, gpu)
+        names = sliced.replica_names(pool, gpu)
         pods = [pod for pod in facts.pods_on(node.name) if not pod.finished and any(map(pod.gpus, names))]
         holders = {pod.namespace for pod in pods} - set(facts.stack_namespaces)
         judge(
@@ -217,7 +217,7 @@ def test_shares_of_one_node_belong_to_one_namespace(sliced: SharedNodes, facts: 
     sources=["guide part 3, which calls a share a quarter of a GPU", PLUGIN],
     remedy="Set renameByDefault or failRequestsGreaterThanOne under sharing.timeSlicing, and declare the new name.",
 )
-def test_shares_cannot_be_taken_for_fractions(sliced: SharedNodes, judge: Judge) -> None:
+def test_replicas_cannot_be_taken_for_fractions(sliced: SharedNodes, judge: Judge) -> None:
     for pool, gpu in sliced.pools:
         for source, sharing in sliced.sharings(pool):
             judge(
@@ -225,7 +225,7 @@ def test_shares_cannot_be_taken_for_fractions(sliced: SharedNodes, judge: Judge)
                 ok=sharing.rename_by_default or sharing.refuses_more_than_one,
                 expected="renameByDefault or failRequestsGreaterThanOne",
                 actual="neither: shares are offered as GPUs, and two may be asked for",
-                cause=f"a pod that asks for 2 {join_limited(sliced.share_names(pool, gpu))} may get one GPU "
+                cause=f"a pod that asks for 2 {join_limited(sliced.replica_names(pool, gpu))} may get one GPU "
                 "twice, and no more of it",
                 hidden_because="it is admitted and runs; it is only as fast as with one",
             )
@@ -257,4 +257,4 @@ def _what_will_be_shared(configs: PluginConfigs, node: Node, offer: Offer) -> st
     if not shares:
         return ""
     what = ", ".join(f"{each.resource} {each.replicas} times" for each in shares)
-    return f"{chosen.text}, chosen by {chosen.selection.chosen_by}, shares {what}"
+    return f"{chosen.config_name}, chosen by {chosen.selection.chosen_by}, shares {what}"

@@ -39,7 +39,7 @@ class Account(NamedTuple):
         return self.declared.automount_token is False or self.declared.annotations.get(ANNOTATION) == "false"
 
 
-class Door(NamedTuple):
+class AccessCheck(NamedTuple):
     """One access that an account asks for."""
 
     account: Account
@@ -68,11 +68,11 @@ class Door(NamedTuple):
         ]
         return " ".join(part for part in parts if part)
 
-    def moved_to(self, namespace: str) -> "Door":
+    def moved_to(self, namespace: str) -> "AccessCheck":
         """The same door in another namespace."""
         access = self.access
         there = Access(access.verb, access.resource, access.group, access.name, access.subresource, namespace)
-        return Door(self.account, there)
+        return AccessCheck(self.account, there)
 
     @property
     def is_declared(self) -> bool:
@@ -107,15 +107,15 @@ class Door(NamedTuple):
         )
         return "allowed" if allowed else "denied"
 
-    def judge(self, judge: Judge, *, wanted: str, seen: str, hides: str = "") -> None:
+    def judge(self, judge: Judge, *, expected: str, observed: str, hidden_because: str = "") -> None:
         """Judge whether the door is as it should be."""
         judge(
             self,
-            ok=seen == wanted,
-            expected=wanted,
-            actual=seen,
-            cause="" if seen == wanted else f"{self.kubectl.removeprefix('kubectl auth can-i ')} is {seen}",
-            hidden_because=hides,
+            ok=observed == expected,
+            expected=expected,
+            actual=observed,
+            cause="" if observed == expected else f"{self.kubectl.removeprefix('kubectl auth can-i ')} is {observed}",
+            hidden_because=hidden_because,
             inspect=self.kubectl,
         )
 
@@ -125,20 +125,20 @@ def accounts_of(teams: tuple[Team, ...]) -> tuple[Account, ...]:
     return tuple(Account(team.namespace, account) for team in teams for account in team.service_accounts)
 
 
-def needed(accounts: tuple[Account, ...]) -> tuple[Door, ...]:
+def needed(accounts: tuple[Account, ...]) -> tuple[AccessCheck, ...]:
     """Every access that the accounts' work needs."""
-    return tuple(Door(account, access) for account in accounts for access in account.declared.may)
+    return tuple(AccessCheck(account, access) for account in accounts for access in account.declared.may)
 
 
-def forbidden(accounts: tuple[Account, ...], teams: tuple[Team, ...]) -> tuple[Door, ...]:
+def forbidden(accounts: tuple[Account, ...], teams: tuple[Team, ...]) -> tuple[AccessCheck, ...]:
     """Every access that must be refused: what is declared so, and next door whatever is allowed at home."""
-    declared = [Door(account, access) for account in accounts for access in account.declared.may_not]
+    declared = [AccessCheck(account, access) for account in accounts for access in account.declared.may_not]
     next_door = [
         moved
-        for door in needed(accounts)
+        for check in needed(accounts)
         for team in teams
-        if not door.access.namespace and team.namespace != door.account.namespace
-        for moved in [door.moved_to(team.namespace)]
+        if not check.access.namespace and team.namespace != check.account.namespace
+        for moved in [check.moved_to(team.namespace)]
         if not moved.is_declared
     ]
-    return (*declared, *(door for door in next_door if door not in declared))
+    return (*declared, *(check for check in next_door if check not in declared))

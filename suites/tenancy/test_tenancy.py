@@ -21,7 +21,7 @@ from conformance.lab import RequirementLab
 from conformance.reference.model import Reference, Team
 from conformance.verdict import Inconclusive, Judge, NotApplicable, expect
 from suites._shared.formatting import pairs
-from suites.tenancy.access_checks import ANNOTATION, Account, Door, accounts_of, forbidden, needed
+from suites.tenancy.access_checks import ANNOTATION, AccessCheck, Account, accounts_of, forbidden, needed
 from suites.tenancy.grants import bindings_naming, is_harmless, judge_bindings, judge_roles, listed, through
 
 GUIDE = "guide part 5"
@@ -52,21 +52,21 @@ def accounts(teams: tuple[Team, ...]) -> tuple[Account, ...]:
 
 
 @pytest.fixture
-def open_doors(accounts: tuple[Account, ...]) -> tuple[Door, ...]:
+def allowed_access_checks(accounts: tuple[Account, ...]) -> tuple[AccessCheck, ...]:
     """Every access that an account's work needs."""
-    doors = needed(accounts)
-    if not doors:
+    checks = needed(accounts)
+    if not checks:
         raise NotApplicable("no service account declares what it may do (may)")
-    return doors
+    return checks
 
 
 @pytest.fixture
-def closed_doors(accounts: tuple[Account, ...], teams: tuple[Team, ...]) -> tuple[Door, ...]:
+def denied_access_checks(accounts: tuple[Account, ...], teams: tuple[Team, ...]) -> tuple[AccessCheck, ...]:
     """Every access that must be refused: what is declared so, and next door whatever is allowed at home."""
-    doors = forbidden(accounts, teams)
-    if not doors:
+    checks = forbidden(accounts, teams)
+    if not checks:
         raise NotApplicable("no service account declares what it may not do (may_not)")
-    return doors
+    return checks
 
 
 # --- What is there -----------------------------------------------------------------------------------------------
@@ -231,9 +231,11 @@ def test_the_field_keeps_the_token_out_and_the_annotation_does_not(
     remedy="Bind the account to a Role that grants the access; a rule with resourceNames grants get, update, patch and "
     "delete of those names, and never list or create.",
 )
-def test_accounts_may_do_what_is_declared(open_doors: tuple[Door, ...], lab: RequirementLab, judge: Judge) -> None:
-    for door in open_doors:
-        door.judge(judge, wanted="allowed", seen=door.decided(lab))
+def test_accounts_may_do_what_is_declared(
+    allowed_access_checks: tuple[AccessCheck, ...], lab: RequirementLab, judge: Judge
+) -> None:
+    for check in allowed_access_checks:
+        check.judge(judge, expected="allowed", observed=check.decided(lab))
 
 
 @requirement(
@@ -244,9 +246,11 @@ def test_accounts_may_do_what_is_declared(open_doors: tuple[Door, ...], lab: Req
     remedy="Find the binding that grants it (kubectl get rolebindings,clusterrolebindings -A -o wide) and take the "
     "account or its group out.",
 )
-def test_accounts_may_not_do_what_is_denied(closed_doors: tuple[Door, ...], lab: RequirementLab, judge: Judge) -> None:
-    for door in closed_doors:
-        door.judge(judge, wanted="denied", seen=door.decided(lab))
+def test_accounts_may_not_do_what_is_denied(
+    denied_access_checks: tuple[AccessCheck, ...], lab: RequirementLab, judge: Judge
+) -> None:
+    for check in denied_access_checks:
+        check.judge(judge, expected="denied", observed=check.decided(lab))
 
 
 @requirement(
@@ -259,10 +263,10 @@ def test_accounts_may_not_do_what_is_denied(closed_doors: tuple[Door, ...], lab:
     "a proxy, a webhook authorizer, the issuer and audience of tokens.",
 )
 def test_real_requests_pass_where_they_are_declared(
-    open_doors: tuple[Door, ...], lab: RequirementLab, judge: Judge
+    allowed_access_checks: tuple[AccessCheck, ...], lab: RequirementLab, judge: Judge
 ) -> None:
-    for door in (door for door in open_doors if door.can_be_tried):
-        door.judge(judge, wanted="allowed", seen=door.tried(lab))
+    for check in (check for check in allowed_access_checks if check.can_be_tried):
+        check.judge(judge, expected="allowed", observed=check.tried(lab))
 
 
 @requirement(
@@ -275,10 +279,10 @@ def test_real_requests_pass_where_they_are_declared(
     "account or its group out.",
 )
 def test_real_requests_are_refused_where_they_are_denied(
-    closed_doors: tuple[Door, ...], lab: RequirementLab, judge: Judge
+    denied_access_checks: tuple[AccessCheck, ...], lab: RequirementLab, judge: Judge
 ) -> None:
-    for door in (door for door in closed_doors if door.can_be_tried):
-        door.judge(judge, wanted="denied", seen=door.tried(lab))
+    for check in (check for check in denied_access_checks if check.can_be_tried):
+        check.judge(judge, expected="denied", observed=check.tried(lab))
 
 
 @requirement(

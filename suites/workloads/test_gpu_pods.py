@@ -26,7 +26,7 @@ from conformance.reference.expected import driver_of
 from conformance.reference.model import Pool, Reference, TestPod
 from conformance.verdict import Inconclusive, Judge, NotApplicable, Unsupported, format_value
 from suites._shared.declared_workloads import declared_in, lacking
-from suites._shared.formatting import all_unseen, join_limited
+from suites._shared.formatting import join_limited, reasons_not_judged
 from suites._shared.node_gpus import driver, product
 from suites._shared.pool_nodes import Members
 from suites.workloads.gpu_holders import (
@@ -122,7 +122,7 @@ def test_images_run_on_the_driver(reference: Reference, facts: Facts, members: M
             hidden_because="the pod starts and nvidia-smi works in it: only the first call of CUDA fails",
         )
     if not judge.findings:
-        raise Inconclusive(all_unseen(judge))
+        raise Inconclusive(reasons_not_judged(judge))
 
 
 @requirement(

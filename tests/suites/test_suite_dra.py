@@ -16,7 +16,7 @@ from suites._shared.pool_nodes import GpuPoolNode
 from suites._shared.resource_slices import Device, Held, classes_asked, device_class, held_by, published
 from suites.dra import test_dra, test_dra_claims
 from suites.dra.device_claims import gpu_claims, gpu_classes, waiting_claims, why_it_does_not_go, why_not_allocated
-from suites.dra.dra_nodes import declared_devices, driver_floor, format_devices, plugin_trouble, version
+from suites.dra.dra_nodes import declared_devices, driver_floor, format_devices, plugin_failure, version
 
 Object = dict[str, Any]
 NOW = datetime(2026, 9, 20, 12, tzinfo=UTC)
@@ -300,7 +300,7 @@ def test_the_wrong_driver_root_is_told_where_the_plugin_is_not_ready() -> None:
     objects[1]["status"] = {"phase": "Pending"}
     found = facts(node(), *objects)
 
-    trouble = plugin_trouble(found, found.nodes[0])
+    trouble = plugin_failure(found, found.nodes[0])
 
     assert trouble is not None
     assert "below /run/nvidia/driver, and the host itself has it at /" in trouble.link

@@ -110,8 +110,8 @@ def test_where_no_label_tells_a_driver_nothing_is_judged_for_the_right_reason(cl
     ended = cluster.verdict(requirement).ended
     assert isinstance(ended, Inconclusive)
     assert "has not labelled the cluster" in str(ended)
-    undiscovered = cluster.verdict(requirement, other(reference, gpu_feature_discovery=False)).ended
-    assert isinstance(undiscovered, Unsupported)
+    discovery_failure = cluster.verdict(requirement, other(reference, gpu_feature_discovery=False)).ended
+    assert isinstance(discovery_failure, Unsupported)
 
 
 def test_where_all_nodes_are_being_upgraded_or_unlabelled_the_upgrade_is_the_reason(cluster):

@@ -274,15 +274,17 @@ def test_a_group_may_say_that_its_pods_make_room() -> None:
 
 @pytest.mark.parametrize("with_group", [True, False])
 @pytest.mark.parametrize(
-    ("value", "ranked_by", "says"),
+    ("value", "priority_class_for_kai", "says"),
     [(100000, "train", ""), (50, "inference", "class inference, by which KAI ranks it, has a value of 125")],
 )
 def test_kai_goes_by_the_class_of_the_group_and_the_label(
-    value: int, ranked_by: str, says: str, with_group: bool
+    value: int, priority_class_for_kai: str, says: str, with_group: bool
 ) -> None:
     classes = [live_class("experiments", value), live_class("train", 50), live_class("inference", 125)]
-    more: dict[str, Any] = {"annotations": {"pod-group-name": "g"}} if with_group else {"priorityClassName": ranked_by}
-    objects = [queue("a"), *classes, group("g", 1, priorityClassName=ranked_by)]
+    more: dict[str, Any] = (
+        {"annotations": {"pod-group-name": "g"}} if with_group else {"priorityClassName": priority_class_for_kai}
+    )
+    objects = [queue("a"), *classes, group("g", 1, priorityClassName=priority_class_for_kai)]
 
     broken = judged(PREEMPTED, facts(*objects, pod("p", priority="experiments", **more)))
 

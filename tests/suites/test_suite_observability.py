@@ -14,7 +14,7 @@ from conformance.shipped import shipped
 from conformance.verdict import Inconclusive, Judge, NotApplicable, Unsupported
 from suites._shared.pool_nodes import GpuPoolNode
 from suites.observability import test_observability
-from suites.observability.exporters import ASKED_OF_A_POOL, Exporter, ask, ready_exporters, seen_at
+from suites.observability.exporters import ASKED_OF_A_POOL, Exporter, ask, metrics_command, ready_exporters
 
 Object = dict[str, Any]
 POOL = "a100-training"
@@ -269,7 +269,7 @@ def test_an_exporter_is_asked_on_the_port_where_it_listens(said: str | None, por
     ask(lab, exporters)
 
     assert lab.ports == [port]
-    assert f"localhost:{port}/" in seen_at(exporters[0])
+    assert f"localhost:{port}/" in metrics_command(exporters[0])
 
 
 @pytest.mark.parametrize(

@@ -12,12 +12,12 @@ from suites.sharing import test_time_slicing as chapter
 READ = [
     chapter.test_time_slicing_configurations_mean_what_is_declared,
     chapter.test_every_sliced_node_is_reached_by_its_configuration,
-    chapter.test_the_plugin_has_read_the_configuration_as_it_stands,
-    chapter.test_every_sliced_node_offers_its_shares,
-    chapter.test_feature_discovery_tells_of_the_shares,
+    chapter.test_the_plugin_has_read_the_current_configuration,
+    chapter.test_every_sliced_node_offers_its_replicas,
+    chapter.test_gpu_feature_discovery_labels_time_slicing,
     chapter.test_undeclared_gpus_are_not_shared,
-    chapter.test_shares_of_one_node_belong_to_one_namespace,
-    chapter.test_shares_cannot_be_taken_for_fractions,
+    chapter.test_replicas_of_one_node_belong_to_one_namespace,
+    chapter.test_replicas_cannot_be_taken_for_fractions,
 ]
 TEXT, CHAIN, FRESH, OFFERS, LABELS, UNSHARED, NAMESPACES, FRACTIONS = READ
 LATER = "2026-09-01T00:00:00Z"

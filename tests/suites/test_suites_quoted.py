@@ -4,7 +4,7 @@ import pytest
 
 from conformance.lab import Rejected
 from conformance.verdict import ExpectationFailed, Inconclusive
-from suites._shared.quota_namespace import ADMITTED, BY_LIMIT_RANGE, REFUSED, QuotedNamespace, outcome
+from suites._shared.quota_namespace import ADMITTED, BY_LIMIT_RANGE, REFUSED, QuotaNamespace, outcome
 
 GPU = "nvidia.com/gpu"
 QUOTA = Rejected(
@@ -39,7 +39,7 @@ class Server:
 
 
 def namespace(answer):
-    return QuotedNamespace(Server(answer), {f"requests.{GPU}": 2})
+    return QuotaNamespace(Server(answer), {f"requests.{GPU}": 2})
 
 
 def test_only_the_words_of_the_quota_are_a_refusal_by_it():
