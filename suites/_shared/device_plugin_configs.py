@@ -1,4 +1,4 @@
-"""Which configuration the device plugin of a node reads: references followed on the cluster, once for each label."""
+"""Which configuration the device plugin of a node reads: references resolved on the cluster, once for each label."""
 
 import posixpath
 from typing import NamedTuple
@@ -29,17 +29,17 @@ class ChosenConfig(NamedTuple):
 
     @property
     def refused(self) -> bool:
-        """Whether the chain ends at a text that the plugin does not read."""
+        """Whether the references end at a configuration that the device plugin rejects."""
         return self.selection.outcome is Chain.BROKEN and bool(self.selection.problems)
 
     @property
     def reached(self) -> bool:
-        """Whether the chain ends at a text, well written or not."""
+        """Whether the references end at a configuration, valid or not."""
         return self.selection.outcome is Chain.APPLIED or self.refused
 
     @property
     def config_name(self) -> str:
-        """The text that the plugin reads, named; empty when the chain does not reach one."""
+        """The ConfigMap and key that the device plugin reads; empty when the references do not reach one."""
         return f"{self.config_map}, key {self.selection.key}" if self.config_map and self.reached else ""
 
     @property
@@ -52,7 +52,7 @@ class ChosenConfig(NamedTuple):
 
 
 class PluginConfigs:
-    """The configurations of all nodes. Raises Inconclusive where nothing tells of them."""
+    """The configurations of all nodes. Raises Inconclusive where no object of the cluster names them."""
 
     def __init__(self, facts: Facts) -> None:
         self._facts = facts
@@ -96,42 +96,42 @@ class PluginConfigs:
         namespaces = self._facts.stack_namespaces
         if not namespaces:
             raise Inconclusive(
-                "no Deployment of the operator and no DaemonSet of it tells in which namespace its ConfigMaps are"
+                "the namespace of the operator's ConfigMaps is unknown: it has neither a Deployment nor a DaemonSet"
             )
         return namespaces[0]
 
     def _config_map(self, namespace: str, name: str) -> Resource | None:
-        """The ConfigMap of that name where it belongs, else one that somebody put elsewhere."""
+        """The ConfigMap of that name in that namespace, else one of that name in another."""
         if not name:
             return None
         here = self._facts.config_map(namespace, name)
         return here or next((each for each in self._facts.config_maps if each.name == name), None)
 
     def _plugin_for(self, node: Node) -> Workload | None:
-        """The DaemonSet whose device plugin runs on a node, or would; None when no plugin is there at all."""
+        """The DaemonSet whose device plugin runs on a node, or would; None when the cluster has no device plugin."""
         plugins = [self._workload(name) for name in self._facts.stack.device_plugins]
-        there = {pod.owner_name for pod in plugin_pods(self._facts, node)}
-        running = [plugin for plugin in plugins if plugin.name in there]
-        meant = [plugin for plugin in plugins if plugin.template.selects(node)]
-        return next(iter((*running, *meant, *plugins)), None)
+        present = {pod.owner_name for pod in plugin_pods(self._facts, node)}
+        running = [plugin for plugin in plugins if plugin.name in present]
+        selecting = [plugin for plugin in plugins if plugin.template.selects(node)]
+        return next(iter((*running, *selecting, *plugins)), None)
 
     def _workload(self, address: str) -> Workload:
         namespace, _, name = address.partition("/")
         found = self._facts.workload("DaemonSet", namespace, name)
         if found is None:
-            raise Inconclusive(f"daemonset {address} is gone")
+            raise Inconclusive(f"daemonset {address} does not exist any more")
         return found
 
     def _by_template(self, plugin: Workload, node: Node) -> ChosenConfig:
         inspect = f"kubectl get daemonset -n {plugin.namespace} {plugin.name} -o yaml"
         strategy = next((each.env["MIG_STRATEGY"] for each in _plugins_in(plugin) if "MIG_STRATEGY" in each.env), "")
-        told = config_source_of(plugin)
-        if told is None:
-            reason = f"{plugin} mounts no configuration; what its arguments say is not judged"
+        source = config_source_of(plugin)
+        if source is None:
+            reason = f"{plugin} mounts no configuration; its command-line arguments are not evaluated"
             return ChosenConfig(Selection(Chain.UNKNOWN, cause=reason), str(plugin), None, strategy, inspect)
-        config_map = self._config_map(plugin.namespace, told.config_map)
+        config_map = self._config_map(plugin.namespace, source.config_map)
         body = config_map.body if config_map else None
-        selection = plugin_alone.select(told, body, node.labels, plugin.namespace)
+        selection = plugin_alone.select(source, body, node.labels, plugin.namespace)
         return ChosenConfig(selection, str(plugin), config_map, strategy, inspect)
 
     def _without_plugin(self) -> ChosenConfig:
@@ -141,7 +141,9 @@ class PluginConfigs:
             return ChosenConfig(Selection(Chain.NOT_CONFIGURED, cause=cause))
         if stack.stack is Stack.UNKNOWN:
             raise Inconclusive(f"the GPU stack is not known: {', '.join(stack.unread)} could not be read")
-        raise Inconclusive("no object of the cluster tells of a device plugin: where it is configured cannot be told")
+        raise Inconclusive(
+            "no object of the cluster is a device plugin or configures one: its configuration is unknown"
+        )
 
 
 def plugin_pods(facts: Facts, node: Node) -> tuple[Pod, ...]:
@@ -150,7 +152,7 @@ def plugin_pods(facts: Facts, node: Node) -> tuple[Pod, ...]:
 
 
 def config_source_of(plugin: Workload) -> Told | None:
-    """What the pod template of a device plugin says about its configuration; None when it mounts none."""
+    """The ConfigMap and key that the pod template of a device plugin names; None when it mounts none."""
     template = plugin.template
     for container in template.every_container:
         folder = container.env.get("CONFIG_FILE_SRCDIR")
@@ -175,7 +177,7 @@ def _has_plugin(pod: PodSpec) -> bool:
 
 
 def _config_map_at(template: PodSpec, place: str) -> str:
-    """The ConfigMap that is mounted at a place; empty when none is."""
+    """The ConfigMap that is mounted at a path; empty when none is."""
     mounted = {
         mount.volume
         for container in template.every_container

@@ -1,6 +1,6 @@
-"""What became of a component on a node: whether its pod works there, and if not, why, told by the objects.
+"""The status of a component on a node: whether its pod is Ready there, and if not, why, derived from the objects.
 
-What time may cure is told apart from what it cannot: pods of a node that joined a minute ago are starting, not broken.
+Transient failures are told apart from lasting ones: pods of a node that joined a minute ago are starting, not broken.
 """
 
 from collections.abc import Iterable, Sequence
@@ -29,7 +29,7 @@ STUCK = (
     "CreateContainerError",
     "RunContainerError",
 )
-"""Reasons for which a container waits and that do not go away by themselves."""
+"""Waiting reasons of a container that do not end by themselves."""
 
 PRESENT = "nvidia.com/gpu.present"
 PCI_LABELS = (
@@ -37,11 +37,11 @@ PCI_LABELS = (
     "feature.node.kubernetes.io/pci-0302_10de.present",
     "feature.node.kubernetes.io/pci-0300_10de.present",
 )
-"""By any of these the operator knows a node with GPUs."""
+"""Labels of Node Feature Discovery by which the operator knows a node with GPUs."""
 
 
 class ComponentFailure(NamedTuple):
-    """Why a component does not work on a node. ``transient`` is trouble that time may cure."""
+    """Why a component does not work on a node. ``transient`` is a failure that may end by itself."""
 
     component: str
     cause: str
@@ -50,7 +50,7 @@ class ComponentFailure(NamedTuple):
 
 
 class Coverage(NamedTuple):
-    """How a node stands: its first broken component, or why it cannot be judged now; neither where all is well."""
+    """The first failed component of a node, or why the node cannot be judged now; neither where all components run."""
 
     failure: ComponentFailure | None = None
     not_judged: str = ""
@@ -58,20 +58,20 @@ class Coverage(NamedTuple):
 
 
 def is_recent(when: datetime | None, now: datetime) -> bool:
-    """Whether something is so new that it may still be starting; what has no date is not."""
+    """Whether something is so new that it may still be starting; without a date it is not."""
     return when is not None and now - when < STARTING
 
 
 def why_unavailable(node: Node) -> str:
-    """Why components may be missing on a node for a while: it is not Ready, or is being changed; else empty."""
+    """Why components may be missing on a node for a while: it is not Ready, or is being upgraded; else empty."""
     return "the node is not Ready" if not node.ready else is_changing(node)
 
 
 def why_still_starting(node: Node, facts: Facts, *, pods: Sequence[Pod] = (), until: str = PRESENT) -> str:
-    """Why something that a node lacks is not missed now, of whose ``pods`` there none is Ready; empty where it is.
+    """Why a component, none of whose ``pods`` on a node is Ready, may still be starting; empty where it is missing.
 
-    A node that joined just now is excused as long as it has no label ``until``, which is set before the thing can be
-    there: where it is, what the node lacks was lost, and is not on its way.
+    A node that joined just now is not judged as long as it has no label ``until``, which is set before the component
+    can run: with the label the component was there before, and is not about to start.
     """
     starting = next(
         (f"{pod} is starting ({why_not_ready(pod)})" for pod in pods if is_starting(pod, facts.taken_at)), ""
@@ -81,7 +81,7 @@ def why_still_starting(node: Node, facts: Facts, *, pods: Sequence[Pod] = (), un
 
 
 def why_not_judged(failure: ComponentFailure, node: Node) -> str:
-    """Why a component's trouble on a node is not judged now; empty where it is."""
+    """Why a component's failure on a node is not judged now; empty where it is."""
     return why_unavailable(node) or (f"it is starting: {failure.cause}" if failure.transient else "")
 
 
@@ -92,7 +92,7 @@ def is_starting(pod: Pod, now: datetime) -> bool:
 
 
 def require_judged(judge: Judge) -> None:
-    """Raise Inconclusive where nodes were passed over and none was judged."""
+    """Raise Inconclusive where no node was judged and some could not be."""
     if judge.unseen and not judge.findings:
         raise Inconclusive(f"no GPU node can be judged now, as {judge.unseen[-1]}")
 
@@ -100,9 +100,9 @@ def require_judged(judge: Judge) -> None:
 def coverage_of(
     components: Sequence[ExpectedComponent], pool: Pool, node: Node, facts: Facts, *, found: bool = True
 ) -> Coverage:
-    """How a node stands in the components that it needs, asked in the order of their needs.
+    """The coverage of a node by the components that it needs, in the order of their dependencies.
 
-    ``found`` says whether discovery comes first: without it no operand comes to a node.
+    ``found`` says whether Node Feature Discovery comes first: without its labels no operand is deployed to a node.
     """
     not_judged = why_unavailable(node)
     if not_judged:
@@ -120,16 +120,18 @@ def coverage_of(
 
 
 def discovery_failure(node: Node, now: datetime) -> ComponentFailure | None:
-    """That feature discovery has not found the node's GPUs, or that the operator has not taken notice."""
-    # Where the operator's own label is, the node was known once: what it lacks was lost, and is not on its way.
+    """That Node Feature Discovery has not labelled the node's GPUs, or the operator has not labelled the node."""
+    # With the operator's own label the node was discovered before: a label that it lacks now was removed.
     transient = is_recent(node.created, now) and PRESENT not in node.labels
     if not any(node.labels.get(label) == ON for label in PCI_LABELS):
-        cause = f"no label {PCI_LABELS[0]}=true: feature discovery has not found its GPUs, so no component comes here"
+        cause = (
+            f"no label {PCI_LABELS[0]}=true: Node Feature Discovery has not found its GPUs, so no operand comes here"
+        )
         return ComponentFailure(
-            "node feature discovery", cause, "See why under the requirement on discovered nodes.", transient
+            "Node Feature Discovery", cause, "See the findings of OPER-11 for this node.", transient
         )
     if node.labels.get(PRESENT) != ON:
-        cause = f"no label {PRESENT}=true, although its PCI label is there: the operator has not taken notice"
+        cause = f"no label {PRESENT}=true, although its PCI label is there: the operator has not labelled the node"
         return ComponentFailure("operator", cause, "Look into the log of the operator's pod.", transient)
     return None
 
@@ -143,7 +145,9 @@ def failure_on(expected: ExpectedComponent, node: Node, facts: Facts) -> Compone
         return _not_ready(expected.component, max(pods, key=lambda pod: (not pod.deleting, pod.name)), facts.taken_at)
     if not expected.workloads:
         return ComponentFailure(
-            str(expected), f"no workload of the {expected} exists in the cluster", "See why the operator made none."
+            str(expected),
+            f"no workload of the {expected} exists in the cluster",
+            "Read the operator's log for the component.",
         )
     return _absent(expected.component, _nearest(expected.workloads, node), node, facts)
 
@@ -159,7 +163,7 @@ def pods_of(workloads: Iterable[Workload], node: Node, facts: Facts) -> list[Pod
 
 
 def not_tolerated(workload: Workload, taints: Iterable[Taint]) -> tuple[Taint, ...]:
-    """The taints of a node that keep a workload's pods off it for good."""
+    """The taints of a node that a workload's pods do not tolerate; those of the node's lifecycle left out."""
     return untolerated(workload.template.tolerations, [taint for taint in taints if not taint.is_lifecycle])
 
 
@@ -175,7 +179,7 @@ def where_to_tolerate(workload: Workload) -> str:
 
 
 def why_not_ready(pod: Pod) -> str:
-    """The container that keeps a pod from being Ready and what it does, in words."""
+    """The container that keeps a pod from being Ready, and its state, as text."""
     broken = next((each for each in pod.statuses if each.waiting in STUCK), None) or next(
         (each for each in pod.statuses if not each.ready and not _is_done(each)), None
     )
@@ -195,12 +199,12 @@ def _is_done(status: ContainerStatus) -> bool:
 def _not_ready(component: Component, pod: Pod, now: datetime) -> ComponentFailure:
     remedy = f"kubectl logs -n {pod.namespace} {pod.name} --all-containers --prefix"
     return ComponentFailure(
-        str(component), f"{pod} is there and not Ready ({why_not_ready(pod)})", remedy, is_starting(pod, now)
+        str(component), f"{pod} exists and is not Ready ({why_not_ready(pod)})", remedy, is_starting(pod, now)
     )
 
 
 def _nearest(workloads: Sequence[Workload], node: Node) -> Workload:
-    """Of several DaemonSets of a component the one that is meant for the node, or the first."""
+    """Of several DaemonSets of a component the one that selects the node, or the first."""
     return next((each for each in workloads if each.template.selects(node)), workloads[0])
 
 
@@ -212,7 +216,7 @@ def _absent(component: Component, workload: Workload, node: Node, facts: Facts) 
         what = "taint" if len(refused) == 1 else "taints"
         cause = f"{what} {format_value(refused)} not tolerated by {workload}"
         return ComponentFailure(
-            title, cause, f"Add the toleration to {where_to_tolerate(workload)}, and keep what is there."
+            title, cause, f"Add the toleration to {where_to_tolerate(workload)}, and keep the existing ones."
         )
     starting = is_recent(node.created, facts.taken_at) or is_recent(workload.created, facts.taken_at)
     for key, value in workload.template.node_selector.items():
@@ -223,21 +227,21 @@ def _absent(component: Component, workload: Workload, node: Node, facts: Facts) 
         return ComponentFailure(title, cause, "Compare the affinity with the node's labels.", starting)
     waiting = [pod for pod in _unbound(facts).get((workload.namespace, workload.name), ()) if pod.selects(node)]
     if waiting:
-        cause = f"{waiting[0]} waits: {why_pending(waiting[0], [node], facts)}"
+        cause = f"{waiting[0]} is Pending: {why_pending(waiting[0], [node], facts)}"
         return ComponentFailure(title, cause, transient=is_recent(waiting[0].created, facts.taken_at))
     if workload.scheduled < workload.replicas:
-        cause = f"{workload} wants {workload.replicas} pods and has {workload.scheduled}: they are not being created"
+        cause = f"{workload} wants {workload.replicas} pods and has {workload.scheduled}: pods are not being created"
         inspect = f"kubectl describe daemonset -n {workload.namespace} {workload.name}"
         return ComponentFailure(title, cause, f"Read the events: {inspect}", starting)
     return ComponentFailure(
-        title, f"{workload} has no pod here, and nothing in the objects keeps it off", transient=starting
+        title, f"{workload} has no pod here, and no taint, label or affinity prevents it", transient=starting
     )
 
 
-# Asked for each node of thousands; a run has one set of facts.
+# Called for each node of thousands; a run has one set of facts.
 @lru_cache(maxsize=1)
 def _unbound(facts: Facts) -> dict[tuple[str, str], list[Pod]]:
-    """The pods that no node has yet, by the namespace and name of their DaemonSet."""
+    """The pods without a node, by the namespace and name of their DaemonSet."""
     found: dict[tuple[str, str], list[Pod]] = {}
     for pod in facts.pods:
         if not pod.node and pod.owner_kind == "DaemonSet":
@@ -252,9 +256,9 @@ def _label_missing(title: str, workload: Workload, key: str, node: Node, startin
     remedy = (
         f"Restore the label to {wanted}, or declare it in the labels of the pool."
         if by_operator
-        else "Find out who sets the label: the owners, or feature discovery."
+        else "Find out who sets the label: the owners, GPU Feature Discovery or Node Feature Discovery."
     )
-    # The operator sets its labels all at once, but for the one that waits for GPU feature discovery.
+    # The operator sets its labels all at once, but for the one that waits for GPU Feature Discovery.
     set_already = by_operator and not key.endswith(MIG_MANAGER) and any(each.startswith(DEPLOY) for each in node.labels)
-    on_its_way = starting and value is None and not set_already
-    return ComponentFailure(title, f"{cause}, by which {workload} chooses its nodes", remedy, on_its_way)
+    transient = starting and value is None and not set_already
+    return ComponentFailure(title, f"{cause}, which the nodeSelector of {workload} requires", remedy, transient)

@@ -1,7 +1,7 @@
-"""The components of a GPU stack: what each is called, what switches it on, and which GPU nodes need it.
+"""The components of a GPU stack: what each is called, what enables it, and which GPU nodes need it.
 
-This is the guide's list of seven components as it ought to be read. Which of them there have to be follows from the
-object that the operator obeys and from the declared pools; no list of names is right for two clusters.
+The guide lists seven components. Which of them a cluster must have follows from the ClusterPolicy or GPUCluster and
+from the declared pools; no list of names is right for two clusters.
 Sources: NVIDIA/gpu-operator v26.7.0, assets, manifests and controllers/state_manager.go (isStateEnabled,
 gpuStateLabels); kubernetes-sigs/dra-driver-nvidia-gpu v0.4.1.
 """
@@ -18,19 +18,19 @@ from suites._shared.operand_versions import Version
 from suites._shared.operator_resource import OperatorResource, declared_stack, require_operator_resource
 
 DEPLOY = "nvidia.com/gpu.deploy."
-"""Labels with this prefix say of a node whether a component goes there; the operator sets them to true."""
+"""Node labels with this prefix decide whether a component is deployed there; the operator sets them to true."""
 
 ALL_OPERANDS = f"{DEPLOY}operands"
 WORKLOAD_CONFIG = "nvidia.com/gpu.workload.config"
-"""For whom the GPUs of a node are: container, vm-passthrough or vm-vgpu."""
+"""What the GPUs of a node are for: container, vm-passthrough or vm-vgpu."""
 
 MIG_MANAGER = "mig-manager"
-"""The end of the one such label that the operator sets only once GPU feature discovery has found MIG."""
+"""The end of the one such label that the operator sets only once GPU Feature Discovery has found MIG."""
 
 CONTAINER = "container"
 ON = "true"
 PRE_INSTALLED = "pre-installed"
-"""With this value the driver container has stepped back: it found a driver in the node's image."""
+"""The value that the driver container sets where it found a driver in the node image, and does not install one."""
 
 
 class Nodes(Enum):
@@ -40,15 +40,15 @@ class Nodes(Enum):
     MIG = "GPU nodes whose GPUs have MIG"
     MPS = "GPU nodes whose GPUs are shared by MPS"
     DRA = "GPU nodes whose GPUs are allocated by DRA"
-    VIRTUAL = "GPU nodes that are set aside for virtual machines"
+    VIRTUAL = "GPU nodes that are for virtual machines"
     NONE = "no GPU node: it runs once for the cluster"
 
 
 class Component(NamedTuple):
     """One component.
 
-    ``name`` is that of its workload, ``deploy`` the end of its node label, ``switch`` its block in the object that the
-    operator follows (one without a switch is always there), ``mode`` the one mode of sandbox workloads that has it,
+    ``name`` is that of its workload, ``deploy`` the end of its node label, ``switch`` its block in the operator
+    resource (one without a switch is always deployed), ``mode`` the one mode of sandbox workloads that has it,
     ``since`` the first version of the operator that has it, where older ones are still in use.
     """
 
@@ -103,7 +103,7 @@ OWN_DRA_DRIVER = Component("DRA driver", "nvidia-dra-driver-kubelet-plugin", "dr
 DRA_DRIVER = Component("DRA driver", "dra-driver-nvidia-gpu-kubelet-plugin", nodes=Nodes.DRA)
 """The DRA driver of the operator, and the one of a chart of its own."""
 
-# In each table whoever needs another component stands below it.
+# In each table a component that needs another one is below it.
 COMPONENTS: dict[str, tuple[Component, ...]] = {
     "ClusterPolicy": (
         DRIVER,
@@ -117,7 +117,7 @@ COMPONENTS: dict[str, tuple[Component, ...]] = {
             nodes=Nodes.MPS,
             since=(24, 3, 0),
         ),
-        Component("GPU feature discovery", "gpu-feature-discovery", "gpu-feature-discovery", "gfd"),
+        Component("GPU Feature Discovery", "gpu-feature-discovery", "gpu-feature-discovery", "gfd"),
         Component("MIG manager", "nvidia-mig-manager", MIG_MANAGER, "migManager", nodes=Nodes.MIG),
         Component("DCGM", "nvidia-dcgm", "dcgm", "dcgm"),
         Component("dcgm-exporter", "nvidia-dcgm-exporter", "dcgm-exporter", "dcgmExporter"),
@@ -159,11 +159,11 @@ COMPONENTS: dict[str, tuple[Component, ...]] = {
 }
 VALIDATORS = (VALIDATOR, DRA_VALIDATOR)
 TESTED = (DRIVER, TOOLKIT, PLUGIN, OWN_DRA_DRIVER)
-"""The components that a validator tries."""
+"""The components that a validator tests."""
 
 
 class ExpectedComponent(NamedTuple):
-    """A component that the cluster is meant to have, and the workloads by which it has it."""
+    """A component that the cluster is expected to have, and the workloads that run it."""
 
     component: Component
     workloads: tuple[Workload, ...]
@@ -175,8 +175,8 @@ class ExpectedComponent(NamedTuple):
     def is_needed_on(self, pool: Pool, node: Node | None = None) -> bool:
         """Whether the nodes of a pool need the component, by the declaration.
 
-        Of the node only that is believed which nobody can declare: that it brings its own driver, and that its
-        driver knows no MIG.
+        Of the node's labels only those count that nobody can declare: that its image has a driver, and that its
+        driver does not support MIG.
         """
         if (
             pool.gpu is None
@@ -191,22 +191,22 @@ class ExpectedComponent(NamedTuple):
 
 
 def components_of(operator_resource: OperatorResource) -> tuple[Component, ...]:
-    """Every component that the operator may deploy for this kind of object, in the order of their needs."""
+    """Every component that the operator may deploy for this kind of resource, in the order of their dependencies."""
     return COMPONENTS[operator_resource.kind]
 
 
 def may_be_unknown(component: Component, version: Version | None, reference: Reference) -> bool:
-    """Whether an operator of this version is too old for a component, and no pool needs it, so that none is missed."""
+    """Whether an operator of this version has no such component, and no pool needs it, so that none is missing."""
     if version is None or version >= component.since:
         return False
     return not any(pool.gpu is not None and _needs(component, pool.gpu, {}) for pool in reference.gpu_pools)
 
 
 def expected_components(facts: Facts, reference: Reference) -> tuple[ExpectedComponent, ...]:
-    """The components that the cluster is meant to have on GPU nodes, in the order of their needs.
+    """The components that the cluster is expected to have on GPU nodes, in the order of their dependencies.
 
-    With an operator those that its object switches on, else the one that offers the GPUs. Raises NotApplicable where
-    no stack is declared, Inconclusive where the object is missing or workloads could not be read.
+    With an operator those that its resource enables, else the one that offers the GPUs. Raises NotApplicable where
+    no stack is declared, Inconclusive where that resource is missing or workloads could not be read.
     """
     stack = declared_stack(reference)
     components: list[ExpectedComponent] = []
@@ -227,17 +227,18 @@ def expected_components(facts: Facts, reference: Reference) -> tuple[ExpectedCom
 
 
 def operator_workloads(facts: Facts, reference: Reference) -> tuple[Workload, ...]:
-    """The DaemonSets and Deployments of the operator's namespace and those that its objects own elsewhere."""
-    homes = {place.partition("/")[0] for place in facts.stack.operators} or {declared_stack(reference).namespace}
+    """The DaemonSets and Deployments of the operator's namespace and those that its custom resources own elsewhere."""
+    namespaces = {place.partition("/")[0] for place in facts.stack.operators} or {declared_stack(reference).namespace}
     return tuple(
         each
         for each in facts.workloads
-        if each.kind in ("DaemonSet", "Deployment") and (each.namespace in homes or each.owner_kind in CUSTOM_KINDS)
+        if each.kind in ("DaemonSet", "Deployment")
+        and (each.namespace in namespaces or each.owner_kind in CUSTOM_KINDS)
     )
 
 
 def discovery_workers(facts: Facts) -> tuple[Workload, ...]:
-    """The DaemonSets of Node Feature Discovery that look at nodes, of whatever release."""
+    """The worker DaemonSets of Node Feature Discovery, of whatever release."""
     return tuple(each for each in facts.workloads if each.kind == "DaemonSet" and _discovers(each))
 
 
@@ -254,14 +255,14 @@ def has_mig(gpu: Gpu) -> bool:
 
 
 def wants_discovery(pool: Pool) -> bool:
-    """Whether feature discovery has to find the nodes of a pool; not where the owners keep the whole stack off."""
+    """Whether Node Feature Discovery has to label the nodes of a pool; not where the owners keep all operands off."""
     if pool.gpu is None:
         return False
     return pool.gpu.allocated_by == "dra" or pool.labels.get(ALL_OPERANDS, ON) == ON
 
 
 def purpose_of(pool: Pool, operator_resource: OperatorResource | None) -> str:
-    """For whom the GPUs of a pool are; without sandbox workloads always for containers."""
+    """What the GPUs of a pool are for; without sandbox workloads always for containers."""
     if operator_resource is None or not operator_resource.enabled("sandboxWorkloads"):
         return CONTAINER
     return str(

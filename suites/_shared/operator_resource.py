@@ -1,6 +1,6 @@
-"""The object that an operator follows, ClusterPolicy or GPUCluster: what it switches on, and what it says of itself.
+"""The operator resource, ClusterPolicy or GPUCluster: which components it enables, and its status.
 
-Sources: NVIDIA/gpu-operator v26.7.0, api/nvidia/v1/clusterpolicy_types.go (what an absent switch means) and
+Sources: NVIDIA/gpu-operator v26.7.0, api/nvidia/v1/clusterpolicy_types.go (what an absent field means) and
 internal/conditions/consts.go (reasons).
 """
 
@@ -15,16 +15,16 @@ from conformance.verdict import Inconclusive, NotApplicable
 RECONCILED = "Reconciled"
 NO_GPU_NODES = "NoGPUNodes"
 STARTING_REASONS = ("OperandNotReady", "DriverNotReady", "NodeStatusExporterNotReady")
-"""Reasons that also stand there while pods of the stack are only starting."""
+"""Reasons of conditions that are also set while pods of the stack are only starting."""
 
 REASONS_WITHOUT_OPERANDS = {
     "NFDLabelsMissing": "no node carries a label of Node Feature Discovery, so that no GPU node is known and no "
     "operand was deployed",
     NO_GPU_NODES: "no node is known to have GPUs, so that no operand was deployed",
 }
-"""Reasons beside which the operator says ready all the same."""
+"""Reasons with which status.state is ready although no operand was deployed."""
 
-# What the operator assumes of a switch that the object leaves out.
+# What the operator assumes where the resource does not set `enabled`.
 _SWITCHES = {
     "ClusterPolicy": {
         "driver": True,
@@ -50,7 +50,7 @@ class Condition(NamedTuple):
 
 
 class OperatorResource(NamedTuple):
-    """The ClusterPolicy or GPUCluster that the operator follows."""
+    """The ClusterPolicy or GPUCluster that the operator reconciles."""
 
     resource: Resource
 
@@ -73,16 +73,16 @@ class OperatorResource(NamedTuple):
         return str(self.resource.status.get("state") or "")
 
     def at(self, path: str) -> Any:
-        """What the spec says at a dotted path such as ``mig.strategy``; None where it says nothing."""
+        """The value of the spec at a dotted path such as ``mig.strategy``; None where it is not set."""
         found: Any = self.resource.spec
         for key in path.split("."):
             found = found.get(key) if isinstance(found, dict) else None
         return found
 
     def enabled(self, block: str) -> bool:
-        """Whether a component such as ``dcgmExporter`` is switched on, by itself or because that is the default."""
-        said = self.at(f"{block}.enabled")
-        return said if isinstance(said, bool) else _SWITCHES.get(self.kind, {}).get(block, False)
+        """Whether a component such as ``dcgmExporter`` is enabled, explicitly or by default."""
+        value = self.at(f"{block}.enabled")
+        return value if isinstance(value, bool) else _SWITCHES.get(self.kind, {}).get(block, False)
 
     def condition(self, type_: str) -> Condition | None:
         """The condition of a type, None when it is not there."""
@@ -94,7 +94,7 @@ class OperatorResource(NamedTuple):
 
     @property
     def uses_nvidia_driver_objects(self) -> bool:
-        """Whether NVIDIADriver objects say which driver a node gets; a GPUCluster never says it itself."""
+        """Whether NVIDIADriver objects define the driver of a node; a GPUCluster never does."""
         return self.kind == "GPUCluster" or self.at("driver.useNvidiaDriverCRD") is True
 
 
@@ -114,19 +114,21 @@ def require_operator_stack(reference: Reference) -> Stack:
 
 
 def require_operator_resource(facts: Facts, reference: Reference) -> OperatorResource:
-    """The object that the declared operator follows.
+    """The resource of the declared operator.
 
-    Raises NotApplicable where no operator is declared, Inconclusive where there is no such object.
+    Raises NotApplicable where no operator is declared, Inconclusive where there is no such resource.
     """
     require_operator_stack(reference)
     operator_resource = find_operator_resource(facts)
     if operator_resource is None:
-        raise Inconclusive("the cluster has neither a ClusterPolicy nor a GPUCluster that tells what to look for")
+        raise Inconclusive(
+            "the cluster has neither a ClusterPolicy nor a GPUCluster, which define the components to expect"
+        )
     return operator_resource
 
 
 def find_operator_resource(facts: Facts) -> OperatorResource | None:
-    """The object that an operator of the cluster follows, whatever was declared; None without one."""
+    """The resource that an operator of the cluster reconciles, whatever was declared; None without one."""
     policy = facts.stack.policy
     candidates = [each for each in facts.cluster_policies if each.name == policy] or list(facts.gpu_clusters)
     return OperatorResource(candidates[0]) if candidates else None

@@ -1,4 +1,4 @@
-"""Which taints keep the DaemonSets of the stack off the GPU nodes that need them, and where that is set."""
+"""The taints of GPU nodes that the DaemonSets of the stack do not tolerate, and the setting to change."""
 
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
@@ -20,10 +20,10 @@ class RequiredDaemonSet(NamedTuple):
     pools: tuple[Pool, ...]
 
     def remedy(self, refused: Sequence[Taint]) -> str:
-        """Which setting to change, and what not to lose by it."""
+        """The setting to change, and the entries that it must keep."""
         tolerated = any(each.key == _GPU_KEY or not each.key for each in self.workload.template.tolerations)
         lost = not tolerated and any(taint.key == _GPU_KEY for taint in refused)
-        note = "the list replaces the chart's own, which had nvidia.com/gpu" if lost else "repeat what the list has"
+        note = "the list replaces the chart's own, which had nvidia.com/gpu" if lost else "keep the entries of the list"
         return f"Add {', '.join(map(str, refused))} to {where_to_tolerate(self.workload)}: {note}."
 
 
@@ -42,7 +42,7 @@ def workloads_on_gpu_nodes(facts: Facts, reference: Reference) -> list[RequiredD
 
 
 def untolerated_taints(needed: RequiredDaemonSet, facts: Facts) -> dict[Taint, list[str]]:
-    """The taints, declared or found on a node, that keep a DaemonSet off pools that need it."""
+    """The taints, declared or on a node, that a DaemonSet does not tolerate on pools that need it, with the pools."""
     refused: dict[Taint, list[str]] = {}
     for pool in needed.pools:
         for taint in not_tolerated(needed.workload, _taints(pool, facts)):
@@ -51,19 +51,19 @@ def untolerated_taints(needed: RequiredDaemonSet, facts: Facts) -> dict[Taint, l
 
 
 def _served(workload: Workload, siblings: Sequence[Workload], pools: Iterable[Pool], facts: Facts) -> tuple[Pool, ...]:
-    """The pools that a DaemonSet is there for, where a component has several of them, such as one for each driver."""
+    """The pools that a DaemonSet is for, where a component has several of them, such as one for each driver."""
     if len(siblings) == 1:
         return tuple(pools)
     found = []
     for pool in pools:
         nodes = [node for node in facts.nodes if pool.holds(node.labels)]
-        taken = [each for each in siblings if any(each.template.selects(node) for node in nodes)]
-        if workload in taken or not taken:
+        selecting = [each for each in siblings if any(each.template.selects(node) for node in nodes)]
+        if workload in selecting or not selecting:
             found.append(pool)
     return tuple(found)
 
 
 def _taints(pool: Pool, facts: Facts) -> tuple[Taint, ...]:
-    """The taints that the nodes of a pool have or ought to have, each once; those that come and go left out."""
-    there = (taint for node in facts.nodes if pool.holds(node.labels) for taint in node.lasting_taints)
-    return tuple(dict.fromkeys((*taints_of([pool]), *there)))
+    """The declared and actual taints of a pool's nodes, each once; those of the node lifecycle left out."""
+    actual = (taint for node in facts.nodes if pool.holds(node.labels) for taint in node.lasting_taints)
+    return tuple(dict.fromkeys((*taints_of([pool]), *actual)))

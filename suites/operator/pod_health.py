@@ -1,4 +1,4 @@
-"""Pods of the stack that do not come to rest: they crash, restart over and over, or wait for what will not come."""
+"""Problems of the stack's pods: they crash, restart repeatedly, or stay Pending."""
 
 from collections.abc import Iterator
 from datetime import datetime, timedelta
@@ -14,7 +14,7 @@ from suites._shared.operator_resource import declared_stack
 from suites.operator.stack_faults import is_outside_kubernetes
 
 MOST_RESTARTS = 3
-"""More restarts than this within an hour are no accident."""
+"""More restarts than this within an hour are a problem."""
 
 _HOUR = timedelta(hours=1)
 _OUT_OF_MEMORY = "OOMKilled"
@@ -24,7 +24,7 @@ _MEMORY_OF_OPERATOR = (
 
 
 class PodProblem(NamedTuple):
-    """A pod that does not come to rest, what it does, and what to do about it."""
+    """A pod that crashes, restarts or stays Pending, its state, and what to do about it."""
 
     pod: Pod
     what: str
@@ -32,7 +32,7 @@ class PodProblem(NamedTuple):
 
 
 def stack_workloads(facts: Facts, reference: Reference) -> tuple[Workload, ...]:
-    """The workloads of the stack, each before those that need it: operator, discovery, components."""
+    """The workloads of the stack, each before those that need it: operator, Node Feature Discovery, components."""
     places = [place.partition("/") for place in facts.stack.operators]
     operators = [facts.workload("Deployment", namespace, name) for namespace, _, name in places]
     components = [workload for expected in expected_components(facts, reference) for workload in expected.workloads]
@@ -41,14 +41,14 @@ def stack_workloads(facts: Facts, reference: Reference) -> tuple[Workload, ...]:
 
 
 def without_workloads(facts: Facts, reference: Reference) -> Inconclusive | NotApplicable:
-    """What to raise where the declared stack has no workload: a node image may run the device plugin by itself."""
+    """The exception for a declared stack without workloads: a node image may run the device plugin by itself."""
     if is_outside_kubernetes(declared_stack(reference), facts):
-        return NotApplicable("the device plugin runs outside Kubernetes, where it has neither pods nor a workload")
+        return NotApplicable("the device plugin runs outside Kubernetes, so that it has neither pods nor a workload")
     return Inconclusive("the cluster has no workload of a GPU stack")
 
 
 def pod_problems(workloads: tuple[Workload, ...], facts: Facts) -> Iterator[tuple[Workload, list[PodProblem]]]:
-    """Each workload with its ailing pods. A pod that waits for a broken one on its node is a victim and left out."""
+    """Each workload with its pod problems. A pod that waits for a failed one on its node is left out."""
     broken: set[str] = set()
     for workload in workloads:
         pods = facts.pods_of(workload)
@@ -71,14 +71,18 @@ def _problem_of(pod: Pod, workload: Workload, facts: Facts) -> PodProblem | None
 
 
 def _unscheduled(pod: Pod, workload: Workload, facts: Facts) -> PodProblem | None:
-    """A pod that has been waiting for a node. Those of DaemonSets are looked at node by node elsewhere."""
+    """A pod that has been Pending. Those of DaemonSets are judged node by node elsewhere."""
     if workload.kind == "DaemonSet" or is_recent(pod.created, facts.taken_at):
         return None
-    return PodProblem(pod, f"not scheduled: {why_pending(pod, facts.nodes, facts)}", "Make room for it, or let it in.")
+    return PodProblem(
+        pod,
+        f"not scheduled: {why_pending(pod, facts.nodes, facts)}",
+        "Free the resources that it requests, or remove what prevents its scheduling.",
+    )
 
 
 def _container_problem(status: ContainerStatus, pod: Pod, now: datetime) -> str:
-    """What a container does instead of resting, in words; empty when it rests."""
+    """The problem of a container, as text; empty when it has none."""
     if status.waiting in STUCK:
         return f"{why_not_ready(pod)}, {status.restarts} restarts"
     recent = status.running_since is not None and now - status.running_since < _HOUR
@@ -94,7 +98,7 @@ def _container_problem(status: ContainerStatus, pod: Pod, now: datetime) -> str:
 
 
 def _is_stable(status: ContainerStatus, now: datetime) -> bool:
-    """Whether a container has done its work, or has run for a while since it last started."""
+    """Whether a container has completed, or has run for a while since it last started."""
     return status.exit_code == 0 or (status.running_since is not None and not is_recent(status.running_since, now))
 
 

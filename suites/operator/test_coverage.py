@@ -1,12 +1,12 @@
 """Coverage: the GPU stack on every GPU node.
 
-Every component can be missing on one node while the whole says ready, because a DaemonSet that wants no pods counts as
-ready. A taint that one list does not tolerate, a label that an upgrade left behind, a node that discovery never saw:
-each takes the GPUs of a node away without an error anywhere.
+Every component can be missing on one node while the ClusterPolicy is ready, because a DaemonSet with 0 desired pods
+counts as ready. A taint that one list does not tolerate, a label that an upgrade left behind, a node without labels of
+Node Feature Discovery: each removes the GPUs of a node without an error anywhere.
 
-So coverage is counted against the declared nodes, and of each node only the first broken component is named: what
-comes after it waits for it and is its victim. A node that joined a minute ago, that is not Ready, or on which an
-upgrade is under way is not judged for what time will mend.
+So coverage is counted against the declared nodes, and of each node only the first failed component is named: those
+that depend on it wait for it. A node that joined a minute ago, that is not Ready, or on which an upgrade is under way
+is not judged for transient failures.
 """
 
 from conformance.catalog import MUST, requirement
@@ -28,7 +28,7 @@ TROUBLESHOOTING = "NVIDIA GPU Operator: Troubleshooting"
 UPGRADES = "NVIDIA GPU Operator: GPU Driver Upgrades"
 
 WHAT_GREEN_PROVES = (
-    "the driver, the toolkit and one CUDA program; neither the number of GPUs nor that the device plugin gives them out"
+    "the driver, the toolkit and one CUDA program; neither the number of GPUs nor their allocation by the device plugin"
 )
 
 
@@ -53,7 +53,7 @@ def test_every_component_tolerates_the_gpu_nodes(facts: Facts, reference: Refere
             actual=needed.workload.template.tolerations,
             cause="; ".join(f"{taint} of {format_value(pools)}" for taint, pools in refused.items())
             + " is not tolerated",
-            hidden_because="it wants no pod there, and wanting none counts as ready",
+            hidden_because="it desires no pod there, and a DaemonSet with 0 desired pods counts as ready",
             remedy=needed.remedy(list(refused)),
             inspect=f"kubectl get daemonset -n {needed.workload.namespace} {needed.workload.name} "
             "-o jsonpath='{.spec.template.spec.tolerations}'",
@@ -82,10 +82,10 @@ def test_every_gpu_node_is_discovered(
                 expected=f"labels {PCI_LABELS[0]}=true and {PRESENT}=true",
                 actual=failure.cause if failure else "both",
                 cause=why_undiscovered(node, facts) if failure else "",
-                hidden_because="no component is ever wanted on a node that nobody found, so none is missing",
+                hidden_because="no component is desired on a node without these labels, so none counts as missing",
                 inspect=f"kubectl get node {node.name} --show-labels; kubectl get nodefeatures -A",
             )
-    _judged(judge, "no GPU pool leaves its nodes to feature discovery")
+    _require_judged_or_applicable(judge, "no GPU pool has nodes that Node Feature Discovery has to label")
 
 
 @requirement(
@@ -105,10 +105,10 @@ def test_no_component_is_switched_off_on_a_gpu_node(
         judge(
             node,
             ok=not wrong,
-            expected="no label that keeps a component away, but those of the pool",
+            expected="no label that disables a component, but those of the pool",
             actual=labels or "no such label",
-            cause=f"{labels} keeps a component off the node, and no change of the node is under way",
-            hidden_because="the label outlives whoever set it; the component is not missed, because it is not wanted",
+            cause=f"{labels} disables a component on the node, and no upgrade or change of MIG is under way",
+            hidden_because="the label stays after the upgrade that set it; a disabled component is not missing",
             remedy=f"kubectl label node {node.name} {' '.join(f'{key}-' for key in wrong)}; to keep it, declare it",
             inspect=f"kubectl get node {node.name} -o jsonpath='{{.metadata.labels}}' | tr ',' '\\n' | grep gpu.deploy",
         )
@@ -128,7 +128,7 @@ def test_every_component_runs_on_every_gpu_node(
         expected for expected in expected_components(facts, reference) if expected.component not in VALIDATORS
     ]
     if is_outside_kubernetes(declared_stack(reference), facts):
-        raise NotApplicable("the device plugin runs outside Kubernetes, where nothing shows on which nodes")
+        raise NotApplicable("the device plugin runs outside Kubernetes, so that its nodes are unknown")
     found = declared_stack(reference).kind == "gpu-operator"
     for pool, node, _ in gpu_pool_nodes:
         if not any(expected.is_needed_on(pool, node) for expected in components):
@@ -144,11 +144,11 @@ def test_every_component_runs_on_every_gpu_node(
                 expected=format_value([str(expected) for expected in components if expected.is_needed_on(pool, node)]),
                 actual=f"the {failure.component} does not work" if failure else format_value(coverage.working),
                 cause=failure.cause if failure else "",
-                hidden_because="the DaemonSet counts as ready when it wants no pod here, and pods that wait say Init",
+                hidden_because="the DaemonSet is ready when it desires no pod here, and waiting pods are in Init",
                 remedy=failure.remedy if failure else "",
                 inspect=f"kubectl get pods -A -o wide --field-selector spec.nodeName={node.name}",
             )
-    _judged(judge, "no GPU pool needs a component")
+    _require_judged_or_applicable(judge, "no GPU pool needs a component")
 
 
 @requirement(
@@ -174,7 +174,9 @@ def test_the_validator_has_passed_on_every_gpu_node(
         )
         if earlier.failure or coverage.not_judged:
             broken = earlier.failure.component if earlier.failure else ""
-            judge.pass_over(node, f"what it tests is broken, the {broken}" if broken else coverage.not_judged)
+            judge.pass_over(
+                node, f"a component that it tests has failed, the {broken}" if broken else coverage.not_judged
+            )
             continue
         judge(
             node,
@@ -182,15 +184,15 @@ def test_the_validator_has_passed_on_every_gpu_node(
             expected=f"validator Ready, which proves {WHAT_GREEN_PROVES}",
             actual="Ready" if coverage.failure is None else "not Ready",
             cause=coverage.failure.cause if coverage.failure else "",
-            hidden_because="the components that it tests are Running: it is the one that tried them",
+            hidden_because="the components are Running; only the validator tests them",
             remedy=coverage.failure.remedy if coverage.failure else "",
             inspect=f"kubectl get pods -A -o wide --field-selector spec.nodeName={node.name}",
         )
-    _judged(judge, "no GPU pool has a validator")
+    _require_judged_or_applicable(judge, "no GPU pool has a validator")
 
 
-def _judged(judge: Judge, otherwise: str) -> None:
-    """Say why no node was judged, where none was."""
+def _require_judged_or_applicable(judge: Judge, otherwise: str) -> None:
+    """Raise why no node was judged, where none was."""
     require_judged(judge)
     if not judge.findings:
         raise NotApplicable(otherwise)

@@ -1,13 +1,13 @@
 """Preemption: what happens when GPUs run out.
 
-The scheduler lets a newcomer evict pods of lower priority, on one node, as few as it needs, after their grace period.
-What it does not do surprises people: it does not move pods, a newcomer with policy Never evicts nobody, that policy
-shields nobody either, and a disruption budget is a wish and no wall. Each scenario makes GPUs run out and looks who
-leaves, who stays and who waits.
+The scheduler evicts pods of lower priority for a pending pod, on one node, as few as needed, with their grace period.
+What it does not do surprises users: it does not move pods, a pod with preemptionPolicy Never preempts no pod, that
+policy protects no pod either, and a PodDisruptionBudget is honoured if possible only. Each scenario uses up the GPUs of
+a node and observes which pods are evicted, keep running or stay Pending.
 
-No real workload can lose a GPU here. The scenarios use GPUs of a made-up resource on a fenced, idle node, and
-stand-ins for the cluster's own classes that lie below zero: they keep the order and the policies that the cluster's
-classes have, and all of them are weaker than a pod that names no class.
+No real workload can lose a GPU here. The scenarios use a fake resource on a tainted, idle node, and copies of the
+cluster's own classes with values below zero: these have the order and the policies of the originals, and all of them
+are lower than a pod without class.
 """
 
 from collections.abc import Callable
@@ -35,7 +35,7 @@ BorrowFakeGpuNode: TypeAlias = Callable[[int], FakeGpuNode]
 
 @pytest.fixture
 def fake_gpu_node(facts: Facts, lab: RequirementLab) -> BorrowFakeGpuNode:
-    """Borrows an idle node and gives it some made-up GPUs; workers without real GPUs are taken first."""
+    """Borrows an idle node and gives it fake GPUs; workers without real GPUs are taken first."""
     workers = [node for node in facts.nodes if CONTROL_PLANE not in node.labels]
     cheapest_first = sorted(workers, key=lambda node: (bool(node.gpu_resources), node.name))
 
@@ -46,7 +46,7 @@ def fake_gpu_node(facts: Facts, lab: RequirementLab) -> BorrowFakeGpuNode:
 
 
 class ClassPair(NamedTuple):
-    """Two of the cluster's classes, moved below zero: names to give to pods."""
+    """The names of two of the cluster's classes, copied with values below zero."""
 
     higher: str
     lower: str
@@ -54,7 +54,7 @@ class ClassPair(NamedTuple):
 
 @pytest.fixture
 def training_over_experiments(reference: Reference, facts: Facts, lab: RequirementLab) -> ClassPair:
-    """Stand-ins for a class that is declared to preempt another, and for that other."""
+    """Copies of a class that is declared to preempt another, and of that other."""
     for winner, loser in declared_preemptions(reference):
         if winner.preemption_policy != "Never":
             return ClassPair(lab.below_zero(live_class(facts, winner)), lab.below_zero(live_class(facts, loser)))
@@ -63,7 +63,7 @@ def training_over_experiments(reference: Reference, facts: Facts, lab: Requireme
 
 @pytest.fixture
 def inference_over_the_rest(reference: Reference, facts: Facts, lab: RequirementLab) -> ClassPair:
-    """Stand-ins for the highest class that is declared never to preempt, and for the next class below it."""
+    """Copies of the highest class that is declared never to preempt, and of the next class below it."""
     for higher, lower in pairwise(declared_classes(reference)):
         if higher.preemption_policy == "Never":
             return ClassPair(lab.below_zero(live_class(facts, higher)), lab.below_zero(live_class(facts, lower)))
@@ -86,10 +86,10 @@ def test_training_preempts_experiments(
 
     training = node.pod(gpus=3, priority=training_over_experiments.higher)
 
-    training.wait_until_running(because="experiments hold all GPUs, and training is above them")
-    expect(experiments.evicted(), "experiments").has_length(3, because="exactly the GPUs that training asked for")
+    training.wait_until_running(because="experiments hold all GPUs, and training has a higher priority")
+    expect(experiments.evicted(), "experiments").has_length(3, because="exactly the GPUs that training requests")
     survivor = next(pod for pod in experiments if not pod.evicted)
-    survivor.keeps_running(because="training has what it asked for")
+    survivor.keeps_running(because="training has the GPUs that it requests")
 
 
 @requirement(
@@ -109,10 +109,12 @@ def test_preemption_happens_on_the_node_where_it_helps(
 
     newcomer = full_of_peers.pod(priority=training_over_experiments.higher, or_on=full_of_experiments)
 
-    newcomer.wait_until_running(because="one of its two nodes is full of lower pods")
-    expect(newcomer.node, newcomer).equals(full_of_experiments.name, because="that is where the lower pods were")
-    experiment.wait_until_evicted(because="it is below the newcomer")
-    peer.keeps_running(because="equals never evict each other")
+    newcomer.wait_until_running(because="one of its two nodes is full of pods with lower priority")
+    expect(newcomer.node, newcomer).equals(
+        full_of_experiments.name, because="that node had the pods with lower priority"
+    )
+    experiment.wait_until_evicted(because="it has a lower priority than the new pod")
+    peer.keeps_running(because="pods of equal priority never preempt each other")
 
 
 @requirement(
@@ -132,9 +134,9 @@ def test_a_class_that_never_preempts_waits_for_a_free_gpu(
 
     inference = node.pod(priority=inference_over_the_rest.higher)
 
-    inference.stays_pending(because="its policy is Never, and lower pods hold all GPUs")
-    expect(inference.nominated_node, inference).equals(None, because="no node is cleared for it")
-    expect(lower.evicted(), "pods below it").is_empty(because="it may not evict anybody")
+    inference.stays_pending(because="its policy is Never, and pods of lower priority hold all GPUs")
+    expect(inference.nominated_node, inference).equals(None, because="no pod is preempted for it")
+    expect(lower.evicted(), "pods of lower priority").is_empty(because="it may not preempt any pod")
 
     lower[0].delete()
     inference.wait_until_running(because="a GPU is free now")
@@ -157,8 +159,8 @@ def test_policy_never_protects_nobody(
 
     newcomer = node.pod(priority=above_it)
 
-    newcomer.wait_until_running(because="it is above inference, whatever inference's own policy is")
-    expect(inference.evicted(), "inference pods").has_length(1, because="one GPU was asked for")
+    newcomer.wait_until_running(because="it has a higher priority than inference, whatever inference's own policy is")
+    expect(inference.evicted(), "inference pods").has_length(1, because="one GPU was requested")
 
 
 @requirement(
@@ -175,18 +177,18 @@ def test_a_disruption_budget_is_preferred_and_guarantees_nothing(
     node = fake_gpu_node(2)
     [guarded] = node.filled(1, priority=training_over_experiments.lower, labels={"guarded": "yes"})
     lab.disruption_budget(guarded.namespace, {"guarded": "yes"}, min_available=1)
-    # By priority alone the guarded pod would be the one to leave, so that only the budget can save it.
+    # By priority alone the guarded pod would be evicted, so that only the budget can prevent it.
     slightly_above = lab.priority_class("slightly-above", value=(guarded.priority or 0) + 1, preemption_policy="Never")
     [unguarded] = node.filled(1, priority=slightly_above)
 
     first = node.pod(priority=training_over_experiments.higher)
-    first.wait_until_running(because="two lower pods hold the GPUs")
+    first.wait_until_running(because="two pods of lower priority hold the GPUs")
     unguarded.wait_until_evicted(because="evicting it violates no budget")
-    guarded.keeps_running(because="there was another victim")
+    guarded.keeps_running(because="another pod could be preempted")
 
     second = node.pod(priority=training_over_experiments.higher)
-    second.wait_until_running(because="a budget does not stop preemption when nobody else can leave")
-    guarded.wait_until_evicted(because="it was the only lower pod left")
+    second.wait_until_running(because="a PodDisruptionBudget does not stop preemption when no other pod can be evicted")
+    guarded.wait_until_evicted(because="it was the only pod of lower priority left")
 
 
 @requirement(
@@ -203,22 +205,22 @@ def test_a_victim_gets_its_grace_period_and_the_newcomer_waits(
     node = fake_gpu_node(1)
     [experiment] = node.filled(priority=training_over_experiments.lower, grace_seconds=GRACE_SECONDS, held=True)
     expect(experiment.created["spec"]["terminationGracePeriodSeconds"], experiment).equals(
-        GRACE_SECONDS, because="that is the grace period it asked for"
+        GRACE_SECONDS, because="that is the grace period in its spec"
     )
 
     training = node.pod(priority=training_over_experiments.higher)
 
-    training.wait_until_nominated(because="the node is being cleared for it")
-    experiment.wait_until_evicted(because="it is below training")
+    training.wait_until_nominated(because="pods of the node are preempted for it")
+    experiment.wait_until_evicted(because="it has a lower priority than training")
     waiting, leaving = training.state, experiment.read() or {"metadata": {}, "status": {}}
     if leaving["status"].get("phase") == "Running":
         expect(leaving["metadata"].get("deletionGracePeriodSeconds"), experiment).equals(
-            GRACE_SECONDS, because="preemption does not cut a grace period short"
+            GRACE_SECONDS, because="preemption does not shorten a grace period"
         )
-        expect(waiting.node, training).equals(None, because="the victim still holds the GPU")
+        expect(waiting.node, training).equals(None, because="the evicted pod still holds the GPU")
     training.wait_until_running(because="the grace period is over")
     expect(experiment.phase, experiment).is_among(
-        ("Failed", "Succeeded", ""), because="it had ended before its GPU was given away"
+        ("Failed", "Succeeded", ""), because="it had ended before its GPU was allocated again"
     )
 
 
@@ -240,14 +242,10 @@ def test_a_preempted_job_pod_is_tried_again(
         [victim] = job.pods()
 
         training = node.pod(priority=training_over_experiments.higher)
-        training.wait_until_running(because="the Job's pod is below it")
+        training.wait_until_running(because="the Job's pod has a lower priority")
         victim.wait_until_evicted(because="it had the only GPU")
 
         training.delete()
-        job.wait_until_running(
-            because="being preempted is no failure: the Job may fail no pod and goes on all the same"
-        )
+        job.wait_until_running(because="being preempted is no failure: the Job with backoffLimit 0 continues")
         [successor] = job.pods().running()
-        expect(successor.uid == victim.uid, job).equals(
-            False, because="a preempted pod does not come back, another does"
-        )
+        expect(successor.uid == victim.uid, job).equals(False, because="a preempted pod is not restarted but replaced")

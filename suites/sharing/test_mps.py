@@ -1,9 +1,9 @@
-"""MPS: several pods on one GPU at the same time, behind one server that keeps their memory and their threads apart.
+"""MPS: several pods on one GPU at the same time, through one MPS server that limits the memory and threads of each.
 
-MPS is set up in the same text as time-slicing, and it is more particular. A control daemon has to run on the node, or
-the plugin offers nothing; the daemon goes only to nodes that feature discovery has labelled; it serves a limited
-number of clients; and it stands beside no MIG, not even beside the MIG strategy mixed, which an operator sets for all
-nodes at once. Whatever is in its way, the node stays Ready and offers no GPU.
+MPS is set in the same configuration as time-slicing, and needs more. A control daemon has to run on the node, or the
+device plugin offers nothing; the daemon is deployed only to nodes that GPU Feature Discovery has labelled; it serves a
+limited number of clients; and it excludes MIG, even the MIG strategy mixed, which an operator sets for all nodes at
+once. Where one of these fails, the node stays Ready and offers no GPU.
 """
 
 import pytest
@@ -47,7 +47,7 @@ COMPUTE = ("nvidia.com/gpu.compute.major", "nvidia.com/gpu.compute.minor")
 DAEMON_CONTAINERS = ("mps-control-daemon-ctr", "nvidia-device-plugin-mps-control-daemon")
 """The container of the control daemon, in the operator's asset and in the plugin's own chart, and in its manifest."""
 
-# Where a text says that MPS is to stand beside something that it cannot: told by MPS-03 and not by MPS-01.
+# Problems of a configuration that enables MPS together with what excludes it: judged by MPS-03, not by MPS-01.
 EXCLUSIONS = ("sharing.timeSlicing", "flags.migStrategy")
 
 
@@ -61,12 +61,12 @@ def mps_pools(reference: Reference) -> tuple[Pool, ...]:
 def mps(
     mps_pools: tuple[Pool, ...], gpu_pool_nodes: tuple[GpuPoolNode, ...], reference: Reference, facts: Facts
 ) -> SharedNodes:
-    """Their nodes, and the configurations that reach them."""
+    """Their nodes, with their configurations."""
     nodes = tuple(each for each in gpu_pool_nodes if each.pool in mps_pools)
     return SharedNodes(SharingStrategy.MPS, reference, facts, nodes)
 
 
-# --- From the text to the node -----------------------------------------------------------------------------------
+# --- From the configuration to the node --------------------------------------------------------------------------
 
 
 @requirement(
@@ -110,16 +110,18 @@ def test_mps_nodes_enable_neither_mig_nor_time_slicing(mps: SharedNodes, judge: 
         clients = max(gpu.shares, chosen.selection.config.sharing.replicas_of(GPU) if chosen.selection.config else 1)
         most = _most_clients(node, clients)
         if most is None:
-            unknown.append(f"{node} has no label {COMPUTE[0]}, and {clients} clients are too many below 7.5")
+            unknown.append(
+                f"{node} has no label {COMPUTE[0]}, and {clients} clients are too many below compute capability 7.5"
+            )
         elif clients > most:
-            wrong.append(f"{clients} clients of each GPU, and its MPS server takes {most}")
+            wrong.append(f"{clients} clients of each GPU, and its MPS server accepts {most}")
         judge(
             node,
             ok=not wrong,
-            expected="no MIG, a MIG strategy other than mixed, no time-slicing, no more clients than its server takes",
-            actual="; ".join(wrong) or f"{clients} clients of each GPU, and nothing else",
+            expected="no MIG, a MIG strategy other than mixed, no time-slicing, no more clients than MPS accepts",
+            actual="; ".join(wrong) or f"{clients} clients of each GPU, neither MIG nor time-slicing",
             cause="; ".join(wrong),
-            hidden_because="the plugin or the daemon ends when it next starts; the node stays Ready, without GPUs",
+            hidden_because="the device plugin or the daemon ends at its next start; the node stays Ready, without GPUs",
             inspect=chosen.inspect,
         )
     if unknown:
@@ -153,7 +155,7 @@ def test_the_control_daemon_runs_on_every_mps_node(mps: SharedNodes, facts: Fact
             expected="a ready pod of the MPS control daemon",
             actual=ready or pods or "no pod of the control daemon",
             cause=_why_no_daemon(node, daemons, pods),
-            hidden_because="a DaemonSet that wants no pod counts as ready, and the plugin waits for the daemon",
+            hidden_because="a DaemonSet with 0 desired pods is ready, and the device plugin waits for the daemon",
             inspect=f"kubectl get daemonsets -A | grep mps-control-daemon; kubectl get node {node.name} -L {CAPABLE}",
         )
     require_judged(judge)
@@ -170,7 +172,7 @@ def test_the_plugin_has_read_the_current_mps_configuration(mps: SharedNodes, jud
     judge_freshness(mps, judge)
 
 
-# --- What the nodes then offer -----------------------------------------------------------------------------------
+# --- What the nodes offer ----------------------------------------------------------------------------------------
 
 
 @requirement(
@@ -195,7 +197,7 @@ def test_gpu_feature_discovery_labels_mps(mps: SharedNodes, judge: Judge) -> Non
     judge_labels(mps, judge)
 
 
-# --- What becomes of pods ----------------------------------------------------------------------------------------
+# --- Pods that request replicas ----------------------------------------------------------------------------------
 
 
 @requirement(
@@ -224,7 +226,7 @@ def test_asking_for_more_than_one_mps_replica_ends_as_configured(mps: SharedNode
 
 
 def _declared_with_mig(reference: Reference, pool: Pool) -> list[str]:
-    """In which ways the set-up itself has MPS stand beside MIG."""
+    """How the set-up itself declares MPS together with MIG."""
     gpus, found = gpus_of(reference, pool), []
     if gpus is not None and gpus.mig:
         found.append(f"{pool} declares the MIG layout {pool.mig_layout}")
@@ -234,7 +236,7 @@ def _declared_with_mig(reference: Reference, pool: Pool) -> list[str]:
 
 
 def _with_mig(node: Node, chosen: ChosenConfig) -> list[str]:
-    """In which ways MPS would have to stand beside MIG on a node."""
+    """How a node has MPS together with MIG."""
     found = []
     devices = [name for name in counted(node, {}) if name.startswith(MIG_PREFIX)]
     if devices:
@@ -246,14 +248,14 @@ def _with_mig(node: Node, chosen: ChosenConfig) -> list[str]:
 
 
 def _in_the_configuration(mps: SharedNodes, pool: Pool, chosen: ChosenConfig) -> list[str]:
-    """What the texts, declared and on the cluster, set beside MPS that excludes it."""
+    """What the configurations, declared and on the cluster, enable together with MPS that excludes it."""
     declared = mps.declared_config(pool)
     problems = (*(plugin_config.parse(declared.content).problems if declared else ()), *chosen.selection.problems)
     return list(dict.fromkeys(str(problem) for problem in problems if problem.path in EXCLUSIONS))
 
 
 def _most_clients(node: Node, clients: int) -> int | None:
-    """How many clients an MPS server takes on a node; None when that decides and cannot be known."""
+    """How many clients an MPS server accepts on a node; None when that matters and is unknown."""
     if clients <= MPS_MAX_REPLICAS_BEFORE_7_5 or clients > MPS_MAX_REPLICAS:
         return MPS_MAX_REPLICAS
     major, minor = (node.labels.get(label, "") for label in COMPUTE)
@@ -268,22 +270,20 @@ def _is_daemon(containers: tuple[Container, ...]) -> bool:
 
 
 def _why_no_daemon(node: Node, daemons: list[Workload], pods: list[Pod]) -> str:
-    """The cause between the daemon's DaemonSet and a ready pod of it on a node."""
+    """Why a node has no Ready pod of the control daemon."""
     if pods:
         waiting = {each.waiting or each.terminated for pod in pods for each in pod.statuses if not each.ready}
-        reasons = format_value(sorted(waiting - {""})) or "no reason is told"
-        return f"{format_value(pods)} is there and not ready: {reasons}"
+        reasons = format_value(sorted(waiting - {""})) or "no reason"
+        return f"{format_value(pods)} is not Ready: {reasons}"
     if not daemons:
         return "no DaemonSet of the MPS control daemon exists"
     capable = node.labels.get(CAPABLE, "absent")
     if capable != "true":
-        return f"label {CAPABLE} is {capable}, and the daemon goes only where feature discovery has set it to true"
+        return f"label {CAPABLE} is {capable}, and the daemon runs only where GPU Feature Discovery has set it to true"
     daemon = daemons[0]
-    repelling = node.untolerated(daemon.template.tolerations)
-    if repelling:
-        return f"taint {format_value(repelling)} is not tolerated by {daemon}"
+    untolerated = node.untolerated(daemon.template.tolerations)
+    if untolerated:
+        return f"taint {format_value(untolerated)} is not tolerated by {daemon}"
     if not daemon.template.selects(node):
-        return (
-            f"the node does not carry the labels that {daemon} asks for: {format_value(daemon.template.node_selector)}"
-        )
-    return f"{daemon} has made no pod for the node"
+        return f"the node lacks labels in the nodeSelector of {daemon}: {format_value(daemon.template.node_selector)}"
+    return f"{daemon} has created no pod for the node"

@@ -1,4 +1,4 @@
-"""What keeps a container from using its GPUs: the errors of CUDA and NVML, the link that broke, and what to do.
+"""What keeps a container from using its GPUs: the errors of CUDA and NVML, their causes and remedies.
 
 Sources: NVIDIA CUDA Driver API, enum CUresult; NVML API, enum nvmlReturn_t; NVIDIA GPU Operator and Container Toolkit,
 Troubleshooting; the issues that a line names.
@@ -20,7 +20,7 @@ class GpuFailure(NamedTuple):
 HARDWARE = (
     "Look for Xid messages of this GPU in the kernel log of the node, reset or restart it, replace it when it recurs."
 )
-# What the probes report of a call of the driver that does not return, of a crash, and of nvidia-smi that does not end.
+# Codes of the probes for a driver call that does not return, for a crash, and for nvidia-smi that does not end.
 NO_ANSWER, CRASH, SMI_NO_ANSWER = -1, -2, 124
 HANGS = GpuFailure("the driver does not answer: a GPU or its firmware hangs", HARDWARE)
 NO_DRIVER_FILES = GpuFailure(
@@ -34,18 +34,18 @@ CUDA: Mapping[int, GpuFailure] = {
     NO_ANSWER: HANGS,
     CRASH: GpuFailure("the driver's library crashed on this device", HARDWARE),
     OUT_OF_MEMORY: GpuFailure(
-        "somebody else uses the memory of this GPU", "Find the process on the node (nvidia-smi there) and end it."
+        "another process uses the memory of this GPU", "Find the process on the node (nvidia-smi there) and end it."
     ),
     34: GpuFailure(
         "the container loads a stub of libcuda that is meant for compilers",
         "Take the stubs folder out of LD_LIBRARY_PATH of the image.",
     ),
     46: GpuFailure(
-        "the GPU is in exclusive mode and another process has it, or MPS is half set up",
+        "the GPU is in exclusive mode and another process has it, or MPS is set up in part",
         "End the other process; look at compute mode and MPS control daemon on the node.",
     ),
-    100: GpuFailure("CUDA finds no device although the pod was given one", NO_DRIVER_FILES.remedy),
-    101: GpuFailure("a device that the pod was given cannot be used", HARDWARE),
+    100: GpuFailure("CUDA finds no device although one is allocated to the pod", NO_DRIVER_FILES.remedy),
+    101: GpuFailure("a device that is allocated to the pod cannot be used", HARDWARE),
     221: GpuFailure("the container did not get libnvidia-ptxjitcompiler of the driver", NO_DRIVER_FILES.remedy),
     222: GpuFailure(
         "the driver is older than what the program was compiled for",
@@ -97,7 +97,7 @@ _NVML: Mapping[int, GpuFailure] = {
 
 
 def cuda_failure(error: Mapping[str, Any]) -> GpuFailure:
-    """What stands behind an error of CUDA as the probe reports it."""
+    """Cause and remedy of an error of CUDA as the probe reports it."""
     code = int(error["code"])
     # Errors of launched programs: illegal addresses, ECC, launches that failed or never ended.
     remedy = HARDWARE if code // 100 == 7 else f"Look {named(error)} up in the CUDA Driver API (CUresult)."
@@ -105,13 +105,13 @@ def cuda_failure(error: Mapping[str, Any]) -> GpuFailure:
 
 
 def nvml_failure(error: Mapping[str, Any]) -> GpuFailure:
-    """What stands behind an error of NVML as the probe reports it."""
+    """Cause and remedy of an error of NVML as the probe reports it."""
     remedy = f"Look {named(error)} up in the NVML API (nvmlReturn_t)."
     return _NVML.get(int(error["code"]), GpuFailure(f"NVML ends with {named(error)}", remedy))
 
 
 def smi_failure(exit_code: int) -> GpuFailure:
-    """What stands behind an exit code of nvidia-smi."""
+    """Cause and remedy of an exit code of nvidia-smi."""
     if exit_code == SMI_NO_ANSWER:
         return HANGS
     words = exit_code_in_words(exit_code)

@@ -1,12 +1,11 @@
-"""Workloads: a pod that asks for GPUs gets exactly those, and computes right on each of them.
+"""Workloads: a pod that requests GPUs gets exactly those, and computes correctly on each of them.
 
-Labels, taints and numbers that a node advertises are promises. This chapter takes them at their word: on every GPU
-node a pod asks for devices, looks at what it was given, and computes. nvidia-smi alone is weak evidence, since it
-lists GPUs on machines where every computation fails. So each node also multiplies and adds a million whole numbers,
-of which each result is known.
+Labels, taints and allocatable resources prove nothing by themselves. So on every GPU node a pod requests devices, reads
+what was allocated to it, and computes. nvidia-smi alone is weak evidence, since it lists GPUs on machines where every
+computation fails. So each node also multiplies and adds a million whole numbers, of which each result is known.
 
-The pods are harmless: they take devices that nobody holds, push nobody out, and can be pushed out by anybody. A node
-without a free device is named and not judged.
+The pods do no harm: they request free devices, preempt no pod, and can be preempted by any pod. A node without a free
+device is reported as not judged.
 """
 
 from typing import Any
@@ -50,13 +49,13 @@ from suites.workloads.gpu_failures import (
 GUIDE = "guide part 6"
 TROUBLESHOOTING = "NVIDIA GPU Operator: Troubleshooting"
 PLUGIN = "NVIDIA/k8s-device-plugin"
-_FAR_FROM_THE_OTHERS = "its kubelet gives only devices of one NUMA node together, and others were tried"
-_SHARED_WITH_OTHERS = "others who share this device may use its memory, or its MPS daemon as another user"
+_FAR_FROM_THE_OTHERS = "its kubelet allocates only devices of one NUMA node together, and others were tested"
+_SHARED_WITH_OTHERS = "other pods that share this device may use its memory, or its MPS daemon as another user"
 
 
 @pytest.fixture(scope="session")
 def observations() -> dict[tuple[str, ...], tuple[Observed, ...]]:
-    """What probes said in this run, so that requirements about the same pods do not start them anew."""
+    """Probe results of this run, so that requirements about the same pods do not start them again."""
     return {}
 
 
@@ -67,7 +66,7 @@ def one_device_each(
     reference: Reference,
     gpu_pool_nodes: tuple[GpuPoolNode, ...],
 ) -> tuple[Observed, ...]:
-    """What a pod with one device saw on every GPU node."""
+    """The results of a pod with one device on every GPU node."""
     key = ("devices", *(node.name for _, node, _ in gpu_pool_nodes))
     if key not in observations:
         observations[key] = asking_for_devices(lab, reference, gpu_pool_nodes, "devices")
@@ -81,7 +80,7 @@ def every_free_device(
     reference: Reference,
     gpu_pool_nodes: tuple[GpuPoolNode, ...],
 ) -> tuple[Observed, ...]:
-    """What a pod with all free devices of a node computed there, on every GPU node."""
+    """The results of a pod with all free devices of a node, on every GPU node."""
     key = ("cuda", *(node.name for _, node, _ in gpu_pool_nodes))
     if key not in observations:
         observations[key] = asking_for_devices(lab, reference, gpu_pool_nodes, "cuda", gpus="free")
@@ -107,7 +106,7 @@ def test_one_device_asked_for_is_one_device_seen(one_device_each: tuple[Observed
             expected=f"one device: {_declared(observed)}",
             actual=f"{len(given)} of {format_value(names)}: {join_limited(given) or format_value(_nvml_words(record))}",
             cause=wrong or "",
-            hidden_because="the pod runs, and what it finds is wrong only for whoever counts or compares",
+            hidden_because="the pod runs; only a comparison with the declaration shows the difference",
             remedy=_remedy_of(record),
             inspect=observed.inspect,
         )
@@ -137,7 +136,7 @@ def test_nvidia_smi_works_on_every_node(one_device_each: tuple[Observed, ...], j
             expected="exit code 0 and a list of GPUs",
             actual=f"exit code {smi['exit_code']}; {words}",
             cause=failure.cause if smi["exit_code"] or error else f"its output cannot be read: {words}",
-            hidden_because="the kubelet gives the device away without asking the driver",
+            hidden_because="the kubelet allocates the device without checking the driver",
             remedy=failure.remedy if smi["exit_code"] or error else "",
             inspect=observed.inspect,
         )
@@ -163,14 +162,14 @@ def test_pods_see_the_declared_driver(
     def of(observed: Observed, record: dict[str, Any]) -> None:
         wanted, found = driver_of(reference, observed.pool), record["driver"]
         if not found:
-            raise Inconclusive(f"no driver answers: {_nvml_words(record)}")
+            raise Inconclusive(f"the driver does not answer: {_nvml_words(record)}")
         judge(
             observed.subject,
             ok=_same_driver(wanted, found),
             expected=f"driver {wanted}",
             actual=found,
             cause=f"the driver that is loaded on {observed.node.name} is not the declared one",
-            hidden_because="labels say what was installed; the pod uses what is loaded",
+            hidden_because="labels show the installed driver; the pod uses the loaded one",
             inspect=f"kubectl get node {observed.node.name} -L nvidia.com/cuda.driver-version.full",
         )
 
@@ -204,10 +203,10 @@ def test_cuda_computes_right_on_every_node(every_free_device: tuple[Observed, ..
         judge(
             observed.subject,
             ok=not error and not broken and bool(computed),
-            expected="right results on every device that the pod was given",
-            actual=f"CUDA error {named(error)}" if error else numbers or f"right on {len(computed)} devices",
-            cause=failure.cause if failure else numbers or "CUDA shows no device to this container",
-            hidden_because="nvidia-smi lists the GPU as healthy: it never asks the GPU to compute anything",
+            expected="correct results on every device that is allocated to the pod",
+            actual=f"CUDA error {named(error)}" if error else numbers or f"correct on {len(computed)} devices",
+            cause=failure.cause if failure else numbers or "CUDA finds no device in this container",
+            hidden_because="nvidia-smi lists the GPU as healthy: it does not compute anything",
             remedy=failure.remedy if failure else HARDWARE,
             inspect=observed.inspect,
         )
@@ -228,10 +227,10 @@ def test_a_pod_with_several_devices_has_that_many(
     every_free_device: tuple[Observed, ...], reference: Reference, judge: Judge
 ) -> None:
     if not any(_has_several_unshared(observed, reference) for observed in every_free_device):
-        raise NotApplicable("no GPU pool declares nodes with two devices that nobody shares")
+        raise NotApplicable("no GPU pool declares nodes with two devices that are not shared")
     several = [observed for observed in every_free_device if observed.result.devices > 1]
     if not several:
-        raise Inconclusive("no GPU node has two free devices that a pod could be given together")
+        raise Inconclusive("no GPU node has two free devices that could be allocated to one pod")
     for observed in every_free_device:
         if observed.result.devices < 2 and _has_several_unshared(observed, reference):
             judge.pass_over(observed.subject, observed.result.trouble or "it has no two free devices")
@@ -239,14 +238,14 @@ def test_a_pod_with_several_devices_has_that_many(
     def of(observed: Observed, record: dict[str, Any]) -> None:
         there = [device["uuid"] for device in record["devices"]]
         if record["cuda_error"] and not there:
-            raise Inconclusive(f"CUDA shows no device: {named(record['cuda_error'])}")
+            raise Inconclusive(f"CUDA finds no device: {named(record['cuda_error'])}")
         judge(
             observed.subject,
             ok=len(set(there)) == observed.result.devices,
             expected=f"{observed.result.devices} distinct devices",
             actual=f"{len(set(there))}: {join_limited(sorted(set(there))) or 'none'}",
             cause=f"{len(there)} devices reached the container, {len(set(there))} of them distinct",
-            hidden_because="the scheduler counts numbers; which devices stand behind them it never learns",
+            hidden_because="the scheduler counts devices and does not know which ones are allocated",
             inspect=observed.inspect,
         )
 
@@ -269,7 +268,7 @@ def test_two_pods_never_get_one_device(
 ) -> None:
     with_room = [each for each in gpu_pool_nodes if each.gpu.shares == 1 and each.gpu.count > 1]
     if not with_room:
-        raise NotApplicable("no GPU pool declares nodes with two devices that nobody shares")
+        raise NotApplicable("no GPU pool declares nodes with two devices that are not shared")
     with holding_devices(lab, reference, with_room) as held:
         given = {_key(observed): set(uuids(observed.result.found)) for observed in held if not observed.result.trouble}
         holding = {key: devices for key, devices in given.items() if devices}
@@ -279,7 +278,7 @@ def test_two_pods_never_get_one_device(
             )
         for observed in held:
             if _key(observed) not in holding:
-                judge.pass_over(observed.subject, observed.result.trouble or "the first pod there was given no device")
+                judge.pass_over(observed.subject, observed.result.trouble or "the first pod there has no device")
         rest = asking_for_devices(lab, reference, with_room, "devices", gpus="free")
         second = [observed for observed in rest if _key(observed) in holding]
 
@@ -290,10 +289,10 @@ def test_two_pods_never_get_one_device(
             ok=bool(mine) and not mine & theirs,
             expected=f"other devices than the first pod has, {join_limited(sorted(theirs))}",
             actual=join_limited(sorted(mine)) or "none",
-            cause=f"{join_limited(sorted(mine & theirs))} was given to both pods"
+            cause=f"{join_limited(sorted(mine & theirs))} was allocated to both pods"
             if mine & theirs
-            else "the second pod was given no device",
-            hidden_because="both pods run; each is slower than it should be and can run out of the other's memory",
+            else "the second pod has no device",
+            hidden_because="both pods run; each is slower than it should be and they share one memory",
             inspect=observed.inspect,
         )
 
@@ -311,7 +310,7 @@ def test_two_pods_never_get_one_device(
 def test_devices_come_back(every_free_device: tuple[Observed, ...], lab: RequirementLab, judge: Judge) -> None:
     had = [observed for observed in every_free_device if _took_devices(observed)]
     if not had:
-        raise Inconclusive("no GPU node had a free device to give and to take back")
+        raise Inconclusive("no GPU node had a free device to allocate and to release")
     for observed in every_free_device:
         if not _took_devices(observed):
             judge.pass_over(observed.subject, observed.result.trouble or "it had no free device")
@@ -320,14 +319,14 @@ def test_devices_come_back(every_free_device: tuple[Observed, ...], lab: Require
     def of(observed: Observed, record: dict[str, Any]) -> None:
         given, earlier = set(uuids(record)), before[_key(observed)]
         if record.get("nvml_error") and not given:
-            raise Inconclusive(f"no driver answers: {_nvml_words(record)}")
+            raise Inconclusive(f"the driver does not answer: {_nvml_words(record)}")
         judge(
             observed.subject,
             ok=len(given) >= earlier,
-            expected=f"{earlier} devices again, which an ended pod had",
+            expected=f"{earlier} devices again, as an ended pod had",
             actual=f"{len(given)}: {join_limited(sorted(given)) or 'none'}",
-            cause=f"{earlier - len(given)} devices did not come back on {observed.node.name}",
-            hidden_because="the node goes on offering the number that it had; the next pod learns that it is wrong",
+            cause=f"{earlier - len(given)} devices were not released on {observed.node.name}",
+            hidden_because="the node still offers the same number; only the next pod is refused",
             inspect=observed.inspect,
         )
 
@@ -335,9 +334,9 @@ def test_devices_come_back(every_free_device: tuple[Observed, ...], lab: Require
 
 
 def _took_devices(observed: Observed) -> bool:
-    """Whether a pod took devices off a node, or was to.
+    """Whether devices of a node were allocated to a pod, or were to be.
 
-    A kubelet that refuses devices which nobody holds has not got them back; one whose devices are too far apart has.
+    A kubelet that refuses devices which no pod holds has not released them; one whose devices are too far apart has.
     """
     return observed.result.placed and bool(observed.result.devices) and observed.result.reason != TOO_FAR_APART
 
@@ -347,9 +346,9 @@ def _has_several_unshared(observed: Observed, reference: Reference) -> bool:
 
 
 def _others_are_to_blame(observed: Observed, error: dict[str, Any]) -> bool:
-    """Whether an error on a shared device can come from those who share it, lawfully.
+    """Whether an error on a shared device can be caused by the other pods that share it.
 
-    Time-slicing divides no memory. A daemon of MPS serves one user at a time, and has everybody else wait
+    Time-slicing isolates no memory. An MPS daemon serves one user at a time, and the others wait
     (nvidia-cuda-mps-control(1)).
     """
     waits = error["code"] == NO_ANSWER and observed.gpu.shared_by == "mps"
@@ -361,7 +360,7 @@ def _key(observed: Observed) -> tuple[str, str]:
 
 
 def _distinct(observed: Observed) -> int:
-    """How many devices a pod had: as many as it saw, or where it could see none, as it had asked for."""
+    """How many devices a pod had: as many as it reported, or where it reported none, as it had requested."""
     record = observed.result.record or {}
     return len({device["uuid"] for device in record.get("devices") or ()}) or observed.result.devices
 
@@ -377,9 +376,9 @@ def _what_is_not_as_declared(observed: Observed, record: dict[str, Any]) -> str:
     given = uuids(record)
     if not given:
         error = record.get("nvml_error")
-        return nvml_failure(error).cause if error else "the container was given no device"
+        return nvml_failure(error).cause if error else "the container has no device"
     if len(given) != 1:
-        return f"{len(given)} devices reached a container that asked for one"
+        return f"{len(given)} devices reached a container that requests one"
     device = record["devices"][0]
     if observed.gpu.product and product_label(device["name"]) != observed.gpu.product:
         return f"the device is a {device['name']}"

@@ -32,7 +32,7 @@ COVERAGE = coverage.test_every_component_runs_on_every_gpu_node
 VALIDATED = coverage.test_the_validator_has_passed_on_every_gpu_node
 VERSION = driver.test_every_gpu_node_has_the_declared_driver
 MAINTAINED = driver.test_every_driver_is_maintained
-DEFECTS = driver.test_no_driver_has_a_defect_that_the_pool_meets
+DEFECTS = driver.test_no_driver_has_a_defect_that_affects_the_pool
 STILL = driver.test_no_driver_upgrade_is_stuck
 OBSTACLES = driver.test_nothing_would_make_a_driver_upgrade_fail
 

@@ -363,7 +363,7 @@ def test_a_gpu_that_fell_off_the_bus_says_nothing_about_the_layout(cluster):
         outcome = cluster.verdict(requirement)
         assert not outcome.broken
         assert outcome.passed, "the other node is judged"
-        assert outcome.judge.unseen == [Unseen(NODE, "it lacks GPUs (POOL-04)")]
+        assert outcome.judge.unseen == [Unseen(NODE, "GPUs are missing (POOL-04)")]
 
 
 def test_a_node_whose_layout_failed_is_told_once(cluster):

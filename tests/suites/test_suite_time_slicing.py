@@ -154,7 +154,7 @@ def test_config_maps_that_may_not_be_read_leave_the_chain_unjudged(cluster):
         ("version: v1\nflags: {renameByDefault: true}\n", "it belongs under sharing.timeSlicing"),
         ("version: [", "is not YAML"),
         ("", "is empty"),
-        (sharing_text("timeSlicing", 2, renameByDefault=True), "it makes 2 shares"),
+        (sharing_text("timeSlicing", 2, renameByDefault=True), "it makes 2 replicas"),
         (sharing_text("timeSlicing", 4), "it offers them as nvidia.com/gpu"),
         (sharing_text("mps", 4, renameByDefault=True), "it shares by mps"),
     ],
@@ -251,15 +251,13 @@ def test_a_node_that_runs_no_plugin_is_named(cluster):
     outcome = cluster.verdict(FRESH)
 
     assert outcome.passed
-    assert outcome.judge.unseen == [Unseen("node t4-shared-1", "it runs no pod of the device plugin")]
+    assert outcome.judge.unseen == [Unseen("node t4-shared-1", "it has no pod of the device plugin")]
 
 
 def test_a_node_that_no_configuration_reaches_is_named(cluster):
     cluster.label("t4-shared-1", {"nvidia.com/device-plugin.config": "misspelled"})
 
-    assert cluster.verdict(FRESH).judge.unseen == [
-        Unseen("node t4-shared-1", "no configuration reaches it (TS-02 says why)")
-    ]
+    assert cluster.verdict(FRESH).judge.unseen == [Unseen("node t4-shared-1", "it gets no configuration (see TS-02)")]
 
 
 # --- TS-04 and TS-05 ---------------------------------------------------------------------------------------------
@@ -473,7 +471,7 @@ def test_namespaces_that_share_a_mig_device_are_told(reference):
 @pytest.mark.parametrize(
     ("shares", "replicas", "says"),
     [
-        (3, {"_1g_5gb": 2, "_2g_10gb": 4}, "it makes 2 shares of each nvidia.com/mig-1g.5gb"),
+        (3, {"_1g_5gb": 2, "_2g_10gb": 4}, "it makes 2 replicas of each nvidia.com/mig-1g.5gb"),
         (2, {"_3g_20gb": 2}, "it shares no nvidia.com/mig-1g.5gb and no nvidia.com/mig-2g.10gb"),
     ],
 )

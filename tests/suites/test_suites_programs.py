@@ -75,7 +75,7 @@ def test_a_node_that_did_not_run_its_pod_fails_and_says_what_broke():
     verdicts, judge = judged(looked("one", fine=True), REFUSED, NO_DRIVER)
 
     assert verdicts == {"node one": True, "node refused": False, "node no-driver": False}
-    assert "counts devices that nobody holds" in judge.findings[1].cause
+    assert "counts devices no pod holds" in judge.findings[1].cause
     assert "did not get the driver's libraries" in judge.findings[2].cause
 
 
@@ -175,7 +175,7 @@ def test_a_sandbox_that_fails_is_told_by_what_it_lacks():
 
     network, handler = (finding.cause for finding in judge.findings)
     assert "network" in network
-    assert "knows no handler" in handler
+    assert "has no handler" in handler
 
 
 # --- A computation ------------------------------------------------------------------------------------------------

@@ -60,7 +60,7 @@ def test_a_quota_that_does_its_work_passes():
 def test_a_policy_that_refuses_every_pod_proves_nothing_about_quotas():
     fenced = namespace(lambda gpus: IMAGES)
 
-    with pytest.raises(Inconclusive, match="a pod that asks for no GPU is not admitted either"):
+    with pytest.raises(Inconclusive, match="a pod without GPU request is not admitted either"):
         fenced.admits({GPU: 2}, because="the quota is 2")
     with pytest.raises(Inconclusive, match="images of unknown registries"):
         fenced.refuses({GPU: 3}, because="the quota is 2")
