@@ -1,9 +1,9 @@
-"""Pools: GPU nodes and ordinary nodes, kept apart and told apart.
+"""Pools: GPU nodes and ordinary nodes, separated by labels and taints.
 
-A GPU node costs as much as dozens of ordinary ones, so everything else starts with four facts: the declared nodes are
-there, they carry the labels by which pods find them, they carry every taint that keeps everybody else away, and they
-offer the GPUs that were paid for. Each of them breaks silently. A node that lost a taint still looks healthy while
-web pods fill its CPUs; a node that lost one GPU of eight stays Ready; a node whose label has a typo is found by nobody.
+A GPU node costs as much as dozens of ordinary ones, so all other profiles depend on four facts: the declared nodes
+exist, they have the labels that pods select them by, they have every taint that repels other pods, and they offer the
+GPUs that were paid for. Each of them fails silently. A node that lost a taint still looks healthy while web pods use
+its CPUs; a node that lost one GPU of eight stays Ready; no pod selects a node whose label has a typo.
 
 A node belongs to a pool by the pool's selector, the labels that the cloud or the installer gave it. Labels and taints
 of the owners are then judged against the declaration, never taken from the node.
@@ -59,7 +59,7 @@ def test_every_pool_has_its_nodes(pools: tuple[Pool, ...], members: Members, jud
             expected=f"at least {pool.nodes} nodes labelled {pool.selector_text}",
             actual=f"{len(nodes)}: {', '.join(node.name for node in nodes)}" if nodes else "none",
             cause=f"{pool.nodes - len(nodes)} nodes with these labels are missing from the API server",
-            hidden_because="pods that need the pool wait as Pending; nothing else reports the node that is not there",
+            hidden_because="pods that need the pool stay Pending; nothing else reports the missing node",
             inspect=f"kubectl get nodes -l {pool.selector_text}",
         )
 
@@ -83,7 +83,7 @@ def test_every_node_carries_the_declared_labels(pool_nodes: tuple[PoolNode, ...]
             expected=pairs(pool.labels),
             actual=pairs({key: node.labels.get(key) for key in pool.labels}),
             cause=f"{pairs(wrong)}, not {pairs({key: pool.labels[key] for key in wrong})} as declared",
-            hidden_because="the node is Ready; it is only never chosen by the pods that ask for the label",
+            hidden_because="the node is Ready; only pods that select the label are never scheduled there",
             remedy=f"kubectl label node {node.name} --overwrite {_settings(pool, wrong)}; then in the node group",
             inspect=f"kubectl get node {node.name} -L {','.join(pool.labels)}",
         )
@@ -109,7 +109,7 @@ def test_every_gpu_node_carries_every_declared_taint(gpu_pool_nodes: tuple[GpuPo
             expected=f"taints {format_value(pool.taints)}",
             actual=node.taints,
             cause=f"{' and '.join(missing)} is not on the node",
-            hidden_because="the node works; pods that have no business there start to land on it one by one",
+            hidden_because="the node works; pods that do not belong there are scheduled to it one by one",
             remedy=f"kubectl taint node {node.name} {' '.join(missing)} --overwrite; then set it in the node group",
             inspect=f"kubectl get node {node.name} -o jsonpath='{{.spec.taints}}'",
         )
@@ -131,14 +131,14 @@ def test_every_gpu_node_advertises_its_gpus(
         if offer.resources is None:
             continue
         there = offered(node, offer.resources)
-        link, remedy = why_the_number_differs(node, gpu, offer)
+        cause, remedy = why_the_number_differs(node, gpu, offer)
         judge(
             node,
             ok=there == offer.resources and (bool(there) or gpu.allocated_by == "dra"),
             expected=f"{format_amounts(offer.resources)} allocatable, as {pool} declares",
             actual=f"{format_amounts(there)} (capacity {format_amounts(counted(node, offer.resources))})",
-            cause=link,
-            hidden_because="the node stays Ready; pods only meet 'Insufficient' when its last free GPUs are asked for",
+            cause=cause,
+            hidden_because="the node stays Ready; pods are only 'Insufficient' when its last free GPUs are requested",
             remedy=remedy,
             inspect=f"kubectl get node {node.name} -o jsonpath='{{.status.capacity}} {{.status.allocatable}}'",
         )
@@ -159,16 +159,16 @@ def test_every_node_with_gpus_belongs_to_one_pool(
 ) -> None:
     equipped = [node for node in facts.nodes if shows_gpus(node, reference)]
     if not equipped:
-        raise Inconclusive(f"{len(gpu_pools)} GPU pools are declared, and no node of the cluster shows any GPU")
+        raise Inconclusive(f"{len(gpu_pools)} GPU pools are declared, and no node of the cluster has GPUs")
     for node in equipped:
-        homes = [pool for pool in reference.pools if pool.holds(node.labels)]
+        found = [pool for pool in reference.pools if pool.holds(node.labels)]
         judge(
             node,
-            ok=len(homes) == 1 and homes[0].gpu is not None,
+            ok=len(found) == 1 and found[0].gpu is not None,
             expected="exactly one declared pool, and one with GPUs",
-            actual=homes or "no declared pool",
-            cause=_why_it_has_no_home(homes),
-            hidden_because="pods land on it or stay away by accident: no rule of this report is judged for the node",
+            actual=found or "no declared pool",
+            cause=_why_not_in_one_gpu_pool(found),
+            hidden_because="pods are scheduled there by accident: no requirement of this report is judged for the node",
             inspect=f"kubectl get node {node.name} --show-labels",
         )
 
@@ -192,8 +192,8 @@ def test_site_labels_agree_with_the_hardware(gpu_pool_nodes: tuple[GpuPoolNode, 
             ok=is_the_product(node, gpu) and has_the_memory(node, gpu),
             expected=f"{gpu.product or 'any product'} with {gpu.memory_mib or 'any number of'} MiB, as {pool} declares",
             actual=f"{node.labels[PRODUCT]} with {node.labels.get(MEMORY, 'an unknown number of')} MiB",
-            cause=f"the site says {pairs(pool.labels)}; the driver says {PRODUCT}={node.labels[PRODUCT]}",
-            hidden_because="people wrote one label and a program the other; nothing compares them",
+            cause=f"{pool} declares {pairs(pool.labels)}; GPU Feature Discovery found {PRODUCT}={node.labels[PRODUCT]}",
+            hidden_because="the owners set one label and GPU Feature Discovery the other; nothing compares them",
             inspect=f"kubectl get node {node.name} -L {','.join((*pool.labels, PRODUCT, MEMORY))}",
         )
 
@@ -221,17 +221,17 @@ def test_nodes_of_one_pool_are_alike(pools: tuple[Pool, ...], members: Members, 
     sources=[GUIDE, TAINTS],
     remedy="Keep a node pool without GPUs and without taints: cluster add-ons and the GPU Operator itself live there.",
 )
-def test_ordinary_pods_have_a_home(facts: Facts, gpu_pools: tuple[Pool, ...], judge: Judge) -> None:
+def test_ordinary_pods_have_a_node(facts: Facts, gpu_pools: tuple[Pool, ...], judge: Judge) -> None:
     guarded = [pool for pool in gpu_pools if taints_of([pool])]
-    refusals = {node.name: _why_it_is_no_home(node, guarded) for node in facts.nodes}
-    homes = [name for name, refusal in refusals.items() if not refusal]
+    refusals = {node.name: _why_closed_to_ordinary_pods(node, guarded) for node in facts.nodes}
+    found = [name for name, refusal in refusals.items() if not refusal]
     judge(
         "ordinary pods",
-        ok=bool(homes),
-        expected="a Ready, schedulable node that repels nobody, outside the GPU pools that declare taints",
-        actual=join_limited(homes) or f"none among {len(refusals)} nodes",
-        cause=join_limited(_those_outside_first(refusals), apart="; "),
-        hidden_because="what runs goes on running; the next restart of CoreDNS or of the operator is the last",
+        ok=bool(found),
+        expected="a Ready, schedulable node without taints, outside the GPU pools that declare taints",
+        actual=join_limited(found) or f"none among {len(refusals)} nodes",
+        cause=join_limited(_other_nodes_first(refusals), apart="; "),
+        hidden_because="running pods keep running; CoreDNS and the operator are Pending after their next restart",
         inspect=(
             "kubectl get nodes -o custom-columns=NAME:.metadata.name,CORDONED:.spec.unschedulable,TAINTS:.spec.taints"
         ),
@@ -252,17 +252,17 @@ def test_no_ordinary_pod_occupies_a_gpu_node(
     if not guarded:
         raise NotApplicable("no GPU pool that has nodes declares a taint: ordinary pods may run there")
     for pool, node in guarded:
-        squatters = [pod for pod in facts.pods_on(node.name) if _occupies_without_gpus(pod, reference)]
-        if not squatters:
-            judge(node, ok=True, expected="only pods that ask for GPUs", actual="only such pods")
-        for pod in squatters:
+        others = [pod for pod in facts.pods_on(node.name) if _occupies_without_gpus(pod, reference)]
+        if not others:
+            judge(node, ok=True, expected="only pods that request GPUs", actual="only such pods")
+        for pod in others:
             judge(
                 pod,
                 ok=False,
                 expected="a GPU request, or another node",
                 actual=f"no GPU request, running on {node.name} of {pool}",
-                cause=_how_it_came_in(pod, node),
-                hidden_because="it takes CPU and memory, not GPUs: the node seems free until a GPU pod does not fit",
+                cause=_why_it_was_admitted(pod, node),
+                hidden_because="it uses CPU and memory, not GPUs: the node looks free until a GPU pod does not fit",
                 inspect=f"kubectl get pods -A --field-selector spec.nodeName={node.name}",
             )
 
@@ -282,7 +282,7 @@ def test_every_gpu_node_is_ready_and_schedulable(gpu_pool_nodes: tuple[GpuPoolNo
             expected="Ready and schedulable",
             actual=_state(node),
             cause=f"{gpu.count} GPUs of {pool} take no new pods while the node is {_state(node)}",
-            hidden_because="a cordon has no end date; a driver upgrade that failed leaves the node cordoned for weeks",
+            hidden_because="a cordon does not expire; a driver upgrade that failed leaves the node cordoned for weeks",
             remedy=f"kubectl uncordon {node.name} once its maintenance is over" if node.ready else "",
             inspect=f"kubectl describe node {node.name}",
         )
@@ -305,28 +305,28 @@ def _judge_alike(pool: Pool, nodes: Iterable[Node], trait: str, of: Callable[[No
                 expected=f"{trait} {usual}, as {alike} nodes of {pool} have",
                 actual=value,
                 cause=f"the {trait} of {node.name} differs from the rest of {pool}",
-                hidden_because="each node passes its own checks; jobs fail only when they land on the odd one",
+                hidden_because="each node passes its own checks; jobs fail only on the node that differs",
                 inspect=f"kubectl get nodes -l {pool.selector_text} -o wide -L {DRIVER},{PRODUCT}",
             )
 
 
-def _why_it_has_no_home(homes: list[Pool]) -> str:
-    if not homes:
+def _why_not_in_one_gpu_pool(pools: list[Pool]) -> str:
+    if not pools:
         return "no selector of the declared pools matches the node's labels"
-    if len(homes) > 1:
+    if len(pools) > 1:
         return "the selectors of these pools overlap"
-    return f"{homes[0]} is declared without GPUs"
+    return f"{pools[0]} is declared without GPUs"
 
 
-def _those_outside_first(refusals: Mapping[str, str]) -> list[str]:
-    """Why each node is no home; what keeps pods off ordinary nodes says more than that GPU pools are GPU pools."""
+def _other_nodes_first(refusals: Mapping[str, str]) -> list[str]:
+    """Why each node takes no ordinary pods: first the nodes outside GPU pools, whose reason can be fixed."""
     return [f"{name} {refusals[name]}" for name in sorted(refusals, key=lambda name: refusals[name] == _IN_A_POOL)]
 
 
-def _why_it_is_no_home(node: Node, guarded: Iterable[Pool]) -> str:
-    """What makes a node no home for ordinary pods; empty when it is one.
+def _why_closed_to_ordinary_pods(node: Node, guarded: Iterable[Pool]) -> str:
+    """Why a node takes no ordinary pods; empty when it does.
 
-    A GPU pool whose owners declare no taint lets everybody in, as on a cluster of one node.
+    A GPU pool without declared taints takes ordinary pods, as on a cluster of one node.
     """
     if any(pool.holds(node.labels) for pool in guarded):
         return _IN_A_POOL
@@ -342,13 +342,13 @@ def _occupies_without_gpus(pod: Pod, reference: Reference) -> bool:
     return not pod.gpu_requests() and not pod.gpus(reference.gpu_resource) and not pod.claims
 
 
-def _how_it_came_in(pod: Pod, node: Node) -> str:
+def _why_it_was_admitted(pod: Pod, node: Node) -> str:
     repelling = [taint for taint in node.lasting_taints if taint.effect in SCHEDULING_EFFECTS]
     if not repelling:
-        return f"{node.name} has no taint that would keep it out"
+        return f"{node.name} has no taint that would repel it"
     refused = untolerated(pod.tolerations, repelling)
     if refused:
-        return f"{format_value(refused)} came after the pod, or the pod was bound past the scheduler"
+        return f"{format_value(refused)} came after the pod, or the pod was bound without the scheduler"
     return f"the pod tolerates every taint of the node: {format_value(repelling)}"
 
 

@@ -1,13 +1,13 @@
 """Preemption: what happens when GPUs run out.
 
-The scheduler lets a newcomer evict pods of lower priority, on one node, as few as it needs, after their grace period.
-What it does not do surprises people: it does not move pods, a newcomer with policy Never evicts nobody, that policy
-shields nobody either, and a disruption budget is a wish and no wall. Each scenario makes GPUs run out and looks who
-leaves, who stays and who waits.
+The scheduler evicts pods of lower priority for a pending pod, on one node, as few as needed, with their grace period.
+What it does not do surprises users: it does not move pods, a pod with preemptionPolicy Never preempts no pod, that
+policy protects no pod either, and a PodDisruptionBudget is honoured if possible only. Each scenario uses up the GPUs of
+a node and observes which pods are evicted, keep running or stay Pending.
 
-No real workload can lose a GPU here. The scenarios use GPUs of a made-up resource on a fenced, idle node, and
-stand-ins for the cluster's own classes that lie below zero: they keep the order and the policies that the cluster's
-classes have, and all of them are weaker than a pod that names no class.
+No real workload can lose a GPU here. The scenarios use a fake resource on a tainted, idle node, and copies of the
+cluster's own classes with values below zero: these have the order and the policies of the originals, and all of them
+are lower than a pod without class.
 """
 
 from collections.abc import Callable
@@ -22,7 +22,7 @@ from conformance.lab import RequirementLab
 from conformance.reference.model import Reference
 from conformance.verdict import NotApplicable, expect
 from suites._shared.priority_order import declared_classes, declared_preemptions, live_class
-from suites.priorities.borrowed_node import SpareNode
+from suites.priorities.borrowed_node import FakeGpuNode
 
 GUIDE = "guide part 5"
 PREEMPTION = "kubernetes.io: Pod Priority and Preemption"
@@ -30,43 +30,43 @@ NEVER_WAITS = "github.com/koordinator-sh/koordinator/issues/2389"
 CONTROL_PLANE = "node-role.kubernetes.io/control-plane"
 GRACE_SECONDS = 2
 
-Spares: TypeAlias = Callable[[int], SpareNode]
+BorrowFakeGpuNode: TypeAlias = Callable[[int], FakeGpuNode]
 
 
 @pytest.fixture
-def spare_node(facts: Facts, lab: RequirementLab) -> Spares:
-    """Borrows an idle node and gives it some made-up GPUs; workers without real GPUs are taken first."""
+def fake_gpu_node(facts: Facts, lab: RequirementLab) -> BorrowFakeGpuNode:
+    """Borrows an idle node and gives it fake GPUs; workers without real GPUs are taken first."""
     workers = [node for node in facts.nodes if CONTROL_PLANE not in node.labels]
     cheapest_first = sorted(workers, key=lambda node: (bool(node.gpu_resources), node.name))
 
-    def borrowed(gpus: int) -> SpareNode:
-        return SpareNode(lab, lab.pick_idle(cheapest_first)[0], gpus)
+    def borrowed(gpus: int) -> FakeGpuNode:
+        return FakeGpuNode(lab, lab.pick_idle(cheapest_first)[0], gpus)
 
     return borrowed
 
 
-class Contest(NamedTuple):
-    """Two of the cluster's classes, moved below zero: names to give to pods."""
+class ClassPair(NamedTuple):
+    """The names of two of the cluster's classes, copied with values below zero."""
 
     higher: str
     lower: str
 
 
 @pytest.fixture
-def training_over_experiments(reference: Reference, facts: Facts, lab: RequirementLab) -> Contest:
-    """Stand-ins for a class that is declared to preempt another, and for that other."""
+def training_over_experiments(reference: Reference, facts: Facts, lab: RequirementLab) -> ClassPair:
+    """Copies of a class that is declared to preempt another, and of that other."""
     for winner, loser in declared_preemptions(reference):
         if winner.preemption_policy != "Never":
-            return Contest(lab.below_zero(live_class(facts, winner)), lab.below_zero(live_class(facts, loser)))
+            return ClassPair(lab.below_zero(live_class(facts, winner)), lab.below_zero(live_class(facts, loser)))
     raise NotApplicable("every class that is declared to preempt another has policy Never (PRIO-14)")
 
 
 @pytest.fixture
-def inference_over_the_rest(reference: Reference, facts: Facts, lab: RequirementLab) -> Contest:
-    """Stand-ins for the highest class that is declared never to preempt, and for the next class below it."""
+def inference_over_the_rest(reference: Reference, facts: Facts, lab: RequirementLab) -> ClassPair:
+    """Copies of the highest class that is declared never to preempt, and of the next class below it."""
     for higher, lower in pairwise(declared_classes(reference)):
         if higher.preemption_policy == "Never":
-            return Contest(lab.below_zero(live_class(facts, higher)), lab.below_zero(live_class(facts, lower)))
+            return ClassPair(lab.below_zero(live_class(facts, higher)), lab.below_zero(live_class(facts, lower)))
     raise NotApplicable("no declared class has policy Never and another class below it")
 
 
@@ -79,17 +79,17 @@ def inference_over_the_rest(reference: Reference, facts: Facts, lab: Requirement
     remedy="Give training a higher value than experiments and leave its preemptionPolicy at PreemptLowerPriority.",
 )
 def test_training_preempts_experiments(
-    spare_node: Spares, training_over_experiments: Contest, lab: RequirementLab
+    fake_gpu_node: BorrowFakeGpuNode, training_over_experiments: ClassPair, lab: RequirementLab
 ) -> None:
-    node = spare_node(4)
+    node = fake_gpu_node(4)
     experiments = node.filled(priority=training_over_experiments.lower)
 
     training = node.pod(gpus=3, priority=training_over_experiments.higher)
 
-    training.wait_until_running(because="experiments hold all GPUs, and training is above them")
-    expect(experiments.evicted(), "experiments").has_length(3, because="exactly the GPUs that training asked for")
+    training.wait_until_running(because="experiments hold all GPUs, and training has a higher priority")
+    expect(experiments.evicted(), "experiments").has_length(3, because="exactly the GPUs that training requests")
     survivor = next(pod for pod in experiments if not pod.evicted)
-    survivor.keeps_running(because="training has what it asked for")
+    survivor.keeps_running(because="training has the GPUs that it requests")
 
 
 @requirement(
@@ -101,18 +101,20 @@ def test_training_preempts_experiments(
     remedy="Leave preemption to kube-scheduler's DefaultPreemption, or look what another scheduler does instead.",
 )
 def test_preemption_happens_on_the_node_where_it_helps(
-    spare_node: Spares, training_over_experiments: Contest, lab: RequirementLab
+    fake_gpu_node: BorrowFakeGpuNode, training_over_experiments: ClassPair, lab: RequirementLab
 ) -> None:
-    full_of_peers, full_of_experiments = spare_node(1), spare_node(1)
+    full_of_peers, full_of_experiments = fake_gpu_node(1), fake_gpu_node(1)
     [peer] = full_of_peers.filled(priority=training_over_experiments.higher)
     [experiment] = full_of_experiments.filled(priority=training_over_experiments.lower)
 
     newcomer = full_of_peers.pod(priority=training_over_experiments.higher, or_on=full_of_experiments)
 
-    newcomer.wait_until_running(because="one of its two nodes is full of lower pods")
-    expect(newcomer.node, newcomer).equals(full_of_experiments.name, because="that is where the lower pods were")
-    experiment.wait_until_evicted(because="it is below the newcomer")
-    peer.keeps_running(because="equals never evict each other")
+    newcomer.wait_until_running(because="one of its two nodes is full of pods with lower priority")
+    expect(newcomer.node, newcomer).equals(
+        full_of_experiments.name, because="that node had the pods with lower priority"
+    )
+    experiment.wait_until_evicted(because="it has a lower priority than the new pod")
+    peer.keeps_running(because="pods of equal priority never preempt each other")
 
 
 @requirement(
@@ -125,16 +127,16 @@ def test_preemption_happens_on_the_node_where_it_helps(
     "puts it at the head of the queue.",
 )
 def test_a_class_that_never_preempts_waits_for_a_free_gpu(
-    spare_node: Spares, inference_over_the_rest: Contest, lab: RequirementLab
+    fake_gpu_node: BorrowFakeGpuNode, inference_over_the_rest: ClassPair, lab: RequirementLab
 ) -> None:
-    node = spare_node(2)
+    node = fake_gpu_node(2)
     lower = node.filled(priority=inference_over_the_rest.lower)
 
     inference = node.pod(priority=inference_over_the_rest.higher)
 
-    inference.stays_pending(because="its policy is Never, and lower pods hold all GPUs")
-    expect(inference.nominated_node, inference).equals(None, because="no node is cleared for it")
-    expect(lower.evicted(), "pods below it").is_empty(because="it may not evict anybody")
+    inference.stays_pending(because="its policy is Never, and pods of lower priority hold all GPUs")
+    expect(inference.nominated_node, inference).equals(None, because="no pod is preempted for it")
+    expect(lower.evicted(), "pods of lower priority").is_empty(because="it may not preempt any pod")
 
     lower[0].delete()
     inference.wait_until_running(because="a GPU is free now")
@@ -149,16 +151,16 @@ def test_a_class_that_never_preempts_waits_for_a_free_gpu(
     remedy="Do not count on Never as a shield. The highest class is protected by nothing standing above it (PRIO-02).",
 )
 def test_policy_never_protects_nobody(
-    spare_node: Spares, inference_over_the_rest: Contest, lab: RequirementLab
+    fake_gpu_node: BorrowFakeGpuNode, inference_over_the_rest: ClassPair, lab: RequirementLab
 ) -> None:
-    node = spare_node(2)
+    node = fake_gpu_node(2)
     inference = node.filled(priority=inference_over_the_rest.higher)
     above_it = lab.priority_class("above", value=(inference[0].priority or 0) + 1)
 
     newcomer = node.pod(priority=above_it)
 
-    newcomer.wait_until_running(because="it is above inference, whatever inference's own policy is")
-    expect(inference.evicted(), "inference pods").has_length(1, because="one GPU was asked for")
+    newcomer.wait_until_running(because="it has a higher priority than inference, whatever inference's own policy is")
+    expect(inference.evicted(), "inference pods").has_length(1, because="one GPU was requested")
 
 
 @requirement(
@@ -170,23 +172,23 @@ def test_policy_never_protects_nobody(
     remedy="Do not rely on a PodDisruptionBudget to keep a training job: raise its class, and save checkpoints.",
 )
 def test_a_disruption_budget_is_preferred_and_guarantees_nothing(
-    spare_node: Spares, training_over_experiments: Contest, lab: RequirementLab
+    fake_gpu_node: BorrowFakeGpuNode, training_over_experiments: ClassPair, lab: RequirementLab
 ) -> None:
-    node = spare_node(2)
+    node = fake_gpu_node(2)
     [guarded] = node.filled(1, priority=training_over_experiments.lower, labels={"guarded": "yes"})
     lab.disruption_budget(guarded.namespace, {"guarded": "yes"}, min_available=1)
-    # By priority alone the guarded pod would be the one to leave, so that only the budget can save it.
+    # By priority alone the guarded pod would be evicted, so that only the budget can prevent it.
     slightly_above = lab.priority_class("slightly-above", value=(guarded.priority or 0) + 1, preemption_policy="Never")
     [unguarded] = node.filled(1, priority=slightly_above)
 
     first = node.pod(priority=training_over_experiments.higher)
-    first.wait_until_running(because="two lower pods hold the GPUs")
+    first.wait_until_running(because="two pods of lower priority hold the GPUs")
     unguarded.wait_until_evicted(because="evicting it violates no budget")
-    guarded.keeps_running(because="there was another victim")
+    guarded.keeps_running(because="another pod could be preempted")
 
     second = node.pod(priority=training_over_experiments.higher)
-    second.wait_until_running(because="a budget does not stop preemption when nobody else can leave")
-    guarded.wait_until_evicted(because="it was the only lower pod left")
+    second.wait_until_running(because="a PodDisruptionBudget does not stop preemption when no other pod can be evicted")
+    guarded.wait_until_evicted(because="it was the only pod of lower priority left")
 
 
 @requirement(
@@ -198,27 +200,27 @@ def test_a_disruption_budget_is_preferred_and_guarantees_nothing(
     remedy="Keep grace periods of GPU pods as long as saving a checkpoint takes, no longer: whoever evicts them waits.",
 )
 def test_a_victim_gets_its_grace_period_and_the_newcomer_waits(
-    spare_node: Spares, training_over_experiments: Contest, lab: RequirementLab
+    fake_gpu_node: BorrowFakeGpuNode, training_over_experiments: ClassPair, lab: RequirementLab
 ) -> None:
-    node = spare_node(1)
+    node = fake_gpu_node(1)
     [experiment] = node.filled(priority=training_over_experiments.lower, grace_seconds=GRACE_SECONDS, held=True)
     expect(experiment.created["spec"]["terminationGracePeriodSeconds"], experiment).equals(
-        GRACE_SECONDS, because="that is the grace period it asked for"
+        GRACE_SECONDS, because="that is the grace period in its spec"
     )
 
     training = node.pod(priority=training_over_experiments.higher)
 
-    training.wait_until_nominated(because="the node is being cleared for it")
-    experiment.wait_until_evicted(because="it is below training")
+    training.wait_until_nominated(because="pods of the node are preempted for it")
+    experiment.wait_until_evicted(because="it has a lower priority than training")
     waiting, leaving = training.state, experiment.read() or {"metadata": {}, "status": {}}
     if leaving["status"].get("phase") == "Running":
         expect(leaving["metadata"].get("deletionGracePeriodSeconds"), experiment).equals(
-            GRACE_SECONDS, because="preemption does not cut a grace period short"
+            GRACE_SECONDS, because="preemption does not shorten a grace period"
         )
-        expect(waiting.node, training).equals(None, because="the victim still holds the GPU")
+        expect(waiting.node, training).equals(None, because="the evicted pod still holds the GPU")
     training.wait_until_running(because="the grace period is over")
     expect(experiment.phase, experiment).is_among(
-        ("Failed", "Succeeded", ""), because="it had ended before its GPU was given away"
+        ("Failed", "Succeeded", ""), because="it had ended before its GPU was allocated again"
     )
 
 
@@ -232,22 +234,18 @@ def test_a_victim_gets_its_grace_period_and_the_newcomer_waits(
     "preemption uses up backoffLimit.",
 )
 def test_a_preempted_job_pod_is_tried_again(
-    spare_node: Spares, training_over_experiments: Contest, lab: RequirementLab
+    fake_gpu_node: BorrowFakeGpuNode, training_over_experiments: ClassPair, lab: RequirementLab
 ) -> None:
-    node = spare_node(1)
+    node = fake_gpu_node(1)
     with node.retrying_job(priority=training_over_experiments.lower) as job:
         job.wait_until_running()
         [victim] = job.pods()
 
         training = node.pod(priority=training_over_experiments.higher)
-        training.wait_until_running(because="the Job's pod is below it")
+        training.wait_until_running(because="the Job's pod has a lower priority")
         victim.wait_until_evicted(because="it had the only GPU")
 
         training.delete()
-        job.wait_until_running(
-            because="being preempted is no failure: the Job may fail no pod and goes on all the same"
-        )
+        job.wait_until_running(because="being preempted is no failure: the Job with backoffLimit 0 continues")
         [successor] = job.pods().running()
-        expect(successor.uid == victim.uid, job).equals(
-            False, because="a preempted pod does not come back, another does"
-        )
+        expect(successor.uid == victim.uid, job).equals(False, because="a preempted pod is not restarted but replaced")

@@ -1,13 +1,13 @@
-"""Priorities: who may take GPUs from whom when they run out.
+"""Priorities: which pods may preempt which when GPUs run out.
 
-Kubernetes decides twice. At admission a pod's class becomes a number, and a pod that names no class gets the default
-one. When nothing fits any more, the scheduler compares numbers: a newcomer whose policy allows it evicts as few lower
-pods as it needs. Three beliefs about this fail in the field: `preemptionPolicy: Never` shields nobody (it only
-makes a newcomer wait), a default class reaches every pod of the cluster, and a pod keeps the number that it was
-created with, whatever becomes of its class.
+Kubernetes decides twice. At admission a pod's class becomes a priority, and a pod without class gets the default one.
+When no node has room, the scheduler compares priorities: a pod whose preemptionPolicy allows it preempts as few pods of
+lower priority as needed. Three facts about this are often missed: `preemptionPolicy: Never` protects no pod (it only
+makes a new pod wait), a default class applies to every new pod of the cluster, and a pod keeps the priority that it was
+created with, whatever happens to its class.
 
-This chapter reads the classes and who carries them, and asks admission what it makes of pods. The chapter on
-preemption makes GPUs run out.
+This module judges the classes and their pods, and creates pods to judge admission. The module on preemption uses up
+GPUs.
 """
 
 from itertools import pairwise
@@ -26,7 +26,7 @@ GUIDE = "guide part 5"
 PREEMPTION = "kubernetes.io: Pod Priority and Preemption"
 API = "kubernetes.io: API reference, PriorityClass"
 FORBIDDEN = 403
-NO_POLICY = "preemptionPolicy Never lets its pods wait and evict nobody"
+NO_POLICY = "with preemptionPolicy Never its pods wait and preempt no pod"
 
 
 # --- What the owners declared ------------------------------------------------------------------------------------
@@ -40,7 +40,7 @@ def classes(reference: Reference) -> tuple[PriorityClass, ...]:
 
 @pytest.fixture
 def preemptions(reference: Reference) -> tuple[Preemption, ...]:
-    """Whom the owners expect to evict whom."""
+    """The declared preemptions."""
     return declared_preemptions(reference)
 
 
@@ -53,7 +53,7 @@ def classified(reference: Reference) -> tuple[Workload, ...]:
     return declared
 
 
-# --- The classes and who carries them ----------------------------------------------------------------------------
+# --- The classes and their pods ----------------------------------------------------------------------------------
 
 
 @requirement(
@@ -67,7 +67,7 @@ def classified(reference: Reference) -> tuple[Workload, ...]:
 def test_declared_classes_exist_as_declared(classes: tuple[PriorityClass, ...], facts: Facts, judge: Judge) -> None:
     for declared in classes:
         live = facts.priority_class(declared.name)
-        expected, actual = _terms(declared), _terms(live)
+        expected, actual = _class_fields(declared), _class_fields(live)
         differing = [name for name in expected if expected[name] != actual.get(name)]
         judge(
             declared,
@@ -75,9 +75,7 @@ def test_declared_classes_exist_as_declared(classes: tuple[PriorityClass, ...], 
             expected=expected,
             actual=actual or "no class of this name",
             cause=f"{', '.join(differing)} of {declared} differ" if live and differing else "",
-            hidden_because=""
-            if live
-            else "a pod that names it is refused at admission, so nothing of it ever shows up",
+            hidden_because="" if live else "a pod that names it is refused at admission, so no Pending pod exists",
             inspect=f"kubectl get priorityclass {declared.name} -o yaml",
         )
 
@@ -110,8 +108,8 @@ def test_the_declared_order_holds_and_nothing_stands_above_it(
         ok=not above,
         expected="only system classes above it",
         actual=[f"{other.name} ({other.value})" for other in above] or "only system classes above it",
-        cause=f"{above[0]} may evict its pods" if above and above[0].may_preempt else "",
-        hidden_because=_shields_nobody(top) if above else "",
+        cause=f"{above[0]} may preempt its pods" if above and above[0].may_preempt else "",
+        hidden_because=_never_protects_no_pod(top) if above else "",
         inspect="kubectl get priorityclass --sort-by=.value",
     )
 
@@ -136,7 +134,7 @@ def test_a_class_that_shall_preempt_is_able_to(preemptions: tuple[Preemption, ..
             hidden_because=""
             if winner.may_preempt
             else "it works while GPUs are free; once they are not, its pods stay "
-            "Pending and nothing says that they might have evicted",
+            "Pending and no event says that they could have preempted",
             inspect=f"kubectl get priorityclass {winner.name} {loser.name}",
         )
 
@@ -158,8 +156,8 @@ def test_the_default_class_does_not_preempt(facts: Facts, judge: Judge) -> None:
             ok=not default.may_preempt or default.value <= 0,
             expected="preemptionPolicy Never",
             actual=f"preemptionPolicy {default.preemption_policy} and value {default.value}",
-            cause="every new pod without a class may evict pods with priority 0",
-            hidden_because="pods that were there before the class keep priority 0 until the day they are evicted",
+            cause="every new pod without a class may preempt pods with priority 0",
+            hidden_because="pods that are older than the class keep priority 0 until they are evicted",
             inspect=f"kubectl get priorityclass {default.name} -o jsonpath='{{.preemptionPolicy}}'",
         )
 
@@ -182,13 +180,13 @@ def test_declared_workloads_carry_their_class(classified: tuple[Workload, ...], 
             expected=f"priorityClassName {declared.priority_class} in its pod template",
             actual=carried or ("no priorityClassName" if workload else "no such workload"),
             cause=_what_the_default_does(facts) if workload and not carried else "",
-            hidden_because="its pods run as long as GPUs are free; the class decides only when they are not",
+            hidden_because="its pods run as long as GPUs are free; the class matters only when they are not",
             inspect=f"kubectl get {declared.kind.lower()} -n {declared.namespace} {declared.name} "
             "-o jsonpath='{.spec.template.spec.priorityClassName}'",
         )
         for pod in facts.pods_of(workload) if workload else ():
             if not pod.finished:
-                _judge_standing(judge, pod, facts.priority_class(declared.priority_class or ""), facts)
+                _judge_priority(judge, pod, facts.priority_class(declared.priority_class or ""), facts)
 
 
 @requirement(
@@ -198,21 +196,21 @@ def test_declared_workloads_carry_their_class(classified: tuple[Workload, ...], 
     sources=[PREEMPTION],
     remedy="Replace the pod so that admission gives it a class, better one that it names itself.",
 )
-def test_no_gpu_pod_without_class_stands_beside_a_positive_default(facts: Facts, judge: Judge) -> None:
+def test_no_gpu_pod_lacks_the_positive_default_class(facts: Facts, judge: Judge) -> None:
     default = facts.default_priority_class
     if default is None or default.value <= 0:
         raise NotApplicable("the cluster has no default priority class with a positive value")
     gpu_pods = [pod for pod in facts.pods if pod.gpu_requests() and not pod.finished]
     if not gpu_pods:
-        raise NotApplicable("no pod of the cluster asks for GPUs")
+        raise NotApplicable("no pod of the cluster requests GPUs")
     for pod in gpu_pods:
         judge(
             pod,
             ok=bool(pod.priority_class) or bool(pod.priority),
             expected=f"a priority class: every new pod gets at least {default.name} ({default.value})",
             actual=f"{pod.priority_class or 'no class'} and priority {pod.priority or 0}",
-            cause=f"it is older than {default}, so every pod that was created since ranks above it",
-            hidden_because="it keeps its GPU until the first newcomer finds none free",
+            cause=f"it is older than {default}, so every pod that was created since has a higher priority",
+            hidden_because="it keeps its GPU until the first new pod finds none free",
             inspect=f"kubectl get pod -n {pod.namespace} {pod.name} -o jsonpath='{{.spec.priority}}'",
         )
 
@@ -245,10 +243,12 @@ def test_the_default_class_reaches_every_new_pod_without_class(
     )
     for other in (declared for declared in classes if declared is not default):
         classed = lab.pod(gated=True, priority=other.name)
-        expect(classed.priority, classed).equals(other.value, because=f"it names {other}, which admission leaves alone")
+        expect(classed.priority, classed).equals(
+            other.value, because=f"it names {other}, which admission does not change"
+        )
     earlier = [pod for pod in facts.pods if not pod.priority_class]
     expect({pod.priority or 0 for pod in earlier} - {0}, f"{len(earlier)} pods without a class").is_empty(
-        because="the default class changes no pod that was there before it"
+        because="the default class changes no pod that is older"
     )
 
 
@@ -265,7 +265,7 @@ def test_a_second_default_class_is_refused(facts: Facts, lab: RequirementLab) ->
     if default is None:
         raise NotApplicable("the cluster has no default priority class, so there can be no second one")
 
-    # Server-side dry runs and nothing else: a default class that came to be would reach every pod of the cluster.
+    # Server-side dry runs only: a second default class would apply to every new pod of the cluster.
     first = lab.dry_run(_another_class(default=False))
     second = lab.dry_run(_another_class(default=True))
 
@@ -275,10 +275,10 @@ def test_a_second_default_class_is_refused(facts: Facts, lab: RequirementLab) ->
     )
 
 
-# --- How the chapter words what it sees --------------------------------------------------------------------------
+# --- Formatting and helpers --------------------------------------------------------------------------------------
 
 
-def _terms(known: PriorityClass | LiveClass | None) -> dict[str, object]:
+def _class_fields(known: PriorityClass | LiveClass | None) -> dict[str, object]:
     if known is None:
         return {}
     return {
@@ -298,7 +298,7 @@ def _another_class(*, default: bool) -> dict[str, object]:
     }
 
 
-def _judge_standing(judge: Judge, pod: Pod, wanted: LiveClass | None, facts: Facts) -> None:
+def _judge_priority(judge: Judge, pod: Pod, wanted: LiveClass | None, facts: Facts) -> None:
     judge(
         pod,
         ok=wanted is not None and (pod.priority_class, pod.priority) == (wanted.name, wanted.value),
@@ -312,14 +312,14 @@ def _judge_standing(judge: Judge, pod: Pod, wanted: LiveClass | None, facts: Fac
     )
 
 
-def _shields_nobody(top: LiveClass) -> str:
+def _never_protects_no_pod(top: LiveClass) -> str:
     if top.may_preempt:
         return ""
-    return f"preemptionPolicy Never of {top} looks like a shield and is none"
+    return f"preemptionPolicy Never of {top} looks like protection and is none"
 
 
 def _what_the_default_does(facts: Facts) -> str:
     default = facts.default_priority_class
     if default is None:
-        return "no class at all means priority 0"
+        return "without priorityClassName and default class the priority is 0"
     return f"without priorityClassName admission gives its pods the default, {default.name} ({default.value})"

@@ -1,13 +1,13 @@
-"""Quota: how many GPUs a team may hold, and the ways around the number.
+"""Quota: how many GPUs a team may hold, and what no quota counts.
 
-Only one spelling of a limit on GPUs works: `requests.<resource>`. Kubernetes takes every other one without a word and
-counts nothing. A quota knows resources by name, so GPUs that sharing offers under another name (`.shared`, `mig-*`)
-are not among those that it counts. And what a quota refuses never becomes a pod: whoever looks for a Pending one finds
-none. Limit ranges belong to the chapter because they do the opposite of what people write them for: a maximum of GPUs
-becomes the default, and every container of the namespace asks for that many.
+Only one spelling of a limit on GPUs works: `requests.<resource>`. Kubernetes accepts every other one without an error
+and counts nothing. A quota counts resources by name, so GPUs that are offered under another name (`.shared`, `mig-*`)
+are not counted. And what a quota refuses never becomes a pod: there is no Pending one to find. LimitRanges are part of
+this profile because they do the opposite of what their authors intend: a maximum of GPUs becomes the default, and
+every container of the namespace requests that many.
 
-This chapter reads what stands and asks each team's own namespace for one GPU too many, as a dry run. The chapter on
-counting shows why the rules are what they are.
+This module judges the quotas of the cluster and requests one GPU too many in each team's own namespace, as a dry run.
+The module on counting shows why the rules are what they are.
 """
 
 from fractions import Fraction
@@ -21,7 +21,7 @@ from conformance.gpu.resources import is_gpu_resource, quota_key
 from conformance.lab import LabQuota, RequirementLab
 from conformance.reference.model import Quota, Reference, Team
 from conformance.verdict import Inconclusive, Judge, NotApplicable
-from suites._shared.formatting import all_unseen
+from suites._shared.formatting import reasons_not_judged
 from suites._shared.quota_namespace import (
     ADMITTED,
     REFUSED,
@@ -65,7 +65,7 @@ def gpu_quotas(reference: Reference) -> tuple[tuple[Team, Quota], ...]:
     return declared_gpu_quotas(reference)
 
 
-# --- What stands -------------------------------------------------------------------------------------------------
+# --- Quotas and limit ranges of the cluster ----------------------------------------------------------------------
 
 
 @requirement(
@@ -131,9 +131,11 @@ def test_every_advertised_gpu_resource_is_covered(
     advertised = {name: node for node in reversed(facts.nodes) for name in node.gpu_resources if node.gpus(name)}
     allocators = {pool.gpu.allocated_by for pool in reference.gpu_pools if pool.gpu}
     if not advertised and allocators == {"dra"}:
-        raise NotApplicable("DRA gives out all declared GPUs, and no node advertises any; quotas count device classes")
+        raise NotApplicable("DRA allocates all declared GPUs, and no node advertises any; quotas count device classes")
     if not advertised:
-        raise Inconclusive("no node of the cluster advertises a GPU, so nobody can say what a quota has to cover")
+        raise Inconclusive(
+            "no node of the cluster advertises a GPU, so the resources that a quota has to cover are unknown"
+        )
     for team in dict.fromkeys(team.namespace for team, _ in gpu_quotas):
         for resource, node in sorted(advertised.items()):
             covering = [quota for quota in facts.quotas_in(team) if quota_key(resource) in quota.used]
@@ -142,8 +144,8 @@ def test_every_advertised_gpu_resource_is_covered(
                 ok=bool(covering),
                 expected=f"a quota that counts {quota_key(resource)}",
                 actual=[str(quota) for quota in covering] or "no quota counts it",
-                cause="" if covering else f"{node} offers {resource}, and a quota knows GPUs by name only",
-                hidden_because="" if covering else "the quota of the plain name still looks as if it held",
+                cause="" if covering else f"{node} offers {resource}, and a quota counts GPUs by name only",
+                hidden_because="" if covering else "the quota of the plain name still looks effective",
                 inspect=f"kubectl describe quota -n {team}",
             )
 
@@ -158,7 +160,7 @@ def test_every_advertised_gpu_resource_is_covered(
 def test_every_namespace_with_gpu_workloads_has_a_gpu_quota(reference: Reference, facts: Facts, judge: Judge) -> None:
     holding = _gpu_workloads(reference, facts)
     if not holding:
-        raise NotApplicable("no namespace holds or declares workloads that ask for GPUs")
+        raise NotApplicable("no namespace has or declares workloads that request GPUs")
     for namespace, workload in sorted(holding.items()):
         keys = [
             key.key
@@ -170,9 +172,9 @@ def test_every_namespace_with_gpu_workloads_has_a_gpu_quota(reference: Reference
             f"namespace {namespace}",
             ok=bool(keys),
             expected="a quota that counts GPUs",
-            actual=sorted(set(keys)) or "none, so it may take every GPU of the cluster",
-            cause="" if keys else f"{workload} asks for GPUs, and no quota counts them",
-            hidden_because="" if keys else "nobody notices before the day on which another team finds no GPU",
+            actual=sorted(set(keys)) or "none, so it may use every GPU of the cluster",
+            cause="" if keys else f"{workload} requests GPUs, and no quota counts them",
+            hidden_because="" if keys else "nothing shows it until another team finds no free GPU",
             inspect=f"kubectl describe quota -n {namespace}",
         )
 
@@ -216,26 +218,26 @@ def test_where_a_quota_counts_cpu_or_memory_a_limit_range_supplies_them(facts: F
     if not facts.quotas:
         raise NotApplicable("the cluster has no quotas")
     for quota in facts.quotas:
-        counted = sorted(set(quota.hard) & set(_MUST_BE_SAID))
+        counted = sorted(set(quota.hard) & set(_REQUIRED_IN_CONTAINERS))
         supplied = _supplied(facts.limit_ranges_in(quota.namespace))
-        missing = [key for key in counted if _MUST_BE_SAID[key] not in supplied]
-        part, resource = _MUST_BE_SAID[missing[0]] if missing else ("", "")
+        missing = [key for key in counted if _REQUIRED_IN_CONTAINERS[key] not in supplied]
+        part, resource = _REQUIRED_IN_CONTAINERS[missing[0]] if missing else ("", "")
         judge(
             quota,
             ok=not missing,
-            expected=f"defaults for {', '.join(counted)}" if counted else "no need of defaults",
+            expected=f"defaults for {', '.join(counted)}" if counted else "no defaults needed",
             actual=f"no default for {', '.join(missing)}"
             if missing
-            else "all supplied"
+            else "all have defaults"
             if counted
             else "counts neither",
             cause=f"a container without {part}.{resource} is refused" if missing else "",
-            hidden_because=_SEEN_NOWHERE if missing else "",
+            hidden_because=_REFUSAL_HIDDEN_BECAUSE if missing else "",
             inspect=f"kubectl get quota,limitrange -n {quota.namespace} -o yaml",
         )
 
 
-# --- Whether it holds --------------------------------------------------------------------------------------------
+# --- Whether quotas are enforced ---------------------------------------------------------------------------------
 
 
 @requirement(
@@ -272,14 +274,14 @@ def test_each_teams_quota_refuses_one_gpu_too_many(
                 inspect=f"kubectl describe quota -n {team.namespace} {declared.name}",
             )
     if not judge.findings:
-        raise Inconclusive(all_unseen(judge))
+        raise Inconclusive(reasons_not_judged(judge))
 
 
-# --- How the chapter looks ---------------------------------------------------------------------------------------
+# --- Helpers -----------------------------------------------------------------------------------------------------
 
-# What a container has to say where a quota counts it: the part of its resources, and the resource.
+# What a container has to set where a quota counts it: requests or limits, and the resource.
 # GPUs have no such rule (kubernetes: pkg/quota/v1/evaluator/core/pods.go, Constraints).
-_MUST_BE_SAID = {
+_REQUIRED_IN_CONTAINERS = {
     "cpu": ("requests", "cpu"),
     "memory": ("requests", "memory"),
     "requests.cpu": ("requests", "cpu"),
@@ -288,8 +290,8 @@ _MUST_BE_SAID = {
     "limits.memory": ("limits", "memory"),
 }
 
-_SEEN_NOWHERE = (
-    "GPU pods name their GPUs and often nothing else, and a refusal shows in a condition of the ReplicaSet or Job only"
+_REFUSAL_HIDDEN_BECAUSE = (
+    "GPU pods often request nothing but GPUs, and a refusal shows in a condition of the ReplicaSet or Job only"
 )
 
 
@@ -318,7 +320,7 @@ def _kind(declared: Quota) -> str:
 
 
 def _gpu_workloads(reference: Reference, facts: Facts) -> dict[str, str]:
-    """For each namespace that holds or declares GPU workloads, one of them."""
+    """For each namespace that has or declares GPU workloads, one of them."""
     running = {pod.namespace: str(pod) for pod in facts.pods if pod.gpu_requests() and not pod.finished}
     manifests = [workload.manifest for workload in reference.workloads if workload.manifest]
     declared = {
@@ -330,7 +332,7 @@ def _gpu_workloads(reference: Reference, facts: Facts) -> dict[str, str]:
 
 
 def _gives(limits: LimitRange, reference: Reference) -> str:
-    """The GPUs that a limit range gives to every container, in words; empty when it gives none."""
+    """The GPUs that a limit range gives to every container, as text; empty when it gives none."""
     given = {
         name: amount
         for item in limits.items
@@ -343,7 +345,7 @@ def _gives(limits: LimitRange, reference: Reference) -> str:
 
 
 def _supplied(limit_ranges: tuple[LimitRange, ...]) -> set[tuple[str, str]]:
-    """What limit ranges supply to containers: parts and resources; a default limit without request is the request."""
+    """The defaults of limit ranges: requests or limits, and resource; a default limit is also the default request."""
     containers = [item for limits in limit_ranges for item in limits.items if item.type == "Container"]
     limits = {("limits", name) for item in containers for name in (*item.default, *item.max)}
     requests = {("requests", name) for item in containers for name in (*item.default_request, *item.default, *item.max)}
@@ -351,7 +353,7 @@ def _supplied(limit_ranges: tuple[LimitRange, ...]) -> set[tuple[str, str]]:
 
 
 def _asked_in(team: Team, declared: Quota, amounts: dict[str, int], lab: RequirementLab) -> str:
-    """What the API server says to such a pod in the team's own namespace; a dry run."""
+    """Whether such a pod is admitted in the team's own namespace; a dry run."""
     priority = next(iter(declared.priority_classes), None)
     pod = never_starting(amounts, image=lab.pause_image, namespace=team.namespace, priority=priority)
     return outcome(lab.dry_run(pod))
@@ -360,4 +362,4 @@ def _asked_in(team: Team, declared: Quota, amounts: dict[str, int], lab: Require
 def _why_not(key: GpuKey, used: dict[str, str]) -> str:
     if not key.counts or key.key not in used:
         return f"Kubernetes does not count {key.key}"
-    return "the quota of the cluster is larger than declared, or nothing enforces it"
+    return "the quota of the cluster is larger than declared, or is not enforced"

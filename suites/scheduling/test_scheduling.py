@@ -1,13 +1,13 @@
-"""Scheduling: taints keep pods out, affinity brings them in, and GPUs are whole numbers.
+"""Scheduling: taints repel pods, affinity selects nodes, and GPUs are whole numbers.
 
-The owners' rules stand on a few promises of Kubernetes. A taint repels every pod that does not tolerate it, and a
-node with two taints wants both tolerated. A toleration is a permission, not a direction; an affinity is a direction,
-not a permission; only the two together put a GPU pod on a GPU node and nowhere else. A GPU is never overcommitted:
-the API server itself refuses a request that differs from its limit. These scenarios try each promise on the cluster
-at hand, because an admission policy or a scheduler profile can quietly break any of them.
+The owners' rules depend on a few guarantees of Kubernetes. A taint repels every pod that does not tolerate it, and a
+node with two taints requires tolerations of both. A toleration permits nodes and does not select them; affinity selects
+nodes and does not permit them; only both together put a GPU pod on a GPU node and on no other. A GPU is never
+overcommitted: the API server itself rejects a request that differs from its limit. These scenarios test each guarantee
+on the cluster, because an admission policy or a scheduler profile can silently break any of them.
 
-Scenarios about taints ask for no GPU, so that nothing but the taint can keep their pods waiting, and each of them
-also shows the pod that does get in: otherwise a scheduler that places nothing at all would pass.
+Scenarios about taints request no GPU, so that only the taint can keep their pods Pending, and each of them also
+schedules a pod that is permitted: otherwise a scheduler that schedules nothing would pass.
 """
 
 from typing import Any
@@ -88,21 +88,21 @@ def test_tolerating_some_of_the_taints_is_not_enough(doubly_tainted_pool: Pool, 
     remedy="Check that the taint-eviction controller runs and that no policy adds NoExecute tolerations to every pod.",
 )
 @pytest.mark.usefixtures("declared_taints")
-def test_no_schedule_stays_at_the_door_and_no_execute_clears_the_room(
+def test_no_schedule_spares_running_pods_and_no_execute_evicts_them(
     idle_gpu_node: Node, facts: Facts, lab: RequirementLab
 ) -> None:
-    room = _that_evicts_nobody_else(facts, idle_gpu_node)
-    door = Taint(_TRIAL_KEY, _TRIAL, "NoSchedule")
+    no_execute = _taint_tolerated_by_all(facts, idle_gpu_node)
+    no_schedule = Taint(_TRIAL_KEY, _TRIAL, "NoSchedule")
     with lab.borrow(idle_gpu_node) as node:
-        guest = lab.pod(on=node, tolerates=node).require_running()
-        resident = lab.pod(on=node, tolerates=(node, door, room)).require_running()
+        intolerant = lab.pod(on=node, tolerates=node).require_running()
+        tolerant = lab.pod(on=node, tolerates=(node, no_schedule, no_execute)).require_running()
 
-        node.set_taints((*idle_gpu_node.taints, door))
-        guest.keeps_running(because="NoSchedule only turns newcomers away")
+        node.set_taints((*idle_gpu_node.taints, no_schedule))
+        intolerant.keeps_running(because="NoSchedule only repels new pods")
 
-        node.set_taints((*idle_gpu_node.taints, room))
-        guest.wait_until_evicted(by=TAINTED)
-        resident.keeps_running(because=f"it tolerates {room}")
+        node.set_taints((*idle_gpu_node.taints, no_execute))
+        intolerant.wait_until_evicted(by=TAINTED)
+        tolerant.keeps_running(because=f"it tolerates {no_execute}")
 
 
 @requirement(
@@ -133,14 +133,14 @@ def test_a_toleration_permits_and_does_not_force(
     sources=[GUIDE, TAINTS, AFFINITY],
     remedy="Put the missing taints back on the pool (POOL-03): its nodes take pods that nobody meant to let in.",
 )
-def test_affinity_alone_does_not_open_the_door(tainted_pools: tuple[Pool, ...], lab: RequirementLab) -> None:
+def test_affinity_without_toleration_stays_pending(tainted_pools: tuple[Pool, ...], lab: RequirementLab) -> None:
     into_the_pools = requiring(*(carrying(pool.labels) for pool in tainted_pools))
 
-    unwelcome = lab.pod(affinity=into_the_pools)
-    unwelcome.stays_pending(because="it asks for tainted pools and tolerates nothing")
+    intolerant = lab.pod(affinity=into_the_pools)
+    intolerant.stays_pending(because="it requires tainted pools and tolerates nothing")
 
-    welcome = lab.pod(affinity=into_the_pools, tolerates=taints_of(tainted_pools))
-    welcome.wait_until_scheduled()
+    tolerant = lab.pod(affinity=into_the_pools, tolerates=taints_of(tainted_pools))
+    tolerant.wait_until_scheduled()
 
 
 @requirement(
@@ -152,15 +152,17 @@ def test_affinity_alone_does_not_open_the_door(tainted_pools: tuple[Pool, ...], 
     remedy="Correct labels that nodes of another pool carry (POOL-02), and look for policies that rewrite affinity.",
 )
 def test_required_affinity_binds(labelled_pools: tuple[Pool, ...], members: Members, lab: RequirementLab) -> None:
-    anywhere = taints_of(labelled_pools)
-    placed = [(pool, lab.pod(affinity=requiring(carrying(pool.labels)), tolerates=anywhere)) for pool in labelled_pools]
-    lost = lab.pod(affinity=requiring(carrying(NOWHERE)), tolerates=anywhere)
+    every_taint = taints_of(labelled_pools)
+    placed = [
+        (pool, lab.pod(affinity=requiring(carrying(pool.labels)), tolerates=every_taint)) for pool in labelled_pools
+    ]
+    unmatched = lab.pod(affinity=requiring(carrying(NOWHERE)), tolerates=every_taint)
 
     for pool, pod in placed:
         pod.wait_until_scheduled()
         names = [node.name for node in members(pool)]
         expect(pod.node, pod).is_among(names, because=f"it requires the labels of {pool}")
-    lost.stays_pending(because=f"no node carries {format_value(NOWHERE)}")
+    unmatched.stays_pending(because=f"no node carries {format_value(NOWHERE)}")
 
 
 @requirement(
@@ -172,14 +174,14 @@ def test_required_affinity_binds(labelled_pools: tuple[Pool, ...], members: Memb
     remedy="Leave the score plugin NodeAffinity on, with a weight that bin-packing does not drown, and keep admission "
     "policies from turning wishes into requirements.",
 )
-def test_preferred_affinity_wishes(idle_twins: tuple[Node, ...], lab: RequirementLab) -> None:
-    for wished in idle_twins[:2]:
-        pod = lab.pod(on=idle_twins, tolerates=idle_twins, affinity=preferring(named(wished)))
+def test_preferred_affinity_prefers_and_never_blocks(idle_twins: tuple[Node, ...], lab: RequirementLab) -> None:
+    for preferred in idle_twins[:2]:
+        pod = lab.pod(on=idle_twins, tolerates=idle_twins, affinity=preferring(named(preferred)))
         pod.wait_until_scheduled()
-        expect(pod.node, pod).equals(wished.name, because="between idle nodes of one pool the wish decides")
+        expect(pod.node, pod).equals(preferred.name, because="between idle nodes of one pool the preference decides")
 
-    disappointed = lab.pod(on=idle_twins, tolerates=idle_twins, affinity=preferring(carrying(NOWHERE)))
-    disappointed.wait_until_scheduled()
+    unmatched = lab.pod(on=idle_twins, tolerates=idle_twins, affinity=preferring(carrying(NOWHERE)))
+    unmatched.wait_until_scheduled()
 
 
 @requirement(
@@ -193,17 +195,17 @@ def test_preferred_affinity_wishes(idle_twins: tuple[Node, ...], lab: Requiremen
 )
 def test_anti_affinity_spreads_replicas(idle_twins: tuple[Node, ...], lab: RequirementLab) -> None:
     app = {"app": "spread"}
-    shape: dict[str, Any] = {"on": idle_twins, "tolerates": idle_twins, "labels": app, "affinity": avoiding(app)}
+    options: dict[str, Any] = {"on": idle_twins, "tolerates": idle_twins, "labels": app, "affinity": avoiding(app)}
 
-    replicas = [lab.pod(gpus=1, **shape) for _ in idle_twins]
+    replicas = [lab.pod(gpus=1, **options) for _ in idle_twins]
     for replica in replicas:
         replica.wait_until_scheduled()
-    taken = {replica.node for replica in replicas}
-    expect(taken, f"{len(replicas)} replicas").equals(
+    nodes = {replica.node for replica in replicas}
+    expect(nodes, f"{len(replicas)} replicas").equals(
         {node.name for node in idle_twins}, because="each idle node had room for one of them"
     )
 
-    one_more = lab.pod(**shape)
+    one_more = lab.pod(**options)
     one_more.wait_until_scheduled()
 
 
@@ -256,23 +258,23 @@ def test_a_limit_alone_is_enough(gpu_pod: GpuPod, judge: Judge) -> None:
     gpu_pod.must_be_accepted(judge, limits="2", requested="2")
 
 
-def _that_evicts_nobody_else(facts: Facts, node: Node) -> Taint:
+def _taint_tolerated_by_all(facts: Facts, node: Node) -> Taint:
     """A NoExecute taint that every pod on the node tolerates, node agents of the GPU stack included.
 
-    A key of ours first; else one of the node's own taints with another value and effect, which agents that tolerate
-    the key alone do not mind. Raises Unsupported when each would evict node agents, for that is how they are deployed
-    (the operator's tolerate NoSchedule only), and Inconclusive when others are among those that it would evict.
+    A key of this project first; else one of the node's own taints with another value and effect, which agents that
+    tolerate the key alone tolerate as well. Raises Unsupported when each would evict node agents only, by their
+    deployed tolerations (the operator's tolerate NoSchedule only), and Inconclusive when it would evict other pods.
     """
     own = Taint(_TRIAL_KEY, _TRIAL, "NoExecute")
     of_the_node = [Taint(taint.key, _TRIAL, "NoExecute") for taint in node.lasting_taints]
-    residents = [pod for pod in facts.pods_on(node.name) if not pod.finished]
+    running = [pod for pod in facts.pods_on(node.name) if not pod.finished]
     for trial in (own, *of_the_node):
-        if not any(untolerated(pod.tolerations, [trial]) for pod in residents):
+        if not any(untolerated(pod.tolerations, [trial]) for pod in running):
             return trial
-    evicted = [pod for pod in residents if untolerated(pod.tolerations, [own])]
+    evicted = [pod for pod in running if untolerated(pod.tolerations, [own])]
     agents = all(pod.owner_kind == "DaemonSet" for pod in evicted)
     raise (Unsupported if agents else Inconclusive)(
         f"a NoExecute taint on {node.name} would evict "
-        f"{join_limited([str(pod) for pod in evicted])}, which no trial is worth. "
+        f"{join_limited([str(pod) for pod in evicted])}, so the scenario is not run. "
         f"Node agents that tolerate a taint's key with operator Exists and without effect would stay"
     )

@@ -1,12 +1,12 @@
-"""Time-slicing: one GPU offered several times, to pods that take turns.
+"""Time-slicing: one GPU offered as several replicas, to pods that take turns.
 
-It is a setting of one text in one ConfigMap, and between that text and a pod stand four references, each of which can
-be missing without a word: the ClusterPolicy has to name the ConfigMap, a default or the node's label has to choose a
-key, the text under the key has to say what was meant, and the device plugin has to have read it. Where one of them is
-missing the GPUs go on being offered whole, or they vanish.
+It is a setting in one ConfigMap, and between that and a pod there are four references, each of which can be missing
+without an error: the ClusterPolicy has to name the ConfigMap, a default or the node's label has to choose a key, the
+configuration under the key has to be the declared one, and the device plugin has to have loaded it. Where one of them
+is missing the GPUs are offered without replicas, or not at all.
 
-A share is a turn, not a part. Its pods see the whole GPU and all of its memory, nothing keeps them apart, and two
-shares give no more than one. So shares are for pods of one owner, under a name that tells them from GPUs.
+A replica is a turn, not a fraction. Its pod sees the whole GPU and all of its memory, pods are not isolated from each
+other, and two replicas give no more than one. So replicas are for pods of one owner, under a name of their own.
 """
 
 import pytest
@@ -25,12 +25,12 @@ from suites._shared.pool_nodes import GpuPoolNode
 from suites._shared.replicas import (
     SHARED_PRODUCT,
     STRATEGY,
-    all_run_and_one_more_waits,
+    all_replicas_run_and_one_more_pod_waits,
     judge_labels,
     judge_offers,
-    more_than_one_is,
+    requests_for_several_replicas_end_as_configured,
 )
-from suites._shared.shared_nodes import SharedNodes, judge_chain, judge_freshness, judge_texts, shared_pools
+from suites._shared.shared_nodes import SharedNodes, judge_chain, judge_configurations, judge_freshness, shared_pools
 
 GUIDE = "guide part 3"
 SHARING = "NVIDIA GPU Operator: Time-Slicing GPUs in Kubernetes"
@@ -48,7 +48,7 @@ def sliced_pools(reference: Reference) -> tuple[Pool, ...]:
 def sliced(
     sliced_pools: tuple[Pool, ...], gpu_pool_nodes: tuple[GpuPoolNode, ...], reference: Reference, facts: Facts
 ) -> SharedNodes:
-    """Their nodes, and the configurations that reach them."""
+    """Their nodes, with their configurations."""
     nodes = tuple(each for each in gpu_pool_nodes if each.pool in sliced_pools)
     return SharedNodes(SharingStrategy.TIME_SLICING, reference, facts, nodes)
 
@@ -60,11 +60,11 @@ def unshared_nodes(reference: Reference, gpu_pool_nodes: tuple[GpuPoolNode, ...]
         each for each in gpu_pool_nodes if each.gpu.shared_by is None and each.gpu.allocated_by == "device-plugin"
     )
     if not nodes:
-        raise NotApplicable(f"every GPU pool of {reference} that has nodes is shared, or DRA gives its GPUs to pods")
+        raise NotApplicable(f"every GPU pool of {reference} that has nodes is shared, or its GPUs are allocated by DRA")
     return nodes
 
 
-# --- From the text to the node -----------------------------------------------------------------------------------
+# --- From the configuration to the node --------------------------------------------------------------------------
 
 
 @requirement(
@@ -75,7 +75,7 @@ def unshared_nodes(reference: Reference, gpu_pool_nodes: tuple[GpuPoolNode, ...]
     remedy="Correct the text at the path that is named, then restart the device plugin: it does not watch the text.",
 )
 def test_time_slicing_configurations_mean_what_is_declared(sliced: SharedNodes, judge: Judge) -> None:
-    judge_texts(sliced, judge)
+    judge_configurations(sliced, judge)
 
 
 @requirement(
@@ -97,11 +97,11 @@ def test_every_sliced_node_is_reached_by_its_configuration(sliced: SharedNodes, 
     sources=[SHARING],
     remedy="Restart the device plugin after each change of the ConfigMap: nobody watches its content.",
 )
-def test_the_plugin_has_read_the_configuration_as_it_stands(sliced: SharedNodes, judge: Judge) -> None:
+def test_the_plugin_has_read_the_current_configuration(sliced: SharedNodes, judge: Judge) -> None:
     judge_freshness(sliced, judge)
 
 
-# --- What the nodes then offer -----------------------------------------------------------------------------------
+# --- What the nodes offer ----------------------------------------------------------------------------------------
 
 
 @requirement(
@@ -111,7 +111,7 @@ def test_the_plugin_has_read_the_configuration_as_it_stands(sliced: SharedNodes,
     sources=[GUIDE, SHARING, PLUGIN],
     remedy="Mend the chain (TS-02) and the text (TS-01), restart the device plugin (TS-03), or declare what is wanted.",
 )
-def test_every_sliced_node_offers_its_shares(sliced: SharedNodes, judge: Judge) -> None:
+def test_every_sliced_node_offers_its_replicas(sliced: SharedNodes, judge: Judge) -> None:
     judge_offers(sliced, judge)
 
 
@@ -122,7 +122,7 @@ def test_every_sliced_node_offers_its_shares(sliced: SharedNodes, judge: Judge) 
     sources=[DISCOVERY, SHARING],
     remedy="Restart GPU Feature Discovery: it reads the same ConfigMap as the device plugin, and only when it starts.",
 )
-def test_feature_discovery_tells_of_the_shares(sliced: SharedNodes, judge: Judge) -> None:
+def test_gpu_feature_discovery_labels_time_slicing(sliced: SharedNodes, judge: Judge) -> None:
     judge_labels(sliced, judge)
 
 
@@ -141,21 +141,19 @@ def test_undeclared_gpus_are_not_shared(
     offers = {pool.name: offer_of(reference, pool) for pool, _, _ in unshared_nodes}
     for pool, node, _ in unshared_nodes:
         signs = _signs_of_sharing(node)
-        plan = _what_will_be_shared(configs, node, offers[pool.name])
+        configured = _configured_sharing(configs, node, offers[pool.name])
         judge(
             node,
-            ok=not signs and not plan,
+            ok=not signs and not configured,
             expected=f"each GPU for one pod, as {pool} declares",
-            actual=join_limited(signs) or plan or "each GPU for one pod",
-            cause=plan or "the device plugin runs with a configuration that shares",
-            hidden_because=(
-                "pods start as before; they only take turns with others on a GPU that they believe their own"
-            ),
+            actual=join_limited(signs) or configured or "each GPU for one pod",
+            cause=configured or "the device plugin runs with a configuration that shares",
+            hidden_because=("pods start as before; they only share a GPU that they expect to have alone"),
             inspect=f"kubectl get node {node.name} --show-labels",
         )
 
 
-# --- What becomes of pods ----------------------------------------------------------------------------------------
+# --- Pods that request replicas ----------------------------------------------------------------------------------
 
 
 @requirement(
@@ -167,8 +165,8 @@ def test_undeclared_gpus_are_not_shared(
     remedy="Look for a policy that rewrites GPU requests, and at the events of a pod that the node refused; a kubelet "
     "whose accounts are stale wants a restart.",
 )
-def test_as_many_pods_as_shares_run_and_one_more_waits(sliced: SharedNodes, lab: RequirementLab) -> None:
-    all_run_and_one_more_waits(sliced, lab)
+def test_as_many_pods_as_replicas_run_and_one_more_waits(sliced: SharedNodes, lab: RequirementLab) -> None:
+    all_replicas_run_and_one_more_pod_waits(sliced, lab)
 
 
 @requirement(
@@ -179,11 +177,11 @@ def test_as_many_pods_as_shares_run_and_one_more_waits(sliced: SharedNodes, lab:
     sources=[PLUGIN, "NVIDIA/k8s-device-plugin: internal/rm/rm.go"],
     remedy="Set failRequestsGreaterThanOne under sharing.timeSlicing as it is meant, and restart the device plugin.",
 )
-def test_asking_for_more_than_one_share_ends_as_configured(sliced: SharedNodes, lab: RequirementLab) -> None:
-    more_than_one_is(sliced, lab)
+def test_asking_for_more_than_one_replica_ends_as_configured(sliced: SharedNodes, lab: RequirementLab) -> None:
+    requests_for_several_replicas_end_as_configured(sliced, lab)
 
 
-# --- Habits ------------------------------------------------------------------------------------------------------
+# --- Namespaces and names ----------------------------------------------------------------------------------------
 
 
 @requirement(
@@ -193,19 +191,19 @@ def test_asking_for_more_than_one_share_ends_as_configured(sliced: SharedNodes, 
     sources=["guide, summary: no time-slicing between tenants", SHARING],
     remedy="Give each team sliced nodes of its own, or MIG where tenants must share a GPU.",
 )
-def test_shares_of_one_node_belong_to_one_namespace(sliced: SharedNodes, facts: Facts, judge: Judge) -> None:
+def test_replicas_of_one_node_belong_to_one_namespace(sliced: SharedNodes, facts: Facts, judge: Judge) -> None:
     for pool, node, gpu in sliced.nodes:
-        names = sliced.share_names(pool, gpu)
+        names = sliced.replica_names(pool, gpu)
         pods = [pod for pod in facts.pods_on(node.name) if not pod.finished and any(map(pod.gpus, names))]
         holders = {pod.namespace for pod in pods} - set(facts.stack_namespaces)
         judge(
             node,
             ok=len(holders) <= 1,
-            expected="holders of its shares in one namespace",
-            actual=join_limited(sorted(holders)) or "no holder",
-            cause=f"{len(holders)} namespaces hold shares of GPUs that nothing divides: neither memory nor "
-            "faults are kept apart",
-            hidden_because="all of them run, until one takes the memory of all and the others run out of it",
+            expected="pods with its replicas in one namespace",
+            actual=join_limited(sorted(holders)) or "no such pod",
+            cause=f"{len(holders)} namespaces hold replicas of the same GPUs: time-slicing isolates neither "
+            "memory nor faults",
+            hidden_because="all of them run, until one uses all the memory and the others run out of it",
             inspect=f"kubectl get pods -A --field-selector spec.nodeName={node.name}",
         )
 
@@ -217,24 +215,24 @@ def test_shares_of_one_node_belong_to_one_namespace(sliced: SharedNodes, facts: 
     sources=["guide part 3, which calls a share a quarter of a GPU", PLUGIN],
     remedy="Set renameByDefault or failRequestsGreaterThanOne under sharing.timeSlicing, and declare the new name.",
 )
-def test_shares_cannot_be_taken_for_fractions(sliced: SharedNodes, judge: Judge) -> None:
+def test_replicas_cannot_be_taken_for_fractions(sliced: SharedNodes, judge: Judge) -> None:
     for pool, gpu in sliced.pools:
         for source, sharing in sliced.sharings(pool):
             judge(
                 f"{source}, for {pool}",
                 ok=sharing.rename_by_default or sharing.refuses_more_than_one,
                 expected="renameByDefault or failRequestsGreaterThanOne",
-                actual="neither: shares are offered as GPUs, and two may be asked for",
-                cause=f"a pod that asks for 2 {join_limited(sliced.share_names(pool, gpu))} may get one GPU "
+                actual="neither: replicas are offered as GPUs, and two may be requested",
+                cause=f"a pod that requests 2 {join_limited(sliced.replica_names(pool, gpu))} may get one GPU "
                 "twice, and no more of it",
                 hidden_because="it is admitted and runs; it is only as fast as with one",
             )
     if not judge.findings:
-        raise Inconclusive("no configuration is declared for these pools, and none reaches their nodes")
+        raise Inconclusive("no configuration is declared for these pools, and their nodes get none")
 
 
 def _signs_of_sharing(node: Node) -> list[str]:
-    """What a node shows of sharing, in words."""
+    """The labels and resources of a node that sharing makes, as text."""
     labels = node.labels
     shared = {
         key: value for key, value in labels.items() if key.startswith("nvidia.com/") and key.endswith(".replicas")
@@ -242,19 +240,19 @@ def _signs_of_sharing(node: Node) -> list[str]:
     signs = [f"{name}={count}" for name, count in counted(node, {}).items() if name.endswith(".shared")]
     signs += [f"{key}={value}" for key, value in shared.items() if value.isdigit() and int(value) > 1]
     signs += [f"{PRODUCT}={labels[PRODUCT]}"] if labels.get(PRODUCT, "").endswith(SHARED_PRODUCT) else []
-    shows = labels.get(STRATEGY) in (SharingStrategy.TIME_SLICING, SharingStrategy.MPS)
-    return [*signs, f"{STRATEGY}={labels[STRATEGY]}"] if shows else signs
+    labelled = labels.get(STRATEGY) in (SharingStrategy.TIME_SLICING, SharingStrategy.MPS)
+    return [*signs, f"{STRATEGY}={labels[STRATEGY]}"] if labelled else signs
 
 
-def _what_will_be_shared(configs: PluginConfigs, node: Node, offer: Offer) -> str:
-    """What the configuration that reaches a node shares, whether or not the plugin has read it; empty for nothing."""
+def _configured_sharing(configs: PluginConfigs, node: Node, offer: Offer) -> str:
+    """What the configuration of a node shares, whether or not the plugin has loaded it; empty for nothing."""
     try:
         chosen = configs.of(node)
     except Inconclusive:
         return ""
     config = chosen.selection.config
-    shares = [] if config is None else [each for each in config.sharing.shares if offer.count(each.resource)]
-    if not shares:
+    shared = [] if config is None else [each for each in config.sharing.shares if offer.count(each.resource)]
+    if not shared:
         return ""
-    what = ", ".join(f"{each.resource} {each.replicas} times" for each in shares)
-    return f"{chosen.text}, chosen by {chosen.selection.chosen_by}, shares {what}"
+    what = ", ".join(f"{each.resource} {each.replicas} times" for each in shared)
+    return f"{chosen.config_name}, chosen by {chosen.selection.chosen_by}, shares {what}"

@@ -1,13 +1,13 @@
-"""Tenancy: what a team's workloads may touch, and what stays closed to them.
+"""Tenancy: what a team's workloads may access, and what is denied to them.
 
-Each team has a namespace, and its workloads run as service accounts that may do exactly what their work needs: read
-their own settings and their own tokens, look at their own pods. The chapter compares what is declared with the objects
-of the cluster, then asks the API server for its decisions, and at last knocks on the doors with the accounts' own
-tokens: the objects can look right while another binding, an aggregated role or a second authorizer decides otherwise.
+Each team has a namespace, and its workloads run as service accounts with exactly the declared permissions: read their
+own ConfigMaps and Secrets, list their own pods. This module compares the declaration with the objects of the cluster,
+then reviews each access with the API server, and last sends requests with the accounts' own tokens: the objects can
+look right while another binding, an aggregated role or a second authorizer decides otherwise.
 
-Two traps recur. An *annotation* automountServiceAccountToken is text that nobody reads; only the field of that name
-keeps a token out of a pod. And a workload that names no service account runs as `default`, whatever was granted to the
-account that was meant for it.
+Two mistakes recur. An *annotation* automountServiceAccountToken has no effect; only the field of that name keeps a
+token out of a pod. And a workload without serviceAccountName runs as `default`, whatever was granted to the account
+that was declared for it.
 """
 
 from typing import TypeAlias
@@ -21,7 +21,14 @@ from conformance.lab import RequirementLab
 from conformance.reference.model import Reference, Team
 from conformance.verdict import Inconclusive, Judge, NotApplicable, expect
 from suites._shared.formatting import pairs
-from suites.tenancy.access_checks import ANNOTATION, Account, Door, accounts_of, forbidden, needed
+from suites.tenancy.access_checks import (
+    ANNOTATION,
+    AccessCheck,
+    Account,
+    accounts_of,
+    declared_accesses,
+    forbidden_accesses,
+)
 from suites.tenancy.grants import bindings_naming, is_harmless, judge_bindings, judge_roles, listed, through
 
 GUIDE = "guide part 5"
@@ -52,24 +59,24 @@ def accounts(teams: tuple[Team, ...]) -> tuple[Account, ...]:
 
 
 @pytest.fixture
-def open_doors(accounts: tuple[Account, ...]) -> tuple[Door, ...]:
-    """Every access that an account's work needs."""
-    doors = needed(accounts)
-    if not doors:
-        raise NotApplicable("no service account declares what it may do (may)")
-    return doors
+def allowed_access_checks(accounts: tuple[Account, ...]) -> tuple[AccessCheck, ...]:
+    """Every access that is declared as allowed."""
+    checks = declared_accesses(accounts)
+    if not checks:
+        raise NotApplicable("no service account declares allowed accesses (may)")
+    return checks
 
 
 @pytest.fixture
-def closed_doors(accounts: tuple[Account, ...], teams: tuple[Team, ...]) -> tuple[Door, ...]:
-    """Every access that must be refused: what is declared so, and next door whatever is allowed at home."""
-    doors = forbidden(accounts, teams)
-    if not doors:
-        raise NotApplicable("no service account declares what it may not do (may_not)")
-    return doors
+def denied_access_checks(accounts: tuple[Account, ...], teams: tuple[Team, ...]) -> tuple[AccessCheck, ...]:
+    """Every access that must be denied: those declared so, and the allowed ones in the namespaces of other teams."""
+    checks = forbidden_accesses(accounts, teams)
+    if not checks:
+        raise NotApplicable("no service account declares denied accesses (may_not)")
+    return checks
 
 
-# --- What is there -----------------------------------------------------------------------------------------------
+# --- Objects of the cluster --------------------------------------------------------------------------------------
 
 
 @requirement(
@@ -82,14 +89,14 @@ def closed_doors(accounts: tuple[Account, ...], teams: tuple[Team, ...]) -> tupl
 def test_declared_namespaces_exist_with_their_labels(teams: tuple[Team, ...], facts: Facts, judge: Judge) -> None:
     for team in teams:
         namespace = facts.namespace(team.namespace)
-        worn = namespace.labels if namespace else {}
-        wrong = [key for key, value in team.labels.items() if worn.get(key) != value]
+        labels = namespace.labels if namespace else {}
+        wrong = [key for key, value in team.labels.items() if labels.get(key) != value]
         judge(
             team,
             ok=namespace is not None and not namespace.deleting and not wrong,
             expected=pairs(team.labels) or "to exist",
-            actual=_seen_of(team, namespace),
-            hidden_because="policies that select namespaces by label pass it over without a word" if wrong else "",
+            actual=_format_namespace(team, namespace),
+            hidden_because="policies that select namespaces by label do not apply to it" if wrong else "",
             inspect=f"kubectl get namespace {team.namespace} --show-labels",
         )
 
@@ -119,7 +126,7 @@ def test_accounts_roles_and_bindings_grant_exactly_what_is_declared(
             expected=f"to be named by {listed(declared, 'no binding')} and no other",
             actual=f"named by {listed(naming, 'no binding')}" if exists else "no such service account",
             cause=f"{extra} gives it {extra.role_ref} as well" if extra else "",
-            hidden_because="the declared role looks right: rights add up over all bindings" if extra else "",
+            hidden_because="the declared role looks right: permissions add up over all bindings" if extra else "",
             inspect=f"kubectl get rolebindings -A -o wide | grep {account.declared.name}",
         )
 
@@ -144,7 +151,7 @@ def test_declared_workloads_run_as_their_service_account(reference: Reference, f
             expected=f"serviceAccountName {each.service_account} in its pod template",
             actual=named or ("no serviceAccountName, so its pods run as default" if workload else "no such workload"),
             cause="the pod template names no service account" if workload and not named else "",
-            hidden_because=f"{each.service_account} and its role exist and look right, and nobody uses them",
+            hidden_because=f"{each.service_account} and its role exist and look right, and no pod uses them",
             inspect=f"kubectl get {each.kind.lower()} -n {each.namespace} {each.name} "
             "-o jsonpath='{.spec.template.spec.serviceAccountName}'",
         )
@@ -174,7 +181,7 @@ def test_accounts_without_need_of_a_token_have_the_field(
 ) -> None:
     tokenless = [account for account in accounts if account.wants_no_token]
     if not tokenless:
-        raise NotApplicable("no declared service account goes without a token (automount_token: false)")
+        raise NotApplicable("no declared service account has automount_token: false")
     for account in tokenless:
         live = facts.service_account(*account.key)
         annotated = live is not None and ANNOTATION in live.annotations
@@ -216,8 +223,8 @@ def test_the_field_keeps_the_token_out_and_the_annotation_does_not(
     expect(annotated, "a pod of an account with the annotation").equals(
         "a token", because="nothing reads an annotation of that name"
     )
-    expect(with_field, "a pod of an account with the field").equals("no token", because="the field says so")
-    expect(asking, "a pod that sets the field itself").equals("a token", because="the pod's own field wins")
+    expect(with_field, "a pod of an account with the field").equals("no token", because="the field is false")
+    expect(asking, "a pod that sets the field itself").equals("a token", because="the pod's own field has precedence")
 
 
 # --- What the API server decides ---------------------------------------------------------------------------------
@@ -231,9 +238,11 @@ def test_the_field_keeps_the_token_out_and_the_annotation_does_not(
     remedy="Bind the account to a Role that grants the access; a rule with resourceNames grants get, update, patch and "
     "delete of those names, and never list or create.",
 )
-def test_accounts_may_do_what_is_declared(open_doors: tuple[Door, ...], lab: RequirementLab, judge: Judge) -> None:
-    for door in open_doors:
-        door.judge(judge, wanted="allowed", seen=door.decided(lab))
+def test_accounts_may_do_what_is_declared(
+    allowed_access_checks: tuple[AccessCheck, ...], lab: RequirementLab, judge: Judge
+) -> None:
+    for check in allowed_access_checks:
+        check.judge(judge, expected="allowed", observed=check.reviewed(lab))
 
 
 @requirement(
@@ -244,9 +253,11 @@ def test_accounts_may_do_what_is_declared(open_doors: tuple[Door, ...], lab: Req
     remedy="Find the binding that grants it (kubectl get rolebindings,clusterrolebindings -A -o wide) and take the "
     "account or its group out.",
 )
-def test_accounts_may_not_do_what_is_denied(closed_doors: tuple[Door, ...], lab: RequirementLab, judge: Judge) -> None:
-    for door in closed_doors:
-        door.judge(judge, wanted="denied", seen=door.decided(lab))
+def test_accounts_may_not_do_what_is_denied(
+    denied_access_checks: tuple[AccessCheck, ...], lab: RequirementLab, judge: Judge
+) -> None:
+    for check in denied_access_checks:
+        check.judge(judge, expected="denied", observed=check.reviewed(lab))
 
 
 @requirement(
@@ -259,10 +270,10 @@ def test_accounts_may_not_do_what_is_denied(closed_doors: tuple[Door, ...], lab:
     "a proxy, a webhook authorizer, the issuer and audience of tokens.",
 )
 def test_real_requests_pass_where_they_are_declared(
-    open_doors: tuple[Door, ...], lab: RequirementLab, judge: Judge
+    allowed_access_checks: tuple[AccessCheck, ...], lab: RequirementLab, judge: Judge
 ) -> None:
-    for door in (door for door in open_doors if door.can_be_tried):
-        door.judge(judge, wanted="allowed", seen=door.tried(lab))
+    for check in (check for check in allowed_access_checks if check.can_be_requested):
+        check.judge(judge, expected="allowed", observed=check.requested(lab))
 
 
 @requirement(
@@ -275,10 +286,10 @@ def test_real_requests_pass_where_they_are_declared(
     "account or its group out.",
 )
 def test_real_requests_are_refused_where_they_are_denied(
-    closed_doors: tuple[Door, ...], lab: RequirementLab, judge: Judge
+    denied_access_checks: tuple[AccessCheck, ...], lab: RequirementLab, judge: Judge
 ) -> None:
-    for door in (door for door in closed_doors if door.can_be_tried):
-        door.judge(judge, wanted="denied", seen=door.tried(lab))
+    for check in (check for check in denied_access_checks if check.can_be_requested):
+        check.judge(judge, expected="denied", observed=check.requested(lab))
 
 
 @requirement(
@@ -303,7 +314,7 @@ def test_no_cluster_wide_binding_reaches_a_teams_account(
         judge(
             account,
             ok=not granting,
-            expected="no ClusterRoleBinding but those that let everybody discover the API and ask about themselves",
+            expected="no ClusterRoleBinding but those of API discovery and of reviews of one's own access",
             actual=[str(binding) for binding in granting] or "no other",
             cause=f"{first} gives {first.role_ref} in every namespace to {subject}" if first else "",
             hidden_because="roles and bindings of the team's namespace do not show it" if first else "",
@@ -311,7 +322,7 @@ def test_no_cluster_wide_binding_reaches_a_teams_account(
         )
 
 
-# --- How the chapter looks and judges ----------------------------------------------------------------------------
+# --- Helpers -----------------------------------------------------------------------------------------------------
 
 
 def _token_in_pod_of(account: str, namespace: str, lab: RequirementLab, **spec: object) -> str:
@@ -344,9 +355,9 @@ def _token_field(live: LiveAccount | None) -> str:
     return f"{field} and an annotation of that name" if ANNOTATION in live.annotations else field
 
 
-def _seen_of(team: Team, namespace: Namespace | None) -> str:
+def _format_namespace(team: Team, namespace: Namespace | None) -> str:
     if namespace is None:
         return "no such namespace"
     if namespace.deleting:
         return "being deleted"
-    return pairs({key: namespace.labels.get(key) for key in team.labels}) or "there"
+    return pairs({key: namespace.labels.get(key) for key in team.labels}) or "it exists"

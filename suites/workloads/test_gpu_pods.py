@@ -1,8 +1,8 @@
-"""Pods with GPUs: what their manifests promise themselves, and what those that are there tell by how they fare.
+"""Pods with GPUs: their manifests, and the status of those in the cluster.
 
-The chapter on workloads starts pods of its own; this one reads those of others. Some are refused after the scheduler
-chose a node, some never end, some use files of a driver that is gone, and some cannot work by what their manifest or
-their image says. None of that shows in the state of a node.
+The module on workloads starts pods of its own; this one judges the existing ones. Some are refused after the scheduler
+chose a node, some never end, some use files of a driver that was replaced, and some cannot work by their manifest or
+image. None of that shows in the status of a node.
 """
 
 from datetime import timedelta
@@ -26,12 +26,13 @@ from conformance.reference.expected import driver_of
 from conformance.reference.model import Pool, Reference, TestPod
 from conformance.verdict import Inconclusive, Judge, NotApplicable, Unsupported, format_value
 from suites._shared.declared_workloads import declared_in, lacking
-from suites._shared.formatting import all_unseen, join_limited
+from suites._shared.formatting import join_limited, reasons_not_judged
 from suites._shared.node_gpus import driver, product
 from suites._shared.pool_nodes import Members
 from suites.workloads.gpu_holders import (
     Holder,
     cuda_of,
+    devices_injected_at,
     driver_starts,
     everything_with_a_runtime_class,
     gpu_pods,
@@ -39,15 +40,14 @@ from suites.workloads.gpu_holders import (
     holders,
     images_with_gpus,
     refusal_of,
-    took_its_devices,
     whole_gpus,
 )
 
 COMPATIBILITY = "NVIDIA CUDA Compatibility"
 PLUGIN = "NVIDIA/k8s-device-plugin"
 _MAY_HELP = (Forward.WITH_PACKAGE, Forward.UNKNOWN)
-# A pod's deletion may take longer than its grace by what a kubelet needs to clean up.
-_TIDYING_UP = timedelta(minutes=2)
+# How long after the grace period a kubelet may need to clean up a pod.
+_CLEAN_UP = timedelta(minutes=2)
 
 
 @requirement(
@@ -63,17 +63,17 @@ def test_every_test_pod_fits_somewhere(reference: Reference, members: Members, j
     for test_pod in reference.test_pods:
         spec, nodes = _spec_of(test_pod), [node for pool in _pools_of(test_pod, reference) for node in members(pool)]
         if not nodes:
-            raise Inconclusive(f"the pools of {test_pod} have no node that it could fit on")
+            raise Inconclusive(f"the pools of {test_pod} have no node")
         obstacles = {node.name: _obstacles(spec, node) for node in nodes}
-        fitting = [name for name, kept in obstacles.items() if not kept]
+        fitting = [name for name, reasons in obstacles.items() if not reasons]
         nearest = min(obstacles, key=lambda name: len(obstacles[name]))
         judge(
             test_pod,
             ok=bool(fitting),
-            expected=f"a node of {format_value(_pools_of(test_pod, reference))} that takes it",
+            expected=f"a node of {format_value(_pools_of(test_pod, reference))} that it can be scheduled to",
             actual=join_limited(fitting) or f"none of {len(nodes)} nodes does: it stays Pending",
             cause=f"node {nearest}: {'; '.join(obstacles[nearest])}",
-            hidden_because="a test that stays Pending looks like a cluster without free GPUs, and is given up",
+            hidden_because="a Pending test pod looks like a cluster without free GPUs",
             inspect=f"kubectl get node {nearest} -o jsonpath='{{.spec.taints}}'",
         )
 
@@ -98,20 +98,20 @@ def test_images_run_on_the_driver(reference: Reference, facts: Facts, members: M
         for found in sorted(_drivers_of(pools, reference, members).items())
     ]
     if not pairs:
-        raise NotApplicable(f"{reference} declares no GPU workload on a pool whose driver is known")
+        raise NotApplicable(f"{reference} declares no GPU workload on a pool with a known driver")
     if not any(members(pool) for pool in reference.gpu_pools):
         raise Inconclusive("no node of the cluster belongs to a declared GPU pool, so no image runs on any driver")
     known = [(subject, image, cuda, found) for subject, image, cuda, found in pairs if cuda is not None]
     if not known:
         raise NotApplicable(
-            f"no tag tells the CUDA of its image: {join_limited(sorted({image for _, image, _, _ in pairs}))}"
+            f"no image tag has a CUDA version: {join_limited(sorted({image for _, image, _, _ in pairs}))}"
         )
     for subject, image, cuda, (found, products) in known:
         verdict = _runs_on(cuda, found)
         ways = _ways_out(cuda, found, products) if verdict.runs is Runs.NOT else []
-        unseen = _why_nobody_can_say(verdict, ways)
-        if unseen:
-            judge.pass_over(f"{subject}, image {image} on driver {found}", unseen)
+        not_judged = _why_unknown(verdict, ways)
+        if not_judged:
+            judge.pass_over(f"{subject}, image {image} on driver {found}", not_judged)
             continue
         judge(
             subject,
@@ -119,10 +119,10 @@ def test_images_run_on_the_driver(reference: Reference, facts: Facts, members: M
             expected=f"image {image} runs on driver {found}",
             actual=verdict,
             cause="; ".join([verdict.reason, *_why_none_helps(ways)]),
-            hidden_because="the pod starts and nvidia-smi works in it: only the first call of CUDA fails",
+            hidden_because="the pod starts and nvidia-smi works in it: only the first CUDA call fails",
         )
     if not judge.findings:
-        raise Inconclusive(all_unseen(judge))
+        raise Inconclusive(reasons_not_judged(judge))
 
 
 @requirement(
@@ -140,13 +140,13 @@ def test_no_gpu_pod_was_refused(facts: Facts, reference: Reference, judge: Judge
             judge(
                 pod,
                 ok=False,
-                expected="to run where the scheduler put it",
+                expected="to run where it was scheduled",
                 actual=f"{pod.reason} on {pod.node}: {pod.message or 'no message'}",
                 cause=why,
-                hidden_because="the pod counts as Failed like any program that crashed; a Job just makes the next one",
+                hidden_because="the pod is Failed like any program that crashed; a Job just creates the next one",
                 inspect=f"kubectl get pod -n {pod.namespace} {pod.name} -o jsonpath='{{.status}}'",
             )
-    _judge_the_rest(pods, [pod for pod in pods if not refusal_of(pod)], "to run where the scheduler put it", judge)
+    _judge_the_others(pods, [pod for pod in pods if not refusal_of(pod)], "to run where it was scheduled", judge)
 
 
 @requirement(
@@ -159,20 +159,20 @@ def test_no_gpu_pod_was_refused(facts: Facts, reference: Reference, judge: Judge
 )
 def test_no_gpu_pod_hangs_in_terminating(facts: Facts, reference: Reference, judge: Judge) -> None:
     pods = _gpu_pods(facts, reference)
-    hanging = [pod for pod in pods if pod.deletion and facts.taken_at - pod.deletion > _TIDYING_UP]
+    hanging = [pod for pod in pods if pod.deletion and facts.taken_at - pod.deletion > _CLEAN_UP]
     late = {id(pod) for pod in hanging}
     for pod in hanging:
         judge(
             pod,
             ok=False,
-            expected="to be gone when its grace period is over",
+            expected="to be deleted when its grace period is over",
             actual=f"Terminating on {pod.node or 'no node'}, due since {pod.deletion:%Y-%m-%d %H:%M} UTC",
             cause=f"its kubelet on {pod.node or 'no node'} has not confirmed that its containers ended",
-            hidden_because="its devices stay taken and nothing reports them missing",
+            hidden_because="its devices stay allocated and nothing reports it",
             inspect=f"kubectl get pod -n {pod.namespace} {pod.name} -o jsonpath='{{.metadata.deletionTimestamp}} "
             "{.metadata.finalizers}'",
         )
-    _judge_the_rest(pods, [pod for pod in pods if id(pod) not in late], "to be gone when told to", judge)
+    _judge_the_others(pods, [pod for pod in pods if id(pod) not in late], "no pod that hangs in Terminating", judge)
 
 
 @requirement(
@@ -186,7 +186,7 @@ def test_no_gpu_pod_hangs_in_terminating(facts: Facts, reference: Reference, jud
 def test_pods_with_several_gpus_have_shared_memory(facts: Facts, reference: Reference, judge: Judge) -> None:
     several = [each for each in holders(facts, reference) if whole_gpus(each.spec, reference) > 1]
     if not several:
-        raise NotApplicable("nothing in the cluster asks for several whole GPUs for one pod")
+        raise NotApplicable("no pod or workload of the cluster requests several whole GPUs for one pod")
     for each in several:
         enough = has_big_shared_memory(each.spec)
         judge(
@@ -194,8 +194,8 @@ def test_pods_with_several_gpus_have_shared_memory(facts: Facts, reference: Refe
             ok=enough,
             expected="a volume of its own at /dev/shm, such as an emptyDir in memory",
             actual="a volume of its own" if enough else "the 64 MiB that every container gets",
-            cause="NCCL exchanges data between processes through /dev/shm, and 64 MiB are soon full",
-            hidden_because="small models fit; the first larger one ends with 'No space left on device'",
+            cause="NCCL exchanges data between processes through /dev/shm, and 64 MiB are too small",
+            hidden_because="small models fit; the first larger one fails with 'No space left on device'",
             inspect=each.inspect,
         )
 
@@ -215,7 +215,7 @@ def test_no_gpu_pod_asks_for_a_user_namespace(facts: Facts, reference: Reference
             expected="the users of the node (hostUsers absent or true)",
             actual={False: "hostUsers: false", True: "hostUsers: true", None: "hostUsers absent"}[each.spec.host_users],
             cause="the container toolkit cannot inject devices into a user namespace",
-            hidden_because="the message is about a sync socket and names neither GPUs nor users",
+            hidden_because="the error message is about a sync socket and names neither GPUs nor users",
             inspect=each.inspect,
         )
 
@@ -229,7 +229,7 @@ def test_no_gpu_pod_asks_for_a_user_namespace(facts: Facts, reference: Reference
 )
 def test_no_gpu_pod_is_older_than_its_driver(facts: Facts, reference: Reference, judge: Judge) -> None:
     if reference.stack is None or not reference.stack.driver_managed:
-        raise NotApplicable(f"{reference} has drivers that no pod starts, so nothing tells when they did")
+        raise NotApplicable(f"{reference} has drivers that no pod starts, so that their start is unknown")
     starts = driver_starts(facts)
     running = [pod for pod in gpu_pods(facts, reference) if pod.phase == "Running" and pod.node in starts]
     if not starts:
@@ -237,13 +237,13 @@ def test_no_gpu_pod_is_older_than_its_driver(facts: Facts, reference: Reference,
     if not running:
         raise NotApplicable("no pod with GPUs runs on a node whose driver a pod started")
     for pod in running:
-        began, driver = took_its_devices(pod, reference), starts[pod.node]
+        began, driver = devices_injected_at(pod, reference), starts[pod.node]
         judge(
             pod,
             ok=began is None or began >= driver,
             expected=f"started after the driver of {pod.node}, {driver:%Y-%m-%d %H:%M:%S} UTC",
             actual=f"started {began:%Y-%m-%d %H:%M:%S} UTC" if began else "no container with GPUs runs",
-            cause=f"the driver of {pod.node} was started anew under the pod",
+            cause=f"the driver of {pod.node} was started anew while the pod was running",
             hidden_because="an idle pod notices nothing until it opens the GPU again",
             inspect=(
                 f"kubectl get pods -A -o wide --field-selector spec.nodeName={pod.node} --sort-by=.status.startTime"
@@ -262,7 +262,7 @@ def test_every_named_runtime_class_exists(facts: Facts, judge: Judge) -> None:
     there = sorted(each.name for each in facts.runtime_classes)
     named_somewhere = everything_with_a_runtime_class(facts)
     if not named_somewhere:
-        raise Unsupported("nothing in the cluster names a RuntimeClass")
+        raise Unsupported("no pod or workload of the cluster names a RuntimeClass")
     for each in named_somewhere:
         judge(
             each,
@@ -271,7 +271,7 @@ def test_every_named_runtime_class_exists(facts: Facts, judge: Judge) -> None:
             actual=there or "no runtime class at all",
             cause=f"there is no runtime class {each.spec.runtime_class}: the API server refuses its pods",
             hidden_because=(
-                "pods that run stay; switching the operator to NRI deletes the class, and no new pod comes up"
+                "running pods keep running; the operator's NRI plugin deletes the class, and no new pod is created"
             ),
             inspect="kubectl get runtimeclasses",
         )
@@ -280,7 +280,7 @@ def test_every_named_runtime_class_exists(facts: Facts, judge: Judge) -> None:
 def _spec_of(test_pod: TestPod) -> PodSpec:
     pods = Facts.from_objects([test_pod.manifest]).pods
     if not pods:
-        raise Inconclusive(f"the manifest of {test_pod} is no Pod")
+        raise Inconclusive(f"the manifest of {test_pod} is not a Pod")
     return pods[0]
 
 
@@ -290,12 +290,12 @@ def _pools_of(test_pod: TestPod, reference: Reference) -> tuple[Pool, ...]:
 
 
 def _obstacles(spec: PodSpec, node: Any) -> list[str]:
-    """What keeps a pod off a node for good: a test must be able to run once the node is idle."""
+    """Why a pod cannot run on a node even when it is idle."""
     repelling = [taint for taint in node.untolerated(spec.tolerations) if taint in node.lasting_taints]
-    kept = [f"taint {taint} is not tolerated" for taint in repelling]
+    obstacles = [f"taint {taint} is not tolerated" for taint in repelling]
     if not spec.selects(node):
-        kept.append("its required affinity or nodeSelector is not met")
-    return [*kept, *lacking(spec, node).values()]
+        obstacles.append("its required affinity or nodeSelector is not met")
+    return [*obstacles, *lacking(spec, node).values()]
 
 
 def _declared_specs(reference: Reference, facts: Facts) -> list[tuple[object, PodSpec, tuple[Pool, ...]]]:
@@ -330,7 +330,7 @@ def _ways_out(cuda: CudaVersion, driver: str, products: set[str]) -> list[Forwar
     """Whether compatibility libraries in the image would help, different answers for several products each once.
 
     NVIDIA's images bring them, and the container toolkit puts them before the driver's (nvidia-container-toolkit pull
-    request 1055); whether an image has them, its name does not tell.
+    request 1055); an image's name does not show whether it has them.
     """
     version = DriverVersion.parse(driver)
     answers = (forward_compatibility(cuda, version, is_data_center(each)) for each in sorted(products))
@@ -338,35 +338,35 @@ def _ways_out(cuda: CudaVersion, driver: str, products: set[str]) -> list[Forwar
 
 
 def _why_none_helps(ways: list[ForwardCompatibility]) -> list[str]:
-    """Why compatibility libraries do not help on some GPU that the image may come to; empty where they may."""
+    """Why compatibility libraries do not help on some GPU that the image may run on; empty where they may."""
     return [way.reason for way in ways if way.forward not in _MAY_HELP]
 
 
-def _why_nobody_can_say(verdict: Compatibility, ways: list[ForwardCompatibility]) -> str:
-    """Why it cannot be told whether an image runs on a driver; empty when it can."""
+def _why_unknown(verdict: Compatibility, ways: list[ForwardCompatibility]) -> str:
+    """Why it is unknown whether an image runs on a driver; empty when it is known."""
     if verdict.runs is Runs.UNKNOWN:
         return verdict.reason
     if not ways or _why_none_helps(ways):
         return ""
     unsure = {way.reason for way in ways if way.forward is Forward.UNKNOWN}
-    return "; ".join([f"{verdict.reason}, or {ways[0].package} in the image, which its name does not tell", *unsure])
+    return "; ".join([f"{verdict.reason}, or {ways[0].package} in the image, which its name does not show", *unsure])
 
 
 def _gpu_pods(facts: Facts, reference: Reference) -> tuple[Pod, ...]:
     pods = gpu_pods(facts, reference)
     if not pods:
-        raise NotApplicable("no pod of the cluster asks for GPUs")
+        raise NotApplicable("no pod of the cluster requests GPUs")
     return pods
 
 
 def _holders(facts: Facts, reference: Reference) -> tuple[Holder, ...]:
     found = holders(facts, reference)
     if not found:
-        raise NotApplicable("nothing in the cluster asks for GPUs")
+        raise NotApplicable("no pod or workload of the cluster requests GPUs")
     return found
 
 
-def _judge_the_rest(pods: tuple[Pod, ...], good: list[Pod], expected: str, judge: Judge) -> None:
-    """One finding for all the pods about which there is nothing to say."""
+def _judge_the_others(pods: tuple[Pod, ...], good: list[Pod], expected: str, judge: Judge) -> None:
+    """One passing finding for all the other pods."""
     if good:
         judge(f"{len(good)} of {len(pods)} pods with GPUs", ok=True, expected=expected, actual=expected)
