@@ -1,9 +1,9 @@
-"""What the chapters share: the declared pools, and the nodes of the cluster that belong to them.
+"""What the profiles share: the declared pools, and the nodes of the cluster that belong to them.
 
 Whoever makes the nodes (a cloud, an installer) marks them with a pool's selector labels; the owners then add labels
 and taints of their own. Here a node belongs to a pool by the selector alone, so that a node that lost the owners'
 labels or taints is still judged. A fixture raises NotApplicable where the reference set-up declares no such thing,
-and Inconclusive where it does but the cluster shows no node to look at.
+and Inconclusive where it does but the cluster has no such node.
 """
 
 from collections.abc import Iterable
@@ -82,7 +82,7 @@ def open_gpu_nodes(facts: Facts, gpu_nodes: tuple[Node, ...]) -> tuple[Node, ...
 
 @pytest.fixture
 def ordinary_nodes(facts: Facts, gpu_pools: tuple[Pool, ...]) -> tuple[Node, ...]:
-    """Some nodes for ordinary pods: outside the GPU pools that declare taints, taking new pods, repelling nobody."""
+    """Some nodes for ordinary pods: schedulable, without taints, outside the GPU pools that declare taints."""
     guarded = [pool for pool in gpu_pools if taints_of([pool])]
     outside = [node for node in facts.nodes if not any(pool.holds(node.labels) for pool in guarded)]
     return _open(facts, [node for node in outside if not node.repels(())], "node outside the GPU pools without taints")
@@ -134,7 +134,7 @@ def idle_gpu_node(open_gpu_nodes: tuple[Node, ...], lab: RequirementLab) -> Node
 def idle_twins(
     facts: Facts, reference: Reference, gpu_pools: tuple[Pool, ...], members: Members, lab: RequirementLab
 ) -> tuple[Node, ...]:
-    """Two or three idle nodes of one GPU pool, between which nothing but the pod's own wishes decides."""
+    """Two or three idle nodes of one GPU pool, between which only the pod's own preferences decide."""
     usual = [pool for pool in gpu_pools if reference.gpu_resource in (offer_of(reference, pool).resources or {})]
     if all(pool.nodes < 2 and len(members(pool)) < 2 for pool in usual):
         raise NotApplicable(f"no GPU pool whose nodes offer {reference.gpu_resource} has two of them to choose from")
@@ -144,12 +144,12 @@ def idle_twins(
             if len(nodes) >= wanted:
                 with suppress(Inconclusive):
                     return tuple(lab.pick_idle(nodes, wanted))
-    raise Inconclusive("no GPU pool has two idle nodes, and with fewer a preference has nothing to choose from")
+    raise Inconclusive("no GPU pool has two idle nodes, and preferred affinity needs two nodes to choose from")
 
 
 @pytest.fixture
 def dra_nodes(reference: Reference, gpu_pool_nodes: tuple[GpuPoolNode, ...], facts: Facts) -> tuple[GpuPoolNode, ...]:
-    """The nodes of the pools whose GPUs DRA gives to pods."""
+    """The nodes of the pools whose GPUs are allocated by DRA."""
     declared = [pool for pool in reference.gpu_pools if pool.gpu and pool.gpu.allocated_by == "dra"]
     if not declared:
         raise NotApplicable(f"no pool of {reference} has its GPUs allocated by DRA")
@@ -181,14 +181,14 @@ def gpu_class(classes: tuple[DeviceClass, ...], slices: dict[str, Published]) ->
         named = [each for each in classes if each.kind == kind and any(device.kind == kind for device in devices)]
         if named:
             return min(named, key=lambda each: (each.name != f"{kind}.nvidia.com", each.name))
-    raise Inconclusive("no device class chooses devices that a node publishes (DRA-03, DRA-06)")
+    raise Inconclusive("no device class selects a device that a node publishes (DRA-03, DRA-06)")
 
 
 @pytest.fixture
 def gpu_pod(lab: RequirementLab, reference: Reference, gpu_pools: tuple[Pool, ...]) -> GpuPod:
     """A pod that the API server accepts as long as its GPU amounts are right."""
     pod = GpuPod(lab, reference.gpu_resource)
-    answer = pod.offer(requests="1", limits="1")
+    answer = pod.dry_run(requests="1", limits="1")
     if not answer:
         raise Inconclusive(f"the API server refuses even a well-formed GPU pod: {answer}")
     return pod
@@ -196,10 +196,10 @@ def gpu_pod(lab: RequirementLab, reference: Reference, gpu_pools: tuple[Pool, ..
 
 @pytest.fixture
 def declared_workloads(reference: Reference, facts: Facts) -> tuple[DeclaredWorkload, ...]:
-    """The declared workloads that name the pools they belong on, as they stand in the cluster."""
+    """The declared workloads that name the pools they belong on, as they are in the cluster."""
     workloads = declared_in(reference, facts)
     if not workloads:
-        raise NotApplicable(f"{reference} declares no workload that names its pools")
+        raise NotApplicable(f"{reference} declares no workload with pools")
     return workloads
 
 
@@ -214,10 +214,10 @@ def gpu_workloads(declared_workloads: tuple[DeclaredWorkload, ...]) -> tuple[Dec
 
 @pytest.fixture
 def ordinary_pods(facts: Facts) -> tuple[Pod, ...]:
-    """The pods that no DaemonSet, no kubelet and no system namespace is behind, and that have not ended."""
+    """The unfinished pods outside system namespaces, without those of DaemonSets and static pods."""
     pods = tuple(pod for pod in facts.pods if not (pod.finished or pod.static or _is_system(pod)))
     if not pods:
-        raise NotApplicable("no ordinary pod is in the cluster")
+        raise NotApplicable("the cluster has no pod but those of DaemonSets, of kubelets and of system namespaces")
     return pods
 
 

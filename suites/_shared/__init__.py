@@ -1,4 +1,4 @@
-"""What two or more chapters need: nodes of pools, the stack's operands, GPUs as nodes tell of them, probes, formatting.
+"""What two or more profiles need: nodes of pools, operands, the GPUs of nodes, probes, formatting.
 
-A helper with one chapter lives in that chapter's folder; it moves here when a second one needs it.
+A helper of one profile is in that profile's folder; it moves here when a second one needs it.
 """

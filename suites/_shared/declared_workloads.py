@@ -1,4 +1,4 @@
-"""A declared workload as it stands: in the cluster where somebody deployed it, in its manifest where nobody did."""
+"""Declared workloads: as deployed in the cluster, else as in their manifests."""
 
 from collections.abc import Iterable
 from fractions import Fraction
@@ -16,7 +16,7 @@ _BYTES = ("memory", "ephemeral-storage", "hugepages-")
 
 
 class DeclaredWorkload(NamedTuple):
-    """A workload of the reference set-up, the pools it was declared for, and what the cluster makes of it."""
+    """A workload of the reference set-up, its pools, and the workload of that name in the cluster."""
 
     declared: Workload
     pools: tuple[Pool, ...]
@@ -37,13 +37,13 @@ class DeclaredWorkload(NamedTuple):
         return f"{self._get} -o jsonpath='{{.spec.template.spec}}'"
 
     @property
-    def see_pods(self) -> str:
+    def inspect_pods(self) -> str:
         """The command that shows the workload and the pods of its namespace."""
         return f"{self._get}; kubectl get pods -n {self.declared.namespace} -o wide"
 
     @property
     def is_over(self) -> bool:
-        """Whether it is a job that has done its work, so that it wants no pods any more."""
+        """Whether it is a Job that is complete and needs no more pods."""
         return self.live is not None and self.live.conditions.get("Complete") == "True"
 
     @property
@@ -52,11 +52,11 @@ class DeclaredWorkload(NamedTuple):
 
 
 def declared_in(reference: Reference, facts: Facts) -> tuple[DeclaredWorkload, ...]:
-    """The declared workloads that name their pools. One that is nowhere deployed is looked at in its manifest."""
-    return tuple(_as_it_stands(workload, reference, facts) for workload in reference.workloads if workload.pools)
+    """The declared workloads that name their pools; for one that is not deployed, the template of its manifest."""
+    return tuple(_with_live_state(workload, reference, facts) for workload in reference.workloads if workload.pools)
 
 
-def _as_it_stands(workload: Workload, reference: Reference, facts: Facts) -> DeclaredWorkload:
+def _with_live_state(workload: Workload, reference: Reference, facts: Facts) -> DeclaredWorkload:
     live = facts.workload(workload.kind, workload.namespace, workload.name)
     pools = tuple(pool for pool in reference.pools if pool.name in workload.pools)
     return DeclaredWorkload(workload, pools, live.template if live else _template_of(workload), live)
@@ -68,7 +68,7 @@ def _template_of(workload: Workload) -> PodTemplate:
 
 
 def lacking(template: PodSpec, node: Node) -> dict[str, str]:
-    """What an empty ``node`` lacks for one pod, in words by resource; empty when the pod fits."""
+    """What an empty ``node`` lacks for one pod, as text by resource; empty when the pod fits."""
     wanted = {name: amount for name, amount in template.requests().items() if amount}
     offered = {name: quantity(node.allocatable.get(name, "0")) for name in wanted}
     return _short(wanted, offered)
@@ -78,13 +78,13 @@ def why_pending(pod: Pod, nodes: Iterable[Node], facts: Facts) -> str:
     """What keeps a pod off the one of ``nodes`` that comes nearest to taking it, computed from the facts."""
     obstacles = [(node, _obstacles(pod, node, facts)) for node in nodes]
     if not obstacles:
-        return "none of its pools has a node"
+        return "no node belongs to its pools"
     node, reasons = min(obstacles, key=lambda each: len(each[1]))
-    return f"{node}: {'; '.join(reasons) or 'nothing keeps it off, the scheduler has not placed it yet'}"
+    return f"{node}: {'; '.join(reasons) or 'nothing prevents it, the scheduler has not placed it yet'}"
 
 
 def _obstacles(pod: Pod, node: Node, facts: Facts) -> list[str]:
-    """Gates, affinity, taints and room, in the order in which a person would look."""
+    """Scheduling gates, affinity, taints and free resources, in the order in which one would look."""
     reasons = [f"scheduling gate {gate}" for gate in pod.gates]
     if not pod.selects(node):
         reasons.append("its required affinity or nodeSelector is not met")
@@ -99,13 +99,13 @@ def _obstacles(pod: Pod, node: Node, facts: Facts) -> list[str]:
 
 def _short(wanted: dict[str, Fraction], there: dict[str, Fraction]) -> dict[str, str]:
     return {
-        name: f"{_in_words(name, amount)} {name} wanted, {_in_words(name, there[name])} there"
+        name: f"{_format_amount(name, amount)} {name} requested, {_format_amount(name, there[name])} free"
         for name, amount in wanted.items()
         if amount > there[name]
     }
 
 
-def _in_words(resource: str, amount: Fraction) -> str:
+def _format_amount(resource: str, amount: Fraction) -> str:
     if resource.startswith(_BYTES):
         return f"{float(amount) / 2**30:.4g}Gi"
     return f"{float(amount):.4g}"

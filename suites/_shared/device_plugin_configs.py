@@ -1,4 +1,4 @@
-"""Which configuration the device plugin of a node reads: references followed on the cluster, once for each label."""
+"""Which configuration the device plugin of a node reads: references resolved on the cluster, once for each label."""
 
 import posixpath
 from typing import NamedTuple
@@ -14,51 +14,51 @@ from conformance.verdict import Inconclusive
 _BY_POLICY = (Stack.CLUSTER_POLICY, Stack.INVALID)
 
 
-class Chosen(NamedTuple):
+class ChosenConfig(NamedTuple):
     """The configuration of a node and where it comes from.
 
-    ``source`` is the object that begins the chain, ``strategy_told`` the MIG strategy that it sets for every node,
-    which outranks the one of the configuration; empty when it sets none.
+    ``source`` is the object that begins the chain, ``mig_strategy_override`` the MIG strategy that it sets for every
+    node, which outranks the one of the configuration; empty when it sets none.
     """
 
     selection: Selection
     source: str = ""
     config_map: Resource | None = None
-    strategy_told: str = ""
+    mig_strategy_override: str = ""
     inspect: str = ""
 
     @property
     def refused(self) -> bool:
-        """Whether the chain ends at a text that the plugin does not read."""
+        """Whether the references end at a configuration that the device plugin rejects."""
         return self.selection.outcome is Chain.BROKEN and bool(self.selection.problems)
 
     @property
     def reached(self) -> bool:
-        """Whether the chain ends at a text, well written or not."""
+        """Whether the references end at a configuration, valid or not."""
         return self.selection.outcome is Chain.APPLIED or self.refused
 
     @property
-    def text(self) -> str:
-        """The text that the plugin reads, named; empty when the chain does not reach one."""
+    def config_name(self) -> str:
+        """The ConfigMap and key that the device plugin reads; empty when the references do not reach one."""
         return f"{self.config_map}, key {self.selection.key}" if self.config_map and self.reached else ""
 
     @property
     def strategy(self) -> MigStrategy | None:
         """The MIG strategy in effect; None when it is not known."""
-        if self.strategy_told or self.selection.config is not None:
+        if self.mig_strategy_override or self.selection.config is not None:
             config = self.selection.config or plugin_config.PluginConfig()
-            return config.strategy_with(self.strategy_told)
+            return config.strategy_with(self.mig_strategy_override)
         return None
 
 
 class PluginConfigs:
-    """The configurations of all nodes. Raises Inconclusive where nothing tells of them."""
+    """The configurations of all nodes. Raises Inconclusive where no object of the cluster names them."""
 
     def __init__(self, facts: Facts) -> None:
         self._facts = facts
-        self._known: dict[tuple[str, str], Chosen] = {}
+        self._known: dict[tuple[str, str], ChosenConfig] = {}
 
-    def of(self, node: Node) -> Chosen:
+    def of(self, node: Node) -> ChosenConfig:
         """The configuration that the device plugin of a node reads."""
         policy = self._policy()
         plugin = None if policy is not None else self._plugin_for(node)
@@ -77,13 +77,13 @@ class PluginConfigs:
         disabled = isinstance(own, dict) and own.get("enabled") is False
         return None if disabled and stack.device_plugins else policy
 
-    def _by_policy(self, policy: Resource | None, node: Node) -> Chosen:
+    def _by_policy(self, policy: Resource | None, node: Node) -> ChosenConfig:
         if policy is None:
             return self._without_plugin()
         namespace = self._namespace()
         named = mapping_at(mapping_at(policy.spec, "devicePlugin"), "config") or {}
         config_map = self._config_map(namespace, word(named.get("name")))
-        return Chosen(
+        return ChosenConfig(
             plugin_config.select(policy.body, config_map.body if config_map else None, node.labels, namespace),
             str(policy),
             config_map,
@@ -96,52 +96,54 @@ class PluginConfigs:
         namespaces = self._facts.stack_namespaces
         if not namespaces:
             raise Inconclusive(
-                "no Deployment of the operator and no DaemonSet of it tells in which namespace its ConfigMaps are"
+                "the namespace of the operator's ConfigMaps is unknown: it has neither a Deployment nor a DaemonSet"
             )
         return namespaces[0]
 
     def _config_map(self, namespace: str, name: str) -> Resource | None:
-        """The ConfigMap of that name where it belongs, else one that somebody put elsewhere."""
+        """The ConfigMap of that name in that namespace, else one of that name in another."""
         if not name:
             return None
         here = self._facts.config_map(namespace, name)
         return here or next((each for each in self._facts.config_maps if each.name == name), None)
 
     def _plugin_for(self, node: Node) -> Workload | None:
-        """The DaemonSet whose device plugin runs on a node, or would; None when no plugin is there at all."""
+        """The DaemonSet whose device plugin runs on a node, or would; None when the cluster has no device plugin."""
         plugins = [self._workload(name) for name in self._facts.stack.device_plugins]
-        there = {pod.owner_name for pod in plugin_pods(self._facts, node)}
-        running = [plugin for plugin in plugins if plugin.name in there]
-        meant = [plugin for plugin in plugins if plugin.template.selects(node)]
-        return next(iter((*running, *meant, *plugins)), None)
+        present = {pod.owner_name for pod in plugin_pods(self._facts, node)}
+        running = [plugin for plugin in plugins if plugin.name in present]
+        selecting = [plugin for plugin in plugins if plugin.template.selects(node)]
+        return next(iter((*running, *selecting, *plugins)), None)
 
     def _workload(self, address: str) -> Workload:
         namespace, _, name = address.partition("/")
         found = self._facts.workload("DaemonSet", namespace, name)
         if found is None:
-            raise Inconclusive(f"daemonset {address} is gone")
+            raise Inconclusive(f"daemonset {address} does not exist any more")
         return found
 
-    def _by_template(self, plugin: Workload, node: Node) -> Chosen:
+    def _by_template(self, plugin: Workload, node: Node) -> ChosenConfig:
         inspect = f"kubectl get daemonset -n {plugin.namespace} {plugin.name} -o yaml"
         strategy = next((each.env["MIG_STRATEGY"] for each in _plugins_in(plugin) if "MIG_STRATEGY" in each.env), "")
-        told = told_by(plugin)
-        if told is None:
-            reason = f"{plugin} mounts no configuration; what its arguments say is not judged"
-            return Chosen(Selection(Chain.UNKNOWN, cause=reason), str(plugin), None, strategy, inspect)
-        config_map = self._config_map(plugin.namespace, told.config_map)
+        source = config_source_of(plugin)
+        if source is None:
+            reason = f"{plugin} mounts no configuration; its command-line arguments are not evaluated"
+            return ChosenConfig(Selection(Chain.UNKNOWN, cause=reason), str(plugin), None, strategy, inspect)
+        config_map = self._config_map(plugin.namespace, source.config_map)
         body = config_map.body if config_map else None
-        selection = plugin_alone.select(told, body, node.labels, plugin.namespace)
-        return Chosen(selection, str(plugin), config_map, strategy, inspect)
+        selection = plugin_alone.select(source, body, node.labels, plugin.namespace)
+        return ChosenConfig(selection, str(plugin), config_map, strategy, inspect)
 
-    def _without_plugin(self) -> Chosen:
+    def _without_plugin(self) -> ChosenConfig:
         stack = self._facts.stack
         if stack.stack is Stack.GPU_CLUSTER:
-            link = f"the stack is {stack.stack}, which deploys no device plugin"
-            return Chosen(Selection(Chain.NOT_CONFIGURED, cause=link))
+            cause = f"the stack is {stack.stack}, which deploys no device plugin"
+            return ChosenConfig(Selection(Chain.NOT_CONFIGURED, cause=cause))
         if stack.stack is Stack.UNKNOWN:
             raise Inconclusive(f"the GPU stack is not known: {', '.join(stack.unread)} could not be read")
-        raise Inconclusive("no object of the cluster tells of a device plugin: where it is configured cannot be told")
+        raise Inconclusive(
+            "no object of the cluster is a device plugin or configures one: its configuration is unknown"
+        )
 
 
 def plugin_pods(facts: Facts, node: Node) -> tuple[Pod, ...]:
@@ -149,8 +151,8 @@ def plugin_pods(facts: Facts, node: Node) -> tuple[Pod, ...]:
     return tuple(pod for pod in facts.pods_on(node.name) if not pod.finished and _has_plugin(pod))
 
 
-def told_by(plugin: Workload) -> Told | None:
-    """What the pod template of a device plugin says about its configuration; None when it mounts none."""
+def config_source_of(plugin: Workload) -> Told | None:
+    """The ConfigMap and key that the pod template of a device plugin names; None when it mounts none."""
     template = plugin.template
     for container in template.every_container:
         folder = container.env.get("CONFIG_FILE_SRCDIR")
@@ -175,7 +177,7 @@ def _has_plugin(pod: PodSpec) -> bool:
 
 
 def _config_map_at(template: PodSpec, place: str) -> str:
-    """The ConfigMap that is mounted at a place; empty when none is."""
+    """The ConfigMap that is mounted at a path; empty when none is."""
     mounted = {
         mount.volume
         for container in template.every_container

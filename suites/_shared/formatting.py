@@ -1,4 +1,4 @@
-"""How findings word what they list."""
+"""How findings format lists and labels."""
 
 from collections.abc import Mapping, Sequence
 
@@ -11,11 +11,11 @@ def join_limited(members: Sequence[str], *, apart: str = ", ", most: int = 4) ->
     return apart.join(members[:most]) + more
 
 
-def all_unseen(judge: Judge) -> str:
-    """Who could not be looked at, and why, for a requirement that has looked at nobody."""
+def reasons_not_judged(judge: Judge) -> str:
+    """Which subjects could not be judged, and why, for a requirement that could judge none."""
     return join_limited([str(each) for each in judge.unseen], apart="; ")
 
 
 def pairs(labels: Mapping[str, str | None]) -> str:
-    """Labels as ``key=value``; one that is not there as ``no key``."""
+    """Labels as ``key=value``; an absent one as ``no key``."""
     return ", ".join(f"no {key}" if value is None else f"{key}={value}" for key, value in labels.items())

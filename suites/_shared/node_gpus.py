@@ -1,4 +1,4 @@
-"""What a node says about its GPUs: the labels of feature discovery, and why it offers another number than declared."""
+"""The GPUs of a node: its labels of GPU Feature Discovery, and why it offers another number than declared."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -30,12 +30,12 @@ _MEMORY_TOLERANCE = 0.1
 
 
 def product(node: Node) -> str:
-    """The GPU product that feature discovery found, without what sharing and MIG append; empty when unlabelled."""
+    """The product label of GPU Feature Discovery without the suffixes of sharing and MIG; empty when unlabelled."""
     return _SHARING_SUFFIX.sub("", node.labels.get(PRODUCT, ""))
 
 
 def driver(node: Node) -> str:
-    """The driver version that feature discovery found; empty when unlabelled."""
+    """The driver version label of GPU Feature Discovery; empty when unlabelled."""
     older = [node.labels[key] for key in _OLD_DRIVER if node.labels.get(key)]
     return node.labels.get(DRIVER) or ".".join(older)
 
@@ -54,7 +54,7 @@ def is_the_product(node: Node, gpu: Gpu) -> bool:
 
 
 def has_the_memory(node: Node, gpu: Gpu) -> bool:
-    """Whether a device has about the declared memory; under MIG the label speaks of one slice and proves nothing."""
+    """Whether a device has about the declared memory; with MIG the label is that of one MIG device and not compared."""
     reported = node.labels.get(MEMORY, "")
     if not gpu.memory_mib or not reported.isdigit() or "-MIG-" in node.labels.get(PRODUCT, ""):
         return True
@@ -62,7 +62,7 @@ def has_the_memory(node: Node, gpu: Gpu) -> bool:
 
 
 def shows_gpus(node: Node, reference: Reference) -> bool:
-    """Whether anything about the node says that it has GPUs: its capacity, or a label of a discovery."""
+    """Whether a node has GPUs by its capacity or a label of GPU Feature Discovery or Node Feature Discovery."""
     declared = {reference.gpu_resource, *(pool.gpu.resource for pool in reference.pools if pool.gpu)}
     counted = any(node.gpu_capacity(name) for name in {*declared, *node.gpu_resources})
     return counted or any(node.labels.get(label) == "true" for label in _PRESENT)
@@ -74,7 +74,7 @@ def offered(node: Node, expected: Mapping[str, int]) -> dict[str, int]:
 
 
 def counted(node: Node, expected: Mapping[str, int]) -> dict[str, int]:
-    """The same by capacity: devices that a plugin holds back as unhealthy are among them."""
+    """The same by capacity: devices that the device plugin reports as unhealthy are among them."""
     return _counted(node, expected, node.gpu_capacity)
 
 
@@ -83,15 +83,15 @@ def _counted(node: Node, expected: Mapping[str, int], count: Callable[[str], int
 
 
 def missing_gpus(node: Node, gpu: Gpu) -> int:
-    """How many of the declared GPUs the driver does not list; 0 where feature discovery says nothing of GPUs."""
-    seen = node.labels.get(COUNT, "")
-    return max(0, gpu.count - int(seen)) if seen.isdigit() and int(seen) else 0
+    """How many of the declared GPUs the driver does not list; 0 without a label of GPU Feature Discovery."""
+    found = node.labels.get(COUNT, "")
+    return max(0, gpu.count - int(found)) if found.isdigit() and int(found) else 0
 
 
 def agrees(node: Node, pool: Pool, expected: Mapping[str, int]) -> bool:
-    """Whether a node's capacity is what is expected of the GPUs that are there.
+    """Whether a node's capacity is what is expected of the GPUs that are present.
 
-    A GPU that fell off the bus or that a plugin holds back is POOL-04's to tell: it says nothing about sharing.
+    A GPU that fell off the bus or is unhealthy is reported by POOL-04: it says nothing about sharing.
     """
     there, gpu = counted(node, expected), pool.gpu
     if gpu is None or pool.mig_layout or there == expected:
@@ -106,8 +106,10 @@ def format_amounts(resources: Mapping[str, int]) -> str:
 
 
 def not_known(pool: Pool, offer: Offer) -> Inconclusive | UnknownAccelerator:
-    """Why nobody can say what the nodes of a pool must offer, for the requirement to end with."""
-    reason = f"{pool}: {'; '.join(offer.problems) or 'its offer is not known'} (layout {pool.mig_layout})"
+    """The reason why it is unknown what the nodes of a pool must offer, to be raised."""
+    reason = (
+        f"{pool}: {'; '.join(offer.problems) or 'it is unknown what its nodes must offer'} (layout {pool.mig_layout})"
+    )
     model = model_of(pool.gpu.product, pool.gpu.memory_mib or None) if pool.gpu else Unknown("it has no GPUs")
     if isinstance(model, Unknown):
         return UnknownAccelerator(f"{reason}; {model.why}")
@@ -118,18 +120,18 @@ def why_the_number_differs(node: Node, gpu: Gpu, offer: Offer) -> tuple[str, str
     """The cause between the devices and what a node offers, and what to do about it."""
     expected = offer.resources or {}
     there = offered(node, expected)
-    held_back = _held_back(node, expected)
-    if held_back:
+    unhealthy = _unhealthy(node, expected)
+    if unhealthy:
         return (
-            f"the device plugin holds back {held_back} as unhealthy",
+            f"the device plugin reports {unhealthy} as unhealthy",
             "Look for the XID in the device plugin's log, reset or replace the device, then restart the plugin pod: "
-            "it never takes a device back by itself.",
+            "it never marks a device healthy again by itself.",
         )
     if gpu.allocated_by == "dra":
         return (
-            f"a device plugin offers {format_amounts(there)}, and DRA is declared to give these GPUs to pods",
+            f"a device plugin offers {format_amounts(there)}, and these GPUs are declared to be allocated by DRA",
             "Keep the device plugin off the node (label nvidia.com/gpu.deploy.device-plugin=false): with two "
-            "allocators a GPU is given away twice.",
+            "allocators a GPU is allocated twice.",
         )
     if not expected:
         return "; ".join(offer.problems), "Declare a MIG layout and a strategy that go together (MIG-08)."
@@ -138,16 +140,16 @@ def why_the_number_differs(node: Node, gpu: Gpu, offer: Offer) -> tuple[str, str
     if any(there.get(name, 0) < count for name, count in expected.items()):
         return _why_less_is_offered(node, gpu, there)
     replicas = node.labels.get("nvidia.com/gpu.replicas", "")
-    shared = f": sharing is on with {replicas} replicas" if replicas not in ("", "0", "1") else ""
+    shared = f": sharing is configured with {replicas} replicas" if replicas not in ("", "0", "1") else ""
     more = {name: there[name] - expected.get(name, 0) for name in there if there[name] > expected.get(name, 0)}
     return (
         f"the node offers {format_amounts(more)} more than were declared{shared}",
-        "Declare what the pool really has.",
+        "Declare the number that the pool has.",
     )
 
 
-def _held_back(node: Node, expected: Mapping[str, int]) -> str:
-    """The devices that count in the capacity only, in words."""
+def _unhealthy(node: Node, expected: Mapping[str, int]) -> str:
+    """The devices that are in the capacity and not allocatable, as text."""
     capacity, there = counted(node, expected), offered(node, expected)
     less = {name: count - there.get(name, 0) for name, count in capacity.items() if there.get(name, 0) < count}
     return ", ".join(f"{count} of {capacity[name]} {name}" for name, count in less.items())
@@ -162,14 +164,14 @@ def _why_less_is_offered(node: Node, gpu: Gpu, there: Mapping[str, int]) -> tupl
         )
     return (
         f"the device plugin registered only {format_amounts(there)}",
-        "Check how the plugin is told to share and divide the GPUs of the node, then its PCI bus and dmesg.",
+        "Check the device plugin's sharing and MIG configuration for the node, then its PCI bus and dmesg.",
     )
 
 
 def _why_none_is_offered(node: Node, others: Mapping[str, int]) -> tuple[str, str]:
     if others:
         names = ", ".join(f"{name}={devices}" for name, devices in others.items())
-        return f"the GPUs are offered under another name: {names}", "Declare that resource for the pool."
+        return f"the GPUs are offered under another resource name: {names}", "Declare that resource for the pool."
     deploy = node.labels.get("nvidia.com/gpu.deploy.device-plugin", "true")
     if deploy != "true":
         return (

@@ -1,4 +1,4 @@
-"""Programs on every GPU node: what is asked of each node, what its pod said, and who could not be looked at."""
+"""Probes on every GPU node: the devices they request, their results, and the nodes that could not be judged."""
 
 import re
 from collections import defaultdict
@@ -13,7 +13,7 @@ from conformance.lab.probe_jobs import ProbeOptions
 from conformance.reference.expected import offer_of
 from conformance.reference.model import Gpu, Pool, Reference
 from conformance.verdict import Inconclusive, Judge, NotApplicable
-from suites._shared.formatting import all_unseen
+from suites._shared.formatting import reasons_not_judged
 from suites._shared.pool_nodes import GpuPoolNode
 
 TOO_FAR_APART = "TopologyAffinityError"
@@ -27,21 +27,21 @@ _REFUSALS = (
     "ContainerCannotRun",
     "StartError",
 )
-# How containerd and CRI-O say that they know no runtime by the name that the runtime class has for it.
+# The messages of containerd and CRI-O for a RuntimeClass whose handler they do not have.
 _NO_HANDLER = ("no runtime for", "runtime handler")
-# As feature discovery makes a label of a name (k8s-device-plugin: internal/lm/resource.go).
+# As GPU Feature Discovery makes a label value of a name (k8s-device-plugin: internal/lm/resource.go).
 _NOT_IN_LABELS = re.compile(r"[^A-Za-z0-9\-_. ]")
 # The driver reports less than the nominal size, and NVML a little more or less than the label.
 _MEMORY_TOLERANCE = 0.1
 
-# Nodes by the resource that they are asked for, and how many devices of it.
+# Nodes by the resource that is requested there, and how many devices of it.
 _Groups: TypeAlias = dict[tuple[str, Literal[1, "free"]], list[GpuPoolNode]]
 
 
-class Seen(NamedTuple):
-    """What a probe said on one node, having asked for devices of one resource (of none, where it is empty).
+class Observed(NamedTuple):
+    """What a probe observed on one node with devices of one resource (with none, where it is empty).
 
-    ``kept_apart`` are free devices that the node would not give together with these.
+    ``kept_apart`` are free devices that the kubelet would not allocate together with these.
     """
 
     pool: Pool
@@ -53,13 +53,13 @@ class Seen(NamedTuple):
 
     @property
     def subject(self) -> str:
-        """The node, and where it offers several resources the one that was asked for."""
+        """The node, and where it offers several resources the requested one."""
         usual = self.resource in ("", self.gpu.resource)
         return str(self.node) if usual else f"{self.node} ({self.resource})"
 
     @property
     def shared(self) -> bool:
-        """Whether several pods may be given the same device. Of MIG devices a pool does not say which are shared."""
+        """Whether several pods may get the same device. A pool does not declare which of its MIG devices are shared."""
         return bool(self.resource) and self.gpu.shares > 1
 
     @property
@@ -69,12 +69,12 @@ class Seen(NamedTuple):
 
     @property
     def inspect(self) -> str:
-        """The command that shows what the node offers and who holds it."""
+        """The command that shows the node's allocatable devices and the pods that hold them."""
         return f"kubectl describe node {self.node.name}"
 
 
 def offered_resources(reference: Reference, pool: Pool) -> dict[str, int]:
-    """The resources that a node of a pool must offer, by name; empty where DRA gives devices, or nobody can know."""
+    """The resources that a node of a pool must offer, by name; empty where DRA allocates them or they are unknown."""
     return {name: count for name, count in (offer_of(reference, pool).resources or {}).items() if count}
 
 
@@ -85,38 +85,38 @@ def asking_for_devices(
     probe: str,
     *,
     gpus: Literal[1, "free"] = 1,
-) -> tuple[Seen, ...]:
-    """Run a probe on every node, once for each resource that its pool declares; a shared one is asked for once only.
+) -> tuple[Observed, ...]:
+    """Run a probe on every node, once for each declared resource; of a shared one it requests one replica.
 
     Raises NotApplicable where no pool offers devices as resources.
     """
     groups = _by_resource(reference, nodes, gpus)
-    seen = _seen(groups, lab.run_programs(_programs(groups, probe)))
-    return _asking_for_less(lab, seen, probe)
+    observed = _observed(groups, lab.run_programs(_programs(groups, probe)))
+    return _asking_for_less(lab, observed, probe)
 
 
 @contextmanager
 def holding_devices(
     lab: RequirementLab, reference: Reference, nodes: Sequence[GpuPoolNode]
-) -> Iterator[tuple[Seen, ...]]:
-    """Hold one device of each resource on every node while the block runs, and tell which."""
+) -> Iterator[tuple[Observed, ...]]:
+    """Hold one device of each resource on every node while the block runs, and yield which."""
     groups = _by_resource(reference, nodes, 1)
     with lab.held_programs(_programs(groups, "devices")) as results:
-        yield _seen(groups, results)
+        yield _observed(groups, results)
 
 
-def asking_again(lab: RequirementLab, before: Sequence[Seen]) -> tuple[Seen, ...]:
+def asking_again(lab: RequirementLab, before: Sequence[Observed]) -> tuple[Observed, ...]:
     """Run the devices probe once more, on each node with as many devices as its pod had before."""
     return _asking_once_more(lab, before, "devices", lambda each: each.result.devices)
 
 
-def _asking_for_less(lab: RequirementLab, seen: tuple[Seen, ...], probe: str) -> tuple[Seen, ...]:
-    """Ask nodes again, for half as many devices each time, whose kubelet gives only devices of one NUMA node together.
+def _asking_for_less(lab: RequirementLab, observed: tuple[Observed, ...], probe: str) -> tuple[Observed, ...]:
+    """Request half as many devices again where the kubelet allocates only devices of one NUMA node together.
 
     Its topology manager refuses the pod then, with the policy single-numa-node (kubernetes.io: Control Topology
     Management Policies on a Node).
     """
-    while apart := [each for each in seen if each.result.reason == TOO_FAR_APART and each.result.devices > 1]:
+    while apart := [each for each in observed if each.result.reason == TOO_FAR_APART and each.result.devices > 1]:
         again = {
             (each.node.name, each.resource): each
             for each in _asking_once_more(lab, apart, probe, lambda each: each.result.devices // 2)
@@ -125,14 +125,14 @@ def _asking_for_less(lab: RequirementLab, seen: tuple[Seen, ...], probe: str) ->
             got = again[each.node.name, each.resource]
             left = each.kept_apart + each.result.devices - got.result.devices
             again[each.node.name, each.resource] = got._replace(kept_apart=left)
-        seen = tuple(again.get((each.node.name, each.resource), each) for each in seen)
-    return seen
+        observed = tuple(again.get((each.node.name, each.resource), each) for each in observed)
+    return observed
 
 
 def _asking_once_more(
-    lab: RequirementLab, before: Sequence[Seen], probe: str, devices: Callable[[Seen], int]
-) -> tuple[Seen, ...]:
-    groups: dict[str, list[Seen]] = defaultdict(list)
+    lab: RequirementLab, before: Sequence[Observed], probe: str, devices: Callable[[Observed], int]
+) -> tuple[Observed, ...]:
+    groups: dict[str, list[Observed]] = defaultdict(list)
     for each in before:
         groups[each.resource].append(each)
     results = lab.run_programs(
@@ -153,13 +153,13 @@ def _asking_once_more(
 
 
 def _by_resource(reference: Reference, nodes: Sequence[GpuPoolNode], gpus: Literal[1, "free"]) -> _Groups:
-    """The nodes by what is asked of them."""
+    """The nodes by what is requested there."""
     groups: _Groups = defaultdict(list)
     for each in nodes:
         for resource in offered_resources(reference, each.pool):
             groups[resource, 1 if each.gpu.shares > 1 else gpus].append(each)
     if not groups:
-        raise NotApplicable(f"no GPU pool of {reference} offers devices as extended resources; DRA has its own chapter")
+        raise NotApplicable(f"no GPU pool of {reference} offers devices as extended resources; DRA has its own profile")
     return groups
 
 
@@ -170,9 +170,9 @@ def _programs(groups: _Groups, probe: str) -> list[Program]:
     ]
 
 
-def _seen(groups: _Groups, results: Sequence[Mapping[str, ProbeResult]]) -> tuple[Seen, ...]:
+def _observed(groups: _Groups, results: Sequence[Mapping[str, ProbeResult]]) -> tuple[Observed, ...]:
     return tuple(
-        Seen(*each, resource, found[each.node.name])
+        Observed(*each, resource, found[each.node.name])
         for ((resource, _), members), found in zip(groups.items(), results, strict=True)
         for each in members
     )
@@ -180,52 +180,52 @@ def _seen(groups: _Groups, results: Sequence[Mapping[str, ProbeResult]]) -> tupl
 
 def asking_for_none(
     lab: RequirementLab, nodes: Sequence[GpuPoolNode], **options: Unpack[ProbeOptions]
-) -> tuple[Seen, ...]:
+) -> tuple[Observed, ...]:
     """Run the isolation probe on every node without a request for any device."""
-    [seen] = asking_for_none_in_ways(lab, nodes, [options])
-    return seen
+    [observed] = asking_for_none_in_ways(lab, nodes, [options])
+    return observed
 
 
 def asking_for_none_in_ways(
     lab: RequirementLab, nodes: Sequence[GpuPoolNode], ways: Sequence[ProbeOptions]
-) -> list[tuple[Seen, ...]]:
-    """The same in several ways at the same time."""
+) -> list[tuple[Observed, ...]]:
+    """The same with several sets of options at the same time."""
     asked = [Program([each.node for each in nodes], "isolation", {**way, "gpus": 0}) for way in ways]
-    return [tuple(Seen(*each, "", found[each.node.name]) for each in nodes) for found in lab.run_programs(asked)]
+    return [tuple(Observed(*each, "", found[each.node.name]) for each in nodes) for found in lab.run_programs(asked)]
 
 
 def judge_each(
-    seen: Iterable[Seen],
+    observed: Iterable[Observed],
     judge: Judge,
-    of: Callable[[Seen, dict[str, Any]], None],
+    of: Callable[[Observed, dict[str, Any]], None],
     *,
     blame: "Callable[[ProbeResult], bool] | None" = None,
-    when_refused: "Callable[[Seen, Judge], None] | None" = None,
+    when_refused: "Callable[[Observed, Judge], None] | None" = None,
 ) -> None:
-    """Judge each node whose probe could look, by ``of``, and by ``when_refused`` each that is to ``blame`` for it not.
+    """Judge by ``of`` each node whose probe ran, by ``when_refused`` each that is to ``blame`` where it did not run.
 
-    Without further word those fail which did not run the pod that they were given. ``of`` raises Inconclusive where
-    what was seen does not tell. The others are passed over; when they are all there are, that is a Inconclusive.
+    By default a node fails that did not run the pod bound to it. ``of`` raises Inconclusive where the record is not
+    enough. The other nodes are reported as not judged; where no node is judged, Inconclusive is raised.
     """
-    looked = 0
-    for each in seen:
+    judged = 0
+    for each in observed:
         reason = _judged(each, judge, of, blame or is_the_nodes_fault, when_refused or refused)
         if reason:
             judge.pass_over(each.subject, reason)
         else:
-            looked += 1
-    if not looked:
-        raise Inconclusive(f"no GPU node could be looked at; {all_unseen(judge)}")
+            judged += 1
+    if not judged:
+        raise Inconclusive(f"no GPU node could be judged; {reasons_not_judged(judge)}")
 
 
 def _judged(
-    each: Seen,
+    each: Observed,
     judge: Judge,
-    of: Callable[[Seen, dict[str, Any]], None],
+    of: Callable[[Observed, dict[str, Any]], None],
     blame: Callable[[ProbeResult], bool],
-    when_refused: Callable[[Seen, Judge], None],
+    when_refused: Callable[[Observed, Judge], None],
 ) -> str:
-    """Judge one node; why it could not be, empty when it was."""
+    """Judge one node; the reason why it could not be judged, empty when it was."""
     if not each.result.trouble:
         try:
             of(each, each.result.found)
@@ -239,61 +239,61 @@ def _judged(
 
 
 def nobody(result: ProbeResult) -> bool:
-    """Blames no node for a pod that did not run, where another requirement does: the cause is enough."""
+    """Blame no node for a pod that did not run, where another requirement already does."""
     del result
     return False
 
 
 def got_no_library(result: ProbeResult) -> bool:
-    """Whether the container ran and its probe found no library of the driver to look with."""
+    """Whether the container ran and its probe found no library of the driver."""
     return bool((result.record or {}).get("missing"))
 
 
 def is_the_nodes_fault(result: ProbeResult) -> bool:
-    """Whether a node got a pod and did not run it, or gave it nothing to look with, for which no image is to blame."""
+    """Whether a node did not run the pod bound to it, or gave it no driver library; no image causes these."""
     return got_no_library(result) or (result.placed and result.reason in _REFUSALS)
 
 
 def knows_no_handler(result: ProbeResult) -> bool:
     """Whether a pod with a runtime class could not run because the node's runtime has no handler for the class."""
-    return result.reason == "FailedCreatePodSandBox" and any(words in result.trouble for words in _NO_HANDLER)
+    return result.reason == "FailedCreatePodSandBox" and any(message in result.trouble for message in _NO_HANDLER)
 
 
-def refused(each: Seen, judge: Judge) -> None:
-    """Judge a node that did not run the pod it was given."""
+def refused(each: Observed, judge: Judge) -> None:
+    """Judge a node that did not run the pod bound to it."""
     judge(
         each.subject,
         ok=False,
-        expected="a pod with the devices it asked for",
+        expected="a running pod with the devices it requests",
         actual=f"{each.result.reason or each.result.phase}: {each.result.trouble}",
         cause=_why_refused(each),
-        hidden_because="the node is Ready and offers the device; only a pod that is placed there meets the refusal",
+        hidden_because="the node is Ready and offers the device; only a pod that is scheduled there is refused",
         inspect=each.inspect,
     )
 
 
-def _why_refused(each: Seen) -> str:
+def _why_refused(each: Observed) -> str:
     if got_no_library(each.result):
         return f"the container on {each.node.name} did not get the driver's libraries"
     if knows_no_handler(each.result):
-        return "its container runtime knows no handler for the runtime class"
+        return "its container runtime has no handler for the runtime class"
     reasons = {
-        "UnexpectedAdmissionError": "its kubelet counts devices that nobody holds, or its device plugin refuses them",
-        TOO_FAR_APART: "the free devices are on several NUMA nodes, and the kubelet's policy wants one",
-        "FailedCreatePodSandBox": "its container runtime could not prepare the pod, its network for one",
+        "UnexpectedAdmissionError": "its kubelet counts devices no pod holds, or its device plugin refuses them",
+        TOO_FAR_APART: "the free devices are on several NUMA nodes, and the kubelet's topology policy wants one",
+        "FailedCreatePodSandBox": "its container runtime could not create the pod sandbox, for example its network",
     }
     return reasons.get(each.result.reason, "its container runtime could not start the container with the device")
 
 
 def uuids(record: Mapping[str, Any]) -> list[str]:
-    """The devices that a container was given, by the devices probe: MIG devices where there are any, else GPUs."""
-    parts = [part["uuid"] for device in record["devices"] for part in device.get("mig") or ()]
-    return parts or [device["uuid"] for device in record["devices"]]
+    """The UUIDs of a container's devices, by the devices probe: MIG devices where there are any, else GPUs."""
+    mig_devices = [each["uuid"] for device in record["devices"] for each in device.get("mig") or ()]
+    return mig_devices or [device["uuid"] for device in record["devices"]]
 
 
 def profiles(record: Mapping[str, Any]) -> list[str]:
-    """The profiles of the MIG devices that a container was given."""
-    return [str(part.get("profile")) for device in record["devices"] for part in device.get("mig") or ()]
+    """The profiles of a container's MIG devices."""
+    return [str(each.get("profile")) for device in record["devices"] for each in device.get("mig") or ()]
 
 
 def product_label(name: str) -> str:
@@ -302,7 +302,7 @@ def product_label(name: str) -> str:
 
 
 def memory_agrees(found_mib: int | None, declared_mib: int) -> bool:
-    """Whether a GPU has about the declared memory; any is right where none is declared, or the driver names none."""
+    """Whether a GPU has about the declared memory; any is right where none is declared, or the driver reports none."""
     if found_mib is None or not declared_mib:
         return True
     return abs(found_mib - declared_mib) <= _MEMORY_TOLERANCE * declared_mib

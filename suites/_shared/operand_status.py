@@ -1,6 +1,6 @@
-"""What became of a component on a node: whether its pod works there, and if not, why, told by the objects.
+"""The status of a component on a node: whether its pod is Ready there, and if not, why, derived from the objects.
 
-What time may cure is told apart from what it cannot: pods of a node that joined a minute ago are starting, not broken.
+Transient failures are told apart from lasting ones: pods of a node that joined a minute ago are starting, not broken.
 """
 
 from collections.abc import Iterable, Sequence
@@ -13,7 +13,7 @@ from conformance.gpu.taints import Taint, repelling, why_repelled
 from conformance.reference.model import Pool
 from conformance.verdict import Inconclusive, Judge
 from suites._shared.declared_workloads import why_pending
-from suites._shared.operands import DEPLOY, MIG_MANAGER, ON, Component, Part
+from suites._shared.operands import DEPLOY, MIG_MANAGER, ON, Component, ExpectedComponent
 from suites._shared.upgrade_states import is_changing
 
 STARTING = timedelta(minutes=15)
@@ -29,7 +29,7 @@ STUCK = (
     "CreateContainerError",
     "RunContainerError",
 )
-"""Reasons for which a container waits and that do not go away by themselves."""
+"""Waiting reasons of a container that do not end by themselves."""
 
 PRESENT = "nvidia.com/gpu.present"
 PCI_LABELS = (
@@ -37,107 +37,119 @@ PCI_LABELS = (
     "feature.node.kubernetes.io/pci-0302_10de.present",
     "feature.node.kubernetes.io/pci-0300_10de.present",
 )
-"""By any of these the operator knows a node with GPUs."""
+"""Labels of Node Feature Discovery by which the operator knows a node with GPUs."""
 
 
-class Trouble(NamedTuple):
-    """Why a component does not work on a node. ``passing`` is trouble that time may cure."""
+class ComponentFailure(NamedTuple):
+    """Why a component does not work on a node. ``transient`` is a failure that may end by itself."""
 
     component: str
-    link: str
+    cause: str
     remedy: str = ""
-    passing: bool = False
+    transient: bool = False
 
 
-class Standing(NamedTuple):
-    """How a node stands: its first broken component, or why it cannot be judged now; neither where all is well."""
+class Coverage(NamedTuple):
+    """The first failed component of a node, or why the node cannot be judged now; neither where all components run."""
 
-    trouble: Trouble | None = None
-    excuse: str = ""
+    failure: ComponentFailure | None = None
+    not_judged: str = ""
     working: tuple[str, ...] = ()
 
 
-def young(when: datetime | None, now: datetime) -> bool:
-    """Whether something is so new that it may still be starting; what has no date is not."""
+def is_recent(when: datetime | None, now: datetime) -> bool:
+    """Whether something is so new that it may still be starting; without a date it is not."""
     return when is not None and now - when < STARTING
 
 
-def not_now(node: Node) -> str:
-    """Why components may be missing on a node for a while: it is not Ready, or is being changed; else empty."""
+def why_unavailable(node: Node) -> str:
+    """Why components may be missing on a node for a while: it is not Ready, or is being upgraded; else empty."""
     return "the node is not Ready" if not node.ready else is_changing(node)
 
 
-def excuse_of(node: Node, facts: Facts, *, pods: Sequence[Pod] = (), until: str = PRESENT) -> str:
-    """Why something that a node lacks is not missed now, of whose ``pods`` there none is Ready; empty where it is.
+def why_still_starting(node: Node, facts: Facts, *, pods: Sequence[Pod] = (), until: str = PRESENT) -> str:
+    """Why a component, none of whose ``pods`` on a node is Ready, may still be starting; empty where it is missing.
 
-    A node that joined just now is excused as long as it has no label ``until``, which is set before the thing can be
-    there: where it is, what the node lacks was lost, and is not on its way.
+    A node that joined just now is not judged as long as it has no label ``until``, which is set before the component
+    can run: with the label the component was there before, and is not about to start.
     """
-    starting = next((f"{pod} is starting ({what_ails(pod)})" for pod in pods if is_starting(pod, facts.taken_at)), "")
-    joined = not pods and until not in node.labels and young(node.created, facts.taken_at)
-    return not_now(node) or starting or (f"it joined just now: it has no label {until} yet" if joined else "")
+    starting = next(
+        (f"{pod} is starting ({why_not_ready(pod)})" for pod in pods if is_starting(pod, facts.taken_at)), ""
+    )
+    joined = not pods and until not in node.labels and is_recent(node.created, facts.taken_at)
+    return why_unavailable(node) or starting or (f"it joined just now: it has no label {until} yet" if joined else "")
 
 
-def excuse_for(trouble: Trouble, node: Node) -> str:
-    """Why a component's trouble on a node is not judged now; empty where it is."""
-    return not_now(node) or (f"it is starting: {trouble.link}" if trouble.passing else "")
+def why_not_judged(failure: ComponentFailure, node: Node) -> str:
+    """Why a component's failure on a node is not judged now; empty where it is."""
+    return why_unavailable(node) or (f"it is starting: {failure.cause}" if failure.transient else "")
 
 
 def is_starting(pod: Pod, now: datetime) -> bool:
     """Whether a pod that is not Ready is new, or a container of it, and none is stuck."""
     starts = (pod.created, *(each.running_since for each in pod.statuses))
-    return not any(each.waiting in STUCK for each in pod.statuses) and any(young(start, now) for start in starts)
+    return not any(each.waiting in STUCK for each in pod.statuses) and any(is_recent(start, now) for start in starts)
 
 
-def some_judged(judge: Judge) -> None:
-    """Raise Inconclusive where nodes were passed over and none was judged."""
+def require_judged(judge: Judge) -> None:
+    """Raise Inconclusive where no node was judged and some could not be."""
     if judge.unseen and not judge.findings:
         raise Inconclusive(f"no GPU node can be judged now, as {judge.unseen[-1]}")
 
 
-def standing(parts: Sequence[Part], pool: Pool, node: Node, facts: Facts, *, found: bool = True) -> Standing:
-    """How a node stands in the components that it needs, asked in the order of their needs.
+def coverage_of(
+    components: Sequence[ExpectedComponent], pool: Pool, node: Node, facts: Facts, *, found: bool = True
+) -> Coverage:
+    """The coverage of a node by the components that it needs, in the order of their dependencies.
 
-    ``found`` says whether discovery comes first: without it no operand comes to a node.
+    ``found`` says whether Node Feature Discovery comes first: without its labels no operand is deployed to a node.
     """
-    excuse = not_now(node)
-    if excuse:
-        return Standing(excuse=excuse)
+    not_judged = why_unavailable(node)
+    if not_judged:
+        return Coverage(not_judged=not_judged)
     working = []
-    for part in parts:
-        if not part.is_needed_on(pool, node):
+    for expected in components:
+        if not expected.is_needed_on(pool, node):
             continue
-        trouble = undiscovered(node, facts.taken_at) if found else None
-        trouble = trouble or trouble_on(part, node, facts)
-        if trouble is not None:
-            return Standing(excuse=f"it is starting: {trouble.link}") if trouble.passing else Standing(trouble)
-        working.append(str(part))
-    return Standing(working=tuple(working))
+        failure = discovery_failure(node, facts.taken_at) if found else None
+        failure = failure or failure_on(expected, node, facts)
+        if failure is not None:
+            return Coverage(not_judged=f"it is starting: {failure.cause}") if failure.transient else Coverage(failure)
+        working.append(str(expected))
+    return Coverage(working=tuple(working))
 
 
-def undiscovered(node: Node, now: datetime) -> Trouble | None:
-    """That feature discovery has not found the node's GPUs, or that the operator has not taken notice."""
-    # Where the operator's own label is, the node was known once: what it lacks was lost, and is not on its way.
-    passing = young(node.created, now) and PRESENT not in node.labels
+def discovery_failure(node: Node, now: datetime) -> ComponentFailure | None:
+    """That Node Feature Discovery has not labelled the node's GPUs, or the operator has not labelled the node."""
+    # With the operator's own label the node was discovered before: a label that it lacks now was removed.
+    transient = is_recent(node.created, now) and PRESENT not in node.labels
     if not any(node.labels.get(label) == ON for label in PCI_LABELS):
-        link = f"no label {PCI_LABELS[0]}=true: feature discovery has not found its GPUs, so no component comes here"
-        return Trouble("node feature discovery", link, "See why under the requirement on discovered nodes.", passing)
+        cause = (
+            f"no label {PCI_LABELS[0]}=true: Node Feature Discovery has not found its GPUs, so no operand comes here"
+        )
+        return ComponentFailure(
+            "Node Feature Discovery", cause, "See the findings of OPER-11 for this node.", transient
+        )
     if node.labels.get(PRESENT) != ON:
-        link = f"no label {PRESENT}=true, although its PCI label is there: the operator has not taken notice"
-        return Trouble("operator", link, "Look into the log of the operator's pod.", passing)
+        cause = f"no label {PRESENT}=true, although its PCI label is there: the operator has not labelled the node"
+        return ComponentFailure("operator", cause, "Look into the log of the operator's pod.", transient)
     return None
 
 
-def trouble_on(part: Part, node: Node, facts: Facts) -> Trouble | None:
+def failure_on(expected: ExpectedComponent, node: Node, facts: Facts) -> ComponentFailure | None:
     """Why a component does not work on a node; None where its pod is Ready."""
-    pods = pods_of(part.workloads, node, facts)
+    pods = pods_of(expected.workloads, node, facts)
     if any(pod.ready and not pod.finished for pod in pods):
         return None
     if pods:
-        return _not_ready(part.component, max(pods, key=lambda pod: (not pod.deleting, pod.name)), facts.taken_at)
-    if not part.workloads:
-        return Trouble(str(part), f"no workload of the {part} exists in the cluster", "See why the operator made none.")
-    return _absent(part.component, _nearest(part.workloads, node), node, facts)
+        return _not_ready(expected.component, max(pods, key=lambda pod: (not pod.deleting, pod.name)), facts.taken_at)
+    if not expected.workloads:
+        return ComponentFailure(
+            str(expected),
+            f"no workload of the {expected} exists in the cluster",
+            "Read the operator's log for the component.",
+        )
+    return _absent(expected.component, _nearest(expected.workloads, node), node, facts)
 
 
 def pods_of(workloads: Iterable[Workload], node: Node, facts: Facts) -> list[Pod]:
@@ -151,7 +163,7 @@ def pods_of(workloads: Iterable[Workload], node: Node, facts: Facts) -> list[Pod
 
 
 def not_tolerated(workload: Workload, taints: Iterable[Taint]) -> tuple[Taint, ...]:
-    """The taints of a node that keep a workload's pods off it for good."""
+    """The taints of a node that a workload's pods do not tolerate for good; those of its lifecycle left out."""
     return repelling(workload.template.tolerations, [taint for taint in taints if not taint.is_lifecycle])
 
 
@@ -166,8 +178,8 @@ def where_to_tolerate(workload: Workload) -> str:
     return "kubeletPlugin.tolerations" if "kubelet-plugin" in workload.name else "tolerations"
 
 
-def what_ails(pod: Pod) -> str:
-    """The container that keeps a pod from being Ready and what it does, in words."""
+def why_not_ready(pod: Pod) -> str:
+    """The container that keeps a pod from being Ready, and its state, as text."""
     broken = next((each for each in pod.statuses if each.waiting in STUCK), None) or next(
         (each for each in pod.statuses if not each.ready and not _is_done(each)), None
     )
@@ -184,47 +196,52 @@ def _is_done(status: ContainerStatus) -> bool:
     return status.init and status.exit_code == 0
 
 
-def _not_ready(component: Component, pod: Pod, now: datetime) -> Trouble:
+def _not_ready(component: Component, pod: Pod, now: datetime) -> ComponentFailure:
     remedy = f"kubectl logs -n {pod.namespace} {pod.name} --all-containers --prefix"
-    return Trouble(str(component), f"{pod} is there and not Ready ({what_ails(pod)})", remedy, is_starting(pod, now))
+    return ComponentFailure(
+        str(component), f"{pod} exists and is not Ready ({why_not_ready(pod)})", remedy, is_starting(pod, now)
+    )
 
 
 def _nearest(workloads: Sequence[Workload], node: Node) -> Workload:
-    """Of several DaemonSets of a component the one that is meant for the node, or the first."""
+    """Of several DaemonSets of a component the one that selects the node, or the first."""
     return next((each for each in workloads if each.template.selects(node)), workloads[0])
 
 
-def _absent(component: Component, workload: Workload, node: Node, facts: Facts) -> Trouble:
+def _absent(component: Component, workload: Workload, node: Node, facts: Facts) -> ComponentFailure:
     """Why a DaemonSet has no pod on a node."""
     title = str(component)
     refused = not_tolerated(workload, node.taints)
     if refused:
         tolerations = workload.template.tolerations
-        causes = [f"taint {taint} {why_repelled(tolerations, taint)} by {workload}" for taint in refused]
-        link = "; ".join(causes)
-        return Trouble(title, link, f"Add the toleration to {where_to_tolerate(workload)}, and keep what is there.")
-    starting = young(node.created, facts.taken_at) or young(workload.created, facts.taken_at)
+        cause = "; ".join(f"taint {taint} {why_repelled(tolerations, taint)} by {workload}" for taint in refused)
+        return ComponentFailure(
+            title, cause, f"Add the toleration to {where_to_tolerate(workload)}, and keep the existing ones."
+        )
+    starting = is_recent(node.created, facts.taken_at) or is_recent(workload.created, facts.taken_at)
     for key, value in workload.template.node_selector.items():
         if node.labels.get(key) != value:
             return _label_missing(title, workload, key, node, starting)
     if not workload.template.selects(node):
-        link = f"the required node affinity of {workload} does not match the labels of {node.name}"
-        return Trouble(title, link, "Compare the affinity with the node's labels.", starting)
+        cause = f"the required node affinity of {workload} does not match the labels of {node.name}"
+        return ComponentFailure(title, cause, "Compare the affinity with the node's labels.", starting)
     waiting = [pod for pod in _unbound(facts).get((workload.namespace, workload.name), ()) if pod.selects(node)]
     if waiting:
-        link = f"{waiting[0]} waits: {why_pending(waiting[0], [node], facts)}"
-        return Trouble(title, link, passing=young(waiting[0].created, facts.taken_at))
+        cause = f"{waiting[0]} is Pending: {why_pending(waiting[0], [node], facts)}"
+        return ComponentFailure(title, cause, transient=is_recent(waiting[0].created, facts.taken_at))
     if workload.scheduled < workload.replicas:
-        link = f"{workload} wants {workload.replicas} pods and has {workload.scheduled}: they are not being created"
+        cause = f"{workload} wants {workload.replicas} pods and has {workload.scheduled}: pods are not being created"
         inspect = f"kubectl describe daemonset -n {workload.namespace} {workload.name}"
-        return Trouble(title, link, f"Read the events: {inspect}", starting)
-    return Trouble(title, f"{workload} has no pod here, and nothing in the objects keeps it off", passing=starting)
+        return ComponentFailure(title, cause, f"Read the events: {inspect}", starting)
+    return ComponentFailure(
+        title, f"{workload} has no pod here, and no taint, label or affinity prevents it", transient=starting
+    )
 
 
-# Asked for each node of thousands; a run has one set of facts.
+# Called for each node of thousands; a run has one set of facts.
 @lru_cache(maxsize=1)
 def _unbound(facts: Facts) -> dict[tuple[str, str], list[Pod]]:
-    """The pods that no node has yet, by the namespace and name of their DaemonSet."""
+    """The pods without a node, by the namespace and name of their DaemonSet."""
     found: dict[tuple[str, str], list[Pod]] = {}
     for pod in facts.pods:
         if not pod.node and pod.owner_kind == "DaemonSet":
@@ -232,16 +249,16 @@ def _unbound(facts: Facts) -> dict[tuple[str, str], list[Pod]]:
     return found
 
 
-def _label_missing(title: str, workload: Workload, key: str, node: Node, starting: bool) -> Trouble:
+def _label_missing(title: str, workload: Workload, key: str, node: Node, starting: bool) -> ComponentFailure:
     wanted, value = workload.template.node_selector[key], node.labels.get(key)
-    link = f"label {key}={value}" if value is not None else f"no label {key}={wanted}"
+    cause = f"label {key}={value}" if value is not None else f"no label {key}={wanted}"
     by_operator = key.startswith(DEPLOY)
     remedy = (
         f"Restore the label to {wanted}, or declare it in the labels of the pool."
         if by_operator
-        else "Find out who sets the label: the owners, or feature discovery."
+        else "Find out who sets the label: the owners, GPU Feature Discovery or Node Feature Discovery."
     )
-    # The operator sets its labels all at once, but for the one that waits for GPU feature discovery.
+    # The operator sets its labels all at once, but for the one that waits for GPU Feature Discovery.
     set_already = by_operator and not key.endswith(MIG_MANAGER) and any(each.startswith(DEPLOY) for each in node.labels)
-    on_its_way = starting and value is None and not set_already
-    return Trouble(title, f"{link}, by which {workload} chooses its nodes", remedy, on_its_way)
+    transient = starting and value is None and not set_already
+    return ComponentFailure(title, f"{cause}, which the nodeSelector of {workload} requires", remedy, transient)

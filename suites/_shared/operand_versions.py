@@ -1,4 +1,4 @@
-"""The versions of the stack's programs, as their images tell, and those that must not be run any more.
+"""The versions of the stack's programs by their image tags, and those that must not be run any more.
 
 Sources: the CVE records of NVIDIA; docs.nvidia.com/datacenter/cloud-native/gpu-operator: Security Considerations, and
 the release notes of v25.3.1, v25.10.0 and v25.10.1. Read in autumn 2026.
@@ -13,14 +13,14 @@ from conformance.facts import Workload
 Version: TypeAlias = tuple[int, int, int]
 
 TOOLKIT, OPERATOR = "container-toolkit", "gpu-operator"
-"""The last part of the names of the two images that decide; the operator ships the toolkit."""
+"""The last part of the names of the two images that count; the operator ships the toolkit."""
 
 _VERSION = re.compile(r"v?(\d+)\.(\d+)\.(\d+)(?![\d.])")
 _LABELS = ("app.kubernetes.io/version", "olm.owner")
 
 
 class Flaw(NamedTuple):
-    """A known way out of a container: the program, the first version without it, and who says so."""
+    """A known container escape: the program, the first version without it, and the advisory."""
 
     program: str
     fixed: Version
@@ -39,7 +39,7 @@ FLAWS = (
 )
 
 CDI_BY_DEFAULT: Version = (25, 10, 0)
-"""The first operator that takes CDI to be on where its object says nothing of it (its release notes)."""
+"""The first operator that enables CDI where the ClusterPolicy does not set it (its release notes)."""
 
 OVERWRITES_CONTAINERD: Version = (1, 18, 0)
 """The toolkit that overwrote the list of imports in containerd's configuration; 1.18.1 merges it."""
@@ -62,7 +62,7 @@ class Running(NamedTuple):
 
 
 def running(program: str, workloads: tuple[Workload, ...]) -> Iterator[Running]:
-    """The workloads that run a program, as far as an image tag or a label of theirs tells its version."""
+    """The workloads that run a program, where an image tag or a label of theirs has its version."""
     for workload in workloads:
         images = [each.image for each in workload.template.containers if _program_of(each.image) == program]
         if images:
@@ -72,12 +72,12 @@ def running(program: str, workloads: tuple[Workload, ...]) -> Iterator[Running]:
 
 
 def deciding(workloads: tuple[Workload, ...]) -> tuple[Running, ...]:
-    """What decides whether the flaws are there: the toolkit that runs, or else the operator that would ship one."""
+    """The program whose version decides: the toolkit that runs, else the operator that would ship one."""
     return tuple(running(TOOLKIT, workloads)) or tuple(running(OPERATOR, workloads))
 
 
 def operator_version(workloads: tuple[Workload, ...]) -> Version | None:
-    """The version of the operator, None where nothing tells it or several are there."""
+    """The version of the operator, None where no image tag or label has it, or there are several."""
     found = {each.version for each in running(OPERATOR, workloads)}
     return found.pop() if len(found) == 1 else None
 

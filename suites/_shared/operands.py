@@ -1,7 +1,7 @@
-"""The components of a GPU stack: what each is called, what switches it on, and which GPU nodes need it.
+"""The components of a GPU stack: what each is called, what enables it, and which GPU nodes need it.
 
-This is the guide's list of seven components as it ought to be read. Which of them there have to be follows from the
-object that the operator obeys and from the declared pools; no list of names is right for two clusters.
+The guide lists seven components. Which of them a cluster must have follows from the ClusterPolicy or GPUCluster and
+from the declared pools; no list of names is right for two clusters.
 Sources: NVIDIA/gpu-operator v26.7.0, assets, manifests and controllers/state_manager.go (isStateEnabled,
 gpuStateLabels); kubernetes-sigs/dra-driver-nvidia-gpu v0.4.1.
 """
@@ -15,22 +15,22 @@ from conformance.gpu.mig import Unknown, model_of
 from conformance.gpu.operator_stack import CUSTOM_KINDS
 from conformance.reference.model import Gpu, Pool, Reference
 from suites._shared.operand_versions import Version
-from suites._shared.operator_resource import Root, declared_stack, root_of
+from suites._shared.operator_resource import OperatorResource, declared_stack, require_operator_resource
 
 DEPLOY = "nvidia.com/gpu.deploy."
-"""Labels with this prefix say of a node whether a component goes there; the operator sets them to true."""
+"""Node labels with this prefix decide whether a component is deployed there; the operator sets them to true."""
 
 ALL_OPERANDS = f"{DEPLOY}operands"
 WORKLOAD_CONFIG = "nvidia.com/gpu.workload.config"
-"""For whom the GPUs of a node are: container, vm-passthrough or vm-vgpu."""
+"""What the GPUs of a node are for: container, vm-passthrough or vm-vgpu."""
 
 MIG_MANAGER = "mig-manager"
-"""The end of the one such label that the operator sets only once GPU feature discovery has found MIG."""
+"""The end of the one such label that the operator sets only once GPU Feature Discovery has found MIG."""
 
 CONTAINER = "container"
 ON = "true"
 PRE_INSTALLED = "pre-installed"
-"""With this value the driver container has stepped back: it found a driver in the node's image."""
+"""The value that the driver container sets where it found a driver in the node image, and does not install one."""
 
 
 class Nodes(Enum):
@@ -40,15 +40,15 @@ class Nodes(Enum):
     MIG = "GPU nodes whose GPUs have MIG"
     MPS = "GPU nodes whose GPUs are shared by MPS"
     DRA = "GPU nodes whose GPUs are allocated by DRA"
-    VIRTUAL = "GPU nodes that are set aside for virtual machines"
+    VIRTUAL = "GPU nodes that are for virtual machines"
     NONE = "no GPU node: it runs once for the cluster"
 
 
 class Component(NamedTuple):
     """One component.
 
-    ``name`` is that of its workload, ``deploy`` the end of its node label, ``switch`` its block in the object that the
-    operator follows (one without a switch is always there), ``mode`` the one mode of sandbox workloads that has it,
+    ``name`` is that of its workload, ``deploy`` the end of its node label, ``switch`` its block in the operator
+    resource (one without a switch is always deployed), ``mode`` the one mode of sandbox workloads that has it,
     ``since`` the first version of the operator that has it, where older ones are still in use.
     """
 
@@ -64,15 +64,19 @@ class Component(NamedTuple):
     def __str__(self) -> str:
         return self.title
 
-    def is_wanted(self, root: Root, drivers: int) -> bool:
+    def is_wanted(self, operator_resource: OperatorResource, drivers: int) -> bool:
         """Whether the operator has to deploy it; ``drivers`` is the number of NVIDIADriver objects."""
         if self.nodes is Nodes.VIRTUAL:
-            mode = root.at("sandboxWorkloads.mode") or "kubevirt"
+            mode = operator_resource.at("sandboxWorkloads.mode") or "kubevirt"
             right_mode = not self.mode or self.mode == mode
-            return root.enabled("sandboxWorkloads") and right_mode and (not self.switch or root.enabled(self.switch))
-        if self is DRIVER and root.leaves_drivers_to_objects:
-            return drivers > 0 and (root.kind == "GPUCluster" or root.enabled("driver"))
-        return not self.switch or root.enabled(self.switch)
+            return (
+                operator_resource.enabled("sandboxWorkloads")
+                and right_mode
+                and (not self.switch or operator_resource.enabled(self.switch))
+            )
+        if self is DRIVER and operator_resource.uses_nvidia_driver_objects:
+            return drivers > 0 and (operator_resource.kind == "GPUCluster" or operator_resource.enabled("driver"))
+        return not self.switch or operator_resource.enabled(self.switch)
 
     def is_run_by(self, workload: Workload) -> bool:
         """Whether a workload runs this component, by its name or label.
@@ -99,7 +103,7 @@ OWN_DRA_DRIVER = Component("DRA driver", "nvidia-dra-driver-kubelet-plugin", "dr
 DRA_DRIVER = Component("DRA driver", "dra-driver-nvidia-gpu-kubelet-plugin", nodes=Nodes.DRA)
 """The DRA driver of the operator, and the one of a chart of its own."""
 
-# In each table whoever needs another component stands below it.
+# In each table a component that needs another one is below it.
 COMPONENTS: dict[str, tuple[Component, ...]] = {
     "ClusterPolicy": (
         DRIVER,
@@ -113,7 +117,7 @@ COMPONENTS: dict[str, tuple[Component, ...]] = {
             nodes=Nodes.MPS,
             since=(24, 3, 0),
         ),
-        Component("GPU feature discovery", "gpu-feature-discovery", "gpu-feature-discovery", "gfd"),
+        Component("GPU Feature Discovery", "gpu-feature-discovery", "gpu-feature-discovery", "gfd"),
         Component("MIG manager", "nvidia-mig-manager", MIG_MANAGER, "migManager", nodes=Nodes.MIG),
         Component("DCGM", "nvidia-dcgm", "dcgm", "dcgm"),
         Component("dcgm-exporter", "nvidia-dcgm-exporter", "dcgm-exporter", "dcgmExporter"),
@@ -155,15 +159,15 @@ COMPONENTS: dict[str, tuple[Component, ...]] = {
 }
 VALIDATORS = (VALIDATOR, DRA_VALIDATOR)
 TESTED = (DRIVER, TOOLKIT, PLUGIN, OWN_DRA_DRIVER)
-"""The components that a validator tries."""
+"""The components that a validator tests."""
 
 
-class Part(NamedTuple):
-    """A component that the cluster is meant to have, and the workloads by which it has it."""
+class ExpectedComponent(NamedTuple):
+    """A component that the cluster is expected to have, and the workloads that run it."""
 
     component: Component
     workloads: tuple[Workload, ...]
-    root: Root | None = None
+    operator_resource: OperatorResource | None = None
 
     def __str__(self) -> str:
         return str(self.component)
@@ -171,10 +175,14 @@ class Part(NamedTuple):
     def is_needed_on(self, pool: Pool, node: Node | None = None) -> bool:
         """Whether the nodes of a pool need the component, by the declaration.
 
-        Of the node only that is believed which nobody can declare: that it brings its own driver, and that its
-        driver knows no MIG.
+        Of the node's labels only those count that nobody can declare: that its image has a driver, and that its
+        driver does not support MIG.
         """
-        if pool.gpu is None or _switched_off(self.component, pool) or purpose_of(pool, self.root) != CONTAINER:
+        if (
+            pool.gpu is None
+            or _switched_off(self.component, pool)
+            or purpose_of(pool, self.operator_resource) != CONTAINER
+        ):
             return False
         labels = node.labels if node is not None else {}
         if self.component is DRIVER and labels.get(f"{DEPLOY}{DRIVER.deploy}") == PRE_INSTALLED:
@@ -182,54 +190,55 @@ class Part(NamedTuple):
         return _needs(self.component, pool.gpu, labels)
 
 
-def components_of(root: Root) -> tuple[Component, ...]:
-    """Every component that the operator may deploy for this kind of object, in the order of their needs."""
-    return COMPONENTS[root.kind]
+def components_of(operator_resource: OperatorResource) -> tuple[Component, ...]:
+    """Every component that the operator may deploy for this kind of resource, in the order of their dependencies."""
+    return COMPONENTS[operator_resource.kind]
 
 
 def may_be_unknown(component: Component, version: Version | None, reference: Reference) -> bool:
-    """Whether an operator of this version is too old for a component, and no pool needs it, so that none is missed."""
+    """Whether an operator of this version has no such component, and no pool needs it, so that none is missing."""
     if version is None or version >= component.since:
         return False
     return not any(pool.gpu is not None and _needs(component, pool.gpu, {}) for pool in reference.gpu_pools)
 
 
-def parts_of(facts: Facts, reference: Reference) -> tuple[Part, ...]:
-    """The components that the cluster is meant to have on GPU nodes, in the order of their needs.
+def expected_components(facts: Facts, reference: Reference) -> tuple[ExpectedComponent, ...]:
+    """The components that the cluster is expected to have on GPU nodes, in the order of their dependencies.
 
-    With an operator those that its object switches on, else the one that offers the GPUs. Raises NotApplicable where
-    no stack is declared, Inconclusive where the object is missing or workloads could not be read.
+    With an operator those that its resource enables, else the one that offers the GPUs. Raises NotApplicable where
+    no stack is declared, Inconclusive where that resource is missing or workloads could not be read.
     """
     stack = declared_stack(reference)
-    parts: list[Part] = []
+    components: list[ExpectedComponent] = []
     if stack.kind == "gpu-operator":
-        root = root_of(facts, reference)
+        operator_resource = require_operator_resource(facts, reference)
         drivers = len(facts.nvidia_drivers)
         own = operator_workloads(facts, reference)
-        parts = [
-            Part(component, tuple(each for each in own if component.is_run_by(each)), root)
-            for component in components_of(root)
-            if component.nodes is not Nodes.NONE and component.is_wanted(root, drivers)
+        components = [
+            ExpectedComponent(component, tuple(each for each in own if component.is_run_by(each)), operator_resource)
+            for component in components_of(operator_resource)
+            if component.nodes is not Nodes.NONE and component.is_wanted(operator_resource, drivers)
         ]
     elif stack.kind == "device-plugin":
-        parts = [Part(PLUGIN, _placed(facts, facts.stack.device_plugins))]
+        components = [ExpectedComponent(PLUGIN, _placed(facts, facts.stack.device_plugins))]
     if stack.kind == "dra-driver" or stack.dra is not None:
-        parts.append(Part(DRA_DRIVER, _placed(facts, facts.stack.dra_drivers)))
-    return tuple(parts)
+        components.append(ExpectedComponent(DRA_DRIVER, _placed(facts, facts.stack.dra_drivers)))
+    return tuple(components)
 
 
 def operator_workloads(facts: Facts, reference: Reference) -> tuple[Workload, ...]:
-    """The DaemonSets and Deployments of the operator's namespace and those that its objects own elsewhere."""
-    homes = {place.partition("/")[0] for place in facts.stack.operators} or {declared_stack(reference).namespace}
+    """The DaemonSets and Deployments of the operator's namespace and those that its custom resources own elsewhere."""
+    namespaces = {place.partition("/")[0] for place in facts.stack.operators} or {declared_stack(reference).namespace}
     return tuple(
         each
         for each in facts.workloads
-        if each.kind in ("DaemonSet", "Deployment") and (each.namespace in homes or each.owner_kind in CUSTOM_KINDS)
+        if each.kind in ("DaemonSet", "Deployment")
+        and (each.namespace in namespaces or each.owner_kind in CUSTOM_KINDS)
     )
 
 
 def discovery_workers(facts: Facts) -> tuple[Workload, ...]:
-    """The DaemonSets of Node Feature Discovery that look at nodes, of whatever release."""
+    """The worker DaemonSets of Node Feature Discovery, of whatever release."""
     return tuple(each for each in facts.workloads if each.kind == "DaemonSet" and _discovers(each))
 
 
@@ -246,17 +255,19 @@ def has_mig(gpu: Gpu) -> bool:
 
 
 def wants_discovery(pool: Pool) -> bool:
-    """Whether feature discovery has to find the nodes of a pool; not where the owners keep the whole stack off."""
+    """Whether Node Feature Discovery has to label the nodes of a pool; not where the owners keep all operands off."""
     if pool.gpu is None:
         return False
     return pool.gpu.allocated_by == "dra" or pool.labels.get(ALL_OPERANDS, ON) == ON
 
 
-def purpose_of(pool: Pool, root: Root | None) -> str:
-    """For whom the GPUs of a pool are; without sandbox workloads always for containers."""
-    if root is None or not root.enabled("sandboxWorkloads"):
+def purpose_of(pool: Pool, operator_resource: OperatorResource | None) -> str:
+    """What the GPUs of a pool are for; without sandbox workloads always for containers."""
+    if operator_resource is None or not operator_resource.enabled("sandboxWorkloads"):
         return CONTAINER
-    return str(pool.labels.get(WORKLOAD_CONFIG) or root.at("sandboxWorkloads.defaultWorkload") or CONTAINER)
+    return str(
+        pool.labels.get(WORKLOAD_CONFIG) or operator_resource.at("sandboxWorkloads.defaultWorkload") or CONTAINER
+    )
 
 
 def _discovers(workload: Workload) -> bool:

@@ -1,6 +1,6 @@
-"""The object that an operator follows, ClusterPolicy or GPUCluster: what it switches on, and what it says of itself.
+"""The operator resource, ClusterPolicy or GPUCluster: which components it enables, and its status.
 
-Sources: NVIDIA/gpu-operator v26.7.0, api/nvidia/v1/clusterpolicy_types.go (what an absent switch means) and
+Sources: NVIDIA/gpu-operator v26.7.0, api/nvidia/v1/clusterpolicy_types.go (what an absent field means) and
 internal/conditions/consts.go (reasons).
 """
 
@@ -15,16 +15,16 @@ from conformance.verdict import Inconclusive, NotApplicable
 RECONCILED = "Reconciled"
 NO_GPU_NODES = "NoGPUNodes"
 STARTING_REASONS = ("OperandNotReady", "DriverNotReady", "NodeStatusExporterNotReady")
-"""Reasons that also stand there while pods of the stack are only starting."""
+"""Reasons of conditions that are also set while pods of the stack are only starting."""
 
-WHAT_A_REASON_HIDES = {
+REASONS_WITHOUT_OPERANDS = {
     "NFDLabelsMissing": "no node carries a label of Node Feature Discovery, so that no GPU node is known and no "
     "operand was deployed",
     NO_GPU_NODES: "no node is known to have GPUs, so that no operand was deployed",
 }
-"""Reasons beside which the operator says ready all the same."""
+"""Reasons with which status.state is ready although no operand was deployed."""
 
-# What the operator assumes of a switch that the object leaves out.
+# What the operator assumes where the resource does not set `enabled`.
 _SWITCHES = {
     "ClusterPolicy": {
         "driver": True,
@@ -49,8 +49,8 @@ class Condition(NamedTuple):
     since: datetime | None
 
 
-class Root(NamedTuple):
-    """The ClusterPolicy or GPUCluster that the operator follows."""
+class OperatorResource(NamedTuple):
+    """The ClusterPolicy or GPUCluster that the operator reconciles."""
 
     resource: Resource
 
@@ -73,16 +73,16 @@ class Root(NamedTuple):
         return str(self.resource.status.get("state") or "")
 
     def at(self, path: str) -> Any:
-        """What the spec says at a dotted path such as ``mig.strategy``; None where it says nothing."""
+        """The value of the spec at a dotted path such as ``mig.strategy``; None where it is not set."""
         found: Any = self.resource.spec
         for key in path.split("."):
             found = found.get(key) if isinstance(found, dict) else None
         return found
 
     def enabled(self, block: str) -> bool:
-        """Whether a component such as ``dcgmExporter`` is switched on, by itself or because that is the default."""
-        said = self.at(f"{block}.enabled")
-        return said if isinstance(said, bool) else _SWITCHES.get(self.kind, {}).get(block, False)
+        """Whether a component such as ``dcgmExporter`` is enabled, explicitly or by default."""
+        value = self.at(f"{block}.enabled")
+        return value if isinstance(value, bool) else _SWITCHES.get(self.kind, {}).get(block, False)
 
     def condition(self, type_: str) -> Condition | None:
         """The condition of a type, None when it is not there."""
@@ -93,8 +93,8 @@ class Root(NamedTuple):
         return None
 
     @property
-    def leaves_drivers_to_objects(self) -> bool:
-        """Whether NVIDIADriver objects say which driver a node gets; a GPUCluster never says it itself."""
+    def uses_nvidia_driver_objects(self) -> bool:
+        """Whether NVIDIADriver objects define the driver of a node; a GPUCluster never does."""
         return self.kind == "GPUCluster" or self.at("driver.useNvidiaDriverCRD") is True
 
 
@@ -105,7 +105,7 @@ def declared_stack(reference: Reference) -> Stack:
     return reference.stack
 
 
-def operated_stack(reference: Reference) -> Stack:
+def require_operator_stack(reference: Reference) -> Stack:
     """The declared stack where an operator runs it. Raises NotApplicable where none does."""
     stack = declared_stack(reference)
     if stack.kind != "gpu-operator":
@@ -113,23 +113,25 @@ def operated_stack(reference: Reference) -> Stack:
     return stack
 
 
-def root_of(facts: Facts, reference: Reference) -> Root:
-    """The object that the declared operator follows.
+def require_operator_resource(facts: Facts, reference: Reference) -> OperatorResource:
+    """The resource of the declared operator.
 
-    Raises NotApplicable where no operator is declared, Inconclusive where there is no such object.
+    Raises NotApplicable where no operator is declared, Inconclusive where there is no such resource.
     """
-    operated_stack(reference)
-    root = found_root(facts)
-    if root is None:
-        raise Inconclusive("the cluster has neither a ClusterPolicy nor a GPUCluster that tells what to look for")
-    return root
+    require_operator_stack(reference)
+    operator_resource = find_operator_resource(facts)
+    if operator_resource is None:
+        raise Inconclusive(
+            "the cluster has neither a ClusterPolicy nor a GPUCluster, which define the components to expect"
+        )
+    return operator_resource
 
 
-def found_root(facts: Facts) -> Root | None:
-    """The object that an operator of the cluster follows, whatever was declared; None without one."""
+def find_operator_resource(facts: Facts) -> OperatorResource | None:
+    """The resource that an operator of the cluster reconciles, whatever was declared; None without one."""
     policy = facts.stack.policy
     candidates = [each for each in facts.cluster_policies if each.name == policy] or list(facts.gpu_clusters)
-    return Root(candidates[0]) if candidates else None
+    return OperatorResource(candidates[0]) if candidates else None
 
 
 def _text(member: dict[str, Any], key: str) -> str:

@@ -1,4 +1,4 @@
-"""What scenarios write into their pods, in Kubernetes' own form: affinity terms, and the taints to tolerate."""
+"""Node affinity, pod anti-affinity and the taints to tolerate, for the pods of scenarios."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -11,38 +11,38 @@ HOSTNAME = "kubernetes.io/hostname"
 
 
 def carrying(labels: Mapping[str, str]) -> dict[str, Any]:
-    """A node selector term: nodes that carry all of these labels."""
+    """A nodeSelectorTerm: nodes with all of these labels."""
     return {
         "matchExpressions": [{"key": key, "operator": "In", "values": [value]} for key, value in sorted(labels.items())]
     }
 
 
 def named(node: Node) -> dict[str, Any]:
-    """A node selector term: this node alone."""
+    """A nodeSelectorTerm: this node alone."""
     return {"matchFields": [{"key": "metadata.name", "operator": "In", "values": [node.name]}]}
 
 
 def requiring(*terms: dict[str, Any]) -> dict[str, Any]:
-    """An affinity that binds: the node has to match one of the terms."""
+    """Required node affinity: the node has to match one of the terms."""
     return {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": list(terms)}}}
 
 
 def preferring(term: dict[str, Any]) -> dict[str, Any]:
-    """An affinity that wishes, as strongly as the API allows."""
+    """Preferred node affinity with the largest weight that the API allows."""
     return {"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [{"weight": 100, "preference": term}]}}
 
 
 def avoiding(labels: Mapping[str, str]) -> dict[str, Any]:
-    """An affinity that wishes for a node without pods of these labels."""
-    apart = {"labelSelector": {"matchLabels": dict(labels)}, "topologyKey": HOSTNAME}
+    """Preferred pod anti-affinity: a node without pods of these labels."""
+    term = {"labelSelector": {"matchLabels": dict(labels)}, "topologyKey": HOSTNAME}
     return {
         "podAntiAffinity": {
-            "preferredDuringSchedulingIgnoredDuringExecution": [{"weight": 100, "podAffinityTerm": apart}]
+            "preferredDuringSchedulingIgnoredDuringExecution": [{"weight": 100, "podAffinityTerm": term}]
         }
     }
 
 
 def taints_of(pools: Iterable[Pool]) -> tuple[Taint, ...]:
-    """The declared taints that keep pods away, each once, in the order of declaration."""
+    """The declared taints with effect NoSchedule or NoExecute, each once, in the order of declaration."""
     declared = (Taint(taint.key, taint.value, taint.effect) for pool in pools for taint in pool.taints)
     return tuple(dict.fromkeys(taint for taint in declared if taint.effect in SCHEDULING_EFFECTS))

@@ -1,4 +1,4 @@
-"""The declared order of priorities, and the classes of the cluster that ought to keep it."""
+"""The declared priority classes and preemptions, and the PriorityClasses of the cluster that implement them."""
 
 from typing import NamedTuple
 
@@ -23,7 +23,7 @@ def declared_classes(reference: Reference) -> tuple[PriorityClass, ...]:
 
 
 def declared_preemptions(reference: Reference) -> tuple[Preemption, ...]:
-    """Whom the owners expect to evict whom, whatever policies say. Raises NotApplicable when nobody shall."""
+    """The declared preemptions, whatever the preemptionPolicy. Raises NotApplicable when there are none."""
     classes = declared_classes(reference)
     named = {declared.name: declared for declared in classes}
     found = tuple(Preemption(winner, named[loser]) for winner in classes for loser in winner.preempts)
@@ -33,8 +33,8 @@ def declared_preemptions(reference: Reference) -> tuple[Preemption, ...]:
 
 
 def live_class(facts: Facts, declared: PriorityClass) -> LiveClass:
-    """The class of the cluster that a declared one is about. Raises Inconclusive when it is missing."""
+    """The class of that name in the cluster. Raises Inconclusive when it is missing."""
     found = facts.priority_class(declared.name)
     if found is None:
-        raise Inconclusive(f"the cluster has no {declared} (PRIO-01), so what it does cannot be seen")
+        raise Inconclusive(f"the cluster has no {declared} (PRIO-01), so its effect cannot be judged")
     return found

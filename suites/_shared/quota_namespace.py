@@ -1,4 +1,4 @@
-"""Asking for GPUs where a quota counts them: with pods that are admitted or refused, and never start."""
+"""Requests for GPUs in namespaces with a quota: pods that are admitted or refused, and never start."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -11,7 +11,7 @@ from conformance.verdict import Inconclusive, NotApplicable, expect, format_valu
 
 ADMITTED = "admitted"
 REFUSED = "refused by the quota"
-# How the admission plugins ResourceQuota and LimitRanger say no (kubernetes: apiserver/pkg/admission/plugin/
+# Messages of the admission plugins ResourceQuota and LimitRanger (kubernetes: apiserver/pkg/admission/plugin/
 # resourcequota/controller.go, plugin/pkg/admission/limitranger/admission.go). A policy or webhook may refuse as well,
 # with the same 403.
 BY_QUOTA, BY_LIMIT_RANGE = "exceeded quota", "usage per Pod is"
@@ -21,7 +21,7 @@ _LITTLE = {"cpu": "1m", "memory": "1Mi"}
 
 
 class GpuKey(NamedTuple):
-    """A key of a quota that means GPUs, whether or not Kubernetes understands it so."""
+    """A key of a quota that means GPUs, whether or not Kubernetes counts it."""
 
     key: str
     resource: str
@@ -50,7 +50,7 @@ def declared_gpu_quotas(reference: Reference) -> tuple[tuple[Team, Quota], ...]:
 def never_starting(
     amounts: Mapping[str, object], *, image: str, namespace: str, priority: str | None = None
 ) -> dict[str, Any]:
-    """A pod that asks for these amounts and a little CPU and memory. It is gated, so that no scheduler looks at it.
+    """A pod with these requests and a little CPU and memory. It has a scheduling gate, so that it is never scheduled.
 
     Its image is never pulled, but policies read its name.
     """
@@ -61,13 +61,13 @@ def never_starting(
 
 
 def outcome(answer: Answer, by: str = BY_QUOTA) -> str:
-    """An answer of the API server in the words of this chapter; ``by`` are those of what is meant to refuse."""
+    """Whether the API server admitted a pod or the admission plugin whose message has ``by`` refused it."""
     if not isinstance(answer, Rejected):
         return ADMITTED
     return REFUSED if by in answer.message else f"refused with {answer.status}: {answer.message}"
 
 
-class QuotedNamespace:
+class QuotaNamespace:
     """A namespace of the scenario's own with one quota."""
 
     def __init__(
@@ -78,16 +78,16 @@ class QuotedNamespace:
         self._lab = lab
 
     def admits(self, amounts: Mapping[str, object], *, because: str, priority: str | None = None) -> None:
-        """Claim that a pod with these amounts is admitted. From then on the quota counts it."""
+        """Expect that a pod with these requests is admitted. From then on the quota counts it."""
         answer = self._lab.create_or_refusal(self._pod(amounts, priority))
-        self._claim(answer, ADMITTED, amounts, because, priority)
+        self._expect(answer, ADMITTED, amounts, because, priority)
 
     def refuses(self, amounts: Mapping[str, object], *, because: str, priority: str | None = None) -> None:
-        """Claim that a pod with these amounts is refused."""
+        """Expect that a pod with these requests is refused."""
         answer = self._lab.dry_run(self._pod(amounts, priority))
-        self._claim(answer, REFUSED, amounts, because, priority)
+        self._expect(answer, REFUSED, amounts, because, priority)
 
-    def _claim(
+    def _expect(
         self, answer: Answer, wanted: str, amounts: Mapping[str, object], because: str, priority: str | None
     ) -> None:
         if outcome(answer) not in (ADMITTED, REFUSED):
@@ -95,10 +95,10 @@ class QuotedNamespace:
         expect(outcome(answer), f"a pod with {format_value(dict(amounts))}").equals(wanted, because=because)
 
     def _others_admit_pods(self, priority: str | None) -> None:
-        """Raise Inconclusive where such a pod is refused whatever it asks for: then no quota is tried."""
+        """Raise Inconclusive where such a pod is refused whatever it requests: then the quota is not tested."""
         control = self._lab.dry_run(self._pod({}, priority))
         if isinstance(control, Rejected):
-            raise Inconclusive(f"a pod that asks for no GPU is not admitted either, {control}")
+            raise Inconclusive(f"a pod without GPU request is not admitted either, {control}")
 
     def _pod(self, amounts: Mapping[str, object], priority: str | None) -> dict[str, Any]:
         return never_starting(amounts, image=self._lab.pause_image, namespace=self.name, priority=priority)

@@ -20,16 +20,16 @@ GPU, MIG, VFIO = "gpu", "mig", "vfio"
 QUOTA_SUFFIX = ".deviceclass.resource.k8s.io/devices"
 
 _MIB = 1024 * 1024
-_KEEPS_CLAIMS_OFF = ("NoSchedule", "NoExecute")
+_PREVENTS_ALLOCATION = ("NoSchedule", "NoExecute")
 _TYPE = re.compile(r"""\.type\s*==\s*["'](\w+)["']""")
 _DRIVER = re.compile(r"""device\.driver\s*==\s*["']([\w.-]+)["']""")
 
 
 class Device(NamedTuple):
-    """One device of NVIDIA's DRA driver. ``memory_mib`` is 0 and texts are empty where the driver does not say.
+    """One device of NVIDIA's DRA driver. ``memory_mib`` is 0 and texts are empty where they are not published.
 
-    ``taints`` are the keys of those that keep claims off; effect None only tells. ``partition``: the device shares its
-    counters with others of the same GPU, and the scheduler gives one of them at the cost of others.
+    ``taints`` are the keys of those that prevent allocation; effect None only informs. ``partition``: the device shares
+    counters with others of the same GPU, and the scheduler allocates one of them at the cost of others.
     """
 
     node: str
@@ -49,8 +49,8 @@ class Device(NamedTuple):
         return f"{self.kind or 'device'} {self.pool}/{self.name}"
 
     @property
-    def ill(self) -> tuple[str, ...]:
-        """The taints by which the driver itself says that the device is broken; other keys are a cordon of owners."""
+    def unhealthy(self) -> tuple[str, ...]:
+        """The taints by which the driver itself marks the device as unhealthy; other keys are those of the owners."""
         return tuple(key for key in self.taints if key.startswith(f"{DRIVER}/"))
 
     @property
@@ -60,12 +60,12 @@ class Device(NamedTuple):
 
     @property
     def on_demand(self) -> bool:
-        """Whether this is a MIG device that the driver would make for a claim, beside others on the same memory."""
+        """Whether this is a MIG device that the driver would create for a claim, beside others on the same memory."""
         return self.kind == MIG and self.partition
 
 
 class Published(NamedTuple):
-    """What the newest generation of a pool says. ``missing`` is how many of its slices are not there."""
+    """The devices of a pool's newest generation. ``missing`` is the number of its slices that do not exist."""
 
     devices: tuple[Device, ...] = ()
     missing: int = 0
@@ -78,7 +78,7 @@ class Published(NamedTuple):
 
 
 def devices_on(node: Node, facts: Facts) -> tuple[Device, ...]:
-    """The devices that NVIDIA's DRA driver publishes of a node; none where slices are not served or may not be read."""
+    """The devices that NVIDIA's DRA driver publishes of a node; none where slices are not served or readable."""
     try:
         return all_published(facts).get(node.name, Published()).devices
     except Inconclusive:
@@ -94,7 +94,7 @@ def all_published(facts: Facts) -> dict[str, Published]:
 def published(slices: Iterable[Mapping[str, Any]]) -> dict[str, Published]:
     """What NVIDIA's driver publishes by node, from the bodies of ResourceSlices.
 
-    Slices of an older generation than the newest of their pool are left out: the scheduler does not look at them.
+    Slices of an older generation than the newest of their pool are left out: the scheduler ignores them.
     """
     pools: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
     for each in slices:
@@ -123,36 +123,36 @@ def _devices(spec: Mapping[str, Any], pool: str) -> list[Device]:
 
 
 def _device(raw: Mapping[str, Any], node: str, pool: str) -> Device:
-    said = {name.removeprefix(f"{DRIVER}/"): value for name, value in (raw.get("attributes") or {}).items()}
-    held = {name.removeprefix(f"{DRIVER}/"): value for name, value in (raw.get("capacity") or {}).items()}
-    memory = str((held.get("memory") or {}).get("value") or "0")
+    attributes = {name.removeprefix(f"{DRIVER}/"): value for name, value in (raw.get("attributes") or {}).items()}
+    capacity = {name.removeprefix(f"{DRIVER}/"): value for name, value in (raw.get("capacity") or {}).items()}
+    memory = str((capacity.get("memory") or {}).get("value") or "0")
     return Device(
         node=node,
         pool=pool,
         name=str(raw.get("name")),
-        kind=_said(said, "type"),
-        uuid=_said(said, "uuid"),
-        parent=_said(said, "parentUUID"),
-        product=_said(said, "productName"),
-        profile=_said(said, "profile"),
-        driver=_said(said, "driverVersion"),
+        kind=_attribute(attributes, "type"),
+        uuid=_attribute(attributes, "uuid"),
+        parent=_attribute(attributes, "parentUUID"),
+        product=_attribute(attributes, "productName"),
+        profile=_attribute(attributes, "profile"),
+        driver=_attribute(attributes, "driverVersion"),
         memory_mib=int(quantity(memory) / _MIB),
         taints=tuple(
-            str(taint.get("key")) for taint in raw.get("taints") or () if taint.get("effect") in _KEEPS_CLAIMS_OFF
+            str(taint.get("key")) for taint in raw.get("taints") or () if taint.get("effect") in _PREVENTS_ALLOCATION
         ),
         partition=bool(raw.get("consumesCounters")),
     )
 
 
-def _said(attributes: Mapping[str, Any], name: str) -> str:
+def _attribute(attributes: Mapping[str, Any], name: str) -> str:
     """An attribute as text, whichever type it has."""
     return str(next(iter((attributes.get(name) or {}).values()), ""))
 
 
 class DeviceClass(NamedTuple):
-    """A class by its body: which driver and kind of device its selectors name, and for which resource it stands.
+    """A DeviceClass by its body: the driver and type of device in its selectors, and its extendedResourceName.
 
-    ``driver`` and ``kind`` are empty where the selectors do not compare them with a text.
+    ``driver`` and ``kind`` are empty where the selectors do not compare them with a literal.
     """
 
     name: str
@@ -170,7 +170,7 @@ class DeviceClass(NamedTuple):
         return f"{self.name}{QUOTA_SUFFIX}"
 
     def may_choose(self, device: Device) -> bool:
-        """Whether a device of NVIDIA's driver may be one of the class, as far as driver and kind tell."""
+        """Whether a device of NVIDIA's driver may be selected by the class, by its driver and type."""
         return self.driver in ("", DRIVER) and self.kind in ("", device.kind)
 
 
@@ -198,7 +198,7 @@ class Held(NamedTuple):
 
 
 def held_by(claim: Mapping[str, Any]) -> list[Held]:
-    """The devices of NVIDIA's driver that a claim has to itself; looking on as an administrator holds nothing."""
+    """The devices of NVIDIA's driver that are allocated to a claim; adminAccess allocates nothing."""
     allocation = (claim.get("status") or {}).get("allocation") or {}
     results = (allocation.get("devices") or {}).get("results") or ()
     return [
@@ -209,10 +209,10 @@ def held_by(claim: Mapping[str, Any]) -> list[Held]:
 
 
 def still_free(devices: Iterable[Device], held: Collection[Held]) -> tuple[Device, ...]:
-    """Those of all devices that a claim can get surely: not held, not tainted, and no counters of theirs are spent."""
+    """The devices that a claim can surely get: not allocated, not tainted, with none of their counters consumed."""
     every = tuple(devices)
-    taken = [each for each in every if each.gpu and Held(each.pool, each.name) in held]
-    touched, cut = {each.gpu for each in taken}, {each.gpu for each in taken if each.partition}
+    allocated = [each for each in every if each.gpu and Held(each.pool, each.name) in held]
+    touched, cut = {each.gpu for each in allocated}, {each.gpu for each in allocated if each.partition}
     return tuple(
         each
         for each in every

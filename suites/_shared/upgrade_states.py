@@ -1,4 +1,4 @@
-"""Where the nodes stand in a driver upgrade, as the operator's labels say, and what the upgrade may do.
+"""The states of nodes in a driver upgrade, by the operator's labels, and the upgrade policy.
 
 Sources: NVIDIA/k8s-operator-libs, pkg/upgrade (consts.go, common_manager.go, upgrade_inplace.go, pod_manager.go);
 NVIDIA/mig-parted, pkg/mig/reconfigure.
@@ -10,12 +10,12 @@ from typing import Any, NamedTuple
 
 from conformance.facts import Facts, Node
 from conformance.gpu.affinity import node_matches
-from suites._shared.operator_resource import Root
+from suites._shared.operator_resource import OperatorResource
 
 STATE = "nvidia.com/gpu-driver-upgrade-state"
 SKIP = "nvidia.com/gpu-driver-upgrade.skip"
 SKIP_DRAIN = "nvidia.com/gpu-driver-upgrade-drain.skip"
-"""With the value true on a pod: no drain of an upgrade takes it."""
+"""With the value true on a pod: no drain of an upgrade evicts it."""
 
 OWNER = "nvidia.com/gpu-operator.driver.owner"
 """Names the NVIDIADriver that a node gets its driver from."""
@@ -40,32 +40,32 @@ UNDER_WAY = (
     "uncordon-required",
 )
 AT_THE_DRIVER = ("pod-restart-required", "validation-required", "uncordon-required")
-"""The steps after a node was emptied: what they wait for takes minutes."""
+"""The states after the pods of a node were removed: what they wait for takes minutes."""
 
-_EMPTIED_BY = {DELETING_PODS: "podDeletion", DRAINING: "drain"}
-"""The steps that take pods off a node, and the blocks of the upgrade policy that rule them."""
+_BLOCK_OF_STATE = {DELETING_PODS: "podDeletion", DRAINING: "drain"}
+"""The states in which pods are removed from a node, and their blocks of the upgrade policy."""
 
 _MIG_STATE = "nvidia.com/mig.config.state"
 _MIG_UNDER_WAY = ("pending", "rebooting")
 
 
-class WayToEmpty(NamedTuple):
-    """One way to take GPU pods off a node, and the block of the upgrade policy that rules it."""
+class PodRemoval(NamedTuple):
+    """One way to remove GPU pods from a node, and its block of the upgrade policy."""
 
     block: str
     force: bool
     delete_empty_dir: bool
 
     @classmethod
-    def said(cls, block: str, settings: Mapping[str, Any]) -> "WayToEmpty":
-        """The way that a block of the policy describes; what it leaves out is off."""
+    def from_block(cls, block: str, settings: Mapping[str, Any]) -> "PodRemoval":
+        """The removal that a block of the policy describes; absent fields are false."""
         return cls(block, settings.get("force") is True, settings.get("deleteEmptyDir") is True)
 
 
 class UpgradePolicy(NamedTuple):
     """How the operator upgrades drivers: ``spec.driver.upgradePolicy`` or that of an NVIDIADriver."""
 
-    said_by: str
+    source: str
     settings: Mapping[str, Any]
 
     @property
@@ -76,45 +76,45 @@ class UpgradePolicy(NamedTuple):
     @property
     def parallel(self) -> int:
         """How many nodes may be upgraded at once; 0 for any number."""
-        said = self.settings.get("maxParallelUpgrades", 1)
-        return said if isinstance(said, int) else 1
+        value = self.settings.get("maxParallelUpgrades", 1)
+        return value if isinstance(value, int) else 1
 
     @property
     def waits_for(self) -> str:
-        """The label selector of the pods for whose end an upgrade waits; empty for none."""
+        """The label selector of the pods for whose completion an upgrade waits; empty for none."""
         return str(self._block("waitForCompletion").get("podSelector") or "")
 
     @property
-    def waits_forever(self) -> bool:
-        """Whether that wait has no end."""
+    def waits_without_timeout(self) -> bool:
+        """Whether that wait has no timeout."""
         return bool(self.waits_for) and not self._block("waitForCompletion").get("timeoutSeconds")
 
-    def endless(self, step: str) -> str:
-        """The block that lets a step wait without end for pods to go; empty where the step ends.
+    def block_without_timeout(self, state: str) -> str:
+        """The block that lets a state wait without timeout for pods to end; empty where there is a timeout.
 
-        Its timeoutSeconds is 0, which means infinite; what is left out is 300 (api/upgrade/v1alpha1/upgrade_spec.go).
+        Its timeoutSeconds is 0, which means infinite; the default is 300 (api/upgrade/v1alpha1/upgrade_spec.go).
         """
-        block = _EMPTIED_BY.get(step, "")
+        block = _BLOCK_OF_STATE.get(state, "")
         return block if self._block(block).get("timeoutSeconds") == 0 else ""
 
     @property
-    def drains_some(self) -> bool:
-        """Whether a drain takes only the pods of a label selector."""
+    def drains_selected_pods(self) -> bool:
+        """Whether a drain evicts only the pods of a label selector."""
         return bool(self._block("drain").get("podSelector"))
 
     @property
-    def ways_to_empty(self) -> tuple["WayToEmpty", ...]:
-        """By what rules GPU pods are taken off a node: they are deleted; where that is refused, drained if enabled."""
+    def pod_removals(self) -> tuple["PodRemoval", ...]:
+        """How GPU pods are removed from a node: they are deleted; where that is refused, drained if enabled."""
         drain = self._block("drain")
-        way = WayToEmpty.said("podDeletion", self._block("podDeletion"))
-        return (way, WayToEmpty.said("drain", drain)) if drain.get("enable") is True else (way,)
+        deletion = PodRemoval.from_block("podDeletion", self._block("podDeletion"))
+        return (deletion, PodRemoval.from_block("drain", drain)) if drain.get("enable") is True else (deletion,)
 
     def unavailable(self, nodes: int) -> int:
         """How many of ``nodes`` may be cordoned or not Ready before no further upgrade starts; percentages round up."""
-        said = str(self.settings.get("maxUnavailable", "25%"))
-        if said.endswith("%") and said[:-1].isdigit():
-            return math.ceil(nodes * int(said[:-1]) / 100)
-        return int(said) if said.isdigit() else nodes
+        value = str(self.settings.get("maxUnavailable", "25%"))
+        if value.endswith("%") and value[:-1].isdigit():
+            return math.ceil(nodes * int(value[:-1]) / 100)
+        return int(value) if value.isdigit() else nodes
 
     def _block(self, name: str) -> Mapping[str, Any]:
         found = self.settings.get(name)
@@ -122,12 +122,12 @@ class UpgradePolicy(NamedTuple):
 
 
 def state_of(node: Node) -> str:
-    """The step of a driver upgrade at which a node stands; empty where it has never been upgraded."""
+    """The driver upgrade state of a node; empty where it has never been upgraded."""
     return node.labels.get(STATE, "")
 
 
 def is_changing(node: Node) -> str:
-    """What takes components off a node for a while, in words; empty when nothing does."""
+    """The change of a node during which components are missing, as text; empty without one."""
     if state_of(node) in UNDER_WAY:
         return f"a driver upgrade is under way ({state_of(node)})"
     if node.labels.get(_MIG_STATE) in _MIG_UNDER_WAY:
@@ -140,9 +140,9 @@ def unavailable(nodes: Iterable[Node]) -> list[Node]:
     return [node for node in nodes if node.unschedulable or not node.ready]
 
 
-def policy_for(node: Node, root: Root, facts: Facts) -> UpgradePolicy:
-    """What is said about upgrading the driver of a node: by its NVIDIADriver, else by the operator's object."""
-    if root.leaves_drivers_to_objects:
+def policy_for(node: Node, operator_resource: OperatorResource, facts: Facts) -> UpgradePolicy:
+    """The upgrade policy for the driver of a node: of its NVIDIADriver, else of the operator resource."""
+    if operator_resource.uses_nvidia_driver_objects:
         owner = node.labels.get(OWNER, "")
         drivers = [each for each in facts.nvidia_drivers if each.name == owner] or [
             each for each in facts.nvidia_drivers if node_matches(node.labels, node.name, _selector(each.spec), None)
@@ -150,8 +150,8 @@ def policy_for(node: Node, root: Root, facts: Facts) -> UpgradePolicy:
         for driver in drivers:
             if isinstance(driver.spec.get("upgradePolicy"), dict):
                 return UpgradePolicy(str(driver), driver.spec["upgradePolicy"])
-    said = root.at("driver.upgradePolicy")
-    return UpgradePolicy(str(root), said if isinstance(said, dict) else {})
+    settings = operator_resource.at("driver.upgradePolicy")
+    return UpgradePolicy(str(operator_resource), settings if isinstance(settings, dict) else {})
 
 
 def _selector(spec: Mapping[str, Any]) -> dict[str, str]:

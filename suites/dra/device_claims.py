@@ -1,4 +1,4 @@
-"""Claims for devices: those that are there, and those that a scenario makes on one node of a DRA pool."""
+"""ResourceClaims for devices: the existing ones, and those that a scenario creates on one node of a DRA pool."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -26,11 +26,11 @@ from suites._shared.resource_slices import (
 )
 
 API = "resource.k8s.io/v1"
-GOING_MAY_TAKE = timedelta(minutes=5)
-"""How long a claim may take to go: its pod ends, its devices are given back, then its finalizer is removed."""
+DELETION_MAY_TAKE = timedelta(minutes=5)
+"""How long the deletion of a claim may take: its pod ends, its devices are unprepared, its finalizer is removed."""
 
 WAITING = timedelta(minutes=10)
-"""How long a pod may wait for a claim before somebody should look."""
+"""How long a pod may wait for a claim before that is a failure."""
 
 _NAME_IN_POD = "gpu"
 
@@ -43,7 +43,7 @@ class Claimed(NamedTuple):
 
 
 def gpu_claims(facts: Facts) -> tuple[Resource, ...]:
-    """The claims that hold or ask for devices of NVIDIA's driver."""
+    """The claims that have or request devices of NVIDIA's driver."""
     ours = {each.name for each in gpu_classes(facts)}
     return tuple(
         each for each in facts.resource_claims if held_by(each.body) or ours.intersection(classes_asked(each.spec))
@@ -51,7 +51,7 @@ def gpu_claims(facts: Facts) -> tuple[Resource, ...]:
 
 
 def gpu_classes(facts: Facts) -> tuple[DeviceClass, ...]:
-    """The device classes that choose among the devices of NVIDIA's driver."""
+    """The device classes that select devices of NVIDIA's driver."""
     every = (device_class(each.body) for each in facts.device_classes)
     return tuple(each for each in every if each.driver == DRIVER)
 
@@ -67,8 +67,8 @@ def is_old(moment: datetime | None, now: datetime, age: timedelta) -> bool:
     return moment is not None and now - moment > age
 
 
-def why_it_does_not_go(claim_: Resource, facts: Facts) -> str:
-    """What keeps a claim that is being deleted."""
+def why_deletion_is_stuck(claim_: Resource, facts: Facts) -> str:
+    """Why a claim that is being deleted still exists."""
     users = [facts.pod(claim_.namespace, name) for name in reserved_for(claim_)]
     there = [pod for pod in users if pod is not None and not pod.finished]
     if there:
@@ -78,7 +78,7 @@ def why_it_does_not_go(claim_: Resource, facts: Facts) -> str:
     if users:
         return "no pod uses it any more, and the resource claim controller has not taken the reservation away"
     finalizers = ", ".join(claim_.finalizers)
-    return f"nothing uses it, and nobody has removed its finalizers ({finalizers})" if finalizers else "nothing visible"
+    return f"no pod uses it, and its finalizers are not removed ({finalizers})" if finalizers else "no cause is visible"
 
 
 def waiting_claims(facts: Facts) -> Iterable[Claimed]:
@@ -99,7 +99,7 @@ def waiting_claims(facts: Facts) -> Iterable[Claimed]:
 
 
 def why_not_allocated(claim_: Resource, facts: Facts) -> str:
-    """Why a claim gets no devices, as far as classes, slices and other claims tell."""
+    """Why a claim gets no devices, by device classes, ResourceSlices and other claims."""
     classes = {each.name: device_class(each.body) for each in facts.device_classes}
     asked = classes_asked(claim_.spec)
     missing = [name for name in asked if name not in classes]
@@ -113,14 +113,14 @@ def why_not_allocated(claim_: Resource, facts: Facts) -> str:
         tainted = f", {join_limited([str(device) for device in fitting if device.taints])} tainted" if not most else ""
         return f"no node has {wanted} devices of {' or '.join(asked)} for it, {most} at most{tainted}"
     if not free:
-        return f"all {len(fitting)} devices of {' or '.join(asked)} are held by other claims or tainted"
+        return f"all {len(fitting)} devices of {' or '.join(asked)} are allocated to other claims or tainted"
     chosen = [text for each in _requests(claim_) for text in _selectors(each)]
-    selects = f"its selectors ({'; '.join(chosen)}) match none of them" if chosen else "other rules keep the pod off"
+    selects = f"its selectors ({'; '.join(chosen)}) match none of them" if chosen else "other rules prevent scheduling"
     return f"{len(free)} of {len(fitting)} devices of {' or '.join(asked)} are free: {selects}"
 
 
 def is_queued(waiting: Claimed, facts: Facts) -> bool:
-    """Whether other claims hold what a claim waits for: where its pod may go, nodes have enough, and not free."""
+    """Whether a claim waits for devices of other claims: the nodes its pod may run on have enough, and not free."""
     chosen = {node.name for node in facts.nodes if waiting.pod.selects(node)}
     there = [each for each in _fitting(waiting.claim, facts) if each.node in chosen and not each.taints]
     free = [each for each in _fitting(waiting.claim, facts, free=True) if each.node in chosen]
@@ -128,12 +128,16 @@ def is_queued(waiting: Claimed, facts: Facts) -> bool:
 
 
 def is_untried(claim_: Resource, facts: Facts) -> bool:
-    """Whether classes and selectors of a claim might match nothing: no claim with the same ones has devices."""
-    return not any(_wishes(other) == _wishes(claim_) for other in facts.resource_claims if held_by(other.body))
+    """Whether classes and selectors of a claim might match no device: no claim with the same ones has devices."""
+    return not any(
+        _classes_and_selectors(other) == _classes_and_selectors(claim_)
+        for other in facts.resource_claims
+        if held_by(other.body)
+    )
 
 
 def _fitting(claim_: Resource, facts: Facts, *, free: bool = False) -> list[Device]:
-    """The devices that driver and kind let a claim have; none where a class that it names does not exist."""
+    """The devices that fit a claim by driver and type; none where a class that it names does not exist."""
     classes = {each.name: device_class(each.body) for each in facts.device_classes}
     asked = classes_asked(claim_.spec)
     if not classes.keys() >= set(asked):
@@ -145,7 +149,7 @@ def _fitting(claim_: Resource, facts: Facts, *, free: bool = False) -> list[Devi
 
 
 def _naming_gpus(facts: Facts) -> set[str]:
-    """The device classes that name NVIDIA's driver, those included that name it with an attribute only."""
+    """The device classes whose expressions contain NVIDIA's driver, also in an attribute only."""
     every = [device_class(each.body) for each in facts.device_classes]
     return {each.name for each in every if DRIVER in " ".join(each.expressions)}
 
@@ -161,7 +165,7 @@ def _least_wanted(claim_: Resource, facts: Facts) -> int:
     return max(1, sum(int(each.get("count") or 1) for each in exact if each.get("deviceClassName") in ours))
 
 
-def _wishes(claim_: Resource) -> tuple[list[str], list[str]]:
+def _classes_and_selectors(claim_: Resource) -> tuple[list[str], list[str]]:
     """The classes and the selectors of a claim, those of alternatives included."""
     parts = [part for each in _requests(claim_) for part in (each, *(each.get("firstAvailable") or ()))]
     return classes_asked(claim_.spec), [text for each in parts for text in _selectors(each)]
@@ -182,7 +186,7 @@ def _selectors(request: Mapping[str, Any]) -> list[str]:
 
 
 class ClaimingNode:
-    """A node whose devices DRA gives to pods, for a scenario that claims some of them."""
+    """A node whose devices are allocated by DRA, for a scenario that claims some of them."""
 
     def __init__(self, lab: RequirementLab, node: Node, chosen: DeviceClass, free: tuple[Device, ...]) -> None:
         self._lab = lab
@@ -207,13 +211,13 @@ class ClaimingNode:
         return name
 
     def pod(self, *, template: str = "", claim: str = "", priority: str | None = None) -> LabPod:
-        """A pod that may land on this node only, with the claim or with one made from the template."""
+        """A pod that may run on this node only, with the claim or with one created from the template."""
         return self._lab.pod(
             claims=claims_of(template=template, claim=claim), on=self.node, tolerates=self.node, priority=priority
         )
 
     def devices_of(self, pod: LabPod) -> tuple[Device, ...]:
-        """The devices that the claims of a pod have."""
+        """The devices that are allocated to the claims of a pod."""
         slices = published(self._lab.client.list(path("ResourceSlice")))
         known = {Held(each.pool, each.name): each for one in slices.values() for each in one.devices}
         held = [
@@ -222,7 +226,7 @@ class ClaimingNode:
         return tuple(known.get(each) or Device(each.pool, each.pool, each.name) for each in held)
 
     def is_evicted(self, pod: LabPod) -> bool:
-        """Whether somebody removes a pod within the time that an eviction may take."""
+        """Whether a pod is evicted within the time that an eviction may take."""
         try:
             wait_for(lambda: pod.evicted, bool, what=f"{pod} is evicted", timeout=self._lab.timeouts.evicted)
         except WaitTimeout:
@@ -230,25 +234,25 @@ class ClaimingNode:
         return True
 
     def advice(self, pod: LabPod) -> str:
-        """What to do about a pod without devices, where its own spec tells."""
+        """What to do about a pod without devices, where its spec shows the cause."""
         if claim_names(pod.read() or {}):
             return ""
         return "The pod has no claim any more: look for a policy or webhook that rewrites pods."
 
     def wait_until_released(self, namespace: str, name: str) -> None:
-        """Claim that a claim goes, now that its pod has gone."""
+        """Expect that a claim is deleted, now that its pod is."""
         try:
             wait_for(
                 lambda: self._read(namespace, name),
                 lambda found: found is None,
-                what=f"resource claim {namespace}/{name} is gone",
+                what=f"resource claim {namespace}/{name} is deleted",
                 timeout=self._lab.timeouts.deleted,
                 format_seen=lambda found: str((found or {}).get("status")),
             )
         except WaitTimeout as error:
-            finding = Finding(f"resource claim {namespace}/{name}", False, "to go with its pod", str(error))
+            finding = Finding(f"resource claim {namespace}/{name}", False, "to be deleted with its pod", str(error))
         else:
-            finding = Finding(f"resource claim {namespace}/{name}", True, "to go with its pod", "gone")
+            finding = Finding(f"resource claim {namespace}/{name}", True, "to be deleted with its pod", "deleted")
         claim(finding)
 
     def _read(self, namespace: str, name: str) -> dict[str, Any] | None:
@@ -263,9 +267,9 @@ class ClaimingNode:
 
 
 def free_devices(lab: RequirementLab, node: Node, chosen: DeviceClass) -> tuple[Device, ...]:
-    """The devices of a class on a node that no claim holds now.
+    """The devices of a class on a node that are allocated to no claim.
 
-    A MIG device that is made on demand has no UUID before, and a scenario cannot choose it or know it again.
+    A MIG device that is created on demand has no UUID before, so that a scenario cannot select or recognize it.
     """
     slices = published(lab.client.list(path("ResourceSlice"))).get(node.name)
     taken = {each for claim_ in lab.client.list(path("ResourceClaim")) for each in held_by(claim_)}
@@ -280,13 +284,16 @@ def claiming_node(lab: RequirementLab, nodes: Iterable[Node], chosen: DeviceClas
     if node is None or len(free) < devices:
         raise Inconclusive(
             f"{devices} free devices of {chosen} on one node are needed; "
-            + ("; ".join(f"{each} has {len(idle)}" for each, idle in found) or "no node of a DRA pool takes pods")
+            + (
+                "; ".join(f"{each} has {len(idle)}" for each, idle in found)
+                or "no node of a DRA pool is Ready and schedulable"
+            )
         )
     return ClaimingNode(lab, node, chosen, free)
 
 
 def claims_of(*, template: str = "", claim: str = "") -> dict[str, dict[str, str]]:
-    """The claim of a pod under its one name: made from a template, or one that is there."""
+    """The resourceClaims entry of a pod: created from a template, or an existing claim."""
     source = {"resourceClaimTemplateName": template} if template else {"resourceClaimName": claim}
     return {_NAME_IN_POD: source}
 

@@ -1,4 +1,4 @@
-"""Nodes of DRA pools: what they have to publish by the declaration, and why they publish something else.
+"""Nodes of DRA pools: the devices they have to publish by the declaration, and why they publish others.
 
 Sources: kubernetes-sigs/dra-driver-nvidia-gpu, prerequisites; NVIDIA GPU Operator, DRA driver.
 """
@@ -12,9 +12,9 @@ from conformance.gpu.operator_stack import DRA_GPU_CONTAINER
 from conformance.reference.expected import gpus_of
 from conformance.reference.model import Pool, Reference
 from conformance.verdict import Inconclusive
-from suites._shared.operand_status import Trouble, excuse_for, not_now, pods_of, trouble_on
-from suites._shared.operands import DRA_DRIVER, Part
-from suites._shared.operator_resource import found_root
+from suites._shared.operand_status import ComponentFailure, failure_on, pods_of, why_not_judged, why_unavailable
+from suites._shared.operands import DRA_DRIVER, ExpectedComponent
+from suites._shared.operator_resource import find_operator_resource
 from suites._shared.resource_slices import GPU, MIG, Device, Published
 
 OLDEST_KUBERNETES = "1.34.2"
@@ -27,21 +27,21 @@ _FLOOR, _FLOOR_FOR_DOMAINS, _FLOOR_FOR_OPERATOR = "565", "570.158.01", "580"
 
 
 def version(text: str) -> tuple[int, ...]:
-    """The first three numbers of a version, in whatever spelling: v1.36.3-gke.100 and 580.95.05."""
+    """The first three numbers of a version, in any format: v1.36.3-gke.100 and 580.95.05."""
     numbers = [int(each) for each in _NUMBERS.findall(text)[:3]]
     return tuple([*numbers, 0, 0, 0][:3])
 
 
 def driver_floor(facts: Facts, node: Node) -> tuple[str, str]:
-    """The oldest GPU driver for the DRA driver of a node, and for which of its parts."""
-    root = found_root(facts)
-    if root is not None and root.kind == "GPUCluster":
-        return _FLOOR_FOR_OPERATOR, "which the operator's GPUCluster needs"
+    """The oldest GPU driver for the DRA driver of a node, and what requires it."""
+    operator_resource = find_operator_resource(facts)
+    if operator_resource is not None and operator_resource.kind == "GPUCluster":
+        return _FLOOR_FOR_OPERATOR, "which the GPUCluster requires"
     plugins = [each for each in dra_plugins(facts) if pods_of([each], node, facts)]
     names = {container.name for each in plugins for container in each.template.containers}
     if _DOMAIN_CONTAINER in names:
-        return _FLOOR_FOR_DOMAINS, "which compute domains need"
-    return _FLOOR, "which CDI devices of DRA need"
+        return _FLOOR_FOR_DOMAINS, "which compute domains require"
+    return _FLOOR, "which CDI devices of DRA require"
 
 
 def dra_plugins(facts: Facts) -> tuple[Workload, ...]:
@@ -51,30 +51,30 @@ def dra_plugins(facts: Facts) -> tuple[Workload, ...]:
     return tuple(each for each in found if each is not None)
 
 
-def plugin_trouble(facts: Facts, node: Node) -> Trouble | None:
+def plugin_failure(facts: Facts, node: Node) -> ComponentFailure | None:
     """Why the kubelet plugin does not work on a node; None where its pod is Ready."""
     plugins = dra_plugins(facts)
     if not plugins:
-        link = "no DaemonSet of the DRA driver with a container for GPUs is in the cluster"
+        cause = "the cluster has no DaemonSet of the DRA driver with a container for GPUs"
         remedy = "Install the chart with resources.gpus.enabled and gpuResourcesEnabledOverride, or a GPUCluster."
-        return Trouble(str(DRA_DRIVER), link, remedy)
-    trouble = trouble_on(Part(DRA_DRIVER, plugins), node, facts)
-    wrong = _wrong_root(facts, node, plugins)
-    if trouble is not None and wrong and pods_of(plugins, node, facts):
-        return trouble._replace(
-            link=f"{trouble.link}; {wrong}", remedy="Correct nvidiaDriverRoot in the chart's values."
+        return ComponentFailure(str(DRA_DRIVER), cause, remedy)
+    failure = failure_on(ExpectedComponent(DRA_DRIVER, plugins), node, facts)
+    wrong = _wrong_driver_root(facts, node, plugins)
+    if failure is not None and wrong and pods_of(plugins, node, facts):
+        return failure._replace(
+            cause=f"{failure.cause}; {wrong}", remedy="Correct nvidiaDriverRoot in the chart's values."
         )
-    return trouble
+    return failure
 
 
 def declared_devices(reference: Reference, pool: Pool) -> Mapping[str, int]:
-    """The devices that a node of a pool must publish, by kind, MIG devices by profile.
+    """The devices that a node of a pool must publish, by type, MIG devices by profile.
 
-    Raises Inconclusive when the layout that the pool asks for is not known.
+    Raises Inconclusive when the MIG layout of the pool is unknown.
     """
     gpus = gpus_of(reference, pool)
     if gpus is None or None in gpus.mig:
-        raise Inconclusive(f"{pool}: the layout {pool.mig_layout} is not known; declare it under stack.mig_layouts")
+        raise Inconclusive(f"{pool}: the layout {pool.mig_layout} is unknown; declare it under stack.mig_layouts")
     counted: Counter[str] = Counter()
     for layout in gpus.mig:
         counted.update({f"{MIG} {profile}": count for profile, count in (layout or {}).items()})
@@ -82,32 +82,32 @@ def declared_devices(reference: Reference, pool: Pool) -> Mapping[str, int]:
 
 
 def format_devices(devices: Mapping[str, int]) -> str:
-    """Devices as Published words them."""
+    """Devices in the format of ``Published.described``."""
     return ", ".join(f"{count} {what}" for what, count in sorted(devices.items())) or "no device"
 
 
 def why_no_device_yet(facts: Facts, node: Node, there: Published) -> str:
-    """Why a node may have published nothing at all for a while; empty where that is missed, and where it did."""
+    """Why a node may have published no device yet; empty where that is a failure, and where it has."""
     if there.devices or there.missing:
         return ""
-    trouble = plugin_trouble(facts, node)
-    return excuse_for(trouble, node) if trouble else not_now(node)
+    failure = plugin_failure(facts, node)
+    return why_not_judged(failure, node) if failure else why_unavailable(node)
 
 
 def why_the_devices_differ(facts: Facts, node: Node, there: Published, *, right: bool, other: Sequence[Device]) -> str:
-    """The cause between the GPUs of a node and its slices."""
-    trouble = plugin_trouble(facts, node)
+    """Why the ResourceSlices of a node differ from its declared GPUs."""
+    failure = plugin_failure(facts, node)
     if not there.devices:
-        return trouble.link if trouble else "the plugin's pod is Ready and has published nothing: see its log"
+        return failure.cause if failure else "the kubelet plugin's pod is Ready and has published nothing: see its log"
     if there.missing:
         return f"{there.missing} slices of the pool's newest generation are missing: the scheduler uses none of them"
     if not right:
-        return f"the driver of the node lists {there.described}" + (f"; {trouble.link}" if trouble else "")
+        return f"the driver of the node lists {there.described}" + (f"; {failure.cause}" if failure else "")
     return f"{other[0]} is another product or has another memory than declared" if other else ""
 
 
-def _wrong_root(facts: Facts, node: Node, plugins: Sequence[Workload]) -> str:
-    """That the plugin looks for the driver where it is not; empty where it looks in the right place."""
+def _wrong_driver_root(facts: Facts, node: Node, plugins: Sequence[Workload]) -> str:
+    """That the kubelet plugin has a wrong NVIDIA_DRIVER_ROOT; empty where it is right."""
     roots = {
         container.env[_ROOT_VARIABLE]
         for plugin in plugins
@@ -117,7 +117,7 @@ def _wrong_root(facts: Facts, node: Node, plugins: Sequence[Workload]) -> str:
     brought = any(_brings_driver(pod.labels, pod.owner_name) for pod in facts.pods_on(node.name) if not pod.finished)
     where, whose = (_OPERATOR, "a driver pod of the operator") if brought else (_HOST, "the host itself")
     wrong = sorted(roots - {where})
-    return f"it looks for the driver below {wrong[0]}, and {whose} has it at {where}" if wrong else ""
+    return f"its {_ROOT_VARIABLE} is {wrong[0]}, and {whose} has the driver at {where}" if wrong else ""
 
 
 def _brings_driver(labels: Mapping[str, str], owner: str) -> bool:

@@ -1,9 +1,9 @@
-"""Dynamic resource allocation: what claims of GPUs stand on.
+"""Dynamic resource allocation: the driver, its ResourceSlices and the DeviceClasses.
 
-Where DRA gives GPUs to pods, a node advertises no count any more. Its driver publishes each device with its
-attributes in a ResourceSlice, and a DeviceClass says which of them it stands for. All of that is silent: a node without
-slice looks like any other node, and a device plugin that was forgotten on the node gives the same GPU away a second
-time. What becomes of claims is the next chapter, test_dra_claims.py.
+Where DRA allocates GPUs, a node advertises no extended resource any more. Its DRA driver publishes each device with
+its attributes in a ResourceSlice, and a DeviceClass selects some of them. Failures are silent: a node without
+ResourceSlice looks like any other node, and a device plugin that was left on the node allocates the same GPU a second
+time. Claims themselves are in the next module, test_dra_claims.py.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from conformance.reference.model import Reference
 from conformance.verdict import Inconclusive, Judge, Unsupported, format_value
 from suites._shared.formatting import join_limited
 from suites._shared.node_probes import memory_agrees, product_label
-from suites._shared.operand_status import excuse_for, some_judged
+from suites._shared.operand_status import require_judged, why_not_judged
 from suites._shared.pool_nodes import GpuPoolNode
 from suites._shared.resource_slices import GPU, MIG, Device, Published, device_class
 from suites.dra.dra_nodes import (
@@ -22,47 +22,41 @@ from suites.dra.dra_nodes import (
     declared_devices,
     driver_floor,
     format_devices,
-    plugin_trouble,
+    plugin_failure,
     version,
     why_no_device_yet,
     why_the_devices_differ,
 )
 
-DRA = "kubernetes.io: Dynamic Resource Allocation"
-DRIVER = "kubernetes-sigs/dra-driver-nvidia-gpu: documentation"
-ATTRIBUTES = "kubernetes-sigs/dra-driver-nvidia-gpu: ResourceSlice device attributes"
-OPERATOR = "NVIDIA GPU Operator: DRA Driver for NVIDIA GPUs"
-EXTENDED = "KEP-5004: extended resources by DRA"
-
 
 @requirement(
     "DRA-01",
-    "Kubernetes and the kubelets of DRA nodes are new enough for the DRA driver",
+    "The API server and the kubelets of DRA nodes have the version that the DRA driver needs",
     level=MUST,
-    sources=[DRIVER, OPERATOR],
+    sources=["dra-driver", "operator-dra"],
     remedy=f"Upgrade to Kubernetes {OLDEST_KUBERNETES} or later, nodes included, before DRA gives out their GPUs.",
 )
 def test_kubernetes_is_new_enough(dra_nodes: tuple[GpuPoolNode, ...], facts: Facts, judge: Judge) -> None:
     served = facts.serves("ResourceSlice")
-    told = {"the API server": facts.server_version} if facts.server_version else {}
-    told |= {str(node): node.kubelet for _, node, _ in dra_nodes if node.kubelet}
+    versions = {"the API server": facts.server_version} if facts.server_version else {}
+    versions |= {str(node): node.kubelet for _, node, _ in dra_nodes if node.kubelet}
     judge(
         "resource.k8s.io/v1",
         ok=served,
         expected="served by the API server",
         actual="served" if served else "not served",
         cause="the DRA driver has nowhere to publish its devices",
-        hidden_because="the driver's pods run; only their log says what they cannot find",
+        hidden_because="the driver's pods run; only their log shows what is missing",
         inspect="kubectl api-versions | grep resource.k8s.io",
     )
-    for subject, text in told.items():
+    for subject, text in versions.items():
         judge(
             subject,
             ok=version(text) >= version(OLDEST_KUBERNETES),
             expected=f"Kubernetes {OLDEST_KUBERNETES} or later",
             actual=text,
-            cause=f"releases before {OLDEST_KUBERNETES} lack what the driver needs",
-            hidden_because="claims are allocated; it is preparing and releasing them that goes wrong now and then",
+            cause=f"releases before {OLDEST_KUBERNETES} lack what the DRA driver requires",
+            hidden_because="claims are allocated; preparing and unpreparing them fails now and then",
             inspect="kubectl get nodes; kubectl version",
         )
 
@@ -71,38 +65,38 @@ def test_kubernetes_is_new_enough(dra_nodes: tuple[GpuPoolNode, ...], facts: Fac
     "DRA-02",
     "The kubelet plugin of the DRA driver is Ready on every node of a DRA pool",
     level=MUST,
-    sources=[DRIVER, "kubernetes-sigs/dra-driver-nvidia-gpu: installation"],
-    remedy="Follow the cause: tolerations, node labels and nvidiaDriverRoot are values of the chart "
+    sources=["dra-driver", "dra-driver-install"],
+    remedy="Fix the cause that the finding names: tolerations, node labels and nvidiaDriverRoot are chart values "
     "(kubeletPlugin.tolerations, kubeletPlugin.nodeSelector).",
 )
 def test_the_kubelet_plugin_covers_every_dra_node(
     dra_nodes: tuple[GpuPoolNode, ...], facts: Facts, judge: Judge
 ) -> None:
     for _, node, _ in dra_nodes:
-        trouble = plugin_trouble(facts, node)
-        excuse = excuse_for(trouble, node) if trouble else ""
-        if excuse:
-            judge.pass_over(node, excuse)
+        failure = plugin_failure(facts, node)
+        not_judged = why_not_judged(failure, node) if failure else ""
+        if not_judged:
+            judge.pass_over(node, not_judged)
             continue
         judge(
             node,
-            ok=trouble is None,
+            ok=failure is None,
             expected="a Ready pod of the DRA driver's kubelet plugin",
-            actual="such a pod" if trouble is None else "none that is Ready",
-            cause=trouble.link if trouble else "",
-            hidden_because="a DaemonSet wants no pod where labels or taints keep it off, and calls itself complete",
-            remedy=trouble.remedy if trouble else "",
+            actual="such a pod" if failure is None else "none that is Ready",
+            cause=failure.cause if failure else "",
+            hidden_because="a DaemonSet desires no pod where nodeSelector or a taint excludes the node, and is ready",
+            remedy=failure.remedy if failure else "",
             inspect=f"kubectl get pods -A -o wide --field-selector spec.nodeName={node.name} | grep kubelet-plugin",
         )
-    some_judged(judge)
+    require_judged(judge)
 
 
 @requirement(
     "DRA-03",
-    "Every node of a DRA pool publishes its declared devices",
+    "ResourceSlices of every node of a DRA pool publish its declared devices",
     level=MUST,
-    sources=[ATTRIBUTES, DRA],
-    remedy="Follow the cause; the log of the plugin's container gpus says what it found.",
+    sources=["dra-driver-attributes", "k8s-dra"],
+    remedy="Fix the cause that the finding names; the log of the plugin's container gpus lists the devices.",
 )
 def test_every_dra_node_publishes_its_devices(
     dra_nodes: tuple[GpuPoolNode, ...],
@@ -113,24 +107,24 @@ def test_every_dra_node_publishes_its_devices(
 ) -> None:
     for pool, node, gpu in dra_nodes:
         there = slices.get(node.name, Published())
-        excuse = why_no_device_yet(facts, node, there)
-        if excuse:
-            judge.pass_over(node, excuse)
+        not_judged = why_no_device_yet(facts, node, there)
+        if not_judged:
+            judge.pass_over(node, not_judged)
             continue
         wanted = declared_devices(reference, pool)
         published = [each for each in there.devices if each.kind in (GPU, MIG)]
-        ill = [each for each in published if each.ill]
+        unhealthy = [each for each in published if each.unhealthy]
         devices = [each for each in published if not each.on_demand] if set(wanted) <= {GPU} else published
-        in_parts = _only_in_parts(published) if devices is not published else set()
+        mig_only = _published_as_mig_only(published) if devices is not published else set()
         other = [
             each
             for each in published
             if (gpu.product and product_label(each.product) != gpu.product)
             or (each.kind == GPU and not memory_agrees(each.memory_mib, gpu.memory_mib))
         ]
-        sound = not (other or there.missing or ill)
-        if in_parts and sound and len(devices) + len(in_parts) == wanted.get(GPU):
-            judge.pass_over(node, f"{len(in_parts)} of its GPUs are published as MIG devices on demand alone")
+        sound = not (other or there.missing or unhealthy)
+        if mig_only and sound and len(devices) + len(mig_only) == wanted.get(GPU):
+            judge.pass_over(node, f"{len(mig_only)} of its GPUs are published as MIG devices on demand only")
             continue
         right = format_devices(wanted) == Published(tuple(devices)).described
         judge(
@@ -139,19 +133,19 @@ def test_every_dra_node_publishes_its_devices(
             expected=f"{format_devices(wanted)}, {gpu.product or 'of any product'}, as {pool} declares",
             actual=_described(other[0])
             if other
-            else there.described + (f", {len(ill)} of them tainted" if ill else ""),
-            cause=why_the_devices_differ(facts, node, there, right=right, other=other) or _tainted(ill),
-            hidden_because="the node is Ready, and DRA devices are in no count of kubectl describe node",
+            else there.described + (f", {len(unhealthy)} of them tainted" if unhealthy else ""),
+            cause=why_the_devices_differ(facts, node, there, right=right, other=other) or _tainted(unhealthy),
+            hidden_because="the node is Ready, and kubectl describe node does not show devices of DRA",
             inspect=f"kubectl get resourceslices --field-selector spec.nodeName={node.name} -o yaml",
         )
-    some_judged(judge)
+    require_judged(judge)
 
 
 @requirement(
     "DRA-04",
-    "The driver of every DRA node is one that the DRA driver can use",
+    "Every DRA node has an NVIDIA driver version that the DRA driver supports",
     level=MUST,
-    sources=[DRIVER, OPERATOR],
+    sources=["dra-driver", "operator-dra"],
     remedy="Upgrade the GPU driver of the node, then restart the kubelet plugin there.",
 )
 def test_the_gpu_driver_is_new_enough(
@@ -168,8 +162,8 @@ def test_the_gpu_driver_is_new_enough(
                 ok=all(version(each) >= version(floor) for each in found),
                 expected=f"driver {floor} or later, {why}",
                 actual=found,
-                cause=f"the kubelet plugin works with a driver that is older than {floor}",
-                hidden_because="the devices are published and claimed; preparing them is what fails",
+                cause=f"the kubelet plugin uses a driver that is older than {floor}",
+                hidden_because="the devices are published and allocated; only preparing them fails",
                 inspect=f"kubectl get resourceslices --field-selector spec.nodeName={node.name} -o yaml",
             )
     if not judge.findings:
@@ -178,11 +172,11 @@ def test_the_gpu_driver_is_new_enough(
 
 @requirement(
     "DRA-05",
-    "No GPU is offered twice",
+    "No GPU is offered twice, by a ResourceSlice and a device plugin or by two published devices",
     level=MUST,
-    sources=[OPERATOR, "NVIDIA GPU Operator: release notes of v26.7.0", "NVIDIA/aicr issue 1327"],
-    remedy="One allocator for each node: keep the operator's operands off (label nvidia.com/gpu.deploy.operands=false) "
-    "or the DRA driver's kubelet plugin (kubeletPlugin.nodeSelector).",
+    sources=["operator-dra", "operator-notes-26.7.0", "aicr-1327"],
+    remedy="One allocator for each node: keep the operator's operands off (label "
+    "nvidia.com/gpu.deploy.operands=false) or the DRA driver's kubelet plugin (kubeletPlugin.nodeSelector).",
 )
 def test_no_gpu_is_offered_twice(slices: dict[str, Published], facts: Facts, judge: Judge) -> None:
     for name, there in sorted(slices.items()):
@@ -193,12 +187,12 @@ def test_no_gpu_is_offered_twice(slices: dict[str, Published], facts: Facts, jud
         judge(
             node or f"node {name}",
             ok=not (counted and devices) and not twice,
-            expected="each GPU once: in a slice of DRA, or counted by a device plugin",
+            expected="each GPU once: in a ResourceSlice, or advertised by a device plugin",
             actual=[*counted, there.described] if counted else join_limited(twice) or there.described,
             cause=f"a device plugin offers {format_value(counted)} of the GPUs that DRA publishes"
             if counted
             else f"the driver publishes {join_limited(twice)} of the same GPU",
-            hidden_because="neither allocator knows of the other; the pods start, and two of them share a GPU",
+            hidden_because="neither allocator knows of the other; the pods start, and two of them get the same GPU",
             inspect=f"kubectl get node {name} -o jsonpath='{{.status.allocatable}}'",
         )
     if not judge.findings:
@@ -207,10 +201,10 @@ def test_no_gpu_is_offered_twice(slices: dict[str, Published], facts: Facts, jud
 
 @requirement(
     "DRA-06",
-    "The device classes exist and choose the devices that they are named for",
+    "The DeviceClasses gpu.nvidia.com and mig.nvidia.com exist and select devices of their type",
     level=MUST,
-    sources=[DRIVER, DRA],
-    remedy="Let the chart or the operator create the classes again; put filters of your own into classes of your own.",
+    sources=["dra-driver", "k8s-dra"],
+    remedy="Let the chart or the operator create the DeviceClasses again; put own selectors into other DeviceClasses.",
 )
 def test_device_classes_choose_their_devices(
     dra_nodes: tuple[GpuPoolNode, ...], slices: dict[str, Published], facts: Facts, judge: Judge
@@ -226,13 +220,13 @@ def test_device_classes_choose_their_devices(
         judge(
             f"device class {name}",
             ok=found is not None and (found.driver, found.kind) == ("gpu.nvidia.com", kind),
-            expected=f"chooses devices of driver gpu.nvidia.com and of type {kind}",
-            actual="does not exist" if found is None else found.expressions or "chooses every device of every driver",
-            cause=f"claims of class {name} get other devices than their name says"
+            expected=f"selects devices of driver gpu.nvidia.com and of type {kind}",
+            actual="does not exist" if found is None else found.expressions or "selects every device of every driver",
+            cause=f"claims of class {name} get devices of another driver or type"
             if found
-            else f"every claim that names {name} waits for ever",
+            else f"every claim that names {name} stays pending",
             hidden_because=(
-                "the API server accepts claims of a class that does not exist or that chooses something else"
+                "the API server accepts claims of a class that does not exist or that selects other devices"
             ),
             inspect=f"kubectl get deviceclass {name} -o yaml",
         )
@@ -240,12 +234,12 @@ def test_device_classes_choose_their_devices(
 
 @requirement(
     "DRA-07",
-    "A resource that a device class stands for is served by that class alone",
+    "Every extendedResourceName belongs to one DeviceClass only",
     level=MAY,
     feature="extended-resource",
-    sources=[EXTENDED, OPERATOR],
-    remedy="Leave the extended resource to one class. The operator's classes stand for none: for "
-    "requests by count make a class of your own, or use deviceclass.resource.kubernetes.io/<class>.",
+    sources=["kep-5004", "operator-dra"],
+    remedy="Leave the extended resource to one class. The operator's classes have none: for requests by count create "
+    "a DeviceClass, or use deviceclass.resource.kubernetes.io/<class>.",
 )
 def test_a_resource_stands_for_one_class(
     slices: dict[str, Published], reference: Reference, facts: Facts, judge: Judge
@@ -254,22 +248,22 @@ def test_a_resource_stands_for_one_class(
     resources = sorted({each.resource for each in every if each.resource})
     if not resources:
         raise Unsupported(
-            f"no device class has extendedResourceName: pods that ask for {reference.gpu_resource} get no device of DRA"
+            f"no device class has extendedResourceName: pods that request {reference.gpu_resource} get no device of DRA"
         )
     for resource in resources:
-        standing = [each for each in every if each.resource == resource]
+        serving = [each for each in every if each.resource == resource]
         judge(
             resource,
-            ok=len(standing) == 1,
+            ok=len(serving) == 1,
             expected="one device class that serves it on nodes without a device plugin for it",
-            actual=[str(each) for each in standing],
-            cause="the newest of the classes serves it, whatever the others choose",
-            hidden_because="requests are served as long as the classes choose the same devices",
+            actual=[str(each) for each in serving],
+            cause="the newest of the classes serves it, whatever the others select",
+            hidden_because="requests are served as long as the classes select the same devices",
             inspect="kubectl get deviceclasses -o custom-columns=NAME:.metadata.name,FOR:.spec.extendedResourceName",
         )
 
 
-# --- How the chapter looks ---------------------------------------------------------------------------------------
+# --- Formatting and helpers --------------------------------------------------------------------------------------
 
 
 def _described(device: Device) -> str:
@@ -277,19 +271,19 @@ def _described(device: Device) -> str:
 
 
 def _tainted(devices: Sequence[Device]) -> str:
-    """That the driver gives devices to no claim any more, and by which taint it says so."""
-    said = sorted({key for each in devices for key in each.ill})
+    """That the DRA driver has tainted devices, so that no claim gets them, and by which taints."""
+    keys = sorted({key for each in devices for key in each.unhealthy})
     which = join_limited([str(each) for each in devices])
-    return f"the driver has tainted {which} with {format_value(said)}: no claim gets it" if devices else ""
+    return f"the driver has tainted {which} with {format_value(keys)}: no claim gets it" if devices else ""
 
 
-def _only_in_parts(devices: Sequence[Device]) -> set[str]:
-    """The GPUs that can be had in parts alone: with MIG on, an Ampere GPU is not published as a whole."""
+def _published_as_mig_only(devices: Sequence[Device]) -> set[str]:
+    """The GPUs that are available as MIG devices only: with MIG on, an Ampere GPU is not published as a whole."""
     return {each.gpu for each in devices if each.on_demand} - {each.uuid for each in devices if each.kind == GPU}
 
 
 def _published_twice(devices: tuple[Device, ...]) -> list[str]:
-    """Devices of a GPU that is published as a whole, too; partitions share counters with it and are told apart."""
+    """Devices of a GPU that is published as a whole, too; partitions share counters with it and are left out."""
     whole = {each.uuid for each in devices if each.kind == GPU and not each.partition}
     names = [f"{each} beside its GPU" for each in devices if each.kind == MIG and each.parent in whole]
     return names + [f"{each} beside its GPU" for each in devices if each.kind not in (GPU, MIG) and each.uuid in whole]

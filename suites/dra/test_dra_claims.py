@@ -1,8 +1,8 @@
-"""Claims of devices: those that are there, the quotas that count them, and what becomes of new ones.
+"""ResourceClaims: those that are there, the quotas that count them, and what becomes of new ones.
 
 A pod that names a claim starts when the scheduler has allocated a device to the claim and the kubelet plugin has
-prepared it. What goes wrong between the two shows in the claim's status alone, and quotas count claims by the device
-class, never by requests.nvidia.com/gpu.
+prepared it. What goes wrong between the two shows in the claim's status alone, and quotas count claims by DeviceClass,
+never by requests.nvidia.com/gpu.
 """
 
 import re
@@ -19,7 +19,7 @@ from suites._shared.pool_nodes import GpuPoolNode
 from suites._shared.quota_namespace import ADMITTED, REFUSED, declared_gpu_quotas, outcome
 from suites._shared.resource_slices import Device, DeviceClass, Published
 from suites.dra.device_claims import (
-    GOING_MAY_TAKE,
+    DELETION_MAY_TAKE,
     ClaimingNode,
     claim_names,
     claim_object,
@@ -30,17 +30,11 @@ from suites.dra.device_claims import (
     is_queued,
     is_untried,
     waiting_claims,
-    why_it_does_not_go,
+    why_deletion_is_stuck,
     why_not_allocated,
 )
 from suites.dra.dra_nodes import version
 
-DRA = "kubernetes.io: Dynamic Resource Allocation"
-DRIVER = "kubernetes-sigs/dra-driver-nvidia-gpu: documentation"
-ATTRIBUTES = "kubernetes-sigs/dra-driver-nvidia-gpu: ResourceSlice device attributes"
-OPERATOR = "NVIDIA GPU Operator: DRA Driver for NVIDIA GPUs"
-QUOTAS = "kubernetes.io: Resource Quotas, device classes"
-EXTENDED = "KEP-5004: extended resources by DRA"
 # KEP-5690 is written and not merged; tried with the schedulers of 1.36.3 and 1.37.2.
 LAST_WITHOUT_PREEMPTION = (1, 37)
 
@@ -50,43 +44,43 @@ LAST_WITHOUT_PREEMPTION = (1, 37)
 
 @pytest.fixture
 def claiming(dra_nodes: tuple[GpuPoolNode, ...], gpu_class: DeviceClass, lab: RequirementLab) -> ClaimingNode:
-    """A node of a DRA pool with two devices that nobody claims."""
+    """A node of a DRA pool with two devices that are allocated to no claim."""
     return claiming_node(lab, [node for _, node, _ in dra_nodes], gpu_class, devices=2)
 
 
-# --- Claims that are there ---------------------------------------------------------------------------------------
+# --- Existing claims ---------------------------------------------------------------------------------------------
 
 
 @requirement(
     "DRA-08",
-    "No claim is stuck in its deletion",
+    "No ResourceClaim of GPUs is stuck in deletion",
     level=MUST,
-    sources=[OPERATOR, DRIVER],
-    remedy="Bring the kubelet plugin of the node back, so that it can give the devices up; take finalizers away only "
+    sources=["operator-dra", "dra-driver"],
+    remedy="Bring the kubelet plugin of the node back, so that it can unprepare the devices; remove finalizers only "
     "when the node is gone for good.",
 )
 def test_no_claim_is_stuck_in_its_deletion(slices: dict[str, Published], facts: Facts, judge: Judge) -> None:
     claims = gpu_claims(facts)
-    stuck = [each for each in claims if is_old(each.deletion, facts.taken_at, GOING_MAY_TAKE)]
+    stuck = [each for each in claims if is_old(each.deletion, facts.taken_at, DELETION_MAY_TAKE)]
     judge(f"{len(claims)} claims of GPUs", ok=not stuck, expected="none stuck in its deletion", actual=stuck or "none")
     for claim in stuck:
         judge(
             claim,
             ok=False,
-            expected=f"gone within {GOING_MAY_TAKE.seconds // 60} minutes",
+            expected=f"deleted within {DELETION_MAY_TAKE.seconds // 60} minutes",
             actual=f"being deleted since {claim.deletion:%Y-%m-%d %H:%M} UTC",
-            cause=why_it_does_not_go(claim, facts),
-            hidden_because="its devices stay taken; the next pod hears only that none is free",
+            cause=why_deletion_is_stuck(claim, facts),
+            hidden_because="its devices stay allocated; the events of the next pod say only that none is free",
             inspect=f"kubectl get resourceclaim -n {claim.namespace} {claim.name} -o yaml",
         )
 
 
 @requirement(
     "DRA-09",
-    "No pod waits for a claim that gets no device",
+    "No pod waits for a ResourceClaim that gets no device",
     level=SHOULD,
-    sources=["kubernetes-sigs/dra-driver-nvidia-gpu issues 46 and 150", DRA],
-    remedy="Correct the class or the selector of the claim, or delete the pod that nobody waits for any more.",
+    sources=["dra-driver-46", "dra-driver-150", "k8s-dra"],
+    remedy="Correct the class or the selector of the claim, or delete the pod.",
 )
 def test_no_pod_waits_for_a_claim(slices: dict[str, Published], facts: Facts, judge: Judge) -> None:
     stuck = []
@@ -94,11 +88,14 @@ def test_no_pod_waits_for_a_claim(slices: dict[str, Published], facts: Facts, ju
         if not is_queued(waiting, facts):
             stuck.append(waiting)
         elif is_untried(waiting.claim, facts):
-            judge.pass_over(waiting.pod, f"others hold what {waiting.claim} may ask for; its selectors were not tried")
+            judge.pass_over(
+                waiting.pod,
+                f"other claims have the devices that {waiting.claim} may request; its selectors were not tested",
+            )
     judge(
         f"{len(gpu_claims(facts))} claims of GPUs",
         ok=not stuck,
-        expected="none that a pod waits for longer than for its turn",
+        expected="none that a pod waits for although its devices could be allocated",
         actual=[str(each.claim) for each in stuck] or "none",
     )
     for claim, pod in stuck:
@@ -108,7 +105,7 @@ def test_no_pod_waits_for_a_claim(slices: dict[str, Published], facts: Facts, ju
             expected=f"{claim} to be allocated",
             actual=f"Pending since {pod.created:%Y-%m-%d %H:%M} UTC",
             cause=why_not_allocated(claim, facts),
-            hidden_because="the scheduler says that it cannot allocate all claims, not which one and why",
+            hidden_because="the scheduler's event says that it cannot allocate all claims, not which one and why",
             inspect=f"kubectl describe pod -n {pod.namespace} {pod.name}",
         )
 
@@ -118,10 +115,10 @@ def test_no_pod_waits_for_a_claim(slices: dict[str, Published], facts: Facts, ju
 
 @requirement(
     "DRA-10",
-    "Every device class that can give a team GPUs is covered by the team's quota",
+    "Every DeviceClass that can give a team GPUs is counted by a ResourceQuota of the team",
     level=MUST,
-    sources=[QUOTAS, "kubernetes: pkg/quota/v1/evaluator/core/resource_claims.go"],
-    remedy="Add <class>.deviceclass.resource.k8s.io/devices to the quota of GPUs, 0 for teams that shall have none.",
+    sources=["k8s-quotas", "k8s-code-quota-claims"],
+    remedy="Add <class>.deviceclass.resource.k8s.io/devices to the quota of GPUs, 0 for teams that must have none.",
 )
 def test_every_device_class_is_covered_by_quotas(
     slices: dict[str, Published], classes: tuple[DeviceClass, ...], reference: Reference, facts: Facts, judge: Judge
@@ -129,7 +126,7 @@ def test_every_device_class_is_covered_by_quotas(
     devices = [device for each in slices.values() for device in each.devices]
     giving = [each for each in classes if any(each.may_choose(device) for device in devices)]
     if not giving:
-        raise Inconclusive("no device class chooses a device that a node publishes (DRA-03, DRA-06)")
+        raise Inconclusive("no device class selects a device that a node publishes (DRA-03, DRA-06)")
     for team in dict.fromkeys(team.namespace for team, _ in declared_gpu_quotas(reference)):
         for each in giving:
             covering = [quota for quota in facts.quotas_in(team) if each.quota_key in quota.used]
@@ -138,44 +135,44 @@ def test_every_device_class_is_covered_by_quotas(
                 ok=bool(covering),
                 expected=f"a quota that counts {each.quota_key}",
                 actual=covering or "no quota counts it",
-                cause="claims are not pods' requests: requests.nvidia.com/gpu does not count them",
-                hidden_because="the quota of the plain name still looks as if it held",
+                cause="ResourceClaims are not pods' requests: requests.nvidia.com/gpu does not count them",
+                hidden_because="the quota of requests.nvidia.com/gpu still looks effective",
                 inspect=f"kubectl describe quota -n {team}",
             )
 
 
 @requirement(
     "DRA-11",
-    "A quota of a device class counts claims and refuses the one that is too many",
+    "A ResourceQuota on a DeviceClass counts ResourceClaims and refuses those beyond its limit",
     level=MUST,
     effect=OWN_NAMESPACE,
-    sources=[QUOTAS],
+    sources=["k8s-quotas"],
     remedy="Keep the ResourceQuota admission plugin on, and let no webhook or policy rewrite claims.",
 )
 def test_a_quota_counts_claims(gpu_class: DeviceClass, lab: RequirementLab) -> None:
     namespace = lab.namespace()
     quota = lab.quota(namespace, {gpu_class.quota_key: 2})
 
-    def asked(name: str, count: int) -> str:
+    def request(name: str, count: int) -> str:
         claim = claim_object(name, gpu_class.name, count=count)
         claim["metadata"]["namespace"] = namespace
         return outcome(lab.create_or_refusal(claim))
 
-    expect(asked("two-too-many", 3), "a claim of 3 devices").equals(REFUSED, because=f"{quota} allows 2")
-    expect(asked("both", 2), "a claim of 2 devices").equals(ADMITTED, because=f"{quota} allows 2")
+    expect(request("two-too-many", 3), "a claim of 3 devices").equals(REFUSED, because=f"{quota} allows 2")
+    expect(request("both", 2), "a claim of 2 devices").equals(ADMITTED, because=f"{quota} allows 2")
     quota.wait_until_used({gpu_class.quota_key: 2}, because="the claim counts whether or not a pod uses it")
-    expect(asked("one-more", 1), "one device more").equals(REFUSED, because=f"{quota} is used up")
+    expect(request("one-more", 1), "one more device").equals(REFUSED, because=f"{quota} is used up")
 
 
-# --- What becomes of claims --------------------------------------------------------------------------------------
+# --- New claims --------------------------------------------------------------------------------------------------
 
 
 @requirement(
     "DRA-12",
-    "Pods with claims from one template run, each with a device of its own, the one that it was allocated",
+    "Two pods with claims from one ResourceClaimTemplate run, each with an allocated device of its own",
     level=MUST,
     effect=OCCUPIES_IDLE_GPUS,
-    sources=[DRIVER, DRA],
+    sources=["dra-driver", "k8s-dra"],
     remedy="Look at the claims' status, then into the log of the node's kubelet plugin; a policy may rewrite pods.",
 )
 def test_each_pod_gets_a_device_of_its_own(
@@ -189,12 +186,12 @@ def test_each_pod_gets_a_device_of_its_own(
     with lab.held_on_nodes([claiming.node], "devices", gpus=0, claims=claims) as results:
         result = results[claiming.node.name]
         if result.trouble:
-            raise Inconclusive(f"the second pod on {claiming} said nothing: {result.trouble}")
+            raise Inconclusive(f"the second pod on {claiming} has no result: {result.trouble}")
         inside = [each["uuid"] for device in result.found["devices"] for each in device.get("mig") or (device,)]
 
-    expect(inside, f"the second pod on {claiming}").has_length(1, because="its claim is for one device")
+    expect(inside, f"the second pod on {claiming}").has_length(1, because="its claim requests one device")
     expect(inside[0], f"the second pod on {claiming}").satisfies(
-        lambda uuid: uuid != own.uuid, f"another device than {own.uuid}", because="the first pod holds that one"
+        lambda uuid: uuid != own.uuid, f"another device than {own.uuid}", because="the first pod has that one"
     )
     expect(inside[0], f"the second pod on {claiming}").is_among(
         [each.uuid for each in claiming.free], because="these were free, and the driver publishes them by UUID"
@@ -203,10 +200,10 @@ def test_each_pod_gets_a_device_of_its_own(
 
 @requirement(
     "DRA-13",
-    "Pods that share one claim share one device",
+    "Pods that reference one ResourceClaim run with the same device",
     level=MUST,
     effect=OCCUPIES_IDLE_GPUS,
-    sources=[DRIVER, DRA],
+    sources=["dra-driver", "k8s-dra"],
     remedy="Look at status.reservedFor of the claim: both pods have to be in it.",
 )
 def test_pods_that_share_a_claim_share_its_device(claiming: ClaimingNode) -> None:
@@ -214,7 +211,7 @@ def test_pods_that_share_a_claim_share_its_device(claiming: ClaimingNode) -> Non
     pods = [claiming.pod(claim=claim) for _ in range(2)]
 
     for pod in pods:
-        pod.wait_until_running(because="a claim is for as many pods as name it")
+        pod.wait_until_running(because="every pod that names a claim may use it")
     devices = {each for pod in pods for each in claiming.devices_of(pod)}
     expect([str(each) for each in devices], f"claim {claim} of both pods").has_length(
         1, because="it is one claim", remedy=claiming.advice(pods[0])
@@ -223,10 +220,10 @@ def test_pods_that_share_a_claim_share_its_device(claiming: ClaimingNode) -> Non
 
 @requirement(
     "DRA-14",
-    "A selector chooses among devices, and one that matches none leaves the pod Pending",
+    "A CEL selector chooses the matching device, and one that matches none leaves the pod Pending",
     level=MUST,
     effect=OCCUPIES_IDLE_GPUS,
-    sources=[ATTRIBUTES, "kubernetes-sigs/dra-driver-nvidia-gpu issues 46 and 150"],
+    sources=["dra-driver-attributes", "dra-driver-46", "dra-driver-150"],
     remedy="Compare the selector with the attributes in the node's ResourceSlice: names and types have to agree.",
 )
 def test_a_selector_chooses_among_devices(claiming: ClaimingNode) -> None:
@@ -243,10 +240,10 @@ def test_a_selector_chooses_among_devices(claiming: ClaimingNode) -> None:
 
 @requirement(
     "DRA-15",
-    "A claim from a template goes with its pod, and its device can be claimed again",
+    "A ResourceClaim made from a template is deleted with its pod, and its device can be claimed again",
     level=MUST,
     effect=OCCUPIES_IDLE_GPUS,
-    sources=[DRIVER, DRA],
+    sources=["dra-driver", "k8s-dra"],
     remedy="Look at finalizers and status.reservedFor of the claim, and whether the kubelet plugin runs on the node.",
 )
 def test_a_device_can_be_claimed_again(claiming: ClaimingNode) -> None:
@@ -265,39 +262,39 @@ def test_a_device_can_be_claimed_again(claiming: ClaimingNode) -> None:
 
 @requirement(
     "DRA-16",
-    "A pod that asks for the resource of a device class gets a device of that class",
+    "A pod that requests the extendedResourceName of a DeviceClass gets one device of that class",
     level=MAY,
     effect=OCCUPIES_IDLE_GPUS,
     feature="extended-resource",
-    sources=[EXTENDED, "kubernetes-sigs/dra-driver-nvidia-gpu: test_gpu_extres"],
+    sources=["kep-5004", "dra-driver-tests"],
     remedy="Check DRAExtendedResource on API server, scheduler and kubelet, and that one class has the resource. When "
     "another class with it was deleted, change anything about the one that is left: until then the scheduler serves "
     "the resource no more (seen with 1.36).",
 )
 def test_a_request_by_count_gets_a_device(claiming: ClaimingNode, gpu_class: DeviceClass, lab: RequirementLab) -> None:
     if not gpu_class.resource:
-        raise Unsupported(f"{gpu_class} has no extendedResourceName: its devices are had by claims only")
+        raise Unsupported(f"{gpu_class} has no extendedResourceName: its devices are available by claims only")
 
     pod = lab.pod(gpus=1, resource=gpu_class.resource, on=claiming.node, tolerates=claiming.node)
 
-    pod.wait_until_running(because=f"{gpu_class} stands for {gpu_class.resource}, and {claiming} has devices free")
+    pod.wait_until_running(because=f"{gpu_class} serves {gpu_class.resource}, and {claiming} has devices free")
     _expected_one(claiming, pod)
 
 
 @requirement(
     "DRA-17",
-    "A pod of higher priority preempts the pod that holds the device it claims, and no other",
+    "A pod preempts the lower-priority pod that holds the device it claims, and no other pod",
     level=MAY,
     effect=DISRUPTIVE,
     feature="preemption",
-    sources=["KEP-5690: preemption for DRA", OPERATOR, DRA],
+    sources=["kep-5690", "operator-dra", "k8s-dra"],
     remedy="Leave preemption to kube-scheduler's DefaultPreemption, and report what it does to Kubernetes.",
 )
 def test_a_higher_pod_preempts_for_devices(
     dra_nodes: tuple[GpuPoolNode, ...], gpu_class: DeviceClass, facts: Facts, lab: RequirementLab
 ) -> None:
     if not facts.server_version:
-        raise Inconclusive("the version of the API server is not known, and with it whether DRA preempts")
+        raise Inconclusive("the version of the API server is unknown, and with it whether DRA preempts")
     if version(facts.server_version)[:2] <= LAST_WITHOUT_PREEMPTION:
         raise Unsupported(
             f"the scheduler of Kubernetes {facts.server_version} does not preempt for devices of DRA (KEP-5690): a pod "
@@ -319,7 +316,7 @@ def test_a_higher_pod_preempts_for_devices(
         neighbour.keeps_running(because="its device is not the one that was claimed")
 
 
-# --- How the chapter looks ---------------------------------------------------------------------------------------
+# --- Helpers -----------------------------------------------------------------------------------------------------
 
 
 def _is(attribute: str, value: str) -> str:
@@ -328,7 +325,7 @@ def _is(attribute: str, value: str) -> str:
 
 
 def _expected_one(claiming: ClaimingNode, pod: LabPod) -> tuple[Device, ...]:
-    """The one device of a pod; that it has one, and one that was free, is claimed."""
+    """The one device of a pod; expects that it has one, and one that was free."""
     devices = claiming.devices_of(pod)
     expect([str(each) for each in devices], pod).has_length(
         1, because="its claim is for one device", remedy=claiming.advice(pod)

@@ -1,1 +1,1 @@
-"""Gangs: pods that are of use only together, the queues in which they wait, and the pods that make room for them."""
+"""Gangs: pods that work only together, the queues in which they wait, and the pods that are preempted for them."""

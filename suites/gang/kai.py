@@ -1,7 +1,7 @@
-"""The KAI scheduler as its objects tell: queues, what stands in them, and whom it may evict.
+"""The KAI scheduler by its objects: queues, their workloads, and the pods that it may evict.
 
 Sources: kai-scheduler/KAI-Scheduler v0.17, docs/queues, docs/priority and pkg/podgrouper (queue and class of a
-workload), pkg/common/podgroup (whom it may evict), pkg/apis/scheduling (fields of Queue and PodGroup).
+workload), pkg/common/podgroup (preemptibility), pkg/apis/scheduling (fields of Queue and PodGroup).
 """
 
 from collections import defaultdict
@@ -20,7 +20,7 @@ CLASS_LABEL = "priorityClassName"
 GROUP_ANNOTATION = "pod-group-name"
 FRACTION, FRACTIONS_OF = "gpu-fraction", "gpu-fraction-num-devices"
 DEFAULT_QUEUE = "default-queue"
-"""Where workloads go that name no queue."""
+"""The queue of workloads that name none."""
 
 NON_PREEMPTIBLE_FROM = 100
 """From this value of their priority class on workloads are never evicted by KAI, unless their label says otherwise."""
@@ -37,7 +37,7 @@ _NEVER_END = ("ReplicaSet", "StatefulSet")
 
 
 class Queue(NamedTuple):
-    """One queue. ``quota`` and ``limit`` are in GPUs, -1 without bound; what a queue leaves out is 0."""
+    """One queue. ``quota`` and ``limit`` are in GPUs, -1 without bound; an absent one is 0."""
 
     resource: Resource
     parent: str
@@ -77,7 +77,7 @@ def queues_of(facts: Facts) -> dict[str, Queue]:
 
 
 def leaves(queues: Mapping[str, Queue]) -> set[str]:
-    """The queues without queues below them: only these take workloads."""
+    """The queues without child queues: only these accept workloads."""
     return set(queues) - {each.parent for each in queues.values()}
 
 
@@ -87,7 +87,7 @@ def pods_of_kai(facts: Facts, kai: Kai) -> tuple[Pod, ...]:
 
 
 def queue_of(pod: Pod, kai: Kai, facts: Facts) -> str:
-    """The queue that a pod is in: its group's, or the one its labels name; empty when none is named."""
+    """The queue of a pod: its group's, or the one of its label; empty when there is none."""
     group = group_of(pod, facts)
     named = str(group.spec.get("queue") or "") if group is not None else ""
     return named or pod.labels.get(kai.queue_label, "")
@@ -101,25 +101,25 @@ def group_of(pod: Pod, facts: Facts) -> Resource | None:
 
 
 def is_preemptible(pod: Pod, facts: Facts) -> bool:
-    """Whether KAI may evict a pod for another one: as its group or label says, else by the value of its class."""
+    """Whether KAI may evict a pod for another one: by its group or label, else by the value of its class."""
     group = group_of(pod, facts)
-    said = str(group.spec.get("preemptibility") or "") if group is not None else ""
-    said = said or pod.labels.get(PREEMPTIBILITY, "")
-    if said:
-        return said.lower() in PREEMPTIBLE
+    preemptibility = str(group.spec.get("preemptibility") or "") if group is not None else ""
+    preemptibility = preemptibility or pod.labels.get(PREEMPTIBILITY, "")
+    if preemptibility:
+        return preemptibility.lower() in PREEMPTIBLE
     return value_of(pod, facts) < NON_PREEMPTIBLE_FROM
 
 
 def class_of(pod: Pod) -> str:
-    """The priority class of a pod as Kubernetes sees it, or the one that its label names where it has none."""
+    """The priority class of a pod in Kubernetes, or the one of its label where it has none."""
     return pod.priority_class or pod.labels.get(CLASS_LABEL, "")
 
 
-def ranked_by(pod: Pod, facts: Facts) -> str:
-    """The priority class by which KAI ranks a pod: that of its group, or the one that its group will get.
+def priority_class_for_kai(pod: Pod, facts: Facts) -> str:
+    """The priority class that KAI uses for a pod: that of its group, or the one that its group will get.
 
-    KAI takes the label before the spec, and a class that does not exist as none. The label of an owner, which goes
-    before both, is not looked at; a ReplicaSet is taken for one of a Deployment.
+    KAI prefers the label to the spec, and ignores a class that does not exist. The label of an owner, which has
+    precedence over both, is not read; a ReplicaSet is assumed to be one of a Deployment.
     """
     group = group_of(pod, facts)
     if group is not None:
@@ -132,16 +132,16 @@ def ranked_by(pod: Pod, facts: Facts) -> str:
 
 def value_of(pod: Pod, facts: Facts) -> int:
     """The value of that class; where it does not exist, that of the global default."""
-    found = facts.priority_class(ranked_by(pod, facts))
+    found = facts.priority_class(priority_class_for_kai(pod, facts))
     if found is not None:
         return found.value
     return next((each.value for each in facts.priority_classes if each.global_default), VALUE_WITHOUT_CLASS)
 
 
 def gpu_units(pod: Pod) -> float:
-    """What a pod takes of a queue: 1 for a GPU, for a MIG device the slices of its instance, for a part of a GPU that.
+    """The GPUs that a queue counts for a pod: 1 for a GPU, for a MIG device its slices, for a gpu-fraction that.
 
-    What it asks for as ``gpu-memory`` is not counted: how much of a GPU that is, is decided by the node it lands on.
+    A request for ``gpu-memory`` is not counted: which fraction of a GPU that is, depends on the node of the pod.
     """
     units = _number(pod.annotations.get(FRACTION)) * (_number(pod.annotations.get(FRACTIONS_OF)) or 1)
     for resource, count in pod.gpu_requests().items():
@@ -151,30 +151,30 @@ def gpu_units(pod: Pod) -> float:
 
 
 def units_at_once(pods: Iterable[Pod], facts: Facts) -> float:
-    """What pods of one queue take of it at once, at least.
+    """The least number of GPUs that pods of one queue need at once.
 
-    Jobs may wait for one another, so that of them the greatest group counts. Services never end: all of them count.
+    Jobs may wait for each other, so that only the largest group of them counts. Services never end: all of them count.
     """
-    standing, groups = 0.0, defaultdict[str, list[Pod]](list)
+    services, groups = 0.0, defaultdict[str, list[Pod]](list)
     for pod in pods:
         if pod.owner_kind in _NEVER_END:
-            standing += gpu_units(pod)
+            services += gpu_units(pod)
         else:
             groups[str(group_of(pod, facts) or pod)].append(pod)
-    return standing + max((_units_to_start(group, facts) for group in groups.values()), default=0.0)
+    return services + max((_units_to_start(group, facts) for group in groups.values()), default=0.0)
 
 
 def with_ancestors(name: str, queues: Mapping[str, Queue]) -> Iterator[str]:
-    """A queue and those above it; a ring of queues is walked once."""
-    seen: set[str] = set()
-    while name in queues and name not in seen:
-        seen.add(name)
+    """A queue and its ancestors; a cycle of queues is walked once."""
+    visited: set[str] = set()
+    while name in queues and name not in visited:
+        visited.add(name)
         yield name
         name = queues[name].parent
 
 
 def _units_to_start(pods: list[Pod], facts: Facts) -> float:
-    """What pods of one group take when as few of them are placed as the group allows; the others may come later."""
+    """The GPUs of a group when only minMember of its pods are scheduled; the others may follow later."""
     group = group_of(pods[0], facts)
     least = int(group.spec.get("minMember") or 1) if group is not None else 1
     return sum(sorted(map(gpu_units, pods))[:least])

@@ -1,10 +1,10 @@
-"""Gangs: pods that are of use only together, the queues in which they wait, and who has to make room for them.
+"""Gangs: pods that work only together, the queues in which they wait, and the pods that are preempted for them.
 
-A training job of eight workers that got seven GPUs computes nothing and holds seven. kube-scheduler places pod after
-pod; where two such jobs meet, each may hold what the other needs. A gang scheduler such as KAI places all or none,
-and with it come rules of its own: workloads stand in queues with quotas, and a priority class means something else
-than it does to Kubernetes. With KAI any class of value 100 or more is never evicted, so that "training preempts
-experiments" can be declared, pass every test of PriorityClasses, and never happen.
+A training job of eight workers that got seven GPUs computes nothing and holds seven. kube-scheduler schedules pod by
+pod; with two such jobs, each may hold GPUs that the other needs. A gang scheduler such as KAI schedules all pods of a
+group or none, and has rules of its own: workloads are in queues with quotas, and a priority class means something else
+than in Kubernetes. KAI never evicts a class of value 100 or more, so that "training preempts experiments" can be
+declared, pass every requirement about PriorityClasses, and never happen.
 """
 
 from collections import defaultdict
@@ -32,19 +32,16 @@ from suites.gang.kai import (
     kai_of,
     leaves,
     pods_of_kai,
+    priority_class_for_kai,
     queue_of,
     queues_of,
-    ranked_by,
     units_at_once,
     value_of,
     with_ancestors,
 )
 
-QUEUES = "kai-scheduler/KAI-Scheduler: docs/queues"
-PRIORITIES = "kai-scheduler/KAI-Scheduler: docs/priority"
-BATCH = "kai-scheduler/KAI-Scheduler: docs/batch"
-# How long pods of one group may start one after the other; a node that is being added takes minutes.
-GATHERING = timedelta(minutes=10)
+# How long the pods of one group may start one after the other; a node that is being added takes minutes.
+GROUP_START = timedelta(minutes=10)
 
 
 @pytest.fixture
@@ -70,9 +67,9 @@ def kai_pods(kai: Kai, facts: Facts) -> tuple[Pod, ...]:
 
 @requirement(
     "GANG-01",
-    "Queues exist as declared, and every queue hangs below one that exists",
+    "KAI queues exist as declared, and every parentQueue names an existing queue",
     level=MUST,
-    sources=[QUEUES],
+    sources=["kai-queues"],
     remedy="Apply the declared queues, parents first.",
 )
 def test_queues_exist_as_declared(kai: Kai, queues: dict[str, Queue], judge: Judge) -> None:
@@ -88,18 +85,18 @@ def test_queues_exist_as_declared(kai: Kai, queues: dict[str, Queue], judge: Jud
             expected=wanted or "exists",
             actual={key: found[key] for key in wanted} or "exists" if live else "no such queue",
             cause=f"{', '.join(differing)} differ from what is declared" if live else "",
-            hidden_because="workloads of a queue that is missing or smaller wait as Pending, each for itself",
+            hidden_because="pods of a queue that is missing or smaller stay Pending, without an error of the queue",
             inspect=f"kubectl get queues.scheduling.run.ai {declared.name} -o yaml",
         )
     for queue in queues.values():
         if queue.parent:
             judge(
-                f"{queue}, its place",
+                f"{queue}, spec.parentQueue",
                 ok=queue.parent in queues,
-                expected=f"below queue {queue.parent}",
-                actual="so" if queue.parent in queues else f"there is no queue {queue.parent}",
-                cause="KAI leaves a queue without its parent out, with all of its workloads",
-                hidden_because="the API server takes any name as parentQueue",
+                expected=f"queue {queue.parent} exists",
+                actual="it exists" if queue.parent in queues else f"there is no queue {queue.parent}",
+                cause="KAI ignores a queue whose parent does not exist, with all of its workloads",
+                hidden_because="the API server accepts any name as parentQueue",
                 inspect=queue.inspect,
             )
     if not judge.findings:
@@ -108,34 +105,34 @@ def test_queues_exist_as_declared(kai: Kai, queues: dict[str, Queue], judge: Jud
 
 @requirement(
     "GANG-02",
-    "Every workload of KAI is in a queue that exists and takes workloads",
+    "Every pod scheduled by KAI is in an existing leaf queue",
     level=MUST,
-    sources=[QUEUES, "kai-scheduler/KAI-Scheduler issue 612"],
-    remedy="Label the workload with an existing queue that has none below it.",
+    sources=["kai-queues", "kai-612"],
+    remedy="Label the workload with an existing leaf queue.",
 )
 def test_workloads_are_in_queues(
     kai: Kai, kai_pods: tuple[Pod, ...], queues: dict[str, Queue], facts: Facts, judge: Judge
 ) -> None:
-    taking = leaves(queues)
+    accepting = leaves(queues)
     for subject, pods in _by_owner(kai_pods).items():
         named = queue_of(pods[0], kai, facts)
         queue = named or DEFAULT_QUEUE
         judge(
             subject,
-            ok=queue in taking,
-            expected=f"label {kai.queue_label} with a queue that takes workloads",
+            ok=queue in accepting,
+            expected=f"label {kai.queue_label} with a queue that accepts workloads",
             actual=f"{kai.queue_label}={named}" if named else f"no label {kai.queue_label}",
             cause=_why_not_in(queue, named, queues),
-            hidden_because="the pod stays Pending as if no GPU were free; kube-scheduler does not look at it at all",
+            hidden_because="the pod stays Pending as if no GPU were free; kube-scheduler does not process it at all",
             inspect=f"kubectl get pods -n {pods[0].namespace} -L {kai.queue_label}",
         )
 
 
 @requirement(
     "GANG-03",
-    "No queue is asked for more GPUs than it may have",
+    "No KAI queue is asked for more GPUs than its limit, or than its quota by non-preemptible pods",
     level=SHOULD,
-    sources=[QUEUES, PRIORITIES],
+    sources=["kai-queues", "kai-priority"],
     remedy="Raise the limit, or for workloads that are never evicted the quota, of the queue or of the one above it; "
     "or let those workloads be preemptible.",
 )
@@ -149,20 +146,20 @@ def test_no_queue_is_asked_for_more_than_it_may_have(
     for name, pods in members.items():
         queue = queues[name]
         asked = units_at_once(pods, facts)
-        for_good = units_at_once((pod for pod in pods if not is_preemptible(pod, facts)), facts)
+        non_preemptible = units_at_once((pod for pod in pods if not is_preemptible(pod, facts)), facts)
         over_limit = queue.limit != UNBOUNDED and asked > queue.limit
-        over_quota = queue.quota != UNBOUNDED and for_good > queue.quota
+        over_quota = queue.quota != UNBOUNDED and non_preemptible > queue.quota
         judge(
             queue,
             ok=not over_limit and not over_quota,
             expected=f"at most {queue.limit:g} GPUs at once, {queue.quota:g} by pods that are never evicted"
             if queue.limit != UNBOUNDED
             else f"at most {queue.quota:g} GPUs by pods that are never evicted",
-            actual=f"{asked:g} GPUs at once, {for_good:g} by pods that are never evicted",
+            actual=f"{asked:g} GPUs at once, {non_preemptible:g} by pods that are never evicted",
             cause="what is beyond its limit waits, however many GPUs are free"
             if over_limit
-            else "what is never evicted has to fit into the quota, however many GPUs are free",
-            hidden_because="nothing says so but a condition of the pod group: nodes have room, and pods stay Pending",
+            else "pods that are never evicted have to fit into the quota, however many GPUs are free",
+            hidden_because="only a condition of the PodGroup shows it: nodes have free GPUs, and pods stay Pending",
             inspect=queue.inspect,
         )
     if not members:
@@ -171,9 +168,9 @@ def test_no_queue_is_asked_for_more_than_it_may_have(
 
 @requirement(
     "GANG-04",
-    "Classes that are declared to be preempted can be preempted under KAI",
+    "Pods and PriorityClasses declared to be preempted are preemptible under KAI",
     level=MUST,
-    sources=["guide part 5", PRIORITIES],
+    sources=["guide-5", "kai-priority"],
     remedy=f"Give the pods the label {PREEMPTIBILITY}=preemptible, or a class below {NON_PREEMPTIBLE_FROM} such as "
     "KAI's own train.",
 )
@@ -188,10 +185,10 @@ def test_what_is_to_be_preempted_can_be(kai: Kai, reference: Reference, facts: F
             judge(
                 subject,
                 ok=is_preemptible(members[0], facts),
-                expected=f"to make room for {format_value(above)}, as priority class {loser} is declared to",
+                expected=f"preemptible for {format_value(above)}, as declared for priority class {loser}",
                 actual="preemptible" if is_preemptible(members[0], facts) else "never evicted by KAI",
-                cause=_why_it_stays(members[0], facts),
-                hidden_because="Kubernetes would evict it: every test of PriorityClasses passes",
+                cause=_why_not_preemptible(members[0], facts),
+                hidden_because="Kubernetes would evict it: every requirement about PriorityClasses passes",
                 inspect=f"kubectl get pods -n {members[0].namespace} -L {PREEMPTIBILITY}",
             )
         if not its_own and reference.kai is not None:
@@ -202,10 +199,10 @@ def test_what_is_to_be_preempted_can_be(kai: Kai, reference: Reference, facts: F
 
 @requirement(
     "GANG-05",
-    "No pod group of KAI is placed in part",
+    "No KAI PodGroup has some of its minMember pods placed while the others keep waiting",
     level=MUST,
-    sources=[BATCH],
-    remedy="See the conditions of the pod group; delete it when its pods were placed by somebody else than KAI.",
+    sources=["kai-batch"],
+    remedy="See the conditions of the pod group; delete it when another scheduler placed its pods.",
 )
 def test_no_pod_group_is_placed_in_part(kai: Kai, kai_pods: tuple[Pod, ...], facts: Facts, judge: Judge) -> None:
     members: dict[str, list[Pod]] = defaultdict(list)
@@ -224,19 +221,19 @@ def test_no_pod_group_is_placed_in_part(kai: Kai, kai_pods: tuple[Pod, ...], fac
         judge(
             subject,
             ok=not (0 < len(placed) < wanted and waiting),
-            expected=f"none or at least {wanted} of its pods placed",
-            actual=f"{len(placed)} placed, {len(waiting)} waiting for long",
+            expected=f"none or at least {wanted} of its pods scheduled",
+            actual=f"{len(placed)} scheduled, {len(waiting)} Pending for long",
             cause=f"{len(placed)} pods hold {sum(map(gpu_units, placed)):g} GPUs and wait for the others",
-            hidden_because="the pods that run look well; they only wait for their peers",
+            hidden_because="the running pods look healthy; they only wait for the others of their group",
             inspect=f"kubectl describe podgroups.scheduling.run.ai -n {group.namespace} {group.name}",
         )
 
 
 @requirement(
     "GANG-06",
-    "No two jobs hold GPUs while each waits for more",
+    "No two jobs hold GPUs while each of them waits for more",
     level=SHOULD,
-    sources=["kubernetes-retired/kube-batch issue 158", "koordinator-sh/koordinator issue 872", BATCH],
+    sources=["kube-batch-158", "koordinator-872", "kai-batch"],
     remedy="Delete one of the jobs, so that the other one finishes; let a gang scheduler (KAI, Kueue, Volcano) place "
     "jobs whose pods need each other.",
 )
@@ -246,18 +243,18 @@ def test_no_two_jobs_hold_what_the_other_needs(facts: Facts, judge: Judge) -> No
         if pod.owner_kind and pod.owner_kind not in _NO_GANGS and not pod.finished and pod.gpu_requests():
             jobs[_job_of(pod)].append(pod)
     if not jobs:
-        raise NotApplicable("no pod that asks for GPUs belongs to a job")
+        raise NotApplicable("no pod that requests GPUs belongs to a job")
     halves = {job: pods for job, pods in jobs.items() if _is_gang(pods[0]) and _is_half_placed(pods, facts)}
-    doubtful = [job for job, pods in jobs.items() if _may_be_gang(pods[0]) and _is_half_placed(pods, facts)]
-    unseen = doubtful if len(halves) + len(doubtful) > 1 else []
-    if len(unseen) == len(jobs):
-        raise Inconclusive(f"{join_limited(unseen)} are placed in part, and {_DOUBT}")
-    for job in unseen:
-        judge.pass_over(job, f"it is placed in part, and {_DOUBT}")
+    undecided = [job for job, pods in jobs.items() if _may_be_gang(pods[0]) and _is_half_placed(pods, facts)]
+    not_judged = undecided if len(halves) + len(undecided) > 1 else []
+    if len(not_judged) == len(jobs):
+        raise Inconclusive(f"{join_limited(not_judged)} are scheduled in part, and {_DOUBT}")
+    for job in not_judged:
+        judge.pass_over(job, f"it is scheduled in part, and {_DOUBT}")
     judge(
-        f"{len(jobs) - len(unseen)} jobs with GPUs",
+        f"{len(jobs) - len(not_judged)} jobs with GPUs",
         ok=len(halves) < 2,
-        expected="at most one of them placed in part for long",
+        expected="at most one of them scheduled in part for long",
         actual=join_limited(list(halves)) or "none",
     )
     for job, pods in halves.items() if len(halves) > 1 else ():
@@ -266,25 +263,25 @@ def test_no_two_jobs_hold_what_the_other_needs(facts: Facts, judge: Judge) -> No
         judge(
             job,
             ok=False,
-            expected="all of its pods placed, or none",
-            actual=f"{len(placed)} of {len(pods)} placed",
+            expected="all of its pods scheduled, or none",
+            actual=f"{len(placed)} of {len(pods)} scheduled",
             cause=f"it holds {sum(map(gpu_units, placed)):g} GPUs that {join_limited(others)} may be waiting for, "
             "and waits for theirs",
-            hidden_because="every pod is either Running or Pending for want of GPUs, as on any busy cluster",
+            hidden_because="every pod is either Running or Pending for lack of GPUs, as on any busy cluster",
             inspect=f"kubectl get pods -n {pods[0].namespace} -o wide",
         )
 
 
-# Replicas of a service and agents of nodes are of use one by one.
+# Replicas of a service and node agents work one by one.
 _NO_GANGS = ("ReplicaSet", "StatefulSet", "DaemonSet", "Node")
 # Their pods compute together (kubeflow.org: Job Scheduling). Steps of a workflow, executors of Spark and workers of Ray
-# are of use one by one too.
+# work one by one too.
 _GANGS = ("JAXJob", "MPIJob", "PaddleJob", "PyTorchJob", "TFJob", "XGBoostJob")
 # On the pods of a JobSet, whose owners are the Jobs that it made (jobset.sigs.k8s.io: Labels and annotations).
 _JOB_SET = "jobset.sigs.k8s.io/jobset-name"
 # On the pods of Indexed Jobs (kubernetes.io: Jobs). Those of other Jobs take work from a queue, each for itself.
 _INDEX = "batch.kubernetes.io/job-completion-index"
-_DOUBT = "whether the pods of an Indexed Job need each other does not show"
+_DOUBT = "an Indexed Job does not declare whether its pods need each other"
 
 
 def _job_of(pod: Pod) -> str:
@@ -294,17 +291,17 @@ def _job_of(pod: Pod) -> str:
 
 
 def _is_gang(pod: Pod) -> bool:
-    """Whether the pods of its job are of use together only."""
+    """Whether the pods of its job work only together."""
     return pod.owner_kind in _GANGS or _JOB_SET in pod.labels
 
 
 def _may_be_gang(pod: Pod) -> bool:
-    """Whether they may be: an Indexed Job also gives each of its pods a part of the work of its own."""
+    """Whether they may: the pods of an Indexed Job may also work independently of each other."""
     return pod.owner_kind == "Job" and _INDEX in pod.annotations and not _is_gang(pod)
 
 
 def _by_owner(pods: tuple[Pod, ...]) -> dict[str, list[Pod]]:
-    """Pods by what owns them; one without owner stands for itself."""
+    """Pods by what owns them; one without owner by itself."""
     found: dict[str, list[Pod]] = defaultdict(list)
     for pod in pods:
         owned = f"pods of {pod.owner_kind.lower()} {pod.namespace}/{pod.owner_name}"
@@ -314,37 +311,37 @@ def _by_owner(pods: tuple[Pod, ...]) -> dict[str, list[Pod]]:
 
 def _why_not_in(queue: str, named: str, queues: dict[str, Queue]) -> str:
     if queue not in queues:
-        return f"there is no queue {queue}" + ("" if named else ", into which workloads without label go")
-    return f"queue {queue} has queues below it: only those without take workloads"
+        return f"there is no queue {queue}" + ("" if named else ", the default for workloads without label")
+    return f"queue {queue} has child queues: only queues without accept workloads"
 
 
-def _why_it_stays(pod: Pod, facts: Facts) -> str:
+def _why_not_preemptible(pod: Pod, facts: Facts) -> str:
     value = value_of(pod, facts)
     if value < NON_PREEMPTIBLE_FROM:
-        return f"its group or its label {PREEMPTIBILITY} says that it is never evicted"
-    ranked = ranked_by(pod, facts)
-    by_class = f"class {ranked}, by which KAI ranks it, has" if ranked else "without a class KAI gives it"
+        return f"its PodGroup or its label {PREEMPTIBILITY} makes it non-preemptible"
+    name = priority_class_for_kai(pod, facts)
+    by_class = f"class {name}, which KAI uses for it, has" if name else "without a class KAI gives it"
     return f"{by_class} a value of {value}, and no label {PREEMPTIBILITY} makes it preemptible"
 
 
 def _judge_class(loser: str, above: list[str], facts: Facts, judge: Judge) -> None:
-    """Judge a class of which no pod is there, so that only its value tells."""
+    """Judge a class without pods by its value alone."""
     live = facts.priority_class(loser)
     value = live.value if live is not None else 0
     judge(
         f"priority class {loser}",
         ok=value < NON_PREEMPTIBLE_FROM,
-        expected=f"a value below {NON_PREEMPTIBLE_FROM}, as its pods shall make room for {format_value(above)}",
+        expected=f"a value below {NON_PREEMPTIBLE_FROM}, as {format_value(above)} is declared to preempt its pods",
         actual=value,
         cause=f"KAI never evicts pods of a class with {NON_PREEMPTIBLE_FROM} or more without the label "
         f"{PREEMPTIBILITY}",
-        hidden_because="Kubernetes would evict them: every test of PriorityClasses passes",
+        hidden_because="Kubernetes would evict them: every requirement about PriorityClasses passes",
         inspect=f"kubectl get priorityclass {loser}",
     )
 
 
 def _has_waited(pod: Pod, facts: Facts) -> bool:
-    return not pod.gated and pod.created is not None and facts.taken_at - pod.created > GATHERING
+    return not pod.gated and pod.created is not None and facts.taken_at - pod.created > GROUP_START
 
 
 def _is_half_placed(pods: list[Pod], facts: Facts) -> bool:

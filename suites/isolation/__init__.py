@@ -1,1 +1,1 @@
-"""Isolation: a pod reaches the GPUs that it was given, and no other."""
+"""Isolation: a pod reaches the GPUs that are allocated to it, and no other."""

@@ -1,4 +1,4 @@
-"""Ways to a GPU that lead past the allocator: which of them a pod takes, and what a program reached by them."""
+"""Access to GPUs that bypasses the allocator: which of them a pod has, and what a probe reached."""
 
 import re
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ VISIBLE = "NVIDIA_VISIBLE_DEVICES"
 ALL_DEVICES = "all"
 
 _HANDLER = "nvidia"
-# What opens a GPU or hands one out: device files; the driver's root of the operator, of GKE and of COS; the sockets by
+# What gives access to a GPU: device files; the driver's root of the operator, of GKE and of COS; the sockets by
 # which devices are registered and listed; the CDI specifications that say what is injected.
 _PROTECTED = (
     "/dev",
@@ -23,7 +23,7 @@ _PROTECTED = (
     "/var/run/cdi",
     "/etc/cdi",
 )
-# Below /dev these have nothing to do with GPUs and are mounted for good reasons.
+# These paths below /dev have nothing to do with GPUs.
 _HARMLESS = ("/dev/shm", "/dev/log", "/dev/hugepages", "/dev/infiniband", "/dev/null")  # noqa: S108
 _GPU_FILE = re.compile(r"/dev/nvidia\d+")
 # The annotations that the operator's NRI plugin and the container runtimes read (CDI: pkg/cdi/annotations.go).
@@ -31,7 +31,7 @@ _CDI_ANNOTATIONS = ("nvidia.cdi.k8s.io/", "cdi.k8s.io/")
 
 
 def reached(record: Mapping[str, Any]) -> list[str]:
-    """The devices and device files that the isolation probe could use. That a file exists is not enough."""
+    """The devices and device files that the isolation probe could open. That a file exists is not enough."""
     return [*record["devices"], *record["opened"]]
 
 
@@ -52,7 +52,7 @@ def privileged_containers(pod: Pod) -> list[str]:
 
 
 def protected_host_paths(pod: Pod) -> list[str]:
-    """The host paths of a pod that hold, or lie within, what opens a GPU."""
+    """The host paths of a pod that contain, or are below, a path that gives access to a GPU."""
     paths = (volume.host_path for volume in pod.volumes if volume.kind == "hostPath")
     return [path for path in paths if _leads_to_devices(path)]
 

@@ -1,4 +1,4 @@
-"""MIG: a GPU cut into devices with memory and compute of their own.
+"""MIG: a GPU partitioned into devices with memory and compute of their own.
 
-Reading order: the declared layouts, how the MIG manager applied them, the devices that nodes offer, the pods that ask.
+Reading order: the declared layouts, how the MIG manager applied them, the devices that nodes offer, pods that request.
 """

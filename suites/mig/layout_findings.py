@@ -1,4 +1,4 @@
-"""MIG in words: what is wrong with a layout's text, why it was not applied, and who sets a strategy."""
+"""Findings about MIG: problems of a mig-parted configuration, why it was not applied, and what sets a MIG strategy."""
 
 from conformance.facts import Node
 from conformance.gpu.mig import DoesNotFit, Unknown, model_of
@@ -10,36 +10,36 @@ from conformance.reference.model import Pool, Reference
 from conformance.verdict import Inconclusive, Judge, NotApplicable, UnknownAccelerator
 from suites._shared.device_plugin_configs import PluginConfigs
 from suites._shared.formatting import join_limited
-from suites.mig.layouts import FAILED, STATE, WORKING, ChosenLayout, MigNodes, Part, asks, why_it_failed
+from suites.mig.layouts import FAILED, STATE, WORKING, ChosenLayout, GpuLayout, MigNodes, asks, why_it_failed
 
 WHAT_TO_DO = {
-    "pending": "Give it some minutes and look again. If it stays, something holds the GPUs: drain the node.",
-    "rebooting": "Give it some minutes and look again. If it stays, the node does not come back: look at its console.",
+    "pending": "Give it some minutes and look again. If it stays, pods hold the GPUs: drain the node.",
+    "rebooting": "Give it some minutes and look again. If it stays, the node does not boot: look at its console.",
 }
-"""The remedy for each state in which the MIG manager is at work."""
+"""The remedy for each state in which the MIG manager is still working."""
 
 
-def judge_parts(text: str, pool: Pool, parts: list[Part], judge: Judge) -> list[UnknownAccelerator]:
-    """Judge that each part of a layout can exist on the GPUs of its pool; the parts of which that is not known."""
+def judge_gpu_layouts(source: str, pool: Pool, gpu_layouts: list[GpuLayout], judge: Judge) -> list[UnknownAccelerator]:
+    """Judge that a layout fits on the GPUs of its pool; return those of which it is unknown."""
     unknown = []
-    for part in parts:
-        answer = part.answer
+    for gpu_layout in gpu_layouts:
+        answer = gpu_layout.answer
         if isinstance(answer, Unknown):
             unknown.append(UnknownAccelerator(f"{pool}: {answer.why}"))
             continue
         why_not = answer.why if isinstance(answer, DoesNotFit) else ""
         judge(
-            f"{pool}, {part.gpus}",
+            f"{pool}, {gpu_layout.gpus}",
             ok=not why_not,
-            expected=f"{part.layout} on one {_model_name(pool)}, as {text} asks",
+            expected=f"{gpu_layout.layout} on one {_model_name(pool)}, as {source} requests",
             actual=why_not or "it fits",
             cause=why_not,
-            hidden_because="mig-parted takes any counts; the driver then refuses, and all MIG devices are gone",
+            hidden_because="mig-parted accepts any counts; the driver then refuses, and all MIG devices are deleted",
             remedy=_what_fits(answer) if isinstance(answer, DoesNotFit) else "",
             inspect=f"kubectl get nodes -l {pool.selector_text} -L {CONFIG_LABEL},{STATE}",
         )
-    if not parts:
-        judge(pool, ok=True, expected=text, actual="it makes no MIG device")
+    if not gpu_layouts:
+        judge(pool, ok=True, expected=source, actual="it creates no MIG device")
     return unknown
 
 
@@ -53,23 +53,23 @@ def _what_fits(answer: DoesNotFit) -> str:
 
 
 def judge_problems(subject: str, problems: tuple[Problem, ...], inspect: str, judge: Judge) -> None:
-    """One finding for each problem of a text, one good one for a text without."""
+    """One finding for each problem of a configuration, one passing finding without problems."""
     for problem in problems:
         judge(
             subject,
             ok=False,
-            expected=f"{problem.path or 'the text'}: {problem.allowed or 'something that has an effect'}",
-            actual=f"{problem.path or 'the text'} {problem.text}",
-            cause=f"{problem}: {'the text is refused' if problem.fatal else 'nothing happens'}",
-            hidden_because="the API server takes any text into a ConfigMap",
+            expected=f"{problem.path or 'the configuration'}: {problem.allowed or 'something that has an effect'}",
+            actual=f"{problem.path or 'the configuration'} {problem.text}",
+            cause=f"{problem}: {'the configuration is rejected' if problem.fatal else 'nothing happens'}",
+            hidden_because="the API server does not validate the data of a ConfigMap",
             inspect=inspect,
         )
     if not problems:
-        judge(subject, ok=True, expected="a text that the MIG manager reads", actual="that")
+        judge(subject, ok=True, expected="a configuration that the MIG manager accepts", actual="such a configuration")
 
 
 def judge_meaning(choice: ChosenLayout, pool: Pool, declared: Wanted | None, gpus: int, judge: Judge) -> None:
-    """Judge that a layout on the cluster asks of each GPU what the declared one of that name asks."""
+    """Judge that a layout on the cluster requests of each GPU what the declared one of that name requests."""
     entries = choice.selection.entries
     if entries is None or declared is None or choice.selection.layout != pool.mig_layout:
         return
@@ -78,31 +78,31 @@ def judge_meaning(choice: ChosenLayout, pool: Pool, declared: Wanted | None, gpu
         return
     differing = [index for index in range(gpus) if asks(found, index) != asks(declared, index)]
     judge(
-        f"layout {pool.mig_layout} in {choice.text}",
+        f"layout {pool.mig_layout} in {choice.config_name}",
         ok=not differing,
         expected="; ".join(f"GPU {index}: {asks(declared, index)}" for index in differing) or "as declared",
         actual="; ".join(f"GPU {index}: {asks(found, index)}" for index in differing) or "as declared",
-        cause=f"the text was changed after it was deployed, for {len(differing)} GPUs of each node",
-        hidden_because="the MIG manager applies what it reads and reports success",
+        cause=f"the ConfigMap was changed after it was deployed, for {len(differing)} GPUs of each node",
+        hidden_because="the MIG manager applies that layout and reports success",
         inspect=choice.inspect,
     )
 
 
 def why_no_success(mig_nodes: MigNodes, pool: Pool, node: Node, state: str) -> str:
-    """The cause between a layout and the label that says success."""
+    """Why the MIG manager has not reported success."""
     if state == FAILED:
         return why_it_failed(mig_nodes, pool, node)
     if state in WORKING:
         holders = mig_nodes.holders(node)
         waits = f": {join_limited([str(pod) for pod in holders])} hold its GPUs" if holders else ""
-        return f"the MIG manager is at work on the node, or hangs{waits}"
-    return mig_nodes.choice(node).selection.cause or "no pod of the MIG manager has looked at the node"
+        return f"the MIG manager is still working on the node, or hangs{waits}"
+    return mig_nodes.choice(node).selection.cause or "no pod of the MIG manager has processed the node"
 
 
 def strategies_of(
     reference: Reference, pool: Pool, configs: PluginConfigs, nodes: list[Node]
 ) -> dict[str, MigStrategy]:
-    """The declared MIG strategy of a pool, and those that reach its nodes and differ from it, by their source."""
+    """The declared MIG strategy of a pool, and different ones configured for its nodes, by their source."""
     found = {"the set-up": mig_strategy_of(reference, pool)}
     for node in nodes:
         try:
@@ -110,32 +110,34 @@ def strategies_of(
         except Inconclusive:
             continue
         if chosen.strategy is not None and chosen.strategy is not found["the set-up"]:
-            found[chosen.source if chosen.strategy_told else chosen.text] = chosen.strategy
+            found[chosen.source if chosen.mig_strategy_override else chosen.config_name] = chosen.strategy
     return found
 
 
 def who_sets_the_strategy(configs: PluginConfigs, node: Node, declared: str) -> str:
-    """What sets another MIG strategy on a node than was declared."""
+    """What sets another MIG strategy on a node than the declared one."""
     try:
         chosen = configs.of(node)
     except Inconclusive:
-        return "the device plugin and feature discovery run with another strategy"
-    if chosen.strategy_told:
-        told = f"{chosen.source} sets mig.strategy to {chosen.strategy_told}, for every node"
-        return told if chosen.strategy_told != declared else f"{told}: feature discovery has not read it yet"
+        return "the device plugin and GPU Feature Discovery run with another strategy"
+    if chosen.mig_strategy_override:
+        override = f"{chosen.source} sets mig.strategy to {chosen.mig_strategy_override}, for every node"
+        return (
+            override
+            if chosen.mig_strategy_override != declared
+            else f"{override}: GPU Feature Discovery has not loaded it yet"
+        )
     if chosen.selection.config is not None:
-        says = chosen.selection.config.mig_strategy or MigStrategy.NONE
-        return f"{chosen.text} sets flags.migStrategy to {says.value}"
+        strategy = chosen.selection.config.mig_strategy or MigStrategy.NONE
+        return f"{chosen.config_name} sets flags.migStrategy to {strategy.value}"
     return chosen.selection.cause
 
 
-def given_judged(judge: Judge, mig_nodes: MigNodes, what: str) -> None:
-    """Raise when no node could be judged: NotApplicable where the strategy shows no device, else Inconclusive."""
+def require_judged_mig_nodes(judge: Judge, mig_nodes: MigNodes, what: str) -> None:
+    """Raise when no node could be judged: NotApplicable where the strategy is none, else Inconclusive."""
     if judge.findings:
         return
     strategies = {mig_strategy_of(mig_nodes.reference, pool) for pool, _ in mig_nodes.pools}
     if strategies == {MigStrategy.NONE}:
-        raise NotApplicable(
-            "the MIG strategy is none: GPUs are offered whole, and what they are divided in is not told"
-        )
-    raise Inconclusive(f"no node of a MIG pool {what} (MIG-01, MIG-04, MIG-08 and POOL-04 say why)")
+        raise NotApplicable("the MIG strategy is none: nodes offer whole GPUs and have no labels of MIG devices")
+    raise Inconclusive(f"no node of a MIG pool {what} (see MIG-01, MIG-04, MIG-08 and POOL-04)")

@@ -1,4 +1,4 @@
-"""How GPUs are divided by MIG: the declared layouts, and the way on which the MIG manager gets to them."""
+"""MIG layouts: the declared ones, and those that the MIG manager applies to nodes."""
 
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
@@ -37,7 +37,7 @@ _DECIDING = (CONFIG_LABEL, CAPABLE_LABEL, PRODUCT_LABEL, VGPU_HOST_LABEL)
 
 
 def mig_pools(reference: Reference) -> tuple[Pool, ...]:
-    """The pools that ask for a MIG layout and whose devices a device plugin gives to pods.
+    """The pools with a MIG layout whose devices a device plugin allocates.
 
     Raises NotApplicable when there are none.
     """
@@ -47,12 +47,12 @@ def mig_pools(reference: Reference) -> tuple[Pool, ...]:
         if pool.mig_layout and pool.gpu is not None and pool.gpu.allocated_by == "device-plugin"
     )
     if not pools:
-        raise NotApplicable(f"no pool of {reference} asks for a MIG layout (label {CONFIG_LABEL})")
+        raise NotApplicable(f"no pool of {reference} has a MIG layout (label {CONFIG_LABEL})")
     return pools
 
 
-class Part(NamedTuple):
-    """GPUs of one node that a layout divides alike, and whether that is possible on their model."""
+class GpuLayout(NamedTuple):
+    """GPUs of one node with the same MIG devices by a layout, and whether these fit on the GPU model."""
 
     indices: tuple[int, ...]
     layout: Layout
@@ -60,32 +60,32 @@ class Part(NamedTuple):
 
     @property
     def gpus(self) -> str:
-        """The GPUs by index, in words."""
+        """The GPUs by index, as text."""
         return f"GPU {self.indices[0]}" if len(self.indices) == 1 else f"GPUs {', '.join(map(str, self.indices))}"
 
 
-def parts_of(reference: Reference, pool: Pool) -> list[Part]:
-    """What the layout of a pool makes of its GPUs, those with MIG off left out.
+def gpu_layouts_of(reference: Reference, pool: Pool) -> list[GpuLayout]:
+    """The layouts of a pool's GPUs, those without MIG devices left out.
 
     Raises UnknownAccelerator and Inconclusive where the layout is not known, see ``unknown_layout``.
     """
     wanted = layout_of(reference, pool)
     if pool.gpu is None or wanted is None or wanted.unknown:
         raise unknown_layout(reference, pool, wanted)
-    return _parts(pool.gpu, wanted)
+    return _gpu_layouts(pool.gpu, wanted)
 
 
-def _parts(gpu: Gpu, wanted: Wanted) -> list[Part]:
+def _gpu_layouts(gpu: Gpu, wanted: Wanted) -> list[GpuLayout]:
     model = model_of(gpu.product, gpu.memory_mib or None)
     groups: dict[Layout, list[int]] = {}
     for index, profiles in sorted(wanted.profiles.items()):
         if profiles:
             groups.setdefault(_layout(profiles), []).append(index)
-    return [Part(tuple(indices), layout, _solved(model, layout)) for layout, indices in groups.items()]
+    return [GpuLayout(tuple(indices), layout, _solved(model, layout)) for layout, indices in groups.items()]
 
 
 def _layout(profiles: Mapping[str, int]) -> Layout:
-    """A layout; where a profile has a name that none can have, the layout as it was written."""
+    """A layout; where a profile has an invalid name, the layout as written."""
     try:
         return Layout.of(profiles)
     except ValueError:
@@ -100,27 +100,27 @@ def _solved(model: Model | Unknown, layout: Layout) -> Fits | DoesNotFit | Unkno
 
 
 def is_possible(reference: Reference, pool: Pool) -> bool:
-    """Whether nothing is known to be impossible in the layout of a pool."""
+    """Whether the layout of a pool is not known to be impossible."""
     try:
-        return not any(isinstance(part.answer, DoesNotFit) for part in parts_of(reference, pool))
+        return not any(isinstance(gpu_layout.answer, DoesNotFit) for gpu_layout in gpu_layouts_of(reference, pool))
     except (Inconclusive, UnknownAccelerator):
         return True
 
 
 def unknown_layout(reference: Reference, pool: Pool, wanted: Wanted | None = None) -> Inconclusive | UnknownAccelerator:
-    """Why the layout of a pool is not known, for the requirement to end with."""
+    """The reason why the layout of a pool is unknown, to be raised."""
     name = pool.mig_layout
     if wanted is not None and wanted.unknown:
         return Inconclusive(
-            f"{pool}: layout {name} has a device-filter, and the set-up does not tell the PCI ids of its GPUs"
+            f"{pool}: layout {name} has a device-filter, and the set-up does not declare the PCI device IDs of its GPUs"
         )
     if name in declared_layouts(reference):
-        return Inconclusive(f"{pool}: layout {name} is declared and cannot be read (MIG-02)")
+        return Inconclusive(f"{pool}: layout {name} is declared and invalid (MIG-02)")
     model = model_of(pool.gpu.product, pool.gpu.memory_mib or None) if pool.gpu else Unknown("the pool has no GPUs")
     if isinstance(model, Unknown):
-        return UnknownAccelerator(f"{pool}: {model.why}, so nobody can say what layout {name} makes of it")
+        return UnknownAccelerator(f"{pool}: {model.why}, so the MIG devices of layout {name} are unknown")
     return Inconclusive(
-        f"{pool} asks for layout {name}, which the set-up does not declare and the MIG manager does not bring along "
+        f"{pool} has layout {name}, which the set-up does not declare and the MIG manager does not provide "
         f"for {model}: declare it under stack.mig_layouts"
     )
 
@@ -131,8 +131,8 @@ def declared_layouts(reference: Reference) -> tuple[str, ...]:
     return tuple(stack.mig_layouts.layouts) if stack is not None and stack.mig_layouts is not None else ()
 
 
-def declared_text(reference: Reference) -> str:
-    """The declared layouts as the text that the MIG manager reads; empty without any."""
+def declared_mig_config(reference: Reference) -> str:
+    """The declared layouts as mig-parted configuration (YAML); empty without any."""
     import yaml
 
     stack = reference.stack
@@ -143,9 +143,9 @@ def declared_text(reference: Reference) -> str:
 
 
 class ChosenLayout(NamedTuple):
-    """The layout of a node on the cluster and the ConfigMap that it is looked up in, if that is known.
+    """The layout of a node on the cluster and its ConfigMap, if that is known.
 
-    ``generated`` says that the MIG manager made the ConfigMap itself, from the hardware.
+    ``generated`` says that the MIG manager generated the ConfigMap itself, from the hardware.
     """
 
     selection: MigSelection
@@ -155,21 +155,21 @@ class ChosenLayout(NamedTuple):
 
     @property
     def refused(self) -> bool:
-        """Whether the chain ends at a text that the MIG manager does not read."""
+        """Whether the references end at a configuration that the MIG manager rejects."""
         return self.selection.outcome is Chain.BROKEN and any(each.fatal for each in self.selection.problems)
 
     @property
-    def text(self) -> str:
-        """The text, named; empty when there is none."""
+    def config_name(self) -> str:
+        """The ConfigMap and key of the layout; empty when there is none."""
         return f"{self.config_map}, key {CONFIG_KEY}" if self.config_map else ""
 
 
 class MigNodes:
-    """The nodes of pools with a MIG layout, as declared and as the cluster is told to divide them."""
+    """The nodes of pools with a MIG layout, with the declared and the configured layouts."""
 
     def __init__(self, reference: Reference, facts: Facts, nodes: tuple[GpuPoolNode, ...]) -> None:
         if not nodes:
-            raise Inconclusive("no node of the cluster belongs to a pool that asks for a MIG layout")
+            raise Inconclusive("no node of the cluster belongs to a pool with a MIG layout")
         self.reference = reference
         self.facts = facts
         self.nodes = nodes
@@ -190,15 +190,15 @@ class MigNodes:
         return tuple(chosen.values())
 
     @property
-    def settled(self) -> tuple[GpuPoolNode, ...]:
-        """The nodes whose layout is possible and that the MIG manager is not at work on, nor has given up.
+    def configured(self) -> tuple[GpuPoolNode, ...]:
+        """The nodes whose layout is possible and on which the MIG manager has succeeded.
 
-        What the others offer is no news beside what MIG-01 and MIG-04 say of them.
+        The others are reported by MIG-01 and MIG-04; what they offer says nothing more.
         """
-        return tuple(each for each in self.nodes if not self.why_unsettled(each.pool, each.node))
+        return tuple(each for each in self.nodes if not self.why_not_configured(each.pool, each.node))
 
-    def why_unsettled(self, pool: Pool, node: Node) -> str:
-        """Why what a node offers says nothing of its layout; empty where it does."""
+    def why_not_configured(self, pool: Pool, node: Node) -> str:
+        """Why the layout of a node is not applied and its resources not judged; empty where it is applied."""
         if pool.name not in self._possible:
             return "its layout is not possible (MIG-01)"
         done = node.labels.get(STATE, SUCCESS) == SUCCESS
@@ -206,14 +206,14 @@ class MigNodes:
 
     @property
     def managed(self) -> tuple[GpuPoolNode, ...]:
-        """The nodes on which a MIG manager is meant to be. Raises as ``choice`` does where that is none of them."""
+        """The nodes on which a MIG manager is expected. Raises as ``choice`` does where it is expected on none."""
         self._policy()
         return self.nodes
 
     def choice(self, node: Node) -> ChosenLayout:
-        """The layout of a node and the cause on the way to it.
+        """The layout of a node by the references on the cluster, and the cause where they do not reach one.
 
-        Raises NotApplicable and Unsupported where no MIG manager is meant to be, Inconclusive where it cannot be told.
+        Raises NotApplicable and Unsupported where no MIG manager is expected, Inconclusive where it is unknown.
         """
         policy, namespace = self._policy()
         settings = mapping_at(mapping_at(policy.spec, "migManager"), "config") or {}
@@ -231,10 +231,10 @@ class MigNodes:
         )
         return ChosenLayout(self._chosen[key], config_map, not name, inspect)
 
-    def changed_parts(self, pool: Pool, node: Node, gpu: Gpu) -> tuple[str, list[Part]]:
-        """The text that divides a node otherwise than its pool declares, and what it makes of the GPUs.
+    def changed_gpu_layouts(self, pool: Pool, node: Node, gpu: Gpu) -> tuple[str, list[GpuLayout]]:
+        """The configuration of a node that differs from the declared layout of its pool, and its layouts of the GPUs.
 
-        Empty where the text says what was declared, and where nothing tells of it.
+        Empty where it does not differ, and where it is unknown.
         """
         try:
             choice = self.choice(node)
@@ -245,15 +245,15 @@ class MigNodes:
         found, declared = mig_config.wanted(choice.selection.entries, gpu.count), layout_of(self.reference, pool)
         if found.unknown or declared is None or found.profiles == declared.profiles:
             return "", []
-        return f"layout {choice.selection.layout} in {choice.text}", _parts(gpu, found)
+        return f"layout {choice.selection.layout} in {choice.config_name}", _gpu_layouts(gpu, found)
 
-    def brought_along(self, pool: Pool, layout: str) -> bool:
-        """Whether the MIG manager makes a layout of that name for the GPUs of a pool by itself."""
+    def is_provided(self, pool: Pool, layout: str) -> bool:
+        """Whether the MIG manager provides a layout of that name for the GPUs of a pool."""
         model = model_of(pool.gpu.product, pool.gpu.memory_mib or None) if pool.gpu else Unknown("it has no GPUs")
         return standard_layout(layout, model) is not None
 
     def holders(self, node: Node) -> tuple[Pod, ...]:
-        """The unfinished pods on a node that hold GPUs or parts of GPUs, those of DaemonSets and of the stack aside."""
+        """The unfinished pods on a node that hold GPUs or MIG devices, without those of DaemonSets and of the stack."""
         return tuple(
             pod
             for pod in self.facts.pods_on(node.name)
@@ -267,17 +267,19 @@ class MigNodes:
         """The ClusterPolicy that deploys the MIG manager, and the namespace of its ConfigMaps."""
         stack = self.reference.stack
         if stack is not None and not stack.mig_manager:
-            raise NotApplicable(f"{stack} is declared without a MIG manager: its owners divide the GPUs themselves")
+            raise NotApplicable(f"{stack} is declared without a MIG manager: its owners configure MIG themselves")
         found = self.facts.stack
         if found.stack is Stack.UNKNOWN:
             raise Inconclusive(f"the GPU stack is not known: {', '.join(found.unread)} could not be read")
         policies = self.facts.cluster_policies if found.stack in _BY_POLICY else ()
         policy = next((each for each in policies if each.name == found.policy), None)
         if policy is None:
-            raise Unsupported(f"the MIG manager comes with a ClusterPolicy, and the stack is {found.stack}")
+            raise Unsupported(f"the MIG manager is deployed by a ClusterPolicy, and the stack is {found.stack}")
         namespaces = self.facts.stack_namespaces
         if not namespaces:
-            raise Inconclusive("no Deployment and no DaemonSet tells in which namespace the operator's ConfigMaps are")
+            raise Inconclusive(
+                "the namespace of the operator's ConfigMaps is unknown: it has neither a Deployment nor a DaemonSet"
+            )
         return policy, namespaces[0]
 
     def _named(self, namespace: str, name: str) -> Resource | None:
@@ -285,7 +287,7 @@ class MigNodes:
         return here or next((each for each in self.facts.config_maps if each.name == name), None)
 
     def _generated(self, namespace: str, node: Node) -> Resource | None:
-        """What the MIG manager made for a node, else what it falls back to, else the declared one that nobody names."""
+        """The ConfigMap generated for a node, else the fallback one, else the declared one without a reference."""
         own = self.facts.config_map(namespace, f"{node.name}-mig-config")
         found = own or self.facts.config_map(namespace, FALLBACK_CONFIG_MAP)
         stack = self.reference.stack
@@ -295,19 +297,23 @@ class MigNodes:
 
 
 def why_it_failed(nodes: MigNodes, pool: Pool, node: Node) -> str:
-    """What stood in the way of a layout, computed: an impossible one, or pods that hold the GPUs; else the log."""
+    """Why a layout was not applied: it is impossible, or pods hold the GPUs; else the log."""
     try:
-        wrong = [part for part in parts_of(nodes.reference, pool) if isinstance(part.answer, DoesNotFit)]
+        wrong = [
+            gpu_layout
+            for gpu_layout in gpu_layouts_of(nodes.reference, pool)
+            if isinstance(gpu_layout.answer, DoesNotFit)
+        ]
     except (Inconclusive, UnknownAccelerator):
         wrong = []
     if wrong:
-        return "; ".join(f"{part.layout} on {part.gpus}: {_why(part.answer)}" for part in wrong)
+        return "; ".join(f"{gpu_layout.layout} on {gpu_layout.gpus}: {_why(gpu_layout.answer)}" for gpu_layout in wrong)
     holders = nodes.holders(node)
     if holders:
         return (
-            f"{join_limited([str(pod) for pod in holders])} hold its GPUs, and MIG mode changes only while nobody does"
+            f"{join_limited([str(pod) for pod in holders])} hold its GPUs, and MIG mode changes only while no pod does"
         )
-    return "no pod holds its GPUs and the layout is possible: the log of the MIG manager's pod says what was in use"
+    return "no pod holds its GPUs and the layout is possible: the log of the MIG manager's pod shows what was in use"
 
 
 def _why(answer: Fits | DoesNotFit | Unknown) -> str:
@@ -315,15 +321,15 @@ def _why(answer: Fits | DoesNotFit | Unknown) -> str:
 
 
 def offered_names(reference: Reference, pools: Iterable[Pool]) -> tuple[set[str], bool]:
-    """The resources that pools offer by their declaration, and whether that is all of them."""
+    """The resources that pools offer by their declaration, and whether these are known for all pools."""
     offers = [offer_of(reference, pool).resources for pool in pools]
     return {name for offer in offers for name in offer or {}}, None not in offers
 
 
 def asks(wanted: Wanted, index: int) -> str:
-    """What a layout asks of one GPU, in words."""
+    """What a layout requests of one GPU, as text."""
     if index not in wanted.profiles:
-        return "left as it is"
+        return "unchanged"
     if index in wanted.mig_off:
         return "MIG off"
     return " + ".join(f"{name} x{count}" for name, count in sorted(wanted.profiles[index].items())) or "no MIG device"

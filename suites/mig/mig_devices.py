@@ -1,4 +1,4 @@
-"""MIG devices: under which names they are offered, who counts them, and who asks for them."""
+"""MIG devices: their resource names, the labels that count them, and the requests for them."""
 
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
@@ -22,15 +22,15 @@ def counts_devices_as_gpus(node: Node) -> bool:
 
 
 def why_the_devices_differ(there: Mapping[str, int], expected: Mapping[str, int]) -> str:
-    """In what the devices that a node offers differ from those of its layout."""
+    """How the MIG devices that a node offers differ from those of its layout."""
     if set(there).isdisjoint(expected):
-        return f"the devices are offered as {', '.join(there)}, and {', '.join(expected)} was declared"
+        return f"the devices are offered as {', '.join(there)}, and {', '.join(expected)} is declared"
     differing = sorted(name for name in {*there, *expected} if there.get(name, 0) != expected.get(name, 0))
     return "; ".join(f"{there.get(name, 0)} {name}, not {expected.get(name, 0)}" for name in differing)
 
 
 def counts_by_label(reference: Reference, pool: Pool) -> dict[str, str]:
-    """The labels that count MIG devices, as the layout makes them; empty where the strategy gives none."""
+    """The labels that count MIG devices, by the layout; empty where the strategy sets none."""
     gpus, strategy = gpus_of(reference, pool), mig_strategy_of(reference, pool)
     if gpus is None or not gpus.layouts_known or not gpus.mig:
         return {}
@@ -46,39 +46,39 @@ def counts_devices(label: str) -> bool:
     return label.startswith(MIG_PREFIX) and label.endswith(".count")
 
 
-class Asking(NamedTuple):
-    """Who asks for MIG devices of which name, and the pools where they could be found; none for any."""
+class DeviceRequest(NamedTuple):
+    """A request for MIG devices by name, its subject, and the pools that could offer them; none for any pool."""
 
-    who: str
+    subject: str
     resource: str
     pools: tuple[Pool, ...]
     inspect: str
 
 
-def asking_for_mig_devices(reference: Reference, facts: Facts) -> Iterator[Asking]:
-    """Declared workloads, test pods, quotas, and pods that wait, as far as they ask for MIG devices by name."""
+def mig_device_requests(reference: Reference, facts: Facts) -> Iterator[DeviceRequest]:
+    """Requests for MIG devices by name, of declared workloads, test pods, quotas and Pending pods."""
     for workload in declared_in(reference, facts):
         for resource in _mig_names(workload.template.requests()):
-            yield Asking(str(workload), resource, workload.pools, workload.inspect)
+            yield DeviceRequest(str(workload), resource, workload.pools, workload.inspect)
     for test_pod in reference.test_pods:
         pools = tuple(pool for pool in reference.pools if pool.name in test_pod.pools)
         for resource in _mig_names(pod_from(test_pod.manifest).requests()):
-            yield Asking(str(test_pod), resource, pools, "the set-up")
+            yield DeviceRequest(str(test_pod), resource, pools, "the set-up")
     for quota in facts.quotas:
         inspect = f"kubectl describe quota -n {quota.namespace} {quota.name}"
         for key, amount in quota.hard.items():
             resource = key.removeprefix("requests.")
             if resource != key and resource.startswith(MIG_PREFIX) and as_count(amount):
-                yield Asking(str(quota), resource, (), inspect)
-    for pods in _waiting_together(facts).values():
+                yield DeviceRequest(str(quota), resource, (), inspect)
+    for pods in _pending_by_owner(facts).values():
         first, others = pods[0], len(pods) - 1
-        who = f"{first} and {others} more of {first.owner_kind} {first.owner_name}" if others else str(first)
+        subject = f"{first} and {others} more of {first.owner_kind} {first.owner_name}" if others else str(first)
         for resource in _mig_names(first.gpu_requests()):
-            yield Asking(who, resource, (), f"kubectl describe pod -n {first.namespace} {first.name}")
+            yield DeviceRequest(subject, resource, (), f"kubectl describe pod -n {first.namespace} {first.name}")
 
 
-def _waiting_together(facts: Facts) -> dict[tuple[str, ...], list[Pod]]:
-    """The pods without node that ask for GPUs, those of one owner together."""
+def _pending_by_owner(facts: Facts) -> dict[tuple[str, ...], list[Pod]]:
+    """The pods without node that request GPUs, by owner."""
     groups: dict[tuple[str, ...], list[Pod]] = {}
     for pod in facts.pods:
         if not pod.node and not pod.finished and not pod.deleting and pod.gpu_requests():
@@ -92,13 +92,13 @@ def _mig_names(requests: Mapping[str, object]) -> list[str]:
 
 
 def why_the_name_is_not_offered(reference: Reference, resource: str, offered: set[str]) -> str:
-    """Why nobody offers a device under the name that somebody asks for."""
+    """Why no node offers a device under the requested name."""
     names = sorted(name for name in offered if name.startswith(MIG_PREFIX))
     if names:
-        return f"no layout makes a device of that name; offered are {', '.join(names)}"
+        return f"no layout creates a device of that name; offered are {', '.join(names)}"
     strategies = {mig_strategy_of(reference, pool).value for pool in reference.gpu_pools if pool.mig_layout}
     named = f"the MIG strategy is {', '.join(sorted(strategies))}" if strategies else "no pool has a MIG layout"
-    return f"{named}: no device is offered as {resource}, those that there are go by the name {GPU}"
+    return f"{named}: no device is offered as {resource}, but as {GPU}"
 
 
 def offered_devices(mig_nodes: MigNodes) -> Iterator[tuple[Pool, str, int, list[Node]]]:
@@ -114,15 +114,15 @@ def offered_devices(mig_nodes: MigNodes) -> Iterator[tuple[Pool, str, int, list[
         for resource, count in (offer_of(mig_nodes.reference, pool).resources or {}).items():
             if strategy is MigStrategy.MIXED and not resource.startswith(MIG_PREFIX):
                 continue
-            own = [node for other, node, _ in mig_nodes.settled if other.name == pool.name]
+            own = [node for other, node, _ in mig_nodes.configured if other.name == pool.name]
             nodes = [each for each in own if each.gpus(resource) == count and each.ready and not each.unschedulable]
             if not nodes:
                 raise Inconclusive(
-                    f"no node of {pool} takes pods and offers {count} {resource}; MIG-04 and POOL-04 say why"
+                    f"no node of {pool} takes pods and offers {count} {resource}; see MIG-04 and POOL-04"
                 )
             found = True
             yield pool, resource, count, nodes
     if not found:
         raise NotApplicable(
-            "no pool with a MIG layout offers MIG devices: its strategy is none, or its layout makes none"
+            "no pool with a MIG layout offers MIG devices: its strategy is none, or its layout creates none"
         )

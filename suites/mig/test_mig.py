@@ -1,12 +1,13 @@
-"""MIG: one GPU cut into devices that share nothing, each with memory and compute of its own.
+"""MIG: one GPU divided into devices that share nothing, each with memory and compute of its own.
 
-A cut is a matter of places, not of sums: seven slices are there, and four instances of two do not fit. So the first
-question is asked before anything is applied. Then a text has to reach the node: the ClusterPolicy names a ConfigMap,
-the MIG manager reads one key of it, the node's label chooses a layout, and the label that comes back says how it
-ended. What pods then ask for depends on a setting that has nothing to do with the layout: the strategy decides
-whether a device is a nvidia.com/gpu or goes by the name of its profile, and a name that nobody offers waits for ever.
+A division is a matter of placement, not of sums: seven slices are there, and four instances of two do not fit. So the
+first question is asked before anything is applied. Then a configuration has to reach the node: the ClusterPolicy names
+a ConfigMap, the MIG manager reads one key of it, the node's label chooses a layout, and the label that comes back says
+how it ended. What pods then ask for depends on a setting that has nothing to do with the layout: the strategy decides
+whether a device is a nvidia.com/gpu or goes by the name of its profile, and a name that no node offers waits for ever.
 
-Nothing here looks into a container: that two pods get two different devices is shown where programs run.
+Containers are not inspected here: that two pods get two different devices is judged by the probes of the workloads
+profile.
 """
 
 from collections.abc import Mapping
@@ -26,15 +27,15 @@ from conformance.verdict import Inconclusive, Judge, NotApplicable, UnknownAccel
 from suites._shared.device_plugin_configs import PluginConfigs
 from suites._shared.formatting import join_limited
 from suites._shared.node_gpus import COUNT, PRODUCT, agrees, counted, format_amounts, missing_gpus, not_known
-from suites._shared.operand_status import excuse_of, some_judged
+from suites._shared.operand_status import require_judged, why_still_starting
 from suites._shared.pool_nodes import GpuPoolNode
 from suites._shared.replicas import NO_GPU
 from suites.mig.layout_findings import (
     WHAT_TO_DO,
-    given_judged,
+    judge_gpu_layouts,
     judge_meaning,
-    judge_parts,
     judge_problems,
+    require_judged_mig_nodes,
     strategies_of,
     who_sets_the_strategy,
     why_no_success,
@@ -47,35 +48,28 @@ from suites.mig.layouts import (
     WORKING,
     MigNodes,
     declared_layouts,
-    declared_text,
+    declared_mig_config,
+    gpu_layouts_of,
     mig_pools,
     offered_names,
-    parts_of,
     unknown_layout,
 )
 from suites.mig.mig_devices import (
-    asking_for_mig_devices,
     counts_by_label,
     counts_devices,
     counts_devices_as_gpus,
+    mig_device_requests,
     offered_devices,
     why_the_devices_differ,
     why_the_name_is_not_offered,
 )
 
-GUIDE = "guide part 3"
-MIG = "NVIDIA GPU Operator: GPU Operator with MIG"
-USER_GUIDE = "NVIDIA Multi-Instance GPU User Guide: Supported MIG Profiles"
-PARTED = "NVIDIA/mig-parted: api/spec/v1, pkg/mig/config"
-PLUGIN = "NVIDIA/k8s-device-plugin: internal/rm/device_map.go"
-DISCOVERY = "NVIDIA/k8s-device-plugin: internal/lm/mig-strategy.go"
-
-LACKS_GPUS = "it lacks GPUs (POOL-04)"
+LACKS_GPUS = "GPUs are missing (POOL-04)"
 
 
 @pytest.fixture
 def mig(reference: Reference) -> tuple[Pool, ...]:
-    """The pools that ask for a MIG layout."""
+    """The pools with a MIG layout."""
     return mig_pools(reference)
 
 
@@ -83,7 +77,7 @@ def mig(reference: Reference) -> tuple[Pool, ...]:
 def mig_nodes(
     mig: tuple[Pool, ...], gpu_pool_nodes: tuple[GpuPoolNode, ...], reference: Reference, facts: Facts
 ) -> MigNodes:
-    """Their nodes, and the layouts that reach them."""
+    """Their nodes, with their layouts."""
     return MigNodes(reference, facts, tuple(each for each in gpu_pool_nodes if each.pool in mig))
 
 
@@ -92,59 +86,59 @@ def mig_nodes(
 
 @requirement(
     "MIG-01",
-    "Every declared MIG layout can exist on the GPUs of its pool",
+    "Every declared MIG layout can be placed on the GPUs of its pool",
     level=MUST,
-    sources=[GUIDE, USER_GUIDE, PARTED],
-    remedy="Take one of the layouts that fit, or a model with more memory; profiles are per model.",
+    sources=["guide-3", "mig-profiles", "mig-parted-spec", "mig-parted-config"],
+    remedy="Choose a layout that can be placed on this GPU model; profiles differ by model.",
 )
 def test_every_layout_can_exist(mig: tuple[Pool, ...], mig_nodes: MigNodes, reference: Reference, judge: Judge) -> None:
     unknown: list[Inconclusive | UnknownAccelerator] = []
     for pool in mig:
         try:
-            unknown += judge_parts(f"layout {pool.mig_layout}", pool, parts_of(reference, pool), judge)
+            unknown += judge_gpu_layouts(f"layout {pool.mig_layout}", pool, gpu_layouts_of(reference, pool), judge)
         except (Inconclusive, UnknownAccelerator) as reason:
             unknown.append(reason)
     for pool, node, gpu in mig_nodes.one_each:
-        text, parts = mig_nodes.changed_parts(pool, node, gpu)
-        if text:
-            unknown += judge_parts(text, pool, parts, judge)
+        source, gpu_layouts = mig_nodes.changed_gpu_layouts(pool, node, gpu)
+        if source:
+            unknown += judge_gpu_layouts(source, pool, gpu_layouts, judge)
     if unknown:
         raise unknown[0]
 
 
 @requirement(
     "MIG-02",
-    "The texts of MIG layouts are well written, and the one on the cluster is the declared one",
+    "MIG configurations are valid, and the ConfigMap on the cluster has the declared layouts",
     level=MUST,
-    sources=[GUIDE, PARTED, MIG],
-    remedy="Correct the text at the path that is named, under the key config.yaml of the ConfigMap.",
+    sources=["guide-3", "mig-parted-spec", "mig-parted-config", "operator-mig"],
+    remedy="Correct the configuration at the named path, under the key config.yaml of the ConfigMap.",
 )
 def test_layouts_are_written_as_declared(
     mig: tuple[Pool, ...], mig_nodes: MigNodes, reference: Reference, judge: Judge
 ) -> None:
-    text = declared_text(reference)
-    if text:
-        judge_problems("layouts of the set-up", mig_config.parse(text).problems, "the set-up", judge)
+    declared = declared_mig_config(reference)
+    if declared:
+        judge_problems("layouts of the set-up", mig_config.parse(declared).problems, "the set-up", judge)
     for pool, node, gpu in mig_nodes.one_each:
         choice = mig_nodes.choice(node)
         if choice.generated or choice.config_map is None:
             continue
-        judge_problems(choice.text, choice.selection.problems, choice.inspect, judge)
+        judge_problems(choice.config_name, choice.selection.problems, choice.inspect, judge)
         if pool.mig_layout in declared_layouts(reference):
             judge_meaning(choice, pool, layout_of(reference, pool), gpu.count, judge)
     if not judge.findings:
-        raise NotApplicable(f"no layout of {reference} is declared: those that are asked for come with the MIG manager")
+        raise NotApplicable(f"no layout of {reference} is declared: those of its pools are provided by the MIG manager")
 
 
-# --- From the text to the node -----------------------------------------------------------------------------------
+# --- From the ConfigMap to the node ------------------------------------------------------------------------------
 
 
 @requirement(
     "MIG-03",
-    "Every node of a MIG pool is reached by the layout that was declared for it",
+    "The declared MIG layout is selected on every node of a MIG pool",
     level=MUST,
-    sources=[MIG, "NVIDIA/gpu-operator: controllers/object_controls.go, TransformMIGManager"],
-    remedy="Follow the chain: migManager.config.name, the ConfigMap in the operator's namespace with the key "
+    sources=["operator-mig", "operator-mig-manager"],
+    remedy="Check in this order: migManager.config.name, the ConfigMap in the operator's namespace with the key "
     "config.yaml, the node's labels nvidia.com/mig.capable and nvidia.com/mig.config, the layout of that name.",
 )
 def test_every_mig_node_is_reached_by_its_layout(mig_nodes: MigNodes, judge: Judge) -> None:
@@ -152,15 +146,17 @@ def test_every_mig_node_is_reached_by_its_layout(mig_nodes: MigNodes, judge: Jud
     for pool, node, _ in mig_nodes.nodes:
         choice = mig_nodes.choice(node)
         selection = choice.selection
-        unseen = selection.outcome is Chain.UNKNOWN and bool(selection.layout)
-        brought_along = unseen and mig_nodes.brought_along(pool, selection.layout)
-        if unseen and not brought_along:
-            unknown.append(f"{node}: {selection.cause}, and {selection.layout} is no layout of every node")
+        not_read = selection.outcome is Chain.UNKNOWN and bool(selection.layout)
+        provided = not_read and mig_nodes.is_provided(pool, selection.layout)
+        if not_read and not provided:
+            unknown.append(f"{node}: {selection.cause}, and {selection.layout} is not a layout for every node")
             continue
-        reached = selection.outcome is Chain.APPLIED or choice.refused or brought_along
-        excuse = excuse_of(node, mig_nodes.facts, until=CAPABLE_LABEL) if _lacks_a_label(node, selection) else ""
-        if excuse and not reached:
-            judge.pass_over(node, excuse)
+        reached = selection.outcome is Chain.APPLIED or choice.refused or provided
+        not_judged = (
+            why_still_starting(node, mig_nodes.facts, until=CAPABLE_LABEL) if _lacks_a_label(node, selection) else ""
+        )
+        if not_judged and not reached:
+            judge.pass_over(node, not_judged)
             continue
         judge(
             node,
@@ -169,29 +165,29 @@ def test_every_mig_node_is_reached_by_its_layout(mig_nodes: MigNodes, judge: Jud
             actual=f"layout {selection.layout}" if reached else f"none: {selection.outcome.value}",
             cause=(not reached and selection.cause) or f"label {CONFIG_LABEL} of the node chooses {selection.layout}",
             hidden_because=selection.hidden_because
-            or "the node is Ready, and its GPUs stay as they were divided before",
-            remedy=f"Mend it: {selection.remedy}." if not reached and selection.remedy else "",
+            or "the node is Ready, and its GPUs keep their previous MIG devices",
+            remedy=f"Fix it: {selection.remedy}." if not reached and selection.remedy else "",
             inspect=choice.inspect,
         )
     if unknown:
         raise Inconclusive(join_limited(unknown, apart="; "))
-    some_judged(judge)
+    require_judged(judge)
 
 
 @requirement(
     "MIG-04",
-    "The MIG manager reports success on every node of a MIG pool",
+    "Every node of a MIG pool has the label nvidia.com/mig.config.state=success",
     level=MUST,
-    sources=[MIG, "NVIDIA/mig-parted: pkg/mig/reconfigure/reconfigure.go", "NVIDIA/gpu-operator issues 603, 668"],
+    sources=["operator-mig", "mig-parted-reconfigure", "operator-603", "operator-668"],
     remedy="Drain the node, correct the layout, and set the label nvidia.com/mig.config again: the MIG manager tries "
     "once for each change of it.",
 )
 def test_the_mig_manager_reports_success(mig_nodes: MigNodes, judge: Judge) -> None:
     for pool, node, _ in mig_nodes.managed:
         state = node.labels.get(STATE, "")
-        excuse = _why_no_success_yet(mig_nodes, node, state)
-        if excuse:
-            judge.pass_over(node, excuse)
+        not_judged = _why_no_success_yet(mig_nodes, node, state)
+        if not_judged:
+            judge.pass_over(node, not_judged)
             continue
         judge(
             node,
@@ -199,20 +195,20 @@ def test_the_mig_manager_reports_success(mig_nodes: MigNodes, judge: Judge) -> N
             expected=f"{STATE}={SUCCESS}",
             actual=f"{STATE}={state}" if state else f"no label {STATE}",
             cause=why_no_success(mig_nodes, pool, node, state),
-            hidden_because="the node is Ready and the ClusterPolicy says ready; only this label tells",
+            hidden_because="the node and the ClusterPolicy are ready; only this label shows it",
             remedy=WHAT_TO_DO.get(state, ""),
             inspect=(
                 f"kubectl get node {node.name} -L {CONFIG_LABEL},{STATE}; kubectl logs -l app=nvidia-mig-manager -A"
             ),
         )
-    some_judged(judge)
+    require_judged(judge)
 
 
 @requirement(
     "MIG-05",
     "Every node of a MIG pool has the declared MIG strategy",
     level=MUST,
-    sources=[MIG, "NVIDIA/gpu-operator: values.yaml, whose mig.strategy is single", DISCOVERY],
+    sources=["operator-mig", "operator-values", "device-plugin-mig-labels"],
     remedy="Set mig.strategy of the ClusterPolicy, which holds for all nodes, or leave it empty and set "
     "flags.migStrategy in the plugin's configuration of these nodes.",
 )
@@ -235,19 +231,19 @@ def test_every_mig_node_has_the_declared_strategy(mig_nodes: MigNodes, facts: Fa
             expected=f"strategy {declared}, as declared for {pool}",
             actual=f"strategy {found}" if STRATEGY in node.labels else f"no label {STRATEGY}, which is none",
             cause=who_sets_the_strategy(configs, node, declared),
-            hidden_because="GPUs are offered, and under another name than the one that pods ask for",
+            hidden_because="GPUs are offered, and under another name than the one that pods request",
             inspect=f"kubectl get node {node.name} -L {STRATEGY}; kubectl get clusterpolicy -o yaml | grep -A1 ' mig:'",
         )
 
 
-# --- What the nodes then offer -----------------------------------------------------------------------------------
+# --- What the nodes offer ----------------------------------------------------------------------------------------
 
 
 @requirement(
     "MIG-06",
-    "Every node of a MIG pool offers the devices of its layout under the names of its strategy",
+    "Every node of a MIG pool offers the devices of its layout under the names of its MIG strategy",
     level=MUST,
-    sources=[PLUGIN, MIG],
+    sources=["device-plugin-device-map", "operator-mig"],
     remedy="Restart the device plugin after the layout was applied; where names differ, see the strategy (MIG-05).",
 )
 def test_every_mig_node_offers_its_devices(mig_nodes: MigNodes, judge: Judge) -> None:
@@ -258,32 +254,32 @@ def test_every_mig_node_offers_its_devices(mig_nodes: MigNodes, judge: Judge) ->
         there = counted(node, expected)
         if offer.resources == {}:
             continue
-        unseen = mig_nodes.why_unsettled(pool, node) or _why_offers_tell_nothing(node, gpu, offer, there)
-        if unseen:
-            judge.pass_over(node, unseen)
+        not_judged = mig_nodes.why_not_configured(pool, node) or _why_not_comparable(node, gpu, offer, there)
+        if not_judged:
+            judge.pass_over(node, not_judged)
             continue
         judge(
             node,
             ok=agrees(node, pool, expected),
-            expected=f"{format_amounts(expected)}, as layout {pool.mig_layout} makes of {pool}",
+            expected=f"{format_amounts(expected)}, as layout {pool.mig_layout} of {pool}",
             actual=format_amounts(there),
             cause=why_the_devices_differ(there, expected),
             hidden_because=(
-                "MIG devices are made and the MIG manager reports success; pods wait for names nobody offers"
+                "the MIG manager has created devices and reports success; pods wait for names no node offers"
             ),
             inspect=f"kubectl get node {node.name} -o jsonpath='{{.status.capacity}}'",
         )
-    given_judged(judge, mig_nodes, "offers MIG devices that can be compared with its layout")
+    require_judged_mig_nodes(judge, mig_nodes, "offers MIG devices that can be compared with its layout")
 
 
 @requirement(
     "MIG-07",
-    "Feature discovery counts the MIG devices that the layout makes",
+    "GPU Feature Discovery labels count the MIG devices of the declared layout",
     level=MUST,
-    sources=[DISCOVERY],
+    sources=["device-plugin-mig-labels"],
     remedy="Restart GPU Feature Discovery; if it still counts others, the devices on the node are not the layout's.",
 )
-def test_feature_discovery_counts_the_devices(mig_nodes: MigNodes, judge: Judge) -> None:
+def test_gpu_feature_discovery_counts_the_devices(mig_nodes: MigNodes, judge: Judge) -> None:
     counts = {pool.name: counts_by_label(mig_nodes.reference, pool) for pool, _ in mig_nodes.pools}
     for pool, node, gpu in mig_nodes.nodes:
         expected = counts[pool.name]
@@ -291,9 +287,9 @@ def test_feature_discovery_counts_the_devices(mig_nodes: MigNodes, judge: Judge)
             continue
         unlabelled = f"no label {PRODUCT}" if PRODUCT not in node.labels else ""
         lacking = LACKS_GPUS if missing_gpus(node, gpu) and COUNT not in expected else ""
-        unseen = mig_nodes.why_unsettled(pool, node) or unlabelled or lacking
-        if unseen:
-            judge.pass_over(node, unseen)
+        not_judged = mig_nodes.why_not_configured(pool, node) or unlabelled or lacking
+        if not_judged:
+            judge.pass_over(node, not_judged)
             continue
         found = {key: node.labels.get(key, "absent") for key in expected}
         found |= {key: value for key, value in node.labels.items() if counts_devices(key) and value != "0"}
@@ -302,18 +298,18 @@ def test_feature_discovery_counts_the_devices(mig_nodes: MigNodes, judge: Judge)
             ok=found == expected and "-MIG-INVALID" not in node.labels[PRODUCT],
             expected=", ".join(f"{key}={value}" for key, value in expected.items()),
             actual=", ".join(f"{key}={value}" for key, value in found.items()) + f", {PRODUCT}={node.labels[PRODUCT]}",
-            cause="the devices that feature discovery last saw on the node are not the layout's",
-            hidden_because="the label of the MIG manager speaks of its own work, and this one of what is there",
+            cause="the MIG devices that GPU Feature Discovery last found on the node are not those of the layout",
+            hidden_because="the MIG manager's label shows its own result, these labels show the devices that exist",
             inspect=f"kubectl get node {node.name} --show-labels",
         )
-    given_judged(judge, mig_nodes, "has labels of feature discovery that count MIG devices")
+    require_judged_mig_nodes(judge, mig_nodes, "has labels of GPU Feature Discovery that count MIG devices")
 
 
 @requirement(
     "MIG-08",
-    "The MIG strategy of a pool can offer what its layout makes",
+    "The MIG strategy of every MIG pool can advertise the devices of its layout",
     level=MUST,
-    sources=[PLUGIN, MIG],
+    sources=["device-plugin-device-map", "operator-mig"],
     remedy="Take the strategy mixed, or give every GPU of the node MIG devices of one and the same profile.",
 )
 def test_the_strategy_can_offer_what_the_layout_makes(
@@ -334,7 +330,7 @@ def test_the_strategy_can_offer_what_the_layout_makes(
                 expected=f"devices that the strategy {strategy.value} offers, from layout {pool.mig_layout}",
                 actual=format_amounts(offer.resources or {}),
                 cause=f"{source} has the strategy {strategy.value}: {'; '.join(offer.problems)}",
-                hidden_because="the layout is applied with success; the device plugin ends, and the node's GPUs vanish",
+                hidden_because="the layout is applied with success; the device plugin exits, and no GPU is offered",
                 inspect=f"kubectl get nodes -l {pool.selector_text} -L {CONFIG_LABEL},{STRATEGY},{PRODUCT}",
             )
     if unknown:
@@ -343,47 +339,47 @@ def test_the_strategy_can_offer_what_the_layout_makes(
 
 @requirement(
     "MIG-09",
-    "Whoever asks for MIG devices asks under a name that is offered",
+    "Pods, workloads and quotas that name MIG devices use a resource name that their pools offer",
     level=MUST,
-    sources=[MIG, "NVIDIA/gpu-operator: values.yaml, whose mig.strategy is single"],
+    sources=["operator-mig", "operator-values"],
     remedy="Ask for nvidia.com/gpu where the strategy is single, for nvidia.com/mig-<profile> where it is mixed, and "
     "for a profile that a layout makes.",
 )
 def test_whoever_asks_for_mig_devices_asks_for_what_is_offered(
     mig_nodes: MigNodes, reference: Reference, facts: Facts, judge: Judge
 ) -> None:
-    there = {name for node in facts.nodes for name in counted(node, {})}
-    for asking in asking_for_mig_devices(reference, facts):
-        declared, complete = offered_names(reference, asking.pools or reference.gpu_pools)
-        if asking.resource not in declared and not complete:
+    offered = {name for node in facts.nodes for name in counted(node, {})}
+    for request in mig_device_requests(reference, facts):
+        declared, complete = offered_names(reference, request.pools or reference.gpu_pools)
+        if request.resource not in declared and not complete:
             continue
         judge(
-            f"{asking.who}, {asking.resource}",
-            ok=asking.resource in declared or (not asking.pools and asking.resource in there),
-            expected=f"a resource that {join_limited([str(pool) for pool in asking.pools]) or 'a pool'} offers",
-            actual=f"{asking.resource}, which none of them offers",
-            cause=why_the_name_is_not_offered(reference, asking.resource, declared),
-            hidden_because="any name is a valid resource: the pod is accepted and waits as Pending for ever",
-            inspect=asking.inspect,
+            f"{request.subject}, {request.resource}",
+            ok=request.resource in declared or (not request.pools and request.resource in offered),
+            expected=f"a resource that {join_limited([str(pool) for pool in request.pools]) or 'a pool'} offers",
+            actual=f"{request.resource}, which none of them offers",
+            cause=why_the_name_is_not_offered(reference, request.resource, declared),
+            hidden_because="any name is a valid resource: the pod is accepted and stays Pending",
+            inspect=request.inspect,
         )
     for pool, _ in mig_nodes.pools:
         offer = offer_of(reference, pool).resources
         if offer is not None:
-            judge(pool, ok=True, expected="names to ask for", actual=format_amounts(offer))
+            judge(pool, ok=True, expected="resource names to request", actual=format_amounts(offer))
     if not judge.findings:
         pool, _ = mig_nodes.pools[0]
         raise not_known(pool, offer_of(reference, pool))
 
 
-# --- What becomes of pods ----------------------------------------------------------------------------------------
+# --- Pods that request MIG devices -------------------------------------------------------------------------------
 
 
 @requirement(
     "MIG-10",
-    "A pod that asks for a MIG device runs, and one that asks for more than a node has waits",
+    "A pod that requests a MIG device runs; one that requests more than a node has stays Pending",
     level=MUST,
     effect=OCCUPIES_IDLE_GPUS,
-    sources=[GUIDE, MIG],
+    sources=["guide-3", "operator-mig"],
     remedy="Look at the events of the pod that does not run; for one that runs and should not, look for a policy that "
     "rewrites GPU requests.",
 )
@@ -394,16 +390,16 @@ def test_mig_devices_are_given_to_pods(mig_nodes: MigNodes, lab: RequirementLab)
         pod.wait_until_running(because=f"{node} of {pool} offers {count} {resource}")
         pod.delete(wait=True)
 
-        greedy = lab.pod(gpus=count + 1, resource=resource, on=node, tolerates=node, name_hint="too-many")
-        greedy.stays_pending(because=f"{node} has {count} {resource}, and a pod has one node")
-        greedy.delete()
+        too_many = lab.pod(gpus=count + 1, resource=resource, on=node, tolerates=node, name_hint="too-many")
+        too_many.stays_pending(because=f"{node} has {count} {resource}, and a pod runs on one node")
+        too_many.delete()
 
 
 @requirement(
     "MIG-11",
-    "No pod of a user holds a GPU on a node whose MIG layout is being changed, or failed to be",
+    "No user pod holds a GPU on a node while the MIG manager changes its layout, or after the change failed",
     level=SHOULD,
-    sources=["guide, summary: drain before MIG is changed", MIG],
+    sources=["guide-summary", "operator-mig"],
     remedy="Cordon and drain the node before its label nvidia.com/mig.config is changed, then change the label.",
 )
 def test_layouts_are_changed_on_empty_nodes(mig_nodes: MigNodes, judge: Judge) -> None:
@@ -413,18 +409,18 @@ def test_layouts_are_changed_on_empty_nodes(mig_nodes: MigNodes, judge: Judge) -
         judge(
             node,
             ok=not holders,
-            expected="no pod with GPUs while the MIG manager is at work, and none after it failed",
+            expected="no pod with GPUs while the MIG manager works, and none after it failed",
             actual=f"{STATE}={state}, {join_limited([str(pod) for pod in holders]) or 'no such pod'}",
-            cause="the label was changed while pods held the GPUs: MIG mode cannot be switched under them",
-            hidden_because="the pods go on; the layout is not applied, and nobody told whoever set the label",
+            cause="the label was changed while pods held the GPUs: MIG mode cannot change while they do",
+            hidden_because="the pods keep running; the layout is not applied, and only a node label shows it",
             inspect=f"kubectl get pods -A --field-selector spec.nodeName={node.name}",
         )
 
 
-def _why_offers_tell_nothing(node: Node, gpu: Gpu, offer: Offer, there: Mapping[str, int]) -> str:
-    """Why what a node offers cannot be compared with its layout; empty where it can."""
+def _why_not_comparable(node: Node, gpu: Gpu, offer: Offer, there: Mapping[str, int]) -> str:
+    """Why the resources of a node cannot be compared with its layout; empty where they can."""
     if offer.resources is None:
-        return "what its layout makes is not known (MIG-01)"
+        return "the MIG devices of its layout are unknown (MIG-01)"
     if not there:
         return NO_GPU
     lacking = missing_gpus(node, gpu) and not counts_devices_as_gpus(node)
@@ -432,15 +428,15 @@ def _why_offers_tell_nothing(node: Node, gpu: Gpu, offer: Offer, there: Mapping[
 
 
 def _lacks_a_label(node: Node, selection: MigSelection) -> bool:
-    """Whether a layout does not reach a node because a label of the node is not there."""
+    """Whether a node has no layout because it lacks a label."""
     by_the_node = selection.outcome in (Chain.NOT_APPLIED, Chain.UNKNOWN)
     return by_the_node and not {CAPABLE_LABEL, CONFIG_LABEL} <= node.labels.keys()
 
 
 def _why_no_success_yet(mig_nodes: MigNodes, node: Node, state: str) -> str:
-    """Why a node may carry no label of success for a while; empty where it is missed.
+    """Why the label mig.config.state=success may be missing for a while; empty where it is a failure.
 
-    A manager that is at work on a Ready node may hang: that is judged, and so is one that gave up.
+    A MIG manager that is still working on a Ready node may hang: that is judged, and so is one that failed.
     """
     judged = state in (SUCCESS, FAILED) or (state in WORKING and node.ready)
-    return "" if judged else excuse_of(node, mig_nodes.facts, until=STATE)
+    return "" if judged else why_still_starting(node, mig_nodes.facts, until=STATE)

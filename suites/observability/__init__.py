@@ -1,1 +1,1 @@
-"""Observability: dcgm-exporter reports every GPU, with values that are possible and the names of the pods on it."""
+"""Observability: dcgm-exporter reports every GPU, with plausible values and the names of its pods."""

@@ -1,4 +1,4 @@
-"""The metrics exporter of each GPU node, and what it says when it is asked."""
+"""The dcgm-exporter of each GPU node, and its metrics page."""
 
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -11,7 +11,7 @@ from conformance.lab import RequirementLab, at_once
 from conformance.reference.model import Gpu, Pool, Reference
 from conformance.verdict import Inconclusive, Judge, NotApplicable
 from suites._shared.operands import CONTAINER, purpose_of
-from suites._shared.operator_resource import Root
+from suites._shared.operator_resource import OperatorResource
 from suites._shared.pool_nodes import GpuPoolNode
 
 # The containers of dcgm-exporter: of the operator, of its GPUCluster stack, of its own chart.
@@ -23,10 +23,10 @@ PORT = 9400
 # Sources: NVIDIA/dcgm-exporter, pkg/cmd/app.go; NVIDIA/gpu-operator v26.7.0, assets/state-dcgm-exporter.
 LISTEN = "DCGM_EXPORTER_LISTEN"
 
-# Of each pool so many exporters are asked, spread over its nodes; whether there is one everywhere is another rule.
+# How many exporters are scraped in each pool, spread over its nodes; OBS-01 judges that every node has one.
 ASKED_OF_A_POOL = 25
 
-# DCGM gives these of whole GPUs only, not of MIG devices.
+# DCGM has these metrics for whole GPUs only, not for MIG devices.
 OF_WHOLE_GPUS = frozenset(
     {dcgm.UTILISATION, "DCGM_FI_DEV_MEM_COPY_UTIL", "DCGM_FI_DEV_ENC_UTIL", "DCGM_FI_DEV_DEC_UTIL"}
 )
@@ -44,7 +44,7 @@ class Exporter(NamedTuple):
 Answer = dcgm.Page | ScrapeFailed
 
 
-# With these labels the owners keep the operator's exporter, or all that it deploys, off a node.
+# With these labels the owners disable the operator's exporter, or all operands, on a node.
 SWITCHES = (
     "nvidia.com/gpu.deploy.operands",
     "nvidia.com/gpu.deploy.dcgm-exporter",
@@ -52,15 +52,15 @@ SWITCHES = (
 )
 
 
-def monitored(pool: Pool, root: Root | None) -> bool:
-    """Whether the exporter belongs on the nodes of a pool.
+def monitored(pool: Pool, operator_resource: OperatorResource | None) -> bool:
+    """Whether the nodes of a pool need the exporter.
 
-    Not where a label of the owners keeps it off, nor where the operator sets the GPUs aside for virtual machines.
-    ``root`` is the object that the operator follows. Source: NVIDIA/gpu-operator v26.7.0,
+    Not where a label of the owners disables it, nor where the GPUs are for virtual machines.
+    ``operator_resource`` is the ClusterPolicy or GPUCluster. Source: NVIDIA/gpu-operator v26.7.0,
     controllers/state_manager.go (gpuStateLabels).
     """
     switched_off = any(pool.labels.get(switch) == "false" for switch in SWITCHES)
-    return not switched_off and purpose_of(pool, root) == CONTAINER
+    return not switched_off and purpose_of(pool, operator_resource) == CONTAINER
 
 
 def exporters_expected(reference: Reference) -> None:
@@ -68,7 +68,7 @@ def exporters_expected(reference: Reference) -> None:
     if reference.stack is None:
         raise NotApplicable(f"{reference} declares no GPU stack")
     if not reference.stack.dcgm_exporter:
-        raise NotApplicable(f"{reference.stack} declares no metrics exporter")
+        raise NotApplicable(f"{reference.stack} declares no dcgm-exporter")
 
 
 def exporter_pods(facts: Facts, node: Node) -> tuple[Pod, ...]:
@@ -92,12 +92,12 @@ def ready_exporters(facts: Facts, nodes: Iterable[GpuPoolNode]) -> tuple[Exporte
         if pod is not None:
             by_pool.setdefault(pool.name, []).append(Exporter(pool, node, gpu, pod))
     if not by_pool:
-        raise Inconclusive("no GPU node has a ready metrics exporter that could be asked (OBS-01)")
+        raise Inconclusive("no GPU node has a ready dcgm-exporter (OBS-01)")
     return tuple(each for members in by_pool.values() for each in spread(members))
 
 
 def spread(members: list[Exporter]) -> list[Exporter]:
-    """Members from the whole list, first and last included, no more than are asked of a pool."""
+    """Members from the whole list, first and last included, no more than are scraped in a pool."""
     if len(members) <= ASKED_OF_A_POOL:
         return members
     step = (len(members) - 1) / (ASKED_OF_A_POOL - 1)
@@ -107,20 +107,20 @@ def spread(members: list[Exporter]) -> list[Exporter]:
 def ask(
     lab: RequirementLab, exporters: Iterable[Exporter], judge: Judge | None = None
 ) -> list[tuple[Exporter, Answer]]:
-    """What each exporter says now, side by side; why it says nothing where that is so.
+    """The metrics page of each exporter, scraped in parallel; the error where scraping failed.
 
-    Those whose pods were replaced since the facts were read are left out, and ``judge`` passes them over. Raises
+    Those whose pods were replaced since the facts were read are left out and noted with ``judge``. Raises
     Inconclusive when all were.
     """
     asked = list(exporters)
     answers = list(zip(asked, at_once(lambda each: _ask(lab, each), asked), strict=True))
-    there = [(exporter, answer) for exporter, answer in answers if answer is not None]
-    if asked and not there:
+    existing = [(exporter, answer) for exporter, answer in answers if answer is not None]
+    if asked and not existing:
         raise Inconclusive(f"{asked[0].pod} and all other exporters were replaced since the facts were read; run again")
     for exporter, answer in answers:
         if judge is not None and answer is None:
-            judge.pass_over(exporter.node, "its exporter was replaced meanwhile")
-    return there
+            judge.pass_over(exporter.node, "its dcgm-exporter pod was replaced during the run")
+    return existing
 
 
 def _ask(lab: RequirementLab, exporter: Exporter) -> Answer | None:
@@ -133,32 +133,34 @@ def _ask(lab: RequirementLab, exporter: Exporter) -> Answer | None:
 
 
 def pages(answers: Iterable[tuple[Exporter, Answer]], judge: Judge | None = None) -> list[tuple[Exporter, dcgm.Page]]:
-    """The pages among the answers; ``judge`` passes the others over. Raises Inconclusive when there is none."""
-    told = list(answers)
-    found = [(exporter, answer) for exporter, answer in told if isinstance(answer, dcgm.Page)]
+    """The pages among the answers; the others are noted with ``judge``. Raises Inconclusive when there is none."""
+    every = list(answers)
+    found = [(exporter, answer) for exporter, answer in every if isinstance(answer, dcgm.Page)]
     if not found:
-        raise Inconclusive(f"no metrics exporter gives a page (OBS-02): {told[0][1] if told else 'none was asked'}")
-    for exporter, answer in told:
+        raise Inconclusive(
+            f"no dcgm-exporter has a metrics page (OBS-02): {every[0][1] if every else 'none was scraped'}"
+        )
+    for exporter, answer in every:
         if judge is not None and not isinstance(answer, dcgm.Page):
             judge.pass_over(exporter.node, f"{answer} (OBS-02)")
     return found
 
 
 def port_of(pod: Pod) -> int:
-    """The port of an exporter's page: where its environment lets it listen, else the usual one."""
-    said = (each.env.get(LISTEN, "").rpartition(":")[2] for each in pod.containers)
-    return next((int(port) for port in said if port.isdecimal()), PORT)
+    """The port of an exporter's metrics page: by its environment, else the default one."""
+    configured = (each.env.get(LISTEN, "").rpartition(":")[2] for each in pod.containers)
+    return next((int(port) for port in configured if port.isdecimal()), PORT)
 
 
 def missing_metrics(page: dcgm.Page, uuid: str, wanted: Iterable[str]) -> list[str]:
-    """The metrics that a page lacks of one GPU; what DCGM gives of whole GPUs only is not missed under MIG."""
+    """The metrics that a page lacks for one GPU; with MIG, metrics of whole GPUs are not expected."""
     samples = [each for each in page.samples if each.device is not None and each.device.uuid == uuid]
     names = {sample.name for sample in samples}
     under_mig = all(sample.device is not None and sample.device.instance for sample in samples)
     return [name for name in wanted if name not in names and not (under_mig and name in OF_WHOLE_GPUS)]
 
 
-def seen_at(exporter: Exporter) -> str:
-    """The command by which a person reads the same page."""
-    home, name, port = exporter.pod.namespace, exporter.pod.name, port_of(exporter.pod)
-    return f"kubectl -n {home} port-forward {name} {port} & curl -s localhost:{port}/metrics"
+def metrics_command(exporter: Exporter) -> str:
+    """The command that shows the same page."""
+    namespace, name, port = exporter.pod.namespace, exporter.pod.name, port_of(exporter.pod)
+    return f"kubectl -n {namespace} port-forward {name} {port} & curl -s localhost:{port}/metrics"

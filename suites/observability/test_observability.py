@@ -1,9 +1,9 @@
-"""Observability: what is said about the GPUs, and whether it is true.
+"""Observability: whether dcgm-exporter reports every GPU, and reports it truly.
 
 Alerts, bills and capacity plans stand on one program, dcgm-exporter, and they go quiet, not red, when it does: a node
-without exporter has no utilisation at all, which a dashboard draws as a gap; a page without pods makes every GPU
-nobody's; an XID that is remembered and not counted rings once. So each exporter is asked, through the API server, and
-its page is held against the declaration and against what a GPU can be.
+without exporter has no utilisation at all, which a dashboard draws as a gap; a page without pods leaves every GPU
+without owner; an XID that is remembered and not counted rings once. So each exporter is asked, through the API server,
+and its page is compared with the declaration and with what a GPU can be.
 """
 
 import time
@@ -22,8 +22,8 @@ from conformance.reference.expected import driver_of, offer_of
 from conformance.reference.model import Reference
 from conformance.verdict import Inconclusive, Judge, NotApplicable, Unsupported, expect, format_value
 from suites._shared.formatting import join_limited
-from suites._shared.operand_status import excuse_of, some_judged
-from suites._shared.operator_resource import found_root
+from suites._shared.operand_status import require_judged, why_still_starting
+from suites._shared.operator_resource import find_operator_resource
 from suites._shared.pool_nodes import GpuPoolNode
 from suites.observability.exporters import (
     ASKED_OF_A_POOL,
@@ -32,62 +32,58 @@ from suites.observability.exporters import (
     ask,
     exporter_pods,
     exporters_expected,
+    metrics_command,
     missing_metrics,
     monitored,
     pages,
     ready_exporters,
-    seen_at,
 )
 
-EXPORTER = "NVIDIA/dcgm-exporter"
-COUNTERS = "NVIDIA/dcgm-exporter: etc/default-counters.csv"
-TROUBLESHOOTING = "NVIDIA GPU Operator: Troubleshooting"
-XID = "NVIDIA: XID Errors"
-# Long enough for counters to move and for a sample to be another one; exporters look every 30 seconds by default.
-_BETWEEN_LOOKS = 1.0
+# Between two scrapes; by default exporters collect every 30 seconds.
+_BETWEEN_SCRAPES = 1.0
 
 
 @pytest.fixture
 def monitored_nodes(
     facts: Facts, reference: Reference, gpu_pool_nodes: tuple[GpuPoolNode, ...]
 ) -> tuple[GpuPoolNode, ...]:
-    """The GPU nodes for containers, where an exporter is declared and no label of the owners keeps it away."""
+    """The GPU nodes for containers, where dcgm-exporter is declared and no label of the owners disables it."""
     exporters_expected(reference)
-    root = found_root(facts)
-    nodes = tuple(each for each in gpu_pool_nodes if monitored(each.pool, root))
+    operator_resource = find_operator_resource(facts)
+    nodes = tuple(each for each in gpu_pool_nodes if monitored(each.pool, operator_resource))
     if not nodes:
-        raise NotApplicable("every GPU pool is for virtual machines, or its labels keep the exporter away")
+        raise NotApplicable("every GPU pool is for virtual machines, or its labels disable dcgm-exporter")
     return nodes
 
 
 @pytest.fixture
 def exporters(facts: Facts, monitored_nodes: tuple[GpuPoolNode, ...], judge: Judge) -> tuple[Exporter, ...]:
-    """The ready exporters that are asked."""
+    """The ready exporters that are scraped."""
     asked = ready_exporters(facts, monitored_nodes)
     names = {each.node.name for each in asked}
     for _, node, _ in monitored_nodes:
         if node.name not in names:
             has_one = any(pod.ready for pod in exporter_pods(facts, node))
-            others = f"{ASKED_OF_A_POOL} other exporters of its pool were asked"
-            judge.pass_over(node, others if has_one else "it has no ready exporter (OBS-01)")
+            others = f"{ASKED_OF_A_POOL} other exporters of its pool were scraped"
+            judge.pass_over(node, others if has_one else "it has no ready dcgm-exporter (OBS-01)")
     return asked
 
 
 @requirement(
     "OBS-01",
-    "Every GPU node has a ready metrics exporter",
+    "Every GPU node has a Ready dcgm-exporter pod",
     level=MUST,
-    sources=["guide part 2", EXPORTER, TROUBLESHOOTING],
-    remedy="Follow the cause: the exporter needs the node's taints tolerated, a driver, and its host "
-    "engine (with dcgm.enabled the service nvidia-dcgm on port 5555, which a NetworkPolicy can block).",
+    sources=["guide-2", "dcgm-exporter", "operator-troubleshooting"],
+    remedy="Fix the cause that the finding names: the exporter needs the node's taints tolerated, a driver, and its "
+    "host engine (with dcgm.enabled the service nvidia-dcgm on port 5555, which a NetworkPolicy can block).",
 )
 def test_every_gpu_node_has_an_exporter(facts: Facts, monitored_nodes: tuple[GpuPoolNode, ...], judge: Judge) -> None:
     for _, node, _ in monitored_nodes:
         pods = exporter_pods(facts, node)
         ready = [pod for pod in pods if pod.ready]
-        excuse = "" if ready else excuse_of(node, facts, pods=pods)
-        if excuse:
-            judge.pass_over(node, excuse)
+        not_judged = "" if ready else why_still_starting(node, facts, pods=pods)
+        if not_judged:
+            judge.pass_over(node, not_judged)
             continue
         waiting = [state for pod in pods for status in pod.statuses if (state := status.waiting or status.terminated)]
         judge(
@@ -96,18 +92,18 @@ def test_every_gpu_node_has_an_exporter(facts: Facts, monitored_nodes: tuple[Gpu
             expected="a ready pod of dcgm-exporter",
             actual=ready or pods or "none",
             cause=f"{format_value(pods)} is not ready: {format_value(waiting)}" if pods else f"no pod on {node}",
-            hidden_because="a node without exporter sends nothing, and dashboards draw nothing where it would be red",
+            hidden_because="a node without dcgm-exporter has no metrics, and dashboards show a gap instead of an error",
             inspect=f"kubectl get pods -A --field-selector spec.nodeName={node.name} | grep dcgm-exporter",
         )
-    some_judged(judge)
+    require_judged(judge)
 
 
 @requirement(
     "OBS-02",
-    "Every exporter reports every declared GPU with every declared metric",
+    "dcgm-exporter reports every declared GPU with every declared metric",
     level=MUST,
     effect=OWN_NAMESPACE,
-    sources=[COUNTERS, "NVIDIA/dcgm-exporter issue 250"],
+    sources=["dcgm-exporter-counters", "dcgm-exporter-250"],
     remedy="Enable the metric in the exporter's ConfigMap; for a GPU that is missing look for its XID and at POOL-04.",
 )
 def test_every_gpu_is_reported(
@@ -120,41 +116,43 @@ def test_every_gpu_is_reported(
 
 @requirement(
     "OBS-03",
-    "What an exporter says is what a GPU can be, now and a moment later",
+    "dcgm-exporter metrics are within physical limits, and counters do not decrease",
     level=MUST,
     effect=OWN_NAMESPACE,
-    sources=[EXPORTER, "NVIDIA DCGM: field identifiers"],
+    sources=["dcgm-exporter", "dcgm-fields"],
     remedy="Restart the exporter's pod on the node; if the values stay, take the GPU out of service and diagnose it.",
 )
 def test_values_are_plausible(exporters: tuple[Exporter, ...], lab: RequirementLab, judge: Judge) -> None:
     before = pages(ask(lab, exporters, judge), judge)
-    time.sleep(_BETWEEN_LOOKS)
+    time.sleep(_BETWEEN_SCRAPES)
     earlier = {exporter.node.name: page for exporter, page in before}
     for exporter, page in pages(ask(lab, [exporter for exporter, _ in before], judge), judge):
-        odd = [
+        implausible = [
             *dcgm.implausible(earlier[exporter.node.name], exporter.gpu.memory_mib),
             *dcgm.implausible(page, exporter.gpu.memory_mib),
             *dcgm.went_down(earlier[exporter.node.name], page),
         ]
         judge(
             exporter.node,
-            ok=not odd,
-            expected="values within what the hardware allows, memory that adds up, counters that only grow",
-            actual=join_limited([str(each) for each in dict.fromkeys(odd)], apart="; ") if odd else "such values",
-            cause=str(odd[0]) if odd else "",
-            hidden_because="a wrong number looks like a number: it is averaged, billed and alerted upon",
-            inspect=seen_at(exporter),
+            ok=not implausible,
+            expected="values within physical limits, consistent memory, counters that do not decrease",
+            actual=join_limited([str(each) for each in dict.fromkeys(implausible)], apart="; ")
+            if implausible
+            else "such values",
+            cause=str(implausible[0]) if implausible else "",
+            hidden_because="a wrong value looks like any other: it is averaged, billed and used in alerts",
+            inspect=metrics_command(exporter),
         )
 
 
 @requirement(
     "OBS-04",
-    "A device that a pod holds is reported with that pod",
+    "dcgm-exporter attributes a device that a pod holds to that pod",
     level=MUST,
     effect=OCCUPIES_IDLE_GPUS,
-    sources=["NVIDIA/dcgm-exporter issues 58, 138, 272", "NVIDIA GPU Operator: Time-Slicing GPUs"],
-    remedy="Mount the kubelet's pod-resources socket into the exporter and upgrade it; older ones know no MIG devices. "
-    "Shares of one GPU are attributed to nobody: declare metrics.per_pod false if all your pools are shared.",
+    sources=["dcgm-exporter-58", "dcgm-exporter-138", "dcgm-exporter-272", "operator-time-slicing"],
+    remedy="Mount the kubelet's pod-resources socket into the exporter and upgrade it; older ones know no MIG "
+    "devices. Replicas of one GPU are attributed to no pod: declare metrics.per_pod false if all pools are shared.",
 )
 def test_devices_are_attributed_to_their_pods(
     exporters: tuple[Exporter, ...], reference: Reference, timeouts: Timeouts, lab: RequirementLab
@@ -169,21 +167,21 @@ def test_devices_are_attributed_to_their_pods(
         holder = f"{pod.namespace}/{pod.name}"
         devices = _held_by(lab, exporter, holder, timeouts.condition)
         expect(devices, exporter.node).has_length(
-            1, because=f"{holder} holds one {resource} there", inspect=seen_at(exporter)
+            1, because=f"{holder} has one {resource} there", inspect=metrics_command(exporter)
         )
         pod.delete(wait=True)
     if not tried:
-        raise Inconclusive("no pool whose devices belong to one pod each has an idle one beside a ready exporter")
+        raise Inconclusive("no pool whose GPUs are not shared has a node with a free device and a ready dcgm-exporter")
 
 
 @requirement(
     "OBS-05",
-    "The driver that an exporter reports is the declared one",
+    "dcgm-exporter reports the declared driver version",
     level=SHOULD,
     effect=OWN_NAMESPACE,
-    sources=["NVIDIA GPU Operator: GPU Driver Upgrades", EXPORTER],
-    remedy="Finish the driver upgrade on the node, then restart the exporter's pod: it keeps the libraries it began "
-    "with.",
+    sources=["operator-upgrades", "dcgm-exporter"],
+    remedy="Finish the driver upgrade on the node, then restart the exporter's pod: it keeps the libraries of its "
+    "start.",
 )
 def test_the_driver_is_the_declared_one(
     exporters: tuple[Exporter, ...], reference: Reference, lab: RequirementLab, judge: Judge
@@ -191,40 +189,40 @@ def test_the_driver_is_the_declared_one(
     declared = [exporter for exporter in exporters if driver_of(reference, exporter.pool)]
     if not declared:
         raise NotApplicable(f"{reference} declares no driver version")
-    told = 0
+    labelled = 0
     for exporter, page in pages(ask(lab, declared, judge), judge):
         versions = {version for each in page.samples if (version := each.labels.get(dcgm.DRIVER_LABEL))}
         wanted = driver_of(reference, exporter.pool)
         if not versions:
             judge.pass_over(exporter.node, f"its page lacks the label {dcgm.DRIVER_LABEL}")
         else:
-            told += 1
+            labelled += 1
             judge(
                 exporter.node,
                 ok=versions == {wanted},
                 expected=f"{dcgm.DRIVER_LABEL}={wanted}",
                 actual=versions,
-                cause="the exporter runs with the libraries of another driver than was declared",
-                hidden_because="nvidia-smi on the host may say the right version all the while",
-                inspect=seen_at(exporter),
+                cause="dcgm-exporter runs with the libraries of another driver than is declared",
+                hidden_because="nvidia-smi on the host may show the right version",
+                inspect=metrics_command(exporter),
             )
-    if not told:
-        raise Unsupported(f"no exporter gives the label {dcgm.DRIVER_LABEL}: it is older than the label")
+    if not labelled:
+        raise Unsupported(f"no dcgm-exporter sets the label {dcgm.DRIVER_LABEL}: its version does not have the label")
 
 
 @requirement(
     "OBS-06",
-    "No GPU remembers an XID error",
+    "dcgm-exporter reports DCGM_FI_DEV_XID_ERRORS 0 for every GPU",
     level=SHOULD,
     effect=OWN_NAMESPACE,
-    sources=[XID, COUNTERS],
+    sources=["xid-errors", "dcgm-exporter-counters"],
     remedy="Look the number up in NVIDIA's XID catalogue: some are a program's fault (13, 31, 43), 48, 63, 74, 79, 94 "
     "and 95 are the hardware's. Drain the node and reset or replace the GPU; the value stays until the driver reloads.",
 )
 def test_no_gpu_reports_an_xid(exporters: tuple[Exporter, ...], lab: RequirementLab, judge: Judge) -> None:
     found = [(exporter, page.of(dcgm.XID)) for exporter, page in pages(ask(lab, exporters, judge), judge)]
     if not any(samples for _, samples in found):
-        raise Unsupported(f"no exporter reports {dcgm.XID}")
+        raise Unsupported(f"no dcgm-exporter reports {dcgm.XID}")
     for exporter, samples in found:
         if not samples:
             judge.pass_over(exporter.node, f"its page lacks the metric {dcgm.XID}")
@@ -237,36 +235,36 @@ def test_no_gpu_reports_an_xid(exporters: tuple[Exporter, ...], lab: Requirement
             actual=raised or "0 for every GPU",
             cause=format_value(raised),
             hidden_because=(
-                "the metric is the number of the last error: it neither counts nor goes away, so an "
-                "alert on a change of it rings once"
+                "the metric is the number of the last error: it is not a counter and is not reset, so an "
+                "alert on a change of it fires once"
             ),
-            inspect=seen_at(exporter),
+            inspect=metrics_command(exporter),
         )
 
 
 @requirement(
     "OBS-07",
-    "XID errors are counted, not only remembered",
+    "Every dcgm-exporter reports DCGM_EXP_XID_ERRORS_COUNT",
     level=MAY,
     effect=OWN_NAMESPACE,
     feature="xid-counter",
-    sources=[COUNTERS],
+    sources=["dcgm-exporter-counters"],
     remedy=f"Enable {dcgm.XID_COUNT} in the exporter's ConfigMap: it is there as a comment.",
 )
 def test_xid_errors_are_counted(exporters: tuple[Exporter, ...], lab: RequirementLab, judge: Judge) -> None:
     found = pages(ask(lab, exporters, judge), judge)
     counting = [(exporter, bool(page.of(dcgm.XID_COUNT))) for exporter, page in found]
     if not any(counts for _, counts in counting):
-        raise Unsupported(f"no exporter has {dcgm.XID_COUNT}, which is off by default")
+        raise Unsupported(f"no dcgm-exporter has {dcgm.XID_COUNT}, which is disabled by default")
     for exporter, counts in counting:
         judge(
             exporter.node,
             ok=counts,
             expected=f"{dcgm.XID_COUNT}, as other nodes have it",
-            actual="there" if counts else "absent",
-            cause="the exporter of this node has another list of counters",
+            actual="present" if counts else "absent",
+            cause="dcgm-exporter on this node has another list of counters",
             hidden_because="an alert on the count never fires for a node that does not have it",
-            inspect=seen_at(exporter),
+            inspect=metrics_command(exporter),
         )
 
 
@@ -280,26 +278,26 @@ def _judge_page(exporter: Exporter, answer: Answer, wanted: tuple[str, ...], jud
     ]
     count = exporter.gpu.count
     if not isinstance(answer, dcgm.Page):
-        link = str(answer)
+        cause = str(answer)
     elif len(reported) != count:
-        link = f"{len(reported)} of {count} GPUs have any metric"
+        cause = f"{len(reported)} of {count} GPUs have any metric"
     else:
-        link = f"missing: {join_limited(lacking)}"
+        cause = f"missing: {join_limited(lacking)}"
     judge(
         exporter.node,
         ok=len(reported) == count and not lacking,
         expected=f"{count} GPUs, each with {format_value(wanted)}",
         actual=f"{len(reported)} GPUs, {len(lacking)} metrics missing" if isinstance(answer, dcgm.Page) else "no page",
-        cause=link,
-        hidden_because="the pod is Ready and the scrape succeeds; what is not on the page is asked for by nobody",
-        inspect=seen_at(exporter),
+        cause=cause,
+        hidden_because="the pod is Ready and the scrape succeeds; absent metrics raise no error",
+        inspect=metrics_command(exporter),
     )
 
 
 def _one_of_each_pool(
     exporters: Iterable[Exporter], reference: Reference, lab: RequirementLab
 ) -> list[tuple[Exporter, str]]:
-    """For each pool whose devices have one holder each: an exporter whose node has a device free, and which device."""
+    """For each pool whose GPUs are not shared: an exporter whose node has a free device, and its resource."""
     chosen: dict[str, tuple[Exporter, str]] = {}
     for exporter in exporters:
         offered = offer_of(reference, exporter.pool).resources or {}
@@ -313,7 +311,7 @@ def _one_of_each_pool(
 
 
 def _held_by(lab: RequirementLab, exporter: Exporter, holder: str, timeout: float) -> list[dcgm.DeviceKey]:
-    """The devices that the exporter says ``holder`` has, as soon as there is any, at the latest after ``timeout``."""
+    """The devices that the exporter attributes to the pod ``holder``, as soon as there is any, within ``timeout``."""
 
     def held() -> list[dcgm.DeviceKey]:
         answer = next(answer for _, answer in ask(lab, [exporter]))

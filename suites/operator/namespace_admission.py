@@ -1,4 +1,4 @@
-"""Whether the namespaces of the stack let its pods in: Pod Security, and quotas on priority classes.
+"""Whether the namespaces of the stack admit its pods: Pod Security, and quotas on priority classes.
 
 Sources: kubernetes.io: Pod Security Standards (what the level baseline forbids); NVIDIA GPU Operator: security.rst and
 google-gke.rst; NVIDIA/gpu-operator issue 660.
@@ -16,8 +16,8 @@ _ADMITTING = ("", "privileged")
 _CRITICAL = ("system-node-critical", "system-cluster-critical")
 _COUNTED = ("pods", "count/pods")
 
-# The DaemonSet controller makes pods in seconds; in large clusters it takes a while.
-_MAKING = timedelta(minutes=2)
+# The DaemonSet controller creates pods in seconds; in large clusters it takes longer.
+_CREATION = timedelta(minutes=2)
 
 
 def by_namespace(workloads: Iterable[Workload]) -> dict[str, list[Workload]]:
@@ -35,12 +35,12 @@ def enforced_on(namespace: str, facts: Facts) -> str:
 
 
 def admits_privileged(level: str) -> bool:
-    """Whether a level lets privileged pods in; without a label the default of the cluster holds, which mostly does."""
+    """Whether a level admits privileged pods; without a label the cluster default applies, which mostly does."""
     return level in _ADMITTING
 
 
 def why_privileged(template: PodTemplate) -> str:
-    """What of a pod template no other level than privileged lets in; empty when nothing."""
+    """The field of a pod template that only the level privileged admits; empty when there is none."""
     if any(container.privileged for container in template.every_container):
         return "a privileged container"
     if template.host_pid or template.host_network:
@@ -50,16 +50,16 @@ def why_privileged(template: PodTemplate) -> str:
 
 
 def not_created(workload: Workload, facts: Facts) -> int:
-    """How many pods a DaemonSet wants and has not got; none where pods come and go as they do in a rollout."""
+    """How many pods of a DaemonSet are not created; 0 while pods are replaced, as in a rollout."""
     missing = workload.replicas - workload.scheduled
     if workload.kind != "DaemonSet" or missing <= 0 or _is_new(workload.created, facts):
         return 0
-    refused_altogether = not workload.scheduled and workload.replicas > 1
-    return missing if refused_altogether or not _is_in_motion(workload, facts) else 0
+    all_refused = not workload.scheduled and workload.replicas > 1
+    return missing if all_refused or not _is_changing(workload, facts) else 0
 
 
 def why_not_created(workload: Workload, facts: Facts) -> tuple[str, str]:
-    """What in the namespace keeps a DaemonSet from making its pods, and what to do about it."""
+    """Why the pods of a DaemonSet are not created in its namespace, and what to do about it."""
     level, needed = enforced_on(workload.namespace, facts), why_privileged(workload.template)
     if needed and not admits_privileged(level):
         return f"Pod Security enforces {level}, and the pods have {needed}", ""
@@ -81,15 +81,15 @@ def why_not_created(workload: Workload, facts: Facts) -> tuple[str, str]:
             "that class to namespaces with such a quota (GKE does), none is created",
             f"Create a ResourceQuota in {workload.namespace} with a scopeSelector for PriorityClass In [{name}].",
         )
-    return "the API server refuses them for a reason that only the events tell", ""
+    return "the API server refuses them; the reason is in the events of the DaemonSet only", ""
 
 
 def _is_new(created: datetime | None, facts: Facts) -> bool:
-    return created is not None and facts.taken_at - created < _MAKING
+    return created is not None and facts.taken_at - created < _CREATION
 
 
-def _is_in_motion(workload: Workload, facts: Facts) -> bool:
-    """Whether pods of a DaemonSet, or nodes for them, have come or are going just now."""
+def _is_changing(workload: Workload, facts: Facts) -> bool:
+    """Whether pods of a DaemonSet, or nodes for them, are being created or deleted."""
     pods, nodes = facts.pods_of(workload), facts.nodes
     return any(pod.deleting or _is_new(pod.created, facts) for pod in pods) or any(
         is_changing(node) or _is_new(node.created, facts) for node in nodes

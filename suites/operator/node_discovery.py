@@ -1,8 +1,8 @@
-"""How GPU nodes are found and marked: by Node Feature Discovery, and by the labels of the operator."""
+"""How GPU nodes get their labels: from Node Feature Discovery and from the operator."""
 
 from conformance.facts import Facts, Node
 from conformance.reference.model import Pool
-from suites._shared.operand_status import PCI_LABELS, trouble_on, undiscovered
+from suites._shared.operand_status import PCI_LABELS, discovery_failure, failure_on
 from suites._shared.operands import (
     ALL_OPERANDS,
     CONTAINER,
@@ -11,62 +11,70 @@ from suites._shared.operands import (
     PRE_INSTALLED,
     WORKLOAD_CONFIG,
     Component,
+    ExpectedComponent,
     Nodes,
-    Part,
     components_of,
     discovery_masters,
     discovery_workers,
 )
-from suites._shared.operator_resource import Root
+from suites._shared.operator_resource import OperatorResource
 from suites._shared.upgrade_states import is_changing
 
 _PCI, _NVIDIA = "feature.node.kubernetes.io/pci-", "10de"
-_WORKER = Component("worker of node feature discovery", "node-feature-discovery-worker")
+_WORKER = Component("worker of Node Feature Discovery", "node-feature-discovery-worker")
 
 
 def why_undiscovered(node: Node, facts: Facts) -> str:
-    """The cause between a node's GPUs and its labels."""
-    trouble = undiscovered(node, facts.taken_at)
-    if trouble is None or any(node.labels.get(label) == ON for label in PCI_LABELS):
-        return trouble.link if trouble else ""
+    """Why a node with GPUs lacks the labels of discovery."""
+    failure = discovery_failure(node, facts.taken_at)
+    if failure is None or any(node.labels.get(label) == ON for label in PCI_LABELS):
+        return failure.cause if failure else ""
     other = next((key for key in sorted(node.labels) if key.startswith(_PCI) and _NVIDIA in key), "")
     if other and other not in PCI_LABELS:
-        return f"the label is called {other}: deviceLabelFields of feature discovery has more than vendor"
+        return f"the label is called {other}: deviceLabelFields of Node Feature Discovery has more than vendor"
     workers = discovery_workers(facts)
     if not workers:
-        return "the cluster has no worker of node feature discovery (nfd.enabled)"
-    on_node = trouble_on(Part(_WORKER, workers), node, facts)
+        return "the cluster has no worker of Node Feature Discovery (nfd.enabled)"
+    on_node = failure_on(ExpectedComponent(_WORKER, workers), node, facts)
     if on_node is not None:
-        return on_node.link
-    idle = [master for master in discovery_masters(facts) if not master.available]
-    if idle:
-        return f"{idle[0]} has no available pod, and only it writes labels"
-    return "the worker runs here, and the label is not written: see its log and the node's NodeFeature object"
+        return on_node.cause
+    unavailable = [master for master in discovery_masters(facts) if not master.available]
+    if unavailable:
+        return f"{unavailable[0]} has no available pod, and only the master sets labels"
+    return "the worker runs here, and the label is not set: see its log and the node's NodeFeature object"
 
 
-def undeclared_labels(pool: Pool, node: Node, root: Root) -> dict[str, str]:
-    """The labels of a node that keep components off it, though its pool does not declare them.
+def undeclared_labels(pool: Pool, node: Node, operator_resource: OperatorResource) -> dict[str, str]:
+    """The labels of a node that disable components there, though its pool does not declare them.
 
-    None while a driver upgrade or a change of MIG is under way, and none of components that are switched off anyway.
-    An empty label counts only where it keeps a component of containers off: the driver manager writes such labels for
+    None while a driver upgrade or a change of MIG is under way, and none of components that are disabled anyway.
+    An empty label counts only where it disables a component for containers: the driver manager sets such labels for
     every component that the node does not have.
     """
     if is_changing(node):
         return {}
-    idle = {f"{DEPLOY}{each.deploy}" for each in components_of(root) if not each.is_wanted(root, 1)}
-    idle -= {f"{DEPLOY}{each.deploy}" for each in components_of(root) if each.is_wanted(root, 1)}
-    of_containers = {f"{DEPLOY}{each.deploy}" for each in components_of(root) if each.nodes is not Nodes.VIRTUAL}
+    disabled = {
+        f"{DEPLOY}{each.deploy}"
+        for each in components_of(operator_resource)
+        if not each.is_wanted(operator_resource, 1)
+    }
+    disabled -= {
+        f"{DEPLOY}{each.deploy}" for each in components_of(operator_resource) if each.is_wanted(operator_resource, 1)
+    }
+    of_containers = {
+        f"{DEPLOY}{each.deploy}" for each in components_of(operator_resource) if each.nodes is not Nodes.VIRTUAL
+    }
     found = {
         key: value
         for key, value in node.labels.items()
         if key.startswith(DEPLOY)
         and value not in (ON, PRE_INSTALLED)
-        and key not in idle
+        and key not in disabled
         # NVIDIA/k8s-driver-manager, cmd/driver-manager/main.go (evictAllGPUOperatorComponents): nvsm, for one.
         and (value or key in of_containers)
     }
     purpose = node.labels.get(WORKLOAD_CONFIG, CONTAINER)
-    if root.enabled("sandboxWorkloads") and purpose != CONTAINER:
+    if operator_resource.enabled("sandboxWorkloads") and purpose != CONTAINER:
         found[WORKLOAD_CONFIG] = purpose
-    kept_off = pool.labels.get(ALL_OPERANDS, ON) != ON
-    return {} if kept_off else {key: value for key, value in found.items() if pool.labels.get(key) != value}
+    operands_disabled = pool.labels.get(ALL_OPERANDS, ON) != ON
+    return {} if operands_disabled else {key: value for key, value in found.items() if pool.labels.get(key) != value}

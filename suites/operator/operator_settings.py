@@ -1,7 +1,7 @@
-"""The declared settings of the stack beside those of the operator's object, and settings that are known to break pods.
+"""The declared settings of the stack and those of the operator resource, and settings that are known to break pods.
 
-The declaration speaks in Helm values; the chart copies most of them to the same place of the object, and drops what it
-keeps for itself. Source: NVIDIA/gpu-operator v26.7.0, deployments/gpu-operator/templates/clusterpolicy.yaml.
+The declaration has Helm values; the chart copies most of them to the same path of the operator resource, and uses the
+others itself. Source: NVIDIA/gpu-operator v26.7.0, deployments/gpu-operator/templates/clusterpolicy.yaml.
 """
 
 from collections.abc import Iterator, Mapping
@@ -12,7 +12,7 @@ from conformance.facts import Facts, Resource
 from conformance.gpu.affinity import node_matches
 from conformance.reference.expected import driver_of
 from conformance.reference.model import Reference
-from suites._shared.operator_resource import Root
+from suites._shared.operator_resource import OperatorResource
 
 _BLOCKS = {
     "ClusterPolicy": (
@@ -42,7 +42,7 @@ _BLOCKS = {
     ),
     "GPUCluster": ("daemonsets", "dcgm", "dcgmExporter", "draDriver", "hostPaths"),
 }
-# What the chart needs to make objects beside the ClusterPolicy, and tolerations, which have a requirement of their own.
+# Values for other objects of the chart than the ClusterPolicy, and tolerations, which have a requirement of their own.
 _NOT_COPIED = (
     "daemonsets.tolerations",
     "dcgmExporter.config.create",
@@ -59,43 +59,45 @@ _RENAMED = {
     "driver.upgradePolicy.gpuPodDeletion": "driver.upgradePolicy.podDeletion",
 }
 _DRIVER_VERSION = "driver.version"
-# Where NVIDIADriver objects say which driver a node gets, the block has these and no others.
+# Where NVIDIADriver objects define the driver of a node, the block driver has these and no others.
 _OF_DRIVER_WITH_OBJECTS = ("driver.enabled", "driver.useNvidiaDriverCRD", "driver.upgradePolicy")
 
-# For these the operator takes the absent value to be something else than nothing.
+# An absent value of these has a default of the operator.
 _SWITCH = ".enabled"
 
 
 class Setting(NamedTuple):
-    """One declared setting: where in the object, what was declared, and what the object says."""
+    """One declared setting: its path in the operator resource, the declared value and the configured one."""
 
     path: str
     declared: Any
-    said: Any
+    configured: Any
 
     @property
     def agrees(self) -> bool:
-        """Whether both say the same; numbers and their text, and nothing and empty, are the same to the chart."""
+        """Whether both values are equal; numbers and strings of them, and null and empty, are equal to the chart."""
         if isinstance(self.declared, bool):
-            return bool(self.said) == self.declared
+            return bool(self.configured) == self.declared
         if not self.declared:
-            return not self.said
-        if isinstance(self.declared, (str, int, float)) and not isinstance(self.said, (list, dict)):
-            return self.said is not None and str(self.declared) == str(self.said)
-        return bool(self.declared == self.said)
+            return not self.configured
+        if isinstance(self.declared, (str, int, float)) and not isinstance(self.configured, (list, dict)):
+            return self.configured is not None and str(self.declared) == str(self.configured)
+        return bool(self.declared == self.configured)
 
 
-def settings_of(root: Root, reference: Reference) -> list[Setting]:
-    """Every declared setting that the operator's object has to repeat."""
-    blocks = _BLOCKS[root.kind]
+def settings_of(operator_resource: OperatorResource, reference: Reference) -> list[Setting]:
+    """Every declared setting that the operator resource has to have."""
+    blocks = _BLOCKS[operator_resource.kind]
     values = {key: value for key, value in gpu_operator_values(reference).items() if key in blocks}
-    found = (Setting(path, declared, _said(root, path)) for path, declared in _leaves(values))
-    return [setting for setting in found if _is_said_here(setting, root)]
+    found = (Setting(path, declared, _configured(operator_resource, path)) for path, declared in _leaves(values))
+    return [setting for setting in found if _is_set_here(setting, operator_resource)]
 
 
-def drivers_of(root: Root, facts: Facts, reference: Reference) -> Iterator[tuple[Resource, Setting]]:
-    """Each NVIDIADriver that serves a declared pool, with the version that it gives and the one that is declared."""
-    if not root.leaves_drivers_to_objects:
+def drivers_of(
+    operator_resource: OperatorResource, facts: Facts, reference: Reference
+) -> Iterator[tuple[Resource, Setting]]:
+    """Each NVIDIADriver that selects nodes of a declared pool, with its version and the declared one."""
+    if not operator_resource.uses_nvidia_driver_objects:
         return
     for driver in facts.nvidia_drivers:
         selector = driver.spec.get("nodeSelector") or {}
@@ -111,28 +113,30 @@ def drivers_of(root: Root, facts: Facts, reference: Reference) -> Iterator[tuple
                 yield driver, setting
 
 
-def asked_for(root: Root, facts: Facts) -> tuple[str, ...]:
-    """The driver versions that the operator is told to install."""
-    said = [each.spec.get("version") for each in facts.nvidia_drivers if root.leaves_drivers_to_objects]
-    return tuple(str(version) for version in (*said, root.at(_DRIVER_VERSION)) if version)
+def asked_for(operator_resource: OperatorResource, facts: Facts) -> tuple[str, ...]:
+    """The driver versions that the operator is configured to install."""
+    configured = [
+        each.spec.get("version") for each in facts.nvidia_drivers if operator_resource.uses_nvidia_driver_objects
+    ]
+    return tuple(str(version) for version in (*configured, operator_resource.at(_DRIVER_VERSION)) if version)
 
 
-def settings_that_break(root: Root) -> Iterator[tuple[str, str, str]]:
-    """Settings of the object that are known to break pods: which, what happens, and what to do about it.
+def settings_that_break(operator_resource: OperatorResource) -> Iterator[tuple[str, str, str]]:
+    """Settings of the operator resource that are known to break pods: which, their effect, and the remedy.
 
-    Source: NVIDIA/gpu-operator issues 1876 and 2115: with CDI the legacy ways to hand over devices leave pods whose
-    devices cannot be resolved.
+    Source: NVIDIA/gpu-operator issues 1876 and 2115: with CDI the legacy ways to pass devices to
+    containers leave pods whose devices cannot be resolved.
     """
-    if root.kind != "ClusterPolicy" or not root.enabled("cdi"):
+    if operator_resource.kind != "ClusterPolicy" or not operator_resource.enabled("cdi"):
         return
     effect = "with CDI pods fail with 'unresolvable CDI devices'"
     for block, name, value in _LEGACY:
-        if _env(root, block).get(name, "").lower() == value:
-            remedy = f"Drop {name} from {block}.env, as CDI makes it needless, or set cdi.enabled to false."
+        if _env(operator_resource, block).get(name, "").lower() == value:
+            remedy = f"Drop {name} from {block}.env, which CDI makes unnecessary, or set cdi.enabled to false."
             yield f"{block}.env {name}={value}", effect, remedy
 
 
-# The legacy ways to hand devices over, by block and variable.
+# The legacy ways to pass devices to containers, by block and variable.
 _LEGACY = (
     ("toolkit", "ACCEPT_NVIDIA_VISIBLE_DEVICES_ENVVAR_WHEN_UNPRIVILEGED", "false"),
     ("toolkit", "ACCEPT_NVIDIA_VISIBLE_DEVICES_AS_VOLUME_MOUNTS", "true"),
@@ -140,35 +144,35 @@ _LEGACY = (
 )
 
 
-def _is_said_here(setting: Setting, root: Root) -> bool:
-    """Whether the object is where the setting ought to be said, and says it in a form that can be compared."""
+def _is_set_here(setting: Setting, operator_resource: OperatorResource) -> bool:
+    """Whether the operator resource has the setting, in a form that can be compared."""
     if any(setting.path == dropped or setting.path.startswith(f"{dropped}.") for dropped in _NOT_COPIED):
         return False
-    if root.leaves_drivers_to_objects and setting.path.startswith("driver."):
+    if operator_resource.uses_nvidia_driver_objects and setting.path.startswith("driver."):
         return setting.path.startswith(_OF_DRIVER_WITH_OBJECTS)
     if setting.path == _DRIVER_VERSION:
-        return _is_comparable(setting, root.at("driver.usePrecompiled"))
+        return _is_comparable(setting, operator_resource.at("driver.usePrecompiled"))
     return True
 
 
 def _is_comparable(setting: Setting, precompiled: object) -> bool:
-    """Whether the object names a driver version: not a digest, not only the branch of precompiled ones, not nothing.
+    """Whether the resource has a driver version, not a digest, and not only the branch of precompiled drivers.
 
-    An operator of OLM has the version of its release when the object names none.
+    An operator of OLM uses the version of its release when the resource has none.
     """
-    said = str(setting.said or "")
-    return bool(said) and not said.startswith("sha256:") and precompiled is not True
+    configured = str(setting.configured or "")
+    return bool(configured) and not configured.startswith("sha256:") and precompiled is not True
 
 
-def _said(root: Root, path: str) -> Any:
-    said = root.at(path)
-    if said is None and path.endswith(_SWITCH):
-        return root.enabled(path.removesuffix(_SWITCH))
-    return said
+def _configured(operator_resource: OperatorResource, path: str) -> Any:
+    value = operator_resource.at(path)
+    if value is None and path.endswith(_SWITCH):
+        return operator_resource.enabled(path.removesuffix(_SWITCH))
+    return value
 
 
 def _leaves(values: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
-    """Values by the path that they have in the object."""
+    """Values by their path in the operator resource."""
     for key, value in values.items():
         path = f"{above}.{key}" if above else key
         path = _RENAMED.get(path, path)
@@ -178,7 +182,7 @@ def _leaves(values: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, A
             yield path, value
 
 
-def _env(root: Root, block: str) -> dict[str, str]:
-    found = root.at(f"{block}.env")
+def _env(operator_resource: OperatorResource, block: str) -> dict[str, str]:
+    found = operator_resource.at(f"{block}.env")
     members = found if isinstance(found, list) else []
     return {str(each.get("name")): str(each.get("value") or "") for each in members if isinstance(each, dict)}

@@ -1,4 +1,4 @@
-"""Pods of the stack that do not come to rest: they crash, restart over and over, or wait for what will not come."""
+"""Problems of the stack's pods: they crash, restart repeatedly, or stay Pending."""
 
 from collections.abc import Iterator
 from datetime import datetime, timedelta
@@ -8,13 +8,13 @@ from conformance.facts import ContainerStatus, Facts, Pod, Workload
 from conformance.reference.model import Reference
 from conformance.verdict import Inconclusive, NotApplicable
 from suites._shared.declared_workloads import why_pending
-from suites._shared.operand_status import STUCK, what_ails, young
-from suites._shared.operands import discovery_masters, discovery_workers, parts_of
+from suites._shared.operand_status import STUCK, is_recent, why_not_ready
+from suites._shared.operands import discovery_masters, discovery_workers, expected_components
 from suites._shared.operator_resource import declared_stack
 from suites.operator.stack_faults import is_outside_kubernetes
 
 MOST_RESTARTS = 3
-"""More restarts than this within an hour are no accident."""
+"""More restarts than this within an hour are a problem."""
 
 _HOUR = timedelta(hours=1)
 _OUT_OF_MEMORY = "OOMKilled"
@@ -23,79 +23,83 @@ _MEMORY_OF_OPERATOR = (
 )
 
 
-class Ailment(NamedTuple):
-    """A pod that does not come to rest, what it does, and what to do about it."""
+class PodProblem(NamedTuple):
+    """A pod that crashes, restarts or stays Pending, its state, and what to do about it."""
 
     pod: Pod
     what: str
     remedy: str
 
 
-def resting_workloads(facts: Facts, reference: Reference) -> tuple[Workload, ...]:
-    """The workloads of the stack, each before those that need it: operator, discovery, components."""
+def stack_workloads(facts: Facts, reference: Reference) -> tuple[Workload, ...]:
+    """The workloads of the stack, each before those that need it: operator, Node Feature Discovery, components."""
     places = [place.partition("/") for place in facts.stack.operators]
     operators = [facts.workload("Deployment", namespace, name) for namespace, _, name in places]
-    components = [workload for part in parts_of(facts, reference) for workload in part.workloads]
+    components = [workload for expected in expected_components(facts, reference) for workload in expected.workloads]
     every = [*operators, *discovery_masters(facts), *discovery_workers(facts), *components]
     return tuple({(each.kind, each.namespace, each.name): each for each in every if each is not None}.values())
 
 
 def without_workloads(facts: Facts, reference: Reference) -> Inconclusive | NotApplicable:
-    """What to raise where the declared stack has no workload: a node image may run the device plugin by itself."""
+    """The exception for a declared stack without workloads: a node image may run the device plugin by itself."""
     if is_outside_kubernetes(declared_stack(reference), facts):
-        return NotApplicable("the device plugin runs outside Kubernetes, where it has neither pods nor a workload")
+        return NotApplicable("the device plugin runs outside Kubernetes, so that it has neither pods nor a workload")
     return Inconclusive("the cluster has no workload of a GPU stack")
 
 
-def ailments(workloads: tuple[Workload, ...], facts: Facts) -> Iterator[tuple[Workload, list[Ailment]]]:
-    """Each workload with its ailing pods. A pod that waits for a broken one on its node is a victim and left out."""
+def pod_problems(workloads: tuple[Workload, ...], facts: Facts) -> Iterator[tuple[Workload, list[PodProblem]]]:
+    """Each workload with its pod problems. A pod that waits for a failed one on its node is left out."""
     broken: set[str] = set()
     for workload in workloads:
         pods = facts.pods_of(workload)
-        found = (_ailment(pod, workload, facts) for pod in pods if pod.node not in broken)
-        yield workload, [ailment for ailment in found if ailment is not None]
+        found = (_problem_of(pod, workload, facts) for pod in pods if pod.node not in broken)
+        yield workload, [problem for problem in found if problem is not None]
         if workload.kind == "DaemonSet":
             broken |= {pod.node for pod in pods if pod.node and not pod.ready}
 
 
-def _ailment(pod: Pod, workload: Workload, facts: Facts) -> Ailment | None:
+def _problem_of(pod: Pod, workload: Workload, facts: Facts) -> PodProblem | None:
     if pod.finished or pod.deleting:
         return None
     if not pod.node:
         return _unscheduled(pod, workload, facts)
     for status in pod.statuses:
-        what = _restless(status, pod, facts.taken_at)
+        what = _container_problem(status, pod, facts.taken_at)
         if what:
-            return Ailment(pod, what, _remedy(pod, status, facts))
+            return PodProblem(pod, what, _remedy(pod, status, facts))
     return None
 
 
-def _unscheduled(pod: Pod, workload: Workload, facts: Facts) -> Ailment | None:
-    """A pod that has been waiting for a node. Those of DaemonSets are looked at node by node elsewhere."""
-    if workload.kind == "DaemonSet" or young(pod.created, facts.taken_at):
+def _unscheduled(pod: Pod, workload: Workload, facts: Facts) -> PodProblem | None:
+    """A pod that has been Pending. Those of DaemonSets are judged node by node elsewhere."""
+    if workload.kind == "DaemonSet" or is_recent(pod.created, facts.taken_at):
         return None
-    return Ailment(pod, f"not scheduled: {why_pending(pod, facts.nodes, facts)}", "Make room for it, or let it in.")
+    return PodProblem(
+        pod,
+        f"not scheduled: {why_pending(pod, facts.nodes, facts)}",
+        "Free the resources that it requests, or remove what prevents its scheduling.",
+    )
 
 
-def _restless(status: ContainerStatus, pod: Pod, now: datetime) -> str:
-    """What a container does instead of resting, in words; empty when it rests."""
+def _container_problem(status: ContainerStatus, pod: Pod, now: datetime) -> str:
+    """The problem of a container, as text; empty when it has none."""
     if status.waiting in STUCK:
-        return f"{what_ails(pod)}, {status.restarts} restarts"
+        return f"{why_not_ready(pod)}, {status.restarts} restarts"
     recent = status.running_since is not None and now - status.running_since < _HOUR
     if status.last_terminated == _OUT_OF_MEMORY and status.restarts > 1 and recent:
         return f"container {status.name} was OOMKilled, {status.restarts} restarts"
     since = pod.started or pod.created
     hours = max((now - since) / _HOUR, 1.0) if since is not None else 1.0
-    if status.restarts / hours > MOST_RESTARTS and not _is_at_rest(status, now):
+    if status.restarts / hours > MOST_RESTARTS and not _is_stable(status, now):
         return f"container {status.name}: {status.restarts} restarts in {hours:.3g} h, last ended with " + (
             status.last_terminated or "no reason"
         )
     return ""
 
 
-def _is_at_rest(status: ContainerStatus, now: datetime) -> bool:
-    """Whether a container has done its work, or has run for a while since it last started."""
-    return status.exit_code == 0 or (status.running_since is not None and not young(status.running_since, now))
+def _is_stable(status: ContainerStatus, now: datetime) -> bool:
+    """Whether a container has completed, or has run for a while since it last started."""
+    return status.exit_code == 0 or (status.running_since is not None and not is_recent(status.running_since, now))
 
 
 def _remedy(pod: Pod, status: ContainerStatus, facts: Facts) -> str:

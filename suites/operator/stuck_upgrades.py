@@ -1,4 +1,4 @@
-"""Driver upgrades that have come to a stop, and what each of them waits for.
+"""Driver upgrades that are stuck, and what each of them waits for.
 
 Sources: NVIDIA/k8s-operator-libs, pkg/upgrade (common_manager.go: GetUpgradesAvailable; upgrade_inplace.go;
 validation_manager.go; pod_manager.go; drain_manager.go); NVIDIA GPU Operator: GPU Driver Upgrades.
@@ -11,9 +11,9 @@ from typing import NamedTuple
 from conformance.facts import Facts, Node, Pod
 from conformance.reference.model import Pool
 from suites._shared.formatting import join_limited
-from suites._shared.operand_status import trouble_on, what_ails, young
-from suites._shared.operands import DRIVER, Part
-from suites._shared.operator_resource import Root
+from suites._shared.operand_status import failure_on, is_recent, why_not_ready
+from suites._shared.operands import DRIVER, ExpectedComponent
+from suites._shared.operator_resource import OperatorResource
 from suites._shared.pool_nodes import GpuPoolNode
 from suites._shared.upgrade_states import (
     AT_THE_DRIVER,
@@ -30,110 +30,119 @@ from suites._shared.upgrade_states import (
     state_of,
     unavailable,
 )
-from suites.operator.upgrade_obstacles import is_seen
+from suites.operator.upgrade_obstacles import is_known
 
 _DRIVER_POD = ("app.kubernetes.io/component", "nvidia-driver")
 
-GOING_MAY_TAKE = timedelta(minutes=5)
-"""How long after its grace a pod may take to be gone: a driver pod unloads its modules, and the kubelet tidies up."""
+TERMINATION_MAY_TAKE = timedelta(minutes=5)
+"""How long a pod may take to end after its grace period: a driver pod unloads modules, the kubelet cleans up."""
 
 
-class Stop(NamedTuple):
-    """Why an upgrade does not go on, and what makes it go on."""
+class UpgradeStall(NamedTuple):
+    """Why an upgrade is stuck, and what lets it continue."""
 
-    link: str
+    cause: str
     remedy: str = ""
 
 
-def managed_nodes(nodes: Iterable[GpuPoolNode], parts: Sequence[Part]) -> list[tuple[Pool, Node]]:
+def managed_nodes(nodes: Iterable[GpuPoolNode], components: Sequence[ExpectedComponent]) -> list[tuple[Pool, Node]]:
     """The GPU nodes whose driver the operator manages."""
-    driver = _driver_of(parts)
+    driver = _driver_of(components)
     return [(pool, node) for pool, node, _ in nodes if driver is not None and driver.is_needed_on(pool, node)]
 
 
-def stuck_nodes(nodes: Sequence[tuple[Pool, Node]], parts: Sequence[Part], root: Root, facts: Facts) -> dict[str, Stop]:
-    """The nodes, by name, whose upgrade has come to a stop."""
+def stuck_nodes(
+    nodes: Sequence[tuple[Pool, Node]],
+    components: Sequence[ExpectedComponent],
+    operator_resource: OperatorResource,
+    facts: Facts,
+) -> dict[str, UpgradeStall]:
+    """The nodes, by name, whose upgrade is stuck."""
     fleet = [node for _, node in nodes]
     found = {}
     for pool, node in nodes:
-        policy = policy_for(node, root, facts)
-        stop = _own_stop(node, policy, _driver_of(parts), facts)
-        if stop is None and state_of(node) == REQUIRED and pool.labels.get(SKIP) != "true":
-            stop = _why_it_does_not_start(node, fleet, policy)
-        if stop is not None:
-            found[node.name] = stop
+        policy = policy_for(node, operator_resource, facts)
+        stall = _stall_after_start(node, policy, _driver_of(components), facts)
+        if stall is None and state_of(node) == REQUIRED and pool.labels.get(SKIP) != "true":
+            stall = _stall_before_start(node, fleet, policy)
+        if stall is not None:
+            found[node.name] = stall
     return found
 
 
-def _driver_of(parts: Sequence[Part]) -> Part | None:
-    return next((part for part in parts if part.component is DRIVER), None)
+def _driver_of(components: Sequence[ExpectedComponent]) -> ExpectedComponent | None:
+    return next((expected for expected in components if expected.component is DRIVER), None)
 
 
-def _own_stop(node: Node, policy: UpgradePolicy, driver: Part | None, facts: Facts) -> Stop | None:
-    """What stops a node whose upgrade has begun."""
+def _stall_after_start(
+    node: Node, policy: UpgradePolicy, driver: ExpectedComponent | None, facts: Facts
+) -> UpgradeStall | None:
+    """Why the upgrade of a node is stuck that has begun."""
     state = state_of(node)
     if state == FAILED:
-        return Stop(
-            _why_failed(node, facts), f"Mend that, then: kubectl label node {node.name} --overwrite {STATE}={REQUIRED}"
+        return UpgradeStall(
+            _why_failed(node, facts), f"Fix that, then: kubectl label node {node.name} --overwrite {STATE}={REQUIRED}"
         )
-    if state == WAITING_FOR_JOBS and policy.waits_forever:
-        return Stop(
+    if state == WAITING_FOR_JOBS and policy.waits_without_timeout:
+        return UpgradeStall(
             f"it waits without end for pods labelled {policy.waits_for}: waitForCompletion.timeoutSeconds is 0",
-            f"Set waitForCompletion.timeoutSeconds of {policy.said_by}.",
+            f"Set waitForCompletion.timeoutSeconds of {policy.source}.",
         )
-    if policy.endless(state):
-        return _why_it_is_not_emptied(node, policy, facts)
-    return _stop_at_the_driver(node, driver, facts) if state in AT_THE_DRIVER else None
+    if policy.block_without_timeout(state):
+        return _stall_at_pod_removal(node, policy, facts)
+    return _stall_at_the_driver(node, driver, facts) if state in AT_THE_DRIVER else None
 
 
-def _why_it_is_not_emptied(node: Node, policy: UpgradePolicy, facts: Facts) -> Stop | None:
-    """What a step that has no end waits for; None while the last pods are on their way."""
+def _stall_at_pod_removal(node: Node, policy: UpgradePolicy, facts: Facts) -> UpgradeStall | None:
+    """What a state without timeout waits for; None while the last pods are terminating."""
     state = state_of(node)
-    block = policy.endless(state)
-    left = [pod for pod in facts.pods_on(node.name) if _has_to_go(pod, state, policy, facts)]
+    block = policy.block_without_timeout(state)
+    left = [pod for pod in facts.pods_on(node.name) if _has_to_be_removed(pod, state, policy, facts)]
     staying = next((pod for pod in left if not pod.deleting or _overdue(pod, facts.taken_at)), None)
     if staying is None:
         return None
-    link = f"it waits without end for {staying} to go: {block}.timeoutSeconds is 0"
-    return Stop(link, f"Set {block}.timeoutSeconds of {policy.said_by}, and find out what holds the pod.")
+    cause = f"it waits without end for {staying} to end: {block}.timeoutSeconds is 0"
+    return UpgradeStall(cause, f"Set {block}.timeoutSeconds of {policy.source}, and find out what holds the pod.")
 
 
-def _has_to_go(pod: Pod, state: str, policy: UpgradePolicy, facts: Facts) -> bool:
-    """Whether a step takes a pod off its node. Which pods a drain with a label selector means is not looked into."""
+def _has_to_be_removed(pod: Pod, state: str, policy: UpgradePolicy, facts: Facts) -> bool:
+    """Whether an upgrade state removes a pod from its node. A drain with a label selector is not evaluated."""
     if pod.static or pod.finished or pod.owner_kind == "DaemonSet":
         return False
     if state == DRAINING:
-        return not policy.drains_some and pod.labels.get(SKIP_DRAIN) != "true"
-    return is_seen(pod, facts)
+        return not policy.drains_selected_pods and pod.labels.get(SKIP_DRAIN) != "true"
+    return is_known(pod, facts)
 
 
-def _stop_at_the_driver(node: Node, part: Part | None, facts: Facts) -> Stop | None:
-    """What stops a node that was emptied: its driver pod does not go, does not come, or has long been there."""
+def _stall_at_the_driver(node: Node, expected: ExpectedComponent | None, facts: Facts) -> UpgradeStall | None:
+    """Why an upgrade is stuck at the driver pod: the old one does not end, or the new one is missing or not Ready."""
     state, pod = state_of(node), _driver_pod(node, facts)
     if pod is None:
-        trouble = trouble_on(part, node, facts) if part is not None else None
-        return Stop(trouble.link, trouble.remedy) if trouble is not None and not trouble.passing else None
+        failure = failure_on(expected, node, facts) if expected is not None else None
+        return UpgradeStall(failure.cause, failure.remedy) if failure is not None and not failure.transient else None
     if pod.deleting:
-        return _why_it_does_not_go(pod, state) if _overdue(pod, facts.taken_at) else None
-    if young(pod.started or pod.created, facts.taken_at):
+        return _stall_at_termination(pod, state) if _overdue(pod, facts.taken_at) else None
+    if is_recent(pod.started or pod.created, facts.taken_at):
         return None
     if pod.ready:
-        return Stop(f"{pod} has long been Ready, and the node still stands at {state}", _VALIDATOR)
-    return Stop(f"the node stands at {state}, and {pod} has not become Ready: {what_ails(pod)}")
+        return UpgradeStall(f"{pod} has long been Ready, and the node is still in state {state}", _VALIDATOR)
+    return UpgradeStall(f"the node is in state {state}, and {pod} has not become Ready: {why_not_ready(pod)}")
 
 
-def _why_it_does_not_go(pod: Pod, state: str) -> Stop:
+def _stall_at_termination(pod: Pod, state: str) -> UpgradeStall:
     due = f"{pod.deletion:%Y-%m-%d %H:%M} UTC"
-    link = f"the node stands at {state}, and the old {pod} is Terminating, due since {due}"
-    return Stop(link, "Find out what holds its kernel modules; then look at its finalizers and at the kubelet.")
+    cause = f"the node is in state {state}, and the old {pod} is Terminating, due since {due}"
+    return UpgradeStall(
+        cause, "Find out what holds its kernel modules; then look at its finalizers and at the kubelet."
+    )
 
 
 def _overdue(pod: Pod, now: datetime) -> bool:
-    """Whether a pod that is being deleted should long have been gone."""
-    return pod.deletion is not None and now - pod.deletion > GOING_MAY_TAKE
+    """Whether a pod that is being deleted should have ended."""
+    return pod.deletion is not None and now - pod.deletion > TERMINATION_MAY_TAKE
 
 
-_VALIDATOR = "See what the validator on the node waits for; it has 600 seconds."
+_VALIDATOR = "Read the log of the validator on the node: it has 600 seconds to become Ready."
 
 
 def _why_failed(node: Node, facts: Facts) -> str:
@@ -144,30 +153,34 @@ def _why_failed(node: Node, facts: Facts) -> str:
 
 
 def _driver_pod(node: Node, facts: Facts) -> Pod | None:
-    """The driver pod of a node: the new one where the old one is still going."""
+    """The driver pod of a node: the new one where the old one is still terminating."""
     key, value = _DRIVER_POD
     pods = [pod for pod in facts.pods_on(node.name) if pod.labels.get(key) == value]
     return min(pods, key=lambda pod: pod.deleting, default=None)
 
 
-def _why_it_does_not_start(node: Node, fleet: Sequence[Node], policy: UpgradePolicy) -> Stop | None:
-    """What keeps the upgrade of a node from starting; None while others are upgraded first."""
+def _stall_before_start(node: Node, fleet: Sequence[Node], policy: UpgradePolicy) -> UpgradeStall | None:
+    """Why the upgrade of a node does not start; None while others are upgraded first."""
     if node.labels.get(SKIP) == "true":
-        return Stop(f"label {SKIP}=true leaves the node out", f"kubectl label node {node.name} {SKIP}-")
+        return UpgradeStall(f"label {SKIP}=true excludes the node", f"kubectl label node {node.name} {SKIP}-")
     if not policy.automatic:
-        return Stop(f"autoUpgrade of {policy.said_by} is off, and the label was left behind", "Turn it on again.")
+        return UpgradeStall(
+            f"autoUpgrade of {policy.source} is false, and the label was left behind", "Set it to true again."
+        )
     if node.unschedulable or any(state_of(other) in UNDER_WAY for other in fleet):
         return None
     failed = [other.name for other in fleet if state_of(other) == FAILED]
     if policy.parallel and len(failed) >= policy.parallel:
         counted = "failed and count as being upgraded, of which maxParallelUpgrades allows"
-        link = f"{join_limited(failed)} {counted} {policy.parallel}"
-        return Stop(link, "Mend the node that failed; it holds up all the others.")
-    away, most = unavailable(fleet), policy.unavailable(len(fleet))
-    if len(away) >= most:
-        names = join_limited([other.name for other in away])
-        link = (
-            f"{len(away)} of {len(fleet)} nodes are cordoned or not Ready ({names}), and maxUnavailable allows {most}"
+        cause = f"{join_limited(failed)} {counted} {policy.parallel}"
+        return UpgradeStall(cause, "Fix the node that failed; it blocks all the others.")
+    down, most = unavailable(fleet), policy.unavailable(len(fleet))
+    if len(down) >= most:
+        names = join_limited([other.name for other in down])
+        cause = (
+            f"{len(down)} of {len(fleet)} nodes are cordoned or not Ready ({names}), and maxUnavailable allows {most}"
         )
-        return Stop(link, f"Uncordon the nodes whose maintenance is over, or raise maxUnavailable of {policy.said_by}.")
+        return UpgradeStall(
+            cause, f"Uncordon the nodes whose maintenance is over, or raise maxUnavailable of {policy.source}."
+        )
     return None

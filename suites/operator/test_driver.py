@@ -1,8 +1,8 @@
-"""Driver: the declared version on every GPU node, and upgrades that neither stand still nor would fail.
+"""Driver: the declared version on every GPU node, and upgrades that are neither stuck nor would fail.
 
-A driver is upgraded node by node: pods leave, the node is cordoned, the driver is loaded anew, the validator tries it.
-Each step can stop for good. A pod with an emptyDir may not be deleted, a cordoned node uses up what may be unavailable,
-a wait for jobs has no end. Nothing is in an error state then: some nodes only keep the old driver, for weeks.
+A driver is upgraded node by node: the node is cordoned, its GPU pods are removed, the driver is reloaded, the validator
+tests it. Each step can get stuck. A pod with an emptyDir may not be deleted, a cordoned node uses up maxUnavailable, a
+wait for jobs has no timeout. No object is in an error state then: some nodes only keep the old driver, for weeks.
 """
 
 from conformance.catalog import MUST, SHOULD, requirement
@@ -14,20 +14,15 @@ from conformance.reference.model import Pool, Reference
 from conformance.verdict import Inconclusive, Judge, NotApplicable, Unsupported
 from suites._shared.node_gpus import DRIVER, driver
 from suites._shared.operands import DRIVER as DRIVER_COMPONENT
-from suites._shared.operands import ON, parts_of
-from suites._shared.operator_resource import declared_stack, found_root, root_of
+from suites._shared.operands import ON, expected_components
+from suites._shared.operator_resource import declared_stack, find_operator_resource, require_operator_resource
 from suites._shared.pool_nodes import GpuPoolNode
 from suites._shared.resource_slices import devices_on
 from suites._shared.upgrade_states import DONE, REQUIRED, SKIP, STATE, UNDER_WAY, is_changing, policy_for, state_of
 from suites.operator.operator_settings import asked_for
 from suites.operator.stuck_upgrades import managed_nodes, stuck_nodes
-from suites.operator.upgrade_obstacles import undeletable, unseen_users
+from suites.operator.upgrade_obstacles import undeletable, unknown_users
 
-GUIDE = "guide part 2"
-UPGRADES = "NVIDIA GPU Operator: GPU Driver Upgrades"
-TROUBLESHOOTING = "NVIDIA GPU Operator: Troubleshooting"
-LIBRARY = "NVIDIA/k8s-operator-libs: pkg/upgrade"
-BRANCHES = "NVIDIA Data Center Drivers: Supported Drivers and CUDA Toolkit Versions"
 _UPGRADED = "its driver is being upgraded"
 
 
@@ -35,7 +30,7 @@ _UPGRADED = "its driver is being upgraded"
     "OPER-15",
     "Every GPU node has the declared driver version",
     level=MUST,
-    sources=[GUIDE, UPGRADES, "NVIDIA/k8s-device-plugin: GPU Feature Discovery labels"],
+    sources=["guide-2", "operator-upgrades", "gpu-feature-discovery"],
     remedy="Finish the upgrade that stopped half-way, or declare the version that the pool really has.",
 )
 def test_every_gpu_node_has_the_declared_driver(
@@ -44,14 +39,14 @@ def test_every_gpu_node_has_the_declared_driver(
     declared = [(pool, node, version) for pool, node, _ in gpu_pool_nodes if (version := driver_of(reference, pool))]
     if not declared:
         raise NotApplicable(f"{reference} declares no driver version for a pool that has nodes")
-    goes_on = any(state_of(node) in UNDER_WAY for _, node, _ in declared)
+    upgrading = any(state_of(node) in UNDER_WAY for _, node, _ in declared)
     for pool, node, version in declared:
-        found = _told(node, facts)
-        if is_changing(node) or (goes_on and state_of(node) == REQUIRED):
+        found = _driver_version_of(node, facts)
+        if is_changing(node) or (upgrading and state_of(node) == REQUIRED):
             judge.pass_over(node, _UPGRADED)
             continue
         if not found:
-            judge.pass_over(node, _untold(node))
+            judge.pass_over(node, _why_no_driver_version(node))
             continue
         judge(
             node,
@@ -59,21 +54,21 @@ def test_every_gpu_node_has_the_declared_driver(
             expected=f"driver {version}, as declared for {pool}",
             actual=found,
             cause=_why_another(node, found, facts),
-            hidden_because="each node works with the driver that it has; jobs fail that span two of them",
+            hidden_because="each node works with its own driver; jobs that span two of them fail",
             inspect=f"kubectl get nodes -l {pool.selector_text} -L {DRIVER},{STATE},{SKIP}",
         )
     upgraded = [each for each in judge.unseen if each.why == _UPGRADED]
     if not judge.findings and upgraded:
         raise Inconclusive(f"no GPU node can be judged now, as {upgraded[-1]}")
-    _discovered(judge, reference)
+    _require_driver_versions(judge, reference)
 
 
 @requirement(
     "OPER-16",
-    "Every GPU node has a driver that NVIDIA still maintains",
+    "Every GPU node has a driver of a branch that NVIDIA still maintains",
     level=SHOULD,
-    sources=[BRANCHES],
-    remedy="Plan the upgrade to a production or long term support branch that has years to go.",
+    sources=["driver-branches"],
+    remedy="Upgrade to a Production or Long Term Support branch that is maintained.",
 )
 def test_every_driver_is_maintained(
     facts: Facts, reference: Reference, gpu_pool_nodes: tuple[GpuPoolNode, ...], judge: Judge
@@ -85,7 +80,7 @@ def test_every_driver_is_maintained(
         support = lifecycle(version, today) if version is not None else None
         if support is None or support.support is Support.UNKNOWN:
             unknown = f"{node}: {support.reason}" if support else unknown
-            judge.pass_over(node, support.reason if support else _untold(node))
+            judge.pass_over(node, support.reason if support else _why_no_driver_version(node))
             continue
         judge(
             node,
@@ -93,139 +88,143 @@ def test_every_driver_is_maintained(
             expected=f"a driver branch that is maintained on {today}",
             actual=f"{version}: {support.reason}",
             cause=support.reason,
-            hidden_because="the driver goes on working; its flaws are no longer mended",
+            hidden_because="the driver keeps working; its defects are no longer fixed",
             inspect=f"kubectl get node {node.name} -L {DRIVER}",
         )
     if not judge.findings and unknown:
-        raise Unsupported(f"no source tells how long the drivers are maintained ({unknown})")
-    _discovered(judge, reference)
+        raise Unsupported(f"NVIDIA publishes no end of support for these drivers ({unknown})")
+    _require_driver_versions(judge, reference)
 
 
 @requirement(
     "OPER-17",
-    "No GPU node has a driver with a defect that the pool would meet",
+    "No GPU node has a driver version with a known defect that affects its pool",
     level=MUST,
-    sources=[TROUBLESHOOTING, "NVIDIA/gpu-operator#1361", "NVIDIA GPU Operator: release notes of v25.3.2"],
+    sources=["operator-troubleshooting", "operator-1361", "operator-notes-25.3.2"],
     remedy="Upgrade to the first driver without the defect.",
 )
-def test_no_driver_has_a_defect_that_the_pool_meets(
+def test_no_driver_has_a_defect_that_affects_the_pool(
     facts: Facts, reference: Reference, gpu_pool_nodes: tuple[GpuPoolNode, ...], judge: Judge
 ) -> None:
     for pool, node, gpu in gpu_pool_nodes:
         version = _version(node, facts)
         if version is None:
-            judge.pass_over(node, _untold(node))
+            judge.pass_over(node, _why_no_driver_version(node))
             continue
-        met = [each for each in known_regressions(version, gpu.product) if _meets(each.id, reference, pool, node)]
+        defects = [
+            each for each in known_regressions(version, gpu.product) if _is_affected(each.id, reference, pool, node)
+        ]
         judge(
             node,
-            ok=not met,
-            expected="a driver without a known defect in what the pool does",
+            ok=not defects,
+            expected="a driver without a known defect in the features that the pool uses",
             actual=str(version),
-            cause="; ".join(each.effect for each in met),
-            hidden_because="nvidia-smi and the validator are content; only pods of this kind of node fail",
-            remedy="; ".join(each.remedy for each in met),
+            cause="; ".join(each.effect for each in defects),
+            hidden_because="nvidia-smi and the validator succeed; only pods of this kind of node fail",
+            remedy="; ".join(each.remedy for each in defects),
             inspect=f"kubectl get node {node.name} -L {DRIVER}",
         )
-    _discovered(judge, reference)
+    _require_driver_versions(judge, reference)
 
 
 @requirement(
     "OPER-18",
-    "No driver upgrade stands still half-way",
+    "No driver upgrade of the GPU Operator is stuck or failed on a node",
     level=MUST,
-    sources=[UPGRADES, LIBRARY, "NVIDIA/gpu-operator#2509"],
-    remedy=f"Mend what it waits for; after a failure set the label {STATE}=upgrade-required again.",
+    sources=["operator-upgrades", "operator-upgrade-library", "operator-2509"],
+    remedy=f"Fix the cause that the finding names; after a failure set the label {STATE}=upgrade-required again.",
 )
-def test_no_driver_upgrade_stands_still(
+def test_no_driver_upgrade_is_stuck(
     facts: Facts, reference: Reference, gpu_pool_nodes: tuple[GpuPoolNode, ...], judge: Judge
 ) -> None:
-    root, parts = root_of(facts, reference), parts_of(facts, reference)
-    nodes = managed_nodes(gpu_pool_nodes, parts)
+    operator_resource, components = require_operator_resource(facts, reference), expected_components(facts, reference)
+    nodes = managed_nodes(gpu_pool_nodes, components)
     if not nodes:
         raise NotApplicable("the operator manages the driver of no GPU node")
-    stuck = stuck_nodes(nodes, parts, root, facts)
+    stuck = stuck_nodes(nodes, components, operator_resource, facts)
     for pool, node in nodes:
-        trouble = stuck.get(node.name)
+        failure = stuck.get(node.name)
         judge(
             node,
-            ok=trouble is None,
-            expected="no upgrade, one that is done, or one that goes on",
+            ok=failure is None,
+            expected="no upgrade, one that is done, or one in progress",
             actual=f"{STATE}={node.labels.get(STATE) or 'not set'}",
-            cause=trouble.link if trouble else "",
+            cause=failure.cause if failure else "",
             hidden_because="the node is Ready, and the operator waits without an error",
-            remedy=trouble.remedy if trouble else "",
+            remedy=failure.remedy if failure else "",
             inspect=f"kubectl get nodes -l {pool.selector_text} -L {STATE},{SKIP}; kubectl get events -n default",
         )
 
 
 @requirement(
     "OPER-19",
-    "Nothing on a GPU node would make a driver upgrade fail",
+    "No pod on a GPU node would make an automatic driver upgrade fail",
     level=SHOULD,
-    sources=[UPGRADES, LIBRARY, "NVIDIA/gpu-operator issues 367, 2166 and 2509"],
-    remedy="Settle it before the upgrade: afterwards the node is upgrade-failed and cordoned.",
+    sources=["operator-upgrades", "operator-upgrade-library", "operator-367", "operator-2166", "operator-2509"],
+    remedy="Move the pod or change the upgradePolicy first: otherwise the node becomes upgrade-failed and cordoned.",
 )
 def test_nothing_would_make_a_driver_upgrade_fail(
     facts: Facts, reference: Reference, gpu_pool_nodes: tuple[GpuPoolNode, ...], judge: Judge
 ) -> None:
-    root = root_of(facts, reference)
-    managed = [node for _, node in managed_nodes(gpu_pool_nodes, parts_of(facts, reference))]
-    nodes = [node for node in managed if policy_for(node, root, facts).automatic]
+    operator_resource = require_operator_resource(facts, reference)
+    managed = [node for _, node in managed_nodes(gpu_pool_nodes, expected_components(facts, reference))]
+    nodes = [node for node in managed if policy_for(node, operator_resource, facts).automatic]
     if not nodes:
         raise NotApplicable("the operator upgrades the driver of no GPU node by itself")
     stack = {declared_stack(reference).namespace, *facts.stack_namespaces}
     found = [
-        each for node in nodes for each in undeletable(facts.pods_on(node.name), policy_for(node, root, facts), facts)
+        each
+        for node in nodes
+        for each in undeletable(facts.pods_on(node.name), policy_for(node, operator_resource, facts), facts)
     ]
-    found += unseen_users(nodes, facts, stack)
+    found += unknown_users(nodes, facts, stack)
     blocked = {each.pod.node for each in found}
     for node in nodes:
         if node.name not in blocked:
-            judge(node, ok=True, expected="no pod in the way of an upgrade", actual="none")
+            judge(node, ok=True, expected="no pod that would make an upgrade fail", actual="none")
     for obstacle in found:
         judge(
             obstacle.pod,
             ok=False,
-            expected="out of the way of a driver upgrade, or known to it",
-            actual=obstacle.how,
-            cause=f"{obstacle.how}; the upgrade of {obstacle.pod.node} would end with upgrade-failed",
-            hidden_because="the pod runs well; it is the driver that cannot be unloaded under it",
+            expected="deletable by a driver upgrade, or known to use GPUs",
+            actual=obstacle.why,
+            cause=f"{obstacle.why}; the upgrade of {obstacle.pod.node} would end with upgrade-failed",
+            hidden_because="the pod runs well; only the driver cannot be unloaded while it runs",
             remedy=obstacle.remedy,
             inspect=f"kubectl get pod -n {obstacle.pod.namespace} {obstacle.pod.name} -o yaml",
         )
 
 
-def _discovered(judge: Judge, reference: Reference) -> None:
-    """Say why no driver was judged, where none was."""
+def _require_driver_versions(judge: Judge, reference: Reference) -> None:
+    """Raise why no driver was judged, where none was."""
     if judge.findings:
         return
     stack = reference.stack
     if stack is not None and not stack.gpu_feature_discovery:
-        raise Unsupported(f"no GPU node carries {DRIVER}, and no GPU feature discovery is declared that would set it")
-    raise Inconclusive(f"no GPU node carries {DRIVER}: GPU feature discovery has not labelled the cluster")
+        raise Unsupported(f"no GPU node carries {DRIVER}, and GPU Feature Discovery, which sets it, is not declared")
+    raise Inconclusive(f"no GPU node carries {DRIVER}: GPU Feature Discovery has not labelled the nodes")
 
 
-def _told(node: Node, facts: Facts) -> str:
-    """The driver of a node as feature discovery labels it, else as the DRA driver publishes it; empty when unknown.
+def _driver_version_of(node: Node, facts: Facts) -> str:
+    """The driver of a node by the label of GPU Feature Discovery, else by its ResourceSlice; empty when unknown.
 
-    Where DRA gives the GPUs away, feature discovery need not run.
+    Where DRA allocates the GPUs, GPU Feature Discovery need not run.
     """
     return driver(node) or next((each.driver for each in devices_on(node, facts) if each.driver), "")
 
 
 def _version(node: Node, facts: Facts) -> DriverVersion | None:
-    """The driver of a node; None where nobody tells it, or what is told is no version."""
+    """The driver of a node; None where it is unknown or no version."""
     try:
-        return DriverVersion.parse(_told(node, facts))
+        return DriverVersion.parse(_driver_version_of(node, facts))
     except ValueError:
         return None
 
 
-def _untold(node: Node) -> str:
-    """Why no label tells the driver of a node."""
+def _why_no_driver_version(node: Node) -> str:
+    """Why no label has the driver version of a node."""
     found = driver(node)
-    return f"label {DRIVER} says {found}, which is no version of a driver" if found else f"no label {DRIVER}"
+    return f"label {DRIVER} is {found}, which is no driver version" if found else f"no label {DRIVER}"
 
 
 def _same(found: str, declared: str) -> bool:
@@ -236,8 +235,8 @@ def _same(found: str, declared: str) -> bool:
         return found == declared
 
 
-def _meets(defect: str, reference: Reference, pool: Pool, node: Node) -> bool:
-    """Whether a node does what a defect breaks; an unknown defect is met by every node.
+def _is_affected(defect: str, reference: Reference, pool: Pool, node: Node) -> bool:
+    """Whether a node uses what a defect breaks; an unknown defect affects every node.
 
     Mixed is a node that is declared to have GPUs with and without MIG, and one that offers both whatever is declared.
     """
@@ -256,12 +255,12 @@ def _why_another(node: Node, found: str, facts: Facts) -> str:
     if node.labels.get(SKIP) == ON:
         return f"label {SKIP}=true keeps the operator from upgrading the node"
     if state_of(node) not in ("", DONE):
-        return f"the upgrade of the node stands at {state_of(node)}"
-    root = found_root(facts)
-    if root is None:
-        return "the driver is that of the node image, and no operator is there to change it"
-    if any(_same(found, version) for version in asked_for(root, facts)):
-        return f"the operator was told to install driver {found}"
+        return f"the upgrade of the node is in state {state_of(node)}"
+    operator_resource = find_operator_resource(facts)
+    if operator_resource is None:
+        return "the driver is that of the node image, and the cluster has no operator that would change it"
+    if any(_same(found, version) for version in asked_for(operator_resource, facts)):
+        return f"the operator is configured to install driver {found}"
     if not any(pod.labels.get("app.kubernetes.io/component") == "nvidia-driver" for pod in facts.pods_on(node.name)):
-        return f"the operator runs no {DRIVER_COMPONENT} on the node: it has that of the node image"
+        return f"the operator runs no {DRIVER_COMPONENT} on the node: its driver is that of the node image"
     return "the driver pod of the node has not been replaced since the version was changed"

@@ -1,12 +1,12 @@
-"""Operator: one GPU stack, complete, and set up as its owners declare.
+"""Operator: one GPU stack, complete, and configured as its owners declare.
 
 Between a device and a pod stand a driver, a container runtime, a device plugin and whatever installs them. The whole
-can say ready while it does nothing: an operator that knows of no GPU node has nothing left to do, and nobody reads a
-second object beside the one that the operator follows.
+can say ready while it does nothing: an operator that knows of no GPU node has nothing left to do, and a second
+ClusterPolicy beside the one that it reconciles is ignored.
 
-The guide counts seven components and wants each of them Running. The number follows from the operator's own object and
-from the hardware: no MIG manager without MIG, no driver pod where the node image brings the driver. So what has to be
-there is derived, never taken from a list.
+The guide counts seven components and wants each of them Running. The number follows from the operator resource
+(ClusterPolicy, GPUCluster) and from the hardware: no MIG manager without MIG, no driver pod where the node image brings
+the driver. So what has to be there is derived, never taken from a list.
 """
 
 from conformance.catalog import MUST, SHOULD, requirement
@@ -16,7 +16,7 @@ from conformance.gpu.operator_stack import Stack
 from conformance.reference.model import Reference
 from conformance.verdict import Inconclusive, Judge, NotApplicable, format_value
 from suites._shared.formatting import join_limited
-from suites._shared.operand_status import PRESENT, young
+from suites._shared.operand_status import PRESENT, is_recent
 from suites._shared.operand_versions import (
     CDI_BY_DEFAULT,
     OVERWRITES_CONTAINERD,
@@ -30,14 +30,14 @@ from suites._shared.operand_versions import (
 from suites._shared.operands import components_of, may_be_unknown, operator_workloads
 from suites._shared.operator_resource import (
     NO_GPU_NODES,
+    REASONS_WITHOUT_OPERANDS,
     RECONCILED,
     STARTING_REASONS,
-    WHAT_A_REASON_HIDES,
-    Root,
+    OperatorResource,
     declared_stack,
-    found_root,
-    operated_stack,
-    root_of,
+    find_operator_resource,
+    require_operator_resource,
+    require_operator_stack,
 )
 from suites._shared.upgrade_states import is_changing
 from suites.operator.namespace_admission import (
@@ -50,25 +50,21 @@ from suites.operator.namespace_admission import (
     why_privileged,
 )
 from suites.operator.operator_settings import drivers_of, settings_of, settings_that_break
-from suites.operator.pod_health import ailments, resting_workloads, without_workloads
-from suites.operator.stack_faults import WHY_IT_HIDES, expected_stacks, faults_of, is_outside_kubernetes
-
-GUIDE = "guide part 2"
-OPERATOR = "NVIDIA/gpu-operator v26.7.0"
-TROUBLESHOOTING = "NVIDIA GPU Operator: Troubleshooting"
+from suites.operator.pod_health import pod_problems, stack_workloads, without_workloads
+from suites.operator.stack_faults import HIDDEN_BECAUSE, expected_stacks, faults_of, is_outside_kubernetes
 
 
 @requirement(
     "OPER-01",
     "Exactly one GPU stack is installed, complete, and the declared one",
     level=MUST,
-    sources=[GUIDE, f"{OPERATOR}: controllers", "NVIDIA GPU Operator: release notes of v26.7.0"],
-    remedy="Keep the parts of the declared stack, all of them, and remove those of any other.",
+    sources=["guide-2", "operator-controllers", "operator-notes-26.7.0"],
+    remedy="Keep every workload of the declared stack, and remove those of any other.",
 )
 def test_one_complete_stack_is_installed(facts: Facts, reference: Reference, judge: Judge) -> None:
     stack, found = declared_stack(reference), facts.stack
     if found.stack is Stack.UNKNOWN:
-        raise Inconclusive(f"what tells of a GPU stack could not be read: {format_value(found.unread)}")
+        raise Inconclusive(f"the objects of a GPU stack could not be read: {format_value(found.unread)}")
     wanted = expected_stacks(stack, reference)
     outside = is_outside_kubernetes(stack, facts)
     judge(
@@ -77,9 +73,7 @@ def test_one_complete_stack_is_installed(facts: Facts, reference: Reference, jud
         expected=format_value(wanted),
         actual="a device plugin outside Kubernetes" if outside else found.stack,
         cause=f"the objects of the cluster are those of: {found.stack}",
-        hidden_because=(
-            "whatever stack there is may offer GPUs, too; the rest of this chapter looks for the declared one"
-        ),
+        hidden_because=("any stack may offer GPUs; the other requirements of this profile judge the declared one"),
         inspect=(
             "kubectl get clusterpolicies,gpuclusters; kubectl get daemonsets,deployments -A | grep -i -e nvidia -e gpu"
         ),
@@ -91,169 +85,176 @@ def test_one_complete_stack_is_installed(facts: Facts, reference: Reference, jud
             expected="one stack, complete",
             actual=fault.fault,
             cause=f"{fault.subject} {fault.text}",
-            hidden_because=WHY_IT_HIDES[fault.fault],
+            hidden_because=HIDDEN_BECAUSE[fault.fault],
             remedy=f"{fault.remedy[0].upper()}{fault.remedy[1:]}.",
         )
     if found.unread:
-        raise Inconclusive(f"a part of what tells of a stack could not be read: {format_value(found.unread)}")
+        raise Inconclusive(f"some objects of a GPU stack could not be read: {format_value(found.unread)}")
 
 
 @requirement(
     "OPER-02",
-    "The operator has reconciled its object with GPU nodes in sight",
+    "ClusterPolicy (or GPUCluster) is Ready and has detected GPU nodes",
     level=MUST,
-    sources=[GUIDE, f"{OPERATOR}: controllers/clusterpolicy_controller.go, internal/conditions/consts.go"],
-    remedy="Read the message of the condition Error; the first state that is not ready is the one to look at.",
+    sources=["guide-2", "operator-policy-controller", "operator-conditions"],
+    remedy="Read the message of the condition Error: it names the first state that is not ready.",
 )
-def test_the_operator_has_reconciled_its_object(facts: Facts, reference: Reference, judge: Judge) -> None:
-    root = root_of(facts, reference)
-    ready, error = root.condition("Ready"), root.condition("Error")
+def test_the_operator_has_reconciled_its_resource(facts: Facts, reference: Reference, judge: Judge) -> None:
+    operator_resource = require_operator_resource(facts, reference)
+    ready, error = operator_resource.condition("Ready"), operator_resource.condition("Error")
     reason = ready.reason if ready is not None and ready.status == "True" else error.reason if error else ""
     since = max((each.since for each in (ready, error) if each and each.since), default=None)
-    if root.state != "ready" and reason in STARTING_REASONS:
+    if operator_resource.state != "ready" and reason in STARTING_REASONS:
         changing = next((f"{node}: {change}" for node in facts.nodes if (change := is_changing(node))), "")
-        if changing or young(since, facts.taken_at):
-            raise Inconclusive(f"{root} is {root.state} for now, as {changing or 'pods of it are starting'}")
+        if changing or is_recent(since, facts.taken_at):
+            raise Inconclusive(
+                f"{operator_resource} is {operator_resource.state} for now, as {changing or 'pods of it are starting'}"
+            )
     nothing_there = not any(pool.nodes for pool in reference.gpu_pools) and not _gpu_nodes(facts, reference)
     right = (RECONCILED, NO_GPU_NODES) if nothing_there else (RECONCILED,)
     judge(
-        root,
-        ok=root.state == "ready" and (ready is None or (ready.status == "True" and ready.reason in right)),
+        operator_resource,
+        ok=operator_resource.state == "ready" and (ready is None or (ready.status == "True" and ready.reason in right)),
         expected=f"state ready, for the reason {' or '.join(right)}",
-        actual=f"state {root.state or 'missing'}" + (f", {reason}" if reason else ", without a condition"),
-        cause=WHAT_A_REASON_HIDES.get(reason) or (error.message if error else "") or "it says no more",
-        hidden_because="the state says ready also while the operator knows of no GPU node"
-        if root.state == "ready"
-        else "what runs goes on running; what is not ready shows on the nodes that come next",
-        inspect=root.inspect,
+        actual=f"state {operator_resource.state or 'missing'}" + (f", {reason}" if reason else ", without a condition"),
+        cause=REASONS_WITHOUT_OPERANDS.get(reason)
+        or (error.message if error else "")
+        or "its conditions have no message",
+        hidden_because="the state is ready also while the operator knows of no GPU node"
+        if operator_resource.state == "ready"
+        else "running pods keep running; the missing ones show on the next new nodes",
+        inspect=operator_resource.inspect,
     )
 
 
 @requirement(
     "OPER-03",
-    "Every component that is switched on has its workload, and none that is switched off",
+    "Every enabled operand of the GPU Operator has its workload, and no disabled one has",
     level=MUST,
-    sources=[GUIDE, f"{OPERATOR}: assets, manifests, controllers/state_manager.go"],
-    remedy="Read the operator's log for the component; delete what an older release of the operator left behind.",
+    sources=["guide-2", "operator-assets", "operator-manifests", "operator-states"],
+    remedy="Read the operator's log for the operand; delete workloads that an older release of the operator left "
+    "behind.",
 )
 def test_every_component_has_its_workload(facts: Facts, reference: Reference, judge: Judge) -> None:
-    root = root_of(facts, reference)
+    operator_resource = require_operator_resource(facts, reference)
     own = operator_workloads(facts, reference)
     if not any(node.labels.get(PRESENT) == "true" for node in facts.nodes):
         if not _gpu_nodes(facts, reference):
-            raise NotApplicable("no GPU pool has a node, and without one the operator deploys nothing")
+            raise NotApplicable("no GPU pool has a node, and without GPU nodes the operator deploys nothing")
         judge(
-            root,
+            operator_resource,
             ok=False,
             expected=f"a node labelled {PRESENT}=true",
             actual="none",
-            cause="no GPU node is discovered, and without one the operator deploys no component",
-            hidden_because="the object says ready: there is nothing to do",
-            remedy="Let feature discovery find the nodes first.",
+            cause="no node is labelled as a GPU node, and without one the operator deploys no component",
+            hidden_because="status.state is ready: there is nothing to deploy",
+            remedy="Fix Node Feature Discovery first (OPER-11).",
             inspect=f"kubectl get nodes -L {PRESENT}",
         )
         return
     version = operator_version(own)
-    for component in components_of(root):
-        wanted = component.is_wanted(root, len(facts.nvidia_drivers))
+    for component in components_of(operator_resource):
+        wanted = component.is_wanted(operator_resource, len(facts.nvidia_drivers))
         found = [str(each) for each in own if component.is_run_by(each)]
         if not found and may_be_unknown(component, version, reference):
             continue
         judge(
             component,
             ok=wanted == bool(found),
-            expected=f"{component.kind.lower()} {component.name}" if wanted else "no workload: it is switched off",
+            expected=f"{component.kind.lower()} {component.name}" if wanted else "no workload: it is disabled",
             actual=found or "no workload",
             cause="the operator did not deploy it" if wanted else f"{join_limited(found)} is left over",
-            hidden_because="the other components work without it" if wanted else "it works beside what replaced it",
+            hidden_because="the other components work without it" if wanted else "it runs beside what replaced it",
             inspect=f"kubectl get {component.kind.lower()}s -A | grep {component.name}",
         )
 
 
 @requirement(
     "OPER-04",
-    "The operator's object has the declared settings",
+    "ClusterPolicy, GPUCluster and NVIDIADriver have the declared settings",
     level=MUST,
-    sources=[GUIDE, f"{OPERATOR}: deployments/gpu-operator/values.yaml"],
-    remedy="Set it in the Helm values and upgrade the release: a patch of the object is lost with the next upgrade.",
+    sources=["guide-2", "operator-values"],
+    remedy="Set the field in the Helm values and upgrade the release: the next upgrade reverts a patch of the "
+    "resource.",
 )
-def test_the_object_has_the_declared_settings(facts: Facts, reference: Reference, judge: Judge) -> None:
-    root = root_of(facts, reference)
-    described = [(root.resource, setting) for setting in settings_of(root, reference)]
-    for resource, setting in [*described, *drivers_of(root, facts, reference)]:
+def test_the_operator_resource_has_the_declared_settings(facts: Facts, reference: Reference, judge: Judge) -> None:
+    operator_resource = require_operator_resource(facts, reference)
+    described = [(operator_resource.resource, setting) for setting in settings_of(operator_resource, reference)]
+    for resource, setting in [*described, *drivers_of(operator_resource, facts, reference)]:
         judge(
             f"{resource}: {setting.path}",
             ok=setting.agrees,
             expected=_as_yaml(setting.declared),
-            actual=_as_yaml(setting.said),
+            actual=_as_yaml(setting.configured),
             cause=f"{setting.path} of {resource} is not what the owners declare",
-            hidden_because="the operator is as content with one value as with the other",
+            hidden_because="the operator accepts one value as well as the other",
             inspect=f"kubectl get {resource.kind.lower()} {resource.name} -o yaml",
         )
 
 
 @requirement(
     "OPER-05",
-    "The pods of the stack come to rest",
+    "Pods of the GPU stack neither crash repeatedly nor stay waiting",
     level=MUST,
-    sources=[TROUBLESHOOTING, "NVIDIA/gpu-operator issues 1726 and 2509"],
+    sources=["operator-troubleshooting", "operator-1726", "operator-2509"],
     remedy="Read the log of the container's last run.",
 )
-def test_the_pods_of_the_stack_come_to_rest(facts: Facts, reference: Reference, judge: Judge) -> None:
-    workloads = resting_workloads(facts, reference)
+def test_the_pods_of_the_stack_neither_crash_nor_wait(facts: Facts, reference: Reference, judge: Judge) -> None:
+    workloads = stack_workloads(facts, reference)
     if not workloads:
         raise without_workloads(facts, reference)
-    for workload, found in ailments(workloads, facts):
+    for workload, found in pod_problems(workloads, facts):
         if not found:
             judge(workload, ok=True, expected="pods that neither crash nor wait", actual="only such pods")
-        for ailment in found:
+        for problem in found:
             judge(
-                ailment.pod,
+                problem.pod,
                 ok=False,
                 expected="neither crashes nor waits",
-                actual=ailment.what,
-                cause=ailment.what,
-                hidden_because="between two crashes the pod is Running, and whoever looks then sees nothing",
-                remedy=ailment.remedy,
-                inspect=f"kubectl describe pod -n {ailment.pod.namespace} {ailment.pod.name}",
+                actual=problem.what,
+                cause=problem.what,
+                hidden_because="between two crashes the pod is Running, and kubectl get pods then shows no problem",
+                remedy=problem.remedy,
+                inspect=f"kubectl describe pod -n {problem.pod.namespace} {problem.pod.name}",
             )
 
 
 @requirement(
     "OPER-06",
-    "The namespaces of the stack let its pods in",
+    "Pod Security and quotas of the operator's namespaces admit its pods",
     level=MUST,
-    sources=["NVIDIA GPU Operator: Security Considerations", "NVIDIA GPU Operator with GKE", "NVIDIA/gpu-operator#660"],
-    remedy="Label the namespace pod-security.kubernetes.io/enforce=privileged, and give it what its quotas lack.",
+    sources=["operator-security", "operator-gke", "operator-660"],
+    remedy="Label the namespace pod-security.kubernetes.io/enforce=privileged, and raise its quotas where they refuse "
+    "pods.",
 )
-def test_the_namespaces_of_the_stack_let_its_pods_in(facts: Facts, reference: Reference, judge: Judge) -> None:
-    workloads = resting_workloads(facts, reference)
+def test_the_namespaces_admit_the_pods_of_the_stack(facts: Facts, reference: Reference, judge: Judge) -> None:
+    workloads = stack_workloads(facts, reference)
     if not workloads:
         raise without_workloads(facts, reference)
     for namespace, members in by_namespace(workloads).items():
         level = enforced_on(namespace, facts)
-        needy = [(each, why) for each in members if (why := why_privileged(each.template))]
+        privileged = [(each, why) for each in members if (why := why_privileged(each.template))]
         judge(
             f"namespace {namespace}",
-            ok=admits_privileged(level) or not needy,
-            expected="admits privileged pods" if needy else "admits its pods",
-            actual=f"{ENFORCE}={level}" if level else "no level of Pod Security of its own",
-            cause=f"{needy[0][0]} has {needy[0][1]}, which {level} refuses" if needy else "",
-            hidden_because="pods that were admitted before the label go on running; the next one is refused",
+            ok=admits_privileged(level) or not privileged,
+            expected="admits privileged pods" if privileged else "admits its pods",
+            actual=f"{ENFORCE}={level}" if level else "no Pod Security level of its own",
+            cause=f"{privileged[0][0]} has {privileged[0][1]}, which {level} refuses" if privileged else "",
+            hidden_because="pods that were admitted before the label keep running; the next one is refused",
             remedy=f"kubectl label namespace {namespace} {ENFORCE}=privileged --overwrite",
             inspect=f"kubectl get namespace {namespace} --show-labels",
         )
         for workload in members:
             missing = not_created(workload, facts)
             if missing:
-                link, remedy = why_not_created(workload, facts)
+                cause, remedy = why_not_created(workload, facts)
                 judge(
                     workload,
                     ok=False,
                     expected=f"{workload.replicas} pods",
                     actual=f"{workload.scheduled}",
-                    cause=f"{missing} pods are not created: {link}",
-                    hidden_because="a pod that was never created is in no list of pods; only an event tells",
+                    cause=f"{missing} pods are not created: {cause}",
+                    hidden_because="a pod that was never created is in no list of pods; only an event shows it",
                     remedy=remedy,
                     inspect=f"kubectl describe daemonset -n {namespace} {workload.name}",
                 )
@@ -261,14 +262,14 @@ def test_the_namespaces_of_the_stack_let_its_pods_in(facts: Facts, reference: Re
 
 @requirement(
     "OPER-07",
-    "Every runtime class that the stack's pods name exists",
+    "Every RuntimeClass that pods of the GPU stack name exists",
     level=MUST,
-    sources=["NVIDIA GPU Operator: Container Device Interface", "NVIDIA/k8s-device-plugin: README"],
-    remedy="Let the operator make it (operator.runtimeClass), create it, or take runtimeClassName out of the pods.",
+    sources=["operator-cdi", "device-plugin"],
+    remedy="Let the operator create the RuntimeClass (operator.runtimeClass), create it, or drop runtimeClassName.",
 )
 def test_every_runtime_class_exists(facts: Facts, reference: Reference, judge: Judge) -> None:
     named: dict[str, list[str]] = {}
-    for workload in resting_workloads(facts, reference):
+    for workload in stack_workloads(facts, reference):
         if workload.template.runtime_class:
             named.setdefault(workload.template.runtime_class, []).append(str(workload))
     if not named:
@@ -281,35 +282,35 @@ def test_every_runtime_class_exists(facts: Facts, reference: Reference, judge: J
             expected=f"exists, as {join_limited(users)} names it",
             actual="exists" if name in existing else f"there are only: {format_value(existing)}",
             cause=f"the API server refuses every new pod that names runtime class {name}",
-            hidden_because="running pods stay; a node that joins gets none",
+            hidden_because="running pods keep running; a new node gets none",
             inspect="kubectl get runtimeclasses",
         )
 
 
 @requirement(
     "OPER-08",
-    "No program of the stack has a known way out of a container",
+    "Container toolkit and GPU Operator have versions without a known container escape (CVE)",
     level=MUST,
-    sources=["NVIDIA GPU Operator: Security Considerations", "CVE-2025-23266", "CVE-2025-23359", "CVE-2024-0132"],
-    remedy="Upgrade the operator, which brings the toolkit along; where toolkit.version is set by hand, raise that.",
+    sources=["operator-security", "cve-2025-23266", "cve-2025-23359", "cve-2024-0132"],
+    remedy="Upgrade the operator, which brings the toolkit along; where toolkit.version is set, raise it.",
 )
 def test_no_program_has_a_known_way_out_of_a_container(facts: Facts, reference: Reference, judge: Judge) -> None:
-    operated_stack(reference)
+    require_operator_stack(reference)
     workloads = operator_workloads(facts, reference)
     if not any(running(TOOLKIT, workloads)):
         _toolkit_expected(facts, reference)
     programs = deciding(workloads)
     if not programs:
-        raise Inconclusive("no image tag or label tells the version of the container toolkit or of the operator")
+        raise Inconclusive("no image tag or label has the version of the container toolkit or of the operator")
     for program in programs:
         flaws = program.flaws
         judge(
             program,
             ok=not flaws,
-            expected="a version without known escapes",
+            expected="a version without known container escapes",
             actual=dotted(program.version),
             cause="; ".join(f"{flaw.advisory}: fixed in {dotted(flaw.fixed)}" for flaw in flaws),
-            hidden_because="everything works; the flaw shows when somebody brings an image that uses it",
+            hidden_because="everything works; the flaw shows when somebody runs an image that exploits it",
             inspect=f"kubectl get {program.workload.kind.lower()} -n {program.workload.namespace} "
             f"{program.workload.name} -o jsonpath='{{.spec.template.spec.containers[*].image}}'",
         )
@@ -317,27 +318,30 @@ def test_no_program_has_a_known_way_out_of_a_container(facts: Facts, reference: 
 
 @requirement(
     "OPER-09",
-    "No setting or version that is known to break pods is in use",
+    "No GPU Operator setting or container toolkit version in use is known to break pods",
     level=SHOULD,
-    sources=["NVIDIA/gpu-operator issues 1876 and 2115", "NVIDIA GPU Operator: release notes of v25.10.1"],
-    remedy="Leave the ways of handing devices over to CDI, and take a toolkit without the defect.",
+    sources=["operator-1876", "operator-2115", "operator-notes-25.10.1"],
+    remedy="Remove device list settings that conflict with cdi.enabled, and use a container toolkit without the "
+    "defect.",
 )
 def test_no_setting_is_known_to_break_pods(facts: Facts, reference: Reference, judge: Judge) -> None:
-    root = root_of(facts, reference)
+    operator_resource = require_operator_resource(facts, reference)
     own = operator_workloads(facts, reference)
-    breaking = list(settings_that_break(root)) if _may_have_cdi(root, operator_version(own)) else []
+    breaking = (
+        list(settings_that_break(operator_resource)) if _may_have_cdi(operator_resource, operator_version(own)) else []
+    )
     if not breaking:
-        judge(root, ok=True, expected="no setting that is known to break pods", actual="none")
+        judge(operator_resource, ok=True, expected="no setting that is known to break pods", actual="none")
     for what, effect, remedy in breaking:
         judge(
-            f"{root}: {what}",
+            f"{operator_resource}: {what}",
             ok=False,
             expected="not beside cdi.enabled",
             actual=f"{what} beside cdi.enabled",
             cause=effect,
-            hidden_because="it worked before the operator turned CDI on by itself (v25.10)",
+            hidden_because="it worked before CDI was enabled by default (v25.10)",
             remedy=remedy,
-            inspect=root.inspect,
+            inspect=operator_resource.inspect,
         )
     for program in running(TOOLKIT, own):
         judge(
@@ -346,7 +350,7 @@ def test_no_setting_is_known_to_break_pods(facts: Facts, reference: Reference, j
             expected=f"any version but {dotted(OVERWRITES_CONTAINERD)}",
             actual=dotted(program.version),
             cause="this version overwrites the list of imports in containerd's configuration",
-            hidden_because="GPUs work; what other files of containerd said is gone, registry mirrors for one",
+            hidden_because="GPUs work; settings of other containerd files are lost, for example registry mirrors",
             remedy="Upgrade to toolkit 1.18.1 or later, and restore the imports.",
         )
 
@@ -356,22 +360,26 @@ def _gpu_nodes(facts: Facts, reference: Reference) -> bool:
 
 
 def _toolkit_expected(facts: Facts, reference: Reference) -> None:
-    """Raise NotApplicable where the operator is declared to bring no container toolkit.
+    """Raise NotApplicable where the operator is declared not to install the container toolkit.
 
-    Raises Inconclusive where it is declared to, and its object switches the toolkit off.
+    Raises Inconclusive where it is declared to, and the ClusterPolicy disables the toolkit.
     """
-    root = found_root(facts)
-    if root is None or root.kind != "ClusterPolicy" or root.enabled("toolkit"):
+    operator_resource = find_operator_resource(facts)
+    if operator_resource is None or operator_resource.kind != "ClusterPolicy" or operator_resource.enabled("toolkit"):
         return
     if not gpu_operator_values(reference)["toolkit"]["enabled"]:
-        raise NotApplicable("the container toolkit comes with the node image; nothing in the cluster tells its version")
-    raise Inconclusive(f"{root} switches the toolkit off (OPER-04); nothing tells the version of another one")
+        raise NotApplicable(
+            "the container toolkit is part of the node image; its version is in no object of the cluster"
+        )
+    raise Inconclusive(
+        f"{operator_resource} disables the toolkit (OPER-04); the version of another one is in no object of the cluster"
+    )
 
 
-def _may_have_cdi(root: Root, version: Version | None) -> bool:
-    """Whether pods get their devices by CDI; where the object says nothing of it, the operator's version decides."""
-    said = root.at("cdi.enabled") is not None
-    return said or version is None or version >= CDI_BY_DEFAULT
+def _may_have_cdi(operator_resource: OperatorResource, version: Version | None) -> bool:
+    """Whether pods get their devices by CDI; where cdi.enabled is not set, the operator's version decides."""
+    is_set = operator_resource.at("cdi.enabled") is not None
+    return is_set or version is None or version >= CDI_BY_DEFAULT
 
 
 def _as_yaml(value: object) -> str:

@@ -1,4 +1,4 @@
-"""What on a GPU node would make the operator's driver upgrade fail: pods that it may not delete, and GPU users unseen.
+"""What on a GPU node would make a driver upgrade fail: pods that it may not delete, and users of GPUs it does not know.
 
 Sources: NVIDIA/k8s-operator-libs, pkg/upgrade/pod_manager.go (kubectl's drain filters decide which pods go);
 NVIDIA/gpu-operator, cmd/gpu-operator/main.go, gpuPodSpecFilter, and issues 367, 2166, 2509.
@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from conformance.facts import Container, Facts, Node, Pod
 from suites._shared.operands import DEPLOY
-from suites._shared.upgrade_states import UpgradePolicy, WayToEmpty
+from suites._shared.upgrade_states import PodRemoval, UpgradePolicy
 
 _GPU_RESOURCES = ("nvidia.com/gpu", "nvidia.com/mig-")
 _GPU_DRIVERS = ("gpu.nvidia.com",)
@@ -21,40 +21,40 @@ _OF_THE_SYSTEM = ("kube-", "openshift-")
 
 
 class Obstacle(NamedTuple):
-    """A pod that stops an upgrade, how, and what to do about it."""
+    """A pod that would make an upgrade fail, why, and what to do about it."""
 
     pod: Pod
-    how: str
+    why: str
     remedy: str
 
 
 def undeletable(pods: tuple[Pod, ...], policy: UpgradePolicy, facts: Facts) -> Iterator[Obstacle]:
-    """The GPU pods of a node that the upgrade has to delete and may not, under none of its rules."""
+    """The GPU pods of a node that the upgrade has to delete and that neither deletion nor drain may."""
     for pod in pods:
-        if pod.deleting or pod.static or pod.owner_kind == "DaemonSet" or not is_seen(pod, facts):
+        if pod.deleting or pod.static or pod.owner_kind == "DaemonSet" or not is_known(pod, facts):
             continue
-        refusals = [_refusal(pod, way) for way in policy.ways_to_empty]
+        refusals = [_refusal(pod, removal) for removal in policy.pod_removals]
         budget = _forbidding_budget(pod, facts)
         if all(refusals):
             how, setting = refusals[0] or ("", "")
-            remedy = f"Set {setting} of {policy.said_by} to true if that loss is meant, or move the pod beforehand."
+            remedy = f"Set {setting} of {policy.source} to true if that data may be lost, or move the pod beforehand."
             yield Obstacle(pod, how, remedy)
         elif budget:
-            remedy = f"Let {budget} allow a disruption: it counts pods of which none may go."
-            yield Obstacle(pod, f"{budget} lets no pod go although all of its pods are healthy", remedy)
+            remedy = f"Let {budget} allow a disruption: its disruptionsAllowed is 0."
+            yield Obstacle(pod, f"{budget} allows no disruption although all of its pods are healthy", remedy)
 
 
-def unseen_users(nodes: Iterable[Node], facts: Facts, stack: Collection[str]) -> Iterator[Obstacle]:
-    """The pods of nodes that may hold their GPUs without asking for them, so that the upgrade leaves them running.
+def unknown_users(nodes: Iterable[Node], facts: Facts, stack: Collection[str]) -> Iterator[Obstacle]:
+    """The pods of nodes that may use their GPUs without requesting them, so that the upgrade leaves them running.
 
-    ``stack`` are the namespaces of the GPU stack, whose pods the operator moves by node labels. A DaemonSet that also
-    runs on nodes without GPUs uses what every node has: CSI drivers, for one, mount all of /dev.
+    ``stack`` are the namespaces of the GPU stack, whose pods the operator removes by node labels. A DaemonSet that also
+    runs on nodes without GPUs uses what every node has: CSI drivers, for example, mount all of /dev.
     """
     everywhere: dict[tuple[str, str], bool] = {}
     for pod in (pod for node in nodes for pod in facts.pods_on(node.name)):
         if pod.finished or pod.deleting or pod.namespace in stack or pod.namespace.startswith(_OF_THE_SYSTEM):
             continue
-        how = "" if is_seen(pod, facts) or _CLIENT in pod.node_selector else _held_by(pod)
+        how = "" if is_known(pod, facts) or _CLIENT in pod.node_selector else _held_by(pod)
         if how and pod.owner_kind == "DaemonSet":
             owner = (pod.namespace, pod.owner_name)
             if owner not in everywhere:
@@ -64,8 +64,8 @@ def unseen_users(nodes: Iterable[Node], facts: Facts, stack: Collection[str]) ->
             yield Obstacle(pod, how, _remedy_for(pod))
 
 
-def is_seen(pod: Pod, facts: Facts) -> bool:
-    """Whether the operator knows that a pod uses GPUs: by a container, not an init container, or by a claim."""
+def is_known(pod: Pod, facts: Facts) -> bool:
+    """Whether the operator knows that a pod uses GPUs: by a container, not an init container, or by a ResourceClaim."""
     if pod.phase not in ("Running", "Pending"):
         return False
     return any(_asks(container) for container in pod.containers) or _claims_gpus(pod, facts)
@@ -93,19 +93,19 @@ def _is_of_gpus(status: dict[str, object]) -> bool:
     )
 
 
-def _refusal(pod: Pod, way: WayToEmpty) -> tuple[str, str] | None:
-    """Why one way of emptying a node refuses a pod and which setting would change that; None when it does not."""
+def _refusal(pod: Pod, removal: PodRemoval) -> tuple[str, str] | None:
+    """Why one way of removal refuses a pod and which setting would change that; None when it does not."""
     empty_dirs = [volume.name for volume in pod.volumes if volume.kind == "emptyDir"]
-    if empty_dirs and not way.delete_empty_dir:
-        setting = f"{way.block}.deleteEmptyDir"
+    if empty_dirs and not removal.delete_empty_dir:
+        setting = f"{removal.block}.deleteEmptyDir"
         return f"it has the emptyDir {empty_dirs[0]}, and {setting} is false", setting
-    if not pod.owner_kind and not way.force:
-        return f"no controller would make it again, and {way.block}.force is false", f"{way.block}.force"
+    if not pod.owner_kind and not removal.force:
+        return f"no controller would create it again, and {removal.block}.force is false", f"{removal.block}.force"
     return None
 
 
 def _forbidding_budget(pod: Pod, facts: Facts) -> str:
-    """A disruption budget that never lets the pod go: none may go while all of its pods are healthy."""
+    """A PodDisruptionBudget that allows no disruption of the pod while all of its pods are healthy."""
     return next(
         (
             str(budget)
@@ -117,16 +117,16 @@ def _forbidding_budget(pod: Pod, facts: Facts) -> str:
 
 
 def _held_by(pod: Pod) -> str:
-    """How a pod that asks for no GPU may hold one; empty when it may not."""
+    """How a pod without GPU request may use a GPU; empty when it may not."""
     if any(_asks(container) for container in pod.init_containers):
-        return "only an init container of it asks for GPUs"
+        return "only an init container of it requests GPUs"
     mounted = [volume.host_path for volume in pod.volumes if volume.kind == "hostPath" and _has_gpus(volume.host_path)]
     if mounted:
-        return f"it mounts {mounted[0]} of its node, where the GPUs are"
+        return f"it mounts {mounted[0]} of its node, which has the GPU device files"
     if pod.runtime_class.startswith("nvidia") and any(_wants_devices(each) for each in pod.containers):
-        return f"it runs under runtime class {pod.runtime_class} with {_DEVICES} set"
+        return f"it has runtimeClassName {pod.runtime_class} with {_DEVICES} set"
     if pod.owner_kind != "DaemonSet" and any(container.privileged for container in pod.containers):
-        return "it is privileged, and a privileged container has every device of its node"
+        return "it is privileged, and a privileged container can open every device of its node"
     return ""
 
 
@@ -148,5 +148,5 @@ def _runs_without_gpus(namespace: str, name: str, facts: Facts) -> bool:
 
 def _remedy_for(pod: Pod) -> str:
     if pod.owner_kind == "DaemonSet":
-        return f"Give the DaemonSet the nodeSelector {_CLIENT}: 'true', so that it leaves with the operands."
-    return "Stop it before the upgrade, or let it ask for the GPUs that it uses."
+        return f"Give the DaemonSet the nodeSelector {_CLIENT}: 'true', so that it is removed with the operands."
+    return "Stop it before the upgrade, or let it request the GPUs that it uses."

@@ -1,9 +1,9 @@
-"""Pools: GPU nodes and ordinary nodes, kept apart and told apart.
+"""Pools: GPU nodes and ordinary nodes, separated by labels and taints.
 
-A GPU node costs as much as dozens of ordinary ones, so everything else starts with four facts: the declared nodes are
-there, they carry the labels by which pods find them, they carry every taint that keeps everybody else away, and they
-offer the GPUs that were paid for. Each of them breaks silently. A node that lost a taint still looks healthy while
-web pods fill its CPUs; a node that lost one GPU of eight stays Ready; a node whose label has a typo is found by nobody.
+A GPU node costs as much as dozens of ordinary ones, so all other profiles depend on four facts: the declared nodes
+exist, they have the labels that pods select them by, they have every taint that repels other pods, and they offer the
+GPUs that were paid for. Each of them fails silently. A node that lost a taint still looks healthy while web pods use
+its CPUs; a node that lost one GPU of eight stays Ready; no pod selects a node whose label has a typo.
 
 A node belongs to a pool by the pool's selector, the labels that the cloud or the installer gave it. Labels and taints
 of the owners are then judged against the declaration, never taken from the node.
@@ -36,18 +36,14 @@ from suites._shared.node_gpus import (
 from suites._shared.pod_terms import taints_of
 from suites._shared.pool_nodes import GpuPoolNode, Members, PoolNode
 
-GUIDE = "guide part 1"
-TAINTS = "kubernetes.io: Taints and Tolerations"
 _IN_A_POOL = "belongs to a GPU pool"
-TROUBLESHOOTING = "NVIDIA GPU Operator: Troubleshooting"
-DISCOVERY = "NVIDIA/k8s-device-plugin: GPU Feature Discovery labels"
 
 
 @requirement(
     "POOL-01",
-    "Every declared pool has its declared number of nodes",
+    "Every declared node pool has at least its declared number of nodes",
     level=MUST,
-    sources=[GUIDE],
+    sources=["guide-1"],
     remedy="Bring the missing nodes back, or label them as the selector asks; or declare fewer.",
 )
 def test_every_pool_has_its_nodes(pools: tuple[Pool, ...], members: Members, judge: Judge) -> None:
@@ -59,16 +55,16 @@ def test_every_pool_has_its_nodes(pools: tuple[Pool, ...], members: Members, jud
             expected=f"at least {pool.nodes} nodes labelled {pool.selector_text}",
             actual=f"{len(nodes)}: {', '.join(node.name for node in nodes)}" if nodes else "none",
             cause=f"{pool.nodes - len(nodes)} nodes with these labels are missing from the API server",
-            hidden_because="pods that need the pool wait as Pending; nothing else reports the node that is not there",
+            hidden_because="pods that need the pool stay Pending; nothing else reports the missing node",
             inspect=f"kubectl get nodes -l {pool.selector_text}",
         )
 
 
 @requirement(
     "POOL-02",
-    "Every node of a pool carries the declared labels",
+    "Every node of a pool carries the labels declared for the pool",
     level=MUST,
-    sources=[GUIDE],
+    sources=["guide-1"],
     remedy="Set the labels where the nodes are made (node group, machine template), so that a new node has them too.",
 )
 def test_every_node_carries_the_declared_labels(pool_nodes: tuple[PoolNode, ...], judge: Judge) -> None:
@@ -83,7 +79,7 @@ def test_every_node_carries_the_declared_labels(pool_nodes: tuple[PoolNode, ...]
             expected=pairs(pool.labels),
             actual=pairs({key: node.labels.get(key) for key in pool.labels}),
             cause=f"{pairs(wrong)}, not {pairs({key: pool.labels[key] for key in wrong})} as declared",
-            hidden_because="the node is Ready; it is only never chosen by the pods that ask for the label",
+            hidden_because="the node is Ready; only pods that select the label are never scheduled there",
             remedy=f"kubectl label node {node.name} --overwrite {_settings(pool, wrong)}; then in the node group",
             inspect=f"kubectl get node {node.name} -L {','.join(pool.labels)}",
         )
@@ -91,9 +87,9 @@ def test_every_node_carries_the_declared_labels(pool_nodes: tuple[PoolNode, ...]
 
 @requirement(
     "POOL-03",
-    "Every GPU node carries every declared taint",
+    "Every GPU node carries every taint declared for its pool",
     level=MUST,
-    sources=[GUIDE, TAINTS],
+    sources=["guide-1", "k8s-taints"],
     remedy="Set the taints where the nodes are made: a taint put by hand is lost when the node is replaced.",
 )
 def test_every_gpu_node_carries_every_declared_taint(gpu_pool_nodes: tuple[GpuPoolNode, ...], judge: Judge) -> None:
@@ -109,7 +105,7 @@ def test_every_gpu_node_carries_every_declared_taint(gpu_pool_nodes: tuple[GpuPo
             expected=f"taints {format_value(pool.taints)}",
             actual=node.taints,
             cause=f"{' and '.join(missing)} is not on the node",
-            hidden_because="the node works; pods that have no business there start to land on it one by one",
+            hidden_because="the node works; pods that do not belong there are scheduled to it one by one",
             remedy=_how_to_taint(node, missing),
             inspect=f"kubectl get node {node.name} -o jsonpath='{{.spec.taints}}'",
         )
@@ -117,10 +113,10 @@ def test_every_gpu_node_carries_every_declared_taint(gpu_pool_nodes: tuple[GpuPo
 
 @requirement(
     "POOL-04",
-    "Every node of a GPU pool advertises the declared number of GPUs as allocatable",
+    "Every node of a GPU pool has the declared number of GPUs in status.allocatable",
     level=MUST,
-    sources=["guide part 6", TROUBLESHOOTING, "NVIDIA/k8s-device-plugin issues 234, 426, 519"],
-    remedy="Follow the cause: driver, device plugin, then the device itself.",
+    sources=["guide-6", "operator-troubleshooting", "device-plugin-234", "device-plugin-426", "device-plugin-519"],
+    remedy="Fix the cause that the finding names: driver, device plugin, then the device itself.",
 )
 def test_every_gpu_node_advertises_its_gpus(
     gpu_pool_nodes: tuple[GpuPoolNode, ...], reference: Reference, judge: Judge
@@ -131,14 +127,14 @@ def test_every_gpu_node_advertises_its_gpus(
         if offer.resources is None:
             continue
         there = offered(node, offer.resources)
-        link, remedy = why_the_number_differs(node, gpu, offer)
+        cause, remedy = why_the_number_differs(node, gpu, offer)
         judge(
             node,
             ok=there == offer.resources and (bool(there) or gpu.allocated_by == "dra"),
             expected=f"{format_amounts(offer.resources)} allocatable, as {pool} declares",
             actual=f"{format_amounts(there)} (capacity {format_amounts(counted(node, offer.resources))})",
-            cause=link,
-            hidden_because="the node stays Ready; pods only meet 'Insufficient' when its last free GPUs are asked for",
+            cause=cause,
+            hidden_because="the node stays Ready; pods are only 'Insufficient' when its last free GPUs are requested",
             remedy=remedy,
             inspect=f"kubectl get node {node.name} -o jsonpath='{{.status.capacity}} {{.status.allocatable}}'",
         )
@@ -149,9 +145,9 @@ def test_every_gpu_node_advertises_its_gpus(
 
 @requirement(
     "POOL-05",
-    "Every node that has GPUs belongs to exactly one declared pool",
+    "Every node that shows GPUs belongs to exactly one declared pool, and to a GPU pool",
     level=MUST,
-    sources=[GUIDE],
+    sources=["guide-1"],
     remedy="Declare the pool of the node, make the selectors exclusive, or take the node out of the cluster.",
 )
 def test_every_node_with_gpus_belongs_to_one_pool(
@@ -159,25 +155,25 @@ def test_every_node_with_gpus_belongs_to_one_pool(
 ) -> None:
     equipped = [node for node in facts.nodes if shows_gpus(node, reference)]
     if not equipped:
-        raise Inconclusive(f"{len(gpu_pools)} GPU pools are declared, and no node of the cluster shows any GPU")
+        raise Inconclusive(f"{len(gpu_pools)} GPU pools are declared, and no node of the cluster has GPUs")
     for node in equipped:
-        homes = [pool for pool in reference.pools if pool.holds(node.labels)]
+        found = [pool for pool in reference.pools if pool.holds(node.labels)]
         judge(
             node,
-            ok=len(homes) == 1 and homes[0].gpu is not None,
+            ok=len(found) == 1 and found[0].gpu is not None,
             expected="exactly one declared pool, and one with GPUs",
-            actual=homes or "no declared pool",
-            cause=_why_it_has_no_home(homes),
-            hidden_because="pods land on it or stay away by accident: no rule of this report is judged for the node",
+            actual=found or "no declared pool",
+            cause=_why_not_in_one_gpu_pool(found),
+            hidden_because="pods are scheduled there by accident: no requirement of this report is judged for the node",
             inspect=f"kubectl get node {node.name} --show-labels",
         )
 
 
 @requirement(
     "POOL-06",
-    "Site labels agree with the GPU that feature discovery reports",
+    "GPU product and memory labels of GPU Feature Discovery agree with the declaration of the pool",
     level=SHOULD,
-    sources=[GUIDE, DISCOVERY],
+    sources=["guide-1", "gpu-feature-discovery"],
     remedy="Correct the declaration and the site's labels, or move the node to the pool that its GPUs belong to.",
 )
 def test_site_labels_agree_with_the_hardware(gpu_pool_nodes: tuple[GpuPoolNode, ...], judge: Judge) -> None:
@@ -192,8 +188,8 @@ def test_site_labels_agree_with_the_hardware(gpu_pool_nodes: tuple[GpuPoolNode, 
             ok=is_the_product(node, gpu) and has_the_memory(node, gpu),
             expected=f"{gpu.product or 'any product'} with {gpu.memory_mib or 'any number of'} MiB, as {pool} declares",
             actual=f"{node.labels[PRODUCT]} with {node.labels.get(MEMORY, 'an unknown number of')} MiB",
-            cause=f"the site says {pairs(pool.labels)}; the driver says {PRODUCT}={node.labels[PRODUCT]}",
-            hidden_because="people wrote one label and a program the other; nothing compares them",
+            cause=f"{pool} declares {pairs(pool.labels)}; GPU Feature Discovery found {PRODUCT}={node.labels[PRODUCT]}",
+            hidden_because="the owners set one label and GPU Feature Discovery the other; nothing compares them",
             inspect=f"kubectl get node {node.name} -L {','.join((*pool.labels, PRODUCT, MEMORY))}",
         )
 
@@ -202,8 +198,8 @@ def test_site_labels_agree_with_the_hardware(gpu_pool_nodes: tuple[GpuPoolNode, 
     "POOL-07",
     "Nodes of one pool are alike in driver, kernel and GPU product",
     level=SHOULD,
-    sources=["guide part 2", DISCOVERY, "NVIDIA GPU Operator: GPU Driver Upgrades"],
-    remedy="Finish the upgrade that stopped half-way, or part the pool in two; pools may well differ from each other.",
+    sources=["guide-2", "gpu-feature-discovery", "operator-upgrades"],
+    remedy="Finish the upgrade that stopped half-way, or split the pool in two; pools may differ from each other.",
 )
 def test_nodes_of_one_pool_are_alike(pools: tuple[Pool, ...], members: Members, judge: Judge) -> None:
     groups = [(pool, nodes) for pool in pools if len(nodes := members(pool)) > 1]
@@ -216,22 +212,22 @@ def test_nodes_of_one_pool_are_alike(pools: tuple[Pool, ...], members: Members, 
 
 @requirement(
     "POOL-08",
-    "Ordinary pods have at least one ready, schedulable node without GPU taints",
+    "At least one Ready, schedulable node outside the tainted GPU pools has no taint that repels ordinary pods",
     level=MUST,
-    sources=[GUIDE, TAINTS],
-    remedy="Keep a node pool without GPUs and without taints: cluster add-ons and the GPU Operator itself live there.",
+    sources=["guide-1", "k8s-taints"],
+    remedy="Keep a node pool without GPUs and without taints: cluster add-ons and the GPU Operator itself run there.",
 )
-def test_ordinary_pods_have_a_home(facts: Facts, gpu_pools: tuple[Pool, ...], judge: Judge) -> None:
+def test_ordinary_pods_have_a_node(facts: Facts, gpu_pools: tuple[Pool, ...], judge: Judge) -> None:
     guarded = [pool for pool in gpu_pools if taints_of([pool])]
-    refusals = {node.name: _why_it_is_no_home(node, guarded) for node in facts.nodes}
-    homes = [name for name, refusal in refusals.items() if not refusal]
+    refusals = {node.name: _why_closed_to_ordinary_pods(node, guarded) for node in facts.nodes}
+    found = [name for name, refusal in refusals.items() if not refusal]
     judge(
         "ordinary pods",
-        ok=bool(homes),
-        expected="a Ready, schedulable node that repels nobody, outside the GPU pools that declare taints",
-        actual=join_limited(homes) or f"none among {len(refusals)} nodes",
-        cause=join_limited(_those_outside_first(refusals), apart="; "),
-        hidden_because="what runs goes on running; the next restart of CoreDNS or of the operator is the last",
+        ok=bool(found),
+        expected="a Ready, schedulable node without taints, outside the GPU pools that declare taints",
+        actual=join_limited(found) or f"none among {len(refusals)} nodes",
+        cause=join_limited(_other_nodes_first(refusals), apart="; "),
+        hidden_because="running pods keep running; CoreDNS and the operator are Pending after their next restart",
         inspect=(
             "kubectl get nodes -o custom-columns=NAME:.metadata.name,CORDONED:.spec.unschedulable,TAINTS:.spec.taints"
         ),
@@ -240,9 +236,9 @@ def test_ordinary_pods_have_a_home(facts: Facts, gpu_pools: tuple[Pool, ...], ju
 
 @requirement(
     "POOL-09",
-    "No pod without a GPU request runs on a GPU node",
+    "No pod without GPU request or claim runs on a tainted GPU pool, except DaemonSet and static pods",
     level=MUST,
-    sources=[GUIDE],
+    sources=["guide-1"],
     remedy="Taint the node (POOL-03) and delete the pod, so that its controller places it elsewhere.",
 )
 def test_no_ordinary_pod_occupies_a_gpu_node(
@@ -252,17 +248,17 @@ def test_no_ordinary_pod_occupies_a_gpu_node(
     if not guarded:
         raise NotApplicable("no GPU pool that has nodes declares a taint: ordinary pods may run there")
     for pool, node in guarded:
-        squatters = [pod for pod in facts.pods_on(node.name) if _occupies_without_gpus(pod, reference)]
-        if not squatters:
-            judge(node, ok=True, expected="only pods that ask for GPUs", actual="only such pods")
-        for pod in squatters:
+        others = [pod for pod in facts.pods_on(node.name) if _occupies_without_gpus(pod, reference)]
+        if not others:
+            judge(node, ok=True, expected="only pods that request GPUs", actual="only such pods")
+        for pod in others:
             judge(
                 pod,
                 ok=False,
                 expected="a GPU request, or another node",
                 actual=f"no GPU request, running on {node.name} of {pool}",
-                cause=_how_it_came_in(pod, node),
-                hidden_because="it takes CPU and memory, not GPUs: the node seems free until a GPU pod does not fit",
+                cause=_why_it_was_admitted(pod, node),
+                hidden_because="it uses CPU and memory, not GPUs: the node looks free until a GPU pod does not fit",
                 inspect=f"kubectl get pods -A --field-selector spec.nodeName={node.name}",
             )
 
@@ -271,7 +267,7 @@ def test_no_ordinary_pod_occupies_a_gpu_node(
     "POOL-10",
     "Every GPU node is Ready and schedulable",
     level=SHOULD,
-    sources=["NVIDIA GPU Operator: GPU Driver Upgrades"],
+    sources=["operator-upgrades"],
     remedy="Repair or replace a node that is not Ready; uncordon one whose maintenance is over.",
 )
 def test_every_gpu_node_is_ready_and_schedulable(gpu_pool_nodes: tuple[GpuPoolNode, ...], judge: Judge) -> None:
@@ -282,10 +278,19 @@ def test_every_gpu_node_is_ready_and_schedulable(gpu_pool_nodes: tuple[GpuPoolNo
             expected="Ready and schedulable",
             actual=_state(node),
             cause=f"{gpu.count} GPUs of {pool} take no new pods while the node is {_state(node)}",
-            hidden_because="a cordon has no end date; a driver upgrade that failed leaves the node cordoned for weeks",
+            hidden_because="a cordon does not expire; a driver upgrade that failed leaves the node cordoned for weeks",
             remedy=f"kubectl uncordon {node.name} once its maintenance is over" if node.ready else "",
             inspect=f"kubectl describe node {node.name}",
         )
+
+
+def _how_to_taint(node: Node, missing: Sequence[str]) -> str:
+    """The command that puts the taints, with a warning where it evicts pods."""
+    command = f"kubectl taint node {node.name} {' '.join(missing)} --overwrite; then set it in the node group"
+    evicting = [taint for taint in missing if taint.endswith(":NoExecute")]
+    if not evicting:
+        return command
+    return f"{' and '.join(evicting)} evicts every pod there that does not tolerate it: look first, then {command}"
 
 
 def _judge_alike(pool: Pool, nodes: Iterable[Node], trait: str, of: Callable[[Node], str], judge: Judge) -> None:
@@ -305,37 +310,28 @@ def _judge_alike(pool: Pool, nodes: Iterable[Node], trait: str, of: Callable[[No
                 expected=f"{trait} {usual}, as {alike} nodes of {pool} have",
                 actual=value,
                 cause=f"the {trait} of {node.name} differs from the rest of {pool}",
-                hidden_because="each node passes its own checks; jobs fail only when they land on the odd one",
+                hidden_because="each node passes its own checks; jobs fail only on the node that differs",
                 inspect=f"kubectl get nodes -l {pool.selector_text} -o wide -L {DRIVER},{PRODUCT}",
             )
 
 
-def _how_to_taint(node: Node, missing: Sequence[str]) -> str:
-    """The command that puts the taints, with a warning where it evicts pods."""
-    command = f"kubectl taint node {node.name} {' '.join(missing)} --overwrite; then set it in the node group"
-    evicting = [taint for taint in missing if taint.endswith(":NoExecute")]
-    if not evicting:
-        return command
-    return f"{' and '.join(evicting)} evicts every pod there that does not tolerate it: look first, then {command}"
-
-
-def _why_it_has_no_home(homes: list[Pool]) -> str:
-    if not homes:
+def _why_not_in_one_gpu_pool(pools: list[Pool]) -> str:
+    if not pools:
         return "no selector of the declared pools matches the node's labels"
-    if len(homes) > 1:
+    if len(pools) > 1:
         return "the selectors of these pools overlap"
-    return f"{homes[0]} is declared without GPUs"
+    return f"{pools[0]} is declared without GPUs"
 
 
-def _those_outside_first(refusals: Mapping[str, str]) -> list[str]:
-    """Why each node is no home; what keeps pods off ordinary nodes says more than that GPU pools are GPU pools."""
+def _other_nodes_first(refusals: Mapping[str, str]) -> list[str]:
+    """Why each node takes no ordinary pods: first the nodes outside GPU pools, whose reason can be fixed."""
     return [f"{name} {refusals[name]}" for name in sorted(refusals, key=lambda name: refusals[name] == _IN_A_POOL)]
 
 
-def _why_it_is_no_home(node: Node, guarded: Iterable[Pool]) -> str:
-    """What makes a node no home for ordinary pods; empty when it is one.
+def _why_closed_to_ordinary_pods(node: Node, guarded: Iterable[Pool]) -> str:
+    """Why a node takes no ordinary pods; empty when it does.
 
-    A GPU pool whose owners declare no taint lets everybody in, as on a cluster of one node.
+    A GPU pool without declared taints takes ordinary pods, as on a cluster of one node.
     """
     if any(pool.holds(node.labels) for pool in guarded):
         return _IN_A_POOL
@@ -351,13 +347,13 @@ def _occupies_without_gpus(pod: Pod, reference: Reference) -> bool:
     return not pod.gpu_requests() and not pod.gpus(reference.gpu_resource) and not pod.claims
 
 
-def _how_it_came_in(pod: Pod, node: Node) -> str:
+def _why_it_was_admitted(pod: Pod, node: Node) -> str:
     repelling = [taint for taint in node.lasting_taints if taint.effect in SCHEDULING_EFFECTS]
     if not repelling:
-        return f"{node.name} has no taint that would keep it out"
+        return f"{node.name} has no taint that would repel it"
     refused = untolerated(pod.tolerations, repelling)
     if refused:
-        return f"{format_value(refused)} came after the pod, or the pod was bound past the scheduler"
+        return f"{format_value(refused)} came after the pod, or the pod was bound without the scheduler"
     return f"the pod tolerates every taint of the node: {format_value(repelling)}"
 
 

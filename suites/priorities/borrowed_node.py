@@ -1,4 +1,4 @@
-"""A spare node on which GPUs can run out without anybody losing one: idle, fenced, with GPUs of a made-up resource."""
+"""A borrowed node with fake GPUs: idle and tainted, so that its GPUs can run out without a real pod losing one."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -10,16 +10,16 @@ from conformance.facts import Node
 from conformance.lab import LabJob, LabPod, LabPods, RequirementLab
 from conformance.lab.workloads import workload_object
 
-# Preemption, eviction and drain mark a pod with this condition; a Job with this rule then does not call it a failure.
+# Preemption, eviction and drain mark a pod with this condition; a Job with this rule then does not count a failure.
 _DISRUPTIONS_DO_NOT_COUNT = {"rules": [{"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget"}]}]}
 
-# Seconds that the Job controller lets pass before it replaces a pod, whatever made the pod end
+# Seconds after which the Job controller replaces a pod, whatever made the pod end
 # (kubernetes: pkg/controller/job/job_controller.go, DefaultJobPodFailureBackOff).
 _JOB_BACKOFF = 10
 
 
-class Habits(TypedDict, total=False):
-    """How pods that fill a node are marked and leave it; see PodOptions of the lab."""
+class FillOptions(TypedDict, total=False):
+    """Options of the pods that fill a node; see PodOptions of the lab."""
 
     priority: str
     labels: Mapping[str, str]
@@ -27,8 +27,8 @@ class Habits(TypedDict, total=False):
     held: bool
 
 
-class SpareNode:
-    """A borrowed node; its pods ask for the made-up GPUs of this run, which no other node and no other pod knows."""
+class FakeGpuNode:
+    """A borrowed node; its pods request the fake GPU resource of this run, which no other node or pod has."""
 
     def __init__(self, lab: RequirementLab, node: Node, gpus: int) -> None:
         self.node = node
@@ -43,12 +43,12 @@ class SpareNode:
         """The node's name."""
         return self.node.name
 
-    def filled(self, count: int | None = None, **habits: Unpack[Habits]) -> LabPods:
+    def filled(self, count: int | None = None, **options: Unpack[FillOptions]) -> LabPods:
         """Running pods of one GPU each, as many as fit, or ``count`` of them."""
-        return self._lab.fill(self.node, gpus_each=1, count=count, resource=self.resource, **habits)
+        return self._lab.fill(self.node, gpus_each=1, count=count, resource=self.resource, **options)
 
-    def pod(self, gpus: int = 1, *, priority: str, or_on: "SpareNode | None" = None, gated: bool = False) -> LabPod:
-        """A pod that asks for GPUs of this node (or of another) and waits for them if it has to."""
+    def pod(self, gpus: int = 1, *, priority: str, or_on: "FakeGpuNode | None" = None, gated: bool = False) -> LabPod:
+        """A pod that requests GPUs of this node (or of another)."""
         nodes = [self.node, or_on.node] if or_on else [self.node]
         return self._lab.pod(
             gpus=gpus, resource=self.resource, priority=priority, on=nodes, tolerates=nodes, gated=gated
@@ -65,14 +65,14 @@ class SpareNode:
             "retried",
             {"spec": {**ungated, "restartPolicy": "Never"}},
             self._lab.labels,
-            # Two, because a pod that ends well when it is told to stop counts as done, preempted or not.
+            # Two, because a pod that exits with 0 on SIGTERM counts as completed, preempted or not.
             completions=2,
             parallelism=1,
             backoffLimit=0,
             podFailurePolicy=_DISRUPTIONS_DO_NOT_COUNT,
         )
-        patient = replace(self._lab.timeouts, running=self._lab.timeouts.running + _JOB_BACKOFF)
-        running = LabJob(self._lab.client, patient, self._lab.apply(job))
+        timeouts = replace(self._lab.timeouts, running=self._lab.timeouts.running + _JOB_BACKOFF)
+        running = LabJob(self._lab.client, timeouts, self._lab.apply(job))
         try:
             yield running
         finally:

@@ -1,13 +1,13 @@
-"""Priorities: who may take GPUs from whom when they run out.
+"""Priorities: which pods may preempt which when GPUs run out.
 
-Kubernetes decides twice. At admission a pod's class becomes a number, and a pod that names no class gets the default
-one. When nothing fits any more, the scheduler compares numbers: a newcomer whose policy allows it evicts as few lower
-pods as it needs. Three beliefs about this fail in the field: `preemptionPolicy: Never` shields nobody (it only
-makes a newcomer wait), a default class reaches every pod of the cluster, and a pod keeps the number that it was
-created with, whatever becomes of its class.
+Kubernetes decides twice. At admission a pod's class becomes a priority, and a pod without class gets the default one.
+When no node has room, the scheduler compares priorities: a pod whose preemptionPolicy allows it preempts as few pods of
+lower priority as needed. Three facts about this are often missed: `preemptionPolicy: Never` protects no pod (it only
+makes a new pod wait), a default class applies to every new pod of the cluster, and a pod keeps the priority that it was
+created with, whatever happens to its class.
 
-This chapter reads the classes and who carries them, and asks admission what it makes of pods. The chapter on
-preemption makes GPUs run out.
+This module judges the classes and their pods, and creates pods to judge admission. The module on preemption uses up
+GPUs.
 """
 
 from itertools import pairwise
@@ -22,11 +22,8 @@ from conformance.reference.model import PriorityClass, Reference, Workload
 from conformance.verdict import Judge, NotApplicable, expect
 from suites._shared.priority_order import Preemption, declared_classes, declared_preemptions, live_class
 
-GUIDE = "guide part 5"
-PREEMPTION = "kubernetes.io: Pod Priority and Preemption"
-API = "kubernetes.io: API reference, PriorityClass"
 FORBIDDEN = 403
-NO_POLICY = "preemptionPolicy Never lets its pods wait and evict nobody"
+NO_POLICY = "with preemptionPolicy Never its pods wait and preempt no pod"
 
 
 # --- What the owners declared ------------------------------------------------------------------------------------
@@ -40,7 +37,7 @@ def classes(reference: Reference) -> tuple[PriorityClass, ...]:
 
 @pytest.fixture
 def preemptions(reference: Reference) -> tuple[Preemption, ...]:
-    """Whom the owners expect to evict whom."""
+    """The declared preemptions."""
     return declared_preemptions(reference)
 
 
@@ -53,21 +50,21 @@ def classified(reference: Reference) -> tuple[Workload, ...]:
     return declared
 
 
-# --- The classes and who carries them ----------------------------------------------------------------------------
+# --- The classes and their pods ----------------------------------------------------------------------------------
 
 
 @requirement(
     "PRIO-01",
-    "Declared priority classes exist as declared",
+    "Declared PriorityClasses exist with their value, preemptionPolicy and globalDefault",
     level=MUST,
-    sources=[GUIDE, API],
-    remedy="Apply the declared class. Value and policy cannot be changed: delete the class and create it anew; "
-    "pods keep the number that they were admitted with until they are replaced.",
+    sources=["guide-5", "k8s-priority-class"],
+    remedy="Apply the declared class. value and preemptionPolicy are immutable: delete the class and create it again; "
+    "pods keep the priority that they were admitted with until they are replaced.",
 )
 def test_declared_classes_exist_as_declared(classes: tuple[PriorityClass, ...], facts: Facts, judge: Judge) -> None:
     for declared in classes:
         live = facts.priority_class(declared.name)
-        expected, actual = _terms(declared), _terms(live)
+        expected, actual = _class_fields(declared), _class_fields(live)
         differing = [name for name in expected if expected[name] != actual.get(name)]
         judge(
             declared,
@@ -75,20 +72,18 @@ def test_declared_classes_exist_as_declared(classes: tuple[PriorityClass, ...], 
             expected=expected,
             actual=actual or "no class of this name",
             cause=f"{', '.join(differing)} of {declared} differ" if live and differing else "",
-            hidden_because=""
-            if live
-            else "a pod that names it is refused at admission, so nothing of it ever shows up",
+            hidden_because="" if live else "a pod that names it is refused at admission, so no Pending pod exists",
             inspect=f"kubectl get priorityclass {declared.name} -o yaml",
         )
 
 
 @requirement(
     "PRIO-02",
-    "The declared order holds, and only system classes stand above it",
+    "PriorityClass values follow the declared order, and only system classes are above the highest",
     level=MUST,
-    sources=[GUIDE, PREEMPTION],
-    remedy="Space the values apart and keep the highest for what nobody may evict: its only protection is that "
-    "nothing but the system classes is above it.",
+    sources=["guide-5", "k8s-preemption"],
+    remedy="Space the values apart and keep the highest for pods that must not be evicted: their only protection is "
+    "that no class but the system classes has a higher value.",
 )
 def test_the_declared_order_holds_and_nothing_stands_above_it(
     classes: tuple[PriorityClass, ...], facts: Facts, judge: Judge
@@ -110,19 +105,19 @@ def test_the_declared_order_holds_and_nothing_stands_above_it(
         ok=not above,
         expected="only system classes above it",
         actual=[f"{other.name} ({other.value})" for other in above] or "only system classes above it",
-        cause=f"{above[0]} may evict its pods" if above and above[0].may_preempt else "",
-        hidden_because=_shields_nobody(top) if above else "",
+        cause=f"{above[0]} may preempt its pods" if above and above[0].may_preempt else "",
+        hidden_because=_never_protects_no_pod(top) if above else "",
         inspect="kubectl get priorityclass --sort-by=.value",
     )
 
 
 @requirement(
     "PRIO-14",
-    "A class that is declared to preempt others is able to",
+    "A PriorityClass declared to preempt others has preemptionPolicy PreemptLowerPriority and a higher value",
     level=MUST,
-    sources=[GUIDE, PREEMPTION, "github.com/koordinator-sh/koordinator/issues/2389"],
-    remedy="Decide which of the two is meant. A class that shall evict needs preemptionPolicy PreemptLowerPriority and "
-    "a higher value; a class that shall wait must not be counted on to get a GPU that others hold.",
+    sources=["guide-5", "k8s-preemption", "koordinator-2389"],
+    remedy="Set preemptionPolicy PreemptLowerPriority and a higher value for a class that is to preempt; or declare "
+    "that the class waits for free GPUs.",
 )
 def test_a_class_that_shall_preempt_is_able_to(preemptions: tuple[Preemption, ...], facts: Facts, judge: Judge) -> None:
     for declared in preemptions:
@@ -136,17 +131,17 @@ def test_a_class_that_shall_preempt_is_able_to(preemptions: tuple[Preemption, ..
             hidden_because=""
             if winner.may_preempt
             else "it works while GPUs are free; once they are not, its pods stay "
-            "Pending and nothing says that they might have evicted",
+            "Pending and no event says that they could have preempted",
             inspect=f"kubectl get priorityclass {winner.name} {loser.name}",
         )
 
 
 @requirement(
     "PRIO-09",
-    "The default class does not preempt",
+    "The globalDefault PriorityClass has preemptionPolicy Never, or a value of 0 or less",
     level=SHOULD,
-    sources=[PREEMPTION],
-    remedy="Give the default class preemptionPolicy Never: delete it and create it anew, for it cannot be changed.",
+    sources=["k8s-preemption"],
+    remedy="Give the default class preemptionPolicy Never: delete and create it again, because the field is immutable.",
 )
 def test_the_default_class_does_not_preempt(facts: Facts, judge: Judge) -> None:
     defaults = [known for known in facts.priority_classes if known.global_default]
@@ -158,19 +153,19 @@ def test_the_default_class_does_not_preempt(facts: Facts, judge: Judge) -> None:
             ok=not default.may_preempt or default.value <= 0,
             expected="preemptionPolicy Never",
             actual=f"preemptionPolicy {default.preemption_policy} and value {default.value}",
-            cause="every new pod without a class may evict pods with priority 0",
-            hidden_because="pods that were there before the class keep priority 0 until the day they are evicted",
+            cause="every new pod without a class may preempt pods with priority 0",
+            hidden_because="pods that are older than the class keep priority 0 until they are evicted",
             inspect=f"kubectl get priorityclass {default.name} -o jsonpath='{{.preemptionPolicy}}'",
         )
 
 
 @requirement(
     "PRIO-13",
-    "Declared workloads carry their declared priority class",
+    "Declared workloads and their pods carry the declared priorityClassName and its value",
     level=MUST,
-    sources=[GUIDE],
-    remedy="Set priorityClassName in the pod template and let the controller replace its pods: a pod's priority is set "
-    "when it is created and never again.",
+    sources=["guide-5"],
+    remedy="Set priorityClassName in the pod template and let the controller replace its pods: a pod's priority is "
+    "set at admission only.",
 )
 def test_declared_workloads_carry_their_class(classified: tuple[Workload, ...], facts: Facts, judge: Judge) -> None:
     for declared in classified:
@@ -182,37 +177,37 @@ def test_declared_workloads_carry_their_class(classified: tuple[Workload, ...], 
             expected=f"priorityClassName {declared.priority_class} in its pod template",
             actual=carried or ("no priorityClassName" if workload else "no such workload"),
             cause=_what_the_default_does(facts) if workload and not carried else "",
-            hidden_because="its pods run as long as GPUs are free; the class decides only when they are not",
+            hidden_because="its pods run as long as GPUs are free; the class matters only when they are not",
             inspect=f"kubectl get {declared.kind.lower()} -n {declared.namespace} {declared.name} "
             "-o jsonpath='{.spec.template.spec.priorityClassName}'",
         )
         for pod in facts.pods_of(workload) if workload else ():
             if not pod.finished:
-                _judge_standing(judge, pod, facts.priority_class(declared.priority_class or ""), facts)
+                _judge_priority(judge, pod, facts.priority_class(declared.priority_class or ""), facts)
 
 
 @requirement(
     "PRIO-15",
-    "No GPU pod without a class stands beside a positive default",
+    "No GPU pod has priority 0 and no class where the globalDefault PriorityClass is positive",
     level=SHOULD,
-    sources=[PREEMPTION],
-    remedy="Replace the pod so that admission gives it a class, better one that it names itself.",
+    sources=["k8s-preemption"],
+    remedy="Set priorityClassName in the pod's template and replace the pod.",
 )
-def test_no_gpu_pod_without_class_stands_beside_a_positive_default(facts: Facts, judge: Judge) -> None:
+def test_no_gpu_pod_lacks_the_positive_default_class(facts: Facts, judge: Judge) -> None:
     default = facts.default_priority_class
     if default is None or default.value <= 0:
         raise NotApplicable("the cluster has no default priority class with a positive value")
     gpu_pods = [pod for pod in facts.pods if pod.gpu_requests() and not pod.finished]
     if not gpu_pods:
-        raise NotApplicable("no pod of the cluster asks for GPUs")
+        raise NotApplicable("no pod of the cluster requests GPUs")
     for pod in gpu_pods:
         judge(
             pod,
             ok=bool(pod.priority_class) or bool(pod.priority),
             expected=f"a priority class: every new pod gets at least {default.name} ({default.value})",
             actual=f"{pod.priority_class or 'no class'} and priority {pod.priority or 0}",
-            cause=f"it is older than {default}, so every pod that was created since ranks above it",
-            hidden_because="it keeps its GPU until the first newcomer finds none free",
+            cause=f"it is older than {default}, so every pod that was created since has a higher priority",
+            hidden_because="it keeps its GPU until the first new pod finds none free",
             inspect=f"kubectl get pod -n {pod.namespace} {pod.name} -o jsonpath='{{.spec.priority}}'",
         )
 
@@ -222,10 +217,10 @@ def test_no_gpu_pod_without_class_stands_beside_a_positive_default(facts: Facts,
 
 @requirement(
     "PRIO-07",
-    "The default class reaches every new pod that names no class, and no other",
+    "New pods without a class get the globalDefault PriorityClass; all other pods keep their priority",
     level=MUST,
     effect=OWN_NAMESPACE,
-    sources=[GUIDE, PREEMPTION],
+    sources=["guide-5", "k8s-preemption"],
     remedy="Declare exactly one class with globalDefault and keep the Priority admission plugin on.",
 )
 def test_the_default_class_reaches_every_new_pod_without_class(
@@ -245,27 +240,29 @@ def test_the_default_class_reaches_every_new_pod_without_class(
     )
     for other in (declared for declared in classes if declared is not default):
         classed = lab.pod(gated=True, priority=other.name)
-        expect(classed.priority, classed).equals(other.value, because=f"it names {other}, which admission leaves alone")
+        expect(classed.priority, classed).equals(
+            other.value, because=f"it names {other}, which admission does not change"
+        )
     earlier = [pod for pod in facts.pods if not pod.priority_class]
     expect({pod.priority or 0 for pod in earlier} - {0}, f"{len(earlier)} pods without a class").is_empty(
-        because="the default class changes no pod that was there before it"
+        because="the default class changes no pod that is older"
     )
 
 
 @requirement(
     "PRIO-08",
-    "A second default class is refused",
+    "The API server refuses a second PriorityClass with globalDefault",
     level=MUST,
     effect=OWN_NAMESPACE,
-    sources=[PREEMPTION, "kubernetes: plugin/pkg/admission/priority"],
-    remedy="Keep the Priority admission plugin on. With two defaults the lower one wins, whichever was meant.",
+    sources=["k8s-preemption", "k8s-code-priority"],
+    remedy="Keep the Priority admission plugin on. With two defaults the lower value applies.",
 )
 def test_a_second_default_class_is_refused(facts: Facts, lab: RequirementLab) -> None:
     default = facts.default_priority_class
     if default is None:
         raise NotApplicable("the cluster has no default priority class, so there can be no second one")
 
-    # Server-side dry runs and nothing else: a default class that came to be would reach every pod of the cluster.
+    # Server-side dry runs only: a second default class would apply to every new pod of the cluster.
     first = lab.dry_run(_another_class(default=False))
     second = lab.dry_run(_another_class(default=True))
 
@@ -275,10 +272,10 @@ def test_a_second_default_class_is_refused(facts: Facts, lab: RequirementLab) ->
     )
 
 
-# --- How the chapter words what it sees --------------------------------------------------------------------------
+# --- Formatting and helpers --------------------------------------------------------------------------------------
 
 
-def _terms(known: PriorityClass | LiveClass | None) -> dict[str, object]:
+def _class_fields(known: PriorityClass | LiveClass | None) -> dict[str, object]:
     if known is None:
         return {}
     return {
@@ -298,7 +295,7 @@ def _another_class(*, default: bool) -> dict[str, object]:
     }
 
 
-def _judge_standing(judge: Judge, pod: Pod, wanted: LiveClass | None, facts: Facts) -> None:
+def _judge_priority(judge: Judge, pod: Pod, wanted: LiveClass | None, facts: Facts) -> None:
     judge(
         pod,
         ok=wanted is not None and (pod.priority_class, pod.priority) == (wanted.name, wanted.value),
@@ -312,14 +309,14 @@ def _judge_standing(judge: Judge, pod: Pod, wanted: LiveClass | None, facts: Fac
     )
 
 
-def _shields_nobody(top: LiveClass) -> str:
+def _never_protects_no_pod(top: LiveClass) -> str:
     if top.may_preempt:
         return ""
-    return f"preemptionPolicy Never of {top} looks like a shield and is none"
+    return f"preemptionPolicy Never of {top} looks like protection and is none"
 
 
 def _what_the_default_does(facts: Facts) -> str:
     default = facts.default_priority_class
     if default is None:
-        return "no class at all means priority 0"
+        return "without priorityClassName and default class the priority is 0"
     return f"without priorityClassName admission gives its pods the default, {default.name} ({default.value})"

@@ -1,4 +1,4 @@
-"""Quota: how many GPUs the pods of a team may hold, and the ways around the number.
+"""Quota: how many GPUs the pods of a team may hold, and what no quota counts.
 
-First the ResourceQuotas of the teams; then how Kubernetes counts GPUs against a quota, tried in namespaces of the run.
+First the ResourceQuotas of the teams; then how Kubernetes counts GPUs against a quota, in namespaces of the run.
 """

@@ -1,13 +1,13 @@
-"""Quota: how many GPUs a team may hold, and the ways around the number.
+"""Quota: how many GPUs a team may hold, and what no quota counts.
 
-Only one spelling of a limit on GPUs works: `requests.<resource>`. Kubernetes takes every other one without a word and
-counts nothing. A quota knows resources by name, so GPUs that sharing offers under another name (`.shared`, `mig-*`)
-are not among those that it counts. And what a quota refuses never becomes a pod: whoever looks for a Pending one finds
-none. Limit ranges belong to the chapter because they do the opposite of what people write them for: a maximum of GPUs
-becomes the default, and every container of the namespace asks for that many.
+Only one spelling of a limit on GPUs works: `requests.<resource>`. Kubernetes accepts every other one and counts
+nothing. A ResourceQuota knows resources by name, so GPUs that are offered under another name (`.shared`, `mig-*`) are
+not among those that it counts. And what a quota refuses never becomes a pod, so there is no Pending one to find.
+LimitRanges belong to the chapter because they do the opposite of what people write them for: a maximum of GPUs becomes
+the default, and every container of the namespace asks for that many.
 
-This chapter reads what stands and asks each team's own namespace for one GPU too many, as a dry run. The chapter on
-counting shows why the rules are what they are.
+This chapter reads the quotas that exist and asks each team's own namespace for one GPU too many, as a dry run. The
+chapter on counting shows why the rules are what they are.
 """
 
 from fractions import Fraction
@@ -21,7 +21,7 @@ from conformance.gpu.resources import is_gpu_resource, quota_key
 from conformance.lab import LabQuota, RequirementLab
 from conformance.reference.model import Quota, Reference, Team
 from conformance.verdict import Inconclusive, Judge, NotApplicable
-from suites._shared.formatting import all_unseen
+from suites._shared.formatting import reasons_not_judged
 from suites._shared.quota_namespace import (
     ADMITTED,
     REFUSED,
@@ -31,13 +31,6 @@ from suites._shared.quota_namespace import (
     never_starting,
     outcome,
 )
-
-GUIDE = "guide, summary: a GPU quota for every team"
-QUOTAS = "kubernetes.io: Resource Quotas"
-COUNTING = "kubernetes: pkg/quota/v1/evaluator/core/pods.go"
-LIMIT_RANGES = "kubernetes.io: Limit Ranges"
-DEFAULTING = "kubernetes: pkg/apis/core/v1/defaults.go, SetDefaults_LimitRangeItem"
-
 
 # --- What the owners declared ------------------------------------------------------------------------------------
 
@@ -65,15 +58,15 @@ def gpu_quotas(reference: Reference) -> tuple[tuple[Team, Quota], ...]:
     return declared_gpu_quotas(reference)
 
 
-# --- What stands -------------------------------------------------------------------------------------------------
+# --- Quotas and limit ranges of the cluster ----------------------------------------------------------------------
 
 
 @requirement(
     "QUOTA-01",
-    "Declared quotas exist with their declared limits",
+    "Declared ResourceQuotas exist with their declared limits and scopes",
     level=MUST,
-    sources=[GUIDE, QUOTAS],
-    remedy="Apply the declared quota. Pods that are there stay, also when they hold more than the new limit.",
+    sources=["guide-summary", "k8s-quotas"],
+    remedy="Apply the declared quota. Running pods stay, also when they use more than the new limit.",
 )
 def test_declared_quotas_exist_with_their_limits(
     quotas: tuple[tuple[Team, Quota], ...], facts: Facts, judge: Judge
@@ -95,9 +88,9 @@ def test_declared_quotas_exist_with_their_limits(
 
 @requirement(
     "QUOTA-02",
-    "Every limit on GPUs is spelled so that Kubernetes counts it",
+    "Every GPU key of a ResourceQuota is spelled requests.<resource> and counted in status.used",
     level=MUST,
-    sources=[COUNTING, "github.com/NVIDIA/k8s-device-plugin/issues/211"],
+    sources=["k8s-code-quota-pods", "device-plugin-211"],
     remedy="Write requests.<resource>, such as requests.nvidia.com/gpu. A limits. key is not needed: GPU requests and "
     "limits are always equal.",
 )
@@ -120,10 +113,11 @@ def test_every_limit_on_gpus_is_spelled_so_that_it_counts(reference: Reference, 
 
 @requirement(
     "QUOTA-03",
-    "Every GPU resource that nodes advertise is covered by each team's quota",
+    "Every GPU resource that nodes advertise is counted by a ResourceQuota of each team",
     level=MUST,
-    sources=[COUNTING, "github.com/NVIDIA/k8s-device-plugin: README, renaming of shared resources"],
-    remedy="Add a requests. key for each name under which GPUs are offered, 0 for those that the team shall not have.",
+    sources=["k8s-code-quota-pods", "device-plugin-sharing"],
+    remedy="Add a key requests.<resource> for each GPU resource that nodes advertise, 0 for those the team must not "
+    "use.",
 )
 def test_every_advertised_gpu_resource_is_covered(
     gpu_quotas: tuple[tuple[Team, Quota], ...], reference: Reference, facts: Facts, judge: Judge
@@ -131,9 +125,11 @@ def test_every_advertised_gpu_resource_is_covered(
     advertised = {name: node for node in reversed(facts.nodes) for name in node.gpu_resources if node.gpus(name)}
     allocators = {pool.gpu.allocated_by for pool in reference.gpu_pools if pool.gpu}
     if not advertised and allocators == {"dra"}:
-        raise NotApplicable("DRA gives out all declared GPUs, and no node advertises any; quotas count device classes")
+        raise NotApplicable("DRA allocates all declared GPUs, and no node advertises any; quotas count device classes")
     if not advertised:
-        raise Inconclusive("no node of the cluster advertises a GPU, so nobody can say what a quota has to cover")
+        raise Inconclusive(
+            "no node of the cluster advertises a GPU, so the resources that a quota has to cover are unknown"
+        )
     for team in dict.fromkeys(team.namespace for team, _ in gpu_quotas):
         for resource, node in sorted(advertised.items()):
             covering = [quota for quota in facts.quotas_in(team) if quota_key(resource) in quota.used]
@@ -142,23 +138,23 @@ def test_every_advertised_gpu_resource_is_covered(
                 ok=bool(covering),
                 expected=f"a quota that counts {quota_key(resource)}",
                 actual=[str(quota) for quota in covering] or "no quota counts it",
-                cause="" if covering else f"{node} offers {resource}, and a quota knows GPUs by name only",
-                hidden_because="" if covering else "the quota of the plain name still looks as if it held",
+                cause="" if covering else f"{node} offers {resource}, and a quota counts GPUs by name only",
+                hidden_because="" if covering else "the quota of the plain name still looks effective",
                 inspect=f"kubectl describe quota -n {team}",
             )
 
 
 @requirement(
     "QUOTA-04",
-    "Every namespace with GPU workloads has a quota of GPUs",
+    "Every namespace with GPU workloads has a ResourceQuota that counts GPUs",
     level=MUST,
-    sources=[GUIDE, COUNTING],
-    remedy="Give the namespace a ResourceQuota with a requests. key for the GPUs that it uses.",
+    sources=["guide-summary", "k8s-code-quota-pods"],
+    remedy="Give the namespace a ResourceQuota with a key requests.<resource> for the GPUs that it uses.",
 )
 def test_every_namespace_with_gpu_workloads_has_a_gpu_quota(reference: Reference, facts: Facts, judge: Judge) -> None:
     holding = _gpu_workloads(reference, facts)
     if not holding:
-        raise NotApplicable("no namespace holds or declares workloads that ask for GPUs")
+        raise NotApplicable("no namespace has or declares workloads that request GPUs")
     for namespace, workload in sorted(holding.items()):
         keys = [
             key.key
@@ -170,20 +166,20 @@ def test_every_namespace_with_gpu_workloads_has_a_gpu_quota(reference: Reference
             f"namespace {namespace}",
             ok=bool(keys),
             expected="a quota that counts GPUs",
-            actual=sorted(set(keys)) or "none, so it may take every GPU of the cluster",
-            cause="" if keys else f"{workload} asks for GPUs, and no quota counts them",
-            hidden_because="" if keys else "nobody notices before the day on which another team finds no GPU",
+            actual=sorted(set(keys)) or "none, so it may use every GPU of the cluster",
+            cause="" if keys else f"{workload} requests GPUs, and no quota counts them",
+            hidden_because="" if keys else "nothing shows it until another team finds no free GPU",
             inspect=f"kubectl describe quota -n {namespace}",
         )
 
 
 @requirement(
     "QUOTA-11",
-    "No limit range gives GPUs to containers that ask for none",
+    "No LimitRange gives GPUs to containers that request none",
     level=MUST,
-    sources=[DEFAULTING, "github.com/canonical/bundle-kubeflow/issues/599"],
-    remedy="Take GPUs out of the limit range and cap them with a quota. An item of type Pod is no way out: its "
-    "maximum turns away every pod without GPUs (QUOTA-12).",
+    sources=["k8s-code-limit-defaults", "kubeflow-bundle-599"],
+    remedy="Take GPUs out of the LimitRange and limit them with a ResourceQuota. An item of type Pod does not help: "
+    "its max refuses every pod without GPUs (QUOTA-12).",
 )
 def test_no_limit_range_gives_gpus_to_everybody(
     teams: tuple[Team, ...], reference: Reference, facts: Facts, judge: Judge
@@ -207,43 +203,43 @@ def test_no_limit_range_gives_gpus_to_everybody(
 
 @requirement(
     "QUOTA-13",
-    "Where a quota counts CPU or memory, a limit range supplies them",
+    "Namespaces whose ResourceQuota counts CPU or memory have LimitRange defaults for them",
     level=SHOULD,
-    sources=[COUNTING, LIMIT_RANGES],
+    sources=["k8s-code-quota-pods", "k8s-limit-ranges"],
     remedy="Add a LimitRange of type Container with default and defaultRequest for what the quota counts.",
 )
 def test_where_a_quota_counts_cpu_or_memory_a_limit_range_supplies_them(facts: Facts, judge: Judge) -> None:
     if not facts.quotas:
         raise NotApplicable("the cluster has no quotas")
     for quota in facts.quotas:
-        counted = sorted(set(quota.hard) & set(_MUST_BE_SAID))
+        counted = sorted(set(quota.hard) & set(_REQUIRED_IN_CONTAINERS))
         supplied = _supplied(facts.limit_ranges_in(quota.namespace))
-        missing = [key for key in counted if _MUST_BE_SAID[key] not in supplied]
-        part, resource = _MUST_BE_SAID[missing[0]] if missing else ("", "")
+        missing = [key for key in counted if _REQUIRED_IN_CONTAINERS[key] not in supplied]
+        part, resource = _REQUIRED_IN_CONTAINERS[missing[0]] if missing else ("", "")
         judge(
             quota,
             ok=not missing,
-            expected=f"defaults for {', '.join(counted)}" if counted else "no need of defaults",
+            expected=f"defaults for {', '.join(counted)}" if counted else "no defaults needed",
             actual=f"no default for {', '.join(missing)}"
             if missing
-            else "all supplied"
+            else "all have defaults"
             if counted
             else "counts neither",
             cause=f"a container without {part}.{resource} is refused" if missing else "",
-            hidden_because=_SEEN_NOWHERE if missing else "",
+            hidden_because=_REFUSAL_HIDDEN_BECAUSE if missing else "",
             inspect=f"kubectl get quota,limitrange -n {quota.namespace} -o yaml",
         )
 
 
-# --- Whether it holds --------------------------------------------------------------------------------------------
+# --- Whether quotas are enforced ---------------------------------------------------------------------------------
 
 
 @requirement(
     "QUOTA-14",
-    "Each team's quota refuses one GPU more than it declares",
+    "Each team's ResourceQuota admits GPUs up to the declared limit and refuses one more",
     level=MUST,
     effect=OWN_NAMESPACE,
-    sources=[GUIDE, QUOTAS],
+    sources=["guide-summary", "k8s-quotas"],
     remedy="Compare the quota with its declaration (QUOTA-01), its spelling (QUOTA-02) and its scope, and keep the "
     "ResourceQuota admission plugin on.",
 )
@@ -272,14 +268,14 @@ def test_each_teams_quota_refuses_one_gpu_too_many(
                 inspect=f"kubectl describe quota -n {team.namespace} {declared.name}",
             )
     if not judge.findings:
-        raise Inconclusive(all_unseen(judge))
+        raise Inconclusive(reasons_not_judged(judge))
 
 
-# --- How the chapter looks ---------------------------------------------------------------------------------------
+# --- Helpers -----------------------------------------------------------------------------------------------------
 
-# What a container has to say where a quota counts it: the part of its resources, and the resource.
+# What a container has to set where a quota counts it: requests or limits, and the resource.
 # GPUs have no such rule (kubernetes: pkg/quota/v1/evaluator/core/pods.go, Constraints).
-_MUST_BE_SAID = {
+_REQUIRED_IN_CONTAINERS = {
     "cpu": ("requests", "cpu"),
     "memory": ("requests", "memory"),
     "requests.cpu": ("requests", "cpu"),
@@ -288,8 +284,8 @@ _MUST_BE_SAID = {
     "limits.memory": ("limits", "memory"),
 }
 
-_SEEN_NOWHERE = (
-    "GPU pods name their GPUs and often nothing else, and a refusal shows in a condition of the ReplicaSet or Job only"
+_REFUSAL_HIDDEN_BECAUSE = (
+    "GPU pods often request nothing but GPUs, and a refusal shows in a condition of the ReplicaSet or Job only"
 )
 
 
@@ -318,7 +314,7 @@ def _kind(declared: Quota) -> str:
 
 
 def _gpu_workloads(reference: Reference, facts: Facts) -> dict[str, str]:
-    """For each namespace that holds or declares GPU workloads, one of them."""
+    """For each namespace that has or declares GPU workloads, one of them."""
     running = {pod.namespace: str(pod) for pod in facts.pods if pod.gpu_requests() and not pod.finished}
     manifests = [workload.manifest for workload in reference.workloads if workload.manifest]
     declared = {
@@ -330,7 +326,7 @@ def _gpu_workloads(reference: Reference, facts: Facts) -> dict[str, str]:
 
 
 def _gives(limits: LimitRange, reference: Reference) -> str:
-    """The GPUs that a limit range gives to every container, in words; empty when it gives none."""
+    """The GPUs that a limit range gives to every container, as text; empty when it gives none."""
     given = {
         name: amount
         for item in limits.items
@@ -343,7 +339,7 @@ def _gives(limits: LimitRange, reference: Reference) -> str:
 
 
 def _supplied(limit_ranges: tuple[LimitRange, ...]) -> set[tuple[str, str]]:
-    """What limit ranges supply to containers: parts and resources; a default limit without request is the request."""
+    """The defaults of limit ranges: requests or limits, and resource; a default limit is also the default request."""
     containers = [item for limits in limit_ranges for item in limits.items if item.type == "Container"]
     limits = {("limits", name) for item in containers for name in (*item.default, *item.max)}
     requests = {("requests", name) for item in containers for name in (*item.default_request, *item.default, *item.max)}
@@ -351,7 +347,7 @@ def _supplied(limit_ranges: tuple[LimitRange, ...]) -> set[tuple[str, str]]:
 
 
 def _asked_in(team: Team, declared: Quota, amounts: dict[str, int], lab: RequirementLab) -> str:
-    """What the API server says to such a pod in the team's own namespace; a dry run."""
+    """Whether such a pod is admitted in the team's own namespace; a dry run."""
     priority = next(iter(declared.priority_classes), None)
     pod = never_starting(amounts, image=lab.pause_image, namespace=team.namespace, priority=priority)
     return outcome(lab.dry_run(pod))
@@ -360,4 +356,4 @@ def _asked_in(team: Team, declared: Quota, amounts: dict[str, int], lab: Require
 def _why_not(key: GpuKey, used: dict[str, str]) -> str:
     if not key.counts or key.key not in used:
         return f"Kubernetes does not count {key.key}"
-    return "the quota of the cluster is larger than declared, or nothing enforces it"
+    return "the quota of the cluster is larger than declared, or is not enforced"

@@ -1,23 +1,23 @@
-"""A pod whose GPU request and limit a scenario chooses, offered to the API server as a dry run: nothing is created."""
+"""A pod with a GPU request and limit, sent to the API server as a dry run: nothing is created."""
 
 from conformance.lab import Accepted, Rejected, RequirementLab
 from conformance.verdict import Judge
 
-# Validation answers 422; a 403 would be a policy that dislikes the pod for reasons of its own.
+# Validation answers 422; a 403 is the answer of an admission policy.
 _INVALID = 422
 _REWRITERS = "kubectl get mutatingadmissionpolicies,mutatingwebhookconfigurations"
 
 
 class GpuPod:
-    """Judges what the API server makes of GPU amounts, in a namespace of the scenario's own."""
+    """Judges how the API server validates and defaults GPU amounts, in a namespace of the scenario."""
 
     def __init__(self, lab: RequirementLab, resource: str) -> None:
         self.resource = resource
         self._lab = lab
         self._namespace = lab.namespace()
 
-    def offer(self, *, requests: str = "", limits: str = "") -> Accepted | Rejected:
-        """Offer the pod; an empty amount is left out."""
+    def dry_run(self, *, requests: str = "", limits: str = "") -> Accepted | Rejected:
+        """Send the pod as a dry run; an empty amount is left out."""
         amounts = {"requests": requests, "limits": limits}
         resources = {part: {self.resource: amount} for part, amount in amounts.items() if amount}
         container = {"name": "main", "image": "never-pulled", "resources": resources}
@@ -27,12 +27,12 @@ class GpuPod:
 
     def must_be_rejected(self, judge: Judge, *, requests: str = "", limits: str = "") -> None:
         """Judge that validation refuses the pod."""
-        answer = self.offer(requests=requests, limits=limits)
+        answer = self.dry_run(requests=requests, limits=limits)
         judge(
             self._named(requests, limits),
             ok=isinstance(answer, Rejected) and answer.status == _INVALID,
             expected="rejected as invalid (422)",
-            actual=self._seen(answer),
+            actual=self._format(answer),
             cause="an admission step changed the GPU amounts before the API server validated them"
             if answer
             else "something else than validation refused the pod first",
@@ -42,14 +42,14 @@ class GpuPod:
 
     def must_be_accepted(self, judge: Judge, *, limits: str, requested: str) -> None:
         """Judge that the pod is accepted and that its request is then ``requested``."""
-        answer = self.offer(limits=limits)
+        answer = self.dry_run(limits=limits)
         judge(
             self._named("", limits),
             ok=isinstance(answer, Accepted) and self._amounts(answer).get("requests") == requested,
             expected=f"accepted with request {requested}",
-            actual=self._seen(answer),
+            actual=self._format(answer),
             cause=f"an admission step changed the {self.resource} request that defaulting copied",
-            hidden_because="most manifests name the limit alone, as documented; all of them fail at once",
+            hidden_because="most manifests set the limit alone, as documented; all of them fail at once",
             inspect=_REWRITERS,
         )
 
@@ -59,7 +59,7 @@ class GpuPod:
             f"pod with {self.resource} {' and '.join(f'{part} {amount}' for part, amount in asked.items() if amount)}"
         )
 
-    def _seen(self, answer: Accepted | Rejected) -> str:
+    def _format(self, answer: Accepted | Rejected) -> str:
         if isinstance(answer, Rejected):
             return str(answer)
         amounts = self._amounts(answer)

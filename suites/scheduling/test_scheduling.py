@@ -1,13 +1,13 @@
-"""Scheduling: taints keep pods out, affinity brings them in, and GPUs are whole numbers.
+"""Scheduling: taints repel pods, affinity selects nodes, and GPUs are whole numbers.
 
-The owners' rules stand on a few promises of Kubernetes. A taint repels every pod that does not tolerate it, and a
-node with two taints wants both tolerated. A toleration is a permission, not a direction; an affinity is a direction,
-not a permission; only the two together put a GPU pod on a GPU node and nowhere else. A GPU is never overcommitted:
-the API server itself refuses a request that differs from its limit. These scenarios try each promise on the cluster
-at hand, because an admission policy or a scheduler profile can quietly break any of them.
+The owners' rules depend on a few guarantees of Kubernetes. A taint repels every pod that does not tolerate it, and a
+node with two taints requires tolerations of both. A toleration permits nodes and does not select them; affinity selects
+nodes and does not permit them; only both together put a GPU pod on a GPU node and on no other. A GPU is never
+overcommitted: the API server itself rejects a request that differs from its limit. These scenarios test each guarantee
+on the cluster, because an admission policy or a scheduler profile can silently break any of them.
 
-Scenarios about taints ask for no GPU, so that nothing but the taint can keep their pods waiting, and each of them
-also shows the pod that does get in: otherwise a scheduler that places nothing at all would pass.
+Scenarios about taints request no GPU, so that only the taint can keep their pods Pending, and each of them also
+schedules a pod that is permitted: otherwise a scheduler that schedules nothing would pass.
 """
 
 from typing import Any
@@ -32,20 +32,16 @@ from suites._shared.pod_terms import avoiding, carrying, named, preferring, requ
 from suites._shared.pool_nodes import Members
 from suites.scheduling.gpu_pod import GpuPod
 
-GUIDE = "guide part 4"
 _TRIAL_KEY, _TRIAL = "gpu-conformance.io/eviction", "gpu-conformance-trial"
-TAINTS = "kubernetes.io: Taints and Tolerations"
-AFFINITY = "kubernetes.io: Assigning Pods to Nodes"
-GPUS = "kubernetes.io: Schedule GPUs"
 NOWHERE = {"gpu-conformance.io/nowhere": "nowhere"}
 
 
 @requirement(
     "SCHED-01",
-    "Each declared taint alone, and all of them together, keep an ordinary pod off a GPU node",
+    "Each declared taint alone, and all of them together, keep a pod without tolerations off a GPU node",
     level=MUST,
     effect=PATCHES_NODES,
-    sources=["guide part 1", TAINTS],
+    sources=["guide-1", "k8s-taints"],
     remedy="Look for a policy that adds tolerations to every pod, and for a scheduler without TaintToleration.",
 )
 def test_every_taint_keeps_ordinary_pods_out(
@@ -63,10 +59,10 @@ def test_every_taint_keeps_ordinary_pods_out(
 
 @requirement(
     "SCHED-02",
-    "A pod that tolerates only some of the taints stays out",
+    "A pod that tolerates all but one of the declared taints stays Pending",
     level=MUST,
     effect=OWN_NAMESPACE,
-    sources=["guide part 6, whose own test pod tolerates one of two taints", TAINTS],
+    sources=["guide-6", "k8s-taints"],
     remedy="Give every GPU node both taints (POOL-03), and tolerate both in every GPU pod.",
 )
 def test_tolerating_some_of_the_taints_is_not_enough(doubly_tainted_pool: Pool, lab: RequirementLab) -> None:
@@ -81,37 +77,37 @@ def test_tolerating_some_of_the_taints_is_not_enough(doubly_tainted_pool: Pool, 
 
 @requirement(
     "SCHED-03",
-    "NoSchedule leaves running pods alone, NoExecute evicts those that do not tolerate it",
+    "A NoSchedule taint leaves running pods alone; a NoExecute taint evicts those that do not tolerate it",
     level=MUST,
     effect=DISRUPTIVE,
-    sources=["guide part 1", TAINTS],
+    sources=["guide-1", "k8s-taints"],
     remedy="Check that the taint-eviction controller runs and that no policy adds NoExecute tolerations to every pod.",
 )
 @pytest.mark.usefixtures("declared_taints")
-def test_no_schedule_stays_at_the_door_and_no_execute_clears_the_room(
+def test_no_schedule_spares_running_pods_and_no_execute_evicts_them(
     idle_gpu_node: Node, facts: Facts, lab: RequirementLab
 ) -> None:
-    room = _that_evicts_nobody_else(facts, idle_gpu_node)
-    door = Taint(_TRIAL_KEY, _TRIAL, "NoSchedule")
+    no_execute = _taint_tolerated_by_all(facts, idle_gpu_node)
+    no_schedule = Taint(_TRIAL_KEY, _TRIAL, "NoSchedule")
     with lab.borrow(idle_gpu_node) as node:
-        guest = lab.pod(on=node, tolerates=node).require_running()
-        resident = lab.pod(on=node, tolerates=(node, door, room)).require_running()
+        intolerant = lab.pod(on=node, tolerates=node).require_running()
+        tolerant = lab.pod(on=node, tolerates=(node, no_schedule, no_execute)).require_running()
 
-        node.set_taints((*idle_gpu_node.taints, door))
-        guest.keeps_running(because="NoSchedule only turns newcomers away")
+        node.set_taints((*idle_gpu_node.taints, no_schedule))
+        intolerant.keeps_running(because="NoSchedule only repels new pods")
 
-        node.set_taints((*idle_gpu_node.taints, room))
-        guest.wait_until_evicted(by=TAINTED)
-        resident.keeps_running(because=f"it tolerates {room}")
+        node.set_taints((*idle_gpu_node.taints, no_execute))
+        intolerant.wait_until_evicted(by=TAINTED)
+        tolerant.keeps_running(because=f"it tolerates {no_execute}")
 
 
 @requirement(
     "SCHED-04",
-    "A toleration without affinity permits a GPU node but does not force it",
+    "A toleration without node affinity lets a pod run on GPU nodes and on ordinary nodes",
     level=MUST,
     effect=OWN_NAMESPACE,
-    sources=[GUIDE, TAINTS],
-    remedy="Find the policy that gives tolerating pods a selector of its own; whoever needs a GPU node says so by a "
+    sources=["guide-4", "k8s-taints"],
+    remedy="Find the policy that adds a nodeSelector to pods with tolerations; pods that need a GPU node have a "
     "required affinity (SCHED-13).",
 )
 def test_a_toleration_permits_and_does_not_force(
@@ -127,92 +123,94 @@ def test_a_toleration_permits_and_does_not_force(
 
 @requirement(
     "SCHED-05",
-    "Affinity without toleration stays Pending on a tainted pool",
+    "Required node affinity without tolerations leaves a pod Pending on tainted pools",
     level=MUST,
     effect=OWN_NAMESPACE,
-    sources=[GUIDE, TAINTS, AFFINITY],
-    remedy="Put the missing taints back on the pool (POOL-03): its nodes take pods that nobody meant to let in.",
+    sources=["guide-4", "k8s-taints", "k8s-affinity"],
+    remedy="Put the missing taints back on the pool (POOL-03): its nodes take pods without tolerations.",
 )
-def test_affinity_alone_does_not_open_the_door(tainted_pools: tuple[Pool, ...], lab: RequirementLab) -> None:
+def test_affinity_without_toleration_stays_pending(tainted_pools: tuple[Pool, ...], lab: RequirementLab) -> None:
     into_the_pools = requiring(*(carrying(pool.labels) for pool in tainted_pools))
 
-    unwelcome = lab.pod(affinity=into_the_pools)
-    unwelcome.stays_pending(because="it asks for tainted pools and tolerates nothing")
+    intolerant = lab.pod(affinity=into_the_pools)
+    intolerant.stays_pending(because="it requires tainted pools and tolerates nothing")
 
-    welcome = lab.pod(affinity=into_the_pools, tolerates=taints_of(tainted_pools))
-    welcome.wait_until_scheduled()
+    tolerant = lab.pod(affinity=into_the_pools, tolerates=taints_of(tainted_pools))
+    tolerant.wait_until_scheduled()
 
 
 @requirement(
     "SCHED-06",
-    "Required affinity is binding: the matching pool or nothing",
+    "Required node affinity places a pod on the matching pool, or leaves it Pending",
     level=MUST,
     effect=OWN_NAMESPACE,
-    sources=[GUIDE, AFFINITY],
+    sources=["guide-4", "k8s-affinity"],
     remedy="Correct labels that nodes of another pool carry (POOL-02), and look for policies that rewrite affinity.",
 )
 def test_required_affinity_binds(labelled_pools: tuple[Pool, ...], members: Members, lab: RequirementLab) -> None:
-    anywhere = taints_of(labelled_pools)
-    placed = [(pool, lab.pod(affinity=requiring(carrying(pool.labels)), tolerates=anywhere)) for pool in labelled_pools]
-    lost = lab.pod(affinity=requiring(carrying(NOWHERE)), tolerates=anywhere)
+    every_taint = taints_of(labelled_pools)
+    placed = [
+        (pool, lab.pod(affinity=requiring(carrying(pool.labels)), tolerates=every_taint)) for pool in labelled_pools
+    ]
+    unmatched = lab.pod(affinity=requiring(carrying(NOWHERE)), tolerates=every_taint)
 
     for pool, pod in placed:
         pod.wait_until_scheduled()
         names = [node.name for node in members(pool)]
         expect(pod.node, pod).is_among(names, because=f"it requires the labels of {pool}")
-    lost.stays_pending(because=f"no node carries {format_value(NOWHERE)}")
+    unmatched.stays_pending(because=f"no node carries {format_value(NOWHERE)}")
 
 
 @requirement(
     "SCHED-07",
-    "Preferred affinity prefers but never blocks",
+    "Preferred node affinity chooses between idle nodes, and never keeps a pod Pending",
     level=MUST,
     effect=OWN_NAMESPACE,
-    sources=[GUIDE, AFFINITY],
-    remedy="Leave the score plugin NodeAffinity on, with a weight that bin-packing does not drown, and keep admission "
-    "policies from turning wishes into requirements.",
+    sources=["guide-4", "k8s-affinity"],
+    remedy="Leave the score plugin NodeAffinity on, with a weight above that of bin-packing, and keep admission "
+    "policies from turning preferred terms into required ones.",
 )
-def test_preferred_affinity_wishes(idle_twins: tuple[Node, ...], lab: RequirementLab) -> None:
-    for wished in idle_twins[:2]:
-        pod = lab.pod(on=idle_twins, tolerates=idle_twins, affinity=preferring(named(wished)))
+def test_preferred_affinity_prefers_and_never_blocks(idle_twins: tuple[Node, ...], lab: RequirementLab) -> None:
+    for preferred in idle_twins[:2]:
+        pod = lab.pod(on=idle_twins, tolerates=idle_twins, affinity=preferring(named(preferred)))
         pod.wait_until_scheduled()
-        expect(pod.node, pod).equals(wished.name, because="between idle nodes of one pool the wish decides")
+        expect(pod.node, pod).equals(preferred.name, because="between idle nodes of one pool the preference decides")
 
-    disappointed = lab.pod(on=idle_twins, tolerates=idle_twins, affinity=preferring(carrying(NOWHERE)))
-    disappointed.wait_until_scheduled()
+    unmatched = lab.pod(on=idle_twins, tolerates=idle_twins, affinity=preferring(carrying(NOWHERE)))
+    unmatched.wait_until_scheduled()
 
 
 @requirement(
     "SCHED-08",
-    "Anti-affinity spreads replicas over nodes while there is room",
+    "Preferred pod anti-affinity spreads replicas over idle nodes, and never keeps a pod Pending",
     level=MUST,
     effect=OCCUPIES_IDLE_GPUS,
-    sources=[GUIDE, AFFINITY],
+    sources=["guide-4", "k8s-affinity"],
     remedy="Weigh the score plugin InterPodAffinity above bin-packing, or require the anti-affinity, or use topology "
     "spread constraints.",
 )
 def test_anti_affinity_spreads_replicas(idle_twins: tuple[Node, ...], lab: RequirementLab) -> None:
     app = {"app": "spread"}
-    shape: dict[str, Any] = {"on": idle_twins, "tolerates": idle_twins, "labels": app, "affinity": avoiding(app)}
+    options: dict[str, Any] = {"on": idle_twins, "tolerates": idle_twins, "labels": app, "affinity": avoiding(app)}
 
-    replicas = [lab.pod(gpus=1, **shape) for _ in idle_twins]
+    replicas = [lab.pod(gpus=1, **options) for _ in idle_twins]
     for replica in replicas:
         replica.wait_until_scheduled()
-    taken = {replica.node for replica in replicas}
-    expect(taken, f"{len(replicas)} replicas").equals(
+    nodes = {replica.node for replica in replicas}
+    expect(nodes, f"{len(replicas)} replicas").equals(
         {node.name for node in idle_twins}, because="each idle node had room for one of them"
     )
 
-    one_more = lab.pod(**shape)
+    one_more = lab.pod(**options)
     one_more.wait_until_scheduled()
 
 
 @requirement(
     "SCHED-09",
-    "The API server rejects a GPU request that differs from its limit",
+    "The API server rejects a pod whose GPU request differs from its GPU limit",
     level=MUST,
     effect=OWN_NAMESPACE,
-    sources=[GUIDE, GPUS],
+    sources=["guide-4", "k8s-gpus"],
     remedy="Find the mutating policy or webhook that rewrites GPU limits or requests, and take GPUs out of it.",
 )
 def test_a_request_must_equal_its_limit(gpu_pod: GpuPod, judge: Judge) -> None:
@@ -221,10 +219,10 @@ def test_a_request_must_equal_its_limit(gpu_pod: GpuPod, judge: Judge) -> None:
 
 @requirement(
     "SCHED-10",
-    "The API server rejects a GPU request without limit",
+    "The API server rejects a pod with a GPU request and no GPU limit",
     level=MUST,
     effect=OWN_NAMESPACE,
-    sources=[GUIDE, GPUS],
+    sources=["guide-4", "k8s-gpus"],
     remedy="Find the mutating policy or webhook that adds GPU limits, and take GPUs out of it.",
 )
 def test_a_request_needs_a_limit(gpu_pod: GpuPod, judge: Judge) -> None:
@@ -233,10 +231,10 @@ def test_a_request_needs_a_limit(gpu_pod: GpuPod, judge: Judge) -> None:
 
 @requirement(
     "SCHED-11",
-    "The API server rejects a fraction of a GPU",
+    "The API server rejects a pod that requests a fraction of a GPU",
     level=MUST,
     effect=OWN_NAMESPACE,
-    sources=[GUIDE, GPUS],
+    sources=["guide-4", "k8s-gpus"],
     remedy="Find the mutating policy or webhook that rounds GPU quantities; share GPUs by MIG or time-slicing instead.",
 )
 def test_a_gpu_is_a_whole_number(gpu_pod: GpuPod, judge: Judge) -> None:
@@ -246,33 +244,33 @@ def test_a_gpu_is_a_whole_number(gpu_pod: GpuPod, judge: Judge) -> None:
 
 @requirement(
     "SCHED-12",
-    "A GPU limit alone is accepted and copied to the request",
+    "The API server accepts a GPU limit without request and sets the request to the limit",
     level=MUST,
     effect=OWN_NAMESPACE,
-    sources=[GPUS],
+    sources=["k8s-gpus"],
     remedy="Find the policy or webhook that rewrites GPU requests: scheduler and quota count requests, not limits.",
 )
 def test_a_limit_alone_is_enough(gpu_pod: GpuPod, judge: Judge) -> None:
     gpu_pod.must_be_accepted(judge, limits="2", requested="2")
 
 
-def _that_evicts_nobody_else(facts: Facts, node: Node) -> Taint:
+def _taint_tolerated_by_all(facts: Facts, node: Node) -> Taint:
     """A NoExecute taint that every pod on the node tolerates, node agents of the GPU stack included.
 
-    A key of ours first; else one of the node's own taints with another value and effect, which agents that tolerate
-    the key alone do not mind. Raises Unsupported when each would evict node agents, for that is how they are deployed
-    (the operator's tolerate NoSchedule only), and Inconclusive when others are among those that it would evict.
+    A key of this project first; else one of the node's own taints with another value and effect, which agents that
+    tolerate the key alone tolerate as well. Raises Unsupported when each would evict node agents only, by their
+    deployed tolerations (the operator's tolerate NoSchedule only), and Inconclusive when it would evict other pods.
     """
     own = Taint(_TRIAL_KEY, _TRIAL, "NoExecute")
     of_the_node = [Taint(taint.key, _TRIAL, "NoExecute") for taint in node.lasting_taints]
-    residents = [pod for pod in facts.pods_on(node.name) if not pod.finished]
+    running = [pod for pod in facts.pods_on(node.name) if not pod.finished]
     for trial in (own, *of_the_node):
-        if not any(untolerated(pod.tolerations, [trial]) for pod in residents):
+        if not any(untolerated(pod.tolerations, [trial]) for pod in running):
             return trial
-    evicted = [pod for pod in residents if untolerated(pod.tolerations, [own])]
+    evicted = [pod for pod in running if untolerated(pod.tolerations, [own])]
     agents = all(pod.owner_kind == "DaemonSet" for pod in evicted)
     raise (Unsupported if agents else Inconclusive)(
         f"a NoExecute taint on {node.name} would evict "
-        f"{join_limited([str(pod) for pod in evicted])}, which no trial is worth. "
+        f"{join_limited([str(pod) for pod in evicted])}, so the scenario is not run. "
         f"Node agents that tolerate a taint's key with operator Exists and without effect would stay"
     )

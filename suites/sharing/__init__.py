@@ -1,5 +1,5 @@
 """Sharing: one GPU offered to several pods, by time-slicing (they take turns) or by MPS (they run at the same time).
 
-Both chapters ask the same of the device plugin: a configuration that it accepts, the replicas that it makes known, the
-labels that tell of them. What keeps the pods apart differs: nothing in time-slicing, a server for each GPU in MPS.
+Both judge the same of the device plugin: a valid configuration, the replicas that it advertises, and their labels. The
+isolation of the pods differs: none with time-slicing, one MPS server for each GPU with MPS.
 """

@@ -1,9 +1,9 @@
-"""MPS: several pods on one GPU at the same time, behind one server that keeps their memory and their threads apart.
+"""MPS: several pods on one GPU at the same time, behind one server that separates their memory and threads.
 
-MPS is set up in the same text as time-slicing, and it is more particular. A control daemon has to run on the node, or
-the plugin offers nothing; the daemon goes only to nodes that feature discovery has labelled; it serves a limited
-number of clients; and it stands beside no MIG, not even beside the MIG strategy mixed, which an operator sets for all
-nodes at once. Whatever is in its way, the node stays Ready and offers no GPU.
+MPS is configured in the same ConfigMap as time-slicing, and has more preconditions. A control daemon has to run on the
+node, or the plugin offers nothing; the daemon goes only to nodes that GPU Feature Discovery has labelled; it serves a
+limited number of clients; and it excludes MIG, even the MIG strategy mixed, which an operator sets for all nodes at
+once. Whichever of them is violated, the node stays Ready and offers no GPU.
 """
 
 import pytest
@@ -23,26 +23,25 @@ from conformance.lab import RequirementLab
 from conformance.reference.expected import gpus_of, mig_strategy_of
 from conformance.reference.model import Pool, Reference
 from conformance.verdict import Inconclusive, Judge, format_value
-from suites._shared.device_plugin_configs import Chosen
+from suites._shared.device_plugin_configs import ChosenConfig
 from suites._shared.formatting import join_limited
 from suites._shared.node_gpus import counted
-from suites._shared.operand_status import excuse_of, some_judged
+from suites._shared.operand_status import require_judged, why_still_starting
 from suites._shared.pool_nodes import GpuPoolNode
-from suites._shared.replicas import all_run_and_one_more_waits, judge_labels, judge_offers, more_than_one_is
-from suites._shared.shared_nodes import SharedNodes, judge_chain, judge_freshness, judge_texts, shared_pools
-
-GUIDE = "guide part 3"
-SHARING = "NVIDIA GPU Operator: Time-Slicing GPUs in Kubernetes"
-PLUGIN = "NVIDIA/k8s-device-plugin: README, shared access to GPUs with CUDA MPS"
-DAEMON = "NVIDIA/k8s-device-plugin: cmd/mps-control-daemon"
-DISCOVERY = "NVIDIA/k8s-device-plugin: GPU Feature Discovery labels"
+from suites._shared.replicas import (
+    all_replicas_run_and_one_more_pod_waits,
+    judge_labels,
+    judge_offers,
+    requests_for_several_replicas_end_as_configured,
+)
+from suites._shared.shared_nodes import SharedNodes, judge_chain, judge_configurations, judge_freshness, shared_pools
 
 CAPABLE = "nvidia.com/mps.capable"
 COMPUTE = ("nvidia.com/gpu.compute.major", "nvidia.com/gpu.compute.minor")
 DAEMON_CONTAINERS = ("mps-control-daemon-ctr", "nvidia-device-plugin-mps-control-daemon")
 """The container of the control daemon, in the operator's asset and in the plugin's own chart, and in its manifest."""
 
-# Where a text says that MPS is to stand beside something that it cannot: told by MPS-03 and not by MPS-01.
+# Problems of a configuration that enables MPS together with what excludes it: judged by MPS-03, not by MPS-01.
 EXCLUSIONS = ("sharing.timeSlicing", "flags.migStrategy")
 
 
@@ -56,31 +55,32 @@ def mps_pools(reference: Reference) -> tuple[Pool, ...]:
 def mps(
     mps_pools: tuple[Pool, ...], gpu_pool_nodes: tuple[GpuPoolNode, ...], reference: Reference, facts: Facts
 ) -> SharedNodes:
-    """Their nodes, and the configurations that reach them."""
+    """Their nodes, with their configurations."""
     nodes = tuple(each for each in gpu_pool_nodes if each.pool in mps_pools)
     return SharedNodes(SharingStrategy.MPS, reference, facts, nodes)
 
 
-# --- From the text to the node -----------------------------------------------------------------------------------
+# --- From the configuration to the node --------------------------------------------------------------------------
 
 
 @requirement(
     "MPS-01",
-    "MPS configurations are well written and mean what the pools declare",
+    "MPS configurations are valid and share GPUs as the pools declare",
     level=MUST,
-    sources=[PLUGIN],
-    remedy="Correct the text at the path that is named, then restart the device plugin: it does not watch the text.",
+    sources=["device-plugin-mps"],
+    remedy="Correct the configuration at the named path, then restart the device plugin: it does not watch the "
+    "ConfigMap.",
 )
 def test_mps_configurations_mean_what_is_declared(mps: SharedNodes, judge: Judge) -> None:
-    judge_texts(mps, judge, left_out=EXCLUSIONS)
+    judge_configurations(mps, judge, left_out=EXCLUSIONS)
 
 
 @requirement(
     "MPS-02",
-    "Every node of an MPS pool is reached by the configuration that was meant for it",
+    "The declared MPS configuration is selected on every node of an MPS pool",
     level=MUST,
-    sources=[PLUGIN, SHARING],
-    remedy="Follow the chain: devicePlugin.config.name, the ConfigMap in the operator's namespace, "
+    sources=["device-plugin-mps", "operator-time-slicing"],
+    remedy="Check in this order: devicePlugin.config.name, the ConfigMap in the operator's namespace, "
     "devicePlugin.config.default or the node's label nvidia.com/device-plugin.config, the key.",
 )
 def test_every_mps_node_is_reached_by_its_configuration(mps: SharedNodes, judge: Judge) -> None:
@@ -89,32 +89,34 @@ def test_every_mps_node_is_reached_by_its_configuration(mps: SharedNodes, judge:
 
 @requirement(
     "MPS-03",
-    "MPS stands beside nothing that it cannot stand beside",
+    "MPS nodes enable neither MIG nor time-slicing and stay within the MPS client limit",
     level=MUST,
-    sources=[PLUGIN, DAEMON, "NVIDIA/gpu-operator: controllers/object_controls.go, applyMIGConfiguration"],
+    sources=["device-plugin-mps", "device-plugin-mps-daemon", "operator-mig-manager"],
     remedy="Keep MIG off these GPUs, leave the operator's mig.strategy empty and set flags.migStrategy in each plugin "
-    "configuration instead, and stay within the number of clients.",
+    "configuration instead, and stay within the MPS client limit.",
 )
-def test_mps_stands_beside_nothing_that_excludes_it(mps: SharedNodes, judge: Judge) -> None:
+def test_mps_nodes_enable_neither_mig_nor_time_slicing(mps: SharedNodes, judge: Judge) -> None:
     unknown = []
-    declared = {pool.name: _declared_beside_mig(mps.reference, pool) for pool, _ in mps.pools}
+    declared = {pool.name: _declared_with_mig(mps.reference, pool) for pool, _ in mps.pools}
     for pool, node, gpu in mps.nodes:
         chosen = mps.configs.of(node)
-        wrong = declared[pool.name] or _beside_mig(node, chosen)
-        wrong = [*wrong, *_in_the_text(mps, pool, chosen)]
+        wrong = declared[pool.name] or _with_mig(node, chosen)
+        wrong = [*wrong, *_in_the_configuration(mps, pool, chosen)]
         clients = max(gpu.shares, chosen.selection.config.sharing.replicas_of(GPU) if chosen.selection.config else 1)
         most = _most_clients(node, clients)
         if most is None:
-            unknown.append(f"{node} has no label {COMPUTE[0]}, and {clients} clients are too many below 7.5")
+            unknown.append(
+                f"{node} has no label {COMPUTE[0]}, and {clients} clients are too many below compute capability 7.5"
+            )
         elif clients > most:
-            wrong.append(f"{clients} clients of each GPU, and its MPS server takes {most}")
+            wrong.append(f"{clients} clients of each GPU, and its MPS server accepts {most}")
         judge(
             node,
             ok=not wrong,
-            expected="no MIG, a MIG strategy other than mixed, no time-slicing, no more clients than its server takes",
-            actual="; ".join(wrong) or f"{clients} clients of each GPU, and nothing else",
+            expected="no MIG, a MIG strategy other than mixed, no time-slicing, no more clients than MPS accepts",
+            actual="; ".join(wrong) or f"{clients} clients of each GPU, neither MIG nor time-slicing",
             cause="; ".join(wrong),
-            hidden_because="the plugin or the daemon ends when it next starts; the node stays Ready, without GPUs",
+            hidden_because="the device plugin or the daemon ends at its next start; the node stays Ready, without GPUs",
             inspect=chosen.inspect,
         )
     if unknown:
@@ -123,24 +125,20 @@ def test_mps_stands_beside_nothing_that_excludes_it(mps: SharedNodes, judge: Jud
 
 @requirement(
     "MPS-04",
-    "The MPS control daemon runs on every node of an MPS pool",
+    "The MPS control daemon is Ready on every node of an MPS pool",
     level=MUST,
-    sources=[
-        PLUGIN,
-        "NVIDIA/gpu-operator: assets/state-mps-control-daemon",
-        "NVIDIA/k8s-device-plugin issues 712, 1132",
-    ],
-    remedy="Install by Helm or by the operator, with GPU Feature Discovery on: its label nvidia.com/mps.capable brings "
-    "the daemon to the node.",
+    sources=["device-plugin-mps", "operator-mps-daemon", "device-plugin-712", "device-plugin-1132"],
+    remedy="Install by Helm or by the operator, with GPU Feature Discovery on: its label nvidia.com/mps.capable "
+    "brings the daemon to the node.",
 )
 def test_the_control_daemon_runs_on_every_mps_node(mps: SharedNodes, facts: Facts, judge: Judge) -> None:
     daemons = [each for each in facts.workloads if each.kind == "DaemonSet" and _is_daemon(each.template.containers)]
     for _, node, _ in mps.nodes:
         pods = [pod for pod in facts.pods_on(node.name) if not pod.finished and _is_daemon(pod.containers)]
         ready = [pod for pod in pods if pod.ready and not pod.deleting]
-        excuse = excuse_of(node, facts, pods=pods, until=CAPABLE) if daemons and not ready else ""
-        if excuse:
-            judge.pass_over(node, excuse)
+        not_judged = why_still_starting(node, facts, pods=pods, until=CAPABLE) if daemons and not ready else ""
+        if not_judged:
+            judge.pass_over(node, not_judged)
             continue
         judge(
             node,
@@ -148,78 +146,78 @@ def test_the_control_daemon_runs_on_every_mps_node(mps: SharedNodes, facts: Fact
             expected="a ready pod of the MPS control daemon",
             actual=ready or pods or "no pod of the control daemon",
             cause=_why_no_daemon(node, daemons, pods),
-            hidden_because="a DaemonSet that wants no pod counts as ready, and the plugin waits for the daemon",
+            hidden_because="a DaemonSet with 0 desired pods is ready, and the device plugin waits for the daemon",
             inspect=f"kubectl get daemonsets -A | grep mps-control-daemon; kubectl get node {node.name} -L {CAPABLE}",
         )
-    some_judged(judge)
+    require_judged(judge)
 
 
 @requirement(
     "MPS-05",
-    "The device plugin has read the MPS configuration as it stands",
+    "The device plugin has read the current content of its MPS ConfigMap",
     level=MUST,
-    sources=[SHARING],
-    remedy="Restart the device plugin and the control daemon after each change of the ConfigMap: nobody watches it.",
+    sources=["operator-time-slicing"],
+    remedy="Restart the device plugin and the control daemon after each change of the ConfigMap: it is read at start.",
 )
-def test_the_plugin_has_read_the_mps_configuration_as_it_stands(mps: SharedNodes, judge: Judge) -> None:
+def test_the_plugin_has_read_the_current_mps_configuration(mps: SharedNodes, judge: Judge) -> None:
     judge_freshness(mps, judge)
 
 
-# --- What the nodes then offer -----------------------------------------------------------------------------------
+# --- What the nodes offer ----------------------------------------------------------------------------------------
 
 
 @requirement(
     "MPS-06",
-    "Every node of an MPS pool offers its GPUs times the declared shares, under the declared name",
+    "Every node of an MPS pool offers the declared number of replicas under the declared name",
     level=MUST,
-    sources=[GUIDE, PLUGIN],
-    remedy="Mend the chain (MPS-02) and the text (MPS-01), restart the device plugin, or declare what is wanted.",
+    sources=["guide-3", "device-plugin-mps"],
+    remedy="Fix the configuration (MPS-01) and its selection (MPS-02), restart the device plugin, or declare it.",
 )
-def test_every_mps_node_offers_its_shares(mps: SharedNodes, judge: Judge) -> None:
+def test_every_mps_node_offers_its_replicas(mps: SharedNodes, judge: Judge) -> None:
     judge_offers(mps, judge)
 
 
 @requirement(
     "MPS-07",
-    "Feature discovery tells of the MPS sharing that was declared",
+    "GPU Feature Discovery labels show the declared MPS replicas and strategy",
     level=MUST,
-    sources=[DISCOVERY],
+    sources=["gpu-feature-discovery"],
     remedy="Restart GPU Feature Discovery: it reads the same ConfigMap as the device plugin, and only when it starts.",
 )
-def test_feature_discovery_tells_of_mps(mps: SharedNodes, judge: Judge) -> None:
+def test_gpu_feature_discovery_labels_mps(mps: SharedNodes, judge: Judge) -> None:
     judge_labels(mps, judge)
 
 
-# --- What becomes of pods ----------------------------------------------------------------------------------------
+# --- Pods that request replicas ----------------------------------------------------------------------------------
 
 
 @requirement(
     "MPS-08",
-    "As many pods as a node has MPS shares run at once, and the next one waits",
+    "As many pods as a node has MPS replicas run at once, and the next one stays Pending",
     level=MUST,
     effect=OCCUPIES_IDLE_GPUS,
-    sources=[GUIDE, PLUGIN],
-    remedy="Look at the log of the control daemon for clients that it turned away, for a policy that rewrites GPU "
-    "requests, and at the events of a pod that the node refused.",
+    sources=["guide-3", "device-plugin-mps"],
+    remedy="Look at the log of the control daemon for rejected clients, for a policy that rewrites GPU requests, and "
+    "at the events of a pod that the kubelet rejected.",
 )
-def test_as_many_pods_as_mps_shares_run_and_one_more_waits(mps: SharedNodes, lab: RequirementLab) -> None:
-    all_run_and_one_more_waits(mps, lab)
+def test_as_many_pods_as_mps_replicas_run_and_one_more_waits(mps: SharedNodes, lab: RequirementLab) -> None:
+    all_replicas_run_and_one_more_pod_waits(mps, lab)
 
 
 @requirement(
     "MPS-09",
-    "A pod that asks for more than one MPS share is refused, unless configured otherwise",
+    "A pod that requests two MPS replicas runs or fails as failRequestsGreaterThanOne says",
     level=MUST,
     effect=OCCUPIES_IDLE_GPUS,
-    sources=[PLUGIN, "NVIDIA/k8s-device-plugin: api/config/v1/config.go, NewConfig"],
-    remedy="Leave failRequestsGreaterThanOne under sharing.mps out, or set it as it is meant, and restart the plugin.",
+    sources=["device-plugin-mps", "device-plugin-config"],
+    remedy="Omit failRequestsGreaterThanOne under sharing.mps, or set it as intended, and restart the device plugin.",
 )
-def test_asking_for_more_than_one_mps_share_ends_as_configured(mps: SharedNodes, lab: RequirementLab) -> None:
-    more_than_one_is(mps, lab)
+def test_asking_for_more_than_one_mps_replica_ends_as_configured(mps: SharedNodes, lab: RequirementLab) -> None:
+    requests_for_several_replicas_end_as_configured(mps, lab)
 
 
-def _declared_beside_mig(reference: Reference, pool: Pool) -> list[str]:
-    """In which ways the set-up itself has MPS stand beside MIG."""
+def _declared_with_mig(reference: Reference, pool: Pool) -> list[str]:
+    """How the set-up itself declares MPS together with MIG."""
     gpus, found = gpus_of(reference, pool), []
     if gpus is not None and gpus.mig:
         found.append(f"{pool} declares the MIG layout {pool.mig_layout}")
@@ -228,27 +226,27 @@ def _declared_beside_mig(reference: Reference, pool: Pool) -> list[str]:
     return found
 
 
-def _beside_mig(node: Node, chosen: Chosen) -> list[str]:
-    """In which ways MPS would have to stand beside MIG on a node."""
+def _with_mig(node: Node, chosen: ChosenConfig) -> list[str]:
+    """How a node has MPS together with MIG."""
     found = []
     devices = [name for name in counted(node, {}) if name.startswith(MIG_PREFIX)]
     if devices:
         found.append(f"the node offers MIG devices: {join_limited(devices)}")
     if chosen.strategy is MigStrategy.MIXED:
-        setter = chosen.source if chosen.strategy_told else chosen.text
+        setter = chosen.source if chosen.mig_strategy_override else chosen.config_name
         found.append(f"the MIG strategy in effect is mixed, as {setter} sets it")
     return found
 
 
-def _in_the_text(mps: SharedNodes, pool: Pool, chosen: Chosen) -> list[str]:
-    """What the texts, declared and on the cluster, set beside MPS that excludes it."""
-    declared = mps.declared(pool)
-    problems = (*(plugin_config.parse(declared.text).problems if declared else ()), *chosen.selection.problems)
+def _in_the_configuration(mps: SharedNodes, pool: Pool, chosen: ChosenConfig) -> list[str]:
+    """What the configurations, declared and on the cluster, enable together with MPS that excludes it."""
+    declared = mps.declared_config(pool)
+    problems = (*(plugin_config.parse(declared.content).problems if declared else ()), *chosen.selection.problems)
     return list(dict.fromkeys(str(problem) for problem in problems if problem.path in EXCLUSIONS))
 
 
 def _most_clients(node: Node, clients: int) -> int | None:
-    """How many clients an MPS server takes on a node; None when that decides and cannot be known."""
+    """How many clients an MPS server accepts on a node; None when that matters and is unknown."""
     if clients <= MPS_MAX_REPLICAS_BEFORE_7_5 or clients > MPS_MAX_REPLICAS:
         return MPS_MAX_REPLICAS
     major, minor = (node.labels.get(label, "") for label in COMPUTE)
@@ -263,22 +261,20 @@ def _is_daemon(containers: tuple[Container, ...]) -> bool:
 
 
 def _why_no_daemon(node: Node, daemons: list[Workload], pods: list[Pod]) -> str:
-    """The cause between the daemon's DaemonSet and a ready pod of it on a node."""
+    """Why a node has no Ready pod of the control daemon."""
     if pods:
         waiting = {each.waiting or each.terminated for pod in pods for each in pod.statuses if not each.ready}
-        reasons = format_value(sorted(waiting - {""})) or "no reason is told"
-        return f"{format_value(pods)} is there and not ready: {reasons}"
+        reasons = format_value(sorted(waiting - {""})) or "no reason"
+        return f"{format_value(pods)} is not Ready: {reasons}"
     if not daemons:
         return "no DaemonSet of the MPS control daemon exists"
     capable = node.labels.get(CAPABLE, "absent")
     if capable != "true":
-        return f"label {CAPABLE} is {capable}, and the daemon goes only where feature discovery has set it to true"
+        return f"label {CAPABLE} is {capable}, and the daemon runs only where GPU Feature Discovery has set it to true"
     daemon = daemons[0]
-    repelling = node.untolerated(daemon.template.tolerations)
-    if repelling:
-        return f"taint {format_value(repelling)} is not tolerated by {daemon}"
+    untolerated = node.untolerated(daemon.template.tolerations)
+    if untolerated:
+        return f"taint {format_value(untolerated)} is not tolerated by {daemon}"
     if not daemon.template.selects(node):
-        return (
-            f"the node does not carry the labels that {daemon} asks for: {format_value(daemon.template.node_selector)}"
-        )
-    return f"{daemon} has made no pod for the node"
+        return f"the node lacks labels in the nodeSelector of {daemon}: {format_value(daemon.template.node_selector)}"
+    return f"{daemon} has created no pod for the node"

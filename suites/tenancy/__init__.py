@@ -1,5 +1,5 @@
-"""Tenancy: what the workloads of a team may touch, and what stays closed to them.
+"""Tenancy: what the workloads of a team may access, and what is denied to them.
 
-Roles and bindings are compared with the declaration, then each access is asked of the API server and tried with a token
-of the service account, because a role that looks right may be widened by a second binding.
+Roles and bindings are compared with the declaration, then each access is checked by a SubjectAccessReview and by a
+request with a token of the service account, because a second binding may grant more than the declared role.
 """

@@ -1,4 +1,4 @@
-"""Service accounts and the doors they may or may not open: each access is asked for, and then tried."""
+"""Access checks of service accounts: each access is reviewed by the API server, then requested with a token."""
 
 from typing import NamedTuple
 
@@ -7,15 +7,15 @@ from conformance.lab import RequirementLab
 from conformance.reference.model import Access, ServiceAccount, Team
 from conformance.verdict import Judge
 
-# If the answer were yes, these would start something in somebody's pod: a question, but never a trial.
-_NEVER_TRIED = ("attach", "exec", "portforward", "proxy")
+# A request for these would start something in a pod: they are reviewed and never requested.
+_NEVER_REQUESTED = ("attach", "exec", "portforward", "proxy")
 
 ANNOTATION = "automountServiceAccountToken"
-"""The annotation that people write where they mean the field of that name."""
+"""The annotation that is sometimes written instead of the field of that name."""
 
 
 class Account(NamedTuple):
-    """A declared service account and the namespace that it lives in."""
+    """A declared service account and its namespace."""
 
     namespace: str
     declared: ServiceAccount
@@ -25,22 +25,22 @@ class Account(NamedTuple):
 
     @property
     def key(self) -> tuple[str, str]:
-        """As the lab takes it."""
+        """Namespace and name, as the lab expects them."""
         return self.namespace, self.declared.name
 
     @property
     def live(self) -> LiveAccount:
-        """As the facts compare it with the subjects of bindings, whether or not it exists."""
+        """The account for comparison with the subjects of bindings, whether or not it exists."""
         return LiveAccount(name=self.declared.name, namespace=self.namespace)
 
     @property
     def wants_no_token(self) -> bool:
-        """Whether its owners want no API token in its pods; they may have said so by the annotation, in vain."""
+        """Whether its owners want no API token in its pods, by the field or by the annotation, which has no effect."""
         return self.declared.automount_token is False or self.declared.annotations.get(ANNOTATION) == "false"
 
 
-class Door(NamedTuple):
-    """One access that an account asks for."""
+class AccessCheck(NamedTuple):
+    """One access of a service account, to be reviewed and requested."""
 
     account: Account
     access: Access
@@ -50,7 +50,7 @@ class Door(NamedTuple):
 
     @property
     def namespace(self) -> str:
-        """Where it asks, empty for the whole cluster."""
+        """The namespace of the access, empty for the whole cluster."""
         return self.access.review_namespace(self.account.namespace)
 
     @property
@@ -68,19 +68,19 @@ class Door(NamedTuple):
         ]
         return " ".join(part for part in parts if part)
 
-    def moved_to(self, namespace: str) -> "Door":
-        """The same door in another namespace."""
+    def in_namespace(self, namespace: str) -> "AccessCheck":
+        """The same access in another namespace."""
         access = self.access
-        there = Access(access.verb, access.resource, access.group, access.name, access.subresource, namespace)
-        return Door(self.account, there)
+        moved = Access(access.verb, access.resource, access.group, access.name, access.subresource, namespace)
+        return AccessCheck(self.account, moved)
 
     @property
     def is_declared(self) -> bool:
-        """Whether it is among those that the account's work needs."""
+        """Whether it is among the accesses that are declared as allowed."""
         return self.access in self.account.declared.may
 
-    def decided(self, lab: RequirementLab) -> str:
-        """What the API server's authorizer says: allowed or denied."""
+    def reviewed(self, lab: RequirementLab) -> str:
+        """The decision of the API server's authorizer: allowed or denied."""
         access = self.access
         allowed = lab.can(
             self.account.key,
@@ -94,28 +94,28 @@ class Door(NamedTuple):
         return "allowed" if allowed else "denied"
 
     @property
-    def can_be_tried(self) -> bool:
-        """Whether a request could knock without doing harm if it were let in."""
-        return self.access.subresource not in _NEVER_TRIED
+    def can_be_requested(self) -> bool:
+        """Whether a request does no harm if it is allowed."""
+        return self.access.subresource not in _NEVER_REQUESTED
 
-    def tried(self, lab: RequirementLab) -> str:
-        """What a request with the account's own token meets: allowed or denied. It cannot change anything."""
+    def requested(self, lab: RequirementLab) -> str:
+        """The result of a request with the account's own token: allowed or denied. It cannot change anything."""
         access = self.access
-        visitor = lab.as_service_account(*self.account.key)
-        allowed = visitor.allowed(
+        client = lab.as_service_account(*self.account.key)
+        allowed = client.allowed(
             access.verb, access.resource, self.namespace or None, access.name, subresource=access.subresource
         )
         return "allowed" if allowed else "denied"
 
-    def judge(self, judge: Judge, *, wanted: str, seen: str, hides: str = "") -> None:
-        """Judge whether the door is as it should be."""
+    def judge(self, judge: Judge, *, expected: str, observed: str, hidden_because: str = "") -> None:
+        """Judge whether the access is allowed or denied as declared."""
         judge(
             self,
-            ok=seen == wanted,
-            expected=wanted,
-            actual=seen,
-            cause="" if seen == wanted else f"{self.kubectl.removeprefix('kubectl auth can-i ')} is {seen}",
-            hidden_because=hides,
+            ok=observed == expected,
+            expected=expected,
+            actual=observed,
+            cause="" if observed == expected else f"{self.kubectl.removeprefix('kubectl auth can-i ')} is {observed}",
+            hidden_because=hidden_because,
             inspect=self.kubectl,
         )
 
@@ -125,20 +125,20 @@ def accounts_of(teams: tuple[Team, ...]) -> tuple[Account, ...]:
     return tuple(Account(team.namespace, account) for team in teams for account in team.service_accounts)
 
 
-def needed(accounts: tuple[Account, ...]) -> tuple[Door, ...]:
-    """Every access that the accounts' work needs."""
-    return tuple(Door(account, access) for account in accounts for access in account.declared.may)
+def declared_accesses(accounts: tuple[Account, ...]) -> tuple[AccessCheck, ...]:
+    """Every access that is declared as allowed."""
+    return tuple(AccessCheck(account, access) for account in accounts for access in account.declared.may)
 
 
-def forbidden(accounts: tuple[Account, ...], teams: tuple[Team, ...]) -> tuple[Door, ...]:
-    """Every access that must be refused: what is declared so, and next door whatever is allowed at home."""
-    declared = [Door(account, access) for account in accounts for access in account.declared.may_not]
-    next_door = [
+def forbidden_accesses(accounts: tuple[Account, ...], teams: tuple[Team, ...]) -> tuple[AccessCheck, ...]:
+    """Every access that must be denied: those declared so, and the allowed ones in the namespaces of other teams."""
+    declared = [AccessCheck(account, access) for account in accounts for access in account.declared.may_not]
+    in_other_namespaces = [
         moved
-        for door in needed(accounts)
+        for check in declared_accesses(accounts)
         for team in teams
-        if not door.access.namespace and team.namespace != door.account.namespace
-        for moved in [door.moved_to(team.namespace)]
+        if not check.access.namespace and team.namespace != check.account.namespace
+        for moved in [check.in_namespace(team.namespace)]
         if not moved.is_declared
     ]
-    return (*declared, *(door for door in next_door if door not in declared))
+    return (*declared, *(check for check in in_other_namespaces if check not in declared))

@@ -19,19 +19,19 @@ class Grants(Protocol):
 
     @property
     def resources(self) -> tuple[str, ...]:
-        """The plurals that it is about."""
+        """The plurals of its resources."""
 
     @property
     def verbs(self) -> tuple[str, ...]:
-        """What it allows."""
+        """Its verbs."""
 
     @property
     def resource_names(self) -> tuple[str, ...]:
-        """The only objects that it is about; empty for all."""
+        """The names to which it is restricted; empty for all."""
 
 
 def judge_roles(team: Team, facts: Facts, judge: Judge) -> None:
-    """Judge that each declared role exists and grants what is declared, however its rules are written."""
+    """Judge that each declared role exists and grants the declared permissions, however its rules are written."""
     live = {role.name: role for role in facts.roles_in(team.namespace)}
     for declared in team.roles:
         role = live.get(declared.name)
@@ -80,7 +80,7 @@ def bindings_naming(account: LiveAccount, facts: Facts) -> tuple[RoleBinding, ..
 
 
 def is_harmless(binding: RoleBinding, facts: Facts) -> bool:
-    """Whether its role lets nobody do more than read what is public and ask about oneself.
+    """Whether its role only allows to read public information and to review one's own access.
 
     So do system:discovery, system:basic-user, system:public-info-viewer, system:service-account-issuer-discovery and
     system:cluster-trust-bundle-discovery (with the feature ClusterTrustBundle, on from 1.37), which Kubernetes gives
@@ -97,7 +97,7 @@ def through(binding: RoleBinding, account: LiveAccount) -> str:
 
 
 def listed(names: Iterable[str], none: str) -> str:
-    """Names in order, or the word for having none."""
+    """Sorted names, or ``none`` without any."""
     return ", ".join(sorted(names)) or none
 
 

@@ -1,12 +1,12 @@
-"""Tenancy: what a team's workloads may touch, and what stays closed to them.
+"""Tenancy: what a team's ServiceAccounts may do, and what is refused to them.
 
-Each team has a namespace, and its workloads run as service accounts that may do exactly what their work needs: read
+Each team has a namespace, and its workloads run as ServiceAccounts that may do exactly what their work needs: read
 their own settings and their own tokens, look at their own pods. The chapter compares what is declared with the objects
-of the cluster, then asks the API server for its decisions, and at last knocks on the doors with the accounts' own
+of the cluster, then asks the API server for its decisions, and at last sends real requests with the accounts' own
 tokens: the objects can look right while another binding, an aggregated role or a second authorizer decides otherwise.
 
-Two traps recur. An *annotation* automountServiceAccountToken is text that nobody reads; only the field of that name
-keeps a token out of a pod. And a workload that names no service account runs as `default`, whatever was granted to the
+Two mistakes recur. An *annotation* automountServiceAccountToken is read by no program; only the field of that name
+keeps a token out of a pod. And a workload without serviceAccountName runs as `default`, whatever was granted to the
 account that was meant for it.
 """
 
@@ -21,14 +21,17 @@ from conformance.lab import RequirementLab
 from conformance.reference.model import Reference, Team
 from conformance.verdict import Inconclusive, Judge, NotApplicable, expect
 from suites._shared.formatting import pairs
-from suites.tenancy.access_checks import ANNOTATION, Account, Door, accounts_of, forbidden, needed
+from suites.tenancy.access_checks import (
+    ANNOTATION,
+    AccessCheck,
+    Account,
+    accounts_of,
+    declared_accesses,
+    forbidden_accesses,
+)
 from suites.tenancy.grants import bindings_naming, is_harmless, judge_bindings, judge_roles, listed, through
 
-GUIDE = "guide part 5"
-RBAC = "kubernetes.io: Using RBAC Authorization"
 Object: TypeAlias = dict[str, object]
-
-TOKENS = "kubernetes.io: Configure Service Accounts for Pods"
 
 
 # --- What the owners declared ------------------------------------------------------------------------------------
@@ -52,53 +55,53 @@ def accounts(teams: tuple[Team, ...]) -> tuple[Account, ...]:
 
 
 @pytest.fixture
-def open_doors(accounts: tuple[Account, ...]) -> tuple[Door, ...]:
-    """Every access that an account's work needs."""
-    doors = needed(accounts)
-    if not doors:
-        raise NotApplicable("no service account declares what it may do (may)")
-    return doors
+def allowed_access_checks(accounts: tuple[Account, ...]) -> tuple[AccessCheck, ...]:
+    """Every access that is declared as allowed."""
+    checks = declared_accesses(accounts)
+    if not checks:
+        raise NotApplicable("no service account declares allowed accesses (may)")
+    return checks
 
 
 @pytest.fixture
-def closed_doors(accounts: tuple[Account, ...], teams: tuple[Team, ...]) -> tuple[Door, ...]:
-    """Every access that must be refused: what is declared so, and next door whatever is allowed at home."""
-    doors = forbidden(accounts, teams)
-    if not doors:
-        raise NotApplicable("no service account declares what it may not do (may_not)")
-    return doors
+def denied_access_checks(accounts: tuple[Account, ...], teams: tuple[Team, ...]) -> tuple[AccessCheck, ...]:
+    """Every access that must be denied: those declared so, and the allowed ones in the namespaces of other teams."""
+    checks = forbidden_accesses(accounts, teams)
+    if not checks:
+        raise NotApplicable("no service account declares denied accesses (may_not)")
+    return checks
 
 
-# --- What is there -----------------------------------------------------------------------------------------------
+# --- Objects of the cluster --------------------------------------------------------------------------------------
 
 
 @requirement(
     "TEN-01",
-    "Declared namespaces exist with their labels",
+    "Every declared namespace exists with its declared labels",
     level=MUST,
-    sources=[GUIDE],
+    sources=["guide-5"],
     remedy="Create the namespace with its labels, or set the missing ones (kubectl label namespace).",
 )
 def test_declared_namespaces_exist_with_their_labels(teams: tuple[Team, ...], facts: Facts, judge: Judge) -> None:
     for team in teams:
         namespace = facts.namespace(team.namespace)
-        worn = namespace.labels if namespace else {}
-        wrong = [key for key, value in team.labels.items() if worn.get(key) != value]
+        labels = namespace.labels if namespace else {}
+        wrong = [key for key, value in team.labels.items() if labels.get(key) != value]
         judge(
             team,
             ok=namespace is not None and not namespace.deleting and not wrong,
             expected=pairs(team.labels) or "to exist",
-            actual=_seen_of(team, namespace),
-            hidden_because="policies that select namespaces by label pass it over without a word" if wrong else "",
+            actual=_format_namespace(team, namespace),
+            hidden_because="policies that select namespaces by label do not apply to it" if wrong else "",
             inspect=f"kubectl get namespace {team.namespace} --show-labels",
         )
 
 
 @requirement(
     "TEN-02",
-    "Service accounts, roles and bindings exist and grant exactly the declared rules",
+    "ServiceAccounts, Roles and RoleBindings exist and grant exactly the declared rules",
     level=MUST,
-    sources=[GUIDE, RBAC],
+    sources=["guide-5", "k8s-rbac"],
     remedy="Apply the declared objects and delete the bindings that nobody declared; the role of a binding cannot be "
     "changed, so delete and create it.",
 )
@@ -119,16 +122,16 @@ def test_accounts_roles_and_bindings_grant_exactly_what_is_declared(
             expected=f"to be named by {listed(declared, 'no binding')} and no other",
             actual=f"named by {listed(naming, 'no binding')}" if exists else "no such service account",
             cause=f"{extra} gives it {extra.role_ref} as well" if extra else "",
-            hidden_because="the declared role looks right: rights add up over all bindings" if extra else "",
+            hidden_because="the declared role looks right: permissions add up over all bindings" if extra else "",
             inspect=f"kubectl get rolebindings -A -o wide | grep {account.declared.name}",
         )
 
 
 @requirement(
     "TEN-10",
-    "Declared workloads run as their declared service account",
+    "Declared workloads and their pods run as their declared ServiceAccount",
     level=MUST,
-    sources=[GUIDE, TOKENS],
+    sources=["guide-5", "k8s-service-account-tokens"],
     remedy="Set serviceAccountName in the pod template; its controller then replaces the pods.",
 )
 def test_declared_workloads_run_as_their_service_account(reference: Reference, facts: Facts, judge: Judge) -> None:
@@ -144,7 +147,7 @@ def test_declared_workloads_run_as_their_service_account(reference: Reference, f
             expected=f"serviceAccountName {each.service_account} in its pod template",
             actual=named or ("no serviceAccountName, so its pods run as default" if workload else "no such workload"),
             cause="the pod template names no service account" if workload and not named else "",
-            hidden_because=f"{each.service_account} and its role exist and look right, and nobody uses them",
+            hidden_because=f"{each.service_account} and its role exist and look right, and no pod uses them",
             inspect=f"kubectl get {each.kind.lower()} -n {each.namespace} {each.name} "
             "-o jsonpath='{.spec.template.spec.serviceAccountName}'",
         )
@@ -163,9 +166,9 @@ def test_declared_workloads_run_as_their_service_account(reference: Reference, f
 
 @requirement(
     "TEN-03",
-    "Service accounts that need no token have the field that keeps it out",
+    "ServiceAccounts declared without a token have the field automountServiceAccountToken set to false",
     level=MUST,
-    sources=[GUIDE, TOKENS],
+    sources=["guide-5", "k8s-service-account-tokens"],
     remedy="Set automountServiceAccountToken: false at the top level of the ServiceAccount, beside metadata, and drop "
     "the annotation.",
 )
@@ -174,7 +177,7 @@ def test_accounts_without_need_of_a_token_have_the_field(
 ) -> None:
     tokenless = [account for account in accounts if account.wants_no_token]
     if not tokenless:
-        raise NotApplicable("no declared service account goes without a token (automount_token: false)")
+        raise NotApplicable("no declared service account has automount_token: false")
     for account in tokenless:
         live = facts.service_account(*account.key)
         annotated = live is not None and ANNOTATION in live.annotations
@@ -196,10 +199,10 @@ def test_accounts_without_need_of_a_token_have_the_field(
 
 @requirement(
     "TEN-04",
-    "The field keeps the token out of a pod, the annotation does not",
+    "automountServiceAccountToken as a field keeps the token out of pods; as an annotation it does nothing",
     level=MUST,
     effect=OWN_NAMESPACE,
-    sources=[TOKENS, "kubernetes.io: API reference, ServiceAccount"],
+    sources=["k8s-service-account-tokens", "k8s-service-account"],
     remedy="Keep the ServiceAccount admission plugin on and let nothing else add or remove token volumes.",
 )
 def test_the_field_keeps_the_token_out_and_the_annotation_does_not(
@@ -216,8 +219,8 @@ def test_the_field_keeps_the_token_out_and_the_annotation_does_not(
     expect(annotated, "a pod of an account with the annotation").equals(
         "a token", because="nothing reads an annotation of that name"
     )
-    expect(with_field, "a pod of an account with the field").equals("no token", because="the field says so")
-    expect(asking, "a pod that sets the field itself").equals("a token", because="the pod's own field wins")
+    expect(with_field, "a pod of an account with the field").equals("no token", because="the field is false")
+    expect(asking, "a pod that sets the field itself").equals("a token", because="the pod's own field has precedence")
 
 
 # --- What the API server decides ---------------------------------------------------------------------------------
@@ -225,69 +228,73 @@ def test_the_field_keeps_the_token_out_and_the_annotation_does_not(
 
 @requirement(
     "TEN-05",
-    "Each service account may do what its work needs",
+    "The API server authorizes each declared ServiceAccount for the accesses it is declared to have",
     level=MUST,
-    sources=[GUIDE, RBAC],
-    remedy="Bind the account to a Role that grants the access; a rule with resourceNames grants get, update, patch and "
-    "delete of those names, and never list or create.",
+    sources=["guide-5", "k8s-rbac"],
+    remedy="Bind the account to a Role that grants the access; a rule with resourceNames grants get, update, patch "
+    "and delete of those names, and never list or create.",
 )
-def test_accounts_may_do_what_is_declared(open_doors: tuple[Door, ...], lab: RequirementLab, judge: Judge) -> None:
-    for door in open_doors:
-        door.judge(judge, wanted="allowed", seen=door.decided(lab))
+def test_accounts_may_do_what_is_declared(
+    allowed_access_checks: tuple[AccessCheck, ...], lab: RequirementLab, judge: Judge
+) -> None:
+    for check in allowed_access_checks:
+        check.judge(judge, expected="allowed", observed=check.reviewed(lab))
 
 
 @requirement(
     "TEN-06",
-    "No service account may do what is denied to it, its neighbours' namespaces included",
+    "The API server denies each declared ServiceAccount its forbidden accesses and other teams' namespaces",
     level=MUST,
-    sources=[GUIDE, RBAC],
+    sources=["guide-5", "k8s-rbac"],
     remedy="Find the binding that grants it (kubectl get rolebindings,clusterrolebindings -A -o wide) and take the "
     "account or its group out.",
 )
-def test_accounts_may_not_do_what_is_denied(closed_doors: tuple[Door, ...], lab: RequirementLab, judge: Judge) -> None:
-    for door in closed_doors:
-        door.judge(judge, wanted="denied", seen=door.decided(lab))
+def test_accounts_may_not_do_what_is_denied(
+    denied_access_checks: tuple[AccessCheck, ...], lab: RequirementLab, judge: Judge
+) -> None:
+    for check in denied_access_checks:
+        check.judge(judge, expected="denied", observed=check.reviewed(lab))
 
 
 @requirement(
     "TEN-07",
-    "Real requests with a service account's token pass where they are declared",
+    "Requests with a ServiceAccount's token succeed where access is declared",
     level=MUST,
     effect=OWN_NAMESPACE,
-    sources=[GUIDE, RBAC],
-    remedy="Where the decision (TEN-05) is right and the request is refused, look at what stands in front of it: "
-    "a proxy, a webhook authorizer, the issuer and audience of tokens.",
+    sources=["guide-5", "k8s-rbac"],
+    remedy="Where the decision (TEN-05) is right and the request is refused, look at what stands in front of it: a "
+    "proxy, a webhook authorizer, the issuer and audience of tokens.",
 )
 def test_real_requests_pass_where_they_are_declared(
-    open_doors: tuple[Door, ...], lab: RequirementLab, judge: Judge
+    allowed_access_checks: tuple[AccessCheck, ...], lab: RequirementLab, judge: Judge
 ) -> None:
-    for door in (door for door in open_doors if door.can_be_tried):
-        door.judge(judge, wanted="allowed", seen=door.tried(lab))
+    for check in (check for check in allowed_access_checks if check.can_be_requested):
+        check.judge(judge, expected="allowed", observed=check.requested(lab))
 
 
 @requirement(
     "TEN-08",
-    "Real requests with a service account's token are refused where they are denied",
+    "Requests with a ServiceAccount's token are refused where access is forbidden",
     level=MUST,
     effect=OWN_NAMESPACE,
-    sources=[GUIDE, RBAC],
+    sources=["guide-5", "k8s-rbac"],
     remedy="Find the binding that grants it (kubectl get rolebindings,clusterrolebindings -A -o wide) and take the "
     "account or its group out.",
 )
 def test_real_requests_are_refused_where_they_are_denied(
-    closed_doors: tuple[Door, ...], lab: RequirementLab, judge: Judge
+    denied_access_checks: tuple[AccessCheck, ...], lab: RequirementLab, judge: Judge
 ) -> None:
-    for door in (door for door in closed_doors if door.can_be_tried):
-        door.judge(judge, wanted="denied", seen=door.tried(lab))
+    for check in (check for check in denied_access_checks if check.can_be_requested):
+        check.judge(judge, expected="denied", observed=check.requested(lab))
 
 
 @requirement(
     "TEN-09",
-    "No cluster-wide binding reaches a team's service account",
+    "No ClusterRoleBinding gives a team's ServiceAccount more than API discovery and access reviews of itself",
     level=MUST,
-    sources=[GUIDE, RBAC],
-    remedy="Replace the ClusterRoleBinding by RoleBindings in the namespaces that need it, or name its subjects one by "
-    "one instead of a group.",
+    sources=["guide-5", "k8s-rbac"],
+    remedy="Replace the ClusterRoleBinding by RoleBindings in the namespaces that need it, or name its subjects one "
+    "by one instead of a group.",
 )
 def test_no_cluster_wide_binding_reaches_a_teams_account(
     accounts: tuple[Account, ...], facts: Facts, judge: Judge
@@ -303,7 +310,7 @@ def test_no_cluster_wide_binding_reaches_a_teams_account(
         judge(
             account,
             ok=not granting,
-            expected="no ClusterRoleBinding but those that let everybody discover the API and ask about themselves",
+            expected="no ClusterRoleBinding but those of API discovery and of reviews of one's own access",
             actual=[str(binding) for binding in granting] or "no other",
             cause=f"{first} gives {first.role_ref} in every namespace to {subject}" if first else "",
             hidden_because="roles and bindings of the team's namespace do not show it" if first else "",
@@ -311,7 +318,7 @@ def test_no_cluster_wide_binding_reaches_a_teams_account(
         )
 
 
-# --- How the chapter looks and judges ----------------------------------------------------------------------------
+# --- Helpers -----------------------------------------------------------------------------------------------------
 
 
 def _token_in_pod_of(account: str, namespace: str, lab: RequirementLab, **spec: object) -> str:
@@ -344,9 +351,9 @@ def _token_field(live: LiveAccount | None) -> str:
     return f"{field} and an annotation of that name" if ANNOTATION in live.annotations else field
 
 
-def _seen_of(team: Team, namespace: Namespace | None) -> str:
+def _format_namespace(team: Team, namespace: Namespace | None) -> str:
     if namespace is None:
         return "no such namespace"
     if namespace.deleting:
         return "being deleted"
-    return pairs({key: namespace.labels.get(key) for key in team.labels}) or "there"
+    return pairs({key: namespace.labels.get(key) for key in team.labels}) or "it exists"

@@ -1,4 +1,4 @@
-"""Workloads: a pod that requests GPUs gets exactly those, and computes right on each of them.
+"""Workloads: a pod that requests GPUs gets exactly those, and computes correctly on each of them.
 
-First probes on every free device; then the GPU pods that are there: what their manifests promise, and how they fare.
+First probes on every free device; then the GPU pods of the cluster: their manifests and their status.
 """

@@ -1,4 +1,4 @@
-"""Pods that ask for GPUs, as the API server tells of them: how they fare, what they mount, which CUDA they bring."""
+"""Pods that request GPUs, from the API server: their status, their mounts, and the CUDA version of their images."""
 
 import re
 from collections.abc import Iterable
@@ -12,7 +12,7 @@ from conformance.gpu.resources import MIG_PREFIX, SHARED_GPU
 from conformance.reference.model import Reference
 
 KUBELET_REFUSALS = {
-    "UnexpectedAdmissionError": "its kubelet and the device plugin did not give it the devices that the scheduler had "
+    "UnexpectedAdmissionError": "its kubelet and the device plugin did not allocate the devices that the scheduler had "
     "counted as free",
     "TopologyAffinityError": "the free devices were on several NUMA nodes, and the kubelet's policy wants them on one",
 }
@@ -37,7 +37,7 @@ _SHORT_IN_TAG = re.compile(r":(?:.*[-_.])?cu(?P<major>\d\d)(?P<minor>\d)(?!\d)")
 
 
 class Holder(NamedTuple):
-    """Something that makes pods with GPUs: the template of a workload, or one of the pods of whatever is not read."""
+    """A source of pods with GPUs: the template of a workload, or a pod whose controller is not read."""
 
     subject: object
     spec: PodSpec
@@ -48,19 +48,19 @@ class Holder(NamedTuple):
 
 
 def asks_for_gpus(spec: PodSpec, reference: Reference) -> bool:
-    """Whether a pod asks for devices under any name by which the set-up or NVIDIA offers them."""
+    """Whether a pod requests devices by any resource name of the set-up or of NVIDIA."""
     declared = {reference.gpu_resource, *(pool.gpu.resource for pool in reference.pools if pool.gpu)}
     return bool(spec.gpu_requests()) or any(spec.gpus(name) for name in declared)
 
 
 def gpu_pods(facts: Facts, reference: Reference) -> tuple[Pod, ...]:
-    """The pods that ask for GPUs, finished ones included, those of the stack itself left out."""
+    """The pods that request GPUs, finished ones included, without those of the stack itself."""
     stack = facts.stack_namespaces
     return tuple(pod for pod in facts.pods if pod.namespace not in stack and asks_for_gpus(pod, reference))
 
 
 def holders(facts: Facts, reference: Reference) -> tuple[Holder, ...]:
-    """The workloads whose pods ask for GPUs, and the pods that do and belong to no workload that is read."""
+    """The workloads whose pods request GPUs, and such pods that belong to no workload that is read."""
     owners = [each for each in facts.workloads if asks_for_gpus(each.template, reference)]
     return (*_of_others(gpu_pods(facts, reference), facts), *(_of_workload(owner) for owner in owners))
 
@@ -73,7 +73,7 @@ def everything_with_a_runtime_class(facts: Facts) -> tuple[Holder, ...]:
 
 
 def whole_gpus(spec: PodSpec, reference: Reference) -> int:
-    """How many whole GPUs a pod asks for: shares and MIG devices do not talk to each other over shared memory."""
+    """How many whole GPUs a pod requests: replicas and MIG devices do not communicate over shared memory."""
     counts = dict(spec.gpu_requests())
     counts[reference.gpu_resource] = spec.gpus(reference.gpu_resource)
     return sum(count for name, count in counts.items() if name != SHARED_GPU and not name.startswith(MIG_PREFIX))
@@ -102,12 +102,12 @@ def refusal_of(pod: Pod) -> str:
     if pod.phase != "Failed":
         return ""
     if pod.reason.startswith(_OUT_OF):
-        return "its kubelet had fewer devices to give than the scheduler had counted as free"
+        return "its kubelet had fewer devices to allocate than the scheduler had counted as free"
     return KUBELET_REFUSALS.get(pod.reason, "")
 
 
 def driver_starts(facts: Facts) -> dict[str, datetime]:
-    """When the driver of each node was last started by a pod, by node."""
+    """When the driver of each node was last started by a driver pod, by node."""
     starts: dict[str, datetime] = {}
     for pod in facts.pods:
         if pod.node and not pod.finished and _runs_the_driver(pod) and (began := _driver_began(pod)):
@@ -115,21 +115,21 @@ def driver_starts(facts: Facts) -> dict[str, datetime]:
     return starts
 
 
-def took_its_devices(pod: Pod, reference: Reference) -> datetime | None:
-    """Since when a pod has the files of the driver that it works with; None while no container with GPUs runs.
+def devices_injected_at(pod: Pod, reference: Reference) -> datetime | None:
+    """When the driver files of a pod were injected; None while no container with GPUs runs.
 
     A restart of the node leaves ``status.startTime`` of its pods as it was, and gives their containers new files.
     """
     if not pod.statuses:
         return pod.started or pod.created
-    asking = {container.name for container in _asking(pod, reference)}
+    requesting = {container.name for container in _requesting(pod, reference)}
     ordinary = [status for status in pod.statuses if not status.init]
-    working = [status for status in ordinary if status.name in asking] or ordinary
+    working = [status for status in ordinary if status.name in requesting] or ordinary
     return min((status.running_since for status in working if status.running_since), default=None)
 
 
 def cuda_of(image: str) -> CudaVersion | None:
-    """The CUDA version that an image's name tells, None when it tells none."""
+    """The CUDA version in an image's name, None when it has none."""
     name = image.partition("@")[0]
     if found := _CUDA_IMAGE.search(name) or _CUDA_IN_TAG.search(name):
         return CudaVersion.parse(found["version"])
@@ -139,27 +139,27 @@ def cuda_of(image: str) -> CudaVersion | None:
 
 
 def images_with_gpus(spec: PodSpec, reference: Reference) -> Iterable[str]:
-    """The images of the containers that ask for GPUs, each once."""
-    return dict.fromkeys(container.image for container in _asking(spec, reference))
+    """The images of the containers that request GPUs, each once."""
+    return dict.fromkeys(container.image for container in _requesting(spec, reference))
 
 
-def _asking(spec: PodSpec, reference: Reference) -> list[Container]:
-    """The containers that ask for GPUs."""
+def _requesting(spec: PodSpec, reference: Reference) -> list[Container]:
+    """The containers that request GPUs."""
     names = {reference.gpu_resource, *(pool.gpu.resource for pool in reference.pools if pool.gpu), *spec.gpu_requests()}
     return [each for each in spec.every_container if names & {*each.limits, *each.requests}]
 
 
 def _of_others(pods: Iterable[Pod], facts: Facts) -> list[Holder]:
-    """The pods among these that stay and that no workload makes, the equal ones of one controller as one."""
+    """The lasting pods among these that no workload creates, the equal ones of one controller as one."""
     workloads = {(each.namespace, each.kind, each.name) for each in facts.workloads}
     replica_sets = {
         (each.namespace, "ReplicaSet", each.name)
         for each in facts.replica_sets
         if (each.namespace, each.owner_kind, each.owner_name) in workloads
     }
-    made = workloads | replica_sets
-    staying = (pod for pod in pods if not pod.finished and not pod.deleting)
-    others = (pod for pod in staying if (pod.namespace, pod.owner_kind, pod.owner_name) not in made)
+    controllers = workloads | replica_sets
+    lasting = (pod for pod in pods if not pod.finished and not pod.deleting)
+    others = (pod for pod in lasting if (pod.namespace, pod.owner_kind, pod.owner_name) not in controllers)
     equal: dict[tuple[object, ...], Pod] = {}
     for pod in others:
         equal.setdefault(_likeness(pod), pod)
@@ -167,23 +167,23 @@ def _of_others(pods: Iterable[Pod], facts: Facts) -> list[Holder]:
 
 
 def _likeness(pod: Pod) -> tuple[object, ...]:
-    """What the pods of one controller have in common when one can stand for them; a pod by itself is like no other."""
+    """The key of equal pods of one controller, one of which is judged; a pod without controller has its own."""
     if not _has_controller(pod):
         return (pod.namespace, pod.name)
-    needs = tuple(sorted(pod.requests().items()))
-    looks = (needs, has_big_shared_memory(pod), pod.host_users, pod.runtime_class)
-    return (pod.namespace, pod.owner_kind, pod.owner_name, *looks)
+    requests = tuple(sorted(pod.requests().items()))
+    judged = (requests, has_big_shared_memory(pod), pod.host_users, pod.runtime_class)
+    return (pod.namespace, pod.owner_kind, pod.owner_name, *judged)
 
 
 def _has_controller(pod: Pod) -> bool:
-    """Whether something makes the pod that may make more of its kind; a node only mirrors its kubelet's files."""
+    """Whether a controller creates the pod and may create more of it; static pods have none."""
     return bool(pod.owner_kind) and pod.owner_kind != "Node" and not pod.static
 
 
 def _of_pod(pod: Pod) -> Holder:
-    made = f"pods of {pod.owner_kind.lower()} {pod.namespace}/{pod.owner_name}"
+    subject = f"pods of {pod.owner_kind.lower()} {pod.namespace}/{pod.owner_name}"
     inspect = f"kubectl get pod -n {pod.namespace} {pod.name} -o yaml"
-    return Holder(made if _has_controller(pod) else pod, pod, inspect)
+    return Holder(subject if _has_controller(pod) else pod, pod, inspect)
 
 
 def _of_workload(workload: Workload) -> Holder:

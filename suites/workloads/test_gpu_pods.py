@@ -1,6 +1,6 @@
-"""Pods with GPUs: what their manifests promise themselves, and what those that are there tell by how they fare.
+"""Pods with GPUs: whether their manifests and images can work, and how the running ones fare.
 
-The chapter on workloads starts pods of its own; this one reads those of others. Some are refused after the scheduler
+The chapter on workloads starts pods of its own; this one reads those of others. Some are rejected after the scheduler
 chose a node, some never end, some use files of a driver that is gone, and some cannot work by what their manifest or
 their image says. None of that shows in the state of a node.
 """
@@ -26,12 +26,13 @@ from conformance.reference.expected import driver_of
 from conformance.reference.model import Pool, Reference, TestPod
 from conformance.verdict import Inconclusive, Judge, NotApplicable, Unsupported, format_value
 from suites._shared.declared_workloads import declared_in, lacking
-from suites._shared.formatting import all_unseen, join_limited
+from suites._shared.formatting import join_limited, reasons_not_judged
 from suites._shared.node_gpus import driver, product
 from suites._shared.pool_nodes import Members
 from suites.workloads.gpu_holders import (
     Holder,
     cuda_of,
+    devices_injected_at,
     driver_starts,
     everything_with_a_runtime_class,
     gpu_pods,
@@ -39,22 +40,19 @@ from suites.workloads.gpu_holders import (
     holders,
     images_with_gpus,
     refusal_of,
-    took_its_devices,
     whole_gpus,
 )
 
-COMPATIBILITY = "NVIDIA CUDA Compatibility"
-PLUGIN = "NVIDIA/k8s-device-plugin"
 _MAY_HELP = (Forward.WITH_PACKAGE, Forward.UNKNOWN)
-# A pod's deletion may take longer than its grace by what a kubelet needs to clean up.
-_TIDYING_UP = timedelta(minutes=2)
+# How long after the grace period a kubelet may need to clean up a pod.
+_CLEAN_UP = timedelta(minutes=2)
 
 
 @requirement(
     "WORK-08",
-    "Every test pod of the owners fits on a node of its pools",
+    "Every declared test pod fits on a node of its pools",
     level=MUST,
-    sources=["guide part 6, whose own test pod tolerates one of two taints", "kubernetes.io: Taints and Tolerations"],
+    sources=["guide-6", "k8s-taints"],
     remedy="Give the test pod one toleration for each taint of its pools, and requests that a node can meet.",
 )
 def test_every_test_pod_fits_somewhere(reference: Reference, members: Members, judge: Judge) -> None:
@@ -63,31 +61,26 @@ def test_every_test_pod_fits_somewhere(reference: Reference, members: Members, j
     for test_pod in reference.test_pods:
         spec, nodes = _spec_of(test_pod), [node for pool in _pools_of(test_pod, reference) for node in members(pool)]
         if not nodes:
-            raise Inconclusive(f"the pools of {test_pod} have no node that it could fit on")
+            raise Inconclusive(f"the pools of {test_pod} have no node")
         obstacles = {node.name: _obstacles(spec, node) for node in nodes}
-        fitting = [name for name, kept in obstacles.items() if not kept]
+        fitting = [name for name, reasons in obstacles.items() if not reasons]
         nearest = min(obstacles, key=lambda name: len(obstacles[name]))
         judge(
             test_pod,
             ok=bool(fitting),
-            expected=f"a node of {format_value(_pools_of(test_pod, reference))} that takes it",
+            expected=f"a node of {format_value(_pools_of(test_pod, reference))} that it can be scheduled to",
             actual=join_limited(fitting) or f"none of {len(nodes)} nodes does: it stays Pending",
             cause=f"node {nearest}: {'; '.join(obstacles[nearest])}",
-            hidden_because="a test that stays Pending looks like a cluster without free GPUs, and is given up",
+            hidden_because="a Pending test pod looks like a cluster without free GPUs",
             inspect=f"kubectl get node {nearest} -o jsonpath='{{.spec.taints}}'",
         )
 
 
 @requirement(
     "WORK-09",
-    "The CUDA in the images of declared GPU workloads runs on the drivers of their pools",
+    "The CUDA version in the images of declared GPU workloads runs on the drivers of their pools",
     level=MUST,
-    sources=[
-        "guide part 6",
-        COMPATIBILITY,
-        "NVIDIA/gpu-operator issue 1947",
-        "NVIDIA/nvidia-container-toolkit issue 152",
-    ],
+    sources=["guide-6", "cuda-compatibility", "operator-1947", "toolkit-152"],
     remedy="Upgrade the driver of the pool, or take an image with an older CUDA.",
 )
 def test_images_run_on_the_driver(reference: Reference, facts: Facts, members: Members, judge: Judge) -> None:
@@ -98,20 +91,20 @@ def test_images_run_on_the_driver(reference: Reference, facts: Facts, members: M
         for found in sorted(_drivers_of(pools, reference, members).items())
     ]
     if not pairs:
-        raise NotApplicable(f"{reference} declares no GPU workload on a pool whose driver is known")
+        raise NotApplicable(f"{reference} declares no GPU workload on a pool with a known driver")
     if not any(members(pool) for pool in reference.gpu_pools):
         raise Inconclusive("no node of the cluster belongs to a declared GPU pool, so no image runs on any driver")
     known = [(subject, image, cuda, found) for subject, image, cuda, found in pairs if cuda is not None]
     if not known:
         raise NotApplicable(
-            f"no tag tells the CUDA of its image: {join_limited(sorted({image for _, image, _, _ in pairs}))}"
+            f"no image tag has a CUDA version: {join_limited(sorted({image for _, image, _, _ in pairs}))}"
         )
     for subject, image, cuda, (found, products) in known:
         verdict = _runs_on(cuda, found)
         ways = _ways_out(cuda, found, products) if verdict.runs is Runs.NOT else []
-        unseen = _why_nobody_can_say(verdict, ways)
-        if unseen:
-            judge.pass_over(f"{subject}, image {image} on driver {found}", unseen)
+        not_judged = _why_unknown(verdict, ways)
+        if not_judged:
+            judge.pass_over(f"{subject}, image {image} on driver {found}", not_judged)
             continue
         judge(
             subject,
@@ -119,18 +112,18 @@ def test_images_run_on_the_driver(reference: Reference, facts: Facts, members: M
             expected=f"image {image} runs on driver {found}",
             actual=verdict,
             cause="; ".join([verdict.reason, *_why_none_helps(ways)]),
-            hidden_because="the pod starts and nvidia-smi works in it: only the first call of CUDA fails",
+            hidden_because="the pod starts and nvidia-smi works in it: only the first CUDA call fails",
         )
     if not judge.findings:
-        raise Inconclusive(all_unseen(judge))
+        raise Inconclusive(reasons_not_judged(judge))
 
 
 @requirement(
     "WORK-10",
-    "No pod that asks for GPUs was refused by its kubelet",
+    "No pod with a GPU request was rejected by its kubelet",
     level=MUST,
-    sources=["kubernetes/kubernetes issues 84869, 125579, 130145", PLUGIN],
-    remedy="Delete the failed pod; then mend what refused it, or the next one fails as well.",
+    sources=["k8s-84869", "k8s-125579", "k8s-130145", "device-plugin"],
+    remedy="Delete the failed pod; then fix the cause of the rejection, or the next pod fails as well.",
 )
 def test_no_gpu_pod_was_refused(facts: Facts, reference: Reference, judge: Judge) -> None:
     pods = _gpu_pods(facts, reference)
@@ -140,53 +133,53 @@ def test_no_gpu_pod_was_refused(facts: Facts, reference: Reference, judge: Judge
             judge(
                 pod,
                 ok=False,
-                expected="to run where the scheduler put it",
+                expected="to run where it was scheduled",
                 actual=f"{pod.reason} on {pod.node}: {pod.message or 'no message'}",
                 cause=why,
-                hidden_because="the pod counts as Failed like any program that crashed; a Job just makes the next one",
+                hidden_because="the pod is Failed like any program that crashed; a Job just creates the next one",
                 inspect=f"kubectl get pod -n {pod.namespace} {pod.name} -o jsonpath='{{.status}}'",
             )
-    _judge_the_rest(pods, [pod for pod in pods if not refusal_of(pod)], "to run where the scheduler put it", judge)
+    _judge_the_others(pods, [pod for pod in pods if not refusal_of(pod)], "to run where it was scheduled", judge)
 
 
 @requirement(
     "WORK-11",
-    "No pod that asks for GPUs hangs in Terminating",
+    "No pod with a GPU request is stuck in Terminating",
     level=MUST,
-    sources=["NVIDIA/nvidia-docker issue 1553"],
+    sources=["nvidia-docker-1553"],
     remedy="Cordon and restart the node: the process waits for a GPU that does not answer. Deleting by force only "
-    "hides it, and the device is then given away twice.",
+    "hides it, and the device is then allocated twice.",
 )
 def test_no_gpu_pod_hangs_in_terminating(facts: Facts, reference: Reference, judge: Judge) -> None:
     pods = _gpu_pods(facts, reference)
-    hanging = [pod for pod in pods if pod.deletion and facts.taken_at - pod.deletion > _TIDYING_UP]
+    hanging = [pod for pod in pods if pod.deletion and facts.taken_at - pod.deletion > _CLEAN_UP]
     late = {id(pod) for pod in hanging}
     for pod in hanging:
         judge(
             pod,
             ok=False,
-            expected="to be gone when its grace period is over",
+            expected="to be deleted when its grace period is over",
             actual=f"Terminating on {pod.node or 'no node'}, due since {pod.deletion:%Y-%m-%d %H:%M} UTC",
             cause=f"its kubelet on {pod.node or 'no node'} has not confirmed that its containers ended",
-            hidden_because="its devices stay taken and nothing reports them missing",
+            hidden_because="its devices stay allocated and nothing reports it",
             inspect=f"kubectl get pod -n {pod.namespace} {pod.name} -o jsonpath='{{.metadata.deletionTimestamp}} "
             "{.metadata.finalizers}'",
         )
-    _judge_the_rest(pods, [pod for pod in pods if id(pod) not in late], "to be gone when told to", judge)
+    _judge_the_others(pods, [pod for pod in pods if id(pod) not in late], "no pod that hangs in Terminating", judge)
 
 
 @requirement(
     "WORK-12",
-    "Pods with several GPUs have shared memory that is big enough for NCCL",
+    "Pods with several GPUs mount a volume at /dev/shm for NCCL",
     level=SHOULD,
-    sources=["NVIDIA/nccl issues 290, 525", "kubernetes/kubernetes issue 28272"],
+    sources=["nccl-290", "nccl-525", "k8s-28272"],
     remedy="Mount an emptyDir with medium: Memory and a sizeLimit at /dev/shm, counted in the memory limit. A driver "
     "upgrade that deletes pods must then be told deleteEmptyDir, else it stops at them.",
 )
 def test_pods_with_several_gpus_have_shared_memory(facts: Facts, reference: Reference, judge: Judge) -> None:
     several = [each for each in holders(facts, reference) if whole_gpus(each.spec, reference) > 1]
     if not several:
-        raise NotApplicable("nothing in the cluster asks for several whole GPUs for one pod")
+        raise NotApplicable("no pod or workload of the cluster requests several whole GPUs for one pod")
     for each in several:
         enough = has_big_shared_memory(each.spec)
         judge(
@@ -194,17 +187,17 @@ def test_pods_with_several_gpus_have_shared_memory(facts: Facts, reference: Refe
             ok=enough,
             expected="a volume at /dev/shm, such as an emptyDir in memory, or that of the node (hostIPC)",
             actual="a volume or that of the node" if enough else "the 64 MiB that every container gets",
-            cause="NCCL exchanges data between processes through /dev/shm, and 64 MiB are soon full",
-            hidden_because="small models fit; the first larger one ends with 'No space left on device'",
+            cause="NCCL exchanges data between processes through /dev/shm, and 64 MiB are too small",
+            hidden_because="small models fit; the first larger one fails with 'No space left on device'",
             inspect=each.inspect,
         )
 
 
 @requirement(
     "WORK-13",
-    "No pod with GPUs asks for a user namespace",
+    "No pod with GPUs sets hostUsers to false",
     level=MUST,
-    sources=["NVIDIA GPU Operator: CDI", "NVIDIA/nvidia-container-toolkit issue 648"],
+    sources=["operator-cdi", "toolkit-648"],
     remedy="Leave hostUsers out of pods that ask for GPUs.",
 )
 def test_no_gpu_pod_asks_for_a_user_namespace(facts: Facts, reference: Reference, judge: Judge) -> None:
@@ -215,21 +208,21 @@ def test_no_gpu_pod_asks_for_a_user_namespace(facts: Facts, reference: Reference
             expected="the users of the node (hostUsers absent or true)",
             actual={False: "hostUsers: false", True: "hostUsers: true", None: "hostUsers absent"}[each.spec.host_users],
             cause="the container toolkit cannot inject devices into a user namespace",
-            hidden_because="the message is about a sync socket and names neither GPUs nor users",
+            hidden_because="the error message is about a sync socket and names neither GPUs nor users",
             inspect=each.inspect,
         )
 
 
 @requirement(
     "WORK-14",
-    "No pod with GPUs is older than the driver that runs on its node",
+    "No pod with GPUs started before the driver that now runs on its node",
     level=SHOULD,
-    sources=["NVIDIA GPU Operator: GPU Driver Upgrades", "NVIDIA/gpu-operator issue 416"],
+    sources=["operator-upgrades", "operator-416"],
     remedy="Restart the pod: it still has the files of the driver that was there before.",
 )
 def test_no_gpu_pod_is_older_than_its_driver(facts: Facts, reference: Reference, judge: Judge) -> None:
     if reference.stack is None or not reference.stack.driver_managed:
-        raise NotApplicable(f"{reference} has drivers that no pod starts, so nothing tells when they did")
+        raise NotApplicable(f"{reference} has drivers that no pod starts, so that their start is unknown")
     starts = driver_starts(facts)
     running = [pod for pod in gpu_pods(facts, reference) if pod.phase == "Running" and pod.node in starts]
     if not starts:
@@ -237,13 +230,13 @@ def test_no_gpu_pod_is_older_than_its_driver(facts: Facts, reference: Reference,
     if not running:
         raise NotApplicable("no pod with GPUs runs on a node whose driver a pod started")
     for pod in running:
-        began, driver = took_its_devices(pod, reference), starts[pod.node]
+        began, driver = devices_injected_at(pod, reference), starts[pod.node]
         judge(
             pod,
             ok=began is None or began >= driver,
             expected=f"started after the driver of {pod.node}, {driver:%Y-%m-%d %H:%M:%S} UTC",
             actual=f"started {began:%Y-%m-%d %H:%M:%S} UTC" if began else "no container with GPUs runs",
-            cause=f"the driver of {pod.node} was started anew under the pod",
+            cause=f"the driver of {pod.node} was started anew while the pod was running",
             hidden_because="an idle pod notices nothing until it opens the GPU again",
             inspect=(
                 f"kubectl get pods -A -o wide --field-selector spec.nodeName={pod.node} --sort-by=.status.startTime"
@@ -253,16 +246,16 @@ def test_no_gpu_pod_is_older_than_its_driver(facts: Facts, reference: Reference,
 
 @requirement(
     "WORK-15",
-    "Every RuntimeClass that a pod names exists",
+    "Every RuntimeClass that a pod or pod template names exists",
     level=MUST,
-    sources=["NVIDIA GPU Operator: CDI", "kubernetes.io: Runtime Class"],
+    sources=["operator-cdi", "k8s-runtime-class"],
     remedy="Take runtimeClassName out of the pods (with CDI they need none), or create the class.",
 )
 def test_every_named_runtime_class_exists(facts: Facts, judge: Judge) -> None:
     there = sorted(each.name for each in facts.runtime_classes)
     named_somewhere = everything_with_a_runtime_class(facts)
     if not named_somewhere:
-        raise Unsupported("nothing in the cluster names a RuntimeClass")
+        raise Unsupported("no pod or workload of the cluster names a RuntimeClass")
     for each in named_somewhere:
         judge(
             each,
@@ -271,7 +264,7 @@ def test_every_named_runtime_class_exists(facts: Facts, judge: Judge) -> None:
             actual=there or "no runtime class at all",
             cause=f"there is no runtime class {each.spec.runtime_class}: the API server refuses its pods",
             hidden_because=(
-                "pods that run stay; switching the operator to NRI deletes the class, and no new pod comes up"
+                "running pods keep running; the operator's NRI plugin deletes the class, and no new pod is created"
             ),
             inspect="kubectl get runtimeclasses",
         )
@@ -280,7 +273,7 @@ def test_every_named_runtime_class_exists(facts: Facts, judge: Judge) -> None:
 def _spec_of(test_pod: TestPod) -> PodSpec:
     pods = Facts.from_objects([test_pod.manifest]).pods
     if not pods:
-        raise Inconclusive(f"the manifest of {test_pod} is no Pod")
+        raise Inconclusive(f"the manifest of {test_pod} is not a Pod")
     return pods[0]
 
 
@@ -290,12 +283,12 @@ def _pools_of(test_pod: TestPod, reference: Reference) -> tuple[Pool, ...]:
 
 
 def _obstacles(spec: PodSpec, node: Any) -> list[str]:
-    """What keeps a pod off a node for good: a test must be able to run once the node is idle."""
+    """Why a pod cannot run on a node even when it is idle."""
     repelling = [taint for taint in node.untolerated(spec.tolerations) if taint in node.lasting_taints]
-    kept = [f"taint {taint} is not tolerated" for taint in repelling]
+    obstacles = [f"taint {taint} is not tolerated" for taint in repelling]
     if not spec.selects(node):
-        kept.append("its required affinity or nodeSelector is not met")
-    return [*kept, *lacking(spec, node).values()]
+        obstacles.append("its required affinity or nodeSelector is not met")
+    return [*obstacles, *lacking(spec, node).values()]
 
 
 def _declared_specs(reference: Reference, facts: Facts) -> list[tuple[object, PodSpec, tuple[Pool, ...]]]:
@@ -330,7 +323,7 @@ def _ways_out(cuda: CudaVersion, driver: str, products: set[str]) -> list[Forwar
     """Whether compatibility libraries in the image would help, different answers for several products each once.
 
     NVIDIA's images bring them, and the container toolkit puts them before the driver's (nvidia-container-toolkit pull
-    request 1055); whether an image has them, its name does not tell.
+    request 1055); an image's name does not show whether it has them.
     """
     version = DriverVersion.parse(driver)
     answers = (forward_compatibility(cuda, version, is_data_center(each)) for each in sorted(products))
@@ -338,35 +331,35 @@ def _ways_out(cuda: CudaVersion, driver: str, products: set[str]) -> list[Forwar
 
 
 def _why_none_helps(ways: list[ForwardCompatibility]) -> list[str]:
-    """Why compatibility libraries do not help on some GPU that the image may come to; empty where they may."""
+    """Why compatibility libraries do not help on some GPU that the image may run on; empty where they may."""
     return [way.reason for way in ways if way.forward not in _MAY_HELP]
 
 
-def _why_nobody_can_say(verdict: Compatibility, ways: list[ForwardCompatibility]) -> str:
-    """Why it cannot be told whether an image runs on a driver; empty when it can."""
+def _why_unknown(verdict: Compatibility, ways: list[ForwardCompatibility]) -> str:
+    """Why it is unknown whether an image runs on a driver; empty when it is known."""
     if verdict.runs is Runs.UNKNOWN:
         return verdict.reason
     if not ways or _why_none_helps(ways):
         return ""
     unsure = {way.reason for way in ways if way.forward is Forward.UNKNOWN}
-    return "; ".join([f"{verdict.reason}, or {ways[0].package} in the image, which its name does not tell", *unsure])
+    return "; ".join([f"{verdict.reason}, or {ways[0].package} in the image, which its name does not show", *unsure])
 
 
 def _gpu_pods(facts: Facts, reference: Reference) -> tuple[Pod, ...]:
     pods = gpu_pods(facts, reference)
     if not pods:
-        raise NotApplicable("no pod of the cluster asks for GPUs")
+        raise NotApplicable("no pod of the cluster requests GPUs")
     return pods
 
 
 def _holders(facts: Facts, reference: Reference) -> tuple[Holder, ...]:
     found = holders(facts, reference)
     if not found:
-        raise NotApplicable("nothing in the cluster asks for GPUs")
+        raise NotApplicable("no pod or workload of the cluster requests GPUs")
     return found
 
 
-def _judge_the_rest(pods: tuple[Pod, ...], good: list[Pod], expected: str, judge: Judge) -> None:
-    """One finding for all the pods about which there is nothing to say."""
+def _judge_the_others(pods: tuple[Pod, ...], good: list[Pod], expected: str, judge: Judge) -> None:
+    """One passing finding for all the other pods."""
     if good:
         judge(f"{len(good)} of {len(pods)} pods with GPUs", ok=True, expected=expected, actual=expected)

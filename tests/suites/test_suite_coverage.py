@@ -177,7 +177,7 @@ def test_only_the_first_broken_component_of_a_node_is_named(cluster):
     broken = cluster.verdict(COVERAGE).broken
 
     assert list(broken) == [f"node {A_NODE}"]
-    assert "nvidia-driver-daemonset-t4-inference-1 is there and not Ready" in broken[f"node {A_NODE}"]
+    assert "nvidia-driver-daemonset-t4-inference-1 exists and is not Ready" in broken[f"node {A_NODE}"]
     assert "CrashLoopBackOff" in broken[f"node {A_NODE}"]
     assert not cluster.verdict(VALIDATED).broken
 

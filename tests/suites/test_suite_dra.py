@@ -15,8 +15,8 @@ from suites import conftest
 from suites._shared.pool_nodes import GpuPoolNode
 from suites._shared.resource_slices import Device, Held, classes_asked, device_class, held_by, published
 from suites.dra import test_dra, test_dra_claims
-from suites.dra.device_claims import gpu_claims, gpu_classes, waiting_claims, why_it_does_not_go, why_not_allocated
-from suites.dra.dra_nodes import declared_devices, driver_floor, format_devices, plugin_trouble, version
+from suites.dra.device_claims import gpu_claims, gpu_classes, waiting_claims, why_deletion_is_stuck, why_not_allocated
+from suites.dra.dra_nodes import declared_devices, driver_floor, format_devices, plugin_failure, version
 
 Object = dict[str, Any]
 NOW = datetime(2026, 9, 20, 12, tzinfo=UTC)
@@ -300,11 +300,11 @@ def test_the_wrong_driver_root_is_told_where_the_plugin_is_not_ready() -> None:
     objects[1]["status"] = {"phase": "Pending"}
     found = facts(node(), *objects)
 
-    trouble = plugin_trouble(found, found.nodes[0])
+    failure = plugin_failure(found, found.nodes[0])
 
-    assert trouble is not None
-    assert "below /run/nvidia/driver, and the host itself has it at /" in trouble.link
-    assert "nvidiaDriverRoot" in trouble.remedy
+    assert failure is not None
+    assert "NVIDIA_DRIVER_ROOT is /run/nvidia/driver, and the host itself has the driver at /" in failure.cause
+    assert "nvidiaDriverRoot" in failure.remedy
 
 
 def test_a_node_without_its_devices_says_what_comes_first(reference: Reference) -> None:
@@ -453,7 +453,7 @@ def test_two_classes_for_one_resource_are_named(reference: Reference) -> None:
     [
         (claim("c", "gpu-0", deleted=YESTERDAY, used_by="p"), [], "has not taken the reservation away"),
         (claim("c", "gpu-0", deleted=YESTERDAY, used_by="p"), [pod("p", node="n", phase="Running")], "still uses it"),
-        (claim("c", "gpu-0", deleted=YESTERDAY), [], "nobody has removed its finalizers"),
+        (claim("c", "gpu-0", deleted=YESTERDAY), [], "its finalizers are not removed"),
     ],
 )
 def test_a_claim_that_does_not_go_says_what_keeps_it(
@@ -464,7 +464,7 @@ def test_a_claim_that_does_not_go_says_what_keeps_it(
     broken = judged(test_dra_claims.test_no_claim_is_stuck_in_its_deletion, reference, found)
 
     assert says in broken["resource claim ml/c"]
-    assert why_it_does_not_go(gpu_claims(found)[0], found) in broken["resource claim ml/c"]
+    assert why_deletion_is_stuck(gpu_claims(found)[0], found) in broken["resource claim ml/c"]
 
 
 def test_a_claim_that_was_deleted_a_moment_ago_is_only_going(reference: Reference) -> None:

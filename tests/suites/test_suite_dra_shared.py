@@ -102,7 +102,7 @@ def test_mig_devices_that_are_there_where_whole_gpus_are_declared_are_told(refer
 
 
 def test_gpus_that_are_published_in_parts_alone_are_counted_and_not_judged(reference: Reference) -> None:
-    with pytest.raises(Inconclusive, match="8 of its GPUs are published as MIG devices on demand alone"):
+    with pytest.raises(Inconclusive, match="8 of its GPUs are published as MIG devices on demand only"):
         judged(PUBLISHED, reference, publishing(*PARTS))
     assert set(judged(PUBLISHED, reference, publishing(*PARTS[:49]))) == {"node h100-dra-1"}
 

@@ -89,7 +89,7 @@ def test_where_no_label_tells_a_driver_its_slice_may(cluster, requirement):
 def test_a_label_that_tells_no_version_is_reported_as_not_looked_at(cluster, requirement):
     cluster.label(A_NODE, {FULL: "latest"})
 
-    assert "says latest" in str(cluster.verdict(requirement).judge.unseen[0])
+    assert "is latest, which is no driver version" in str(cluster.verdict(requirement).judge.unseen[0])
 
 
 def test_a_branch_of_which_no_source_tells_is_reported_as_not_looked_at(cluster):
@@ -109,9 +109,9 @@ def test_where_no_label_tells_a_driver_nothing_is_judged_for_the_right_reason(cl
 
     ended = cluster.verdict(requirement).ended
     assert isinstance(ended, Inconclusive)
-    assert "has not labelled the cluster" in str(ended)
-    undiscovered = cluster.verdict(requirement, other(reference, gpu_feature_discovery=False)).ended
-    assert isinstance(undiscovered, Unsupported)
+    assert "GPU Feature Discovery has not labelled the nodes" in str(ended)
+    discovery_failure = cluster.verdict(requirement, other(reference, gpu_feature_discovery=False)).ended
+    assert isinstance(discovery_failure, Unsupported)
 
 
 def test_where_all_nodes_are_being_upgraded_or_unlabelled_the_upgrade_is_the_reason(cluster):
@@ -362,7 +362,7 @@ def test_the_empty_labels_that_the_driver_manager_writes_switch_nothing_off(clus
                 container={"env": [{"name": "NVIDIA_VISIBLE_DEVICES", "value": "all"}]},
             ),
             "",
-            "runtime class nvidia",
+            "runtimeClassName nvidia",
         ),
     ],
     ids=["empty-dir", "bare", "dev", "privileged", "init", "runtime-class"],
@@ -451,11 +451,11 @@ def test_an_upgrade_that_goes_on_fails_nothing(cluster):
 def test_nodes_that_wait_while_no_upgrade_goes_on_have_another_driver(cluster):
     cluster.label("a100-training-3", {FULL: "580.65.06", STATE: "upgrade-required"})
 
-    assert "stands at upgrade-required" in cluster.verdict(VERSION).broken["node a100-training-3"]
+    assert "is in state upgrade-required" in cluster.verdict(VERSION).broken["node a100-training-3"]
 
 
 def test_a_version_that_the_operator_was_told_is_laid_at_its_object(cluster):
     cluster.policy()["spec"]["driver"]["version"] = "580.65.06"
     cluster.label(A_NODE, {FULL: "580.65.06"})
 
-    assert "was told to install driver 580.65.06" in cluster.verdict(VERSION).broken[f"node {A_NODE}"]
+    assert "is configured to install driver 580.65.06" in cluster.verdict(VERSION).broken[f"node {A_NODE}"]

@@ -143,7 +143,7 @@ def test_queues_that_differ_are_told(live: list[Object], says: str) -> None:
 def test_a_queue_below_nothing_is_told() -> None:
     broken = judged(test_gang.test_queues_exist_as_declared, facts(queue("research", "gone")))
 
-    assert "there is no queue gone" in broken["queue research, its place"]
+    assert "there is no queue gone" in broken["queue research, spec.parentQueue"]
 
 
 @pytest.mark.parametrize(
@@ -151,8 +151,8 @@ def test_a_queue_below_nothing_is_told() -> None:
     [
         ({"kai_scheduler__queue": "research"}, [queue("research")], ""),
         ({"kai_scheduler__queue": "reserach"}, [queue("research")], "there is no queue reserach"),
-        ({"kai_scheduler__queue": "all"}, [queue("all"), queue("research", "all")], "has queues below it"),
-        ({}, [queue("research")], "there is no queue default-queue, into which workloads without label go"),
+        ({"kai_scheduler__queue": "all"}, [queue("all"), queue("research", "all")], "has child queues"),
+        ({}, [queue("research")], "there is no queue default-queue, the default for workloads without label"),
         ({}, [queue("default-queue")], ""),
     ],
 )
@@ -188,7 +188,10 @@ def test_what_is_never_evicted_has_to_fit_into_the_quota() -> None:
     leaving = pod("p", gpus=2, priority="experiments", kai_scheduler__preemptibility="preemptible", **labels)
     rule = test_gang.test_no_queue_is_asked_for_more_than_it_may_have
 
-    assert "has to fit into the quota" in judged(rule, facts(*objects, staying))["queue research"]
+    assert (
+        "pods that are never evicted have to fit into the quota"
+        in judged(rule, facts(*objects, staying))["queue research"]
+    )
     assert judged(rule, facts(*objects, leaving)) == {}
 
 
@@ -274,15 +277,17 @@ def test_a_group_may_say_that_its_pods_make_room() -> None:
 
 @pytest.mark.parametrize("with_group", [True, False])
 @pytest.mark.parametrize(
-    ("value", "ranked_by", "says"),
-    [(100000, "train", ""), (50, "inference", "class inference, by which KAI ranks it, has a value of 125")],
+    ("value", "priority_class_for_kai", "says"),
+    [(100000, "train", ""), (50, "inference", "class inference, which KAI uses for it, has a value of 125")],
 )
 def test_kai_goes_by_the_class_of_the_group_and_the_label(
-    value: int, ranked_by: str, says: str, with_group: bool
+    value: int, priority_class_for_kai: str, says: str, with_group: bool
 ) -> None:
     classes = [live_class("experiments", value), live_class("train", 50), live_class("inference", 125)]
-    more: dict[str, Any] = {"annotations": {"pod-group-name": "g"}} if with_group else {"priorityClassName": ranked_by}
-    objects = [queue("a"), *classes, group("g", 1, priorityClassName=ranked_by)]
+    more: dict[str, Any] = (
+        {"annotations": {"pod-group-name": "g"}} if with_group else {"priorityClassName": priority_class_for_kai}
+    )
+    objects = [queue("a"), *classes, group("g", 1, priorityClassName=priority_class_for_kai)]
 
     broken = judged(PREEMPTED, facts(*objects, pod("p", priority="experiments", **more)))
 
@@ -301,7 +306,7 @@ def test_what_is_never_evicted_by_its_label_is_told_so() -> None:
     labels = {"kai_scheduler__preemptibility": "non-preemptible"}
     found = facts(queue("a"), live_class("experiments", 50), pod("p", priority="experiments", **labels))
 
-    assert "its label kai.scheduler/preemptibility says" in judged(PREEMPTED, found)["pod ml/p"]
+    assert "its label kai.scheduler/preemptibility makes it non-preemptible" in judged(PREEMPTED, found)["pod ml/p"]
 
 
 def test_a_declared_class_is_judged_by_its_value_while_no_pod_has_it() -> None:
@@ -380,7 +385,7 @@ def test_indexed_jobs_in_halves_may_be_of_use_one_by_one() -> None:
 
     assert [(each.subject, each.ok) for each in judge.findings] == [("1 jobs with GPUs", True)]
     assert [each.subject for each in judge.unseen] == ["job ml/a", "job ml/b"]
-    with pytest.raises(Inconclusive, match="does not show"):
+    with pytest.raises(Inconclusive, match="does not declare whether its pods need each other"):
         judged(test_gang.test_no_two_jobs_hold_what_the_other_needs, facts(*indexed))
 
 

@@ -17,7 +17,7 @@ READ = [
     chapter.test_the_mig_manager_reports_success,
     chapter.test_every_mig_node_has_the_declared_strategy,
     chapter.test_every_mig_node_offers_its_devices,
-    chapter.test_feature_discovery_counts_the_devices,
+    chapter.test_gpu_feature_discovery_counts_the_devices,
     chapter.test_the_strategy_can_offer_what_the_layout_makes,
     chapter.test_whoever_asks_for_mig_devices_asks_for_what_is_offered,
     chapter.test_layouts_are_changed_on_empty_nodes,
@@ -205,7 +205,7 @@ def test_a_node_that_is_not_mig_capable_gets_no_manager(cluster):
     assert "no MIG manager runs on the node" in cluster.verdict(CHAIN).broken[NODE]
 
 
-def undiscovered(cluster):
+def discovery_failure(cluster):
     """Let a node be one that feature discovery has not looked into yet."""
     gone = dict.fromkeys(("nvidia.com/mig.capable", "nvidia.com/gpu.product", "nvidia.com/mig.config.state"))
     cluster.label("a100-mig-1", gone)
@@ -213,7 +213,7 @@ def undiscovered(cluster):
 
 @pytest.mark.parametrize("requirement", [CHAIN, STATE], ids=lambda each: each.__name__)
 def test_a_node_that_joined_just_now_waits_for_its_labels(requirement, cluster):
-    undiscovered(cluster)
+    discovery_failure(cluster)
     assert set(cluster.verdict(requirement).broken) == {NODE}
 
     cluster.node("a100-mig-1")["metadata"]["creationTimestamp"] = JUST_NOW
@@ -226,7 +226,7 @@ def test_a_node_that_joined_just_now_waits_for_its_labels(requirement, cluster):
 
 @pytest.mark.parametrize("requirement", [CHAIN, STATE], ids=lambda each: each.__name__)
 def test_a_node_that_is_not_ready_is_not_asked_for_its_labels(requirement, cluster):
-    undiscovered(cluster)
+    discovery_failure(cluster)
     cluster.node("a100-mig-1")["status"]["conditions"] = [{"type": "Ready", "status": "Unknown"}]
 
     outcome = cluster.verdict(requirement)
@@ -237,7 +237,7 @@ def test_a_node_that_is_not_ready_is_not_asked_for_its_labels(requirement, clust
 
 @pytest.mark.parametrize("requirement", [CHAIN, STATE], ids=lambda each: each.__name__)
 def test_where_every_node_is_new_nothing_is_known_yet(requirement, cluster):
-    undiscovered(cluster)
+    discovery_failure(cluster)
     cluster.node("a100-mig-1")["metadata"]["creationTimestamp"] = JUST_NOW
     cluster.remove(cluster.node("a100-mig-2"))
 
@@ -363,7 +363,7 @@ def test_a_gpu_that_fell_off_the_bus_says_nothing_about_the_layout(cluster):
         outcome = cluster.verdict(requirement)
         assert not outcome.broken
         assert outcome.passed, "the other node is judged"
-        assert outcome.judge.unseen == [Unseen(NODE, "it lacks GPUs (POOL-04)")]
+        assert outcome.judge.unseen == [Unseen(NODE, "GPUs are missing (POOL-04)")]
 
 
 def test_a_node_whose_layout_failed_is_told_once(cluster):

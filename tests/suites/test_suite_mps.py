@@ -11,11 +11,11 @@ from suites.sharing import test_mps as chapter
 READ = [
     chapter.test_mps_configurations_mean_what_is_declared,
     chapter.test_every_mps_node_is_reached_by_its_configuration,
-    chapter.test_mps_stands_beside_nothing_that_excludes_it,
+    chapter.test_mps_nodes_enable_neither_mig_nor_time_slicing,
     chapter.test_the_control_daemon_runs_on_every_mps_node,
-    chapter.test_the_plugin_has_read_the_mps_configuration_as_it_stands,
-    chapter.test_every_mps_node_offers_its_shares,
-    chapter.test_feature_discovery_tells_of_mps,
+    chapter.test_the_plugin_has_read_the_current_mps_configuration,
+    chapter.test_every_mps_node_offers_its_replicas,
+    chapter.test_gpu_feature_discovery_labels_mps,
 ]
 TEXT, CHAIN, EXCLUSIONS, DAEMON, FRESH, OFFERS, LABELS = READ
 DAEMONS = "nvidia-device-plugin-mps-control-daemon"

@@ -14,7 +14,7 @@ from conformance.shipped import shipped
 from conformance.verdict import Inconclusive, Judge, NotApplicable, Unsupported
 from suites._shared.pool_nodes import GpuPoolNode
 from suites.observability import test_observability
-from suites.observability.exporters import ASKED_OF_A_POOL, Exporter, ask, ready_exporters, seen_at
+from suites.observability.exporters import ASKED_OF_A_POOL, Exporter, ask, metrics_command, ready_exporters
 
 Object = dict[str, Any]
 POOL = "a100-training"
@@ -73,7 +73,7 @@ def test_of_a_large_pool_some_are_asked_and_the_others_are_named() -> None:
 
     assert len(names) == ASKED_OF_A_POOL
     assert {"node-00", "node-29"} <= set(names)
-    assert set(unseen.values()) == {"25 other exporters of its pool were asked"}
+    assert set(unseen.values()) == {"25 other exporters of its pool were scraped"}
     assert len(unseen) == len(every) - ASKED_OF_A_POOL
 
 
@@ -81,7 +81,7 @@ def test_a_node_without_a_ready_exporter_is_left_to_its_own_requirement() -> Non
     names, unseen = asked(node(0), node(1), node(2), exporter(0), exporter(1, ready=False))
 
     assert names == ["node-00"]
-    assert unseen == dict.fromkeys(("node node-01", "node node-02"), "it has no ready exporter (OBS-01)")
+    assert unseen == dict.fromkeys(("node node-01", "node node-02"), "it has no ready dcgm-exporter (OBS-01)")
 
 
 def test_without_any_ready_exporter_nothing_can_be_seen() -> None:
@@ -223,7 +223,7 @@ def looked_at(requirement: Any, *answers: list[str | Exception]) -> tuple[list[s
 
 @pytest.fixture(autouse=True)
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(test_observability, "_BETWEEN_LOOKS", 0.0)
+    monkeypatch.setattr(test_observability, "_BETWEEN_SCRAPES", 0.0)
 
 
 @pytest.mark.parametrize(
@@ -241,7 +241,7 @@ def test_exporters_that_say_nothing_are_named_once(requirement: Any) -> None:
     assert judged == ["node node-00"]
     assert sorted(unseen) == [
         ("node node-01", f"{SILENT} (OBS-02)"),
-        ("node node-02", "its exporter was replaced meanwhile"),
+        ("node node-02", "its dcgm-exporter pod was replaced during the run"),
     ]
 
 
@@ -256,7 +256,7 @@ def test_a_silent_exporter_is_a_fault_and_a_replaced_one_is_named() -> None:
     judged, unseen = looked_at(test_observability.test_every_gpu_is_reported, [FULL], [SILENT], [GONE])
 
     assert judged == ["node node-00", "node node-01"]
-    assert unseen == [("node node-02", "its exporter was replaced meanwhile")]
+    assert unseen == [("node node-02", "its dcgm-exporter pod was replaced during the run")]
 
 
 @pytest.mark.parametrize(("said", "port"), [(None, 9400), (":9401", 9401), ("0.0.0.0:9402", 9402), ("9403", 9403)])
@@ -269,7 +269,7 @@ def test_an_exporter_is_asked_on_the_port_where_it_listens(said: str | None, por
     ask(lab, exporters)
 
     assert lab.ports == [port]
-    assert f"localhost:{port}/" in seen_at(exporters[0])
+    assert f"localhost:{port}/" in metrics_command(exporters[0])
 
 
 @pytest.mark.parametrize(

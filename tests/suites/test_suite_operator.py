@@ -135,7 +135,10 @@ def test_without_an_operator_only_what_is_about_the_plugin_is_judged(reference):
 
     assert not any(cluster.verdict(each, declared).broken for each in EVERY)
     assert {STACK.__name__, COVERAGE.__name__, TOLERATIONS.__name__} <= passed
-    assert not passed & {"test_the_object_has_the_declared_settings", "test_the_operator_has_reconciled_its_object"}
+    assert not passed & {
+        "test_the_operator_resource_has_the_declared_settings",
+        "test_the_operator_has_reconciled_its_resource",
+    }
 
 
 @pytest.mark.parametrize("reason", ["NFDLabelsMissing", "NoGPUNodes"])

@@ -42,7 +42,7 @@ def test_every_kind_of_pool_offers_what_it_declares(cluster):
 def test_a_device_plugin_on_a_node_of_dra_is_a_second_allocator(cluster):
     cluster.offer("h100-dra-1", gpu=8)
 
-    assert "two allocators a GPU is given away twice" in broken(cluster)["node h100-dra-1"]
+    assert "two allocators a GPU is allocated twice" in broken(cluster)["node h100-dra-1"]
 
 
 def test_a_resource_beside_the_declared_ones_is_told(cluster):
@@ -54,7 +54,7 @@ def test_a_resource_beside_the_declared_ones_is_told(cluster):
 def test_a_mig_device_held_back_is_told_by_its_name(cluster):
     cluster.node("a100-mig-1")["status"]["allocatable"]["nvidia.com/mig-2g.10gb"] = "11"
 
-    assert "holds back 1 of 12 nvidia.com/mig-2g.10gb" in broken(cluster)["node a100-mig-1"]
+    assert "reports 1 of 12 nvidia.com/mig-2g.10gb as unhealthy" in broken(cluster)["node a100-mig-1"]
 
 
 def test_resources_of_which_a_node_has_none_do_not_count(cluster):

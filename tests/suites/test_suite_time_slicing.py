@@ -12,12 +12,12 @@ from suites.sharing import test_time_slicing as chapter
 READ = [
     chapter.test_time_slicing_configurations_mean_what_is_declared,
     chapter.test_every_sliced_node_is_reached_by_its_configuration,
-    chapter.test_the_plugin_has_read_the_configuration_as_it_stands,
-    chapter.test_every_sliced_node_offers_its_shares,
-    chapter.test_feature_discovery_tells_of_the_shares,
+    chapter.test_the_plugin_has_read_the_current_configuration,
+    chapter.test_every_sliced_node_offers_its_replicas,
+    chapter.test_gpu_feature_discovery_labels_time_slicing,
     chapter.test_undeclared_gpus_are_not_shared,
-    chapter.test_shares_of_one_node_belong_to_one_namespace,
-    chapter.test_shares_cannot_be_taken_for_fractions,
+    chapter.test_replicas_of_one_node_belong_to_one_namespace,
+    chapter.test_replicas_cannot_be_taken_for_fractions,
 ]
 TEXT, CHAIN, FRESH, OFFERS, LABELS, UNSHARED, NAMESPACES, FRACTIONS = READ
 LATER = "2026-09-01T00:00:00Z"
@@ -154,7 +154,7 @@ def test_config_maps_that_may_not_be_read_leave_the_chain_unjudged(cluster):
         ("version: v1\nflags: {renameByDefault: true}\n", "it belongs under sharing.timeSlicing"),
         ("version: [", "is not YAML"),
         ("", "is empty"),
-        (sharing_text("timeSlicing", 2, renameByDefault=True), "it makes 2 shares"),
+        (sharing_text("timeSlicing", 2, renameByDefault=True), "it makes 2 replicas"),
         (sharing_text("timeSlicing", 4), "it offers them as nvidia.com/gpu"),
         (sharing_text("mps", 4, renameByDefault=True), "it shares by mps"),
     ],
@@ -251,15 +251,13 @@ def test_a_node_that_runs_no_plugin_is_named(cluster):
     outcome = cluster.verdict(FRESH)
 
     assert outcome.passed
-    assert outcome.judge.unseen == [Unseen("node t4-shared-1", "it runs no pod of the device plugin")]
+    assert outcome.judge.unseen == [Unseen("node t4-shared-1", "it has no pod of the device plugin")]
 
 
 def test_a_node_that_no_configuration_reaches_is_named(cluster):
     cluster.label("t4-shared-1", {"nvidia.com/device-plugin.config": "misspelled"})
 
-    assert cluster.verdict(FRESH).judge.unseen == [
-        Unseen("node t4-shared-1", "no configuration reaches it (TS-02 says why)")
-    ]
+    assert cluster.verdict(FRESH).judge.unseen == [Unseen("node t4-shared-1", "it gets no configuration (see TS-02)")]
 
 
 # --- TS-04 and TS-05 ---------------------------------------------------------------------------------------------
@@ -473,7 +471,7 @@ def test_namespaces_that_share_a_mig_device_are_told(reference):
 @pytest.mark.parametrize(
     ("shares", "replicas", "says"),
     [
-        (3, {"_1g_5gb": 2, "_2g_10gb": 4}, "it makes 2 shares of each nvidia.com/mig-1g.5gb"),
+        (3, {"_1g_5gb": 2, "_2g_10gb": 4}, "it makes 2 replicas of each nvidia.com/mig-1g.5gb"),
         (2, {"_3g_20gb": 2}, "it shares no nvidia.com/mig-1g.5gb and no nvidia.com/mig-2g.10gb"),
     ],
 )

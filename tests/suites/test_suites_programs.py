@@ -7,7 +7,7 @@ from conformance.lab import ProbeResult
 from conformance.reference.model import Gpu, Pool, Reference
 from conformance.verdict import Inconclusive, Judge, Unseen
 from suites._shared.node_probes import (
-    Seen,
+    Observed,
     asking_for_devices,
     got_no_library,
     is_the_nodes_fault,
@@ -23,7 +23,7 @@ POOL = Pool(name="t4", selector={"a": "b"}, gpu=Gpu(model="t4", count=4))
 
 
 def seen(name, resource="nvidia.com/gpu", **result):
-    return Seen(POOL, Node(name=name), POOL.gpu, resource, ProbeResult(name, **result))
+    return Observed(POOL, Node(name=name), POOL.gpu, resource, ProbeResult(name, **result))
 
 
 def looked(name, **record):
@@ -75,7 +75,7 @@ def test_a_node_that_did_not_run_its_pod_fails_and_says_what_broke():
     verdicts, judge = judged(looked("one", fine=True), REFUSED, NO_DRIVER)
 
     assert verdicts == {"node one": True, "node refused": False, "node no-driver": False}
-    assert "counts devices that nobody holds" in judge.findings[1].cause
+    assert "counts devices no pod holds" in judge.findings[1].cause
     assert "did not get the driver's libraries" in judge.findings[2].cause
 
 
@@ -94,7 +94,7 @@ def given(name, devices, gpu=POOL.gpu):
     record = {"error": None, "cuda_error": None, "devices": [{"uuid": f"GPU-{number}"} for number in range(devices)]}
     pool = Pool(name="t4", selector={"a": "b"}, gpu=gpu)
     result = ProbeResult(name, pod="ns/p", phase="Succeeded", exit_code=0, record=record, devices=devices)
-    return Seen(pool, Node(name=name), gpu, gpu.resource, result)
+    return Observed(pool, Node(name=name), gpu, gpu.resource, result)
 
 
 def test_nodes_without_two_free_devices_are_named_where_several_are_declared():
@@ -142,18 +142,18 @@ def test_a_resource_that_is_not_the_usual_one_is_named():
 
 @pytest.mark.parametrize(("code", "word"), [(802, "Fabric Manager"), (803, "different versions"), (804, "cuda-compat")])
 def test_errors_of_cuda_are_told_with_what_to_do(code, word):
-    trouble = gpu_failures.of_cuda({"code": code, "name": "N", "call": "cuInit"})
+    failure = gpu_failures.cuda_failure({"code": code, "name": "N", "call": "cuInit"})
 
-    assert word in trouble.link + trouble.remedy
+    assert word in failure.cause + failure.remedy
 
 
 def test_an_error_that_nobody_knows_is_still_named():
     assert (
         "CUDA_ERROR_NEW (4711) of cuInit"
-        in gpu_failures.of_cuda({"code": 4711, "name": "CUDA_ERROR_NEW", "call": "cuInit"}).link
+        in gpu_failures.cuda_failure({"code": 4711, "name": "CUDA_ERROR_NEW", "call": "cuInit"}).cause
     )
-    assert "NVML_ERROR_77 (77)" in gpu_failures.of_nvml({"code": 77, "name": "NVML_ERROR_77"}).link
-    assert "infoROM" in gpu_failures.of_smi(14).link
+    assert "NVML_ERROR_77 (77)" in gpu_failures.nvml_failure({"code": 77, "name": "NVML_ERROR_77"}).cause
+    assert "infoROM" in gpu_failures.smi_failure(14).cause
 
 
 def test_whoever_leaves_the_blame_to_others_only_names_the_node():
@@ -175,7 +175,7 @@ def test_a_sandbox_that_fails_is_told_by_what_it_lacks():
 
     network, handler = (finding.cause for finding in judge.findings)
     assert "network" in network
-    assert "knows no handler" in handler
+    assert "has no handler" in handler
 
 
 # --- A computation ------------------------------------------------------------------------------------------------
@@ -185,7 +185,9 @@ def computed(name, gpu=POOL.gpu, *, error=None, uuids=("GPU-1",), asked=1, kept_
     devices = [{"uuid": each, "wrong": 0} for each in uuids]
     record = {"error": None, "cuda_error": error, "devices": devices}
     result = ProbeResult(name, pod="ns/p", phase="Succeeded", exit_code=0, record=record, devices=asked)
-    return Seen(Pool(name="t4", selector={"a": "b"}, gpu=gpu), Node(name=name), gpu, gpu.resource, result, kept_apart)
+    return Observed(
+        Pool(name="t4", selector={"a": "b"}, gpu=gpu), Node(name=name), gpu, gpu.resource, result, kept_apart
+    )
 
 
 def work_04(*every):
@@ -213,7 +215,7 @@ def test_what_sharers_do_not_explain_fails(gpu, error):
     verdicts, judge = work_04(computed("one"), computed("broken", gpu, error=error, uuids=()))
 
     assert verdicts == {"node one": True, "node broken": False}
-    assert judge.findings[1].cause == gpu_failures.of_cuda(error).link
+    assert judge.findings[1].cause == gpu_failures.cuda_failure(error).cause
 
 
 def test_devices_that_nothing_was_computed_on_are_named():
@@ -279,7 +281,7 @@ UNPRIVILEGED = seen(
 )  # fmt: skip
 
 
-def isolated(*every, requirement=test_isolation.test_a_variable_opens_no_device, monkeypatch):
+def isolated(*every, requirement=test_isolation.test_a_variable_gives_no_device, monkeypatch):
     monkeypatch.setattr(test_isolation, "asking_for_none", lambda *_, **__: every)
     judge = Judge()
     requirement(None, (), judge)
@@ -305,7 +307,7 @@ def test_a_pod_that_did_not_run_for_another_reason_proves_no_isolation(monkeypat
 
 
 def test_a_pod_that_names_no_device_cannot_have_been_refused_for_it(monkeypatch):
-    bare = test_isolation.test_who_asks_for_nothing_gets_nothing
+    bare = test_isolation.test_a_pod_without_gpu_request_reaches_no_gpu
 
     verdicts, unseen = isolated(OUT_OF_REACH, UNPRIVILEGED, requirement=bare, monkeypatch=monkeypatch)
 

@@ -4,7 +4,7 @@ import pytest
 
 from conformance.lab import Rejected
 from conformance.verdict import ExpectationFailed, Inconclusive
-from suites._shared.quota_namespace import ADMITTED, BY_LIMIT_RANGE, REFUSED, QuotedNamespace, outcome
+from suites._shared.quota_namespace import ADMITTED, BY_LIMIT_RANGE, REFUSED, QuotaNamespace, outcome
 
 GPU = "nvidia.com/gpu"
 QUOTA = Rejected(
@@ -39,7 +39,7 @@ class Server:
 
 
 def namespace(answer):
-    return QuotedNamespace(Server(answer), {f"requests.{GPU}": 2})
+    return QuotaNamespace(Server(answer), {f"requests.{GPU}": 2})
 
 
 def test_only_the_words_of_the_quota_are_a_refusal_by_it():
@@ -60,7 +60,7 @@ def test_a_quota_that_does_its_work_passes():
 def test_a_policy_that_refuses_every_pod_proves_nothing_about_quotas():
     fenced = namespace(lambda gpus: IMAGES)
 
-    with pytest.raises(Inconclusive, match="a pod that asks for no GPU is not admitted either"):
+    with pytest.raises(Inconclusive, match="a pod without GPU request is not admitted either"):
         fenced.admits({GPU: 2}, because="the quota is 2")
     with pytest.raises(Inconclusive, match="images of unknown registries"):
         fenced.refuses({GPU: 3}, because="the quota is 2")
