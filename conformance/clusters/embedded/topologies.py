@@ -17,8 +17,7 @@ import msgspec
 from conformance.shipped import shipped
 from conformance.simulator.hardware import BROKEN, HARDWARE, Machine
 
-from .annotations import NOT_READY
-from .components import SIMULATED_ANNOTATION, SIMULATED_VALUE
+from .annotations import NOT_READY, SIMULATED_ANNOTATION, SIMULATED_VALUE
 from .errors import EmbeddedError
 
 if TYPE_CHECKING:
