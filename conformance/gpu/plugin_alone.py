@@ -9,7 +9,8 @@ from typing import Any
 
 import msgspec
 
-from conformance.gpu.plugin_config import CONFIG_LABEL, Chain, Selection, keys_of, mapping_at, missing_link, parse, word
+from conformance.gpu.labels import DEVICE_PLUGIN_CONFIG
+from conformance.gpu.plugin_config import Chain, Selection, keys_of, mapping_at, missing_link, parse, word
 
 NAMED = "default"
 """The key that the fallback ``named`` looks for."""
@@ -43,7 +44,7 @@ def select(
         remedy = f"create ConfigMap {told.config_map} in namespace {namespace}"
         return Selection(Chain.BROKEN, "", "", None, missing, hides, remedy)
     keys = keys_of(config_map)
-    label = "" if told.fixed else word(node_labels.get(CONFIG_LABEL))
+    label = "" if told.fixed else word(node_labels.get(DEVICE_PLUGIN_CONFIG))
     for key, source in ((told.fixed, "CONFIG_FILE"), (label, "label"), (told.default, "default")):
         if key:
             return _of_key(told, config_map, key, source)
@@ -60,7 +61,7 @@ def select(
 def _nothing_applied(told: Told, keys: list[str]) -> Selection:
     return Selection(
         Chain.NOT_APPLIED,
-        cause=f"{told.by} has no default and the node has no label {CONFIG_LABEL}",
+        cause=f"{told.by} has no default and the node has no label {DEVICE_PLUGIN_CONFIG}",
         hidden_because="the config-manager then falls back to an empty configuration and reports no error",
         remedy=f"set config.default of the chart, or label the node, with one of: {', '.join(keys) or 'none is there'}",
     )
@@ -72,7 +73,7 @@ def _nothing_chosen(told: Told, keys: list[str]) -> Selection:
     return Selection(
         Chain.BROKEN,
         cause=f"nothing chooses among the keys of ConfigMap {told.config_map}: the node has no label "
-        f"{CONFIG_LABEL}, {told.by} has no default{tried}",
+        f"{DEVICE_PLUGIN_CONFIG}, {told.by} has no default{tried}",
         hidden_because="the config-manager ends with an error, and the plugin's pod never becomes ready",
         remedy=f"set config.default of the chart, or label the node, with one of: {there}",
     )

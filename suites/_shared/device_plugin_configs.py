@@ -5,9 +5,10 @@ from typing import NamedTuple
 
 from conformance.facts import Container, Facts, Node, Pod, PodSpec, Resource, Workload
 from conformance.gpu import plugin_alone, plugin_config
+from conformance.gpu.labels import DEVICE_PLUGIN_CONFIG
 from conformance.gpu.operator_stack import PLUGIN_CONTAINERS, Stack
 from conformance.gpu.plugin_alone import Told
-from conformance.gpu.plugin_config import CONFIG_LABEL, Chain, Selection, mapping_at, word
+from conformance.gpu.plugin_config import Chain, Selection, mapping_at, word
 from conformance.gpu.sharing import MigStrategy
 from conformance.verdict import Inconclusive
 
@@ -62,7 +63,7 @@ class PluginConfigs:
         """The configuration that the device plugin of a node reads."""
         policy = self._policy()
         plugin = None if policy is not None else self._plugin_for(node)
-        key = (str(plugin), node.labels.get(CONFIG_LABEL, ""))
+        key = (str(plugin), node.labels.get(DEVICE_PLUGIN_CONFIG, ""))
         if key not in self._known:
             self._known[key] = self._by_policy(policy, node) if plugin is None else self._by_template(plugin, node)
         return self._known[key]
@@ -89,7 +90,7 @@ class PluginConfigs:
             config_map,
             word((mapping_at(policy.spec, "mig") or {}).get("strategy")),
             f"kubectl get clusterpolicy {policy.name} -o jsonpath='{{.spec.devicePlugin.config}}'; "
-            f"kubectl get configmap -n {namespace}; kubectl get node {node.name} -L {CONFIG_LABEL}",
+            f"kubectl get configmap -n {namespace}; kubectl get node {node.name} -L {DEVICE_PLUGIN_CONFIG}",
         )
 
     def _namespace(self) -> str:

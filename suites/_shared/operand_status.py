@@ -9,11 +9,12 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from conformance.facts import ContainerStatus, Facts, Node, Pod, Workload
+from conformance.gpu.labels import DEPLOY, GPU_PRESENT, PCI_PRESENT
 from conformance.gpu.taints import Taint, untolerated
 from conformance.reference.model import Pool
 from conformance.verdict import Inconclusive, Judge, format_value
 from suites._shared.declared_workloads import why_pending
-from suites._shared.operands import DEPLOY, MIG_MANAGER, ON, Component, Part
+from suites._shared.operands import MIG_MANAGER, ON, Component, Part
 from suites._shared.upgrade_states import is_changing
 
 STARTING = timedelta(minutes=15)
@@ -30,14 +31,6 @@ STUCK = (
     "RunContainerError",
 )
 """Reasons for which a container waits and that do not go away by themselves."""
-
-PRESENT = "nvidia.com/gpu.present"
-PCI_LABELS = (
-    "feature.node.kubernetes.io/pci-10de.present",
-    "feature.node.kubernetes.io/pci-0302_10de.present",
-    "feature.node.kubernetes.io/pci-0300_10de.present",
-)
-"""By any of these the operator knows a node with GPUs."""
 
 
 class Trouble(NamedTuple):
@@ -67,7 +60,7 @@ def not_now(node: Node) -> str:
     return "the node is not Ready" if not node.ready else is_changing(node)
 
 
-def excuse_of(node: Node, facts: Facts, *, pods: Sequence[Pod] = (), until: str = PRESENT) -> str:
+def excuse_of(node: Node, facts: Facts, *, pods: Sequence[Pod] = (), until: str = GPU_PRESENT) -> str:
     """Why something that a node lacks is not missed now, of whose ``pods`` there none is Ready; empty where it is.
 
     A node that joined just now is excused as long as it has no label ``until``, which is set before the thing can be
@@ -118,12 +111,12 @@ def standing(parts: Sequence[Part], pool: Pool, node: Node, facts: Facts, *, fou
 def undiscovered(node: Node, now: datetime) -> Trouble | None:
     """That feature discovery has not found the node's GPUs, or that the operator has not taken notice."""
     # Where the operator's own label is, the node was known once: what it lacks was lost, and is not on its way.
-    passing = young(node.created, now) and PRESENT not in node.labels
-    if not any(node.labels.get(label) == ON for label in PCI_LABELS):
-        link = f"no label {PCI_LABELS[0]}=true: feature discovery has not found its GPUs, so no component comes here"
+    passing = young(node.created, now) and GPU_PRESENT not in node.labels
+    if not any(node.labels.get(label) == ON for label in PCI_PRESENT):
+        link = f"no label {PCI_PRESENT[0]}=true: feature discovery has not found its GPUs, so no component comes here"
         return Trouble("node feature discovery", link, "See why under the requirement on discovered nodes.", passing)
-    if node.labels.get(PRESENT) != ON:
-        link = f"no label {PRESENT}=true, although its PCI label is there: the operator has not taken notice"
+    if node.labels.get(GPU_PRESENT) != ON:
+        link = f"no label {GPU_PRESENT}=true, although its PCI label is there: the operator has not taken notice"
         return Trouble("operator", link, "Look into the log of the operator's pod.", passing)
     return None
 

@@ -1,8 +1,9 @@
 """MIG in words: what is wrong with a layout's text, why it was not applied, and who sets a strategy."""
 
 from conformance.facts import Node
+from conformance.gpu.labels import MIG_CONFIG, MIG_CONFIG_STATE
 from conformance.gpu.mig import DoesNotFit, Unknown, model_of
-from conformance.gpu.mig_config import CONFIG_LABEL, Wanted, wanted
+from conformance.gpu.mig_config import Wanted, wanted
 from conformance.gpu.plugin_config import Problem
 from conformance.gpu.sharing import MigStrategy
 from conformance.reference.expected import mig_strategy_of
@@ -10,7 +11,7 @@ from conformance.reference.model import Pool, Reference
 from conformance.verdict import Inconclusive, Judge, NotApplicable, UnknownAccelerator
 from suites._shared.device_plugin_configs import PluginConfigs
 from suites._shared.formatting import join_limited
-from suites.mig.layouts import FAILED, STATE, WORKING, ChosenLayout, MigNodes, Part, asks, why_it_failed
+from suites.mig.layouts import FAILED, WORKING, ChosenLayout, MigNodes, Part, asks, why_it_failed
 
 WHAT_TO_DO = {
     "pending": "Give it some minutes and look again. If it stays, something holds the GPUs: drain the node.",
@@ -36,7 +37,7 @@ def judge_parts(text: str, pool: Pool, parts: list[Part], judge: Judge) -> list[
             cause=why_not,
             hidden_because="mig-parted takes any counts; the driver then refuses, and all MIG devices are gone",
             remedy=_what_fits(answer) if isinstance(answer, DoesNotFit) else "",
-            inspect=f"kubectl get nodes -l {pool.selector_text} -L {CONFIG_LABEL},{STATE}",
+            inspect=f"kubectl get nodes -l {pool.selector_text} -L {MIG_CONFIG},{MIG_CONFIG_STATE}",
         )
     if not parts:
         judge(pool, ok=True, expected=text, actual="it makes no MIG device")

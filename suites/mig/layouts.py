@@ -5,14 +5,11 @@ from typing import NamedTuple
 
 from conformance.facts import Facts, Node, Pod, Resource
 from conformance.gpu import mig_config
+from conformance.gpu.labels import GPU_PRODUCT, MIG_CAPABLE, MIG_CONFIG, MIG_CONFIG_STATE, VGPU_HOST_DRIVER
 from conformance.gpu.mig import DoesNotFit, Fits, Layout, Unknown, model_of, solve
 from conformance.gpu.mig_config import (
-    CAPABLE_LABEL,
     CONFIG_KEY,
-    CONFIG_LABEL,
     FALLBACK_CONFIG_MAP,
-    PRODUCT_LABEL,
-    VGPU_HOST_LABEL,
     MigSelection,
     Wanted,
 )
@@ -26,14 +23,12 @@ from conformance.verdict import Inconclusive, NotApplicable, UnknownAccelerator,
 from suites._shared.formatting import join_limited
 from suites._shared.pool_nodes import GpuPoolNode
 
-STATE = "nvidia.com/mig.config.state"
-STRATEGY = "nvidia.com/mig.strategy"
 SUCCESS = "success"
 WORKING = ("pending", "rebooting")
 FAILED = "failed"
 
 _BY_POLICY = (Stack.CLUSTER_POLICY, Stack.INVALID)
-_DECIDING = (CONFIG_LABEL, CAPABLE_LABEL, PRODUCT_LABEL, VGPU_HOST_LABEL)
+_DECIDING = (MIG_CONFIG, MIG_CAPABLE, GPU_PRODUCT, VGPU_HOST_DRIVER)
 
 
 def mig_pools(reference: Reference) -> tuple[Pool, ...]:
@@ -47,7 +42,7 @@ def mig_pools(reference: Reference) -> tuple[Pool, ...]:
         if pool.mig_layout and pool.gpu is not None and pool.gpu.allocated_by == "device-plugin"
     )
     if not pools:
-        raise NotApplicable(f"no pool of {reference} asks for a MIG layout (label {CONFIG_LABEL})")
+        raise NotApplicable(f"no pool of {reference} asks for a MIG layout (label {MIG_CONFIG})")
     return pools
 
 
@@ -186,7 +181,7 @@ class MigNodes:
         """One node of each pool for each layout that the labels of its nodes choose."""
         chosen: dict[tuple[str, str], GpuPoolNode] = {}
         for each in self.nodes:
-            chosen.setdefault((each.pool.name, each.node.labels.get(CONFIG_LABEL, "")), each)
+            chosen.setdefault((each.pool.name, each.node.labels.get(MIG_CONFIG, "")), each)
         return tuple(chosen.values())
 
     @property
@@ -201,7 +196,7 @@ class MigNodes:
         """Why what a node offers says nothing of its layout; empty where it does."""
         if pool.name not in self._possible:
             return "its layout is not possible (MIG-01)"
-        done = node.labels.get(STATE, SUCCESS) == SUCCESS
+        done = node.labels.get(MIG_CONFIG_STATE, SUCCESS) == SUCCESS
         return "" if done else "the MIG manager has not reported success (MIG-04)"
 
     @property
@@ -227,7 +222,7 @@ class MigNodes:
             self._chosen[key] = mig_config.select(policy.body, body, node.labels, node.name, namespace)
         inspect = (
             f"kubectl get clusterpolicy {policy.name} -o jsonpath='{{.spec.migManager}}'; "
-            f"kubectl get configmap -n {namespace}; kubectl get node {node.name} -L {CONFIG_LABEL},{CAPABLE_LABEL}"
+            f"kubectl get configmap -n {namespace}; kubectl get node {node.name} -L {MIG_CONFIG},{MIG_CAPABLE}"
         )
         return ChosenLayout(self._chosen[key], config_map, not name, inspect)
 
@@ -289,7 +284,7 @@ class MigNodes:
         own = self.facts.config_map(namespace, f"{node.name}-mig-config")
         found = own or self.facts.config_map(namespace, FALLBACK_CONFIG_MAP)
         stack = self.reference.stack
-        if found is None and stack is not None and node.labels.get(CONFIG_LABEL) in declared_layouts(self.reference):
+        if found is None and stack is not None and node.labels.get(MIG_CONFIG) in declared_layouts(self.reference):
             return self.facts.config_map(namespace, stack.mig_layouts.config_map) if stack.mig_layouts else None
         return found
 

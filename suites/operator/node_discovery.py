@@ -1,15 +1,13 @@
 """How GPU nodes are found and marked: by Node Feature Discovery, and by the labels of the operator."""
 
 from conformance.facts import Facts, Node
+from conformance.gpu.labels import DEPLOY, DEPLOY_OPERANDS, NFD, PCI_PRESENT, WORKLOAD_CONFIG
 from conformance.reference.model import Pool
-from suites._shared.operand_status import PCI_LABELS, trouble_on, undiscovered
+from suites._shared.operand_status import trouble_on, undiscovered
 from suites._shared.operands import (
-    ALL_OPERANDS,
     CONTAINER,
-    DEPLOY,
     ON,
     PRE_INSTALLED,
-    WORKLOAD_CONFIG,
     Component,
     Nodes,
     Part,
@@ -20,17 +18,17 @@ from suites._shared.operands import (
 from suites._shared.operator_resource import Root
 from suites._shared.upgrade_states import is_changing
 
-_PCI, _NVIDIA = "feature.node.kubernetes.io/pci-", "10de"
+_PCI, _NVIDIA = f"{NFD}pci-", "10de"
 _WORKER = Component("worker of node feature discovery", "node-feature-discovery-worker")
 
 
 def why_undiscovered(node: Node, facts: Facts) -> str:
     """The cause between a node's GPUs and its labels."""
     trouble = undiscovered(node, facts.taken_at)
-    if trouble is None or any(node.labels.get(label) == ON for label in PCI_LABELS):
+    if trouble is None or any(node.labels.get(label) == ON for label in PCI_PRESENT):
         return trouble.link if trouble else ""
     other = next((key for key in sorted(node.labels) if key.startswith(_PCI) and _NVIDIA in key), "")
-    if other and other not in PCI_LABELS:
+    if other and other not in PCI_PRESENT:
         return f"the label is called {other}: deviceLabelFields of feature discovery has more than vendor"
     workers = discovery_workers(facts)
     if not workers:
@@ -68,5 +66,5 @@ def undeclared_labels(pool: Pool, node: Node, root: Root) -> dict[str, str]:
     purpose = node.labels.get(WORKLOAD_CONFIG, CONTAINER)
     if root.enabled("sandboxWorkloads") and purpose != CONTAINER:
         found[WORKLOAD_CONFIG] = purpose
-    kept_off = pool.labels.get(ALL_OPERANDS, ON) != ON
+    kept_off = pool.labels.get(DEPLOY_OPERANDS, ON) != ON
     return {} if kept_off else {key: value for key, value in found.items() if pool.labels.get(key) != value}

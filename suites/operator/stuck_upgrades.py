@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from conformance.facts import Facts, Node, Pod
+from conformance.gpu.labels import UPGRADE_DRAIN_SKIP, UPGRADE_SKIP, UPGRADE_STATE
 from conformance.reference.model import Pool
 from suites._shared.formatting import join_limited
 from suites._shared.operand_status import trouble_on, what_ails, young
@@ -20,9 +21,6 @@ from suites._shared.upgrade_states import (
     DRAINING,
     FAILED,
     REQUIRED,
-    SKIP,
-    SKIP_DRAIN,
-    STATE,
     UNDER_WAY,
     WAITING_FOR_JOBS,
     UpgradePolicy,
@@ -58,7 +56,7 @@ def stuck_nodes(nodes: Sequence[tuple[Pool, Node]], parts: Sequence[Part], root:
     for pool, node in nodes:
         policy = policy_for(node, root, facts)
         stop = _own_stop(node, policy, _driver_of(parts), facts)
-        if stop is None and state_of(node) == REQUIRED and pool.labels.get(SKIP) != "true":
+        if stop is None and state_of(node) == REQUIRED and pool.labels.get(UPGRADE_SKIP) != "true":
             stop = _why_it_does_not_start(node, fleet, policy)
         if stop is not None:
             found[node.name] = stop
@@ -74,7 +72,8 @@ def _own_stop(node: Node, policy: UpgradePolicy, driver: Part | None, facts: Fac
     state = state_of(node)
     if state == FAILED:
         return Stop(
-            _why_failed(node, facts), f"Mend that, then: kubectl label node {node.name} --overwrite {STATE}={REQUIRED}"
+            _why_failed(node, facts),
+            f"Mend that, then: kubectl label node {node.name} --overwrite {UPGRADE_STATE}={REQUIRED}",
         )
     if state == WAITING_FOR_JOBS and policy.waits_forever:
         return Stop(
@@ -103,7 +102,7 @@ def _has_to_go(pod: Pod, state: str, policy: UpgradePolicy, facts: Facts) -> boo
     if pod.static or pod.finished or pod.owner_kind == "DaemonSet":
         return False
     if state == DRAINING:
-        return not policy.drains_some and pod.labels.get(SKIP_DRAIN) != "true"
+        return not policy.drains_some and pod.labels.get(UPGRADE_DRAIN_SKIP) != "true"
     return is_seen(pod, facts)
 
 
@@ -152,8 +151,8 @@ def _driver_pod(node: Node, facts: Facts) -> Pod | None:
 
 def _why_it_does_not_start(node: Node, fleet: Sequence[Node], policy: UpgradePolicy) -> Stop | None:
     """What keeps the upgrade of a node from starting; None while others are upgraded first."""
-    if node.labels.get(SKIP) == "true":
-        return Stop(f"label {SKIP}=true leaves the node out", f"kubectl label node {node.name} {SKIP}-")
+    if node.labels.get(UPGRADE_SKIP) == "true":
+        return Stop(f"label {UPGRADE_SKIP}=true leaves the node out", f"kubectl label node {node.name} {UPGRADE_SKIP}-")
     if not policy.automatic:
         return Stop(f"autoUpgrade of {policy.said_by} is off, and the label was left behind", "Turn it on again.")
     if node.unschedulable or any(state_of(other) in UNDER_WAY for other in fleet):

@@ -11,9 +11,10 @@ upgrade is under way is not judged for what time will mend.
 
 from conformance.catalog import MUST, requirement
 from conformance.facts import Facts
+from conformance.gpu.labels import GPU_PRESENT, PCI_PRESENT
 from conformance.reference.model import Reference
 from conformance.verdict import Judge, NotApplicable, format_value
-from suites._shared.operand_status import PCI_LABELS, PRESENT, some_judged, standing, undiscovered
+from suites._shared.operand_status import some_judged, standing, undiscovered
 from suites._shared.operands import TESTED, VALIDATORS, parts_of, wants_discovery
 from suites._shared.operator_resource import declared_stack, operated_stack, root_of
 from suites._shared.pool_nodes import GpuPoolNode
@@ -79,7 +80,7 @@ def test_every_gpu_node_is_discovered(
             judge(
                 node,
                 ok=trouble is None,
-                expected=f"labels {PCI_LABELS[0]}=true and {PRESENT}=true",
+                expected=f"labels {PCI_PRESENT[0]}=true and {GPU_PRESENT}=true",
                 actual=trouble.link if trouble else "both",
                 cause=why_undiscovered(node, facts) if trouble else "",
                 hidden_because="no component is ever wanted on a node that nobody found, so none is missing",

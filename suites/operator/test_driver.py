@@ -8,17 +8,18 @@ a wait for jobs has no end. Nothing is in an error state then: some nodes only k
 from conformance.catalog import MUST, SHOULD, requirement
 from conformance.facts import Facts, Node
 from conformance.gpu.drivers import DriverVersion, Support, known_regressions, lifecycle
+from conformance.gpu.labels import DRIVER_VERSION, UPGRADE_SKIP, UPGRADE_STATE
 from conformance.gpu.resources import GPU, MIG_PREFIX
 from conformance.reference.expected import driver_of, gpus_of
 from conformance.reference.model import Pool, Reference
 from conformance.verdict import Inconclusive, Judge, NotApplicable, Unsupported
-from suites._shared.node_gpus import DRIVER, driver
+from suites._shared.node_gpus import driver
 from suites._shared.operands import DRIVER as DRIVER_COMPONENT
 from suites._shared.operands import ON, parts_of
 from suites._shared.operator_resource import declared_stack, found_root, root_of
 from suites._shared.pool_nodes import GpuPoolNode
 from suites._shared.resource_slices import devices_on
-from suites._shared.upgrade_states import DONE, REQUIRED, SKIP, STATE, UNDER_WAY, is_changing, policy_for, state_of
+from suites._shared.upgrade_states import DONE, REQUIRED, UNDER_WAY, is_changing, policy_for, state_of
 from suites.operator.operator_settings import asked_for
 from suites.operator.stuck_upgrades import managed_nodes, stuck_nodes
 from suites.operator.upgrade_obstacles import undeletable, unseen_users
@@ -60,7 +61,7 @@ def test_every_gpu_node_has_the_declared_driver(
             actual=found,
             cause=_why_another(node, found, facts),
             hidden_because="each node works with the driver that it has; jobs fail that span two of them",
-            inspect=f"kubectl get nodes -l {pool.selector_text} -L {DRIVER},{STATE},{SKIP}",
+            inspect=f"kubectl get nodes -l {pool.selector_text} -L {DRIVER_VERSION},{UPGRADE_STATE},{UPGRADE_SKIP}",
         )
     upgraded = [each for each in judge.unseen if each.why == _UPGRADED]
     if not judge.findings and upgraded:
@@ -94,7 +95,7 @@ def test_every_driver_is_maintained(
             actual=f"{version}: {support.reason}",
             cause=support.reason,
             hidden_because="the driver goes on working; its flaws are no longer mended",
-            inspect=f"kubectl get node {node.name} -L {DRIVER}",
+            inspect=f"kubectl get node {node.name} -L {DRIVER_VERSION}",
         )
     if not judge.findings and unknown:
         raise Unsupported(f"no source tells how long the drivers are maintained ({unknown})")
@@ -125,7 +126,7 @@ def test_no_driver_has_a_defect_that_the_pool_meets(
             cause="; ".join(each.effect for each in met),
             hidden_because="nvidia-smi and the validator are content; only pods of this kind of node fail",
             remedy="; ".join(each.remedy for each in met),
-            inspect=f"kubectl get node {node.name} -L {DRIVER}",
+            inspect=f"kubectl get node {node.name} -L {DRIVER_VERSION}",
         )
     _discovered(judge, reference)
 
@@ -135,7 +136,7 @@ def test_no_driver_has_a_defect_that_the_pool_meets(
     "No driver upgrade stands still half-way",
     level=MUST,
     sources=[UPGRADES, LIBRARY, "NVIDIA/gpu-operator#2509"],
-    remedy=f"Mend what it waits for; after a failure set the label {STATE}=upgrade-required again.",
+    remedy=f"Mend what it waits for; after a failure set the label {UPGRADE_STATE}=upgrade-required again.",
 )
 def test_no_driver_upgrade_stands_still(
     facts: Facts, reference: Reference, gpu_pool_nodes: tuple[GpuPoolNode, ...], judge: Judge
@@ -151,11 +152,14 @@ def test_no_driver_upgrade_stands_still(
             node,
             ok=trouble is None,
             expected="no upgrade, one that is done, or one that goes on",
-            actual=f"{STATE}={node.labels.get(STATE) or 'not set'}",
+            actual=f"{UPGRADE_STATE}={node.labels.get(UPGRADE_STATE) or 'not set'}",
             cause=trouble.link if trouble else "",
             hidden_because="the node is Ready, and the operator waits without an error",
             remedy=trouble.remedy if trouble else "",
-            inspect=f"kubectl get nodes -l {pool.selector_text} -L {STATE},{SKIP}; kubectl get events -n default",
+            inspect=(
+                f"kubectl get nodes -l {pool.selector_text} -L {UPGRADE_STATE},{UPGRADE_SKIP}; "
+                "kubectl get events -n default"
+            ),
         )
 
 
@@ -202,8 +206,10 @@ def _discovered(judge: Judge, reference: Reference) -> None:
         return
     stack = reference.stack
     if stack is not None and not stack.gpu_feature_discovery:
-        raise Unsupported(f"no GPU node carries {DRIVER}, and no GPU feature discovery is declared that would set it")
-    raise Inconclusive(f"no GPU node carries {DRIVER}: GPU feature discovery has not labelled the cluster")
+        raise Unsupported(
+            f"no GPU node carries {DRIVER_VERSION}, and no GPU feature discovery is declared that would set it"
+        )
+    raise Inconclusive(f"no GPU node carries {DRIVER_VERSION}: GPU feature discovery has not labelled the cluster")
 
 
 def _told(node: Node, facts: Facts) -> str:
@@ -225,7 +231,11 @@ def _version(node: Node, facts: Facts) -> DriverVersion | None:
 def _untold(node: Node) -> str:
     """Why no label tells the driver of a node."""
     found = driver(node)
-    return f"label {DRIVER} says {found}, which is no version of a driver" if found else f"no label {DRIVER}"
+    return (
+        f"label {DRIVER_VERSION} says {found}, which is no version of a driver"
+        if found
+        else f"no label {DRIVER_VERSION}"
+    )
 
 
 def _same(found: str, declared: str) -> bool:
@@ -253,8 +263,8 @@ def _meets(defect: str, reference: Reference, pool: Pool, node: Node) -> bool:
 
 def _why_another(node: Node, found: str, facts: Facts) -> str:
     """Why a node has another driver than the declared one."""
-    if node.labels.get(SKIP) == ON:
-        return f"label {SKIP}=true keeps the operator from upgrading the node"
+    if node.labels.get(UPGRADE_SKIP) == ON:
+        return f"label {UPGRADE_SKIP}=true keeps the operator from upgrading the node"
     if state_of(node) not in ("", DONE):
         return f"the upgrade of the node stands at {state_of(node)}"
     root = found_root(facts)

@@ -12,11 +12,12 @@ there is derived, never taken from a list.
 from conformance.catalog import MUST, SHOULD, requirement
 from conformance.deploy.helm.values import gpu_operator_values
 from conformance.facts import Facts
+from conformance.gpu.labels import GPU_PRESENT
 from conformance.gpu.operator_stack import Stack
 from conformance.reference.model import Reference
 from conformance.verdict import Inconclusive, Judge, NotApplicable, format_value
 from suites._shared.formatting import join_limited
-from suites._shared.operand_status import PRESENT, young
+from suites._shared.operand_status import young
 from suites._shared.operand_versions import (
     CDI_BY_DEFAULT,
     OVERWRITES_CONTAINERD,
@@ -139,18 +140,18 @@ def test_the_operator_has_reconciled_its_object(facts: Facts, reference: Referen
 def test_every_component_has_its_workload(facts: Facts, reference: Reference, judge: Judge) -> None:
     root = root_of(facts, reference)
     own = operator_workloads(facts, reference)
-    if not any(node.labels.get(PRESENT) == "true" for node in facts.nodes):
+    if not any(node.labels.get(GPU_PRESENT) == "true" for node in facts.nodes):
         if not _gpu_nodes(facts, reference):
             raise NotApplicable("no GPU pool has a node, and without one the operator deploys nothing")
         judge(
             root,
             ok=False,
-            expected=f"a node labelled {PRESENT}=true",
+            expected=f"a node labelled {GPU_PRESENT}=true",
             actual="none",
             cause="no GPU node is discovered, and without one the operator deploys no component",
             hidden_because="the object says ready: there is nothing to do",
             remedy="Let feature discovery find the nodes first.",
-            inspect=f"kubectl get nodes -L {PRESENT}",
+            inspect=f"kubectl get nodes -L {GPU_PRESENT}",
         )
         return
     version = operator_version(own)

@@ -11,6 +11,7 @@ import pytest
 from conformance.catalog import MUST, OCCUPIES_IDLE_GPUS, requirement
 from conformance.facts import Container, Facts, Node, Pod, Workload
 from conformance.gpu import plugin_config
+from conformance.gpu.labels import GPU_COMPUTE, MPS_CAPABLE
 from conformance.gpu.resources import GPU, MIG_PREFIX
 from conformance.gpu.sharing import (
     MPS_FULL_CAPABILITY,
@@ -37,8 +38,6 @@ PLUGIN = "NVIDIA/k8s-device-plugin: README, shared access to GPUs with CUDA MPS"
 DAEMON = "NVIDIA/k8s-device-plugin: cmd/mps-control-daemon"
 DISCOVERY = "NVIDIA/k8s-device-plugin: GPU Feature Discovery labels"
 
-CAPABLE = "nvidia.com/mps.capable"
-COMPUTE = ("nvidia.com/gpu.compute.major", "nvidia.com/gpu.compute.minor")
 DAEMON_CONTAINERS = ("mps-control-daemon-ctr", "nvidia-device-plugin-mps-control-daemon")
 """The container of the control daemon, in the operator's asset and in the plugin's own chart, and in its manifest."""
 
@@ -105,7 +104,7 @@ def test_mps_stands_beside_nothing_that_excludes_it(mps: SharedNodes, judge: Jud
         clients = max(gpu.shares, chosen.selection.config.sharing.replicas_of(GPU) if chosen.selection.config else 1)
         most = _most_clients(node, clients)
         if most is None:
-            unknown.append(f"{node} has no label {COMPUTE[0]}, and {clients} clients are too many below 7.5")
+            unknown.append(f"{node} has no label {GPU_COMPUTE[0]}, and {clients} clients are too many below 7.5")
         elif clients > most:
             wrong.append(f"{clients} clients of each GPU, and its MPS server takes {most}")
         judge(
@@ -138,7 +137,7 @@ def test_the_control_daemon_runs_on_every_mps_node(mps: SharedNodes, facts: Fact
     for _, node, _ in mps.nodes:
         pods = [pod for pod in facts.pods_on(node.name) if not pod.finished and _is_daemon(pod.containers)]
         ready = [pod for pod in pods if pod.ready and not pod.deleting]
-        excuse = excuse_of(node, facts, pods=pods, until=CAPABLE) if daemons and not ready else ""
+        excuse = excuse_of(node, facts, pods=pods, until=MPS_CAPABLE) if daemons and not ready else ""
         if excuse:
             judge.pass_over(node, excuse)
             continue
@@ -149,7 +148,9 @@ def test_the_control_daemon_runs_on_every_mps_node(mps: SharedNodes, facts: Fact
             actual=ready or pods or "no pod of the control daemon",
             cause=_why_no_daemon(node, daemons, pods),
             hidden_because="a DaemonSet that wants no pod counts as ready, and the plugin waits for the daemon",
-            inspect=f"kubectl get daemonsets -A | grep mps-control-daemon; kubectl get node {node.name} -L {CAPABLE}",
+            inspect=(
+                f"kubectl get daemonsets -A | grep mps-control-daemon; kubectl get node {node.name} -L {MPS_CAPABLE}"
+            ),
         )
     some_judged(judge)
 
@@ -251,7 +252,7 @@ def _most_clients(node: Node, clients: int) -> int | None:
     """How many clients an MPS server takes on a node; None when that decides and cannot be known."""
     if clients <= MPS_MAX_REPLICAS_BEFORE_7_5 or clients > MPS_MAX_REPLICAS:
         return MPS_MAX_REPLICAS
-    major, minor = (node.labels.get(label, "") for label in COMPUTE)
+    major, minor = (node.labels.get(label, "") for label in GPU_COMPUTE)
     if not major.isdigit():
         return None
     capability = (int(major), int(minor) if minor.isdigit() else 0)
@@ -270,9 +271,9 @@ def _why_no_daemon(node: Node, daemons: list[Workload], pods: list[Pod]) -> str:
         return f"{format_value(pods)} is there and not ready: {reasons}"
     if not daemons:
         return "no DaemonSet of the MPS control daemon exists"
-    capable = node.labels.get(CAPABLE, "absent")
+    capable = node.labels.get(MPS_CAPABLE, "absent")
     if capable != "true":
-        return f"label {CAPABLE} is {capable}, and the daemon goes only where feature discovery has set it to true"
+        return f"label {MPS_CAPABLE} is {capable}, and the daemon goes only where feature discovery has set it to true"
     daemon = daemons[0]
     repelling = node.untolerated(daemon.template.tolerations)
     if repelling:

@@ -253,7 +253,7 @@ def test_a_deployed_stack_brings_the_gpus_and_withdrawn_it_leaves_nothing(client
 
     deployed = deploy(client, reference, timeouts=EMBEDDED, installer=installer)
 
-    assert deployed.unoffered == ()
+    assert deployed.not_allocatable == ()
     assert deployed.releases == ("Helm release gpu-operator/gpu-operator (gpu-operator v26.7.0)",)
     (recorded,) = NodeRecords(client).installed
     assert (recorded.name, recorded.marked) == ("gpu-operator", False)
