@@ -47,7 +47,8 @@ class Deployed(msgspec.Struct, frozen=True):
     """What deploying did, each thing by its name.
 
     ``not_ready`` are quotas and workloads that were not ready in time, ``not_allocatable`` nodes without the declared
-    GPUs, each with why. ``releases`` are those of the GPU stack; ``left_alone`` says which stack was there already and was not touched.
+    GPUs, each with why. ``releases`` are those of the GPU stack; ``left_alone`` says which stack was there already
+    and was not touched.
     """
 
     reference: str

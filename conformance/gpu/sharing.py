@@ -52,7 +52,7 @@ class Share(msgspec.Struct, frozen=True):
 
 
 class Sharing(msgspec.Struct, frozen=True):
-    """What the plugin was told about sharing. Without shares nothing is shared."""
+    """How the plugin is configured to share. Without shares nothing is shared."""
 
     strategy: SharingStrategy = SharingStrategy.NONE
     shares: tuple[Share, ...] = ()

@@ -148,13 +148,13 @@ def _impersonation(user: dict[str, Any]) -> Headers:
     Headers cannot hold. Raises KubeconfigError rather than act with other rights than kubectl has in the context.
     """
     extra = user.get("as-user-extra") or {}
-    told = {
+    fields = {
         "Impersonate-User": ("as", user.get("as")),
         "Impersonate-Uid": ("as-uid", user.get("as-uid")),
         "Impersonate-Group": ("as-groups", user.get("as-groups")),
         **{f"Impersonate-Extra-{quote(str(key), safe='')}": ("as-user-extra", extra[key]) for key in extra},
     }
-    headers = {name: _single(field, value) for name, (field, value) in told.items() if value}
+    headers = {name: _single(field, value) for name, (field, value) in fields.items() if value}
     if headers and "Impersonate-User" not in headers:
         raise KubeconfigError("the kubeconfig's user has as-uid, as-groups or as-user-extra without the field `as`")
     return headers

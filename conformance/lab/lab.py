@@ -43,13 +43,13 @@ def new_run_id() -> str:
 
 
 class Lab(RunContext):
-    """The one door through which a run changes a cluster. A context manager, or ``begin`` and ``end``.
+    """The only way in which a run changes a cluster. A context manager, or ``begin`` and ``end``.
 
     ``client`` has the guard of the run's mode and its run id, ``cluster`` is the name that advice gives the user,
     ``tolerations`` are given to every pod of the lab.
-    A ``disposable`` cluster goes when the run ends: what its scenarios did is taken back, the rest goes with it.
+    A ``disposable`` cluster goes when the run ends: what its scenarios did is cleaned up, the rest goes with it.
     A lab that is not ``exclusive`` stands beside another one of the same run, which keeps other full runs away.
-    After the end ``left_behind`` says in words what could not be taken back; its record is then kept for ``clean``.
+    After the end ``left_behind`` says in words what could not be undone; its record is then kept for ``clean``.
     """
 
     def __init__(
@@ -97,7 +97,7 @@ class Lab(RunContext):
         self.end()
 
     def begin(self) -> None:
-        """Enter the cluster: home namespace, Leases, owner record.
+        """Enter the cluster: records namespace, Leases, owner record.
 
         Raises LeaseHeld when another full run is going on or was killed, KubeError when the cluster refuses.
         """
@@ -112,21 +112,21 @@ class Lab(RunContext):
             raise
 
     def end(self) -> None:
-        """Take back whatever is still there, and leave no trace; safe to repeat.
+        """Undo whatever is still there, and leave no trace; safe to repeat.
 
-        What could not be taken back is in ``left_behind``. The record then stays and the Leases run out, so that
+        What could not be undone is in ``left_behind``. The record then stays and the Leases run out, so that
         ``gpu-conformance clean`` can finish the work.
         """
         if not self._begun:
             return
         self._begun = False
-        with self._signals, interrupts_deferred(f"run {self.run_id} is taking back what it did", self.what_is_left):
+        with self._signals, interrupts_deferred(f"run {self.run_id} is undoing what it did", self.what_is_left):
             for scenario in reversed(self._open):
                 scenario.close()
             self.left_behind += self._undoing.undo_all()
             self._heartbeat.stop()
             if not self.disposable:
-                self._take_back_the_rest()
+                self._clean_up_the_rest()
 
     def for_requirement(self, requirement: "Requirement") -> RequirementLab:
         """The lab of one requirement, which may do what the requirement declares.
@@ -139,15 +139,13 @@ class Lab(RunContext):
         self._open.append(scenario)
         return scenario
 
-    def _take_back_the_rest(self) -> None:
+    def _clean_up_the_rest(self) -> None:
         kinds = tuple(dict.fromkeys((*self.journal.kinds, *_OWN_KINDS)))
         try:
             found = labelled(self.client, self.run_id, kinds)
             objects = found.by_run.get(self.run_id, ())
-            stack = leftovers.Stack(self.journal.installed)
-            done = leftovers.take_back(
-                self.client, self.run_id, objects, self.journal.outstanding, self.timeouts, stack
-            )
+            stack = leftovers.InstalledStack(self.journal.installed)
+            done = leftovers.clean_up(self.client, self.run_id, objects, self.journal.outstanding, self.timeouts, stack)
             self.left_behind += [*found.unseen, *done.left]
         except KubeError as error:
             self.left_behind.append(str(error))

@@ -12,7 +12,7 @@ from conformance.kube.names import DOMAIN, MANAGED_BY, MANAGED_BY_US, RUN_LABEL,
 from conformance.kube.paths import path_of
 from conformance.kube.waits import until_accepted
 from conformance.lab.borrowing import fence
-from conformance.lab.node_access import check_reach, pod_specs, reach
+from conformance.lab.node_access import effect_of, pod_specs, require_effect
 from conformance.lab.podspec import (
     Asked,
     HasTaints,
@@ -153,9 +153,9 @@ class Maker:
     def _judge(self, obj: Mapping[str, Any], spec: dict[str, Any]) -> None:
         if not spec.get("schedulingGates") and not spec.get("priorityClassName"):
             spec["priorityClassName"] = self._run.harmless_priority()
-        needed = reach(spec, self._run.standing, self._borrowed)
+        needed = effect_of(spec, self._run.pod_priority, self._borrowed)
         what = f"{obj['kind']} {obj['metadata']['namespace']}/{obj['metadata'].get('name')}"
-        check_reach(needed, self._client.guard.limit, what, self._requirement_id)
+        require_effect(needed, self._client.guard.limit, what, self._requirement_id)
 
 
 def collection_of(obj: Mapping[str, Any]) -> str:

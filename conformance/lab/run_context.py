@@ -17,7 +17,7 @@ from conformance.lab.advice import SOME_CLUSTER, clean_command
 from conformance.lab.cleanup.undo import Undoing
 from conformance.lab.images import Images
 from conformance.lab.journal import Journal
-from conformance.lab.node_access import Standing
+from conformance.lab.node_access import PodPriority
 from conformance.lab.podspec import Tolerated, tolerations_for
 from conformance.verdict import Inconclusive
 
@@ -54,7 +54,7 @@ class RunContext:
         self._undoing_of_requirements: list[Undoing] = []
         self._lock = threading.RLock()
         self._names: dict[str, int] = {}
-        self._standings: dict[str, Standing] = {}
+        self._priorities: dict[str, PodPriority] = {}
         self._harmless: str | None = None
         self._pull_secret: dict[str, Any] | None = None
 
@@ -93,20 +93,20 @@ class RunContext:
         # Only this run uses names with its id: where one is there, an attempt whose answer was lost got through.
         with suppress(AlreadyExists):
             client.create(path("PriorityClass"), obj)
-        self._standings[str(obj["metadata"]["name"])] = _standing(obj)
+        self._priorities[str(obj["metadata"]["name"])] = _priority_of(obj)
 
     def delete_priority_class(self, name: str) -> None:
         """Delete a PriorityClass of the run."""
         self.client.delete(path("PriorityClass", name=name))
 
-    def standing(self, name: str) -> Standing:
+    def pod_priority(self, name: str) -> PodPriority:
         """What a PriorityClass lets its pods do; an empty name stands for the cluster's default.
 
-        A class that does not exist has no standing: admission refuses its pods.
+        A class that does not exist has no pod_priority: admission refuses its pods.
         """
-        if name not in self._standings:
-            self._standings[name] = self._look_up(name)
-        return self._standings[name]
+        if name not in self._priorities:
+            self._priorities[name] = self._look_up(name)
+        return self._priorities[name]
 
     @property
     def pull_secret_name(self) -> str | None:
@@ -145,16 +145,16 @@ class RunContext:
         self.create_priority_class(self.client, obj)
         return name
 
-    def _look_up(self, name: str) -> Standing:
+    def _look_up(self, name: str) -> PodPriority:
         if name:
             try:
-                return _standing(self.client.get(path("PriorityClass", name=name)))
+                return _priority_of(self.client.get(path("PriorityClass", name=name)))
             except NotFound:
-                return Standing(0, preempts=False)
+                return PodPriority(0, preempts=False)
         defaults = [each for each in self.client.list(path("PriorityClass")) if each.get("globalDefault")]
-        return _standing(defaults[0]) if defaults else Standing(0, preempts=True)
+        return _priority_of(defaults[0]) if defaults else PodPriority(0, preempts=True)
 
 
-def _standing(priority_class: Mapping[str, Any]) -> Standing:
+def _priority_of(priority_class: Mapping[str, Any]) -> PodPriority:
     policy = priority_class.get("preemptionPolicy") or "PreemptLowerPriority"
-    return Standing(int(priority_class.get("value") or 0), preempts=policy == "PreemptLowerPriority")
+    return PodPriority(int(priority_class.get("value") or 0), preempts=policy == "PreemptLowerPriority")

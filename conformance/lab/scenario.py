@@ -1,4 +1,4 @@
-"""What one requirement may do to the cluster: everything goes through here, carries the run id, and is taken back."""
+"""What one requirement may do to the cluster: everything goes through here, carries the run id, and is cleaned up."""
 
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -33,7 +33,7 @@ _Node = TypeVar("_Node", bound=Named)
 
 
 class RequirementLab:
-    """The lab of one requirement. A context manager: leaving it takes everything back, last done first."""
+    """The lab of one requirement. A context manager: leaving it cleans everything up, last done first."""
 
     def __init__(self, run: RunContext, requirement: "Requirement") -> None:
         self.requirement = requirement
@@ -60,10 +60,10 @@ class RequirementLab:
         self.close()
 
     def close(self) -> None:
-        """Take back whatever was done. What cannot be taken back is kept in ``Lab.left_behind``; safe to repeat."""
+        """Undo whatever was done. What cannot be undone is kept in ``Lab.left_behind``; safe to repeat."""
         if not self._undoing.pending:
             return
-        with interrupts_deferred(f"taking back what {self.requirement.id} did", self._run.what_is_left):
+        with interrupts_deferred(f"undoing what {self.requirement.id} did", self._run.what_is_left):
             self._run.left_behind += self._undoing.undo_all()
         self._namespaces.clear()
         self._borrowed.clear()
@@ -101,7 +101,7 @@ class RequirementLab:
     ) -> LabPods:
         """Fill the node's free devices with running pods of ``gpus_each``, or make ``count`` of them.
 
-        They tolerate the node's taints. A preparation, not a claim: raises Inconclusive when there is no room or
+        They tolerate the node's taints. A preparation, not an expectation: raises Inconclusive when there is no room or
         they do not come to run.
         """
         wanted = options.get("resource") or self._run.gpu_resource
@@ -173,7 +173,7 @@ class RequirementLab:
         """A ResourceQuota in a namespace of the lab, enforced when this returns."""
         name = self._numbered("quota")
         self._maker.create(policies.quota_object(namespace, name, hard, tuple(priority_classes), self.labels))
-        return policies.LabQuota(self.client, self.timeouts, namespace, name).given_enforced(hard)
+        return policies.LabQuota(self.client, self.timeouts, namespace, name).require_enforced(hard)
 
     def limit_range(self, namespace: str, items: Iterable[Mapping[str, Any]]) -> str:
         """A LimitRange with raw items in a namespace of the lab; returns its name."""
@@ -326,7 +326,7 @@ class RequirementLab:
 
     @property
     def pending(self) -> list[Step]:
-        """What is still to be taken back."""
+        """What is still to be undone."""
         return self._undoing.pending
 
     def _bench(self) -> probe_jobs.Bench:

@@ -21,7 +21,7 @@ def modules() -> list[ModuleType]:
 def chapters() -> list[tuple[ModuleType, list[Requirement]]]:
     """Each suite module with its requirements in the order of its text. Raises ValueError for an id used twice."""
     seen: set[str] = set()
-    told = []
+    listed = []
     for module in modules():
         own = [f for _, f in inspect.getmembers(module, inspect.isfunction) if f.__module__ == module.__name__]
         rules = [rule for function in sorted(own, key=_line) if (rule := requirement_of(function))]
@@ -29,8 +29,8 @@ def chapters() -> list[tuple[ModuleType, list[Requirement]]]:
             if rule.id in seen:
                 raise ValueError(f"requirement id {rule.id} is used twice")
             seen.add(rule.id)
-        told.append((module, rules))
-    return told
+        listed.append((module, rules))
+    return listed
 
 
 def requirements() -> list[Requirement]:

@@ -6,13 +6,13 @@ from typing import NamedTuple
 from conformance.facts import Container, Facts, Node, Pod, PodSpec, Resource, Workload
 from conformance.gpu import plugin_alone, plugin_config
 from conformance.gpu.labels import DEVICE_PLUGIN_CONFIG
-from conformance.gpu.operator_stack import PLUGIN_CONTAINERS, Stack
-from conformance.gpu.plugin_alone import Told
+from conformance.gpu.operator_stack import PLUGIN_CONTAINERS, StackKind
+from conformance.gpu.plugin_alone import ConfigChoice
 from conformance.gpu.plugin_config import Chain, Selection, mapping_at, word
 from conformance.gpu.sharing import MigStrategy
 from conformance.verdict import Inconclusive
 
-_BY_POLICY = (Stack.CLUSTER_POLICY, Stack.INVALID)
+_BY_POLICY = (StackKind.CLUSTER_POLICY, StackKind.INVALID)
 
 
 class Chosen(NamedTuple):
@@ -137,10 +137,10 @@ class PluginConfigs:
 
     def _without_plugin(self) -> Chosen:
         stack = self._facts.stack
-        if stack.stack is Stack.GPU_CLUSTER:
+        if stack.stack is StackKind.GPU_CLUSTER:
             link = f"the stack is {stack.stack}, which deploys no device plugin"
             return Chosen(Selection(Chain.NOT_CONFIGURED, cause=link))
-        if stack.stack is Stack.UNKNOWN:
+        if stack.stack is StackKind.UNKNOWN:
             raise Inconclusive(f"the GPU stack is not known: {', '.join(stack.unread)} could not be read")
         raise Inconclusive("no object of the cluster tells of a device plugin: where it is configured cannot be told")
 
@@ -150,7 +150,7 @@ def plugin_pods(facts: Facts, node: Node) -> tuple[Pod, ...]:
     return tuple(pod for pod in facts.pods_on(node.name) if not pod.finished and _has_plugin(pod))
 
 
-def told_by(plugin: Workload) -> Told | None:
+def told_by(plugin: Workload) -> ConfigChoice | None:
     """What the pod template of a device plugin says about its configuration; None when it mounts none."""
     template = plugin.template
     for container in template.every_container:
@@ -158,12 +158,12 @@ def told_by(plugin: Workload) -> Told | None:
         source = _config_map_at(template, folder) if folder else ""
         if source:
             fallbacks = tuple(each for each in container.env.get("FALLBACK_STRATEGIES", "").split(",") if each)
-            return Told(str(plugin), source, container.env.get("DEFAULT_CONFIG", ""), fallbacks)
+            return ConfigChoice(str(plugin), source, container.env.get("DEFAULT_CONFIG", ""), fallbacks)
     for container in _plugins_in(plugin):
         file = container.env.get("CONFIG_FILE", "")
         source = _config_map_at(template, file) or _config_map_at(template, posixpath.dirname(file)) if file else ""
         if source:
-            return Told(str(plugin), source, fixed=posixpath.basename(file))
+            return ConfigChoice(str(plugin), source, fixed=posixpath.basename(file))
     return None
 
 

@@ -15,7 +15,7 @@ from conformance.gpu.mig_config import (
 )
 from conformance.gpu.mig_layouts import standard_layout
 from conformance.gpu.mig_profiles import Model
-from conformance.gpu.operator_stack import Stack
+from conformance.gpu.operator_stack import StackKind
 from conformance.gpu.plugin_config import Chain, mapping_at, word
 from conformance.reference.expected import layout_of, offer_of
 from conformance.reference.model import Gpu, Pool, Reference
@@ -27,7 +27,7 @@ SUCCESS = "success"
 WORKING = ("pending", "rebooting")
 FAILED = "failed"
 
-_BY_POLICY = (Stack.CLUSTER_POLICY, Stack.INVALID)
+_BY_POLICY = (StackKind.CLUSTER_POLICY, StackKind.INVALID)
 _DECIDING = (MIG_CONFIG, MIG_CAPABLE, GPU_PRODUCT, VGPU_HOST_DRIVER)
 
 
@@ -264,7 +264,7 @@ class MigNodes:
         if stack is not None and not stack.mig_manager:
             raise NotApplicable(f"{stack} is declared without a MIG manager: its owners divide the GPUs themselves")
         found = self.facts.stack
-        if found.stack is Stack.UNKNOWN:
+        if found.stack is StackKind.UNKNOWN:
             raise Inconclusive(f"the GPU stack is not known: {', '.join(found.unread)} could not be read")
         policies = self.facts.cluster_policies if found.stack in _BY_POLICY else ()
         policy = next((each for each in policies if each.name == found.policy), None)

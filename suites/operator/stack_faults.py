@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from conformance.facts import Facts
-from conformance.gpu.operator_stack import Fault, Finding, Stack
+from conformance.gpu.operator_stack import Fault, Finding, StackKind
 from conformance.reference.model import Reference
 from conformance.reference.stack import Stack as DeclaredStack
 
@@ -23,27 +23,27 @@ WHY_IT_HIDES = {
 """Why nobody notices a fault by itself."""
 
 _DETECTED = {
-    "device-plugin": (Stack.DEVICE_PLUGIN,),
-    "dra-driver": (Stack.DRA_DRIVER,),
+    "device-plugin": (StackKind.DEVICE_PLUGIN,),
+    "dra-driver": (StackKind.DRA_DRIVER,),
 }
 _ON_ONE_NODE = (Fault.TWO_PLUGINS, Fault.TWO_ALLOCATORS)
 
 
-def expected_stacks(stack: DeclaredStack, reference: Reference) -> tuple[Stack, ...]:
+def expected_stacks(stack: DeclaredStack, reference: Reference) -> tuple[StackKind, ...]:
     """The stacks that the declaration stands for. GPUs that only DRA allocates need no ClusterPolicy."""
     if stack.kind != "gpu-operator":
         return _DETECTED[stack.kind]
     said = (stack.values.get("gpuCluster") or {}).get("deployCR")
     only_dra = all(pool.gpu is not None and pool.gpu.allocated_by == "dra" for pool in reference.gpu_pools)
     if said is True or (only_dra and reference.gpu_pools and stack.dra is None and said is None):
-        return (Stack.GPU_CLUSTER,)
-    return (Stack.CLUSTER_POLICY,)
+        return (StackKind.GPU_CLUSTER,)
+    return (StackKind.CLUSTER_POLICY,)
 
 
 def is_outside_kubernetes(stack: DeclaredStack, facts: Facts) -> bool:
     """Whether a device plugin is declared that no object shows, and nodes offer GPUs: the node image runs it."""
     offering = any(node.gpus(name) for node in facts.nodes for name in node.gpu_resources)
-    return stack.kind == "device-plugin" and facts.stack.stack is Stack.NONE and offering
+    return stack.kind == "device-plugin" and facts.stack.stack is StackKind.NONE and offering
 
 
 def faults_of(stack: DeclaredStack, facts: Facts) -> Iterator[Finding]:

@@ -13,7 +13,7 @@ from conformance.catalog import MUST, SHOULD, requirement
 from conformance.deploy.helm.values import gpu_operator_values
 from conformance.facts import Facts
 from conformance.gpu.labels import GPU_PRESENT
-from conformance.gpu.operator_stack import Stack
+from conformance.gpu.operator_stack import StackKind
 from conformance.reference.model import Reference
 from conformance.verdict import Inconclusive, Judge, NotApplicable, format_value
 from suites._shared.formatting import join_limited
@@ -68,7 +68,7 @@ TROUBLESHOOTING = "NVIDIA GPU Operator: Troubleshooting"
 )
 def test_one_complete_stack_is_installed(facts: Facts, reference: Reference, judge: Judge) -> None:
     stack, found = declared_stack(reference), facts.stack
-    if found.stack is Stack.UNKNOWN:
+    if found.stack is StackKind.UNKNOWN:
         raise Inconclusive(f"what tells of a GPU stack could not be read: {format_value(found.unread)}")
     wanted = expected_stacks(stack, reference)
     outside = is_outside_kubernetes(stack, facts)

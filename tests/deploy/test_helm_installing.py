@@ -1,4 +1,4 @@
-"""Installing a stack with Helm: what helm is asked, whom nobody overwrites, and what is taken back."""
+"""Installing a stack with Helm: what helm is asked, whom nobody overwrites, and what is undone."""
 
 import json
 import os

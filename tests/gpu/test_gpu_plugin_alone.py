@@ -3,7 +3,7 @@
 import pytest
 
 from conformance.gpu.labels import DEVICE_PLUGIN_CONFIG
-from conformance.gpu.plugin_alone import Told, select
+from conformance.gpu.plugin_alone import ConfigChoice, select
 from conformance.gpu.plugin_config import Chain
 
 EMPTY = "version: v1\n"
@@ -14,8 +14,8 @@ def config_map(**data: str) -> dict[str, object]:
     return {"metadata": {"name": "configs", "namespace": HOME}, "data": data}
 
 
-def told(**members: object) -> Told:
-    return Told("daemonset p", "configs", **{"fallbacks": ("named", "single"), **members})
+def told(**members: object) -> ConfigChoice:
+    return ConfigChoice("daemonset p", "configs", **{"fallbacks": ("named", "single"), **members})
 
 
 @pytest.mark.parametrize(
