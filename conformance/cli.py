@@ -14,7 +14,7 @@ OK, ATTENTION, USAGE = 0, 1, 4
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Carry out one command; returns its exit code. What a user can mend is one line on stderr, never a traceback."""
+    """Carry out one command; returns its exit code. What a user can fix is one line on stderr, never a traceback."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     if given[:1] == ["run"]:
         import pytest

@@ -78,7 +78,7 @@ class Records(Protocol):
 
     @property
     def outstanding(self) -> Sequence[NodeChange]:
-        """The recorded changes of nodes that have not been taken back."""
+        """The recorded changes of nodes that have not been undone."""
 
 
 class StackPlan(msgspec.Struct, frozen=True):

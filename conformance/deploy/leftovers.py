@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from conformance.deploy.helm.releases import Marks
+from conformance.gpu.labels import NFD, NFD_ANNOTATIONS, NVIDIA
 from conformance.kube.client import Client
 from conformance.kube.errors import NotFound
 from conformance.kube.nodechange import NodeChange
@@ -18,8 +19,8 @@ from conformance.kube.paths import path
 
 __all__ = ["before", "unmark"]
 
-PREFIXES = ("nvidia.com/", "feature.node.kubernetes.io/", "nfd.node.kubernetes.io/")
-"""Under these the operator, GPU Feature Discovery, the MIG manager and node feature discovery write."""
+PREFIXES = (NVIDIA, NFD, NFD_ANNOTATIONS)
+"""Under these the operator, GPU Feature Discovery, the MIG manager and Node Feature Discovery write."""
 
 _FIELDS = ("labels", "annotations")
 _CONCURRENT = 8

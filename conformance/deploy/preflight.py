@@ -25,7 +25,7 @@ def in_the_way(client: Client, *, up: bool = False) -> tuple[str, ...]:
     """What on the cluster gives GPUs to pods, or is about to: each thing by its kind and name.
 
     A plugin that a node image runs outside Kubernetes leaves no object; it is told by what its nodes offer. With
-    ``up`` nodes that are not ready do not count: nobody there takes back what the node once offered.
+    ``up`` nodes that are not ready do not count: nobody there removes what the node once offered.
     """
     found = _detected(client)
     named = (

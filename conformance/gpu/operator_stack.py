@@ -30,7 +30,7 @@ DRA_GPU_CONTAINER = "gpus"
 """The container of the DRA driver that offers GPUs; without it the driver serves ComputeDomains only."""
 
 
-class Stack(StrEnum):
+class StackKind(StrEnum):
     """What offers GPUs to pods."""
 
     CLUSTER_POLICY = "GPU Operator with ClusterPolicy"
@@ -79,7 +79,7 @@ class Detection(msgspec.Struct, frozen=True):
     ``policy`` is the ClusterPolicy that the operator follows, whatever its name. Workloads are ``namespace/name``.
     """
 
-    stack: Stack
+    stack: StackKind
     policy: str = ""
     ignored_policies: tuple[str, ...] = ()
     gpu_clusters: tuple[str, ...] = ()
@@ -166,19 +166,19 @@ class _Objects:
         return any(_name(definition) == wanted for definition in self.of("CustomResourceDefinition"))
 
 
-def _stack(seen: _Objects) -> Stack:
+def _stack(seen: _Objects) -> StackKind:
     policies, clusters = seen.of("ClusterPolicy"), seen.of("GPUCluster")
     if policies and clusters:
-        return Stack.INVALID
+        return StackKind.INVALID
     if not seen.read("ClusterPolicy", "GPUCluster"):
-        return Stack.UNKNOWN
+        return StackKind.UNKNOWN
     if policies or clusters:
-        return Stack.CLUSTER_POLICY if policies else Stack.GPU_CLUSTER
+        return StackKind.CLUSTER_POLICY if policies else StackKind.GPU_CLUSTER
     if seen.device_plugins():
-        return Stack.DEVICE_PLUGIN
+        return StackKind.DEVICE_PLUGIN
     if not seen.read("DaemonSet"):
-        return Stack.UNKNOWN
-    return Stack.DRA_DRIVER if seen.dra_drivers() else Stack.NONE
+        return StackKind.UNKNOWN
+    return StackKind.DRA_DRIVER if seen.dra_drivers() else StackKind.NONE
 
 
 def _findings(seen: _Objects) -> Iterable[Finding]:

@@ -132,7 +132,7 @@ class _Attempts:
 
     def pause_after_error(self, error: Exception, server: str) -> None:
         """Pause before another attempt, or raise Unreachable."""
-        unreachable = Unreachable(server, *_in_words(error))
+        unreachable = Unreachable(server, *_describe(error))
         unsent = isinstance(_root(error), NewConnectionError | ConnectTimeoutError)
         lost = isinstance(error, ProtocolError) and self._request.can_be_repeated
         if not (unsent or lost) or not self._pause(_CONNECT_ATTEMPTS, None):
@@ -171,7 +171,7 @@ def _root(error: Exception) -> BaseException:
     return error.original_error if isinstance(error, ProxyError) else error
 
 
-def _in_words(error: Exception) -> tuple[str, str]:
+def _describe(error: Exception) -> tuple[str, str]:
     """Say what happened, and what to do about it if that is special."""
     if isinstance(error, SSLError):
         advice = "Check certificate-authority-data and tls-server-name of the cluster in the kubeconfig."

@@ -137,7 +137,7 @@ class BorrowedNode:
             raise Inconclusive(str(error)) from error
 
     def give_back(self) -> None:
-        """Remove the lab's pods from the node and take back every change, the fence last. Safe to repeat."""
+        """Remove the lab's pods from the node and undo every change, the fence last. Safe to repeat."""
         if self.given_back:
             return
         if self._changes:
@@ -154,7 +154,7 @@ class BorrowedNode:
         change = planned(node or self.read())
         if not change:
             return
-        # Recorded, then remembered, then made: wherever an interruption falls, the change will be taken back.
+        # Recorded, then remembered, then made: wherever an interruption falls, the change will be undone.
         self._journal.will_change_node(change)
         self._changes.append(change)
         store(self._client, change)

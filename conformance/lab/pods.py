@@ -284,7 +284,7 @@ class LabPod:
             state = self._wait(until, f"{self}: {expected}", timeout)
         except WaitTimeout as error:
             self._claim(False, expected, because, error.last_observation, str(self.explain()))
-            raise AssertionError("a claim that does not hold raises") from error
+            raise AssertionError("an expectation that does not hold raises") from error
         self._claim(True, expected, because, state)
         return self
 

@@ -147,7 +147,7 @@ class LabQuota:
         """What is counted now; a key that Kubernetes does not understand never appears."""
         return self._status("used")
 
-    def given_enforced(self, hard: Mapping[str, object]) -> "LabQuota":
+    def require_enforced(self, hard: Mapping[str, object]) -> "LabQuota":
         """Wait until the quota controller has taken the limits up; admission refuses everything before.
 
         Raises Inconclusive when it does not.

@@ -3,6 +3,7 @@
 from typing import Any
 
 from conformance.gpu import plugin_config
+from conformance.gpu.labels import DEVICE_PLUGIN_CONFIG
 from conformance.gpu.mig import model_of
 from conformance.gpu.mig_config import Entry, Wanted, parse, wanted
 from conformance.gpu.mig_layouts import standard_layout
@@ -20,7 +21,7 @@ def config_key_of(reference: Reference, pool: Pool) -> str:
     The pool's label decides, then the default. A key that is not declared is returned as it is.
     """
     configs = reference.stack.plugin_configs if reference.stack is not None else None
-    return "" if configs is None else pool.labels.get(plugin_config.CONFIG_LABEL) or configs.default
+    return "" if configs is None else pool.labels.get(DEVICE_PLUGIN_CONFIG) or configs.default
 
 
 def config_of(reference: Reference, pool: Pool) -> PluginConfig | None:

@@ -7,7 +7,8 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta
 
-from conformance.gpu.mig_config import CONFIG_LABEL as MIG_CONFIG_LABEL
+from conformance.gpu.labels import MIG_CONFIG
+from conformance.gpu.resources import GPU
 from conformance.reference.base import Declared
 from conformance.reference.stack import Kai, Stack
 from conformance.reference.value_types import (
@@ -53,7 +54,7 @@ class Gpu(Declared, frozen=True):
             description="the extended resource that a node advertises; as gpu_resource when absent. MIG devices of "
             "the strategy mixed and devices that DRA allocates have other names and are not meant"
         ),
-    ] = "nvidia.com/gpu"
+    ] = GPU
     shares: Annotated[Count, Meta(description="as how many devices each one is offered; 1 when nobody shares it")] = 1
     shared_by: Annotated[
         Literal["time-slicing", "mps"] | None, Meta(description="how several pods share one device")
@@ -89,7 +90,7 @@ class Pool(Declared, frozen=True):
     @property
     def mig_layout(self) -> str:
         """The MIG layout that the owners' labels ask for; empty when they ask for none."""
-        return self.labels.get(MIG_CONFIG_LABEL, "")
+        return self.labels.get(MIG_CONFIG, "")
 
     @property
     def selector_text(self) -> str:
@@ -249,9 +250,7 @@ class Reference(Declared, frozen=True):
 
     name: SetupName
     description: str = ""
-    gpu_resource: Annotated[ResourceName, Meta(description="the resource by which GPUs are asked for")] = (
-        "nvidia.com/gpu"
-    )
+    gpu_resource: Annotated[ResourceName, Meta(description="the resource by which GPUs are asked for")] = GPU
     stack: Annotated[Stack | None, Meta(description="what makes GPUs reach pods; absent when not to be judged")] = None
     kai: Annotated[Kai | None, Meta(description="the KAI scheduler and its queues; absent where nobody uses it")] = None
     pools: tuple[Pool, ...] = ()

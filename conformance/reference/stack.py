@@ -1,4 +1,4 @@
-"""The declared GPU stack: what makes GPUs reach pods, and how it is told to share them.
+"""The declared GPU stack: what makes GPUs reach pods, and how it is configured to share them.
 
 The names of settings follow NVIDIA's charts (gpu-operator v26.7, deployments/gpu-operator/values.yaml), so that an
 owner finds each of them again; what the charts leave to their defaults is left out here, too.

@@ -1,4 +1,4 @@
-"""Part ``metrics``: dcgm-exporter, reached through a forwarded port as ``kubectl port-forward`` reaches it.
+"""Actor ``metrics``: dcgm-exporter, reached through a forwarded port as ``kubectl port-forward`` reaches it.
 
 Each Ready exporter pod gets a loopback port of ours, and a PortForward of KWOK leads its port 9400 there. What is
 answered is computed when somebody asks.
@@ -9,10 +9,10 @@ from collections.abc import Iterable
 from conformance.kube.errors import KubeError
 from conformance.simulator.agents import driver_of, is_ready
 from conformance.simulator.annotations import allocation_of
-from conformance.simulator.doors import Doors
 from conformance.simulator.exporter_page import Holder, page
 from conformance.simulator.geometry import geometry_of
 from conformance.simulator.hardware import machine_of
+from conformance.simulator.metrics_ports import MetricsPorts
 from conformance.simulator.world import Object, World
 
 EXPORTER = ("nvidia-dcgm-exporter", "nvidia-dcgm-exporter-dra", "dcgm-exporter")
@@ -29,7 +29,7 @@ class Metrics:
 
     def __init__(self, world: World) -> None:
         self._world = world
-        self._doors = Doors()
+        self._doors = MetricsPorts()
         # The open port of each pod. A key has one worker at a time, so nobody races for an entry.
         self._ports: dict[str, int] = {}
 

@@ -31,8 +31,6 @@ _REFUSALS = (
 _NO_HANDLER = ("no runtime for", "runtime handler")
 # As GPU Feature Discovery makes a label value of a name (k8s-device-plugin: internal/lm/resource.go).
 _NOT_IN_LABELS = re.compile(r"[^A-Za-z0-9\-_. ]")
-# The driver reports less than the nominal size, and NVML a little more or less than the label.
-_MEMORY_TOLERANCE = 0.1
 
 # Nodes by the resource that is requested there, and how many devices of it.
 _Groups: TypeAlias = dict[tuple[str, Literal[1, "free"]], list[GpuPoolNode]]
@@ -299,10 +297,3 @@ def profiles(record: Mapping[str, Any]) -> list[str]:
 def product_label(name: str) -> str:
     """A product's name as GPU Feature Discovery writes it into a label: Tesla T4 becomes Tesla-T4."""
     return "-".join(_NOT_IN_LABELS.sub("", name).split())
-
-
-def memory_agrees(found_mib: int | None, declared_mib: int) -> bool:
-    """Whether a GPU has about the declared memory; any is right where none is declared, or the driver reports none."""
-    if found_mib is None or not declared_mib:
-        return True
-    return abs(found_mib - declared_mib) <= _MEMORY_TOLERANCE * declared_mib

@@ -9,11 +9,12 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from conformance.facts import ContainerStatus, Facts, Node, Pod, Workload
+from conformance.gpu.labels import DEPLOY, GPU_PRESENT, PCI_PRESENT
 from conformance.gpu.taints import Taint, untolerated
 from conformance.reference.model import Pool
 from conformance.verdict import Inconclusive, Judge, format_value
 from suites._shared.declared_workloads import why_pending
-from suites._shared.operands import DEPLOY, MIG_MANAGER, ON, Component, ExpectedComponent
+from suites._shared.operands import MIG_MANAGER, ON, Component, ExpectedComponent
 from suites._shared.upgrade_states import is_changing
 
 STARTING = timedelta(minutes=15)
@@ -30,14 +31,6 @@ STUCK = (
     "RunContainerError",
 )
 """Waiting reasons of a container that do not end by themselves."""
-
-PRESENT = "nvidia.com/gpu.present"
-PCI_LABELS = (
-    "feature.node.kubernetes.io/pci-10de.present",
-    "feature.node.kubernetes.io/pci-0302_10de.present",
-    "feature.node.kubernetes.io/pci-0300_10de.present",
-)
-"""Labels of Node Feature Discovery by which the operator knows a node with GPUs."""
 
 
 class ComponentFailure(NamedTuple):
@@ -67,7 +60,7 @@ def why_unavailable(node: Node) -> str:
     return "the node is not Ready" if not node.ready else is_changing(node)
 
 
-def why_still_starting(node: Node, facts: Facts, *, pods: Sequence[Pod] = (), until: str = PRESENT) -> str:
+def why_still_starting(node: Node, facts: Facts, *, pods: Sequence[Pod] = (), until: str = GPU_PRESENT) -> str:
     """Why a component, none of whose ``pods`` on a node is Ready, may still be starting; empty where it is missing.
 
     A node that joined just now is not judged as long as it has no label ``until``, which is set before the component
@@ -122,16 +115,16 @@ def coverage_of(
 def discovery_failure(node: Node, now: datetime) -> ComponentFailure | None:
     """That Node Feature Discovery has not labelled the node's GPUs, or the operator has not labelled the node."""
     # With the operator's own label the node was discovered before: a label that it lacks now was removed.
-    transient = is_recent(node.created, now) and PRESENT not in node.labels
-    if not any(node.labels.get(label) == ON for label in PCI_LABELS):
+    transient = is_recent(node.created, now) and GPU_PRESENT not in node.labels
+    if not any(node.labels.get(label) == ON for label in PCI_PRESENT):
         cause = (
-            f"no label {PCI_LABELS[0]}=true: Node Feature Discovery has not found its GPUs, so no operand comes here"
+            f"no label {PCI_PRESENT[0]}=true: Node Feature Discovery has not found its GPUs, so no operand comes here"
         )
         return ComponentFailure(
             "Node Feature Discovery", cause, "See the findings of OPER-11 for this node.", transient
         )
-    if node.labels.get(PRESENT) != ON:
-        cause = f"no label {PRESENT}=true, although its PCI label is there: the operator has not labelled the node"
+    if node.labels.get(GPU_PRESENT) != ON:
+        cause = f"no label {GPU_PRESENT}=true, although its PCI label is there: the operator has not labelled the node"
         return ComponentFailure("operator", cause, "Look into the log of the operator's pod.", transient)
     return None
 

@@ -11,18 +11,12 @@ from enum import Enum
 from typing import NamedTuple
 
 from conformance.facts import Facts, Node, Workload
+from conformance.gpu.labels import DEPLOY, DEPLOY_OPERANDS, MIG_CAPABLE, WORKLOAD_CONFIG
 from conformance.gpu.mig import Unknown, model_of
 from conformance.gpu.operator_stack import CUSTOM_KINDS
 from conformance.reference.model import Gpu, Pool, Reference
 from suites._shared.operand_versions import Version
 from suites._shared.operator_resource import OperatorResource, declared_stack, require_operator_resource
-
-DEPLOY = "nvidia.com/gpu.deploy."
-"""Node labels with this prefix decide whether a component is deployed there; the operator sets them to true."""
-
-ALL_OPERANDS = f"{DEPLOY}operands"
-WORKLOAD_CONFIG = "nvidia.com/gpu.workload.config"
-"""What the GPUs of a node are for: container, vm-passthrough or vm-vgpu."""
 
 MIG_MANAGER = "mig-manager"
 """The end of the one such label that the operator sets only once GPU Feature Discovery has found MIG."""
@@ -258,7 +252,7 @@ def wants_discovery(pool: Pool) -> bool:
     """Whether Node Feature Discovery has to label the nodes of a pool; not where the owners keep all operands off."""
     if pool.gpu is None:
         return False
-    return pool.gpu.allocated_by == "dra" or pool.labels.get(ALL_OPERANDS, ON) == ON
+    return pool.gpu.allocated_by == "dra" or pool.labels.get(DEPLOY_OPERANDS, ON) == ON
 
 
 def purpose_of(pool: Pool, operator_resource: OperatorResource | None) -> str:
@@ -285,7 +279,7 @@ def _placed(facts: Facts, places: Iterable[str]) -> tuple[Workload, ...]:
 
 def _switched_off(component: Component, pool: Pool) -> bool:
     """Whether the owners' labels keep a component of the operator off the pool."""
-    keys = (ALL_OPERANDS, f"{DEPLOY}{component.deploy}")
+    keys = (DEPLOY_OPERANDS, f"{DEPLOY}{component.deploy}")
     return bool(component.deploy) and any(pool.labels.get(key, ON) != ON for key in keys)
 
 
@@ -293,7 +287,7 @@ def _needs(component: Component, gpu: Gpu, labels: dict[str, str]) -> bool:
     if component is PLUGIN:
         return gpu.allocated_by == "device-plugin"
     if component.nodes is Nodes.MIG:
-        return has_mig(gpu) and labels.get("nvidia.com/mig.capable", ON) == ON
+        return has_mig(gpu) and labels.get(MIG_CAPABLE, ON) == ON
     if component.nodes is Nodes.MPS:
         return gpu.shared_by == "mps"
     if component.nodes is Nodes.DRA:

@@ -6,8 +6,9 @@ from typing import NamedTuple
 
 from conformance.facts import Facts, Node, Pod
 from conformance.gpu import plugin_config
+from conformance.gpu.labels import DEVICE_PLUGIN_CONFIG, NVIDIA
 from conformance.gpu.operator_stack import PLUGIN_CONTAINERS
-from conformance.gpu.plugin_config import CONFIG_LABEL, Chain, PluginConfig, Problem
+from conformance.gpu.plugin_config import Chain, PluginConfig, Problem
 from conformance.gpu.resources import GPU
 from conformance.gpu.sharing import NOT_SHARED, MigStrategy, Sharing, SharingStrategy, advertised
 from conformance.reference.expected import config_key_of, config_of, gpus_of, mig_strategy_of
@@ -21,7 +22,6 @@ from suites._shared.pool_nodes import GpuPoolNode
 # A key that the table of keys does not have may come with a later version of the plugin; a key in the wrong place, or
 # with a typo, will not.
 _MAYBE_LATER = "no such key exists here"
-_VENDOR = "nvidia.com/"
 _SEE = {SharingStrategy.TIME_SLICING: "see TS-02", SharingStrategy.MPS: "see MPS-02"}
 _TIME = "%Y-%m-%d %H:%M:%S UTC"
 
@@ -31,7 +31,7 @@ def shared_pools(reference: Reference, strategy: SharingStrategy) -> tuple[Pool,
     pools = tuple(
         pool
         for pool in reference.gpu_pools
-        if pool.gpu is not None and pool.gpu.shared_by == strategy.value and pool.gpu.resource.startswith(_VENDOR)
+        if pool.gpu is not None and pool.gpu.shared_by == strategy.value and pool.gpu.resource.startswith(NVIDIA)
     )
     if not pools:
         raise NotApplicable(f"{reference} declares no pool whose GPUs are shared by {strategy.value}")
@@ -267,7 +267,7 @@ def judge_chain(shared: SharedNodes, judge: Judge) -> None:
             cause=selection.cause or _another(chosen),
             hidden_because=selection.hidden_because or _CHAIN_HIDDEN_BECAUSE[selection.outcome],
             remedy=_sentence(selection.remedy)
-            or f"Label the node {CONFIG_LABEL}={declared.key if declared else '<key>'}.",
+            or f"Label the node {DEVICE_PLUGIN_CONFIG}={declared.key if declared else '<key>'}.",
             inspect=chosen.inspect,
         )
     if unknown:

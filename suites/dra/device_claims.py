@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from conformance.facts import Facts, Node, Pod, Resource
+from conformance.gpu.resources import DRA_DRIVER
 from conformance.kube.errors import NotFound, WaitTimeout
 from conformance.kube.paths import path
 from conformance.kube.waits import wait_for
@@ -13,7 +14,6 @@ from conformance.lab import LabPod, RequirementLab
 from conformance.verdict import Finding, Inconclusive, claim
 from suites._shared.formatting import join_limited
 from suites._shared.resource_slices import (
-    DRIVER,
     Device,
     DeviceClass,
     Held,
@@ -53,7 +53,7 @@ def gpu_claims(facts: Facts) -> tuple[Resource, ...]:
 def gpu_classes(facts: Facts) -> tuple[DeviceClass, ...]:
     """The device classes that select devices of NVIDIA's driver."""
     every = (device_class(each.body) for each in facts.device_classes)
-    return tuple(each for each in every if each.driver == DRIVER)
+    return tuple(each for each in every if each.driver == DRA_DRIVER)
 
 
 def reserved_for(claim_: Resource) -> list[str]:
@@ -151,7 +151,7 @@ def _fitting(claim_: Resource, facts: Facts, *, free: bool = False) -> list[Devi
 def _naming_gpus(facts: Facts) -> set[str]:
     """The device classes whose expressions contain NVIDIA's driver, also in an attribute only."""
     every = [device_class(each.body) for each in facts.device_classes]
-    return {each.name for each in every if DRIVER in " ".join(each.expressions)}
+    return {each.name for each in every if DRA_DRIVER in " ".join(each.expressions)}
 
 
 def _most_on_a_node(devices: Iterable[Device]) -> int:

@@ -13,7 +13,8 @@ from conformance.facts import Facts
 from conformance.reference.model import Reference
 from conformance.verdict import Inconclusive, Judge, Unsupported, format_value
 from suites._shared.formatting import join_limited
-from suites._shared.node_probes import memory_agrees, product_label
+from suites._shared.node_gpus import memory_agrees
+from suites._shared.node_probes import product_label
 from suites._shared.operand_status import require_judged, why_not_judged
 from suites._shared.pool_nodes import GpuPoolNode
 from suites._shared.resource_slices import GPU, MIG, Device, Published, device_class

@@ -1,8 +1,9 @@
 """Findings about MIG: problems of a mig-parted configuration, why it was not applied, and what sets a MIG strategy."""
 
 from conformance.facts import Node
+from conformance.gpu.labels import MIG_CONFIG, MIG_CONFIG_STATE
 from conformance.gpu.mig import DoesNotFit, Unknown, model_of
-from conformance.gpu.mig_config import CONFIG_LABEL, Wanted, wanted
+from conformance.gpu.mig_config import Wanted, wanted
 from conformance.gpu.plugin_config import Problem
 from conformance.gpu.sharing import MigStrategy
 from conformance.reference.expected import mig_strategy_of
@@ -10,7 +11,7 @@ from conformance.reference.model import Pool, Reference
 from conformance.verdict import Inconclusive, Judge, NotApplicable, UnknownAccelerator
 from suites._shared.device_plugin_configs import PluginConfigs
 from suites._shared.formatting import join_limited
-from suites.mig.layouts import FAILED, STATE, WORKING, ChosenLayout, GpuLayout, MigNodes, asks, why_it_failed
+from suites.mig.layouts import FAILED, WORKING, ChosenLayout, GpuLayout, MigNodes, asks, why_it_failed
 
 WHAT_TO_DO = {
     "pending": "Give it some minutes and look again. If it stays, pods hold the GPUs: drain the node.",
@@ -36,7 +37,7 @@ def judge_gpu_layouts(source: str, pool: Pool, gpu_layouts: list[GpuLayout], jud
             cause=why_not,
             hidden_because="mig-parted accepts any counts; the driver then refuses, and all MIG devices are deleted",
             remedy=_what_fits(answer) if isinstance(answer, DoesNotFit) else "",
-            inspect=f"kubectl get nodes -l {pool.selector_text} -L {CONFIG_LABEL},{STATE}",
+            inspect=f"kubectl get nodes -l {pool.selector_text} -L {MIG_CONFIG},{MIG_CONFIG_STATE}",
         )
     if not gpu_layouts:
         judge(pool, ok=True, expected=source, actual="it creates no MIG device")

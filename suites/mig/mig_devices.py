@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from conformance.facts import Facts, Node, Pod
 from conformance.facts.pods import pod_from
+from conformance.gpu.labels import GPU_COUNT, MIG_STRATEGY
 from conformance.gpu.quantities import as_count
 from conformance.gpu.resources import GPU, MIG_PREFIX
 from conformance.gpu.sharing import MigStrategy, advertised, mig_resource
@@ -12,13 +13,12 @@ from conformance.reference.expected import gpus_of, mig_strategy_of, offer_of
 from conformance.reference.model import Pool, Reference
 from conformance.verdict import Inconclusive, NotApplicable
 from suites._shared.declared_workloads import declared_in
-from suites._shared.node_gpus import COUNT
-from suites.mig.layouts import STRATEGY, MigNodes
+from suites.mig.layouts import MigNodes
 
 
 def counts_devices_as_gpus(node: Node) -> bool:
     """Whether the label that counts GPUs counts MIG devices on a node, as it does with the strategy single."""
-    return node.labels.get(STRATEGY) == MigStrategy.SINGLE.value
+    return node.labels.get(MIG_STRATEGY) == MigStrategy.SINGLE.value
 
 
 def why_the_devices_differ(there: Mapping[str, int], expected: Mapping[str, int]) -> str:
@@ -37,7 +37,7 @@ def counts_by_label(reference: Reference, pool: Pool) -> dict[str, str]:
     if strategy is MigStrategy.MIXED:
         return {f"{mig_resource(profile)}.count": str(count) for profile, count in gpus.devices().items()}
     if strategy is MigStrategy.SINGLE and advertised(gpus, strategy=strategy).resources:
-        return {COUNT: str(sum(gpus.devices().values()))}
+        return {GPU_COUNT: str(sum(gpus.devices().values()))}
     return {}
 
 

@@ -1,15 +1,13 @@
 """How GPU nodes get their labels: from Node Feature Discovery and from the operator."""
 
 from conformance.facts import Facts, Node
+from conformance.gpu.labels import DEPLOY, DEPLOY_OPERANDS, NFD, PCI_PRESENT, WORKLOAD_CONFIG
 from conformance.reference.model import Pool
-from suites._shared.operand_status import PCI_LABELS, discovery_failure, failure_on
+from suites._shared.operand_status import discovery_failure, failure_on
 from suites._shared.operands import (
-    ALL_OPERANDS,
     CONTAINER,
-    DEPLOY,
     ON,
     PRE_INSTALLED,
-    WORKLOAD_CONFIG,
     Component,
     ExpectedComponent,
     Nodes,
@@ -20,17 +18,17 @@ from suites._shared.operands import (
 from suites._shared.operator_resource import OperatorResource
 from suites._shared.upgrade_states import is_changing
 
-_PCI, _NVIDIA = "feature.node.kubernetes.io/pci-", "10de"
+_PCI, _NVIDIA = f"{NFD}pci-", "10de"
 _WORKER = Component("worker of Node Feature Discovery", "node-feature-discovery-worker")
 
 
 def why_undiscovered(node: Node, facts: Facts) -> str:
     """Why a node with GPUs lacks the labels of discovery."""
     failure = discovery_failure(node, facts.taken_at)
-    if failure is None or any(node.labels.get(label) == ON for label in PCI_LABELS):
+    if failure is None or any(node.labels.get(label) == ON for label in PCI_PRESENT):
         return failure.cause if failure else ""
     other = next((key for key in sorted(node.labels) if key.startswith(_PCI) and _NVIDIA in key), "")
-    if other and other not in PCI_LABELS:
+    if other and other not in PCI_PRESENT:
         return f"the label is called {other}: deviceLabelFields of Node Feature Discovery has more than vendor"
     workers = discovery_workers(facts)
     if not workers:
@@ -76,5 +74,5 @@ def undeclared_labels(pool: Pool, node: Node, operator_resource: OperatorResourc
     purpose = node.labels.get(WORKLOAD_CONFIG, CONTAINER)
     if operator_resource.enabled("sandboxWorkloads") and purpose != CONTAINER:
         found[WORKLOAD_CONFIG] = purpose
-    operands_disabled = pool.labels.get(ALL_OPERANDS, ON) != ON
+    operands_disabled = pool.labels.get(DEPLOY_OPERANDS, ON) != ON
     return {} if operands_disabled else {key: value for key, value in found.items() if pool.labels.get(key) != value}

@@ -4,13 +4,12 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from conformance.facts import Facts, Workload
+from conformance.gpu.resources import GPU
 from conformance.gpu.taints import Taint
 from conformance.reference.model import Pool, Reference
 from suites._shared.operand_status import not_tolerated, where_to_tolerate
 from suites._shared.operands import discovery_workers, expected_components, wants_discovery
 from suites._shared.pod_terms import taints_of
-
-_GPU_KEY = "nvidia.com/gpu"
 
 
 class RequiredDaemonSet(NamedTuple):
@@ -21,8 +20,8 @@ class RequiredDaemonSet(NamedTuple):
 
     def remedy(self, refused: Sequence[Taint]) -> str:
         """The setting to change, and the entries that it must keep."""
-        tolerated = any(each.key == _GPU_KEY or not each.key for each in self.workload.template.tolerations)
-        lost = not tolerated and any(taint.key == _GPU_KEY for taint in refused)
+        tolerated = any(each.key == GPU or not each.key for each in self.workload.template.tolerations)
+        lost = not tolerated and any(taint.key == GPU for taint in refused)
         note = "the list replaces the chart's own, which had nvidia.com/gpu" if lost else "keep the entries of the list"
         return f"Add {', '.join(map(str, refused))} to {where_to_tolerate(self.workload)}: {note}."
 

@@ -11,9 +11,10 @@ judged for what time will settle.
 
 from conformance.catalog import MUST, requirement
 from conformance.facts import Facts
+from conformance.gpu.labels import GPU_PRESENT, PCI_PRESENT
 from conformance.reference.model import Reference
 from conformance.verdict import Judge, NotApplicable, format_value
-from suites._shared.operand_status import PCI_LABELS, PRESENT, coverage_of, discovery_failure, require_judged
+from suites._shared.operand_status import coverage_of, discovery_failure, require_judged
 from suites._shared.operands import TESTED, VALIDATORS, expected_components, wants_discovery
 from suites._shared.operator_resource import declared_stack, require_operator_resource, require_operator_stack
 from suites._shared.pool_nodes import GpuPoolNode
@@ -82,7 +83,7 @@ def test_every_gpu_node_is_discovered(
             judge(
                 node,
                 ok=failure is None,
-                expected=f"labels {PCI_LABELS[0]}=true and {PRESENT}=true",
+                expected=f"labels {PCI_PRESENT[0]}=true and {GPU_PRESENT}=true",
                 actual=failure.cause if failure else "both",
                 cause=why_undiscovered(node, facts) if failure else "",
                 hidden_because="no component is desired on a node without these labels, so none counts as missing",

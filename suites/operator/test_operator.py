@@ -12,11 +12,12 @@ the driver. So what has to be there is derived, never taken from a list.
 from conformance.catalog import MUST, SHOULD, requirement
 from conformance.deploy.helm.values import gpu_operator_values
 from conformance.facts import Facts
-from conformance.gpu.operator_stack import Stack
+from conformance.gpu.labels import GPU_PRESENT
+from conformance.gpu.operator_stack import StackKind
 from conformance.reference.model import Reference
 from conformance.verdict import Inconclusive, Judge, NotApplicable, format_value
 from suites._shared.formatting import join_limited
-from suites._shared.operand_status import PRESENT, is_recent
+from suites._shared.operand_status import is_recent
 from suites._shared.operand_versions import (
     CDI_BY_DEFAULT,
     OVERWRITES_CONTAINERD,
@@ -63,7 +64,7 @@ from suites.operator.stack_faults import HIDDEN_BECAUSE, expected_stacks, faults
 )
 def test_one_complete_stack_is_installed(facts: Facts, reference: Reference, judge: Judge) -> None:
     stack, found = declared_stack(reference), facts.stack
-    if found.stack is Stack.UNKNOWN:
+    if found.stack is StackKind.UNKNOWN:
         raise Inconclusive(f"the objects of a GPU stack could not be read: {format_value(found.unread)}")
     wanted = expected_stacks(stack, reference)
     outside = is_outside_kubernetes(stack, facts)
@@ -138,18 +139,18 @@ def test_the_operator_has_reconciled_its_resource(facts: Facts, reference: Refer
 def test_every_component_has_its_workload(facts: Facts, reference: Reference, judge: Judge) -> None:
     operator_resource = require_operator_resource(facts, reference)
     own = operator_workloads(facts, reference)
-    if not any(node.labels.get(PRESENT) == "true" for node in facts.nodes):
+    if not any(node.labels.get(GPU_PRESENT) == "true" for node in facts.nodes):
         if not _gpu_nodes(facts, reference):
             raise NotApplicable("no GPU pool has a node, and without GPU nodes the operator deploys nothing")
         judge(
             operator_resource,
             ok=False,
-            expected=f"a node labelled {PRESENT}=true",
+            expected=f"a node labelled {GPU_PRESENT}=true",
             actual="none",
             cause="no node is labelled as a GPU node, and without one the operator deploys no component",
             hidden_because="status.state is ready: there is nothing to deploy",
             remedy="Fix Node Feature Discovery first (OPER-11).",
-            inspect=f"kubectl get nodes -L {PRESENT}",
+            inspect=f"kubectl get nodes -L {GPU_PRESENT}",
         )
         return
     version = operator_version(own)

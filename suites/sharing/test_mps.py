@@ -11,6 +11,7 @@ import pytest
 from conformance.catalog import MUST, OCCUPIES_IDLE_GPUS, requirement
 from conformance.facts import Container, Facts, Node, Pod, Workload
 from conformance.gpu import plugin_config
+from conformance.gpu.labels import GPU_COMPUTE, MPS_CAPABLE
 from conformance.gpu.resources import GPU, MIG_PREFIX
 from conformance.gpu.sharing import (
     MPS_FULL_CAPABILITY,
@@ -36,8 +37,6 @@ from suites._shared.replicas import (
 )
 from suites._shared.shared_nodes import SharedNodes, judge_chain, judge_configurations, judge_freshness, shared_pools
 
-CAPABLE = "nvidia.com/mps.capable"
-COMPUTE = ("nvidia.com/gpu.compute.major", "nvidia.com/gpu.compute.minor")
 DAEMON_CONTAINERS = ("mps-control-daemon-ctr", "nvidia-device-plugin-mps-control-daemon")
 """The container of the control daemon, in the operator's asset and in the plugin's own chart, and in its manifest."""
 
@@ -106,7 +105,7 @@ def test_mps_nodes_enable_neither_mig_nor_time_slicing(mps: SharedNodes, judge: 
         most = _most_clients(node, clients)
         if most is None:
             unknown.append(
-                f"{node} has no label {COMPUTE[0]}, and {clients} clients are too many below compute capability 7.5"
+                f"{node} has no label {GPU_COMPUTE[0]}, and {clients} clients are too many below compute capability 7.5"
             )
         elif clients > most:
             wrong.append(f"{clients} clients of each GPU, and its MPS server accepts {most}")
@@ -136,7 +135,7 @@ def test_the_control_daemon_runs_on_every_mps_node(mps: SharedNodes, facts: Fact
     for _, node, _ in mps.nodes:
         pods = [pod for pod in facts.pods_on(node.name) if not pod.finished and _is_daemon(pod.containers)]
         ready = [pod for pod in pods if pod.ready and not pod.deleting]
-        not_judged = why_still_starting(node, facts, pods=pods, until=CAPABLE) if daemons and not ready else ""
+        not_judged = why_still_starting(node, facts, pods=pods, until=MPS_CAPABLE) if daemons and not ready else ""
         if not_judged:
             judge.pass_over(node, not_judged)
             continue
@@ -147,7 +146,9 @@ def test_the_control_daemon_runs_on_every_mps_node(mps: SharedNodes, facts: Fact
             actual=ready or pods or "no pod of the control daemon",
             cause=_why_no_daemon(node, daemons, pods),
             hidden_because="a DaemonSet with 0 desired pods is ready, and the device plugin waits for the daemon",
-            inspect=f"kubectl get daemonsets -A | grep mps-control-daemon; kubectl get node {node.name} -L {CAPABLE}",
+            inspect=(
+                f"kubectl get daemonsets -A | grep mps-control-daemon; kubectl get node {node.name} -L {MPS_CAPABLE}"
+            ),
         )
     require_judged(judge)
 
@@ -249,7 +250,7 @@ def _most_clients(node: Node, clients: int) -> int | None:
     """How many clients an MPS server accepts on a node; None when that matters and is unknown."""
     if clients <= MPS_MAX_REPLICAS_BEFORE_7_5 or clients > MPS_MAX_REPLICAS:
         return MPS_MAX_REPLICAS
-    major, minor = (node.labels.get(label, "") for label in COMPUTE)
+    major, minor = (node.labels.get(label, "") for label in GPU_COMPUTE)
     if not major.isdigit():
         return None
     capability = (int(major), int(minor) if minor.isdigit() else 0)
@@ -268,9 +269,11 @@ def _why_no_daemon(node: Node, daemons: list[Workload], pods: list[Pod]) -> str:
         return f"{format_value(pods)} is not Ready: {reasons}"
     if not daemons:
         return "no DaemonSet of the MPS control daemon exists"
-    capable = node.labels.get(CAPABLE, "absent")
+    capable = node.labels.get(MPS_CAPABLE, "absent")
     if capable != "true":
-        return f"label {CAPABLE} is {capable}, and the daemon runs only where GPU Feature Discovery has set it to true"
+        return (
+            f"label {MPS_CAPABLE} is {capable}, and the daemon runs only where GPU Feature Discovery has set it to true"
+        )
     daemon = daemons[0]
     untolerated = node.untolerated(daemon.template.tolerations)
     if untolerated:

@@ -13,6 +13,7 @@ import pytest
 
 from conformance.catalog import MUST, OCCUPIES_IDLE_GPUS, SHOULD, requirement
 from conformance.facts import Facts, Node
+from conformance.gpu.labels import GPU_PRODUCT
 from conformance.gpu.sharing import Offer, SharingStrategy
 from conformance.lab import RequirementLab
 from conformance.reference.expected import offer_of
@@ -20,7 +21,7 @@ from conformance.reference.model import Pool, Reference
 from conformance.verdict import Inconclusive, Judge, NotApplicable
 from suites._shared.device_plugin_configs import PluginConfigs
 from suites._shared.formatting import join_limited
-from suites._shared.node_gpus import PRODUCT, counted
+from suites._shared.node_gpus import counted
 from suites._shared.pool_nodes import GpuPoolNode
 from suites._shared.replicas import (
     SHARED_PRODUCT,
@@ -235,7 +236,7 @@ def _signs_of_sharing(node: Node) -> list[str]:
     }
     signs = [f"{name}={count}" for name, count in counted(node, {}).items() if name.endswith(".shared")]
     signs += [f"{key}={value}" for key, value in shared.items() if value.isdigit() and int(value) > 1]
-    signs += [f"{PRODUCT}={labels[PRODUCT]}"] if labels.get(PRODUCT, "").endswith(SHARED_PRODUCT) else []
+    signs += [f"{GPU_PRODUCT}={labels[GPU_PRODUCT]}"] if labels.get(GPU_PRODUCT, "").endswith(SHARED_PRODUCT) else []
     labelled = labels.get(STRATEGY) in (SharingStrategy.TIME_SLICING, SharingStrategy.MPS)
     return [*signs, f"{STRATEGY}={labels[STRATEGY]}"] if labelled else signs
 

@@ -20,6 +20,7 @@ from conformance.reference.expected import driver_of
 from conformance.reference.model import Reference
 from conformance.verdict import Inconclusive, Judge, NotApplicable, format_value
 from suites._shared.formatting import join_limited
+from suites._shared.node_gpus import memory_agrees
 from suites._shared.node_probes import (
     TOO_FAR_APART,
     Observed,
@@ -28,7 +29,6 @@ from suites._shared.node_probes import (
     got_no_library,
     holding_devices,
     judge_each,
-    memory_agrees,
     nobody,
     offered_resources,
     product_label,

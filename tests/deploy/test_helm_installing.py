@@ -1,4 +1,4 @@
-"""Installing a stack with Helm: what helm is asked, whom nobody overwrites, and what is taken back."""
+"""Installing a stack with Helm: what helm is asked, whom nobody overwrites, and what is undone."""
 
 import json
 import os
@@ -762,7 +762,7 @@ def test_the_copy_of_a_pull_secret_belongs_to_the_run_of_its_namespace(client: A
 
 
 def test_nodes_that_do_not_offer_what_is_declared_are_named_with_what_they_lack(client: Any, helm: FakeHelm) -> None:
-    from conformance.deploy.offering import unoffered
+    from conformance.deploy.readiness import nodes_lacking_gpus
     from conformance.reference.model import Gpu, Pool
 
     pools = (
@@ -778,7 +778,7 @@ def test_nodes_that_do_not_offer_what_is_declared_are_named_with_what_they_lack(
     slice_ = {"apiVersion": "resource.k8s.io/v1", "kind": "ResourceSlice", "metadata": {"name": "s"}}
     client.add({**slice_, "spec": {"driver": "gpu.nvidia.com", "nodeName": "d"}})
 
-    assert unoffered(client, reference) == {
+    assert nodes_lacking_gpus(client, reference) == {
         "a": "nvidia.com/gpu is 3, declared are 4",
         "c": "no ResourceSlice of driver gpu.nvidia.com",
     }
@@ -786,7 +786,7 @@ def test_nodes_that_do_not_offer_what_is_declared_are_named_with_what_they_lack(
     client.objects["/api/v1/nodes/c"]["status"]["allocatable"] = {}
     client.objects["/api/v1/nodes/d"]["status"]["allocatable"] = {}
     deployed = deploy(client, reference, timeouts=LIMITS, installer=installer())
-    assert len(deployed.unoffered) == 2
+    assert len(deployed.not_allocatable) == 2
     assert "node a: nvidia.com/gpu is absent, declared are 4" in deployed.notes[0]
 
 

@@ -63,7 +63,7 @@ def deployed(request):
         running = start(EmbeddedSpec(topology="guide"), TerminalProgress())
     with running, running.client() as client:
         result = deploy(client, load(shipped("fixtures/reference")), timeouts=EMBEDDED, installer=SimulatedInstaller())
-        assert not result.unsettled
+        assert not result.not_ready
         assert not result.notes
         yield Deployed(client, running.kubeconfig)
 

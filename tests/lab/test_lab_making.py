@@ -7,7 +7,7 @@ import pytest
 from conformance.kube.effects import Effect
 from conformance.kube.errors import ApiError, Forbidden
 from conformance.kube.guard import Guard
-from conformance.lab.node_access import Standing
+from conformance.lab.node_access import PodPriority
 from conformance.lab.object_factory import Maker
 
 RUN = "abcd1234"
@@ -40,8 +40,8 @@ class Shared:
     def harmless_priority(self) -> str:
         return CLASS
 
-    def standing(self, name: str) -> Standing:
-        return Standing(-2_000_000_000, preempts=False)
+    def pod_priority(self, name: str) -> PodPriority:
+        return PodPriority(-2_000_000_000, preempts=False)
 
 
 def pod(priority: str) -> dict[str, Any]:

@@ -25,7 +25,7 @@ RELEASE = "Helm release gpu-operator/gpu-operator (gpu-operator v26.7.0)"
 
 
 class LabInMemory:
-    """A lab without a cluster. ``finds`` is what it cannot take back, ``releases`` are those on record that stay."""
+    """A lab without a cluster. ``finds`` is what it cannot undo, ``releases`` are those on record that stay."""
 
     finds: tuple[str, ...] = ()
     releases: tuple[str, ...] = ()

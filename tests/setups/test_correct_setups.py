@@ -102,7 +102,7 @@ def deployed(name):
         running.client() as client,
     ):
         result = deploy(client, load(folder / "reference"), timeouts=LIMITS, installer=SimulatedInstaller())
-        assert result.unoffered == result.unsettled == ()
+        assert result.not_allocatable == result.not_ready == ()
         yield running, client
 
 

@@ -6,9 +6,9 @@ import urllib.request
 import pytest
 
 from conformance.gpu import dcgm
-from conformance.simulator.doors import Doors
 from conformance.simulator.exporter_page import Holder, page
 from conformance.simulator.hardware import Machine, gpu_uuid, mig_uuid
+from conformance.simulator.metrics_ports import MetricsPorts
 
 A100 = Machine(
     product="NVIDIA A100-SXM4-40GB", gpus=2, memory_mib=40960, compute="8.0", mig_capable=True, driver="580.95.05"
@@ -71,7 +71,7 @@ def _members(machine: Machine) -> dict[str, object]:
 
 
 def test_each_door_says_its_own_text_until_it_is_closed() -> None:
-    doors = Doors()
+    doors = MetricsPorts()
     ports = {name: doors.open(lambda name=name: f"up_{name} 1\n") for name in ("a", "b")}
     silent = doors.open(lambda: None)
 

@@ -6,13 +6,13 @@ from conformance.facts import Node
 from conformance.lab import ProbeResult
 from conformance.reference.model import Gpu, Pool, Reference
 from conformance.verdict import Inconclusive, Judge, Unseen
+from suites._shared.node_gpus import memory_agrees
 from suites._shared.node_probes import (
     Observed,
     asking_for_devices,
     got_no_library,
     is_the_nodes_fault,
     judge_each,
-    memory_agrees,
     nobody,
 )
 from suites._shared.pool_nodes import GpuPoolNode

@@ -4,7 +4,8 @@ import pytest
 
 from conformance.facts import Facts
 from conformance.gpu.drivers import CudaVersion
-from suites._shared.node_probes import memory_agrees, product_label, uuids
+from suites._shared.node_gpus import memory_agrees
+from suites._shared.node_probes import product_label, uuids
 from suites.isolation.gpu_access import (
     cdi_devices_named,
     gpu_files,

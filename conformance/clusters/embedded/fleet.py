@@ -1,4 +1,4 @@
-"""Simulated nodes in a running cluster: create them, wait for them, break and mend one of them."""
+"""Simulated nodes in a running cluster: create them, wait for them, break and repair one of them."""
 
 from __future__ import annotations
 

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
+from conformance.gpu.resources import GPU
 from conformance.shipped import shipped
 from conformance.simulator.hardware import BROKEN, HARDWARE, Machine
 
-from .annotations import NOT_READY
-from .components import SIMULATED_ANNOTATION, SIMULATED_VALUE
+from .annotations import NOT_READY, SIMULATED_ANNOTATION, SIMULATED_VALUE
 from .errors import EmbeddedError
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class Gpu(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     compute: str = ""
     family: str = ""
     mig_capable: bool = False
-    resource: str = "nvidia.com/gpu"
+    resource: str = GPU
     brought_by: Literal["image", "stack"] = "image"
 
     @property
