@@ -189,6 +189,8 @@ def expect(actual: object, subject: object = "") -> Expectation:
 
 def format_value(value: object) -> str:
     """A value as a report shows it: lists joined, nothing named as such, objects by their own ``str``."""
+    if type(value) is str:  # most of what is worded
+        return value or "nothing"
     if value is None or value == "" or (isinstance(value, Sized) and len(value) == 0):
         return "nothing"
     if isinstance(value, dict):

@@ -8,6 +8,7 @@ and Inconclusive where it does but the cluster has no such node.
 
 from collections.abc import Iterable
 from contextlib import suppress
+from functools import cache, lru_cache
 
 import pytest
 
@@ -30,12 +31,13 @@ SYSTEM_NAMESPACES = ("kube-", "openshift-")
 ENOUGH = 20
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def members(facts: Facts) -> Members:
     """The nodes of a pool: those that carry every label of its selector, by name."""
 
+    @cache
     def of(pool: Pool) -> tuple[Node, ...]:
-        return tuple(sorted((node for node in facts.nodes if pool.holds(node.labels)), key=lambda node: node.name))
+        return tuple(sorted(facts.nodes_with(pool.selector), key=lambda node: node.name))
 
     return of
 
@@ -65,7 +67,7 @@ def pool_nodes(pools: tuple[Pool, ...], members: Members) -> tuple[PoolNode, ...
 @pytest.fixture
 def gpu_pool_nodes(gpu_pools: tuple[Pool, ...], members: Members) -> tuple[GpuPoolNode, ...]:
     """Every node of every declared GPU pool, with its pool and its declared GPUs."""
-    return tuple(GpuPoolNode(pool, node, pool.gpu) for pool, node in _nodes_of(gpu_pools, members) if pool.gpu)
+    return _gpu_nodes_of(gpu_pools, members)
 
 
 @pytest.fixture
@@ -225,12 +227,20 @@ def _is_system(pod: Pod) -> bool:
     return pod.owner_kind == "DaemonSet" or pod.namespace.startswith(SYSTEM_NAMESPACES)
 
 
+# These are not fixtures of the session: pytest would set them up before all others, and one that finds no node would
+# hide that a requirement is not applicable.
+@lru_cache(maxsize=8)
 def _nodes_of(pools: tuple[Pool, ...], members: Members) -> tuple[PoolNode, ...]:
     found = tuple(PoolNode(pool, node) for pool in pools for node in members(pool))
     if not found:
         looked_for = "; ".join(f"{pool} by {pool.selector_text}" for pool in pools)
         raise Inconclusive(f"no node of the cluster belongs to a declared pool (looked for {looked_for})")
     return found
+
+
+@lru_cache(maxsize=8)
+def _gpu_nodes_of(pools: tuple[Pool, ...], members: Members) -> tuple[GpuPoolNode, ...]:
+    return tuple(GpuPoolNode(pool, node, pool.gpu) for pool, node in _nodes_of(pools, members) if pool.gpu)
 
 
 def _inhabited(pools: Iterable[Pool], members: Members) -> tuple[Pool, ...]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from conformance.deploy import leftovers
+from conformance.deploy import stale_labels
 from conformance.deploy.helm.releases import Installed
 from conformance.deploy.installing import Installer, InstallError, NotOurs, definitions
 from conformance.deploy.preflight import discovery_masters, in_the_way, listed
@@ -87,7 +87,7 @@ def _tidied(
     if left := list(_without_definitions(client, first)):
         return Outcome(first, f"{first}: {'; '.join(left)}", settled=False)
     if not first.marked:
-        leftovers.unmark(client, changes, first.marks)
+        stale_labels.unmark(client, changes, first.marks)
     return Outcome(first)
 
 

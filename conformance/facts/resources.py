@@ -56,6 +56,10 @@ class Resource(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         place = f"{self.namespace}/{self.name}" if self.namespace else self.name
         return f"{WORDS.get(self.kind, self.kind)} {place}"
 
+    def __hash__(self) -> int:
+        """By name, so that what follows from an object can be worked out once: its body is a mapping without a hash."""
+        return hash((self.kind, self.namespace, self.name))
+
     @property
     def spec(self) -> dict[str, Any]:
         """``spec``, empty when there is none or it is no mapping."""

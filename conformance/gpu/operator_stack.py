@@ -104,18 +104,18 @@ def detect(objects: Iterable[object], unread: Collection[str] = ()) -> Detection
     namespaces. ``unread`` names the kinds among them that could not be listed; a kind that the API server does not
     serve is not one of them, it has no objects.
     """
-    seen = _Objects(objects, unread)
-    policies = seen.policies()
+    observed = _Objects(objects, unread)
+    policies = observed.policies()
     return Detection(
-        stack=_stack(seen),
+        stack=_stack(observed),
         policy=_name(policies[0]) if policies else "",
         ignored_policies=tuple(_name(policy) for policy in policies[1:]),
-        gpu_clusters=seen.names("GPUCluster"),
-        drivers=seen.names("NVIDIADriver"),
-        operators=tuple(_place(deployment) for deployment in seen.operators()),
-        device_plugins=tuple(_place(plugin) for plugin in seen.device_plugins()),
-        dra_drivers=tuple(_place(driver) for driver in seen.dra_drivers()),
-        findings=tuple(_findings(seen)),
+        gpu_clusters=observed.names("GPUCluster"),
+        drivers=observed.names("NVIDIADriver"),
+        operators=tuple(_place(deployment) for deployment in observed.operators()),
+        device_plugins=tuple(_place(plugin) for plugin in observed.device_plugins()),
+        dra_drivers=tuple(_place(driver) for driver in observed.dra_drivers()),
+        findings=tuple(_findings(observed)),
         unread=tuple(sorted(unread)),
     )
 
@@ -166,30 +166,30 @@ class _Objects:
         return any(_name(definition) == wanted for definition in self.of("CustomResourceDefinition"))
 
 
-def _stack(seen: _Objects) -> StackKind:
-    policies, clusters = seen.of("ClusterPolicy"), seen.of("GPUCluster")
+def _stack(observed: _Objects) -> StackKind:
+    policies, clusters = observed.of("ClusterPolicy"), observed.of("GPUCluster")
     if policies and clusters:
         return StackKind.INVALID
-    if not seen.read("ClusterPolicy", "GPUCluster"):
+    if not observed.read("ClusterPolicy", "GPUCluster"):
         return StackKind.UNKNOWN
     if policies or clusters:
         return StackKind.CLUSTER_POLICY if policies else StackKind.GPU_CLUSTER
-    if seen.device_plugins():
+    if observed.device_plugins():
         return StackKind.DEVICE_PLUGIN
-    if not seen.read("DaemonSet"):
+    if not observed.read("DaemonSet"):
         return StackKind.UNKNOWN
-    return StackKind.DRA_DRIVER if seen.dra_drivers() else StackKind.NONE
+    return StackKind.DRA_DRIVER if observed.dra_drivers() else StackKind.NONE
 
 
-def _findings(seen: _Objects) -> Iterable[Finding]:
-    yield from _roots(seen)
-    yield from _installation(seen)
-    yield from _drivers(seen)
-    yield from _allocators(seen)
+def _findings(observed: _Objects) -> Iterable[Finding]:
+    yield from _roots(observed)
+    yield from _installation(observed)
+    yield from _drivers(observed)
+    yield from _allocators(observed)
 
 
-def _roots(seen: _Objects) -> Iterable[Finding]:
-    policies, clusters = seen.policies(), seen.of("GPUCluster")
+def _roots(observed: _Objects) -> Iterable[Finding]:
+    policies, clusters = observed.policies(), observed.of("GPUCluster")
     if policies and clusters:
         subject = f"ClusterPolicy {_name(policies[0])}, GPUCluster {_name(clusters[0])}"
         text = "both exist, and the operator then keeps both at notReady"
@@ -208,15 +208,15 @@ def _roots(seen: _Objects) -> Iterable[Finding]:
             yield Finding(Fault.WRONG_NAME, f"GPUCluster {_name(cluster)}", text, remedy)
 
 
-def _installation(seen: _Objects) -> Iterable[Finding]:
-    roots = [f"{kind} {name}" for kind in ("ClusterPolicy", "GPUCluster") for name in seen.names(kind)]
-    defined = [kind for kind in ("ClusterPolicy", "GPUCluster") if seen.defines(kind)]
-    operators = seen.operators()
-    if roots and not operators and seen.read("Deployment"):
+def _installation(observed: _Objects) -> Iterable[Finding]:
+    roots = [f"{kind} {name}" for kind in ("ClusterPolicy", "GPUCluster") for name in observed.names(kind)]
+    defined = [kind for kind in ("ClusterPolicy", "GPUCluster") if observed.defines(kind)]
+    operators = observed.operators()
+    if roots and not operators and observed.read("Deployment"):
         text = "exists, but no gpu-operator Deployment does: nobody acts on it, and its status is an old one"
         yield Finding(Fault.NO_OPERATOR, roots[0], text, "install the operator, or delete the object")
-    if not roots and seen.read("ClusterPolicy", "GPUCluster"):
-        yield from _without_root(defined, operators, seen)
+    if not roots and observed.read("ClusterPolicy", "GPUCluster"):
+        yield from _without_root(defined, operators, observed)
     for operator in operators:
         if _available(operator) == 0:
             text = "has no available pod: nobody acts on the ClusterPolicy or GPUCluster"
@@ -224,27 +224,31 @@ def _installation(seen: _Objects) -> Iterable[Finding]:
             yield Finding(Fault.OPERATOR_DOWN, f"deployment {_place(operator)}", text, remedy)
 
 
-def _without_root(defined: Sequence[str], operators: Sequence[Mapping[str, Any]], seen: _Objects) -> Iterable[Finding]:
+def _without_root(
+    defined: Sequence[str], operators: Sequence[Mapping[str, Any]], observed: _Objects
+) -> Iterable[Finding]:
     if defined:
         kinds = " nor ".join(defined)
         reason = "the operator has nothing to do" if operators else "they were left behind by an operator that is gone"
         text = (
-            f"CRDs exist, but no {kinds} object: {reason}" if seen.read("Deployment") else f"no {kinds} object exists"
+            f"CRDs exist, but no {kinds} object: {reason}"
+            if observed.read("Deployment")
+            else f"no {kinds} object exists"
         )
         remedy = (
             "create the object (Helm: clusterPolicy.deployCR)" if operators else "delete the CRDs, or install again"
         )
         subject = ", ".join(f"CRD {CUSTOM_KINDS[kind]}.{GROUP}" for kind in defined)
         yield Finding(Fault.NO_ROOT_OBJECT, subject, text, remedy)
-    elif operators and seen.read("CustomResourceDefinition"):
+    elif operators and observed.read("CustomResourceDefinition"):
         text = "runs without the CRDs of ClusterPolicy and GPUCluster: it cannot be told what to deploy"
         remedy = "install the CRDs of the operator's version"
         yield Finding(Fault.NO_CRD, f"deployment {_place(operators[0])}", text, remedy)
 
 
-def _drivers(seen: _Objects) -> Iterable[Finding]:
-    drivers, policies = seen.names("NVIDIADriver"), seen.policies()
-    if not policies or seen.of("GPUCluster"):
+def _drivers(observed: _Objects) -> Iterable[Finding]:
+    drivers, policies = observed.names("NVIDIADriver"), observed.policies()
+    if not policies or observed.of("GPUCluster"):
         return
     settings = _at(_at(policies[0], "spec"), "driver")
     used = settings.get("useNvidiaDriverCRD") is True
@@ -254,14 +258,14 @@ def _drivers(seen: _Objects) -> Iterable[Finding]:
         text = f"has no effect: {setting} of ClusterPolicy {_name(policies[0])} is not true"
         for driver in drivers:
             yield Finding(Fault.DRIVER_NOT_USED, f"NVIDIADriver {driver}", text, f"set {setting}, or delete it")
-    if used and enabled and not drivers and seen.read("NVIDIADriver"):
+    if used and enabled and not drivers and observed.read("NVIDIADriver"):
         text = "leaves drivers to NVIDIADriver objects, and there are none: no driver is deployed"
         remedy = "create an NVIDIADriver, or set driver.useNvidiaDriverCRD to false"
         yield Finding(Fault.DRIVER_MISSING, f"ClusterPolicy {_name(policies[0])}", text, remedy)
 
 
-def _allocators(seen: _Objects) -> Iterable[Finding]:
-    plugins, drivers = seen.device_plugins(), seen.dra_drivers()
+def _allocators(observed: _Objects) -> Iterable[Finding]:
+    plugins, drivers = observed.device_plugins(), observed.dra_drivers()
     if len(plugins) > 1 and any(_owned(plugin) for plugin in plugins):
         for plugin in plugins:
             if not _owned(plugin):

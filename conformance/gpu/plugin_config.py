@@ -285,7 +285,7 @@ class _Reader:
                     self._wrong(f"{path}.{key}", f"is {kind(one)}", ", ".join(allowed))
 
     def _unknown(self, section: dict[Any, Any], path: str, keys: Collection[str]) -> None:
-        self.problems.extend(unknown_keys(section, path, keys, known.HOMES, fatal=False))
+        self.problems.extend(unknown_keys(section, path, keys, known.PARENTS, fatal=False))
 
     def _wrong(self, path: str, text: str, allowed: str) -> None:
         self.problems.append(Problem(path, text, allowed))

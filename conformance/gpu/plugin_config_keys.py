@@ -27,7 +27,7 @@ FLAG_KEYS = (*BOOLEAN_FLAGS, *FLAG_CHOICES, *TEXT_FLAGS, "plugin", "gfd")
 PLUGIN_FLAG_KEYS = ("passDeviceSpecs", *PLUGIN_FLAG_CHOICES, *PLUGIN_TEXT_FLAGS)
 GFD_FLAG_KEYS = ("oneshot", "noTimestamp", "sleepInterval", "outputFile", "machineTypeFile")
 
-HOMES = {
+PARENTS = {
     **dict.fromkeys(REPLICATED_KEYS, "sharing.timeSlicing or sharing.mps"),
     **dict.fromkeys(SHARING_KEYS, "sharing"),
     **dict.fromkeys(FLAG_KEYS, "flags"),

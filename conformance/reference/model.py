@@ -83,9 +83,13 @@ class Pool(Declared, frozen=True):
     def __str__(self) -> str:
         return f"pool {self.name}"
 
+    def __hash__(self) -> int:
+        """By name, so that what follows from a pool can be computed once: its labels are mappings without a hash."""
+        return hash(self.name)
+
     def holds(self, node_labels: dict[str, str]) -> bool:
         """Whether a node with these labels belongs to the pool."""
-        return all(node_labels.get(key) == value for key, value in self.selector.items())
+        return self.selector.items() <= node_labels.items()
 
     @property
     def mig_layout(self) -> str:
@@ -261,6 +265,10 @@ class Reference(Declared, frozen=True):
 
     def __str__(self) -> str:
         return f"reference set-up {self.name}"
+
+    def __hash__(self) -> int:
+        """By name, as that of a pool."""
+        return hash(self.name)
 
     def pool(self, name: str) -> Pool | None:
         """The pool of that name."""

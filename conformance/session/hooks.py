@@ -18,7 +18,7 @@ from conformance.report.model import Report, Verdict
 from conformance.report.story import details, headline
 from conformance.session import catalogue, fixtures, summary
 from conformance.session.fixtures import JUDGE, RUN
-from conformance.session.judging import verdict_on
+from conformance.session.judging import NotRun, verdict_on
 from conformance.session.refusals import refused
 from conformance.session.run import Run
 from conformance.shipped import shipped
@@ -206,6 +206,9 @@ class ConformanceHooks:
         self, item: pytest.Item, call: pytest.CallInfo[None]
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
         """Turn the way a phase ended into the requirement's verdict."""
+        if call.excinfo is not None and isinstance(call.excinfo.value, NotRun):
+            # pytest would make a text of where it was raised, and the verdict takes the text's place.
+            call.excinfo.traceback = call.excinfo.traceback[:0]
         report = yield
         rule = _judged(item, call)
         if rule is None:

@@ -29,7 +29,7 @@ class Metrics:
 
     def __init__(self, world: World) -> None:
         self._world = world
-        self._doors = MetricsPorts()
+        self._metrics_ports = MetricsPorts()
         # The open port of each pod. A key has one worker at a time, so nobody races for an entry.
         self._ports: dict[str, int] = {}
 
@@ -49,7 +49,7 @@ class Metrics:
         return None
 
     def _open(self, key: str, namespace: str, name: str) -> None:
-        port = self._doors.open(lambda: self.text(namespace, name))
+        port = self._metrics_ports.open(lambda: self.text(namespace, name))
         forward = {"ports": [PORT], "target": {"address": "127.0.0.1", "port": port}}
         obj = {
             "apiVersion": "kwok.x-k8s.io/v1alpha1",
@@ -60,12 +60,12 @@ class Metrics:
         try:
             self._world.client.apply(obj, manager="gpu-conformance-simulator", force=True)
         except KubeError:
-            self._doors.close(port)
+            self._metrics_ports.close(port)
             raise
         self._ports[key] = port
 
     def _close(self, key: str, namespace: str, name: str) -> None:
-        self._doors.close(self._ports.pop(key))
+        self._metrics_ports.close(self._ports.pop(key))
         self._world.client.delete(f"{_FORWARDS.format(namespace=namespace)}/{name}")
 
     def text(self, namespace: str, name: str) -> str | None:

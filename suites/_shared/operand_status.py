@@ -11,7 +11,6 @@ from typing import NamedTuple
 from conformance.facts import ContainerStatus, Facts, Node, Pod, Workload
 from conformance.gpu.labels import DEPLOY, GPU_PRESENT, PCI_PRESENT
 from conformance.gpu.taints import Taint, untolerated
-from conformance.reference.model import Pool
 from conformance.verdict import Inconclusive, Judge, format_value
 from suites._shared.declared_workloads import why_pending
 from suites._shared.operands import MIG_MANAGER, ON, Component, ExpectedComponent
@@ -90,10 +89,8 @@ def require_judged(judge: Judge) -> None:
         raise Inconclusive(f"no GPU node can be judged now, as {judge.unseen[-1]}")
 
 
-def coverage_of(
-    components: Sequence[ExpectedComponent], pool: Pool, node: Node, facts: Facts, *, found: bool = True
-) -> Coverage:
-    """The coverage of a node by the components that it needs, in the order of their dependencies.
+def coverage_of(needed: Sequence[ExpectedComponent], node: Node, facts: Facts, *, found: bool = True) -> Coverage:
+    """The coverage of a node by the components that it needs, which are given in the order of their dependencies.
 
     ``found`` says whether Node Feature Discovery comes first: without its labels no operand is deployed to a node.
     """
@@ -101,11 +98,9 @@ def coverage_of(
     if not_judged:
         return Coverage(not_judged=not_judged)
     working = []
-    for expected in components:
-        if not expected.is_needed_on(pool, node):
-            continue
-        failure = discovery_failure(node, facts.taken_at) if found else None
-        failure = failure or failure_on(expected, node, facts)
+    undetected = discovery_failure(node, facts.taken_at) if found else None
+    for expected in needed:
+        failure = undetected or failure_on(expected, node, facts)
         if failure is not None:
             return Coverage(not_judged=f"it is starting: {failure.cause}") if failure.transient else Coverage(failure)
         working.append(str(expected))

@@ -8,6 +8,7 @@ gpuStateLabels); kubernetes-sigs/dra-driver-nvidia-gpu v0.4.1.
 
 from collections.abc import Iterable
 from enum import Enum
+from functools import lru_cache
 from typing import NamedTuple
 
 from conformance.facts import Facts, Node, Workload
@@ -172,11 +173,7 @@ class ExpectedComponent(NamedTuple):
         Of the node's labels only those count that nobody can declare: that its image has a driver, and that its
         driver does not support MIG.
         """
-        if (
-            pool.gpu is None
-            or _switched_off(self.component, pool)
-            or purpose_of(pool, self.operator_resource) != CONTAINER
-        ):
+        if pool.gpu is None or not _may_go_to(self.component, pool, self.operator_resource):
             return False
         labels = node.labels if node is not None else {}
         if self.component is DRIVER and labels.get(f"{DEPLOY}{DRIVER.deploy}") == PRE_INSTALLED:
@@ -242,6 +239,7 @@ def discovery_masters(facts: Facts) -> tuple[Workload, ...]:
     return tuple(each for each in facts.workloads if each.kind == "Deployment" and each.name.endswith(ends))
 
 
+@lru_cache(maxsize=64)
 def has_mig(gpu: Gpu) -> bool:
     """Whether the declared GPUs are of a model that has MIG; no for one that the tables do not know."""
     model = model_of(gpu.product, gpu.memory_mib or None)
@@ -275,6 +273,13 @@ def _placed(facts: Facts, places: Iterable[str]) -> tuple[Workload, ...]:
     split = (place.partition("/") for place in places)
     found = (facts.workload("DaemonSet", namespace, name) for namespace, _, name in split)
     return tuple(each for each in found if each is not None)
+
+
+# Asked for each component on each node of thousands; the answer is the pool's.
+@lru_cache(maxsize=512)
+def _may_go_to(component: Component, pool: Pool, operator_resource: OperatorResource | None) -> bool:
+    """Whether neither the owners' labels nor the purpose of its GPUs keep a component off a pool."""
+    return not _switched_off(component, pool) and purpose_of(pool, operator_resource) == CONTAINER
 
 
 def _switched_off(component: Component, pool: Pool) -> bool:

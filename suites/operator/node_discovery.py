@@ -1,5 +1,7 @@
 """How GPU nodes get their labels: from Node Feature Discovery and from the operator."""
 
+from functools import lru_cache
+
 from conformance.facts import Facts, Node
 from conformance.gpu.labels import DEPLOY, DEPLOY_OPERANDS, NFD, PCI_PRESENT, WORKLOAD_CONFIG
 from conformance.reference.model import Pool
@@ -51,17 +53,7 @@ def undeclared_labels(pool: Pool, node: Node, operator_resource: OperatorResourc
     """
     if is_changing(node):
         return {}
-    disabled = {
-        f"{DEPLOY}{each.deploy}"
-        for each in components_of(operator_resource)
-        if not each.is_wanted(operator_resource, 1)
-    }
-    disabled -= {
-        f"{DEPLOY}{each.deploy}" for each in components_of(operator_resource) if each.is_wanted(operator_resource, 1)
-    }
-    of_containers = {
-        f"{DEPLOY}{each.deploy}" for each in components_of(operator_resource) if each.nodes is not Nodes.VIRTUAL
-    }
+    disabled, of_containers = _labels_of(operator_resource)
     found = {
         key: value
         for key, value in node.labels.items()
@@ -76,3 +68,16 @@ def undeclared_labels(pool: Pool, node: Node, operator_resource: OperatorResourc
         found[WORKLOAD_CONFIG] = purpose
     operands_disabled = pool.labels.get(DEPLOY_OPERANDS, ON) != ON
     return {} if operands_disabled else {key: value for key, value in found.items() if pool.labels.get(key) != value}
+
+
+# Asked for each node of thousands; a run has one operator resource.
+@lru_cache(maxsize=1)
+def _labels_of(operator_resource: OperatorResource) -> tuple[frozenset[str], frozenset[str]]:
+    """The labels of components that are disabled anyway, and those of components for containers."""
+    wanted, unwanted, of_containers = set(), set(), set()
+    for component in components_of(operator_resource):
+        label = f"{DEPLOY}{component.deploy}"
+        (wanted if component.is_wanted(operator_resource, 1) else unwanted).add(label)
+        if component.nodes is not Nodes.VIRTUAL:
+            of_containers.add(label)
+    return frozenset(unwanted - wanted), frozenset(of_containers)

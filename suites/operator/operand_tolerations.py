@@ -55,7 +55,7 @@ def _served(workload: Workload, siblings: Sequence[Workload], pools: Iterable[Po
         return tuple(pools)
     found = []
     for pool in pools:
-        nodes = [node for node in facts.nodes if pool.holds(node.labels)]
+        nodes = facts.nodes_with(pool.selector)
         selecting = [each for each in siblings if any(each.template.selects(node) for node in nodes)]
         if workload in selecting or not selecting:
             found.append(pool)
@@ -64,5 +64,5 @@ def _served(workload: Workload, siblings: Sequence[Workload], pools: Iterable[Po
 
 def _taints(pool: Pool, facts: Facts) -> tuple[Taint, ...]:
     """The declared and actual taints of a pool's nodes, each once; those of the node lifecycle left out."""
-    actual = (taint for node in facts.nodes if pool.holds(node.labels) for taint in node.lasting_taints)
+    actual = (taint for node in facts.nodes_with(pool.selector) for taint in node.lasting_taints)
     return tuple(dict.fromkeys((*taints_of([pool]), *actual)))

@@ -135,9 +135,10 @@ def test_every_component_runs_on_every_gpu_node(
         raise NotApplicable("the device plugin runs outside Kubernetes, so that its nodes are unknown")
     found = declared_stack(reference).kind == "gpu-operator"
     for pool, node, _ in gpu_pool_nodes:
-        if not any(expected.is_needed_on(pool, node) for expected in components):
+        needed = [expected for expected in components if expected.is_needed_on(pool, node)]
+        if not needed:
             continue
-        coverage = coverage_of(components, pool, node, facts, found=found)
+        coverage = coverage_of(needed, node, facts, found=found)
         failure = coverage.failure
         if coverage.not_judged:
             judge.pass_over(node, coverage.not_judged)
@@ -145,7 +146,7 @@ def test_every_component_runs_on_every_gpu_node(
             judge(
                 node,
                 ok=failure is None,
-                expected=format_value([str(expected) for expected in components if expected.is_needed_on(pool, node)]),
+                expected=format_value([str(expected) for expected in needed]),
                 actual=f"the {failure.component} does not work" if failure else format_value(coverage.working),
                 cause=failure.cause if failure else "",
                 hidden_because="the DaemonSet is ready when it desires no pod here, and waiting pods are in Init",
@@ -170,12 +171,11 @@ def test_the_validator_has_passed_on_every_gpu_node(
     before = [expected for expected in components if expected.component in TESTED]
     validators = [expected for expected in components if expected.component in VALIDATORS]
     for pool, node, _ in gpu_pool_nodes:
-        if not any(expected.is_needed_on(pool, node) for expected in validators):
+        needed = [expected for expected in validators if expected.is_needed_on(pool, node)]
+        if not needed:
             continue
-        earlier = coverage_of(before, pool, node, facts)
-        coverage = (
-            coverage_of(validators, pool, node, facts) if not (earlier.failure or earlier.not_judged) else earlier
-        )
+        earlier = coverage_of([expected for expected in before if expected.is_needed_on(pool, node)], node, facts)
+        coverage = coverage_of(needed, node, facts) if not (earlier.failure or earlier.not_judged) else earlier
         if earlier.failure or coverage.not_judged:
             broken = earlier.failure.component if earlier.failure else ""
             judge.pass_over(

@@ -357,7 +357,7 @@ def test_no_setting_is_known_to_break_pods(facts: Facts, reference: Reference, j
 
 
 def _gpu_nodes(facts: Facts, reference: Reference) -> bool:
-    return any(pool.holds(node.labels) for pool in reference.gpu_pools for node in facts.nodes)
+    return any(facts.nodes_with(pool.selector) for pool in reference.gpu_pools)
 
 
 def _toolkit_expected(facts: Facts, reference: Reference) -> None:

@@ -12,6 +12,7 @@ from conformance.catalog import MUST, OCCUPIES_IDLE_GPUS, requirement
 from conformance.facts import Container, Facts, Node, Pod, Workload
 from conformance.gpu import plugin_config
 from conformance.gpu.labels import GPU_COMPUTE, MPS_CAPABLE
+from conformance.gpu.plugin_config import Problem
 from conformance.gpu.resources import GPU, MIG_PREFIX
 from conformance.gpu.sharing import (
     MPS_FULL_CAPABILITY,
@@ -97,10 +98,11 @@ def test_every_mps_node_is_reached_by_its_configuration(mps: SharedNodes, judge:
 def test_mps_nodes_enable_neither_mig_nor_time_slicing(mps: SharedNodes, judge: Judge) -> None:
     unknown = []
     declared = {pool.name: _declared_with_mig(mps.reference, pool) for pool, _ in mps.pools}
+    texts = {pool.name: _problems_of_declared(mps, pool) for pool, _ in mps.pools}
     for pool, node, gpu in mps.nodes:
         chosen = mps.configs.of(node)
         wrong = declared[pool.name] or _with_mig(node, chosen)
-        wrong = [*wrong, *_in_the_configuration(mps, pool, chosen)]
+        wrong = [*wrong, *_in_the_configuration(texts[pool.name], chosen)]
         clients = max(gpu.shares, chosen.selection.config.sharing.replicas_of(GPU) if chosen.selection.config else 1)
         most = _most_clients(node, clients)
         if most is None:
@@ -239,10 +241,14 @@ def _with_mig(node: Node, chosen: ChosenConfig) -> list[str]:
     return found
 
 
-def _in_the_configuration(mps: SharedNodes, pool: Pool, chosen: ChosenConfig) -> list[str]:
-    """What the configurations, declared and on the cluster, enable together with MPS that excludes it."""
+def _problems_of_declared(mps: SharedNodes, pool: Pool) -> tuple[Problem, ...]:
     declared = mps.declared_config(pool)
-    problems = (*(plugin_config.parse(declared.content).problems if declared else ()), *chosen.selection.problems)
+    return plugin_config.parse(declared.content).problems if declared else ()
+
+
+def _in_the_configuration(of_declared: tuple[Problem, ...], chosen: ChosenConfig) -> list[str]:
+    """What the configurations, declared and on the cluster, enable together with MPS that excludes it."""
+    problems = (*of_declared, *chosen.selection.problems)
     return list(dict.fromkeys(str(problem) for problem in problems if problem.path in EXCLUSIONS))
 
 

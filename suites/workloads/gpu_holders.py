@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable
 from datetime import datetime
+from functools import lru_cache
 from typing import NamedTuple
 
 from conformance.facts import Container, Facts, Pod, Workload
@@ -48,10 +49,11 @@ class Holder(NamedTuple):
 
 def asks_for_gpus(spec: PodSpec, reference: Reference) -> bool:
     """Whether a pod requests devices by any resource name of the set-up or of NVIDIA."""
-    declared = {reference.gpu_resource, *(pool.gpu.resource for pool in reference.pools if pool.gpu)}
-    return bool(spec.gpu_requests()) or any(spec.gpus(name) for name in declared)
+    return bool(spec.gpu_requests()) or any(map(spec.gpus, _declared_names(reference)))
 
 
+# Several requirements ask; a run has one set of facts and one reference.
+@lru_cache(maxsize=1)
 def gpu_pods(facts: Facts, reference: Reference) -> tuple[Pod, ...]:
     """The pods that request GPUs, finished ones included, without those of the stack itself."""
     stack = facts.stack_namespaces
@@ -133,8 +135,14 @@ def images_with_gpus(spec: PodSpec, reference: Reference) -> Iterable[str]:
 
 def _requesting(spec: PodSpec, reference: Reference) -> list[Container]:
     """The containers that request GPUs."""
-    names = {reference.gpu_resource, *(pool.gpu.resource for pool in reference.pools if pool.gpu), *spec.gpu_requests()}
+    names = {*_declared_names(reference), *spec.gpu_requests()}
     return [each for each in spec.every_container if names & {*each.limits, *each.requests}]
+
+
+@lru_cache(maxsize=1)
+def _declared_names(reference: Reference) -> frozenset[str]:
+    """The names under which the set-up offers GPUs."""
+    return frozenset({reference.gpu_resource, *(pool.gpu.resource for pool in reference.pools if pool.gpu)})
 
 
 def _of_others(pods: Iterable[Pod], facts: Facts) -> list[Holder]:

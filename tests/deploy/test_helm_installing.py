@@ -720,32 +720,32 @@ def test_marks_that_were_there_before_stay_and_all_others_go(client: Any, helm: 
 
 
 def test_what_our_own_changes_gave_a_node_is_put_back_by_their_record_alone(client: Any) -> None:
-    from conformance.deploy import leftovers
+    from conformance.deploy import stale_labels
     from conformance.kube.nodechange import NodeChange
 
     client.node("a", "pool", labels={"nvidia.com/mig.config": "ours", "nvidia.com/gpu.present": "true"})
 
-    leftovers.unmark(client, [NodeChange("a", {"nvidia.com/mig.config": None}, {"nvidia.com/mig.config": "ours"})])
+    stale_labels.unmark(client, [NodeChange("a", {"nvidia.com/mig.config": None}, {"nvidia.com/mig.config": "ours"})])
 
     labels = client.get("/api/v1/nodes/a")["metadata"]["labels"]
     assert labels == {"eks.amazonaws.com/nodegroup": "pool", "nvidia.com/mig.config": "ours"}
 
 
 def test_marks_of_thousands_of_nodes_alike_are_recorded_and_too_many_of_them_are_not(client: Any) -> None:
-    from conformance.deploy import leftovers
+    from conformance.deploy import stale_labels
 
     for number in range(2000):
         labels = {f"feature.node.kubernetes.io/cpu-cpuid.FEATURE{each}": "true" for each in range(60)}
         client.node(f"node-{number}", "pool", labels=labels)
 
-    (marks,), marked = leftovers.before(client, ())
+    (marks,), marked = stale_labels.before(client, ())
 
     assert (len(marks.nodes), len(marks.keys), marked) == (2000, 60, False)
     for number in range(2000):
         client.objects[f"/api/v1/nodes/node-{number}"]["metadata"]["labels"] = {
             f"feature.node.kubernetes.io/cpu-{number}-{each}": "true" for each in range(3)
         }
-    assert leftovers.before(client, ()) == ((), True)
+    assert stale_labels.before(client, ()) == ((), True)
 
 
 def test_the_copy_of_a_pull_secret_belongs_to_the_run_of_its_namespace(client: Any, helm: FakeHelm) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from conformance.simulator.chart import definitions, policy
 from conformance.simulator.chart.defaults import GPU_OPERATOR
-from conformance.simulator.chart.discovery import feature_discovery
+from conformance.simulator.chart.feature_discovery import feature_discovery
 from conformance.simulator.chart.objects import (
     ChartError,
     Object,
