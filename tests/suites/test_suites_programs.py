@@ -8,12 +8,12 @@ from conformance.reference.model import Gpu, Pool, Reference
 from conformance.verdict import Inconclusive, Judge, Unseen
 from suites._shared.node_probes import (
     Observed,
-    asking_for_devices,
     got_no_library,
     is_the_nodes_fault,
     judge_each,
     memory_agrees,
-    nobody,
+    no_node,
+    request_devices,
 )
 from suites._shared.pool_nodes import GpuPoolNode
 from suites.isolation import test_isolation
@@ -113,7 +113,7 @@ def test_nodes_without_two_free_devices_are_named_where_several_are_declared():
 
 
 def test_nodes_that_had_no_device_to_give_back_are_named(monkeypatch):
-    monkeypatch.setattr(test_workloads, "asking_again", lambda lab, before: before)
+    monkeypatch.setattr(test_workloads, "request_again", lambda lab, before: before)
     judge = Judge()
 
     test_workloads.test_devices_come_back((given("two", 2), FULL), None, judge)
@@ -157,7 +157,7 @@ def test_an_error_that_nobody_knows_is_still_named():
 
 
 def test_a_node_that_is_not_to_blame_is_only_named():
-    verdicts, judge = judged(looked("one", fine=True), REFUSED, NO_DRIVER, blame=nobody)
+    verdicts, judge = judged(looked("one", fine=True), REFUSED, NO_DRIVER, blame=no_node)
 
     assert verdicts == {"node one": True}
     assert [each.subject for each in judge.unseen] == ["node refused", "node no-driver"]
@@ -249,7 +249,7 @@ def test_devices_of_several_numa_nodes_are_asked_for_again_in_smaller_numbers():
     pool = Pool(name="h100", selector={"a": "b"}, gpu=gpu)
     lab, nodes = FarApart(most=2), [GpuPoolNode(pool, Node(name="n"), gpu)]
 
-    [seen] = asking_for_devices(lab, Reference(name="r", pools=(pool,)), nodes, "cuda", gpus="free")
+    [seen] = request_devices(lab, Reference(name="r", pools=(pool,)), nodes, "cuda", gpus="free")
 
     assert lab.asked == [8, 4, 2]
     assert (seen.result.devices, seen.kept_apart) == (2, 6)
@@ -257,7 +257,7 @@ def test_devices_of_several_numa_nodes_are_asked_for_again_in_smaller_numbers():
 
 
 def test_a_pod_whose_devices_were_too_far_apart_had_nothing_to_give_back(monkeypatch):
-    monkeypatch.setattr(test_workloads, "asking_again", lambda lab, before: before)
+    monkeypatch.setattr(test_workloads, "request_again", lambda lab, before: before)
     judge = Judge()
 
     test_workloads.test_devices_come_back(
@@ -282,7 +282,7 @@ UNPRIVILEGED = seen(
 
 
 def isolated(*every, requirement=test_isolation.test_a_variable_gives_no_device, monkeypatch):
-    monkeypatch.setattr(test_isolation, "asking_for_none", lambda *_, **__: every)
+    monkeypatch.setattr(test_isolation, "request_no_devices", lambda *_, **__: every)
     judge = Judge()
     requirement(None, (), judge)
     return {finding.subject: finding.ok for finding in judge.findings}, [each.subject for each in judge.unseen]
