@@ -3,6 +3,10 @@
 
 set -euo pipefail
 
+# Container images like to forbid bytecode. Tests start hundreds of interpreters, and without it each compiles everything
+# and rewrites the asserts of every suite again: 8 s of CPU for an audit that needs 3.
+unset PYTHONDONTWRITEBYTECODE
+
 checkout=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 venv=${GPU_CONFORMANCE_VENV:-$checkout/.venv}
 started=$SECONDS

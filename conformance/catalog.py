@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from conformance.kube.effects import Effect, Mode
+from conformance.sources import SOURCES, Source
 
 __all__ = [
     "DISRUPTIVE",
@@ -25,6 +26,7 @@ __all__ = [
     "Level",
     "Mode",
     "Requirement",
+    "Source",
     "requirement",
     "requirement_of",
 ]
@@ -76,7 +78,7 @@ class Requirement(msgspec.Struct, frozen=True):
     level: Level
     profile: str
     effect: Effect
-    sources: tuple[str, ...]
+    sources: tuple[Source, ...]
     remedy: str
     feature: str = "core"
 
@@ -86,22 +88,23 @@ def requirement(
     title: str,
     *,
     level: Level,
-    sources: Sequence[str],
+    sources: Sequence[str | Source],
     remedy: str,
     effect: Effect = READS,
     feature: str = "core",
 ) -> Callable[[_T], _T]:
     """Make a test function the test of one requirement.
 
-    ``feature`` is ``core`` or the name of an extended feature of the profile. Raises ValueError for an id whose
-    form or prefix no profile has, and for a requirement without source or remedy: nobody could act on it.
+    ``sources`` are ids of ``conformance.sources.SOURCES``; a requirement of your own may bring a Source of its own.
+    ``feature`` is ``core`` or the name of an extended feature of the profile. Raises ValueError for an id whose form or
+    prefix no profile has, for an unknown source, and where source or remedy is missing: nobody could act on that.
     """
     match = _ID.fullmatch(id)
     if match is None or match["prefix"] not in PROFILES:
         raise ValueError(f"requirement id {id!r} is not PREFIX-NN with a prefix of {', '.join(PROFILES)}")
     if not sources or not remedy:
         raise ValueError(f"requirement {id} needs at least one source and a remedy")
-    rule = Requirement(id, title, level, PROFILES[match["prefix"]], effect, tuple(sources), remedy, feature)
+    rule = Requirement(id, title, level, PROFILES[match["prefix"]], effect, _cited(id, sources), remedy, feature)
 
     def decorate(function: _T) -> _T:
         function.__requirement__ = rule  # type: ignore[attr-defined]
@@ -114,3 +117,10 @@ def requirement(
 def requirement_of(function: object) -> Requirement | None:
     """The requirement that a test function tests, None for an ordinary test."""
     return getattr(function, "__requirement__", None)
+
+
+def _cited(id: str, sources: Sequence[str | Source]) -> tuple[Source, ...]:
+    unknown = [each for each in sources if isinstance(each, str) and each not in SOURCES]
+    if unknown:
+        raise ValueError(f"requirement {id} cites unknown sources: {', '.join(unknown)}; see conformance/sources.py")
+    return tuple(SOURCES[each] if isinstance(each, str) else each for each in sources)

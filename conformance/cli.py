@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+import textwrap
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
@@ -151,14 +152,17 @@ def _explain(chosen: argparse.Namespace) -> int:
     rule = rules.get(chosen.id.upper())
     if rule is None:
         raise ValueError(f"no requirement {chosen.id}; `gpu-conformance catalog` lists them")
+    chapter = catalogue.chapter_of(rule)
     print(f"{rule.id} {rule.level}  {rule.title}")
     for label, text in (
         ("profile", rule.profile),
         ("effect", rule.effect.label),
-        ("sources", "; ".join(rule.sources)),
         ("remedy", rule.remedy),
+        ("sources", "\n".join(map(str, rule.sources))),
+        ("chapter", f"{chapter.path}: {chapter.title}"),
+        ("why", chapter.why),
     ):
-        print(f"  {label:<9}{text}")
+        print(textwrap.indent(text, " " * 11).replace(" " * 11, f"  {label:<9}", 1))
     return OK
 
 

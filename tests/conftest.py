@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
+from hypothesis import settings
 from outcomes import Outcome, environment
 
 from conformance.clusters.embedded import EmbeddedSpec, start
@@ -18,7 +19,12 @@ from conformance.kube.guard import Guard
 from conformance.kube.timeouts import EMBEDDED
 from conformance.progress import TerminalProgress
 
-pytest_plugins = ["pytester"]
+# Properties are tried on so many examples, in ci/soak on more. No deadline: machines that test are shared and slow.
+settings.register_profile("tests", deadline=None, max_examples=60, database=None)
+settings.register_profile("soak", deadline=None, max_examples=2000, database=None)
+settings.load_profile("tests")
+
+pytest_plugins = ["pytester", "side_by_side", "clock", "chance"]
 
 
 @dataclass(frozen=True)
@@ -89,7 +95,7 @@ def conform(tmp_path: Path) -> Callable[..., Outcome]:
 
     def run(*arguments: str, folder: Path = tmp_path, timeout: float = 600) -> Outcome:
         ended = subprocess.run(
-            [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *arguments],
+            [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "no:hypothesispytest", *arguments],
             cwd=folder,
             env=environment(),
             capture_output=True,

@@ -6,7 +6,7 @@ from enum import StrEnum
 
 import msgspec
 
-from conformance.catalog import PROFILES, Level, Requirement
+from conformance.catalog import PROFILES, Level, Requirement, Source
 from conformance.kube.effects import Effect
 from conformance.verdict import EvidenceKind, Finding, Status, Unseen
 
@@ -44,7 +44,7 @@ class Verdict(msgspec.Struct, frozen=True, rename="camel"):
     broken: int
     findings: tuple[Finding, ...]
     remedy: str
-    sources: tuple[str, ...]
+    sources: tuple[Source, ...]
     duration: float
     unseen: int = 0
     unseen_examples: tuple[Unseen, ...] = ()

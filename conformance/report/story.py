@@ -32,7 +32,7 @@ def details(verdict: Verdict, *, shown: int = _SHOWN) -> str:
         lines.append(_line("remedy", verdict.remedy))
     unseen = f", {verdict.unseen} not looked at" if verdict.unseen else ""
     lines.append(_line("evidence", f"{verdict.evidence}, {verdict.judged} judged{unseen}"))
-    lines.append(_line("sources", "; ".join(verdict.sources)))
+    lines.append(_line("sources", "\n".join(str(source) for source in verdict.sources)))
     return "\n".join(lines)
 
 

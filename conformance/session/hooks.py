@@ -1,5 +1,6 @@
 """What pytest calls while a run is on. Registered by the plugin only when ``--cluster`` is given."""
 
+import copy
 import fnmatch
 import sys
 from collections.abc import Generator
@@ -206,17 +207,29 @@ class ConformanceHooks:
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
         """Turn the way a phase ended into the requirement's verdict."""
         report = yield
-        rule = _rule(item)
-        interrupted = call.excinfo is not None and isinstance(
-            call.excinfo.value, (KeyboardInterrupt, pytest.exit.Exception)
-        )
-        if rule is None or interrupted or (call.excinfo is None and call.when != "call"):
+        rule = _judged(item, call)
+        if rule is None:
             return report
         raised = call.excinfo.value if call.excinfo is not None else None
         judge = item.stash[JUDGE] if call.when != "teardown" else Judge()
         verdict = verdict_on(rule, judge, raised, evidence=self.run.evidence, duration=call.duration)
         _retell(report, verdict if self.worker else self.run.record(verdict))
         return report
+
+    @pytest.hookimpl(specname="pytest_runtest_makereport", tryfirst=True)
+    def pytest_runtest_makereport_quietly(
+        self, item: pytest.Item, call: pytest.CallInfo[None]
+    ) -> pytest.TestReport | None:
+        """Give a report as if nothing had been raised: the verdict tells what was, and in its own words.
+
+        pytest would parse the whole source file for each requirement that raises, to show a traceback that nobody sees:
+        on a cluster where most requirements do not apply, more than all else that an audit does.
+        """
+        if call.excinfo is None or _judged(item, call) is None:
+            return None
+        quiet = copy.copy(call)
+        quiet.excinfo = None
+        return pytest.TestReport.from_item_and_call(item, quiet)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
@@ -248,6 +261,14 @@ class ConformanceHooks:
 
 def _rule(item: pytest.Item) -> Requirement | None:
     return requirement_of(getattr(item, "function", None))
+
+
+def _judged(item: pytest.Item, call: pytest.CallInfo[None]) -> Requirement | None:
+    """The requirement on which this phase's end is a verdict; an interrupt is none, and a quiet setup says nothing."""
+    ended = None if call.excinfo is None else call.excinfo.value
+    if isinstance(ended, (KeyboardInterrupt, pytest.exit.Exception)) or (ended is None and call.when != "call"):
+        return None
+    return _rule(item)
 
 
 def _retell(report: pytest.TestReport, verdict: Verdict) -> None:

@@ -1,4 +1,4 @@
-"""Dynamic resource allocation: the prerequisites of ResourceClaims for GPUs.
+"""Dynamic resource allocation: the driver, its ResourceSlices and the DeviceClasses.
 
 Where DRA allocates GPUs, a node advertises no extended resource any more. Its DRA driver publishes each device with
 its attributes in a ResourceSlice, and a DeviceClass selects some of them. Failures are silent: a node without
@@ -28,18 +28,12 @@ from suites.dra.dra_nodes import (
     why_the_devices_differ,
 )
 
-DRA = "kubernetes.io: Dynamic Resource Allocation"
-DRIVER = "kubernetes-sigs/dra-driver-nvidia-gpu: documentation"
-ATTRIBUTES = "kubernetes-sigs/dra-driver-nvidia-gpu: ResourceSlice device attributes"
-OPERATOR = "NVIDIA GPU Operator: DRA Driver for NVIDIA GPUs"
-EXTENDED = "KEP-5004: extended resources by DRA"
-
 
 @requirement(
     "DRA-01",
-    "Kubernetes and the kubelets of DRA nodes are new enough for the DRA driver",
+    "The API server and the kubelets of DRA nodes have the version that the DRA driver needs",
     level=MUST,
-    sources=[DRIVER, OPERATOR],
+    sources=["dra-driver", "operator-dra"],
     remedy=f"Upgrade to Kubernetes {OLDEST_KUBERNETES} or later, nodes included, before DRA gives out their GPUs.",
 )
 def test_kubernetes_is_new_enough(dra_nodes: tuple[GpuPoolNode, ...], facts: Facts, judge: Judge) -> None:
@@ -71,8 +65,8 @@ def test_kubernetes_is_new_enough(dra_nodes: tuple[GpuPoolNode, ...], facts: Fac
     "DRA-02",
     "The kubelet plugin of the DRA driver is Ready on every node of a DRA pool",
     level=MUST,
-    sources=[DRIVER, "kubernetes-sigs/dra-driver-nvidia-gpu: installation"],
-    remedy="Follow the cause: tolerations, node labels and nvidiaDriverRoot are values of the chart "
+    sources=["dra-driver", "dra-driver-install"],
+    remedy="Fix the cause that the finding names: tolerations, node labels and nvidiaDriverRoot are chart values "
     "(kubeletPlugin.tolerations, kubeletPlugin.nodeSelector).",
 )
 def test_the_kubelet_plugin_covers_every_dra_node(
@@ -99,10 +93,10 @@ def test_the_kubelet_plugin_covers_every_dra_node(
 
 @requirement(
     "DRA-03",
-    "Every node of a DRA pool publishes its declared devices",
+    "ResourceSlices of every node of a DRA pool publish its declared devices",
     level=MUST,
-    sources=[ATTRIBUTES, DRA],
-    remedy="Follow the cause; the log of the plugin's container gpus says what it found.",
+    sources=["dra-driver-attributes", "k8s-dra"],
+    remedy="Fix the cause that the finding names; the log of the plugin's container gpus lists the devices.",
 )
 def test_every_dra_node_publishes_its_devices(
     dra_nodes: tuple[GpuPoolNode, ...],
@@ -149,9 +143,9 @@ def test_every_dra_node_publishes_its_devices(
 
 @requirement(
     "DRA-04",
-    "The driver of every DRA node is one that the DRA driver can use",
+    "Every DRA node has an NVIDIA driver version that the DRA driver supports",
     level=MUST,
-    sources=[DRIVER, OPERATOR],
+    sources=["dra-driver", "operator-dra"],
     remedy="Upgrade the GPU driver of the node, then restart the kubelet plugin there.",
 )
 def test_the_gpu_driver_is_new_enough(
@@ -178,11 +172,11 @@ def test_the_gpu_driver_is_new_enough(
 
 @requirement(
     "DRA-05",
-    "No GPU is offered twice",
+    "No GPU is offered twice, by a ResourceSlice and a device plugin or by two published devices",
     level=MUST,
-    sources=[OPERATOR, "NVIDIA GPU Operator: release notes of v26.7.0", "NVIDIA/aicr issue 1327"],
-    remedy="One allocator for each node: keep the operator's operands off (label nvidia.com/gpu.deploy.operands=false) "
-    "or the DRA driver's kubelet plugin (kubeletPlugin.nodeSelector).",
+    sources=["operator-dra", "operator-notes-26.7.0", "aicr-1327"],
+    remedy="One allocator for each node: keep the operator's operands off (label "
+    "nvidia.com/gpu.deploy.operands=false) or the DRA driver's kubelet plugin (kubeletPlugin.nodeSelector).",
 )
 def test_no_gpu_is_offered_twice(slices: dict[str, Published], facts: Facts, judge: Judge) -> None:
     for name, there in sorted(slices.items()):
@@ -207,10 +201,10 @@ def test_no_gpu_is_offered_twice(slices: dict[str, Published], facts: Facts, jud
 
 @requirement(
     "DRA-06",
-    "The device classes exist and choose the devices that they are named for",
+    "The DeviceClasses gpu.nvidia.com and mig.nvidia.com exist and select devices of their type",
     level=MUST,
-    sources=[DRIVER, DRA],
-    remedy="Let the chart or the operator create the classes again; put filters of your own into classes of your own.",
+    sources=["dra-driver", "k8s-dra"],
+    remedy="Let the chart or the operator create the DeviceClasses again; put own selectors into other DeviceClasses.",
 )
 def test_device_classes_choose_their_devices(
     dra_nodes: tuple[GpuPoolNode, ...], slices: dict[str, Published], facts: Facts, judge: Judge
@@ -240,12 +234,12 @@ def test_device_classes_choose_their_devices(
 
 @requirement(
     "DRA-07",
-    "A resource that a device class stands for is served by that class alone",
+    "Every extendedResourceName belongs to one DeviceClass only",
     level=MAY,
     feature="extended-resource",
-    sources=[EXTENDED, OPERATOR],
-    remedy="Leave the extended resource to one class. The operator's classes stand for none: for "
-    "requests by count make a class of your own, or use deviceclass.resource.kubernetes.io/<class>.",
+    sources=["kep-5004", "operator-dra"],
+    remedy="Leave the extended resource to one class. The operator's classes have none: for requests by count create "
+    "a DeviceClass, or use deviceclass.resource.kubernetes.io/<class>.",
 )
 def test_a_resource_stands_for_one_class(
     slices: dict[str, Published], reference: Reference, facts: Facts, judge: Judge

@@ -1,8 +1,8 @@
-"""ResourceClaims for devices: the existing ones, the quotas that count them, and new ones.
+"""ResourceClaims: those that are there, the quotas that count them, and what becomes of new ones.
 
 A pod that names a claim starts when the scheduler has allocated a device to the claim and the kubelet plugin has
-prepared it. Failures between the two show in the claim's status only, and quotas count claims by device class, never
-by requests.nvidia.com/gpu.
+prepared it. What goes wrong between the two shows in the claim's status alone, and quotas count claims by DeviceClass,
+never by requests.nvidia.com/gpu.
 """
 
 import re
@@ -35,12 +35,6 @@ from suites.dra.device_claims import (
 )
 from suites.dra.dra_nodes import version
 
-DRA = "kubernetes.io: Dynamic Resource Allocation"
-DRIVER = "kubernetes-sigs/dra-driver-nvidia-gpu: documentation"
-ATTRIBUTES = "kubernetes-sigs/dra-driver-nvidia-gpu: ResourceSlice device attributes"
-OPERATOR = "NVIDIA GPU Operator: DRA Driver for NVIDIA GPUs"
-QUOTAS = "kubernetes.io: Resource Quotas, device classes"
-EXTENDED = "KEP-5004: extended resources by DRA"
 # KEP-5690 is written and not merged; tried with the schedulers of 1.36.3 and 1.37.2.
 LAST_WITHOUT_PREEMPTION = (1, 37)
 
@@ -59,10 +53,10 @@ def claiming(dra_nodes: tuple[GpuPoolNode, ...], gpu_class: DeviceClass, lab: Re
 
 @requirement(
     "DRA-08",
-    "No claim is stuck in its deletion",
+    "No ResourceClaim of GPUs is stuck in deletion",
     level=MUST,
-    sources=[OPERATOR, DRIVER],
-    remedy="Bring the kubelet plugin of the node back, so that it can give the devices up; take finalizers away only "
+    sources=["operator-dra", "dra-driver"],
+    remedy="Bring the kubelet plugin of the node back, so that it can unprepare the devices; remove finalizers only "
     "when the node is gone for good.",
 )
 def test_no_claim_is_stuck_in_its_deletion(slices: dict[str, Published], facts: Facts, judge: Judge) -> None:
@@ -83,10 +77,10 @@ def test_no_claim_is_stuck_in_its_deletion(slices: dict[str, Published], facts: 
 
 @requirement(
     "DRA-09",
-    "No pod waits for a claim that gets no device",
+    "No pod waits for a ResourceClaim that gets no device",
     level=SHOULD,
-    sources=["kubernetes-sigs/dra-driver-nvidia-gpu issues 46 and 150", DRA],
-    remedy="Correct the class or the selector of the claim, or delete the pod that nobody waits for any more.",
+    sources=["dra-driver-46", "dra-driver-150", "k8s-dra"],
+    remedy="Correct the class or the selector of the claim, or delete the pod.",
 )
 def test_no_pod_waits_for_a_claim(slices: dict[str, Published], facts: Facts, judge: Judge) -> None:
     stuck = []
@@ -121,10 +115,10 @@ def test_no_pod_waits_for_a_claim(slices: dict[str, Published], facts: Facts, ju
 
 @requirement(
     "DRA-10",
-    "Every device class that can give a team GPUs is covered by the team's quota",
+    "Every DeviceClass that can give a team GPUs is counted by a ResourceQuota of the team",
     level=MUST,
-    sources=[QUOTAS, "kubernetes: pkg/quota/v1/evaluator/core/resource_claims.go"],
-    remedy="Add <class>.deviceclass.resource.k8s.io/devices to the quota of GPUs, 0 for teams that shall have none.",
+    sources=["k8s-quotas", "k8s-code-quota-claims"],
+    remedy="Add <class>.deviceclass.resource.k8s.io/devices to the quota of GPUs, 0 for teams that must have none.",
 )
 def test_every_device_class_is_covered_by_quotas(
     slices: dict[str, Published], classes: tuple[DeviceClass, ...], reference: Reference, facts: Facts, judge: Judge
@@ -149,10 +143,10 @@ def test_every_device_class_is_covered_by_quotas(
 
 @requirement(
     "DRA-11",
-    "A quota of a device class counts claims and refuses the one that is too many",
+    "A ResourceQuota on a DeviceClass counts ResourceClaims and refuses those beyond its limit",
     level=MUST,
     effect=OWN_NAMESPACE,
-    sources=[QUOTAS],
+    sources=["k8s-quotas"],
     remedy="Keep the ResourceQuota admission plugin on, and let no webhook or policy rewrite claims.",
 )
 def test_a_quota_counts_claims(gpu_class: DeviceClass, lab: RequirementLab) -> None:
@@ -175,10 +169,10 @@ def test_a_quota_counts_claims(gpu_class: DeviceClass, lab: RequirementLab) -> N
 
 @requirement(
     "DRA-12",
-    "Pods with claims from one template run, each with a device of its own, the one that it was allocated",
+    "Two pods with claims from one ResourceClaimTemplate run, each with an allocated device of its own",
     level=MUST,
     effect=OCCUPIES_IDLE_GPUS,
-    sources=[DRIVER, DRA],
+    sources=["dra-driver", "k8s-dra"],
     remedy="Look at the claims' status, then into the log of the node's kubelet plugin; a policy may rewrite pods.",
 )
 def test_each_pod_gets_a_device_of_its_own(
@@ -206,10 +200,10 @@ def test_each_pod_gets_a_device_of_its_own(
 
 @requirement(
     "DRA-13",
-    "Pods that share one claim share one device",
+    "Pods that reference one ResourceClaim run with the same device",
     level=MUST,
     effect=OCCUPIES_IDLE_GPUS,
-    sources=[DRIVER, DRA],
+    sources=["dra-driver", "k8s-dra"],
     remedy="Look at status.reservedFor of the claim: both pods have to be in it.",
 )
 def test_pods_that_share_a_claim_share_its_device(claiming: ClaimingNode) -> None:
@@ -226,10 +220,10 @@ def test_pods_that_share_a_claim_share_its_device(claiming: ClaimingNode) -> Non
 
 @requirement(
     "DRA-14",
-    "A selector chooses among devices, and one that matches none leaves the pod Pending",
+    "A CEL selector chooses the matching device, and one that matches none leaves the pod Pending",
     level=MUST,
     effect=OCCUPIES_IDLE_GPUS,
-    sources=[ATTRIBUTES, "kubernetes-sigs/dra-driver-nvidia-gpu issues 46 and 150"],
+    sources=["dra-driver-attributes", "dra-driver-46", "dra-driver-150"],
     remedy="Compare the selector with the attributes in the node's ResourceSlice: names and types have to agree.",
 )
 def test_a_selector_chooses_among_devices(claiming: ClaimingNode) -> None:
@@ -246,10 +240,10 @@ def test_a_selector_chooses_among_devices(claiming: ClaimingNode) -> None:
 
 @requirement(
     "DRA-15",
-    "A claim from a template goes with its pod, and its device can be claimed again",
+    "A ResourceClaim made from a template is deleted with its pod, and its device can be claimed again",
     level=MUST,
     effect=OCCUPIES_IDLE_GPUS,
-    sources=[DRIVER, DRA],
+    sources=["dra-driver", "k8s-dra"],
     remedy="Look at finalizers and status.reservedFor of the claim, and whether the kubelet plugin runs on the node.",
 )
 def test_a_device_can_be_claimed_again(claiming: ClaimingNode) -> None:
@@ -268,11 +262,11 @@ def test_a_device_can_be_claimed_again(claiming: ClaimingNode) -> None:
 
 @requirement(
     "DRA-16",
-    "A pod that asks for the resource of a device class gets a device of that class",
+    "A pod that requests the extendedResourceName of a DeviceClass gets one device of that class",
     level=MAY,
     effect=OCCUPIES_IDLE_GPUS,
     feature="extended-resource",
-    sources=[EXTENDED, "kubernetes-sigs/dra-driver-nvidia-gpu: test_gpu_extres"],
+    sources=["kep-5004", "dra-driver-tests"],
     remedy="Check DRAExtendedResource on API server, scheduler and kubelet, and that one class has the resource. When "
     "another class with it was deleted, change anything about the one that is left: until then the scheduler serves "
     "the resource no more (seen with 1.36).",
@@ -289,11 +283,11 @@ def test_a_request_by_count_gets_a_device(claiming: ClaimingNode, gpu_class: Dev
 
 @requirement(
     "DRA-17",
-    "A pod of higher priority preempts the pod that holds the device it claims, and no other",
+    "A pod preempts the lower-priority pod that holds the device it claims, and no other pod",
     level=MAY,
     effect=DISRUPTIVE,
     feature="preemption",
-    sources=["KEP-5690: preemption for DRA", OPERATOR, DRA],
+    sources=["kep-5690", "operator-dra", "k8s-dra"],
     remedy="Leave preemption to kube-scheduler's DefaultPreemption, and report what it does to Kubernetes.",
 )
 def test_a_higher_pod_preempts_for_devices(

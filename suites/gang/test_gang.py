@@ -40,9 +40,6 @@ from suites.gang.kai import (
     with_ancestors,
 )
 
-QUEUES = "kai-scheduler/KAI-Scheduler: docs/queues"
-PRIORITIES = "kai-scheduler/KAI-Scheduler: docs/priority"
-BATCH = "kai-scheduler/KAI-Scheduler: docs/batch"
 # How long the pods of one group may start one after the other; a node that is being added takes minutes.
 GROUP_START = timedelta(minutes=10)
 
@@ -70,9 +67,9 @@ def kai_pods(kai: Kai, facts: Facts) -> tuple[Pod, ...]:
 
 @requirement(
     "GANG-01",
-    "Queues exist as declared, and every queue hangs below one that exists",
+    "KAI queues exist as declared, and every parentQueue names an existing queue",
     level=MUST,
-    sources=[QUEUES],
+    sources=["kai-queues"],
     remedy="Apply the declared queues, parents first.",
 )
 def test_queues_exist_as_declared(kai: Kai, queues: dict[str, Queue], judge: Judge) -> None:
@@ -108,10 +105,10 @@ def test_queues_exist_as_declared(kai: Kai, queues: dict[str, Queue], judge: Jud
 
 @requirement(
     "GANG-02",
-    "Every workload of KAI is in a queue that exists and takes workloads",
+    "Every pod scheduled by KAI is in an existing leaf queue",
     level=MUST,
-    sources=[QUEUES, "kai-scheduler/KAI-Scheduler issue 612"],
-    remedy="Label the workload with an existing queue that has none below it.",
+    sources=["kai-queues", "kai-612"],
+    remedy="Label the workload with an existing leaf queue.",
 )
 def test_workloads_are_in_queues(
     kai: Kai, kai_pods: tuple[Pod, ...], queues: dict[str, Queue], facts: Facts, judge: Judge
@@ -133,9 +130,9 @@ def test_workloads_are_in_queues(
 
 @requirement(
     "GANG-03",
-    "No queue is asked for more GPUs than it may have",
+    "No KAI queue is asked for more GPUs than its limit, or than its quota by non-preemptible pods",
     level=SHOULD,
-    sources=[QUEUES, PRIORITIES],
+    sources=["kai-queues", "kai-priority"],
     remedy="Raise the limit, or for workloads that are never evicted the quota, of the queue or of the one above it; "
     "or let those workloads be preemptible.",
 )
@@ -171,9 +168,9 @@ def test_no_queue_is_asked_for_more_than_it_may_have(
 
 @requirement(
     "GANG-04",
-    "Classes that are declared to be preempted can be preempted under KAI",
+    "Pods and PriorityClasses declared to be preempted are preemptible under KAI",
     level=MUST,
-    sources=["guide part 5", PRIORITIES],
+    sources=["guide-5", "kai-priority"],
     remedy=f"Give the pods the label {PREEMPTIBILITY}=preemptible, or a class below {NON_PREEMPTIBLE_FROM} such as "
     "KAI's own train.",
 )
@@ -202,10 +199,10 @@ def test_what_is_to_be_preempted_can_be(kai: Kai, reference: Reference, facts: F
 
 @requirement(
     "GANG-05",
-    "No pod group of KAI is placed in part",
+    "No KAI PodGroup has some of its minMember pods placed while the others keep waiting",
     level=MUST,
-    sources=[BATCH],
-    remedy="See the conditions of the pod group; delete it when its pods were placed by somebody else than KAI.",
+    sources=["kai-batch"],
+    remedy="See the conditions of the pod group; delete it when another scheduler placed its pods.",
 )
 def test_no_pod_group_is_placed_in_part(kai: Kai, kai_pods: tuple[Pod, ...], facts: Facts, judge: Judge) -> None:
     members: dict[str, list[Pod]] = defaultdict(list)
@@ -234,9 +231,9 @@ def test_no_pod_group_is_placed_in_part(kai: Kai, kai_pods: tuple[Pod, ...], fac
 
 @requirement(
     "GANG-06",
-    "No two jobs hold GPUs while each waits for more",
+    "No two jobs hold GPUs while each of them waits for more",
     level=SHOULD,
-    sources=["kubernetes-retired/kube-batch issue 158", "koordinator-sh/koordinator issue 872", BATCH],
+    sources=["kube-batch-158", "koordinator-872", "kai-batch"],
     remedy="Delete one of the jobs, so that the other one finishes; let a gang scheduler (KAI, Kueue, Volcano) place "
     "jobs whose pods need each other.",
 )

@@ -44,26 +44,22 @@ from suites.isolation.gpu_access import (
     reached,
 )
 
-CNCF = "CNCF Kubernetes AI Conformance: secure_accelerator_access"
-TOOLKIT = "NVIDIA/nvidia-container-toolkit: accept-nvidia-visible-devices-envvar-when-unprivileged"
-CDI = "NVIDIA GPU Operator: CDI"
-POLICY = "kubernetes.io: Pod Security Standards"
 # The error of the runtime hook for a container that may not select its devices by the variable.
 _UNPRIVILEGED = "insufficient privileges to read device list"
 CLOSE_THE_DOOR = (
     "Set ACCEPT_NVIDIA_VISIBLE_DEVICES_ENVVAR_WHEN_UNPRIVILEGED=false for the container toolkit (toolkit.env) and let "
-    "devices be given by CDI."
+    "CDI inject devices."
 )
 
 
 @requirement(
     "ISO-01",
-    "A pod that asks for no GPU reaches none, on every GPU node",
+    "A pod without a GPU request reaches no GPU on any GPU node",
     level=MUST,
     effect=OWN_NAMESPACE,
-    sources=[CNCF, "NVIDIA/k8s-device-plugin README", "NVIDIA/gpu-operator issue 421"],
-    remedy="Take the NVIDIA runtime away as the default runtime of the node (NVIDIA_RUNTIME_SET_AS_DEFAULT=false), and "
-    "let devices be given by CDI.",
+    sources=["cncf-secure-access", "device-plugin", "operator-421"],
+    remedy="Do not make the NVIDIA runtime the default runtime of the node (NVIDIA_RUNTIME_SET_AS_DEFAULT=false), and "
+    "let CDI inject devices.",
 )
 def test_a_pod_without_gpu_request_reaches_no_gpu(
     lab: RequirementLab, gpu_pool_nodes: tuple[GpuPoolNode, ...], judge: Judge
@@ -75,10 +71,10 @@ def test_a_pod_without_gpu_request_reaches_no_gpu(
 
 @requirement(
     "ISO-02",
-    "NVIDIA_VISIBLE_DEVICES=all gives no GPU to a pod that asks for none",
+    "NVIDIA_VISIBLE_DEVICES=all exposes no GPU to a pod that requests none",
     level=MUST,
     effect=OWN_NAMESPACE,
-    sources=[CNCF, TOOLKIT, "NVIDIA/gpu-operator issues 421, 700", "kubeflow/kubeflow issue 6451"],
+    sources=["cncf-secure-access", "toolkit-envvar", "operator-421", "operator-700", "kubeflow-6451"],
     remedy=CLOSE_THE_DOOR,
 )
 def test_a_variable_gives_no_device(lab: RequirementLab, gpu_pool_nodes: tuple[GpuPoolNode, ...], judge: Judge) -> None:
@@ -88,10 +84,10 @@ def test_a_variable_gives_no_device(lab: RequirementLab, gpu_pool_nodes: tuple[G
 
 @requirement(
     "ISO-03",
-    "Neither does the variable together with a runtime class of NVIDIA",
+    "NVIDIA_VISIBLE_DEVICES=all with an NVIDIA RuntimeClass exposes no GPU to a pod that requests none",
     level=MUST,
     effect=OWN_NAMESPACE,
-    sources=[CNCF, TOOLKIT, "NVIDIA/gpu-operator issue 1588", "NVIDIA GPU Operator: Release Notes 25.10.0"],
+    sources=["cncf-secure-access", "toolkit-envvar", "operator-1588", "operator-notes-25.10.0"],
     remedy=f"{CLOSE_THE_DOOR} Or refuse pods that name the runtime class and ask for no GPU, by an admission policy.",
 )
 def test_a_runtime_class_gives_no_device(
@@ -107,10 +103,10 @@ def test_a_runtime_class_gives_no_device(
 
 @requirement(
     "ISO-04",
-    "Naming the UUID of a neighbour's GPU gives no access to it",
+    "NVIDIA_VISIBLE_DEVICES with the UUID of another pod's GPU gives no access to that GPU",
     level=MUST,
     effect=OCCUPIES_IDLE_GPUS,
-    sources=[CNCF, "kubernetes-sigs/ai-conformance KAR-0049", TOOLKIT],
+    sources=["cncf-secure-access", "kar-0049", "toolkit-envvar"],
     remedy=CLOSE_THE_DOOR,
 )
 def test_the_uuid_of_another_pods_gpu_gives_no_access(
@@ -142,8 +138,8 @@ def test_the_uuid_of_another_pods_gpu_gives_no_access(
     "A pod with one device can open the device file of that GPU only",
     level=MUST,
     effect=OCCUPIES_IDLE_GPUS,
-    sources=[CNCF, "NVIDIA/k8s-device-plugin issue 87"],
-    remedy="Let the device plugin name single devices (CDI, or its deviceListStrategy), and give no container all of "
+    sources=["cncf-secure-access", "device-plugin-87"],
+    remedy="Let the device plugin pass single devices (CDI, or its deviceListStrategy), and mount no container all of "
     "/dev.",
 )
 def test_one_device_is_one_device_file(
@@ -173,9 +169,9 @@ def test_one_device_is_one_device_file(
 
 @requirement(
     "ISO-06",
-    "No ordinary pod on a GPU node is privileged",
+    "No ordinary pod on a GPU node has a privileged container",
     level=MUST,
-    sources=[POLICY, "kubernetes/kubernetes issue 81256", "NVIDIA/k8s-device-plugin issue 336"],
+    sources=["k8s-pod-security", "k8s-81256", "device-plugin-336"],
     remedy="Enforce the Pod Security Standard baseline in the namespaces of teams (TEN-01 shows their labels).",
 )
 def test_no_ordinary_pod_is_privileged(pods_on_gpu_nodes: tuple[Pod, ...], judge: Judge) -> None:
@@ -197,9 +193,9 @@ def test_no_ordinary_pod_is_privileged(pods_on_gpu_nodes: tuple[Pod, ...], judge
 
 @requirement(
     "ISO-07",
-    "No ordinary pod on a GPU node mounts device files, the driver or the sockets of the device plugin",
+    "No ordinary pod on a GPU node mounts device files, the driver or device plugin sockets by hostPath",
     level=MUST,
-    sources=[CNCF, POLICY],
+    sources=["cncf-secure-access", "k8s-pod-security"],
     remedy="Ask for nvidia.com/gpu instead of mounting devices, and enforce the Pod Security Standard baseline, which "
     "forbids host paths.",
 )
@@ -220,9 +216,9 @@ def test_no_ordinary_pod_mounts_devices(pods_on_gpu_nodes: tuple[Pod, ...], judg
 
 @requirement(
     "ISO-08",
-    "No ordinary pod takes devices by a CDI annotation",
+    "No ordinary pod on a GPU node gets devices by a CDI annotation",
     level=MUST,
-    sources=[CDI, CNCF],
+    sources=["operator-cdi", "cncf-secure-access"],
     remedy="Refuse the annotation in the namespaces of teams by an admission policy, or switch the NRI plugin off "
     "(cdi.nriPluginEnabled: false).",
 )

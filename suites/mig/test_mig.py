@@ -1,11 +1,10 @@
-"""MIG: one GPU partitioned into devices that share nothing, each with memory and compute of its own.
+"""MIG: one GPU divided into devices that share nothing, each with memory and compute of its own.
 
-A layout is a matter of placements, not of sums: a GPU has seven slices, and four instances of two do not fit. So the
-first requirement is judged before anything is applied. Then the layout has to reach the node: the ClusterPolicy names a
-ConfigMap, the MIG manager reads one key of it, the node's label nvidia.com/mig.config chooses a layout, and the label
-nvidia.com/mig.config.state has the result. The resource that pods request depends on another setting: the strategy
-decides whether a device is a nvidia.com/gpu or has the name of its profile, and a pod with a name that no node offers
-stays Pending.
+A division is a matter of placement, not of sums: seven slices are there, and four instances of two do not fit. So the
+first question is asked before anything is applied. Then a configuration has to reach the node: the ClusterPolicy names
+a ConfigMap, the MIG manager reads one key of it, the node's label chooses a layout, and the label that comes back says
+how it ended. What pods then ask for depends on a setting that has nothing to do with the layout: the strategy decides
+whether a device is a nvidia.com/gpu or goes by the name of its profile, and a name that no node offers waits for ever.
 
 Containers are not inspected here: that two pods get two different devices is judged by the probes of the workloads
 profile.
@@ -65,13 +64,6 @@ from suites.mig.mig_devices import (
     why_the_name_is_not_offered,
 )
 
-GUIDE = "guide part 3"
-MIG = "NVIDIA GPU Operator: GPU Operator with MIG"
-USER_GUIDE = "NVIDIA Multi-Instance GPU User Guide: Supported MIG Profiles"
-PARTED = "NVIDIA/mig-parted: api/spec/v1, pkg/mig/config"
-PLUGIN = "NVIDIA/k8s-device-plugin: internal/rm/device_map.go"
-DISCOVERY = "NVIDIA/k8s-device-plugin: internal/lm/mig-strategy.go"
-
 LACKS_GPUS = "GPUs are missing (POOL-04)"
 
 
@@ -94,10 +86,10 @@ def mig_nodes(
 
 @requirement(
     "MIG-01",
-    "Every declared MIG layout can exist on the GPUs of its pool",
+    "Every declared MIG layout can be placed on the GPUs of its pool",
     level=MUST,
-    sources=[GUIDE, USER_GUIDE, PARTED],
-    remedy="Take one of the layouts that fit, or a model with more memory; profiles are per model.",
+    sources=["guide-3", "mig-profiles", "mig-parted-spec", "mig-parted-config"],
+    remedy="Choose a layout that can be placed on this GPU model; profiles differ by model.",
 )
 def test_every_layout_can_exist(mig: tuple[Pool, ...], mig_nodes: MigNodes, reference: Reference, judge: Judge) -> None:
     unknown: list[Inconclusive | UnknownAccelerator] = []
@@ -116,10 +108,10 @@ def test_every_layout_can_exist(mig: tuple[Pool, ...], mig_nodes: MigNodes, refe
 
 @requirement(
     "MIG-02",
-    "The texts of MIG layouts are well written, and the one on the cluster is the declared one",
+    "MIG configurations are valid, and the ConfigMap on the cluster has the declared layouts",
     level=MUST,
-    sources=[GUIDE, PARTED, MIG],
-    remedy="Correct the text at the path that is named, under the key config.yaml of the ConfigMap.",
+    sources=["guide-3", "mig-parted-spec", "mig-parted-config", "operator-mig"],
+    remedy="Correct the configuration at the named path, under the key config.yaml of the ConfigMap.",
 )
 def test_layouts_are_written_as_declared(
     mig: tuple[Pool, ...], mig_nodes: MigNodes, reference: Reference, judge: Judge
@@ -143,10 +135,10 @@ def test_layouts_are_written_as_declared(
 
 @requirement(
     "MIG-03",
-    "Every node of a MIG pool is reached by the layout that was declared for it",
+    "The declared MIG layout is selected on every node of a MIG pool",
     level=MUST,
-    sources=[MIG, "NVIDIA/gpu-operator: controllers/object_controls.go, TransformMIGManager"],
-    remedy="Follow the chain: migManager.config.name, the ConfigMap in the operator's namespace with the key "
+    sources=["operator-mig", "operator-mig-manager"],
+    remedy="Check in this order: migManager.config.name, the ConfigMap in the operator's namespace with the key "
     "config.yaml, the node's labels nvidia.com/mig.capable and nvidia.com/mig.config, the layout of that name.",
 )
 def test_every_mig_node_is_reached_by_its_layout(mig_nodes: MigNodes, judge: Judge) -> None:
@@ -184,9 +176,9 @@ def test_every_mig_node_is_reached_by_its_layout(mig_nodes: MigNodes, judge: Jud
 
 @requirement(
     "MIG-04",
-    "The MIG manager reports success on every node of a MIG pool",
+    "Every node of a MIG pool has the label nvidia.com/mig.config.state=success",
     level=MUST,
-    sources=[MIG, "NVIDIA/mig-parted: pkg/mig/reconfigure/reconfigure.go", "NVIDIA/gpu-operator issues 603, 668"],
+    sources=["operator-mig", "mig-parted-reconfigure", "operator-603", "operator-668"],
     remedy="Drain the node, correct the layout, and set the label nvidia.com/mig.config again: the MIG manager tries "
     "once for each change of it.",
 )
@@ -216,7 +208,7 @@ def test_the_mig_manager_reports_success(mig_nodes: MigNodes, judge: Judge) -> N
     "MIG-05",
     "Every node of a MIG pool has the declared MIG strategy",
     level=MUST,
-    sources=[MIG, "NVIDIA/gpu-operator: values.yaml, whose mig.strategy is single", DISCOVERY],
+    sources=["operator-mig", "operator-values", "device-plugin-mig-labels"],
     remedy="Set mig.strategy of the ClusterPolicy, which holds for all nodes, or leave it empty and set "
     "flags.migStrategy in the plugin's configuration of these nodes.",
 )
@@ -249,9 +241,9 @@ def test_every_mig_node_has_the_declared_strategy(mig_nodes: MigNodes, facts: Fa
 
 @requirement(
     "MIG-06",
-    "Every node of a MIG pool offers the devices of its layout under the names of its strategy",
+    "Every node of a MIG pool offers the devices of its layout under the names of its MIG strategy",
     level=MUST,
-    sources=[PLUGIN, MIG],
+    sources=["device-plugin-device-map", "operator-mig"],
     remedy="Restart the device plugin after the layout was applied; where names differ, see the strategy (MIG-05).",
 )
 def test_every_mig_node_offers_its_devices(mig_nodes: MigNodes, judge: Judge) -> None:
@@ -282,9 +274,9 @@ def test_every_mig_node_offers_its_devices(mig_nodes: MigNodes, judge: Judge) ->
 
 @requirement(
     "MIG-07",
-    "Feature discovery counts the MIG devices that the layout makes",
+    "GPU Feature Discovery labels count the MIG devices of the declared layout",
     level=MUST,
-    sources=[DISCOVERY],
+    sources=["device-plugin-mig-labels"],
     remedy="Restart GPU Feature Discovery; if it still counts others, the devices on the node are not the layout's.",
 )
 def test_gpu_feature_discovery_counts_the_devices(mig_nodes: MigNodes, judge: Judge) -> None:
@@ -315,9 +307,9 @@ def test_gpu_feature_discovery_counts_the_devices(mig_nodes: MigNodes, judge: Ju
 
 @requirement(
     "MIG-08",
-    "The MIG strategy of a pool can offer what its layout makes",
+    "The MIG strategy of every MIG pool can advertise the devices of its layout",
     level=MUST,
-    sources=[PLUGIN, MIG],
+    sources=["device-plugin-device-map", "operator-mig"],
     remedy="Take the strategy mixed, or give every GPU of the node MIG devices of one and the same profile.",
 )
 def test_the_strategy_can_offer_what_the_layout_makes(
@@ -347,9 +339,9 @@ def test_the_strategy_can_offer_what_the_layout_makes(
 
 @requirement(
     "MIG-09",
-    "Whoever asks for MIG devices asks under a name that is offered",
+    "Pods, workloads and quotas that name MIG devices use a resource name that their pools offer",
     level=MUST,
-    sources=[MIG, "NVIDIA/gpu-operator: values.yaml, whose mig.strategy is single"],
+    sources=["operator-mig", "operator-values"],
     remedy="Ask for nvidia.com/gpu where the strategy is single, for nvidia.com/mig-<profile> where it is mixed, and "
     "for a profile that a layout makes.",
 )
@@ -384,10 +376,10 @@ def test_whoever_asks_for_mig_devices_asks_for_what_is_offered(
 
 @requirement(
     "MIG-10",
-    "A pod that asks for a MIG device runs, and one that asks for more than a node has waits",
+    "A pod that requests a MIG device runs; one that requests more than a node has stays Pending",
     level=MUST,
     effect=OCCUPIES_IDLE_GPUS,
-    sources=[GUIDE, MIG],
+    sources=["guide-3", "operator-mig"],
     remedy="Look at the events of the pod that does not run; for one that runs and should not, look for a policy that "
     "rewrites GPU requests.",
 )
@@ -405,9 +397,9 @@ def test_mig_devices_are_given_to_pods(mig_nodes: MigNodes, lab: RequirementLab)
 
 @requirement(
     "MIG-11",
-    "No pod of a user holds a GPU on a node whose MIG layout is being changed, or failed to be",
+    "No user pod holds a GPU on a node while the MIG manager changes its layout, or after the change failed",
     level=SHOULD,
-    sources=["guide, summary: drain before MIG is changed", MIG],
+    sources=["guide-summary", "operator-mig"],
     remedy="Cordon and drain the node before its label nvidia.com/mig.config is changed, then change the label.",
 )
 def test_layouts_are_changed_on_empty_nodes(mig_nodes: MigNodes, judge: Judge) -> None:

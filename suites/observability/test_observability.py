@@ -1,9 +1,9 @@
-"""Observability: the metrics of the GPUs, and whether they are right.
+"""Observability: whether dcgm-exporter reports every GPU, and reports it truly.
 
-Alerts, bills and capacity plans depend on one program, dcgm-exporter, and its failures are silent: a node without
-exporter has no utilisation at all, which a dashboard shows as a gap; a page without pods attributes no GPU; an XID in a
-gauge and not in a counter alerts once. So each exporter is scraped, through the API server, and its page is compared
-with the declaration and with physical limits.
+Alerts, bills and capacity plans stand on one program, dcgm-exporter, and they go quiet, not red, when it does: a node
+without exporter has no utilisation at all, which a dashboard draws as a gap; a page without pods leaves every GPU
+without owner; an XID that is remembered and not counted rings once. So each exporter is asked, through the API server,
+and its page is compared with the declaration and with what a GPU can be.
 """
 
 import time
@@ -39,10 +39,6 @@ from suites.observability.exporters import (
     ready_exporters,
 )
 
-EXPORTER = "NVIDIA/dcgm-exporter"
-COUNTERS = "NVIDIA/dcgm-exporter: etc/default-counters.csv"
-TROUBLESHOOTING = "NVIDIA GPU Operator: Troubleshooting"
-XID = "NVIDIA: XID Errors"
 # Between two scrapes; by default exporters collect every 30 seconds.
 _BETWEEN_SCRAPES = 1.0
 
@@ -75,11 +71,11 @@ def exporters(facts: Facts, monitored_nodes: tuple[GpuPoolNode, ...], judge: Jud
 
 @requirement(
     "OBS-01",
-    "Every GPU node has a ready metrics exporter",
+    "Every GPU node has a Ready dcgm-exporter pod",
     level=MUST,
-    sources=["guide part 2", EXPORTER, TROUBLESHOOTING],
-    remedy="Follow the cause: the exporter needs the node's taints tolerated, a driver, and its host "
-    "engine (with dcgm.enabled the service nvidia-dcgm on port 5555, which a NetworkPolicy can block).",
+    sources=["guide-2", "dcgm-exporter", "operator-troubleshooting"],
+    remedy="Fix the cause that the finding names: the exporter needs the node's taints tolerated, a driver, and its "
+    "host engine (with dcgm.enabled the service nvidia-dcgm on port 5555, which a NetworkPolicy can block).",
 )
 def test_every_gpu_node_has_an_exporter(facts: Facts, monitored_nodes: tuple[GpuPoolNode, ...], judge: Judge) -> None:
     for _, node, _ in monitored_nodes:
@@ -104,10 +100,10 @@ def test_every_gpu_node_has_an_exporter(facts: Facts, monitored_nodes: tuple[Gpu
 
 @requirement(
     "OBS-02",
-    "Every exporter reports every declared GPU with every declared metric",
+    "dcgm-exporter reports every declared GPU with every declared metric",
     level=MUST,
     effect=OWN_NAMESPACE,
-    sources=[COUNTERS, "NVIDIA/dcgm-exporter issue 250"],
+    sources=["dcgm-exporter-counters", "dcgm-exporter-250"],
     remedy="Enable the metric in the exporter's ConfigMap; for a GPU that is missing look for its XID and at POOL-04.",
 )
 def test_every_gpu_is_reported(
@@ -120,10 +116,10 @@ def test_every_gpu_is_reported(
 
 @requirement(
     "OBS-03",
-    "What an exporter says is what a GPU can be, now and a moment later",
+    "dcgm-exporter metrics are within physical limits, and counters do not decrease",
     level=MUST,
     effect=OWN_NAMESPACE,
-    sources=[EXPORTER, "NVIDIA DCGM: field identifiers"],
+    sources=["dcgm-exporter", "dcgm-fields"],
     remedy="Restart the exporter's pod on the node; if the values stay, take the GPU out of service and diagnose it.",
 )
 def test_values_are_plausible(exporters: tuple[Exporter, ...], lab: RequirementLab, judge: Judge) -> None:
@@ -151,12 +147,12 @@ def test_values_are_plausible(exporters: tuple[Exporter, ...], lab: RequirementL
 
 @requirement(
     "OBS-04",
-    "A device that a pod holds is reported with that pod",
+    "dcgm-exporter attributes a device that a pod holds to that pod",
     level=MUST,
     effect=OCCUPIES_IDLE_GPUS,
-    sources=["NVIDIA/dcgm-exporter issues 58, 138, 272", "NVIDIA GPU Operator: Time-Slicing GPUs"],
-    remedy="Mount the kubelet's pod-resources socket into the exporter and upgrade it; older ones know no MIG devices. "
-    "Shares of one GPU are attributed to nobody: declare metrics.per_pod false if all your pools are shared.",
+    sources=["dcgm-exporter-58", "dcgm-exporter-138", "dcgm-exporter-272", "operator-time-slicing"],
+    remedy="Mount the kubelet's pod-resources socket into the exporter and upgrade it; older ones know no MIG "
+    "devices. Replicas of one GPU are attributed to no pod: declare metrics.per_pod false if all pools are shared.",
 )
 def test_devices_are_attributed_to_their_pods(
     exporters: tuple[Exporter, ...], reference: Reference, timeouts: Timeouts, lab: RequirementLab
@@ -180,12 +176,12 @@ def test_devices_are_attributed_to_their_pods(
 
 @requirement(
     "OBS-05",
-    "The driver that an exporter reports is the declared one",
+    "dcgm-exporter reports the declared driver version",
     level=SHOULD,
     effect=OWN_NAMESPACE,
-    sources=["NVIDIA GPU Operator: GPU Driver Upgrades", EXPORTER],
-    remedy="Finish the driver upgrade on the node, then restart the exporter's pod: it keeps the libraries it began "
-    "with.",
+    sources=["operator-upgrades", "dcgm-exporter"],
+    remedy="Finish the driver upgrade on the node, then restart the exporter's pod: it keeps the libraries of its "
+    "start.",
 )
 def test_the_driver_is_the_declared_one(
     exporters: tuple[Exporter, ...], reference: Reference, lab: RequirementLab, judge: Judge
@@ -216,10 +212,10 @@ def test_the_driver_is_the_declared_one(
 
 @requirement(
     "OBS-06",
-    "No GPU remembers an XID error",
+    "dcgm-exporter reports DCGM_FI_DEV_XID_ERRORS 0 for every GPU",
     level=SHOULD,
     effect=OWN_NAMESPACE,
-    sources=[XID, COUNTERS],
+    sources=["xid-errors", "dcgm-exporter-counters"],
     remedy="Look the number up in NVIDIA's XID catalogue: some are a program's fault (13, 31, 43), 48, 63, 74, 79, 94 "
     "and 95 are the hardware's. Drain the node and reset or replace the GPU; the value stays until the driver reloads.",
 )
@@ -248,11 +244,11 @@ def test_no_gpu_reports_an_xid(exporters: tuple[Exporter, ...], lab: Requirement
 
 @requirement(
     "OBS-07",
-    "XID errors are counted, not only remembered",
+    "Every dcgm-exporter reports DCGM_EXP_XID_ERRORS_COUNT",
     level=MAY,
     effect=OWN_NAMESPACE,
     feature="xid-counter",
-    sources=[COUNTERS],
+    sources=["dcgm-exporter-counters"],
     remedy=f"Enable {dcgm.XID_COUNT} in the exporter's ConfigMap: it is there as a comment.",
 )
 def test_xid_errors_are_counted(exporters: tuple[Exporter, ...], lab: RequirementLab, judge: Judge) -> None:

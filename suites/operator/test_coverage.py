@@ -1,12 +1,12 @@
 """Coverage: the GPU stack on every GPU node.
 
-Every component can be missing on one node while the ClusterPolicy is ready, because a DaemonSet with 0 desired pods
-counts as ready. A taint that one list does not tolerate, a label that an upgrade left behind, a node without labels of
-Node Feature Discovery: each removes the GPUs of a node without an error anywhere.
+Every operand can be missing on one node while the whole says ready, because a DaemonSet that wants no pods counts as
+ready. A taint that one list does not tolerate, a label that an upgrade left behind, a node that Node Feature Discovery
+did not label: each takes the GPUs of a node away without an error anywhere.
 
-So coverage is counted against the declared nodes, and of each node only the first failed component is named: those
-that depend on it wait for it. A node that joined a minute ago, that is not Ready, or on which an upgrade is under way
-is not judged for transient failures.
+So coverage is counted against the declared nodes, and of each node only the first broken operand is named: what comes
+after it waits for it. A node that joined a minute ago, that is not Ready, or on which an upgrade is under way is not
+judged for what time will settle.
 """
 
 from conformance.catalog import MUST, requirement
@@ -22,11 +22,6 @@ from suites.operator.operand_tolerations import untolerated_taints, workloads_on
 from suites.operator.pod_health import without_workloads
 from suites.operator.stack_faults import is_outside_kubernetes
 
-GUIDE = "guide part 2"
-OPERATOR = "NVIDIA/gpu-operator v26.7.0"
-TROUBLESHOOTING = "NVIDIA GPU Operator: Troubleshooting"
-UPGRADES = "NVIDIA GPU Operator: GPU Driver Upgrades"
-
 WHAT_GREEN_PROVES = (
     "the driver, the toolkit and one CUDA program; neither the number of GPUs nor their allocation by the device plugin"
 )
@@ -34,9 +29,17 @@ WHAT_GREEN_PROVES = (
 
 @requirement(
     "OPER-10",
-    "Every component and feature discovery tolerate every taint of the GPU nodes that need them",
+    "Every operand and Node Feature Discovery tolerate every taint of the GPU nodes that need them",
     level=MUST,
-    sources=[GUIDE, TROUBLESHOOTING, "NVIDIA/gpu-operator issues 26, 360, 397, 423", "kubernetes.io: DaemonSet"],
+    sources=[
+        "guide-2",
+        "operator-troubleshooting",
+        "operator-26",
+        "operator-360",
+        "operator-397",
+        "operator-423",
+        "k8s-daemonset",
+    ],
     remedy="Tolerate the taint in daemonsets.tolerations and in node-feature-discovery.worker.tolerations. Both lists "
     "replace the chart's own, so repeat what they had.",
 )
@@ -62,10 +65,10 @@ def test_every_component_tolerates_the_gpu_nodes(facts: Facts, reference: Refere
 
 @requirement(
     "OPER-11",
-    "Every declared GPU node is discovered",
+    "Node Feature Discovery and the GPU Operator have labelled every declared GPU node",
     level=MUST,
-    sources=[TROUBLESHOOTING, f"{OPERATOR}: controllers/nodelabeling_controller.go", "NVIDIA/gpu-operator issue 423"],
-    remedy="Follow the cause: the worker on the node, the master that writes the label, the operator.",
+    sources=["operator-troubleshooting", "operator-labelling", "operator-423"],
+    remedy="Fix the cause that the finding names: the NFD worker on the node, the NFD master, or the operator.",
 )
 def test_every_gpu_node_is_discovered(
     facts: Facts, reference: Reference, gpu_pool_nodes: tuple[GpuPoolNode, ...], judge: Judge
@@ -90,10 +93,10 @@ def test_every_gpu_node_is_discovered(
 
 @requirement(
     "OPER-12",
-    "No component is switched off on a GPU node but by the owners",
+    "No node label (nvidia.com/gpu.deploy.*) keeps an operand off a GPU node unless the pool declares it",
     level=MUST,
-    sources=[UPGRADES, "NVIDIA GPU Operator: release notes of v26.3.2", f"{OPERATOR}: controllers/state_manager.go"],
-    remedy="Remove the label: the operator sets it again to what it ought to be. To keep it, declare it for the pool.",
+    sources=["operator-upgrades", "operator-notes-26.3.2", "operator-states"],
+    remedy="Remove the label: the operator sets it to the right value. To keep it, declare it for the pool.",
 )
 def test_no_component_is_switched_off_on_a_gpu_node(
     facts: Facts, reference: Reference, gpu_pool_nodes: tuple[GpuPoolNode, ...], judge: Judge
@@ -116,10 +119,10 @@ def test_no_component_is_switched_off_on_a_gpu_node(
 
 @requirement(
     "OPER-13",
-    "Every component runs on every GPU node that needs it",
+    "Every operand runs on every GPU node that needs it",
     level=MUST,
-    sources=[GUIDE, TROUBLESHOOTING, "NVIDIA/gpu-operator issue 26"],
-    remedy="Mend the first broken component; those after it wait for it.",
+    sources=["guide-2", "operator-troubleshooting", "operator-26"],
+    remedy="Fix the first operand that is not Ready; the others wait for it.",
 )
 def test_every_component_runs_on_every_gpu_node(
     facts: Facts, reference: Reference, gpu_pool_nodes: tuple[GpuPoolNode, ...], judge: Judge
@@ -153,10 +156,10 @@ def test_every_component_runs_on_every_gpu_node(
 
 @requirement(
     "OPER-14",
-    "The validator has passed on every GPU node",
+    "The validator pod of the GPU Operator is Ready on every GPU node",
     level=MUST,
-    sources=[GUIDE, f"{OPERATOR}: cmd/nvidia-validator, assets/state-operator-validation"],
-    remedy="Read the log of the init container that the pod stands at.",
+    sources=["guide-2", "operator-validator", "operator-validation"],
+    remedy="Read the log of the validator's init container that has not ended.",
 )
 def test_the_validator_has_passed_on_every_gpu_node(
     facts: Facts, reference: Reference, gpu_pool_nodes: tuple[GpuPoolNode, ...], judge: Judge

@@ -23,11 +23,6 @@ from suites.operator.operator_settings import asked_for
 from suites.operator.stuck_upgrades import managed_nodes, stuck_nodes
 from suites.operator.upgrade_obstacles import undeletable, unknown_users
 
-GUIDE = "guide part 2"
-UPGRADES = "NVIDIA GPU Operator: GPU Driver Upgrades"
-TROUBLESHOOTING = "NVIDIA GPU Operator: Troubleshooting"
-LIBRARY = "NVIDIA/k8s-operator-libs: pkg/upgrade"
-BRANCHES = "NVIDIA Data Center Drivers: Supported Drivers and CUDA Toolkit Versions"
 _UPGRADED = "its driver is being upgraded"
 
 
@@ -35,7 +30,7 @@ _UPGRADED = "its driver is being upgraded"
     "OPER-15",
     "Every GPU node has the declared driver version",
     level=MUST,
-    sources=[GUIDE, UPGRADES, "NVIDIA/k8s-device-plugin: GPU Feature Discovery labels"],
+    sources=["guide-2", "operator-upgrades", "gpu-feature-discovery"],
     remedy="Finish the upgrade that stopped half-way, or declare the version that the pool really has.",
 )
 def test_every_gpu_node_has_the_declared_driver(
@@ -70,10 +65,10 @@ def test_every_gpu_node_has_the_declared_driver(
 
 @requirement(
     "OPER-16",
-    "Every GPU node has a driver that NVIDIA still maintains",
+    "Every GPU node has a driver of a branch that NVIDIA still maintains",
     level=SHOULD,
-    sources=[BRANCHES],
-    remedy="Plan the upgrade to a production or long term support branch that has years to go.",
+    sources=["driver-branches"],
+    remedy="Upgrade to a Production or Long Term Support branch that is maintained.",
 )
 def test_every_driver_is_maintained(
     facts: Facts, reference: Reference, gpu_pool_nodes: tuple[GpuPoolNode, ...], judge: Judge
@@ -103,9 +98,9 @@ def test_every_driver_is_maintained(
 
 @requirement(
     "OPER-17",
-    "No GPU node has a driver with a defect that the pool would meet",
+    "No GPU node has a driver version with a known defect that affects its pool",
     level=MUST,
-    sources=[TROUBLESHOOTING, "NVIDIA/gpu-operator#1361", "NVIDIA GPU Operator: release notes of v25.3.2"],
+    sources=["operator-troubleshooting", "operator-1361", "operator-notes-25.3.2"],
     remedy="Upgrade to the first driver without the defect.",
 )
 def test_no_driver_has_a_defect_that_affects_the_pool(
@@ -134,10 +129,10 @@ def test_no_driver_has_a_defect_that_affects_the_pool(
 
 @requirement(
     "OPER-18",
-    "No driver upgrade stands still half-way",
+    "No driver upgrade of the GPU Operator is stuck or failed on a node",
     level=MUST,
-    sources=[UPGRADES, LIBRARY, "NVIDIA/gpu-operator#2509"],
-    remedy=f"Mend what it waits for; after a failure set the label {STATE}=upgrade-required again.",
+    sources=["operator-upgrades", "operator-upgrade-library", "operator-2509"],
+    remedy=f"Fix the cause that the finding names; after a failure set the label {STATE}=upgrade-required again.",
 )
 def test_no_driver_upgrade_is_stuck(
     facts: Facts, reference: Reference, gpu_pool_nodes: tuple[GpuPoolNode, ...], judge: Judge
@@ -163,10 +158,10 @@ def test_no_driver_upgrade_is_stuck(
 
 @requirement(
     "OPER-19",
-    "Nothing on a GPU node would make a driver upgrade fail",
+    "No pod on a GPU node would make an automatic driver upgrade fail",
     level=SHOULD,
-    sources=[UPGRADES, LIBRARY, "NVIDIA/gpu-operator issues 367, 2166 and 2509"],
-    remedy="Settle it before the upgrade: afterwards the node is upgrade-failed and cordoned.",
+    sources=["operator-upgrades", "operator-upgrade-library", "operator-367", "operator-2166", "operator-2509"],
+    remedy="Move the pod or change the upgradePolicy first: otherwise the node becomes upgrade-failed and cordoned.",
 )
 def test_nothing_would_make_a_driver_upgrade_fail(
     facts: Facts, reference: Reference, gpu_pool_nodes: tuple[GpuPoolNode, ...], judge: Judge

@@ -1,12 +1,12 @@
 """Operator: one GPU stack, complete, and configured as its owners declare.
 
-A pod gets a device through a driver, a container runtime, a device plugin and the operator that installs them. The
-ClusterPolicy can be ready while nothing is deployed: an operator that knows of no GPU node has nothing to do, and a
-second ClusterPolicy beside the one that it reconciles is ignored.
+Between a device and a pod stand a driver, a container runtime, a device plugin and whatever installs them. The whole
+can say ready while it does nothing: an operator that knows of no GPU node has nothing left to do, and a second
+ClusterPolicy beside the one that it reconciles is ignored.
 
-The guide counts seven components and wants each of them Running. The number follows from the operator resource and
-from the hardware: no MIG manager without MIG, no driver pod where the node image has the driver. So the expected
-components are derived, never taken from a list.
+The guide counts seven components and wants each of them Running. The number follows from the operator resource
+(ClusterPolicy, GPUCluster) and from the hardware: no MIG manager without MIG, no driver pod where the node image brings
+the driver. So what has to be there is derived, never taken from a list.
 """
 
 from conformance.catalog import MUST, SHOULD, requirement
@@ -53,17 +53,13 @@ from suites.operator.operator_settings import drivers_of, settings_of, settings_
 from suites.operator.pod_health import pod_problems, stack_workloads, without_workloads
 from suites.operator.stack_faults import HIDDEN_BECAUSE, expected_stacks, faults_of, is_outside_kubernetes
 
-GUIDE = "guide part 2"
-OPERATOR = "NVIDIA/gpu-operator v26.7.0"
-TROUBLESHOOTING = "NVIDIA GPU Operator: Troubleshooting"
-
 
 @requirement(
     "OPER-01",
     "Exactly one GPU stack is installed, complete, and the declared one",
     level=MUST,
-    sources=[GUIDE, f"{OPERATOR}: controllers", "NVIDIA GPU Operator: release notes of v26.7.0"],
-    remedy="Keep the parts of the declared stack, all of them, and remove those of any other.",
+    sources=["guide-2", "operator-controllers", "operator-notes-26.7.0"],
+    remedy="Keep every workload of the declared stack, and remove those of any other.",
 )
 def test_one_complete_stack_is_installed(facts: Facts, reference: Reference, judge: Judge) -> None:
     stack, found = declared_stack(reference), facts.stack
@@ -98,10 +94,10 @@ def test_one_complete_stack_is_installed(facts: Facts, reference: Reference, jud
 
 @requirement(
     "OPER-02",
-    "The operator has reconciled its object with GPU nodes in sight",
+    "ClusterPolicy (or GPUCluster) is Ready and has detected GPU nodes",
     level=MUST,
-    sources=[GUIDE, f"{OPERATOR}: controllers/clusterpolicy_controller.go, internal/conditions/consts.go"],
-    remedy="Read the message of the condition Error; the first state that is not ready is the one to look at.",
+    sources=["guide-2", "operator-policy-controller", "operator-conditions"],
+    remedy="Read the message of the condition Error: it names the first state that is not ready.",
 )
 def test_the_operator_has_reconciled_its_resource(facts: Facts, reference: Reference, judge: Judge) -> None:
     operator_resource = require_operator_resource(facts, reference)
@@ -133,10 +129,11 @@ def test_the_operator_has_reconciled_its_resource(facts: Facts, reference: Refer
 
 @requirement(
     "OPER-03",
-    "Every component that is switched on has its workload, and none that is switched off",
+    "Every enabled operand of the GPU Operator has its workload, and no disabled one has",
     level=MUST,
-    sources=[GUIDE, f"{OPERATOR}: assets, manifests, controllers/state_manager.go"],
-    remedy="Read the operator's log for the component; delete what an older release of the operator left behind.",
+    sources=["guide-2", "operator-assets", "operator-manifests", "operator-states"],
+    remedy="Read the operator's log for the operand; delete workloads that an older release of the operator left "
+    "behind.",
 )
 def test_every_component_has_its_workload(facts: Facts, reference: Reference, judge: Judge) -> None:
     operator_resource = require_operator_resource(facts, reference)
@@ -174,10 +171,11 @@ def test_every_component_has_its_workload(facts: Facts, reference: Reference, ju
 
 @requirement(
     "OPER-04",
-    "The operator's object has the declared settings",
+    "ClusterPolicy, GPUCluster and NVIDIADriver have the declared settings",
     level=MUST,
-    sources=[GUIDE, f"{OPERATOR}: deployments/gpu-operator/values.yaml"],
-    remedy="Set it in the Helm values and upgrade the release: a patch of the object is lost with the next upgrade.",
+    sources=["guide-2", "operator-values"],
+    remedy="Set the field in the Helm values and upgrade the release: the next upgrade reverts a patch of the "
+    "resource.",
 )
 def test_the_operator_resource_has_the_declared_settings(facts: Facts, reference: Reference, judge: Judge) -> None:
     operator_resource = require_operator_resource(facts, reference)
@@ -196,9 +194,9 @@ def test_the_operator_resource_has_the_declared_settings(facts: Facts, reference
 
 @requirement(
     "OPER-05",
-    "The pods of the stack come to rest",
+    "Pods of the GPU stack neither crash repeatedly nor stay waiting",
     level=MUST,
-    sources=[TROUBLESHOOTING, "NVIDIA/gpu-operator issues 1726 and 2509"],
+    sources=["operator-troubleshooting", "operator-1726", "operator-2509"],
     remedy="Read the log of the container's last run.",
 )
 def test_the_pods_of_the_stack_neither_crash_nor_wait(facts: Facts, reference: Reference, judge: Judge) -> None:
@@ -223,10 +221,11 @@ def test_the_pods_of_the_stack_neither_crash_nor_wait(facts: Facts, reference: R
 
 @requirement(
     "OPER-06",
-    "The namespaces of the stack let its pods in",
+    "Pod Security and quotas of the operator's namespaces admit its pods",
     level=MUST,
-    sources=["NVIDIA GPU Operator: Security Considerations", "NVIDIA GPU Operator with GKE", "NVIDIA/gpu-operator#660"],
-    remedy="Label the namespace pod-security.kubernetes.io/enforce=privileged, and give it what its quotas lack.",
+    sources=["operator-security", "operator-gke", "operator-660"],
+    remedy="Label the namespace pod-security.kubernetes.io/enforce=privileged, and raise its quotas where they refuse "
+    "pods.",
 )
 def test_the_namespaces_admit_the_pods_of_the_stack(facts: Facts, reference: Reference, judge: Judge) -> None:
     workloads = stack_workloads(facts, reference)
@@ -263,10 +262,10 @@ def test_the_namespaces_admit_the_pods_of_the_stack(facts: Facts, reference: Ref
 
 @requirement(
     "OPER-07",
-    "Every runtime class that the stack's pods name exists",
+    "Every RuntimeClass that pods of the GPU stack name exists",
     level=MUST,
-    sources=["NVIDIA GPU Operator: Container Device Interface", "NVIDIA/k8s-device-plugin: README"],
-    remedy="Let the operator make it (operator.runtimeClass), create it, or take runtimeClassName out of the pods.",
+    sources=["operator-cdi", "device-plugin"],
+    remedy="Let the operator create the RuntimeClass (operator.runtimeClass), create it, or drop runtimeClassName.",
 )
 def test_every_runtime_class_exists(facts: Facts, reference: Reference, judge: Judge) -> None:
     named: dict[str, list[str]] = {}
@@ -290,10 +289,10 @@ def test_every_runtime_class_exists(facts: Facts, reference: Reference, judge: J
 
 @requirement(
     "OPER-08",
-    "No program of the stack has a known way out of a container",
+    "Container toolkit and GPU Operator have versions without a known container escape (CVE)",
     level=MUST,
-    sources=["NVIDIA GPU Operator: Security Considerations", "CVE-2025-23266", "CVE-2025-23359", "CVE-2024-0132"],
-    remedy="Upgrade the operator, which brings the toolkit along; where toolkit.version is set by hand, raise that.",
+    sources=["operator-security", "cve-2025-23266", "cve-2025-23359", "cve-2024-0132"],
+    remedy="Upgrade the operator, which brings the toolkit along; where toolkit.version is set, raise it.",
 )
 def test_no_program_has_a_known_way_out_of_a_container(facts: Facts, reference: Reference, judge: Judge) -> None:
     require_operator_stack(reference)
@@ -319,10 +318,11 @@ def test_no_program_has_a_known_way_out_of_a_container(facts: Facts, reference: 
 
 @requirement(
     "OPER-09",
-    "No setting or version that is known to break pods is in use",
+    "No GPU Operator setting or container toolkit version in use is known to break pods",
     level=SHOULD,
-    sources=["NVIDIA/gpu-operator issues 1876 and 2115", "NVIDIA GPU Operator: release notes of v25.10.1"],
-    remedy="Leave the ways of handing devices over to CDI, and take a toolkit without the defect.",
+    sources=["operator-1876", "operator-2115", "operator-notes-25.10.1"],
+    remedy="Remove device list settings that conflict with cdi.enabled, and use a container toolkit without the "
+    "defect.",
 )
 def test_no_setting_is_known_to_break_pods(facts: Facts, reference: Reference, judge: Judge) -> None:
     operator_resource = require_operator_resource(facts, reference)

@@ -36,18 +36,14 @@ from suites._shared.node_gpus import (
 from suites._shared.pod_terms import taints_of
 from suites._shared.pool_nodes import GpuPoolNode, Members, PoolNode
 
-GUIDE = "guide part 1"
-TAINTS = "kubernetes.io: Taints and Tolerations"
 _IN_A_POOL = "belongs to a GPU pool"
-TROUBLESHOOTING = "NVIDIA GPU Operator: Troubleshooting"
-DISCOVERY = "NVIDIA/k8s-device-plugin: GPU Feature Discovery labels"
 
 
 @requirement(
     "POOL-01",
-    "Every declared pool has its declared number of nodes",
+    "Every declared node pool has at least its declared number of nodes",
     level=MUST,
-    sources=[GUIDE],
+    sources=["guide-1"],
     remedy="Bring the missing nodes back, or label them as the selector asks; or declare fewer.",
 )
 def test_every_pool_has_its_nodes(pools: tuple[Pool, ...], members: Members, judge: Judge) -> None:
@@ -66,9 +62,9 @@ def test_every_pool_has_its_nodes(pools: tuple[Pool, ...], members: Members, jud
 
 @requirement(
     "POOL-02",
-    "Every node of a pool carries the declared labels",
+    "Every node of a pool carries the labels declared for the pool",
     level=MUST,
-    sources=[GUIDE],
+    sources=["guide-1"],
     remedy="Set the labels where the nodes are made (node group, machine template), so that a new node has them too.",
 )
 def test_every_node_carries_the_declared_labels(pool_nodes: tuple[PoolNode, ...], judge: Judge) -> None:
@@ -91,9 +87,9 @@ def test_every_node_carries_the_declared_labels(pool_nodes: tuple[PoolNode, ...]
 
 @requirement(
     "POOL-03",
-    "Every GPU node carries every declared taint",
+    "Every GPU node carries every taint declared for its pool",
     level=MUST,
-    sources=[GUIDE, TAINTS],
+    sources=["guide-1", "k8s-taints"],
     remedy="Set the taints where the nodes are made: a taint put by hand is lost when the node is replaced.",
 )
 def test_every_gpu_node_carries_every_declared_taint(gpu_pool_nodes: tuple[GpuPoolNode, ...], judge: Judge) -> None:
@@ -117,10 +113,10 @@ def test_every_gpu_node_carries_every_declared_taint(gpu_pool_nodes: tuple[GpuPo
 
 @requirement(
     "POOL-04",
-    "Every node of a GPU pool advertises the declared number of GPUs as allocatable",
+    "Every node of a GPU pool has the declared number of GPUs in status.allocatable",
     level=MUST,
-    sources=["guide part 6", TROUBLESHOOTING, "NVIDIA/k8s-device-plugin issues 234, 426, 519"],
-    remedy="Follow the cause: driver, device plugin, then the device itself.",
+    sources=["guide-6", "operator-troubleshooting", "device-plugin-234", "device-plugin-426", "device-plugin-519"],
+    remedy="Fix the cause that the finding names: driver, device plugin, then the device itself.",
 )
 def test_every_gpu_node_advertises_its_gpus(
     gpu_pool_nodes: tuple[GpuPoolNode, ...], reference: Reference, judge: Judge
@@ -149,9 +145,9 @@ def test_every_gpu_node_advertises_its_gpus(
 
 @requirement(
     "POOL-05",
-    "Every node that has GPUs belongs to exactly one declared pool",
+    "Every node that shows GPUs belongs to exactly one declared pool, and to a GPU pool",
     level=MUST,
-    sources=[GUIDE],
+    sources=["guide-1"],
     remedy="Declare the pool of the node, make the selectors exclusive, or take the node out of the cluster.",
 )
 def test_every_node_with_gpus_belongs_to_one_pool(
@@ -175,9 +171,9 @@ def test_every_node_with_gpus_belongs_to_one_pool(
 
 @requirement(
     "POOL-06",
-    "Site labels agree with the GPU that feature discovery reports",
+    "GPU product and memory labels of GPU Feature Discovery agree with the declaration of the pool",
     level=SHOULD,
-    sources=[GUIDE, DISCOVERY],
+    sources=["guide-1", "gpu-feature-discovery"],
     remedy="Correct the declaration and the site's labels, or move the node to the pool that its GPUs belong to.",
 )
 def test_site_labels_agree_with_the_hardware(gpu_pool_nodes: tuple[GpuPoolNode, ...], judge: Judge) -> None:
@@ -202,8 +198,8 @@ def test_site_labels_agree_with_the_hardware(gpu_pool_nodes: tuple[GpuPoolNode, 
     "POOL-07",
     "Nodes of one pool are alike in driver, kernel and GPU product",
     level=SHOULD,
-    sources=["guide part 2", DISCOVERY, "NVIDIA GPU Operator: GPU Driver Upgrades"],
-    remedy="Finish the upgrade that stopped half-way, or part the pool in two; pools may well differ from each other.",
+    sources=["guide-2", "gpu-feature-discovery", "operator-upgrades"],
+    remedy="Finish the upgrade that stopped half-way, or split the pool in two; pools may differ from each other.",
 )
 def test_nodes_of_one_pool_are_alike(pools: tuple[Pool, ...], members: Members, judge: Judge) -> None:
     groups = [(pool, nodes) for pool in pools if len(nodes := members(pool)) > 1]
@@ -216,10 +212,10 @@ def test_nodes_of_one_pool_are_alike(pools: tuple[Pool, ...], members: Members, 
 
 @requirement(
     "POOL-08",
-    "Ordinary pods have at least one ready, schedulable node without GPU taints",
+    "At least one Ready, schedulable node outside the tainted GPU pools has no taint that repels ordinary pods",
     level=MUST,
-    sources=[GUIDE, TAINTS],
-    remedy="Keep a node pool without GPUs and without taints: cluster add-ons and the GPU Operator itself live there.",
+    sources=["guide-1", "k8s-taints"],
+    remedy="Keep a node pool without GPUs and without taints: cluster add-ons and the GPU Operator itself run there.",
 )
 def test_ordinary_pods_have_a_node(facts: Facts, gpu_pools: tuple[Pool, ...], judge: Judge) -> None:
     guarded = [pool for pool in gpu_pools if taints_of([pool])]
@@ -240,9 +236,9 @@ def test_ordinary_pods_have_a_node(facts: Facts, gpu_pools: tuple[Pool, ...], ju
 
 @requirement(
     "POOL-09",
-    "No pod without a GPU request runs on a GPU node",
+    "No pod without GPU request or claim runs on a tainted GPU pool, except DaemonSet and static pods",
     level=MUST,
-    sources=[GUIDE],
+    sources=["guide-1"],
     remedy="Taint the node (POOL-03) and delete the pod, so that its controller places it elsewhere.",
 )
 def test_no_ordinary_pod_occupies_a_gpu_node(
@@ -271,7 +267,7 @@ def test_no_ordinary_pod_occupies_a_gpu_node(
     "POOL-10",
     "Every GPU node is Ready and schedulable",
     level=SHOULD,
-    sources=["NVIDIA GPU Operator: GPU Driver Upgrades"],
+    sources=["operator-upgrades"],
     remedy="Repair or replace a node that is not Ready; uncordon one whose maintenance is over.",
 )
 def test_every_gpu_node_is_ready_and_schedulable(gpu_pool_nodes: tuple[GpuPoolNode, ...], judge: Judge) -> None:

@@ -1,9 +1,9 @@
 """Preemption: what happens when GPUs run out.
 
-The scheduler evicts pods of lower priority for a pending pod, on one node, as few as needed, with their grace period.
-What it does not do surprises users: it does not move pods, a pod with preemptionPolicy Never preempts no pod, that
-policy protects no pod either, and a PodDisruptionBudget is honoured if possible only. Each scenario uses up the GPUs of
-a node and observes which pods are evicted, keep running or stay Pending.
+The scheduler lets a newcomer evict pods of lower priority, on one node, as few as it needs, after their grace period.
+What it does not do surprises people: it does not move pods, a newcomer with policy Never evicts nobody, that policy
+protects nobody either, and a PodDisruptionBudget is best effort. Each scenario makes GPUs run out and looks who
+leaves, who stays and who waits.
 
 No real workload can lose a GPU here. The scenarios use a fake resource on a tainted, idle node, and copies of the
 cluster's own classes with values below zero: these have the order and the policies of the originals, and all of them
@@ -24,9 +24,6 @@ from conformance.verdict import NotApplicable, expect
 from suites._shared.priority_order import declared_classes, declared_preemptions, live_class
 from suites.priorities.borrowed_node import FakeGpuNode
 
-GUIDE = "guide part 5"
-PREEMPTION = "kubernetes.io: Pod Priority and Preemption"
-NEVER_WAITS = "github.com/koordinator-sh/koordinator/issues/2389"
 CONTROL_PLANE = "node-role.kubernetes.io/control-plane"
 GRACE_SECONDS = 2
 
@@ -72,10 +69,10 @@ def inference_over_the_rest(reference: Reference, facts: Facts, lab: Requirement
 
 @requirement(
     "PRIO-03",
-    "Training preempts experiments when GPUs run out, and no more of them than it needs",
+    "A training pod preempts as many experiment pods as it needs GPUs, and no more",
     level=MUST,
     effect=DISRUPTIVE,
-    sources=[GUIDE, PREEMPTION],
+    sources=["guide-5", "k8s-preemption"],
     remedy="Give training a higher value than experiments and leave its preemptionPolicy at PreemptLowerPriority.",
 )
 def test_training_preempts_experiments(
@@ -94,11 +91,11 @@ def test_training_preempts_experiments(
 
 @requirement(
     "PRIO-04",
-    "Preemption happens on the node where it helps",
+    "Preemption evicts lower-priority pods on the node where that makes room, never equal ones",
     level=MUST,
     effect=DISRUPTIVE,
-    sources=[PREEMPTION],
-    remedy="Leave preemption to kube-scheduler's DefaultPreemption, or look what another scheduler does instead.",
+    sources=["k8s-preemption"],
+    remedy="Leave preemption to kube-scheduler's DefaultPreemption, or check how another scheduler preempts.",
 )
 def test_preemption_happens_on_the_node_where_it_helps(
     fake_gpu_node: BorrowFakeGpuNode, training_over_experiments: ClassPair, lab: RequirementLab
@@ -119,12 +116,12 @@ def test_preemption_happens_on_the_node_where_it_helps(
 
 @requirement(
     "PRIO-05",
-    "A class with policy Never waits, evicts nobody, and takes the first GPU that is free",
+    "A pod with preemptionPolicy Never evicts no pod, stays Pending, and runs when a GPU becomes free",
     level=MUST,
     effect=PATCHES_NODES,
-    sources=[GUIDE, PREEMPTION, NEVER_WAITS],
-    remedy="If it shall not wait, give it PreemptLowerPriority; if it shall, keep GPUs free for it: its value only "
-    "puts it at the head of the queue.",
+    sources=["guide-5", "k8s-preemption", "koordinator-2389"],
+    remedy="If the class must not wait, give it preemptionPolicy PreemptLowerPriority; if it may, keep GPUs free for "
+    "it: its value only puts its pods at the head of the scheduling queue.",
 )
 def test_a_class_that_never_preempts_waits_for_a_free_gpu(
     fake_gpu_node: BorrowFakeGpuNode, inference_over_the_rest: ClassPair, lab: RequirementLab
@@ -144,11 +141,11 @@ def test_a_class_that_never_preempts_waits_for_a_free_gpu(
 
 @requirement(
     "PRIO-06",
-    "Policy Never protects nobody: a higher class evicts its pods",
+    "preemptionPolicy Never does not protect a pod from preemption by a higher PriorityClass",
     level=MUST,
     effect=DISRUPTIVE,
-    sources=[PREEMPTION, NEVER_WAITS],
-    remedy="Do not count on Never as a shield. The highest class is protected by nothing standing above it (PRIO-02).",
+    sources=["k8s-preemption", "koordinator-2389"],
+    remedy="Do not rely on Never for protection: only a value with no higher class protects pods (PRIO-02).",
 )
 def test_policy_never_protects_nobody(
     fake_gpu_node: BorrowFakeGpuNode, inference_over_the_rest: ClassPair, lab: RequirementLab
@@ -165,10 +162,10 @@ def test_policy_never_protects_nobody(
 
 @requirement(
     "PRIO-10",
-    "A disruption budget is preferred by preemption, and guarantees nothing",
+    "Preemption prefers victims without a PodDisruptionBudget, and violates the budget when there are none",
     level=MUST,
     effect=DISRUPTIVE,
-    sources=[PREEMPTION],
+    sources=["k8s-preemption"],
     remedy="Do not rely on a PodDisruptionBudget to keep a training job: raise its class, and save checkpoints.",
 )
 def test_a_disruption_budget_is_preferred_and_guarantees_nothing(
@@ -193,11 +190,12 @@ def test_a_disruption_budget_is_preferred_and_guarantees_nothing(
 
 @requirement(
     "PRIO-11",
-    "A victim gets its whole grace period, and the newcomer waits for it",
+    "A preempted pod gets its terminationGracePeriodSeconds, and the preempting pod waits for its end",
     level=MUST,
     effect=DISRUPTIVE,
-    sources=[PREEMPTION, "github.com/kubernetes/kubernetes/issues/72124"],
-    remedy="Keep grace periods of GPU pods as long as saving a checkpoint takes, no longer: whoever evicts them waits.",
+    sources=["k8s-preemption", "k8s-72124"],
+    remedy="Set terminationGracePeriodSeconds of GPU pods to the time of saving a checkpoint: preempting pods wait "
+    "for it.",
 )
 def test_a_victim_gets_its_grace_period_and_the_newcomer_waits(
     fake_gpu_node: BorrowFakeGpuNode, training_over_experiments: ClassPair, lab: RequirementLab
@@ -226,10 +224,10 @@ def test_a_victim_gets_its_grace_period_and_the_newcomer_waits(
 
 @requirement(
     "PRIO-12",
-    "A Job that ignores disruptions tries a preempted pod again",
+    "A Job whose podFailurePolicy ignores DisruptionTarget replaces a preempted pod without a failure",
     level=MUST,
     effect=DISRUPTIVE,
-    sources=[GUIDE, "kubernetes.io: Jobs, pod failure policy"],
+    sources=["guide-5", "k8s-pod-failure-policy"],
     remedy="Keep the Job controller on; give training Jobs a podFailurePolicy that ignores DisruptionTarget, or every "
     "preemption uses up backoffLimit.",
 )

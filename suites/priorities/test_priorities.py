@@ -22,9 +22,6 @@ from conformance.reference.model import PriorityClass, Reference, Workload
 from conformance.verdict import Judge, NotApplicable, expect
 from suites._shared.priority_order import Preemption, declared_classes, declared_preemptions, live_class
 
-GUIDE = "guide part 5"
-PREEMPTION = "kubernetes.io: Pod Priority and Preemption"
-API = "kubernetes.io: API reference, PriorityClass"
 FORBIDDEN = 403
 NO_POLICY = "with preemptionPolicy Never its pods wait and preempt no pod"
 
@@ -58,11 +55,11 @@ def classified(reference: Reference) -> tuple[Workload, ...]:
 
 @requirement(
     "PRIO-01",
-    "Declared priority classes exist as declared",
+    "Declared PriorityClasses exist with their value, preemptionPolicy and globalDefault",
     level=MUST,
-    sources=[GUIDE, API],
-    remedy="Apply the declared class. Value and policy cannot be changed: delete the class and create it anew; "
-    "pods keep the number that they were admitted with until they are replaced.",
+    sources=["guide-5", "k8s-priority-class"],
+    remedy="Apply the declared class. value and preemptionPolicy are immutable: delete the class and create it again; "
+    "pods keep the priority that they were admitted with until they are replaced.",
 )
 def test_declared_classes_exist_as_declared(classes: tuple[PriorityClass, ...], facts: Facts, judge: Judge) -> None:
     for declared in classes:
@@ -82,11 +79,11 @@ def test_declared_classes_exist_as_declared(classes: tuple[PriorityClass, ...], 
 
 @requirement(
     "PRIO-02",
-    "The declared order holds, and only system classes stand above it",
+    "PriorityClass values follow the declared order, and only system classes are above the highest",
     level=MUST,
-    sources=[GUIDE, PREEMPTION],
-    remedy="Space the values apart and keep the highest for what nobody may evict: its only protection is that "
-    "nothing but the system classes is above it.",
+    sources=["guide-5", "k8s-preemption"],
+    remedy="Space the values apart and keep the highest for pods that must not be evicted: their only protection is "
+    "that no class but the system classes has a higher value.",
 )
 def test_the_declared_order_holds_and_nothing_stands_above_it(
     classes: tuple[PriorityClass, ...], facts: Facts, judge: Judge
@@ -116,11 +113,11 @@ def test_the_declared_order_holds_and_nothing_stands_above_it(
 
 @requirement(
     "PRIO-14",
-    "A class that is declared to preempt others is able to",
+    "A PriorityClass declared to preempt others has preemptionPolicy PreemptLowerPriority and a higher value",
     level=MUST,
-    sources=[GUIDE, PREEMPTION, "github.com/koordinator-sh/koordinator/issues/2389"],
-    remedy="Decide which of the two is meant. A class that shall evict needs preemptionPolicy PreemptLowerPriority and "
-    "a higher value; a class that shall wait must not be counted on to get a GPU that others hold.",
+    sources=["guide-5", "k8s-preemption", "koordinator-2389"],
+    remedy="Set preemptionPolicy PreemptLowerPriority and a higher value for a class that is to preempt; or declare "
+    "that the class waits for free GPUs.",
 )
 def test_a_class_that_shall_preempt_is_able_to(preemptions: tuple[Preemption, ...], facts: Facts, judge: Judge) -> None:
     for declared in preemptions:
@@ -141,10 +138,10 @@ def test_a_class_that_shall_preempt_is_able_to(preemptions: tuple[Preemption, ..
 
 @requirement(
     "PRIO-09",
-    "The default class does not preempt",
+    "The globalDefault PriorityClass has preemptionPolicy Never, or a value of 0 or less",
     level=SHOULD,
-    sources=[PREEMPTION],
-    remedy="Give the default class preemptionPolicy Never: delete it and create it anew, for it cannot be changed.",
+    sources=["k8s-preemption"],
+    remedy="Give the default class preemptionPolicy Never: delete and create it again, because the field is immutable.",
 )
 def test_the_default_class_does_not_preempt(facts: Facts, judge: Judge) -> None:
     defaults = [known for known in facts.priority_classes if known.global_default]
@@ -164,11 +161,11 @@ def test_the_default_class_does_not_preempt(facts: Facts, judge: Judge) -> None:
 
 @requirement(
     "PRIO-13",
-    "Declared workloads carry their declared priority class",
+    "Declared workloads and their pods carry the declared priorityClassName and its value",
     level=MUST,
-    sources=[GUIDE],
-    remedy="Set priorityClassName in the pod template and let the controller replace its pods: a pod's priority is set "
-    "when it is created and never again.",
+    sources=["guide-5"],
+    remedy="Set priorityClassName in the pod template and let the controller replace its pods: a pod's priority is "
+    "set at admission only.",
 )
 def test_declared_workloads_carry_their_class(classified: tuple[Workload, ...], facts: Facts, judge: Judge) -> None:
     for declared in classified:
@@ -191,10 +188,10 @@ def test_declared_workloads_carry_their_class(classified: tuple[Workload, ...], 
 
 @requirement(
     "PRIO-15",
-    "No GPU pod without a class stands beside a positive default",
+    "No GPU pod has priority 0 and no class where the globalDefault PriorityClass is positive",
     level=SHOULD,
-    sources=[PREEMPTION],
-    remedy="Replace the pod so that admission gives it a class, better one that it names itself.",
+    sources=["k8s-preemption"],
+    remedy="Set priorityClassName in the pod's template and replace the pod.",
 )
 def test_no_gpu_pod_lacks_the_positive_default_class(facts: Facts, judge: Judge) -> None:
     default = facts.default_priority_class
@@ -220,10 +217,10 @@ def test_no_gpu_pod_lacks_the_positive_default_class(facts: Facts, judge: Judge)
 
 @requirement(
     "PRIO-07",
-    "The default class reaches every new pod that names no class, and no other",
+    "New pods without a class get the globalDefault PriorityClass; all other pods keep their priority",
     level=MUST,
     effect=OWN_NAMESPACE,
-    sources=[GUIDE, PREEMPTION],
+    sources=["guide-5", "k8s-preemption"],
     remedy="Declare exactly one class with globalDefault and keep the Priority admission plugin on.",
 )
 def test_the_default_class_reaches_every_new_pod_without_class(
@@ -254,11 +251,11 @@ def test_the_default_class_reaches_every_new_pod_without_class(
 
 @requirement(
     "PRIO-08",
-    "A second default class is refused",
+    "The API server refuses a second PriorityClass with globalDefault",
     level=MUST,
     effect=OWN_NAMESPACE,
-    sources=[PREEMPTION, "kubernetes: plugin/pkg/admission/priority"],
-    remedy="Keep the Priority admission plugin on. With two defaults the lower one wins, whichever was meant.",
+    sources=["k8s-preemption", "k8s-code-priority"],
+    remedy="Keep the Priority admission plugin on. With two defaults the lower value applies.",
 )
 def test_a_second_default_class_is_refused(facts: Facts, lab: RequirementLab) -> None:
     default = facts.default_priority_class

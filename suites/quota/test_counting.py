@@ -1,9 +1,9 @@
-"""Counting: how Kubernetes counts GPUs against a quota, and what it does not count.
+"""Counting: how Kubernetes counts GPUs against a ResourceQuota, and which ones it does not count.
 
-The requirements about quotas rest on what is shown here, in namespaces of the scenarios: which keys a quota counts,
-which it accepts without counting, what a refused pod looks like, and what a LimitRange does to pods without GPU
-request. No scenario needs a GPU: a quota counts when a pod is created, before it is scheduled, and these pods have a
-scheduling gate, so that they never are.
+The rules of the chapter on quota rest on what is shown here, in namespaces of the scenarios' own: what a ResourceQuota
+counts, what it takes without counting, what becomes of a pod that it refuses, and what a LimitRange does to pods that
+want no GPU. Not one scenario needs a GPU: a quota counts when a pod is created, long before the scheduler looks for a
+node, and these pods are gated, so that it never does.
 """
 
 from typing import Any
@@ -24,9 +24,6 @@ from suites._shared.quota_namespace import (
     outcome,
 )
 
-QUOTAS = "kubernetes.io: Resource Quotas"
-COUNTING = "kubernetes: pkg/quota/v1/evaluator/core/pods.go"
-DEFAULTING = "kubernetes: pkg/apis/core/v1/defaults.go, SetDefaults_LimitRangeItem"
 BELOW_ALL_PODS = -1_500_000_000
 
 
@@ -39,10 +36,10 @@ def gpu(reference: Reference) -> str:
 
 @requirement(
     "QUOTA-05",
-    "A quota counts requested GPUs and refuses the excess",
+    "A ResourceQuota counts the GPUs that pods request, and refuses pods beyond its limit",
     level=MUST,
     effect=OWN_NAMESPACE,
-    sources=[QUOTAS, COUNTING],
+    sources=["k8s-quotas", "k8s-code-quota-pods"],
     remedy="Keep the ResourceQuota admission plugin and the resourcequota controller on.",
 )
 def test_a_quota_counts_gpus_and_refuses_the_excess(gpu: str, lab: RequirementLab) -> None:
@@ -56,12 +53,12 @@ def test_a_quota_counts_gpus_and_refuses_the_excess(gpu: str, lab: RequirementLa
 
 @requirement(
     "QUOTA-06",
-    "Other spellings of a GPU limit are accepted and refuse nobody",
+    "ResourceQuota keys for GPUs without the prefix requests. are accepted and limit nothing",
     level=MUST,
     effect=OWN_NAMESPACE,
-    sources=[COUNTING, "github.com/kubeflow/website/pull/2460"],
-    remedy="This is how Kubernetes is. Where it differs, something else counts these keys (HAMi does): spell quotas as "
-    "that asks, and know that they hold nowhere else.",
+    sources=["k8s-code-quota-pods", "kubeflow-website-2460"],
+    remedy="This is the behaviour of Kubernetes. Where it differs, another component counts these keys (HAMi does): "
+    "follow its spelling, and use requests.<resource> in other clusters.",
 )
 def test_other_spellings_refuse_nobody(gpu: str, lab: RequirementLab) -> None:
     namespace = QuotaNamespace(lab, {gpu: 0, f"limits.{gpu}": 0})
@@ -72,11 +69,11 @@ def test_other_spellings_refuse_nobody(gpu: str, lab: RequirementLab) -> None:
 
 @requirement(
     "QUOTA-07",
-    "GPUs under another name escape a quota of the plain name",
+    "A ResourceQuota on requests.nvidia.com/gpu does not count renamed GPUs (.shared) or MIG devices",
     level=MUST,
     effect=OWN_NAMESPACE,
-    sources=[COUNTING, "github.com/NVIDIA/k8s-device-plugin: README, renaming of shared resources"],
-    remedy="Give every name its own key in every team's quota (QUOTA-03).",
+    sources=["k8s-code-quota-pods", "device-plugin-sharing"],
+    remedy="Give every GPU resource its own key requests.<resource> in every team's quota (QUOTA-03).",
 )
 def test_renamed_gpus_escape_a_quota_of_the_plain_name(gpu: str, lab: RequirementLab) -> None:
     shared, slice_of_one = f"{gpu}.shared", f"{MIG_PREFIX}1g.10gb"
@@ -93,11 +90,11 @@ def test_renamed_gpus_escape_a_quota_of_the_plain_name(gpu: str, lab: Requiremen
 
 @requirement(
     "QUOTA-08",
-    "A Deployment whose pods are refused says so in its condition, and has no pod",
+    "A Deployment whose pods a ResourceQuota refuses has the condition ReplicaFailure and no pod",
     level=MUST,
     effect=OWN_NAMESPACE,
-    sources=[QUOTAS, "kubernetes.io: Deployments, failed deployment"],
-    remedy="Watch the condition ReplicaFailure of Deployments: there is no Pending pod to look at.",
+    sources=["k8s-quotas", "k8s-deployment-failed"],
+    remedy="Watch the condition ReplicaFailure of Deployments: a refused pod is never created, so none is Pending.",
 )
 def test_a_refused_deployment_says_so_and_has_no_pod(gpu: str, lab: RequirementLab) -> None:
     namespace = QuotaNamespace(lab, {quota_key(gpu): 0})
@@ -110,11 +107,11 @@ def test_a_refused_deployment_says_so_and_has_no_pod(gpu: str, lab: RequirementL
 
 @requirement(
     "QUOTA-09",
-    "Deleting a pod gives its GPUs back to the quota",
+    "Deleting a pod frees its GPUs in the ResourceQuota's status.used",
     level=MUST,
     effect=OWN_NAMESPACE,
-    sources=[QUOTAS],
-    remedy="See that the resourcequota controller runs and keeps up; pods that hang in Terminating hold their GPUs.",
+    sources=["k8s-quotas"],
+    remedy="Check that the resourcequota controller runs; pods stuck in Terminating still count.",
 )
 def test_deleting_a_pod_gives_its_gpus_back(gpu: str, lab: RequirementLab) -> None:
     namespace = QuotaNamespace(lab, {quota_key(gpu): 1})
@@ -129,11 +126,12 @@ def test_deleting_a_pod_gives_its_gpus_back(gpu: str, lab: RequirementLab) -> No
 
 @requirement(
     "QUOTA-10",
-    "A quota for a priority class counts the pods of that class and no others",
+    "A ResourceQuota with a PriorityClass scope counts the pods of that class and no others",
     level=MUST,
     effect=OWN_CLUSTER_OBJECTS,
-    sources=["kubernetes.io: Resource Quotas, resource quota per PriorityClass"],
-    remedy="Give each class a quota of its own, and one without scope for the sum: a scoped one leaves the rest free.",
+    sources=["k8s-quotas-priority"],
+    remedy="Give each class a quota of its own, and one without scope for the sum: a scoped quota does not limit "
+    "other pods.",
 )
 def test_a_quota_for_a_class_counts_that_class_only(gpu: str, lab: RequirementLab) -> None:
     counted = lab.priority_class("counted", value=BELOW_ALL_PODS, preemption_policy="Never")
@@ -147,11 +145,11 @@ def test_a_quota_for_a_class_counts_that_class_only(gpu: str, lab: RequirementLa
 
 @requirement(
     "QUOTA-12",
-    "A limit range with a maximum of GPUs harms the pods that ask for none",
+    "A LimitRange max of GPUs becomes the default request (type Container) or refuses pods without GPUs (type Pod)",
     level=MUST,
     effect=OWN_NAMESPACE,
-    sources=[DEFAULTING, "kubernetes: plugin/pkg/admission/limitranger, maxConstraint"],
-    remedy="This is how Kubernetes is: keep GPUs out of limit ranges and cap them with a quota (QUOTA-11).",
+    sources=["k8s-code-limit-defaults", "k8s-code-limit-ranger"],
+    remedy="This is the behaviour of Kubernetes: keep GPUs out of LimitRanges and use a ResourceQuota (QUOTA-11).",
 )
 def test_a_maximum_of_gpus_harms_pods_that_ask_for_none(gpu: str, lab: RequirementLab) -> None:
     per_container, per_pod = lab.namespace(), lab.namespace()

@@ -1,13 +1,13 @@
 """Quota: how many GPUs a team may hold, and what no quota counts.
 
-Only one spelling of a limit on GPUs works: `requests.<resource>`. Kubernetes accepts every other one without an error
-and counts nothing. A quota counts resources by name, so GPUs that are offered under another name (`.shared`, `mig-*`)
-are not counted. And what a quota refuses never becomes a pod: there is no Pending one to find. LimitRanges are part of
-this profile because they do the opposite of what their authors intend: a maximum of GPUs becomes the default, and
-every container of the namespace requests that many.
+Only one spelling of a limit on GPUs works: `requests.<resource>`. Kubernetes accepts every other one and counts
+nothing. A ResourceQuota knows resources by name, so GPUs that are offered under another name (`.shared`, `mig-*`) are
+not among those that it counts. And what a quota refuses never becomes a pod, so there is no Pending one to find.
+LimitRanges belong to the chapter because they do the opposite of what people write them for: a maximum of GPUs becomes
+the default, and every container of the namespace asks for that many.
 
-This module judges the quotas of the cluster and requests one GPU too many in each team's own namespace, as a dry run.
-The module on counting shows why the rules are what they are.
+This chapter reads the quotas that exist and asks each team's own namespace for one GPU too many, as a dry run. The
+chapter on counting shows why the rules are what they are.
 """
 
 from fractions import Fraction
@@ -31,13 +31,6 @@ from suites._shared.quota_namespace import (
     never_starting,
     outcome,
 )
-
-GUIDE = "guide, summary: a GPU quota for every team"
-QUOTAS = "kubernetes.io: Resource Quotas"
-COUNTING = "kubernetes: pkg/quota/v1/evaluator/core/pods.go"
-LIMIT_RANGES = "kubernetes.io: Limit Ranges"
-DEFAULTING = "kubernetes: pkg/apis/core/v1/defaults.go, SetDefaults_LimitRangeItem"
-
 
 # --- What the owners declared ------------------------------------------------------------------------------------
 
@@ -70,10 +63,10 @@ def gpu_quotas(reference: Reference) -> tuple[tuple[Team, Quota], ...]:
 
 @requirement(
     "QUOTA-01",
-    "Declared quotas exist with their declared limits",
+    "Declared ResourceQuotas exist with their declared limits and scopes",
     level=MUST,
-    sources=[GUIDE, QUOTAS],
-    remedy="Apply the declared quota. Pods that are there stay, also when they hold more than the new limit.",
+    sources=["guide-summary", "k8s-quotas"],
+    remedy="Apply the declared quota. Running pods stay, also when they use more than the new limit.",
 )
 def test_declared_quotas_exist_with_their_limits(
     quotas: tuple[tuple[Team, Quota], ...], facts: Facts, judge: Judge
@@ -95,9 +88,9 @@ def test_declared_quotas_exist_with_their_limits(
 
 @requirement(
     "QUOTA-02",
-    "Every limit on GPUs is spelled so that Kubernetes counts it",
+    "Every GPU key of a ResourceQuota is spelled requests.<resource> and counted in status.used",
     level=MUST,
-    sources=[COUNTING, "github.com/NVIDIA/k8s-device-plugin/issues/211"],
+    sources=["k8s-code-quota-pods", "device-plugin-211"],
     remedy="Write requests.<resource>, such as requests.nvidia.com/gpu. A limits. key is not needed: GPU requests and "
     "limits are always equal.",
 )
@@ -120,10 +113,11 @@ def test_every_limit_on_gpus_is_spelled_so_that_it_counts(reference: Reference, 
 
 @requirement(
     "QUOTA-03",
-    "Every GPU resource that nodes advertise is covered by each team's quota",
+    "Every GPU resource that nodes advertise is counted by a ResourceQuota of each team",
     level=MUST,
-    sources=[COUNTING, "github.com/NVIDIA/k8s-device-plugin: README, renaming of shared resources"],
-    remedy="Add a requests. key for each name under which GPUs are offered, 0 for those that the team shall not have.",
+    sources=["k8s-code-quota-pods", "device-plugin-sharing"],
+    remedy="Add a key requests.<resource> for each GPU resource that nodes advertise, 0 for those the team must not "
+    "use.",
 )
 def test_every_advertised_gpu_resource_is_covered(
     gpu_quotas: tuple[tuple[Team, Quota], ...], reference: Reference, facts: Facts, judge: Judge
@@ -152,10 +146,10 @@ def test_every_advertised_gpu_resource_is_covered(
 
 @requirement(
     "QUOTA-04",
-    "Every namespace with GPU workloads has a quota of GPUs",
+    "Every namespace with GPU workloads has a ResourceQuota that counts GPUs",
     level=MUST,
-    sources=[GUIDE, COUNTING],
-    remedy="Give the namespace a ResourceQuota with a requests. key for the GPUs that it uses.",
+    sources=["guide-summary", "k8s-code-quota-pods"],
+    remedy="Give the namespace a ResourceQuota with a key requests.<resource> for the GPUs that it uses.",
 )
 def test_every_namespace_with_gpu_workloads_has_a_gpu_quota(reference: Reference, facts: Facts, judge: Judge) -> None:
     holding = _gpu_workloads(reference, facts)
@@ -181,11 +175,11 @@ def test_every_namespace_with_gpu_workloads_has_a_gpu_quota(reference: Reference
 
 @requirement(
     "QUOTA-11",
-    "No limit range gives GPUs to containers that ask for none",
+    "No LimitRange gives GPUs to containers that request none",
     level=MUST,
-    sources=[DEFAULTING, "github.com/canonical/bundle-kubeflow/issues/599"],
-    remedy="Take GPUs out of the limit range and cap them with a quota. An item of type Pod is no way out: its "
-    "maximum turns away every pod without GPUs (QUOTA-12).",
+    sources=["k8s-code-limit-defaults", "kubeflow-bundle-599"],
+    remedy="Take GPUs out of the LimitRange and limit them with a ResourceQuota. An item of type Pod does not help: "
+    "its max refuses every pod without GPUs (QUOTA-12).",
 )
 def test_no_limit_range_gives_gpus_to_everybody(
     teams: tuple[Team, ...], reference: Reference, facts: Facts, judge: Judge
@@ -209,9 +203,9 @@ def test_no_limit_range_gives_gpus_to_everybody(
 
 @requirement(
     "QUOTA-13",
-    "Where a quota counts CPU or memory, a limit range supplies them",
+    "Namespaces whose ResourceQuota counts CPU or memory have LimitRange defaults for them",
     level=SHOULD,
-    sources=[COUNTING, LIMIT_RANGES],
+    sources=["k8s-code-quota-pods", "k8s-limit-ranges"],
     remedy="Add a LimitRange of type Container with default and defaultRequest for what the quota counts.",
 )
 def test_where_a_quota_counts_cpu_or_memory_a_limit_range_supplies_them(facts: Facts, judge: Judge) -> None:
@@ -242,10 +236,10 @@ def test_where_a_quota_counts_cpu_or_memory_a_limit_range_supplies_them(facts: F
 
 @requirement(
     "QUOTA-14",
-    "Each team's quota refuses one GPU more than it declares",
+    "Each team's ResourceQuota admits GPUs up to the declared limit and refuses one more",
     level=MUST,
     effect=OWN_NAMESPACE,
-    sources=[GUIDE, QUOTAS],
+    sources=["guide-summary", "k8s-quotas"],
     remedy="Compare the quota with its declaration (QUOTA-01), its spelling (QUOTA-02) and its scope, and keep the "
     "ResourceQuota admission plugin on.",
 )

@@ -17,19 +17,14 @@ from suites._shared.declared_workloads import DeclaredWorkload, lacking, why_pen
 from suites._shared.formatting import join_limited
 from suites._shared.pool_nodes import Members
 
-GUIDE = "guide part 4"
-TAINTS = "kubernetes.io: Taints and Tolerations"
-AFFINITY = "kubernetes.io: Assigning Pods to Nodes"
-GPUS = "kubernetes.io: Schedule GPUs"
-
 
 @requirement(
     "SCHED-13",
-    "Every declared GPU workload tolerates every taint of its pools and is confined to them",
+    "Every declared GPU workload tolerates every taint of its pools and can run on their nodes alone",
     level=MUST,
-    sources=[GUIDE, TAINTS, AFFINITY],
+    sources=["guide-4", "k8s-taints", "k8s-affinity"],
     remedy="Give the pod template one toleration for each taint of its pools, and a required affinity or nodeSelector "
-    "on labels that only their nodes carry: one without the other is no use.",
+    "on labels that only their nodes carry; both are needed.",
 )
 def test_declared_workloads_can_run_in_their_pools_only(
     gpu_workloads: tuple[DeclaredWorkload, ...], facts: Facts, members: Members, judge: Judge
@@ -63,9 +58,9 @@ def test_declared_workloads_can_run_in_their_pools_only(
 
 @requirement(
     "SCHED-14",
-    "Each preferred term can be met by a node that the required terms allow",
+    "Every preferred node affinity term can be met by a node that the required terms allow",
     level=SHOULD,
-    sources=["guide part 4, whose preferred gpu-memory no inference node can have", AFFINITY],
+    sources=["guide-4", "k8s-affinity"],
     remedy="Drop the preference, or widen the required terms so that a preferred node is among those allowed.",
 )
 def test_every_preference_can_be_met(gpu_workloads: tuple[DeclaredWorkload, ...], facts: Facts, judge: Judge) -> None:
@@ -93,9 +88,9 @@ def test_every_preference_can_be_met(gpu_workloads: tuple[DeclaredWorkload, ...]
 
 @requirement(
     "SCHED-15",
-    "Each declared workload fits on some node of its pools",
+    "Every declared workload fits on an empty node of its pools",
     level=MUST,
-    sources=[GUIDE, GPUS],
+    sources=["guide-4", "k8s-gpus"],
     remedy="Ask for no more GPUs, CPU and memory than one node has, or declare the pool whose nodes are big enough.",
 )
 def test_every_declared_workload_fits_a_node(
@@ -118,10 +113,10 @@ def test_every_declared_workload_fits_a_node(
 
 @requirement(
     "SCHED-16",
-    "Declared workloads run where they were declared to run",
+    "Declared workloads have all replicas available, and their pods run in the declared pools",
     level=MUST,
-    sources=[GUIDE],
-    remedy="Follow the cause; then restart the pods that run in the wrong place.",
+    sources=["guide-4"],
+    remedy="Fix the cause that the finding names; then restart the pods that run in another pool.",
 )
 def test_declared_workloads_run_where_they_were_declared_to(
     declared_workloads: tuple[DeclaredWorkload, ...], facts: Facts, members: Members, judge: Judge
@@ -143,9 +138,9 @@ def test_declared_workloads_run_where_they_were_declared_to(
 
 @requirement(
     "SCHED-17",
-    "No ordinary pod tolerates everything",
+    "No ordinary pod tolerates every NoSchedule taint by operator Exists without a key",
     level=SHOULD,
-    sources=["guide part 1", TAINTS],
+    sources=["guide-1", "k8s-taints"],
     remedy="Replace the toleration without key by one for each taint that the pod has to pass.",
 )
 def test_no_ordinary_pod_tolerates_everything(ordinary_pods: tuple[Pod, ...], judge: Judge) -> None:

@@ -32,20 +32,16 @@ from suites._shared.pod_terms import avoiding, carrying, named, preferring, requ
 from suites._shared.pool_nodes import Members
 from suites.scheduling.gpu_pod import GpuPod
 
-GUIDE = "guide part 4"
 _TRIAL_KEY, _TRIAL = "gpu-conformance.io/eviction", "gpu-conformance-trial"
-TAINTS = "kubernetes.io: Taints and Tolerations"
-AFFINITY = "kubernetes.io: Assigning Pods to Nodes"
-GPUS = "kubernetes.io: Schedule GPUs"
 NOWHERE = {"gpu-conformance.io/nowhere": "nowhere"}
 
 
 @requirement(
     "SCHED-01",
-    "Each declared taint alone, and all of them together, keep an ordinary pod off a GPU node",
+    "Each declared taint alone, and all of them together, keep a pod without tolerations off a GPU node",
     level=MUST,
     effect=PATCHES_NODES,
-    sources=["guide part 1", TAINTS],
+    sources=["guide-1", "k8s-taints"],
     remedy="Look for a policy that adds tolerations to every pod, and for a scheduler without TaintToleration.",
 )
 def test_every_taint_keeps_ordinary_pods_out(
@@ -63,10 +59,10 @@ def test_every_taint_keeps_ordinary_pods_out(
 
 @requirement(
     "SCHED-02",
-    "A pod that tolerates only some of the taints stays out",
+    "A pod that tolerates all but one of the declared taints stays Pending",
     level=MUST,
     effect=OWN_NAMESPACE,
-    sources=["guide part 6, whose own test pod tolerates one of two taints", TAINTS],
+    sources=["guide-6", "k8s-taints"],
     remedy="Give every GPU node both taints (POOL-03), and tolerate both in every GPU pod.",
 )
 def test_tolerating_some_of_the_taints_is_not_enough(doubly_tainted_pool: Pool, lab: RequirementLab) -> None:
@@ -81,10 +77,10 @@ def test_tolerating_some_of_the_taints_is_not_enough(doubly_tainted_pool: Pool, 
 
 @requirement(
     "SCHED-03",
-    "NoSchedule leaves running pods alone, NoExecute evicts those that do not tolerate it",
+    "A NoSchedule taint leaves running pods alone; a NoExecute taint evicts those that do not tolerate it",
     level=MUST,
     effect=DISRUPTIVE,
-    sources=["guide part 1", TAINTS],
+    sources=["guide-1", "k8s-taints"],
     remedy="Check that the taint-eviction controller runs and that no policy adds NoExecute tolerations to every pod.",
 )
 @pytest.mark.usefixtures("declared_taints")
@@ -107,11 +103,11 @@ def test_no_schedule_spares_running_pods_and_no_execute_evicts_them(
 
 @requirement(
     "SCHED-04",
-    "A toleration without affinity permits a GPU node but does not force it",
+    "A toleration without node affinity lets a pod run on GPU nodes and on ordinary nodes",
     level=MUST,
     effect=OWN_NAMESPACE,
-    sources=[GUIDE, TAINTS],
-    remedy="Find the policy that gives tolerating pods a selector of its own; whoever needs a GPU node says so by a "
+    sources=["guide-4", "k8s-taints"],
+    remedy="Find the policy that adds a nodeSelector to pods with tolerations; pods that need a GPU node have a "
     "required affinity (SCHED-13).",
 )
 def test_a_toleration_permits_and_does_not_force(
@@ -127,11 +123,11 @@ def test_a_toleration_permits_and_does_not_force(
 
 @requirement(
     "SCHED-05",
-    "Affinity without toleration stays Pending on a tainted pool",
+    "Required node affinity without tolerations leaves a pod Pending on tainted pools",
     level=MUST,
     effect=OWN_NAMESPACE,
-    sources=[GUIDE, TAINTS, AFFINITY],
-    remedy="Put the missing taints back on the pool (POOL-03): its nodes take pods that nobody meant to let in.",
+    sources=["guide-4", "k8s-taints", "k8s-affinity"],
+    remedy="Put the missing taints back on the pool (POOL-03): its nodes take pods without tolerations.",
 )
 def test_affinity_without_toleration_stays_pending(tainted_pools: tuple[Pool, ...], lab: RequirementLab) -> None:
     into_the_pools = requiring(*(carrying(pool.labels) for pool in tainted_pools))
@@ -145,10 +141,10 @@ def test_affinity_without_toleration_stays_pending(tainted_pools: tuple[Pool, ..
 
 @requirement(
     "SCHED-06",
-    "Required affinity is binding: the matching pool or nothing",
+    "Required node affinity places a pod on the matching pool, or leaves it Pending",
     level=MUST,
     effect=OWN_NAMESPACE,
-    sources=[GUIDE, AFFINITY],
+    sources=["guide-4", "k8s-affinity"],
     remedy="Correct labels that nodes of another pool carry (POOL-02), and look for policies that rewrite affinity.",
 )
 def test_required_affinity_binds(labelled_pools: tuple[Pool, ...], members: Members, lab: RequirementLab) -> None:
@@ -167,12 +163,12 @@ def test_required_affinity_binds(labelled_pools: tuple[Pool, ...], members: Memb
 
 @requirement(
     "SCHED-07",
-    "Preferred affinity prefers but never blocks",
+    "Preferred node affinity chooses between idle nodes, and never keeps a pod Pending",
     level=MUST,
     effect=OWN_NAMESPACE,
-    sources=[GUIDE, AFFINITY],
-    remedy="Leave the score plugin NodeAffinity on, with a weight that bin-packing does not drown, and keep admission "
-    "policies from turning wishes into requirements.",
+    sources=["guide-4", "k8s-affinity"],
+    remedy="Leave the score plugin NodeAffinity on, with a weight above that of bin-packing, and keep admission "
+    "policies from turning preferred terms into required ones.",
 )
 def test_preferred_affinity_prefers_and_never_blocks(idle_twins: tuple[Node, ...], lab: RequirementLab) -> None:
     for preferred in idle_twins[:2]:
@@ -186,10 +182,10 @@ def test_preferred_affinity_prefers_and_never_blocks(idle_twins: tuple[Node, ...
 
 @requirement(
     "SCHED-08",
-    "Anti-affinity spreads replicas over nodes while there is room",
+    "Preferred pod anti-affinity spreads replicas over idle nodes, and never keeps a pod Pending",
     level=MUST,
     effect=OCCUPIES_IDLE_GPUS,
-    sources=[GUIDE, AFFINITY],
+    sources=["guide-4", "k8s-affinity"],
     remedy="Weigh the score plugin InterPodAffinity above bin-packing, or require the anti-affinity, or use topology "
     "spread constraints.",
 )
@@ -211,10 +207,10 @@ def test_anti_affinity_spreads_replicas(idle_twins: tuple[Node, ...], lab: Requi
 
 @requirement(
     "SCHED-09",
-    "The API server rejects a GPU request that differs from its limit",
+    "The API server rejects a pod whose GPU request differs from its GPU limit",
     level=MUST,
     effect=OWN_NAMESPACE,
-    sources=[GUIDE, GPUS],
+    sources=["guide-4", "k8s-gpus"],
     remedy="Find the mutating policy or webhook that rewrites GPU limits or requests, and take GPUs out of it.",
 )
 def test_a_request_must_equal_its_limit(gpu_pod: GpuPod, judge: Judge) -> None:
@@ -223,10 +219,10 @@ def test_a_request_must_equal_its_limit(gpu_pod: GpuPod, judge: Judge) -> None:
 
 @requirement(
     "SCHED-10",
-    "The API server rejects a GPU request without limit",
+    "The API server rejects a pod with a GPU request and no GPU limit",
     level=MUST,
     effect=OWN_NAMESPACE,
-    sources=[GUIDE, GPUS],
+    sources=["guide-4", "k8s-gpus"],
     remedy="Find the mutating policy or webhook that adds GPU limits, and take GPUs out of it.",
 )
 def test_a_request_needs_a_limit(gpu_pod: GpuPod, judge: Judge) -> None:
@@ -235,10 +231,10 @@ def test_a_request_needs_a_limit(gpu_pod: GpuPod, judge: Judge) -> None:
 
 @requirement(
     "SCHED-11",
-    "The API server rejects a fraction of a GPU",
+    "The API server rejects a pod that requests a fraction of a GPU",
     level=MUST,
     effect=OWN_NAMESPACE,
-    sources=[GUIDE, GPUS],
+    sources=["guide-4", "k8s-gpus"],
     remedy="Find the mutating policy or webhook that rounds GPU quantities; share GPUs by MIG or time-slicing instead.",
 )
 def test_a_gpu_is_a_whole_number(gpu_pod: GpuPod, judge: Judge) -> None:
@@ -248,10 +244,10 @@ def test_a_gpu_is_a_whole_number(gpu_pod: GpuPod, judge: Judge) -> None:
 
 @requirement(
     "SCHED-12",
-    "A GPU limit alone is accepted and copied to the request",
+    "The API server accepts a GPU limit without request and sets the request to the limit",
     level=MUST,
     effect=OWN_NAMESPACE,
-    sources=[GPUS],
+    sources=["k8s-gpus"],
     remedy="Find the policy or webhook that rewrites GPU requests: scheduler and quota count requests, not limits.",
 )
 def test_a_limit_alone_is_enough(gpu_pod: GpuPod, judge: Judge) -> None:

@@ -1,9 +1,9 @@
-"""MPS: several pods on one GPU at the same time, through one MPS server that limits the memory and threads of each.
+"""MPS: several pods on one GPU at the same time, behind one server that separates their memory and threads.
 
-MPS is set in the same configuration as time-slicing, and needs more. A control daemon has to run on the node, or the
-device plugin offers nothing; the daemon is deployed only to nodes that GPU Feature Discovery has labelled; it serves a
+MPS is configured in the same ConfigMap as time-slicing, and has more preconditions. A control daemon has to run on the
+node, or the plugin offers nothing; the daemon goes only to nodes that GPU Feature Discovery has labelled; it serves a
 limited number of clients; and it excludes MIG, even the MIG strategy mixed, which an operator sets for all nodes at
-once. Where one of these fails, the node stays Ready and offers no GPU.
+once. Whichever of them is violated, the node stays Ready and offers no GPU.
 """
 
 import pytest
@@ -36,12 +36,6 @@ from suites._shared.replicas import (
 )
 from suites._shared.shared_nodes import SharedNodes, judge_chain, judge_configurations, judge_freshness, shared_pools
 
-GUIDE = "guide part 3"
-SHARING = "NVIDIA GPU Operator: Time-Slicing GPUs in Kubernetes"
-PLUGIN = "NVIDIA/k8s-device-plugin: README, shared access to GPUs with CUDA MPS"
-DAEMON = "NVIDIA/k8s-device-plugin: cmd/mps-control-daemon"
-DISCOVERY = "NVIDIA/k8s-device-plugin: GPU Feature Discovery labels"
-
 CAPABLE = "nvidia.com/mps.capable"
 COMPUTE = ("nvidia.com/gpu.compute.major", "nvidia.com/gpu.compute.minor")
 DAEMON_CONTAINERS = ("mps-control-daemon-ctr", "nvidia-device-plugin-mps-control-daemon")
@@ -71,10 +65,11 @@ def mps(
 
 @requirement(
     "MPS-01",
-    "MPS configurations are well written and mean what the pools declare",
+    "MPS configurations are valid and share GPUs as the pools declare",
     level=MUST,
-    sources=[PLUGIN],
-    remedy="Correct the text at the path that is named, then restart the device plugin: it does not watch the text.",
+    sources=["device-plugin-mps"],
+    remedy="Correct the configuration at the named path, then restart the device plugin: it does not watch the "
+    "ConfigMap.",
 )
 def test_mps_configurations_mean_what_is_declared(mps: SharedNodes, judge: Judge) -> None:
     judge_configurations(mps, judge, left_out=EXCLUSIONS)
@@ -82,10 +77,10 @@ def test_mps_configurations_mean_what_is_declared(mps: SharedNodes, judge: Judge
 
 @requirement(
     "MPS-02",
-    "Every node of an MPS pool is reached by the configuration that was meant for it",
+    "The declared MPS configuration is selected on every node of an MPS pool",
     level=MUST,
-    sources=[PLUGIN, SHARING],
-    remedy="Follow the chain: devicePlugin.config.name, the ConfigMap in the operator's namespace, "
+    sources=["device-plugin-mps", "operator-time-slicing"],
+    remedy="Check in this order: devicePlugin.config.name, the ConfigMap in the operator's namespace, "
     "devicePlugin.config.default or the node's label nvidia.com/device-plugin.config, the key.",
 )
 def test_every_mps_node_is_reached_by_its_configuration(mps: SharedNodes, judge: Judge) -> None:
@@ -94,11 +89,11 @@ def test_every_mps_node_is_reached_by_its_configuration(mps: SharedNodes, judge:
 
 @requirement(
     "MPS-03",
-    "MPS stands beside nothing that it cannot stand beside",
+    "MPS nodes enable neither MIG nor time-slicing and stay within the MPS client limit",
     level=MUST,
-    sources=[PLUGIN, DAEMON, "NVIDIA/gpu-operator: controllers/object_controls.go, applyMIGConfiguration"],
+    sources=["device-plugin-mps", "device-plugin-mps-daemon", "operator-mig-manager"],
     remedy="Keep MIG off these GPUs, leave the operator's mig.strategy empty and set flags.migStrategy in each plugin "
-    "configuration instead, and stay within the number of clients.",
+    "configuration instead, and stay within the MPS client limit.",
 )
 def test_mps_nodes_enable_neither_mig_nor_time_slicing(mps: SharedNodes, judge: Judge) -> None:
     unknown = []
@@ -130,15 +125,11 @@ def test_mps_nodes_enable_neither_mig_nor_time_slicing(mps: SharedNodes, judge: 
 
 @requirement(
     "MPS-04",
-    "The MPS control daemon runs on every node of an MPS pool",
+    "The MPS control daemon is Ready on every node of an MPS pool",
     level=MUST,
-    sources=[
-        PLUGIN,
-        "NVIDIA/gpu-operator: assets/state-mps-control-daemon",
-        "NVIDIA/k8s-device-plugin issues 712, 1132",
-    ],
-    remedy="Install by Helm or by the operator, with GPU Feature Discovery on: its label nvidia.com/mps.capable brings "
-    "the daemon to the node.",
+    sources=["device-plugin-mps", "operator-mps-daemon", "device-plugin-712", "device-plugin-1132"],
+    remedy="Install by Helm or by the operator, with GPU Feature Discovery on: its label nvidia.com/mps.capable "
+    "brings the daemon to the node.",
 )
 def test_the_control_daemon_runs_on_every_mps_node(mps: SharedNodes, facts: Facts, judge: Judge) -> None:
     daemons = [each for each in facts.workloads if each.kind == "DaemonSet" and _is_daemon(each.template.containers)]
@@ -163,10 +154,10 @@ def test_the_control_daemon_runs_on_every_mps_node(mps: SharedNodes, facts: Fact
 
 @requirement(
     "MPS-05",
-    "The device plugin has read the MPS configuration as it stands",
+    "The device plugin has read the current content of its MPS ConfigMap",
     level=MUST,
-    sources=[SHARING],
-    remedy="Restart the device plugin and the control daemon after each change of the ConfigMap: nobody watches it.",
+    sources=["operator-time-slicing"],
+    remedy="Restart the device plugin and the control daemon after each change of the ConfigMap: it is read at start.",
 )
 def test_the_plugin_has_read_the_current_mps_configuration(mps: SharedNodes, judge: Judge) -> None:
     judge_freshness(mps, judge)
@@ -177,10 +168,10 @@ def test_the_plugin_has_read_the_current_mps_configuration(mps: SharedNodes, jud
 
 @requirement(
     "MPS-06",
-    "Every node of an MPS pool offers its GPUs times the declared shares, under the declared name",
+    "Every node of an MPS pool offers the declared number of replicas under the declared name",
     level=MUST,
-    sources=[GUIDE, PLUGIN],
-    remedy="Mend the chain (MPS-02) and the text (MPS-01), restart the device plugin, or declare what is wanted.",
+    sources=["guide-3", "device-plugin-mps"],
+    remedy="Fix the configuration (MPS-01) and its selection (MPS-02), restart the device plugin, or declare it.",
 )
 def test_every_mps_node_offers_its_replicas(mps: SharedNodes, judge: Judge) -> None:
     judge_offers(mps, judge)
@@ -188,9 +179,9 @@ def test_every_mps_node_offers_its_replicas(mps: SharedNodes, judge: Judge) -> N
 
 @requirement(
     "MPS-07",
-    "Feature discovery tells of the MPS sharing that was declared",
+    "GPU Feature Discovery labels show the declared MPS replicas and strategy",
     level=MUST,
-    sources=[DISCOVERY],
+    sources=["gpu-feature-discovery"],
     remedy="Restart GPU Feature Discovery: it reads the same ConfigMap as the device plugin, and only when it starts.",
 )
 def test_gpu_feature_discovery_labels_mps(mps: SharedNodes, judge: Judge) -> None:
@@ -202,12 +193,12 @@ def test_gpu_feature_discovery_labels_mps(mps: SharedNodes, judge: Judge) -> Non
 
 @requirement(
     "MPS-08",
-    "As many pods as a node has MPS shares run at once, and the next one waits",
+    "As many pods as a node has MPS replicas run at once, and the next one stays Pending",
     level=MUST,
     effect=OCCUPIES_IDLE_GPUS,
-    sources=[GUIDE, PLUGIN],
-    remedy="Look at the log of the control daemon for clients that it turned away, for a policy that rewrites GPU "
-    "requests, and at the events of a pod that the node refused.",
+    sources=["guide-3", "device-plugin-mps"],
+    remedy="Look at the log of the control daemon for rejected clients, for a policy that rewrites GPU requests, and "
+    "at the events of a pod that the kubelet rejected.",
 )
 def test_as_many_pods_as_mps_replicas_run_and_one_more_waits(mps: SharedNodes, lab: RequirementLab) -> None:
     all_replicas_run_and_one_more_pod_waits(mps, lab)
@@ -215,11 +206,11 @@ def test_as_many_pods_as_mps_replicas_run_and_one_more_waits(mps: SharedNodes, l
 
 @requirement(
     "MPS-09",
-    "A pod that asks for more than one MPS share is refused, unless configured otherwise",
+    "A pod that requests two MPS replicas runs or fails as failRequestsGreaterThanOne says",
     level=MUST,
     effect=OCCUPIES_IDLE_GPUS,
-    sources=[PLUGIN, "NVIDIA/k8s-device-plugin: api/config/v1/config.go, NewConfig"],
-    remedy="Leave failRequestsGreaterThanOne under sharing.mps out, or set it as it is meant, and restart the plugin.",
+    sources=["device-plugin-mps", "device-plugin-config"],
+    remedy="Omit failRequestsGreaterThanOne under sharing.mps, or set it as intended, and restart the device plugin.",
 )
 def test_asking_for_more_than_one_mps_replica_ends_as_configured(mps: SharedNodes, lab: RequirementLab) -> None:
     requests_for_several_replicas_end_as_configured(mps, lab)

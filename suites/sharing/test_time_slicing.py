@@ -1,12 +1,12 @@
-"""Time-slicing: one GPU offered as several replicas, to pods that take turns.
+"""Time-slicing: one GPU advertised as several replicas, to pods that take turns.
 
-It is a setting in one ConfigMap, and between that and a pod there are four references, each of which can be missing
-without an error: the ClusterPolicy has to name the ConfigMap, a default or the node's label has to choose a key, the
-configuration under the key has to be the declared one, and the device plugin has to have loaded it. Where one of them
-is missing the GPUs are offered without replicas, or not at all.
+It is a setting of one configuration in one ConfigMap, and between that ConfigMap and a pod are four references, each of
+which can be missing without an error: the ClusterPolicy has to name the ConfigMap, a default or the node's label has to
+choose a key, the configuration under the key has to say what was meant, and the device plugin has to have read it.
+Where one of them is missing the GPUs go on being offered whole, or they vanish.
 
-A replica is a turn, not a fraction. Its pod sees the whole GPU and all of its memory, pods are not isolated from each
-other, and two replicas give no more than one. So replicas are for pods of one owner, under a name of their own.
+A replica is a turn, not a part. Its pods see the whole GPU and all of its memory, nothing keeps them apart, and two
+replicas give no more than one. So replicas are for pods of one owner, under a name that tells them from GPUs.
 """
 
 import pytest
@@ -31,11 +31,6 @@ from suites._shared.replicas import (
     requests_for_several_replicas_end_as_configured,
 )
 from suites._shared.shared_nodes import SharedNodes, judge_chain, judge_configurations, judge_freshness, shared_pools
-
-GUIDE = "guide part 3"
-SHARING = "NVIDIA GPU Operator: Time-Slicing GPUs in Kubernetes"
-PLUGIN = "NVIDIA/k8s-device-plugin: README, shared access to GPUs"
-DISCOVERY = "NVIDIA/k8s-device-plugin: GPU Feature Discovery labels"
 
 
 @pytest.fixture
@@ -69,10 +64,11 @@ def unshared_nodes(reference: Reference, gpu_pool_nodes: tuple[GpuPoolNode, ...]
 
 @requirement(
     "TS-01",
-    "Time-slicing configurations are well written and mean what the pools declare",
+    "Time-slicing configurations are valid and share GPUs as the pools declare",
     level=MUST,
-    sources=[GUIDE, PLUGIN, "NVIDIA/k8s-device-plugin issue 1433"],
-    remedy="Correct the text at the path that is named, then restart the device plugin: it does not watch the text.",
+    sources=["guide-3", "device-plugin-sharing", "device-plugin-1433"],
+    remedy="Correct the configuration at the named path, then restart the device plugin: it does not watch the "
+    "ConfigMap.",
 )
 def test_time_slicing_configurations_mean_what_is_declared(sliced: SharedNodes, judge: Judge) -> None:
     judge_configurations(sliced, judge)
@@ -80,10 +76,10 @@ def test_time_slicing_configurations_mean_what_is_declared(sliced: SharedNodes, 
 
 @requirement(
     "TS-02",
-    "Every node of a time-sliced pool is reached by the configuration that was meant for it",
+    "The declared time-slicing configuration is selected on every node of a time-sliced pool",
     level=MUST,
-    sources=[GUIDE, SHARING, "NVIDIA/gpu-operator issue 412", "NVIDIA/k8s-device-plugin issues 321, 990"],
-    remedy="Follow the chain: devicePlugin.config.name, the ConfigMap in the operator's namespace, "
+    sources=["guide-3", "operator-time-slicing", "operator-412", "device-plugin-321", "device-plugin-990"],
+    remedy="Check in this order: devicePlugin.config.name, the ConfigMap in the operator's namespace, "
     "devicePlugin.config.default or the node's label nvidia.com/device-plugin.config, the key.",
 )
 def test_every_sliced_node_is_reached_by_its_configuration(sliced: SharedNodes, judge: Judge) -> None:
@@ -92,10 +88,10 @@ def test_every_sliced_node_is_reached_by_its_configuration(sliced: SharedNodes, 
 
 @requirement(
     "TS-03",
-    "The device plugin has read the time-slicing configuration as it stands",
+    "The device plugin has read the current content of its time-slicing ConfigMap",
     level=MUST,
-    sources=[SHARING],
-    remedy="Restart the device plugin after each change of the ConfigMap: nobody watches its content.",
+    sources=["operator-time-slicing"],
+    remedy="Restart the device plugin after each change of the ConfigMap: it is read at start only.",
 )
 def test_the_plugin_has_read_the_current_configuration(sliced: SharedNodes, judge: Judge) -> None:
     judge_freshness(sliced, judge)
@@ -106,10 +102,10 @@ def test_the_plugin_has_read_the_current_configuration(sliced: SharedNodes, judg
 
 @requirement(
     "TS-04",
-    "Every node of a time-sliced pool offers its GPUs times the declared shares, under the declared name",
+    "Every node of a time-sliced pool offers the declared number of replicas under the declared name",
     level=MUST,
-    sources=[GUIDE, SHARING, PLUGIN],
-    remedy="Mend the chain (TS-02) and the text (TS-01), restart the device plugin (TS-03), or declare what is wanted.",
+    sources=["guide-3", "operator-time-slicing", "device-plugin-sharing"],
+    remedy="Fix the configuration (TS-01) and its selection (TS-02), restart the device plugin (TS-03), or declare it.",
 )
 def test_every_sliced_node_offers_its_replicas(sliced: SharedNodes, judge: Judge) -> None:
     judge_offers(sliced, judge)
@@ -117,9 +113,9 @@ def test_every_sliced_node_offers_its_replicas(sliced: SharedNodes, judge: Judge
 
 @requirement(
     "TS-05",
-    "Feature discovery tells of the time-slicing that was declared",
+    "GPU Feature Discovery labels show the declared time-slicing replicas and strategy",
     level=MUST,
-    sources=[DISCOVERY, SHARING],
+    sources=["gpu-feature-discovery", "operator-time-slicing"],
     remedy="Restart GPU Feature Discovery: it reads the same ConfigMap as the device plugin, and only when it starts.",
 )
 def test_gpu_feature_discovery_labels_time_slicing(sliced: SharedNodes, judge: Judge) -> None:
@@ -128,9 +124,9 @@ def test_gpu_feature_discovery_labels_time_slicing(sliced: SharedNodes, judge: J
 
 @requirement(
     "TS-06",
-    "GPUs that nobody declared to be shared are not shared",
+    "GPUs that are not declared as shared have no replicas, and no configuration gives them any",
     level=MUST,
-    sources=[GUIDE, SHARING],
+    sources=["guide-3", "operator-time-slicing"],
     remedy="Give these nodes a configuration without sharing (devicePlugin.config.default, or their own label), or "
     "declare the sharing.",
 )
@@ -158,12 +154,12 @@ def test_undeclared_gpus_are_not_shared(
 
 @requirement(
     "TS-07",
-    "As many pods as a node has shares run at once, and the next one waits",
+    "As many pods as a node has time-slicing replicas run at once, and the next one stays Pending",
     level=MUST,
     effect=OCCUPIES_IDLE_GPUS,
-    sources=[GUIDE, SHARING],
-    remedy="Look for a policy that rewrites GPU requests, and at the events of a pod that the node refused; a kubelet "
-    "whose accounts are stale wants a restart.",
+    sources=["guide-3", "operator-time-slicing"],
+    remedy="Look for a policy that rewrites GPU requests, and at the events of a pod that the kubelet rejected; "
+    "restart a kubelet whose device accounting is stale.",
 )
 def test_as_many_pods_as_replicas_run_and_one_more_waits(sliced: SharedNodes, lab: RequirementLab) -> None:
     all_replicas_run_and_one_more_pod_waits(sliced, lab)
@@ -171,11 +167,11 @@ def test_as_many_pods_as_replicas_run_and_one_more_waits(sliced: SharedNodes, la
 
 @requirement(
     "TS-08",
-    "A pod that asks for more than one time-sliced share is treated as configured",
+    "A pod that requests two time-slicing replicas runs or fails as failRequestsGreaterThanOne says",
     level=MUST,
     effect=OCCUPIES_IDLE_GPUS,
-    sources=[PLUGIN, "NVIDIA/k8s-device-plugin: internal/rm/rm.go"],
-    remedy="Set failRequestsGreaterThanOne under sharing.timeSlicing as it is meant, and restart the device plugin.",
+    sources=["device-plugin-sharing", "device-plugin-requests"],
+    remedy="Set failRequestsGreaterThanOne under sharing.timeSlicing as intended, and restart the device plugin.",
 )
 def test_asking_for_more_than_one_replica_ends_as_configured(sliced: SharedNodes, lab: RequirementLab) -> None:
     requests_for_several_replicas_end_as_configured(sliced, lab)
@@ -186,10 +182,10 @@ def test_asking_for_more_than_one_replica_ends_as_configured(sliced: SharedNodes
 
 @requirement(
     "TS-09",
-    "The pods that share the GPUs of a node by time-slicing belong to one namespace",
+    "The pods that hold time-slicing replicas of a node's GPUs belong to one namespace",
     level=SHOULD,
-    sources=["guide, summary: no time-slicing between tenants", SHARING],
-    remedy="Give each team sliced nodes of its own, or MIG where tenants must share a GPU.",
+    sources=["guide-summary", "operator-time-slicing"],
+    remedy="Give each team time-sliced nodes of its own, or MIG where tenants must share a GPU.",
 )
 def test_replicas_of_one_node_belong_to_one_namespace(sliced: SharedNodes, facts: Facts, judge: Judge) -> None:
     for pool, node, gpu in sliced.nodes:
@@ -210,9 +206,9 @@ def test_replicas_of_one_node_belong_to_one_namespace(sliced: SharedNodes, facts
 
 @requirement(
     "TS-10",
-    "Time-sliced shares have a name of their own, or requests for more than one are refused",
+    "Time-slicing configurations set renameByDefault or failRequestsGreaterThanOne to true",
     level=SHOULD,
-    sources=["guide part 3, which calls a share a quarter of a GPU", PLUGIN],
+    sources=["guide-3", "device-plugin-sharing"],
     remedy="Set renameByDefault or failRequestsGreaterThanOne under sharing.timeSlicing, and declare the new name.",
 )
 def test_replicas_cannot_be_taken_for_fractions(sliced: SharedNodes, judge: Judge) -> None:

@@ -1,13 +1,13 @@
-"""Tenancy: what a team's workloads may access, and what is denied to them.
+"""Tenancy: what a team's ServiceAccounts may do, and what is refused to them.
 
-Each team has a namespace, and its workloads run as service accounts with exactly the declared permissions: read their
-own ConfigMaps and Secrets, list their own pods. This module compares the declaration with the objects of the cluster,
-then reviews each access with the API server, and last sends requests with the accounts' own tokens: the objects can
-look right while another binding, an aggregated role or a second authorizer decides otherwise.
+Each team has a namespace, and its workloads run as ServiceAccounts that may do exactly what their work needs: read
+their own settings and their own tokens, look at their own pods. The chapter compares what is declared with the objects
+of the cluster, then asks the API server for its decisions, and at last sends real requests with the accounts' own
+tokens: the objects can look right while another binding, an aggregated role or a second authorizer decides otherwise.
 
-Two mistakes recur. An *annotation* automountServiceAccountToken has no effect; only the field of that name keeps a
-token out of a pod. And a workload without serviceAccountName runs as `default`, whatever was granted to the account
-that was declared for it.
+Two mistakes recur. An *annotation* automountServiceAccountToken is read by no program; only the field of that name
+keeps a token out of a pod. And a workload without serviceAccountName runs as `default`, whatever was granted to the
+account that was meant for it.
 """
 
 from typing import TypeAlias
@@ -31,11 +31,7 @@ from suites.tenancy.access_checks import (
 )
 from suites.tenancy.grants import bindings_naming, is_harmless, judge_bindings, judge_roles, listed, through
 
-GUIDE = "guide part 5"
-RBAC = "kubernetes.io: Using RBAC Authorization"
 Object: TypeAlias = dict[str, object]
-
-TOKENS = "kubernetes.io: Configure Service Accounts for Pods"
 
 
 # --- What the owners declared ------------------------------------------------------------------------------------
@@ -81,9 +77,9 @@ def denied_access_checks(accounts: tuple[Account, ...], teams: tuple[Team, ...])
 
 @requirement(
     "TEN-01",
-    "Declared namespaces exist with their labels",
+    "Every declared namespace exists with its declared labels",
     level=MUST,
-    sources=[GUIDE],
+    sources=["guide-5"],
     remedy="Create the namespace with its labels, or set the missing ones (kubectl label namespace).",
 )
 def test_declared_namespaces_exist_with_their_labels(teams: tuple[Team, ...], facts: Facts, judge: Judge) -> None:
@@ -103,9 +99,9 @@ def test_declared_namespaces_exist_with_their_labels(teams: tuple[Team, ...], fa
 
 @requirement(
     "TEN-02",
-    "Service accounts, roles and bindings exist and grant exactly the declared rules",
+    "ServiceAccounts, Roles and RoleBindings exist and grant exactly the declared rules",
     level=MUST,
-    sources=[GUIDE, RBAC],
+    sources=["guide-5", "k8s-rbac"],
     remedy="Apply the declared objects and delete the bindings that nobody declared; the role of a binding cannot be "
     "changed, so delete and create it.",
 )
@@ -133,9 +129,9 @@ def test_accounts_roles_and_bindings_grant_exactly_what_is_declared(
 
 @requirement(
     "TEN-10",
-    "Declared workloads run as their declared service account",
+    "Declared workloads and their pods run as their declared ServiceAccount",
     level=MUST,
-    sources=[GUIDE, TOKENS],
+    sources=["guide-5", "k8s-service-account-tokens"],
     remedy="Set serviceAccountName in the pod template; its controller then replaces the pods.",
 )
 def test_declared_workloads_run_as_their_service_account(reference: Reference, facts: Facts, judge: Judge) -> None:
@@ -170,9 +166,9 @@ def test_declared_workloads_run_as_their_service_account(reference: Reference, f
 
 @requirement(
     "TEN-03",
-    "Service accounts that need no token have the field that keeps it out",
+    "ServiceAccounts declared without a token have the field automountServiceAccountToken set to false",
     level=MUST,
-    sources=[GUIDE, TOKENS],
+    sources=["guide-5", "k8s-service-account-tokens"],
     remedy="Set automountServiceAccountToken: false at the top level of the ServiceAccount, beside metadata, and drop "
     "the annotation.",
 )
@@ -203,10 +199,10 @@ def test_accounts_without_need_of_a_token_have_the_field(
 
 @requirement(
     "TEN-04",
-    "The field keeps the token out of a pod, the annotation does not",
+    "automountServiceAccountToken as a field keeps the token out of pods; as an annotation it does nothing",
     level=MUST,
     effect=OWN_NAMESPACE,
-    sources=[TOKENS, "kubernetes.io: API reference, ServiceAccount"],
+    sources=["k8s-service-account-tokens", "k8s-service-account"],
     remedy="Keep the ServiceAccount admission plugin on and let nothing else add or remove token volumes.",
 )
 def test_the_field_keeps_the_token_out_and_the_annotation_does_not(
@@ -232,11 +228,11 @@ def test_the_field_keeps_the_token_out_and_the_annotation_does_not(
 
 @requirement(
     "TEN-05",
-    "Each service account may do what its work needs",
+    "The API server authorizes each declared ServiceAccount for the accesses it is declared to have",
     level=MUST,
-    sources=[GUIDE, RBAC],
-    remedy="Bind the account to a Role that grants the access; a rule with resourceNames grants get, update, patch and "
-    "delete of those names, and never list or create.",
+    sources=["guide-5", "k8s-rbac"],
+    remedy="Bind the account to a Role that grants the access; a rule with resourceNames grants get, update, patch "
+    "and delete of those names, and never list or create.",
 )
 def test_accounts_may_do_what_is_declared(
     allowed_access_checks: tuple[AccessCheck, ...], lab: RequirementLab, judge: Judge
@@ -247,9 +243,9 @@ def test_accounts_may_do_what_is_declared(
 
 @requirement(
     "TEN-06",
-    "No service account may do what is denied to it, its neighbours' namespaces included",
+    "The API server denies each declared ServiceAccount its forbidden accesses and other teams' namespaces",
     level=MUST,
-    sources=[GUIDE, RBAC],
+    sources=["guide-5", "k8s-rbac"],
     remedy="Find the binding that grants it (kubectl get rolebindings,clusterrolebindings -A -o wide) and take the "
     "account or its group out.",
 )
@@ -262,12 +258,12 @@ def test_accounts_may_not_do_what_is_denied(
 
 @requirement(
     "TEN-07",
-    "Real requests with a service account's token pass where they are declared",
+    "Requests with a ServiceAccount's token succeed where access is declared",
     level=MUST,
     effect=OWN_NAMESPACE,
-    sources=[GUIDE, RBAC],
-    remedy="Where the decision (TEN-05) is right and the request is refused, look at what stands in front of it: "
-    "a proxy, a webhook authorizer, the issuer and audience of tokens.",
+    sources=["guide-5", "k8s-rbac"],
+    remedy="Where the decision (TEN-05) is right and the request is refused, look at what stands in front of it: a "
+    "proxy, a webhook authorizer, the issuer and audience of tokens.",
 )
 def test_real_requests_pass_where_they_are_declared(
     allowed_access_checks: tuple[AccessCheck, ...], lab: RequirementLab, judge: Judge
@@ -278,10 +274,10 @@ def test_real_requests_pass_where_they_are_declared(
 
 @requirement(
     "TEN-08",
-    "Real requests with a service account's token are refused where they are denied",
+    "Requests with a ServiceAccount's token are refused where access is forbidden",
     level=MUST,
     effect=OWN_NAMESPACE,
-    sources=[GUIDE, RBAC],
+    sources=["guide-5", "k8s-rbac"],
     remedy="Find the binding that grants it (kubectl get rolebindings,clusterrolebindings -A -o wide) and take the "
     "account or its group out.",
 )
@@ -294,11 +290,11 @@ def test_real_requests_are_refused_where_they_are_denied(
 
 @requirement(
     "TEN-09",
-    "No cluster-wide binding reaches a team's service account",
+    "No ClusterRoleBinding gives a team's ServiceAccount more than API discovery and access reviews of itself",
     level=MUST,
-    sources=[GUIDE, RBAC],
-    remedy="Replace the ClusterRoleBinding by RoleBindings in the namespaces that need it, or name its subjects one by "
-    "one instead of a group.",
+    sources=["guide-5", "k8s-rbac"],
+    remedy="Replace the ClusterRoleBinding by RoleBindings in the namespaces that need it, or name its subjects one "
+    "by one instead of a group.",
 )
 def test_no_cluster_wide_binding_reaches_a_teams_account(
     accounts: tuple[Account, ...], facts: Facts, judge: Judge

@@ -1,8 +1,8 @@
-"""Pods with GPUs: their manifests, and the status of those in the cluster.
+"""Pods with GPUs: whether their manifests and images can work, and how the running ones fare.
 
-The module on workloads starts pods of its own; this one judges the existing ones. Some are refused after the scheduler
-chose a node, some never end, some use files of a driver that was replaced, and some cannot work by their manifest or
-image. None of that shows in the status of a node.
+The chapter on workloads starts pods of its own; this one reads those of others. Some are rejected after the scheduler
+chose a node, some never end, some use files of a driver that is gone, and some cannot work by what their manifest or
+their image says. None of that shows in the state of a node.
 """
 
 from datetime import timedelta
@@ -43,8 +43,6 @@ from suites.workloads.gpu_holders import (
     whole_gpus,
 )
 
-COMPATIBILITY = "NVIDIA CUDA Compatibility"
-PLUGIN = "NVIDIA/k8s-device-plugin"
 _MAY_HELP = (Forward.WITH_PACKAGE, Forward.UNKNOWN)
 # How long after the grace period a kubelet may need to clean up a pod.
 _CLEAN_UP = timedelta(minutes=2)
@@ -52,9 +50,9 @@ _CLEAN_UP = timedelta(minutes=2)
 
 @requirement(
     "WORK-08",
-    "Every test pod of the owners fits on a node of its pools",
+    "Every declared test pod fits on a node of its pools",
     level=MUST,
-    sources=["guide part 6, whose own test pod tolerates one of two taints", "kubernetes.io: Taints and Tolerations"],
+    sources=["guide-6", "k8s-taints"],
     remedy="Give the test pod one toleration for each taint of its pools, and requests that a node can meet.",
 )
 def test_every_test_pod_fits_somewhere(reference: Reference, members: Members, judge: Judge) -> None:
@@ -80,14 +78,9 @@ def test_every_test_pod_fits_somewhere(reference: Reference, members: Members, j
 
 @requirement(
     "WORK-09",
-    "The CUDA in the images of declared GPU workloads runs on the drivers of their pools",
+    "The CUDA version in the images of declared GPU workloads runs on the drivers of their pools",
     level=MUST,
-    sources=[
-        "guide part 6",
-        COMPATIBILITY,
-        "NVIDIA/gpu-operator issue 1947",
-        "NVIDIA/nvidia-container-toolkit issue 152",
-    ],
+    sources=["guide-6", "cuda-compatibility", "operator-1947", "toolkit-152"],
     remedy="Upgrade the driver of the pool, or take an image with an older CUDA.",
 )
 def test_images_run_on_the_driver(reference: Reference, facts: Facts, members: Members, judge: Judge) -> None:
@@ -127,10 +120,10 @@ def test_images_run_on_the_driver(reference: Reference, facts: Facts, members: M
 
 @requirement(
     "WORK-10",
-    "No pod that asks for GPUs was refused by its kubelet",
+    "No pod with a GPU request was rejected by its kubelet",
     level=MUST,
-    sources=["kubernetes/kubernetes issues 84869, 125579, 130145", PLUGIN],
-    remedy="Delete the failed pod; then mend what refused it, or the next one fails as well.",
+    sources=["k8s-84869", "k8s-125579", "k8s-130145", "device-plugin"],
+    remedy="Delete the failed pod; then fix the cause of the rejection, or the next pod fails as well.",
 )
 def test_no_gpu_pod_was_refused(facts: Facts, reference: Reference, judge: Judge) -> None:
     pods = _gpu_pods(facts, reference)
@@ -151,11 +144,11 @@ def test_no_gpu_pod_was_refused(facts: Facts, reference: Reference, judge: Judge
 
 @requirement(
     "WORK-11",
-    "No pod that asks for GPUs hangs in Terminating",
+    "No pod with a GPU request is stuck in Terminating",
     level=MUST,
-    sources=["NVIDIA/nvidia-docker issue 1553"],
+    sources=["nvidia-docker-1553"],
     remedy="Cordon and restart the node: the process waits for a GPU that does not answer. Deleting by force only "
-    "hides it, and the device is then given away twice.",
+    "hides it, and the device is then allocated twice.",
 )
 def test_no_gpu_pod_hangs_in_terminating(facts: Facts, reference: Reference, judge: Judge) -> None:
     pods = _gpu_pods(facts, reference)
@@ -177,9 +170,9 @@ def test_no_gpu_pod_hangs_in_terminating(facts: Facts, reference: Reference, jud
 
 @requirement(
     "WORK-12",
-    "Pods with several GPUs have shared memory that is big enough for NCCL",
+    "Pods with several GPUs mount a volume at /dev/shm for NCCL",
     level=SHOULD,
-    sources=["NVIDIA/nccl issues 290, 525", "kubernetes/kubernetes issue 28272"],
+    sources=["nccl-290", "nccl-525", "k8s-28272"],
     remedy="Mount an emptyDir with medium: Memory and a sizeLimit at /dev/shm, counted in the memory limit. A driver "
     "upgrade that deletes pods must then be told deleteEmptyDir, else it stops at them.",
 )
@@ -202,9 +195,9 @@ def test_pods_with_several_gpus_have_shared_memory(facts: Facts, reference: Refe
 
 @requirement(
     "WORK-13",
-    "No pod with GPUs asks for a user namespace",
+    "No pod with GPUs sets hostUsers to false",
     level=MUST,
-    sources=["NVIDIA GPU Operator: CDI", "NVIDIA/nvidia-container-toolkit issue 648"],
+    sources=["operator-cdi", "toolkit-648"],
     remedy="Leave hostUsers out of pods that ask for GPUs.",
 )
 def test_no_gpu_pod_asks_for_a_user_namespace(facts: Facts, reference: Reference, judge: Judge) -> None:
@@ -222,9 +215,9 @@ def test_no_gpu_pod_asks_for_a_user_namespace(facts: Facts, reference: Reference
 
 @requirement(
     "WORK-14",
-    "No pod with GPUs is older than the driver that runs on its node",
+    "No pod with GPUs started before the driver that now runs on its node",
     level=SHOULD,
-    sources=["NVIDIA GPU Operator: GPU Driver Upgrades", "NVIDIA/gpu-operator issue 416"],
+    sources=["operator-upgrades", "operator-416"],
     remedy="Restart the pod: it still has the files of the driver that was there before.",
 )
 def test_no_gpu_pod_is_older_than_its_driver(facts: Facts, reference: Reference, judge: Judge) -> None:
@@ -253,9 +246,9 @@ def test_no_gpu_pod_is_older_than_its_driver(facts: Facts, reference: Reference,
 
 @requirement(
     "WORK-15",
-    "Every RuntimeClass that a pod names exists",
+    "Every RuntimeClass that a pod or pod template names exists",
     level=MUST,
-    sources=["NVIDIA GPU Operator: CDI", "kubernetes.io: Runtime Class"],
+    sources=["operator-cdi", "k8s-runtime-class"],
     remedy="Take runtimeClassName out of the pods (with CDI they need none), or create the class.",
 )
 def test_every_named_runtime_class_exists(facts: Facts, judge: Judge) -> None:

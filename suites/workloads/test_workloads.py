@@ -46,9 +46,6 @@ from suites.workloads.gpu_failures import (
     smi_failure,
 )
 
-GUIDE = "guide part 6"
-TROUBLESHOOTING = "NVIDIA GPU Operator: Troubleshooting"
-PLUGIN = "NVIDIA/k8s-device-plugin"
 _FAR_FROM_THE_OTHERS = "its kubelet allocates only devices of one NUMA node together, and others were tested"
 _SHARED_WITH_OTHERS = "other pods that share this device may use its memory, or its MPS daemon as another user"
 
@@ -89,12 +86,12 @@ def every_free_device(
 
 @requirement(
     "WORK-01",
-    "On every GPU node a pod that asks for one device sees exactly one, and the declared one",
+    "A pod that requests one device sees exactly one, the declared one, on every GPU node",
     level=MUST,
     effect=OCCUPIES_IDLE_GPUS,
-    sources=[GUIDE, "CNCF Kubernetes AI Conformance: secure_accelerator_access", PLUGIN],
-    remedy="Follow the chain from the pod to the device: driver, container toolkit, device plugin, and how the pod is "
-    "given its devices (CDI or environment).",
+    sources=["guide-6", "cncf-secure-access", "device-plugin"],
+    remedy="Check driver, container toolkit and device plugin in this order, and the device list strategy (CDI or "
+    "environment variable).",
 )
 def test_one_device_asked_for_is_one_device_seen(one_device_each: tuple[Observed, ...], judge: Judge) -> None:
     def of(observed: Observed, record: dict[str, Any]) -> None:
@@ -116,11 +113,11 @@ def test_one_device_asked_for_is_one_device_seen(one_device_each: tuple[Observed
 
 @requirement(
     "WORK-02",
-    "On every GPU node nvidia-smi works in a pod that was given a device",
+    "nvidia-smi succeeds in a pod with a device on every GPU node",
     level=MUST,
     effect=OCCUPIES_IDLE_GPUS,
-    sources=[GUIDE, TROUBLESHOOTING, "NVIDIA/nvidia-container-toolkit issue 48", "NVIDIA/gpu-operator issue 898"],
-    remedy="Look up the exit code: nvidia-smi ends with 0 or it names the part that is broken.",
+    sources=["guide-6", "operator-troubleshooting", "toolkit-48", "operator-898"],
+    remedy="Look up the exit code: a code other than 0 names the broken part.",
 )
 def test_nvidia_smi_works_on_every_node(one_device_each: tuple[Observed, ...], judge: Judge) -> None:
     def of(observed: Observed, record: dict[str, Any]) -> None:
@@ -146,10 +143,10 @@ def test_nvidia_smi_works_on_every_node(one_device_each: tuple[Observed, ...], j
 
 @requirement(
     "WORK-03",
-    "Pods see the driver version that is declared for their node",
+    "Pods on GPU nodes see the driver version declared for their pool",
     level=MUST,
     effect=OCCUPIES_IDLE_GPUS,
-    sources=["guide part 2", "NVIDIA GPU Operator: GPU Driver Upgrades"],
+    sources=["guide-2", "operator-upgrades"],
     remedy="Finish the driver upgrade on this node, or declare the version that the pool really has to have.",
 )
 def test_pods_see_the_declared_driver(
@@ -178,11 +175,11 @@ def test_pods_see_the_declared_driver(
 
 @requirement(
     "WORK-04",
-    "CUDA computes right on every free device of every GPU node",
+    "CUDA computes correct results on every free device of every GPU node",
     level=MUST,
     effect=OCCUPIES_IDLE_GPUS,
-    sources=[GUIDE, TROUBLESHOOTING, "NVIDIA/gpu-operator issue 1043", "NVIDIA CUDA Driver API: CUresult"],
-    remedy="Follow the error: 802 is the Fabric Manager, 803 and 804 are libraries, wrong numbers are the hardware.",
+    sources=["guide-6", "operator-troubleshooting", "operator-1043", "cuda-errors"],
+    remedy="By error: 802 is the Fabric Manager, 803 and 804 are libraries; wrong results are the hardware.",
 )
 def test_cuda_computes_right_on_every_node(every_free_device: tuple[Observed, ...], judge: Judge) -> None:
     def of(observed: Observed, record: dict[str, Any]) -> None:
@@ -216,12 +213,11 @@ def test_cuda_computes_right_on_every_node(every_free_device: tuple[Observed, ..
 
 @requirement(
     "WORK-05",
-    "A pod that asks for several devices is given that many distinct ones",
+    "A pod that requests several devices gets that many distinct ones",
     level=MUST,
     effect=OCCUPIES_IDLE_GPUS,
-    sources=[PLUGIN, "kubernetes.io: Schedule GPUs"],
-    remedy="See whether sharing is on (two shares can be one GPU), and whether device plugin and DRA both serve the "
-    "node.",
+    sources=["device-plugin", "k8s-gpus"],
+    remedy="Check for sharing (two replicas can be one GPU), and whether device plugin and DRA both serve the node.",
 )
 def test_a_pod_with_several_devices_has_that_many(
     every_free_device: tuple[Observed, ...], reference: Reference, judge: Judge
@@ -254,13 +250,10 @@ def test_a_pod_with_several_devices_has_that_many(
 
 @requirement(
     "WORK-06",
-    "Two pods on one node never get the same device, unless it is declared to be shared",
+    "Two pods on one node never get the same device unless it is declared as shared",
     level=MUST,
     effect=OCCUPIES_IDLE_GPUS,
-    sources=[
-        "CNCF Kubernetes AI Conformance: secure_accelerator_access",
-        "kubernetes-sigs/dra-driver-nvidia-gpu tests",
-    ],
+    sources=["cncf-secure-access", "dra-driver-tests"],
     remedy="Switch undeclared sharing off, and let one allocator serve a node: the device plugin or DRA, never both.",
 )
 def test_two_pods_never_get_one_device(
@@ -301,10 +294,10 @@ def test_two_pods_never_get_one_device(
 
 @requirement(
     "WORK-07",
-    "Devices come back when the pods that had them have ended",
+    "Devices of ended pods can be allocated to new pods again",
     level=MUST,
     effect=OCCUPIES_IDLE_GPUS,
-    sources=["kubernetes/kubernetes issue 130145", "NVIDIA/k8s-device-plugin issue 231"],
+    sources=["k8s-130145", "device-plugin-231"],
     remedy="Restart the kubelet of the node, whose count of devices is stale, and delete no pods by force there.",
 )
 def test_devices_come_back(every_free_device: tuple[Observed, ...], lab: RequirementLab, judge: Judge) -> None:

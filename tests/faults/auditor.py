@@ -21,6 +21,8 @@ def main() -> None:
                 [
                     "-p",
                     "no:cacheprovider",
+                    "-p",
+                    "no:hypothesispytest",
                     "--cluster",
                     f"snapshot:{asked['snapshot']}",
                     "--gpu-report",

@@ -1,6 +1,7 @@
 """Every requirement notices its fault, and its neighbours do not."""
 
 import json
+import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -35,7 +36,23 @@ WITHOUT_FAULT = {"DRA-17"}
 
 SIDE_BY_SIDE = 2
 
+# Among how many clusters the faults of living clusters are dealt out, where tests run side by side. All of one are in
+# one process; each cluster is shown to be sound again after its last fault.
+CLUSTERS = 3 if "PYTEST_XDIST_WORKER" in os.environ else 1
+
 EVERY = [*seeded.faults("static"), *seeded.faults("live")]
+
+
+def living_faults():
+    """Each fault that shows only in action; the id says on which cluster, or that it has its own (side_by_side.py)."""
+    own = [pytest.param(each, id=f"{each.id}@alone") for each in seeded.faults("live") if each.needs_own_cluster]
+    shared = [each for each in seeded.faults("live") if not each.needs_own_cluster]
+    dealt = [pytest.param(each, id=f"{each.id}@{cluster(number)}") for number, each in enumerate(shared)]
+    return [*dealt, *own]
+
+
+def cluster(number):
+    return f"cluster {number % CLUSTERS + 1}"
 
 
 @pytest.fixture(scope="module")
@@ -121,9 +138,10 @@ def test_a_fault_that_can_be_read_is_noticed_offline(fault, audited):
 
 
 @contextmanager
-def broken_down(fault, deployed):
+def broken_down(fault, request):
     """A living cluster that has the fault: the shared one where objects make it, one of its own where flags do."""
     if not fault.needs_own_cluster:
+        deployed = request.getfixturevalue("deployed")
         with seeded.broken_cluster(deployed.client, fault):
             yield deployed.kubeconfig
         return
@@ -139,15 +157,17 @@ def broken_down(fault, deployed):
             yield own.kubeconfig
 
 
-@pytest.mark.parametrize("fault", seeded.faults("live"), ids=lambda fault: fault.id)
-def test_a_fault_that_shows_only_in_action_is_noticed(fault, deployed, conform):
-    with broken_down(fault, deployed) as kubeconfig:
+@pytest.mark.any_order
+@pytest.mark.parametrize("fault", living_faults())
+def test_a_fault_that_shows_only_in_action_is_noticed(fault, request, conform):
+    with broken_down(fault, request) as kubeconfig:
         outcome = conform(*living(kubeconfig, "--gpu-profile", PROFILES[fault.profile_prefix]))
 
     noticed(outcome, fault)
 
 
-def test_the_sound_cluster_is_green_again_after_all_faults(deployed, conform):
+@pytest.mark.parametrize("which", [f"@{cluster(number)}" for number in range(CLUSTERS)])
+def test_the_sound_cluster_is_green_again_after_all_faults(deployed, conform, which):
     outcome = conform(*living(deployed.kubeconfig))
 
     assert outcome.exit_code == 0, outcome.output

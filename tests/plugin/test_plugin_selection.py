@@ -5,10 +5,12 @@ import pytest
 from conformance.facts.snapshot import Snapshot, save
 
 OWN = """
-from conformance.catalog import MUST, requirement
+from conformance.catalog import MUST, Source, requirement
+
+OWN = Source("own", "Our own rules", "https://example.com/rules")
 
 def own(id):
-    return requirement(id, f"Own rule {id}", level=MUST, sources=["own"], remedy="Mend it.")
+    return requirement(id, f"Own rule {id}", level=MUST, sources=[OWN], remedy="Fix it.")
 
 @own("TEN-90")
 def test_one_team(judge):

@@ -9,11 +9,12 @@ from conformance.report import schema
 from conformance.report.emitters import EventStream, write_json, write_junit
 from conformance.report.model import ClusterFacts, Report, RunFacts, Verdict, summarise
 from conformance.shipped import shipped
+from conformance.sources import SOURCES
 from conformance.verdict import EvidenceKind, Finding, Status
 
 
 def verdict(id, status, reason="", findings=()):
-    rule = Requirement(id, f"Title of {id}", MUST, "pools", READS, ("guide part 1",), "Mend it.")
+    rule = Requirement(id, f"Title of {id}", MUST, "pools", READS, (SOURCES["guide-1"],), "Mend it.")
     return Verdict.of(rule, status, findings, evidence=EvidenceKind.SIMULATED, reason=reason, duration=0.25)
 
 

@@ -1,10 +1,17 @@
 from conformance.catalog import MUST, READS, Requirement
 from conformance.report.model import Verdict
 from conformance.report.story import story
+from conformance.sources import SOURCES
 from conformance.verdict import EvidenceKind, Finding, Status
 
 RULE = Requirement(
-    "POOL-03", "Every GPU node carries every declared taint", MUST, "pools", READS, ("guide part 1",), "Taint it."
+    "POOL-03",
+    "Every GPU node carries every taint declared for its pool",
+    MUST,
+    "pools",
+    READS,
+    (SOURCES["guide-1"],),
+    "Taint it.",
 )
 
 
@@ -28,7 +35,7 @@ def test_a_failure_says_expected_found_link_remedy_and_where_to_look():
         ]
     )
 
-    assert text.splitlines()[0] == "FAILED POOL-03 MUST  Every GPU node carries every declared taint"
+    assert text.splitlines()[0] == "FAILED POOL-03 MUST  Every GPU node carries every taint declared for its pool"
     for line in ("node a", "expected two taints, found one", "cause", "hidden because", "remedy", "inspect"):
         assert line in text
 

@@ -86,7 +86,7 @@ def gives_no_alarm(outcome, setup):
 
 
 @pytest.mark.cluster
-@pytest.mark.parametrize("setup", WHOLE_RUNS, ids=str)
+@pytest.mark.parametrize("setup", WHOLE_RUNS, ids=lambda setup: f"{setup}@alone")
 def test_a_correct_setup_gives_no_alarm(setup, conform):
     outcome = conform("--cluster", "embedded", *setup.files, *PATIENT)
 

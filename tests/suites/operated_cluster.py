@@ -1,6 +1,7 @@
 """A sound cluster with a GPU Operator as plain objects, made by hand from a reference set-up, and ways to break it."""
 
 import copy
+import pickle
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -35,6 +36,11 @@ _CONTAINER_LABELS = (
 WORKER = "gpu-operator-node-feature-discovery-worker"
 
 
+# The sound objects of the set-ups last asked for. Each entry keeps its set-up, so that no other one can have its id.
+_BUILT: dict[tuple[type, int, str, str], tuple[Reference, bytes]] = {}
+_KEPT = 16
+
+
 class Cluster:
     """The objects of a cluster; every change is made on a copy of the sound ones."""
 
@@ -43,7 +49,13 @@ class Cluster:
         self.objects: list[Object] = []
         self.values = gpu_operator_values(reference) | values
         self.driver = driver
-        self._build()
+        built = (type(self), id(reference), driver, repr(values))
+        if built not in _BUILT:
+            self._build()
+            _BUILT[built] = (reference, pickle.dumps(self.objects))
+            if len(_BUILT) > _KEPT:
+                del _BUILT[next(iter(_BUILT))]
+        self.objects = pickle.loads(_BUILT[built][1])
 
     # --- what is there -------------------------------------------------------------------------------------------
 

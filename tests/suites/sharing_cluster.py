@@ -22,9 +22,9 @@ LAYOUTS = "mig-config"
 class SharingCluster(Cluster):
     """The objects of a cluster with ConfigMaps, capacities and labels of GPU Feature Discovery."""
 
-    def __init__(self, reference: Reference, **values: Any) -> None:
-        super().__init__(reference, **values)
-        stack = reference.stack
+    def _build(self) -> None:
+        super()._build()
+        reference, stack = self.reference, self.reference.stack
         if stack is not None and stack.plugin_configs is not None:
             contents = {key: yaml.safe_dump(value) for key, value in stack.plugin_configs.configs.items()}
             self.objects.append(made("v1", "ConfigMap", stack.plugin_configs.config_map, OPERATOR, data=contents))

@@ -1,0 +1,92 @@
+"""Tests side by side: groups apart, one group together."""
+
+import re
+from collections import defaultdict
+from pathlib import Path
+
+import pytest
+import side_by_side
+
+pytest.importorskip("xdist")
+
+FILE = """
+import pytest
+
+@pytest.mark.parametrize("number", range(4))
+def test_function(number): pass
+
+class TestClass:
+    def test_one(self): pass
+    def test_two(self): pass
+
+@pytest.mark.parametrize("word", ["a@together", "b@together"])
+def test_named(word): pass
+"""
+LINE = re.compile(r"\[(?P<process>gw\d)\].* PASSED (?P<file>[^: ]+)::(?P<test>\S+)")
+
+
+@pytest.fixture
+def distributed(pytester, monkeypatch):
+    """Run the tests of the folder in so many processes; gives what pytest said of each."""
+    monkeypatch.setenv("PYTHONPATH", str(Path(side_by_side.__file__).parent))
+
+    def run(processes):
+        options = ["-p", "side_by_side", f"-n{processes}", "--dist=loadgroup", "-v"]
+        return pytester.runpytest_subprocess(*options)
+
+    return run
+
+
+def test_a_group_stays_in_one_process(pytester, distributed):
+    pytester.makepyfile(**{f"test_{name}": FILE for name in ("a", "b", "c")})
+
+    told = distributed(2)
+
+    told.assert_outcomes(passed=24)
+    where = defaultdict(set)
+    for line in LINE.finditer(told.stdout.str()):
+        where[side_by_side.group_of(f"{line['file']}::{line['test']}")].add(line["process"])
+    files = {f"test_{name}.py" for name in ("a", "b", "c")}
+    assert set(where) == {*files, *(f"{file}::TestClass" for file in files), "together"}
+    assert all(len(processes) == 1 for processes in where.values())
+
+
+@pytest.mark.parametrize(
+    ("nodeid", "group"),
+    [
+        ("tests/lab/test_a.py::test_it", "tests/lab/test_a.py"),
+        ("tests/lab/test_a.py::test_it[one::two]", "tests/lab/test_a.py"),
+        ("tests/lab/test_a.py::TestClass::test_it[1]", "tests/lab/test_a.py::TestClass"),
+        ("tests/lab/test_a.py::test_it[one-two@name of a group]", "name of a group"),
+        ("tests/lab/test_a.py::test_it[one@alone]", "tests/lab/test_a.py::test_it[one@alone]"),
+        ("tests/lab/test_a.py::test_it[user@]", "tests/lab/test_a.py"),
+    ],
+)
+def test_a_group_is_a_name_or_a_class_or_a_file(nodeid, group):
+    assert side_by_side.group_of(nodeid) == group
+
+
+def test_what_takes_longest_comes_first(pytester, distributed):
+    pytester.makepyfile(**{f"tests/{name}/test_{name}": "def test_it(): pass" for name in ("gpu", "kill", "setups")})
+
+    told = distributed(1)
+
+    files = [line["file"] for line in LINE.finditer(told.stdout.str())]
+    assert files == ["tests/kill/test_kill.py", "tests/setups/test_setups.py", "tests/gpu/test_gpu.py"]
+
+
+def test_in_one_process_nothing_is_grouped_or_moved(pytester):
+    pytester.makepyfile(**{"tests/gpu/test_gpu": "def test_it(): pass", "tests/kill/test_kill": "def test_it(): pass"})
+
+    told = pytester.runpytest_inprocess("-p", "side_by_side", "-v")
+
+    told.stdout.fnmatch_lines(["tests/gpu/test_gpu.py::test_it PASSED*", "tests/kill/test_kill.py::test_it PASSED*"])
+
+
+@pytest.mark.parametrize(("selected", "processes"), [("not cluster", None), ("", 6), ("cluster", 6)])
+def test_tests_that_wait_get_more_processes_than_there_are_cpus(pytester, monkeypatch, selected, processes):
+    monkeypatch.setattr("os.cpu_count", lambda: 3)
+    monkeypatch.delenv("PYTEST_XDIST_AUTO_NUM_WORKERS", raising=False)
+    config = pytester.parseconfig("-m", selected)
+
+    assert side_by_side.pytest_xdist_auto_num_workers(config) == processes

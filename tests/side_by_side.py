@@ -1,0 +1,64 @@
+"""Tests side by side under pytest-xdist: the tests of a file, or of a class, take turns in one process.
+
+Modules own clusters and change them; the tests of others run beside them meanwhile. A parameter whose id ends in
+``@name`` moves its test into the group of that name, ``@alone`` into one of its own: so one file uses several clusters.
+(xdist's marker ``xdist_group`` would say the same. With pytest 9.2 xdist 3.8 passes over it: it writes it where nobody
+reads it any more.)
+
+``ci/test`` asks for it with ``-n auto --dist loadgroup``; with ``-n0`` or ``-p no:xdist`` all tests run in one process.
+"""
+
+import os
+import re
+from typing import Any
+
+import pytest
+
+# What takes longest begins first, so that no process is left alone with it at the end.
+LONGEST = ("tests/kill", "tests/faults", "tests/setups", "tests/guide", "tests/simulator", "tests/embedded")
+
+# Tests of clusters wait for controllers more than they compute.
+PROCESSES_PER_CPU = 2
+
+NAMED = re.compile(r"@(?P<group>[^@\]]+)\]$")
+
+
+def group_of(nodeid: str) -> str:
+    """The tests that take turns with this one: those of its named group, or else of its class or file."""
+    named = NAMED.search(nodeid)
+    if named is None:
+        return nodeid.partition("[")[0].rpartition("::")[0]
+    return nodeid if named["group"] == "alone" else named["group"]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
+    """What ``-n auto`` means where clusters are waited for; elsewhere xdist's own rule, one process for each CPU."""
+    if config.option.markexpr == "not cluster" or "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ:
+        return None
+    return PROCESSES_PER_CPU * (os.cpu_count() or 1)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Hand out groups, in the order of the tests."""
+    if config.option.dist != "loadgroup":
+        return None
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Groups(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return group_of(nodeid)
+
+    config.option.loadscopereorder = False
+    return Groups(config, log)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Begin with what takes longest, where tests run side by side."""
+    if hasattr(config, "workerinput"):
+        items.sort(key=_turn)
+
+
+def _turn(item: pytest.Item) -> int:
+    return next((at for at, folder in enumerate(LONGEST) if item.nodeid.startswith(folder)), len(LONGEST))
