@@ -1,6 +1,6 @@
 """What the profiles share: the declared pools, and the nodes of the cluster that belong to them.
 
-Whoever makes the nodes (a cloud, an installer) marks them with a pool's selector labels; the owners then add labels
+The cloud or installer that creates the nodes labels them with a pool's selector labels; the owners then add labels
 and taints of their own. Here a node belongs to a pool by the selector alone, so that a node that lost the owners'
 labels or taints is still judged. A fixture raises NotApplicable where the reference set-up declares no such thing,
 and Inconclusive where it does but the cluster has no such node.
@@ -92,7 +92,7 @@ def ordinary_nodes(facts: Facts, gpu_pools: tuple[Pool, ...]) -> tuple[Node, ...
 
 @pytest.fixture
 def declared_taints(gpu_pools: tuple[Pool, ...]) -> tuple[Taint, ...]:
-    """The taints of the GPU pools that keep pods away, each once."""
+    """The taints of the GPU pools with effect NoSchedule or NoExecute, each once."""
     taints = taints_of(gpu_pools)
     if not taints:
         raise NotApplicable("no GPU pool declares a NoSchedule or NoExecute taint")
@@ -101,7 +101,7 @@ def declared_taints(gpu_pools: tuple[Pool, ...]) -> tuple[Taint, ...]:
 
 @pytest.fixture
 def labelled_pools(gpu_pools: tuple[Pool, ...], members: Members) -> tuple[Pool, ...]:
-    """The GPU pools that pods can ask for by labels, as far as they have nodes that take pods."""
+    """The GPU pools with labels and with nodes that are Ready and schedulable."""
     labelled = [pool for pool in gpu_pools if pool.labels]
     if not labelled:
         raise NotApplicable("no GPU pool declares labels")
@@ -110,10 +110,10 @@ def labelled_pools(gpu_pools: tuple[Pool, ...], members: Members) -> tuple[Pool,
 
 @pytest.fixture
 def tainted_pools(labelled_pools: tuple[Pool, ...]) -> tuple[Pool, ...]:
-    """Those of the labelled pools that keep away whoever does not tolerate their taints."""
+    """Those of the labelled pools that declare taints."""
     tainted = tuple(pool for pool in labelled_pools if taints_of([pool]))
     if not tainted:
-        raise NotApplicable("no GPU pool declares both labels and taints that keep pods away")
+        raise NotApplicable("no GPU pool declares both labels and NoSchedule or NoExecute taints")
     return tainted
 
 
@@ -128,7 +128,7 @@ def doubly_tainted_pool(gpu_pools: tuple[Pool, ...], members: Members) -> Pool:
 
 @pytest.fixture
 def idle_gpu_node(open_gpu_nodes: tuple[Node, ...], lab: RequirementLab) -> Node:
-    """A GPU node on which nothing runs but DaemonSets, so that borrowing it hurts nobody."""
+    """A GPU node without pods but those of DaemonSets, so that borrowing it does no harm."""
     return lab.pick_idle(open_gpu_nodes, 1)[0]
 
 

@@ -76,7 +76,7 @@ def offered_resources(reference: Reference, pool: Pool) -> dict[str, int]:
     return {name: count for name, count in (offer_of(reference, pool).resources or {}).items() if count}
 
 
-def asking_for_devices(
+def request_devices(
     lab: RequirementLab,
     reference: Reference,
     nodes: Sequence[GpuPoolNode],
@@ -90,7 +90,7 @@ def asking_for_devices(
     """
     groups = _by_resource(reference, nodes, gpus)
     observed = _observed(groups, lab.run_programs(_programs(groups, probe)))
-    return _asking_for_less(lab, observed, probe)
+    return _request_fewer(lab, observed, probe)
 
 
 @contextmanager
@@ -103,12 +103,12 @@ def holding_devices(
         yield _observed(groups, results)
 
 
-def asking_again(lab: RequirementLab, before: Sequence[Observed]) -> tuple[Observed, ...]:
+def request_again(lab: RequirementLab, before: Sequence[Observed]) -> tuple[Observed, ...]:
     """Run the devices probe once more, on each node with as many devices as its pod had before."""
-    return _asking_once_more(lab, before, "devices", lambda each: each.result.devices)
+    return _request_once_more(lab, before, "devices", lambda each: each.result.devices)
 
 
-def _asking_for_less(lab: RequirementLab, observed: tuple[Observed, ...], probe: str) -> tuple[Observed, ...]:
+def _request_fewer(lab: RequirementLab, observed: tuple[Observed, ...], probe: str) -> tuple[Observed, ...]:
     """Request half as many devices again where the kubelet allocates only devices of one NUMA node together.
 
     Its topology manager refuses the pod then, with the policy single-numa-node (kubernetes.io: Control Topology
@@ -117,7 +117,7 @@ def _asking_for_less(lab: RequirementLab, observed: tuple[Observed, ...], probe:
     while apart := [each for each in observed if each.result.reason == TOO_FAR_APART and each.result.devices > 1]:
         again = {
             (each.node.name, each.resource): each
-            for each in _asking_once_more(lab, apart, probe, lambda each: each.result.devices // 2)
+            for each in _request_once_more(lab, apart, probe, lambda each: each.result.devices // 2)
         }
         for each in apart:
             got = again[each.node.name, each.resource]
@@ -127,7 +127,7 @@ def _asking_for_less(lab: RequirementLab, observed: tuple[Observed, ...], probe:
     return observed
 
 
-def _asking_once_more(
+def _request_once_more(
     lab: RequirementLab, before: Sequence[Observed], probe: str, devices: Callable[[Observed], int]
 ) -> tuple[Observed, ...]:
     groups: dict[str, list[Observed]] = defaultdict(list)
@@ -176,15 +176,15 @@ def _observed(groups: _Groups, results: Sequence[Mapping[str, ProbeResult]]) -> 
     )
 
 
-def asking_for_none(
+def request_no_devices(
     lab: RequirementLab, nodes: Sequence[GpuPoolNode], **options: Unpack[ProbeOptions]
 ) -> tuple[Observed, ...]:
     """Run the isolation probe on every node without a request for any device."""
-    [observed] = asking_for_none_in_ways(lab, nodes, [options])
+    [observed] = request_no_devices_in_variants(lab, nodes, [options])
     return observed
 
 
-def asking_for_none_in_ways(
+def request_no_devices_in_variants(
     lab: RequirementLab, nodes: Sequence[GpuPoolNode], ways: Sequence[ProbeOptions]
 ) -> list[tuple[Observed, ...]]:
     """The same with several sets of options at the same time."""
@@ -236,7 +236,7 @@ def _judged(
     return each.result.trouble
 
 
-def nobody(result: ProbeResult) -> bool:
+def no_node(result: ProbeResult) -> bool:
     """Blame no node for a pod that did not run, where another requirement already does."""
     del result
     return False

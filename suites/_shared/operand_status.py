@@ -1,6 +1,6 @@
 """The status of a component on a node: whether its pod is Ready there, and if not, why, derived from the objects.
 
-Transient failures are told apart from lasting ones: pods of a node that joined a minute ago are starting, not broken.
+Transient failures are distinguished from lasting ones: pods of a node that joined a minute ago are starting.
 """
 
 from collections.abc import Iterable, Sequence
@@ -218,7 +218,7 @@ def _absent(component: Component, workload: Workload, node: Node, facts: Facts) 
         cause = f"{waiting[0]} is Pending: {why_pending(waiting[0], [node], facts)}"
         return ComponentFailure(title, cause, transient=is_recent(waiting[0].created, facts.taken_at))
     if workload.scheduled < workload.replicas:
-        cause = f"{workload} wants {workload.replicas} pods and has {workload.scheduled}: pods are not being created"
+        cause = f"{workload} desires {workload.replicas} pods and has {workload.scheduled}: pods are not being created"
         inspect = f"kubectl describe daemonset -n {workload.namespace} {workload.name}"
         return ComponentFailure(title, cause, f"Read the events: {inspect}", starting)
     return ComponentFailure(

@@ -15,7 +15,7 @@ class Grants(Protocol):
 
     @property
     def api_groups(self) -> tuple[str, ...]:
-        """The API groups of its resources; the core group is the empty text."""
+        """The API groups of its resources; the core group is the empty string."""
 
     @property
     def resources(self) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""The chapter on observability, on objects made by hand: which exporters are asked, and what is said of the others."""
+"""Observability, on objects made by hand: which exporters are scraped, and what is reported of the others."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -279,7 +279,7 @@ def test_an_exporter_is_asked_on_the_port_where_it_listens(said: str | None, por
         (test_observability.test_the_driver_is_the_declared_one, "its page lacks the label DCGM_FI_DRIVER_VERSION"),
     ],
 )
-def test_a_page_that_does_not_tell_is_named(requirement: Any, lacks: str) -> None:
+def test_a_page_without_the_metric_or_label_is_named(requirement: Any, lacks: str) -> None:
     assert looked_at(requirement, [FULL], [OTHER]) == (["node node-00"], [("node node-01", lacks)])
     with pytest.raises(Unsupported):
         looked_at(requirement, [OTHER])

@@ -1,4 +1,4 @@
-"""The chapter of the operator: the stack as a whole, and the object that the operator follows."""
+"""The operator profile: the stack as a whole, and the operator resource."""
 
 import copy
 
@@ -10,8 +10,8 @@ from operator_chapters import (
     EVERY,
     NAMESPACES,
     RECONCILED,
-    REST,
     SETTINGS,
+    STABLE,
     STACK,
     TOLERATIONS,
     WORKLOADS,
@@ -88,7 +88,7 @@ def test_a_plugin_of_the_node_image_leaves_no_object_and_is_the_declared_one(ref
     cluster.objects = [each for each in cluster.objects if each["kind"] in ("Node", "Namespace")]
 
     assert cluster.verdict(STACK, declared).passed
-    for requirement in (COVERAGE, REST, NAMESPACES, TOLERATIONS):
+    for requirement in (COVERAGE, STABLE, NAMESPACES, TOLERATIONS):
         ended = cluster.verdict(requirement, declared).ended
         assert isinstance(ended, NotApplicable)
         assert "outside Kubernetes" in str(ended)
@@ -99,7 +99,7 @@ def test_a_stack_without_workloads_and_without_gpus_is_not_called_sound(referenc
     cluster = Cluster(reference)
     cluster.objects = [each for each in cluster.objects if each["kind"] == "Namespace"]
 
-    for requirement in (REST, NAMESPACES, TOLERATIONS):
+    for requirement in (STABLE, NAMESPACES, TOLERATIONS):
         assert isinstance(cluster.verdict(requirement, declared).ended, Inconclusive)
 
 
@@ -160,7 +160,7 @@ def test_no_gpu_nodes_is_right_where_every_pool_is_scaled_to_zero(cluster, refer
     assert isinstance(cluster.verdict(WORKLOADS, empty).ended, NotApplicable)
 
 
-def test_not_ready_is_told_with_the_message_of_the_operator(cluster):
+def test_not_ready_is_reported_with_the_message_of_the_operator(cluster):
     not_ready(cluster, "2026-09-20T10:00:00Z")
 
     assert "state-driver" in cluster.verdict(RECONCILED).broken["cluster policy cluster-policy"]

@@ -9,11 +9,11 @@ from conformance.verdict import Inconclusive, Judge, Unseen
 from suites._shared.node_gpus import memory_agrees
 from suites._shared.node_probes import (
     Observed,
-    asking_for_devices,
     got_no_library,
     is_the_nodes_fault,
     judge_each,
-    nobody,
+    no_node,
+    request_devices,
 )
 from suites._shared.pool_nodes import GpuPoolNode
 from suites.isolation import test_isolation
@@ -61,7 +61,7 @@ def judged(*every, **how):
     return {finding.subject: finding.ok for finding in judge.findings}, judge
 
 
-def test_nodes_that_were_looked_at_are_judged_and_the_others_named():
+def test_nodes_with_a_result_are_judged_and_the_others_named():
     verdicts, judge = judged(looked("one", fine=True), looked("two", fine=False), BUSY, NO_IMAGE)
 
     assert verdicts == {"node one": True, "node two": False}
@@ -113,7 +113,7 @@ def test_nodes_without_two_free_devices_are_named_where_several_are_declared():
 
 
 def test_nodes_that_had_no_device_to_give_back_are_named(monkeypatch):
-    monkeypatch.setattr(test_workloads, "asking_again", lambda lab, before: before)
+    monkeypatch.setattr(test_workloads, "request_again", lambda lab, before: before)
     judge = Judge()
 
     test_workloads.test_devices_come_back((given("two", 2), FULL), None, judge)
@@ -122,7 +122,7 @@ def test_nodes_that_had_no_device_to_give_back_are_named(monkeypatch):
     assert judge.unseen == [Unseen("node full", "free nvidia.com/gpu asked for, 0 of 4 free")]
 
 
-def test_without_any_node_looked_at_nothing_was_judged():
+def test_without_any_result_nothing_was_judged():
     with pytest.raises(Inconclusive, match=r"node busy: 1 nvidia.com/gpu asked for.*node no-image"):
         judged(BUSY, NO_IMAGE)
 
@@ -141,7 +141,7 @@ def test_a_resource_that_is_not_the_usual_one_is_named():
 
 
 @pytest.mark.parametrize(("code", "word"), [(802, "Fabric Manager"), (803, "different versions"), (804, "cuda-compat")])
-def test_errors_of_cuda_are_told_with_what_to_do(code, word):
+def test_errors_of_cuda_are_reported_with_what_to_do(code, word):
     failure = gpu_failures.cuda_failure({"code": code, "name": "N", "call": "cuInit"})
 
     assert word in failure.cause + failure.remedy
@@ -156,21 +156,21 @@ def test_an_error_that_nobody_knows_is_still_named():
     assert "infoROM" in gpu_failures.smi_failure(14).cause
 
 
-def test_whoever_leaves_the_blame_to_others_only_names_the_node():
-    verdicts, judge = judged(looked("one", fine=True), REFUSED, NO_DRIVER, blame=nobody)
+def test_a_node_that_is_not_to_blame_is_only_named():
+    verdicts, judge = judged(looked("one", fine=True), REFUSED, NO_DRIVER, blame=no_node)
 
     assert verdicts == {"node one": True}
     assert [each.subject for each in judge.unseen] == ["node refused", "node no-driver"]
 
 
-def test_a_container_without_libraries_is_told_from_one_that_was_refused_and_from_a_crash():
+def test_a_container_without_libraries_is_distinguished_from_a_refused_one_and_from_a_crash():
     assert got_no_library(NO_DRIVER.result)
     assert not got_no_library(REFUSED.result)
     assert not got_no_library(CRASHED.result)
     assert not is_the_nodes_fault(CRASHED.result)
 
 
-def test_a_sandbox_that_fails_is_told_by_what_it_lacks():
+def test_a_sandbox_that_fails_is_reported_by_what_it_lacks():
     _, judge = judged(NO_NETWORK, NO_HANDLER)
 
     network, handler = (finding.cause for finding in judge.findings)
@@ -249,7 +249,7 @@ def test_devices_of_several_numa_nodes_are_asked_for_again_in_smaller_numbers():
     pool = Pool(name="h100", selector={"a": "b"}, gpu=gpu)
     lab, nodes = FarApart(most=2), [GpuPoolNode(pool, Node(name="n"), gpu)]
 
-    [seen] = asking_for_devices(lab, Reference(name="r", pools=(pool,)), nodes, "cuda", gpus="free")
+    [seen] = request_devices(lab, Reference(name="r", pools=(pool,)), nodes, "cuda", gpus="free")
 
     assert lab.asked == [8, 4, 2]
     assert (seen.result.devices, seen.kept_apart) == (2, 6)
@@ -257,7 +257,7 @@ def test_devices_of_several_numa_nodes_are_asked_for_again_in_smaller_numbers():
 
 
 def test_a_pod_whose_devices_were_too_far_apart_had_nothing_to_give_back(monkeypatch):
-    monkeypatch.setattr(test_workloads, "asking_again", lambda lab, before: before)
+    monkeypatch.setattr(test_workloads, "request_again", lambda lab, before: before)
     judge = Judge()
 
     test_workloads.test_devices_come_back(
@@ -282,7 +282,7 @@ UNPRIVILEGED = seen(
 
 
 def isolated(*every, requirement=test_isolation.test_a_variable_gives_no_device, monkeypatch):
-    monkeypatch.setattr(test_isolation, "asking_for_none", lambda *_, **__: every)
+    monkeypatch.setattr(test_isolation, "request_no_devices", lambda *_, **__: every)
     judge = Judge()
     requirement(None, (), judge)
     return {finding.subject: finding.ok for finding in judge.findings}, [each.subject for each in judge.unseen]
