@@ -1,4 +1,4 @@
-"""Pods of a scenario: what they are doing, and claims about what becomes of them."""
+"""Pods of a scenario: what they are doing, and expectations of what becomes of them."""
 
 import time
 from collections.abc import Callable, Mapping
