@@ -1,6 +1,6 @@
 """What a GPU stack leaves on nodes when it is uninstalled: labels and annotations that nobody keeps up any more.
 
-The operator never removes its labels, and node feature discovery only some of its own (its chart has a hook for it).
+The operator never removes its labels, and Node Feature Discovery only some of its own (its chart has a hook for it).
 They would make the next stack, and every suite, believe what is no longer so.
 """
 

@@ -92,17 +92,17 @@ def _tidied(
 
 
 def _still_present(client: Client, timeouts: Timeouts) -> tuple[str, ...]:
-    """What is there of a stack, or of node feature discovery, once the garbage collector has had its time."""
-    seen: tuple[str, ...] = ()
+    """What is there of a stack, or of Node Feature Discovery, once the garbage collector has had its time."""
+    last: tuple[str, ...] = ()
 
     def look() -> tuple[str, ...]:
-        nonlocal seen
-        seen = (*in_the_way(client, up=True), *discovery_masters(client))
-        return seen
+        nonlocal last
+        last = (*in_the_way(client, up=True), *discovery_masters(client))
+        return last
 
     with suppress(WaitTimeout):
         wait_for(look, lambda found: not found, what="nothing of the stack is left", timeout=timeouts.deleted)
-    return seen
+    return last
 
 
 def _without_definitions(client: Client, first: Installed) -> Iterator[str]:

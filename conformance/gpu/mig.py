@@ -360,7 +360,7 @@ def _why_not_single(with_mig: Sequence[Layout], whole: int) -> str:
 
 
 def gfd_labels(product: str, gpus: Sequence[Layout | None], strategy: Strategy) -> dict[str, str]:
-    """The labels that GPU feature discovery gives a node that shares nothing, as far as MIG decides them.
+    """The labels that GPU Feature Discovery gives a node that shares nothing, as far as MIG decides them.
 
     ``product`` is the label value of a whole GPU, ``gpus`` as for ``advertised``. Memory and multiprocessors depend
     on the driver and are left out, as are engines of models whose engines are not known. Empty without GPUs.

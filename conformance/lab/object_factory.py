@@ -12,7 +12,7 @@ from conformance.kube.names import DOMAIN, MANAGED_BY, MANAGED_BY_US, RUN_LABEL,
 from conformance.kube.paths import path_of
 from conformance.kube.waits import until_accepted
 from conformance.lab.borrowing import fence
-from conformance.lab.node_access import effect_of, pod_specs, require_effect
+from conformance.lab.pod_effects import effect_of, pod_specs, require_effect
 from conformance.lab.podspec import (
     Asked,
     HasTaints,
@@ -107,7 +107,7 @@ class Maker:
     def own(self, obj: Mapping[str, Any]) -> dict[str, Any]:
         """A copy of the object with the run's labels, its pods with a class.
 
-        Raises ValueError when it is not for a namespace of the run, EffectRefused when its pods reach too far.
+        Raises ValueError when it is not for a namespace of the run, EffectRefused when its pods may do too much.
         """
         own = copy.deepcopy(dict(obj))
         metadata = own["metadata"]

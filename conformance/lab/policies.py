@@ -164,7 +164,7 @@ class LabQuota:
         return self
 
     def wait_until_used(self, wanted: Mapping[str, object], *, because: str = "") -> "LabQuota":
-        """Claim that the quota comes to count exactly these amounts of these keys."""
+        """Expect that the quota comes to count exactly these amounts of these keys."""
         amounts = {key: quantity(str(value)) for key, value in wanted.items()}
 
         def counted(used: dict[str, str]) -> bool:

@@ -17,7 +17,7 @@ from conformance.lab.advice import SOME_CLUSTER, clean_command
 from conformance.lab.cleanup.undo import Undoing
 from conformance.lab.images import Images
 from conformance.lab.journal import Journal
-from conformance.lab.node_access import PodPriority
+from conformance.lab.pod_effects import PodPriority
 from conformance.lab.podspec import Tolerated, tolerations_for
 from conformance.verdict import Inconclusive
 
@@ -102,7 +102,7 @@ class RunContext:
     def pod_priority(self, name: str) -> PodPriority:
         """What a PriorityClass lets its pods do; an empty name stands for the cluster's default.
 
-        A class that does not exist has no pod_priority: admission refuses its pods.
+        A class that does not exist has none: admission refuses its pods.
         """
         if name not in self._priorities:
             self._priorities[name] = self._look_up(name)

@@ -91,7 +91,7 @@ class _Workload:
     def _status(self) -> dict[str, Any]:
         return dict((self.read() or {}).get("status") or {})
 
-    def _claims(
+    def _awaits(
         self, expected: str, seen: Callable[[], str], until: Callable[[], bool], timeout: float, because: str
     ) -> None:
         try:
@@ -109,9 +109,9 @@ class LabDeployment(_Workload):
     kind = "Deployment"
 
     def wait_until_available(self, replicas: int | None = None, *, because: str = "") -> "LabDeployment":
-        """Claim that so many replicas (all, by default) become available."""
+        """Expect that so many replicas (all, by default) become available."""
         wanted = int(self.created["spec"].get("replicas", 1)) if replicas is None else replicas
-        self._claims(
+        self._awaits(
             f"to have {wanted} available replicas",
             lambda: f"{self._count('availableReplicas')} available",
             lambda: self._count("availableReplicas") >= wanted,
@@ -121,8 +121,8 @@ class LabDeployment(_Workload):
         return self
 
     def wait_until_refused(self, *, because: str = "") -> "LabDeployment":
-        """Claim that the API server refuses its pods: condition ReplicaFailure, with fewer pods than replicas."""
-        self._claims(
+        """Expect that the API server refuses its pods: condition ReplicaFailure, with fewer pods than replicas."""
+        self._awaits(
             "to have pods refused",
             lambda: f"{self._count('replicas')} pods, ReplicaFailure is {self.condition('ReplicaFailure') or 'absent'}",
             lambda: self.condition("ReplicaFailure") == "True",
@@ -146,9 +146,9 @@ class LabJob(_Workload):
     kind = "Job"
 
     def wait_until_running(self, pods: int | None = None, *, because: str = "") -> "LabJob":
-        """Claim that so many of its pods (its parallelism, by default) run."""
+        """Expect that so many of its pods (its parallelism, by default) run."""
         wanted = int(self.created["spec"].get("parallelism", 1)) if pods is None else pods
-        self._claims(
+        self._awaits(
             f"to have {wanted} running pods",
             lambda: f"{len(self.pods().running())} running",
             lambda: len(self.pods().running()) >= wanted,
@@ -158,8 +158,8 @@ class LabJob(_Workload):
         return self
 
     def wait_until_complete(self, *, because: str = "") -> "LabJob":
-        """Claim that it completes."""
-        self._claims(
+        """Expect that it completes."""
+        self._awaits(
             "to complete",
             lambda: (
                 f"Complete is {self.condition('Complete') or 'absent'}, Failed {self.condition('Failed') or 'absent'}"
@@ -171,7 +171,7 @@ class LabJob(_Workload):
         return self
 
     def stays_without_pods(self, *, because: str = "") -> "LabJob":
-        """Claim that no pod of it comes to be within the time ``hold``, as when every one is refused."""
+        """Expect that no pod of it comes to be within the time ``hold``, as when every one is refused."""
         violation = holds(
             lambda: len(self.pods()), lambda count: count == 0, window=self._timeouts.hold, what=f"{self} has no pods"
         )

@@ -64,7 +64,7 @@ class Metrics(Declared, frozen=True):
 class Stack(Declared, frozen=True):
     """What makes GPUs reach pods on all pools, those with ``allocated_by: dra`` aside.
 
-    ``tolerations`` are given to the operands and to node feature discovery; when absent they are those that the
+    ``tolerations`` are given to the operands and to Node Feature Discovery; when absent they are those that the
     taints of the GPU pools ask for.
     """
 

@@ -71,9 +71,9 @@ def _members(machine: Machine) -> dict[str, object]:
 
 
 def test_each_door_says_its_own_text_until_it_is_closed() -> None:
-    doors = MetricsPorts()
-    ports = {name: doors.open(lambda name=name: f"up_{name} 1\n") for name in ("a", "b")}
-    silent = doors.open(lambda: None)
+    servers = MetricsPorts()
+    ports = {name: servers.open(lambda name=name: f"up_{name} 1\n") for name in ("a", "b")}
+    silent = servers.open(lambda: None)
 
     for name, port in ports.items():
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
@@ -84,8 +84,8 @@ def test_each_door_says_its_own_text_until_it_is_closed() -> None:
     assert refused.value.code == 404
     with pytest.raises((ConnectionError, urllib.error.URLError)):
         urllib.request.urlopen(f"http://127.0.0.1:{silent}/metrics", timeout=5)
-    doors.close(ports["a"])
+    servers.close(ports["a"])
     with pytest.raises((ConnectionError, urllib.error.URLError)):
         urllib.request.urlopen(f"http://127.0.0.1:{ports['a']}/metrics", timeout=5)
     for port in (*ports.values(), silent):
-        doors.close(port)
+        servers.close(port)

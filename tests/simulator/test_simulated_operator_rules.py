@@ -348,7 +348,7 @@ def test_a_daemon_set_with_old_or_unready_pods_is_not() -> None:
     assert not is_rolled_out(rollout(3, 3, 3, observed=1))
 
 
-# --- node feature discovery ---------------------------------------------------------------------------------------
+# --- Node Feature Discovery ---------------------------------------------------------------------------------------
 
 
 class Writes:

@@ -35,7 +35,7 @@ _OF_PLUGIN_DISCOVERY = (
     {"key": GPU, "operator": "Equal", "value": "present", "effect": "NoSchedule"},
 )
 _OF_DRA = (_GPU,)
-# Uninstalled, the chart would remove every label, annotation, extended resource and taint of node feature discovery
+# Uninstalled, the chart would remove every label, annotation, extended resource and taint of Node Feature Discovery
 # from every node, whoever wrote it (node-feature-discovery v0.19.0: templates/post-delete-job.yaml, nfd-master -prune).
 _WITHOUT_PRUNING = {"postDeleteCleanup": False}
 # With one of these at false a node gets no driver from the operator.
@@ -51,7 +51,7 @@ _GPU_NODES = (
 def gpu_operator_values(reference: Reference) -> Values:
     """Values of the chart gpu-operator. Raises ValueError for a set-up that declares no stack.
 
-    Every taint of every GPU pool is tolerated by the operands and by node feature discovery: where one of the two is
+    Every taint of every GPU pool is tolerated by the operands and by Node Feature Discovery: where one of the two is
     missing, the nodes get no operand and the operator still says ready.
     """
     stack = _stack(reference)
@@ -83,7 +83,7 @@ def gpu_operator_values(reference: Reference) -> Values:
 def device_plugin_values(reference: Reference) -> Values:
     """Values of the chart nvidia-device-plugin. Raises ValueError for a set-up that declares no stack.
 
-    Node feature discovery comes along in any case: the plugin goes only to nodes that it has labelled.
+    Node Feature Discovery comes along in any case: the plugin goes only to nodes that it has labelled.
     """
     stack = _stack(reference)
     values: Values = {

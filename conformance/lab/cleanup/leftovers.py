@@ -110,9 +110,9 @@ class _Look(msgspec.Struct, frozen=True):
 
 def find_leftovers(client: Client, *, timeouts: Timeouts | None = None) -> list[Leftovers]:
     """What every run has on the cluster, runs that are going on included. Reads only, but for the server's clock."""
-    seen = _look(client)
+    look = _look(client)
     duration = (timeouts or client.timeouts).lease
-    return [seen.leftovers(run_id, duration) for run_id in seen.run_ids]
+    return [look.leftovers(run_id, duration) for run_id in look.run_ids]
 
 
 def clean(
@@ -130,17 +130,17 @@ def clean(
     that a run installed; without one it is left, with what to do about it.
     """
     limits = timeouts or client.timeouts
-    seen = _look(client, run_id)
-    chosen = [run_id] if run_id else seen.run_ids
-    total = Cleaned(left=seen.unseen)
+    look = _look(client, run_id)
+    chosen = [run_id] if run_id else look.run_ids
+    total = Cleaned(left=look.unseen)
     for each in chosen:
-        leftovers = seen.leftovers(each, limits.lease)
+        leftovers = look.leftovers(each, limits.lease)
         if leftovers.alive and not (force and run_id):
             advice = f"wait for its end, or {clean_command(each, force=True)}"
             total = msgspec.structs.replace(total, skipped=(*total.skipped, f"{leftovers}; {advice}"))
             continue
-        record = seen.records.get(each) or OwnerRecord(each)
-        objects, stack = seen.objects.get(each, ()), InstalledStack(record.releases, installer)
+        record = look.records.get(each) or OwnerRecord(each)
+        objects, stack = look.objects.get(each, ()), InstalledStack(record.releases, installer)
         total = _sum(total, clean_up(client, each, objects, record.node_changes, limits, stack))
     if not total.namespace_removed and records_namespace.remove_if_abandoned(client):
         records_namespace.wait_until_gone(client, timeout=limits.namespace_deleted)

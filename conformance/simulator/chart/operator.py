@@ -1,4 +1,4 @@
-"""The gpu-operator chart: the operator, node feature discovery, and the object that tells the operator what to do."""
+"""The gpu-operator chart: the operator, Node Feature Discovery, and the object that tells the operator what to do."""
 
 from collections.abc import Mapping
 

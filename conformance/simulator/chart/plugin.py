@@ -1,4 +1,4 @@
-"""The chart of the device plugin without an operator: plugin, MPS control daemon, GPU and node feature discovery.
+"""The chart of the device plugin without an operator: plugin, MPS control daemon, GPU and Node Feature Discovery.
 
 Source: NVIDIA/k8s-device-plugin v0.20.0, deployments/helm/nvidia-device-plugin.
 """

@@ -1,4 +1,4 @@
-"""How far a pod reaches: whether it could take GPUs, or the place of somebody else's pod. Judged on its final spec.
+"""What a pod can do to a cluster: take GPUs, or the place of somebody else's pod. Judged on its final spec.
 
 The guard of the HTTP client sees namespaces; what a pod does once the scheduler has it is not in its path. So the
 lab judges each pod, and each template, before it is sent.
