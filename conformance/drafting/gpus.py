@@ -13,6 +13,7 @@ from conformance.facts import Facts, Node
 from conformance.gpu.mig import Unknown, model_of
 from conformance.gpu.quantities import quantity
 from conformance.gpu.resources import GPU, MIG_PREFIX, SHARED_GPU
+from conformance.gpu.sharing import SHARED_SUFFIX
 from conformance.verdict import Inconclusive
 
 COUNT, MEMORY = "nvidia.com/gpu.count", "nvidia.com/gpu.memory"
@@ -40,6 +41,10 @@ _ACCELERATOR_LABELS = (
     "amd.com/gpu.product-name",
 )
 _DRA_DRIVER = "gpu.nvidia.com"
+_SHARES_OF_WHAT = (
+    "count, the GPUs of a node, and shares, into how many each is parted, as their product is what is offered; and by "
+    "what (shared_by): nothing tells"
+)
 _VENDOR_WORDS = ("nvidia", "tesla", "geforce", "quadro", "amd", "instinct")
 # A GeForce or RTX of this name is another model than without.
 _VARIANTS = ("ti", "super", "ada")
@@ -118,6 +123,10 @@ def _by_device_plugin(
     resource, most = _usual_offer(nodes)
     shares, shared_by, says = _sharing(nodes)
     count, counted_by = _physical(nodes, most, shares, layout)
+    decide = ""
+    if resource.endswith(SHARED_SUFFIX) and shares == 1 and count > 1:
+        # The name says that these are shares, and no label tells of how many GPUs.
+        count, shares, shared_by, decide = 1, count, "time-slicing", _SHARES_OF_WHAT
     if not count:
         return None, ("no node tells how many GPUs it has: neither capacity nor a label of a discovery",)
     divided = layout is not None or resource.startswith(MIG_PREFIX)
@@ -127,7 +136,7 @@ def _by_device_plugin(
     if shares > 1 and shared_by:
         value |= {"shares": shares, "shared_by": shared_by}
     contradicted = [*_undiscovered(nodes), *([] if divided else _differing(nodes, {resource: count * shares}))]
-    return Part(value, Guess(f"{counted_by}{says}", tuple(contradicted))), ()
+    return Part(value, Guess(f"{counted_by}{says}", tuple(contradicted), decide)), ()
 
 
 def _described(nodes: Sequence[Node], product: str, count: int, memory: int, resource: str) -> dict[str, Any]:

@@ -145,6 +145,14 @@ def test_time_sharing_of_gke_is_read_from_its_labels(drafted):
     assert (gpu.model, gpu.count, gpu.shares, gpu.shared_by) == ("l4", 2, 4, "time-slicing")
 
 
+def test_shares_of_which_no_label_tells_are_left_to_decide(drafted):
+    made = drafted(gpu_nodes("p5", 1, {"eks.amazonaws.com/nodegroup": "p5"}, {"nvidia.com/gpu.shared": 128}))
+
+    gpu = made.pool("p5").gpu
+    assert (gpu.count * gpu.shares, gpu.resource) == (128, "nvidia.com/gpu.shared")
+    assert "decide: count, the GPUs of a node, and shares" in made.comments
+
+
 def test_under_the_strategy_single_the_label_counts_mig_devices(drafted):
     labels = {"agentpool": "a100", **MIG_SINGLE}
     pool = drafted(gpu_nodes("a100", 2, labels, {"nvidia.com/gpu": 14})).pool("a100")
