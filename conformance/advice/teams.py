@@ -58,7 +58,8 @@ def quota_leaves_a_name_open(setup: Setup) -> Iterator[Remark]:
     for at, team in enumerate(setup.reference.teams):
         # One of some classes only covers no pod of the others.
         keys = {key for quota in team.quotas if not quota.priority_classes for key in quota.hard}
-        counted = {key.removeprefix("requests.") for key in keys if _meant(key, setup.reference)}
+        meant = {key: _meant(key, setup.reference) for key in keys}
+        counted = {resource for key, resource in meant.items() if resource and key == quota_key(resource)}
         missing = sorted(offered - counted)
         if counted and missing:
             text = f"its quotas count {', '.join(sorted(counted))} and leave {', '.join(missing)} without limit"

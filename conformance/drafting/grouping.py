@@ -118,13 +118,17 @@ def _best_key(nodes: Sequence[Node], gpu_names: set[str]) -> str:
         if not any(equipped) or (count > 1 and len(parts) == count):
             continue
         mixed = sum(len({_kind(node, gpu_names) for node in part}) - 1 for part in parts.values())
-        found.append((mixed, -sum(map(len, equipped)), _rank(key), -count, len(parts), key))
+        rank = _rank(key)
+        found.append((mixed, rank == _TELLS_NOTHING, -sum(map(len, equipped)), rank, -count, len(parts), key))
     return min(found)[-1] if found else ""
+
+
+_TELLS_NOTHING = len(OWN_GROUP_WORDS)
 
 
 def _rank(key: str) -> int:
     """How telling the words of a key are: the position of the first of ours in it."""
-    return next((at for at, word in enumerate(OWN_GROUP_WORDS) if word in key.lower()), len(OWN_GROUP_WORDS))
+    return next((at for at, word in enumerate(OWN_GROUP_WORDS) if word in key.lower()), _TELLS_NOTHING)
 
 
 def _by_role_or_kind(nodes: Sequence[Node], workers: Sequence[Node]) -> list[Group]:

@@ -52,7 +52,7 @@ def check(folder: Path) -> Iterator[str]:
         yield f"  {each.position}  {f'{where}: ' if where else ''}{each.remark.text}"
         yield f"    [{each.rule.id}; {each.rule.source}]"
     told = f"{len(advice)} {'piece' if len(advice) == 1 else 'pieces'} of advice" if advice else "no advice"
-    yield f"nothing is wrong; {told}"
+    yield f"it loads; {told}"
 
 
 def setup_name(cluster: str) -> str:

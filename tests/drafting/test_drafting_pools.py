@@ -229,3 +229,17 @@ def test_a_cluster_without_gpus_gives_a_set_up_that_loads(drafted):
 
     assert [pool.gpu for pool in made.reference.pools] == [None]
     assert "control" in made.comments
+
+
+def test_a_label_by_which_people_name_pools_comes_before_one_that_describes_gpus(drafted):
+    made = drafted(
+        gpu_nodes("spot", 2, {"accelerator": "t4", "example.com/pool": "spot", **T4}),
+        gpu_nodes("own", 2, {"accelerator": "l4", **L4}),
+        node("cpu-1", {"example.com/pool": "system"}),
+    )
+
+    assert {pool.name: pool.selector for pool in made.reference.pools} == {
+        "spot": {"example.com/pool": "spot"},
+        "l4": {"accelerator": "l4"},
+        "system": {"example.com/pool": "system"},
+    }
