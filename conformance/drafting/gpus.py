@@ -48,6 +48,7 @@ _SHARES_OF_WHAT = (
 _VENDOR_WORDS = ("nvidia", "tesla", "geforce", "quadro", "amd", "instinct")
 # A GeForce or RTX of this name is another model than without.
 _VARIANTS = ("ti", "super", "ada")
+_SERIES = ("rtx", "gtx")
 _MIB = 1024 * 1024
 
 
@@ -241,8 +242,11 @@ def _model(nodes: Sequence[Node], product: str) -> str:
     )
     words = [word for word in re.split(r"[-_\s]+", named.lower()) if word and word not in _VENDOR_WORDS]
     telling = next((word for word in words if any(each.isdigit() for each in word)), "-".join(words))
-    after = words[words.index(telling) + 1 :][:1] if telling in words else []
-    telling = "-".join([telling, *(word for word in after if word in _VARIANTS)])
+    if telling in words:
+        at = words.index(telling)
+        # RTX PRO 6000 and RTX 6000 are two models, as are 2080 and 2080 Ti.
+        series = words[:at] if words[0] in _SERIES else []
+        telling = "-".join([*series, telling, *(word for word in words[at + 1 : at + 2] if word in _VARIANTS)])
     instance = _most(node.labels.get(INSTANCE_TYPE, "") for node in nodes)
     return re.sub(r"[^a-z0-9.-]", "-", telling or instance.lower()).strip("-.") or "unknown"
 

@@ -26,6 +26,8 @@ _SUFFIX = re.compile(r"(-MIG-[\w.-]+?)?(-SHARED)?$")
 # By these a group that holds several kinds of GPU node can be divided, the label that lasts longest first.
 _DIVIDING = (INSTANCE_TYPE, MIG_CONFIG, PLUGIN_CONFIG, PRODUCT)
 _LEAST_OF_A_KIND = 2
+# Among so few nodes a label with another value on each may still name groups.
+_FEW = 3
 
 
 class Group(NamedTuple):
@@ -115,11 +117,14 @@ def _best_key(nodes: Sequence[Node], gpu_names: set[str]) -> str:
     for key, count in keys.items():
         parts = _parted(nodes, key)
         equipped = [[node for node in part if node.name in gpu_names] for part in parts.values()]
-        if not any(equipped) or (count > 1 and len(parts) == count):
+        names_each = count > 1 and len(parts) == count
+        if not any(equipped) or (names_each and count > _FEW):
             continue
         mixed = sum(len({_kind(node, gpu_names) for node in part}) - 1 for part in parts.values())
         rank = _rank(key)
-        found.append((mixed, rank == _TELLS_NOTHING, -sum(map(len, equipped)), rank, -count, len(parts), key))
+        found.append(
+            (mixed, names_each, rank == _TELLS_NOTHING, -sum(map(len, equipped)), rank, -count, len(parts), key)
+        )
     return min(found)[-1] if found else ""
 
 

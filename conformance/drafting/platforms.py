@@ -63,6 +63,12 @@ BINDINGS = (
     Owned("OpenShift Pipelines", "OpenShift Pipelines", ("openshift-pipelines-edit", "pipelines-scc-rolebinding")),
 )
 
+# By these a program keeps pods off a node that it holds to be broken; no owner reserved the node.
+TAINTS = (
+    Owned("NVSentinel", "NVIDIA/NVSentinel: fault-quarantine, rules", ("AggregatedNodeHealth",), ("nvsentinel.",)),
+    Owned("Node Problem Detector", "kubernetes/node-problem-detector: taints", prefixes=("node-problem-detector/",)),
+)
+
 NAMESPACE_LABELS = (
     Owned("Kubernetes", "kubernetes.io: Well-known labels", ("kubernetes.io/metadata.name",)),
     Owned("Pod Security", "kubernetes.io: Pod Security Admission", prefixes=("pod-security.kubernetes.io/",)),

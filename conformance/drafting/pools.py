@@ -10,6 +10,7 @@ from conformance.drafting.gpus import Hardware, gpu_part, most, offered
 from conformance.drafting.grouping import Group, groups_of
 from conformance.drafting.node_groups import is_a_choice
 from conformance.drafting.notes import Guess, LeftOut, Part, plain
+from conformance.drafting.platforms import TAINTS, owner_of
 from conformance.facts import Facts, Node
 from conformance.gpu.mig_config import CONFIG_LABEL as MIG_CONFIG
 from conformance.gpu.resources import GPU
@@ -106,7 +107,8 @@ def _labels(group: Group) -> tuple[dict[str, str], Guess | None]:
 def _taints(group: Group) -> tuple[list[dict[str, str]], Guess | None]:
     """The lasting taints that most nodes carry."""
     counted = Counter(taint for node in group.nodes for taint in node.lasting_taints)
-    usual = [taint for taint, count in counted.items() if count >= _MOST * len(group.nodes)]
+    reserved = [taint for taint in counted if not owner_of(taint.key, TAINTS)]
+    usual = [taint for taint in reserved if counted[taint] >= _MOST * len(group.nodes)]
     odd = [
         f"{_some([node.name for node in group.nodes if taint not in node.taints])} lack {taint}"
         for taint in usual
@@ -117,7 +119,7 @@ def _taints(group: Group) -> tuple[list[dict[str, str]], Guess | None]:
         for taint in counted
         if taint not in usual
     ]
-    if not counted:
+    if not usual and not odd:
         return [], Guess(decide="whether ordinary pods shall be kept off: the nodes have no taint, so none is declared")
     return [_taint(taint) for taint in usual], Guess("the nodes", tuple(odd)) if odd else None
 

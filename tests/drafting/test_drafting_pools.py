@@ -243,3 +243,34 @@ def test_a_label_by_which_people_name_pools_comes_before_one_that_describes_gpus
         "l4": {"accelerator": "l4"},
         "system": {"example.com/pool": "system"},
     }
+
+
+def test_among_few_nodes_a_label_with_another_value_on_each_names_groups(drafted):
+    made = drafted(gpu_nodes("gpu", 1, {"ng": "rtx", **T4}), node("cpu-1", {"ng": "cpu"}))
+
+    assert {pool.name for pool in made.reference.pools} == {"rtx", "cpu"}
+
+
+def test_a_quarantine_reserves_no_node(drafted):
+    quarantine = {"key": "AggregatedNodeHealth", "value": "false", "effect": "NoSchedule"}
+    made = drafted(gpu_nodes("t4", 1, {"agentpool": "t4", **T4}, taints=[quarantine]))
+
+    assert made.pool("t4").taints == ()
+    assert "t4-1 alone have AggregatedNodeHealth=false:NoSchedule, left out" in made.comments
+
+
+@pytest.mark.parametrize(
+    ("product", "model"),
+    [
+        ("NVIDIA-A100-SXM4-40GB", "a100"),
+        ("Tesla-T4", "t4"),
+        ("NVIDIA-H100-80GB-HBM3", "h100"),
+        ("NVIDIA-GeForce-RTX-2080-Ti", "rtx-2080-ti"),
+        ("NVIDIA-RTX-PRO-6000-Blackwell-Server-Edition", "rtx-pro-6000"),
+        ("NVIDIA-GB200", "gb200"),
+    ],
+)
+def test_a_model_has_a_short_name(drafted, product, model):
+    made = drafted(gpu_nodes("gpu", 2, {"agentpool": "gpu", **T4, "nvidia.com/gpu.product": product}))
+
+    assert made.pool("gpu").gpu.model == model
