@@ -1,11 +1,11 @@
 """A whole draft: the facts of a cluster as a reference set-up, file by file, with a comment at every guess."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from conformance.drafting.kai import drafted_kai
-from conformance.drafting.notes import Guess, LeftOut, Part, Section, contradictions, is_remark, plain
+from conformance.drafting.notes import Guess, Item, LeftOut, Part, Section, contradictions, is_remark, plain
 from conformance.drafting.pools import DraftedPool, drafted_pools, usual_resource
 from conformance.drafting.priorities import class_names, drafted_classes
 from conformance.drafting.rendering import document
@@ -14,6 +14,7 @@ from conformance.drafting.teams import drafted_teams
 from conformance.drafting.workloads import drafted_workloads
 from conformance.facts import Facts
 from conformance.gpu.resources import GPU
+from conformance.verdict import Inconclusive
 
 _HEAD = (
     "Drafted by `gpu-conformance init`: each guess says from what it was derived, what contradicts it, what to decide."
@@ -71,13 +72,17 @@ class Draft(NamedTuple):
 
 
 def draft(facts: Facts, name: str) -> Draft:
-    """What a cluster has, as a set-up called ``name``. Raises Inconclusive when nodes or pods may not be read."""
-    stack = drafted_stack(facts)
+    """What a cluster has, as a set-up called ``name``. A part that may not be read is left out with the reason.
+
+    Raises Inconclusive when nodes or pods may not be read, without which there is nothing to write down.
+    """
+    stack = _stack(facts)
     pools, unpooled = drafted_pools(facts, plain(stack.part) if stack.part else None)
     stack = with_drivers(stack, pools, facts)
-    classes = drafted_classes(facts)
-    teams = drafted_teams(facts, class_names(classes))
-    workloads = drafted_workloads(facts, pools, teams, class_names(classes))
+    classes = _as_far_as_read("priority classes", lambda: drafted_classes(facts))
+    names = class_names(classes)
+    teams = _as_far_as_read("teams", lambda: drafted_teams(facts, names))
+    workloads = _as_far_as_read("workloads", lambda: drafted_workloads(facts, pools, teams, names))
     sections: dict[str, dict[str, Section | str]] = {
         _MAIN: _head(name, facts, pools),
         "stack.yaml": _stack_sections(stack, pools, facts),
@@ -87,6 +92,21 @@ def draft(facts: Facts, name: str) -> Draft:
         "workloads.yaml": {"workloads": workloads},
     }
     return Draft(name, _with_remarks_together(sections))
+
+
+def _as_far_as_read(what: str, make: Callable[[], list[Item]]) -> list[Item]:
+    """A section of the draft, or why it could not be read."""
+    try:
+        return make()
+    except Inconclusive as error:
+        return [LeftOut(what, str(error))]
+
+
+def _stack(facts: Facts) -> DraftedStack:
+    try:
+        return drafted_stack(facts)
+    except Inconclusive as error:
+        return DraftedStack(None, (LeftOut("stack", str(error)),))
 
 
 def _with_remarks_together(sections: dict[str, dict[str, Section | str]]) -> dict[str, dict[str, Section | str]]:

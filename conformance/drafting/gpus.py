@@ -17,7 +17,6 @@ from conformance.gpu.sharing import SHARED_SUFFIX
 from conformance.verdict import Inconclusive
 
 COUNT, MEMORY = "nvidia.com/gpu.count", "nvidia.com/gpu.memory"
-REPLICAS, STRATEGY = "nvidia.com/gpu.replicas", "nvidia.com/gpu.sharing-strategy"
 _DRIVER = "nvidia.com/cuda.driver-version.full"
 _OLD_DRIVER = ("nvidia.com/cuda.driver.major", "nvidia.com/cuda.driver.minor", "nvidia.com/cuda.driver.rev")
 _PRESENT = (
@@ -175,11 +174,23 @@ def _sharing_of(node: Node) -> tuple[int, str, str]:
     if clients.isdigit() and int(clients) > 1:
         by = _STRATEGIES.get(node.labels.get(_GKE_STRATEGY, "time-sharing"), "time-slicing")
         return int(clients), by, f"; shared as {_GKE_CLIENTS} says"
-    by = _STRATEGIES.get(node.labels.get(STRATEGY, ""), "")
-    replicas = node.labels.get(REPLICAS, "")
+    found = [_sharing_under(resource, node) for resource in (GPU, *_mig_resources(node))]
+    return max(found, key=lambda each: each[0])
+
+
+def _sharing_under(resource: str, node: Node) -> tuple[int, str, str]:
+    """The same of the devices under one name: whole GPUs, or MIG devices of one profile."""
+    keys = f"{resource}.replicas", f"{resource}.sharing-strategy"
+    replicas, by = node.labels.get(keys[0], ""), _STRATEGIES.get(node.labels.get(keys[1], ""), "")
     if by and replicas.isdigit() and int(replicas) > 1:
-        return int(replicas), by, f"; shared as {REPLICAS} and {STRATEGY} say"
+        return int(replicas), by, f"; shared as {keys[0]} and {keys[1]} say"
     return 1, "", ""
+
+
+def _mig_resources(node: Node) -> list[str]:
+    """The names of MIG devices that GPU Feature Discovery describes on a node, with the strategy mixed."""
+    described = [key for key in node.labels if key.startswith(MIG_PREFIX) and key.endswith(".replicas")]
+    return sorted(key.removesuffix(".replicas") for key in described)
 
 
 def _physical(

@@ -12,7 +12,7 @@ _PROGRAM = "kai-scheduler"
 def drafted_kai(facts: Facts) -> Part | None:
     """KAI as declared by its queues; None where there are none, or they may not be read."""
     try:
-        queues = facts.queues
+        queues, workloads = facts.queues, facts.workloads
     except Inconclusive:
         return None
     if not queues:
@@ -20,9 +20,7 @@ def drafted_kai(facts: Facts) -> Part | None:
     names = {each.name for each in queues}
     items: list[Item] = [_queue(each, names) for each in sorted(queues, key=lambda each: each.name)]
     value: dict[str, Any] = {"queues": items}
-    namespace = next(
-        (each.namespace for each in facts.workloads if each.kind == "Deployment" and _PROGRAM in each.name), ""
-    )
+    namespace = next((each.namespace for each in workloads if each.kind == "Deployment" and _PROGRAM in each.name), "")
     if namespace:
         value = {"namespace": namespace, **value}
     return Part(value, Guess("the queues of scheduling.run.ai", decide="which of their limits the owners promise"))

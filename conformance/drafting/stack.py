@@ -63,11 +63,13 @@ def drafted_stack(facts: Facts) -> DraftedStack:
 
 def with_drivers(stack: DraftedStack, pools: Sequence[DraftedPool], facts: Facts) -> DraftedStack:
     """The stack with the driver version that its object or most nodes have; pools that differ get one of their own."""
+    if stack.part is None:
+        return stack
     hardware = Hardware(facts)
     of_pools = {pool.name: most(hardware.driver(node) for node in pool.nodes) for pool in pools if pool.has_gpus}
     told = _told_version(facts)
     usual = told or str(most(hardware.driver(node) for pool in pools if pool.has_gpus for node in pool.nodes) or "")
-    if stack.part is None or not _is_version(usual):
+    if not _is_version(usual):
         return stack
     for pool in pools:
         own = str(of_pools.get(pool.name) or "")
@@ -114,7 +116,7 @@ def _told_version(facts: Facts) -> str:
     if driver.get("enabled") is False:
         return ""
     if driver.get("useNvidiaDriverCRD") is True:
-        found = {str(each.spec.get("version") or "") for each in facts.nvidia_drivers}
+        found = {str(each.spec.get("version") or "") for each in _drivers(facts)}
         return next(iter(found)) if len(found) == 1 and _is_version(next(iter(found))) else ""
     version = str(driver.get("version") or "")
     return version if _is_version(version) and driver.get("usePrecompiled") is not True else ""
@@ -140,6 +142,13 @@ def _meet(facts: Facts) -> bool:
         }
     )
     return any(count > 1 for count in on.values())
+
+
+def _drivers(facts: Facts) -> Sequence[Resource]:
+    try:
+        return facts.nvidia_drivers
+    except Inconclusive:
+        return ()
 
 
 def _policy(facts: Facts) -> Resource | None:

@@ -8,6 +8,8 @@ from conformance.drafting import NotEmpty, draft, write
 from conformance.drafting.notes import Guess, LeftOut, Part
 from conformance.drafting.rendering import WIDTH, document
 from conformance.facts import Facts
+from conformance.facts.kinds import KINDS
+from conformance.reference import load
 
 NODES = gpu_nodes("t4", 2, {"agentpool": "t4", **T4})
 
@@ -17,6 +19,21 @@ def test_the_files_hold_what_was_drafted(drafted):
 
     assert made.read_back == made.draft.value()
     assert {file.name for file in made.files} == {"reference.yaml", "pools.yaml", "teams.yaml"}
+
+
+@pytest.mark.parametrize("kind", sorted({*KINDS} - {"Node", "Pod"}))
+def test_what_may_not_be_read_is_left_out_and_the_rest_is_written(tmp_path, kind):
+    facts = Facts.from_objects([*NODES, pod("vision", "p")], {kind: "Forbidden: no"})
+
+    write(draft(facts, "shop"), tmp_path)
+
+    assert load(tmp_path).pool("t4") is not None
+
+
+def test_why_a_part_is_missing_is_said(tmp_path):
+    write(draft(Facts.from_objects(NODES, {"ResourceQuota": "Forbidden: no"}), "shop"), tmp_path)
+
+    assert "grant list on resourcequotas" in (tmp_path / "reference.yaml").read_text()
 
 
 def test_no_line_is_longer_than_a_screen(drafted):
