@@ -12,7 +12,7 @@ from conformance.reference.expected import config_key_of, config_of, offer_of
 from conformance.reference.model import Pool
 
 RULES = Rules()
-_DISCOVERIES = ("nvidia.com/", "feature.node.kubernetes.io/", "amd.com/", "gpu.intel.com/")
+_PROGRAMS = ("nvidia.com/", "feature.node.kubernetes.io/", "amd.com/", "gpu.intel.com/")
 
 
 @RULES.rule("selectors-overlap", "POOL-05: every node belongs to exactly one pool")
@@ -28,11 +28,11 @@ def overlapping_selectors(setup: Setup) -> Iterator[Remark]:
             yield Remark(("pools", at, "selector"), text)
 
 
-@RULES.rule("selector-of-a-discovery", "docs/reference.md: pools[].selector")
-def selector_of_a_discovery(setup: Setup) -> Iterator[Remark]:
+@RULES.rule("selector-of-a-program", "docs/reference.md: pools[].selector")
+def selector_of_a_program(setup: Setup) -> Iterator[Remark]:
     """Pools that are found by what a program finds out, so that a broken node is not found."""
     for at, pool in enumerate(setup.reference.pools):
-        found = [key for key in pool.selector if key.startswith(_DISCOVERIES)]
+        found = [key for key in pool.selector if key.startswith(_PROGRAMS)]
         if found:
             text = f"{found[0]} is written by a program on the node: when that breaks, the node leaves {pool} unseen"
             yield Remark(("pools", at, "selector"), f"{text}; select by the label of the node group")
@@ -82,12 +82,12 @@ def product_left_out(setup: Setup) -> Iterator[Remark]:
 
 @RULES.rule("shared-under-the-usual-name", "TS-10; NVIDIA/k8s-device-plugin: README, renameByDefault")
 def shared_under_the_usual_name(setup: Setup) -> Iterator[Remark]:
-    """Shares that are called like whole GPUs."""
+    """Replicas that are called like whole GPUs."""
     for at, pool in _gpu_pools(setup):
         gpu = pool.gpu
         if gpu is not None and gpu.shares > 1 and gpu.resource == GPU and not pool.mig_layout:
             text = (
-                f"the {gpu.shares} shares of each GPU are offered as {GPU}: whoever asks for one may get a part, "
+                f"the {gpu.shares} replicas of each GPU are offered as {GPU}: whoever asks for one may get a part, "
                 f"and a quota cannot tell them apart; set renameByDefault and declare resource: {GPU}.shared"
             )
             yield Remark(("pools", at, "gpu"), text)
@@ -113,7 +113,9 @@ def sharing_and_configuration_differ(setup: Setup) -> Iterator[Remark]:
         declared = gpu.shared_by or SharingStrategy.NONE
         if (replicas, str(strategy)) != (gpu.shares, str(declared)) and (replicas > 1 or gpu.shares > 1):
             where = f"configuration {key}" if key else "no configuration (no label, no default)"
-            text = f"{pool} declares {gpu.shares} shares by {declared}; its nodes get {where}: {replicas} by {strategy}"
+            text = (
+                f"{pool} declares {gpu.shares} replicas by {declared}; its nodes get {where}: {replicas} by {strategy}"
+            )
             yield Remark(("pools", at, "gpu"), text)
         elif sharing is not None and replicas > 1 and sharing.name_of(GPU) != gpu.resource:
             text = f"{pool} declares {gpu.resource}; configuration {key} offers {sharing.name_of(GPU)}"

@@ -31,7 +31,7 @@ _GKE_CLIENTS, _GKE_STRATEGY = (
     "cloud.google.com/gke-gpu-sharing-strategy",
 )
 _STRATEGIES = {"time-slicing": "time-slicing", "time-sharing": "time-slicing", "mps": "mps"}
-# Labels of platforms that name the GPU where no discovery does: GKE, Karpenter on AWS, cluster-autoscaler on EKS.
+# Labels of platforms that name the GPU where GPU Feature Discovery does not: GKE, Karpenter on AWS, EKS.
 _ACCELERATOR_LABELS = (
     "cloud.google.com/gke-accelerator",
     "cloud.google.com/gke-tpu-accelerator",
@@ -68,7 +68,7 @@ class Hardware:
         self._published = _published(facts)
 
     def has_gpus(self, node: Node) -> bool:
-        """Whether anything says that a node has accelerators: capacity, a discovery's label, a ResourceSlice."""
+        """Whether a node has accelerators by its capacity, GPU or Node Feature Discovery, or a ResourceSlice."""
         present = any(node.labels.get(label) == "true" for label in _PRESENT)
         return present or bool(offered(node)) or node.name in self._published
 
@@ -77,7 +77,7 @@ class Hardware:
         return self._published.get(node.name)
 
     def driver(self, node: Node) -> str:
-        """The driver version of a node, as a discovery or the DRA driver tells; empty when nobody does."""
+        """The driver version of a node, as GPU Feature Discovery or the DRA driver tells; empty when nobody does."""
         older = [node.labels[key] for key in _OLD_DRIVER if node.labels.get(key)]
         published = self._published.get(node.name)
         return node.labels.get(_DRIVER) or ".".join(older) or (published.driver if published else "")
@@ -128,14 +128,14 @@ def _by_device_plugin(
         # The name says that these are shares, and no label tells of how many GPUs.
         count, shares, shared_by, decide = 1, count, "time-slicing", _SHARES_OF_WHAT
     if not count:
-        return None, ("no node tells how many GPUs it has: neither capacity nor a label of a discovery",)
+        return None, ("no node tells how many GPUs it has: neither capacity nor a label of GPU Feature Discovery",)
     divided = layout is not None or resource.startswith(MIG_PREFIX)
     value = _described(
         nodes, _most(map(product_of, nodes)), count, 0 if divided else _memory(nodes), GPU if divided else resource
     )
     if shares > 1 and shared_by:
         value |= {"shares": shares, "shared_by": shared_by}
-    contradicted = [*_undiscovered(nodes), *([] if divided else _differing(nodes, {resource: count * shares}))]
+    contradicted = [*_unlabelled(nodes), *([] if divided else _differing(nodes, {resource: count * shares}))]
     return Part(value, Guess(f"{counted_by}{says}", tuple(contradicted), decide)), ()
 
 
@@ -216,7 +216,11 @@ def _physical(
         )
     if under_single:
         return most // per_gpu, f"capacity, {per_gpu} MIG devices on each"
-    return (most // shares or most, "capacity of the nodes: no discovery labels them") if most else (0, "")
+    return (
+        (most // shares or most, "capacity of the nodes, which GPU Feature Discovery does not label")
+        if most
+        else (0, "")
+    )
 
 
 def _differing(nodes: Sequence[Node], expected: Mapping[str, int]) -> list[str]:
@@ -230,8 +234,8 @@ def _differing(nodes: Sequence[Node], expected: Mapping[str, int]) -> list[str]:
     return [*odd[:3], *([f"{len(odd) - 3} more nodes"] if len(odd) > 3 else [])]
 
 
-def _undiscovered(nodes: Sequence[Node]) -> list[str]:
-    """The nodes without the labels of a discovery that labels the others."""
+def _unlabelled(nodes: Sequence[Node]) -> list[str]:
+    """The nodes without labels of GPU Feature Discovery where others of the pool have them."""
     without = [node.name for node in nodes if not product_of(node)]
     if not without or len(without) == len(nodes):
         return []

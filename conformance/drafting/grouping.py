@@ -47,7 +47,7 @@ class Group(NamedTuple):
 
 
 def product_of(node: Node) -> str:
-    """The GPU product that a discovery found, without what sharing and MIG append; empty when unlabelled."""
+    """The GPU product that GPU Feature Discovery found, without what sharing and MIG append; empty when unlabelled."""
     return _SUFFIX.sub("", node.labels.get(PRODUCT, ""))
 
 
@@ -92,7 +92,7 @@ def _by_own_label(nodes: list[Node], gpu_names: set[str]) -> tuple[list[Group], 
     while any(node.name in gpu_names for node in rest) and (key := _best_key(rest, gpu_names)):
         there = _parted(rest, key)
         for value, members in there.items():
-            derived = f"{_number(members)} with the label {key}={value}, which no platform or discovery writes"
+            derived = f"{_number(members)} with the label {key}={value}, one of the owners' own"
             guess = Guess(derived, decide="whether whoever makes the nodes sets it: a node that lost it is not found")
             groups.append(Group({key: value}, tuple(members), guess))
         rest = [node for node in rest if key not in node.labels]

@@ -68,7 +68,7 @@ PRODUCT = "nvidia.com/gpu.product"
 OWN_GROUP_WORDS = ("nodegroup", "node-group", "nodepool", "node-pool", "pool", "group", "rack", "role", "class", "type")
 """Words in the keys of labels by which people name groups of nodes themselves, the most telling first."""
 
-# Labels of programs: Kubernetes, its cloud providers, the discoveries, the operator. The owners chose none of them.
+# Labels that programs write: Kubernetes, cloud providers, GPU and Node Feature Discovery, the GPU Operator.
 PROGRAM_PREFIXES = (
     "kubernetes.io/",
     "beta.kubernetes.io/",

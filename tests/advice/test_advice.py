@@ -111,14 +111,14 @@ CASES = {
         "selectors-overlap",
         "both pool a and pool b",
     ),
-    "selector of a discovery": (
+    "selector of a program": (
         set_up(
             pools=[
                 pool(selector={"nvidia.com/gpu.product": "Tesla-T4"}),
                 {**CPU, "selector": {"nvidia.com/gpu.product": "none"}},
             ]
         ),
-        "selector-of-a-discovery",
+        "selector-of-a-program",
         "written by a program",
     ),
     "pool without taints": (set_up(pools=[pool(taints=[]), CPU]), "pool-without-taints", "declares no taint"),
@@ -142,7 +142,7 @@ CASES = {
     "shares that no configuration gives": (
         configured({"only": {"version": "v1"}}, [pool(gpu=SHARED), CPU]),
         "sharing-is-configured-otherwise",
-        "declares 4 shares by mps",
+        "declares 4 replicas by mps",
     ),
     "a configuration that is not declared": (
         configured({"only": {"version": "v1"}}, [pool(labels={"nvidia.com/device-plugin.config": "onyl"}), CPU]),

@@ -67,7 +67,7 @@ def test_a_node_with_fewer_gpus_contradicts_its_pool(drafted):
     assert "t4-3 offers 3 nvidia.com/gpu" in made.comments
 
 
-def test_a_node_without_labels_of_the_discovery_is_named(drafted):
+def test_a_node_without_labels_of_gpu_feature_discovery_is_named(drafted):
     made = drafted(
         gpu_nodes("t4", 2, {"agentpool": "t4", **T4}), node("t4-3", {"agentpool": "t4"}, {"nvidia.com/gpu": 4})
     )

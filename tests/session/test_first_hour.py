@@ -1,9 +1,11 @@
 """init and check as somebody at a terminal sees them."""
 
 import pytest
+from kubeconfigs import context_of
 
 from conformance import cli
 from conformance.facts import snapshot
+from conformance.reference import load
 from conformance.session.first_hour import setup_name
 
 NODE = {
@@ -87,3 +89,16 @@ def test_check_of_a_folder_that_is_not_there_is_a_usage_error(tmp_path, capsys):
 )
 def test_a_set_up_is_named_for_its_cluster(cluster, name):
     assert setup_name(cluster) == name
+
+
+@pytest.mark.cluster
+def test_init_of_a_living_cluster_finds_its_node_groups(cluster, tmp_path, capsys):
+    given = ["--kubeconfig", str(cluster.kubeconfig), "-o", str(tmp_path / "drafted")]
+    assert cli.main(["init", "--cluster", context_of(cluster.kubeconfig), *given]) == cli.OK
+
+    groups = {
+        pool.selector["eks.amazonaws.com/nodegroup"]: pool.gpu is not None for pool in load(tmp_path / "drafted").pools
+    }
+    assert groups["a100-training"]
+    assert not groups["cpu"]
+    assert "could not be read" not in capsys.readouterr().out
