@@ -158,3 +158,41 @@ def test_queues_of_kai_are_declared_with_their_limits(drafted):
         "team": ("all", 4, -1),
     }
     assert any("its parent none does not exist" in each for each in made.draft.contradictions)
+
+
+def test_mig_devices_that_are_time_sliced_agree_with_their_nodes(drafted):
+    labels = {
+        "agentpool": "h100",
+        **T4,
+        "nvidia.com/gpu.product": "NVIDIA-H100-80GB-HBM3",
+        "nvidia.com/gpu.count": "2",
+        "nvidia.com/mig.config": "ours",
+        "nvidia.com/device-plugin.config": "small-shared",
+        "nvidia.com/mig-1g.10gb.replicas": "3",
+        "nvidia.com/mig-1g.10gb.sharing-strategy": "time-slicing",
+        "nvidia.com/mig-3g.40gb.replicas": "1",
+        "nvidia.com/mig-3g.40gb.sharing-strategy": "none",
+    }
+    layouts = (
+        "version: v1\nmig-configs:\n  ours:\n"
+        "  - {devices: all, mig-enabled: true, mig-devices: {3g.40gb: 1, 1g.10gb: 4}}\n"
+    )
+    sharing = (
+        "version: v1\nsharing:\n  timeSlicing:\n    renameByDefault: true\n"
+        "    resources: [{name: nvidia.com/mig-1g.10gb, replicas: 3}]\n"
+    )
+    told = operator(
+        mig={"strategy": "mixed"},
+        migManager={"config": {"name": "layouts"}},
+        devicePlugin={"config": {"name": "sharing"}},
+    )
+    made = drafted(
+        gpu_nodes("h100", 2, labels, {"nvidia.com/mig-3g.40gb": 2, "nvidia.com/mig-1g.10gb.shared": 24}),
+        told,
+        config_map("layouts", **{"config.yaml": layouts}),
+        config_map("sharing", **{"small-shared": sharing}),
+    )
+
+    gpu = made.pool("h100").gpu
+    assert (gpu.count, gpu.shares, gpu.shared_by, gpu.resource) == (2, 3, "time-slicing", "nvidia.com/gpu")
+    assert made.draft.contradictions == ()
