@@ -40,6 +40,7 @@ _ACCELERATOR_LABELS = (
     "amd.com/gpu.product-name",
 )
 _DRA_DRIVER = "gpu.nvidia.com"
+_NOT_COUNTED = "no node tells how many GPUs it has: neither capacity nor a label of GPU Feature Discovery"
 _SHARES_OF_WHAT = (
     "count, the GPUs of a node, and shares, into how many each is parted, as their product is what is offered; and by "
     "what (shared_by): nothing tells"
@@ -52,10 +53,9 @@ _MIB = 1024 * 1024
 
 
 class DraDevices(NamedTuple):
-    """What NVIDIA's DRA driver publishes of one node: whole GPUs, their product, memory in MiB, driver version."""
+    """What NVIDIA's DRA driver publishes of one node: GPUs, their product, memory in MiB, driver version."""
 
     gpus: int = 0
-    mig: int = 0
     product: str = ""
     memory_mib: int = 0
     driver: str = ""
@@ -95,31 +95,22 @@ def offered(node: Node) -> dict[str, int]:
     return living or there
 
 
-def gpu_part(
-    nodes: Sequence[Node], hardware: Hardware, layout: Mapping[int, Mapping[str, int]] | None
-) -> tuple[Part | None, tuple[str, ...]]:
-    """The declaration of the GPUs of a pool, and which of its nodes say something else.
-
-    ``layout`` has the MIG devices of each GPU where the pool is divided. None for nodes of which nothing tells.
-    """
+def gpu_part(nodes: Sequence[Node], hardware: Hardware, layout: Mapping[int, Mapping[str, int]] | None) -> Part:
+    """The declaration of the GPUs of a pool. ``layout`` has the MIG devices of each GPU where the pool is divided."""
     published = [devices for node in nodes if (devices := hardware.dra(node))]
     if published and not any(offered(node) for node in nodes):
         return _by_dra(nodes, published)
     return _by_device_plugin(nodes, layout)
 
 
-def _by_dra(nodes: Sequence[Node], published: Sequence[DraDevices]) -> tuple[Part | None, tuple[str, ...]]:
+def _by_dra(nodes: Sequence[Node], published: Sequence[DraDevices]) -> Part:
     count, product = _most(each.gpus for each in published), _most(each.product for each in published)
-    if not count:
-        return None, ("the DRA driver publishes MIG devices only: how many GPUs they come from is not known",)
-    value = _described(nodes, product, count, _most(each.memory_mib for each in published), GPU)
-    derived = f"ResourceSlices of {_DRA_DRIVER}: {count} devices of type gpu on each node; no node offers a count"
-    return Part({**value, "allocated_by": "dra"}, Guess(derived)), ()
+    value = _described(nodes, product, count or 1, _most(each.memory_mib for each in published), GPU)
+    derived = f"ResourceSlices of {_DRA_DRIVER}: {count} GPUs on each node, and no node offers a count"
+    return Part({**value, "allocated_by": "dra"}, Guess(derived))
 
 
-def _by_device_plugin(
-    nodes: Sequence[Node], layout: Mapping[int, Mapping[str, int]] | None
-) -> tuple[Part | None, tuple[str, ...]]:
+def _by_device_plugin(nodes: Sequence[Node], layout: Mapping[int, Mapping[str, int]] | None) -> Part:
     resource, most = _usual_offer(nodes)
     shares, shared_by, says = _sharing(nodes)
     count, counted_by = _physical(nodes, most, shares, layout)
@@ -128,7 +119,9 @@ def _by_device_plugin(
         # The name says that these are shares, and no label tells of how many GPUs.
         count, shares, shared_by, decide = 1, count, "time-slicing", _SHARES_OF_WHAT
     if not count:
-        return None, ("no node tells how many GPUs it has: neither capacity nor a label of GPU Feature Discovery",)
+        # That there are GPUs is known, and a pool without any would hide that none of them works.
+        value = _described(nodes, _most(map(product_of, nodes)), 1, 0, GPU)
+        return Part(value, Guess(contradicted=(_NOT_COUNTED,), decide="how many GPUs a node has"))
     divided = layout is not None or resource.startswith(MIG_PREFIX)
     value = _described(
         nodes, _most(map(product_of, nodes)), count, 0 if divided else _memory(nodes), GPU if divided else resource
@@ -136,7 +129,7 @@ def _by_device_plugin(
     if shares > 1 and shared_by:
         value |= {"shares": shares, "shared_by": shared_by}
     contradicted = [*_unlabelled(nodes), *([] if divided else _differing(nodes, {resource: count * shares}))]
-    return Part(value, Guess(f"{counted_by}{says}", tuple(contradicted), decide)), ()
+    return Part(value, Guess(f"{counted_by}{says}", tuple(contradicted), decide))
 
 
 def _described(nodes: Sequence[Node], product: str, count: int, memory: int, resource: str) -> dict[str, Any]:
@@ -315,9 +308,11 @@ def _published(facts: Facts) -> dict[str, DraDevices]:
 def _summed(devices: Sequence[Mapping[str, Any]]) -> DraDevices:
     said = _attribute("type")
     whole = [each for each in devices if said(each) == "gpu"]
+    # With MIG devices beside or instead of whole GPUs, a GPU is known by its UUID.
+    parents = {_attribute("parentUUID")(each) for each in devices if said(each) == "mig"}
+    others = parents - {_attribute("uuid")(each) for each in whole} - {""}
     return DraDevices(
-        len(whole),
-        len([each for each in devices if said(each) == "mig"]),
+        len(whole) + len(others),
         _most(re.sub(r"\s+", "-", _attribute("productName")(each)) for each in whole),
         _most(int(quantity(str((_held(each).get("memory") or {}).get("value") or "0")) / _MIB) for each in whole),
         _most(_attribute("driverVersion")(each) for each in devices),

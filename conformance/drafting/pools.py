@@ -70,12 +70,8 @@ def _pool(name: str, group: Group, hardware: Hardware, stack: dict[str, Any] | N
             value[key] = found
         if why:
             guesses[key if found else "nodes"] = why if found else _joined(guesses["nodes"], why)
-    part, problems = _gpu(value, with_gpus, hardware, stack)
-    if part is None:
-        guess = guess._replace(contradicted=(*guess.contradicted, *problems), decide="how many GPUs a node has (gpu)")
-    else:
-        value["gpu"] = part
-    return DraftedPool(Part(value, guess, guesses), group.nodes, part is not None)
+    value["gpu"] = _gpu(value, with_gpus, hardware, stack)
+    return DraftedPool(Part(value, guess, guesses), group.nodes, True)
 
 
 def _nodes(group: Group) -> int:
@@ -128,27 +124,21 @@ def _taint(taint: Taint) -> dict[str, str]:
     return {"key": taint.key, **({"value": taint.value} if taint.value else {}), "effect": taint.effect}
 
 
-def _gpu(
-    pool: dict[str, Any], nodes: Sequence[Node], hardware: Hardware, stack: dict[str, Any] | None
-) -> tuple[Part | None, tuple[str, ...]]:
+def _gpu(pool: dict[str, Any], nodes: Sequence[Node], hardware: Hardware, stack: dict[str, Any] | None) -> Part:
     """The GPUs of a pool. Where a MIG layout divides them, what it gives is compared with what nodes offer."""
     asked = pool.get("labels", {}).get(MIG_CONFIG, "")
     if not asked:
         return gpu_part(nodes, hardware, None)
-    first, problems = gpu_part(nodes, hardware, {})
-    if first is None:
-        return first, problems
-    layout = layout_of(_alone(pool, first.value, stack), _typed(pool, first.value))
-    part, problems = gpu_part(nodes, hardware, layout.profiles if layout is not None else {})
-    if part is None:
-        return part, problems
+    counted = gpu_part(nodes, hardware, {}).value
+    layout = layout_of(_alone(pool, counted, stack), _typed(pool, counted))
+    part = gpu_part(nodes, hardware, layout.profiles if layout is not None else {})
     offer = offer_of(_alone(pool, part.value, stack), _typed(pool, part.value))
     if layout is None or offer.resources is None:
         odd = [f"the layout {asked} is neither declared nor one of the MIG manager's own for this model"]
     else:
         odd = [f"{node.name} offers another set than {asked}" for node in nodes if offered(node) != offer.resources]
     derived = f"{part.guess.derived}; divided as label {MIG_CONFIG}={asked} says"
-    return part._replace(guess=Guess(derived, (*part.guess.contradicted, *odd[:_NAMED]))), ()
+    return part._replace(guess=Guess(derived, (*part.guess.contradicted, *odd[:_NAMED]), part.guess.decide))
 
 
 def _alone(pool: dict[str, Any], gpu: dict[str, Any], stack: dict[str, Any] | None) -> Reference:

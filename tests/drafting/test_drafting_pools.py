@@ -274,3 +274,33 @@ def test_a_model_has_a_short_name(drafted, product, model):
     made = drafted(gpu_nodes("gpu", 2, {"agentpool": "gpu", **T4, "nvidia.com/gpu.product": product}))
 
     assert made.pool("gpu").gpu.model == model
+
+
+def test_gpus_that_nobody_counts_are_declared_so_that_they_are_missed(drafted):
+    made = drafted(gpu_nodes("gpu", 2, {"agentpool": "gpu", "feature.node.kubernetes.io/pci-10de.present": "true"}, {}))
+
+    assert made.pool("gpu").gpu.count == 1
+    assert any("no node tells how many GPUs it has" in each for each in made.draft.contradictions)
+
+
+def test_mig_devices_that_dra_gives_out_are_of_as_many_gpus_as_they_name(drafted):
+    def device(number, parent):
+        attributes = {"type": {"string": "mig"}, "parentUUID": {"string": parent}}
+        return {"name": f"mig-{number}", "attributes": attributes}
+
+    body = {"driver": "gpu.nvidia.com", "nodeName": "h100-1", "pool": {"name": "h100-1", "generation": 1}}
+    devices = [device(1, "GPU-a"), device(2, "GPU-a"), device(3, "GPU-b")]
+    piece = {
+        "apiVersion": "resource.k8s.io/v1",
+        "kind": "ResourceSlice",
+        "metadata": {"name": "h100-1"},
+        "spec": {**body, "devices": devices},
+    }
+    driver = {
+        "apiVersion": "apps/v1",
+        "kind": "DaemonSet",
+        "metadata": {"name": "dra-driver-nvidia-gpu-kubelet-plugin", "namespace": "dra"},
+        "spec": {"template": {"spec": {"containers": [{"name": "gpus", "image": "dra:v0.4.1"}]}}},
+    }
+
+    assert drafted(node("h100-1", {"agentpool": "h100"}), piece, driver).pool("h100").gpu.count == 2
