@@ -157,11 +157,21 @@ def _devices(pool: DraftedPool) -> int:
 def _stack_sections(stack: DraftedStack, pools: Sequence[DraftedPool], facts: Facts) -> dict[str, Section | str]:
     sections: dict[str, Section | str] = {}
     if stack.part is not None:
-        sections["stack"] = _with_metrics(stack.part, pools, stack.left_out)
+        sections["stack"] = _with_metrics(_with_dra(stack.part, pools), pools, stack.left_out)
     elif stack.left_out:
         sections["stack"] = list(stack.left_out)
     kai = drafted_kai(facts)
     return {**sections, "kai": kai} if kai is not None else sections
+
+
+def _with_dra(stack: Part, pools: Sequence[DraftedPool]) -> Part:
+    """The stack with a DRA driver where a pool's GPUs come from one, though no DaemonSet of the usual name shows it."""
+    by_dra = any(pool.part.value["gpu"].value.get("allocated_by") == "dra" for pool in pools if pool.has_gpus)
+    if not by_dra or stack.value["kind"] == "dra-driver" or "dra" in stack.value:
+        return stack
+    guess = Guess("ResourceSlices: no DaemonSet tells where the driver runs", decide="the namespace of the DRA driver")
+    value = {**stack.value, "dra": {"namespace": stack.value["namespace"]}}
+    return stack._replace(value=value, guesses={**stack.guesses, "dra": guess})
 
 
 def _with_metrics(stack: Part, pools: Sequence[DraftedPool], left_out: Sequence[LeftOut]) -> Part:

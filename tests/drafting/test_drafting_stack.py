@@ -160,6 +160,22 @@ def test_queues_of_kai_are_declared_with_their_limits(drafted):
     assert any("its parent none does not exist" in each for each in made.draft.contradictions)
 
 
+def test_an_operator_that_gives_gpus_out_by_dra_is_declared_with_its_driver(drafted):
+    cluster = named("GPUCluster", "gpu-cluster", apiVersion="nvidia.com/v1alpha1", spec={})
+    devices = [{"name": "gpu-0", "attributes": {"type": {"string": "gpu"}}}]
+    spec = {"driver": "gpu.nvidia.com", "nodeName": "h100", "pool": {"name": "h100"}, "devices": devices}
+    made = drafted(
+        node("h100", {"agentpool": "h100"}),
+        cluster,
+        operator()[1],
+        named("ResourceSlice", "h100", apiVersion="resource.k8s.io/v1", spec=spec),
+    )
+
+    assert made.reference.stack.dra.namespace == "nvidia"
+    assert made.reference.stack.values == {"gpuCluster": {"deployCR": True}}
+    assert made.pool("h100").gpu.allocated_by == "dra"
+
+
 def test_mig_devices_that_are_time_sliced_agree_with_their_nodes(drafted):
     labels = {
         "agentpool": "h100",
