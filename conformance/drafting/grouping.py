@@ -56,7 +56,7 @@ def groups_of(nodes: Sequence[Node], with_gpus: Sequence[Node]) -> tuple[Group, 
     gpu_names = {node.name for node in with_gpus}
     workers = [node for node in nodes if node.name in gpu_names or not _is_control_plane(node)]
     found, rest = _by_platform(workers)
-    more, rest = _by_own_label(rest, gpu_names)
+    more, rest = _by_own_label(rest, gpu_names, workers)
     found += more
     found += _by_role_or_kind([node for node in rest if node.name in gpu_names], workers)
     divided = [part for group in found for part in _divided(group, gpu_names)]
@@ -85,11 +85,11 @@ def _by_platform(nodes: Iterable[Node]) -> tuple[list[Group], list[Node]]:
     return groups, rest
 
 
-def _by_own_label(nodes: list[Node], gpu_names: set[str]) -> tuple[list[Group], list[Node]]:
+def _by_own_label(nodes: list[Node], gpu_names: set[str], workers: Sequence[Node]) -> tuple[list[Group], list[Node]]:
     """Groups by labels of the owners, key after key: each time the one that tells most of the nodes apart."""
     groups: list[Group] = []
     rest = nodes
-    while any(node.name in gpu_names for node in rest) and (key := _best_key(rest, gpu_names)):
+    while any(node.name in gpu_names for node in rest) and (key := _best_key(rest, gpu_names, workers)):
         there = _parted(rest, key)
         for value, members in there.items():
             derived = f"{_number(members)} with the label {key}={value}, one of the owners' own"
@@ -97,6 +97,12 @@ def _by_own_label(nodes: list[Node], gpu_names: set[str]) -> tuple[list[Group], 
             groups.append(Group({key: value}, tuple(members), guess))
         rest = [node for node in rest if key not in node.labels]
     return groups, rest
+
+
+def _labels_of_others(nodes: Iterable[Node], workers: Iterable[Node]) -> set[tuple[str, str]]:
+    """Every label of the nodes that are not among some: to select by one of these would select them as well."""
+    own = {node.name for node in nodes}
+    return {pair for node in workers if node.name not in own for pair in node.labels.items()}
 
 
 def _parted(nodes: Iterable[Node], key: str) -> dict[str, list[Node]]:
@@ -107,18 +113,20 @@ def _parted(nodes: Iterable[Node], key: str) -> dict[str, list[Node]]:
     return parts
 
 
-def _best_key(nodes: Sequence[Node], gpu_names: set[str]) -> str:
+def _best_key(nodes: Sequence[Node], gpu_names: set[str], workers: Sequence[Node]) -> str:
     """The key of the owners that parts nodes as people part them into pools; empty when there is none.
 
-    It must keep nodes of another kind apart, those without GPUs too, and not name every single node.
+    It must keep nodes of another kind apart, those without GPUs too, not name every single node, and select none of
+    the nodes that are in a group already.
     """
+    grouped = _labels_of_others(nodes, workers)
     keys = Counter(key for node in nodes for key in node.labels if not is_of_a_program(key))
     found = []
     for key, count in keys.items():
         parts = _parted(nodes, key)
         equipped = [[node for node in part if node.name in gpu_names] for part in parts.values()]
         names_each = count > 1 and len(parts) == count
-        if not any(equipped) or (names_each and count > _FEW):
+        if not any(equipped) or (names_each and count > _FEW) or any((key, value) in grouped for value in parts):
             continue
         mixed = sum(len({_kind(node, gpu_names) for node in part}) - 1 for part in parts.values())
         rank = _rank(key)
@@ -139,21 +147,24 @@ def _rank(key: str) -> int:
 def _by_role_or_kind(nodes: Sequence[Node], workers: Sequence[Node]) -> list[Group]:
     """Groups of GPU nodes that nobody marked: by the role in a label's key, by instance type, product, or name."""
     groups: dict[tuple[str, str], list[Node]] = defaultdict(list)
+    taken = _labels_of_others(nodes, workers)
     for node in nodes:
-        groups[_mark(node, workers)].append(node)
+        groups[_mark(node, workers, taken)].append(node)
     return [Group({key: value}, tuple(members), _weak(key, value, members)) for (key, value), members in groups.items()]
 
 
-def _mark(node: Node, workers: Sequence[Node]) -> tuple[str, str]:
-    roles = [key for key in node.labels if key.startswith(ROLE_PREFIX)]
-    telling = [key for key in roles if key.removeprefix(ROLE_PREFIX) not in (*COMMON_ROLES, *CONTROL_PLANE_ROLES)]
+def _mark(node: Node, workers: Sequence[Node], taken: set[tuple[str, str]]) -> tuple[str, str]:
+    """The label by which a node is found that no node of another group carries as well."""
+    roles = [pair for pair in node.labels.items() if pair[0].startswith(ROLE_PREFIX) and pair not in taken]
+    common = (*COMMON_ROLES, *CONTROL_PLANE_ROLES)
+    telling = [pair for pair in roles if pair[0].removeprefix(ROLE_PREFIX) not in common]
     if telling:
-        return telling[0], node.labels[telling[0]]
+        return telling[0]
     for key in (INSTANCE_TYPE, PRODUCT):
         value = node.labels.get(key)
         alike = [each for each in workers if each.labels.get(key) == value]
         # An instance type that nodes without GPUs have as well tells nothing; k3s calls every machine "k3s".
-        if value and all(product_of(each) == product_of(node) for each in alike):
+        if value and (key, value) not in taken and all(product_of(each) == product_of(node) for each in alike):
             return key, value
     return HOSTNAME, node.labels.get(HOSTNAME, node.name)
 

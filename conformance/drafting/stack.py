@@ -230,9 +230,16 @@ def _mig_layouts(
     if not isinstance(layouts, dict) or not layouts:
         why = f"{policy} names it, and {problems[0] if problems else f'it has no layouts under {CONFIG_KEY}'}"
         return "mig_layouts", {}, Guess(), (LeftOut(f"ConfigMap {name}", why, is_fault=True),)
-    readable = {str(key): entries for key, entries in layouts.items() if isinstance(entries, list)}
+    readable = {str(key): entries for key, entries in layouts.items() if _is_layout(entries)}
+    if not readable:
+        why = f"{policy} names it, and none of its layouts is a list of mappings"
+        return "mig_layouts", {}, Guess(), (LeftOut(f"ConfigMap {name}", why, is_fault=True),)
     guess = Guess(f"ConfigMap {name}, key {CONFIG_KEY}, named by migManager.config of {policy}")
     return "mig_layouts", {"config_map": name, "layouts": readable}, guess, ()
+
+
+def _is_layout(entries: object) -> bool:
+    return isinstance(entries, list) and all(isinstance(each, dict) for each in entries)
 
 
 def _config_map(facts: Facts, namespace: str, name: str) -> Resource | None:

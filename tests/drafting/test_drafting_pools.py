@@ -304,3 +304,16 @@ def test_mig_devices_that_dra_gives_out_are_of_as_many_gpus_as_they_name(drafted
     }
 
     assert drafted(node("h100-1", {"agentpool": "h100"}), piece, driver).pool("h100").gpu.count == 2
+
+
+def test_no_node_is_in_two_drafted_pools(drafted):
+    nodes = [
+        *gpu_nodes("managed", 2, {"eks.amazonaws.com/nodegroup": "t4", "team": "a", **T4}),
+        *gpu_nodes("own", 2, {"team": "a", "rack": "r1", **T4}),
+        *gpu_nodes("bare", 2, {"node.kubernetes.io/instance-type": "metal", **L4}),
+        *gpu_nodes("more", 2, {"eks.amazonaws.com/nodegroup": "l4", "node.kubernetes.io/instance-type": "metal", **L4}),
+    ]
+    pools = drafted(nodes).reference.pools
+
+    for each in nodes:
+        assert len([pool for pool in pools if pool.holds(each["metadata"]["labels"])]) == 1, each["metadata"]["name"]
