@@ -66,3 +66,6 @@ DEVICE_PLUGIN_CONFIG = f"{NVIDIA}device-plugin.config"
 # deployments/container, cmd/nvidia-mig-manager).
 MIG_CONFIG = f"{NVIDIA}mig.config"
 MIG_CONFIG_STATE = f"{NVIDIA}mig.config.state"
+
+# Resources by which pods ask HAMi for parts of a GPU (Project-HAMi/HAMi: docs/config.md).
+HAMI_RESOURCES = (f"{NVIDIA}gpumem", f"{NVIDIA}gpumem-percentage", f"{NVIDIA}gpucores", f"{NVIDIA}priority")
