@@ -9,6 +9,7 @@ from conformance.gpu.operator_stack import PLUGIN_CONTAINERS, Stack
 from conformance.gpu.plugin_alone import Told
 from conformance.gpu.plugin_config import CONFIG_LABEL, Chain, Selection, mapping_at, word
 from conformance.gpu.sharing import MigStrategy
+from conformance.subjects import ObjectReference
 from conformance.verdict import Inconclusive
 
 _BY_POLICY = (Stack.CLUSTER_POLICY, Stack.INVALID)
@@ -40,7 +41,14 @@ class Chosen(NamedTuple):
     @property
     def text(self) -> str:
         """The text that the plugin reads, named; empty when the chain does not reach one."""
-        return f"{self.config_map}, key {self.selection.key}" if self.config_map and self.reached else ""
+        return str(self.subject) if self.config_map and self.reached else ""
+
+    @property
+    def subject(self) -> ObjectReference:
+        """The text as a subject: a key of the ConfigMap."""
+        if self.config_map is None:
+            raise Inconclusive("no ConfigMap holds the configuration of this node")
+        return self.config_map.subject.only(f"key {self.selection.key}")
 
     @property
     def strategy(self) -> MigStrategy | None:

@@ -12,8 +12,8 @@ from conformance.lab import ProbeResult, Program, RequirementLab
 from conformance.lab.probe_jobs import ProbeOptions
 from conformance.reference.expected import offer_of
 from conformance.reference.model import Gpu, Pool, Reference
+from conformance.subjects import ObjectReference
 from conformance.verdict import Inconclusive, Judge, NotApplicable
-from suites._shared.formatting import all_unseen
 from suites._shared.pool_nodes import GpuPoolNode
 
 TOO_FAR_APART = "TopologyAffinityError"
@@ -52,10 +52,10 @@ class Seen(NamedTuple):
     kept_apart: int = 0
 
     @property
-    def subject(self) -> str:
+    def subject(self) -> ObjectReference:
         """The node, and where it offers several resources the one that was asked for."""
         usual = self.resource in ("", self.gpu.resource)
-        return str(self.node) if usual else f"{self.node} ({self.resource})"
+        return self.node.subject if usual else self.node.subject.only(self.resource)
 
     @property
     def shared(self) -> bool:
@@ -205,17 +205,12 @@ def judge_each(
     """Judge each node whose probe could look, by ``of``, and by ``when_refused`` each that is to ``blame`` for it not.
 
     Without further word those fail which did not run the pod that they were given. ``of`` raises Inconclusive where
-    what was seen does not tell. The others are passed over; when they are all there are, that is a Inconclusive.
+    what was seen does not tell. The others are passed over.
     """
-    looked = 0
     for each in seen:
         reason = _judged(each, judge, of, blame or is_the_nodes_fault, when_refused or refused)
         if reason:
             judge.pass_over(each.subject, reason)
-        else:
-            looked += 1
-    if not looked:
-        raise Inconclusive(f"no GPU node could be looked at; {all_unseen(judge)}")
 
 
 def _judged(

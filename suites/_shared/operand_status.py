@@ -11,7 +11,7 @@ from typing import NamedTuple
 from conformance.facts import ContainerStatus, Facts, Node, Pod, Workload
 from conformance.gpu.taints import Taint, untolerated
 from conformance.reference.model import Pool
-from conformance.verdict import Inconclusive, Judge, format_value
+from conformance.verdict import format_value
 from suites._shared.declared_workloads import why_pending
 from suites._shared.operands import DEPLOY, MIG_MANAGER, ON, Component, Part
 from suites._shared.upgrade_states import is_changing
@@ -87,12 +87,6 @@ def is_starting(pod: Pod, now: datetime) -> bool:
     """Whether a pod that is not Ready is new, or a container of it, and none is stuck."""
     starts = (pod.created, *(each.running_since for each in pod.statuses))
     return not any(each.waiting in STUCK for each in pod.statuses) and any(young(start, now) for start in starts)
-
-
-def some_judged(judge: Judge) -> None:
-    """Raise Inconclusive where nodes were passed over and none was judged."""
-    if judge.unseen and not judge.findings:
-        raise Inconclusive(f"no GPU node can be judged now, as {judge.unseen[-1]}")
 
 
 def standing(parts: Sequence[Part], pool: Pool, node: Node, facts: Facts, *, found: bool = True) -> Standing:

@@ -14,6 +14,7 @@ from conformance.facts import Facts, Node, Workload
 from conformance.gpu.mig import Unknown, model_of
 from conformance.gpu.operator_stack import CUSTOM_KINDS
 from conformance.reference.model import Gpu, Pool, Reference
+from conformance.subjects import ObjectReference
 from suites._shared.operand_versions import Version
 from suites._shared.operator_resource import Root, declared_stack, root_of
 
@@ -60,6 +61,11 @@ class Component(NamedTuple):
     kind: str = "DaemonSet"
     mode: str = ""
     since: Version = (0, 0, 0)
+
+    @property
+    def subject(self) -> ObjectReference:
+        """What it is in a report."""
+        return ObjectReference.of(self.kind, self.name, text=self.title)
 
     def __str__(self) -> str:
         return self.title
@@ -164,6 +170,11 @@ class Part(NamedTuple):
     component: Component
     workloads: tuple[Workload, ...]
     root: Root | None = None
+
+    @property
+    def subject(self) -> ObjectReference:
+        """What it is in a report."""
+        return self.component.subject
 
     def __str__(self) -> str:
         return str(self.component)

@@ -12,6 +12,7 @@ from conformance.gpu.resources import GPU
 from conformance.gpu.sharing import NOT_SHARED, MigStrategy, Sharing, SharingStrategy, advertised
 from conformance.reference.expected import config_key_of, config_of, gpus_of, mig_strategy_of
 from conformance.reference.model import Gpu, Pool, Reference
+from conformance.subjects import ObjectReference
 from conformance.verdict import Inconclusive, Judge, NotApplicable
 from suites._shared.device_plugin_configs import Chosen, PluginConfigs, plugin_pods
 from suites._shared.formatting import join_limited
@@ -124,11 +125,11 @@ class SharedNodes:
         shares_so = config is not None and config.sharing.strategy is self.strategy
         return shares_so or (declared is not None and chosen.selection.key == declared.key)
 
-    def sharings(self, pool: Pool) -> list[tuple[str, Sharing]]:
+    def sharings(self, pool: Pool) -> list[tuple[ObjectReference, Sharing]]:
         """How the GPUs of a pool are shared by what the set-up declares and by what reaches its nodes, with sources."""
         declared = self.declared(pool)
         parsed = plugin_config.parse(declared.text).config if declared else None
-        found = {f"configuration {declared.key} of the set-up": parsed.sharing} if declared and parsed else {}
+        found = {_declared_subject(declared): parsed.sharing} if declared and parsed else {}
         for text, other, _, chosen in _texts_on_the_cluster(self):
             if other.name == pool.name and chosen.selection.config is not None:
                 found[text] = chosen.selection.config.sharing
@@ -165,16 +166,21 @@ def judge_texts(shared: SharedNodes, judge: Judge, *, left_out: Collection[str] 
     for pool, gpu in shared.pools:
         declared = shared.declared(pool)
         if declared is not None:
-            subject = f"configuration {declared.key} of the set-up, for {pool}"
+            subject = _declared_subject(declared).only(f"for {pool}")
             parsed = plugin_config.parse(declared.text)
             problems = _certain(parsed.problems, left_out)
             _judge_text(judge, subject, problems, parsed.config, shared.meant(pool, gpu), "the set-up")
     for text, pool, gpu, chosen in _texts_on_the_cluster(shared):
         problems = _certain(chosen.selection.problems, left_out)
         config = chosen.selection.config
-        _judge_text(judge, f"{text}, for {pool}", problems, config, shared.meant(pool, gpu), chosen.inspect)
-    if not judge.findings:
-        raise Inconclusive("no configuration is declared for these pools, and none reaches their nodes")
+        _judge_text(judge, text.only(f"for {pool}"), problems, config, shared.meant(pool, gpu), chosen.inspect)
+    judge.without_subjects(Inconclusive("no configuration is declared for these pools, and none reaches their nodes"))
+
+
+def _declared_subject(declared: DeclaredText) -> ObjectReference:
+    """A configuration of the set-up as a subject."""
+    text = f"configuration {declared.key} of the set-up"
+    return ObjectReference.of("PluginConfig", declared.key, text=text, declared=True)
 
 
 def _certain(problems: Iterable[Problem], left_out: Collection[str]) -> list[Problem]:
@@ -182,19 +188,19 @@ def _certain(problems: Iterable[Problem], left_out: Collection[str]) -> list[Pro
     return [each for each in found if each.path not in left_out]
 
 
-def _texts_on_the_cluster(shared: SharedNodes) -> list[tuple[str, Pool, Gpu, Chosen]]:
+def _texts_on_the_cluster(shared: SharedNodes) -> list[tuple[ObjectReference, Pool, Gpu, Chosen]]:
     """Each text that reaches nodes as it was meant to, once for each pool."""
-    found: dict[tuple[str, str], tuple[str, Pool, Gpu, Chosen]] = {}
+    found: dict[tuple[str, str], tuple[ObjectReference, Pool, Gpu, Chosen]] = {}
     for pool, node, gpu in shared.nodes:
         chosen = shared.configs.of(node)
         if chosen.text and (chosen.refused or shared.is_meant(pool, chosen)):
-            found.setdefault((chosen.text, pool.name), (chosen.text, pool, gpu, chosen))
+            found.setdefault((chosen.text, pool.name), (chosen.subject, pool, gpu, chosen))
     return list(found.values())
 
 
 def _judge_text(
     judge: Judge,
-    subject: str,
+    subject: ObjectReference,
     problems: list[Problem],
     config: PluginConfig | None,
     meant: Meant,
@@ -326,8 +332,6 @@ def judge_freshness(shared: SharedNodes, judge: Judge) -> None:
             remedy="Restart the device plugin: kubectl rollout restart of its DaemonSet.",
             inspect=f"kubectl get pods -A --field-selector spec.nodeName={node.name}; {chosen.inspect}",
         )
-    if not judge.findings:
-        raise Inconclusive(f"no node runs a device plugin pod that a configuration reaches ({_CHAIN[shared.strategy]})")
 
 
 def _why_not_compared(shared: SharedNodes, chosen: Chosen, began: datetime | None) -> str:

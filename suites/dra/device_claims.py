@@ -10,6 +10,7 @@ from conformance.kube.errors import NotFound, WaitTimeout
 from conformance.kube.paths import path
 from conformance.kube.waits import wait_for
 from conformance.lab import LabPod, RequirementLab
+from conformance.subjects import ObjectReference
 from conformance.verdict import Finding, Inconclusive, claim
 from suites._shared.formatting import join_limited
 from suites._shared.resource_slices import (
@@ -191,6 +192,11 @@ class ClaimingNode:
         self.free = free
         self._made = 0
 
+    @property
+    def subject(self) -> ObjectReference:
+        """What it is in a report."""
+        return self.node.subject
+
     def __str__(self) -> str:
         return str(self.node)
 
@@ -237,6 +243,7 @@ class ClaimingNode:
 
     def wait_until_released(self, namespace: str, name: str) -> None:
         """Claim that a claim goes, now that its pod has gone."""
+        gone = ObjectReference.of("ResourceClaim", name, namespace=namespace)
         try:
             wait_for(
                 lambda: self._read(namespace, name),
@@ -246,9 +253,9 @@ class ClaimingNode:
                 format_seen=lambda found: str((found or {}).get("status")),
             )
         except WaitTimeout as error:
-            finding = Finding(f"resource claim {namespace}/{name}", False, "to go with its pod", str(error))
+            finding = Finding(gone, False, "to go with its pod", str(error))
         else:
-            finding = Finding(f"resource claim {namespace}/{name}", True, "to go with its pod", "gone")
+            finding = Finding(gone, True, "to go with its pod", "gone")
         claim(finding)
 
     def _read(self, namespace: str, name: str) -> dict[str, Any] | None:

@@ -11,10 +11,11 @@ from collections.abc import Sequence
 from conformance.catalog import MAY, MUST, requirement
 from conformance.facts import Facts
 from conformance.reference.model import Reference
+from conformance.subjects import ObjectReference
 from conformance.verdict import Inconclusive, Judge, Unsupported, format_value
 from suites._shared.formatting import join_limited
 from suites._shared.node_probes import memory_agrees, product_label
-from suites._shared.operand_status import excuse_for, some_judged
+from suites._shared.operand_status import excuse_for
 from suites._shared.pool_nodes import GpuPoolNode
 from suites._shared.resource_slices import GPU, MIG, Device, Published, device_class
 from suites.dra.dra_nodes import (
@@ -44,10 +45,14 @@ EXTENDED = "KEP-5004: extended resources by DRA"
 )
 def test_kubernetes_is_new_enough(dra_nodes: tuple[GpuPoolNode, ...], facts: Facts, judge: Judge) -> None:
     served = facts.serves("ResourceSlice")
-    told = {"the API server": facts.server_version} if facts.server_version else {}
-    told |= {str(node): node.kubelet for _, node, _ in dra_nodes if node.kubelet}
+    told = (
+        [(ObjectReference.of("APIServer", "kubernetes", text="the API server"), facts.server_version)]
+        if facts.server_version
+        else []
+    )
+    told += [(node.subject, node.kubelet) for _, node, _ in dra_nodes if node.kubelet]
     judge(
-        "resource.k8s.io/v1",
+        ObjectReference.of("APIGroup", "resource.k8s.io/v1", text="resource.k8s.io/v1"),
         ok=served,
         expected="served by the API server",
         actual="served" if served else "not served",
@@ -55,7 +60,7 @@ def test_kubernetes_is_new_enough(dra_nodes: tuple[GpuPoolNode, ...], facts: Fac
         hidden_because="the driver's pods run; only their log says what they cannot find",
         inspect="kubectl api-versions | grep resource.k8s.io",
     )
-    for subject, text in told.items():
+    for subject, text in told:
         judge(
             subject,
             ok=version(text) >= version(OLDEST_KUBERNETES),
@@ -94,7 +99,6 @@ def test_the_kubelet_plugin_covers_every_dra_node(
             remedy=trouble.remedy if trouble else "",
             inspect=f"kubectl get pods -A -o wide --field-selector spec.nodeName={node.name} | grep kubelet-plugin",
         )
-    some_judged(judge)
 
 
 @requirement(
@@ -144,7 +148,6 @@ def test_every_dra_node_publishes_its_devices(
             hidden_because="the node is Ready, and DRA devices are in no count of kubectl describe node",
             inspect=f"kubectl get resourceslices --field-selector spec.nodeName={node.name} -o yaml",
         )
-    some_judged(judge)
 
 
 @requirement(
@@ -172,8 +175,6 @@ def test_the_gpu_driver_is_new_enough(
                 hidden_because="the devices are published and claimed; preparing them is what fails",
                 inspect=f"kubectl get resourceslices --field-selector spec.nodeName={node.name} -o yaml",
             )
-    if not judge.findings:
-        raise Inconclusive("no node of a DRA pool publishes a device with its driver's version (DRA-03)")
 
 
 @requirement(
@@ -191,7 +192,7 @@ def test_no_gpu_is_offered_twice(slices: dict[str, Published], facts: Facts, jud
         twice = _published_twice(there.devices)
         devices = [each for each in there.devices if each.kind in (GPU, MIG)]
         judge(
-            node or f"node {name}",
+            ObjectReference.of("Node", name),
             ok=not (counted and devices) and not twice,
             expected="each GPU once: in a slice of DRA, or counted by a device plugin",
             actual=[*counted, there.described] if counted else join_limited(twice) or there.described,
@@ -201,8 +202,7 @@ def test_no_gpu_is_offered_twice(slices: dict[str, Published], facts: Facts, jud
             hidden_because="neither allocator knows of the other; the pods start, and two of them share a GPU",
             inspect=f"kubectl get node {name} -o jsonpath='{{.status.allocatable}}'",
         )
-    if not judge.findings:
-        raise Inconclusive("no node publishes devices of NVIDIA's DRA driver (DRA-03)")
+    judge.without_subjects(Inconclusive("no node publishes devices of NVIDIA's DRA driver (DRA-03)"))
 
 
 @requirement(
@@ -224,7 +224,7 @@ def test_device_classes_choose_their_devices(
         name = f"{kind}.nvidia.com"
         found = existing.get(name)
         judge(
-            f"device class {name}",
+            ObjectReference.of("DeviceClass", name),
             ok=found is not None and (found.driver, found.kind) == ("gpu.nvidia.com", kind),
             expected=f"chooses devices of driver gpu.nvidia.com and of type {kind}",
             actual="does not exist" if found is None else found.expressions or "chooses every device of every driver",
@@ -259,7 +259,7 @@ def test_a_resource_stands_for_one_class(
     for resource in resources:
         standing = [each for each in every if each.resource == resource]
         judge(
-            resource,
+            ObjectReference.of("ExtendedResource", resource, text=resource),
             ok=len(standing) == 1,
             expected="one device class that serves it on nodes without a device plugin for it",
             actual=[str(each) for each in standing],

@@ -26,7 +26,7 @@ from conformance.verdict import Inconclusive, Judge, NotApplicable, UnknownAccel
 from suites._shared.device_plugin_configs import PluginConfigs
 from suites._shared.formatting import join_limited
 from suites._shared.node_gpus import COUNT, PRODUCT, agrees, counted, format_amounts, missing_gpus, not_known
-from suites._shared.operand_status import excuse_of, some_judged
+from suites._shared.operand_status import excuse_of
 from suites._shared.pool_nodes import GpuPoolNode
 from suites._shared.replicas import NO_GPU
 from suites.mig.layout_findings import (
@@ -124,16 +124,17 @@ def test_layouts_are_written_as_declared(
 ) -> None:
     text = declared_text(reference)
     if text:
-        judge_problems("layouts of the set-up", mig_config.parse(text).problems, "the set-up", judge)
+        judge_problems(reference.subject.only("MIG layouts"), mig_config.parse(text).problems, "the set-up", judge)
     for pool, node, gpu in mig_nodes.one_each:
         choice = mig_nodes.choice(node)
         if choice.generated or choice.config_map is None:
             continue
-        judge_problems(choice.text, choice.selection.problems, choice.inspect, judge)
+        judge_problems(choice.subject, choice.selection.problems, choice.inspect, judge)
         if pool.mig_layout in declared_layouts(reference):
             judge_meaning(choice, pool, layout_of(reference, pool), gpu.count, judge)
-    if not judge.findings:
-        raise NotApplicable(f"no layout of {reference} is declared: those that are asked for come with the MIG manager")
+    judge.without_subjects(
+        NotApplicable(f"no layout of {reference} is declared: those that are asked for come with the MIG manager")
+    )
 
 
 # --- From the text to the node -----------------------------------------------------------------------------------
@@ -175,7 +176,6 @@ def test_every_mig_node_is_reached_by_its_layout(mig_nodes: MigNodes, judge: Jud
         )
     if unknown:
         raise Inconclusive(join_limited(unknown, apart="; "))
-    some_judged(judge)
 
 
 @requirement(
@@ -205,7 +205,6 @@ def test_the_mig_manager_reports_success(mig_nodes: MigNodes, judge: Judge) -> N
                 f"kubectl get node {node.name} -L {CONFIG_LABEL},{STATE}; kubectl logs -l app=nvidia-mig-manager -A"
             ),
         )
-    some_judged(judge)
 
 
 @requirement(
@@ -358,7 +357,7 @@ def test_whoever_asks_for_mig_devices_asks_for_what_is_offered(
         if asking.resource not in declared and not complete:
             continue
         judge(
-            f"{asking.who}, {asking.resource}",
+            asking.who.only(asking.resource),
             ok=asking.resource in declared or (not asking.pools and asking.resource in there),
             expected=f"a resource that {join_limited([str(pool) for pool in asking.pools]) or 'a pool'} offers",
             actual=f"{asking.resource}, which none of them offers",
@@ -370,9 +369,8 @@ def test_whoever_asks_for_mig_devices_asks_for_what_is_offered(
         offer = offer_of(reference, pool).resources
         if offer is not None:
             judge(pool, ok=True, expected="names to ask for", actual=format_amounts(offer))
-    if not judge.findings:
-        pool, _ = mig_nodes.pools[0]
-        raise not_known(pool, offer_of(reference, pool))
+        else:
+            judge.without_subjects(not_known(pool, offer_of(reference, pool)))
 
 
 # --- What becomes of pods ----------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from conformance.catalog import MUST, requirement
 from conformance.facts import Facts
 from conformance.reference.model import Reference
 from conformance.verdict import Judge, NotApplicable, format_value
-from suites._shared.operand_status import PCI_LABELS, PRESENT, some_judged, standing, undiscovered
+from suites._shared.operand_status import PCI_LABELS, PRESENT, standing, undiscovered
 from suites._shared.operands import TESTED, VALIDATORS, parts_of, wants_discovery
 from suites._shared.operator_resource import declared_stack, operated_stack, root_of
 from suites._shared.pool_nodes import GpuPoolNode
@@ -85,7 +85,7 @@ def test_every_gpu_node_is_discovered(
                 hidden_because="no component is ever wanted on a node that nobody found, so none is missing",
                 inspect=f"kubectl get node {node.name} --show-labels; kubectl get nodefeatures -A",
             )
-    _judged(judge, "no GPU pool leaves its nodes to feature discovery")
+    judge.without_subjects(NotApplicable("no GPU pool leaves its nodes to feature discovery"))
 
 
 @requirement(
@@ -146,7 +146,7 @@ def test_every_component_runs_on_every_gpu_node(
                 remedy=trouble.remedy if trouble else "",
                 inspect=f"kubectl get pods -A -o wide --field-selector spec.nodeName={node.name}",
             )
-    _judged(judge, "no GPU pool needs a component")
+    judge.without_subjects(NotApplicable("no GPU pool needs a component"))
 
 
 @requirement(
@@ -182,11 +182,4 @@ def test_the_validator_has_passed_on_every_gpu_node(
             remedy=stands.trouble.remedy if stands.trouble else "",
             inspect=f"kubectl get pods -A -o wide --field-selector spec.nodeName={node.name}",
         )
-    _judged(judge, "no GPU pool has a validator")
-
-
-def _judged(judge: Judge, otherwise: str) -> None:
-    """Say why no node was judged, where none was."""
-    some_judged(judge)
-    if not judge.findings:
-        raise NotApplicable(otherwise)
+    judge.without_subjects(NotApplicable("no GPU pool has a validator"))

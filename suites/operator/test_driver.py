@@ -5,13 +5,15 @@ Each step can stop for good. A pod with an emptyDir may not be deleted, a cordon
 a wait for jobs has no end. Nothing is in an error state then: some nodes only keep the old driver, for weeks.
 """
 
+from collections.abc import Sequence
+
 from conformance.catalog import MUST, SHOULD, requirement
 from conformance.facts import Facts, Node
 from conformance.gpu.drivers import DriverVersion, Support, known_regressions, lifecycle
 from conformance.gpu.resources import GPU, MIG_PREFIX
 from conformance.reference.expected import driver_of, gpus_of
 from conformance.reference.model import Pool, Reference
-from conformance.verdict import Inconclusive, Judge, NotApplicable, Unsupported
+from conformance.verdict import Judge, NotApplicable, Unsupported
 from suites._shared.node_gpus import DRIVER, driver
 from suites._shared.operands import DRIVER as DRIVER_COMPONENT
 from suites._shared.operands import ON, parts_of
@@ -44,6 +46,7 @@ def test_every_gpu_node_has_the_declared_driver(
     declared = [(pool, node, version) for pool, node, _ in gpu_pool_nodes if (version := driver_of(reference, pool))]
     if not declared:
         raise NotApplicable(f"{reference} declares no driver version for a pool that has nodes")
+    _discovered([node for _, node, _ in declared], facts, reference)
     goes_on = any(state_of(node) in UNDER_WAY for _, node, _ in declared)
     for pool, node, version in declared:
         found = _told(node, facts)
@@ -62,10 +65,6 @@ def test_every_gpu_node_has_the_declared_driver(
             hidden_because="each node works with the driver that it has; jobs fail that span two of them",
             inspect=f"kubectl get nodes -l {pool.selector_text} -L {DRIVER},{STATE},{SKIP}",
         )
-    upgraded = [each for each in judge.unseen if each.why == _UPGRADED]
-    if not judge.findings and upgraded:
-        raise Inconclusive(f"no GPU node can be judged now, as {upgraded[-1]}")
-    _discovered(judge, reference)
 
 
 @requirement(
@@ -78,6 +77,7 @@ def test_every_gpu_node_has_the_declared_driver(
 def test_every_driver_is_maintained(
     facts: Facts, reference: Reference, gpu_pool_nodes: tuple[GpuPoolNode, ...], judge: Judge
 ) -> None:
+    _discovered([node for _, node, _ in gpu_pool_nodes], facts, reference)
     today = facts.taken_at.date()
     unknown = ""
     for _, node, _ in gpu_pool_nodes:
@@ -98,7 +98,6 @@ def test_every_driver_is_maintained(
         )
     if not judge.findings and unknown:
         raise Unsupported(f"no source tells how long the drivers are maintained ({unknown})")
-    _discovered(judge, reference)
 
 
 @requirement(
@@ -111,6 +110,7 @@ def test_every_driver_is_maintained(
 def test_no_driver_has_a_defect_that_the_pool_meets(
     facts: Facts, reference: Reference, gpu_pool_nodes: tuple[GpuPoolNode, ...], judge: Judge
 ) -> None:
+    _discovered([node for _, node, _ in gpu_pool_nodes], facts, reference)
     for pool, node, gpu in gpu_pool_nodes:
         version = _version(node, facts)
         if version is None:
@@ -127,7 +127,6 @@ def test_no_driver_has_a_defect_that_the_pool_meets(
             remedy="; ".join(each.remedy for each in met),
             inspect=f"kubectl get node {node.name} -L {DRIVER}",
         )
-    _discovered(judge, reference)
 
 
 @requirement(
@@ -196,14 +195,12 @@ def test_nothing_would_make_a_driver_upgrade_fail(
         )
 
 
-def _discovered(judge: Judge, reference: Reference) -> None:
-    """Say why no driver was judged, where none was."""
-    if judge.findings:
-        return
+def _discovered(nodes: Sequence[Node], facts: Facts, reference: Reference) -> None:
+    """Raise Unsupported where no node tells its driver, and nothing is declared that would make it."""
     stack = reference.stack
-    if stack is not None and not stack.gpu_feature_discovery:
+    declared = stack is None or stack.gpu_feature_discovery
+    if not declared and not any(_told(node, facts) or is_changing(node) for node in nodes):
         raise Unsupported(f"no GPU node carries {DRIVER}, and no GPU feature discovery is declared that would set it")
-    raise Inconclusive(f"no GPU node carries {DRIVER}: GPU feature discovery has not labelled the cluster")
 
 
 def _told(node: Node, facts: Facts) -> str:

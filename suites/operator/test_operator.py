@@ -14,6 +14,7 @@ from conformance.deploy.helm.values import gpu_operator_values
 from conformance.facts import Facts
 from conformance.gpu.operator_stack import Stack
 from conformance.reference.model import Reference
+from conformance.subjects import ObjectReference
 from conformance.verdict import Inconclusive, Judge, NotApplicable, format_value
 from suites._shared.formatting import join_limited
 from suites._shared.operand_status import PRESENT, young
@@ -51,7 +52,13 @@ from suites.operator.namespace_admission import (
 )
 from suites.operator.operator_settings import drivers_of, settings_of, settings_that_break
 from suites.operator.pod_health import ailments, resting_workloads, without_workloads
-from suites.operator.stack_faults import WHY_IT_HIDES, expected_stacks, faults_of, is_outside_kubernetes
+from suites.operator.stack_faults import (
+    WHY_IT_HIDES,
+    expected_stacks,
+    faults_of,
+    is_outside_kubernetes,
+    subject_of_fault,
+)
 
 GUIDE = "guide part 2"
 OPERATOR = "NVIDIA/gpu-operator v26.7.0"
@@ -86,7 +93,7 @@ def test_one_complete_stack_is_installed(facts: Facts, reference: Reference, jud
     )
     for fault in faults_of(stack, facts):
         judge(
-            fault.subject,
+            subject_of_fault(fault),
             ok=False,
             expected="one stack, complete",
             actual=fault.fault,
@@ -182,7 +189,7 @@ def test_the_object_has_the_declared_settings(facts: Facts, reference: Reference
     described = [(root.resource, setting) for setting in settings_of(root, reference)]
     for resource, setting in [*described, *drivers_of(root, facts, reference)]:
         judge(
-            f"{resource}: {setting.path}",
+            resource.subject.only(setting.path),
             ok=setting.agrees,
             expected=_as_yaml(setting.declared),
             actual=_as_yaml(setting.said),
@@ -234,7 +241,7 @@ def test_the_namespaces_of_the_stack_let_its_pods_in(facts: Facts, reference: Re
         level = enforced_on(namespace, facts)
         needy = [(each, why) for each in members if (why := why_privileged(each.template))]
         judge(
-            f"namespace {namespace}",
+            ObjectReference.of("Namespace", namespace),
             ok=admits_privileged(level) or not needy,
             expected="admits privileged pods" if needy else "admits its pods",
             actual=f"{ENFORCE}={level}" if level else "no level of Pod Security of its own",
@@ -276,7 +283,7 @@ def test_every_runtime_class_exists(facts: Facts, reference: Reference, judge: J
     existing = {each.name for each in facts.runtime_classes}
     for name, users in named.items():
         judge(
-            f"runtime class {name}",
+            ObjectReference.of("RuntimeClass", name),
             ok=name in existing,
             expected=f"exists, as {join_limited(users)} names it",
             actual="exists" if name in existing else f"there are only: {format_value(existing)}",
@@ -330,7 +337,7 @@ def test_no_setting_is_known_to_break_pods(facts: Facts, reference: Reference, j
         judge(root, ok=True, expected="no setting that is known to break pods", actual="none")
     for what, effect, remedy in breaking:
         judge(
-            f"{root}: {what}",
+            root.subject.only(what),
             ok=False,
             expected="not beside cdi.enabled",
             actual=f"{what} beside cdi.enabled",

@@ -17,6 +17,7 @@ from conformance.facts import Facts, Node, Pod
 from conformance.gpu.taints import ORDINARY_POD, SCHEDULING_EFFECTS, untolerated
 from conformance.reference.expected import offer_of
 from conformance.reference.model import Pool, Reference
+from conformance.subjects import ObjectReference
 from conformance.verdict import Inconclusive, Judge, NotApplicable, Unsupported, format_value
 from suites._shared.formatting import join_limited, pairs
 from suites._shared.node_gpus import (
@@ -226,7 +227,7 @@ def test_ordinary_pods_have_a_home(facts: Facts, gpu_pools: tuple[Pool, ...], ju
     refusals = {node.name: _why_it_is_no_home(node, guarded) for node in facts.nodes}
     homes = [name for name, refusal in refusals.items() if not refusal]
     judge(
-        "ordinary pods",
+        ObjectReference.many("Pod", "ordinary pods"),
         ok=bool(homes),
         expected="a Ready, schedulable node that repels nobody, outside the GPU pools that declare taints",
         actual=join_limited(homes) or f"none among {len(refusals)} nodes",

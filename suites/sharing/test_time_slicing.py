@@ -221,7 +221,7 @@ def test_shares_cannot_be_taken_for_fractions(sliced: SharedNodes, judge: Judge)
     for pool, gpu in sliced.pools:
         for source, sharing in sliced.sharings(pool):
             judge(
-                f"{source}, for {pool}",
+                source.only(f"for {pool}"),
                 ok=sharing.rename_by_default or sharing.refuses_more_than_one,
                 expected="renameByDefault or failRequestsGreaterThanOne",
                 actual="neither: shares are offered as GPUs, and two may be asked for",
@@ -229,8 +229,7 @@ def test_shares_cannot_be_taken_for_fractions(sliced: SharedNodes, judge: Judge)
                 "twice, and no more of it",
                 hidden_because="it is admitted and runs; it is only as fast as with one",
             )
-    if not judge.findings:
-        raise Inconclusive("no configuration is declared for these pools, and none reaches their nodes")
+    judge.without_subjects(Inconclusive("no configuration is declared for these pools, and none reaches their nodes"))
 
 
 def _signs_of_sharing(node: Node) -> list[str]:

@@ -6,17 +6,18 @@ from conformance.facts.snapshot import Snapshot, save
 
 OWN = """
 from conformance.catalog import MUST, requirement
+from conformance.subjects import ObjectReference
 
 def own(id):
     return requirement(id, f"Own rule {id}", level=MUST, sources=["own"], remedy="Mend it.")
 
 @own("TEN-90")
 def test_one_team(judge):
-    judge("team one", ok=True, expected="quiet", actual="quiet")
+    judge(ObjectReference.of("Team", "one"), ok=True, expected="quiet", actual="quiet")
 
 @own("TEN-91")
 def test_other_team(judge):
-    judge("team other", ok=True, expected="quiet", actual="quiet")
+    judge(ObjectReference.of("Team", "other"), ok=True, expected="quiet", actual="quiet")
 """
 BY_SELECTION = "left out by the selection"
 
