@@ -12,6 +12,7 @@ from conformance.gpu.affinity import node_matches
 from conformance.gpu.quantities import as_count
 from conformance.gpu.resources import GPU, is_gpu_resource
 from conformance.gpu.taints import CORDON, Taint, Toleration, untolerated
+from conformance.subjects import ObjectReference
 
 SIMULATED_ANNOTATION = "kwok.x-k8s.io/node"
 """By this annotation KWOK knows the nodes that it has to play."""
@@ -36,6 +37,11 @@ class Node(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     provider_id: str = ""
     simulated: bool = False
     created: datetime | None = None
+
+    @property
+    def subject(self) -> ObjectReference:
+        """What it is in a report."""
+        return ObjectReference.of("Node", self.name)
 
     def __str__(self) -> str:
         return f"node {self.name}"

@@ -11,6 +11,7 @@ import msgspec
 
 from conformance.facts.wire import LAST_APPLIED, Metadata, Wire
 from conformance.kube.paths import PLACES
+from conformance.subjects import ObjectReference
 
 WORDS: Mapping[str, str] = {
     "ClusterPolicy": "cluster policy",
@@ -51,6 +52,13 @@ class Resource(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     finalizers: tuple[str, ...] = ()
     uid: str = ""
     body: dict[str, Any] = {}
+
+    @property
+    def subject(self) -> ObjectReference:
+        """What it is in a report."""
+        return ObjectReference.of(
+            self.kind, self.name, namespace=self.namespace, api_version=self.api_version, text=str(self)
+        )
 
     def __str__(self) -> str:
         place = f"{self.namespace}/{self.name}" if self.namespace else self.name

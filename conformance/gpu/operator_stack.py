@@ -61,11 +61,31 @@ class Fault(StrEnum):
 HALF_INSTALLED = (Fault.NO_ROOT_OBJECT, Fault.NO_OPERATOR, Fault.NO_CRD, Fault.OPERATOR_DOWN)
 
 
+class StackObject(msgspec.Struct, frozen=True):
+    """The object that something is wrong with; ``also`` names others that share its part in it."""
+
+    kind: str
+    name: str
+    namespace: str = ""
+    also: tuple["StackObject", ...] = ()
+
+    @property
+    def place(self) -> str:
+        """``namespace/name``, the name alone of what is in no namespace."""
+        return f"{self.namespace}/{self.name}" if self.namespace else self.name
+
+    def __str__(self) -> str:
+        return ", ".join([f"{_CALLED.get(self.kind, self.kind)} {self.place}", *map(str, self.also)])
+
+
+_CALLED = {"Deployment": "deployment", "DaemonSet": "daemonset", "CustomResourceDefinition": "CRD"}
+
+
 class Finding(msgspec.Struct, frozen=True):
     """One thing that is wrong: which object, what, and what to do about it."""
 
     fault: Fault
-    subject: str
+    subject: StackObject
     text: str
     remedy: str
 
@@ -191,25 +211,29 @@ def _findings(observed: _Objects) -> Iterable[Finding]:
 def _roots(observed: _Objects) -> Iterable[Finding]:
     policies, clusters = observed.policies(), observed.of("GPUCluster")
     if policies and clusters:
-        subject = f"ClusterPolicy {_name(policies[0])}, GPUCluster {_name(clusters[0])}"
+        subject = StackObject(
+            "ClusterPolicy", _name(policies[0]), also=(StackObject("GPUCluster", _name(clusters[0])),)
+        )
         text = "both exist, and the operator then keeps both at notReady"
         yield Finding(Fault.BOTH_ROOTS, subject, text, "delete the one whose stack is not wanted")
     for policy in policies[1:]:
         text = f"is ignored: the operator follows ClusterPolicy {_name(policies[0])} only, so changes here do nothing"
-        yield Finding(Fault.IGNORED, f"ClusterPolicy {_name(policy)}", text, "move its settings there and delete it")
+        yield Finding(
+            Fault.IGNORED, StackObject("ClusterPolicy", _name(policy)), text, "move its settings there and delete it"
+        )
     if policies and _ignored(policies[0]):
         text = "says ignored, and no other ClusterPolicy exists that is not: none is followed"
         remedy = "delete it and create it again while the operator runs"
-        yield Finding(Fault.IGNORED, f"ClusterPolicy {_name(policies[0])}", text, remedy)
+        yield Finding(Fault.IGNORED, StackObject("ClusterPolicy", _name(policies[0])), text, remedy)
     for cluster in clusters:
         if _name(cluster) != GPU_CLUSTER_NAME:
             text = f"has a name that the operator does not accept: it must be {GPU_CLUSTER_NAME}"
             remedy = f"create it again as {GPU_CLUSTER_NAME}"
-            yield Finding(Fault.WRONG_NAME, f"GPUCluster {_name(cluster)}", text, remedy)
+            yield Finding(Fault.WRONG_NAME, StackObject("GPUCluster", _name(cluster)), text, remedy)
 
 
 def _installation(observed: _Objects) -> Iterable[Finding]:
-    roots = [f"{kind} {name}" for kind in ("ClusterPolicy", "GPUCluster") for name in observed.names(kind)]
+    roots = [StackObject(kind, name) for kind in ("ClusterPolicy", "GPUCluster") for name in observed.names(kind)]
     defined = [kind for kind in ("ClusterPolicy", "GPUCluster") if observed.defines(kind)]
     operators = observed.operators()
     if roots and not operators and observed.read("Deployment"):
@@ -221,7 +245,7 @@ def _installation(observed: _Objects) -> Iterable[Finding]:
         if _available(operator) == 0:
             text = "has no available pod: nobody acts on the ClusterPolicy or GPUCluster"
             remedy = "read the events and the log of its pods; a pod that was OOMKilled needs a higher memory limit"
-            yield Finding(Fault.OPERATOR_DOWN, f"deployment {_place(operator)}", text, remedy)
+            yield Finding(Fault.OPERATOR_DOWN, _workload(operator), text, remedy)
 
 
 def _without_root(
@@ -238,12 +262,12 @@ def _without_root(
         remedy = (
             "create the object (Helm: clusterPolicy.deployCR)" if operators else "delete the CRDs, or install again"
         )
-        subject = ", ".join(f"CRD {CUSTOM_KINDS[kind]}.{GROUP}" for kind in defined)
-        yield Finding(Fault.NO_ROOT_OBJECT, subject, text, remedy)
+        first, *others = (StackObject("CustomResourceDefinition", f"{CUSTOM_KINDS[kind]}.{GROUP}") for kind in defined)
+        yield Finding(Fault.NO_ROOT_OBJECT, msgspec.structs.replace(first, also=tuple(others)), text, remedy)
     elif operators and observed.read("CustomResourceDefinition"):
         text = "runs without the CRDs of ClusterPolicy and GPUCluster: it cannot be told what to deploy"
         remedy = "install the CRDs of the operator's version"
-        yield Finding(Fault.NO_CRD, f"deployment {_place(operators[0])}", text, remedy)
+        yield Finding(Fault.NO_CRD, _workload(operators[0]), text, remedy)
 
 
 def _drivers(observed: _Objects) -> Iterable[Finding]:
@@ -257,11 +281,13 @@ def _drivers(observed: _Objects) -> Iterable[Finding]:
         setting = "driver.useNvidiaDriverCRD" if enabled else "driver.enabled"
         text = f"has no effect: {setting} of ClusterPolicy {_name(policies[0])} is not true"
         for driver in drivers:
-            yield Finding(Fault.DRIVER_NOT_USED, f"NVIDIADriver {driver}", text, f"set {setting}, or delete it")
+            yield Finding(
+                Fault.DRIVER_NOT_USED, StackObject("NVIDIADriver", driver), text, f"set {setting}, or delete it"
+            )
     if used and enabled and not drivers and observed.read("NVIDIADriver"):
         text = "leaves drivers to NVIDIADriver objects, and there are none: no driver is deployed"
         remedy = "create an NVIDIADriver, or set driver.useNvidiaDriverCRD to false"
-        yield Finding(Fault.DRIVER_MISSING, f"ClusterPolicy {_name(policies[0])}", text, remedy)
+        yield Finding(Fault.DRIVER_MISSING, StackObject("ClusterPolicy", _name(policies[0])), text, remedy)
 
 
 def _allocators(observed: _Objects) -> Iterable[Finding]:
@@ -271,11 +297,16 @@ def _allocators(observed: _Objects) -> Iterable[Finding]:
             if not _owned(plugin):
                 text = "is a second device plugin beside the operator's: on a node that runs both, either may win"
                 remedy = "delete it, or keep the two on different nodes (devicePlugin.enabled, node labels)"
-                yield Finding(Fault.TWO_PLUGINS, f"daemonset {_place(plugin)}", text, remedy)
+                yield Finding(Fault.TWO_PLUGINS, _workload(plugin), text, remedy)
     if plugins and drivers:
         text = f"offers the GPUs that daemonset {_place(plugins[0])} offers too: on a node with both, each GPU twice"
         remedy = "one allocator for each node: keep them apart by node labels, or disable one"
-        yield Finding(Fault.TWO_ALLOCATORS, f"daemonset {_place(drivers[0])}", text, remedy)
+        yield Finding(Fault.TWO_ALLOCATORS, _workload(drivers[0]), text, remedy)
+
+
+def _workload(item: Mapping[str, Any]) -> StackObject:
+    namespace, _, name = _place(item).rpartition("/")
+    return StackObject(str(item["kind"]), name, namespace)
 
 
 def _of_ours(item: Mapping[str, Any]) -> bool:

@@ -20,6 +20,7 @@ from conformance.kube.waits import wait_for
 from conformance.lab.advice import clean_command
 from conformance.lab.journal import Journal
 from conformance.lab.namespaces import delete_pods
+from conformance.subjects import ObjectReference
 from conformance.verdict import Inconclusive
 
 __all__ = ["FENCE", "BorrowedNode", "delete_pods_on", "fence", "idle_nodes", "live_taints", "occupants"]
@@ -57,6 +58,11 @@ class BorrowedNode:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.give_back()
+
+    @property
+    def subject(self) -> ObjectReference:
+        """What it is in a report."""
+        return ObjectReference.of("Node", self.name)
 
     def __str__(self) -> str:
         return f"node {self.name}"

@@ -13,6 +13,7 @@ from conformance.kube.paths import path
 from conformance.kube.timeouts import Timeouts
 from conformance.kube.waits import holds, wait_for
 from conformance.lab.explaining import Explanation, explain
+from conformance.subjects import ObjectReference
 from conformance.verdict import Finding, Inconclusive, claim
 
 __all__ = ["BROKEN_STATES", "PREEMPTED", "TAINTED", "LabPod", "LabPods", "PodState", "at_once", "state_of"]
@@ -82,6 +83,11 @@ class LabPod:
         self._timeouts = timeouts
         self._deleted_by_us = False
         self._explained_at = 0.0
+
+    @property
+    def subject(self) -> ObjectReference:
+        """What it is in a report."""
+        return ObjectReference.of("Pod", self.name, namespace=self.namespace)
 
     def __str__(self) -> str:
         return f"pod {self.namespace}/{self.name}"
@@ -290,7 +296,7 @@ class LabPod:
 
     def _expect(self, ok: bool, expected: str, because: str, actual: object, cause: str = "") -> None:
         reason = f"{expected} ({because})" if because else expected
-        claim(Finding(str(self), ok, reason, str(actual), cause=cause))
+        claim(Finding(self.subject, ok, reason, str(actual), cause=cause))
 
     def _hopeless(self, state: PodState) -> str | None:
         """Why waiting for it to run is in vain; raises Inconclusive for what says nothing about scheduling."""

@@ -11,6 +11,7 @@ from conformance.kube.timeouts import Timeouts
 from conformance.kube.waits import holds, wait_for
 from conformance.lab.explaining import explain_refusal
 from conformance.lab.pods import LabPod, LabPods
+from conformance.subjects import ObjectReference
 from conformance.verdict import Finding, claim
 
 __all__ = ["OBJECT_LABEL", "LabDeployment", "LabJob", "workload_object"]
@@ -47,6 +48,11 @@ class _Workload:
         self.created: dict[str, Any] = dict(created)
         self._client = client
         self._timeouts = timeouts
+
+    @property
+    def subject(self) -> ObjectReference:
+        """What it is in a report."""
+        return ObjectReference.of(self.kind, self.name, namespace=self.namespace, text=str(self))
 
     def __str__(self) -> str:
         return f"{self.kind.lower()} {self.namespace}/{self.name}"
@@ -100,7 +106,7 @@ class _Workload:
         except WaitTimeout:
             ok = False
         reason = f"{expected} ({because})" if because else expected
-        claim(Finding(str(self), ok, reason, seen(), cause="" if ok else self.explain()))
+        claim(Finding(self.subject, ok, reason, seen(), cause="" if ok else self.explain()))
 
 
 class LabDeployment(_Workload):
@@ -176,5 +182,5 @@ class LabJob(_Workload):
             lambda: len(self.pods()), lambda count: count == 0, window=self._timeouts.hold, what=f"{self} has no pods"
         )
         expected = "to get no pod" + (f" ({because})" if because else "")
-        claim(Finding(str(self), violation is None, expected, f"{violation or 0} pods"))
+        claim(Finding(self.subject, violation is None, expected, f"{violation or 0} pods"))
         return self

@@ -23,6 +23,7 @@ from conformance.reference.value_types import (
     ResourceName,
     SetupName,
 )
+from conformance.subjects import ObjectReference
 
 CLUSTER_WIDE = "*"
 
@@ -79,6 +80,11 @@ class Pool(Declared, frozen=True):
     labels: Annotated[dict[LabelKey, LabelValue], Meta(description="labels that the owners put on every node")] = {}
     taints: tuple[PoolTaint, ...] = ()
     gpu: Annotated[Gpu | None, Meta(description="absent for a pool without GPUs")] = None
+
+    @property
+    def subject(self) -> ObjectReference:
+        """What it is in a report."""
+        return ObjectReference.of("Pool", self.name, declared=True)
 
     def __str__(self) -> str:
         return f"pool {self.name}"
@@ -192,6 +198,11 @@ class Team(Declared, frozen=True):
     quotas: tuple[Quota, ...] = ()
     limit_ranges: tuple[LimitRange, ...] = ()
 
+    @property
+    def subject(self) -> ObjectReference:
+        """What it is in a report."""
+        return ObjectReference.of("Team", self.namespace, namespace=self.namespace, text=str(self), declared=True)
+
     def __str__(self) -> str:
         return f"namespace {self.namespace}"
 
@@ -212,6 +223,11 @@ class PriorityClass(Declared, frozen=True):
         tuple[ObjectName, ...], Meta(description="classes whose pods its owners expect it to evict")
     ] = ()
 
+    @property
+    def subject(self) -> ObjectReference:
+        """What it is in a report."""
+        return ObjectReference.of("PriorityClass", self.name, declared=True)
+
     def __str__(self) -> str:
         return f"priority class {self.name}"
 
@@ -231,6 +247,11 @@ class Workload(Declared, frozen=True):
         Meta(description="the Kubernetes object, or the path of a file that holds it; absent when others deploy it"),
     ] = None
 
+    @property
+    def subject(self) -> ObjectReference:
+        """What it is in a report."""
+        return ObjectReference.of(self.kind, self.name, namespace=self.namespace, text=str(self), declared=True)
+
     def __str__(self) -> str:
         return f"{self.kind.lower()} {self.namespace}/{self.name}"
 
@@ -244,6 +265,11 @@ class TestPod(Declared, frozen=True):
     name: ObjectName
     manifest: Annotated[dict[str, Any], Meta(description="the Pod, or the path of a file that holds it")]
     pools: Annotated[tuple[ObjectName, ...], Meta(description="the pools on which it must be able to run")] = ()
+
+    @property
+    def subject(self) -> ObjectReference:
+        """What it is in a report."""
+        return ObjectReference.of("TestPod", self.name, declared=True)
 
     def __str__(self) -> str:
         return f"test pod {self.name}"
@@ -262,6 +288,11 @@ class Reference(Declared, frozen=True):
     priority_classes: tuple[PriorityClass, ...] = ()
     workloads: tuple[Workload, ...] = ()
     test_pods: tuple[TestPod, ...] = ()
+
+    @property
+    def subject(self) -> ObjectReference:
+        """What it is in a report."""
+        return ObjectReference.of("ReferenceSetUp", self.name, text=str(self), declared=True)
 
     def __str__(self) -> str:
         return f"reference set-up {self.name}"

@@ -10,6 +10,7 @@ from msgspec import Meta
 
 from conformance.reference.base import Declared
 from conformance.reference.value_types import LabelKey, LabelValue, NamespaceName, ObjectName
+from conformance.subjects import ObjectReference
 
 
 class PluginConfigs(Declared, frozen=True):
@@ -90,6 +91,11 @@ class Stack(Declared, frozen=True):
     dra: DraDriver | None = None
     values: Annotated[dict[str, Any], Meta(description="further values of the chart, merged over ours")] = {}
 
+    @property
+    def subject(self) -> ObjectReference:
+        """What it is in a report."""
+        return ObjectReference.of("Stack", self.kind, namespace=self.namespace, text=str(self), declared=True)
+
     def __str__(self) -> str:
         return f"GPU stack {self.kind} in namespace {self.namespace}"
 
@@ -105,6 +111,11 @@ class KaiQueue(Declared, frozen=True):
     gpu_quota: Annotated[Gpus | None, Meta(description="spec.resources.gpu.quota: what it is sure to get")] = None
     gpu_limit: Annotated[Gpus | None, Meta(description="spec.resources.gpu.limit: what it may have at most")] = None
 
+    @property
+    def subject(self) -> ObjectReference:
+        """What it is in a report."""
+        return ObjectReference.of("Queue", self.name, declared=True)
+
     def __str__(self) -> str:
         return f"queue {self.name}"
 
@@ -118,6 +129,11 @@ class Kai(Declared, frozen=True):
         "kai.scheduler/queue"
     )
     queues: tuple[KaiQueue, ...] = ()
+
+    @property
+    def subject(self) -> ObjectReference:
+        """What it is in a report."""
+        return ObjectReference.of("Kai", self.scheduler, namespace=self.namespace, text=str(self), declared=True)
 
     def __str__(self) -> str:
         return f"scheduler {self.scheduler}"

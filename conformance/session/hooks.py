@@ -15,7 +15,7 @@ from conformance.catalog import PROFILES, Requirement, requirement_of
 from conformance.options import Settings
 from conformance.progress import TerminalProgress
 from conformance.report.model import Report, Verdict
-from conformance.report.story import details, headline
+from conformance.report.story import details, heading, headline
 from conformance.session import catalogue, fixtures, summary
 from conformance.session.fixtures import JUDGE, RUN
 from conformance.session.judging import NotRun, verdict_on
@@ -275,10 +275,14 @@ def _judged(item: pytest.Item, call: pytest.CallInfo[None]) -> Requirement | Non
 
 
 def _retell(report: pytest.TestReport, verdict: Verdict) -> None:
-    """Make pytest's report say what the verdict says, in its outcome, its heading and its text."""
+    """Make pytest's report say what the verdict says, in its outcome, its heading and its text.
+
+    pytest puts FAILED or ERROR before the heading itself.
+    """
     setattr(report, _VERDICT, msgspec.to_builtins(verdict))
     file, line, _ = report.location
-    report.location = (file, line, headline(verdict))
+    says_itself = verdict.status in (Status.FAILED, Status.ERROR)
+    report.location = (file, line, heading(verdict) if says_itself else headline(verdict))
     if verdict.status in _COUNTS_AS_FAILED:
         report.outcome, report.longrepr = "failed", details(verdict)
     elif verdict.status is Status.PASSED:

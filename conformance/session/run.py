@@ -293,7 +293,7 @@ class Run:
         if self._writes_reports:
             write_json(report, self.folder)
             write_junit(report, self.folder)
-            self._emit("run-finished", outcome=outcome, exit_code=code)
+            self._emit("run-finished", outcome=outcome, exitCode=code)
         return report
 
     def _cluster_facts(self) -> ClusterFacts:

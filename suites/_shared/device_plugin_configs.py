@@ -10,6 +10,7 @@ from conformance.gpu.operator_stack import PLUGIN_CONTAINERS, StackKind
 from conformance.gpu.plugin_alone import ConfigChoice
 from conformance.gpu.plugin_config import Chain, Selection, mapping_at, word
 from conformance.gpu.sharing import MigStrategy
+from conformance.subjects import ObjectReference
 from conformance.verdict import Inconclusive
 
 _BY_POLICY = (StackKind.CLUSTER_POLICY, StackKind.INVALID)
@@ -41,7 +42,14 @@ class ChosenConfig(NamedTuple):
     @property
     def config_name(self) -> str:
         """The ConfigMap and key that the device plugin reads; empty when the references do not reach one."""
-        return f"{self.config_map}, key {self.selection.key}" if self.config_map and self.reached else ""
+        return str(self.subject) if self.config_map and self.reached else ""
+
+    @property
+    def subject(self) -> ObjectReference:
+        """The text as a subject: a key of the ConfigMap."""
+        if self.config_map is None:
+            raise Inconclusive("no ConfigMap holds the configuration of this node")
+        return self.config_map.subject.only(f"key {self.selection.key}")
 
     @property
     def strategy(self) -> MigStrategy | None:

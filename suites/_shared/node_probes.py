@@ -12,8 +12,8 @@ from conformance.lab import ProbeResult, Program, RequirementLab
 from conformance.lab.probe_jobs import ProbeOptions
 from conformance.reference.expected import offer_of
 from conformance.reference.model import Gpu, Pool, Reference
+from conformance.subjects import ObjectReference
 from conformance.verdict import Inconclusive, Judge, NotApplicable
-from suites._shared.formatting import reasons_not_judged
 from suites._shared.pool_nodes import GpuPoolNode
 
 TOO_FAR_APART = "TopologyAffinityError"
@@ -50,10 +50,10 @@ class Observed(NamedTuple):
     kept_apart: int = 0
 
     @property
-    def subject(self) -> str:
+    def subject(self) -> ObjectReference:
         """The node, and where it offers several resources the requested one."""
         usual = self.resource in ("", self.gpu.resource)
-        return str(self.node) if usual else f"{self.node} ({self.resource})"
+        return self.node.subject if usual else self.node.subject.only(self.resource)
 
     @property
     def shared(self) -> bool:
@@ -203,17 +203,12 @@ def judge_each(
     """Judge by ``of`` each node whose probe ran, by ``when_refused`` each that is to ``blame`` where it did not run.
 
     By default a node fails that did not run the pod bound to it. ``of`` raises Inconclusive where the record is not
-    enough. The other nodes are reported as not judged; where no node is judged, Inconclusive is raised.
+    enough. The other nodes are reported as not judged.
     """
-    judged = 0
     for each in observed:
         reason = _judged(each, judge, of, blame or is_the_nodes_fault, when_refused or refused)
         if reason:
             judge.pass_over(each.subject, reason)
-        else:
-            judged += 1
-    if not judged:
-        raise Inconclusive(f"no GPU node could be judged; {reasons_not_judged(judge)}")
 
 
 def _judged(

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from conformance.facts import ContainerStatus, Facts, Node, Pod, Workload
 from conformance.gpu.labels import DEPLOY, GPU_PRESENT, PCI_PRESENT
 from conformance.gpu.taints import Taint, untolerated
-from conformance.verdict import Inconclusive, Judge, format_value
+from conformance.verdict import format_value
 from suites._shared.declared_workloads import why_pending
 from suites._shared.operands import MIG_MANAGER, ON, Component, ExpectedComponent
 from suites._shared.upgrade_states import is_changing
@@ -81,12 +81,6 @@ def is_starting(pod: Pod, now: datetime) -> bool:
     """Whether a pod that is not Ready is new, or a container of it, and none is stuck."""
     starts = (pod.created, *(each.running_since for each in pod.statuses))
     return not any(each.waiting in STUCK for each in pod.statuses) and any(is_recent(start, now) for start in starts)
-
-
-def require_judged(judge: Judge) -> None:
-    """Raise Inconclusive where no node was judged and some could not be."""
-    if judge.unseen and not judge.findings:
-        raise Inconclusive(f"no GPU node can be judged now, as {judge.unseen[-1]}")
 
 
 def coverage_of(needed: Sequence[ExpectedComponent], node: Node, facts: Facts, *, found: bool = True) -> Coverage:

@@ -16,6 +16,7 @@ from conformance.gpu.labels import DEPLOY, DEPLOY_OPERANDS, MIG_CAPABLE, WORKLOA
 from conformance.gpu.mig import Unknown, model_of
 from conformance.gpu.operator_stack import CUSTOM_KINDS
 from conformance.reference.model import Gpu, Pool, Reference
+from conformance.subjects import ObjectReference
 from suites._shared.operand_versions import Version
 from suites._shared.operator_resource import OperatorResource, declared_stack, require_operator_resource
 
@@ -55,6 +56,11 @@ class Component(NamedTuple):
     kind: str = "DaemonSet"
     mode: str = ""
     since: Version = (0, 0, 0)
+
+    @property
+    def subject(self) -> ObjectReference:
+        """What it is in a report."""
+        return ObjectReference.of(self.kind, self.name, text=self.title)
 
     def __str__(self) -> str:
         return self.title
@@ -163,6 +169,11 @@ class ExpectedComponent(NamedTuple):
     component: Component
     workloads: tuple[Workload, ...]
     operator_resource: OperatorResource | None = None
+
+    @property
+    def subject(self) -> ObjectReference:
+        """What it is in a report."""
+        return self.component.subject
 
     def __str__(self) -> str:
         return str(self.component)

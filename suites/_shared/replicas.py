@@ -53,8 +53,6 @@ def judge_offers(shared: SharedNodes, judge: Judge) -> None:
             hidden_because="the node is Ready and offers GPUs; only their number or their name is not the declared one",
             inspect=f"kubectl get node {node.name} -o jsonpath='{{.status.capacity}}'",
         )
-    if not judge.findings:
-        raise Inconclusive("no node of these pools offers any GPU (see POOL-04)")
 
 
 def _by_arithmetic(shared: SharedNodes, pool: Pool, gpu: Gpu) -> str:
@@ -123,7 +121,7 @@ def _judge_labels_of_profiles(shared: SharedNodes, pool: Pool, node: Node, judge
         expected = {key: value for key, value in declared.items() if key.rpartition(".")[0] == name}
         found = {key: node.labels[key] for key in expected if key in node.labels}
         judge(
-            f"{node} ({name})",
+            node.subject.only(name),
             ok=f"{name}.replicas" in found and found == {key: expected[key] for key in found},
             expected=f"{pairs(expected)}, as {pool} declares",
             actual=pairs(found) or "none of these labels",
@@ -157,7 +155,7 @@ def requests_for_several_replicas_end_as_configured(shared: SharedNodes, lab: Re
         node, _ = _idle_node(shared, lab, pool, resource)
         refuses = shared.in_effect(pool, node).sharing.refuses_more_than_one
         pod = lab.pod(gpus=2, resource=resource, on=node, tolerates=node, name_hint="two-replicas")
-        expect(_outcome(pod, lab), f"{pod}, which requests 2 {resource}").equals(
+        expect(_outcome(pod, lab), pod.subject.only(f"which requests 2 {resource}")).equals(
             REFUSED if refuses else RUNS,
             because=f"failRequestsGreaterThanOne is {str(refuses).lower()} in {shared.configs.of(node).config_name}",
             remedy="Restart the device plugin: it reads its configuration only when it starts.",

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from conformance.facts import Facts, Node
 from conformance.gpu.quantities import quantity
 from conformance.gpu.resources import DRA_DRIVER
+from conformance.subjects import ObjectReference
 from conformance.verdict import Inconclusive
 
 GPU, MIG, VFIO = "gpu", "mig", "vfio"
@@ -160,6 +161,11 @@ class DeviceClass(NamedTuple):
     kind: str
     resource: str
     expressions: tuple[str, ...]
+
+    @property
+    def subject(self) -> ObjectReference:
+        """What it is in a report."""
+        return ObjectReference.of("DeviceClass", self.name)
 
     def __str__(self) -> str:
         return f"device class {self.name}"

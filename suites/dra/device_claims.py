@@ -11,6 +11,7 @@ from conformance.kube.errors import NotFound, WaitTimeout
 from conformance.kube.paths import path
 from conformance.kube.waits import wait_for
 from conformance.lab import LabPod, RequirementLab
+from conformance.subjects import ObjectReference
 from conformance.verdict import Inconclusive, expect
 from suites._shared.formatting import join_limited
 from suites._shared.resource_slices import (
@@ -195,6 +196,11 @@ class ClaimingNode:
         self.free = free
         self._made = 0
 
+    @property
+    def subject(self) -> ObjectReference:
+        """What it is in a report."""
+        return self.node.subject
+
     def __str__(self) -> str:
         return str(self.node)
 
@@ -241,6 +247,7 @@ class ClaimingNode:
 
     def wait_until_released(self, namespace: str, name: str) -> None:
         """Expect that a claim is deleted, now that its pod is."""
+        gone = ObjectReference.of("ResourceClaim", name, namespace=namespace)
         try:
             wait_for(
                 lambda: self._read(namespace, name),
@@ -253,7 +260,7 @@ class ClaimingNode:
             actual = str(error)
         else:
             actual = "deleted"
-        expect(actual, f"resource claim {namespace}/{name}").equals("deleted", because="its pod is deleted")
+        expect(actual, gone).equals("deleted", because="its pod is deleted")
 
     def _read(self, namespace: str, name: str) -> dict[str, Any] | None:
         try:

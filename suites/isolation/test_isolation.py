@@ -19,6 +19,7 @@ from conformance.facts import Facts, Pod
 from conformance.lab import ProbeResult, RequirementLab
 from conformance.lab.probe_jobs import ProbeOptions
 from conformance.reference.model import Reference
+from conformance.subjects import ObjectReference
 from conformance.verdict import Inconclusive, Judge, NotApplicable, Unsupported
 from suites._shared.formatting import join_limited
 from suites._shared.node_probes import (
@@ -315,4 +316,5 @@ def _judge_the_others(pods: tuple[Pod, ...], wrong: int, what: str, judge: Judge
     """One passing finding for all the other pods."""
     good = len(pods) - wrong
     if good:
-        judge(f"{good} of {len(pods)} ordinary pods on GPU nodes", ok=True, expected=what, actual=what)
+        which = ObjectReference.many("Pod", f"{good} of {len(pods)} ordinary pods on GPU nodes")
+        judge(which, ok=True, expected=what, actual=what)

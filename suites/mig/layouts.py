@@ -19,6 +19,7 @@ from conformance.gpu.operator_stack import StackKind
 from conformance.gpu.plugin_config import Chain, mapping_at, word
 from conformance.reference.expected import layout_of, offer_of
 from conformance.reference.model import Gpu, Pool, Reference
+from conformance.subjects import ObjectReference
 from conformance.verdict import Inconclusive, NotApplicable, UnknownAccelerator, Unsupported
 from suites._shared.formatting import join_limited
 from suites._shared.pool_nodes import GpuPoolNode
@@ -156,7 +157,14 @@ class ChosenLayout(NamedTuple):
     @property
     def config_name(self) -> str:
         """The ConfigMap and key of the layout; empty when there is none."""
-        return f"{self.config_map}, key {CONFIG_KEY}" if self.config_map else ""
+        return str(self.subject) if self.config_map else ""
+
+    @property
+    def subject(self) -> ObjectReference:
+        """The text as a subject: a key of the ConfigMap."""
+        if self.config_map is None:
+            raise Inconclusive("no ConfigMap holds the layout of this node")
+        return self.config_map.subject.only(f"key {CONFIG_KEY}")
 
 
 class MigNodes:

@@ -28,7 +28,7 @@ from conformance.verdict import Inconclusive, Judge, NotApplicable, UnknownAccel
 from suites._shared.device_plugin_configs import PluginConfigs
 from suites._shared.formatting import join_limited
 from suites._shared.node_gpus import agrees, counted, format_amounts, missing_gpus, not_known
-from suites._shared.operand_status import require_judged, why_still_starting
+from suites._shared.operand_status import why_still_starting
 from suites._shared.pool_nodes import GpuPoolNode
 from suites._shared.replicas import NO_GPU
 from suites.mig.layout_findings import (
@@ -117,16 +117,17 @@ def test_layouts_are_written_as_declared(
 ) -> None:
     declared = declared_mig_config(reference)
     if declared:
-        judge_problems("layouts of the set-up", mig_config.parse(declared).problems, "the set-up", judge)
+        judge_problems(reference.subject.only("MIG layouts"), mig_config.parse(declared).problems, "the set-up", judge)
     for pool, node, gpu in mig_nodes.one_each:
         choice = mig_nodes.choice(node)
         if choice.generated or choice.config_map is None:
             continue
-        judge_problems(choice.config_name, choice.selection.problems, choice.inspect, judge)
+        judge_problems(choice.subject, choice.selection.problems, choice.inspect, judge)
         if pool.mig_layout in declared_layouts(reference):
             judge_meaning(choice, pool, layout_of(reference, pool), gpu.count, judge)
-    if not judge.findings:
-        raise NotApplicable(f"no layout of {reference} is declared: those of its pools are provided by the MIG manager")
+    judge.without_subjects(
+        NotApplicable(f"no layout of {reference} is declared: those of its pools are provided by the MIG manager")
+    )
 
 
 # --- From the ConfigMap to the node ------------------------------------------------------------------------------
@@ -170,7 +171,6 @@ def test_every_mig_node_is_reached_by_its_layout(mig_nodes: MigNodes, judge: Jud
         )
     if unknown:
         raise Inconclusive(join_limited(unknown, apart="; "))
-    require_judged(judge)
 
 
 @requirement(
@@ -201,7 +201,6 @@ def test_the_mig_manager_reports_success(mig_nodes: MigNodes, judge: Judge) -> N
                 "kubectl logs -l app=nvidia-mig-manager -A"
             ),
         )
-    require_judged(judge)
 
 
 @requirement(
@@ -357,7 +356,7 @@ def test_whoever_asks_for_mig_devices_asks_for_what_is_offered(
         if request.resource not in declared and not complete:
             continue
         judge(
-            f"{request.subject}, {request.resource}",
+            request.subject.only(request.resource),
             ok=request.resource in declared or (not request.pools and request.resource in offered),
             expected=f"a resource that {join_limited([str(pool) for pool in request.pools]) or 'a pool'} offers",
             actual=f"{request.resource}, which none of them offers",
@@ -369,9 +368,8 @@ def test_whoever_asks_for_mig_devices_asks_for_what_is_offered(
         offer = offer_of(reference, pool).resources
         if offer is not None:
             judge(pool, ok=True, expected="resource names to request", actual=format_amounts(offer))
-    if not judge.findings:
-        pool, _ = mig_nodes.pools[0]
-        raise not_known(pool, offer_of(reference, pool))
+        else:
+            judge.without_subjects(not_known(pool, offer_of(reference, pool)))
 
 
 # --- Pods that request MIG devices -------------------------------------------------------------------------------

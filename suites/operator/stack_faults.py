@@ -6,6 +6,7 @@ from conformance.facts import Facts
 from conformance.gpu.operator_stack import Fault, Finding, StackKind
 from conformance.reference.model import Reference
 from conformance.reference.stack import Stack as DeclaredStack
+from conformance.subjects import ObjectReference
 
 HIDDEN_BECAUSE = {
     Fault.BOTH_ROOTS: "each object looks right by itself, and operands that were deployed before keep running",
@@ -55,9 +56,15 @@ def faults_of(stack: DeclaredStack, facts: Facts) -> Iterator[Finding]:
     for found in facts.stack.findings:
         if found.fault is Fault.NO_ROOT_OBJECT and stack.kind != "gpu-operator" and not facts.stack.operators:
             continue
-        if found.fault in _ON_ONE_NODE and not _conflicts_with_another(found.subject.removeprefix("daemonset "), facts):
+        if found.fault in _ON_ONE_NODE and not _conflicts_with_another(found.subject.place, facts):
             continue
         yield found
+
+
+def subject_of_fault(fault: Finding) -> ObjectReference:
+    """The object that a fault is about, as a subject."""
+    about = fault.subject
+    return ObjectReference.of(about.kind, about.name, namespace=about.namespace, text=str(about))
 
 
 def _conflicts_with_another(place: str, facts: Facts) -> bool:

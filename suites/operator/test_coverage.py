@@ -14,7 +14,7 @@ from conformance.facts import Facts
 from conformance.gpu.labels import GPU_PRESENT, PCI_PRESENT
 from conformance.reference.model import Reference
 from conformance.verdict import Judge, NotApplicable, format_value
-from suites._shared.operand_status import coverage_of, discovery_failure, require_judged
+from suites._shared.operand_status import coverage_of, discovery_failure
 from suites._shared.operands import TESTED, VALIDATORS, expected_components, wants_discovery
 from suites._shared.operator_resource import declared_stack, require_operator_resource, require_operator_stack
 from suites._shared.pool_nodes import GpuPoolNode
@@ -89,7 +89,7 @@ def test_every_gpu_node_is_discovered(
                 hidden_because="no component is desired on a node without these labels, so none counts as missing",
                 inspect=f"kubectl get node {node.name} --show-labels; kubectl get nodefeatures -A",
             )
-    _require_judged_or_applicable(judge, "no GPU pool has nodes that Node Feature Discovery has to label")
+    judge.without_subjects(NotApplicable("no GPU pool has nodes that Node Feature Discovery has to label"))
 
 
 @requirement(
@@ -153,7 +153,7 @@ def test_every_component_runs_on_every_gpu_node(
                 remedy=failure.remedy if failure else "",
                 inspect=f"kubectl get pods -A -o wide --field-selector spec.nodeName={node.name}",
             )
-    _require_judged_or_applicable(judge, "no GPU pool needs a component")
+    judge.without_subjects(NotApplicable("no GPU pool needs a component"))
 
 
 @requirement(
@@ -192,11 +192,4 @@ def test_the_validator_has_passed_on_every_gpu_node(
             remedy=coverage.failure.remedy if coverage.failure else "",
             inspect=f"kubectl get pods -A -o wide --field-selector spec.nodeName={node.name}",
         )
-    _require_judged_or_applicable(judge, "no GPU pool has a validator")
-
-
-def _require_judged_or_applicable(judge: Judge, otherwise: str) -> None:
-    """Raise why no node was judged, where none was."""
-    require_judged(judge)
-    if not judge.findings:
-        raise NotApplicable(otherwise)
+    judge.without_subjects(NotApplicable("no GPU pool has a validator"))

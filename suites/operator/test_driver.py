@@ -5,6 +5,8 @@ tests it. Each step can get stuck. A pod with an emptyDir may not be deleted, a 
 wait for jobs has no timeout. No object is in an error state then: some nodes only keep the old driver, for weeks.
 """
 
+from collections.abc import Sequence
+
 from conformance.catalog import MUST, SHOULD, requirement
 from conformance.facts import Facts, Node
 from conformance.gpu.drivers import DriverVersion, Support, known_regressions, lifecycle
@@ -12,7 +14,7 @@ from conformance.gpu.labels import DRIVER_VERSION, UPGRADE_SKIP, UPGRADE_STATE
 from conformance.gpu.resources import GPU, MIG_PREFIX
 from conformance.reference.expected import driver_of, gpus_of
 from conformance.reference.model import Pool, Reference
-from conformance.verdict import Inconclusive, Judge, NotApplicable, Unsupported
+from conformance.verdict import Judge, NotApplicable, Unsupported
 from suites._shared.node_gpus import driver
 from suites._shared.operands import DRIVER as DRIVER_COMPONENT
 from suites._shared.operands import ON, expected_components
@@ -40,6 +42,7 @@ def test_every_gpu_node_has_the_declared_driver(
     declared = [(pool, node, version) for pool, node, _ in gpu_pool_nodes if (version := driver_of(reference, pool))]
     if not declared:
         raise NotApplicable(f"{reference} declares no driver version for a pool that has nodes")
+    _require_driver_versions([node for _, node, _ in declared], facts, reference)
     upgrading = any(state_of(node) in UNDER_WAY for _, node, _ in declared)
     for pool, node, version in declared:
         found = _driver_version_of(node, facts)
@@ -58,10 +61,6 @@ def test_every_gpu_node_has_the_declared_driver(
             hidden_because="each node works with its own driver; jobs that span two of them fail",
             inspect=f"kubectl get nodes -l {pool.selector_text} -L {DRIVER_VERSION},{UPGRADE_STATE},{UPGRADE_SKIP}",
         )
-    upgraded = [each for each in judge.unseen if each.why == _UPGRADED]
-    if not judge.findings and upgraded:
-        raise Inconclusive(f"no GPU node can be judged now, as {upgraded[-1]}")
-    _require_driver_versions(judge, reference)
 
 
 @requirement(
@@ -74,6 +73,7 @@ def test_every_gpu_node_has_the_declared_driver(
 def test_every_driver_is_maintained(
     facts: Facts, reference: Reference, gpu_pool_nodes: tuple[GpuPoolNode, ...], judge: Judge
 ) -> None:
+    _require_driver_versions([node for _, node, _ in gpu_pool_nodes], facts, reference)
     today = facts.taken_at.date()
     unknown = ""
     for _, node, _ in gpu_pool_nodes:
@@ -94,7 +94,6 @@ def test_every_driver_is_maintained(
         )
     if not judge.findings and unknown:
         raise Unsupported(f"NVIDIA publishes no end of support for these drivers ({unknown})")
-    _require_driver_versions(judge, reference)
 
 
 @requirement(
@@ -107,6 +106,7 @@ def test_every_driver_is_maintained(
 def test_no_driver_has_a_defect_that_affects_the_pool(
     facts: Facts, reference: Reference, gpu_pool_nodes: tuple[GpuPoolNode, ...], judge: Judge
 ) -> None:
+    _require_driver_versions([node for _, node, _ in gpu_pool_nodes], facts, reference)
     for pool, node, gpu in gpu_pool_nodes:
         version = _version(node, facts)
         if version is None:
@@ -125,7 +125,6 @@ def test_no_driver_has_a_defect_that_affects_the_pool(
             remedy="; ".join(each.remedy for each in defects),
             inspect=f"kubectl get node {node.name} -L {DRIVER_VERSION}",
         )
-    _require_driver_versions(judge, reference)
 
 
 @requirement(
@@ -200,16 +199,14 @@ def test_nothing_would_make_a_driver_upgrade_fail(
         )
 
 
-def _require_driver_versions(judge: Judge, reference: Reference) -> None:
-    """Raise why no driver was judged, where none was."""
-    if judge.findings:
-        return
+def _require_driver_versions(nodes: Sequence[Node], facts: Facts, reference: Reference) -> None:
+    """Raise Unsupported where no node tells its driver, and nothing is declared that would make it."""
     stack = reference.stack
-    if stack is not None and not stack.gpu_feature_discovery:
+    declared = stack is None or stack.gpu_feature_discovery
+    if not declared and not any(_driver_version_of(node, facts) or is_changing(node) for node in nodes):
         raise Unsupported(
             f"no GPU node carries {DRIVER_VERSION}, and GPU Feature Discovery, which sets it, is not declared"
         )
-    raise Inconclusive(f"no GPU node carries {DRIVER_VERSION}: GPU Feature Discovery has not labelled the nodes")
 
 
 def _driver_version_of(node: Node, facts: Facts) -> str:

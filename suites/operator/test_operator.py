@@ -15,6 +15,7 @@ from conformance.facts import Facts
 from conformance.gpu.labels import GPU_PRESENT
 from conformance.gpu.operator_stack import StackKind
 from conformance.reference.model import Reference
+from conformance.subjects import ObjectReference
 from conformance.verdict import Inconclusive, Judge, NotApplicable, format_value
 from suites._shared.formatting import join_limited
 from suites._shared.operand_status import is_recent
@@ -52,7 +53,13 @@ from suites.operator.namespace_admission import (
 )
 from suites.operator.operator_settings import drivers_of, settings_of, settings_that_break
 from suites.operator.pod_health import pod_problems, stack_workloads, without_workloads
-from suites.operator.stack_faults import HIDDEN_BECAUSE, expected_stacks, faults_of, is_outside_kubernetes
+from suites.operator.stack_faults import (
+    HIDDEN_BECAUSE,
+    expected_stacks,
+    faults_of,
+    is_outside_kubernetes,
+    subject_of_fault,
+)
 
 
 @requirement(
@@ -81,7 +88,7 @@ def test_one_complete_stack_is_installed(facts: Facts, reference: Reference, jud
     )
     for fault in faults_of(stack, facts):
         judge(
-            fault.subject,
+            subject_of_fault(fault),
             ok=False,
             expected="one stack, complete",
             actual=fault.fault,
@@ -183,7 +190,7 @@ def test_the_operator_resource_has_the_declared_settings(facts: Facts, reference
     described = [(operator_resource.resource, setting) for setting in settings_of(operator_resource, reference)]
     for resource, setting in [*described, *drivers_of(operator_resource, facts, reference)]:
         judge(
-            f"{resource}: {setting.path}",
+            resource.subject.only(setting.path),
             ok=setting.agrees,
             expected=_as_yaml(setting.declared),
             actual=_as_yaml(setting.configured),
@@ -236,7 +243,7 @@ def test_the_namespaces_admit_the_pods_of_the_stack(facts: Facts, reference: Ref
         level = enforced_on(namespace, facts)
         privileged = [(each, why) for each in members if (why := why_privileged(each.template))]
         judge(
-            f"namespace {namespace}",
+            ObjectReference.of("Namespace", namespace),
             ok=admits_privileged(level) or not privileged,
             expected="admits privileged pods" if privileged else "admits its pods",
             actual=f"{ENFORCE}={level}" if level else "no Pod Security level of its own",
@@ -278,7 +285,7 @@ def test_every_runtime_class_exists(facts: Facts, reference: Reference, judge: J
     existing = {each.name for each in facts.runtime_classes}
     for name, users in named.items():
         judge(
-            f"runtime class {name}",
+            ObjectReference.of("RuntimeClass", name),
             ok=name in existing,
             expected=f"exists, as {join_limited(users)} names it",
             actual="exists" if name in existing else f"there are only: {format_value(existing)}",
@@ -335,7 +342,7 @@ def test_no_setting_is_known_to_break_pods(facts: Facts, reference: Reference, j
         judge(operator_resource, ok=True, expected="no setting that is known to break pods", actual="none")
     for what, effect, remedy in breaking:
         judge(
-            f"{operator_resource}: {what}",
+            operator_resource.subject.only(what),
             ok=False,
             expected="not beside cdi.enabled",
             actual=f"{what} beside cdi.enabled",

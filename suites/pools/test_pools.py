@@ -18,6 +18,7 @@ from conformance.gpu.labels import DRIVER_VERSION, GPU_MEMORY, GPU_PRODUCT
 from conformance.gpu.taints import ORDINARY_POD, SCHEDULING_EFFECTS, untolerated
 from conformance.reference.expected import offer_of
 from conformance.reference.model import Pool, Reference
+from conformance.subjects import ObjectReference
 from conformance.verdict import Inconclusive, Judge, NotApplicable, Unsupported, format_value
 from suites._shared.formatting import join_limited, pairs
 from suites._shared.node_gpus import (
@@ -222,7 +223,7 @@ def test_ordinary_pods_have_a_node(facts: Facts, gpu_pools: tuple[Pool, ...], ju
     refusals = {node.name: _why_closed_to_ordinary_pods(node, guarded) for node in facts.nodes}
     found = [name for name, refusal in refusals.items() if not refusal]
     judge(
-        "ordinary pods",
+        ObjectReference.many("Pod", "ordinary pods"),
         ok=bool(found),
         expected="a Ready, schedulable node without taints, outside the GPU pools that declare taints",
         actual=join_limited(found) or f"none among {len(refusals)} nodes",

@@ -12,6 +12,7 @@ from conformance.catalog import MUST, SHOULD, requirement
 from conformance.facts import Facts, Pod
 from conformance.gpu.affinity import preferred_terms, unmet
 from conformance.gpu.taints import Toleration, untolerated
+from conformance.subjects import ObjectReference
 from conformance.verdict import Inconclusive, Judge, NotApplicable, format_value
 from suites._shared.declared_workloads import DeclaredWorkload, lacking, why_pending
 from suites._shared.formatting import join_limited
@@ -158,9 +159,8 @@ def test_no_ordinary_pod_tolerates_everything(ordinary_pods: tuple[Pod, ...], ju
         )
     others = len(ordinary_pods) - len(everywhere)
     if others:
-        judge(
-            f"{others} ordinary pods", ok=True, expected="tolerations with the keys of their taints", actual="only such"
-        )
+        which = ObjectReference.many("Pod", f"{others} ordinary pods")
+        judge(which, ok=True, expected="tolerations with the keys of their taints", actual="only such")
 
 
 def _judge_replicas(workload: DeclaredWorkload, pods: int, judge: Judge) -> None:

@@ -216,7 +216,7 @@ def test_replicas_cannot_be_taken_for_fractions(sliced: SharedNodes, judge: Judg
     for pool, gpu in sliced.pools:
         for source, sharing in sliced.sharings(pool):
             judge(
-                f"{source}, for {pool}",
+                source.only(f"for {pool}"),
                 ok=sharing.rename_by_default or sharing.refuses_more_than_one,
                 expected="renameByDefault or failRequestsGreaterThanOne",
                 actual="neither: replicas are offered as GPUs, and two may be requested",
@@ -224,8 +224,7 @@ def test_replicas_cannot_be_taken_for_fractions(sliced: SharedNodes, judge: Judg
                 "twice, and no more of it",
                 hidden_because="it is admitted and runs; it is only as fast as with one",
             )
-    if not judge.findings:
-        raise Inconclusive("no configuration is declared for these pools, and their nodes get none")
+    judge.without_subjects(Inconclusive("no configuration is declared for these pools, and their nodes get none"))
 
 
 def _signs_of_sharing(node: Node) -> list[str]:

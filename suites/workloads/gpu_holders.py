@@ -11,6 +11,7 @@ from conformance.facts.podspec import PodSpec
 from conformance.gpu.drivers import CudaVersion
 from conformance.gpu.resources import MIG_PREFIX, SHARED_GPU
 from conformance.reference.model import Reference
+from conformance.subjects import ObjectReference
 
 KUBELET_REFUSALS = {
     "UnexpectedAdmissionError": "its kubelet and the device plugin did not allocate the devices that the scheduler had "
@@ -39,7 +40,7 @@ _SHORT_IN_TAG = re.compile(r":(?:.*[-_.])?cu(?P<major>\d\d)(?P<minor>\d)(?!\d)")
 class Holder(NamedTuple):
     """A source of pods with GPUs: the template of a workload, or a pod whose controller is not read."""
 
-    subject: object
+    subject: ObjectReference
     spec: PodSpec
     inspect: str
 
@@ -177,14 +178,13 @@ def _has_controller(pod: Pod) -> bool:
 
 
 def _of_pod(pod: Pod) -> Holder:
-    subject = f"pods of {pod.owner_kind.lower()} {pod.namespace}/{pod.owner_name}"
     inspect = f"kubectl get pod -n {pod.namespace} {pod.name} -o yaml"
-    return Holder(subject if _has_controller(pod) else pod, pod, inspect)
+    return Holder(pod.of_owner if _has_controller(pod) else pod.subject, pod, inspect)
 
 
 def _of_workload(workload: Workload) -> Holder:
     kind, namespace, name = workload.kind.lower(), workload.namespace, workload.name
-    return Holder(workload, workload.template, f"kubectl get {kind} -n {namespace} {name} -o yaml")
+    return Holder(workload.subject, workload.template, f"kubectl get {kind} -n {namespace} {name} -o yaml")
 
 
 def _runs_the_driver(pod: Pod) -> bool:

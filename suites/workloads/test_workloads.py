@@ -191,10 +191,10 @@ def test_cuda_computes_right_on_every_node(every_free_device: tuple[Observed, ..
         asked, there = observed.result.devices, len(record["devices"])
         if computed and not error and there < asked:
             judge.pass_over(
-                f"{observed.subject}, {asked - there} of its devices", "CUDA did not reach them (see WORK-05)"
+                observed.subject.only(f"{asked - there} of its devices"), "CUDA did not reach them (see WORK-05)"
             )
         if observed.kept_apart:
-            judge.pass_over(f"{observed.subject}, {observed.kept_apart} of its devices", _FAR_FROM_THE_OTHERS)
+            judge.pass_over(observed.subject.only(f"{observed.kept_apart} of its devices"), _FAR_FROM_THE_OTHERS)
         numbers = join_limited([f"{wrong} wrong results on {uuid}" for uuid, wrong in broken.items()], apart="; ")
         failure = cuda_failure(error) if error else None
         judge(

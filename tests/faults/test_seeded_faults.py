@@ -93,7 +93,7 @@ def noticed(outcome, fault):
     assert outcome.ids("failed") == set(fault.fails), outcome.output
     assert outcome.ids("error") == set(fault.errors), outcome.output
     for requirement in fault.fails:
-        told = json.dumps(outcome.verdict(requirement))
+        told = outcome.told(requirement)
         assert fault.says.lower() in told.lower(), f"{requirement} does not say {fault.says!r}: {told}"
 
 

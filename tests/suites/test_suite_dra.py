@@ -154,8 +154,9 @@ def judged(requirement: Any, reference: Reference, found: Facts, judge: Judge | 
     }
     names = requirement.__code__.co_varnames[: requirement.__code__.co_argcount]
     requirement(**{name: known[name] for name in names})
-    assert judge.findings
-    return {each.subject: f"{each.actual} | {each.cause} | {each.remedy}" for each in judge.broken}
+    if nothing := judge.nothing_judged():
+        raise nothing
+    return {str(each.subject): f"{each.actual} | {each.cause} | {each.remedy}" for each in judge.broken}
 
 
 # --- reading ------------------------------------------------------------------------------------------------------
@@ -336,7 +337,7 @@ def passed_over(requirement: Any, reference: Reference, *objects: Object) -> dic
     first = [node(), slice_of("h100-dra-1", *EIGHT), GPU_CLASS, *plugin(runs_on=("h100-dra-1",))]
     judge = Judge()
     assert judged(requirement, reference, facts(*first, *objects), judge) == {}
-    return {each.subject: each.why for each in judge.unseen}
+    return {str(each.subject): each.why for each in judge.unseen}
 
 
 def starting() -> Object:

@@ -218,4 +218,4 @@ def test_selectors_are_taken_for_right_where_another_claim_has_devices_by_them(r
     assert judged(WAITING, reference, sound(wanted(name="held", selecting=by_product, chosen=ALL), *waits), tried) == {}
     assert judged(WAITING, reference, sound(claim("held", *ALL), *waits), untried) == {}
     assert not tried.unseen
-    assert [each.subject for each in untried.unseen] == ["pod ml/p"]
+    assert [str(each.subject) for each in untried.unseen] == ["pod ml/p"]

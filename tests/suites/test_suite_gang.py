@@ -93,8 +93,9 @@ def judged(requirement: Any, found: Facts, reference: Reference = NOTHING) -> di
         known["queues"] = queues_of(found)
         known["kai_pods"] = pods_of_kai(found, known["kai"])
     requirement(**{name: known[name] for name in names})
-    assert judge.findings
-    return {each.subject: f"{each.actual} | {each.cause}" for each in judge.broken}
+    if nothing := judge.nothing_judged():
+        raise nothing
+    return {str(each.subject): f"{each.actual} | {each.cause}" for each in judge.broken}
 
 
 # --- whether there is anything to judge ---------------------------------------------------------------------------
@@ -383,8 +384,8 @@ def test_indexed_jobs_in_halves_may_be_of_use_one_by_one() -> None:
 
     test_gang.test_no_two_jobs_hold_what_the_other_needs(facts(*indexed, *job_set("c", 2, 0)), judge)
 
-    assert [(each.subject, each.ok) for each in judge.findings] == [("1 jobs with GPUs", True)]
-    assert [each.subject for each in judge.unseen] == ["job ml/a", "job ml/b"]
+    assert [(str(each.subject), each.ok) for each in judge.findings] == [("1 jobs with GPUs", True)]
+    assert [str(each.subject) for each in judge.unseen] == ["job ml/a", "job ml/b"]
     with pytest.raises(Inconclusive, match="does not declare whether its pods need each other"):
         judged(test_gang.test_no_two_jobs_hold_what_the_other_needs, facts(*indexed))
 

@@ -57,7 +57,7 @@ def asked(*objects: Object) -> tuple[list[str], dict[str, str]]:
     found, judge = Facts.from_objects(objects), Judge()
     reference = load(shipped("fixtures/reference"))
     chosen = test_observability.exporters.__wrapped__(found, members(reference, found), judge)
-    return [each.node.name for each in chosen], {each.subject: each.why for each in judge.unseen}
+    return [each.node.name for each in chosen], {str(each.subject): each.why for each in judge.unseen}
 
 
 def test_every_exporter_of_a_small_pool_is_asked() -> None:
@@ -138,7 +138,11 @@ def covered(*objects: Object) -> tuple[dict[str, bool], dict[str, str]]:
     found, judge = Facts.from_objects(objects, taken_at=NOW), Judge()
     nodes = members(load(shipped("fixtures/reference")), found)
     test_observability.test_every_gpu_node_has_an_exporter(found, nodes, judge)
-    return {each.subject: each.ok for each in judge.findings}, {each.subject: each.why for each in judge.unseen}
+    if (reason := judge.nothing_judged()) is not None:
+        raise reason
+    return {str(each.subject): each.ok for each in judge.findings}, {
+        str(each.subject): each.why for each in judge.unseen
+    }
 
 
 @pytest.mark.parametrize(
@@ -218,7 +222,7 @@ def looked_at(requirement: Any, *answers: list[str | Exception]) -> tuple[list[s
     known = {"exporters": asked_ones, "reference": reference, "lab": Lab(*answers), "judge": judge}
     names = requirement.__code__.co_varnames[: requirement.__code__.co_argcount]
     requirement(**{name: known[name] for name in names})
-    return [each.subject for each in judge.findings], [(each.subject, each.why) for each in judge.unseen]
+    return [str(each.subject) for each in judge.findings], [(str(each.subject), each.why) for each in judge.unseen]
 
 
 @pytest.fixture(autouse=True)

@@ -293,8 +293,8 @@ def test_a_setting_that_differs_is_one_finding(cluster, path, value, says):
 
     broken = cluster.verdict(SETTINGS).broken
 
-    assert list(broken) == [f"cluster policy cluster-policy: {path}"]
-    assert broken[f"cluster policy cluster-policy: {path}"].startswith(says)
+    assert list(broken) == [f"cluster policy cluster-policy, {path}"]
+    assert broken[f"cluster policy cluster-policy, {path}"].startswith(says)
 
 
 def test_further_values_are_settings_too_and_follow_the_chart_to_their_place(reference):
@@ -302,7 +302,7 @@ def test_further_values_are_settings_too_and_follow_the_chart_to_their_place(ref
     declared = other(reference, values=values)
     cluster = Cluster(declared)
 
-    assert list(cluster.verdict(SETTINGS).broken) == ["cluster policy cluster-policy: dcgm.enabled"]
+    assert list(cluster.verdict(SETTINGS).broken) == ["cluster policy cluster-policy, dcgm.enabled"]
 
 
 @pytest.mark.parametrize("version", ["sha256:0123", None])
@@ -322,4 +322,4 @@ def test_drivers_of_several_objects_are_held_to_the_pools_that_they_serve(refere
         spec = {"nodeSelector": selector, "version": version}
         cluster.objects.append(made("nvidia.com/v1alpha1", "NVIDIADriver", pool, spec=spec))
 
-    assert list(cluster.verdict(SETTINGS, declared).broken) == ["NVIDIA driver a100-training: version"]
+    assert list(cluster.verdict(SETTINGS, declared).broken) == ["NVIDIA driver a100-training, version"]

@@ -146,7 +146,7 @@ def test_a_toolkit_at_the_floor_or_above_passes(cluster, tag):
 
 def test_a_digest_has_no_version_and_the_operator_version_is_used(cluster):
     toolkit_image(cluster, "nvcr.io/nvidia/k8s/container-toolkit@sha256:abc")
-    assert cluster.verdict(ESCAPES).subjects == ["deployment gpu-operator/gpu-operator (gpu-operator)"]
+    assert cluster.verdict(ESCAPES).subjects == ["deployment gpu-operator/gpu-operator, gpu-operator"]
 
     containers = cluster.get("Deployment", OPERATOR)["spec"]["template"]["spec"]["containers"]
     containers[0]["image"] = "nvcr.io/nvidia/gpu-operator@sha256:abc"
@@ -175,7 +175,7 @@ def test_the_operator_does_not_answer_for_a_toolkit_that_it_does_not_bring(refer
 def test_a_toolkit_that_is_switched_off_by_hand_is_judged_as_long_as_it_runs(cluster):
     cluster.policy()["spec"]["toolkit"]["enabled"] = False
     assert cluster.verdict(ESCAPES).subjects == [
-        "daemonset gpu-operator/nvidia-container-toolkit-daemonset (container-toolkit)"
+        "daemonset gpu-operator/nvidia-container-toolkit-daemonset, container-toolkit"
     ]
 
     cluster.remove(cluster.daemonset("nvidia-container-toolkit-daemonset"))
