@@ -3,7 +3,7 @@
 import argparse
 import sys
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -14,7 +14,7 @@ OK, ATTENTION, USAGE = 0, 1, 4
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Carry out one command; returns its exit code. What a user can mend is one line on stderr, never a traceback."""
+    """Carry out one command; returns its exit code. What a user can fix is one line on stderr, never a traceback."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     if given[:1] == ["run"]:
         import pytest
@@ -66,6 +66,17 @@ def _parser() -> argparse.ArgumentParser:
     explain = commands.add_parser("explain", help="say what a requirement demands, why, and what to do when it fails")
     explain.add_argument("id", help="such as PRIO-03")
     explain.set_defaults(command=_explain)
+
+    init = commands.add_parser("init", help="draft a reference set-up of what a cluster has, to be corrected and kept")
+    _names_cluster(init)
+    init.add_argument(
+        "-o", "--output", type=Path, metavar="DIR", help="a new or empty folder (default: references/NAME)"
+    )
+    init.set_defaults(command=_init)
+
+    check = commands.add_parser("check", help="say what is wrong or unwise with a reference set-up, without a cluster")
+    check.add_argument("reference", type=Path, metavar="DIR", help="a set-up, as --gpu-reference takes it")
+    check.set_defaults(command=_check)
 
     rbac = commands.add_parser("rbac", help="the ClusterRole that an audit needs, for kubectl apply -f -")
     rbac.set_defaults(command=_rbac)
@@ -166,6 +177,20 @@ def _explain(chosen: argparse.Namespace) -> int:
     return OK
 
 
+def _init(chosen: argparse.Namespace) -> int:
+    from conformance.session import first_hour
+
+    _say_each(first_hour.init(chosen.cluster, chosen.clusters_file, chosen.kubeconfig, chosen.output))
+    return OK
+
+
+def _check(chosen: argparse.Namespace) -> int:
+    from conformance.session import first_hour
+
+    _say_each(first_hour.check(chosen.reference))
+    return OK
+
+
 def _rbac(_chosen: argparse.Namespace) -> int:
     import yaml
 
@@ -215,7 +240,7 @@ def _clean(chosen: argparse.Namespace) -> int:
     return ATTENTION if cleaned.left or cleaned.skipped else OK
 
 
-def _say_each(lines: Sequence[object]) -> None:
+def _say_each(lines: Iterable[object]) -> None:
     for line in lines:
         print(line)
 

@@ -1,12 +1,14 @@
 """Statuses, findings and evidence: the words in which a requirement is judged."""
 
-from collections.abc import Callable, Iterable, Iterator, Sized
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from contextlib import contextmanager
 from contextvars import ContextVar
 from enum import StrEnum
 from typing import Any
 
 import msgspec
+
+from conformance.subjects import HasSubject, ObjectReference, subject_of
 
 
 class Status(StrEnum):
@@ -31,10 +33,10 @@ class EvidenceKind(StrEnum):
     STATIC = "static"
 
 
-class Finding(msgspec.Struct, frozen=True, omit_defaults=True):
+class Finding(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
     """One judged subject inside a requirement: what was expected of it and what was seen."""
 
-    subject: str
+    subject: ObjectReference
     ok: bool
     expected: str
     actual: str
@@ -44,10 +46,10 @@ class Finding(msgspec.Struct, frozen=True, omit_defaults=True):
     inspect: str = ""
 
 
-class Unseen(msgspec.Struct, frozen=True):
+class Unseen(msgspec.Struct, frozen=True, rename="camel"):
     """A subject that could not be looked at, beside others that could, and why."""
 
-    subject: str
+    subject: ObjectReference
     why: str
 
     def __str__(self) -> str:
@@ -78,16 +80,20 @@ class ExpectationFailed(AssertionError):
         self.finding = finding
 
 
+JUDGED_NOTHING = "the requirement ended without judging a single subject, which proves nothing"
+
+
 class Judge:
     """Collects the findings of one requirement. Suites call it once for each subject."""
 
     def __init__(self) -> None:
         self.findings: list[Finding] = []
         self.unseen: list[Unseen] = []
+        self._without_subjects: Exception | None = None
 
     def __call__(
         self,
-        subject: object,
+        subject: HasSubject,
         *,
         ok: bool,
         expected: object,
@@ -99,16 +105,37 @@ class Judge:
     ) -> bool:
         """Judge one subject and go on; a subject that is not ``ok`` fails the requirement when it ends.
 
+        Subjects are facts, entries of the reference set-up and objects of the lab; ``subject.only(field)`` names a
+        part of one. A sentence is none: TypeError.
+
         ``remedy`` replaces the requirement's own remedy where the subject needs a more exact one;
         ``inspect`` is a command that shows the fault. Returns ``ok``.
         """
         advice = () if ok else (cause, hidden_because, remedy, inspect)
-        self.record(Finding(str(subject), ok, format_value(expected), format_value(actual), *advice))
+        self.record(Finding(subject_of(subject), ok, format_value(expected), format_value(actual), *advice))
         return ok
 
-    def pass_over(self, subject: object, why: str) -> None:
+    def pass_over(self, subject: HasSubject, why: str) -> None:
         """Note a subject that could not be looked at: a requirement that passes holds for the others only."""
-        self.unseen.append(Unseen(str(subject), why))
+        self.unseen.append(Unseen(subject_of(subject), why))
+
+    def without_subjects(self, reason: Exception) -> None:
+        """Say what it means where there is nobody to judge at all: NotApplicable, Unsupported or Inconclusive.
+
+        The first reason stands.
+        """
+        self._without_subjects = self._without_subjects or reason
+
+    def nothing_judged(self) -> Exception | None:
+        """Why not a single subject was judged; None where one was.
+
+        Somebody who could not be looked at shows that there was somebody, and what kept them from it is the reason.
+        """
+        if self.findings:
+            return None
+        if self.unseen:
+            return Inconclusive(_why_nobody_was_seen(self.unseen))
+        return self._without_subjects or Inconclusive(JUDGED_NOTHING)
 
     def record(self, finding: Finding) -> None:
         """Keep a finding that somebody else worded."""
@@ -118,6 +145,15 @@ class Judge:
     def broken(self) -> list[Finding]:
         """The findings that are not ok."""
         return [finding for finding in self.findings if not finding.ok]
+
+
+def _why_nobody_was_seen(unseen: Sequence[Unseen]) -> str:
+    """Each reason once, with the first subjects that it kept from being judged."""
+    by_reason: dict[str, list[str]] = {}
+    for each in unseen:
+        by_reason.setdefault(each.why, []).append(str(each.subject))
+    told = [f"{join_limited(subjects)}: {why}" for why, subjects in by_reason.items()]
+    return f"no subject could be judged; {join_limited(told, apart='; ')}"
 
 
 _judge: ContextVar[Judge | None] = ContextVar("judge", default=None)
@@ -145,9 +181,9 @@ def claim(finding: Finding) -> None:
 class Expectation:
     """What ``expect`` returns: claims about one value, each recorded, the first wrong one ending the scenario."""
 
-    def __init__(self, actual: Any, subject: object) -> None:
+    def __init__(self, actual: Any, subject: ObjectReference) -> None:
         self._actual = actual
-        self._subject = str(subject)
+        self._subject = subject
 
     def equals(self, wanted: object, *, because: str, remedy: str = "", inspect: str = "") -> None:
         """Claim that the value is ``wanted``."""
@@ -182,13 +218,15 @@ class Expectation:
         claim(Finding(self._subject, ok, expected, format_value(self._actual), remedy=remedy, inspect=inspect))
 
 
-def expect(actual: object, subject: object = "") -> Expectation:
-    """Begin a claim about ``actual``; ``subject`` names whom it is about (a pod, a node) in the report."""
-    return Expectation(actual, subject or "the scenario")
+def expect(actual: object, subject: HasSubject | str = "the scenario") -> Expectation:
+    """Begin a claim about ``actual``; ``subject`` is whom it is about (a pod), or in words what of the scenario."""
+    return Expectation(actual, ObjectReference.scenario(subject) if isinstance(subject, str) else subject_of(subject))
 
 
 def format_value(value: object) -> str:
     """A value as a report shows it: lists joined, nothing named as such, objects by their own ``str``."""
+    if type(value) is str:  # most of what is worded
+        return value or "nothing"
     if value is None or value == "" or (isinstance(value, Sized) and len(value) == 0):
         return "nothing"
     if isinstance(value, dict):
@@ -197,3 +235,9 @@ def format_value(value: object) -> str:
         members = [format_value(member) for member in value]
         return ", ".join(sorted(members) if isinstance(value, (set, frozenset)) else members)
     return str(value)
+
+
+def join_limited(members: Sequence[str], *, apart: str = ", ", most: int = 4) -> str:
+    """The first few members and how many more there are; empty without members."""
+    more = f"{apart}{len(members) - most} more" if len(members) > most else ""
+    return apart.join(members[:most]) + more

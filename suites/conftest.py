@@ -1,6 +1,6 @@
 """What the profiles share: the declared pools, and the nodes of the cluster that belong to them.
 
-Whoever makes the nodes (a cloud, an installer) marks them with a pool's selector labels; the owners then add labels
+The cloud or installer that creates the nodes labels them with a pool's selector labels; the owners then add labels
 and taints of their own. Here a node belongs to a pool by the selector alone, so that a node that lost the owners'
 labels or taints is still judged. A fixture raises NotApplicable where the reference set-up declares no such thing,
 and Inconclusive where it does but the cluster has no such node.
@@ -8,6 +8,7 @@ and Inconclusive where it does but the cluster has no such node.
 
 from collections.abc import Iterable
 from contextlib import suppress
+from functools import cache, lru_cache
 
 import pytest
 
@@ -30,12 +31,13 @@ SYSTEM_NAMESPACES = ("kube-", "openshift-")
 ENOUGH = 20
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def members(facts: Facts) -> Members:
     """The nodes of a pool: those that carry every label of its selector, by name."""
 
+    @cache
     def of(pool: Pool) -> tuple[Node, ...]:
-        return tuple(sorted((node for node in facts.nodes if pool.holds(node.labels)), key=lambda node: node.name))
+        return tuple(sorted(facts.nodes_with(pool.selector), key=lambda node: node.name))
 
     return of
 
@@ -65,7 +67,7 @@ def pool_nodes(pools: tuple[Pool, ...], members: Members) -> tuple[PoolNode, ...
 @pytest.fixture
 def gpu_pool_nodes(gpu_pools: tuple[Pool, ...], members: Members) -> tuple[GpuPoolNode, ...]:
     """Every node of every declared GPU pool, with its pool and its declared GPUs."""
-    return tuple(GpuPoolNode(pool, node, pool.gpu) for pool, node in _nodes_of(gpu_pools, members) if pool.gpu)
+    return _gpu_nodes_of(gpu_pools, members)
 
 
 @pytest.fixture
@@ -90,7 +92,7 @@ def ordinary_nodes(facts: Facts, gpu_pools: tuple[Pool, ...]) -> tuple[Node, ...
 
 @pytest.fixture
 def declared_taints(gpu_pools: tuple[Pool, ...]) -> tuple[Taint, ...]:
-    """The taints of the GPU pools that keep pods away, each once."""
+    """The taints of the GPU pools with effect NoSchedule or NoExecute, each once."""
     taints = taints_of(gpu_pools)
     if not taints:
         raise NotApplicable("no GPU pool declares a NoSchedule or NoExecute taint")
@@ -99,7 +101,7 @@ def declared_taints(gpu_pools: tuple[Pool, ...]) -> tuple[Taint, ...]:
 
 @pytest.fixture
 def labelled_pools(gpu_pools: tuple[Pool, ...], members: Members) -> tuple[Pool, ...]:
-    """The GPU pools that pods can ask for by labels, as far as they have nodes that take pods."""
+    """The GPU pools with labels and with nodes that are Ready and schedulable."""
     labelled = [pool for pool in gpu_pools if pool.labels]
     if not labelled:
         raise NotApplicable("no GPU pool declares labels")
@@ -108,10 +110,10 @@ def labelled_pools(gpu_pools: tuple[Pool, ...], members: Members) -> tuple[Pool,
 
 @pytest.fixture
 def tainted_pools(labelled_pools: tuple[Pool, ...]) -> tuple[Pool, ...]:
-    """Those of the labelled pools that keep away whoever does not tolerate their taints."""
+    """Those of the labelled pools that declare taints."""
     tainted = tuple(pool for pool in labelled_pools if taints_of([pool]))
     if not tainted:
-        raise NotApplicable("no GPU pool declares both labels and taints that keep pods away")
+        raise NotApplicable("no GPU pool declares both labels and NoSchedule or NoExecute taints")
     return tainted
 
 
@@ -126,7 +128,7 @@ def doubly_tainted_pool(gpu_pools: tuple[Pool, ...], members: Members) -> Pool:
 
 @pytest.fixture
 def idle_gpu_node(open_gpu_nodes: tuple[Node, ...], lab: RequirementLab) -> Node:
-    """A GPU node on which nothing runs but DaemonSets, so that borrowing it hurts nobody."""
+    """A GPU node without pods but those of DaemonSets, so that borrowing it does no harm."""
     return lab.pick_idle(open_gpu_nodes, 1)[0]
 
 
@@ -225,12 +227,20 @@ def _is_system(pod: Pod) -> bool:
     return pod.owner_kind == "DaemonSet" or pod.namespace.startswith(SYSTEM_NAMESPACES)
 
 
+# These are not fixtures of the session: pytest would set them up before all others, and one that finds no node would
+# hide that a requirement is not applicable.
+@lru_cache(maxsize=8)
 def _nodes_of(pools: tuple[Pool, ...], members: Members) -> tuple[PoolNode, ...]:
     found = tuple(PoolNode(pool, node) for pool in pools for node in members(pool))
     if not found:
         looked_for = "; ".join(f"{pool} by {pool.selector_text}" for pool in pools)
         raise Inconclusive(f"no node of the cluster belongs to a declared pool (looked for {looked_for})")
     return found
+
+
+@lru_cache(maxsize=8)
+def _gpu_nodes_of(pools: tuple[Pool, ...], members: Members) -> tuple[GpuPoolNode, ...]:
+    return tuple(GpuPoolNode(pool, node, pool.gpu) for pool, node in _nodes_of(pools, members) if pool.gpu)
 
 
 def _inhabited(pools: Iterable[Pool], members: Members) -> tuple[Pool, ...]:

@@ -4,6 +4,7 @@
 """
 
 import random
+from typing import Any
 
 import pytest
 
@@ -19,12 +20,19 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--shuffle", action="store_true", help="run tests marked any_order in random order")
 
 
-@pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
-    """Draw the seed, before xdist hands the options to its processes."""
-    if config.option.seed is None:
+    """Draw the seed; a process of xdist has that of its controller, which parsed other arguments than it hands down."""
+    if hasattr(config, "workerinput"):
+        config.option.seed = config.workerinput["seed"]
+    elif config.option.seed is None:
         config.option.seed = random.SystemRandom().randrange(10**6)
     config.addinivalue_line("markers", "any_order: tests that ``--shuffle`` runs in random order")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Give a process of xdist the seed that the header names."""
+    node.workerinput["seed"] = node.config.option.seed
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

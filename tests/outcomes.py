@@ -36,6 +36,26 @@ class Outcome:
         """The verdict on ``requirement``."""
         return next(v for v in self.report["requirements"] if v["requirement"] == requirement)
 
+    def told(self, requirement: str) -> str:
+        """All that the verdict on ``requirement`` says, with each subject's own texts filled in."""
+        verdict = self.verdict(requirement)
+        return "\n".join([json.dumps(verdict), *(_filled(group) for group in verdict["findings"])])
+
+
+_TEXTS = ("subject", "expected", "actual", "cause", "hiddenBecause", "remedy", "inspect")
+
+
+def _filled(group: dict[str, Any]) -> str:
+    """The texts of a group for each of its subjects, as a reader of the report fills them in."""
+    told = json.dumps({text: group[text] for text in _TEXTS if text in group})
+    return "\n".join(_filled_for(each, told) for each in group["subjects"])
+
+
+def _filled_for(subject: dict[str, str], told: str) -> str:
+    for member in ("name", "namespace", "node", "container", "field"):
+        told = told.replace(f"{{{member}}}", json.dumps(subject.get(member, ""))[1:-1])
+    return told
+
 
 def environment() -> dict[str, str]:
     """What a process of a test gets: where binaries are cached, but no setting of whoever runs the tests."""

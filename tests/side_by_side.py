@@ -17,8 +17,9 @@ import pytest
 # What takes longest begins first, so that no process is left alone with it at the end.
 LONGEST = ("tests/kill", "tests/faults", "tests/setups", "tests/guide", "tests/simulator", "tests/embedded")
 
-# Tests of clusters wait for controllers more than they compute.
+# Tests of clusters wait for controllers more than they compute, and each process may own a cluster meanwhile.
 PROCESSES_PER_CPU = 2
+BYTES_PER_CLUSTER = 2 << 30
 
 NAMED = re.compile(r"@(?P<group>[^@\]]+)\]$")
 
@@ -36,7 +37,8 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
     """What ``-n auto`` means where clusters are waited for; elsewhere xdist's own rule, one process for each CPU."""
     if config.option.markexpr == "not cluster" or "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ:
         return None
-    return PROCESSES_PER_CPU * (os.cpu_count() or 1)
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return max(1, min(PROCESSES_PER_CPU * (os.cpu_count() or 1), memory // BYTES_PER_CLUSTER))
 
 
 @pytest.hookimpl(optionalhook=True)

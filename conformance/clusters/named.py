@@ -11,9 +11,9 @@ import msgspec
 
 from conformance.clusters.errors import ClusterError
 from conformance.clusters.namedfile import ClustersFile, Entry
-from conformance.kube.connection import IN_CLUSTER, contexts, server_of
 from conformance.kube.effects import Effect, Mode
 from conformance.kube.errors import KubeconfigError
+from conformance.kube.kubeconfig import IN_CLUSTER, contexts, server_of
 from conformance.verdict import EvidenceKind
 
 EMBEDDED = "embedded"

@@ -1,6 +1,6 @@
 """Deploying a reference set-up and withdrawing it: whatever writes the declaration to a cluster, and only that.
 
-``preflight`` says what is in the way, ``deploying`` writes, ``readiness`` waits, ``withdrawing`` takes back exactly
+``preflight`` says what is in the way, ``deploying`` writes, ``readiness`` waits, ``withdrawing`` undoes exactly
 what was made. ``helm/`` knows charts: their releases, values and mirrors.
 """
 

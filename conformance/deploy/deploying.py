@@ -15,10 +15,12 @@ from conformance.deploy import node_marks, ownership
 from conformance.deploy.errors import ForeignObject
 from conformance.deploy.installing import Installer, StackPlan
 from conformance.deploy.node_marks import Journal, NodeRecords
-from conformance.deploy.offering import wait_until_offered
 from conformance.deploy.ownership import Owner
-from conformance.deploy.resting import wait_until_at_rest
-from conformance.deploy.settling import settle
+from conformance.deploy.readiness import (
+    wait_until_gpus_allocatable,
+    wait_until_stack_ready,
+    wait_until_workloads_ready,
+)
 from conformance.kube.client import Client
 from conformance.kube.errors import ApiError, Conflict, Forbidden, NotFound
 from conformance.kube.nodechange import NodeChange, store
@@ -44,8 +46,9 @@ _Out = TypeVar("_Out")
 class Deployed(msgspec.Struct, frozen=True):
     """What deploying did, each thing by its name.
 
-    ``unsettled`` are workloads that did not run in time, ``unoffered`` nodes that did not offer their GPUs, and why.
-    ``releases`` are those of the GPU stack; ``left_alone`` says which stack was there already and was not touched.
+    ``not_ready`` are quotas and workloads that were not ready in time, ``not_allocatable`` nodes without the declared
+    GPUs, each with why. ``releases`` are those of the GPU stack; ``left_alone`` says which stack was there already
+    and was not touched.
     """
 
     reference: str
@@ -53,18 +56,18 @@ class Deployed(msgspec.Struct, frozen=True):
     created: tuple[str, ...]
     updated: tuple[str, ...]
     unchanged: tuple[str, ...]
-    unsettled: tuple[str, ...] = ()
+    not_ready: tuple[str, ...] = ()
     releases: tuple[str, ...] = ()
-    unoffered: tuple[str, ...] = ()
+    not_allocatable: tuple[str, ...] = ()
     left_alone: str = ""
 
     @property
     def notes(self) -> list[str]:
         """What whoever judges the cluster has to know of the deployment, in words."""
         notes = [self.left_alone] if self.left_alone else []
-        if self.unoffered:
-            more = f"; and {len(self.unoffered) - _NAMED} more" if len(self.unoffered) > _NAMED else ""
-            notes.append(f"GPUs did not come as declared: {'; '.join(self.unoffered[:_NAMED])}{more}")
+        if self.not_allocatable:
+            more = f"; and {len(self.not_allocatable) - _NAMED} more" if len(self.not_allocatable) > _NAMED else ""
+            notes.append(f"GPUs did not come as declared: {'; '.join(self.not_allocatable[:_NAMED])}{more}")
         return notes
 
     def __str__(self) -> str:
@@ -110,13 +113,13 @@ def deploy(
     in_parallel(lambda change: _change_node(client, records, change), changes)
     outcomes: list[tuple[str, str]] = []
     releases: tuple[str, ...] = ()
-    unoffered: tuple[str, ...] = ()
+    not_allocatable: tuple[str, ...] = ()
     for kinds in STAGES:
         if kinds == WORKLOADS:
-            # After the configurations that it reads. Its pods come to rest before others may take GPUs: one that is
+            # After the configurations that it reads. Its pods are ready before others may take GPUs: one that is
             # held cannot be cut into MIG devices any more, and counts as whole in the pod that holds it.
             releases = stack.install(client, records, limits)
-            unoffered = _settled(client, reference, stack, limits.stack) if releases else ()
+            not_allocatable = _wait_for_stack(client, reference, stack, limits.stack) if releases else ()
         stage = [each for each in planned if each.made["kind"] in kinds]
         outcomes += in_parallel(lambda each: _write(client, owner, records, each), stage)
     return Deployed(
@@ -125,21 +128,21 @@ def deploy(
         created=_with(outcomes, "created"),
         updated=_with(outcomes, "updated"),
         unchanged=_with(outcomes, "unchanged"),
-        unsettled=settle(client, reference, limits.running),
+        not_ready=wait_until_workloads_ready(client, reference, limits.running),
         releases=releases,
-        unoffered=unoffered,
+        not_allocatable=not_allocatable,
         left_alone=stack.left_alone,
     )
 
 
-def _settled(client: Client, reference: Reference, stack: StackPlan, limit: float) -> tuple[str, ...]:
+def _wait_for_stack(client: Client, reference: Reference, stack: StackPlan, limit: float) -> tuple[str, ...]:
     """Wait until the GPUs are there, and for what tells of them, both together up to ``limit`` seconds."""
     deadline = time.monotonic() + limit
-    unoffered = wait_until_offered(client, reference, limit)
-    if not unoffered:
+    not_allocatable = wait_until_gpus_allocatable(client, reference, limit)
+    if not not_allocatable:
         left = max(1.0, deadline - time.monotonic())
-        wait_until_at_rest(client, reference, [release.namespace for release in stack.releases], left)
-    return unoffered
+        wait_until_stack_ready(client, reference, [release.namespace for release in stack.releases], left)
+    return not_allocatable
 
 
 def in_parallel(do: Callable[[_In], _Out], members: Iterable[_In]) -> list[_Out]:

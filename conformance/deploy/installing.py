@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from conformance.deploy import leftovers
+from conformance.deploy import stale_labels
 from conformance.deploy.helm.releases import Installed, Release, releases
 from conformance.deploy.preflight import in_the_way, taken_over
 from conformance.kube.client import Client
@@ -78,7 +78,7 @@ class Records(Protocol):
 
     @property
     def outstanding(self) -> Sequence[NodeChange]:
-        """The recorded changes of nodes that have not been taken back."""
+        """The recorded changes of nodes that have not been undone."""
 
 
 class StackPlan(msgspec.Struct, frozen=True):
@@ -140,7 +140,7 @@ def install(
                 f"{release.namespace}"
             )
     before = tuple(sorted(_names(definitions(client))))
-    marks, marked = leftovers.before(client, records.outstanding)
+    marks, marked = stale_labels.before(client, records.outstanding)
     for release in wanted:
         known = ours.get((release.name, release.namespace))
         token = known.token if known is not None else secrets.token_hex(8)

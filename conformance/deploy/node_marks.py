@@ -1,4 +1,4 @@
-"""The labels and taints that a set-up's owners put on their nodes, planned, recorded, made, and taken back."""
+"""The labels and taints that a set-up's owners put on their nodes, planned, recorded, made, and undone."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
@@ -36,7 +36,7 @@ class Journal(Protocol):
 
     @property
     def outstanding(self) -> Sequence[NodeChange]:
-        """The recorded changes of nodes that have not been taken back, in the order in which they were made."""
+        """The recorded changes of nodes that have not been undone, in the order in which they were made."""
 
     def took_back(self, change: NodeChange) -> None:
         """Take the record of a change out, because the change has been undone."""

@@ -12,7 +12,7 @@ from conformance.kube.paths import path
 
 __all__ = ["discovery_masters", "in_the_way", "listed", "taken_over"]
 
-# What a stack is told by, see gpu/operator_stack.py.
+# What a stack is known by, see gpu/operator_stack.py.
 _TELLING = ("ClusterPolicy", "GPUCluster", "NVIDIADriver", "CustomResourceDefinition", "Deployment", "DaemonSet")
 # The operator writes and deletes RuntimeClasses by these names, whoever made them (NVIDIA/gpu-operator v26.7.0:
 # controllers/object_controls.go, transformRuntimeClass and clearRuntimeClasses).
@@ -24,8 +24,8 @@ _DISCOVERY = "node-feature-discovery"
 def in_the_way(client: Client, *, up: bool = False) -> tuple[str, ...]:
     """What on the cluster gives GPUs to pods, or is about to: each thing by its kind and name.
 
-    A plugin that a node image runs outside Kubernetes leaves no object; it is told by what its nodes offer. With
-    ``up`` nodes that are not ready do not count: nobody there takes back what the node once offered.
+    A plugin that a node image runs outside Kubernetes leaves no object; it is known by what its nodes offer. With
+    ``up`` nodes that are not ready do not count: nobody there removes what the node once offered.
     """
     found = _detected(client)
     named = (
@@ -35,20 +35,20 @@ def in_the_way(client: Client, *, up: bool = False) -> tuple[str, ...]:
         ("deployment", found.operators),
         ("daemonset", (*found.device_plugins, *found.dra_drivers)),
     )
-    seen = tuple(f"{kind} {name}" for kind, names in named for name in names)
-    return seen or _offered_by_nodes(client, up=up)
+    named_objects = tuple(f"{kind} {name}" for kind, names in named for name in names)
+    return named_objects or _offered_by_nodes(client, up=up)
 
 
 def taken_over(client: Client, wanted: Sequence[Release]) -> tuple[str, ...]:
     """What is there that the charts would make their own, and take away with them when they go: in words.
 
-    Two masters of node feature discovery remove each other's labels, and the operator deletes RuntimeClasses by name.
+    Two masters of Node Feature Discovery remove each other's labels, and the operator deletes RuntimeClasses by name.
     """
     return (*_discovery_in_use(client, wanted), *_classes_in_use(client, wanted))
 
 
 def discovery_masters(client: Client) -> tuple[str, ...]:
-    """The masters of node feature discovery, whoever brought them, each by its kind and name."""
+    """The masters of Node Feature Discovery, whoever brought them, each by its kind and name."""
     return tuple(
         f"{kind.lower()} {each['metadata']['namespace']}/{each['metadata']['name']}"
         for kind in ("Deployment", "DaemonSet")
@@ -68,11 +68,11 @@ def listed(client: Client, collection: str) -> list[dict[str, Any]]:
 def _discovery_in_use(client: Client, wanted: Sequence[Release]) -> Iterator[str]:
     if not any(release.brings_discovery for release in wanted):
         return
-    seen = discovery_masters(client)
-    if not seen and (features := listed(client, path("NodeFeature"))):
-        seen = (f"{len(features)} NodeFeature objects",)
-    if seen:
-        yield f"node feature discovery ({', '.join(seen)}; nfd.enabled: false in stack.values makes use of it)"
+    found = discovery_masters(client)
+    if not found and (features := listed(client, path("NodeFeature"))):
+        found = (f"{len(features)} NodeFeature objects",)
+    if found:
+        yield f"Node Feature Discovery ({', '.join(found)}; nfd.enabled: false in stack.values makes use of it)"
 
 
 def _classes_in_use(client: Client, wanted: Sequence[Release]) -> Iterator[str]:
@@ -92,7 +92,7 @@ def _classes_of(release: Release) -> tuple[str, ...]:
 
 
 def _is_master(workload: Mapping[str, Any]) -> bool:
-    """Whether a workload is a master of node feature discovery.
+    """Whether a workload is a master of Node Feature Discovery.
 
     Sources: kubernetes-sigs/node-feature-discovery v0.19.0, deployment/helm and deployment/base (labels app and role,
     and the command), and its operator, which names it nfd-master.

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from conformance.deploy import leftovers
+from conformance.deploy import stale_labels
 from conformance.deploy.helm.releases import Installed
 from conformance.deploy.installing import Installer, InstallError, NotOurs, definitions
 from conformance.deploy.preflight import discovery_masters, in_the_way, listed
@@ -87,22 +87,22 @@ def _tidied(
     if left := list(_without_definitions(client, first)):
         return Outcome(first, f"{first}: {'; '.join(left)}", settled=False)
     if not first.marked:
-        leftovers.unmark(client, changes, first.marks)
+        stale_labels.unmark(client, changes, first.marks)
     return Outcome(first)
 
 
 def _still_present(client: Client, timeouts: Timeouts) -> tuple[str, ...]:
-    """What is there of a stack, or of node feature discovery, once the garbage collector has had its time."""
-    seen: tuple[str, ...] = ()
+    """What is there of a stack, or of Node Feature Discovery, once the garbage collector has had its time."""
+    last: tuple[str, ...] = ()
 
     def look() -> tuple[str, ...]:
-        nonlocal seen
-        seen = (*in_the_way(client, up=True), *discovery_masters(client))
-        return seen
+        nonlocal last
+        last = (*in_the_way(client, up=True), *discovery_masters(client))
+        return last
 
     with suppress(WaitTimeout):
         wait_for(look, lambda found: not found, what="nothing of the stack is left", timeout=timeouts.deleted)
-    return seen
+    return last
 
 
 def _without_definitions(client: Client, first: Installed) -> Iterator[str]:

@@ -179,7 +179,7 @@ def _wait_until_gone(client: Client, owner: Owner, made: list[Object], limits: T
 
 
 def _restore_nodes(client: Client, journal: Journal) -> tuple[tuple[str, ...], list[str]]:
-    """Take back the recorded changes of nodes, the last one first; the changes of one node must not overtake."""
+    """Undo the recorded changes of nodes, the last one first; the changes of one node must not overtake."""
     by_node: dict[str, list[NodeChange]] = {}
     for change in reversed(journal.outstanding):
         by_node.setdefault(change.node, []).append(change)

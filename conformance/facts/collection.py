@@ -1,13 +1,13 @@
 """Facts: everything that was read from a cluster at one time, immutable and indexed."""
 
-from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from functools import cached_property
-from typing import Any, Protocol, TypeVar
+from typing import Any
 
 from conformance.facts.decoding import Harvest
 from conformance.facts.found import Found
+from conformance.facts.indexes import ByNamespace, grouped
 from conformance.facts.kinds import KINDS, kind_of, undefined
 from conformance.facts.limits import LimitRange, PriorityClass, ResourceQuota
 from conformance.facts.nodes import Node
@@ -15,21 +15,10 @@ from conformance.facts.pods import Pod
 from conformance.facts.resources import Resource
 from conformance.facts.stack import namespaces_of, stack_of
 from conformance.facts.tenancy import Namespace, Role, RoleBinding, ServiceAccount
-from conformance.facts.workloads import PodDisruptionBudget, Workload
+from conformance.facts.workloads import PodDisruptionBudget, ReplicaSet, Workload
 from conformance.gpu.operator_stack import Detection
 from conformance.gpu.resources import GPU
 from conformance.verdict import Inconclusive
-
-
-class _Named(Protocol):
-    @property
-    def namespace(self) -> str: ...
-
-    @property
-    def name(self) -> str: ...
-
-
-_Namespaced = TypeVar("_Namespaced", bound=_Named)
 
 
 class Facts(Found):
@@ -95,9 +84,17 @@ class Facts(Found):
         """The node of this name, None when there is none."""
         return self._nodes_by_name.get(name)
 
+    def nodes_with(self, labels: Mapping[str, str]) -> tuple[Node, ...]:
+        """The nodes that carry all of these labels, in the order in which they were read."""
+        wanted = tuple(sorted(labels.items()))
+        if wanted not in self._nodes_by_labels:
+            found = tuple(node for node in self.nodes if labels.items() <= node.labels.items())
+            self._nodes_by_labels[wanted] = found
+        return self._nodes_by_labels[wanted]
+
     def pod(self, namespace: str, name: str) -> Pod | None:
         """One pod, None when there is none."""
-        return _named(self.pods_in(namespace), name)
+        return self._pods.named(namespace, name)
 
     def pods_on(self, node_name: str) -> tuple[Pod, ...]:
         """The pods bound to a node, finished ones included."""
@@ -105,13 +102,13 @@ class Facts(Found):
 
     def pods_in(self, namespace: str) -> tuple[Pod, ...]:
         """The pods of a namespace, finished ones included."""
-        return self._pods_by_namespace.get(namespace, ())
+        return self._pods.within(namespace)
 
     def pods_of(self, workload: Workload) -> tuple[Pod, ...]:
         """The pods that a workload owns, a deployment through its replica sets."""
-        owners = {(workload.kind, workload.name)}
-        if workload.kind == "Deployment":
-            owners = {("ReplicaSet", name) for name in self._replica_sets_of(workload)}
+        if workload.kind != "Deployment":
+            return self._pods_by_owner.get((workload.namespace, workload.kind, workload.name), ())
+        owners = {("ReplicaSet", name) for name in self._replica_sets_of(workload)}
         return tuple(pod for pod in self.pods_in(workload.namespace) if (pod.owner_kind, pod.owner_name) in owners)
 
     def free_gpus(self, node: Node, resource: str = GPU) -> int:
@@ -124,39 +121,40 @@ class Facts(Found):
 
     def service_account(self, namespace: str, name: str) -> ServiceAccount | None:
         """One service account, None when there is none."""
-        return _named(self.service_accounts_in(namespace), name)
+        return self._service_accounts.named(namespace, name)
 
     def service_accounts_in(self, namespace: str) -> tuple[ServiceAccount, ...]:
         """The service accounts of a namespace."""
-        return _in(self.service_accounts, namespace)
+        return self._service_accounts.within(namespace)
 
     def quotas_in(self, namespace: str) -> tuple[ResourceQuota, ...]:
         """The quotas of a namespace."""
-        return _in(self.quotas, namespace)
+        return self._quotas.within(namespace)
 
     def limit_ranges_in(self, namespace: str) -> tuple[LimitRange, ...]:
         """The limit ranges of a namespace."""
-        return _in(self.limit_ranges, namespace)
+        return self._limit_ranges.within(namespace)
 
     def roles_in(self, namespace: str) -> tuple[Role, ...]:
         """The roles of a namespace."""
-        return _in(self.roles, namespace)
+        return self._roles.within(namespace)
 
     def role_bindings_in(self, namespace: str) -> tuple[RoleBinding, ...]:
         """The role bindings of a namespace."""
-        return _in(self.role_bindings, namespace)
+        return self._role_bindings.within(namespace)
 
     def workloads_in(self, namespace: str) -> tuple[Workload, ...]:
         """The deployments, jobs, stateful sets and daemon sets of a namespace."""
-        return _in(self.workloads, namespace)
+        return self._workloads_by_namespace.within(namespace)
 
     def workload(self, kind: str, namespace: str, name: str) -> Workload | None:
         """One workload, None when there is none. Its kind must be one of WORKLOAD_KINDS, and only that one readable."""
-        return _named(_in(self._workloads(kind), namespace), name)
+        members = self._workloads(kind)
+        return next((each for each in members if (each.namespace, each.name) == (namespace, name)), None)
 
     def disruption_budgets_of(self, pod: Pod) -> tuple[PodDisruptionBudget, ...]:
         """The disruption budgets that count a pod."""
-        return tuple(budget for budget in self.disruption_budgets if budget.covers(pod))
+        return tuple(budget for budget in self._disruption_budgets.within(pod.namespace) if budget.covers(pod))
 
     def priority_class(self, name: str) -> PriorityClass | None:
         """The priority class of this name, None when there is none."""
@@ -176,14 +174,14 @@ class Facts(Found):
         """The role that a binding gives, None when it does not exist, so that the binding gives nothing."""
         if binding.role_ref.kind == "ClusterRole":
             return next((role for role in self.cluster_roles if role.name == binding.role_ref.name), None)
-        return _named(self.roles_in(binding.namespace), binding.role_ref.name)
+        return self._roles.named(binding.namespace, binding.role_ref.name)
 
     @cached_property
     def stack(self) -> Detection:
         """What offers GPUs to pods here; kinds that could not be read are ``unread``."""
         return stack_of(self._of)
 
-    @property
+    @cached_property
     def stack_namespaces(self) -> tuple[str, ...]:
         """The namespaces of the stack's operators, device plugins and DRA drivers, in this order."""
         return namespaces_of(self.stack)
@@ -193,7 +191,7 @@ class Facts(Found):
 
         Those of the stack's namespaces are, and those of the namespaces that whoever read the facts named.
         """
-        found = _named(_in(self.config_maps, namespace), name)
+        found = self._config_maps.named(namespace, name)
         if found is None and self.config_namespaces is not None and namespace not in self.config_namespaces:
             were = ", ".join(self.config_namespaces) or "none"
             raise Inconclusive(
@@ -202,39 +200,67 @@ class Facts(Found):
         return found
 
     def _replica_sets_of(self, deployment: Workload) -> list[str]:
-        return [
-            each.name
-            for each in self.replica_sets
-            if each.namespace == deployment.namespace
-            and (each.owner_kind, each.owner_name) == ("Deployment", deployment.name)
-        ]
+        owner = ("Deployment", deployment.name)
+        members = self._replica_sets.within(deployment.namespace)
+        return [each.name for each in members if (each.owner_kind, each.owner_name) == owner]
+
+    # --- indexes, each made when it is first asked -----------------------------------------------------------------
 
     @cached_property
     def _nodes_by_name(self) -> dict[str, Node]:
         return {node.name: node for node in self.nodes}
 
     @cached_property
-    def _pods_by_node(self) -> dict[str, tuple[Pod, ...]]:
-        return _grouped((pod.node, pod) for pod in self.pods if pod.node)
+    def _nodes_by_labels(self) -> dict[tuple[tuple[str, str], ...], tuple[Node, ...]]:
+        return {}
 
     @cached_property
-    def _pods_by_namespace(self) -> dict[str, tuple[Pod, ...]]:
-        return _grouped((pod.namespace, pod) for pod in self.pods)
+    def _pods_by_node(self) -> Mapping[str, tuple[Pod, ...]]:
+        return grouped((pod.node, pod) for pod in self.pods if pod.node)
 
+    @cached_property
+    def _pods_by_owner(self) -> Mapping[tuple[str, str, str], tuple[Pod, ...]]:
+        return grouped(((pod.namespace, pod.owner_kind, pod.owner_name), pod) for pod in self.pods)
 
-def _grouped(pairs: Iterable[tuple[str, Pod]]) -> dict[str, tuple[Pod, ...]]:
-    groups: dict[str, list[Pod]] = defaultdict(list)
-    for key, pod in pairs:
-        groups[key].append(pod)
-    return {key: tuple(pods) for key, pods in groups.items()}
+    @cached_property
+    def _pods(self) -> ByNamespace[Pod]:
+        return ByNamespace(self.pods)
 
+    @cached_property
+    def _workloads_by_namespace(self) -> ByNamespace[Workload]:
+        return ByNamespace(self.workloads)
 
-def _in(members: Iterable[_Namespaced], namespace: str) -> tuple[_Namespaced, ...]:
-    return tuple(member for member in members if member.namespace == namespace)
+    @cached_property
+    def _replica_sets(self) -> ByNamespace[ReplicaSet]:
+        return ByNamespace(self.replica_sets)
 
+    @cached_property
+    def _disruption_budgets(self) -> ByNamespace[PodDisruptionBudget]:
+        return ByNamespace(self.disruption_budgets)
 
-def _named(members: Iterable[_Namespaced], name: str) -> _Namespaced | None:
-    return next((member for member in members if member.name == name), None)
+    @cached_property
+    def _service_accounts(self) -> ByNamespace[ServiceAccount]:
+        return ByNamespace(self.service_accounts)
+
+    @cached_property
+    def _quotas(self) -> ByNamespace[ResourceQuota]:
+        return ByNamespace(self.quotas)
+
+    @cached_property
+    def _limit_ranges(self) -> ByNamespace[LimitRange]:
+        return ByNamespace(self.limit_ranges)
+
+    @cached_property
+    def _roles(self) -> ByNamespace[Role]:
+        return ByNamespace(self.roles)
+
+    @cached_property
+    def _role_bindings(self) -> ByNamespace[RoleBinding]:
+        return ByNamespace(self.role_bindings)
+
+    @cached_property
+    def _config_maps(self) -> ByNamespace[Resource]:
+        return ByNamespace(self.config_maps)
 
 
 def _unpacked(objects: Iterable[Mapping[str, Any]]) -> Iterable[Mapping[str, Any]]:

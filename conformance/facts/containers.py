@@ -43,6 +43,10 @@ class Container(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     restartable: bool = False
     mounts_token: bool = False
 
+    def __hash__(self) -> int:
+        """By name and image: what follows from containers is worked out once for the many pods that have the same."""
+        return hash((self.name, self.image))
+
     @property
     def asking(self) -> Asking:
         """What the container asks for after defaulting requests from limits."""

@@ -4,6 +4,7 @@ import msgspec
 
 from conformance.facts.wire import Metadata, Quantities, Wire, texts
 from conformance.gpu.affinity import selector_matches
+from conformance.subjects import ObjectReference
 
 PREEMPTS = "PreemptLowerPriority"
 """The preemptionPolicy of a class that names none."""
@@ -57,6 +58,11 @@ class ResourceQuota(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     used: dict[str, str] = {}
     scopes: tuple[str, ...] = ()
     scope_selector: tuple[ScopeTerm, ...] = ()
+
+    @property
+    def subject(self) -> ObjectReference:
+        """What it is in a report."""
+        return ObjectReference.of("ResourceQuota", self.name, namespace=self.namespace, text=str(self))
 
     def __str__(self) -> str:
         return f"quota {self.namespace}/{self.name}"
@@ -119,6 +125,11 @@ class LimitRange(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     labels: dict[str, str] = {}
     items: tuple[LimitRangeItem, ...] = ()
 
+    @property
+    def subject(self) -> ObjectReference:
+        """What it is in a report."""
+        return ObjectReference.of("LimitRange", self.name, namespace=self.namespace)
+
     def __str__(self) -> str:
         return f"limit range {self.namespace}/{self.name}"
 
@@ -137,6 +148,11 @@ class PriorityClass(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     preemption_policy: str = PREEMPTS
     description: str = ""
     labels: dict[str, str] = {}
+
+    @property
+    def subject(self) -> ObjectReference:
+        """What it is in a report."""
+        return ObjectReference.of("PriorityClass", self.name)
 
     def __str__(self) -> str:
         return f"priority class {self.name}"

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -11,6 +12,7 @@ from conformance.gpu.affinity import node_matches
 from conformance.gpu.quantities import as_count
 from conformance.gpu.resources import GPU, is_gpu_resource
 from conformance.gpu.taints import CORDON, Taint, Toleration, repelling, untolerated
+from conformance.subjects import ObjectReference
 
 SIMULATED_ANNOTATION = "kwok.x-k8s.io/node"
 """By this annotation KWOK knows the nodes that it has to play."""
@@ -36,6 +38,11 @@ class Node(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     simulated: bool = False
     created: datetime | None = None
 
+    @property
+    def subject(self) -> ObjectReference:
+        """What it is in a report."""
+        return ObjectReference.of("Node", self.name)
+
     def __str__(self) -> str:
         return f"node {self.name}"
 
@@ -50,7 +57,7 @@ class Node(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     @property
     def gpu_resources(self) -> tuple[str, ...]:
         """The GPU resource names that the node advertises, also with a count of 0, sorted."""
-        return tuple(sorted(name for name in {*self.capacity, *self.allocatable} if is_gpu_resource(name)))
+        return _gpu_names(tuple(self.capacity), tuple(self.allocatable))
 
     @property
     def lasting_taints(self) -> tuple[Taint, ...]:
@@ -75,6 +82,12 @@ class Node(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     def matches(self, node_selector: Mapping[str, str], node_affinity: Mapping[str, Any] | None = None) -> bool:
         """Whether the node meets a pod's nodeSelector and required node affinity."""
         return node_matches(self.labels, self.name, node_selector, node_affinity)
+
+
+# The nodes of a fleet have few sets of resources between them.
+@lru_cache(maxsize=4096)
+def _gpu_names(capacity: tuple[str, ...], allocatable: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(sorted(name for name in {*capacity, *allocatable} if is_gpu_resource(name)))
 
 
 class _Taint(Wire):

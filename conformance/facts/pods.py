@@ -11,6 +11,7 @@ from conformance.facts.containers import ContainerStatus, WireContainerStatus
 from conformance.facts.podspec import PodSpec, WirePodSpec
 from conformance.facts.volumes import with_generated
 from conformance.facts.wire import Condition, Metadata, Wire, statuses
+from conformance.subjects import ObjectReference
 
 STATIC_ANNOTATION = "kubernetes.io/config.mirror"
 """A kubelet marks the mirror of a static pod with it."""
@@ -41,8 +42,21 @@ class Pod(PodSpec, frozen=True, kw_only=True, gc=False):
     deletion: datetime | None = None
     statuses: tuple[ContainerStatus, ...] = ()
 
+    @property
+    def subject(self) -> ObjectReference:
+        """What it is in a report."""
+        return ObjectReference.of("Pod", self.name, namespace=self.namespace, node=self.node)
+
     def __str__(self) -> str:
         return f"pod {self.namespace}/{self.name}"
+
+    @property
+    def of_owner(self) -> ObjectReference:
+        """The pods that one owner makes, of which this is one; the pod itself where nothing owns it."""
+        if not self.owner_kind:
+            return self.subject
+        text = f"pods of {self.owner_kind.lower()} {self.namespace}/{self.owner_name}"
+        return ObjectReference.of(self.owner_kind, self.owner_name, namespace=self.namespace, text=text)
 
     @property
     def finished(self) -> bool:

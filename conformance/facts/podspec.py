@@ -1,16 +1,17 @@
 """What a pod and the template of a workload have in common: whom it asks for what, and where it may run."""
 
 import math
+from collections.abc import Mapping
 from fractions import Fraction
 from functools import lru_cache
 from sys import intern
-from typing import Any
+from typing import Any, TypeAlias
 
 import msgspec
 
 from conformance.facts.containers import Container, WireContainer, requested
 from conformance.facts.nodes import Node
-from conformance.facts.volumes import PodClaim, Volume, WirePodClaim, WireVolume, volume_from
+from conformance.facts.volumes import PodClaim, Volume, WirePodClaim, volumes_from
 from conformance.facts.wire import Quantities, Requirements, Wire, shared, texts
 from conformance.gpu.requests import pod_requests
 from conformance.gpu.resources import GPU, is_gpu_resource
@@ -53,25 +54,17 @@ class PodSpec(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     def requests(self) -> dict[str, Fraction]:
         """What the scheduler reserves for the pod, by resource. Raises ValueError where a quantity is none."""
-        return pod_requests(
-            (container.asking for container in self.containers),
-            [container.asking for container in self.init_containers],
-            self.pod_level_requests,
-            self.overhead,
-        )
+        return dict(_reserved(self._asking))
 
     def gpus(self, resource: str = GPU) -> int:
         """How many devices of ``resource`` the scheduler reserves for the pod."""
         if not any(resource in each.limits or resource in each.requests for each in self.every_container):
             return 0
-        return math.ceil(self.requests().get(resource, 0))
+        return math.ceil(_reserved(self._asking).get(resource, 0))
 
     def gpu_requests(self) -> dict[str, int]:
         """The devices that the scheduler reserves for the pod, by GPU resource name, sorted; counts of 0 left out."""
-        if not any(is_gpu_resource(name) for each in self.every_container for name in (*each.limits, *each.requests)):
-            return {}
-        counts = {name: math.ceil(amount) for name, amount in self.requests().items() if is_gpu_resource(name)}
-        return {name: counts[name] for name in sorted(counts) if counts[name]}
+        return dict(_reserved_gpus(self._asking))
 
     def tolerates(self, node: Node) -> bool:
         """Whether the pod tolerates every lasting taint of the node: it may run there once the node is healthy."""
@@ -90,6 +83,16 @@ class PodSpec(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     def every_container(self) -> tuple[Container, ...]:
         """The containers and the init containers."""
         return self.containers + self.init_containers
+
+    @property
+    def _asking(self) -> "_Asking":
+        """All that decides about what the scheduler reserves."""
+        return (
+            self.containers,
+            self.init_containers,
+            tuple(self.pod_level_requests.items()),
+            tuple(self.overhead.items()),
+        )
 
 
 class PodTemplate(PodSpec, frozen=True, kw_only=True, gc=False):
@@ -123,7 +126,8 @@ class WirePodSpec(Wire):
     scheduler_name: str | None = None
     service_account_name: str | None = None
     automount_service_account_token: bool | None = None
-    tolerations: tuple[_Toleration, ...] | None = None
+    # Kept as they are: the pods of a workload have the same, which are then understood once.
+    tolerations: msgspec.Raw = msgspec.Raw(b"null")
     node_selector: dict[str, str] | None = None
     affinity: msgspec.Raw = msgspec.Raw(b"null")
     containers: tuple[WireContainer, ...] | None = None
@@ -133,7 +137,7 @@ class WirePodSpec(Wire):
     runtime_class_name: str | None = None
     termination_grace_period_seconds: int | None = None
     scheduling_gates: tuple[_Gate, ...] | None = None
-    volumes: tuple[WireVolume, ...] | None = None
+    volumes: tuple[msgspec.Raw, ...] | None = None
     resource_claims: tuple[WirePodClaim, ...] | None = None
     host_users: bool | None = None
     host_network: bool | None = None
@@ -151,7 +155,7 @@ class WirePodSpec(Wire):
             "scheduler": intern(self.scheduler_name or ""),
             "service_account": intern(self.service_account_name or ""),
             "automounts_token": self.automount_service_account_token,
-            "tolerations": _one(tuple(toleration.fact() for toleration in self.tolerations or ())),
+            "tolerations": _tolerations(bytes(self.tolerations)),
             "node_selector": self.node_selector or {},
             "affinity": _affinity(bytes(self.affinity)),
             "containers": tuple(container.fact() for container in self.containers or ()),
@@ -161,7 +165,7 @@ class WirePodSpec(Wire):
             "runtime_class": self.runtime_class_name or "",
             "grace_seconds": self.termination_grace_period_seconds,
             "gates": tuple(gate.name for gate in self.scheduling_gates or ()),
-            "volumes": tuple([volume_from(volume) for volume in self.volumes]) if self.volumes else (),
+            "volumes": volumes_from(self.volumes),
             "claims": tuple([claim.fact() for claim in self.resource_claims]) if self.resource_claims else (),
             "host_users": self.host_users,
             "host_network": bool(self.host_network),
@@ -187,14 +191,44 @@ class WireTemplate(Wire):
         return PodTemplate(**spec.members(metadata.labels, metadata.annotations or {}))
 
 
-# The pods of one workload are alike: what is equal in them is built and held once.
+_Asking: TypeAlias = tuple[
+    tuple[Container, ...], tuple[Container, ...], tuple[tuple[str, str], ...], tuple[tuple[str, str], ...]
+]
+
+
+# The pods of one workload are alike: what is equal in them is built and held once, and added up once.
 @lru_cache(maxsize=4096)
-def _one(tolerations: tuple[Toleration, ...]) -> tuple[Toleration, ...]:
-    return tolerations
+def _reserved(asking: _Asking) -> Mapping[str, Fraction]:
+    containers, init_containers, pod_level, overhead = asking
+    return pod_requests(
+        (container.asking for container in containers),
+        [container.asking for container in init_containers],
+        dict(pod_level),
+        dict(overhead),
+    )
 
 
-# Made before any thread needs it; see decoding.py.
+@lru_cache(maxsize=4096)
+def _reserved_gpus(asking: _Asking) -> Mapping[str, int]:
+    containers, init_containers, *_ = asking
+    every = containers + init_containers
+    if not any(is_gpu_resource(name) for each in every for name in (*each.limits, *each.requests)):
+        return {}
+    counts = {name: math.ceil(amount) for name, amount in _reserved(asking).items() if is_gpu_resource(name)}
+    return {name: counts[name] for name in sorted(counts) if counts[name]}
+
+
+# Made before any thread needs them; see decoding.py.
 _AFFINITIES = msgspec.json.Decoder(dict[str, Any] | None)
+_TOLERATIONS = msgspec.json.Decoder(tuple[_Toleration, ...] | None, strict=False)
+
+
+@lru_cache(maxsize=4096)
+def _tolerations(raw: bytes) -> tuple[Toleration, ...]:
+    try:
+        return tuple(toleration.fact() for toleration in _TOLERATIONS.decode(raw) or ())
+    except msgspec.ValidationError as error:
+        raise msgspec.ValidationError(_placed(error, "tolerations")) from error
 
 
 @lru_cache(maxsize=4096)
@@ -203,3 +237,9 @@ def _affinity(raw: bytes) -> dict[str, Any]:
         return _AFFINITIES.decode(raw) or {}
     except msgspec.ValidationError as error:
         raise msgspec.ValidationError(f"{error} - at `$.spec.affinity`") from error
+
+
+def _placed(error: msgspec.ValidationError, member: str) -> str:
+    """What is odd, with its place in the pod: the error has the place in the member (``... - at `$[0].key```)."""
+    what, _, place = str(error).partition(" - at `$")
+    return f"{what} - at `$.spec.{member}{place.rstrip('`')}`"

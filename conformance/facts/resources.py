@@ -11,6 +11,7 @@ import msgspec
 
 from conformance.facts.wire import LAST_APPLIED, Metadata, Wire
 from conformance.kube.paths import PLACES
+from conformance.subjects import ObjectReference
 
 WORDS: Mapping[str, str] = {
     "ClusterPolicy": "cluster policy",
@@ -55,9 +56,20 @@ class Resource(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     uid: str = ""
     body: dict[str, Any] = {}
 
+    @property
+    def subject(self) -> ObjectReference:
+        """What it is in a report."""
+        return ObjectReference.of(
+            self.kind, self.name, namespace=self.namespace, api_version=self.api_version, text=str(self)
+        )
+
     def __str__(self) -> str:
         place = f"{self.namespace}/{self.name}" if self.namespace else self.name
         return f"{WORDS.get(self.kind, self.kind)} {place}"
+
+    def __hash__(self) -> int:
+        """By name, so that what follows from an object can be worked out once: its body is a mapping without a hash."""
+        return hash((self.kind, self.namespace, self.name))
 
     @property
     def spec(self) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import msgspec
 
 from conformance.facts.wire import Metadata, Wire
+from conformance.subjects import ObjectReference
 
 
 class Namespace(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -12,6 +13,11 @@ class Namespace(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     labels: dict[str, str] = {}
     annotations: dict[str, str] = {}
     deleting: bool = False
+
+    @property
+    def subject(self) -> ObjectReference:
+        """What it is in a report."""
+        return ObjectReference.of("Namespace", self.name)
 
     def __str__(self) -> str:
         return f"namespace {self.name}"
@@ -25,6 +31,11 @@ class ServiceAccount(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     labels: dict[str, str] = {}
     annotations: dict[str, str] = {}
     automounts_token: bool | None = None
+
+    @property
+    def subject(self) -> ObjectReference:
+        """What it is in a report."""
+        return ObjectReference.of("ServiceAccount", self.name, namespace=self.namespace)
 
     def __str__(self) -> str:
         return f"service account {self.namespace}/{self.name}"
@@ -78,6 +89,11 @@ class Role(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     labels: dict[str, str] = {}
     rules: tuple[Rule, ...] = ()
 
+    @property
+    def subject(self) -> ObjectReference:
+        """What it is in a report."""
+        return ObjectReference.of(self.kind, self.name, namespace=self.namespace)
+
     def __str__(self) -> str:
         return f"role {self.namespace}/{self.name}" if self.namespace else f"cluster role {self.name}"
 
@@ -119,6 +135,11 @@ class RoleBinding(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     labels: dict[str, str] = {}
     role_ref: RoleRef = RoleRef()
     subjects: tuple[Subject, ...] = ()
+
+    @property
+    def subject(self) -> ObjectReference:
+        """What it is in a report."""
+        return ObjectReference.of(self.kind, self.name, namespace=self.namespace)
 
     def __str__(self) -> str:
         return f"role binding {self.namespace}/{self.name}" if self.namespace else f"cluster role binding {self.name}"

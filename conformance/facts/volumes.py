@@ -46,20 +46,21 @@ class Source(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     claim_name: str | None = None
 
 
-WireVolume: TypeAlias = dict[str, str | Source | None]
+_Members: TypeAlias = dict[str, str | Source | None]
 """A volume in JSON: its name, and one member more, whose name is the kind; kinds come with every Kubernetes."""
 
+# Made before any thread needs it; see decoding.py.
+_MEMBERS = msgspec.json.Decoder(_Members, strict=False)
 
-def volume_from(members: WireVolume) -> Volume:
-    """The volume as the suites see it."""
-    name = members.get("name")
-    if not isinstance(name, str):
-        name = ""
-    for kind, source in members.items():
-        if isinstance(source, Source):
-            # That of the API token is not kept for others: it has another name in every pod.
-            return Volume(name=name, kind="projected") if kind == "projected" else _volume(name, kind, source)
-    return Volume(name=name, kind="")
+
+def volumes_from(raws: Sequence[msgspec.Raw] | None) -> tuple[Volume, ...]:
+    """The volumes as the suites see them. Raises msgspec.ValidationError naming the one that is odd."""
+    if not raws:
+        return ()
+    try:
+        return tuple([_volume(raw) if _PROJECTED not in raw else _read(raw) for raw in map(bytes, raws)])
+    except msgspec.ValidationError as error:
+        raise msgspec.ValidationError(f"{error} (a member of `$.spec.volumes`)") from error
 
 
 class WirePodClaim(Wire):
@@ -86,9 +87,26 @@ def with_generated(claims: Sequence[PodClaim], generated: Mapping[str, str]) -> 
     )
 
 
+# That of the API token is not kept for others: it has another name in every pod.
+_PROJECTED = b'"projected"'
+
+
+def _read(raw: bytes) -> Volume:
+    members = _MEMBERS.decode(raw)
+    name = members.get("name")
+    if not isinstance(name, str):
+        name = ""
+    for kind, source in members.items():
+        if isinstance(source, Source):
+            return _filled(name, kind, source)
+    return Volume(name=name, kind="")
+
+
 # The pods of one workload are alike: what is equal in them is built and held once.
-@lru_cache(maxsize=4096)
-def _volume(name: str, kind: str, source: Source) -> Volume:
+_volume = lru_cache(maxsize=4096)(_read)
+
+
+def _filled(name: str, kind: str, source: Source) -> Volume:
     return Volume(
         name=name,
         kind=kind,

@@ -9,6 +9,7 @@ from conformance.facts.pods import Pod
 from conformance.facts.podspec import PodTemplate, WireTemplate
 from conformance.facts.wire import Condition, Metadata, Wire, statuses
 from conformance.gpu.affinity import selector_matches
+from conformance.subjects import ObjectReference
 
 
 class Workload(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -39,6 +40,11 @@ class Workload(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     generation: int | None = None
     observed_generation: int | None = None
 
+    @property
+    def subject(self) -> ObjectReference:
+        """What it is in a report."""
+        return ObjectReference.of(self.kind, self.name, namespace=self.namespace, text=str(self))
+
     def __str__(self) -> str:
         return f"{self.kind.lower()} {self.namespace}/{self.name}"
 
@@ -50,6 +56,11 @@ class ReplicaSet(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     namespace: str = "default"
     owner_kind: str = ""
     owner_name: str = ""
+
+    @property
+    def subject(self) -> ObjectReference:
+        """What it is in a report."""
+        return ObjectReference.of("ReplicaSet", self.name, namespace=self.namespace)
 
     def __str__(self) -> str:
         return f"replica set {self.namespace}/{self.name}"
@@ -67,6 +78,11 @@ class PodDisruptionBudget(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     disruptions_allowed: int = 0
     healthy: int = 0
     expected: int = 0
+
+    @property
+    def subject(self) -> ObjectReference:
+        """What it is in a report."""
+        return ObjectReference.of("PodDisruptionBudget", self.name, namespace=self.namespace, text=str(self))
 
     def __str__(self) -> str:
         return f"disruption budget {self.namespace}/{self.name}"

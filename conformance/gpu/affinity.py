@@ -83,7 +83,7 @@ def unmet(term: Term, node_labels: Labels, node_name: str) -> tuple[str, ...]:
     fields: Sequence[Expression] = term.get("matchFields") or ()
     broken = [each for each in expressions if not (_is_valid(each) and _holds(each, node_labels))]
     broken += [each for each in fields if not (_is_valid_field(each) and _field_holds(each, node_name))]
-    return tuple(_in_words(each) for each in broken)
+    return tuple(_format(each) for each in broken)
 
 
 def selector_matches(label_selector: Mapping[str, Any] | None, labels: Labels) -> bool:
@@ -182,7 +182,7 @@ _OPERATORS: dict[str, Callable[[str | None, Sequence[str]], bool]] = {
 _SELECTING = frozenset({"In", "NotIn", "Exists", "DoesNotExist"})
 
 
-def _in_words(expression: Expression) -> str:
+def _format(expression: Expression) -> str:
     values = ", ".join(str(value) for value in expression.get("values") or ())
     words = f"{expression.get('key')} {expression.get('operator')}"
     return f"{words} ({values})" if values else words

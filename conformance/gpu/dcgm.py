@@ -72,8 +72,8 @@ class Sample(msgspec.Struct, frozen=True):
     def pod(self) -> str:
         """``namespace/name`` of the pod that holds the device; empty for one that nobody holds."""
         name = self.labels.get("pod") or self.labels.get("exported_pod") or self.labels.get("pod_name") or ""
-        home = self.labels.get("namespace") or self.labels.get("exported_namespace") or ""
-        return f"{home or self.labels.get('pod_namespace', '')}/{name}" if name else ""
+        namespace = self.labels.get("namespace") or self.labels.get("exported_namespace") or ""
+        return f"{namespace or self.labels.get('pod_namespace', '')}/{name}" if name else ""
 
 
 class DeviceKey(msgspec.Struct, frozen=True, order=True):

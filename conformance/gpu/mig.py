@@ -13,6 +13,7 @@ from typing import Literal
 
 import msgspec
 
+from conformance.gpu.labels import MIG_CAPABLE, MIG_STRATEGY
 from conformance.gpu.mig_profiles import MODELS, Model, Profile, mig_resource
 from conformance.gpu.resources import GPU, MIG_PREFIX
 from conformance.gpu.sharing import SHARED_SUFFIX
@@ -359,7 +360,7 @@ def _why_not_single(with_mig: Sequence[Layout], whole: int) -> str:
 
 
 def gfd_labels(product: str, gpus: Sequence[Layout | None], strategy: Strategy) -> dict[str, str]:
-    """The labels that GPU feature discovery gives a node that shares nothing, as far as MIG decides them.
+    """The labels that GPU Feature Discovery gives a node that shares nothing, as far as MIG decides them.
 
     ``product`` is the label value of a whole GPU, ``gpus`` as for ``advertised``. Memory and multiprocessors depend
     on the driver and are left out, as are engines of models whose engines are not known. Empty without GPUs.
@@ -373,10 +374,10 @@ def gfd_labels(product: str, gpus: Sequence[Layout | None], strategy: Strategy) 
     # GFD knows no factor of sharing for a GPU with MIG and writes 0; a whole GPU beside it overwrites that.
     labels = _base(GPU, product, len(gpus), replicas=0 if len(with_mig) == len(gpus) else 1)
     if not isinstance(model, Unknown):
-        labels["nvidia.com/mig.capable"] = str(bool(model.profiles)).lower()
+        labels[MIG_CAPABLE] = str(bool(model.profiles)).lower()
     if strategy == "none":
         return labels
-    labels["nvidia.com/mig.strategy"] = strategy
+    labels[MIG_STRATEGY] = strategy
     if strategy == "single" and isinstance(advertised(gpus, strategy), Invalid):
         return labels | _base(GPU, f"{product}-MIG-INVALID", 0, replicas=0) | {f"{GPU}.memory": "0"}
     for name, count in _devices(with_mig).items():

@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from conformance.gpu.labels import GPU_PRODUCT, MIG_CAPABLE, MIG_CONFIG, VGPU_HOST_DRIVER
 from conformance.gpu.plugin_config import (
     Chain,
     Problem,
@@ -28,10 +29,6 @@ from conformance.gpu.plugin_config import (
 CONFIG_KEY = "config.yaml"
 """The only key of a MIG ConfigMap that the MIG manager reads (CONFIG_FILE of its DaemonSet)."""
 
-CONFIG_LABEL = "nvidia.com/mig.config"
-CAPABLE_LABEL = "nvidia.com/mig.capable"
-PRODUCT_LABEL = "nvidia.com/gpu.product"
-VGPU_HOST_LABEL = "nvidia.com/vgpu.host-driver-version"
 MIG_PRODUCTS = ("h100", "a100", "a30")
 """Parts of product names for which the operator deploys the MIG manager while mig.capable is not yet set."""
 
@@ -293,7 +290,7 @@ def select(
         return MigSelection(Chain.UNKNOWN, cause="the ClusterPolicy has no spec that can be read")
     settings = mapping_at(spec, "migManager") or {}
     config = mapping_at(settings, "config") or {}
-    name, layout = word(config.get("name")), word(node_labels.get(CONFIG_LABEL))
+    name, layout = word(config.get("name")), word(node_labels.get(MIG_CONFIG))
     if settings.get("enabled") is False:
         return MigSelection(Chain.NOT_CONFIGURED, layout, cause="migManager.enabled is false")
     broken = _no_manager_here(node_labels)
@@ -309,15 +306,15 @@ def select(
 
 def _no_manager_here(labels: Mapping[str, str]) -> str:
     """Why the operator deploys no MIG manager on a node; empty when it does (hasMIGCapableGPU)."""
-    if labels.get(VGPU_HOST_LABEL):
-        return f"the node has label {VGPU_HOST_LABEL}: the operator deploys no MIG manager on vGPU hosts"
-    if CAPABLE_LABEL in labels:
-        capable = labels[CAPABLE_LABEL]
-        return "" if capable == "true" else f"label {CAPABLE_LABEL} is {capable}: no MIG manager runs on the node"
-    product = word(labels.get(PRODUCT_LABEL)).lower()
+    if labels.get(VGPU_HOST_DRIVER):
+        return f"the node has label {VGPU_HOST_DRIVER}: the operator deploys no MIG manager on vGPU hosts"
+    if MIG_CAPABLE in labels:
+        capable = labels[MIG_CAPABLE]
+        return "" if capable == "true" else f"label {MIG_CAPABLE} is {capable}: no MIG manager runs on the node"
+    product = word(labels.get(GPU_PRODUCT)).lower()
     if any(part in product for part in MIG_PRODUCTS):
         return ""
-    return f"the node has no label {CAPABLE_LABEL}: no MIG manager runs on it"
+    return f"the node has no label {MIG_CAPABLE}: no MIG manager runs on it"
 
 
 def _generated(config_map: Mapping[str, Any] | None, layout: str, node_name: str) -> MigSelection:
@@ -332,7 +329,7 @@ def _generated(config_map: Mapping[str, Any] | None, layout: str, node_name: str
     return MigSelection(Chain.NOT_CONFIGURED, layout, None, broken, hides, f"set migManager.config.name to {found}")
 
 
-_NO_LABEL = f"the node has no label {CONFIG_LABEL}"
+_NO_LABEL = f"the node has no label {MIG_CONFIG}"
 
 
 def _from_text(name: str, config_map: Mapping[str, Any], layout: str) -> MigSelection:
@@ -351,6 +348,6 @@ def _from_text(name: str, config_map: Mapping[str, Any], layout: str) -> MigSele
         remedy = f"label the node with one of: {listed}"
         return MigSelection(Chain.NOT_APPLIED, "", None, _NO_LABEL, "", remedy, parsed.problems)
     if layout not in parsed.config.layouts:
-        broken = f"label {CONFIG_LABEL} names {layout}, which {CONFIG_KEY} of ConfigMap {name} does not have"
+        broken = f"label {MIG_CONFIG} names {layout}, which {CONFIG_KEY} of ConfigMap {name} does not have"
         return MigSelection(Chain.BROKEN, layout, None, broken, "", f"use one of: {listed}", parsed.problems)
     return MigSelection(Chain.APPLIED, layout, parsed.config.layouts[layout], problems=parsed.problems)

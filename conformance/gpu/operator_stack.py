@@ -30,7 +30,7 @@ DRA_GPU_CONTAINER = "gpus"
 """The container of the DRA driver that offers GPUs; without it the driver serves ComputeDomains only."""
 
 
-class Stack(StrEnum):
+class StackKind(StrEnum):
     """What offers GPUs to pods."""
 
     CLUSTER_POLICY = "GPU Operator with ClusterPolicy"
@@ -61,11 +61,31 @@ class Fault(StrEnum):
 HALF_INSTALLED = (Fault.NO_ROOT_OBJECT, Fault.NO_OPERATOR, Fault.NO_CRD, Fault.OPERATOR_DOWN)
 
 
+class StackObject(msgspec.Struct, frozen=True):
+    """The object that something is wrong with; ``also`` names others that share its part in it."""
+
+    kind: str
+    name: str
+    namespace: str = ""
+    also: tuple["StackObject", ...] = ()
+
+    @property
+    def place(self) -> str:
+        """``namespace/name``, the name alone of what is in no namespace."""
+        return f"{self.namespace}/{self.name}" if self.namespace else self.name
+
+    def __str__(self) -> str:
+        return ", ".join([f"{_CALLED.get(self.kind, self.kind)} {self.place}", *map(str, self.also)])
+
+
+_CALLED = {"Deployment": "deployment", "DaemonSet": "daemonset", "CustomResourceDefinition": "CRD"}
+
+
 class Finding(msgspec.Struct, frozen=True):
     """One thing that is wrong: which object, what, and what to do about it."""
 
     fault: Fault
-    subject: str
+    subject: StackObject
     text: str
     remedy: str
 
@@ -79,7 +99,7 @@ class Detection(msgspec.Struct, frozen=True):
     ``policy`` is the ClusterPolicy that the operator follows, whatever its name. Workloads are ``namespace/name``.
     """
 
-    stack: Stack
+    stack: StackKind
     policy: str = ""
     ignored_policies: tuple[str, ...] = ()
     gpu_clusters: tuple[str, ...] = ()
@@ -104,18 +124,18 @@ def detect(objects: Iterable[object], unread: Collection[str] = ()) -> Detection
     namespaces. ``unread`` names the kinds among them that could not be listed; a kind that the API server does not
     serve is not one of them, it has no objects.
     """
-    seen = _Objects(objects, unread)
-    policies = seen.policies()
+    observed = _Objects(objects, unread)
+    policies = observed.policies()
     return Detection(
-        stack=_stack(seen),
+        stack=_stack(observed),
         policy=_name(policies[0]) if policies else "",
         ignored_policies=tuple(_name(policy) for policy in policies[1:]),
-        gpu_clusters=seen.names("GPUCluster"),
-        drivers=seen.names("NVIDIADriver"),
-        operators=tuple(_place(deployment) for deployment in seen.operators()),
-        device_plugins=tuple(_place(plugin) for plugin in seen.device_plugins()),
-        dra_drivers=tuple(_place(driver) for driver in seen.dra_drivers()),
-        findings=tuple(_findings(seen)),
+        gpu_clusters=observed.names("GPUCluster"),
+        drivers=observed.names("NVIDIADriver"),
+        operators=tuple(_place(deployment) for deployment in observed.operators()),
+        device_plugins=tuple(_place(plugin) for plugin in observed.device_plugins()),
+        dra_drivers=tuple(_place(driver) for driver in observed.dra_drivers()),
+        findings=tuple(_findings(observed)),
         unread=tuple(sorted(unread)),
     )
 
@@ -166,85 +186,93 @@ class _Objects:
         return any(_name(definition) == wanted for definition in self.of("CustomResourceDefinition"))
 
 
-def _stack(seen: _Objects) -> Stack:
-    policies, clusters = seen.of("ClusterPolicy"), seen.of("GPUCluster")
+def _stack(observed: _Objects) -> StackKind:
+    policies, clusters = observed.of("ClusterPolicy"), observed.of("GPUCluster")
     if policies and clusters:
-        return Stack.INVALID
-    if not seen.read("ClusterPolicy", "GPUCluster"):
-        return Stack.UNKNOWN
+        return StackKind.INVALID
+    if not observed.read("ClusterPolicy", "GPUCluster"):
+        return StackKind.UNKNOWN
     if policies or clusters:
-        return Stack.CLUSTER_POLICY if policies else Stack.GPU_CLUSTER
-    if seen.device_plugins():
-        return Stack.DEVICE_PLUGIN
-    if not seen.read("DaemonSet"):
-        return Stack.UNKNOWN
-    return Stack.DRA_DRIVER if seen.dra_drivers() else Stack.NONE
+        return StackKind.CLUSTER_POLICY if policies else StackKind.GPU_CLUSTER
+    if observed.device_plugins():
+        return StackKind.DEVICE_PLUGIN
+    if not observed.read("DaemonSet"):
+        return StackKind.UNKNOWN
+    return StackKind.DRA_DRIVER if observed.dra_drivers() else StackKind.NONE
 
 
-def _findings(seen: _Objects) -> Iterable[Finding]:
-    yield from _roots(seen)
-    yield from _installation(seen)
-    yield from _drivers(seen)
-    yield from _allocators(seen)
+def _findings(observed: _Objects) -> Iterable[Finding]:
+    yield from _roots(observed)
+    yield from _installation(observed)
+    yield from _drivers(observed)
+    yield from _allocators(observed)
 
 
-def _roots(seen: _Objects) -> Iterable[Finding]:
-    policies, clusters = seen.policies(), seen.of("GPUCluster")
+def _roots(observed: _Objects) -> Iterable[Finding]:
+    policies, clusters = observed.policies(), observed.of("GPUCluster")
     if policies and clusters:
-        subject = f"ClusterPolicy {_name(policies[0])}, GPUCluster {_name(clusters[0])}"
+        subject = StackObject(
+            "ClusterPolicy", _name(policies[0]), also=(StackObject("GPUCluster", _name(clusters[0])),)
+        )
         text = "both exist, and the operator then keeps both at notReady"
         yield Finding(Fault.BOTH_ROOTS, subject, text, "delete the one whose stack is not wanted")
     for policy in policies[1:]:
         text = f"is ignored: the operator follows ClusterPolicy {_name(policies[0])} only, so changes here do nothing"
-        yield Finding(Fault.IGNORED, f"ClusterPolicy {_name(policy)}", text, "move its settings there and delete it")
+        yield Finding(
+            Fault.IGNORED, StackObject("ClusterPolicy", _name(policy)), text, "move its settings there and delete it"
+        )
     if policies and _ignored(policies[0]):
         text = "says ignored, and no other ClusterPolicy exists that is not: none is followed"
         remedy = "delete it and create it again while the operator runs"
-        yield Finding(Fault.IGNORED, f"ClusterPolicy {_name(policies[0])}", text, remedy)
+        yield Finding(Fault.IGNORED, StackObject("ClusterPolicy", _name(policies[0])), text, remedy)
     for cluster in clusters:
         if _name(cluster) != GPU_CLUSTER_NAME:
             text = f"has a name that the operator does not accept: it must be {GPU_CLUSTER_NAME}"
             remedy = f"create it again as {GPU_CLUSTER_NAME}"
-            yield Finding(Fault.WRONG_NAME, f"GPUCluster {_name(cluster)}", text, remedy)
+            yield Finding(Fault.WRONG_NAME, StackObject("GPUCluster", _name(cluster)), text, remedy)
 
 
-def _installation(seen: _Objects) -> Iterable[Finding]:
-    roots = [f"{kind} {name}" for kind in ("ClusterPolicy", "GPUCluster") for name in seen.names(kind)]
-    defined = [kind for kind in ("ClusterPolicy", "GPUCluster") if seen.defines(kind)]
-    operators = seen.operators()
-    if roots and not operators and seen.read("Deployment"):
+def _installation(observed: _Objects) -> Iterable[Finding]:
+    roots = [StackObject(kind, name) for kind in ("ClusterPolicy", "GPUCluster") for name in observed.names(kind)]
+    defined = [kind for kind in ("ClusterPolicy", "GPUCluster") if observed.defines(kind)]
+    operators = observed.operators()
+    if roots and not operators and observed.read("Deployment"):
         text = "exists, but no gpu-operator Deployment does: nobody acts on it, and its status is an old one"
         yield Finding(Fault.NO_OPERATOR, roots[0], text, "install the operator, or delete the object")
-    if not roots and seen.read("ClusterPolicy", "GPUCluster"):
-        yield from _without_root(defined, operators, seen)
+    if not roots and observed.read("ClusterPolicy", "GPUCluster"):
+        yield from _without_root(defined, operators, observed)
     for operator in operators:
         if _available(operator) == 0:
             text = "has no available pod: nobody acts on the ClusterPolicy or GPUCluster"
             remedy = "read the events and the log of its pods; a pod that was OOMKilled needs a higher memory limit"
-            yield Finding(Fault.OPERATOR_DOWN, f"deployment {_place(operator)}", text, remedy)
+            yield Finding(Fault.OPERATOR_DOWN, _workload(operator), text, remedy)
 
 
-def _without_root(defined: Sequence[str], operators: Sequence[Mapping[str, Any]], seen: _Objects) -> Iterable[Finding]:
+def _without_root(
+    defined: Sequence[str], operators: Sequence[Mapping[str, Any]], observed: _Objects
+) -> Iterable[Finding]:
     if defined:
         kinds = " nor ".join(defined)
         reason = "the operator has nothing to do" if operators else "they were left behind by an operator that is gone"
         text = (
-            f"CRDs exist, but no {kinds} object: {reason}" if seen.read("Deployment") else f"no {kinds} object exists"
+            f"CRDs exist, but no {kinds} object: {reason}"
+            if observed.read("Deployment")
+            else f"no {kinds} object exists"
         )
         remedy = (
             "create the object (Helm: clusterPolicy.deployCR)" if operators else "delete the CRDs, or install again"
         )
-        subject = ", ".join(f"CRD {CUSTOM_KINDS[kind]}.{GROUP}" for kind in defined)
-        yield Finding(Fault.NO_ROOT_OBJECT, subject, text, remedy)
-    elif operators and seen.read("CustomResourceDefinition"):
+        first, *others = (StackObject("CustomResourceDefinition", f"{CUSTOM_KINDS[kind]}.{GROUP}") for kind in defined)
+        yield Finding(Fault.NO_ROOT_OBJECT, msgspec.structs.replace(first, also=tuple(others)), text, remedy)
+    elif operators and observed.read("CustomResourceDefinition"):
         text = "runs without the CRDs of ClusterPolicy and GPUCluster: it cannot be told what to deploy"
         remedy = "install the CRDs of the operator's version"
-        yield Finding(Fault.NO_CRD, f"deployment {_place(operators[0])}", text, remedy)
+        yield Finding(Fault.NO_CRD, _workload(operators[0]), text, remedy)
 
 
-def _drivers(seen: _Objects) -> Iterable[Finding]:
-    drivers, policies = seen.names("NVIDIADriver"), seen.policies()
-    if not policies or seen.of("GPUCluster"):
+def _drivers(observed: _Objects) -> Iterable[Finding]:
+    drivers, policies = observed.names("NVIDIADriver"), observed.policies()
+    if not policies or observed.of("GPUCluster"):
         return
     settings = _at(_at(policies[0], "spec"), "driver")
     used = settings.get("useNvidiaDriverCRD") is True
@@ -253,25 +281,32 @@ def _drivers(seen: _Objects) -> Iterable[Finding]:
         setting = "driver.useNvidiaDriverCRD" if enabled else "driver.enabled"
         text = f"has no effect: {setting} of ClusterPolicy {_name(policies[0])} is not true"
         for driver in drivers:
-            yield Finding(Fault.DRIVER_NOT_USED, f"NVIDIADriver {driver}", text, f"set {setting}, or delete it")
-    if used and enabled and not drivers and seen.read("NVIDIADriver"):
+            yield Finding(
+                Fault.DRIVER_NOT_USED, StackObject("NVIDIADriver", driver), text, f"set {setting}, or delete it"
+            )
+    if used and enabled and not drivers and observed.read("NVIDIADriver"):
         text = "leaves drivers to NVIDIADriver objects, and there are none: no driver is deployed"
         remedy = "create an NVIDIADriver, or set driver.useNvidiaDriverCRD to false"
-        yield Finding(Fault.DRIVER_MISSING, f"ClusterPolicy {_name(policies[0])}", text, remedy)
+        yield Finding(Fault.DRIVER_MISSING, StackObject("ClusterPolicy", _name(policies[0])), text, remedy)
 
 
-def _allocators(seen: _Objects) -> Iterable[Finding]:
-    plugins, drivers = seen.device_plugins(), seen.dra_drivers()
+def _allocators(observed: _Objects) -> Iterable[Finding]:
+    plugins, drivers = observed.device_plugins(), observed.dra_drivers()
     if len(plugins) > 1 and any(_owned(plugin) for plugin in plugins):
         for plugin in plugins:
             if not _owned(plugin):
                 text = "is a second device plugin beside the operator's: on a node that runs both, either may win"
                 remedy = "delete it, or keep the two on different nodes (devicePlugin.enabled, node labels)"
-                yield Finding(Fault.TWO_PLUGINS, f"daemonset {_place(plugin)}", text, remedy)
+                yield Finding(Fault.TWO_PLUGINS, _workload(plugin), text, remedy)
     if plugins and drivers:
         text = f"offers the GPUs that daemonset {_place(plugins[0])} offers too: on a node with both, each GPU twice"
         remedy = "one allocator for each node: keep them apart by node labels, or disable one"
-        yield Finding(Fault.TWO_ALLOCATORS, f"daemonset {_place(drivers[0])}", text, remedy)
+        yield Finding(Fault.TWO_ALLOCATORS, _workload(drivers[0]), text, remedy)
+
+
+def _workload(item: Mapping[str, Any]) -> StackObject:
+    namespace, _, name = _place(item).rpartition("/")
+    return StackObject(str(item["kind"]), name, namespace)
 
 
 def _of_ours(item: Mapping[str, Any]) -> bool:

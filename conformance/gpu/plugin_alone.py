@@ -9,13 +9,14 @@ from typing import Any
 
 import msgspec
 
-from conformance.gpu.plugin_config import CONFIG_LABEL, Chain, Selection, keys_of, mapping_at, missing_link, parse, word
+from conformance.gpu.labels import DEVICE_PLUGIN_CONFIG
+from conformance.gpu.plugin_config import Chain, Selection, keys_of, mapping_at, missing_link, parse, word
 
 NAMED = "default"
 """The key that the fallback ``named`` looks for."""
 
 
-class Told(msgspec.Struct, frozen=True):
+class ConfigChoice(msgspec.Struct, frozen=True):
     """What the pod template of a device plugin says about its configuration.
 
     ``by`` names the workload. ``fixed`` is a key that the plugin reads on every node, without a config-manager beside
@@ -30,56 +31,56 @@ class Told(msgspec.Struct, frozen=True):
 
 
 def select(
-    told: Told, config_map: Mapping[str, Any] | None, node_labels: Mapping[str, str], namespace: str
+    choice: ConfigChoice, config_map: Mapping[str, Any] | None, node_labels: Mapping[str, str], namespace: str
 ) -> Selection:
     """The configuration of one node, or the first link on the way to it that is broken.
 
     ``config_map`` None says that the ConfigMap does not exist; one of another namespace than the plugin's counts as
     missing.
     """
-    missing = missing_link(config_map, f"a volume of {told.by}", told.config_map, namespace)
+    missing = missing_link(config_map, f"a volume of {choice.by}", choice.config_map, namespace)
     if missing or config_map is None:
         hides = "pods that wait for a ConfigMap to mount say ContainerCreating"
-        remedy = f"create ConfigMap {told.config_map} in namespace {namespace}"
+        remedy = f"create ConfigMap {choice.config_map} in namespace {namespace}"
         return Selection(Chain.BROKEN, "", "", None, missing, hides, remedy)
     keys = keys_of(config_map)
-    label = "" if told.fixed else word(node_labels.get(CONFIG_LABEL))
-    for key, source in ((told.fixed, "CONFIG_FILE"), (label, "label"), (told.default, "default")):
+    label = "" if choice.fixed else word(node_labels.get(DEVICE_PLUGIN_CONFIG))
+    for key, source in ((choice.fixed, "CONFIG_FILE"), (label, "label"), (choice.default, "default")):
         if key:
-            return _of_key(told, config_map, key, source)
-    for fallback in told.fallbacks:
+            return _of_key(choice, config_map, key, source)
+    for fallback in choice.fallbacks:
         if fallback == "named" and NAMED in keys:
-            return _of_key(told, config_map, NAMED, "fallback named")
+            return _of_key(choice, config_map, NAMED, "fallback named")
         if fallback == "single" and len(keys) == 1:
-            return _of_key(told, config_map, keys[0], "fallback single")
+            return _of_key(choice, config_map, keys[0], "fallback single")
         if fallback == "empty":
-            return _nothing_applied(told, keys)
-    return _nothing_chosen(told, keys)
+            return _nothing_applied(choice, keys)
+    return _nothing_chosen(choice, keys)
 
 
-def _nothing_applied(told: Told, keys: list[str]) -> Selection:
+def _nothing_applied(choice: ConfigChoice, keys: list[str]) -> Selection:
     return Selection(
         Chain.NOT_APPLIED,
-        cause=f"{told.by} has no default and the node has no label {CONFIG_LABEL}",
+        cause=f"{choice.by} has no default and the node has no label {DEVICE_PLUGIN_CONFIG}",
         hidden_because="the config-manager then falls back to an empty configuration and reports no error",
         remedy=f"set config.default of the chart, or label the node, with one of: {', '.join(keys) or 'none is there'}",
     )
 
 
-def _nothing_chosen(told: Told, keys: list[str]) -> Selection:
-    tried = f", and no fallback helps ({', '.join(told.fallbacks)})" if told.fallbacks else ""
+def _nothing_chosen(choice: ConfigChoice, keys: list[str]) -> Selection:
+    tried = f", and no fallback helps ({', '.join(choice.fallbacks)})" if choice.fallbacks else ""
     there = ", ".join(keys) or "none"
     return Selection(
         Chain.BROKEN,
-        cause=f"nothing chooses among the keys of ConfigMap {told.config_map}: the node has no label "
-        f"{CONFIG_LABEL}, {told.by} has no default{tried}",
+        cause=f"nothing chooses among the keys of ConfigMap {choice.config_map}: the node has no label "
+        f"{DEVICE_PLUGIN_CONFIG}, {choice.by} has no default{tried}",
         hidden_because="the config-manager ends with an error, and the plugin's pod never becomes ready",
         remedy=f"set config.default of the chart, or label the node, with one of: {there}",
     )
 
 
-def _of_key(told: Told, config_map: Mapping[str, Any], key: str, source: str) -> Selection:
-    name, data = told.config_map, mapping_at(config_map, "data") or {}
+def _of_key(choice: ConfigChoice, config_map: Mapping[str, Any], key: str, source: str) -> Selection:
+    name, data = choice.config_map, mapping_at(config_map, "data") or {}
     keys = keys_of(config_map)
     if key not in keys:
         broken = f"{source} names the key {key}, which ConfigMap {name} does not have"

@@ -16,13 +16,10 @@ import msgspec
 
 from conformance.gpu import plugin_config_keys as known
 from conformance.gpu.go_yaml import first_document
+from conformance.gpu.labels import DEVICE_PLUGIN_CONFIG, NVIDIA
 from conformance.gpu.resources import GPU, MIG_PREFIX
 from conformance.gpu.sharing import NOT_SHARED, SHARED_SUFFIX, MigStrategy, Share, Sharing, SharingStrategy
 
-CONFIG_LABEL = "nvidia.com/device-plugin.config"
-"""The label of a node that chooses a key of the ConfigMap."""
-
-_VENDOR = "nvidia.com/"
 _MAX_NAME = 63
 # What a list of devices may hold besides numbers (ReplicaDeviceRef in api/config/v1/replicas.go).
 _UUID = r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
@@ -292,8 +289,8 @@ class _Reader:
         if not isinstance(name, str):
             self._wrong(path, f"is {kind(name)}", f"{GPU} or {MIG_PREFIX}<profile>")
             return ""
-        full = name if name.startswith(_VENDOR) else f"{_VENDOR}{name}"
-        if len(full) > _MAX_NAME or not _SUBDOMAIN.fullmatch(full.removeprefix(_VENDOR)):
+        full = name if name.startswith(NVIDIA) else f"{NVIDIA}{name}"
+        if len(full) > _MAX_NAME or not _SUBDOMAIN.fullmatch(full.removeprefix(NVIDIA)):
             self._wrong(path, f"is {kind(name)}", f"{GPU} or {MIG_PREFIX}<profile>, + written as a dot")
             return ""
         return full
@@ -343,7 +340,7 @@ class _Reader:
                 self._wrong(f"{path}.{key}", f"is {kind(value)}", ", ".join(allowed))
 
     def _unknown(self, section: dict[Any, Any], path: str, keys: Collection[str]) -> None:
-        self.problems.extend(unknown_keys(section, path, keys, known.HOMES, fatal=False))
+        self.problems.extend(unknown_keys(section, path, keys, known.PARENTS, fatal=False))
 
     def _wrong(self, path: str, text: str, allowed: str) -> None:
         self.problems.append(Problem(path, text, allowed))
@@ -401,7 +398,7 @@ def select(
     if missing:
         hides = "pods that wait for a ConfigMap to mount say ContainerCreating, and the ClusterPolicy keeps its state"
         return Selection(Chain.BROKEN, "", "", None, missing, hides, f"create ConfigMap {name} before it is named")
-    return _chosen(name, default, config_map or {}, word(node_labels.get(CONFIG_LABEL)))
+    return _chosen(name, default, config_map or {}, word(node_labels.get(DEVICE_PLUGIN_CONFIG)))
 
 
 def _nothing_named(default: str, config_map: Mapping[str, Any] | None) -> Selection:
@@ -421,14 +418,14 @@ def _chosen(name: str, default: str, config_map: Mapping[str, Any], label: str) 
     if not key:
         return Selection(
             Chain.NOT_APPLIED,
-            cause=f"devicePlugin.config.default is empty and the node has no label {CONFIG_LABEL}",
+            cause=f"devicePlugin.config.default is empty and the node has no label {DEVICE_PLUGIN_CONFIG}",
             hidden_because=(
                 "the operator's config-manager then falls back to an empty configuration and reports no error"
             ),
             remedy=f"set devicePlugin.config.default, or label the node, with one of: {listed}",
         )
     if key not in keys:
-        source = f"label {CONFIG_LABEL}" if label else "devicePlugin.config.default"
+        source = f"label {DEVICE_PLUGIN_CONFIG}" if label else "devicePlugin.config.default"
         broken = f"{source} names the key {key}, which ConfigMap {name} does not have"
         return Selection(Chain.BROKEN, key, chosen_by, None, broken, "", f"use one of: {listed}")
     if key not in data:

@@ -31,7 +31,7 @@ GFD_BOOLEAN_FLAGS = ("oneshot", "noTimestamp")
 GFD_TEXT_FLAGS = ("outputFile", "machineTypeFile")
 GFD_FLAG_KEYS = (*GFD_BOOLEAN_FLAGS, *GFD_TEXT_FLAGS, "sleepInterval")
 
-HOMES = {
+PARENTS = {
     **dict.fromkeys(REPLICATED_KEYS, "sharing.timeSlicing or sharing.mps"),
     **dict.fromkeys(SHARING_KEYS, "sharing"),
     **dict.fromkeys(FLAG_KEYS, "flags"),

@@ -4,6 +4,9 @@ GPU = "nvidia.com/gpu"
 SHARED_GPU = "nvidia.com/gpu.shared"
 MIG_PREFIX = "nvidia.com/mig-"
 
+DRA_DRIVER = "gpu.nvidia.com"
+"""The name under which NVIDIA's DRA driver publishes GPUs in ResourceSlices."""
+
 
 def is_gpu_resource(name: str) -> bool:
     """Whether NVIDIA's device plugin offers GPUs, shares of GPUs or MIG slices under this name.

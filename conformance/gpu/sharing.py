@@ -11,6 +11,7 @@ from enum import StrEnum
 
 import msgspec
 
+from conformance.gpu.labels import MIG_STRATEGY, MPS_CAPABLE
 from conformance.gpu.resources import GPU, MIG_PREFIX
 
 SHARED_SUFFIX = ".shared"
@@ -51,7 +52,7 @@ class Share(msgspec.Struct, frozen=True):
 
 
 class Sharing(msgspec.Struct, frozen=True):
-    """What the plugin was told about sharing. Without shares nothing is shared."""
+    """How the plugin is configured to share. Without shares nothing is shared."""
 
     strategy: SharingStrategy = SharingStrategy.NONE
     shares: tuple[Share, ...] = ()
@@ -226,9 +227,9 @@ def labels(
     if not gpus.physical:
         return {}
     found = _gpu_labels(gpus, sharing)
-    found["nvidia.com/mps.capable"] = "true" if sharing.strategy is SharingStrategy.MPS else "false"
+    found[MPS_CAPABLE] = "true" if sharing.strategy is SharingStrategy.MPS else "false"
     if strategy is not MigStrategy.NONE:
-        found["nvidia.com/mig.strategy"] = strategy.value
+        found[MIG_STRATEGY] = strategy.value
     if strategy is MigStrategy.SINGLE and gpus.mig:
         found |= _single_labels(gpus, sharing)
     if strategy is MigStrategy.MIXED:

@@ -15,9 +15,6 @@ from conformance.kube.errors import KubeconfigError
 
 Headers: TypeAlias = dict[str, str]
 
-# The context that means the service account of the pod we run in, unless a kubeconfig has one of that name.
-IN_CLUSTER = "in-cluster"
-
 # Connections that are kept: one for each kind listed at the same time, and some for pods made in parallel.
 _POOL_SIZE = 32
 
@@ -56,23 +53,6 @@ class Connection:
         self._parent: Connection | None = None
         self._anonymous: urllib3.PoolManager | None = None
         self.pool = _pool(ssl_context, proxy, tls_server_name)
-
-    @classmethod
-    def from_kubeconfig(cls, path: Path | str | None = None, context: str | None = None) -> "Connection":
-        """Connect to the server of a context; None means KUBECONFIG or ~/.kube/config, and its current context.
-
-        Inside a pod without any kubeconfig it is the pod's own service account. Raises KubeconfigError.
-        """
-        from conformance.kube import kubeconfig
-
-        return kubeconfig.connect(path, context)
-
-    @classmethod
-    def in_cluster(cls) -> "Connection":
-        """Connect to the cluster in which this process runs as a pod. Raises KubeconfigError elsewhere."""
-        from conformance.kube import kubeconfig
-
-        return kubeconfig.connect_in_cluster()
 
     @classmethod
     def from_certificates(
@@ -130,26 +110,6 @@ class Connection:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def contexts(path: Path | str | None = None) -> list[str]:
-    """List the contexts of a kubeconfig, in file order; empty when there is no such file.
-
-    Costs no import of the Kubernetes client. Raises KubeconfigError for a file that is no kubeconfig.
-    """
-    from conformance.kube import kubeconfig
-
-    return kubeconfig.context_names(path)
-
-
-def server_of(path: Path | str | None = None, context: str | None = None) -> str | None:
-    """Name the server of a context, the current one if None; None when the kubeconfig does not say.
-
-    Costs no import of the Kubernetes client. Raises KubeconfigError for a file that is no kubeconfig.
-    """
-    from conformance.kube import kubeconfig
-
-    return kubeconfig.server_of(path, context)
 
 
 def trusting(ca_file: Path | str | None = None, *, insecure: bool = False) -> ssl.SSLContext:

@@ -19,12 +19,18 @@ from urllib.parse import quote, urlsplit
 
 import yaml
 
-from conformance.kube.connection import IN_CLUSTER, Connection, Headers, load_certificate, trusting
+from conformance.kube.connection import Connection, Headers, load_certificate, trusting
 from conformance.kube.errors import KubeconfigError
 
+# The context that means the service account of the pod we run in, unless a kubeconfig has one of that name.
+IN_CLUSTER = "in-cluster"
 
-def connect(path: Path | str | None, context: str | None) -> Connection:
-    """See Connection.from_kubeconfig."""
+
+def connect(path: Path | str | None = None, context: str | None = None) -> Connection:
+    """Connect to the server of a context; None means KUBECONFIG or ~/.kube/config, and its current context.
+
+    Inside a pod without any kubeconfig it is the pod's own service account. Raises KubeconfigError.
+    """
     merged = _Merged(path)
     in_pod = "KUBERNETES_SERVICE_HOST" in os.environ
     if context == IN_CLUSTER and context not in merged.contexts:
@@ -52,7 +58,7 @@ def connect(path: Path | str | None, context: str | None) -> Connection:
 
 
 def connect_in_cluster() -> Connection:
-    """See Connection.in_cluster."""
+    """Connect to the cluster in which this process runs as a pod. Raises KubeconfigError elsewhere."""
 
     def load(configuration: Any) -> None:
         _loaders().load_incluster_config(client_configuration=configuration)
@@ -60,8 +66,11 @@ def connect_in_cluster() -> Connection:
     return _connect(load)
 
 
-def context_names(path: Path | str | None) -> list[str]:
-    """See connection.contexts."""
+def contexts(path: Path | str | None = None) -> list[str]:
+    """List the contexts of a kubeconfig, in file order; empty when there is no such file.
+
+    Costs no import of the Kubernetes client. Raises KubeconfigError for a file that is no kubeconfig.
+    """
     return list(_Merged(path).contexts)
 
 
@@ -70,8 +79,11 @@ def current_context(path: Path | str | None) -> str | None:
     return _Merged(path).current
 
 
-def server_of(path: Path | str | None, context: str | None) -> str | None:
-    """See connection.server_of."""
+def server_of(path: Path | str | None = None, context: str | None = None) -> str | None:
+    """Name the server of a context, the current one if None; None when the kubeconfig does not say.
+
+    Costs no import of the Kubernetes client. Raises KubeconfigError for a file that is no kubeconfig.
+    """
     return _Merged(path).server_of(context)
 
 
@@ -136,13 +148,13 @@ def _impersonation(user: dict[str, Any]) -> Headers:
     Headers cannot hold. Raises KubeconfigError rather than act with other rights than kubectl has in the context.
     """
     extra = user.get("as-user-extra") or {}
-    told = {
+    fields = {
         "Impersonate-User": ("as", user.get("as")),
         "Impersonate-Uid": ("as-uid", user.get("as-uid")),
         "Impersonate-Group": ("as-groups", user.get("as-groups")),
         **{f"Impersonate-Extra-{quote(str(key), safe='')}": ("as-user-extra", extra[key]) for key in extra},
     }
-    headers = {name: _single(field, value) for name, (field, value) in told.items() if value}
+    headers = {name: _single(field, value) for name, (field, value) in fields.items() if value}
     if headers and "Impersonate-User" not in headers:
         raise KubeconfigError("the kubeconfig's user has as-uid, as-groups or as-user-extra without the field `as`")
     return headers

@@ -111,10 +111,10 @@ def _exchange(socket: "WebSocket", page: str, failed: Callable[[str], ScrapeFail
     try:
         socket.send_binary(bytes([_DATA]) + request.encode("ascii"))
         while len(received) < _LONGEST_PAGE and not _complete(received):
-            told = socket.recv()
-            if not told:
+            message = socket.recv()
+            if not message:
                 break
-            frame = told.encode() if isinstance(told, str) else told
+            frame = message.encode() if isinstance(message, str) else message
             channel, content = frame[0], frame[1:]
             if channel not in greeted:
                 greeted.add(channel)

@@ -2,8 +2,8 @@
 
 import random
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from urllib.parse import urlencode
 
@@ -19,7 +19,7 @@ from urllib3.exceptions import (
 )
 
 from conformance.kube.connection import Connection
-from conformance.kube.errors import ApiError, Unreachable
+from conformance.kube.errors import ApiError, KubeError, Unreachable
 from conformance.kube.timeouts import Timeouts
 
 _TRY_AGAIN = frozenset({429, 503})
@@ -60,6 +60,28 @@ class Sender:
         """Return the body of the answer; ``timeout`` is the longest silence (s). Raises ApiError and Unreachable."""
         with self._answered(request, timeout, preload=True) as response:
             return response.data
+
+    @contextmanager
+    def ahead(self, request: Request) -> Iterator[Callable[[], bytes]]:
+        """Send a request whose answer is taken later, by calling the result; the server writes it meanwhile.
+
+        The call raises what ``send`` raises. An answer that breaks off while nobody reads it is asked for again, so the
+        request has to be one that can be repeated.
+        """
+        with ExitStack() as held:
+            try:
+                response = held.enter_context(self.stream(request, self._timeouts.read))
+            except (KubeError, HTTPError, OSError) as error:
+                yield _raising(error)
+                return
+
+            def content() -> bytes:
+                try:
+                    return response.data
+                except (HTTPError, OSError):
+                    return self.send(request)
+
+            yield content
 
     @contextmanager
     def stream(self, request: Request, silence: float) -> Iterator[urllib3.BaseHTTPResponse]:
@@ -132,7 +154,7 @@ class _Attempts:
 
     def pause_after_error(self, error: Exception, server: str) -> None:
         """Pause before another attempt, or raise Unreachable."""
-        unreachable = Unreachable(server, *_in_words(error))
+        unreachable = Unreachable(server, *_describe(error))
         unsent = isinstance(_root(error), NewConnectionError | ConnectTimeoutError)
         lost = isinstance(error, ProtocolError) and self._request.can_be_repeated
         if not (unsent or lost) or not self._pause(_CONNECT_ATTEMPTS, None):
@@ -156,6 +178,13 @@ class _Attempts:
         return True
 
 
+def _raising(error: Exception) -> Callable[[], bytes]:
+    def content() -> bytes:
+        raise error
+
+    return content
+
+
 def _retry_after(response: urllib3.BaseHTTPResponse) -> float | None:
     # Kubernetes sends seconds; a date would come from something in between and is not worth trusting.
     text = response.headers.get("Retry-After", "")
@@ -171,7 +200,7 @@ def _root(error: Exception) -> BaseException:
     return error.original_error if isinstance(error, ProxyError) else error
 
 
-def _in_words(error: Exception) -> tuple[str, str]:
+def _describe(error: Exception) -> tuple[str, str]:
     """Say what happened, and what to do about it if that is special."""
     if isinstance(error, SSLError):
         advice = "Check certificate-authority-data and tls-server-name of the cluster in the kubeconfig."

@@ -35,7 +35,7 @@ class Timeouts(msgspec.Struct, frozen=True):
     stack: float = 900
     """An installed GPU stack has the nodes of all pools offer their GPUs: drivers are built and images pulled."""
     hold: float = 3
-    """How long a negative claim ("stays Pending") is held."""
+    """How long a negative expectation ("stays Pending") is held."""
     lease: float = 30
     """A run whose Lease has not been renewed for this long counts as dead."""
 

@@ -45,11 +45,11 @@ def wait_for(
         pause = min(pause * 1.5, _LONGEST_PAUSE)
 
 
-def holds(observe: Callable[[], T], claim: Callable[[T], bool], *, window: float, what: str) -> T | None:
-    """Observe for ``window`` seconds and return the first observation that violates the claim, None if none does.
+def holds(observe: Callable[[], T], expectation: Callable[[T], bool], *, window: float, what: str) -> T | None:
+    """Observe for ``window`` seconds and return the first observation that violates the expectation, None if none does.
 
     For negative claims ("stays Pending"). ``what`` says what is held, for whoever traces the run. The last
-    observation is made when the window has passed, so that the claim is held to its end. A claim about
+    observation is made when the window has passed, so that the expectation is held to its end. A expectation about
     observations that can be None themselves needs a wrapper: None means that it held.
     """
     del what  # Part of the call so that it reads as a sentence; a violation is worded by the caller.
@@ -58,7 +58,7 @@ def holds(observe: Callable[[], T], claim: Callable[[T], bool], *, window: float
     while True:
         last = time.monotonic() >= deadline
         seen = observe()
-        if not claim(seen):
+        if not expectation(seen):
             return seen
         if last:
             return None

@@ -1,4 +1,4 @@
-"""The one door through which a suite changes a cluster: run id, record, namespaces, pods, and taking it all back."""
+"""The only way in which a suite changes a cluster: run id, record, namespaces, pods, and cleaning it all up."""
 
 from conformance.lab.access import ServiceAccountView
 from conformance.lab.borrowing import BorrowedNode

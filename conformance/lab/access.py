@@ -6,6 +6,7 @@ from typing import Any, Protocol, TypeAlias, runtime_checkable
 from conformance.kube.client import Client
 from conformance.kube.errors import ApiError, Forbidden, NotFound, Unauthorized
 from conformance.kube.paths import PLACES, Place, path
+from conformance.subjects import ObjectReference
 from conformance.verdict import Inconclusive
 
 __all__ = ["Account", "ServiceAccountView", "can", "view_as"]
@@ -104,6 +105,11 @@ class ServiceAccountView:
         self._client = client
         self.namespace = namespace
         self.name = name
+
+    @property
+    def subject(self) -> ObjectReference:
+        """What it is in a report."""
+        return ObjectReference.of("ServiceAccount", self.name, namespace=self.namespace)
 
     def __str__(self) -> str:
         return f"service account {self.namespace}/{self.name}"

@@ -20,6 +20,7 @@ from conformance.kube.waits import wait_for
 from conformance.lab.advice import clean_command
 from conformance.lab.journal import Journal
 from conformance.lab.namespaces import delete_pods
+from conformance.subjects import ObjectReference
 from conformance.verdict import Inconclusive
 
 __all__ = ["FENCE", "BorrowedNode", "delete_pods_on", "fence", "idle_nodes", "live_taints", "occupants"]
@@ -57,6 +58,11 @@ class BorrowedNode:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.give_back()
+
+    @property
+    def subject(self) -> ObjectReference:
+        """What it is in a report."""
+        return ObjectReference.of("Node", self.name)
 
     def __str__(self) -> str:
         return f"node {self.name}"
@@ -137,7 +143,7 @@ class BorrowedNode:
             raise Inconclusive(str(error)) from error
 
     def give_back(self) -> None:
-        """Remove the lab's pods from the node and take back every change, the fence last. Safe to repeat."""
+        """Remove the lab's pods from the node and undo every change, the fence last. Safe to repeat."""
         if self.given_back:
             return
         if self._changes:
@@ -154,7 +160,7 @@ class BorrowedNode:
         change = planned(node or self.read())
         if not change:
             return
-        # Recorded, then remembered, then made: wherever an interruption falls, the change will be taken back.
+        # Recorded, then remembered, then made: wherever an interruption falls, the change will be undone.
         self._journal.will_change_node(change)
         self._changes.append(change)
         store(self._client, change)

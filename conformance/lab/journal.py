@@ -1,6 +1,6 @@
 """The owner record: who runs, since when, and what it is about to change, written before it changes anything.
 
-It lives in ConfigMaps of the home namespace: ``gpuc-<run id>`` says who, ``gpuc-<run id>-journal-<n>`` hold the
+It lives in ConfigMaps of the records namespace: ``gpuc-<run id>`` says who, ``gpuc-<run id>-journal-<n>`` hold the
 entries, one key each, so that an entry costs one small write and thousands of nodes fit under the limit of 1 MiB
 for one object.
 """
@@ -74,7 +74,7 @@ class OwnerRecord(msgspec.Struct, frozen=True):
 
     @property
     def node_changes(self) -> tuple[NodeChange, ...]:
-        """The node changes that were not taken back, in the order in which they were made."""
+        """The node changes that were not undone, in the order in which they were made."""
         return tuple(entry.node for entry in self.entries if entry.node)
 
     @property
@@ -157,7 +157,7 @@ class Journal:
 
     @property
     def outstanding(self) -> tuple[NodeChange, ...]:
-        """The recorded node changes that have not been taken back, in the order in which they were made."""
+        """The recorded node changes that have not been undone, in the order in which they were made."""
         with self._filing:
             return tuple(change for _, change in self._node_keys)
 

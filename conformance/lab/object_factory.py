@@ -3,7 +3,7 @@
 import copy
 import re
 from collections.abc import Collection, Iterable, Mapping
-from typing import Any, Protocol, TypedDict
+from typing import Any, TypedDict
 
 from conformance.gpu.taints import Toleration
 from conformance.kube.client import Client
@@ -12,8 +12,7 @@ from conformance.kube.names import DOMAIN, MANAGED_BY, MANAGED_BY_US, RUN_LABEL,
 from conformance.kube.paths import path_of
 from conformance.kube.waits import until_accepted
 from conformance.lab.borrowing import fence
-from conformance.lab.images import Images
-from conformance.lab.node_access import Standing, check_reach, pod_specs, reach
+from conformance.lab.pod_effects import effect_of, pod_specs, require_effect
 from conformance.lab.podspec import (
     Asked,
     HasTaints,
@@ -25,8 +24,9 @@ from conformance.lab.podspec import (
     pod_spec,
     tolerations_for,
 )
+from conformance.lab.run_context import RunContext
 
-__all__ = ["Maker", "PodOptions", "Shared", "collection_of", "dns_name"]
+__all__ = ["Maker", "PodOptions", "collection_of", "dns_name"]
 
 REQUIREMENT_LABEL = f"{DOMAIN}/requirement"
 _LONGEST_HINT = 28
@@ -65,35 +65,16 @@ class PodOptions(TypedDict, total=False):
     spec: Mapping[str, Any]
 
 
-class Shared(Protocol):
-    """What the requirements of one run share."""
-
-    run_id: str
-    images: Images
-    gpu_resource: str
-    tolerations: tuple[Toleration, ...]
-
-    @property
-    def pull_secret_name(self) -> str | None:
-        """The name of the pull secret in every namespace of the lab."""
-
-    def harmless_priority(self) -> str:
-        """The PriorityClass of pods that name none."""
-
-    def standing(self, name: str) -> Standing:
-        """What a PriorityClass lets its pods do."""
-
-
 class Maker:
     """Creates objects with the client of one requirement. ``borrowed`` are the nodes that it has to itself now."""
 
-    def __init__(self, client: Client, shared: Shared, requirement_id: str, borrowed: Collection[str]) -> None:
+    def __init__(self, client: Client, run: RunContext, requirement_id: str, borrowed: Collection[str]) -> None:
         self._client = client
-        self._shared = shared
+        self._run = run
         self._requirement_id = requirement_id
         self._borrowed = borrowed
         self.labels = {
-            RUN_LABEL: shared.run_id,
+            RUN_LABEL: run.run_id,
             MANAGED_BY: MANAGED_BY_US,
             REQUIREMENT_LABEL: requirement_id,
         }
@@ -101,7 +82,7 @@ class Maker:
     @property
     def pause_image(self) -> str:
         """The image of pods that only hold a place, where this cluster pulls it."""
-        return self._shared.images.reference("pause")
+        return self._run.images.reference("pause")
 
     def create(self, obj: Mapping[str, Any]) -> dict[str, Any]:
         """Create an object under a name that the lab has chosen, and return it."""
@@ -121,18 +102,18 @@ class Maker:
         if not isinstance(error, Forbidden):
             return False
         classes = [str(spec.get("priorityClassName") or "") for spec in pod_specs(own)]
-        return any(name.startswith(own_prefix(self._shared.run_id)) and name in error.message for name in classes)
+        return any(name.startswith(own_prefix(self._run.run_id)) and name in error.message for name in classes)
 
     def own(self, obj: Mapping[str, Any]) -> dict[str, Any]:
         """A copy of the object with the run's labels, its pods with a class.
 
-        Raises ValueError when it is not for a namespace of the run, EffectRefused when its pods reach too far.
+        Raises ValueError when it is not for a namespace of the run, EffectRefused when its pods may do too much.
         """
         own = copy.deepcopy(dict(obj))
         metadata = own["metadata"]
         metadata["labels"] = {**(metadata.get("labels") or {}), **self.labels}
         namespace = metadata.get("namespace")
-        if not str(namespace).startswith(own_prefix(self._shared.run_id)):
+        if not str(namespace).startswith(own_prefix(self._run.run_id)):
             raise ValueError(
                 f"{own['kind']} {metadata.get('name')} is for namespace {namespace}, none of the lab's own"
             )
@@ -145,7 +126,7 @@ class Maker:
         amounts = {"cpu": options.get("cpu", "10m"), "memory": options.get("memory", "16Mi")}
         resources = {key: value for key, value in amounts.items() if value is not None}
         if options.get("gpus"):
-            resources[options.get("resource") or self._shared.gpu_resource] = str(options["gpus"])
+            resources[options.get("resource") or self._run.gpu_resource] = str(options["gpus"])
         nodes = node_names(options.get("on"))
         asked = Asked(
             resources=resources,
@@ -157,7 +138,7 @@ class Maker:
             grace_seconds=options.get("grace_seconds", 0),
             gated=options.get("gated", False),
             image=self.pause_image,
-            pull_secret=self._shared.pull_secret_name,
+            pull_secret=self._run.pull_secret_name,
             claims={name: dict(source) for name, source in (options.get("claims") or {}).items()},
             spec=dict(options.get("spec") or {}),
         )
@@ -166,15 +147,15 @@ class Maker:
 
     def _tolerations(self, tolerated: list[Tolerated], nodes: tuple[str, ...]) -> tuple[Toleration, ...]:
         met = {member.name for member in tolerated if isinstance(member, HasTaints)} | set(nodes)
-        fences = [fence(self._shared.run_id)] if met & set(self._borrowed) else []
-        return tuple(dict.fromkeys((*self._shared.tolerations, *tolerations_for([*tolerated, *fences]))))
+        fences = [fence(self._run.run_id)] if met & set(self._borrowed) else []
+        return tuple(dict.fromkeys((*self._run.tolerations, *tolerations_for([*tolerated, *fences]))))
 
     def _judge(self, obj: Mapping[str, Any], spec: dict[str, Any]) -> None:
         if not spec.get("schedulingGates") and not spec.get("priorityClassName"):
-            spec["priorityClassName"] = self._shared.harmless_priority()
-        needed = reach(spec, self._shared.standing, self._borrowed)
+            spec["priorityClassName"] = self._run.harmless_priority()
+        needed = effect_of(spec, self._run.pod_priority, self._borrowed)
         what = f"{obj['kind']} {obj['metadata']['namespace']}/{obj['metadata'].get('name')}"
-        check_reach(needed, self._client.guard.limit, what, self._requirement_id)
+        require_effect(needed, self._client.guard.limit, what, self._requirement_id)
 
 
 def collection_of(obj: Mapping[str, Any]) -> str:

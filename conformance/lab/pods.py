@@ -1,4 +1,4 @@
-"""Pods of a scenario: what they are doing, and claims about what becomes of them."""
+"""Pods of a scenario: what they are doing, and expectations of what becomes of them."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -13,6 +13,7 @@ from conformance.kube.paths import path
 from conformance.kube.timeouts import Timeouts
 from conformance.kube.waits import holds, wait_for
 from conformance.lab.explaining import Explanation, explain
+from conformance.subjects import ObjectReference
 from conformance.verdict import Finding, Inconclusive, claim
 
 __all__ = ["BROKEN_STATES", "PREEMPTED", "TAINTED", "LabPod", "LabPods", "PodState", "at_once", "state_of"]
@@ -83,6 +84,11 @@ class LabPod:
         self._deleted_by_us = False
         self._explained_at = 0.0
 
+    @property
+    def subject(self) -> ObjectReference:
+        """What it is in a report."""
+        return ObjectReference.of("Pod", self.name, namespace=self.namespace)
+
     def __str__(self) -> str:
         return f"pod {self.namespace}/{self.name}"
 
@@ -133,15 +139,15 @@ class LabPod:
         return True
 
     def wait_until_scheduled(self, *, because: str = "") -> "LabPod":
-        """Claim that it gets a node."""
-        return self._claims("to get a node", lambda state: state.node is not None, self._timeouts.scheduled, because)
+        """Expect that it gets a node."""
+        return self._awaits("to get a node", lambda state: state.node is not None, self._timeouts.scheduled, because)
 
     def wait_until_running(self, *, because: str = "") -> "LabPod":
-        """Claim that it runs."""
-        return self._claims("to run", lambda state: state.running, self._timeouts.running, because)
+        """Expect that it runs."""
+        return self._awaits("to run", lambda state: state.running, self._timeouts.running, because)
 
     def wait_until_nominated(self, *, because: str = "") -> "LabPod":
-        """Claim that a node is being cleared for it, or that it got there.
+        """Expect that a node is being cleared for it, or that it got there.
 
         The nomination is seen for sure only while the victims use up a grace period: one that has ended makes room
         although it is still held.
@@ -150,10 +156,10 @@ class LabPod:
         def promised(state: PodState) -> bool:
             return bool(state.nominated_node or state.node)
 
-        return self._claims("to be nominated for a node", promised, self._timeouts.scheduled, because)
+        return self._awaits("to be nominated for a node", promised, self._timeouts.scheduled, because)
 
     def wait_until_evicted(self, *, by: str = PREEMPTED, because: str = "") -> "LabPod":
-        """Claim that the control plane removes it: the scheduler, or ``by`` TAINTED the taint manager.
+        """Expect that the control plane removes it: the scheduler, or ``by`` TAINTED the taint manager.
 
         Raises Inconclusive when it was removed for another reason.
         """
@@ -170,20 +176,20 @@ class LabPod:
         if ok:
             self._is_removed_by(state, by)
         link = "" if ok else f"nothing evicted it: it has priority {self.priority} and is {state}"
-        self._claim(ok, "to be evicted", because, state, link)
+        self._expect(ok, "to be evicted", because, state, link)
         return self
 
     def wait_until_gone(self, *, because: str = "") -> "LabPod":
-        """Claim that nothing is left of it."""
+        """Expect that nothing is left of it."""
         try:
             self._wait_gone(self._timeouts.deleted)
         except WaitTimeout:
-            self._claim(False, "to be gone", because, self.state, "its node has not confirmed that it ended")
-        self._claim(True, "to be gone", because, PodState(gone=True))
+            self._expect(False, "to be gone", because, self.state, "its node has not confirmed that it ended")
+        self._expect(True, "to be gone", because, PodState(gone=True))
         return self
 
     def stays_pending(self, *, because: str = "") -> "LabPod":
-        """Claim that it gets no node: the scheduler has tried, and for the time ``hold`` it is not placed.
+        """Expect that it gets no node: the scheduler has tried, and for the time ``hold`` it is not placed.
 
         Raises Inconclusive when no scheduler looked at it within the time ``scheduled``.
         """
@@ -201,11 +207,11 @@ class LabPod:
             return state.phase == "Pending" and state.node is None and not state.removed
 
         violation = holds(lambda: self.state, pending, window=self._timeouts.hold, what=f"{self} stays Pending")
-        self._claim(violation is None, "to stay Pending", because, violation or state)
+        self._expect(violation is None, "to stay Pending", because, violation or state)
         return self
 
     def keeps_running(self, *, because: str = "") -> "LabPod":
-        """Claim that it runs and is left alone for the time ``hold``.
+        """Expect that it runs and is left alone for the time ``hold``.
 
         Raises Inconclusive when it was removed for a reason that no scenario is about.
         """
@@ -214,7 +220,7 @@ class LabPod:
         )
         if violation is not None:
             self._is_removed_by(violation, PREEMPTED, TAINTED)
-        self._claim(violation is None, "to keep running", because, violation or self.state)
+        self._expect(violation is None, "to keep running", because, violation or self.state)
         return self
 
     def _is_removed_by(self, state: PodState, *meant: str) -> None:
@@ -279,18 +285,18 @@ class LabPod:
     def _wait(self, until: Callable[[PodState], bool], what: str, timeout: float) -> PodState:
         return wait_for(lambda: self.state, until, what=what, timeout=timeout, give_up=self._hopeless)
 
-    def _claims(self, expected: str, until: Callable[[PodState], bool], timeout: float, because: str) -> "LabPod":
+    def _awaits(self, expected: str, until: Callable[[PodState], bool], timeout: float, because: str) -> "LabPod":
         try:
             state = self._wait(until, f"{self}: {expected}", timeout)
         except WaitTimeout as error:
-            self._claim(False, expected, because, error.last_observation, str(self.explain()))
-            raise AssertionError("a claim that does not hold raises") from error
-        self._claim(True, expected, because, state)
+            self._expect(False, expected, because, error.last_observation, str(self.explain()))
+            raise AssertionError("an expectation that does not hold raises") from error
+        self._expect(True, expected, because, state)
         return self
 
-    def _claim(self, ok: bool, expected: str, because: str, actual: object, broken_link: str = "") -> None:
+    def _expect(self, ok: bool, expected: str, because: str, actual: object, cause: str = "") -> None:
         reason = f"{expected} ({because})" if because else expected
-        claim(Finding(str(self), ok, reason, str(actual), cause=broken_link))
+        claim(Finding(self.subject, ok, reason, str(actual), cause=cause))
 
     def _hopeless(self, state: PodState) -> str | None:
         """Why waiting for it to run is in vain; raises Inconclusive for what says nothing about scheduling."""

@@ -9,6 +9,7 @@ from conformance.kube.errors import WaitTimeout
 from conformance.kube.paths import path
 from conformance.kube.timeouts import Timeouts
 from conformance.kube.waits import wait_for
+from conformance.subjects import ObjectReference
 from conformance.verdict import Finding, Inconclusive, claim, format_value
 
 __all__ = [
@@ -134,6 +135,11 @@ class LabQuota:
         self.namespace = namespace
         self.name = name
 
+    @property
+    def subject(self) -> ObjectReference:
+        """What it is in a report."""
+        return ObjectReference.of("ResourceQuota", self.name, namespace=self.namespace, text=str(self))
+
     def __str__(self) -> str:
         return f"quota {self.namespace}/{self.name}"
 
@@ -147,7 +153,7 @@ class LabQuota:
         """What is counted now; a key that Kubernetes does not understand never appears."""
         return self._status("used")
 
-    def given_enforced(self, hard: Mapping[str, object]) -> "LabQuota":
+    def require_enforced(self, hard: Mapping[str, object]) -> "LabQuota":
         """Wait until the quota controller has taken the limits up; admission refuses everything before.
 
         Raises Inconclusive when it does not.
@@ -164,7 +170,7 @@ class LabQuota:
         return self
 
     def wait_until_used(self, wanted: Mapping[str, object], *, because: str = "") -> "LabQuota":
-        """Claim that the quota comes to count exactly these amounts of these keys."""
+        """Expect that the quota comes to count exactly these amounts of these keys."""
         amounts = {key: quantity(str(value)) for key, value in wanted.items()}
 
         def counted(used: dict[str, str]) -> bool:
@@ -180,7 +186,7 @@ class LabQuota:
         except WaitTimeout:
             used = self.used
         expected = f"to count {format_value(dict(wanted))}" + (f" ({because})" if because else "")
-        claim(Finding(str(self), counted(used), expected, format_value(used)))
+        claim(Finding(self.subject, counted(used), expected, format_value(used)))
         return self
 
     def _status(self, field: str) -> dict[str, str]:

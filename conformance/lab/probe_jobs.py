@@ -3,7 +3,7 @@
 A Job is for nodes that are alike (taints, number of devices), so that any of its pods may go to any of them; required
 anti-affinity against its own pods spreads them, one to a node. A pod that ends before its siblings are placed is no
 obstacle to them any more, so two may come to one node; those nodes that got none are then tried again. Nodes that
-cannot take such a pod are told from the nodes and pods as they are, and get no pod.
+cannot take such a pod are known from the nodes and pods as they are, and get no pod.
 """
 
 from collections import defaultdict
@@ -26,7 +26,7 @@ from conformance.lab.namespaces import delete_pods
 from conformance.lab.object_factory import Maker
 from conformance.lab.pods import at_once
 from conformance.lab.podspec import Named, used
-from conformance.lab.probe_results import CONTAINER, Gathering, ProbeResult, job_of, last_warning
+from conformance.lab.probe_results import CONTAINER, ProbeResult, ResultCollector, job_of, last_warning
 from conformance.lab.workloads import workload_object
 
 __all__ = ["PROBES", "Bench", "ProbeOptions", "Program", "held_programs", "run_programs"]
@@ -167,8 +167,8 @@ class _Batch:
             started = [group for group in groups if self._started(group, results)]
             if not started:
                 break
-            gathered, groups = self._gathered(started)
-            results |= gathered
+            collected, groups = self._collected(started)
+            results |= collected
         return {name: results[name] for name in wanted}
 
     def remove(self) -> None:
@@ -259,40 +259,42 @@ class _Batch:
             return False
         return True
 
-    def _gathered(self, groups: Sequence[_Group]) -> tuple[dict[str, ProbeResult], list[_Group]]:
+    def _collected(self, groups: Sequence[_Group]) -> tuple[dict[str, ProbeResult], list[_Group]]:
         """What the Jobs of groups brought, and the groups of those nodes whose pods went to other nodes instead."""
-        gathering = Gathering(
+        collector = ResultCollector(
             self._client, self._bench.timeouts, self._namespace, self._selector,
             jobs=[group.job for group in groups], names=[name for group in groups for name in group.names],
             held=self._held,
         )  # fmt: skip
         trouble = ""
         try:
-            gathering.run()
+            collector.run()
         except KubeError as error:
             trouble = f"its pods could not be watched to their end: {error}"
-        found = dict(gathering.results)
+        found = dict(collector.results)
         asked = {name: group.devices for group in groups for name in group.names}
         displaced = []
         for group in groups:
             rest = group.without(found)
-            if not trouble and rest.nodes and gathering.placed(group.job) >= len(group.nodes):
+            if not trouble and rest.nodes and collector.placed(group.job) >= len(group.nodes):
                 displaced.append(rest)
                 found |= {name: ProbeResult(name, trouble=_DISPLACED) for name in rest.names}
-        found |= self._unplaced([group.without(found) for group in groups], gathering, trouble)
+        found |= self._unplaced([group.without(found) for group in groups], collector, trouble)
         return {name: msgspec.structs.replace(each, devices=asked[name]) for name, each in found.items()}, displaced
 
-    def _unplaced(self, groups: Sequence[_Group], gathering: Gathering, trouble: str) -> dict[str, ProbeResult]:
+    def _unplaced(self, groups: Sequence[_Group], collector: ResultCollector, trouble: str) -> dict[str, ProbeResult]:
         """Why the nodes of groups have no result, computed from nodes and pods as they are now."""
         if trouble or not any(group.nodes for group in groups):
             return {name: ProbeResult(name, trouble=trouble) for group in groups for name in group.names}
         nodes, bound = self._look()
-        told: dict[str, ProbeResult] = {}
+        results: dict[str, ProbeResult] = {}
         for group in groups:
-            waiting = next((pod for pod in gathering.waiting.values() if job_of(pod) == group.job), None)
+            waiting = next((pod for pod in collector.waiting.values() if job_of(pod) == group.job), None)
             for name in group.names:
-                told[name] = ProbeResult(name, trouble=self._explained(nodes.get(name), nodes, waiting, group, bound))
-        return told
+                results[name] = ProbeResult(
+                    name, trouble=self._explained(nodes.get(name), nodes, waiting, group, bound)
+                )
+        return results
 
     def _explained(
         self,

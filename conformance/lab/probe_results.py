@@ -13,7 +13,7 @@ from conformance.kube.paths import path
 from conformance.kube.timeouts import Timeouts
 from conformance.lab.pods import BROKEN_STATES, state_of
 
-__all__ = ["CONTAINER", "MARK", "Gathering", "ProbeResult", "job_of", "record_in"]
+__all__ = ["CONTAINER", "MARK", "ProbeResult", "ResultCollector", "job_of", "record_in"]
 
 CONTAINER = "probe"
 MARK = "GPU-CONFORMANCE-PROBE"
@@ -76,7 +76,7 @@ def record_in(log: str) -> tuple[dict[str, Any] | None, str]:
     return record, str(record.get("error") or "")
 
 
-class Gathering:
+class ResultCollector:
     """Collects one result for each node of ``names``, from as many pods in ``namespace``: those of ``jobs``.
 
     ``selector`` selects their pods, and perhaps more. With ``held`` a pod counts as soon as its line is in its log;

@@ -1,4 +1,4 @@
-"""What one requirement may do to the cluster: everything goes through here, carries the run id, and is taken back."""
+"""What one requirement may do to the cluster: everything goes through here, carries the run id, and is cleaned up."""
 
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -13,19 +13,19 @@ from conformance.kube.names import DOMAIN, own_prefix
 from conformance.kube.paths import path, path_of
 from conformance.kube.scraping import scrape
 from conformance.lab import access, borrowing, explaining, policies, probe_jobs
-from conformance.lab.cleanup.undo import Step, Undoing, interrupts_deferred
+from conformance.lab.cleanup.undo import Step, interrupts_deferred
 from conformance.lab.namespaces import empty_namespace, make_namespace
 from conformance.lab.object_factory import Maker, PodOptions, collection_of, dns_name
 from conformance.lab.pods import LabPod, LabPods, at_once
 from conformance.lab.podspec import HOLD_FINALIZER, Named
 from conformance.lab.probe_results import ProbeResult
 from conformance.lab.refusals import Answer, answer_to
+from conformance.lab.run_context import RunContext
 from conformance.lab.workloads import LabDeployment, LabJob, workload_object
 from conformance.verdict import Inconclusive
 
 if TYPE_CHECKING:
     from conformance.catalog import Requirement
-    from conformance.lab.lab import Lab
 
 __all__ = ["PodOptions", "RequirementLab"]
 
@@ -33,15 +33,15 @@ _Node = TypeVar("_Node", bound=Named)
 
 
 class RequirementLab:
-    """The lab of one requirement. A context manager: leaving it takes everything back, last done first."""
+    """The lab of one requirement. A context manager: leaving it cleans everything up, last done first."""
 
-    def __init__(self, lab: "Lab", requirement: "Requirement") -> None:
+    def __init__(self, run: RunContext, requirement: "Requirement") -> None:
         self.requirement = requirement
-        self.client = lab.client.for_requirement(requirement.id, requirement.effect)
-        self.run_id = lab.run_id
-        self.timeouts = lab.timeouts
-        self._lab = lab
-        self._undoing = Undoing()
+        self.client = run.client.for_requirement(requirement.id, requirement.effect)
+        self.run_id = run.run_id
+        self.timeouts = run.timeouts
+        self._run = run
+        self._undoing = run.new_undoing()
         self._lock = threading.RLock()
         self._numbers: dict[str, int] = {}
         self._default_namespace: str | None = None
@@ -49,7 +49,7 @@ class RequirementLab:
         self._borrowed: dict[str, tuple[borrowing.BorrowedNode, Step]] = {}
         self._mirrors: dict[str, str] = {}
         self._workloads: list[str] = []
-        self._maker = Maker(self.client, lab, requirement.id, self._borrowed.keys())
+        self._maker = Maker(self.client, run, requirement.id, self._borrowed.keys())
 
     def __enter__(self) -> "RequirementLab":
         return self
@@ -60,11 +60,11 @@ class RequirementLab:
         self.close()
 
     def close(self) -> None:
-        """Take back whatever was done. What cannot be taken back is kept in ``Lab.left_behind``; safe to repeat."""
+        """Undo whatever was done. What cannot be undone is kept in ``Lab.left_behind``; safe to repeat."""
         if not self._undoing.pending:
             return
-        with interrupts_deferred(f"taking back what {self.requirement.id} did", self._lab.what_is_left):
-            self._lab.left_behind += self._undoing.undo_all()
+        with interrupts_deferred(f"undoing what {self.requirement.id} did", self._run.what_is_left):
+            self._run.left_behind += self._undoing.undo_all()
         self._namespaces.clear()
         self._borrowed.clear()
         self._mirrors.clear()
@@ -75,9 +75,9 @@ class RequirementLab:
     def namespace(self, *, labels: Mapping[str, str] | None = None, name_hint: str = "") -> str:
         """A new namespace and its name. Without it, pods and other objects share one of the requirement."""
         name = self._own_name(name_hint or "ns")
-        self._undoing.will(f"namespace {name}", lambda: empty_namespace(self._lab.client, name, self.timeouts))
+        self._undoing.will(f"namespace {name}", lambda: empty_namespace(self._run.client, name, self.timeouts))
         self._namespaces.append(name)
-        make_namespace(self.client, name, {**(labels or {}), **self.labels}, self._lab.pull_secret())
+        make_namespace(self.client, name, {**(labels or {}), **self.labels}, self._run.pull_secret())
         return name
 
     def pod(self, **options: Unpack[PodOptions]) -> LabPod:
@@ -101,10 +101,10 @@ class RequirementLab:
     ) -> LabPods:
         """Fill the node's free devices with running pods of ``gpus_each``, or make ``count`` of them.
 
-        They tolerate the node's taints. A preparation, not a claim: raises Inconclusive when there is no room or
+        They tolerate the node's taints. A preparation, not an expectation: raises Inconclusive when there is no room or
         they do not come to run.
         """
-        wanted = options.get("resource") or self._lab.gpu_resource
+        wanted = options.get("resource") or self._run.gpu_resource
         free = self.free(node, wanted)
         number = free // gpus_each if count is None else count
         if number == 0 or number * gpus_each > free:
@@ -119,7 +119,7 @@ class RequirementLab:
 
     def free(self, node: Named, resource: str | None = None) -> int:
         """How many devices of the resource no unfinished pod on the node asks for."""
-        wanted = resource or self._lab.gpu_resource
+        wanted = resource or self._run.gpu_resource
         found = self.client.get(path("Node", name=node.name))
         pods = self.client.list(path("Pod"), field_selector=f"spec.nodeName={node.name}")
         unfinished = [pod for pod in pods if (pod.get("status") or {}).get("phase") not in ("Succeeded", "Failed")]
@@ -173,7 +173,7 @@ class RequirementLab:
         """A ResourceQuota in a namespace of the lab, enforced when this returns."""
         name = self._numbered("quota")
         self._maker.create(policies.quota_object(namespace, name, hard, tuple(priority_classes), self.labels))
-        return policies.LabQuota(self.client, self.timeouts, namespace, name).given_enforced(hard)
+        return policies.LabQuota(self.client, self.timeouts, namespace, name).require_enforced(hard)
 
     def limit_range(self, namespace: str, items: Iterable[Mapping[str, Any]]) -> str:
         """A LimitRange with raw items in a namespace of the lab; returns its name."""
@@ -223,8 +223,8 @@ class RequirementLab:
         obj = policies.priority_class_object(
             name, value=value, preemption_policy=preemption_policy, description=description, labels=self.labels
         )
-        self._undoing.will(f"priority class {name}", lambda: self._lab.delete_priority_class(name))
-        self._lab.create_priority_class(self.client, obj)
+        self._undoing.will(f"priority class {name}", lambda: self._run.delete_priority_class(name))
+        self._run.create_priority_class(self.client, obj)
         return name
 
     def below_zero(self, priority: policies.Priority) -> str:
@@ -284,7 +284,7 @@ class RequirementLab:
             raise ValueError(f"node {node.name} is borrowed already by this requirement")
         borrowed = borrowing.BorrowedNode(
             self.client,
-            self._lab.journal,
+            self._run.journal,
             self.timeouts,
             node.name,
             self.run_id,
@@ -326,7 +326,7 @@ class RequirementLab:
 
     @property
     def pending(self) -> list[Step]:
-        """What is still to be taken back."""
+        """What is still to be undone."""
         return self._undoing.pending
 
     def _bench(self) -> probe_jobs.Bench:
@@ -335,8 +335,8 @@ class RequirementLab:
             timeouts=self.timeouts,
             maker=self._maker,
             namespace=self._namespace_of({}),
-            image=self._lab.images.reference("python"),
-            gpu_resource=self._lab.gpu_resource,
+            image=self._run.images.reference("python"),
+            gpu_resource=self._run.gpu_resource,
             numbered=self._numbered,
             create_workload=self._create_workload,
         )
@@ -382,4 +382,4 @@ class RequirementLab:
 
     def _own_name(self, hint: str) -> str:
         """A name that this run never uses again, because a namespace that is going blocks its name for a while."""
-        return self._lab.unique(f"{own_prefix(self.run_id)}{self.requirement.id.lower()}-{dns_name(hint)}")
+        return self._run.unique(f"{own_prefix(self.run_id)}{self.requirement.id.lower()}-{dns_name(hint)}")

@@ -11,6 +11,7 @@ from conformance.kube.timeouts import Timeouts
 from conformance.kube.waits import holds, wait_for
 from conformance.lab.explaining import explain_refusal
 from conformance.lab.pods import LabPod, LabPods
+from conformance.subjects import ObjectReference
 from conformance.verdict import Finding, claim
 
 __all__ = ["OBJECT_LABEL", "LabDeployment", "LabJob", "workload_object"]
@@ -47,6 +48,11 @@ class _Workload:
         self.created: dict[str, Any] = dict(created)
         self._client = client
         self._timeouts = timeouts
+
+    @property
+    def subject(self) -> ObjectReference:
+        """What it is in a report."""
+        return ObjectReference.of(self.kind, self.name, namespace=self.namespace, text=str(self))
 
     def __str__(self) -> str:
         return f"{self.kind.lower()} {self.namespace}/{self.name}"
@@ -91,7 +97,7 @@ class _Workload:
     def _status(self) -> dict[str, Any]:
         return dict((self.read() or {}).get("status") or {})
 
-    def _claims(
+    def _awaits(
         self, expected: str, seen: Callable[[], str], until: Callable[[], bool], timeout: float, because: str
     ) -> None:
         try:
@@ -100,7 +106,7 @@ class _Workload:
         except WaitTimeout:
             ok = False
         reason = f"{expected} ({because})" if because else expected
-        claim(Finding(str(self), ok, reason, seen(), cause="" if ok else self.explain()))
+        claim(Finding(self.subject, ok, reason, seen(), cause="" if ok else self.explain()))
 
 
 class LabDeployment(_Workload):
@@ -109,9 +115,9 @@ class LabDeployment(_Workload):
     kind = "Deployment"
 
     def wait_until_available(self, replicas: int | None = None, *, because: str = "") -> "LabDeployment":
-        """Claim that so many replicas (all, by default) become available."""
+        """Expect that so many replicas (all, by default) become available."""
         wanted = int(self.created["spec"].get("replicas", 1)) if replicas is None else replicas
-        self._claims(
+        self._awaits(
             f"to have {wanted} available replicas",
             lambda: f"{self._count('availableReplicas')} available",
             lambda: self._count("availableReplicas") >= wanted,
@@ -121,8 +127,8 @@ class LabDeployment(_Workload):
         return self
 
     def wait_until_refused(self, *, because: str = "") -> "LabDeployment":
-        """Claim that the API server refuses its pods: condition ReplicaFailure, with fewer pods than replicas."""
-        self._claims(
+        """Expect that the API server refuses its pods: condition ReplicaFailure, with fewer pods than replicas."""
+        self._awaits(
             "to have pods refused",
             lambda: f"{self._count('replicas')} pods, ReplicaFailure is {self.condition('ReplicaFailure') or 'absent'}",
             lambda: self.condition("ReplicaFailure") == "True",
@@ -146,9 +152,9 @@ class LabJob(_Workload):
     kind = "Job"
 
     def wait_until_running(self, pods: int | None = None, *, because: str = "") -> "LabJob":
-        """Claim that so many of its pods (its parallelism, by default) run."""
+        """Expect that so many of its pods (its parallelism, by default) run."""
         wanted = int(self.created["spec"].get("parallelism", 1)) if pods is None else pods
-        self._claims(
+        self._awaits(
             f"to have {wanted} running pods",
             lambda: f"{len(self.pods().running())} running",
             lambda: len(self.pods().running()) >= wanted,
@@ -158,8 +164,8 @@ class LabJob(_Workload):
         return self
 
     def wait_until_complete(self, *, because: str = "") -> "LabJob":
-        """Claim that it completes."""
-        self._claims(
+        """Expect that it completes."""
+        self._awaits(
             "to complete",
             lambda: (
                 f"Complete is {self.condition('Complete') or 'absent'}, Failed {self.condition('Failed') or 'absent'}"
@@ -171,10 +177,10 @@ class LabJob(_Workload):
         return self
 
     def stays_without_pods(self, *, because: str = "") -> "LabJob":
-        """Claim that no pod of it comes to be within the time ``hold``, as when every one is refused."""
+        """Expect that no pod of it comes to be within the time ``hold``, as when every one is refused."""
         violation = holds(
             lambda: len(self.pods()), lambda count: count == 0, window=self._timeouts.hold, what=f"{self} has no pods"
         )
         expected = "to get no pod" + (f" ({because})" if because else "")
-        claim(Finding(str(self), violation is None, expected, f"{violation or 0} pods"))
+        claim(Finding(self.subject, violation is None, expected, f"{violation or 0} pods"))
         return self

@@ -1,8 +1,10 @@
 """What the nodes of a pool must offer, computed from the declaration alone and never from a node."""
 
+from functools import lru_cache
 from typing import Any
 
 from conformance.gpu import plugin_config
+from conformance.gpu.labels import DEVICE_PLUGIN_CONFIG
 from conformance.gpu.mig import model_of
 from conformance.gpu.mig_config import Entry, Wanted, parse, wanted
 from conformance.gpu.mig_layouts import standard_layout
@@ -13,6 +15,9 @@ from conformance.reference.model import Gpu, Pool, Reference
 
 __all__ = ["config_key_of", "config_of", "driver_of", "gpus_of", "layout_of", "mig_strategy_of", "offer_of"]
 
+# Asked for each node of thousands, and computed by way of YAML; set-ups have pools by the dozen.
+_once_for_each_pool = lru_cache(maxsize=256)
+
 
 def config_key_of(reference: Reference, pool: Pool) -> str:
     """The declared plugin configuration that the nodes of a pool get, by its key; empty when they get none.
@@ -20,9 +25,10 @@ def config_key_of(reference: Reference, pool: Pool) -> str:
     The pool's label decides, then the default. A key that is not declared is returned as it is.
     """
     configs = reference.stack.plugin_configs if reference.stack is not None else None
-    return "" if configs is None else pool.labels.get(plugin_config.CONFIG_LABEL) or configs.default
+    return "" if configs is None else pool.labels.get(DEVICE_PLUGIN_CONFIG) or configs.default
 
 
+@_once_for_each_pool
 def config_of(reference: Reference, pool: Pool) -> PluginConfig | None:
     """That configuration, None when the nodes get none, or one that is not declared or that the plugin refuses."""
     stack, key = reference.stack, config_key_of(reference, pool)
@@ -31,6 +37,7 @@ def config_of(reference: Reference, pool: Pool) -> PluginConfig | None:
     return plugin_config.parse(_as_text(stack.plugin_configs.configs[key])).config
 
 
+@_once_for_each_pool
 def mig_strategy_of(reference: Reference, pool: Pool) -> MigStrategy:
     """The MIG strategy of a pool's nodes: the stack's, or where that leaves it open the one of their configuration."""
     if reference.stack is None:
@@ -48,6 +55,7 @@ def driver_of(reference: Reference, pool: Pool) -> str:
     return pool.gpu.driver or (reference.stack.driver if reference.stack is not None else "")
 
 
+@_once_for_each_pool
 def layout_of(reference: Reference, pool: Pool) -> Wanted | None:
     """The MIG devices that every GPU of a node must have, by index.
 
@@ -64,6 +72,7 @@ def layout_of(reference: Reference, pool: Pool) -> Wanted | None:
     return None if entries is None else wanted(entries, pool.gpu.count)
 
 
+@_once_for_each_pool
 def gpus_of(reference: Reference, pool: Pool) -> NodeGpus | None:
     """The GPUs of one node of a pool with the MIG layout that it must have; None for a pool without GPUs.
 
@@ -81,6 +90,7 @@ def gpus_of(reference: Reference, pool: Pool) -> NodeGpus | None:
     return NodeGpus(gpu.product, gpu.count - len(split), split)
 
 
+@_once_for_each_pool
 def offer_of(reference: Reference, pool: Pool) -> Offer:
     """The extended resources that every node of a pool must advertise as allocatable, by name.
 

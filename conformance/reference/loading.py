@@ -1,8 +1,8 @@
 """Loading a reference set-up from YAML, telling every problem with its file and line."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -11,10 +11,21 @@ from conformance.reference.errors import InvalidReference
 from conformance.reference.model import Reference
 from conformance.reference.sources import Document, Position, Problem, Trail
 
-__all__ = ["load"]
+__all__ = ["Placed", "load", "load_placed"]
 
 _ENDINGS = (".yaml", ".yml")
 _WITH_MANIFESTS = ("workloads", "test_pods")
+
+
+class Placed(NamedTuple):
+    """A set-up, the plain value that was written, and where each part of it was written.
+
+    The value tells what was left to its default.
+    """
+
+    reference: Reference
+    value: dict[str, Any]
+    position: Callable[[Trail], Position]
 
 
 def load(path: Path | str) -> Reference:
@@ -24,6 +35,11 @@ def load(path: Path | str) -> Reference:
     names. The ``manifest`` of a workload or test pod may be the path of another file, relative to the file that names
     it. Raises InvalidReference with all problems, each with file, line, path in the set-up and allowed values.
     """
+    return load_placed(path).reference
+
+
+def load_placed(path: Path | str) -> Placed:
+    """The same, with what was written and where. Raises InvalidReference as ``load`` does."""
     place = Path(path)
     files = _files(place)
     if not files:
@@ -33,7 +49,7 @@ def load(path: Path | str) -> Reference:
     problems = [*setup.problems, *setup.complaints()]
     if problems:
         raise InvalidReference(place, sorted(problems, key=lambda problem: problem.position))
-    return msgspec.convert(setup.value, Reference)
+    return Placed(msgspec.convert(setup.value, Reference), setup.value, setup.position)
 
 
 def _files(place: Path) -> list[Path]:
@@ -57,7 +73,7 @@ class _Setup:
         """What is wrong with the whole: forms first, then relations."""
         for complaints in (checking.complaints(self.value, Reference), relations.complaints(self.value)):
             for path, text in complaints:
-                yield Problem(self._position(path), path, text)
+                yield Problem(self.position(path), path, text)
 
     def _merge(self, file: Path, document: Document) -> None:
         self.problems += document.problems
@@ -96,7 +112,7 @@ class _Setup:
         document = sources.read(file)
         for problem in document.problems:
             # A file that does not exist is a mistake of the line that names it.
-            position = problem.position if file.exists() else self._position((*path, "manifest"))
+            position = problem.position if file.exists() else self.position((*path, "manifest"))
             text = problem.text if file.exists() else f"{file} does not exist"
             self.problems.append(Problem(position, (*path, "manifest", *problem.path), text))
         workload["manifest"] = document.value
@@ -112,7 +128,8 @@ class _Setup:
             if isinstance(hard, dict):
                 hard.update({key: str(value) for key, value in hard.items() if type(value) is int})
 
-    def _position(self, path: Trail) -> Position:
+    def position(self, path: Trail) -> Position:
+        """Where a part was written, or the nearest part around it that was."""
         while path not in self.positions:
             path = path[:-1]
         return self.positions[path]

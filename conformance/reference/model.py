@@ -7,7 +7,8 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta
 
-from conformance.gpu.mig_config import CONFIG_LABEL as MIG_CONFIG_LABEL
+from conformance.gpu.labels import MIG_CONFIG
+from conformance.gpu.resources import GPU
 from conformance.reference.base import Declared
 from conformance.reference.stack import Kai, Stack
 from conformance.reference.value_types import (
@@ -22,6 +23,7 @@ from conformance.reference.value_types import (
     ResourceName,
     SetupName,
 )
+from conformance.subjects import ObjectReference
 
 CLUSTER_WIDE = "*"
 
@@ -53,7 +55,7 @@ class Gpu(Declared, frozen=True):
             description="the extended resource that a node advertises; as gpu_resource when absent. MIG devices of "
             "the strategy mixed and devices that DRA allocates have other names and are not meant"
         ),
-    ] = "nvidia.com/gpu"
+    ] = GPU
     shares: Annotated[Count, Meta(description="as how many devices each one is offered; 1 when nobody shares it")] = 1
     shared_by: Annotated[
         Literal["time-slicing", "mps"] | None, Meta(description="how several pods share one device")
@@ -79,17 +81,26 @@ class Pool(Declared, frozen=True):
     taints: tuple[PoolTaint, ...] = ()
     gpu: Annotated[Gpu | None, Meta(description="absent for a pool without GPUs")] = None
 
+    @property
+    def subject(self) -> ObjectReference:
+        """What it is in a report."""
+        return ObjectReference.of("Pool", self.name, declared=True)
+
     def __str__(self) -> str:
         return f"pool {self.name}"
 
+    def __hash__(self) -> int:
+        """By name, so that what follows from a pool can be computed once: its labels are mappings without a hash."""
+        return hash(self.name)
+
     def holds(self, node_labels: dict[str, str]) -> bool:
         """Whether a node with these labels belongs to the pool."""
-        return all(node_labels.get(key) == value for key, value in self.selector.items())
+        return self.selector.items() <= node_labels.items()
 
     @property
     def mig_layout(self) -> str:
         """The MIG layout that the owners' labels ask for; empty when they ask for none."""
-        return self.labels.get(MIG_CONFIG_LABEL, "")
+        return self.labels.get(MIG_CONFIG, "")
 
     @property
     def selector_text(self) -> str:
@@ -187,6 +198,11 @@ class Team(Declared, frozen=True):
     quotas: tuple[Quota, ...] = ()
     limit_ranges: tuple[LimitRange, ...] = ()
 
+    @property
+    def subject(self) -> ObjectReference:
+        """What it is in a report."""
+        return ObjectReference.of("Team", self.namespace, namespace=self.namespace, text=str(self), declared=True)
+
     def __str__(self) -> str:
         return f"namespace {self.namespace}"
 
@@ -207,6 +223,11 @@ class PriorityClass(Declared, frozen=True):
         tuple[ObjectName, ...], Meta(description="classes whose pods its owners expect it to evict")
     ] = ()
 
+    @property
+    def subject(self) -> ObjectReference:
+        """What it is in a report."""
+        return ObjectReference.of("PriorityClass", self.name, declared=True)
+
     def __str__(self) -> str:
         return f"priority class {self.name}"
 
@@ -226,6 +247,11 @@ class Workload(Declared, frozen=True):
         Meta(description="the Kubernetes object, or the path of a file that holds it; absent when others deploy it"),
     ] = None
 
+    @property
+    def subject(self) -> ObjectReference:
+        """What it is in a report."""
+        return ObjectReference.of(self.kind, self.name, namespace=self.namespace, text=str(self), declared=True)
+
     def __str__(self) -> str:
         return f"{self.kind.lower()} {self.namespace}/{self.name}"
 
@@ -239,6 +265,11 @@ class TestPod(Declared, frozen=True):
     name: ObjectName
     manifest: Annotated[dict[str, Any], Meta(description="the Pod, or the path of a file that holds it")]
     pools: Annotated[tuple[ObjectName, ...], Meta(description="the pools on which it must be able to run")] = ()
+
+    @property
+    def subject(self) -> ObjectReference:
+        """What it is in a report."""
+        return ObjectReference.of("TestPod", self.name, declared=True)
 
     def __str__(self) -> str:
         return f"test pod {self.name}"
@@ -260,9 +291,7 @@ class Reference(Declared, frozen=True):
 
     name: SetupName
     description: str = ""
-    gpu_resource: Annotated[ResourceName, Meta(description="the resource by which GPUs are asked for")] = (
-        "nvidia.com/gpu"
-    )
+    gpu_resource: Annotated[ResourceName, Meta(description="the resource by which GPUs are asked for")] = GPU
     stack: Annotated[Stack | None, Meta(description="what makes GPUs reach pods; absent when not to be judged")] = None
     kai: Annotated[Kai | None, Meta(description="the KAI scheduler and its queues; absent where nobody uses it")] = None
     pools: tuple[Pool, ...] = ()
@@ -272,8 +301,17 @@ class Reference(Declared, frozen=True):
     test_pods: tuple[TestPod, ...] = ()
     platform: Annotated[Platform, Meta(description="whose pods and classes are not the owners' to change")] = Platform()
 
+    @property
+    def subject(self) -> ObjectReference:
+        """What it is in a report."""
+        return ObjectReference.of("ReferenceSetUp", self.name, text=str(self), declared=True)
+
     def __str__(self) -> str:
         return f"reference set-up {self.name}"
+
+    def __hash__(self) -> int:
+        """By name, as that of a pool."""
+        return hash(self.name)
 
     def pool(self, name: str) -> Pool | None:
         """The pool of that name."""

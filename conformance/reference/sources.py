@@ -8,6 +8,9 @@ import yaml
 
 Trail = tuple[str | int, ...]
 
+# The one in C is ten times as fast; PyYAML has it where it was built with libyaml.
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
 
 class Position(NamedTuple):
     """A place in a file; lines count from 1."""
@@ -59,7 +62,7 @@ def read(file: Path) -> Document:
     except (OSError, UnicodeDecodeError) as error:
         return _hopeless(file, 1, f"cannot be read: {_reason(error)}")
     try:
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
+        root = yaml.compose(text, Loader=_LOADER)
         if root is None:
             return _hopeless(file, 1, "is empty")
         doubled = tuple(_doubled_keys(file, root, ()))

@@ -1,4 +1,4 @@
-"""The declared GPU stack: what makes GPUs reach pods, and how it is told to share them.
+"""The declared GPU stack: what makes GPUs reach pods, and how it is configured to share them.
 
 The names of settings follow NVIDIA's charts (gpu-operator v26.7, deployments/gpu-operator/values.yaml), so that an
 owner finds each of them again; what the charts leave to their defaults is left out here, too.
@@ -10,6 +10,7 @@ from msgspec import Meta
 
 from conformance.reference.base import Declared
 from conformance.reference.value_types import LabelKey, LabelValue, NamespaceName, ObjectName
+from conformance.subjects import ObjectReference
 
 
 class PluginConfigs(Declared, frozen=True):
@@ -64,7 +65,7 @@ class Metrics(Declared, frozen=True):
 class Stack(Declared, frozen=True):
     """What makes GPUs reach pods on all pools, those with ``allocated_by: dra`` aside.
 
-    ``tolerations`` are given to the operands and to node feature discovery; when absent they are those that the
+    ``tolerations`` are given to the operands and to Node Feature Discovery; when absent they are those that the
     taints of the GPU pools ask for.
     """
 
@@ -90,6 +91,11 @@ class Stack(Declared, frozen=True):
     dra: DraDriver | None = None
     values: Annotated[dict[str, Any], Meta(description="further values of the chart, merged over ours")] = {}
 
+    @property
+    def subject(self) -> ObjectReference:
+        """What it is in a report."""
+        return ObjectReference.of("Stack", self.kind, namespace=self.namespace, text=str(self), declared=True)
+
     def __str__(self) -> str:
         return f"GPU stack {self.kind} in namespace {self.namespace}"
 
@@ -105,6 +111,11 @@ class KaiQueue(Declared, frozen=True):
     gpu_quota: Annotated[Gpus | None, Meta(description="spec.resources.gpu.quota: what it is sure to get")] = None
     gpu_limit: Annotated[Gpus | None, Meta(description="spec.resources.gpu.limit: what it may have at most")] = None
 
+    @property
+    def subject(self) -> ObjectReference:
+        """What it is in a report."""
+        return ObjectReference.of("Queue", self.name, declared=True)
+
     def __str__(self) -> str:
         return f"queue {self.name}"
 
@@ -118,6 +129,11 @@ class Kai(Declared, frozen=True):
         "kai.scheduler/queue"
     )
     queues: tuple[KaiQueue, ...] = ()
+
+    @property
+    def subject(self) -> ObjectReference:
+        """What it is in a report."""
+        return ObjectReference.of("Kai", self.scheduler, namespace=self.namespace, text=str(self), declared=True)
 
     def __str__(self) -> str:
         return f"scheduler {self.scheduler}"

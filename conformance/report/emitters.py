@@ -24,7 +24,10 @@ class EventStream:
         self._file: TextIO = path.open("w", encoding="utf-8")
 
     def write(self, event: str, **content: Any) -> None:
-        """Append ``event`` with its time (UTC, RFC 3339) and content, and flush it to the file."""
+        """Append ``event`` with its time (UTC, RFC 3339) and content, and flush it to the file.
+
+        The words are those of report.json: camelCase, as in Kubernetes.
+        """
         line = {"event": event, "time": datetime.now(UTC).isoformat(timespec="milliseconds"), **content}
         self._file.write(msgspec.json.encode(line).decode() + "\n")
         self._file.flush()
@@ -45,8 +48,29 @@ class EventStream:
 def write_json(report: Report, folder: Path) -> Path:
     """Write ``report.json``; its schema is reports/report.schema.json."""
     path = folder / JSON_NAME
-    path.write_bytes(msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n")
+    pretty = msgspec.json.format(msgspec.json.encode(report), indent=2).decode()
+    path.write_text(_subjects_on_one_line(pretty) + "\n", encoding="utf-8")
     return path
+
+
+# As deep as the members of a subject in the report: requirements, findings, subjects, one of them.
+_MEMBER = " " * 14
+
+
+def _subjects_on_one_line(pretty: str) -> str:
+    """Indented JSON with each subject on a line of its own, so that thousands of them stay readable and small."""
+    lines: list[str] = []
+    inside = False
+    for line in pretty.split("\n"):
+        if line.startswith(_MEMBER):
+            lines[-1] += ("" if lines[-1].endswith("{") else " ") + line.strip()
+            inside = True
+        elif inside:
+            lines[-1] += line.strip()
+            inside = False
+        else:
+            lines.append(line)
+    return "\n".join(lines)
 
 
 def write_junit(report: Report, folder: Path) -> Path:

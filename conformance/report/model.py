@@ -8,9 +8,10 @@ import msgspec
 
 from conformance.catalog import PROFILES, Level, Requirement, Source
 from conformance.kube.effects import Effect
+from conformance.report.grouping import FindingGroup, grouped
 from conformance.verdict import EvidenceKind, Finding, Status, Unseen
 
-API_VERSION = "gpu-conformance.io/v1"
+API_VERSION = "gpu-conformance.io/v1alpha1"
 
 # The statuses from worst to best: what a group of verdicts comes to is the first that occurs in it.
 SEVERITY = (
@@ -28,6 +29,7 @@ SEVERITY = (
 class Verdict(msgspec.Struct, frozen=True, rename="camel"):
     """How one requirement ended, and why. ``duration`` is in seconds; ``judged`` counts the subjects.
 
+    ``groups`` are the findings (``findings`` in report.json): all that are broken, and a few examples of the others.
     ``unseen`` counts those that could not be looked at, a busy node for example: nobody knows whether they pass.
     """
 
@@ -42,7 +44,7 @@ class Verdict(msgspec.Struct, frozen=True, rename="camel"):
     reason: str
     judged: int
     broken: int
-    findings: tuple[Finding, ...]
+    groups: tuple[FindingGroup, ...] = msgspec.field(name="findings")
     remedy: str
     sources: tuple[Source, ...]
     duration: float
@@ -67,9 +69,19 @@ class Verdict(msgspec.Struct, frozen=True, rename="camel"):
         examples = [finding for finding in every if finding.ok][:_EXAMPLES]
         return cls(
             rule.id, rule.title, rule.level, rule.profile, rule.feature, rule.effect.label, status, evidence, reason,
-            len(every), len(broken), (*broken, *examples), rule.remedy, rule.sources, round(duration, 3),
+            len(every), len(broken), grouped((*broken, *examples)), rule.remedy, rule.sources, round(duration, 3),
             len(unseen), tuple(unseen[:_UNSEEN_EXAMPLES]),
         )  # fmt: skip
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """The findings of all groups, each in its own words."""
+        return tuple(finding for group in self.groups for finding in group.findings())
+
+    @property
+    def causes(self) -> tuple[FindingGroup, ...]:
+        """The groups of what is broken."""
+        return tuple(group for group in self.groups if not group.ok)
 
 
 # A report on 5,000 nodes stays readable: what held is counted, and shown by this many examples.

@@ -1,16 +1,22 @@
 """A verdict as the paragraph that an on-call can act on."""
 
+from conformance.report.grouping import FindingGroup
 from conformance.report.model import Verdict
-from conformance.verdict import Finding
 
 _LABEL = 23
-# Ten broken subjects show the pattern; the report file has them all.
+# Ten causes, and five subjects of each, show the pattern; the report file has them all.
 _SHOWN = 10
+_NAMED = 5
+
+
+def heading(verdict: Verdict) -> str:
+    """One line for where the status is said already: id, level and title."""
+    return f"{verdict.requirement} {verdict.level}  {verdict.title}"
 
 
 def headline(verdict: Verdict) -> str:
     """One line: status, id, level and title."""
-    return f"{verdict.status.upper()} {verdict.requirement} {verdict.level}  {verdict.title}"
+    return f"{verdict.status.upper()} {heading(verdict)}"
 
 
 def story(verdict: Verdict) -> str:
@@ -19,16 +25,17 @@ def story(verdict: Verdict) -> str:
 
 
 def details(verdict: Verdict, *, shown: int = _SHOWN) -> str:
-    """Every broken subject with what was expected, what was found, why, and what to do."""
+    """Every cause with its first subjects, what was expected and found there, why it hides, and what to do."""
     lines = []
     if verdict.reason:
         lines.append(_line("why", verdict.reason))
-    broken = [finding for finding in verdict.findings if not finding.ok]
-    for finding in broken[:shown]:
-        lines += _finding(finding)
-    if len(broken) > shown:
-        lines.append(_line("and", f"{len(broken) - shown} more; report.json has them all"))
-    if not any(finding.remedy for finding in broken[:shown]) and (broken or verdict.reason):
+    causes = verdict.causes
+    for group in causes[:shown]:
+        lines += _group(group)
+    if len(causes) > shown:
+        left = sum(group.count for group in causes[shown:])
+        lines.append(_line("and", f"{left} more for {len(causes) - shown} other causes; report.json has them all"))
+    if not any(group.remedy for group in causes[:shown]) and (causes or verdict.reason):
         lines.append(_line("remedy", verdict.remedy))
     unseen = f", {verdict.unseen} not looked at" if verdict.unseen else ""
     lines.append(_line("evidence", f"{verdict.evidence}, {verdict.judged} judged{unseen}"))
@@ -36,8 +43,12 @@ def details(verdict: Verdict, *, shown: int = _SHOWN) -> str:
     return "\n".join(lines)
 
 
-def _finding(finding: Finding) -> list[str]:
-    lines = [_line(finding.subject, f"expected {finding.expected}, found {finding.actual}")]
+def _group(group: FindingGroup) -> list[str]:
+    """The first subject in full, the next ones by name."""
+    finding = group.first
+    lines = [_line(str(finding.subject), f"expected {finding.expected}, found {finding.actual}")]
+    if group.count > 1:
+        lines.append(_line(f"and {group.count - 1} more", _others(group)))
     told = (
         ("cause", finding.cause),
         ("hidden because", finding.hidden_because),
@@ -45,6 +56,10 @@ def _finding(finding: Finding) -> list[str]:
         ("inspect", finding.inspect),
     )
     return lines + [_line(label, text) for label, text in told if text]
+
+
+def _others(group: FindingGroup) -> str:
+    return ", ".join(group.names(_NAMED)[1:]) + (", ..." if group.count > _NAMED else "")
 
 
 def _line(label: str, text: str) -> str:

@@ -5,7 +5,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import conformance
+from conformance.clusters.named import SNAPSHOT
 from conformance.deploy.installing import Installer
+from conformance.facts import Facts, read, snapshot
 from conformance.kube.client import Client
 from conformance.kube.effects import Effect
 from conformance.kube.guard import Guard
@@ -20,6 +22,15 @@ def reading_access(cluster: str, clusters_file: Path | None, kubeconfig: Path | 
     """A client of ``cluster`` that can only read."""
     with _access(cluster, clusters_file, kubeconfig, Effect.READS) as (client, _):
         yield client
+
+
+def facts_of(cluster: str, clusters_file: Path | None, kubeconfig: Path | None) -> Facts:
+    """The facts of a cluster, which is only read, or of a snapshot of one."""
+    kind, _, file = cluster.partition(":")
+    if kind == SNAPSHOT:
+        return snapshot.load(file)
+    with reading_access(cluster, clusters_file, kubeconfig) as client:
+        return read(client)
 
 
 @contextmanager

@@ -53,7 +53,7 @@ def chapters() -> list[Chapter]:
     Raises ValueError for an id used twice.
     """
     seen: set[str] = set()
-    told = []
+    listed = []
     for module in modules():
         own = [f for _, f in inspect.getmembers(module, inspect.isfunction) if f.__module__ == module.__name__]
         rules = tuple(rule for function in sorted(own, key=_line) if (rule := requirement_of(function)))
@@ -61,8 +61,8 @@ def chapters() -> list[Chapter]:
             if rule.id in seen:
                 raise ValueError(f"requirement id {rule.id} is used twice")
             seen.add(rule.id)
-        told.append(Chapter(module, rules))
-    return sorted(told, key=lambda chapter: min(map(_rank, chapter.requirements), default=(len(PROFILES), "")))
+        listed.append(Chapter(module, rules))
+    return sorted(listed, key=lambda chapter: min(map(_rank, chapter.requirements), default=(len(PROFILES), "")))
 
 
 def requirements() -> list[Requirement]:

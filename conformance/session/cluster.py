@@ -8,8 +8,9 @@ from typing import Any
 
 from conformance.clusters import named
 from conformance.deploy.installing import Installer
-from conformance.kube.connection import IN_CLUSTER, Connection
+from conformance.kube.connection import Connection
 from conformance.kube.effects import Mode
+from conformance.kube.kubeconfig import IN_CLUSTER, connect
 from conformance.lab.images import Images
 from conformance.options import Settings
 from conformance.progress import Progress
@@ -61,7 +62,7 @@ def open_cluster(
         with _embedded(target, settings, progress, handed_down) as cluster:
             yield cluster
     else:
-        with Connection.from_kubeconfig(target.kubeconfig, target.context) as connection:
+        with connect(target.kubeconfig, target.context) as connection:
             yield OpenCluster(
                 target.name,
                 target.kind,
@@ -95,7 +96,7 @@ def _embedded(
 ) -> Iterator[OpenCluster]:
     if handed_down is not None:
         kubeconfig = Path(handed_down["kubeconfig"])
-        with Connection.from_kubeconfig(kubeconfig, None) as connection:
+        with connect(kubeconfig, None) as connection:
             yield OpenCluster(target.name, "embedded", target.mode, connection, kubeconfig=kubeconfig)
         return
     from conformance.clusters import embedded

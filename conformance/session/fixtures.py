@@ -42,7 +42,7 @@ def judge(request: pytest.FixtureRequest) -> Judge:
 
 @pytest.fixture
 def lab(request: pytest.FixtureRequest, pytestconfig: pytest.Config) -> Iterator[RequirementLab]:
-    """The one door through which a requirement changes the cluster; it puts everything back."""
+    """The only way in which a requirement changes the cluster; it cleans everything up."""
     rule = requirement_of(getattr(request.node, "function", None))
     if rule is None:
         raise pytest.UsageError(f"{request.node.nodeid} uses the lab but is no @requirement, so nothing bounds it")

@@ -15,10 +15,10 @@ from conformance.catalog import PROFILES, Requirement, requirement_of
 from conformance.options import Settings
 from conformance.progress import TerminalProgress
 from conformance.report.model import Report, Verdict
-from conformance.report.story import details, headline
+from conformance.report.story import details, heading, headline
 from conformance.session import catalogue, fixtures, summary
 from conformance.session.fixtures import JUDGE, RUN
-from conformance.session.judging import verdict_on
+from conformance.session.judging import NotRun, verdict_on
 from conformance.session.refusals import refused
 from conformance.session.run import Run
 from conformance.shipped import shipped
@@ -206,6 +206,9 @@ class ConformanceHooks:
         self, item: pytest.Item, call: pytest.CallInfo[None]
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
         """Turn the way a phase ended into the requirement's verdict."""
+        if call.excinfo is not None and isinstance(call.excinfo.value, NotRun):
+            # pytest would make a text of where it was raised, and the verdict takes the text's place.
+            call.excinfo.traceback = call.excinfo.traceback[:0]
         report = yield
         rule = _judged(item, call)
         if rule is None:
@@ -272,10 +275,14 @@ def _judged(item: pytest.Item, call: pytest.CallInfo[None]) -> Requirement | Non
 
 
 def _retell(report: pytest.TestReport, verdict: Verdict) -> None:
-    """Make pytest's report say what the verdict says, in its outcome, its heading and its text."""
+    """Make pytest's report say what the verdict says, in its outcome, its heading and its text.
+
+    pytest puts FAILED or ERROR before the heading itself.
+    """
     setattr(report, _VERDICT, msgspec.to_builtins(verdict))
     file, line, _ = report.location
-    report.location = (file, line, headline(verdict))
+    says_itself = verdict.status in (Status.FAILED, Status.ERROR)
+    report.location = (file, line, heading(verdict) if says_itself else headline(verdict))
     if verdict.status in _COUNTS_AS_FAILED:
         report.outcome, report.longrepr = "failed", details(verdict)
     elif verdict.status is Status.PASSED:

@@ -31,8 +31,6 @@ _STATUS_OF: tuple[tuple[type[BaseException], Status], ...] = (
     (KubeError, Status.ERROR),
 )
 
-JUDGED_NOTHING = "the requirement ended without judging a single subject, which proves nothing"
-
 
 def verdict_on(
     rule: Requirement, judge: Judge, raised: BaseException | None, *, evidence: EvidenceKind, duration: float
@@ -44,7 +42,7 @@ def verdict_on(
     findings = list(judge.findings)
     if isinstance(raised, ExpectationFailed):
         findings.append(raised.finding)
-    status, reason = _status(findings, raised)
+    status, reason = _status(findings, raised or judge.nothing_judged())
     return Verdict.of(rule, status, findings, evidence=evidence, reason=reason, duration=duration, unseen=judge.unseen)
 
 
@@ -54,7 +52,7 @@ def _status(findings: list[Finding], raised: BaseException | None) -> tuple[Stat
             raised, ExpectationFailed
         ) else f"it then ended with: {raised}"
     if raised is None:
-        return (Status.PASSED, "") if findings else (Status.ERROR, JUDGED_NOTHING)
+        return Status.PASSED, ""
     for kind, status in _STATUS_OF:
         if isinstance(raised, kind):
             return status, _in_words(raised)

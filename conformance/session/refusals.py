@@ -12,7 +12,7 @@ from conformance.reference import ReferenceError
 from conformance.session.waivers import WaiverError
 from conformance.verdict import Inconclusive
 
-# What a user can mend. The texts say what is wrong, where, and what to do next.
+# What a user can fix. The texts say what is wrong, where, and what to do next.
 MENDABLE = (
     ClusterError,
     KubeError,
@@ -27,7 +27,7 @@ MENDABLE = (
 
 @contextmanager
 def refused() -> Iterator[None]:
-    """Turn what a user can mend into pytest.UsageError; everything else stays the bug that it is."""
+    """Turn what a user can fix into pytest.UsageError; everything else stays the bug that it is."""
     try:
         yield
     except MENDABLE as error:

@@ -1,5 +1,6 @@
 """A run's life: open the cluster, deploy the reference, read the facts, judge, put everything back."""
 
+import gc
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
@@ -79,14 +80,30 @@ class Run:
             self._stream = self._resources.enter_context(EventStream(self.folder / STREAM_NAME))
             self._emit("run-started", run=self.id, cluster=self.cluster.name, mode=str(self.mode))
         if self.cluster.snapshot is not None:
-            self._facts = snapshot.load(self.cluster.snapshot)
+            with self._keeping_what_is_made():
+                self._facts = snapshot.load(self.cluster.snapshot)
             return
         self._open_lab(exclusive=handed_down is None)
         if handed_down is None and self._deploys:
             self._deploy(progress)
         progress.step("Reading the cluster")
-        self._facts = read(self.client, config_namespaces=self._config_namespaces)
+        with self._keeping_what_is_made():
+            self._facts = read(self.client, config_namespaces=self._config_namespaces)
         self._emit("facts-read", nodes=len(self._facts.nodes) if "nodes" not in self._facts.unreadable else 0)
+
+    @staticmethod
+    @contextmanager
+    def _keeping_what_is_made() -> Iterator[None]:
+        """Keep the garbage collector away while facts are made, and from then on from them.
+
+        They hold no cycle; without this a twelfth of an audit of 5,000 nodes went into looking at them.
+        """
+        gc.disable()
+        try:
+            yield
+        finally:
+            gc.freeze()
+            gc.enable()
 
     def _timeouts(self) -> Timeouts:
         """Those of an embedded control plane are shorter: its controllers act within milliseconds."""
@@ -276,7 +293,7 @@ class Run:
         if self._writes_reports:
             write_json(report, self.folder)
             write_junit(report, self.folder)
-            self._emit("run-finished", outcome=outcome, exit_code=code)
+            self._emit("run-finished", outcome=outcome, exitCode=code)
         return report
 
     def _cluster_facts(self) -> ClusterFacts:

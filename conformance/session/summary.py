@@ -1,13 +1,19 @@
-"""The end of a run on a terminal: profiles, what needs somebody, and where the reports are."""
+"""The end of a run on a terminal: the causes of failures, profiles, what needs somebody, and where the reports are."""
 
+import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 
+from conformance.catalog import MUST
 from conformance.report.emitters import JSON_NAME, JUNIT_NAME
-from conformance.report.model import Profile, ProfileResult, Report
+from conformance.report.grouping import FindingGroup
+from conformance.report.model import Profile, ProfileResult, Report, Verdict
+from conformance.verdict import Status
 
+# With the profiles below them so many causes fit on one screen; the failures above have them all.
+_CAUSES = 8
 _GOOD = (ProfileResult.CONFORMANT, ProfileResult.REHEARSED, ProfileResult.AUDITED)
 _COLOUR = {ProfileResult.FAILED: "red", ProfileResult.INCOMPLETE: "red", ProfileResult.PARTIAL: "yellow"}
 
@@ -21,6 +27,7 @@ def write(terminal: pytest.TerminalReporter, report: Report, folder: Path) -> No
         f"{cluster.gpu_nodes} with GPUs; reference {report.reference}; mode {report.run.mode}; "
         f"evidence {cluster.evidence}"
     )
+    _causes(terminal, report)
     width = max((len(profile.name) for profile in report.profiles), default=0)
     for profile in report.profiles:
         _profile(terminal, profile, width)
@@ -40,6 +47,37 @@ def write(terminal: pytest.TerminalReporter, report: Report, folder: Path) -> No
 def left_behind(left: Iterable[str], command: str) -> str:
     """What a run left on its cluster, and the command that removes it, as every end of a run says it."""
     return f"could not be put back: {'; '.join(left)}. Run: {command}"
+
+
+def _causes(terminal: pytest.TerminalReporter, report: Report) -> None:
+    """The causes that most must be done about: those of MUST requirements first, and those of many subjects."""
+    broken = [(verdict, group) for verdict in report.requirements for group in verdict.causes if _failed(verdict)]
+    broken.sort(key=lambda each: (each[0].level is not MUST, -each[1].count))
+    for verdict, group in broken[:_CAUSES]:
+        terminal.line(_on_one_line(f"  {verdict.requirement:<8} {_cause(group)}", _width()))
+    if len(broken) > _CAUSES:
+        terminal.line(f"  and {len(broken) - _CAUSES} other causes")
+
+
+def _failed(verdict: Verdict) -> bool:
+    return verdict.status is Status.FAILED
+
+
+def _cause(group: FindingGroup) -> str:
+    """The first subject, how many share its cause, and the cause, or what was found where none is known."""
+    finding = group.first
+    more = f" and {group.count - 1} more" if group.count > 1 else ""
+    return f"{finding.subject}{more}: {finding.cause or f'found {finding.actual}'}"
+
+
+def _width() -> int:
+    """The columns of the terminal; logs, which have none, take longer lines."""
+    return shutil.get_terminal_size((160, 24)).columns
+
+
+def _on_one_line(text: str, width: int) -> str:
+    first = text.partition("\n")[0]
+    return first if len(first) <= width else f"{first[: width - 3]}..."
 
 
 def _profile(terminal: pytest.TerminalReporter, profile: Profile, width: int) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import msgspec
 
 from conformance.report.model import Verdict
+from conformance.subjects import ObjectReference
 from conformance.verdict import Status
 
 
@@ -14,18 +15,36 @@ class WaiverError(ValueError):
     """The waiver file cannot be used. The text says what is wrong, where, and what is allowed."""
 
 
+class WaivedObject(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Which objects, by globs over the members of a subject's reference."""
+
+    kind: str = "*"
+    namespace: str = "*"
+    name: str = "*"
+    node: str = "*"
+
+    def matches(self, subject: ObjectReference) -> bool:
+        """Whether the reference falls under every glob."""
+        members = ("kind", "namespace", "name", "node")
+        return all(fnmatch.fnmatchcase(getattr(subject, each), getattr(self, each)) for each in members)
+
+
 class Waiver(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One exception. ``subject`` is a glob over findings' subjects; ``expires`` is the last day it holds."""
+    """One exception. ``subject`` is a glob over subjects' texts, ``object`` globs over their references.
+
+    Both have to hold; ``expires`` is the last day of the exception.
+    """
 
     requirement: str
     owner: str
     reason: str
     expires: date
     subject: str = "*"
+    object: WaivedObject = WaivedObject()
 
-    def covers(self, subject: str) -> bool:
+    def covers(self, subject: ObjectReference) -> bool:
         """Whether ``subject`` falls under this waiver."""
-        return fnmatch.fnmatchcase(subject, self.subject)
+        return fnmatch.fnmatchcase(subject.text, self.subject) and self.object.matches(subject)
 
 
 class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -57,7 +76,7 @@ class Waivers:
         except (yaml.YAMLError, msgspec.ValidationError) as error:
             raise WaiverError(
                 f"waiver file {path}: {error}; it is `waivers:` with a list of requirement, owner, reason, "
-                "expires (YYYY-MM-DD) and optionally subject"
+                "expires (YYYY-MM-DD) and optionally subject and object (kind, namespace, name, node)"
             ) from error
 
     def applied_to(self, verdict: Verdict) -> Verdict:
@@ -68,7 +87,7 @@ class Waivers:
         if verdict.status is not Status.FAILED:
             return verdict
         # A failure without a finding has no subject; only a waiver of everything covers it.
-        broken = [finding.subject for finding in verdict.findings if not finding.ok] or [""]
+        broken = [finding.subject for finding in verdict.findings if not finding.ok] or [ObjectReference("")]
         needed = [waiver for waiver in self._in_force(verdict.requirement) if any(map(waiver.covers, broken))]
         self._used.update(needed)
         if not needed or not all(any(waiver.covers(subject) for waiver in needed) for subject in broken):

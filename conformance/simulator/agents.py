@@ -1,4 +1,4 @@
-"""The pods of NVIDIA's node agents: which of them runs on a node, what it is told, and which driver it finds.
+"""The pods of NVIDIA's node agents: which of them runs on a node, how it is configured, and which driver it finds.
 
 Agents are known by the names of their containers, which the operator's assets and the standalone charts agree on
 closely enough (NVIDIA/gpu-operator, assets/; NVIDIA/k8s-device-plugin and its older manifests, deployments/).
@@ -66,7 +66,7 @@ class Agent:
         yield from spec["containers"]
 
     def option(self, flag: str, *variables: str) -> str | None:
-        """What the agent is told: an argument ``--flag=value`` or ``--flag value``, else the first variable set."""
+        """An option of the agent: an argument ``--flag=value`` or ``--flag value``, else the first variable set."""
         arguments = [*(self.container.get("command") or ()), *(self.container.get("args") or ())]
         for at, argument in enumerate(arguments):
             if argument == flag and at + 1 < len(arguments):
@@ -171,9 +171,9 @@ def _brings_driver(pod: Object) -> bool:
 def _version_in(pod: Object) -> str:
     containers = pod["spec"]["containers"]
     container = next((each for each in containers if each["name"] in DRIVER), containers[0])
-    told = environment(container).get("DRIVER_VERSION", "")
+    version = environment(container).get("DRIVER_VERSION", "")
     tag = str(container.get("image") or "").partition("@")[0].rpartition(":")[2]
-    found = _VERSION.match(told) or _VERSION.match(tag)
+    found = _VERSION.match(version) or _VERSION.match(tag)
     return found[0] if found else _first_of_branch(tag)
 
 

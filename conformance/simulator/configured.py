@@ -19,7 +19,7 @@ from conformance.simulator.agents import Agent
 from conformance.simulator.annotations import annotation
 from conformance.simulator.hardware import HARDWARE
 from conformance.simulator.plugin_settings import File, Refused, Settings, choose, combine, read
-from conformance.simulator.troubles import Kind, Trouble, missing_mount, trouble_of
+from conformance.simulator.pod_failures import Kind, PodFailure, failure_of, missing_mount
 from conformance.simulator.world import Object, World
 
 STARTED = f"{DOMAIN}/started-with"
@@ -30,7 +30,7 @@ class Started(msgspec.Struct, frozen=True, omit_defaults=True):
     """What an agent has read and seen since it started.
 
     ``file`` is the name of its configuration, ``text`` what was in it; ``unhealthy`` are the GPUs that failed since: a
-    plugin never takes back that a GPU is unhealthy (internal/plugin/server.go). ``met_daemon`` says that it has found
+    plugin never withdraws that a GPU is unhealthy (internal/plugin/server.go). ``met_daemon`` says that it has found
     the MPS control daemon, for which it looks when it starts, and not again.
     """
 
@@ -44,7 +44,7 @@ class Configured(msgspec.Struct, frozen=True):
     """What an agent runs with, None while it cannot run, what its pod has to suffer, and what it has read."""
 
     settings: Settings | None
-    trouble: Trouble | None = None
+    failure: PodFailure | None = None
     started: Started = Started()
 
 
@@ -88,62 +88,62 @@ class Configurations:
         mine = any(container["name"] in self._containers for container in pod["spec"]["containers"])
         return mine and any((volume.get("configMap") or {}).get("name") == name for volume in volumes)
 
-    def mount_trouble(self, agent: Agent, node: str) -> Trouble | None:
-        """The volume that a pod waits for. Once a pod has started, a ConfigMap that goes away troubles it no more.
+    def mount_failure(self, agent: Agent, node: str) -> PodFailure | None:
+        """The volume that a pod waits for. Once a pod has started, a ConfigMap that goes away harms it no more.
 
         Raises KubeError.
         """
         if self._mounted.get(node) == agent.uid or self._started_before_us(agent):
             return None
-        trouble = missing_mount(self._world, agent)
-        if trouble is None:
+        failure = missing_mount(self._world, agent)
+        if failure is None:
             self._mounted[node] = agent.uid
-        return trouble
+        return failure
 
     def _started_before_us(self, agent: Agent) -> bool:
-        started = agent.pod["status"].get("startTime") if agent.ready and trouble_of(agent.pod) is None else None
+        started = agent.pod["status"].get("startTime") if agent.ready and failure_of(agent.pod) is None else None
         return started is not None and seconds_of(started) < self._began - 1
 
     def of(self, agent: Agent, node: Object) -> Configured:
         """What an agent runs with; notes on its pod what it reads now. Raises KubeError."""
-        trouble = self.mount_trouble(agent, node["metadata"]["name"])
-        if trouble is not None:
-            return Configured(None, trouble)
+        failure = self.mount_failure(agent, node["metadata"]["name"])
+        if failure is not None:
+            return Configured(None, failure)
         before = started_of(agent)
         try:
             return self._read(agent, self._selected(agent, node, before))
-        except _ManagerFails as failure:
+        except _ManagerFails as error:
             # A program that runs already is merely not told to read another file.
             goes_on = before.file is not None
-            trouble = Trouble(Kind.SIDECAR if goes_on else Kind.INIT, str(failure), failure.container(goes_on))
+            failure = PodFailure(Kind.SIDECAR if goes_on else Kind.INIT, str(error), error.container(goes_on))
             running = self._read(agent, before) if goes_on else Configured(None)
-            return msgspec.structs.replace(running, trouble=trouble)
+            return msgspec.structs.replace(running, failure=failure)
         except Refused as refusal:
             return Configured(None, crash(agent, refusal))
 
     def _read(self, agent: Agent, started: Started) -> Configured:
         file = File() if started.file is None else read(started.text)
-        told = agent.option("--mig-strategy", "GFD_MIG_STRATEGY", "MIG_STRATEGY")
+        strategy = agent.option("--mig-strategy", "GFD_MIG_STRATEGY", "MIG_STRATEGY")
         # Only the plugin asks for the folder of MPS.
         root = agent.option("--mps-root", "MPS_ROOT") if agent.container["name"] in agents.PLUGIN else "/"
-        settings = combine(file, told, root)
+        settings = combine(file, strategy, root)
         if agent.running and started != started_of(agent):
             note_started(self._world, agent, started)
         return Configured(settings, started=started)
 
     def _selected(self, agent: Agent, node: Object, before: Started) -> Started:
         """The file that the agent reads. Raises _ManagerFails where config-manager ends with an error, else Refused."""
-        told = agent.option("--config-file", "GFD_CONFIG_FILE", "CONFIG_FILE")
-        if not told:
+        path = agent.option("--config-file", "GFD_CONFIG_FILE", "CONFIG_FILE")
+        if not path:
             return before
         folder = _managed_folder(agent)
         if folder is None:
             if before.file is not None:
                 return before
-            text = agents.mounted_file(self._world, agent, told)
+            text = agents.mounted_file(self._world, agent, path)
             if text is None:
-                raise Refused(f"error opening config file: open {told}: no such file or directory")
-            return msgspec.structs.replace(before, file=told, text=text)
+                raise Refused(f"error opening config file: open {path}: no such file or directory")
+            return msgspec.structs.replace(before, file=path, text=text)
         files = agents.mounted_files(self._world, agent, folder)
         name = _choose(agent, node, files or {})
         if before.file == name:
@@ -163,9 +163,9 @@ class _ManagerFails(Exception):
         return str(self._managers[-1 if goes_on else 0]["name"])
 
 
-def crash(agent: Agent, refusal: Refused) -> Trouble:
-    """The trouble of a pod whose program ends with an error."""
-    return Trouble(Kind.CRASH, str(refusal), str(agent.container["name"]))
+def crash(agent: Agent, refusal: Refused) -> PodFailure:
+    """The failure of a pod whose program ends with an error."""
+    return PodFailure(Kind.CRASH, str(refusal), str(agent.container["name"]))
 
 
 def _managed_folder(agent: Agent) -> str | None:
@@ -178,11 +178,11 @@ def _source(container: Mapping[str, Any]) -> str:
 
 def _choose(agent: Agent, node: Object, files: Mapping[str, str]) -> str:
     managers = [each for each in agent.containers if _source(each)]
-    told = agents.environment(managers[0])
-    label = (node["metadata"].get("labels") or {}).get(told.get("NODE_LABEL") or "nvidia.com/device-plugin.config", "")
-    fallbacks = [each for each in told.get("FALLBACK_STRATEGIES", "").split(",") if each]
+    env = agents.environment(managers[0])
+    label = (node["metadata"].get("labels") or {}).get(env.get("NODE_LABEL") or "nvidia.com/device-plugin.config", "")
+    fallbacks = [each for each in env.get("FALLBACK_STRATEGIES", "").split(",") if each]
     try:
-        return choose(files, label, told.get("DEFAULT_CONFIG", ""), fallbacks)
+        return choose(files, label, env.get("DEFAULT_CONFIG", ""), fallbacks)
     except Refused as refusal:
         raise _ManagerFails(str(refusal), managers) from None
 

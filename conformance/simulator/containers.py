@@ -30,16 +30,16 @@ def view_of(world: World, pod: Object, container: Mapping[str, Any], seconds: fl
     machine = (machine_of(node) if node is not None else None) or _WITHOUT_GPUS
     driver = driver_of(world, name, machine) if machine.gpus else ""
     there = every_device(name, machine, geometry_of(node) if node is not None else {})
-    told = {key: value for key, value in _environment(container).items() if key.startswith(_FROM_RUNTIME)}
+    env = {key: value for key, value in _environment(container).items() if key.startswith(_FROM_RUNTIME)}
     given = allocation_of(pod).uuids.get(str(container["name"]), [])
     if given:
         devices = tuple(there[each] for each in dict.fromkeys(given) if each in there)
-        told[VISIBLE] = ",".join(dict.fromkeys(given))
+        env[VISIBLE] = ",".join(dict.fromkeys(given))
     else:
-        devices = _through_holes(name, machine, there, told, pod)
+        devices = _through_holes(name, machine, there, env, pod)
     if _is_privileged(container):
-        return View(machine, driver, tuple(there.values()), bool(given or devices), told, seconds)
-    return View(machine, driver, devices, bool(given or devices), told, seconds)
+        return View(machine, driver, tuple(there.values()), bool(given or devices), env, seconds)
+    return View(machine, driver, devices, bool(given or devices), env, seconds)
 
 
 def every_device(node: str, machine: Machine, geometry: Geometry) -> dict[str, Visible]:
@@ -71,14 +71,14 @@ def _environment(container: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _through_holes(
-    node: str, machine: Machine, there: Mapping[str, Visible], told: Mapping[str, str], pod: Object
+    node: str, machine: Machine, there: Mapping[str, Visible], env: Mapping[str, str], pod: Object
 ) -> tuple[Visible, ...]:
     """The devices that a container without any of its own gets because the runtime believes its environment."""
     of_class = pod["spec"].get("runtimeClassName") == RUNTIME_CLASS
     believes = machine.broken.get("nvidia-is-default-runtime") or (
         of_class and machine.broken.get("visible-devices-honoured")
     )
-    wanted = told.get(VISIBLE, "")
+    wanted = env.get(VISIBLE, "")
     if not believes or wanted in _NONE:
         return ()
     if wanted == "all":

@@ -172,7 +172,7 @@ def _verdict(policy: ClusterPolicy, seen: Seen, missing: list[str]) -> Verdict:
     if missing or upgrading:
         return _not_ready(missing, "the upgrade of NVIDIADriver nodes is pending, in progress, or failed" * upgrading)
     if not seen.discovered:
-        return Verdict(State.READY, Reason.NFD_LABELS_MISSING, "no node has a label of node feature discovery")
+        return Verdict(State.READY, Reason.NFD_LABELS_MISSING, "no node has a label of Node Feature Discovery")
     if not seen.pools:
         return Verdict(State.READY, Reason.NO_GPU_NODES, "no node has a GPU")
     return Verdict(State.READY, Reason.RECONCILED, "all operands are up to date")

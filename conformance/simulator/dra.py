@@ -1,4 +1,4 @@
-"""Part ``dra``: the kubelet plugin of NVIDIA's DRA driver on each node, and the kubelet's share in it.
+"""Actor ``dra``: the kubelet plugin of NVIDIA's DRA driver on each node, and the kubelet's share in it.
 
 The plugin publishes the node's devices in a ResourceSlice and prepares claims. Allocating is the scheduler's, claims
 from templates and their end are the controller manager's business, as on any cluster.
@@ -28,7 +28,7 @@ from conformance.simulator.dra_claims import (
 from conformance.simulator.dra_devices import DRIVER, devices, uuids
 from conformance.simulator.geometry import geometry_of
 from conformance.simulator.hardware import Machine, machine_of
-from conformance.simulator.troubles import Kind, Trouble, settle
+from conformance.simulator.pod_failures import Kind, PodFailure, show_failure
 from conformance.simulator.world import Object, World
 
 GPU_CONTAINER, DOMAIN_CONTAINER = "gpus", "compute-domains"
@@ -98,9 +98,9 @@ class DraDriver:
         driver = agents.driver_of(self._world, node, machine)
         if root is not None:
             message = f"nvidia-smi: no such file below driver root {root}"
-            trouble = None if driver and root == there else Trouble(Kind.INIT, message, _first_container(plugin))
-            settle(self._world.client, plugin, trouble)
-            if trouble is not None:
+            failure = None if driver and root == there else PodFailure(Kind.INIT, message, _first_container(plugin))
+            show_failure(self._world.client, plugin, failure)
+            if failure is not None:
                 return False
         return bool(driver) and plugin.ready and plugin.container["name"] == GPU_CONTAINER
 

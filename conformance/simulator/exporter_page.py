@@ -80,10 +80,10 @@ def page(
     devices = list(_devices(node, machine, geometry, holders, frozenset(busy)))
     lines = []
     for name, kind, says, of_mig in counters:
-        told = [device for device in devices if of_mig or not device.profile]
-        if told:
+        reported = [device for device in devices if of_mig or not device.profile]
+        if reported:
             lines += [f"# HELP {name} {says}", f"# TYPE {name} {kind}"]
-        lines += [_line(name, device, node, machine, shown, moment) for device in told]
+        lines += [_line(name, device, node, machine, shown, moment) for device in reported]
     return "\n".join((*lines, ""))
 
 

@@ -30,7 +30,7 @@ class Pool(msgspec.Struct, frozen=True, order=True):
 
 
 class Seen(msgspec.Struct, frozen=True):
-    """All nodes together: the pools of those with GPUs, in order; whether any has a label of node feature discovery.
+    """All nodes together: the pools of those with GPUs, in order; whether any has a label of Node Feature Discovery.
 
     ``upgrading`` is whether a node of an NVIDIADriver waits for its upgrade, is in the middle of it, or failed.
     """

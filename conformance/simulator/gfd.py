@@ -1,4 +1,4 @@
-"""Part ``gfd``: GPU Feature Discovery on each node, which says as labels of the node what GPUs are there.
+"""Actor ``gfd``: GPU Feature Discovery on each node, which says as labels of the node what GPUs are there.
 
 The labels go straight to the node: the object NodeFeature and nfd-master between them are left out. As with them, the
 labels outlive the pod of GPU Feature Discovery and go when its DaemonSet goes.
@@ -18,7 +18,7 @@ from conformance.simulator.configured import Configurations, crash, seconds_of
 from conformance.simulator.geometry import Geometry, capability_of, compute_slices, geometry_of, instance_of, model_of
 from conformance.simulator.hardware import Machine, machine_of
 from conformance.simulator.plugin_settings import GPU, MIG_PREFIX, MIXED, MPS, NONE, SINGLE, Refused, Settings, Sharing
-from conformance.simulator.troubles import settle
+from conformance.simulator.pod_failures import show_failure
 from conformance.simulator.world import Object, World
 
 Labels = dict[str, str]
@@ -249,15 +249,15 @@ class FeatureDiscovery:
             self._forget(node)
             return None
         configured = self._configurations.of(discovery, node)
-        trouble, driver = configured.trouble, agents.driver_of(self._world, key, machine)
+        failure, driver = configured.failure, agents.driver_of(self._world, key, machine)
         wanted = None
         try:
             if configured.settings is not None and driver:
                 wanted = labels(machine, driver, geometry_of(node), configured.settings, _since(discovery))
         except Refused as refusal:
-            trouble = crash(discovery, refusal)
-        settle(self._world.client, discovery, trouble)
-        if wanted is not None and discovery.ready and trouble is None:
+            failure = crash(discovery, refusal)
+        show_failure(self._world.client, discovery, failure)
+        if wanted is not None and discovery.ready and failure is None:
             self._write(node, wanted)
         return None
 

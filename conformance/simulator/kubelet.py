@@ -1,4 +1,4 @@
-"""Part ``kubelet``: the device manager of each simulated node; what else a kubelet does, KWOK's stages do.
+"""Actor ``kubelet``: the device manager of each simulated node; what else a kubelet does, KWOK's stages do.
 
 It writes what plugins have registered into the node's capacity and allocatable, and gives devices to the pods that
 are bound to the node. Such pods start only once they have the annotation ADMITTED.

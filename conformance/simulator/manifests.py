@@ -15,7 +15,7 @@ import msgspec
 from conformance.simulator.annotations import HELD, STOP_SECONDS
 from conformance.simulator.chart.objects import field_env, host_volume, named
 from conformance.simulator.clusterpolicy import GPU_TOLERATION, ClusterPolicy, SpecError, image_of, mapping
-from conformance.simulator.operand_env import told
+from conformance.simulator.operand_env import operand_env
 from conformance.simulator.operand_volumes import config_maps, config_mounts, configured, mounts, volumes
 from conformance.simulator.operands import (
     CONFIG_MANAGER,
@@ -181,7 +181,7 @@ def _init_names(operand: Operand, policy: ClusterPolicy) -> Iterable[str]:
 
 def _main(operand: Operand, policy: ClusterPolicy, os_tag: str, kernel: str) -> Object:
     block = policy.block(operand.component)
-    env = {**operand.env, **told(operand, policy)}
+    env = {**operand.env, **operand_env(operand, policy)}
     if configured(operand, policy):
         env["CONFIG_FILE"] = "/config/config.yaml"
     env |= {each["name"]: str(each.get("value") or "") for each in block.get("env") or ()}

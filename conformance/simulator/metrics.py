@@ -1,4 +1,4 @@
-"""Part ``metrics``: dcgm-exporter, reached through a forwarded port as ``kubectl port-forward`` reaches it.
+"""Actor ``metrics``: dcgm-exporter, reached through a forwarded port as ``kubectl port-forward`` reaches it.
 
 Each Ready exporter pod gets a loopback port of ours, and a PortForward of KWOK leads its port 9400 there. What is
 answered is computed when somebody asks.
@@ -9,10 +9,10 @@ from collections.abc import Iterable
 from conformance.kube.errors import KubeError
 from conformance.simulator.agents import driver_of, is_ready
 from conformance.simulator.annotations import allocation_of
-from conformance.simulator.doors import Doors
 from conformance.simulator.exporter_page import Holder, page
 from conformance.simulator.geometry import geometry_of
 from conformance.simulator.hardware import machine_of
+from conformance.simulator.metrics_ports import MetricsPorts
 from conformance.simulator.world import Object, World
 
 EXPORTER = ("nvidia-dcgm-exporter", "nvidia-dcgm-exporter-dra", "dcgm-exporter")
@@ -29,7 +29,7 @@ class Metrics:
 
     def __init__(self, world: World) -> None:
         self._world = world
-        self._doors = Doors()
+        self._metrics_ports = MetricsPorts()
         # The open port of each pod. A key has one worker at a time, so nobody races for an entry.
         self._ports: dict[str, int] = {}
 
@@ -49,7 +49,7 @@ class Metrics:
         return None
 
     def _open(self, key: str, namespace: str, name: str) -> None:
-        port = self._doors.open(lambda: self.text(namespace, name))
+        port = self._metrics_ports.open(lambda: self.text(namespace, name))
         forward = {"ports": [PORT], "target": {"address": "127.0.0.1", "port": port}}
         obj = {
             "apiVersion": "kwok.x-k8s.io/v1alpha1",
@@ -60,12 +60,12 @@ class Metrics:
         try:
             self._world.client.apply(obj, manager="gpu-conformance-simulator", force=True)
         except KubeError:
-            self._doors.close(port)
+            self._metrics_ports.close(port)
             raise
         self._ports[key] = port
 
     def _close(self, key: str, namespace: str, name: str) -> None:
-        self._doors.close(self._ports.pop(key))
+        self._metrics_ports.close(self._ports.pop(key))
         self._world.client.delete(f"{_FORWARDS.format(namespace=namespace)}/{name}")
 
     def text(self, namespace: str, name: str) -> str | None:

@@ -1,4 +1,4 @@
-"""Part ``mig``: the MIG manager on each node, which cuts the GPUs as a label of the node asks.
+"""Actor ``mig``: the MIG manager on each node, which cuts the GPUs as a label of the node asks.
 
 It looks at the label when it starts and when the label changes, and not again: a layout that has failed stays failed.
 What it is about stands in the node's annotation CHANGE, so that a simulator that is started anew goes on with it.
@@ -23,7 +23,7 @@ from conformance.simulator.geometry import Geometry, as_annotation, geometry_of,
 from conformance.simulator.hardware import Machine, gpu_uuid, machine_of, mig_uuid
 from conformance.simulator.mig_apply import Failed, Layout, apply, is_applied, needs_mode_change
 from conformance.simulator.plugin_settings import Refused
-from conformance.simulator.troubles import settle
+from conformance.simulator.pod_failures import show_failure
 from conformance.simulator.world import Object, World
 
 CONFIG_LABEL = "nvidia.com/mig.config"
@@ -49,7 +49,7 @@ _AGAIN = 0.5
 
 
 class Change(msgspec.Struct, frozen=True):
-    """One run of the MIG manager. ``state`` is what it has told so far, ``done`` whether it is over.
+    """One run of the MIG manager. ``state`` is what it has reported so far, ``done`` whether it is over.
 
     ``pod`` is the uid of the manager's pod, ``since`` when the state began, in seconds since 1970.
     """
@@ -88,25 +88,25 @@ class MigManager:
         machine = None if node is None else machine_of(node)
         if node is None or manager is None or machine is None:
             return None
-        trouble = self._configurations.mount_trouble(manager, key)
+        failure = self._configurations.mount_failure(manager, key)
         layouts = None
         try:
-            if trouble is None and agents.driver_of(self._world, key, machine):
+            if failure is None and agents.driver_of(self._world, key, machine):
                 layouts = self._layouts(manager, key, machine)
         except Refused as refusal:
-            trouble = crash(manager, refusal)
-        settle(self._world.client, manager, trouble)
-        if trouble is not None or layouts is None or not manager.ready:
+            failure = crash(manager, refusal)
+        show_failure(self._world.client, manager, failure)
+        if failure is not None or layouts is None or not manager.ready:
             return None
         return self._step(manager, node, machine, layouts)
 
     def _layouts(self, manager: Agent, node: str, machine: Machine) -> str:
         """The text of the layouts that the manager reads. Raises Refused where it ends with an error instead."""
-        told = manager.option("--config-file", "CONFIG_FILE")
-        if told:
-            text = agents.mounted_file(self._world, manager, told)
+        config_file = manager.option("--config-file", "CONFIG_FILE")
+        if config_file:
+            text = agents.mounted_file(self._world, manager, config_file)
             if text is None:
-                raise Refused(f"failed to setup MIG config: failed to read custom config {told}: no such file")
+                raise Refused(f"failed to setup MIG config: failed to read custom config {config_file}: no such file")
             return text
         model = model_of(machine) if machine.mig_capable else None
         if model is not None and model.profiles:

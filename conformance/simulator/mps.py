@@ -10,7 +10,7 @@ from conformance.simulator.configured import Configurations, crash
 from conformance.simulator.geometry import capability_of
 from conformance.simulator.hardware import machine_of
 from conformance.simulator.plugin_settings import GPU, MPS, Refused, Settings
-from conformance.simulator.troubles import settle, trouble_of
+from conformance.simulator.pod_failures import failure_of, show_failure
 from conformance.simulator.world import Object, World
 
 COMPUTE_MODE = "EXCLUSIVE_PROCESS"
@@ -47,11 +47,11 @@ def check_replicas(settings: Settings, compute: str) -> None:
 def daemon_serves(world: World, node: str) -> bool:
     """Whether the plugin of a node finds a healthy control daemon there."""
     daemon = agents.agent_on(world, node, agents.MPS_DAEMON)
-    return daemon is not None and daemon.ready and trouble_of(daemon.pod) is None
+    return daemon is not None and daemon.ready and failure_of(daemon.pod) is None
 
 
 class MpsDaemon:
-    """Part ``mps``: has the daemon's pods fail where the daemon does. It keeps nothing: the plugin looks at the pod."""
+    """Actor ``mps``: fails the daemon's pods where the daemon fails. It keeps nothing: the plugin looks at the pod."""
 
     name = "mps"
     watches = ("Node", "Pod", "ConfigMap", "DaemonSet")
@@ -65,18 +65,18 @@ class MpsDaemon:
         return self._configurations.nodes(kind, obj)
 
     def reconcile(self, key: str) -> float | None:
-        """Put the daemon of one node into the trouble that it has. Raises KubeError."""
+        """Put the daemon of one node into the failure that it has. Raises KubeError."""
         node = self._world.get("Node", key)
         daemon = agents.agent_on(self._world, key, agents.MPS_DAEMON)
         machine = None if node is None else machine_of(node)
         if node is None or daemon is None or machine is None:
             return None
         configured = self._configurations.of(daemon, node)
-        trouble = configured.trouble
+        failure = configured.failure
         try:
-            if trouble is None and configured.settings is not None:
+            if failure is None and configured.settings is not None:
                 check_replicas(configured.settings, machine.compute)
         except Refused as refusal:
-            trouble = crash(daemon, refusal)
-        settle(self._world.client, daemon, trouble)
+            failure = crash(daemon, refusal)
+        show_failure(self._world.client, daemon, failure)
         return None

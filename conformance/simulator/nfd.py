@@ -1,4 +1,4 @@
-"""Node feature discovery: what its workers find on their nodes, as labels.
+"""Node Feature Discovery: what its workers find on their nodes, as labels.
 
 A worker labels its node while its pod is ready. The labels stay when it goes: with NFD they are kept by NodeFeature
 objects, which outlive the pods. NodeFeature objects themselves are not written, nobody else reads them.

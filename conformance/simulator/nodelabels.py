@@ -86,7 +86,7 @@ def upgrade_policy_of(driver: Object) -> Mapping[str, Any]:
 
 
 def has_gpus(labels: Labels) -> bool:
-    """Whether node feature discovery has found an NVIDIA GPU."""
+    """Whether Node Feature Discovery has found an NVIDIA GPU."""
     return any(labels.get(label) == "true" for label in _PCI)
 
 

@@ -1,4 +1,4 @@
-"""What an operand's container is told by environment variables, beside what it is always told and what a user adds.
+"""What an operand's container gets as environment variables, beside what it always gets and what a user adds.
 
 Source: NVIDIA/gpu-operator v26.7.0, controllers/object_controls.go.
 """
@@ -12,7 +12,7 @@ from conformance.simulator.operands import DRIVER, EXPORTER, GFD, MIG_MANAGER, M
 Env = dict[str, str]
 
 
-def told(operand: Operand, policy: ClusterPolicy) -> Env:
+def operand_env(operand: Operand, policy: ClusterPolicy) -> Env:
     """The variables that the policy's settings give an operand's container."""
     of_kind = _ENV.get(operand.name)
     return of_kind(policy) if of_kind else {}

@@ -1,4 +1,4 @@
-"""Part ``plugin``: NVIDIA's device plugin on each node, which says what the node offers under which name.
+"""Actor ``plugin``: NVIDIA's device plugin on each node, which says what the node offers under which name.
 
 Source: NVIDIA/k8s-device-plugin v0.20.0, internal/rm (device_map.go, rm.go), internal/plugin (mps.go, server.go).
 """
@@ -15,7 +15,7 @@ from conformance.simulator.geometry import Geometry, geometry_of, is_whole
 from conformance.simulator.hardware import Machine, gpu_uuid, machine_of, mig_uuid
 from conformance.simulator.mps import daemon_serves
 from conformance.simulator.plugin_settings import GPU, MIG_PREFIX, MPS, NONE, SINGLE, Refused, Settings
-from conformance.simulator.troubles import Kind, settle
+from conformance.simulator.pod_failures import Kind, show_failure
 from conformance.simulator.world import Object, World
 
 Devices = dict[str, tuple[Device, ...]]
@@ -131,7 +131,7 @@ class DevicePlugin:
                 found = offers(name, seen, geometry_of(node), configured.settings)
         except Refused as refusal:
             configured = Configured(None, crash(plugin, refusal))
-        settle(self._world.client, plugin, configured.trouble)
+        show_failure(self._world.client, plugin, configured.failure)
         if not _serves(plugin, configured):
             return {}
         if plugin.ready and started != configured.started:
@@ -139,7 +139,7 @@ class DevicePlugin:
         return found if started.met_daemon or not _uses_mps(configured) else {}
 
     def _seen(self, plugin: Agent, node: str, machine: Machine, configured: Configured) -> Started:
-        """What the plugin has read and seen by now; an unhealthy GPU and the daemon, once met, are not taken back."""
+        """What the plugin has read and seen by now; an unhealthy GPU and the daemon, once met, stay."""
         started = configured.started
         every = tuple(sorted({*started.unhealthy, *machine.unhealthy}))
         met = started.met_daemon or (_uses_mps(configured) and daemon_serves(self._world, node))
@@ -148,8 +148,8 @@ class DevicePlugin:
 
 def _serves(plugin: Agent, configured: Configured) -> bool:
     """Whether the plugin's sockets are there: what ails a container beside it does not close them."""
-    trouble = configured.trouble
-    up = plugin.ready if trouble is None else trouble.kind is Kind.SIDECAR and plugin.running
+    failure = configured.failure
+    up = plugin.ready if failure is None else failure.kind is Kind.SIDECAR and plugin.running
     return up and configured.settings is not None
 
 

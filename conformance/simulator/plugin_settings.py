@@ -1,4 +1,4 @@
-"""What a device plugin or GPU Feature Discovery is told: the text of its configuration, and which text its node gets.
+"""What a device plugin or GPU Feature Discovery is configured with, and which configuration its node gets.
 
 The simulator reads configurations by itself, in the way of Go's decoder, and not with conformance.gpu.plugin_config:
 the suites judge with that, and the two are to be compared, not to be one.

@@ -20,8 +20,8 @@ from conformance.kube.connection import Connection
 from conformance.kube.effects import Effect
 from conformance.kube.errors import KubeconfigError, KubeError
 from conformance.kube.guard import Guard
+from conformance.simulator.actors import Loop
 from conformance.simulator.devices import Registrations
-from conformance.simulator.parts import Loop
 from conformance.simulator.roster import roster
 from conformance.simulator.settings import Settings
 from conformance.simulator.world import World

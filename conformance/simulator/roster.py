@@ -1,5 +1,6 @@
 """Who takes part in the simulation: one line for each actor."""
 
+from conformance.simulator.actors import Actor, Loop
 from conformance.simulator.devices import Registrations
 from conformance.simulator.dra import DraDriver
 from conformance.simulator.gfd import FeatureDiscovery
@@ -8,7 +9,6 @@ from conformance.simulator.metrics import Metrics
 from conformance.simulator.mig import MigManager
 from conformance.simulator.mps import MpsDaemon
 from conformance.simulator.nfd import NodeFeatureDiscovery
-from conformance.simulator.parts import Loop, Part
 from conformance.simulator.plugin import DevicePlugin
 from conformance.simulator.policy import GpuOperator
 from conformance.simulator.settings import Settings
@@ -18,7 +18,7 @@ from conformance.simulator.workloads import Workloads
 from conformance.simulator.world import World
 
 
-def roster(world: World, registrations: Registrations, loop: Loop, settings: Settings) -> list[Part]:
+def roster(world: World, registrations: Registrations, loop: Loop, settings: Settings) -> list[Actor]:
     """All parts. They may keep what they are given; nothing of it has been started yet."""
     return [
         Kubelet(world, registrations),

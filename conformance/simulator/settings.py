@@ -1,4 +1,4 @@
-"""What the simulator is told when it starts."""
+"""How the simulator is configured when it starts."""
 
 from dataclasses import dataclass
 from pathlib import Path

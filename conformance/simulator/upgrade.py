@@ -17,7 +17,14 @@ from conformance.simulator.host import role_of
 from conformance.simulator.nodelabels import OWNER, UPGRADE_SKIP, UPGRADE_STATE, upgrade_policy_of
 from conformance.simulator.operands import DRIVER
 from conformance.simulator.policy import Operators, is_operator
-from conformance.simulator.upgrade_slots import NOT_IN_PROGRESS, Standing, Step, UpgradePolicy, free_slots, policy_of
+from conformance.simulator.upgrade_slots import (
+    NOT_IN_PROGRESS,
+    Step,
+    UpgradePolicy,
+    UpgradingNode,
+    free_slots,
+    policy_of,
+)
 from conformance.simulator.upgrade_steps import REQUESTED, VALIDATION_SECONDS, Case, Moves, restart_only
 from conformance.simulator.world import Object, World
 
@@ -222,6 +229,6 @@ def _waits(node: Object) -> bool:
     return labels.get(UPGRADE_STATE) == Step.UPGRADE_REQUIRED and labels.get(UPGRADE_SKIP) != "true"
 
 
-def _standing_of(node: Object) -> Standing:
+def _standing_of(node: Object) -> UpgradingNode:
     metadata = node["metadata"]
-    return Standing(metadata["name"], (metadata.get("labels") or {}).get(UPGRADE_STATE, ""), _is_unavailable(node))
+    return UpgradingNode(metadata["name"], (metadata.get("labels") or {}).get(UPGRADE_STATE, ""), _is_unavailable(node))

@@ -78,7 +78,7 @@ def policy_of(block: Mapping[str, Any]) -> UpgradePolicy | None:
     )
 
 
-class Standing(msgspec.Struct, frozen=True):
+class UpgradingNode(msgspec.Struct, frozen=True):
     """One node of those that are upgraded together."""
 
     name: str
@@ -87,7 +87,7 @@ class Standing(msgspec.Struct, frozen=True):
     """Whether it is cordoned, or not ready."""
 
 
-def free_slots(policy: UpgradePolicy, nodes: Iterable[Standing]) -> int:
+def free_slots(policy: UpgradePolicy, nodes: Iterable[UpgradingNode]) -> int:
     """How many more nodes may begin, by what is in progress and what is unavailable already."""
     nodes = list(nodes)
     begun = sum(node.step not in NOT_IN_PROGRESS for node in nodes)

@@ -25,8 +25,8 @@ from conformance.simulator.gpucluster import VALIDATOR as DRA_VALIDATOR
 from conformance.simulator.hardware import HARDWARE
 from conformance.simulator.host import CUDA_POD, PLUGIN_POD, Host, role_of, tries_plugin, try_name
 from conformance.simulator.operands import BY_APP, CUDA_VALIDATION, DEPLOY, DRIVER, PLUGIN_VALIDATION, VALIDATOR
+from conformance.simulator.pod_failures import POD_FAILURE
 from conformance.simulator.podstatus import Stop, is_held, release, show
-from conformance.simulator.troubles import TROUBLE
 from conformance.simulator.world import Object, World
 
 PAUSED = "paused-for-driver-upgrade"
@@ -94,7 +94,7 @@ class Validator:
         left = self._waiting.setdefault(uid, time.monotonic()) + _PATIENCE - time.monotonic()
         if stop.exit_code is None and left > 0:
             return left
-        if not annotation(pod, TROUBLE):  # else somebody else says what is wrong with it
+        if not annotation(pod, POD_FAILURE):  # else somebody else says what is wrong with it
             show(self._world, pod, stop)
         return None
 

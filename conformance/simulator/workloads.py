@@ -1,4 +1,4 @@
-"""Part ``workloads``: programs in containers. What they print can be read as a log, and they end as they would.
+"""Actor ``workloads``: programs in containers. What they print can be read as a log, and they end as they would.
 
 KWOK plays the pods. This part writes what a known program would print into a file, tells KWOK of the file, and then
 has KWOK end the pod (annotations EXIT_CODE and RUN_SECONDS). Unknown commands run for ever, as KWOK has it.

@@ -10,6 +10,7 @@ from conformance.facts.podspec import PodSpec
 from conformance.gpu.quantities import quantity
 from conformance.gpu.taints import Taint
 from conformance.reference.model import Pool, Reference, Workload
+from conformance.subjects import ObjectReference
 from suites._shared.pod_terms import taints_of
 
 _BYTES = ("memory", "ephemeral-storage", "hugepages-")
@@ -22,6 +23,11 @@ class DeclaredWorkload(NamedTuple):
     pools: tuple[Pool, ...]
     template: PodTemplate
     live: LiveWorkload | None
+
+    @property
+    def subject(self) -> ObjectReference:
+        """What it is in a report."""
+        return self.declared.subject
 
     def __str__(self) -> str:
         return str(self.declared)

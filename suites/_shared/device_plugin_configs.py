@@ -5,13 +5,15 @@ from typing import NamedTuple
 
 from conformance.facts import Container, Facts, Node, Pod, PodSpec, Resource, Workload
 from conformance.gpu import plugin_alone, plugin_config
-from conformance.gpu.operator_stack import PLUGIN_CONTAINERS, Stack
-from conformance.gpu.plugin_alone import Told
-from conformance.gpu.plugin_config import CONFIG_LABEL, Chain, Selection, mapping_at, word
+from conformance.gpu.labels import DEVICE_PLUGIN_CONFIG
+from conformance.gpu.operator_stack import PLUGIN_CONTAINERS, StackKind
+from conformance.gpu.plugin_alone import ConfigChoice
+from conformance.gpu.plugin_config import Chain, Selection, mapping_at, word
 from conformance.gpu.sharing import MigStrategy
+from conformance.subjects import ObjectReference
 from conformance.verdict import Inconclusive
 
-_BY_POLICY = (Stack.CLUSTER_POLICY, Stack.INVALID)
+_BY_POLICY = (StackKind.CLUSTER_POLICY, StackKind.INVALID)
 
 
 class ChosenConfig(NamedTuple):
@@ -40,7 +42,14 @@ class ChosenConfig(NamedTuple):
     @property
     def config_name(self) -> str:
         """The ConfigMap and key that the device plugin reads; empty when the references do not reach one."""
-        return f"{self.config_map}, key {self.selection.key}" if self.config_map and self.reached else ""
+        return str(self.subject) if self.config_map and self.reached else ""
+
+    @property
+    def subject(self) -> ObjectReference:
+        """The text as a subject: a key of the ConfigMap."""
+        if self.config_map is None:
+            raise Inconclusive("no ConfigMap holds the configuration of this node")
+        return self.config_map.subject.only(f"key {self.selection.key}")
 
     @property
     def strategy(self) -> MigStrategy | None:
@@ -62,7 +71,7 @@ class PluginConfigs:
         """The configuration that the device plugin of a node reads."""
         policy = self._policy()
         plugin = None if policy is not None else self._plugin_for(node)
-        key = (str(plugin), node.labels.get(CONFIG_LABEL, ""))
+        key = (str(plugin), node.labels.get(DEVICE_PLUGIN_CONFIG, ""))
         if key not in self._known:
             self._known[key] = self._by_policy(policy, node) if plugin is None else self._by_template(plugin, node)
         return self._known[key]
@@ -89,7 +98,7 @@ class PluginConfigs:
             config_map,
             word((mapping_at(policy.spec, "mig") or {}).get("strategy")),
             f"kubectl get clusterpolicy {policy.name} -o jsonpath='{{.spec.devicePlugin.config}}'; "
-            f"kubectl get configmap -n {namespace}; kubectl get node {node.name} -L {CONFIG_LABEL}",
+            f"kubectl get configmap -n {namespace}; kubectl get node {node.name} -L {DEVICE_PLUGIN_CONFIG}",
         )
 
     def _namespace(self) -> str:
@@ -136,10 +145,10 @@ class PluginConfigs:
 
     def _without_plugin(self) -> ChosenConfig:
         stack = self._facts.stack
-        if stack.stack is Stack.GPU_CLUSTER:
+        if stack.stack is StackKind.GPU_CLUSTER:
             cause = f"the stack is {stack.stack}, which deploys no device plugin"
             return ChosenConfig(Selection(Chain.NOT_CONFIGURED, cause=cause))
-        if stack.stack is Stack.UNKNOWN:
+        if stack.stack is StackKind.UNKNOWN:
             raise Inconclusive(f"the GPU stack is not known: {', '.join(stack.unread)} could not be read")
         raise Inconclusive(
             "no object of the cluster is a device plugin or configures one: its configuration is unknown"
@@ -151,7 +160,7 @@ def plugin_pods(facts: Facts, node: Node) -> tuple[Pod, ...]:
     return tuple(pod for pod in facts.pods_on(node.name) if not pod.finished and _has_plugin(pod))
 
 
-def config_source_of(plugin: Workload) -> Told | None:
+def config_source_of(plugin: Workload) -> ConfigChoice | None:
     """The ConfigMap and key that the pod template of a device plugin names; None when it mounts none."""
     template = plugin.template
     for container in template.every_container:
@@ -159,12 +168,12 @@ def config_source_of(plugin: Workload) -> Told | None:
         source = _config_map_at(template, folder) if folder else ""
         if source:
             fallbacks = tuple(each for each in container.env.get("FALLBACK_STRATEGIES", "").split(",") if each)
-            return Told(str(plugin), source, container.env.get("DEFAULT_CONFIG", ""), fallbacks)
+            return ConfigChoice(str(plugin), source, container.env.get("DEFAULT_CONFIG", ""), fallbacks)
     for container in _plugins_in(plugin):
         file = container.env.get("CONFIG_FILE", "")
         source = _config_map_at(template, file) or _config_map_at(template, posixpath.dirname(file)) if file else ""
         if source:
-            return Told(str(plugin), source, fixed=posixpath.basename(file))
+            return ConfigChoice(str(plugin), source, fixed=posixpath.basename(file))
     return None
 
 

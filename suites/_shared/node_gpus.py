@@ -4,24 +4,24 @@ import re
 from collections.abc import Callable, Mapping
 
 from conformance.facts import Node
+from conformance.gpu.labels import (
+    DEPLOY_DEVICE_PLUGIN,
+    DRIVER_VERSION,
+    DRIVER_VERSION_PARTS,
+    GPU_COUNT,
+    GPU_MEMORY,
+    GPU_PRESENT,
+    GPU_PRODUCT,
+    GPU_REPLICAS,
+    PCI_PRESENT,
+)
 from conformance.gpu.mig import Unknown, model_of
 from conformance.gpu.sharing import Offer
 from conformance.reference.model import Gpu, Pool, Reference
 from conformance.verdict import Inconclusive, UnknownAccelerator
 
 # Labels of GPU Feature Discovery, of the operator and of Node Feature Discovery.
-PRODUCT = "nvidia.com/gpu.product"
-MEMORY = "nvidia.com/gpu.memory"
-COUNT = "nvidia.com/gpu.count"
-DRIVER = "nvidia.com/cuda.driver-version.full"
-# The labels that DRIVER replaced, still written by older releases.
-_OLD_DRIVER = ("nvidia.com/cuda.driver.major", "nvidia.com/cuda.driver.minor", "nvidia.com/cuda.driver.rev")
-_PRESENT = (
-    "nvidia.com/gpu.present",
-    "feature.node.kubernetes.io/pci-10de.present",
-    "feature.node.kubernetes.io/pci-0300_10de.present",
-    "feature.node.kubernetes.io/pci-0302_10de.present",
-)
+# The labels that DRIVER_VERSION replaced, still written by older releases.
 # Sharing and MIG append themselves to the product: NVIDIA-A100-SXM4-40GB-MIG-1g.5gb-SHARED is still that A100. Names of
 # profiles may hold a dash: 1g.24gb-me.
 _SHARING_SUFFIX = re.compile(r"(-MIG-[\w.-]+?)?(-SHARED)?$")
@@ -31,13 +31,13 @@ _MEMORY_TOLERANCE = 0.1
 
 def product(node: Node) -> str:
     """The product label of GPU Feature Discovery without the suffixes of sharing and MIG; empty when unlabelled."""
-    return _SHARING_SUFFIX.sub("", node.labels.get(PRODUCT, ""))
+    return _SHARING_SUFFIX.sub("", node.labels.get(GPU_PRODUCT, ""))
 
 
 def driver(node: Node) -> str:
     """The driver version label of GPU Feature Discovery; empty when unlabelled."""
-    older = [node.labels[key] for key in _OLD_DRIVER if node.labels.get(key)]
-    return node.labels.get(DRIVER) or ".".join(older)
+    older = [node.labels[key] for key in DRIVER_VERSION_PARTS if node.labels.get(key)]
+    return node.labels.get(DRIVER_VERSION) or ".".join(older)
 
 
 TRAITS: dict[str, Callable[[Node], str]] = {
@@ -55,17 +55,24 @@ def is_the_product(node: Node, gpu: Gpu) -> bool:
 
 def has_the_memory(node: Node, gpu: Gpu) -> bool:
     """Whether a device has about the declared memory; with MIG the label is that of one MIG device and not compared."""
-    reported = node.labels.get(MEMORY, "")
-    if not gpu.memory_mib or not reported.isdigit() or "-MIG-" in node.labels.get(PRODUCT, ""):
+    reported = node.labels.get(GPU_MEMORY, "")
+    if not gpu.memory_mib or not reported.isdigit() or "-MIG-" in node.labels.get(GPU_PRODUCT, ""):
         return True
-    return abs(int(reported) - gpu.memory_mib) <= _MEMORY_TOLERANCE * gpu.memory_mib
+    return memory_agrees(int(reported), gpu.memory_mib)
+
+
+def memory_agrees(found_mib: int | None, declared_mib: int) -> bool:
+    """Whether a GPU has about the declared memory; any is right where none is declared, or the driver names none."""
+    if found_mib is None or not declared_mib:
+        return True
+    return abs(found_mib - declared_mib) <= _MEMORY_TOLERANCE * declared_mib
 
 
 def shows_gpus(node: Node, reference: Reference) -> bool:
     """Whether a node has GPUs by its capacity or a label of GPU Feature Discovery or Node Feature Discovery."""
     declared = {reference.gpu_resource, *(pool.gpu.resource for pool in reference.pools if pool.gpu)}
     counted = any(node.gpu_capacity(name) for name in {*declared, *node.gpu_resources})
-    return counted or any(node.labels.get(label) == "true" for label in _PRESENT)
+    return counted or any(node.labels.get(label) == "true" for label in (GPU_PRESENT, *PCI_PRESENT))
 
 
 def offered(node: Node, expected: Mapping[str, int]) -> dict[str, int]:
@@ -84,7 +91,7 @@ def _counted(node: Node, expected: Mapping[str, int], count: Callable[[str], int
 
 def missing_gpus(node: Node, gpu: Gpu) -> int:
     """How many of the declared GPUs the driver does not list; 0 without a label of GPU Feature Discovery."""
-    found = node.labels.get(COUNT, "")
+    found = node.labels.get(GPU_COUNT, "")
     return max(0, gpu.count - int(found)) if found.isdigit() and int(found) else 0
 
 
@@ -139,7 +146,7 @@ def why_the_number_differs(node: Node, gpu: Gpu, offer: Offer) -> tuple[str, str
         return _why_none_is_offered(node, there)
     if any(there.get(name, 0) < count for name, count in expected.items()):
         return _why_less_is_offered(node, gpu, there)
-    replicas = node.labels.get("nvidia.com/gpu.replicas", "")
+    replicas = node.labels.get(GPU_REPLICAS, "")
     shared = f": sharing is configured with {replicas} replicas" if replicas not in ("", "0", "1") else ""
     more = {name: there[name] - expected.get(name, 0) for name in there if there[name] > expected.get(name, 0)}
     return (
@@ -158,8 +165,8 @@ def _unhealthy(node: Node, expected: Mapping[str, int]) -> str:
 def _why_less_is_offered(node: Node, gpu: Gpu, there: Mapping[str, int]) -> tuple[str, str]:
     if missing_gpus(node, gpu):
         return (
-            f"the device plugin registered only {format_amounts(there)}, and the driver sees {node.labels[COUNT]} of "
-            f"{gpu.count} GPUs",
+            f"the device plugin registered only {format_amounts(there)}, and the driver sees "
+            f"{node.labels[GPU_COUNT]} of {gpu.count} GPUs",
             "Check the node's PCI bus and dmesg.",
         )
     return (
@@ -172,10 +179,10 @@ def _why_none_is_offered(node: Node, others: Mapping[str, int]) -> tuple[str, st
     if others:
         names = ", ".join(f"{name}={devices}" for name, devices in others.items())
         return f"the GPUs are offered under another resource name: {names}", "Declare that resource for the pool."
-    deploy = node.labels.get("nvidia.com/gpu.deploy.device-plugin", "true")
+    deploy = node.labels.get(DEPLOY_DEVICE_PLUGIN, "true")
     if deploy != "true":
         return (
-            f"label nvidia.com/gpu.deploy.device-plugin={deploy} keeps the device plugin off the node",
+            f"label {DEPLOY_DEVICE_PLUGIN}={deploy} keeps the device plugin off the node",
             "Finish the driver upgrade that set the label, or restore it to true.",
         )
     return (

@@ -12,8 +12,8 @@ from conformance.lab import ProbeResult, Program, RequirementLab
 from conformance.lab.probe_jobs import ProbeOptions
 from conformance.reference.expected import offer_of
 from conformance.reference.model import Gpu, Pool, Reference
+from conformance.subjects import ObjectReference
 from conformance.verdict import Inconclusive, Judge, NotApplicable
-from suites._shared.formatting import reasons_not_judged
 from suites._shared.pool_nodes import GpuPoolNode
 
 TOO_FAR_APART = "TopologyAffinityError"
@@ -31,8 +31,6 @@ _REFUSALS = (
 _NO_HANDLER = ("no runtime for", "runtime handler")
 # As GPU Feature Discovery makes a label value of a name (k8s-device-plugin: internal/lm/resource.go).
 _NOT_IN_LABELS = re.compile(r"[^A-Za-z0-9\-_. ]")
-# The driver reports less than the nominal size, and NVML a little more or less than the label.
-_MEMORY_TOLERANCE = 0.1
 
 # Nodes by the resource that is requested there, and how many devices of it.
 _Groups: TypeAlias = dict[tuple[str, Literal[1, "free"]], list[GpuPoolNode]]
@@ -52,10 +50,10 @@ class Observed(NamedTuple):
     kept_apart: int = 0
 
     @property
-    def subject(self) -> str:
+    def subject(self) -> ObjectReference:
         """The node, and where it offers several resources the requested one."""
         usual = self.resource in ("", self.gpu.resource)
-        return str(self.node) if usual else f"{self.node} ({self.resource})"
+        return self.node.subject if usual else self.node.subject.only(self.resource)
 
     @property
     def shared(self) -> bool:
@@ -78,7 +76,7 @@ def offered_resources(reference: Reference, pool: Pool) -> dict[str, int]:
     return {name: count for name, count in (offer_of(reference, pool).resources or {}).items() if count}
 
 
-def asking_for_devices(
+def request_devices(
     lab: RequirementLab,
     reference: Reference,
     nodes: Sequence[GpuPoolNode],
@@ -92,7 +90,7 @@ def asking_for_devices(
     """
     groups = _by_resource(reference, nodes, gpus)
     observed = _observed(groups, lab.run_programs(_programs(groups, probe)))
-    return _asking_for_less(lab, observed, probe)
+    return _request_fewer(lab, observed, probe)
 
 
 @contextmanager
@@ -105,12 +103,12 @@ def holding_devices(
         yield _observed(groups, results)
 
 
-def asking_again(lab: RequirementLab, before: Sequence[Observed]) -> tuple[Observed, ...]:
+def request_again(lab: RequirementLab, before: Sequence[Observed]) -> tuple[Observed, ...]:
     """Run the devices probe once more, on each node with as many devices as its pod had before."""
-    return _asking_once_more(lab, before, "devices", lambda each: each.result.devices)
+    return _request_once_more(lab, before, "devices", lambda each: each.result.devices)
 
 
-def _asking_for_less(lab: RequirementLab, observed: tuple[Observed, ...], probe: str) -> tuple[Observed, ...]:
+def _request_fewer(lab: RequirementLab, observed: tuple[Observed, ...], probe: str) -> tuple[Observed, ...]:
     """Request half as many devices again where the kubelet allocates only devices of one NUMA node together.
 
     Its topology manager refuses the pod then, with the policy single-numa-node (kubernetes.io: Control Topology
@@ -119,7 +117,7 @@ def _asking_for_less(lab: RequirementLab, observed: tuple[Observed, ...], probe:
     while apart := [each for each in observed if each.result.reason == TOO_FAR_APART and each.result.devices > 1]:
         again = {
             (each.node.name, each.resource): each
-            for each in _asking_once_more(lab, apart, probe, lambda each: each.result.devices // 2)
+            for each in _request_once_more(lab, apart, probe, lambda each: each.result.devices // 2)
         }
         for each in apart:
             got = again[each.node.name, each.resource]
@@ -129,7 +127,7 @@ def _asking_for_less(lab: RequirementLab, observed: tuple[Observed, ...], probe:
     return observed
 
 
-def _asking_once_more(
+def _request_once_more(
     lab: RequirementLab, before: Sequence[Observed], probe: str, devices: Callable[[Observed], int]
 ) -> tuple[Observed, ...]:
     groups: dict[str, list[Observed]] = defaultdict(list)
@@ -178,15 +176,15 @@ def _observed(groups: _Groups, results: Sequence[Mapping[str, ProbeResult]]) -> 
     )
 
 
-def asking_for_none(
+def request_no_devices(
     lab: RequirementLab, nodes: Sequence[GpuPoolNode], **options: Unpack[ProbeOptions]
 ) -> tuple[Observed, ...]:
     """Run the isolation probe on every node without a request for any device."""
-    [observed] = asking_for_none_in_ways(lab, nodes, [options])
+    [observed] = request_no_devices_in_variants(lab, nodes, [options])
     return observed
 
 
-def asking_for_none_in_ways(
+def request_no_devices_in_variants(
     lab: RequirementLab, nodes: Sequence[GpuPoolNode], ways: Sequence[ProbeOptions]
 ) -> list[tuple[Observed, ...]]:
     """The same with several sets of options at the same time."""
@@ -205,17 +203,12 @@ def judge_each(
     """Judge by ``of`` each node whose probe ran, by ``when_refused`` each that is to ``blame`` where it did not run.
 
     By default a node fails that did not run the pod bound to it. ``of`` raises Inconclusive where the record is not
-    enough. The other nodes are reported as not judged; where no node is judged, Inconclusive is raised.
+    enough. The other nodes are reported as not judged.
     """
-    judged = 0
     for each in observed:
         reason = _judged(each, judge, of, blame or is_the_nodes_fault, when_refused or refused)
         if reason:
             judge.pass_over(each.subject, reason)
-        else:
-            judged += 1
-    if not judged:
-        raise Inconclusive(f"no GPU node could be judged; {reasons_not_judged(judge)}")
 
 
 def _judged(
@@ -238,7 +231,7 @@ def _judged(
     return each.result.trouble
 
 
-def nobody(result: ProbeResult) -> bool:
+def no_node(result: ProbeResult) -> bool:
     """Blame no node for a pod that did not run, where another requirement already does."""
     del result
     return False
@@ -299,10 +292,3 @@ def profiles(record: Mapping[str, Any]) -> list[str]:
 def product_label(name: str) -> str:
     """A product's name as GPU Feature Discovery writes it into a label: Tesla T4 becomes Tesla-T4."""
     return "-".join(_NOT_IN_LABELS.sub("", name).split())
-
-
-def memory_agrees(found_mib: int | None, declared_mib: int) -> bool:
-    """Whether a GPU has about the declared memory; any is right where none is declared, or the driver reports none."""
-    if found_mib is None or not declared_mib:
-        return True
-    return abs(found_mib - declared_mib) <= _MEMORY_TOLERANCE * declared_mib

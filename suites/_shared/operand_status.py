@@ -1,6 +1,6 @@
 """The status of a component on a node: whether its pod is Ready there, and if not, why, derived from the objects.
 
-Transient failures are told apart from lasting ones: pods of a node that joined a minute ago are starting, not broken.
+Transient failures are distinguished from lasting ones: pods of a node that joined a minute ago are starting.
 """
 
 from collections.abc import Iterable, Sequence
@@ -9,11 +9,10 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from conformance.facts import ContainerStatus, Facts, Node, Pod, Workload
+from conformance.gpu.labels import DEPLOY, GPU_PRESENT, PCI_PRESENT
 from conformance.gpu.taints import Taint, repelling, why_repelled
-from conformance.reference.model import Pool
-from conformance.verdict import Inconclusive, Judge
 from suites._shared.declared_workloads import why_pending
-from suites._shared.operands import DEPLOY, MIG_MANAGER, ON, Component, ExpectedComponent
+from suites._shared.operands import MIG_MANAGER, ON, Component, ExpectedComponent
 from suites._shared.upgrade_states import is_changing
 
 STARTING = timedelta(minutes=15)
@@ -30,14 +29,6 @@ STUCK = (
     "RunContainerError",
 )
 """Waiting reasons of a container that do not end by themselves."""
-
-PRESENT = "nvidia.com/gpu.present"
-PCI_LABELS = (
-    "feature.node.kubernetes.io/pci-10de.present",
-    "feature.node.kubernetes.io/pci-0302_10de.present",
-    "feature.node.kubernetes.io/pci-0300_10de.present",
-)
-"""Labels of Node Feature Discovery by which the operator knows a node with GPUs."""
 
 
 class ComponentFailure(NamedTuple):
@@ -67,7 +58,7 @@ def why_unavailable(node: Node) -> str:
     return "the node is not Ready" if not node.ready else is_changing(node)
 
 
-def why_still_starting(node: Node, facts: Facts, *, pods: Sequence[Pod] = (), until: str = PRESENT) -> str:
+def why_still_starting(node: Node, facts: Facts, *, pods: Sequence[Pod] = (), until: str = GPU_PRESENT) -> str:
     """Why a component, none of whose ``pods`` on a node is Ready, may still be starting; empty where it is missing.
 
     A node that joined just now is not judged as long as it has no label ``until``, which is set before the component
@@ -91,16 +82,8 @@ def is_starting(pod: Pod, now: datetime) -> bool:
     return not any(each.waiting in STUCK for each in pod.statuses) and any(is_recent(start, now) for start in starts)
 
 
-def require_judged(judge: Judge) -> None:
-    """Raise Inconclusive where no node was judged and some could not be."""
-    if judge.unseen and not judge.findings:
-        raise Inconclusive(f"no GPU node can be judged now, as {judge.unseen[-1]}")
-
-
-def coverage_of(
-    components: Sequence[ExpectedComponent], pool: Pool, node: Node, facts: Facts, *, found: bool = True
-) -> Coverage:
-    """The coverage of a node by the components that it needs, in the order of their dependencies.
+def coverage_of(needed: Sequence[ExpectedComponent], node: Node, facts: Facts, *, found: bool = True) -> Coverage:
+    """The coverage of a node by the components that it needs, which are given in the order of their dependencies.
 
     ``found`` says whether Node Feature Discovery comes first: without its labels no operand is deployed to a node.
     """
@@ -108,11 +91,9 @@ def coverage_of(
     if not_judged:
         return Coverage(not_judged=not_judged)
     working = []
-    for expected in components:
-        if not expected.is_needed_on(pool, node):
-            continue
-        failure = discovery_failure(node, facts.taken_at) if found else None
-        failure = failure or failure_on(expected, node, facts)
+    undetected = discovery_failure(node, facts.taken_at) if found else None
+    for expected in needed:
+        failure = undetected or failure_on(expected, node, facts)
         if failure is not None:
             return Coverage(not_judged=f"it is starting: {failure.cause}") if failure.transient else Coverage(failure)
         working.append(str(expected))
@@ -122,16 +103,16 @@ def coverage_of(
 def discovery_failure(node: Node, now: datetime) -> ComponentFailure | None:
     """That Node Feature Discovery has not labelled the node's GPUs, or the operator has not labelled the node."""
     # With the operator's own label the node was discovered before: a label that it lacks now was removed.
-    transient = is_recent(node.created, now) and PRESENT not in node.labels
-    if not any(node.labels.get(label) == ON for label in PCI_LABELS):
+    transient = is_recent(node.created, now) and GPU_PRESENT not in node.labels
+    if not any(node.labels.get(label) == ON for label in PCI_PRESENT):
         cause = (
-            f"no label {PCI_LABELS[0]}=true: Node Feature Discovery has not found its GPUs, so no operand comes here"
+            f"no label {PCI_PRESENT[0]}=true: Node Feature Discovery has not found its GPUs, so no operand comes here"
         )
         return ComponentFailure(
             "Node Feature Discovery", cause, "See the findings of OPER-11 for this node.", transient
         )
-    if node.labels.get(PRESENT) != ON:
-        cause = f"no label {PRESENT}=true, although its PCI label is there: the operator has not labelled the node"
+    if node.labels.get(GPU_PRESENT) != ON:
+        cause = f"no label {GPU_PRESENT}=true, although its PCI label is there: the operator has not labelled the node"
         return ComponentFailure("operator", cause, "Look into the log of the operator's pod.", transient)
     return None
 
@@ -230,7 +211,7 @@ def _absent(component: Component, workload: Workload, node: Node, facts: Facts) 
         cause = f"{waiting[0]} is Pending: {why_pending(waiting[0], [node], facts)}"
         return ComponentFailure(title, cause, transient=is_recent(waiting[0].created, facts.taken_at))
     if workload.scheduled < workload.replicas:
-        cause = f"{workload} wants {workload.replicas} pods and has {workload.scheduled}: pods are not being created"
+        cause = f"{workload} desires {workload.replicas} pods and has {workload.scheduled}: pods are not being created"
         inspect = f"kubectl describe daemonset -n {workload.namespace} {workload.name}"
         return ComponentFailure(title, cause, f"Read the events: {inspect}", starting)
     return ComponentFailure(

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import NamedTuple, TypeAlias
 
 from conformance.facts import Workload
+from conformance.subjects import ObjectReference
 
 Version: TypeAlias = tuple[int, int, int]
 
@@ -51,6 +52,11 @@ class Running(NamedTuple):
     program: str
     workload: Workload
     version: Version
+
+    @property
+    def subject(self) -> ObjectReference:
+        """What it is in a report."""
+        return self.workload.subject.only(self.program)
 
     def __str__(self) -> str:
         return f"{self.workload} ({self.program})"

@@ -8,21 +8,17 @@ gpuStateLabels); kubernetes-sigs/dra-driver-nvidia-gpu v0.4.1.
 
 from collections.abc import Iterable
 from enum import Enum
+from functools import lru_cache
 from typing import NamedTuple
 
 from conformance.facts import Facts, Node, Workload
+from conformance.gpu.labels import DEPLOY, DEPLOY_OPERANDS, MIG_CAPABLE, WORKLOAD_CONFIG
 from conformance.gpu.mig import Unknown, model_of
 from conformance.gpu.operator_stack import CUSTOM_KINDS
 from conformance.reference.model import Gpu, Pool, Reference
+from conformance.subjects import ObjectReference
 from suites._shared.operand_versions import Version
 from suites._shared.operator_resource import OperatorResource, declared_stack, require_operator_resource
-
-DEPLOY = "nvidia.com/gpu.deploy."
-"""Node labels with this prefix decide whether a component is deployed there; the operator sets them to true."""
-
-ALL_OPERANDS = f"{DEPLOY}operands"
-WORKLOAD_CONFIG = "nvidia.com/gpu.workload.config"
-"""What the GPUs of a node are for: container, vm-passthrough or vm-vgpu."""
 
 MIG_MANAGER = "mig-manager"
 """The end of the one such label that the operator sets only once GPU Feature Discovery has found MIG."""
@@ -60,6 +56,11 @@ class Component(NamedTuple):
     kind: str = "DaemonSet"
     mode: str = ""
     since: Version = (0, 0, 0)
+
+    @property
+    def subject(self) -> ObjectReference:
+        """What it is in a report."""
+        return ObjectReference.of(self.kind, self.name, text=self.title)
 
     def __str__(self) -> str:
         return self.title
@@ -169,6 +170,11 @@ class ExpectedComponent(NamedTuple):
     workloads: tuple[Workload, ...]
     operator_resource: OperatorResource | None = None
 
+    @property
+    def subject(self) -> ObjectReference:
+        """What it is in a report."""
+        return self.component.subject
+
     def __str__(self) -> str:
         return str(self.component)
 
@@ -178,11 +184,7 @@ class ExpectedComponent(NamedTuple):
         Of the node's labels only those count that nobody can declare: that its image has a driver, and that its
         driver does not support MIG.
         """
-        if (
-            pool.gpu is None
-            or _switched_off(self.component, pool)
-            or purpose_of(pool, self.operator_resource) != CONTAINER
-        ):
+        if pool.gpu is None or not _may_go_to(self.component, pool, self.operator_resource):
             return False
         labels = node.labels if node is not None else {}
         if self.component is DRIVER and labels.get(f"{DEPLOY}{DRIVER.deploy}") == PRE_INSTALLED:
@@ -248,6 +250,7 @@ def discovery_masters(facts: Facts) -> tuple[Workload, ...]:
     return tuple(each for each in facts.workloads if each.kind == "Deployment" and each.name.endswith(ends))
 
 
+@lru_cache(maxsize=64)
 def has_mig(gpu: Gpu) -> bool:
     """Whether the declared GPUs are of a model that has MIG; no for one that the tables do not know."""
     model = model_of(gpu.product, gpu.memory_mib or None)
@@ -258,7 +261,7 @@ def wants_discovery(pool: Pool) -> bool:
     """Whether Node Feature Discovery has to label the nodes of a pool; not where the owners keep all operands off."""
     if pool.gpu is None:
         return False
-    return pool.gpu.allocated_by == "dra" or pool.labels.get(ALL_OPERANDS, ON) == ON
+    return pool.gpu.allocated_by == "dra" or pool.labels.get(DEPLOY_OPERANDS, ON) == ON
 
 
 def purpose_of(pool: Pool, operator_resource: OperatorResource | None) -> str:
@@ -283,9 +286,16 @@ def _placed(facts: Facts, places: Iterable[str]) -> tuple[Workload, ...]:
     return tuple(each for each in found if each is not None)
 
 
+# Asked for each component on each node of thousands; the answer is the pool's.
+@lru_cache(maxsize=512)
+def _may_go_to(component: Component, pool: Pool, operator_resource: OperatorResource | None) -> bool:
+    """Whether neither the owners' labels nor the purpose of its GPUs keep a component off a pool."""
+    return not _switched_off(component, pool) and purpose_of(pool, operator_resource) == CONTAINER
+
+
 def _switched_off(component: Component, pool: Pool) -> bool:
     """Whether the owners' labels keep a component of the operator off the pool."""
-    keys = (ALL_OPERANDS, f"{DEPLOY}{component.deploy}")
+    keys = (DEPLOY_OPERANDS, f"{DEPLOY}{component.deploy}")
     return bool(component.deploy) and any(pool.labels.get(key, ON) != ON for key in keys)
 
 
@@ -293,7 +303,7 @@ def _needs(component: Component, gpu: Gpu, labels: dict[str, str]) -> bool:
     if component is PLUGIN:
         return gpu.allocated_by == "device-plugin"
     if component.nodes is Nodes.MIG:
-        return has_mig(gpu) and labels.get("nvidia.com/mig.capable", ON) == ON
+        return has_mig(gpu) and labels.get(MIG_CAPABLE, ON) == ON
     if component.nodes is Nodes.MPS:
         return gpu.shared_by == "mps"
     if component.nodes is Nodes.DRA:

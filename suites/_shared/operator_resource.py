@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from conformance.facts import Facts, Resource
 from conformance.reference.model import Reference
 from conformance.reference.stack import Stack
+from conformance.subjects import ObjectReference
 from conformance.verdict import Inconclusive, NotApplicable
 
 RECONCILED = "Reconciled"
@@ -53,6 +54,11 @@ class OperatorResource(NamedTuple):
     """The ClusterPolicy or GPUCluster that the operator reconciles."""
 
     resource: Resource
+
+    @property
+    def subject(self) -> ObjectReference:
+        """What it is in a report."""
+        return self.resource.subject
 
     def __str__(self) -> str:
         return str(self.resource)

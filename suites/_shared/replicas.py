@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from conformance.facts import Node
+from conformance.gpu.labels import GPU_PRODUCT
 from conformance.gpu.plugin_config import Chain
 from conformance.gpu.resources import GPU
 from conformance.gpu.sharing import MigStrategy, labels
@@ -14,7 +15,7 @@ from conformance.reference.expected import gpus_of, offer_of
 from conformance.reference.model import Gpu, Pool
 from conformance.verdict import Inconclusive, Judge, Unsupported, expect
 from suites._shared.formatting import join_limited, pairs
-from suites._shared.node_gpus import PRODUCT, agrees, counted, format_amounts
+from suites._shared.node_gpus import agrees, counted, format_amounts
 from suites._shared.shared_nodes import SharedNodes
 
 REPLICAS = f"{GPU}.replicas"
@@ -52,8 +53,6 @@ def judge_offers(shared: SharedNodes, judge: Judge) -> None:
             hidden_because="the node is Ready and offers GPUs; only their number or their name is not the declared one",
             inspect=f"kubectl get node {node.name} -o jsonpath='{{.status.capacity}}'",
         )
-    if not judge.findings:
-        raise Inconclusive("no node of these pools offers any GPU (see POOL-04)")
 
 
 def _by_arithmetic(shared: SharedNodes, pool: Pool, gpu: Gpu) -> str:
@@ -82,13 +81,13 @@ def _why_the_replicas_differ(
 
 def judge_labels(shared: SharedNodes, judge: Judge) -> None:
     """Judge that the labels of GPU Feature Discovery are those of the declared sharing."""
-    if not any(PRODUCT in each.node.labels for each in shared.nodes):
+    if not any(GPU_PRODUCT in each.node.labels for each in shared.nodes):
         raise Unsupported(
-            f"no node of these pools carries {PRODUCT}: GPU Feature Discovery does not label this cluster"
+            f"no node of these pools carries {GPU_PRODUCT}: GPU Feature Discovery does not label this cluster"
         )
     for pool, node, gpu in shared.nodes:
-        if PRODUCT not in node.labels:
-            judge.pass_over(node, f"no label {PRODUCT}")
+        if GPU_PRODUCT not in node.labels:
+            judge.pass_over(node, f"no label {GPU_PRODUCT}")
             continue
         if shared.is_divided(pool):
             _judge_labels_of_profiles(shared, pool, node, judge)
@@ -99,14 +98,14 @@ def judge_labels(shared: SharedNodes, judge: Judge) -> None:
         agreeing = found == {key: expected[key] for key in found} and REPLICAS in found
         judge(
             node,
-            ok=agreeing and node.labels[PRODUCT].endswith(SHARED_PRODUCT) == suffix,
+            ok=agreeing and node.labels[GPU_PRODUCT].endswith(SHARED_PRODUCT) == suffix,
             expected=f"{REPLICAS}={gpu.shares}, {STRATEGY}={shared.strategy.value} and a product "
             f"{'with' if suffix else 'without'} {SHARED_PRODUCT}, as {pool} declares",
             actual=f"{REPLICAS}={found.get(REPLICAS, 'absent')}, {STRATEGY}={found.get(STRATEGY, 'absent')}, "
-            f"{PRODUCT}={node.labels[PRODUCT]}",
+            f"{GPU_PRODUCT}={node.labels[GPU_PRODUCT]}",
             cause="GPU Feature Discovery runs with another configuration than is declared for the node",
             hidden_because="schedulers and quotas do not use these labels; users and node affinity do",
-            inspect=f"kubectl get node {node.name} -L {','.join((*expected, PRODUCT))}",
+            inspect=f"kubectl get node {node.name} -L {','.join((*expected, GPU_PRODUCT))}",
         )
 
 
@@ -122,7 +121,7 @@ def _judge_labels_of_profiles(shared: SharedNodes, pool: Pool, node: Node, judge
         expected = {key: value for key, value in declared.items() if key.rpartition(".")[0] == name}
         found = {key: node.labels[key] for key in expected if key in node.labels}
         judge(
-            f"{node} ({name})",
+            node.subject.only(name),
             ok=f"{name}.replicas" in found and found == {key: expected[key] for key in found},
             expected=f"{pairs(expected)}, as {pool} declares",
             actual=pairs(found) or "none of these labels",
@@ -156,7 +155,7 @@ def requests_for_several_replicas_end_as_configured(shared: SharedNodes, lab: Re
         node, _ = _idle_node(shared, lab, pool, resource)
         refuses = shared.in_effect(pool, node).sharing.refuses_more_than_one
         pod = lab.pod(gpus=2, resource=resource, on=node, tolerates=node, name_hint="two-replicas")
-        expect(_outcome(pod, lab), f"{pod}, which requests 2 {resource}").equals(
+        expect(_outcome(pod, lab), pod.subject.only(f"which requests 2 {resource}")).equals(
             REFUSED if refuses else RUNS,
             because=f"failRequestsGreaterThanOne is {str(refuses).lower()} in {shared.configs.of(node).config_name}",
             remedy="Restart the device plugin: it reads its configuration only when it starts.",

@@ -13,9 +13,10 @@ from typing import Any, NamedTuple
 
 from conformance.facts import Facts, Node
 from conformance.gpu.quantities import quantity
+from conformance.gpu.resources import DRA_DRIVER
+from conformance.subjects import ObjectReference
 from conformance.verdict import Inconclusive
 
-DRIVER = "gpu.nvidia.com"
 GPU, MIG, VFIO = "gpu", "mig", "vfio"
 QUOTA_SUFFIX = ".deviceclass.resource.k8s.io/devices"
 
@@ -51,7 +52,7 @@ class Device(NamedTuple):
     @property
     def unhealthy(self) -> tuple[str, ...]:
         """The taints by which the driver itself marks the device as unhealthy; other keys are those of the owners."""
-        return tuple(key for key in self.taints if key.startswith(f"{DRIVER}/"))
+        return tuple(key for key in self.taints if key.startswith(f"{DRA_DRIVER}/"))
 
     @property
     def gpu(self) -> str:
@@ -99,7 +100,7 @@ def published(slices: Iterable[Mapping[str, Any]]) -> dict[str, Published]:
     pools: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
     for each in slices:
         spec = each.get("spec") or {}
-        if spec.get("driver") == DRIVER:
+        if spec.get("driver") == DRA_DRIVER:
             pools[str((spec.get("pool") or {}).get("name"))].append(spec)
     found: dict[str, Published] = {}
     for pool, members in pools.items():
@@ -123,8 +124,8 @@ def _devices(spec: Mapping[str, Any], pool: str) -> list[Device]:
 
 
 def _device(raw: Mapping[str, Any], node: str, pool: str) -> Device:
-    attributes = {name.removeprefix(f"{DRIVER}/"): value for name, value in (raw.get("attributes") or {}).items()}
-    capacity = {name.removeprefix(f"{DRIVER}/"): value for name, value in (raw.get("capacity") or {}).items()}
+    attributes = {name.removeprefix(f"{DRA_DRIVER}/"): value for name, value in (raw.get("attributes") or {}).items()}
+    capacity = {name.removeprefix(f"{DRA_DRIVER}/"): value for name, value in (raw.get("capacity") or {}).items()}
     memory = str((capacity.get("memory") or {}).get("value") or "0")
     return Device(
         node=node,
@@ -161,6 +162,11 @@ class DeviceClass(NamedTuple):
     resource: str
     expressions: tuple[str, ...]
 
+    @property
+    def subject(self) -> ObjectReference:
+        """What it is in a report."""
+        return ObjectReference.of("DeviceClass", self.name)
+
     def __str__(self) -> str:
         return f"device class {self.name}"
 
@@ -171,7 +177,7 @@ class DeviceClass(NamedTuple):
 
     def may_choose(self, device: Device) -> bool:
         """Whether a device of NVIDIA's driver may be selected by the class, by its driver and type."""
-        return self.driver in ("", DRIVER) and self.kind in ("", device.kind)
+        return self.driver in ("", DRA_DRIVER) and self.kind in ("", device.kind)
 
 
 def device_class(body: Mapping[str, Any]) -> DeviceClass:
@@ -204,7 +210,7 @@ def held_by(claim: Mapping[str, Any]) -> list[Held]:
     return [
         Held(str(each["pool"]), str(each["device"]))
         for each in results
-        if each.get("driver") == DRIVER and not each.get("adminAccess")
+        if each.get("driver") == DRA_DRIVER and not each.get("adminAccess")
     ]
 
 

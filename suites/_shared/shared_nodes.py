@@ -6,12 +6,14 @@ from typing import NamedTuple
 
 from conformance.facts import Facts, Node, Pod
 from conformance.gpu import plugin_config
+from conformance.gpu.labels import DEVICE_PLUGIN_CONFIG, NVIDIA
 from conformance.gpu.operator_stack import PLUGIN_CONTAINERS
-from conformance.gpu.plugin_config import CONFIG_LABEL, Chain, PluginConfig, Problem
+from conformance.gpu.plugin_config import Chain, PluginConfig, Problem
 from conformance.gpu.resources import GPU
 from conformance.gpu.sharing import NOT_SHARED, MigStrategy, Sharing, SharingStrategy, advertised
 from conformance.reference.expected import config_key_of, config_of, gpus_of, mig_strategy_of
 from conformance.reference.model import Gpu, Pool, Reference
+from conformance.subjects import ObjectReference
 from conformance.verdict import Inconclusive, Judge, NotApplicable
 from suites._shared.device_plugin_configs import ChosenConfig, PluginConfigs, plugin_pods
 from suites._shared.formatting import join_limited
@@ -21,7 +23,6 @@ from suites._shared.pool_nodes import GpuPoolNode
 # A key that the table of keys does not have may come with a later version of the plugin; a key in the wrong place, or
 # with a typo, will not.
 _MAYBE_LATER = "no such key exists here"
-_VENDOR = "nvidia.com/"
 _SEE = {SharingStrategy.TIME_SLICING: "see TS-02", SharingStrategy.MPS: "see MPS-02"}
 _TIME = "%Y-%m-%d %H:%M:%S UTC"
 
@@ -31,7 +32,7 @@ def shared_pools(reference: Reference, strategy: SharingStrategy) -> tuple[Pool,
     pools = tuple(
         pool
         for pool in reference.gpu_pools
-        if pool.gpu is not None and pool.gpu.shared_by == strategy.value and pool.gpu.resource.startswith(_VENDOR)
+        if pool.gpu is not None and pool.gpu.shared_by == strategy.value and pool.gpu.resource.startswith(NVIDIA)
     )
     if not pools:
         raise NotApplicable(f"{reference} declares no pool whose GPUs are shared by {strategy.value}")
@@ -124,11 +125,11 @@ class SharedNodes:
         same_strategy = config is not None and config.sharing.strategy is self.strategy
         return same_strategy or (declared is not None and chosen.selection.key == declared.key)
 
-    def sharings(self, pool: Pool) -> list[tuple[str, Sharing]]:
+    def sharings(self, pool: Pool) -> list[tuple[ObjectReference, Sharing]]:
         """The sharing of a pool's GPUs by the declared configuration and by those of its nodes, with their sources."""
         declared = self.declared_config(pool)
         parsed = plugin_config.parse(declared.content).config if declared else None
-        found = {f"configuration {declared.key} of the set-up": parsed.sharing} if declared and parsed else {}
+        found = {_declared_subject(declared): parsed.sharing} if declared and parsed else {}
         for name, other, _, chosen in _configurations_on_the_cluster(self):
             if other.name == pool.name and chosen.selection.config is not None:
                 found[name] = chosen.selection.config.sharing
@@ -163,7 +164,7 @@ def judge_configurations(shared: SharedNodes, judge: Judge, *, left_out: Collect
     for pool, gpu in shared.pools:
         declared = shared.declared_config(pool)
         if declared is not None:
-            subject = f"configuration {declared.key} of the set-up, for {pool}"
+            subject = _declared_subject(declared).only(f"for {pool}")
             parsed = plugin_config.parse(declared.content)
             problems = _certain(parsed.problems, left_out)
             _judge_configuration(
@@ -173,10 +174,20 @@ def judge_configurations(shared: SharedNodes, judge: Judge, *, left_out: Collect
         problems = _certain(chosen.selection.problems, left_out)
         config = chosen.selection.config
         _judge_configuration(
-            judge, f"{name}, for {pool}", problems, config, shared.sharing_declaration(pool, gpu), chosen.inspect
+            judge,
+            name.only(f"for {pool}"),
+            problems,
+            config,
+            shared.sharing_declaration(pool, gpu),
+            chosen.inspect,
         )
-    if not judge.findings:
-        raise Inconclusive("no configuration is declared for these pools, and their nodes get none")
+    judge.without_subjects(Inconclusive("no configuration is declared for these pools, and their nodes get none"))
+
+
+def _declared_subject(declared: DeclaredConfig) -> ObjectReference:
+    """A configuration of the set-up as a subject."""
+    text = f"configuration {declared.key} of the set-up"
+    return ObjectReference.of("PluginConfig", declared.key, text=text, declared=True)
 
 
 def _certain(problems: Iterable[Problem], left_out: Collection[str]) -> list[Problem]:
@@ -184,19 +195,19 @@ def _certain(problems: Iterable[Problem], left_out: Collection[str]) -> list[Pro
     return [each for each in found if each.path not in left_out]
 
 
-def _configurations_on_the_cluster(shared: SharedNodes) -> list[tuple[str, Pool, Gpu, ChosenConfig]]:
+def _configurations_on_the_cluster(shared: SharedNodes) -> list[tuple[ObjectReference, Pool, Gpu, ChosenConfig]]:
     """Each declared or invalid configuration of the nodes, once for each pool."""
-    found: dict[tuple[str, str], tuple[str, Pool, Gpu, ChosenConfig]] = {}
+    found: dict[tuple[str, str], tuple[ObjectReference, Pool, Gpu, ChosenConfig]] = {}
     for pool, node, gpu in shared.nodes:
         chosen = shared.configs.of(node)
         if chosen.config_name and (chosen.refused or shared.is_declared_config(pool, chosen)):
-            found.setdefault((chosen.config_name, pool.name), (chosen.config_name, pool, gpu, chosen))
+            found.setdefault((chosen.config_name, pool.name), (chosen.subject, pool, gpu, chosen))
     return list(found.values())
 
 
 def _judge_configuration(
     judge: Judge,
-    subject: str,
+    subject: ObjectReference,
     problems: list[Problem],
     config: PluginConfig | None,
     declared: SharingDeclaration,
@@ -267,7 +278,7 @@ def judge_chain(shared: SharedNodes, judge: Judge) -> None:
             cause=selection.cause or _another(chosen),
             hidden_because=selection.hidden_because or _CHAIN_HIDDEN_BECAUSE[selection.outcome],
             remedy=_sentence(selection.remedy)
-            or f"Label the node {CONFIG_LABEL}={declared.key if declared else '<key>'}.",
+            or f"Label the node {DEVICE_PLUGIN_CONFIG}={declared.key if declared else '<key>'}.",
             inspect=chosen.inspect,
         )
     if unknown:
@@ -330,8 +341,6 @@ def judge_freshness(shared: SharedNodes, judge: Judge) -> None:
             remedy="Restart the device plugin: kubectl rollout restart of its DaemonSet.",
             inspect=f"kubectl get pods -A --field-selector spec.nodeName={node.name}; {chosen.inspect}",
         )
-    if not judge.findings:
-        raise Inconclusive(f"no node has a pod of the device plugin with a configuration ({_SEE[shared.strategy]})")
 
 
 def _why_not_compared(shared: SharedNodes, chosen: ChosenConfig, started: datetime | None) -> str:

@@ -10,15 +10,8 @@ from typing import Any, NamedTuple
 
 from conformance.facts import Facts, Node
 from conformance.gpu.affinity import node_matches
+from conformance.gpu.labels import DRIVER_OWNER, MIG_CONFIG_STATE, UPGRADE_STATE
 from suites._shared.operator_resource import OperatorResource
-
-STATE = "nvidia.com/gpu-driver-upgrade-state"
-SKIP = "nvidia.com/gpu-driver-upgrade.skip"
-SKIP_DRAIN = "nvidia.com/gpu-driver-upgrade-drain.skip"
-"""With the value true on a pod: no drain of an upgrade evicts it."""
-
-OWNER = "nvidia.com/gpu-operator.driver.owner"
-"""Names the NVIDIADriver that a node gets its driver from."""
 
 REQUIRED, DONE, FAILED, WAITING_FOR_JOBS, DELETING_PODS, DRAINING = (
     "upgrade-required",
@@ -45,7 +38,6 @@ AT_THE_DRIVER = ("pod-restart-required", "validation-required", "uncordon-requir
 _BLOCK_OF_STATE = {DELETING_PODS: "podDeletion", DRAINING: "drain"}
 """The states in which pods are removed from a node, and their blocks of the upgrade policy."""
 
-_MIG_STATE = "nvidia.com/mig.config.state"
 _MIG_UNDER_WAY = ("pending", "rebooting")
 
 
@@ -123,15 +115,15 @@ class UpgradePolicy(NamedTuple):
 
 def state_of(node: Node) -> str:
     """The driver upgrade state of a node; empty where it has never been upgraded."""
-    return node.labels.get(STATE, "")
+    return node.labels.get(UPGRADE_STATE, "")
 
 
 def is_changing(node: Node) -> str:
     """The change of a node during which components are missing, as text; empty without one."""
     if state_of(node) in UNDER_WAY:
         return f"a driver upgrade is under way ({state_of(node)})"
-    if node.labels.get(_MIG_STATE) in _MIG_UNDER_WAY:
-        return f"its MIG layout is being changed ({_MIG_STATE}={node.labels[_MIG_STATE]})"
+    if node.labels.get(MIG_CONFIG_STATE) in _MIG_UNDER_WAY:
+        return f"its MIG layout is being changed ({MIG_CONFIG_STATE}={node.labels[MIG_CONFIG_STATE]})"
     return ""
 
 
@@ -143,7 +135,7 @@ def unavailable(nodes: Iterable[Node]) -> list[Node]:
 def policy_for(node: Node, operator_resource: OperatorResource, facts: Facts) -> UpgradePolicy:
     """The upgrade policy for the driver of a node: of its NVIDIADriver, else of the operator resource."""
     if operator_resource.uses_nvidia_driver_objects:
-        owner = node.labels.get(OWNER, "")
+        owner = node.labels.get(DRIVER_OWNER, "")
         drivers = [each for each in facts.nvidia_drivers if each.name == owner] or [
             each for each in facts.nvidia_drivers if node_matches(node.labels, node.name, _selector(each.spec), None)
         ]

@@ -6,14 +6,15 @@ from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from conformance.facts import Facts, Node, Pod, Resource
+from conformance.gpu.resources import DRA_DRIVER
 from conformance.kube.errors import NotFound, WaitTimeout
 from conformance.kube.paths import path
 from conformance.kube.waits import wait_for
 from conformance.lab import LabPod, RequirementLab
-from conformance.verdict import Finding, Inconclusive, claim
+from conformance.subjects import ObjectReference
+from conformance.verdict import Inconclusive, expect
 from suites._shared.formatting import join_limited
 from suites._shared.resource_slices import (
-    DRIVER,
     Device,
     DeviceClass,
     Held,
@@ -53,12 +54,12 @@ def gpu_claims(facts: Facts) -> tuple[Resource, ...]:
 def gpu_classes(facts: Facts) -> tuple[DeviceClass, ...]:
     """The device classes that select devices of NVIDIA's driver."""
     every = (device_class(each.body) for each in facts.device_classes)
-    return tuple(each for each in every if each.driver == DRIVER)
+    return tuple(each for each in every if each.driver == DRA_DRIVER)
 
 
-def reserved_for(claim_: Resource) -> list[str]:
+def reserved_for(claim: Resource) -> list[str]:
     """The pods that a claim is reserved for, by name."""
-    reserved = claim_.status.get("reservedFor") or ()
+    reserved = claim.status.get("reservedFor") or ()
     return [str(each.get("name")) for each in reserved if isinstance(each, Mapping) and each.get("resource") == "pods"]
 
 
@@ -67,9 +68,9 @@ def is_old(moment: datetime | None, now: datetime, age: timedelta) -> bool:
     return moment is not None and now - moment > age
 
 
-def why_deletion_is_stuck(claim_: Resource, facts: Facts) -> str:
+def why_deletion_is_stuck(claim: Resource, facts: Facts) -> str:
     """Why a claim that is being deleted still exists."""
-    users = [facts.pod(claim_.namespace, name) for name in reserved_for(claim_)]
+    users = [facts.pod(claim.namespace, name) for name in reserved_for(claim)]
     there = [pod for pod in users if pod is not None and not pod.finished]
     if there:
         where = f" on {there[0].node}" if there[0].node else ""
@@ -77,7 +78,7 @@ def why_deletion_is_stuck(claim_: Resource, facts: Facts) -> str:
         return f"{there[0]}{where} {end}"
     if users:
         return "no pod uses it any more, and the resource claim controller has not taken the reservation away"
-    finalizers = ", ".join(claim_.finalizers)
+    finalizers = ", ".join(claim.finalizers)
     return f"no pod uses it, and its finalizers are not removed ({finalizers})" if finalizers else "no cause is visible"
 
 
@@ -98,23 +99,23 @@ def waiting_claims(facts: Facts) -> Iterable[Claimed]:
                 yield Claimed(found, pod)
 
 
-def why_not_allocated(claim_: Resource, facts: Facts) -> str:
+def why_not_allocated(claim: Resource, facts: Facts) -> str:
     """Why a claim gets no devices, by device classes, ResourceSlices and other claims."""
     classes = {each.name: device_class(each.body) for each in facts.device_classes}
-    asked = classes_asked(claim_.spec)
+    asked = classes_asked(claim.spec)
     missing = [name for name in asked if name not in classes]
     if missing:
         return f"there is no device class {missing[0]}"
-    fitting, free = _fitting(claim_, facts), _fitting(claim_, facts, free=True)
+    fitting, free = _fitting(claim, facts), _fitting(claim, facts, free=True)
     if not fitting:
         return f"no node publishes a device of {' or '.join(asked)}"
-    most, wanted = _most_on_a_node(device for device in fitting if not device.taints), _least_wanted(claim_, facts)
+    most, wanted = _most_on_a_node(device for device in fitting if not device.taints), _least_wanted(claim, facts)
     if wanted > most:
         tainted = f", {join_limited([str(device) for device in fitting if device.taints])} tainted" if not most else ""
         return f"no node has {wanted} devices of {' or '.join(asked)} for it, {most} at most{tainted}"
     if not free:
         return f"all {len(fitting)} devices of {' or '.join(asked)} are allocated to other claims or tainted"
-    chosen = [text for each in _requests(claim_) for text in _selectors(each)]
+    chosen = [text for each in _requests(claim) for text in _selectors(each)]
     selects = f"its selectors ({'; '.join(chosen)}) match none of them" if chosen else "other rules prevent scheduling"
     return f"{len(free)} of {len(fitting)} devices of {' or '.join(asked)} are free: {selects}"
 
@@ -127,19 +128,19 @@ def is_queued(waiting: Claimed, facts: Facts) -> bool:
     return _most_on_a_node(free) < _least_wanted(waiting.claim, facts) <= _most_on_a_node(there)
 
 
-def is_untried(claim_: Resource, facts: Facts) -> bool:
+def is_untried(claim: Resource, facts: Facts) -> bool:
     """Whether classes and selectors of a claim might match no device: no claim with the same ones has devices."""
     return not any(
-        _classes_and_selectors(other) == _classes_and_selectors(claim_)
+        _classes_and_selectors(other) == _classes_and_selectors(claim)
         for other in facts.resource_claims
         if held_by(other.body)
     )
 
 
-def _fitting(claim_: Resource, facts: Facts, *, free: bool = False) -> list[Device]:
+def _fitting(claim: Resource, facts: Facts, *, free: bool = False) -> list[Device]:
     """The devices that fit a claim by driver and type; none where a class that it names does not exist."""
     classes = {each.name: device_class(each.body) for each in facts.device_classes}
-    asked = classes_asked(claim_.spec)
+    asked = classes_asked(claim.spec)
     if not classes.keys() >= set(asked):
         return []
     every = [device for each in all_published(facts).values() for device in each.devices]
@@ -151,28 +152,28 @@ def _fitting(claim_: Resource, facts: Facts, *, free: bool = False) -> list[Devi
 def _naming_gpus(facts: Facts) -> set[str]:
     """The device classes whose expressions contain NVIDIA's driver, also in an attribute only."""
     every = [device_class(each.body) for each in facts.device_classes]
-    return {each.name for each in every if DRIVER in " ".join(each.expressions)}
+    return {each.name for each in every if DRA_DRIVER in " ".join(each.expressions)}
 
 
 def _most_on_a_node(devices: Iterable[Device]) -> int:
     return max(Counter(device.node for device in devices).values(), default=0)
 
 
-def _least_wanted(claim_: Resource, facts: Facts) -> int:
+def _least_wanted(claim: Resource, facts: Facts) -> int:
     """How many GPUs a claim needs at least: requests for devices of other drivers and alternatives are not counted."""
     ours = _naming_gpus(facts)
-    exact = [each.get("exactly") or each for each in _requests(claim_)]
+    exact = [each.get("exactly") or each for each in _requests(claim)]
     return max(1, sum(int(each.get("count") or 1) for each in exact if each.get("deviceClassName") in ours))
 
 
-def _classes_and_selectors(claim_: Resource) -> tuple[list[str], list[str]]:
+def _classes_and_selectors(claim: Resource) -> tuple[list[str], list[str]]:
     """The classes and the selectors of a claim, those of alternatives included."""
-    parts = [part for each in _requests(claim_) for part in (each, *(each.get("firstAvailable") or ()))]
-    return classes_asked(claim_.spec), [text for each in parts for text in _selectors(each)]
+    parts = [part for each in _requests(claim) for part in (each, *(each.get("firstAvailable") or ()))]
+    return classes_asked(claim.spec), [text for each in parts for text in _selectors(each)]
 
 
-def _requests(claim_: Resource) -> list[Mapping[str, Any]]:
-    return list((claim_.spec.get("devices") or {}).get("requests") or ())
+def _requests(claim: Resource) -> list[Mapping[str, Any]]:
+    return list((claim.spec.get("devices") or {}).get("requests") or ())
 
 
 def _selectors(request: Mapping[str, Any]) -> list[str]:
@@ -194,6 +195,11 @@ class ClaimingNode:
         self.device_class = chosen
         self.free = free
         self._made = 0
+
+    @property
+    def subject(self) -> ObjectReference:
+        """What it is in a report."""
+        return self.node.subject
 
     def __str__(self) -> str:
         return str(self.node)
@@ -241,6 +247,7 @@ class ClaimingNode:
 
     def wait_until_released(self, namespace: str, name: str) -> None:
         """Expect that a claim is deleted, now that its pod is."""
+        gone = ObjectReference.of("ResourceClaim", name, namespace=namespace)
         try:
             wait_for(
                 lambda: self._read(namespace, name),
@@ -250,10 +257,10 @@ class ClaimingNode:
                 format_seen=lambda found: str((found or {}).get("status")),
             )
         except WaitTimeout as error:
-            finding = Finding(f"resource claim {namespace}/{name}", False, "to be deleted with its pod", str(error))
+            actual = str(error)
         else:
-            finding = Finding(f"resource claim {namespace}/{name}", True, "to be deleted with its pod", "deleted")
-        claim(finding)
+            actual = "deleted"
+        expect(actual, gone).equals("deleted", because="its pod is deleted")
 
     def _read(self, namespace: str, name: str) -> dict[str, Any] | None:
         try:
@@ -272,7 +279,7 @@ def free_devices(lab: RequirementLab, node: Node, chosen: DeviceClass) -> tuple[
     A MIG device that is created on demand has no UUID before, so that a scenario cannot select or recognize it.
     """
     slices = published(lab.client.list(path("ResourceSlice"))).get(node.name)
-    taken = {each for claim_ in lab.client.list(path("ResourceClaim")) for each in held_by(claim_)}
+    taken = {each for claim in lab.client.list(path("ResourceClaim")) for each in held_by(claim)}
     free = still_free(slices.devices, taken) if slices else ()
     return tuple(each for each in free if chosen.may_choose(each) and each.uuid)
 

@@ -11,10 +11,12 @@ from collections.abc import Sequence
 from conformance.catalog import MAY, MUST, requirement
 from conformance.facts import Facts
 from conformance.reference.model import Reference
+from conformance.subjects import ObjectReference
 from conformance.verdict import Inconclusive, Judge, Unsupported, format_value
 from suites._shared.formatting import join_limited
-from suites._shared.node_probes import memory_agrees, product_label
-from suites._shared.operand_status import require_judged, why_not_judged
+from suites._shared.node_gpus import memory_agrees
+from suites._shared.node_probes import product_label
+from suites._shared.operand_status import why_not_judged
 from suites._shared.pool_nodes import GpuPoolNode
 from suites._shared.resource_slices import GPU, MIG, Device, Published, device_class
 from suites.dra.dra_nodes import (
@@ -38,10 +40,14 @@ from suites.dra.dra_nodes import (
 )
 def test_kubernetes_is_new_enough(dra_nodes: tuple[GpuPoolNode, ...], facts: Facts, judge: Judge) -> None:
     served = facts.serves("ResourceSlice")
-    versions = {"the API server": facts.server_version} if facts.server_version else {}
-    versions |= {str(node): node.kubelet for _, node, _ in dra_nodes if node.kubelet}
+    versions = (
+        [(ObjectReference.of("APIServer", "kubernetes", text="the API server"), facts.server_version)]
+        if facts.server_version
+        else []
+    )
+    versions += [(node.subject, node.kubelet) for _, node, _ in dra_nodes if node.kubelet]
     judge(
-        "resource.k8s.io/v1",
+        ObjectReference.of("APIGroup", "resource.k8s.io/v1", text="resource.k8s.io/v1"),
         ok=served,
         expected="served by the API server",
         actual="served" if served else "not served",
@@ -49,7 +55,7 @@ def test_kubernetes_is_new_enough(dra_nodes: tuple[GpuPoolNode, ...], facts: Fac
         hidden_because="the driver's pods run; only their log shows what is missing",
         inspect="kubectl api-versions | grep resource.k8s.io",
     )
-    for subject, text in versions.items():
+    for subject, text in versions:
         judge(
             subject,
             ok=version(text) >= version(OLDEST_KUBERNETES),
@@ -88,7 +94,6 @@ def test_the_kubelet_plugin_covers_every_dra_node(
             remedy=failure.remedy if failure else "",
             inspect=f"kubectl get pods -A -o wide --field-selector spec.nodeName={node.name} | grep kubelet-plugin",
         )
-    require_judged(judge)
 
 
 @requirement(
@@ -138,7 +143,6 @@ def test_every_dra_node_publishes_its_devices(
             hidden_because="the node is Ready, and kubectl describe node does not show devices of DRA",
             inspect=f"kubectl get resourceslices --field-selector spec.nodeName={node.name} -o yaml",
         )
-    require_judged(judge)
 
 
 @requirement(
@@ -166,8 +170,6 @@ def test_the_gpu_driver_is_new_enough(
                 hidden_because="the devices are published and allocated; only preparing them fails",
                 inspect=f"kubectl get resourceslices --field-selector spec.nodeName={node.name} -o yaml",
             )
-    if not judge.findings:
-        raise Inconclusive("no node of a DRA pool publishes a device with its driver's version (DRA-03)")
 
 
 @requirement(
@@ -185,7 +187,7 @@ def test_no_gpu_is_offered_twice(slices: dict[str, Published], facts: Facts, jud
         twice = _published_twice(there.devices)
         devices = [each for each in there.devices if each.kind in (GPU, MIG)]
         judge(
-            node or f"node {name}",
+            ObjectReference.of("Node", name),
             ok=not (counted and devices) and not twice,
             expected="each GPU once: in a ResourceSlice, or advertised by a device plugin",
             actual=[*counted, there.described] if counted else join_limited(twice) or there.described,
@@ -195,8 +197,7 @@ def test_no_gpu_is_offered_twice(slices: dict[str, Published], facts: Facts, jud
             hidden_because="neither allocator knows of the other; the pods start, and two of them get the same GPU",
             inspect=f"kubectl get node {name} -o jsonpath='{{.status.allocatable}}'",
         )
-    if not judge.findings:
-        raise Inconclusive("no node publishes devices of NVIDIA's DRA driver (DRA-03)")
+    judge.without_subjects(Inconclusive("no node publishes devices of NVIDIA's DRA driver (DRA-03)"))
 
 
 @requirement(
@@ -218,7 +219,7 @@ def test_device_classes_choose_their_devices(
         name = f"{kind}.nvidia.com"
         found = existing.get(name)
         judge(
-            f"device class {name}",
+            ObjectReference.of("DeviceClass", name),
             ok=found is not None and (found.driver, found.kind) == ("gpu.nvidia.com", kind),
             expected=f"selects devices of driver gpu.nvidia.com and of type {kind}",
             actual="does not exist" if found is None else found.expressions or "selects every device of every driver",
@@ -253,7 +254,7 @@ def test_a_resource_stands_for_one_class(
     for resource in resources:
         serving = [each for each in every if each.resource == resource]
         judge(
-            resource,
+            ObjectReference.of("ExtendedResource", resource, text=resource),
             ok=len(serving) == 1,
             expected="one device class that serves it on nodes without a device plugin for it",
             actual=[str(each) for each in serving],

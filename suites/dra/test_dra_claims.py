@@ -14,6 +14,7 @@ from conformance.facts import Facts
 from conformance.lab import LabPod, RequirementLab
 from conformance.lab.policies import LOWEST
 from conformance.reference.model import Reference
+from conformance.subjects import ObjectReference
 from conformance.verdict import Inconclusive, Judge, Unsupported, expect
 from suites._shared.pool_nodes import GpuPoolNode
 from suites._shared.quota_namespace import ADMITTED, REFUSED, declared_gpu_quotas, outcome
@@ -62,7 +63,12 @@ def claiming(dra_nodes: tuple[GpuPoolNode, ...], gpu_class: DeviceClass, lab: Re
 def test_no_claim_is_stuck_in_its_deletion(slices: dict[str, Published], facts: Facts, judge: Judge) -> None:
     claims = gpu_claims(facts)
     stuck = [each for each in claims if is_old(each.deletion, facts.taken_at, DELETION_MAY_TAKE)]
-    judge(f"{len(claims)} claims of GPUs", ok=not stuck, expected="none stuck in its deletion", actual=stuck or "none")
+    judge(
+        ObjectReference.many("ResourceClaim", f"{len(claims)} claims of GPUs"),
+        ok=not stuck,
+        expected="none stuck in its deletion",
+        actual=stuck or "none",
+    )
     for claim in stuck:
         judge(
             claim,
@@ -93,7 +99,7 @@ def test_no_pod_waits_for_a_claim(slices: dict[str, Published], facts: Facts, ju
                 f"other claims have the devices that {waiting.claim} may request; its selectors were not tested",
             )
     judge(
-        f"{len(gpu_claims(facts))} claims of GPUs",
+        ObjectReference.many("ResourceClaim", f"{len(gpu_claims(facts))} claims of GPUs"),
         ok=not stuck,
         expected="none that a pod waits for although its devices could be allocated",
         actual=[str(each.claim) for each in stuck] or "none",
@@ -131,7 +137,7 @@ def test_every_device_class_is_covered_by_quotas(
         for each in giving:
             covering = [quota for quota in facts.quotas_in(team) if each.quota_key in quota.used]
             judge(
-                f"namespace {team}, {each}",
+                ObjectReference.of("Namespace", team).only(str(each)),
                 ok=bool(covering),
                 expected=f"a quota that counts {each.quota_key}",
                 actual=covering or "no quota counts it",

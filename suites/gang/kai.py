@@ -12,6 +12,7 @@ from conformance.facts import Facts, Pod, Resource
 from conformance.gpu.mig import ProfileName
 from conformance.reference.model import Reference
 from conformance.reference.stack import Kai
+from conformance.subjects import ObjectReference
 from conformance.verdict import NotApplicable, Unsupported
 
 PREEMPTIBILITY = "kai.scheduler/preemptibility"
@@ -43,6 +44,11 @@ class Queue(NamedTuple):
     parent: str
     quota: float
     limit: float
+
+    @property
+    def subject(self) -> ObjectReference:
+        """What it is in a report."""
+        return self.resource.subject
 
     def __str__(self) -> str:
         return str(self.resource)

@@ -13,9 +13,10 @@ from datetime import timedelta
 import pytest
 
 from conformance.catalog import MUST, SHOULD, requirement
-from conformance.facts import Facts, Pod
+from conformance.facts import Facts, Pod, Resource
 from conformance.reference.model import Reference
 from conformance.reference.stack import Kai
+from conformance.subjects import ObjectReference
 from conformance.verdict import Inconclusive, Judge, NotApplicable, format_value
 from suites._shared.formatting import join_limited
 from suites._shared.priority_order import declared_preemptions
@@ -91,7 +92,7 @@ def test_queues_exist_as_declared(kai: Kai, queues: dict[str, Queue], judge: Jud
     for queue in queues.values():
         if queue.parent:
             judge(
-                f"{queue}, spec.parentQueue",
+                queue.subject.only("spec.parentQueue"),
                 ok=queue.parent in queues,
                 expected=f"queue {queue.parent} exists",
                 actual="it exists" if queue.parent in queues else f"there is no queue {queue.parent}",
@@ -99,8 +100,7 @@ def test_queues_exist_as_declared(kai: Kai, queues: dict[str, Queue], judge: Jud
                 hidden_because="the API server accepts any name as parentQueue",
                 inspect=queue.inspect,
             )
-    if not judge.findings:
-        raise NotApplicable(f"{kai} has no queue, and none is declared")
+    judge.without_subjects(NotApplicable(f"{kai} has no queue, and none is declared"))
 
 
 @requirement(
@@ -193,8 +193,7 @@ def test_what_is_to_be_preempted_can_be(kai: Kai, reference: Reference, facts: F
             )
         if not its_own and reference.kai is not None:
             _judge_class(loser, above, facts, judge)
-    if not judge.findings:
-        raise NotApplicable(f"no pod of {kai} has a class that is declared to be preempted")
+    judge.without_subjects(NotApplicable(f"no pod of {kai} has a class that is declared to be preempted"))
 
 
 @requirement(
@@ -205,13 +204,13 @@ def test_what_is_to_be_preempted_can_be(kai: Kai, reference: Reference, facts: F
     remedy="See the conditions of the pod group; delete it when another scheduler placed its pods.",
 )
 def test_no_pod_group_is_placed_in_part(kai: Kai, kai_pods: tuple[Pod, ...], facts: Facts, judge: Judge) -> None:
-    members: dict[str, list[Pod]] = defaultdict(list)
-    groups = {}
+    groups: dict[ObjectReference, Resource] = {}
+    members: dict[ObjectReference, list[Pod]] = defaultdict(list)
     for pod in kai_pods:
         group = group_of(pod, facts)
         if group is not None:
-            members[str(group)].append(pod)
-            groups[str(group)] = group
+            groups[group.subject] = group
+            members[group.subject].append(pod)
     if not groups:
         raise NotApplicable("no pod of KAI belongs to a pod group yet")
     for subject, group in groups.items():
@@ -238,7 +237,7 @@ def test_no_pod_group_is_placed_in_part(kai: Kai, kai_pods: tuple[Pod, ...], fac
     "jobs whose pods need each other.",
 )
 def test_no_two_jobs_hold_what_the_other_needs(facts: Facts, judge: Judge) -> None:
-    jobs: dict[str, list[Pod]] = defaultdict(list)
+    jobs: dict[ObjectReference, list[Pod]] = defaultdict(list)
     for pod in facts.pods:
         if pod.owner_kind and pod.owner_kind not in _NO_GANGS and not pod.finished and pod.gpu_requests():
             jobs[_job_of(pod)].append(pod)
@@ -248,18 +247,18 @@ def test_no_two_jobs_hold_what_the_other_needs(facts: Facts, judge: Judge) -> No
     undecided = [job for job, pods in jobs.items() if _may_be_gang(pods[0]) and _is_half_placed(pods, facts)]
     not_judged = undecided if len(halves) + len(undecided) > 1 else []
     if len(not_judged) == len(jobs):
-        raise Inconclusive(f"{join_limited(not_judged)} are scheduled in part, and {_DOUBT}")
+        raise Inconclusive(f"{join_limited([str(job) for job in not_judged])} are scheduled in part, and {_DOUBT}")
     for job in not_judged:
         judge.pass_over(job, f"it is scheduled in part, and {_DOUBT}")
     judge(
-        f"{len(jobs) - len(not_judged)} jobs with GPUs",
+        ObjectReference.many("Job", f"{len(jobs) - len(not_judged)} jobs with GPUs"),
         ok=len(halves) < 2,
         expected="at most one of them scheduled in part for long",
-        actual=join_limited(list(halves)) or "none",
+        actual=join_limited([str(job) for job in halves]) or "none",
     )
     for job, pods in halves.items() if len(halves) > 1 else ():
         placed = [pod for pod in pods if pod.node]
-        others = [other for other in halves if other != job]
+        others = [str(other) for other in halves if other != job]
         judge(
             job,
             ok=False,
@@ -284,10 +283,12 @@ _INDEX = "batch.kubernetes.io/job-completion-index"
 _DOUBT = "an Indexed Job does not declare whether its pods need each other"
 
 
-def _job_of(pod: Pod) -> str:
+def _job_of(pod: Pod) -> ObjectReference:
     if _JOB_SET in pod.labels:
-        return f"jobset {pod.namespace}/{pod.labels[_JOB_SET]}"
-    return f"{pod.owner_kind.lower()} {pod.namespace}/{pod.owner_name}"
+        name = pod.labels[_JOB_SET]
+        return ObjectReference.of("JobSet", name, namespace=pod.namespace, text=f"jobset {pod.namespace}/{name}")
+    text = f"{pod.owner_kind.lower()} {pod.namespace}/{pod.owner_name}"
+    return ObjectReference.of(pod.owner_kind, pod.owner_name, namespace=pod.namespace, text=text)
 
 
 def _is_gang(pod: Pod) -> bool:
@@ -300,12 +301,11 @@ def _may_be_gang(pod: Pod) -> bool:
     return pod.owner_kind == "Job" and _INDEX in pod.annotations and not _is_gang(pod)
 
 
-def _by_owner(pods: tuple[Pod, ...]) -> dict[str, list[Pod]]:
+def _by_owner(pods: tuple[Pod, ...]) -> dict[ObjectReference, list[Pod]]:
     """Pods by what owns them; one without owner by itself."""
-    found: dict[str, list[Pod]] = defaultdict(list)
+    found: dict[ObjectReference, list[Pod]] = defaultdict(list)
     for pod in pods:
-        owned = f"pods of {pod.owner_kind.lower()} {pod.namespace}/{pod.owner_name}"
-        found[owned if pod.owner_kind else str(pod)].append(pod)
+        found[pod.of_owner].append(pod)
     return found
 
 
@@ -329,7 +329,7 @@ def _judge_class(loser: str, above: list[str], facts: Facts, judge: Judge) -> No
     live = facts.priority_class(loser)
     value = live.value if live is not None else 0
     judge(
-        f"priority class {loser}",
+        ObjectReference.of("PriorityClass", loser),
         ok=value < NON_PREEMPTIBLE_FROM,
         expected=f"a value below {NON_PREEMPTIBLE_FROM}, as {format_value(above)} is declared to preempt its pods",
         actual=value,

@@ -19,17 +19,18 @@ from conformance.facts import Facts, Pod
 from conformance.lab import ProbeResult, RequirementLab
 from conformance.lab.probe_jobs import ProbeOptions
 from conformance.reference.model import Reference
+from conformance.subjects import ObjectReference
 from conformance.verdict import Inconclusive, Judge, NotApplicable, Unsupported
 from suites._shared.formatting import join_limited
 from suites._shared.node_probes import (
     Observed,
-    asking_for_devices,
-    asking_for_none,
-    asking_for_none_in_ways,
     holding_devices,
     judge_each,
     knows_no_handler,
-    nobody,
+    no_node,
+    request_devices,
+    request_no_devices,
+    request_no_devices_in_variants,
     uuids,
 )
 from suites._shared.pool_nodes import GpuPoolNode
@@ -65,8 +66,8 @@ def test_a_pod_without_gpu_request_reaches_no_gpu(
     lab: RequirementLab, gpu_pool_nodes: tuple[GpuPoolNode, ...], judge: Judge
 ) -> None:
     # A runtime has no reason to refuse such a pod: one that did not start proves nothing.
-    observed = asking_for_none(lab, gpu_pool_nodes)
-    _must_reach_nothing(observed, judge, "a container without any request", rejected=nobody)
+    observed = request_no_devices(lab, gpu_pool_nodes)
+    _must_reach_nothing(observed, judge, "a container without any request", rejected=no_node)
 
 
 @requirement(
@@ -78,7 +79,7 @@ def test_a_pod_without_gpu_request_reaches_no_gpu(
     remedy=CLOSE_THE_DOOR,
 )
 def test_a_variable_gives_no_device(lab: RequirementLab, gpu_pool_nodes: tuple[GpuPoolNode, ...], judge: Judge) -> None:
-    observed = asking_for_none(lab, gpu_pool_nodes, env={VISIBLE: ALL_DEVICES})
+    observed = request_no_devices(lab, gpu_pool_nodes, env={VISIBLE: ALL_DEVICES})
     _must_reach_nothing(observed, judge, f"{VISIBLE}={ALL_DEVICES}, which every CUDA image sets,")
 
 
@@ -97,7 +98,7 @@ def test_a_runtime_class_gives_no_device(
     if not classes:
         raise Unsupported("the cluster has no runtime class whose handler is NVIDIA's")
     ways = [ProbeOptions(env={VISIBLE: ALL_DEVICES}, runtime_class=name) for name in classes]
-    for name, observed in zip(classes, asking_for_none_in_ways(lab, gpu_pool_nodes, ways), strict=True):
+    for name, observed in zip(classes, request_no_devices_in_variants(lab, gpu_pool_nodes, ways), strict=True):
         _must_reach_nothing(observed, judge, f"runtimeClassName {name} with {VISIBLE}={ALL_DEVICES}")
 
 
@@ -129,7 +130,7 @@ def test_the_uuid_of_another_pods_gpu_gives_no_access(
         variables = {name: {VISIBLE: ",".join(devices)} for name, devices in owned.items()}
         classes = ("", *nvidia_runtime_classes(facts))
         ways = [ProbeOptions(env_of=variables, runtime_class=name) for name in classes]
-        for observed in asking_for_none_in_ways(lab, probed_nodes, ways):
+        for observed in request_no_devices_in_variants(lab, probed_nodes, ways):
             _must_not_reach(observed, owned, judge)
 
 
@@ -164,7 +165,7 @@ def test_one_device_is_one_device_file(
             inspect=observed.inspect,
         )
 
-    judge_each(asking_for_devices(lab, reference, several, "isolation"), judge, of, blame=nobody)
+    judge_each(request_devices(lab, reference, several, "isolation"), judge, of, blame=no_node)
 
 
 @requirement(
@@ -315,4 +316,5 @@ def _judge_the_others(pods: tuple[Pod, ...], wrong: int, what: str, judge: Judge
     """One passing finding for all the other pods."""
     good = len(pods) - wrong
     if good:
-        judge(f"{good} of {len(pods)} ordinary pods on GPU nodes", ok=True, expected=what, actual=what)
+        which = ObjectReference.many("Pod", f"{good} of {len(pods)} ordinary pods on GPU nodes")
+        judge(which, ok=True, expected=what, actual=what)

@@ -1,16 +1,18 @@
 """Findings about MIG: problems of a mig-parted configuration, why it was not applied, and what sets a MIG strategy."""
 
 from conformance.facts import Node
+from conformance.gpu.labels import MIG_CONFIG, MIG_CONFIG_STATE
 from conformance.gpu.mig import DoesNotFit, Unknown, model_of
-from conformance.gpu.mig_config import CONFIG_LABEL, Wanted, wanted
+from conformance.gpu.mig_config import Wanted, wanted
 from conformance.gpu.plugin_config import Problem
 from conformance.gpu.sharing import MigStrategy
 from conformance.reference.expected import mig_strategy_of
 from conformance.reference.model import Pool, Reference
+from conformance.subjects import ObjectReference
 from conformance.verdict import Inconclusive, Judge, NotApplicable, UnknownAccelerator
 from suites._shared.device_plugin_configs import PluginConfigs
 from suites._shared.formatting import join_limited
-from suites.mig.layouts import FAILED, STATE, WORKING, ChosenLayout, GpuLayout, MigNodes, asks, why_it_failed
+from suites.mig.layouts import FAILED, WORKING, ChosenLayout, GpuLayout, MigNodes, asks, why_it_failed
 
 WHAT_TO_DO = {
     "pending": "Give it some minutes and look again. If it stays, pods hold the GPUs: drain the node.",
@@ -29,14 +31,14 @@ def judge_gpu_layouts(source: str, pool: Pool, gpu_layouts: list[GpuLayout], jud
             continue
         why_not = answer.why if isinstance(answer, DoesNotFit) else ""
         judge(
-            f"{pool}, {gpu_layout.gpus}",
+            pool.subject.only(gpu_layout.gpus),
             ok=not why_not,
             expected=f"{gpu_layout.layout} on one {_model_name(pool)}, as {source} requests",
             actual=why_not or "it fits",
             cause=why_not,
             hidden_because="mig-parted accepts any counts; the driver then refuses, and all MIG devices are deleted",
             remedy=_what_fits(answer) if isinstance(answer, DoesNotFit) else "",
-            inspect=f"kubectl get nodes -l {pool.selector_text} -L {CONFIG_LABEL},{STATE}",
+            inspect=f"kubectl get nodes -l {pool.selector_text} -L {MIG_CONFIG},{MIG_CONFIG_STATE}",
         )
     if not gpu_layouts:
         judge(pool, ok=True, expected=source, actual="it creates no MIG device")
@@ -52,7 +54,7 @@ def _what_fits(answer: DoesNotFit) -> str:
     return f"What fits of it: {'; or '.join(map(str, answer.nearest[:2]))}." if answer.nearest else ""
 
 
-def judge_problems(subject: str, problems: tuple[Problem, ...], inspect: str, judge: Judge) -> None:
+def judge_problems(subject: ObjectReference, problems: tuple[Problem, ...], inspect: str, judge: Judge) -> None:
     """One finding for each problem of a configuration, one passing finding without problems."""
     for problem in problems:
         judge(
@@ -78,7 +80,7 @@ def judge_meaning(choice: ChosenLayout, pool: Pool, declared: Wanted | None, gpu
         return
     differing = [index for index in range(gpus) if asks(found, index) != asks(declared, index)]
     judge(
-        f"layout {pool.mig_layout} in {choice.config_name}",
+        choice.subject.only(f"layout {pool.mig_layout}"),
         ok=not differing,
         expected="; ".join(f"GPU {index}: {asks(declared, index)}" for index in differing) or "as declared",
         actual="; ".join(f"GPU {index}: {asks(found, index)}" for index in differing) or "as declared",
@@ -134,10 +136,8 @@ def who_sets_the_strategy(configs: PluginConfigs, node: Node, declared: str) -> 
 
 
 def require_judged_mig_nodes(judge: Judge, mig_nodes: MigNodes, what: str) -> None:
-    """Raise when no node could be judged: NotApplicable where the strategy is none, else Inconclusive."""
-    if judge.findings:
-        return
+    """Say why no node could be judged: NotApplicable where the strategy is none, else where to look."""
     strategies = {mig_strategy_of(mig_nodes.reference, pool) for pool, _ in mig_nodes.pools}
-    if strategies == {MigStrategy.NONE}:
+    if not judge.findings and strategies == {MigStrategy.NONE}:
         raise NotApplicable("the MIG strategy is none: nodes offer whole GPUs and have no labels of MIG devices")
-    raise Inconclusive(f"no node of a MIG pool {what} (see MIG-01, MIG-04, MIG-08 and POOL-04)")
+    judge.without_subjects(Inconclusive(f"no node of a MIG pool {what} (see MIG-01, MIG-04, MIG-08 and POOL-04)"))

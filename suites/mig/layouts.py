@@ -5,35 +5,31 @@ from typing import NamedTuple
 
 from conformance.facts import Facts, Node, Pod, Resource
 from conformance.gpu import mig_config
+from conformance.gpu.labels import GPU_PRODUCT, MIG_CAPABLE, MIG_CONFIG, MIG_CONFIG_STATE, VGPU_HOST_DRIVER
 from conformance.gpu.mig import DoesNotFit, Fits, Layout, Unknown, model_of, solve
 from conformance.gpu.mig_config import (
-    CAPABLE_LABEL,
     CONFIG_KEY,
-    CONFIG_LABEL,
     FALLBACK_CONFIG_MAP,
-    PRODUCT_LABEL,
-    VGPU_HOST_LABEL,
     MigSelection,
     Wanted,
 )
 from conformance.gpu.mig_layouts import standard_layout
 from conformance.gpu.mig_profiles import Model
-from conformance.gpu.operator_stack import Stack
+from conformance.gpu.operator_stack import StackKind
 from conformance.gpu.plugin_config import Chain, mapping_at, word
 from conformance.reference.expected import layout_of, offer_of
 from conformance.reference.model import Gpu, Pool, Reference
+from conformance.subjects import ObjectReference
 from conformance.verdict import Inconclusive, NotApplicable, UnknownAccelerator, Unsupported
 from suites._shared.formatting import join_limited
 from suites._shared.pool_nodes import GpuPoolNode
 
-STATE = "nvidia.com/mig.config.state"
-STRATEGY = "nvidia.com/mig.strategy"
 SUCCESS = "success"
 WORKING = ("pending", "rebooting")
 FAILED = "failed"
 
-_BY_POLICY = (Stack.CLUSTER_POLICY, Stack.INVALID)
-_DECIDING = (CONFIG_LABEL, CAPABLE_LABEL, PRODUCT_LABEL, VGPU_HOST_LABEL)
+_BY_POLICY = (StackKind.CLUSTER_POLICY, StackKind.INVALID)
+_DECIDING = (MIG_CONFIG, MIG_CAPABLE, GPU_PRODUCT, VGPU_HOST_DRIVER)
 
 
 def mig_pools(reference: Reference) -> tuple[Pool, ...]:
@@ -47,7 +43,7 @@ def mig_pools(reference: Reference) -> tuple[Pool, ...]:
         if pool.mig_layout and pool.gpu is not None and pool.gpu.allocated_by == "device-plugin"
     )
     if not pools:
-        raise NotApplicable(f"no pool of {reference} has a MIG layout (label {CONFIG_LABEL})")
+        raise NotApplicable(f"no pool of {reference} has a MIG layout (label {MIG_CONFIG})")
     return pools
 
 
@@ -161,7 +157,14 @@ class ChosenLayout(NamedTuple):
     @property
     def config_name(self) -> str:
         """The ConfigMap and key of the layout; empty when there is none."""
-        return f"{self.config_map}, key {CONFIG_KEY}" if self.config_map else ""
+        return str(self.subject) if self.config_map else ""
+
+    @property
+    def subject(self) -> ObjectReference:
+        """The text as a subject: a key of the ConfigMap."""
+        if self.config_map is None:
+            raise Inconclusive("no ConfigMap holds the layout of this node")
+        return self.config_map.subject.only(f"key {CONFIG_KEY}")
 
 
 class MigNodes:
@@ -186,7 +189,7 @@ class MigNodes:
         """One node of each pool for each layout that the labels of its nodes choose."""
         chosen: dict[tuple[str, str], GpuPoolNode] = {}
         for each in self.nodes:
-            chosen.setdefault((each.pool.name, each.node.labels.get(CONFIG_LABEL, "")), each)
+            chosen.setdefault((each.pool.name, each.node.labels.get(MIG_CONFIG, "")), each)
         return tuple(chosen.values())
 
     @property
@@ -201,7 +204,7 @@ class MigNodes:
         """Why the layout of a node is not applied and its resources not judged; empty where it is applied."""
         if pool.name not in self._possible:
             return "its layout is not possible (MIG-01)"
-        done = node.labels.get(STATE, SUCCESS) == SUCCESS
+        done = node.labels.get(MIG_CONFIG_STATE, SUCCESS) == SUCCESS
         return "" if done else "the MIG manager has not reported success (MIG-04)"
 
     @property
@@ -227,7 +230,7 @@ class MigNodes:
             self._chosen[key] = mig_config.select(policy.body, body, node.labels, node.name, namespace)
         inspect = (
             f"kubectl get clusterpolicy {policy.name} -o jsonpath='{{.spec.migManager}}'; "
-            f"kubectl get configmap -n {namespace}; kubectl get node {node.name} -L {CONFIG_LABEL},{CAPABLE_LABEL}"
+            f"kubectl get configmap -n {namespace}; kubectl get node {node.name} -L {MIG_CONFIG},{MIG_CAPABLE}"
         )
         return ChosenLayout(self._chosen[key], config_map, not name, inspect)
 
@@ -269,7 +272,7 @@ class MigNodes:
         if stack is not None and not stack.mig_manager:
             raise NotApplicable(f"{stack} is declared without a MIG manager: its owners configure MIG themselves")
         found = self.facts.stack
-        if found.stack is Stack.UNKNOWN:
+        if found.stack is StackKind.UNKNOWN:
             raise Inconclusive(f"the GPU stack is not known: {', '.join(found.unread)} could not be read")
         policies = self.facts.cluster_policies if found.stack in _BY_POLICY else ()
         policy = next((each for each in policies if each.name == found.policy), None)
@@ -291,7 +294,7 @@ class MigNodes:
         own = self.facts.config_map(namespace, f"{node.name}-mig-config")
         found = own or self.facts.config_map(namespace, FALLBACK_CONFIG_MAP)
         stack = self.reference.stack
-        if found is None and stack is not None and node.labels.get(CONFIG_LABEL) in declared_layouts(self.reference):
+        if found is None and stack is not None and node.labels.get(MIG_CONFIG) in declared_layouts(self.reference):
             return self.facts.config_map(namespace, stack.mig_layouts.config_map) if stack.mig_layouts else None
         return found
 

@@ -5,20 +5,21 @@ from typing import NamedTuple
 
 from conformance.facts import Facts, Node, Pod
 from conformance.facts.pods import pod_from
+from conformance.gpu.labels import GPU_COUNT, MIG_STRATEGY
 from conformance.gpu.quantities import as_count
 from conformance.gpu.resources import GPU, MIG_PREFIX
 from conformance.gpu.sharing import MigStrategy, advertised, mig_resource
 from conformance.reference.expected import gpus_of, mig_strategy_of, offer_of
 from conformance.reference.model import Pool, Reference
+from conformance.subjects import ObjectReference
 from conformance.verdict import Inconclusive, NotApplicable
 from suites._shared.declared_workloads import declared_in
-from suites._shared.node_gpus import COUNT
-from suites.mig.layouts import STRATEGY, MigNodes
+from suites.mig.layouts import MigNodes
 
 
 def counts_devices_as_gpus(node: Node) -> bool:
     """Whether the label that counts GPUs counts MIG devices on a node, as it does with the strategy single."""
-    return node.labels.get(STRATEGY) == MigStrategy.SINGLE.value
+    return node.labels.get(MIG_STRATEGY) == MigStrategy.SINGLE.value
 
 
 def why_the_devices_differ(there: Mapping[str, int], expected: Mapping[str, int]) -> str:
@@ -37,7 +38,7 @@ def counts_by_label(reference: Reference, pool: Pool) -> dict[str, str]:
     if strategy is MigStrategy.MIXED:
         return {f"{mig_resource(profile)}.count": str(count) for profile, count in gpus.devices().items()}
     if strategy is MigStrategy.SINGLE and advertised(gpus, strategy=strategy).resources:
-        return {COUNT: str(sum(gpus.devices().values()))}
+        return {GPU_COUNT: str(sum(gpus.devices().values()))}
     return {}
 
 
@@ -49,7 +50,7 @@ def counts_devices(label: str) -> bool:
 class DeviceRequest(NamedTuple):
     """A request for MIG devices by name, its subject, and the pools that could offer them; none for any pool."""
 
-    subject: str
+    subject: ObjectReference
     resource: str
     pools: tuple[Pool, ...]
     inspect: str
@@ -59,20 +60,20 @@ def mig_device_requests(reference: Reference, facts: Facts) -> Iterator[DeviceRe
     """Requests for MIG devices by name, of declared workloads, test pods, quotas and Pending pods."""
     for workload in declared_in(reference, facts):
         for resource in _mig_names(workload.template.requests()):
-            yield DeviceRequest(str(workload), resource, workload.pools, workload.inspect)
+            yield DeviceRequest(workload.subject, resource, workload.pools, workload.inspect)
     for test_pod in reference.test_pods:
         pools = tuple(pool for pool in reference.pools if pool.name in test_pod.pools)
         for resource in _mig_names(pod_from(test_pod.manifest).requests()):
-            yield DeviceRequest(str(test_pod), resource, pools, "the set-up")
+            yield DeviceRequest(test_pod.subject, resource, pools, "the set-up")
     for quota in facts.quotas:
         inspect = f"kubectl describe quota -n {quota.namespace} {quota.name}"
         for key, amount in quota.hard.items():
             resource = key.removeprefix("requests.")
             if resource != key and resource.startswith(MIG_PREFIX) and as_count(amount):
-                yield DeviceRequest(str(quota), resource, (), inspect)
+                yield DeviceRequest(quota.subject, resource, (), inspect)
     for pods in _pending_by_owner(facts).values():
         first, others = pods[0], len(pods) - 1
-        subject = f"{first} and {others} more of {first.owner_kind} {first.owner_name}" if others else str(first)
+        subject = first.of_owner if others else first.subject
         for resource in _mig_names(first.gpu_requests()):
             yield DeviceRequest(subject, resource, (), f"kubectl describe pod -n {first.namespace} {first.name}")
 

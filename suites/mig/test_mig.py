@@ -17,7 +17,8 @@ import pytest
 from conformance.catalog import MUST, OCCUPIES_IDLE_GPUS, SHOULD, requirement
 from conformance.facts import Facts, Node
 from conformance.gpu import mig_config
-from conformance.gpu.mig_config import CAPABLE_LABEL, CONFIG_LABEL, MigSelection
+from conformance.gpu.labels import GPU_COUNT, GPU_PRODUCT, MIG_CAPABLE, MIG_CONFIG, MIG_CONFIG_STATE, MIG_STRATEGY
+from conformance.gpu.mig_config import MigSelection
 from conformance.gpu.plugin_config import Chain
 from conformance.gpu.sharing import MigStrategy, Offer, advertised
 from conformance.lab import RequirementLab
@@ -26,8 +27,8 @@ from conformance.reference.model import Gpu, Pool, Reference
 from conformance.verdict import Inconclusive, Judge, NotApplicable, UnknownAccelerator, Unsupported
 from suites._shared.device_plugin_configs import PluginConfigs
 from suites._shared.formatting import join_limited
-from suites._shared.node_gpus import COUNT, PRODUCT, agrees, counted, format_amounts, missing_gpus, not_known
-from suites._shared.operand_status import require_judged, why_still_starting
+from suites._shared.node_gpus import agrees, counted, format_amounts, missing_gpus, not_known
+from suites._shared.operand_status import why_still_starting
 from suites._shared.pool_nodes import GpuPoolNode
 from suites._shared.replicas import NO_GPU
 from suites.mig.layout_findings import (
@@ -42,8 +43,6 @@ from suites.mig.layout_findings import (
 )
 from suites.mig.layouts import (
     FAILED,
-    STATE,
-    STRATEGY,
     SUCCESS,
     WORKING,
     MigNodes,
@@ -118,16 +117,17 @@ def test_layouts_are_written_as_declared(
 ) -> None:
     declared = declared_mig_config(reference)
     if declared:
-        judge_problems("layouts of the set-up", mig_config.parse(declared).problems, "the set-up", judge)
+        judge_problems(reference.subject.only("MIG layouts"), mig_config.parse(declared).problems, "the set-up", judge)
     for pool, node, gpu in mig_nodes.one_each:
         choice = mig_nodes.choice(node)
         if choice.generated or choice.config_map is None:
             continue
-        judge_problems(choice.config_name, choice.selection.problems, choice.inspect, judge)
+        judge_problems(choice.subject, choice.selection.problems, choice.inspect, judge)
         if pool.mig_layout in declared_layouts(reference):
             judge_meaning(choice, pool, layout_of(reference, pool), gpu.count, judge)
-    if not judge.findings:
-        raise NotApplicable(f"no layout of {reference} is declared: those of its pools are provided by the MIG manager")
+    judge.without_subjects(
+        NotApplicable(f"no layout of {reference} is declared: those of its pools are provided by the MIG manager")
+    )
 
 
 # --- From the ConfigMap to the node ------------------------------------------------------------------------------
@@ -153,7 +153,7 @@ def test_every_mig_node_is_reached_by_its_layout(mig_nodes: MigNodes, judge: Jud
             continue
         reached = selection.outcome is Chain.APPLIED or choice.refused or provided
         not_judged = (
-            why_still_starting(node, mig_nodes.facts, until=CAPABLE_LABEL) if _lacks_a_label(node, selection) else ""
+            why_still_starting(node, mig_nodes.facts, until=MIG_CAPABLE) if _lacks_a_label(node, selection) else ""
         )
         if not_judged and not reached:
             judge.pass_over(node, not_judged)
@@ -163,7 +163,7 @@ def test_every_mig_node_is_reached_by_its_layout(mig_nodes: MigNodes, judge: Jud
             ok=reached and selection.layout == pool.mig_layout,
             expected=f"layout {pool.mig_layout}, as {pool} declares",
             actual=f"layout {selection.layout}" if reached else f"none: {selection.outcome.value}",
-            cause=(not reached and selection.cause) or f"label {CONFIG_LABEL} of the node chooses {selection.layout}",
+            cause=(not reached and selection.cause) or f"label {MIG_CONFIG} of the node chooses {selection.layout}",
             hidden_because=selection.hidden_because
             or "the node is Ready, and its GPUs keep their previous MIG devices",
             remedy=f"Fix it: {selection.remedy}." if not reached and selection.remedy else "",
@@ -171,7 +171,6 @@ def test_every_mig_node_is_reached_by_its_layout(mig_nodes: MigNodes, judge: Jud
         )
     if unknown:
         raise Inconclusive(join_limited(unknown, apart="; "))
-    require_judged(judge)
 
 
 @requirement(
@@ -184,7 +183,7 @@ def test_every_mig_node_is_reached_by_its_layout(mig_nodes: MigNodes, judge: Jud
 )
 def test_the_mig_manager_reports_success(mig_nodes: MigNodes, judge: Judge) -> None:
     for pool, node, _ in mig_nodes.managed:
-        state = node.labels.get(STATE, "")
+        state = node.labels.get(MIG_CONFIG_STATE, "")
         not_judged = _why_no_success_yet(mig_nodes, node, state)
         if not_judged:
             judge.pass_over(node, not_judged)
@@ -192,16 +191,16 @@ def test_the_mig_manager_reports_success(mig_nodes: MigNodes, judge: Judge) -> N
         judge(
             node,
             ok=state == SUCCESS,
-            expected=f"{STATE}={SUCCESS}",
-            actual=f"{STATE}={state}" if state else f"no label {STATE}",
+            expected=f"{MIG_CONFIG_STATE}={SUCCESS}",
+            actual=f"{MIG_CONFIG_STATE}={state}" if state else f"no label {MIG_CONFIG_STATE}",
             cause=why_no_success(mig_nodes, pool, node, state),
             hidden_because="the node and the ClusterPolicy are ready; only this label shows it",
             remedy=WHAT_TO_DO.get(state, ""),
             inspect=(
-                f"kubectl get node {node.name} -L {CONFIG_LABEL},{STATE}; kubectl logs -l app=nvidia-mig-manager -A"
+                f"kubectl get node {node.name} -L {MIG_CONFIG},{MIG_CONFIG_STATE}; "
+                "kubectl logs -l app=nvidia-mig-manager -A"
             ),
         )
-    require_judged(judge)
 
 
 @requirement(
@@ -213,26 +212,28 @@ def test_the_mig_manager_reports_success(mig_nodes: MigNodes, judge: Judge) -> N
     "flags.migStrategy in the plugin's configuration of these nodes.",
 )
 def test_every_mig_node_has_the_declared_strategy(mig_nodes: MigNodes, facts: Facts, judge: Judge) -> None:
-    if not any(PRODUCT in each.node.labels for each in mig_nodes.nodes):
+    if not any(GPU_PRODUCT in each.node.labels for each in mig_nodes.nodes):
         raise Unsupported(
-            f"no node of these pools carries {PRODUCT}: GPU Feature Discovery does not label this cluster"
+            f"no node of these pools carries {GPU_PRODUCT}: GPU Feature Discovery does not label this cluster"
         )
     configs = PluginConfigs(facts)
     strategies = {pool.name: mig_strategy_of(mig_nodes.reference, pool).value for pool, _ in mig_nodes.pools}
     for pool, node, _ in mig_nodes.nodes:
-        if PRODUCT not in node.labels:
-            judge.pass_over(node, f"no label {PRODUCT}")
+        if GPU_PRODUCT not in node.labels:
+            judge.pass_over(node, f"no label {GPU_PRODUCT}")
             continue
         declared = strategies[pool.name]
-        found = node.labels.get(STRATEGY, MigStrategy.NONE.value)
+        found = node.labels.get(MIG_STRATEGY, MigStrategy.NONE.value)
         judge(
             node,
             ok=found == declared,
             expected=f"strategy {declared}, as declared for {pool}",
-            actual=f"strategy {found}" if STRATEGY in node.labels else f"no label {STRATEGY}, which is none",
+            actual=f"strategy {found}" if MIG_STRATEGY in node.labels else f"no label {MIG_STRATEGY}, which is none",
             cause=who_sets_the_strategy(configs, node, declared),
             hidden_because="GPUs are offered, and under another name than the one that pods request",
-            inspect=f"kubectl get node {node.name} -L {STRATEGY}; kubectl get clusterpolicy -o yaml | grep -A1 ' mig:'",
+            inspect=(
+                f"kubectl get node {node.name} -L {MIG_STRATEGY}; kubectl get clusterpolicy -o yaml | grep -A1 ' mig:'"
+            ),
         )
 
 
@@ -285,8 +286,8 @@ def test_gpu_feature_discovery_counts_the_devices(mig_nodes: MigNodes, judge: Ju
         expected = counts[pool.name]
         if not expected:
             continue
-        unlabelled = f"no label {PRODUCT}" if PRODUCT not in node.labels else ""
-        lacking = LACKS_GPUS if missing_gpus(node, gpu) and COUNT not in expected else ""
+        unlabelled = f"no label {GPU_PRODUCT}" if GPU_PRODUCT not in node.labels else ""
+        lacking = LACKS_GPUS if missing_gpus(node, gpu) and GPU_COUNT not in expected else ""
         not_judged = mig_nodes.why_not_configured(pool, node) or unlabelled or lacking
         if not_judged:
             judge.pass_over(node, not_judged)
@@ -295,9 +296,10 @@ def test_gpu_feature_discovery_counts_the_devices(mig_nodes: MigNodes, judge: Ju
         found |= {key: value for key, value in node.labels.items() if counts_devices(key) and value != "0"}
         judge(
             node,
-            ok=found == expected and "-MIG-INVALID" not in node.labels[PRODUCT],
+            ok=found == expected and "-MIG-INVALID" not in node.labels[GPU_PRODUCT],
             expected=", ".join(f"{key}={value}" for key, value in expected.items()),
-            actual=", ".join(f"{key}={value}" for key, value in found.items()) + f", {PRODUCT}={node.labels[PRODUCT]}",
+            actual=", ".join(f"{key}={value}" for key, value in found.items())
+            + f", {GPU_PRODUCT}={node.labels[GPU_PRODUCT]}",
             cause="the MIG devices that GPU Feature Discovery last found on the node are not those of the layout",
             hidden_because="the MIG manager's label shows its own result, these labels show the devices that exist",
             inspect=f"kubectl get node {node.name} --show-labels",
@@ -331,7 +333,7 @@ def test_the_strategy_can_offer_what_the_layout_makes(
                 actual=format_amounts(offer.resources or {}),
                 cause=f"{source} has the strategy {strategy.value}: {'; '.join(offer.problems)}",
                 hidden_because="the layout is applied with success; the device plugin exits, and no GPU is offered",
-                inspect=f"kubectl get nodes -l {pool.selector_text} -L {CONFIG_LABEL},{STRATEGY},{PRODUCT}",
+                inspect=f"kubectl get nodes -l {pool.selector_text} -L {MIG_CONFIG},{MIG_STRATEGY},{GPU_PRODUCT}",
             )
     if unknown:
         raise unknown[0]
@@ -354,7 +356,7 @@ def test_whoever_asks_for_mig_devices_asks_for_what_is_offered(
         if request.resource not in declared and not complete:
             continue
         judge(
-            f"{request.subject}, {request.resource}",
+            request.subject.only(request.resource),
             ok=request.resource in declared or (not request.pools and request.resource in offered),
             expected=f"a resource that {join_limited([str(pool) for pool in request.pools]) or 'a pool'} offers",
             actual=f"{request.resource}, which none of them offers",
@@ -366,9 +368,8 @@ def test_whoever_asks_for_mig_devices_asks_for_what_is_offered(
         offer = offer_of(reference, pool).resources
         if offer is not None:
             judge(pool, ok=True, expected="resource names to request", actual=format_amounts(offer))
-    if not judge.findings:
-        pool, _ = mig_nodes.pools[0]
-        raise not_known(pool, offer_of(reference, pool))
+        else:
+            judge.without_subjects(not_known(pool, offer_of(reference, pool)))
 
 
 # --- Pods that request MIG devices -------------------------------------------------------------------------------
@@ -404,13 +405,13 @@ def test_mig_devices_are_given_to_pods(mig_nodes: MigNodes, lab: RequirementLab)
 )
 def test_layouts_are_changed_on_empty_nodes(mig_nodes: MigNodes, judge: Judge) -> None:
     for _, node, _ in mig_nodes.nodes:
-        state = node.labels.get(STATE, SUCCESS)
+        state = node.labels.get(MIG_CONFIG_STATE, SUCCESS)
         holders = mig_nodes.holders(node) if state in (*WORKING, FAILED) else ()
         judge(
             node,
             ok=not holders,
             expected="no pod with GPUs while the MIG manager works, and none after it failed",
-            actual=f"{STATE}={state}, {join_limited([str(pod) for pod in holders]) or 'no such pod'}",
+            actual=f"{MIG_CONFIG_STATE}={state}, {join_limited([str(pod) for pod in holders]) or 'no such pod'}",
             cause="the label was changed while pods held the GPUs: MIG mode cannot change while they do",
             hidden_because="the pods keep running; the layout is not applied, and only a node label shows it",
             inspect=f"kubectl get pods -A --field-selector spec.nodeName={node.name}",
@@ -430,7 +431,7 @@ def _why_not_comparable(node: Node, gpu: Gpu, offer: Offer, there: Mapping[str, 
 def _lacks_a_label(node: Node, selection: MigSelection) -> bool:
     """Whether a node has no layout because it lacks a label."""
     by_the_node = selection.outcome in (Chain.NOT_APPLIED, Chain.UNKNOWN)
-    return by_the_node and not {CAPABLE_LABEL, CONFIG_LABEL} <= node.labels.keys()
+    return by_the_node and not {MIG_CAPABLE, MIG_CONFIG} <= node.labels.keys()
 
 
 def _why_no_success_yet(mig_nodes: MigNodes, node: Node, state: str) -> str:
@@ -439,4 +440,4 @@ def _why_no_success_yet(mig_nodes: MigNodes, node: Node, state: str) -> str:
     A MIG manager that is still working on a Ready node may hang: that is judged, and so is one that failed.
     """
     judged = state in (SUCCESS, FAILED) or (state in WORKING and node.ready)
-    return "" if judged else why_still_starting(node, mig_nodes.facts, until=STATE)
+    return "" if judged else why_still_starting(node, mig_nodes.facts, until=MIG_CONFIG_STATE)

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from conformance.facts import Facts, Node, Pod
 from conformance.gpu import dcgm
+from conformance.gpu.labels import DEPLOY_DCGM_EXPORTER, DEPLOY_DCGM_EXPORTER_DRA, DEPLOY_OPERANDS
 from conformance.kube.errors import NotFound
 from conformance.kube.scraping import ScrapeFailed
 from conformance.lab import RequirementLab, at_once
@@ -45,11 +46,7 @@ Answer = dcgm.Page | ScrapeFailed
 
 
 # With these labels the owners disable the operator's exporter, or all operands, on a node.
-SWITCHES = (
-    "nvidia.com/gpu.deploy.operands",
-    "nvidia.com/gpu.deploy.dcgm-exporter",
-    "nvidia.com/gpu.deploy.dcgm-exporter-dra",
-)
+SWITCHES = (DEPLOY_OPERANDS, DEPLOY_DCGM_EXPORTER, DEPLOY_DCGM_EXPORTER_DRA)
 
 
 def monitored(pool: Pool, operator_resource: OperatorResource | None) -> bool:

@@ -1,15 +1,15 @@
 """How GPU nodes get their labels: from Node Feature Discovery and from the operator."""
 
+from functools import lru_cache
+
 from conformance.facts import Facts, Node
+from conformance.gpu.labels import DEPLOY, DEPLOY_OPERANDS, NFD, PCI_PRESENT, WORKLOAD_CONFIG
 from conformance.reference.model import Pool
-from suites._shared.operand_status import PCI_LABELS, discovery_failure, failure_on
+from suites._shared.operand_status import discovery_failure, failure_on
 from suites._shared.operands import (
-    ALL_OPERANDS,
     CONTAINER,
-    DEPLOY,
     ON,
     PRE_INSTALLED,
-    WORKLOAD_CONFIG,
     Component,
     ExpectedComponent,
     Nodes,
@@ -20,17 +20,17 @@ from suites._shared.operands import (
 from suites._shared.operator_resource import OperatorResource
 from suites._shared.upgrade_states import is_changing
 
-_PCI, _NVIDIA = "feature.node.kubernetes.io/pci-", "10de"
+_PCI, _NVIDIA = f"{NFD}pci-", "10de"
 _WORKER = Component("worker of Node Feature Discovery", "node-feature-discovery-worker")
 
 
 def why_undiscovered(node: Node, facts: Facts) -> str:
     """Why a node with GPUs lacks the labels of discovery."""
     failure = discovery_failure(node, facts.taken_at)
-    if failure is None or any(node.labels.get(label) == ON for label in PCI_LABELS):
+    if failure is None or any(node.labels.get(label) == ON for label in PCI_PRESENT):
         return failure.cause if failure else ""
     other = next((key for key in sorted(node.labels) if key.startswith(_PCI) and _NVIDIA in key), "")
-    if other and other not in PCI_LABELS:
+    if other and other not in PCI_PRESENT:
         return f"the label is called {other}: deviceLabelFields of Node Feature Discovery has more than vendor"
     workers = discovery_workers(facts)
     if not workers:
@@ -53,17 +53,7 @@ def undeclared_labels(pool: Pool, node: Node, operator_resource: OperatorResourc
     """
     if is_changing(node):
         return {}
-    disabled = {
-        f"{DEPLOY}{each.deploy}"
-        for each in components_of(operator_resource)
-        if not each.is_wanted(operator_resource, 1)
-    }
-    disabled -= {
-        f"{DEPLOY}{each.deploy}" for each in components_of(operator_resource) if each.is_wanted(operator_resource, 1)
-    }
-    of_containers = {
-        f"{DEPLOY}{each.deploy}" for each in components_of(operator_resource) if each.nodes is not Nodes.VIRTUAL
-    }
+    disabled, of_containers = _labels_of(operator_resource)
     found = {
         key: value
         for key, value in node.labels.items()
@@ -76,5 +66,18 @@ def undeclared_labels(pool: Pool, node: Node, operator_resource: OperatorResourc
     purpose = node.labels.get(WORKLOAD_CONFIG, CONTAINER)
     if operator_resource.enabled("sandboxWorkloads") and purpose != CONTAINER:
         found[WORKLOAD_CONFIG] = purpose
-    operands_disabled = pool.labels.get(ALL_OPERANDS, ON) != ON
+    operands_disabled = pool.labels.get(DEPLOY_OPERANDS, ON) != ON
     return {} if operands_disabled else {key: value for key, value in found.items() if pool.labels.get(key) != value}
+
+
+# Asked for each node of thousands; a run has one operator resource.
+@lru_cache(maxsize=1)
+def _labels_of(operator_resource: OperatorResource) -> tuple[frozenset[str], frozenset[str]]:
+    """The labels of components that are disabled anyway, and those of components for containers."""
+    wanted, unwanted, of_containers = set(), set(), set()
+    for component in components_of(operator_resource):
+        label = f"{DEPLOY}{component.deploy}"
+        (wanted if component.is_wanted(operator_resource, 1) else unwanted).add(label)
+        if component.nodes is not Nodes.VIRTUAL:
+            of_containers.add(label)
+    return frozenset(unwanted - wanted), frozenset(of_containers)

@@ -4,13 +4,12 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from conformance.facts import Facts, Workload
+from conformance.gpu.resources import GPU
 from conformance.gpu.taints import Taint, seconds_tolerated
 from conformance.reference.model import Pool, Reference
 from suites._shared.operand_status import not_tolerated, where_to_tolerate
 from suites._shared.operands import discovery_workers, expected_components, wants_discovery
 from suites._shared.pod_terms import taints_of
-
-_GPU_KEY = "nvidia.com/gpu"
 
 
 class RequiredDaemonSet(NamedTuple):
@@ -21,8 +20,8 @@ class RequiredDaemonSet(NamedTuple):
 
     def remedy(self, refused: Sequence[Taint]) -> str:
         """The setting to change, and the entries that it must keep."""
-        tolerated = any(each.key == _GPU_KEY or not each.key for each in self.workload.template.tolerations)
-        lost = not tolerated and any(taint.key == _GPU_KEY for taint in refused)
+        tolerated = any(each.key == GPU or not each.key for each in self.workload.template.tolerations)
+        lost = not tolerated and any(taint.key == GPU for taint in refused)
         note = "the list replaces the chart's own, which had nvidia.com/gpu" if lost else "keep the entries of the list"
         passing = [each for each in refused if seconds_tolerated(self.workload.template.tolerations, each)]
         if passing:
@@ -59,7 +58,7 @@ def _served(workload: Workload, siblings: Sequence[Workload], pools: Iterable[Po
         return tuple(pools)
     found = []
     for pool in pools:
-        nodes = [node for node in facts.nodes if pool.holds(node.labels)]
+        nodes = facts.nodes_with(pool.selector)
         selecting = [each for each in siblings if any(each.template.selects(node) for node in nodes)]
         if workload in selecting or not selecting:
             found.append(pool)
@@ -68,5 +67,5 @@ def _served(workload: Workload, siblings: Sequence[Workload], pools: Iterable[Po
 
 def _taints(pool: Pool, facts: Facts) -> tuple[Taint, ...]:
     """The declared and actual taints of a pool's nodes, each once; those of the node lifecycle left out."""
-    actual = (taint for node in facts.nodes if pool.holds(node.labels) for taint in node.lasting_taints)
+    actual = (taint for node in facts.nodes_with(pool.selector) for taint in node.lasting_taints)
     return tuple(dict.fromkeys((*taints_of([pool]), *actual)))

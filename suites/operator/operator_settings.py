@@ -104,7 +104,7 @@ def drivers_of(
         served = [
             pool
             for pool in reference.gpu_pools
-            if any(node_matches(node.labels, node.name, selector) for node in facts.nodes if pool.holds(node.labels))
+            if any(node_matches(node.labels, node.name, selector) for node in facts.nodes_with(pool.selector))
         ]
         wanted = sorted({version for pool in served if (version := driver_of(reference, pool))})
         if len(wanted) == 1:

@@ -3,9 +3,10 @@
 from collections.abc import Iterator
 
 from conformance.facts import Facts
-from conformance.gpu.operator_stack import Fault, Finding, Stack
+from conformance.gpu.operator_stack import Fault, Finding, StackKind
 from conformance.reference.model import Reference
 from conformance.reference.stack import Stack as DeclaredStack
+from conformance.subjects import ObjectReference
 
 HIDDEN_BECAUSE = {
     Fault.BOTH_ROOTS: "each object looks right by itself, and operands that were deployed before keep running",
@@ -23,27 +24,27 @@ HIDDEN_BECAUSE = {
 """Why each fault is easily overlooked."""
 
 _DETECTED = {
-    "device-plugin": (Stack.DEVICE_PLUGIN,),
-    "dra-driver": (Stack.DRA_DRIVER,),
+    "device-plugin": (StackKind.DEVICE_PLUGIN,),
+    "dra-driver": (StackKind.DRA_DRIVER,),
 }
 _ON_ONE_NODE = (Fault.TWO_PLUGINS, Fault.TWO_ALLOCATORS)
 
 
-def expected_stacks(stack: DeclaredStack, reference: Reference) -> tuple[Stack, ...]:
+def expected_stacks(stack: DeclaredStack, reference: Reference) -> tuple[StackKind, ...]:
     """The stacks that the declaration allows. GPUs that only DRA allocates need no ClusterPolicy."""
     if stack.kind != "gpu-operator":
         return _DETECTED[stack.kind]
     deploy_cr = (stack.values.get("gpuCluster") or {}).get("deployCR")
     only_dra = all(pool.gpu is not None and pool.gpu.allocated_by == "dra" for pool in reference.gpu_pools)
     if deploy_cr is True or (only_dra and reference.gpu_pools and stack.dra is None and deploy_cr is None):
-        return (Stack.GPU_CLUSTER,)
-    return (Stack.CLUSTER_POLICY,)
+        return (StackKind.GPU_CLUSTER,)
+    return (StackKind.CLUSTER_POLICY,)
 
 
 def is_outside_kubernetes(stack: DeclaredStack, facts: Facts) -> bool:
     """Whether a declared device plugin has no object in the cluster, and nodes offer GPUs: the node image runs it."""
     offering = any(node.gpus(name) for node in facts.nodes for name in node.gpu_resources)
-    return stack.kind == "device-plugin" and facts.stack.stack is Stack.NONE and offering
+    return stack.kind == "device-plugin" and facts.stack.stack is StackKind.NONE and offering
 
 
 def faults_of(stack: DeclaredStack, facts: Facts) -> Iterator[Finding]:
@@ -55,9 +56,15 @@ def faults_of(stack: DeclaredStack, facts: Facts) -> Iterator[Finding]:
     for found in facts.stack.findings:
         if found.fault is Fault.NO_ROOT_OBJECT and stack.kind != "gpu-operator" and not facts.stack.operators:
             continue
-        if found.fault in _ON_ONE_NODE and not _conflicts_with_another(found.subject.removeprefix("daemonset "), facts):
+        if found.fault in _ON_ONE_NODE and not _conflicts_with_another(found.subject.place, facts):
             continue
         yield found
+
+
+def subject_of_fault(fault: Finding) -> ObjectReference:
+    """The object that a fault is about, as a subject."""
+    about = fault.subject
+    return ObjectReference.of(about.kind, about.name, namespace=about.namespace, text=str(about))
 
 
 def _conflicts_with_another(place: str, facts: Facts) -> bool:

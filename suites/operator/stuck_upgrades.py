@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from conformance.facts import Facts, Node, Pod
+from conformance.gpu.labels import UPGRADE_DRAIN_SKIP, UPGRADE_SKIP, UPGRADE_STATE
 from conformance.reference.model import Pool
 from suites._shared.formatting import join_limited
 from suites._shared.operand_status import failure_on, is_recent, why_not_ready
@@ -20,9 +21,6 @@ from suites._shared.upgrade_states import (
     DRAINING,
     FAILED,
     REQUIRED,
-    SKIP,
-    SKIP_DRAIN,
-    STATE,
     UNDER_WAY,
     WAITING_FOR_JOBS,
     UpgradePolicy,
@@ -63,7 +61,7 @@ def stuck_nodes(
     for pool, node in nodes:
         policy = policy_for(node, operator_resource, facts)
         stall = _stall_after_start(node, policy, _driver_of(components), facts)
-        if stall is None and state_of(node) == REQUIRED and pool.labels.get(SKIP) != "true":
+        if stall is None and state_of(node) == REQUIRED and pool.labels.get(UPGRADE_SKIP) != "true":
             stall = _stall_before_start(node, fleet, policy)
         if stall is not None:
             found[node.name] = stall
@@ -81,7 +79,8 @@ def _stall_after_start(
     state = state_of(node)
     if state == FAILED:
         return UpgradeStall(
-            _why_failed(node, facts), f"Fix that, then: kubectl label node {node.name} --overwrite {STATE}={REQUIRED}"
+            _why_failed(node, facts),
+            f"Fix that, then: kubectl label node {node.name} --overwrite {UPGRADE_STATE}={REQUIRED}",
         )
     if state == WAITING_FOR_JOBS and policy.waits_without_timeout:
         return UpgradeStall(
@@ -110,7 +109,7 @@ def _has_to_be_removed(pod: Pod, state: str, policy: UpgradePolicy, facts: Facts
     if pod.static or pod.finished or pod.owner_kind == "DaemonSet":
         return False
     if state == DRAINING:
-        return not policy.drains_selected_pods and pod.labels.get(SKIP_DRAIN) != "true"
+        return not policy.drains_selected_pods and pod.labels.get(UPGRADE_DRAIN_SKIP) != "true"
     return is_known(pod, facts)
 
 
@@ -161,8 +160,10 @@ def _driver_pod(node: Node, facts: Facts) -> Pod | None:
 
 def _stall_before_start(node: Node, fleet: Sequence[Node], policy: UpgradePolicy) -> UpgradeStall | None:
     """Why the upgrade of a node does not start; None while others are upgraded first."""
-    if node.labels.get(SKIP) == "true":
-        return UpgradeStall(f"label {SKIP}=true excludes the node", f"kubectl label node {node.name} {SKIP}-")
+    if node.labels.get(UPGRADE_SKIP) == "true":
+        return UpgradeStall(
+            f"label {UPGRADE_SKIP}=true excludes the node", f"kubectl label node {node.name} {UPGRADE_SKIP}-"
+        )
     if not policy.automatic:
         return UpgradeStall(
             f"autoUpgrade of {policy.source} is false, and the label was left behind", "Set it to true again."

@@ -11,10 +11,11 @@ judged for what time will settle.
 
 from conformance.catalog import MUST, requirement
 from conformance.facts import Facts
+from conformance.gpu.labels import GPU_PRESENT, PCI_PRESENT
 from conformance.gpu.taints import why_repelled
 from conformance.reference.model import Reference
 from conformance.verdict import Judge, NotApplicable, format_value
-from suites._shared.operand_status import PCI_LABELS, PRESENT, coverage_of, discovery_failure, require_judged
+from suites._shared.operand_status import coverage_of, discovery_failure
 from suites._shared.operands import TESTED, VALIDATORS, expected_components, wants_discovery
 from suites._shared.operator_resource import declared_stack, require_operator_resource, require_operator_stack
 from suites._shared.pool_nodes import GpuPoolNode
@@ -85,13 +86,13 @@ def test_every_gpu_node_is_discovered(
             judge(
                 node,
                 ok=failure is None,
-                expected=f"labels {PCI_LABELS[0]}=true and {PRESENT}=true",
+                expected=f"labels {PCI_PRESENT[0]}=true and {GPU_PRESENT}=true",
                 actual=failure.cause if failure else "both",
                 cause=why_undiscovered(node, facts) if failure else "",
                 hidden_because="no component is desired on a node without these labels, so none counts as missing",
                 inspect=f"kubectl get node {node.name} --show-labels; kubectl get nodefeatures -A",
             )
-    _require_judged_or_applicable(judge, "no GPU pool has nodes that Node Feature Discovery has to label")
+    judge.without_subjects(NotApplicable("no GPU pool has nodes that Node Feature Discovery has to label"))
 
 
 @requirement(
@@ -137,9 +138,10 @@ def test_every_component_runs_on_every_gpu_node(
         raise NotApplicable("the device plugin runs outside Kubernetes, so that its nodes are unknown")
     found = declared_stack(reference).kind == "gpu-operator"
     for pool, node, _ in gpu_pool_nodes:
-        if not any(expected.is_needed_on(pool, node) for expected in components):
+        needed = [expected for expected in components if expected.is_needed_on(pool, node)]
+        if not needed:
             continue
-        coverage = coverage_of(components, pool, node, facts, found=found)
+        coverage = coverage_of(needed, node, facts, found=found)
         failure = coverage.failure
         if coverage.not_judged:
             judge.pass_over(node, coverage.not_judged)
@@ -147,14 +149,14 @@ def test_every_component_runs_on_every_gpu_node(
             judge(
                 node,
                 ok=failure is None,
-                expected=format_value([str(expected) for expected in components if expected.is_needed_on(pool, node)]),
+                expected=format_value([str(expected) for expected in needed]),
                 actual=f"the {failure.component} does not work" if failure else format_value(coverage.working),
                 cause=failure.cause if failure else "",
                 hidden_because="the DaemonSet is ready when it desires no pod here, and waiting pods are in Init",
                 remedy=failure.remedy if failure else "",
                 inspect=f"kubectl get pods -A -o wide --field-selector spec.nodeName={node.name}",
             )
-    _require_judged_or_applicable(judge, "no GPU pool needs a component")
+    judge.without_subjects(NotApplicable("no GPU pool needs a component"))
 
 
 @requirement(
@@ -172,12 +174,11 @@ def test_the_validator_has_passed_on_every_gpu_node(
     before = [expected for expected in components if expected.component in TESTED]
     validators = [expected for expected in components if expected.component in VALIDATORS]
     for pool, node, _ in gpu_pool_nodes:
-        if not any(expected.is_needed_on(pool, node) for expected in validators):
+        needed = [expected for expected in validators if expected.is_needed_on(pool, node)]
+        if not needed:
             continue
-        earlier = coverage_of(before, pool, node, facts)
-        coverage = (
-            coverage_of(validators, pool, node, facts) if not (earlier.failure or earlier.not_judged) else earlier
-        )
+        earlier = coverage_of([expected for expected in before if expected.is_needed_on(pool, node)], node, facts)
+        coverage = coverage_of(needed, node, facts) if not (earlier.failure or earlier.not_judged) else earlier
         if earlier.failure or coverage.not_judged:
             broken = earlier.failure.component if earlier.failure else ""
             judge.pass_over(
@@ -194,11 +195,4 @@ def test_the_validator_has_passed_on_every_gpu_node(
             remedy=coverage.failure.remedy if coverage.failure else "",
             inspect=f"kubectl get pods -A -o wide --field-selector spec.nodeName={node.name}",
         )
-    _require_judged_or_applicable(judge, "no GPU pool has a validator")
-
-
-def _require_judged_or_applicable(judge: Judge, otherwise: str) -> None:
-    """Raise why no node was judged, where none was."""
-    require_judged(judge)
-    if not judge.findings:
-        raise NotApplicable(otherwise)
+    judge.without_subjects(NotApplicable("no GPU pool has a validator"))

@@ -5,20 +5,23 @@ tests it. Each step can get stuck. A pod with an emptyDir may not be deleted, a 
 wait for jobs has no timeout. No object is in an error state then: some nodes only keep the old driver, for weeks.
 """
 
+from collections.abc import Sequence
+
 from conformance.catalog import MUST, SHOULD, requirement
 from conformance.facts import Facts, Node
 from conformance.gpu.drivers import DriverVersion, Support, known_regressions, lifecycle
+from conformance.gpu.labels import DRIVER_VERSION, UPGRADE_SKIP, UPGRADE_STATE
 from conformance.gpu.resources import GPU, MIG_PREFIX
 from conformance.reference.expected import driver_of, gpus_of
 from conformance.reference.model import Pool, Reference
-from conformance.verdict import Inconclusive, Judge, NotApplicable, Unsupported
-from suites._shared.node_gpus import DRIVER, driver
+from conformance.verdict import Judge, NotApplicable, Unsupported
+from suites._shared.node_gpus import driver
 from suites._shared.operands import DRIVER as DRIVER_COMPONENT
 from suites._shared.operands import ON, expected_components
 from suites._shared.operator_resource import declared_stack, find_operator_resource, require_operator_resource
 from suites._shared.pool_nodes import GpuPoolNode
 from suites._shared.resource_slices import devices_on
-from suites._shared.upgrade_states import DONE, REQUIRED, SKIP, STATE, UNDER_WAY, is_changing, policy_for, state_of
+from suites._shared.upgrade_states import DONE, REQUIRED, UNDER_WAY, is_changing, policy_for, state_of
 from suites.operator.operator_settings import asked_for
 from suites.operator.stuck_upgrades import managed_nodes, stuck_nodes
 from suites.operator.upgrade_obstacles import undeletable, unknown_users
@@ -39,6 +42,7 @@ def test_every_gpu_node_has_the_declared_driver(
     declared = [(pool, node, version) for pool, node, _ in gpu_pool_nodes if (version := driver_of(reference, pool))]
     if not declared:
         raise NotApplicable(f"{reference} declares no driver version for a pool that has nodes")
+    _require_driver_versions([node for _, node, _ in declared], facts, reference)
     upgrading = any(state_of(node) in UNDER_WAY for _, node, _ in declared)
     for pool, node, version in declared:
         found = _driver_version_of(node, facts)
@@ -55,12 +59,8 @@ def test_every_gpu_node_has_the_declared_driver(
             actual=found,
             cause=_why_another(node, found, facts),
             hidden_because="each node works with its own driver; jobs that span two of them fail",
-            inspect=f"kubectl get nodes -l {pool.selector_text} -L {DRIVER},{STATE},{SKIP}",
+            inspect=f"kubectl get nodes -l {pool.selector_text} -L {DRIVER_VERSION},{UPGRADE_STATE},{UPGRADE_SKIP}",
         )
-    upgraded = [each for each in judge.unseen if each.why == _UPGRADED]
-    if not judge.findings and upgraded:
-        raise Inconclusive(f"no GPU node can be judged now, as {upgraded[-1]}")
-    _require_driver_versions(judge, reference)
 
 
 @requirement(
@@ -73,6 +73,7 @@ def test_every_gpu_node_has_the_declared_driver(
 def test_every_driver_is_maintained(
     facts: Facts, reference: Reference, gpu_pool_nodes: tuple[GpuPoolNode, ...], judge: Judge
 ) -> None:
+    _require_driver_versions([node for _, node, _ in gpu_pool_nodes], facts, reference)
     today = facts.taken_at.date()
     unknown = ""
     for _, node, _ in gpu_pool_nodes:
@@ -89,11 +90,10 @@ def test_every_driver_is_maintained(
             actual=f"{version}: {support.reason}",
             cause=support.reason,
             hidden_because="the driver keeps working; its defects are no longer fixed",
-            inspect=f"kubectl get node {node.name} -L {DRIVER}",
+            inspect=f"kubectl get node {node.name} -L {DRIVER_VERSION}",
         )
     if not judge.findings and unknown:
         raise Unsupported(f"NVIDIA publishes no end of support for these drivers ({unknown})")
-    _require_driver_versions(judge, reference)
 
 
 @requirement(
@@ -106,6 +106,7 @@ def test_every_driver_is_maintained(
 def test_no_driver_has_a_defect_that_affects_the_pool(
     facts: Facts, reference: Reference, gpu_pool_nodes: tuple[GpuPoolNode, ...], judge: Judge
 ) -> None:
+    _require_driver_versions([node for _, node, _ in gpu_pool_nodes], facts, reference)
     for pool, node, gpu in gpu_pool_nodes:
         version = _version(node, facts)
         if version is None:
@@ -122,9 +123,8 @@ def test_no_driver_has_a_defect_that_affects_the_pool(
             cause="; ".join(each.effect for each in defects),
             hidden_because="nvidia-smi and the validator succeed; only pods of this kind of node fail",
             remedy="; ".join(each.remedy for each in defects),
-            inspect=f"kubectl get node {node.name} -L {DRIVER}",
+            inspect=f"kubectl get node {node.name} -L {DRIVER_VERSION}",
         )
-    _require_driver_versions(judge, reference)
 
 
 @requirement(
@@ -132,7 +132,8 @@ def test_no_driver_has_a_defect_that_affects_the_pool(
     "No driver upgrade of the GPU Operator is stuck or failed on a node",
     level=MUST,
     sources=["operator-upgrades", "operator-upgrade-library", "operator-2509"],
-    remedy=f"Fix the cause that the finding names; after a failure set the label {STATE}=upgrade-required again.",
+    remedy="Fix the cause that the finding names; after a failure set the label "
+    f"{UPGRADE_STATE}=upgrade-required again.",
 )
 def test_no_driver_upgrade_is_stuck(
     facts: Facts, reference: Reference, gpu_pool_nodes: tuple[GpuPoolNode, ...], judge: Judge
@@ -148,11 +149,14 @@ def test_no_driver_upgrade_is_stuck(
             node,
             ok=failure is None,
             expected="no upgrade, one that is done, or one in progress",
-            actual=f"{STATE}={node.labels.get(STATE) or 'not set'}",
+            actual=f"{UPGRADE_STATE}={node.labels.get(UPGRADE_STATE) or 'not set'}",
             cause=failure.cause if failure else "",
             hidden_because="the node is Ready, and the operator waits without an error",
             remedy=failure.remedy if failure else "",
-            inspect=f"kubectl get nodes -l {pool.selector_text} -L {STATE},{SKIP}; kubectl get events -n default",
+            inspect=(
+                f"kubectl get nodes -l {pool.selector_text} -L {UPGRADE_STATE},{UPGRADE_SKIP}; "
+                "kubectl get events -n default"
+            ),
         )
 
 
@@ -195,14 +199,14 @@ def test_nothing_would_make_a_driver_upgrade_fail(
         )
 
 
-def _require_driver_versions(judge: Judge, reference: Reference) -> None:
-    """Raise why no driver was judged, where none was."""
-    if judge.findings:
-        return
+def _require_driver_versions(nodes: Sequence[Node], facts: Facts, reference: Reference) -> None:
+    """Raise Unsupported where no node tells its driver, and nothing is declared that would make it."""
     stack = reference.stack
-    if stack is not None and not stack.gpu_feature_discovery:
-        raise Unsupported(f"no GPU node carries {DRIVER}, and GPU Feature Discovery, which sets it, is not declared")
-    raise Inconclusive(f"no GPU node carries {DRIVER}: GPU Feature Discovery has not labelled the nodes")
+    declared = stack is None or stack.gpu_feature_discovery
+    if not declared and not any(_driver_version_of(node, facts) or is_changing(node) for node in nodes):
+        raise Unsupported(
+            f"no GPU node carries {DRIVER_VERSION}, and GPU Feature Discovery, which sets it, is not declared"
+        )
 
 
 def _driver_version_of(node: Node, facts: Facts) -> str:
@@ -224,7 +228,7 @@ def _version(node: Node, facts: Facts) -> DriverVersion | None:
 def _why_no_driver_version(node: Node) -> str:
     """Why no label has the driver version of a node."""
     found = driver(node)
-    return f"label {DRIVER} is {found}, which is no driver version" if found else f"no label {DRIVER}"
+    return f"label {DRIVER_VERSION} is {found}, which is no driver version" if found else f"no label {DRIVER_VERSION}"
 
 
 def _same(found: str, declared: str) -> bool:
@@ -252,8 +256,8 @@ def _is_affected(defect: str, reference: Reference, pool: Pool, node: Node) -> b
 
 def _why_another(node: Node, found: str, facts: Facts) -> str:
     """Why a node has another driver than the declared one."""
-    if node.labels.get(SKIP) == ON:
-        return f"label {SKIP}=true keeps the operator from upgrading the node"
+    if node.labels.get(UPGRADE_SKIP) == ON:
+        return f"label {UPGRADE_SKIP}=true keeps the operator from upgrading the node"
     if state_of(node) not in ("", DONE):
         return f"the upgrade of the node is in state {state_of(node)}"
     operator_resource = find_operator_resource(facts)

@@ -12,11 +12,13 @@ the driver. So what has to be there is derived, never taken from a list.
 from conformance.catalog import MUST, SHOULD, requirement
 from conformance.deploy.helm.values import gpu_operator_values
 from conformance.facts import Facts
-from conformance.gpu.operator_stack import Stack
+from conformance.gpu.labels import GPU_PRESENT
+from conformance.gpu.operator_stack import StackKind
 from conformance.reference.model import Reference
+from conformance.subjects import ObjectReference
 from conformance.verdict import Inconclusive, Judge, NotApplicable, format_value
 from suites._shared.formatting import join_limited
-from suites._shared.operand_status import PRESENT, is_recent
+from suites._shared.operand_status import is_recent
 from suites._shared.operand_versions import (
     CDI_BY_DEFAULT,
     OVERWRITES_CONTAINERD,
@@ -51,7 +53,13 @@ from suites.operator.namespace_admission import (
 )
 from suites.operator.operator_settings import drivers_of, settings_of, settings_that_break
 from suites.operator.pod_health import pod_problems, stack_workloads, without_workloads
-from suites.operator.stack_faults import HIDDEN_BECAUSE, expected_stacks, faults_of, is_outside_kubernetes
+from suites.operator.stack_faults import (
+    HIDDEN_BECAUSE,
+    expected_stacks,
+    faults_of,
+    is_outside_kubernetes,
+    subject_of_fault,
+)
 
 
 @requirement(
@@ -63,7 +71,7 @@ from suites.operator.stack_faults import HIDDEN_BECAUSE, expected_stacks, faults
 )
 def test_one_complete_stack_is_installed(facts: Facts, reference: Reference, judge: Judge) -> None:
     stack, found = declared_stack(reference), facts.stack
-    if found.stack is Stack.UNKNOWN:
+    if found.stack is StackKind.UNKNOWN:
         raise Inconclusive(f"the objects of a GPU stack could not be read: {format_value(found.unread)}")
     wanted = expected_stacks(stack, reference)
     outside = is_outside_kubernetes(stack, facts)
@@ -80,7 +88,7 @@ def test_one_complete_stack_is_installed(facts: Facts, reference: Reference, jud
     )
     for fault in faults_of(stack, facts):
         judge(
-            fault.subject,
+            subject_of_fault(fault),
             ok=False,
             expected="one stack, complete",
             actual=fault.fault,
@@ -138,18 +146,18 @@ def test_the_operator_has_reconciled_its_resource(facts: Facts, reference: Refer
 def test_every_component_has_its_workload(facts: Facts, reference: Reference, judge: Judge) -> None:
     operator_resource = require_operator_resource(facts, reference)
     own = operator_workloads(facts, reference)
-    if not any(node.labels.get(PRESENT) == "true" for node in facts.nodes):
+    if not any(node.labels.get(GPU_PRESENT) == "true" for node in facts.nodes):
         if not _gpu_nodes(facts, reference):
             raise NotApplicable("no GPU pool has a node, and without GPU nodes the operator deploys nothing")
         judge(
             operator_resource,
             ok=False,
-            expected=f"a node labelled {PRESENT}=true",
+            expected=f"a node labelled {GPU_PRESENT}=true",
             actual="none",
             cause="no node is labelled as a GPU node, and without one the operator deploys no component",
             hidden_because="status.state is ready: there is nothing to deploy",
             remedy="Fix Node Feature Discovery first (OPER-11).",
-            inspect=f"kubectl get nodes -L {PRESENT}",
+            inspect=f"kubectl get nodes -L {GPU_PRESENT}",
         )
         return
     version = operator_version(own)
@@ -182,7 +190,7 @@ def test_the_operator_resource_has_the_declared_settings(facts: Facts, reference
     described = [(operator_resource.resource, setting) for setting in settings_of(operator_resource, reference)]
     for resource, setting in [*described, *drivers_of(operator_resource, facts, reference)]:
         judge(
-            f"{resource}: {setting.path}",
+            resource.subject.only(setting.path),
             ok=setting.agrees,
             expected=_as_yaml(setting.declared),
             actual=_as_yaml(setting.configured),
@@ -235,7 +243,7 @@ def test_the_namespaces_admit_the_pods_of_the_stack(facts: Facts, reference: Ref
         level = enforced_on(namespace, facts)
         privileged = [(each, why) for each in members if (why := why_privileged(each.template))]
         judge(
-            f"namespace {namespace}",
+            ObjectReference.of("Namespace", namespace),
             ok=admits_privileged(level) or not privileged,
             expected="admits privileged pods" if privileged else "admits its pods",
             actual=f"{ENFORCE}={level}" if level else "no Pod Security level of its own",
@@ -277,7 +285,7 @@ def test_every_runtime_class_exists(facts: Facts, reference: Reference, judge: J
     existing = {each.name for each in facts.runtime_classes}
     for name, users in named.items():
         judge(
-            f"runtime class {name}",
+            ObjectReference.of("RuntimeClass", name),
             ok=name in existing,
             expected=f"exists, as {join_limited(users)} names it",
             actual="exists" if name in existing else f"there are only: {format_value(existing)}",
@@ -334,7 +342,7 @@ def test_no_setting_is_known_to_break_pods(facts: Facts, reference: Reference, j
         judge(operator_resource, ok=True, expected="no setting that is known to break pods", actual="none")
     for what, effect, remedy in breaking:
         judge(
-            f"{operator_resource}: {what}",
+            operator_resource.subject.only(what),
             ok=False,
             expected="not beside cdi.enabled",
             actual=f"{what} beside cdi.enabled",
@@ -356,7 +364,7 @@ def test_no_setting_is_known_to_break_pods(facts: Facts, reference: Reference, j
 
 
 def _gpu_nodes(facts: Facts, reference: Reference) -> bool:
-    return any(pool.holds(node.labels) for pool in reference.gpu_pools for node in facts.nodes)
+    return any(facts.nodes_with(pool.selector) for pool in reference.gpu_pools)
 
 
 def _toolkit_expected(facts: Facts, reference: Reference) -> None:

@@ -8,11 +8,12 @@ from collections.abc import Collection, Iterable, Iterator
 from typing import NamedTuple
 
 from conformance.facts import Container, Facts, Node, Pod
-from suites._shared.operands import DEPLOY
+from conformance.gpu.labels import DEPLOY
+from conformance.gpu.resources import DRA_DRIVER, GPU, MIG_PREFIX
 from suites._shared.upgrade_states import PodRemoval, UpgradePolicy
 
-_GPU_RESOURCES = ("nvidia.com/gpu", "nvidia.com/mig-")
-_GPU_DRIVERS = ("gpu.nvidia.com",)
+_GPU_RESOURCES = (GPU, MIG_PREFIX)
+_GPU_DRIVERS = (DRA_DRIVER,)
 _CLIENT = f"{DEPLOY}client"
 _DEVICES = "NVIDIA_VISIBLE_DEVICES"
 _NO_DEVICES = ("", "void", "none")

@@ -14,15 +14,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from conformance.catalog import MUST, SHOULD, requirement
 from conformance.facts import Facts, Node, Pod
+from conformance.gpu.labels import DRIVER_VERSION, GPU_MEMORY, GPU_PRODUCT
 from conformance.gpu.taints import ORDINARY_POD, SCHEDULING_EFFECTS, untolerated
 from conformance.reference.expected import offer_of
 from conformance.reference.model import Pool, Reference
+from conformance.subjects import ObjectReference
 from conformance.verdict import Inconclusive, Judge, NotApplicable, Unsupported, format_value
 from suites._shared.formatting import join_limited, pairs
 from suites._shared.node_gpus import (
-    DRIVER,
-    MEMORY,
-    PRODUCT,
     TRAITS,
     counted,
     format_amounts,
@@ -127,10 +126,11 @@ def test_every_gpu_node_advertises_its_gpus(
         if offer.resources is None:
             continue
         there = offered(node, offer.resources)
-        cause, remedy = why_the_number_differs(node, gpu, offer)
+        ok = there == offer.resources and (bool(there) or gpu.allocated_by == "dra")
+        cause, remedy = ("", "") if ok else why_the_number_differs(node, gpu, offer)
         judge(
             node,
-            ok=there == offer.resources and (bool(there) or gpu.allocated_by == "dra"),
+            ok=ok,
             expected=f"{format_amounts(offer.resources)} allocatable, as {pool} declares",
             actual=f"{format_amounts(there)} (capacity {format_amounts(counted(node, offer.resources))})",
             cause=cause,
@@ -179,18 +179,19 @@ def test_every_node_with_gpus_belongs_to_one_pool(
 def test_site_labels_agree_with_the_hardware(gpu_pool_nodes: tuple[GpuPoolNode, ...], judge: Judge) -> None:
     if not any(gpu.product or gpu.memory_mib for _, _, gpu in gpu_pool_nodes):
         raise NotApplicable("no declared GPU pool that has nodes declares a product or a memory size")
-    discovered = [each for each in gpu_pool_nodes if PRODUCT in each.node.labels]
+    discovered = [each for each in gpu_pool_nodes if GPU_PRODUCT in each.node.labels]
     if not discovered:
-        raise Unsupported(f"no GPU node carries {PRODUCT}: GPU Feature Discovery does not label this cluster")
+        raise Unsupported(f"no GPU node carries {GPU_PRODUCT}: GPU Feature Discovery does not label this cluster")
     for pool, node, gpu in discovered:
         judge(
             node,
             ok=is_the_product(node, gpu) and has_the_memory(node, gpu),
             expected=f"{gpu.product or 'any product'} with {gpu.memory_mib or 'any number of'} MiB, as {pool} declares",
-            actual=f"{node.labels[PRODUCT]} with {node.labels.get(MEMORY, 'an unknown number of')} MiB",
-            cause=f"{pool} declares {pairs(pool.labels)}; GPU Feature Discovery found {PRODUCT}={node.labels[PRODUCT]}",
+            actual=f"{node.labels[GPU_PRODUCT]} with {node.labels.get(GPU_MEMORY, 'an unknown number of')} MiB",
+            cause=f"{pool} declares {pairs(pool.labels)}; GPU Feature Discovery found "
+            f"{GPU_PRODUCT}={node.labels[GPU_PRODUCT]}",
             hidden_because="the owners set one label and GPU Feature Discovery the other; nothing compares them",
-            inspect=f"kubectl get node {node.name} -L {','.join((*pool.labels, PRODUCT, MEMORY))}",
+            inspect=f"kubectl get node {node.name} -L {','.join((*pool.labels, GPU_PRODUCT, GPU_MEMORY))}",
         )
 
 
@@ -222,7 +223,7 @@ def test_ordinary_pods_have_a_node(facts: Facts, gpu_pools: tuple[Pool, ...], ju
     refusals = {node.name: _why_closed_to_ordinary_pods(node, guarded) for node in facts.nodes}
     found = [name for name, refusal in refusals.items() if not refusal]
     judge(
-        "ordinary pods",
+        ObjectReference.many("Pod", "ordinary pods"),
         ok=bool(found),
         expected="a Ready, schedulable node without taints, outside the GPU pools that declare taints",
         actual=join_limited(found) or f"none among {len(refusals)} nodes",
@@ -311,7 +312,7 @@ def _judge_alike(pool: Pool, nodes: Iterable[Node], trait: str, of: Callable[[No
                 actual=value,
                 cause=f"the {trait} of {node.name} differs from the rest of {pool}",
                 hidden_because="each node passes its own checks; jobs fail only on the node that differs",
-                inspect=f"kubectl get nodes -l {pool.selector_text} -o wide -L {DRIVER},{PRODUCT}",
+                inspect=f"kubectl get nodes -l {pool.selector_text} -o wide -L {DRIVER_VERSION},{GPU_PRODUCT}",
             )
 
 

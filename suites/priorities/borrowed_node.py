@@ -9,6 +9,7 @@ from msgspec.structs import replace
 from conformance.facts import Node
 from conformance.lab import LabJob, LabPod, LabPods, RequirementLab
 from conformance.lab.workloads import workload_object
+from conformance.subjects import ObjectReference
 
 # Preemption, eviction and drain mark a pod with this condition; a Job with this rule then does not count a failure.
 _DISRUPTIONS_DO_NOT_COUNT = {"rules": [{"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget"}]}]}
@@ -34,6 +35,11 @@ class FakeGpuNode:
         self.node = node
         self.resource = lab.fake_gpus(node, gpus)
         self._lab = lab
+
+    @property
+    def subject(self) -> ObjectReference:
+        """What it is in a report."""
+        return self.node.subject
 
     def __str__(self) -> str:
         return str(self.node)

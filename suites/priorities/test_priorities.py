@@ -106,7 +106,7 @@ def test_the_declared_order_holds_and_nothing_stands_above_it(
         expected="only system classes above it",
         actual=[f"{other.name} ({other.value})" for other in above] or "only system classes above it",
         cause=f"{above[0]} may preempt its pods" if above and above[0].may_preempt else "",
-        hidden_because=_never_protects_no_pod(top) if above else "",
+        hidden_because=_why_never_is_no_protection(top) if above else "",
         inspect="kubectl get priorityclass --sort-by=.value",
     )
 
@@ -309,7 +309,7 @@ def _judge_priority(judge: Judge, pod: Pod, wanted: LiveClass | None, facts: Fac
     )
 
 
-def _never_protects_no_pod(top: LiveClass) -> str:
+def _why_never_is_no_protection(top: LiveClass) -> str:
     if top.may_preempt:
         return ""
     return f"preemptionPolicy Never of {top} looks like protection and is none"

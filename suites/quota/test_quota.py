@@ -20,8 +20,8 @@ from conformance.gpu.quantities import as_count, quantity
 from conformance.gpu.resources import is_gpu_resource, quota_key
 from conformance.lab import LabQuota, RequirementLab
 from conformance.reference.model import Quota, Reference, Team
+from conformance.subjects import ObjectReference
 from conformance.verdict import Inconclusive, Judge, NotApplicable
-from suites._shared.formatting import reasons_not_judged
 from suites._shared.quota_namespace import (
     ADMITTED,
     REFUSED,
@@ -75,7 +75,7 @@ def test_declared_quotas_exist_with_their_limits(
         live = _quota(facts, team.namespace, declared.name)
         differing = _differing(declared, live) if live else []
         judge(
-            f"quota {team.namespace}/{declared.name}",
+            _named(team, declared),
             ok=live is not None and not differing,
             expected={key: declared.hard[key] for key in differing if key in declared.hard} or _kind(declared),
             actual=({key: live.hard.get(key, "absent") for key in differing} or _kind(declared))
@@ -100,7 +100,7 @@ def test_every_limit_on_gpus_is_spelled_so_that_it_counts(reference: Reference, 
         raise NotApplicable("no quota of the cluster names GPUs")
     for quota, key in limits:
         judge(
-            f"{quota}, {key.key}",
+            quota.subject.only(key.key),
             ok=key.counts and key.key in quota.used,
             expected=f"{quota_key(key.resource)}, counted in status.used",
             actual=f"{key.key}, {'counted' if key.key in quota.used else 'absent from status.used'}",
@@ -134,7 +134,7 @@ def test_every_advertised_gpu_resource_is_covered(
         for resource, node in sorted(advertised.items()):
             covering = [quota for quota in facts.quotas_in(team) if quota_key(resource) in quota.used]
             judge(
-                f"namespace {team}, {resource}",
+                ObjectReference.of("Namespace", team).only(resource),
                 ok=bool(covering),
                 expected=f"a quota that counts {quota_key(resource)}",
                 actual=[str(quota) for quota in covering] or "no quota counts it",
@@ -163,7 +163,7 @@ def test_every_namespace_with_gpu_workloads_has_a_gpu_quota(reference: Reference
             if key.key in quota.used
         ]
         judge(
-            f"namespace {namespace}",
+            ObjectReference.of("Namespace", namespace),
             ok=bool(keys),
             expected="a quota that counts GPUs",
             actual=sorted(set(keys)) or "none, so it may use every GPU of the cluster",
@@ -191,7 +191,7 @@ def test_no_limit_range_gives_gpus_to_everybody(
         giving = {str(each): gpus for each in facts.limit_ranges_in(namespace) if (gpus := _gives(each, reference))}
         first = next(iter(giving), "")
         judge(
-            f"namespace {namespace}",
+            ObjectReference.of("Namespace", namespace),
             ok=not giving,
             expected="no limit range with GPUs for every container",
             actual=[f"{each} gives {amount}" for each, amount in giving.items()] or "none",
@@ -252,7 +252,7 @@ def test_each_teams_quota_refuses_one_gpu_too_many(
         used = LabQuota(lab.client, lab.timeouts, team.namespace, declared.name).used
         for key in gpu_keys(declared.hard, reference.gpu_resource):
             free = max(as_count(declared.hard[key.key]) - as_count(used.get(key.key, "0")), 0)
-            subject = f"quota {team.namespace}/{declared.name}, {key.key}"
+            subject = _named(team, declared).only(key.key)
             without = _asked_in(team, declared, {}, lab)
             if without != ADMITTED:
                 judge.pass_over(subject, f"a pod without GPUs is {without}")
@@ -267,11 +267,16 @@ def test_each_teams_quota_refuses_one_gpu_too_many(
                 cause=_why_not(key, used) if beyond == ADMITTED else "",
                 inspect=f"kubectl describe quota -n {team.namespace} {declared.name}",
             )
-    if not judge.findings:
-        raise Inconclusive(reasons_not_judged(judge))
 
 
 # --- Helpers -----------------------------------------------------------------------------------------------------
+
+
+def _named(team: Team, quota: Quota) -> ObjectReference:
+    """A declared quota as the object that it stands for."""
+    text = f"quota {team.namespace}/{quota.name}"
+    return ObjectReference.of("ResourceQuota", quota.name, namespace=team.namespace, text=text)
+
 
 # What a container has to set where a quota counts it: requests or limits, and the resource.
 # GPUs have no such rule (kubernetes: pkg/quota/v1/evaluator/core/pods.go, Constraints).

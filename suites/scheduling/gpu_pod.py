@@ -1,6 +1,7 @@
 """A pod with a GPU request and limit, sent to the API server as a dry run: nothing is created."""
 
 from conformance.lab import Accepted, Rejected, RequirementLab
+from conformance.subjects import ObjectReference
 from conformance.verdict import Judge
 
 # Validation answers 422; a 403 is the answer of an admission policy.
@@ -53,11 +54,10 @@ class GpuPod:
             inspect=_REWRITERS,
         )
 
-    def _named(self, requests: str, limits: str) -> str:
+    def _named(self, requests: str, limits: str) -> ObjectReference:
         asked = {"request": requests, "limit": limits}
-        return (
-            f"pod with {self.resource} {' and '.join(f'{part} {amount}' for part, amount in asked.items() if amount)}"
-        )
+        amounts = " and ".join(f"{part} {amount}" for part, amount in asked.items() if amount)
+        return ObjectReference.scenario(f"pod with {self.resource} {amounts}")
 
     def _format(self, answer: Accepted | Rejected) -> str:
         if isinstance(answer, Rejected):

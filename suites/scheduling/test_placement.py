@@ -12,6 +12,7 @@ from conformance.catalog import MUST, SHOULD, requirement
 from conformance.facts import Facts, Pod
 from conformance.gpu.affinity import preferred_terms, unmet
 from conformance.gpu.taints import Toleration, repelling, why_repelled
+from conformance.subjects import ObjectReference
 from conformance.verdict import Inconclusive, Judge, NotApplicable, format_value
 from suites._shared.declared_workloads import DeclaredWorkload, lacking, why_pending
 from suites._shared.formatting import join_limited
@@ -43,7 +44,7 @@ def test_declared_workloads_can_run_in_their_pools_only(
             hidden_because="running pods keep running; the first one that has to be scheduled again stays Pending",
             inspect=workload.inspect,
         )
-        pool_nodes = [node.name for pool in workload.pools for node in members(pool)]
+        pool_nodes = {node.name for pool in workload.pools for node in members(pool)}
         if not pool_nodes:
             raise Inconclusive(f"{format_value(workload.pools)} has no node that {workload} could be confined to")
         allowed = [node.name for node in facts.nodes if workload.template.selects(node)]
@@ -126,12 +127,13 @@ def test_declared_workloads_run_where_they_were_declared_to(
 ) -> None:
     for workload in declared_workloads:
         pool_nodes = tuple(node for pool in workload.pools for node in members(pool))
+        names = {node.name for node in pool_nodes}
         pods = [] if workload.live is None else [pod for pod in facts.pods_of(workload.live) if not pod.finished]
         _judge_replicas(workload, len(pods), judge)
         for pod in pods:
             judge(
                 pod,
-                ok=pod.phase == "Running" and pod.node in {node.name for node in pool_nodes},
+                ok=pod.phase == "Running" and pod.node in names,
                 expected=f"Running on a node of {format_value(workload.pools)}",
                 actual=f"{pod.phase} on {pod.node or 'no node'}",
                 cause=f"{pod.node} is in another pool" if pod.node else why_pending(pod, pool_nodes, facts),
@@ -160,9 +162,8 @@ def test_no_ordinary_pod_tolerates_everything(ordinary_pods: tuple[Pod, ...], ju
         )
     others = len(ordinary_pods) - len(everywhere)
     if others:
-        judge(
-            f"{others} ordinary pods", ok=True, expected="tolerations with the keys of their taints", actual="only such"
-        )
+        which = ObjectReference.many("Pod", f"{others} ordinary pods")
+        judge(which, ok=True, expected="tolerations with the keys of their taints", actual="only such")
 
 
 def _judge_replicas(workload: DeclaredWorkload, pods: int, judge: Judge) -> None:

@@ -11,6 +11,8 @@ import pytest
 from conformance.catalog import MUST, OCCUPIES_IDLE_GPUS, requirement
 from conformance.facts import Container, Facts, Node, Pod, Workload
 from conformance.gpu import plugin_config
+from conformance.gpu.labels import GPU_COMPUTE, MPS_CAPABLE
+from conformance.gpu.plugin_config import Problem
 from conformance.gpu.resources import GPU, MIG_PREFIX
 from conformance.gpu.sharing import (
     MPS_FULL_CAPABILITY,
@@ -26,7 +28,7 @@ from conformance.verdict import Inconclusive, Judge, format_value
 from suites._shared.device_plugin_configs import ChosenConfig
 from suites._shared.formatting import join_limited
 from suites._shared.node_gpus import counted
-from suites._shared.operand_status import require_judged, why_still_starting
+from suites._shared.operand_status import why_still_starting
 from suites._shared.pool_nodes import GpuPoolNode
 from suites._shared.replicas import (
     all_replicas_run_and_one_more_pod_waits,
@@ -36,8 +38,6 @@ from suites._shared.replicas import (
 )
 from suites._shared.shared_nodes import SharedNodes, judge_chain, judge_configurations, judge_freshness, shared_pools
 
-CAPABLE = "nvidia.com/mps.capable"
-COMPUTE = ("nvidia.com/gpu.compute.major", "nvidia.com/gpu.compute.minor")
 DAEMON_CONTAINERS = ("mps-control-daemon-ctr", "nvidia-device-plugin-mps-control-daemon")
 """The container of the control daemon, in the operator's asset and in the plugin's own chart, and in its manifest."""
 
@@ -98,15 +98,16 @@ def test_every_mps_node_is_reached_by_its_configuration(mps: SharedNodes, judge:
 def test_mps_nodes_enable_neither_mig_nor_time_slicing(mps: SharedNodes, judge: Judge) -> None:
     unknown = []
     declared = {pool.name: _declared_with_mig(mps.reference, pool) for pool, _ in mps.pools}
+    texts = {pool.name: _problems_of_declared(mps, pool) for pool, _ in mps.pools}
     for pool, node, gpu in mps.nodes:
         chosen = mps.configs.of(node)
         wrong = declared[pool.name] or _with_mig(node, chosen)
-        wrong = [*wrong, *_in_the_configuration(mps, pool, chosen)]
+        wrong = [*wrong, *_in_the_configuration(texts[pool.name], chosen)]
         clients = max(gpu.shares, chosen.selection.config.sharing.replicas_of(GPU) if chosen.selection.config else 1)
         most = _most_clients(node, clients)
         if most is None:
             unknown.append(
-                f"{node} has no label {COMPUTE[0]}, and {clients} clients are too many below compute capability 7.5"
+                f"{node} has no label {GPU_COMPUTE[0]}, and {clients} clients are too many below compute capability 7.5"
             )
         elif clients > most:
             wrong.append(f"{clients} clients of each GPU, and its MPS server accepts {most}")
@@ -136,7 +137,7 @@ def test_the_control_daemon_runs_on_every_mps_node(mps: SharedNodes, facts: Fact
     for _, node, _ in mps.nodes:
         pods = [pod for pod in facts.pods_on(node.name) if not pod.finished and _is_daemon(pod.containers)]
         ready = [pod for pod in pods if pod.ready and not pod.deleting]
-        not_judged = why_still_starting(node, facts, pods=pods, until=CAPABLE) if daemons and not ready else ""
+        not_judged = why_still_starting(node, facts, pods=pods, until=MPS_CAPABLE) if daemons and not ready else ""
         if not_judged:
             judge.pass_over(node, not_judged)
             continue
@@ -147,9 +148,10 @@ def test_the_control_daemon_runs_on_every_mps_node(mps: SharedNodes, facts: Fact
             actual=ready or pods or "no pod of the control daemon",
             cause=_why_no_daemon(node, daemons, pods),
             hidden_because="a DaemonSet with 0 desired pods is ready, and the device plugin waits for the daemon",
-            inspect=f"kubectl get daemonsets -A | grep mps-control-daemon; kubectl get node {node.name} -L {CAPABLE}",
+            inspect=(
+                f"kubectl get daemonsets -A | grep mps-control-daemon; kubectl get node {node.name} -L {MPS_CAPABLE}"
+            ),
         )
-    require_judged(judge)
 
 
 @requirement(
@@ -238,10 +240,14 @@ def _with_mig(node: Node, chosen: ChosenConfig) -> list[str]:
     return found
 
 
-def _in_the_configuration(mps: SharedNodes, pool: Pool, chosen: ChosenConfig) -> list[str]:
-    """What the configurations, declared and on the cluster, enable together with MPS that excludes it."""
+def _problems_of_declared(mps: SharedNodes, pool: Pool) -> tuple[Problem, ...]:
     declared = mps.declared_config(pool)
-    problems = (*(plugin_config.parse(declared.content).problems if declared else ()), *chosen.selection.problems)
+    return plugin_config.parse(declared.content).problems if declared else ()
+
+
+def _in_the_configuration(of_declared: tuple[Problem, ...], chosen: ChosenConfig) -> list[str]:
+    """What the configurations, declared and on the cluster, enable together with MPS that excludes it."""
+    problems = (*of_declared, *chosen.selection.problems)
     return list(dict.fromkeys(str(problem) for problem in problems if problem.path in EXCLUSIONS))
 
 
@@ -249,7 +255,7 @@ def _most_clients(node: Node, clients: int) -> int | None:
     """How many clients an MPS server accepts on a node; None when that matters and is unknown."""
     if clients <= MPS_MAX_REPLICAS_BEFORE_7_5 or clients > MPS_MAX_REPLICAS:
         return MPS_MAX_REPLICAS
-    major, minor = (node.labels.get(label, "") for label in COMPUTE)
+    major, minor = (node.labels.get(label, "") for label in GPU_COMPUTE)
     if not major.isdigit():
         return None
     capability = (int(major), int(minor) if minor.isdigit() else 0)
@@ -268,9 +274,11 @@ def _why_no_daemon(node: Node, daemons: list[Workload], pods: list[Pod]) -> str:
         return f"{format_value(pods)} is not Ready: {reasons}"
     if not daemons:
         return "no DaemonSet of the MPS control daemon exists"
-    capable = node.labels.get(CAPABLE, "absent")
+    capable = node.labels.get(MPS_CAPABLE, "absent")
     if capable != "true":
-        return f"label {CAPABLE} is {capable}, and the daemon runs only where GPU Feature Discovery has set it to true"
+        return (
+            f"label {MPS_CAPABLE} is {capable}, and the daemon runs only where GPU Feature Discovery has set it to true"
+        )
     daemon = daemons[0]
     untolerated = node.untolerated(daemon.template.tolerations)
     if untolerated:

@@ -13,6 +13,7 @@ import pytest
 
 from conformance.catalog import MUST, OCCUPIES_IDLE_GPUS, SHOULD, requirement
 from conformance.facts import Facts, Node
+from conformance.gpu.labels import GPU_PRODUCT
 from conformance.gpu.sharing import Offer, SharingStrategy
 from conformance.lab import RequirementLab
 from conformance.reference.expected import offer_of
@@ -20,7 +21,7 @@ from conformance.reference.model import Pool, Reference
 from conformance.verdict import Inconclusive, Judge, NotApplicable
 from suites._shared.device_plugin_configs import PluginConfigs
 from suites._shared.formatting import join_limited
-from suites._shared.node_gpus import PRODUCT, counted
+from suites._shared.node_gpus import counted
 from suites._shared.pool_nodes import GpuPoolNode
 from suites._shared.replicas import (
     SHARED_PRODUCT,
@@ -215,7 +216,7 @@ def test_replicas_cannot_be_taken_for_fractions(sliced: SharedNodes, judge: Judg
     for pool, gpu in sliced.pools:
         for source, sharing in sliced.sharings(pool):
             judge(
-                f"{source}, for {pool}",
+                source.only(f"for {pool}"),
                 ok=sharing.rename_by_default or sharing.refuses_more_than_one,
                 expected="renameByDefault or failRequestsGreaterThanOne",
                 actual="neither: replicas are offered as GPUs, and two may be requested",
@@ -223,8 +224,7 @@ def test_replicas_cannot_be_taken_for_fractions(sliced: SharedNodes, judge: Judg
                 "twice, and no more of it",
                 hidden_because="it is admitted and runs; it is only as fast as with one",
             )
-    if not judge.findings:
-        raise Inconclusive("no configuration is declared for these pools, and their nodes get none")
+    judge.without_subjects(Inconclusive("no configuration is declared for these pools, and their nodes get none"))
 
 
 def _signs_of_sharing(node: Node) -> list[str]:
@@ -235,7 +235,7 @@ def _signs_of_sharing(node: Node) -> list[str]:
     }
     signs = [f"{name}={count}" for name, count in counted(node, {}).items() if name.endswith(".shared")]
     signs += [f"{key}={value}" for key, value in shared.items() if value.isdigit() and int(value) > 1]
-    signs += [f"{PRODUCT}={labels[PRODUCT]}"] if labels.get(PRODUCT, "").endswith(SHARED_PRODUCT) else []
+    signs += [f"{GPU_PRODUCT}={labels[GPU_PRODUCT]}"] if labels.get(GPU_PRODUCT, "").endswith(SHARED_PRODUCT) else []
     labelled = labels.get(STRATEGY) in (SharingStrategy.TIME_SLICING, SharingStrategy.MPS)
     return [*signs, f"{STRATEGY}={labels[STRATEGY]}"] if labelled else signs
 

@@ -5,6 +5,7 @@ from typing import NamedTuple
 from conformance.facts import ServiceAccount as LiveAccount
 from conformance.lab import RequirementLab
 from conformance.reference.model import Access, ServiceAccount, Team
+from conformance.subjects import ObjectReference
 from conformance.verdict import Judge
 
 # A request for these would start something in a pod: they are reviewed and never requested.
@@ -19,6 +20,11 @@ class Account(NamedTuple):
 
     namespace: str
     declared: ServiceAccount
+
+    @property
+    def subject(self) -> ObjectReference:
+        """What it is in a report."""
+        return ObjectReference.of("ServiceAccount", self.declared.name, namespace=self.namespace)
 
     def __str__(self) -> str:
         return f"service account {self.namespace}/{self.declared.name}"
@@ -45,8 +51,13 @@ class AccessCheck(NamedTuple):
     account: Account
     access: Access
 
+    @property
+    def subject(self) -> ObjectReference:
+        """What it is in a report."""
+        return self.account.subject.only(str(self.access))
+
     def __str__(self) -> str:
-        return f"{self.account} on {self.access}"
+        return str(self.subject)
 
     @property
     def namespace(self) -> str:
@@ -56,10 +67,13 @@ class AccessCheck(NamedTuple):
     @property
     def kubectl(self) -> str:
         """The command that asks the API server for the same decision."""
+        return f"kubectl auth can-i {self._question}"
+
+    @property
+    def _question(self) -> str:
         access = self.access
         resource = f"{access.resource}.{access.group}" if access.group else access.resource
         parts = [
-            "kubectl auth can-i",
             access.verb,
             f"{resource}/{access.name}" if access.name else resource,
             f"--subresource={access.subresource}" if access.subresource else "",
@@ -114,7 +128,7 @@ class AccessCheck(NamedTuple):
             ok=observed == expected,
             expected=expected,
             actual=observed,
-            cause="" if observed == expected else f"{self.kubectl.removeprefix('kubectl auth can-i ')} is {observed}",
+            cause="" if observed == expected else f"{self._question} is {observed}",
             hidden_because=hidden_because,
             inspect=self.kubectl,
         )

@@ -7,6 +7,7 @@ from typing import Protocol
 from conformance.facts import Facts, RoleBinding, Rule
 from conformance.facts import ServiceAccount as LiveAccount
 from conformance.reference.model import Team
+from conformance.subjects import ObjectReference
 from conformance.verdict import Judge
 
 
@@ -15,7 +16,7 @@ class Grants(Protocol):
 
     @property
     def api_groups(self) -> tuple[str, ...]:
-        """The API groups of its resources; the core group is the empty text."""
+        """The API groups of its resources; the core group is the empty string."""
 
     @property
     def resources(self) -> tuple[str, ...]:
@@ -38,7 +39,7 @@ def judge_roles(team: Team, facts: Facts, judge: Judge) -> None:
         wanted = _permissions(declared.rules)
         granted = _permissions(role.rules) if role else set()
         judge(
-            f"role {team.namespace}/{declared.name}",
+            ObjectReference.of("Role", declared.name, namespace=team.namespace),
             ok=role is not None and granted == wanted,
             expected=sorted(wanted),
             actual=sorted(granted) if role else "no such role",
@@ -61,7 +62,7 @@ def judge_bindings(team: Team, facts: Facts, judge: Judge) -> None:
         bound = {str(subject) for subject in binding.subjects} if binding else set()
         other_role = f"it gives {binding.role_ref}" if binding and str(binding.role_ref) != role else ""
         judge(
-            f"role binding {team.namespace}/{declared.name}",
+            ObjectReference.of("RoleBinding", declared.name, namespace=team.namespace),
             ok=binding is not None and bound == wanted and not other_role,
             expected=f"{role} to {listed(wanted, 'nobody')}",
             actual=f"{binding.role_ref} to {listed(bound, 'nobody')}" if binding else "no such binding",

@@ -60,7 +60,7 @@ CUDA: Mapping[int, GpuFailure] = {
     ),
     803: GpuFailure(
         "libcuda in the container and the node's kernel module have different versions",
-        "Restart the pod; when that does not help, restart the node whose driver packages were upgraded under way.",
+        "Restart the pod; when that does not help, restart the node whose driver packages were upgraded meanwhile.",
     ),
     # NVIDIA/nvidia-docker#1515.
     804: GpuFailure(

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable
 from datetime import datetime
+from functools import lru_cache
 from typing import NamedTuple
 
 from conformance.facts import Container, Facts, Pod, Workload
@@ -10,6 +11,7 @@ from conformance.facts.podspec import PodSpec
 from conformance.gpu.drivers import CudaVersion
 from conformance.gpu.resources import MIG_PREFIX, SHARED_GPU
 from conformance.reference.model import Reference
+from conformance.subjects import ObjectReference
 
 KUBELET_REFUSALS = {
     "UnexpectedAdmissionError": "its kubelet and the device plugin did not allocate the devices that the scheduler had "
@@ -39,7 +41,7 @@ _SHORT_IN_TAG = re.compile(r":(?:.*[-_.])?cu(?P<major>\d\d)(?P<minor>\d)(?!\d)")
 class Holder(NamedTuple):
     """A source of pods with GPUs: the template of a workload, or a pod whose controller is not read."""
 
-    subject: object
+    subject: ObjectReference
     spec: PodSpec
     inspect: str
 
@@ -49,10 +51,11 @@ class Holder(NamedTuple):
 
 def asks_for_gpus(spec: PodSpec, reference: Reference) -> bool:
     """Whether a pod requests devices by any resource name of the set-up or of NVIDIA."""
-    declared = {reference.gpu_resource, *(pool.gpu.resource for pool in reference.pools if pool.gpu)}
-    return bool(spec.gpu_requests()) or any(spec.gpus(name) for name in declared)
+    return bool(spec.gpu_requests()) or any(map(spec.gpus, _declared_names(reference)))
 
 
+# Several requirements ask; a run has one set of facts and one reference.
+@lru_cache(maxsize=1)
 def gpu_pods(facts: Facts, reference: Reference) -> tuple[Pod, ...]:
     """The pods that request GPUs, finished ones included, without those of the stack itself."""
     stack = facts.stack_namespaces
@@ -145,8 +148,14 @@ def images_with_gpus(spec: PodSpec, reference: Reference) -> Iterable[str]:
 
 def _requesting(spec: PodSpec, reference: Reference) -> list[Container]:
     """The containers that request GPUs."""
-    names = {reference.gpu_resource, *(pool.gpu.resource for pool in reference.pools if pool.gpu), *spec.gpu_requests()}
+    names = {*_declared_names(reference), *spec.gpu_requests()}
     return [each for each in spec.every_container if names & {*each.limits, *each.requests}]
+
+
+@lru_cache(maxsize=1)
+def _declared_names(reference: Reference) -> frozenset[str]:
+    """The names under which the set-up offers GPUs."""
+    return frozenset({reference.gpu_resource, *(pool.gpu.resource for pool in reference.pools if pool.gpu)})
 
 
 def _of_others(pods: Iterable[Pod], facts: Facts) -> list[Holder]:
@@ -181,14 +190,13 @@ def _has_controller(pod: Pod) -> bool:
 
 
 def _of_pod(pod: Pod) -> Holder:
-    subject = f"pods of {pod.owner_kind.lower()} {pod.namespace}/{pod.owner_name}"
     inspect = f"kubectl get pod -n {pod.namespace} {pod.name} -o yaml"
-    return Holder(subject if _has_controller(pod) else pod, pod, inspect)
+    return Holder(pod.of_owner if _has_controller(pod) else pod.subject, pod, inspect)
 
 
 def _of_workload(workload: Workload) -> Holder:
     kind, namespace, name = workload.kind.lower(), workload.namespace, workload.name
-    return Holder(workload, workload.template, f"kubectl get {kind} -n {namespace} {name} -o yaml")
+    return Holder(workload.subject, workload.template, f"kubectl get {kind} -n {namespace} {name} -o yaml")
 
 
 def _runs_the_driver(pod: Pod) -> bool:

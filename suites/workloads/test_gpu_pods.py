@@ -24,9 +24,10 @@ from conformance.gpu.drivers import (
 )
 from conformance.reference.expected import driver_of
 from conformance.reference.model import Pool, Reference, TestPod
+from conformance.subjects import ObjectReference
 from conformance.verdict import Inconclusive, Judge, NotApplicable, Unsupported, format_value
 from suites._shared.declared_workloads import declared_in, lacking
-from suites._shared.formatting import join_limited, reasons_not_judged
+from suites._shared.formatting import join_limited
 from suites._shared.node_gpus import driver, product
 from suites._shared.pool_nodes import Members
 from suites.workloads.gpu_holders import (
@@ -104,7 +105,7 @@ def test_images_run_on_the_driver(reference: Reference, facts: Facts, members: M
         ways = _ways_out(cuda, found, products) if verdict.runs is Runs.NOT else []
         not_judged = _why_unknown(verdict, ways)
         if not_judged:
-            judge.pass_over(f"{subject}, image {image} on driver {found}", not_judged)
+            judge.pass_over(subject.only(f"image {image} on driver {found}"), not_judged)
             continue
         judge(
             subject,
@@ -114,8 +115,6 @@ def test_images_run_on_the_driver(reference: Reference, facts: Facts, members: M
             cause="; ".join([verdict.reason, *_why_none_helps(ways)]),
             hidden_because="the pod starts and nvidia-smi works in it: only the first CUDA call fails",
         )
-    if not judge.findings:
-        raise Inconclusive(reasons_not_judged(judge))
 
 
 @requirement(
@@ -291,12 +290,14 @@ def _obstacles(spec: PodSpec, node: Any) -> list[str]:
     return [*obstacles, *lacking(spec, node).values()]
 
 
-def _declared_specs(reference: Reference, facts: Facts) -> list[tuple[object, PodSpec, tuple[Pool, ...]]]:
+def _declared_specs(reference: Reference, facts: Facts) -> list[tuple[ObjectReference, PodSpec, tuple[Pool, ...]]]:
     """The declared workloads and test pods with the GPU pools on which they may run."""
-    found: list[tuple[object, PodSpec, tuple[Pool, ...]]] = [
-        (workload, workload.template, workload.pools) for workload in declared_in(reference, facts)
+    found: list[tuple[ObjectReference, PodSpec, tuple[Pool, ...]]] = [
+        (workload.subject, workload.template, workload.pools) for workload in declared_in(reference, facts)
     ]
-    found += [(test_pod, _spec_of(test_pod), _pools_of(test_pod, reference)) for test_pod in reference.test_pods]
+    found += [
+        (test_pod.subject, _spec_of(test_pod), _pools_of(test_pod, reference)) for test_pod in reference.test_pods
+    ]
     return [(subject, spec, tuple(pool for pool in pools if pool.gpu)) for subject, spec, pools in found]
 
 
@@ -362,4 +363,5 @@ def _holders(facts: Facts, reference: Reference) -> tuple[Holder, ...]:
 def _judge_the_others(pods: tuple[Pod, ...], good: list[Pod], expected: str, judge: Judge) -> None:
     """One passing finding for all the other pods."""
     if good:
-        judge(f"{len(good)} of {len(pods)} pods with GPUs", ok=True, expected=expected, actual=expected)
+        which = ObjectReference.many("Pod", f"{len(good)} of {len(pods)} pods with GPUs")
+        judge(which, ok=True, expected=expected, actual=expected)

@@ -20,19 +20,19 @@ from conformance.reference.expected import driver_of
 from conformance.reference.model import Reference
 from conformance.verdict import Inconclusive, Judge, NotApplicable, format_value
 from suites._shared.formatting import join_limited
+from suites._shared.node_gpus import memory_agrees
 from suites._shared.node_probes import (
     TOO_FAR_APART,
     Observed,
-    asking_again,
-    asking_for_devices,
     got_no_library,
     holding_devices,
     judge_each,
-    memory_agrees,
-    nobody,
+    no_node,
     offered_resources,
     product_label,
     profiles,
+    request_again,
+    request_devices,
     uuids,
 )
 from suites._shared.pool_nodes import GpuPoolNode
@@ -66,7 +66,7 @@ def one_device_each(
     """The results of a pod with one device on every GPU node."""
     key = ("devices", *(node.name for _, node, _ in gpu_pool_nodes))
     if key not in observations:
-        observations[key] = asking_for_devices(lab, reference, gpu_pool_nodes, "devices")
+        observations[key] = request_devices(lab, reference, gpu_pool_nodes, "devices")
     return observations[key]
 
 
@@ -80,7 +80,7 @@ def every_free_device(
     """The results of a pod with all free devices of a node, on every GPU node."""
     key = ("cuda", *(node.name for _, node, _ in gpu_pool_nodes))
     if key not in observations:
-        observations[key] = asking_for_devices(lab, reference, gpu_pool_nodes, "cuda", gpus="free")
+        observations[key] = request_devices(lab, reference, gpu_pool_nodes, "cuda", gpus="free")
     return observations[key]
 
 
@@ -138,7 +138,7 @@ def test_nvidia_smi_works_on_every_node(one_device_each: tuple[Observed, ...], j
             inspect=observed.inspect,
         )
 
-    judge_each(one_device_each, judge, of, blame=nobody)
+    judge_each(one_device_each, judge, of, blame=no_node)
 
 
 @requirement(
@@ -170,7 +170,7 @@ def test_pods_see_the_declared_driver(
             inspect=f"kubectl get node {observed.node.name} -L nvidia.com/cuda.driver-version.full",
         )
 
-    judge_each(declared, judge, of, blame=nobody)
+    judge_each(declared, judge, of, blame=no_node)
 
 
 @requirement(
@@ -191,10 +191,10 @@ def test_cuda_computes_right_on_every_node(every_free_device: tuple[Observed, ..
         asked, there = observed.result.devices, len(record["devices"])
         if computed and not error and there < asked:
             judge.pass_over(
-                f"{observed.subject}, {asked - there} of its devices", "CUDA did not reach them (see WORK-05)"
+                observed.subject.only(f"{asked - there} of its devices"), "CUDA did not reach them (see WORK-05)"
             )
         if observed.kept_apart:
-            judge.pass_over(f"{observed.subject}, {observed.kept_apart} of its devices", _FAR_FROM_THE_OTHERS)
+            judge.pass_over(observed.subject.only(f"{observed.kept_apart} of its devices"), _FAR_FROM_THE_OTHERS)
         numbers = join_limited([f"{wrong} wrong results on {uuid}" for uuid, wrong in broken.items()], apart="; ")
         failure = cuda_failure(error) if error else None
         judge(
@@ -245,7 +245,7 @@ def test_a_pod_with_several_devices_has_that_many(
             inspect=observed.inspect,
         )
 
-    judge_each(several, judge, of, blame=nobody)
+    judge_each(several, judge, of, blame=no_node)
 
 
 @requirement(
@@ -272,7 +272,7 @@ def test_two_pods_never_get_one_device(
         for observed in held:
             if _key(observed) not in holding:
                 judge.pass_over(observed.subject, observed.result.trouble or "the first pod there has no device")
-        rest = asking_for_devices(lab, reference, with_room, "devices", gpus="free")
+        rest = request_devices(lab, reference, with_room, "devices", gpus="free")
         second = [observed for observed in rest if _key(observed) in holding]
 
     def of(observed: Observed, record: dict[str, Any]) -> None:
@@ -289,7 +289,7 @@ def test_two_pods_never_get_one_device(
             inspect=observed.inspect,
         )
 
-    judge_each(second, judge, of, blame=nobody)
+    judge_each(second, judge, of, blame=no_node)
 
 
 @requirement(
@@ -323,7 +323,7 @@ def test_devices_come_back(every_free_device: tuple[Observed, ...], lab: Require
             inspect=observed.inspect,
         )
 
-    judge_each(asking_again(lab, had), judge, of)
+    judge_each(request_again(lab, had), judge, of)
 
 
 def _took_devices(observed: Observed) -> bool:

@@ -323,7 +323,7 @@ def test_workloads_that_do_not_run_are_reported_and_not_raised(fleet, reference)
 
     deployed = deploy(fleet, reference)
 
-    assert deployed.unsettled == (
+    assert deployed.not_ready == (
         "deployment ml-serving/llm-inference-server: its pods are not ready",
         "job ml-training/model-finetuning: its pods are not ready",
     )
@@ -336,5 +336,5 @@ def test_quotas_that_are_not_counted_are_reported(fleet, reference) -> None:
     deployed = deploy(fleet, reference)
 
     quotas = [f"resourcequota {team.namespace}/{quota.name}" for team in reference.teams for quota in team.quotas]
-    assert deployed.unsettled == tuple(f"{each}: it has not been counted, and so limits nothing yet" for each in quotas)
+    assert deployed.not_ready == tuple(f"{each}: it has not been counted, and so limits nothing yet" for each in quotas)
     assert quotas

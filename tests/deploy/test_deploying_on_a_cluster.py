@@ -22,7 +22,7 @@ def test_a_shipped_set_up_comes_and_goes(cluster, name: str) -> None:
         deployed = deploy(client, reference, run_id=RUN, timeouts=EMBEDDED)
         again = deploy(client, reference, run_id=RUN, timeouts=EMBEDDED)
 
-        assert deployed.unsettled == ()
+        assert deployed.not_ready == ()
         assert len(deployed.created) == len(objects(reference))
         assert (again.created, again.updated, again.nodes) == ((), (), ())
         serving = client.list(path("Pod", namespace="ml-serving"))

@@ -1,4 +1,4 @@
-"""Installing a stack with Helm: what helm is asked, whom nobody overwrites, and what is taken back."""
+"""Installing a stack with Helm: what helm is asked, whom nobody overwrites, and what is undone."""
 
 import json
 import os
@@ -720,32 +720,32 @@ def test_marks_that_were_there_before_stay_and_all_others_go(client: Any, helm: 
 
 
 def test_what_our_own_changes_gave_a_node_is_put_back_by_their_record_alone(client: Any) -> None:
-    from conformance.deploy import leftovers
+    from conformance.deploy import stale_labels
     from conformance.kube.nodechange import NodeChange
 
     client.node("a", "pool", labels={"nvidia.com/mig.config": "ours", "nvidia.com/gpu.present": "true"})
 
-    leftovers.unmark(client, [NodeChange("a", {"nvidia.com/mig.config": None}, {"nvidia.com/mig.config": "ours"})])
+    stale_labels.unmark(client, [NodeChange("a", {"nvidia.com/mig.config": None}, {"nvidia.com/mig.config": "ours"})])
 
     labels = client.get("/api/v1/nodes/a")["metadata"]["labels"]
     assert labels == {"eks.amazonaws.com/nodegroup": "pool", "nvidia.com/mig.config": "ours"}
 
 
 def test_marks_of_thousands_of_nodes_alike_are_recorded_and_too_many_of_them_are_not(client: Any) -> None:
-    from conformance.deploy import leftovers
+    from conformance.deploy import stale_labels
 
     for number in range(2000):
         labels = {f"feature.node.kubernetes.io/cpu-cpuid.FEATURE{each}": "true" for each in range(60)}
         client.node(f"node-{number}", "pool", labels=labels)
 
-    (marks,), marked = leftovers.before(client, ())
+    (marks,), marked = stale_labels.before(client, ())
 
     assert (len(marks.nodes), len(marks.keys), marked) == (2000, 60, False)
     for number in range(2000):
         client.objects[f"/api/v1/nodes/node-{number}"]["metadata"]["labels"] = {
             f"feature.node.kubernetes.io/cpu-{number}-{each}": "true" for each in range(3)
         }
-    assert leftovers.before(client, ()) == ((), True)
+    assert stale_labels.before(client, ()) == ((), True)
 
 
 def test_the_copy_of_a_pull_secret_belongs_to_the_run_of_its_namespace(client: Any, helm: FakeHelm) -> None:
@@ -762,7 +762,7 @@ def test_the_copy_of_a_pull_secret_belongs_to_the_run_of_its_namespace(client: A
 
 
 def test_nodes_that_do_not_offer_what_is_declared_are_named_with_what_they_lack(client: Any, helm: FakeHelm) -> None:
-    from conformance.deploy.offering import unoffered
+    from conformance.deploy.readiness import nodes_lacking_gpus
     from conformance.reference.model import Gpu, Pool
 
     pools = (
@@ -778,7 +778,7 @@ def test_nodes_that_do_not_offer_what_is_declared_are_named_with_what_they_lack(
     slice_ = {"apiVersion": "resource.k8s.io/v1", "kind": "ResourceSlice", "metadata": {"name": "s"}}
     client.add({**slice_, "spec": {"driver": "gpu.nvidia.com", "nodeName": "d"}})
 
-    assert unoffered(client, reference) == {
+    assert nodes_lacking_gpus(client, reference) == {
         "a": "nvidia.com/gpu is 3, declared are 4",
         "c": "no ResourceSlice of driver gpu.nvidia.com",
     }
@@ -786,7 +786,7 @@ def test_nodes_that_do_not_offer_what_is_declared_are_named_with_what_they_lack(
     client.objects["/api/v1/nodes/c"]["status"]["allocatable"] = {}
     client.objects["/api/v1/nodes/d"]["status"]["allocatable"] = {}
     deployed = deploy(client, reference, timeouts=LIMITS, installer=installer())
-    assert len(deployed.unoffered) == 2
+    assert len(deployed.not_allocatable) == 2
     assert "node a: nvidia.com/gpu is absent, declared are 4" in deployed.notes[0]
 
 

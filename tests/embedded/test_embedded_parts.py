@@ -16,8 +16,6 @@ from conformance.clusters.embedded import EmbeddedSpec, annotations, files, pki,
 from conformance.clusters.embedded.annotations import EXIT_CODE, NOT_READY
 from conformance.clusters.embedded.components import (
     BINARIES,
-    SIMULATED_ANNOTATION,
-    SIMULATED_VALUE,
     Components,
     Layout,
     Ports,
@@ -203,7 +201,10 @@ def test_pods_wait_for_admission_only_where_somebody_admits_them() -> None:
 def test_the_simulator_knows_the_annotations_of_the_stages() -> None:
     for name in ("EXIT_CODE", "RUN_SECONDS", "BACKOFF_SECONDS", "STOP_SECONDS", "WAITING_REASON", "HELD", "NOT_READY"):
         assert getattr(simulated, name) == getattr(annotations, name)
-    assert (simulated.SIMULATED, simulated.SIMULATED_VALUE) == (SIMULATED_ANNOTATION, SIMULATED_VALUE)
+    assert (simulated.SIMULATED, simulated.SIMULATED_VALUE) == (
+        annotations.SIMULATED_ANNOTATION,
+        annotations.SIMULATED_VALUE,
+    )
 
 
 def test_the_simulator_runs_in_our_python_with_our_modules_alone() -> None:

@@ -20,7 +20,7 @@ from conformance.clusters.embedded.annotations import (
     UNREACHABLE,
     WAITING_REASON,
 )
-from conformance.clusters.embedded.fleet import break_node, mend_node
+from conformance.clusters.embedded.fleet import break_node, repair_node
 from conformance.kube.client import Client
 from conformance.kube.waits import holds, wait_for
 
@@ -261,7 +261,7 @@ def test_a_node_told_to_be_not_ready_is_tainted_until_it_is_mended(client: Clien
     message = next(each["message"] for each in node["status"]["conditions"] if each["type"] == "Ready")
     assert message == "container runtime is down"
     _wait_tainted(client, "cpu-2", "node.kubernetes.io/not-ready")
-    mend_node(client, "cpu-2")
+    repair_node(client, "cpu-2")
     assert condition(client.get("/api/v1/nodes/cpu-2"), "Ready") == "True"
 
 
@@ -274,7 +274,7 @@ def test_pods_of_an_unreachable_node_are_not_ready_until_it_is_mended(pods: Pods
     _wait_ready_is(client, "cpu-3", "Unknown")
     _wait_tainted(client, "cpu-3", "node.kubernetes.io/unreachable")
     assert condition(pods.read("there"), "Ready") == "False"
-    mend_node(client, "cpu-3")
+    repair_node(client, "cpu-3")
     assert condition(pods.read("there"), "Ready") == "True"
 
 

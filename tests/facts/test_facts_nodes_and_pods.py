@@ -317,6 +317,27 @@ def test_pods_are_found_by_node_namespace_and_workload() -> None:
     assert facts.workload("DaemonSet", "ml-serving", "serve") is None
 
 
+def test_nodes_are_found_by_labels_in_their_order_and_all_of_them_count() -> None:
+    labels = {"gpu-2": {"pool": "a", "zone": "x"}, "gpu-1": {"pool": "a"}, "cpu-1": {"pool": "b"}}
+    facts = Facts.from_objects(
+        [{**node(name), "metadata": {"name": name, "labels": held}} for name, held in labels.items()]
+    )
+
+    assert [each.name for each in facts.nodes_with({"pool": "a"})] == ["gpu-2", "gpu-1"]
+    assert [each.name for each in facts.nodes_with({"zone": "x", "pool": "a"})] == ["gpu-2"]
+    assert facts.nodes_with({"pool": "c"}) == ()
+
+
+def test_pods_that_ask_alike_share_the_sum_and_nobody_can_change_it() -> None:
+    first, second = (pod_from(pod(name, gpus=2)) for name in ("a", "b"))
+
+    first.gpu_requests().clear()
+    first.requests().clear()
+
+    assert second.gpu_requests() == {"nvidia.com/gpu": 2}
+    assert second.requests() == {"nvidia.com/gpu": 2}
+
+
 def test_a_workload_needs_only_its_own_kind_to_be_readable() -> None:
     facts = Facts.from_objects(
         [{"kind": "Job", "metadata": {"name": "j", "namespace": "n"}}], {"Deployment": "Forbidden: no"}

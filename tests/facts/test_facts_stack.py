@@ -8,7 +8,7 @@ from test_facts_resources import POLICY, crd
 
 from conformance.facts import Facts, read, snapshot
 from conformance.facts.hiding import HIDDEN
-from conformance.gpu.operator_stack import Fault, Stack, detect
+from conformance.gpu.operator_stack import Fault, StackKind, detect
 from conformance.kube.errors import Forbidden
 from conformance.verdict import Inconclusive
 
@@ -35,7 +35,7 @@ def test_facts_tell_the_stack_as_the_objects_themselves_do(with_operator: PagedS
     facts = read(with_operator)
 
     assert facts.stack == detect(with_operator.objects)
-    assert facts.stack.stack is Stack.CLUSTER_POLICY
+    assert facts.stack.stack is StackKind.CLUSTER_POLICY
     assert facts.stack.policy == "cluster-policy"
     assert [finding.fault for finding in facts.stack.findings] == [Fault.TWO_PLUGINS]
 
@@ -62,7 +62,7 @@ def test_kinds_that_could_not_be_read_leave_the_stack_unknown(with_operator: Pag
     facts = read(with_operator)
 
     assert facts.stack.unread == ("ClusterPolicy",)
-    assert facts.stack.stack is Stack.UNKNOWN
+    assert facts.stack.stack is StackKind.UNKNOWN
 
 
 def test_kinds_that_are_not_served_count_as_read(with_operator: PagedServer) -> None:

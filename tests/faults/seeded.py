@@ -279,7 +279,7 @@ def _wait_until_settled(client: Client, settled: Settled) -> None:
 
 
 def _wait_until_unsettled(client: Client, settled: Settled) -> None:
-    _poll(lambda: not _holds(client, settled), f"the fault could not be taken back from {_what(settled)}")
+    _poll(lambda: not _holds(client, settled), f"the fault could not be undone from {_what(settled)}")
 
 
 def _what(settled: Settled) -> str:

@@ -63,7 +63,7 @@ def deployed(request):
         running = start(EmbeddedSpec(topology="guide"), TerminalProgress())
     with running, running.client() as client:
         result = deploy(client, load(shipped("fixtures/reference")), timeouts=EMBEDDED, installer=SimulatedInstaller())
-        assert not result.unsettled
+        assert not result.not_ready
         assert not result.notes
         yield Deployed(client, running.kubeconfig)
 
@@ -93,7 +93,7 @@ def noticed(outcome, fault):
     assert outcome.ids("failed") == set(fault.fails), outcome.output
     assert outcome.ids("error") == set(fault.errors), outcome.output
     for requirement in fault.fails:
-        told = json.dumps(outcome.verdict(requirement))
+        told = outcome.told(requirement)
         assert fault.says.lower() in told.lower(), f"{requirement} does not say {fault.says!r}: {told}"
 
 

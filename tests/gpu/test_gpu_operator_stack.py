@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conformance.gpu.operator_stack import Fault, Stack, detect
+from conformance.gpu.operator_stack import Fault, StackKind, detect
 
 Object = dict[str, Any]
 
@@ -68,19 +68,19 @@ DRA = daemonset("nvidia-dra-driver-gpu-kubelet-plugin", "compute-domains", "gpus
 @pytest.mark.parametrize(
     ("objects", "stack"),
     [
-        ([*CRDS, policy(), RUNNING, OPERAND], Stack.CLUSTER_POLICY),
-        ([*CRDS, policy("gpu-cluster-policy"), RUNNING, OPERAND], Stack.CLUSTER_POLICY),
-        ([*CRDS, gpu_cluster(), driver(), RUNNING, DRA], Stack.GPU_CLUSTER),
-        ([PLAIN], Stack.DEVICE_PLUGIN),
-        ([daemonset("nvidia-gpu-device-plugin-small-cos", "nvidia-gpu-device-plugin")], Stack.DEVICE_PLUGIN),
-        ([DRA], Stack.DRA_DRIVER),
-        ([], Stack.NONE),
-        ([daemonset("nvdp-gpu-feature-discovery", "gpu-feature-discovery-ctr")], Stack.NONE),
-        ([daemonset("nvdp-mps-control-daemon", "mps-control-daemon-ctr")], Stack.NONE),
-        ([daemonset("nvidia-dra-driver-kubelet-plugin", "compute-domains")], Stack.NONE),
+        ([*CRDS, policy(), RUNNING, OPERAND], StackKind.CLUSTER_POLICY),
+        ([*CRDS, policy("gpu-cluster-policy"), RUNNING, OPERAND], StackKind.CLUSTER_POLICY),
+        ([*CRDS, gpu_cluster(), driver(), RUNNING, DRA], StackKind.GPU_CLUSTER),
+        ([PLAIN], StackKind.DEVICE_PLUGIN),
+        ([daemonset("nvidia-gpu-device-plugin-small-cos", "nvidia-gpu-device-plugin")], StackKind.DEVICE_PLUGIN),
+        ([DRA], StackKind.DRA_DRIVER),
+        ([], StackKind.NONE),
+        ([daemonset("nvdp-gpu-feature-discovery", "gpu-feature-discovery-ctr")], StackKind.NONE),
+        ([daemonset("nvdp-mps-control-daemon", "mps-control-daemon-ctr")], StackKind.NONE),
+        ([daemonset("nvidia-dra-driver-kubelet-plugin", "compute-domains")], StackKind.NONE),
     ],
 )
-def test_a_complete_stack_is_told_without_findings(objects: list[Object], stack: Stack) -> None:
+def test_a_complete_stack_is_told_without_findings(objects: list[Object], stack: StackKind) -> None:
     detection = detect(objects)
     assert detection.stack is stack
     assert detection.findings == ()
@@ -153,11 +153,11 @@ def test_what_is_wrong_has_its_own_finding(objects: list[Object], fault: Fault, 
 
 
 def test_both_roots_are_no_valid_stack() -> None:
-    assert detect([*CRDS, policy(), gpu_cluster(), RUNNING]).stack is Stack.INVALID
+    assert detect([*CRDS, policy(), gpu_cluster(), RUNNING]).stack is StackKind.INVALID
 
 
 def test_a_left_behind_crd_does_not_hide_the_plain_plugin() -> None:
-    assert detect([*CRDS, PLAIN]).stack is Stack.DEVICE_PLUGIN
+    assert detect([*CRDS, PLAIN]).stack is StackKind.DEVICE_PLUGIN
 
 
 def test_an_operator_whose_status_is_not_told_is_not_blamed() -> None:
@@ -167,16 +167,16 @@ def test_an_operator_whose_status_is_not_told_is_not_blamed() -> None:
 @pytest.mark.parametrize(
     ("objects", "unread", "stack"),
     [
-        ([*CRDS, policy(), RUNNING], ["GPUCluster"], Stack.UNKNOWN),
-        ([PLAIN], ["ClusterPolicy"], Stack.UNKNOWN),
-        ([], ["DaemonSet"], Stack.UNKNOWN),
-        ([*CRDS, policy()], ["Deployment"], Stack.CLUSTER_POLICY),
-        ([RUNNING], ["CustomResourceDefinition"], Stack.NONE),
-        ([*CRDS, policy(driver={"useNvidiaDriverCRD": True}), RUNNING], ["NVIDIADriver"], Stack.CLUSTER_POLICY),
-        ([policy(), RUNNING], ["DaemonSet"], Stack.CLUSTER_POLICY),
+        ([*CRDS, policy(), RUNNING], ["GPUCluster"], StackKind.UNKNOWN),
+        ([PLAIN], ["ClusterPolicy"], StackKind.UNKNOWN),
+        ([], ["DaemonSet"], StackKind.UNKNOWN),
+        ([*CRDS, policy()], ["Deployment"], StackKind.CLUSTER_POLICY),
+        ([RUNNING], ["CustomResourceDefinition"], StackKind.NONE),
+        ([*CRDS, policy(driver={"useNvidiaDriverCRD": True}), RUNNING], ["NVIDIADriver"], StackKind.CLUSTER_POLICY),
+        ([policy(), RUNNING], ["DaemonSet"], StackKind.CLUSTER_POLICY),
     ],
 )
-def test_what_could_not_be_read_is_not_judged(objects: list[Object], unread: list[str], stack: Stack) -> None:
+def test_what_could_not_be_read_is_not_judged(objects: list[Object], unread: list[str], stack: StackKind) -> None:
     detection = detect(objects, unread)
     assert detection.stack is stack
     assert detection.findings == ()
@@ -185,7 +185,7 @@ def test_what_could_not_be_read_is_not_judged(objects: list[Object], unread: lis
 
 def test_a_cluster_policy_of_another_product_is_none_of_ours() -> None:
     kyverno = {"apiVersion": "kyverno.io/v1", "kind": "ClusterPolicy", "metadata": {"name": "require-labels"}}
-    assert detect([kyverno]).stack is Stack.NONE
+    assert detect([kyverno]).stack is StackKind.NONE
 
 
 ODD = st.recursive(
@@ -210,4 +210,4 @@ def test_odd_objects_are_passed_over(objects: list[object], spec: object) -> Non
         "metadata": {"name": "x", "ownerReferences": spec},
         "spec": spec,
     }
-    assert detect([*objects, known]).stack in Stack
+    assert detect([*objects, known]).stack in StackKind

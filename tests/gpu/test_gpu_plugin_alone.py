@@ -2,8 +2,9 @@
 
 import pytest
 
-from conformance.gpu.plugin_alone import Told, select
-from conformance.gpu.plugin_config import CONFIG_LABEL, Chain
+from conformance.gpu.labels import DEVICE_PLUGIN_CONFIG
+from conformance.gpu.plugin_alone import ConfigChoice, select
+from conformance.gpu.plugin_config import Chain
 
 EMPTY = "version: v1\n"
 HOME = "nvidia-device-plugin"
@@ -13,8 +14,8 @@ def config_map(**data: str) -> dict[str, object]:
     return {"metadata": {"name": "configs", "namespace": HOME}, "data": data}
 
 
-def told(**members: object) -> Told:
-    return Told("daemonset p", "configs", **{"fallbacks": ("named", "single"), **members})
+def told(**members: object) -> ConfigChoice:
+    return ConfigChoice("daemonset p", "configs", **{"fallbacks": ("named", "single"), **members})
 
 
 @pytest.mark.parametrize(
@@ -27,7 +28,7 @@ def told(**members: object) -> Told:
     ],
 )
 def test_the_first_that_chooses_wins(keys, label, default, key, chosen_by):
-    labels = {CONFIG_LABEL: label} if label else {}
+    labels = {DEVICE_PLUGIN_CONFIG: label} if label else {}
 
     found = select(told(default=default), config_map(**dict.fromkeys(keys, EMPTY)), labels, HOME)
 
@@ -49,7 +50,7 @@ def test_the_fallback_empty_applies_nothing_in_silence():
 
 @pytest.mark.parametrize(("label", "default"), [("gone", ""), ("", "gone")])
 def test_a_choice_that_is_not_there_is_not_passed_over(label, default):
-    labels = {CONFIG_LABEL: label} if label else {}
+    labels = {DEVICE_PLUGIN_CONFIG: label} if label else {}
 
     found = select(told(default=default), config_map(default=EMPTY), labels, HOME)
 
@@ -58,7 +59,7 @@ def test_a_choice_that_is_not_there_is_not_passed_over(label, default):
 
 
 def test_a_file_that_is_named_outright_heeds_no_label():
-    found = select(told(fixed="a"), config_map(a=EMPTY, b=EMPTY), {CONFIG_LABEL: "b"}, HOME)
+    found = select(told(fixed="a"), config_map(a=EMPTY, b=EMPTY), {DEVICE_PLUGIN_CONFIG: "b"}, HOME)
 
     assert (found.key, found.chosen_by) == ("a", "CONFIG_FILE")
 

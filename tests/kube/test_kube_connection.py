@@ -18,10 +18,11 @@ from cryptography.x509.oid import NameOID
 from fake_api import Answer, FakeApi, status
 
 from conformance.kube.client import Client
-from conformance.kube.connection import Connection, contexts, server_of
+from conformance.kube.connection import Connection
 from conformance.kube.effects import Effect
 from conformance.kube.errors import KubeconfigError, Unreachable
 from conformance.kube.guard import Guard
+from conformance.kube.kubeconfig import connect, connect_in_cluster, contexts, server_of
 from conformance.kube.timeouts import Timeouts
 
 PLUGIN = """
@@ -80,26 +81,26 @@ def no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_token_of_the_kubeconfig_is_shown(api: FakeApi, tmp_path: Path) -> None:
-    with Connection.from_kubeconfig(kubeconfig(tmp_path, api.url, {"token": "secret"}), "other") as connection:
+    with connect(kubeconfig(tmp_path, api.url, {"token": "secret"}), "other") as connection:
         assert asked_with(api, connection) == "Bearer secret"
 
 
 def test_a_server_below_a_path_is_asked_there(api: FakeApi, tmp_path: Path) -> None:
-    with Connection.from_kubeconfig(kubeconfig(tmp_path, f"{api.url}/k8s/clusters/c-1/")) as connection:
+    with connect(kubeconfig(tmp_path, f"{api.url}/k8s/clusters/c-1/")) as connection:
         asked_with(api, connection)
 
     assert api.asked[0].path == "/k8s/clusters/c-1/version"
 
 
 def test_an_exec_plugin_gives_the_token_and_is_not_run_for_each_request(api: FakeApi, tmp_path: Path) -> None:
-    with Connection.from_kubeconfig(kubeconfig(tmp_path, api.url, plugin(tmp_path))) as connection:
+    with connect(kubeconfig(tmp_path, api.url, plugin(tmp_path))) as connection:
         assert asked_with(api, connection) == "Bearer token-1"
         assert asked_with(api, connection) == "Bearer token-1"
 
 
 def test_an_expired_token_of_an_exec_plugin_is_refreshed(api: FakeApi, tmp_path: Path) -> None:
     expired = (datetime.now(UTC) - timedelta(hours=1)).strftime("%Y-%m-%dT%H:%M:%SZ")
-    with Connection.from_kubeconfig(kubeconfig(tmp_path, api.url, plugin(tmp_path, expired))) as connection:
+    with connect(kubeconfig(tmp_path, api.url, plugin(tmp_path, expired))) as connection:
         first, second = asked_with(api, connection), asked_with(api, connection)
 
     assert first != second
@@ -109,7 +110,7 @@ def test_a_token_that_the_server_refuses_is_asked_for_anew(api: FakeApi, tmp_pat
     api.answer = lambda asked: (
         Answer() if asked.headers.get("authorization") == "Bearer token-2" else status(401, "Unauthorized")
     )
-    with Connection.from_kubeconfig(kubeconfig(tmp_path, api.url, plugin(tmp_path))) as connection:
+    with connect(kubeconfig(tmp_path, api.url, plugin(tmp_path))) as connection:
         assert asked_with(api, connection) == "Bearer token-2"
 
 
@@ -122,19 +123,19 @@ def test_a_plugin_that_fails_is_an_error_and_not_an_anonymous_request(
     user = plugin(tmp_path)
     user["exec"] |= {"command": command, "args": arguments}
     with pytest.raises(KubeconfigError, match="gave no credentials"):
-        Connection.from_kubeconfig(kubeconfig(tmp_path, api.url, user))
+        connect(kubeconfig(tmp_path, api.url, user))
 
     assert api.asked == []
 
 
 def test_an_unknown_context_is_named_with_those_that_exist(tmp_path: Path) -> None:
     with pytest.raises(KubeconfigError, match=r"no context 'prod', only: staging, other"):
-        Connection.from_kubeconfig(kubeconfig(tmp_path, "https://127.0.0.1:1"), "prod")
+        connect(kubeconfig(tmp_path, "https://127.0.0.1:1"), "prod")
 
 
 def test_no_kubeconfig_is_an_error_that_says_where_it_was_looked_for(tmp_path: Path) -> None:
     with pytest.raises(KubeconfigError, match="nowhere"):
-        Connection.from_kubeconfig(tmp_path / "nowhere")
+        connect(tmp_path / "nowhere")
 
 
 @pytest.mark.parametrize("content", ["just text", "[1, 2]", "a: [", ""])
@@ -142,7 +143,7 @@ def test_a_file_that_is_no_kubeconfig_is_an_error_that_names_it(tmp_path: Path, 
     file = tmp_path / "config"
     file.write_text(content)
     with pytest.raises(KubeconfigError, match=str(file)):
-        Connection.from_kubeconfig(file)
+        connect(file)
 
 
 @pytest.mark.parametrize(
@@ -152,7 +153,7 @@ def test_a_broken_kubeconfig_is_not_quoted(tmp_path: Path, text: str) -> None:
     file = tmp_path / "config"
     file.write_text(text)
     with pytest.raises(KubeconfigError) as caught:
-        Connection.from_kubeconfig(file)
+        connect(file)
 
     assert "s3cret" not in str(caught.value)
     assert str(file) in str(caught.value)
@@ -161,7 +162,7 @@ def test_a_broken_kubeconfig_is_not_quoted(tmp_path: Path, text: str) -> None:
 def test_an_incomplete_user_is_not_quoted(tmp_path: Path) -> None:
     user = {"auth-provider": {"name": "oidc", "config": {"client-secret": "s3cret"}}}
     with pytest.raises(KubeconfigError, match="id-token") as caught:
-        Connection.from_kubeconfig(kubeconfig(tmp_path, "https://127.0.0.1:1", user))
+        connect(kubeconfig(tmp_path, "https://127.0.0.1:1", user))
 
     assert "s3cret" not in str(caught.value)
 
@@ -188,14 +189,14 @@ def test_several_kubeconfigs_are_merged_and_the_first_wins(tmp_path: Path, monke
 
     assert contexts() == ["staging", "other"]
     assert server_of() == "https://first.example.com"
-    with Connection.from_kubeconfig() as connection:
+    with connect() as connection:
         assert connection.server == "https://first.example.com"
 
 
 def test_a_proxy_of_the_kubeconfig_is_used_and_named_when_it_fails(tmp_path: Path) -> None:
     file = kubeconfig(tmp_path, "http://staging.example.com", **{"proxy-url": "http://127.0.0.1:1"})
     with (
-        Connection.from_kubeconfig(file) as connection,
+        connect(file) as connection,
         pytest.raises(Unreachable, match="the proxy failed"),
     ):
         Client(connection, Guard(Effect.READS), Timeouts(retry=0.5)).get("/version")
@@ -203,7 +204,7 @@ def test_a_proxy_of_the_kubeconfig_is_used_and_named_when_it_fails(tmp_path: Pat
 
 def test_a_request_goes_through_the_proxy(api: FakeApi, tmp_path: Path) -> None:
     file = kubeconfig(tmp_path, "http://staging.example.com", {"token": "t"}, **{"proxy-url": api.url})
-    with Connection.from_kubeconfig(file) as connection:
+    with connect(file) as connection:
         assert asked_with(api, connection) == "Bearer t"
 
     assert api.asked[0].headers["host"] == "staging.example.com"
@@ -214,10 +215,10 @@ def test_the_environments_proxy_is_used_unless_no_proxy_says_otherwise(
 ) -> None:
     file = kubeconfig(tmp_path, "http://staging.example.com")
     monkeypatch.setenv("http_proxy", api.url)
-    with Connection.from_kubeconfig(file) as connection:
+    with connect(file) as connection:
         assert connection.proxy == api.url
     monkeypatch.setenv("no_proxy", "example.com")
-    with Connection.from_kubeconfig(file) as connection:
+    with connect(file) as connection:
         assert connection.proxy is None
 
 
@@ -235,14 +236,14 @@ def test_no_proxy_may_name_ranges_of_addresses(
 ) -> None:
     monkeypatch.setenv("http_proxy", "http://proxy:3128")
     monkeypatch.setenv("no_proxy", no_proxy)
-    with Connection.from_kubeconfig(kubeconfig(tmp_path, server)) as connection:
+    with connect(kubeconfig(tmp_path, server)) as connection:
         assert connection.proxy == (None if bypassed else "http://proxy:3128")
 
 
 def test_a_user_who_acts_as_another_does_so_here_too(tmp_path: Path) -> None:
     acting = {"as": "auditor", "as-uid": "7", "as-groups": ["readers"], "as-user-extra": {"example.com/why": ["audit"]}}
     file = kubeconfig(tmp_path, "http://staging.example.com", {"token": "admin", **acting})
-    with Connection.from_kubeconfig(file) as connection:
+    with connect(file) as connection:
         assert connection.headers() == {
             "Authorization": "Bearer admin",
             "Impersonate-User": "auditor",
@@ -257,7 +258,7 @@ def test_new_credentials_of_a_plugin_still_act_as_another(api: FakeApi, tmp_path
     api.answer = lambda asked: (
         Answer() if asked.headers.get("authorization") == "Bearer token-2" else status(401, "Unauthorized")
     )
-    with Connection.from_kubeconfig(kubeconfig(tmp_path, api.url, {**plugin(tmp_path), "as": "auditor"})) as connection:
+    with connect(kubeconfig(tmp_path, api.url, {**plugin(tmp_path), "as": "auditor"})) as connection:
         asked_with(api, connection)
 
     assert {asked.headers.get("impersonate-user") for asked in api.asked} == {"auditor"}
@@ -274,13 +275,13 @@ def test_new_credentials_of_a_plugin_still_act_as_another(api: FakeApi, tmp_path
 def test_what_cannot_be_acted_as_is_refused_and_not_ignored(tmp_path: Path, acting: dict[str, Any], said: str) -> None:
     file = kubeconfig(tmp_path, "http://staging.example.com", {"token": "admin", **acting})
     with pytest.raises(KubeconfigError, match=said):
-        Connection.from_kubeconfig(file)
+        connect(file)
 
 
 def test_a_socks_proxy_is_refused_in_words(tmp_path: Path) -> None:
     file = kubeconfig(tmp_path, "http://staging.example.com", **{"proxy-url": "socks5://me:secret@127.0.0.1:1"})
     with pytest.raises(KubeconfigError, match="only http and https") as caught:
-        Connection.from_kubeconfig(file)
+        connect(file)
 
     assert "secret" not in str(caught.value)
 
@@ -367,7 +368,7 @@ def test_certificates_of_a_kubeconfig_are_shown(authority: Authority, tls_api: F
     certificate, key = authority.issue("admin")
     user = {"client-certificate": certificate.name, "client-key": key.name}
     file = kubeconfig(tmp_path, tls_api.url, user, **{"certificate-authority": authority.file.name})
-    with Connection.from_kubeconfig(file) as connection:
+    with connect(file) as connection:
         assert client_of(connection).get("/version") == {"client": "admin"}
 
 
@@ -375,14 +376,12 @@ def test_another_name_is_expected_of_the_server_if_the_kubeconfig_says_so(
     authority: Authority, tls_api: FakeApi, tmp_path: Path
 ) -> None:
     trusted = {"certificate-authority": str(authority.file)}
-    with Connection.from_kubeconfig(
+    with connect(
         kubeconfig(tmp_path, tls_api.url, **trusted, **{"tls-server-name": "kubernetes.default"})
     ) as connection:
         assert client_of(connection).get("/version") == {"client": ""}
     with (
-        Connection.from_kubeconfig(
-            kubeconfig(tmp_path, tls_api.url, **trusted, **{"tls-server-name": "elsewhere"})
-        ) as connection,
+        connect(kubeconfig(tmp_path, tls_api.url, **trusted, **{"tls-server-name": "elsewhere"})) as connection,
         pytest.raises(Unreachable, match="certificate is not accepted"),
     ):
         client_of(connection).get("/version")
@@ -395,7 +394,7 @@ def test_a_server_that_nobody_vouches_for_is_not_talked_to(
     stranger = Authority(tmp_path / "other")
     file = kubeconfig(tmp_path, tls_api.url, {"token": "secret"}, **{"certificate-authority": str(stranger.file)})
     with (
-        Connection.from_kubeconfig(file) as connection,
+        connect(file) as connection,
         pytest.raises(Unreachable, match="certificate-authority-data"),
     ):
         client_of(connection).get("/version")
@@ -407,7 +406,7 @@ def test_an_insecure_context_is_honoured_without_a_warning(
     authority: Authority, tls_api: FakeApi, tmp_path: Path
 ) -> None:
     file = kubeconfig(tmp_path, tls_api.url, **{"insecure-skip-tls-verify": True})
-    with Connection.from_kubeconfig(file) as connection:
+    with connect(file) as connection:
         assert client_of(connection).get("/version") == {"client": ""}
 
 
@@ -434,9 +433,9 @@ def test_a_pod_without_kubeconfig_uses_its_service_account(
     monkeypatch.setenv("KUBERNETES_SERVICE_PORT", tls_api.url.rpartition(":")[2])
     monkeypatch.setenv("HOME", str(tmp_path))
     for connection in (
-        Connection.from_kubeconfig(),
-        Connection.from_kubeconfig(None, "in-cluster"),
-        Connection.in_cluster(),
+        connect(),
+        connect(None, "in-cluster"),
+        connect_in_cluster(),
     ):
         with connection:
             client_of(connection).get("/version")
@@ -446,4 +445,4 @@ def test_a_pod_without_kubeconfig_uses_its_service_account(
 
 def test_outside_a_pod_there_is_no_service_account() -> None:
     with pytest.raises(KubeconfigError, match="Service host"):
-        Connection.in_cluster()
+        connect_in_cluster()

@@ -46,6 +46,24 @@ def test_a_page_is_the_servers_own_bytes(api: FakeApi, client: Client) -> None:
     assert list(client.pages(PODS)) == [raw]
 
 
+@pytest.mark.parametrize(
+    "first",
+    [
+        b'{"kind":"PodList","apiVersion":"v1","metadata":{"continue":"next"},"items":[{"metadata":{"continue":"no"}}]}',
+        b'{"apiVersion":"a/v1","items":[{"spec":{"metadata":{"continue":"no"},"items":[1]}}],"metadata":{"continue":"next"}}',
+        b'{"kind":"PodList", "metadata":{"continue":"next"}, "items":[]}',
+    ],
+    ids=["before the items", "behind them", "with blanks"],
+)
+def test_the_continue_token_is_found_wherever_the_list_has_its_metadata(
+    api: FakeApi, client: Client, first: bytes
+) -> None:
+    api.script(Answer(first), pod_list())
+    list(client.pages(PODS))
+
+    assert [asked.query.get("continue") for asked in api.asked] == [None, "next"]
+
+
 def test_an_expired_list_starts_again_and_nothing_is_seen_twice(api: FakeApi, client: Client) -> None:
     api.answer = Expiring()
 
@@ -66,6 +84,32 @@ def test_who_wants_pages_at_once_is_told_when_they_are_void(api: FakeApi, client
 
     assert restarts == [["a"]]
     assert names(seen) == ["b", "c"]
+
+
+def test_a_page_is_asked_for_while_the_one_before_is_looked_at(api: FakeApi, client: Client) -> None:
+    api.script(pod_list(pod("a"), token="one"), pod_list(pod("b")))
+    pages = client.pages(PODS, restarted=lambda: None)
+
+    assert names([next(pages)]) == ["a"]
+    assert [asked.query.get("continue") for asked in api.asked] == [None, "one"]
+    assert names(list(pages)) == ["b"]
+
+
+def test_a_page_that_breaks_off_while_nobody_reads_it_is_asked_for_again(api: FakeApi, client: Client) -> None:
+    cut = Answer(lines=(b'{"kind": "PodList", "items": [',))
+    api.script(pod_list(pod("a"), token="one"), cut, pod_list(pod("b")))
+
+    assert names(list(client.pages(PODS))) == ["a", "b"]
+    assert [asked.query.get("continue") for asked in api.asked] == [None, "one", "one"]
+
+
+def test_a_refusal_of_the_next_page_comes_after_the_one_before(api: FakeApi, client: Client) -> None:
+    api.script(pod_list(pod("a"), token="one"), status(403, "Forbidden"))
+    pages = client.pages(PODS, restarted=lambda: None)
+
+    assert names([next(pages)]) == ["a"]
+    with pytest.raises(Forbidden):
+        next(pages)
 
 
 def test_a_list_that_is_gone_from_its_first_page_is_an_error(api: FakeApi, client: Client) -> None:

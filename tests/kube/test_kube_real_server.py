@@ -38,7 +38,7 @@ def kube(cluster: Any) -> Iterator[Client]:
     client.delete(path("Namespace", name=NAMESPACE))
 
 
-# What NVIDIA, node feature discovery and KAI bring along; a bare API server does not know them.
+# What NVIDIA, Node Feature Discovery and KAI bring along; a bare API server does not know them.
 CUSTOM = {"ClusterPolicy", "GPUCluster", "NVIDIADriver", "NodeFeature", "PodGroup", "Queue"}
 
 

@@ -53,7 +53,7 @@ def test_a_killed_run_is_found_and_removed(memory: MemoryCluster) -> None:
     assert {change.node for change in found.node_changes} == {"gpu-1"}
     assert f"Namespace gpuc-{RUN_ID}-prio-99-default-1" in found.objects
     assert "has ended without cleaning up" in str(found)
-    assert (cleaned.runs, cleaned.nodes, cleaned.left, cleaned.home_removed) == ((RUN_ID,), ("gpu-1",), (), True)
+    assert (cleaned.runs, cleaned.nodes, cleaned.left, cleaned.namespace_removed) == ((RUN_ID,), ("gpu-1",), (), True)
     assert memory.everything() == before
 
 
@@ -81,7 +81,7 @@ def test_only_the_dead_are_cleaned_up_after(memory: MemoryCluster) -> None:
 
         assert cleaned.runs == (OTHER_RUN,)
         assert len(cleaned.skipped) == 1
-        assert not cleaned.home_removed
+        assert not cleaned.namespace_removed
         assert HOME_NAMESPACE in memory.of("Namespace")
         assert not [name for name in memory.of("Namespace") if OTHER_RUN in name]
     assert not [key for key in memory.objects if RUN_ID in str(key)]
@@ -111,7 +111,7 @@ def test_a_run_that_has_just_entered_counts_as_alive(memory: MemoryCluster) -> N
     records_namespace.enter(memory.client(RUN_ID), RUN_ID, timeout=1)
 
     assert clean(memory.client()).skipped
-    assert clean(memory.client(), RUN_ID, force=True).home_removed
+    assert clean(memory.client(), RUN_ID, force=True).namespace_removed
 
 
 def test_a_deployed_set_up_of_a_run_goes_wherever_it_lies(memory: MemoryCluster) -> None:
@@ -243,12 +243,12 @@ def test_a_run_killed_on_its_last_step_leaves_a_home_that_clean_removes(
         lab.end()
     assert HOME_NAMESPACE in memory.of("Namespace")
 
-    assert clean(memory.client()).home_removed
+    assert clean(memory.client()).namespace_removed
     assert memory.everything() == before
 
 
 def test_a_home_that_an_administrator_made_stays(memory: MemoryCluster) -> None:
     memory.add("Namespace", HOME_NAMESPACE)
 
-    assert not clean(memory.client()).home_removed
+    assert not clean(memory.client()).namespace_removed
     assert HOME_NAMESPACE in memory.of("Namespace")

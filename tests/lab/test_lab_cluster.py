@@ -102,7 +102,7 @@ def test_a_run_lives_as_long_as_the_server_sees_it_renew(cluster: Any) -> None:
 
     assert [(leftovers.run_id, leftovers.alive) for leftovers in renewed] == [(run_id, True)]
     assert [(leftovers.run_id, leftovers.alive) for leftovers in expired] == [(run_id, False)]
-    assert clean(cluster.client).home_removed
+    assert clean(cluster.client).namespace_removed
 
 
 def test_real_requests_show_what_an_account_may_do_and_change_nothing(cluster: Any) -> None:

@@ -7,7 +7,7 @@ from memory_cluster import Killed, MemoryCluster, killed_after
 
 from conformance.gpu.taints import Taint
 from conformance.lab import Lab, clean
-from conformance.lab.node_access import SAFE_CEILING
+from conformance.lab.pod_effects import SAFE_CEILING
 
 GPU_NODE = SimpleNamespace(name="gpu-1")
 

@@ -7,8 +7,8 @@ import pytest
 from conformance.kube.effects import Effect
 from conformance.kube.errors import ApiError, Forbidden
 from conformance.kube.guard import Guard
-from conformance.lab.node_access import Standing
 from conformance.lab.object_factory import Maker
+from conformance.lab.pod_effects import PodPriority
 
 RUN = "abcd1234"
 CLASS = f"gpuc-{RUN}-above-1"
@@ -30,7 +30,7 @@ class Server:
         return body
 
 
-class Shared:
+class Run:
     """What the requirements of a run share."""
 
     run_id = RUN
@@ -40,8 +40,8 @@ class Shared:
     def harmless_priority(self) -> str:
         return CLASS
 
-    def standing(self, name: str) -> Standing:
-        return Standing(-2_000_000_000, preempts=False)
+    def pod_priority(self, name: str) -> PodPriority:
+        return PodPriority(-2_000_000_000, preempts=False)
 
 
 def pod(priority: str) -> dict[str, Any]:
@@ -50,7 +50,7 @@ def pod(priority: str) -> dict[str, Any]:
 
 
 def maker(server: Server) -> Maker:
-    return Maker(server, Shared(), "PRIO-06", ())  # type: ignore[arg-type]
+    return Maker(server, Run(), "PRIO-06", ())  # type: ignore[arg-type]
 
 
 def test_a_pod_waits_until_admission_knows_the_class_of_the_run() -> None:

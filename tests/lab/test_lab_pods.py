@@ -147,7 +147,7 @@ def test_a_claim_that_does_not_hold_names_the_first_broken_link(scenario: Requir
         scenario.pod(gpus=1).wait_until_running(because="x")
 
     finding = disproof.value.finding
-    assert finding.subject == f"pod gpuc-{RUN_ID}-prio-99-default-1/pod-1"
+    assert str(finding.subject) == f"pod gpuc-{RUN_ID}-prio-99-default-1/pod-1"
     assert finding.actual == "Pending without node (Unschedulable)"
     assert finding.cause.startswith("node gpu-1: taint gpu=yes:NoSchedule is not tolerated")
 

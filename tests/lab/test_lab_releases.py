@@ -1,4 +1,4 @@
-"""A GPU stack that a run installed: on record before it is, and taken back when the run was killed."""
+"""A GPU stack that a run installed: on record before it is, and undone when the run was killed."""
 
 from typing import Any
 

@@ -34,7 +34,7 @@ def test_no_traceback_is_drawn_for_what_a_verdict_tells(conform, tmp_path):
     (tmp_path / "test_own.py").write_text(
         "from conformance.catalog import MUST, requirement\n"
         "from conformance.verdict import NotApplicable\n"
-        "@requirement('TEN-90', 'Own rule', level=MUST, sources=['own'], remedy='Mend it.')\n"
+        "@requirement('TEN-90', 'Own rule', level=MUST, sources=['guide-5'], remedy='Fix it.')\n"
         "def test_own(): raise NotApplicable('no team is declared')\n"
     )
 

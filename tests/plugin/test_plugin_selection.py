@@ -6,6 +6,7 @@ from conformance.facts.snapshot import Snapshot, save
 
 OWN = """
 from conformance.catalog import MUST, Source, requirement
+from conformance.subjects import ObjectReference
 
 OWN = Source("own", "Our own rules", "https://example.com/rules")
 
@@ -14,11 +15,11 @@ def own(id):
 
 @own("TEN-90")
 def test_one_team(judge):
-    judge("team one", ok=True, expected="quiet", actual="quiet")
+    judge(ObjectReference.of("Team", "one"), ok=True, expected="quiet", actual="quiet")
 
 @own("TEN-91")
 def test_other_team(judge):
-    judge("team other", ok=True, expected="quiet", actual="quiet")
+    judge(ObjectReference.of("Team", "other"), ok=True, expected="quiet", actual="quiet")
 """
 BY_SELECTION = "left out by the selection"
 

@@ -36,7 +36,7 @@ def test_a_requirement_that_could_not_look_at_a_full_node_says_so(cluster, confo
     [verdict] = [each for each in outcome.report["requirements"] if each["requirement"] == "WORK-04"]
     assert (verdict["status"], verdict["unseen"]) == ("passed", 1), outcome.output
     [unseen] = verdict["unseenExamples"]
-    assert unseen["subject"] == f"node {full_node}"
+    assert unseen["subject"] == {"apiVersion": "v1", "kind": "Node", "name": full_node, "text": f"node {full_node}"}
     assert "0 of 8 free" in unseen["why"]
     assert {each["name"]: each["result"] for each in outcome.report["profiles"]} == {"workloads": "partial"}
     assert "not everywhere: WORK-04" in outcome.output

@@ -10,6 +10,7 @@ from conformance.report.emitters import EventStream, write_json, write_junit
 from conformance.report.model import ClusterFacts, Report, RunFacts, Verdict, summarise
 from conformance.shipped import shipped
 from conformance.sources import SOURCES
+from conformance.subjects import ObjectReference
 from conformance.verdict import EvidenceKind, Finding, Status
 
 
@@ -21,8 +22,16 @@ def verdict(id, status, reason="", findings=()):
 @pytest.fixture
 def report():
     verdicts = (
-        verdict("POOL-01", Status.PASSED, findings=[Finding("pool a", True, "3 nodes", "3 nodes")]),
-        verdict("POOL-02", Status.FAILED, findings=[Finding("node a", False, "<taint> & \x00label", "nothing")]),
+        verdict(
+            "POOL-01",
+            Status.PASSED,
+            findings=[Finding(ObjectReference.of("Pool", "a", declared=True), True, "3 nodes", "3 nodes")],
+        ),
+        verdict(
+            "POOL-02",
+            Status.FAILED,
+            findings=[Finding(ObjectReference.of("Node", "a"), False, "<taint> & \x00label", "nothing")],
+        ),
         verdict("POOL-03", Status.ERROR, "pods could not be read"),
         verdict("POOL-04", Status.NOT_RUN, "mode audit"),
     )

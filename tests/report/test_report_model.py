@@ -3,6 +3,7 @@ import pytest
 from conformance.catalog import MUST, READS, Requirement
 from conformance.report.model import EXIT_INCOMPLETE, ProfileResult, Verdict, exit_code, summarise
 from conformance.report.story import story
+from conformance.subjects import ObjectReference
 from conformance.verdict import EvidenceKind, Finding, Status, Unseen
 
 RULE = Requirement("POOL-01", "Pools are there", MUST, "pools", READS, ("own",), "Add nodes.")
@@ -36,7 +37,7 @@ def test_a_profile_comes_to_what_its_worst_verdict_allows(statuses, evidence, re
 
 
 def test_a_profile_whose_nodes_were_not_all_looked_at_is_partial_and_names_the_requirement():
-    unseen = [Unseen(f"node {number}", "busy") for number in range(1000)]
+    unseen = [Unseen(ObjectReference.of("Node", f"{number}"), "busy") for number in range(1000)]
     whole = verdict(Status.PASSED)
     partly = Verdict.of(RULE, Status.PASSED, (), evidence=EvidenceKind.HARDWARE, unseen=unseen)
 
@@ -68,7 +69,7 @@ def test_a_failed_test_that_is_no_requirement_fails_the_run():
 
 
 def test_a_verdict_keeps_every_broken_finding_and_only_examples_of_the_others():
-    findings = [Finding(f"node {n}", n >= 5000, "a taint", "nothing") for n in range(10_000)]
+    findings = [Finding(ObjectReference.of("Node", f"{n}"), n >= 5000, "a taint", "nothing") for n in range(10_000)]
 
     kept = verdict(Status.FAILED, findings=findings)
 

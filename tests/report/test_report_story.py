@@ -2,6 +2,7 @@ from conformance.catalog import MUST, READS, Requirement
 from conformance.report.model import Verdict
 from conformance.report.story import story
 from conformance.sources import SOURCES
+from conformance.subjects import ObjectReference
 from conformance.verdict import EvidenceKind, Finding, Status
 
 RULE = Requirement(
@@ -23,7 +24,7 @@ def test_a_failure_says_expected_found_link_remedy_and_where_to_look():
     text = told(
         [
             Finding(
-                "node a",
+                ObjectReference.of("Node", "a"),
                 False,
                 "two taints",
                 "one",
@@ -41,8 +42,10 @@ def test_a_failure_says_expected_found_link_remedy_and_where_to_look():
 
 
 def test_the_requirements_own_remedy_stands_in_where_no_finding_has_one():
-    assert "Taint it." in told([Finding("node a", False, "two taints", "one")])
+    assert "Taint it." in told([Finding(ObjectReference.of("Node", "a"), False, "two taints", "one")])
 
 
 def test_a_long_list_of_broken_subjects_is_cut_and_says_by_how_many():
-    assert "and                    15 more" in told([Finding(f"node {n}", False, "x", "y") for n in range(25)])
+    causes = [Finding(ObjectReference.of("Node", f"gpu-{n}"), False, "x", "y", f"cause {n // 2}") for n in range(25)]
+
+    assert "and                    5 more for 3 other causes" in told(causes)

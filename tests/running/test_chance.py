@@ -1,5 +1,10 @@
 """What is drawn by chance can be drawn again."""
 
+from pathlib import Path
+
+import chance
+import pytest
+
 DRAWS = """
 import pytest
 
@@ -66,3 +71,18 @@ def test_only_tests_of_any_order_are_shuffled(pytester):
     assert sorted(shuffled) == sorted(as_written)
     assert shuffled != as_written
     assert shuffled[-1] == "test_last"
+
+
+def test_processes_side_by_side_draw_from_the_seed_that_the_header_names(pytester, monkeypatch):
+    pytest.importorskip("xdist")
+    monkeypatch.setenv("PYTHONPATH", str(Path(chance.__file__).parent))
+    pytester.makepyfile(DRAWS, test_ordered=ORDERED)
+
+    told = pytester.runpytest_subprocess("-p", "chance", "--shuffle", "-n2", "-rP")
+
+    told.assert_outcomes(passed=23)
+    seed = next(line for line in told.outlines if line.startswith("chance: ")).split()[1]
+    lines = [line for line in told.outlines if " drew " in line]
+    again = pytester.runpytest_subprocess("-p", "chance", "-p", "no:xdist", seed, "-rP")
+    assert sorted(lines) == sorted(line for line in again.outlines if " drew " in line)
+    assert len(lines) == 2

@@ -83,9 +83,15 @@ def test_in_one_process_nothing_is_grouped_or_moved(pytester):
     told.stdout.fnmatch_lines(["tests/gpu/test_gpu.py::test_it PASSED*", "tests/kill/test_kill.py::test_it PASSED*"])
 
 
-@pytest.mark.parametrize(("selected", "processes"), [("not cluster", None), ("", 6), ("cluster", 6)])
-def test_tests_that_wait_get_more_processes_than_there_are_cpus(pytester, monkeypatch, selected, processes):
+@pytest.mark.parametrize(
+    ("selected", "gigabytes", "processes"),
+    [("not cluster", 64, None), ("", 64, 6), ("cluster", 64, 6), ("", 7, 3), ("", 1, 1)],
+)
+def test_tests_that_wait_get_more_processes_than_cpus_where_memory_allows(
+    pytester, monkeypatch, selected, gigabytes, processes
+):
     monkeypatch.setattr("os.cpu_count", lambda: 3)
+    monkeypatch.setattr("os.sysconf", {"SC_PHYS_PAGES": gigabytes << 18, "SC_PAGE_SIZE": 4096}.__getitem__)
     monkeypatch.delenv("PYTEST_XDIST_AUTO_NUM_WORKERS", raising=False)
     config = pytester.parseconfig("-m", selected)
 

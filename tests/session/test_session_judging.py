@@ -3,6 +3,7 @@ import pytest
 from conformance.catalog import MUST, READS, Requirement
 from conformance.kube.errors import Unreachable
 from conformance.session.judging import NotRun, verdict_on
+from conformance.subjects import ObjectReference
 from conformance.verdict import (
     EvidenceKind,
     ExpectationFailed,
@@ -18,8 +19,8 @@ from conformance.verdict import (
 )
 
 RULE = Requirement("PRIO-03", "Training preempts", MUST, "priorities", READS, ("own",), "Raise it.")
-GOOD = Finding("node a", True, "x", "x")
-BAD = Finding("node b", False, "x", "y")
+GOOD = Finding(ObjectReference.of("Node", "a"), True, "x", "x")
+BAD = Finding(ObjectReference.of("Node", "b"), False, "x", "y")
 
 
 def ended(findings=(), raised=None):

@@ -1,5 +1,6 @@
 """The end of a run that deployed: what interrupts it, and how what is left reaches whoever ran it."""
 
+import gc
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -18,6 +19,7 @@ from conformance.session import run as running
 from conformance.session.cluster import OpenCluster
 from conformance.session.hooks import ConformanceHooks
 from conformance.session.run import Run
+from conformance.verdict import Inconclusive
 
 SERVING = "Namespace ml-serving: is not of this deployment"
 RELABELLED = "node a100-1: label node-type=fast was changed by somebody else"
@@ -25,7 +27,7 @@ RELEASE = "Helm release gpu-operator/gpu-operator (gpu-operator v26.7.0)"
 
 
 class LabInMemory:
-    """A lab without a cluster. ``finds`` is what it cannot take back, ``releases`` are those on record that stay."""
+    """A lab without a cluster. ``finds`` is what it cannot undo, ``releases`` are those on record that stay."""
 
     finds: tuple[str, ...] = ()
     releases: tuple[str, ...] = ()
@@ -77,6 +79,26 @@ def opened_run() -> Run:
     run = Run(settings(), writes_reports=False)
     run.open(SilentProgress())
     return run
+
+
+@pytest.mark.parametrize("error", [None, Inconclusive("no nodes")], ids=["facts", "no facts"])
+def test_the_garbage_collector_is_away_only_while_facts_are_read(
+    monkeypatch: pytest.MonkeyPatch, error: Exception | None
+) -> None:
+    seen = []
+
+    def read(*arguments: Any, **named: Any) -> Any:
+        seen.append(gc.isenabled())
+        if error is not None:
+            raise error
+        return SimpleNamespace(unreadable={}, nodes=())
+
+    monkeypatch.setattr(running, "read", read)
+    with suppress(Inconclusive):
+        opened_run()
+
+    assert seen == [False]
+    assert gc.isenabled()
 
 
 def interrupted(times: int, done: list[str]) -> Callable[[], Withdrawn]:

@@ -5,14 +5,19 @@ import pytest
 from conformance.catalog import MUST, READS, Requirement
 from conformance.report.model import Verdict
 from conformance.session.waivers import WaiverError, Waivers
+from conformance.subjects import ObjectReference
 from conformance.verdict import EvidenceKind, Finding, Status, Unseen
 
 RULE = Requirement("POOL-10", "Nodes are ready", MUST, "pools", READS, ("own",), "Uncordon it.")
 TODAY = date(2026, 11, 24)
 
 
+def node(name):
+    return ObjectReference.of("Node", name)
+
+
 def failed(*subjects):
-    findings = [Finding(subject, False, "Ready", "cordoned") for subject in subjects]
+    findings = [Finding(node(name), False, "Ready", "cordoned") for name in subjects]
     return Verdict.of(RULE, Status.FAILED, findings, evidence=EvidenceKind.HARDWARE)
 
 
@@ -26,20 +31,20 @@ ONE = "waivers:\n- {requirement: POOL-10, subject: 'node gpu-*', owner: infra, r
 
 
 def test_a_waiver_in_force_waives_a_failure_and_names_its_owner(tmp_path):
-    verdict = waivers(tmp_path, ONE).applied_to(failed("node gpu-1"))
+    verdict = waivers(tmp_path, ONE).applied_to(failed("gpu-1"))
 
     assert verdict.status is Status.WAIVED
     assert "infra until 2026-12-01: RMA" in verdict.reason
 
 
 def test_a_waiver_does_not_cover_other_subjects(tmp_path):
-    assert waivers(tmp_path, ONE).applied_to(failed("node gpu-1", "node cpu-1")).status is Status.FAILED
+    assert waivers(tmp_path, ONE).applied_to(failed("gpu-1", "cpu-1")).status is Status.FAILED
 
 
 def test_an_expired_waiver_waives_nothing_and_says_so(tmp_path):
     expired = waivers(tmp_path, ONE.replace("2026-12-01", "2026-11-23"))
 
-    assert expired.applied_to(failed("node gpu-1")).status is Status.FAILED
+    assert expired.applied_to(failed("gpu-1")).status is Status.FAILED
     assert "expired on 2026-11-23" in expired.notes()[0]
 
 
@@ -65,7 +70,7 @@ ONE_OF_EACH = (
 
 def test_waivers_of_one_requirement_add_up_and_all_owners_are_named(tmp_path):
     both = waivers(tmp_path, ONE_OF_EACH)
-    verdict = both.applied_to(failed("node a", "node b"))
+    verdict = both.applied_to(failed("a", "b"))
 
     assert verdict.status is Status.WAIVED
     assert verdict.reason == "waived by ann until 2026-12-01: RMA; waived by bob until 2026-12-24: firmware"
@@ -75,14 +80,14 @@ def test_waivers_of_one_requirement_add_up_and_all_owners_are_named(tmp_path):
 def test_a_waiver_that_covers_part_of_what_is_broken_is_not_stale(tmp_path):
     both = waivers(tmp_path, ONE_OF_EACH)
 
-    assert both.applied_to(failed("node a", "node c")).status is Status.FAILED
+    assert both.applied_to(failed("a", "c")).status is Status.FAILED
     assert both.notes() == ["no failure needed the waiver of bob on POOL-10: remove it"]
 
 
 def test_an_expired_waiver_adds_nothing_to_one_in_force(tmp_path):
     half = waivers(tmp_path, ONE_OF_EACH.replace("2026-12-24", "2026-11-23"))
 
-    assert half.applied_to(failed("node a", "node b")).status is Status.FAILED
+    assert half.applied_to(failed("a", "b")).status is Status.FAILED
 
 
 @pytest.mark.parametrize("status", [Status.NOT_RUN, Status.ERROR, Status.NOT_APPLICABLE])
@@ -95,7 +100,7 @@ def test_a_waiver_of_what_was_not_judged_is_not_stale(tmp_path, status):
 
 def test_a_waiver_is_not_stale_where_a_subject_was_not_looked_at(tmp_path):
     one = waivers(tmp_path, ONE)
-    unseen = [Unseen("node gpu-1", "it is full")]
+    unseen = [Unseen(ObjectReference.of("Node", "gpu-1"), "it is full")]
     one.applied_to(Verdict.of(RULE, Status.PASSED, (), evidence=EvidenceKind.HARDWARE, unseen=unseen))
 
     assert one.notes() == []
@@ -103,7 +108,7 @@ def test_a_waiver_is_not_stale_where_a_subject_was_not_looked_at(tmp_path):
 
 def test_a_waiver_of_an_id_that_no_requirement_has_is_told(tmp_path):
     misspelt = waivers(tmp_path, ONE.replace("POOL-10", "POOL-1O"))
-    misspelt.applied_to(failed("node gpu-1"))
+    misspelt.applied_to(failed("gpu-1"))
 
     assert misspelt.notes() == ["the waiver of infra on POOL-1O met no such requirement in this run"]
 

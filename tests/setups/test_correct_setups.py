@@ -15,6 +15,7 @@ from conformance.clusters.embedded import EmbeddedSpec, start
 from conformance.clusters.embedded.simulated_installer import SimulatedInstaller
 from conformance.clusters.embedded.topologies import load as load_topology
 from conformance.deploy import deploy
+from conformance.drafting import draft, write
 from conformance.facts import snapshot
 from conformance.kube.timeouts import EMBEDDED
 from conformance.progress import SilentProgress
@@ -102,7 +103,7 @@ def deployed(name):
         running.client() as client,
     ):
         result = deploy(client, load(folder / "reference"), timeouts=LIMITS, installer=SimulatedInstaller())
-        assert result.unoffered == result.unsettled == ()
+        assert result.not_allocatable == result.not_ready == ()
         yield running, client
 
 
@@ -110,6 +111,20 @@ def audited(conform, file, objects, name):
     """The outcome of an audit of some objects, saved as a snapshot, against a set-up."""
     snapshot.save(snapshot.Snapshot.of(objects), file)
     return conform("--cluster", f"snapshot:{file}", "--gpu-reference", str(SETUPS / name / "reference"))
+
+
+@pytest.fixture(scope="module")
+def standing():
+    """The objects of a cluster on which a set-up stands; each is deployed once, for all tests that only look at it."""
+    taken = {}
+
+    def objects_of(name):
+        if name not in taken:
+            with deployed(name) as (_, client):
+                taken[name] = list(snapshot.take(client).plain_objects())
+        return taken[name]
+
+    return objects_of
 
 
 @pytest.mark.cluster
@@ -125,28 +140,44 @@ def test_an_audit_of_a_thousand_living_nodes_gives_no_alarm(conform, monkeypatch
 
 
 @pytest.mark.cluster
-def test_an_audit_of_a_stack_on_a_thousand_nodes_gives_no_alarm(conform, tmp_path):
+def test_an_audit_of_a_stack_on_a_thousand_nodes_gives_no_alarm(conform, tmp_path, standing):
     """Deploying on so many simulated nodes takes two cores many minutes; five of them show what the others would do."""
     name = "time-sliced-where-labelled"
-    with deployed(name) as (_, client):
-        objects = list(snapshot.take(client).plain_objects())
-
-    outcome = audited(conform, tmp_path / "thousand.json.gz", multiplied(objects, 200), name)
+    outcome = audited(conform, tmp_path / "thousand.json.gz", multiplied(standing(name), 200), name)
 
     gives_no_alarm(outcome, Setup(name, OPERATED_OFFLINE + "TS-01 TS-02 TS-03 TS-04 TS-05 TS-06 TS-09 TS-10 QUOTA-03"))
     assert outcome.verdict("OPER-13")["judged"] == 800
 
 
 @pytest.mark.cluster
-def test_a_cluster_policy_may_have_the_name_that_openshift_gives_it(conform, tmp_path):
-    with deployed("one-gpu") as (_, client):
-        told = json.dumps(list(snapshot.take(client).plain_objects()))
-    renamed = json.loads(told.replace('"cluster-policy"', '"gpu-cluster-policy"'))
+def test_a_cluster_policy_may_have_the_name_that_openshift_gives_it(conform, tmp_path, standing):
+    renamed = json.loads(json.dumps(standing("one-gpu")).replace('"cluster-policy"', '"gpu-cluster-policy"'))
 
     outcome = audited(conform, tmp_path / "openshift.json.gz", renamed, "one-gpu")
 
     gives_no_alarm(outcome, Setup("one-gpu", OPERATED_OFFLINE))
-    assert "gpu-cluster-policy" in json.dumps(outcome.verdict("OPER-02"))
+    assert "gpu-cluster-policy" in outcome.told("OPER-02")
+
+
+@pytest.mark.cluster
+@pytest.mark.parametrize(
+    "setup",
+    [
+        Setup("one-gpu", OPERATED_OFFLINE + "TEN-01 TEN-02 QUOTA-01 QUOTA-03"),
+        Setup("time-sliced-where-labelled", OPERATED_OFFLINE + "TS-01 TS-02 TS-04 TS-06 QUOTA-03 SCHED-13 SCHED-16"),
+    ],
+    ids=str,
+)
+def test_a_cluster_is_green_under_the_set_up_that_is_drafted_from_it(conform, tmp_path, standing, setup):
+    file, folder = tmp_path / "cluster.json.gz", tmp_path / "drafted"
+    snapshot.save(snapshot.Snapshot.of(standing(setup.name)), file)
+    drafted = draft(snapshot.load(file), setup.name)
+    write(drafted, folder)
+
+    outcome = conform("--cluster", f"snapshot:{file}", "--gpu-reference", str(folder))
+
+    assert drafted.contradictions == ()
+    gives_no_alarm(outcome, setup)
 
 
 def test_every_setup_is_tried_and_described():

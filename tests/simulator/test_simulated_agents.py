@@ -13,7 +13,7 @@ from conformance.kube.client import Client
 from conformance.kube.waits import wait_for
 from conformance.simulator.annotations import MIG_GEOMETRY, WAITING_REASON, annotation
 from conformance.simulator.mig import CHANGE
-from conformance.simulator.troubles import TROUBLE
+from conformance.simulator.pod_failures import POD_FAILURE
 
 pytestmark = pytest.mark.cluster
 
@@ -178,7 +178,7 @@ def test_a_pod_that_is_held_back_by_others_stays_so_after_its_own_troubles(stack
 
     stack.config_map("sharing", wrong=WRONG)
 
-    held = stack.pod("nvidia-device-plugin-daemonset", lambda pod: not annotation(pod, TROUBLE), "has its volume")
+    held = stack.pod("nvidia-device-plugin-daemonset", lambda pod: not annotation(pod, POD_FAILURE), "has its volume")
     assert annotation(held, WAITING_REASON) == "PodInitializing"
     assert held["status"]["phase"] == "Pending"
     where = f"{stack.path('pods')}/{held['metadata']['name']}"

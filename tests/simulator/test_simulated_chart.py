@@ -11,8 +11,7 @@ from conformance.deploy import deploy, withdraw
 from conformance.deploy.helm.releases import Release
 from conformance.deploy.installing import InstallError, StackPresent
 from conformance.deploy.node_marks import NodeRecords
-from conformance.gpu.operator_stack import Stack as Kind
-from conformance.gpu.operator_stack import detect
+from conformance.gpu.operator_stack import StackKind, detect
 from conformance.kube.client import Client
 from conformance.kube.errors import Invalid
 from conformance.kube.timeouts import EMBEDDED
@@ -166,7 +165,7 @@ def test_the_plugin_chart_runs_without_an_operator() -> None:
     assert {"name": "DEFAULT_CONFIG", "value": "plain"} in sidecar["env"]
     assert {"name": "MIG_STRATEGY", "value": "mixed"} in plugin["env"]
     assert named(objects, "ConfigMap")[2:] == []
-    assert detect(objects).stack is Kind.DEVICE_PLUGIN
+    assert detect(objects).stack is StackKind.DEVICE_PLUGIN
 
 
 def test_configurations_in_the_values_become_a_config_map() -> None:
@@ -192,7 +191,7 @@ def test_the_dra_chart_brings_plugin_controller_and_device_classes() -> None:
     assert named(objects, "Deployment") == ["dra-driver-nvidia-gpu-controller"]
     assert one(objects, "DeviceClass", "gpu.nvidia.com")["spec"]["extendedResourceName"] == "nvidia.com/gpu"
     assert "extendedResourceName" not in one(objects, "DeviceClass", "mig.nvidia.com")["spec"]
-    assert detect(objects).stack is Kind.DRA_DRIVER
+    assert detect(objects).stack is StackKind.DRA_DRIVER
 
 
 def test_older_resource_apis_have_no_extended_resources() -> None:
@@ -253,7 +252,7 @@ def test_a_deployed_stack_brings_the_gpus_and_withdrawn_it_leaves_nothing(client
 
     deployed = deploy(client, reference, timeouts=EMBEDDED, installer=installer)
 
-    assert deployed.unoffered == ()
+    assert deployed.not_allocatable == ()
     assert deployed.releases == ("Helm release gpu-operator/gpu-operator (gpu-operator v26.7.0)",)
     (recorded,) = NodeRecords(client).installed
     assert (recorded.name, recorded.marked) == ("gpu-operator", False)

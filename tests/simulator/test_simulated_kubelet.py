@@ -304,6 +304,16 @@ def test_a_node_without_hardware_lets_pods_in_and_offers_what_it_did() -> None:
 # --- the process --------------------------------------------------------------------------------------------------
 
 
+@pytest.fixture
+def handlers_put_back() -> Iterator[None]:
+    """The program sets its own handlers of signals, and tests that follow in this process need the usual ones."""
+    earlier = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in earlier.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.usefixtures("handlers_put_back")
 def test_an_api_server_that_is_not_there_is_told_in_one_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

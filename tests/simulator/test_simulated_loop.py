@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from conformance.simulator.parts import Loop
+from conformance.simulator.actors import Loop
 
 NODE = {"metadata": {"name": "n"}}
 

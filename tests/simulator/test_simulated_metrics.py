@@ -6,9 +6,9 @@ import urllib.request
 import pytest
 
 from conformance.gpu import dcgm
-from conformance.simulator.doors import Doors
 from conformance.simulator.exporter_page import Holder, page
 from conformance.simulator.hardware import Machine, gpu_uuid, mig_uuid
+from conformance.simulator.metrics_ports import MetricsPorts
 
 A100 = Machine(
     product="NVIDIA A100-SXM4-40GB", gpus=2, memory_mib=40960, compute="8.0", mig_capable=True, driver="580.95.05"
@@ -71,9 +71,9 @@ def _members(machine: Machine) -> dict[str, object]:
 
 
 def test_each_door_says_its_own_text_until_it_is_closed() -> None:
-    doors = Doors()
-    ports = {name: doors.open(lambda name=name: f"up_{name} 1\n") for name in ("a", "b")}
-    silent = doors.open(lambda: None)
+    servers = MetricsPorts()
+    ports = {name: servers.open(lambda name=name: f"up_{name} 1\n") for name in ("a", "b")}
+    silent = servers.open(lambda: None)
 
     for name, port in ports.items():
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
@@ -84,8 +84,8 @@ def test_each_door_says_its_own_text_until_it_is_closed() -> None:
     assert refused.value.code == 404
     with pytest.raises((ConnectionError, urllib.error.URLError)):
         urllib.request.urlopen(f"http://127.0.0.1:{silent}/metrics", timeout=5)
-    doors.close(ports["a"])
+    servers.close(ports["a"])
     with pytest.raises((ConnectionError, urllib.error.URLError)):
         urllib.request.urlopen(f"http://127.0.0.1:{ports['a']}/metrics", timeout=5)
     for port in (*ports.values(), silent):
-        doors.close(port)
+        servers.close(port)

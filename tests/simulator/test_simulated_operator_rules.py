@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from conformance.gpu.operator_stack import PLUGIN_CONTAINERS, Stack, detect
+from conformance.gpu.operator_stack import PLUGIN_CONTAINERS, StackKind, detect
 from conformance.simulator.chart import gpu_operator
 from conformance.simulator.clusterpolicy import ClusterPolicy, SpecError, oldest
 from conformance.simulator.evacuation import Rules, selected, undeletable
@@ -20,7 +20,7 @@ from conformance.simulator.nodelabels import DriverObject, Situation, is_mig_cap
 from conformance.simulator.operands import BY_APP, DRIVER, EXPORTER, MIG_MANAGER, OPERANDS, PLUGIN, TOOLKIT, VALIDATOR
 from conformance.simulator.podstatus import RESTARTS
 from conformance.simulator.rollout import is_rolled_out
-from conformance.simulator.upgrade_slots import Standing, Step, UpgradePolicy, free_slots, policy_of
+from conformance.simulator.upgrade_slots import Step, UpgradePolicy, UpgradingNode, free_slots, policy_of
 from conformance.simulator.world import World
 
 Object = dict[str, Any]
@@ -317,7 +317,7 @@ def test_stack_detection_recognises_what_is_deployed() -> None:
     asked = policy()
     objects = [daemon_set(operand, asked) for operand in OPERANDS]
     found = detect([*gpu_operator({}), *objects])
-    assert found.stack is Stack.CLUSTER_POLICY
+    assert found.stack is StackKind.CLUSTER_POLICY
     assert found.device_plugins == ("gpu-operator/nvidia-device-plugin-daemonset",)
     assert PLUGIN.container in PLUGIN_CONTAINERS
 
@@ -348,7 +348,7 @@ def test_a_daemon_set_with_old_or_unready_pods_is_not() -> None:
     assert not is_rolled_out(rollout(3, 3, 3, observed=1))
 
 
-# --- node feature discovery ---------------------------------------------------------------------------------------
+# --- Node Feature Discovery ---------------------------------------------------------------------------------------
 
 
 class Writes:
@@ -446,8 +446,8 @@ def test_a_part_of_a_node_counts_as_one(unavailable: int | str, total: int, most
     assert UpgradePolicy(unavailable=unavailable).most_unavailable(total) == most
 
 
-def nodes(*steps: str, cordoned: int = 0) -> list[Standing]:
-    return [Standing(f"n{number}", step, number < cordoned) for number, step in enumerate(steps)]
+def nodes(*steps: str, cordoned: int = 0) -> list[UpgradingNode]:
+    return [UpgradingNode(f"n{number}", step, number < cordoned) for number, step in enumerate(steps)]
 
 
 def test_cordoned_nodes_use_up_what_may_be_unavailable() -> None:  # F53
@@ -480,7 +480,7 @@ def test_no_limit_means_as_many_as_may_be_unavailable() -> None:
     st.integers(1, 6),
 )
 def test_slots_never_exceed_either_limit(steps: list[tuple[Step, bool]], parallel: int, most: int) -> None:
-    standing = [Standing(str(number), step, gone) for number, (step, gone) in enumerate(steps)]
+    standing = [UpgradingNode(str(number), step, gone) for number, (step, gone) in enumerate(steps)]
     free = free_slots(UpgradePolicy(parallel=parallel, unavailable=most), standing)
 
     begun = sum(step not in ("", Step.UPGRADE_REQUIRED, Step.DONE) for step, _ in steps)

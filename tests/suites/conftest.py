@@ -1,4 +1,4 @@
-"""What most tests of suites start from; chapters that need another cluster have one of their own."""
+"""What most tests of suites start from; modules that need another cluster have one of their own."""
 
 import pytest
 from operated_cluster import Cluster

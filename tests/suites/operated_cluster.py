@@ -233,7 +233,7 @@ class Outcome:
 
     def __init__(self, judge: Judge, ended: Exception | None) -> None:
         self.judge = judge
-        self.ended = ended
+        self.ended = ended or judge.nothing_judged()
 
     @property
     def passed(self) -> bool:
@@ -243,13 +243,13 @@ class Outcome:
     def broken(self) -> dict[str, str]:
         """By subject: everything that the broken finding says."""
         return {
-            each.subject: " | ".join((each.actual, each.cause, each.hidden_because, each.remedy))
+            str(each.subject): " | ".join((each.actual, each.cause, each.hidden_because, each.remedy))
             for each in self.judge.broken
         }
 
     @property
     def subjects(self) -> list[str]:
-        return [each.subject for each in self.judge.findings]
+        return [str(each.subject) for each in self.judge.findings]
 
 
 def made(

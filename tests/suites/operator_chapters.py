@@ -1,4 +1,4 @@
-"""The chapters of the operator for their tests: each requirement by a short name, and ways to change what it sees."""
+"""The modules of the operator profile for their tests: each requirement by a short name, and ways to change facts."""
 
 import msgspec
 from operated_cluster import Cluster
@@ -20,7 +20,7 @@ STACK = operator.test_one_complete_stack_is_installed
 RECONCILED = operator.test_the_operator_has_reconciled_its_resource
 WORKLOADS = operator.test_every_component_has_its_workload
 SETTINGS = operator.test_the_operator_resource_has_the_declared_settings
-REST = operator.test_the_pods_of_the_stack_neither_crash_nor_wait
+STABLE = operator.test_the_pods_of_the_stack_neither_crash_nor_wait
 NAMESPACES = operator.test_the_namespaces_admit_the_pods_of_the_stack
 CLASSES = operator.test_every_runtime_class_exists
 ESCAPES = operator.test_no_program_has_a_known_way_out_of_a_container
@@ -33,7 +33,7 @@ VALIDATED = coverage.test_the_validator_has_passed_on_every_gpu_node
 VERSION = driver.test_every_gpu_node_has_the_declared_driver
 MAINTAINED = driver.test_every_driver_is_maintained
 DEFECTS = driver.test_no_driver_has_a_defect_that_affects_the_pool
-STILL = driver.test_no_driver_upgrade_is_stuck
+STUCK = driver.test_no_driver_upgrade_is_stuck
 OBSTACLES = driver.test_nothing_would_make_a_driver_upgrade_fail
 
 A_NODE = "t4-inference-1"

@@ -20,17 +20,17 @@ LAYOUTS = "mig-config"
 
 
 class SharingCluster(Cluster):
-    """The objects of a cluster with ConfigMaps, capacities and labels of feature discovery."""
+    """The objects of a cluster with ConfigMaps, capacities and labels of GPU Feature Discovery."""
 
     def _build(self) -> None:
         super()._build()
         reference, stack = self.reference, self.reference.stack
         if stack is not None and stack.plugin_configs is not None:
-            texts = {key: yaml.safe_dump(value) for key, value in stack.plugin_configs.configs.items()}
-            self.objects.append(made("v1", "ConfigMap", stack.plugin_configs.config_map, OPERATOR, data=texts))
+            contents = {key: yaml.safe_dump(value) for key, value in stack.plugin_configs.configs.items()}
+            self.objects.append(made("v1", "ConfigMap", stack.plugin_configs.config_map, OPERATOR, data=contents))
         if stack is not None and stack.mig_layouts is not None:
             layouts = {name: [dict(each) for each in found] for name, found in stack.mig_layouts.layouts.items()}
-            self.objects.append(config_map(stack.mig_layouts.config_map, mig_text(layouts), "config.yaml"))
+            self.objects.append(config_map(stack.mig_layouts.config_map, mig_config(layouts), "config.yaml"))
         for pool in reference.gpu_pools:
             for index in range(1, max(pool.nodes, 1) + 1):
                 self._discover(pool, self.node(f"{pool.name}-{index}"))
@@ -43,8 +43,8 @@ class SharingCluster(Cluster):
         sharing = NOT_SHARED
         if pool.gpu.shared_by is not None:
             renamed = pool.gpu.resource.endswith(".shared")
-            shares = (Share("nvidia.com/gpu", pool.gpu.shares),)
-            sharing = Sharing(SharingStrategy(pool.gpu.shared_by), shares, renamed)
+            replicated = (Share("nvidia.com/gpu", pool.gpu.shares),)
+            sharing = Sharing(SharingStrategy(pool.gpu.shared_by), replicated, renamed)
         assert gpus is not None
         config = config_of(self.reference, pool)
         if gpus.mig and config is not None:
@@ -53,13 +53,13 @@ class SharingCluster(Cluster):
         if pool.mig_layout:
             node["metadata"]["labels"]["nvidia.com/mig.config.state"] = "success"
 
-    def edit(self, name: str, key: str, text: str | None, changed: str = LONG_AGO) -> None:
-        """Give a key of a ConfigMap another text, or take it away, at some time."""
+    def edit(self, name: str, key: str, content: str | None, changed: str = LONG_AGO) -> None:
+        """Set or remove a key of a ConfigMap, at some time."""
         found = self.get("ConfigMap", name)
         found["metadata"]["managedFields"] = [{"manager": "kubectl", "operation": "Update", "time": changed}]
         found["data"].pop(key, None)
-        if text is not None:
-            found["data"][key] = text
+        if content is not None:
+            found["data"][key] = content
 
     def offer(self, node: str, **resources: int) -> None:
         """Let a node count and offer these GPU resources and no other; a dot for each underscore of a name."""
@@ -86,7 +86,7 @@ class SharingCluster(Cluster):
 
 
 class _Fixtures:
-    """What the fixtures of the chapters give, each made when it is asked for."""
+    """The values of the suites' fixtures, each made when it is requested."""
 
     def __init__(self, reference: Reference, facts: Facts, judge: Judge) -> None:
         self.reference, self.facts, self.judge = reference, facts, judge
@@ -124,15 +124,15 @@ class _Fixtures:
         return MigNodes(self.reference, self.facts, nodes)
 
 
-def config_map(name: str, text: str, key: str) -> Object:
-    return made("v1", "ConfigMap", name, OPERATOR, data={key: text})
+def config_map(name: str, content: str, key: str) -> Object:
+    return made("v1", "ConfigMap", name, OPERATOR, data={key: content})
 
 
-def mig_text(layouts: dict[str, Any]) -> str:
+def mig_config(layouts: dict[str, Any]) -> str:
     return yaml.safe_dump({"version": "v1", "mig-configs": layouts})
 
 
-def sharing_text(strategy: str, replicas: int = 4, **switches: Any) -> str:
+def sharing_config(strategy: str, replicas: int = 4, **switches: Any) -> str:
     section = {**switches, "resources": [{"name": "nvidia.com/gpu", "replicas": replicas}]}
     return yaml.safe_dump({"version": "v1", "sharing": {strategy: section}})
 

@@ -1,4 +1,4 @@
-"""The chapter of coverage: the stack on every GPU node, and no false alarm where a node is changing."""
+"""Coverage: the stack on every GPU node, and no false alarm where a node is changing."""
 
 import msgspec
 import pytest
@@ -28,7 +28,7 @@ def test_the_default_toleration_is_too_little_for_a_second_taint(cluster):
     assert "nvidia.com/gpu=present" not in str(broken).partition("|")[2]
 
 
-def test_a_list_that_replaced_the_default_is_told_so(cluster):
+def test_a_list_that_replaced_the_default_is_reported(cluster):
     tolerations(cluster, "nvidia-device-plugin-daemonset", [{"key": "dedicated", "operator": "Exists"}])
 
     assert "replaces the chart's own, which had nvidia.com/gpu" in str(cluster.verdict(TOLERATIONS).broken)
@@ -119,7 +119,7 @@ def test_a_node_that_joined_a_minute_ago_is_not_judged_for_what_is_still_to_come
         assert cluster.verdict(requirement).passed, requirement
 
 
-def test_a_young_node_is_judged_for_what_time_does_not_mend(cluster):
+def test_a_new_node_is_judged_for_lasting_failures(cluster):
     joined(cluster, A_NODE)
     cluster.node(A_NODE)["metadata"]["labels"]["nvidia.com/gpu.present"] = "true"
     cluster.node(A_NODE)["metadata"]["labels"]["feature.node.kubernetes.io/pci-10de.present"] = "true"
@@ -255,7 +255,7 @@ def test_nodes_that_are_set_aside_for_virtual_machines_need_no_components_of_con
     assert cluster.verdict(SWITCHED_OFF, reference).broken.keys() == {"node t4-notebook-1", "node t4-notebook-2"}
 
 
-def test_a_validator_that_stands_is_named_with_its_step_and_green_says_what_it_proves(cluster):
+def test_a_stuck_validator_is_named_with_its_init_container_and_passing_says_what_it_proves(cluster):
     assert "neither the number of GPUs" in cluster.verdict(VALIDATED).judge.findings[0].expected
 
     unready(cluster.pod("nvidia-operator-validator", A_NODE), init="cuda-validation", reason="CrashLoopBackOff")

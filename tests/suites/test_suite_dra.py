@@ -1,4 +1,4 @@
-"""The chapters on dynamic resource allocation, on objects made by hand: what it reads, and what it says is broken."""
+"""Dynamic resource allocation, on objects made by hand: what is read, and what is reported as failed."""
 
 import copy
 from datetime import UTC, datetime, timedelta
@@ -154,8 +154,9 @@ def judged(requirement: Any, reference: Reference, found: Facts, judge: Judge | 
     }
     names = requirement.__code__.co_varnames[: requirement.__code__.co_argcount]
     requirement(**{name: known[name] for name in names})
-    assert judge.findings
-    return {each.subject: f"{each.actual} | {each.cause} | {each.remedy}" for each in judge.broken}
+    if nothing := judge.nothing_judged():
+        raise nothing
+    return {str(each.subject): f"{each.actual} | {each.cause} | {each.remedy}" for each in judge.broken}
 
 
 # --- reading ------------------------------------------------------------------------------------------------------
@@ -172,7 +173,7 @@ def test_only_the_newest_generation_of_a_pool_counts_and_missing_slices_are_coun
     assert found.described == "1 gpu"
 
 
-def test_slices_of_other_drivers_are_passed_over() -> None:
+def test_slices_of_other_drivers_are_ignored() -> None:
     other = slice_of("n", device(0))
     other["spec"]["driver"] = "dra.net"
 
@@ -191,7 +192,7 @@ def test_a_device_is_read_whatever_form_its_attributes_have() -> None:
     )  # fmt: skip
 
 
-def test_a_class_tells_driver_kind_and_resource() -> None:
+def test_a_class_has_driver_type_and_resource() -> None:
     found = device_class(class_of("c", 'device.driver == "gpu.nvidia.com" && x.type=="mig"', extendedResourceName="r"))
 
     assert (found.driver, found.kind, found.resource) == ("gpu.nvidia.com", "mig", "r")
@@ -280,7 +281,7 @@ def test_too_old_an_api_server_is_named(reference: Reference) -> None:
     assert list(judged(test_dra.test_kubernetes_is_new_enough, reference, found)) == ["the API server"]
 
 
-def test_a_plugin_that_does_not_tolerate_the_node_is_told_by_computing(reference: Reference) -> None:
+def test_a_plugin_that_does_not_tolerate_the_node_is_reported(reference: Reference) -> None:
     found = facts(node(), GPU_CLASS, *plugin(tolerations=False))
 
     [story] = judged(test_dra.test_the_kubelet_plugin_covers_every_dra_node, reference, found).values()
@@ -289,13 +290,13 @@ def test_a_plugin_that_does_not_tolerate_the_node_is_told_by_computing(reference
     assert "kubeletPlugin.tolerations" in story
 
 
-def test_a_plugin_that_is_not_there_at_all_is_told(reference: Reference) -> None:
+def test_a_plugin_that_is_not_there_at_all_is_reported(reference: Reference) -> None:
     [story] = judged(test_dra.test_the_kubelet_plugin_covers_every_dra_node, reference, facts(node())).values()
 
     assert "no DaemonSet of the DRA driver" in story
 
 
-def test_the_wrong_driver_root_is_told_where_the_plugin_is_not_ready() -> None:
+def test_the_wrong_driver_root_is_reported_where_the_plugin_is_not_ready() -> None:
     objects = plugin(root="/run/nvidia/driver", runs_on=("h100-dra-1",))
     objects[1]["status"] = {"phase": "Pending"}
     found = facts(node(), *objects)
@@ -336,7 +337,7 @@ def passed_over(requirement: Any, reference: Reference, *objects: Object) -> dic
     first = [node(), slice_of("h100-dra-1", *EIGHT), GPU_CLASS, *plugin(runs_on=("h100-dra-1",))]
     judge = Judge()
     assert judged(requirement, reference, facts(*first, *objects), judge) == {}
-    return {each.subject: each.why for each in judge.unseen}
+    return {str(each.subject): each.why for each in judge.unseen}
 
 
 def starting() -> Object:
@@ -360,14 +361,14 @@ def test_what_cannot_be_there_yet_is_not_missed(requirement: Any, reference: Ref
 
 
 @pytest.mark.parametrize("requirement", [COVERED, PUBLISHED], ids=["DRA-02", "DRA-03"])
-def test_what_time_does_not_mend_on_a_new_node_is_told(requirement: Any, reference: Reference) -> None:
+def test_lasting_failures_on_a_new_node_are_reported(requirement: Any, reference: Reference) -> None:
     new = second(metadata={"creationTimestamp": JUST_NOW})
     refused = facts(node(), new, slice_of("h100-dra-1", *EIGHT), *plugin(tolerations=False, runs_on=("h100-dra-1",)))
 
     assert set(judged(requirement, reference, refused)) == {"node h100-dra-2"}
 
 
-def test_a_slice_that_is_not_whole_on_a_new_node_is_told(reference: Reference) -> None:
+def test_a_slice_that_is_not_whole_on_a_new_node_is_reported(reference: Reference) -> None:
     new = second(metadata={"creationTimestamp": JUST_NOW})
     found = sound(new, slice_of("h100-dra-2", *EIGHT[:7]))
 
@@ -396,7 +397,7 @@ def test_compute_domains_need_a_newer_driver(reference: Reference) -> None:
     assert driver_floor(with_domains, with_domains.nodes[0])[0] == "570.158.01"
 
 
-def test_a_driver_that_is_not_told_is_not_judged(reference: Reference) -> None:
+def test_an_unknown_driver_is_not_judged(reference: Reference) -> None:
     silent = copy.deepcopy(EIGHT[0])
     del silent["attributes"]["driverVersion"]
 
@@ -423,7 +424,7 @@ def test_a_mig_device_beside_its_gpu_is_twice_unless_they_share_counters(
     assert bool(judged(test_dra.test_no_gpu_is_offered_twice, reference, found)) is broken
 
 
-def test_a_class_that_chooses_something_else_is_told(reference: Reference) -> None:
+def test_a_class_that_chooses_something_else_is_reported(reference: Reference) -> None:
     every = class_of("gpu.nvidia.com", "device.driver == 'gpu.nvidia.com'")
     found = facts(node(), slice_of("h100-dra-1", *EIGHT), every)
     rule = test_dra.test_device_classes_choose_their_devices
@@ -515,7 +516,7 @@ def test_nothing_is_judged_where_no_pool_is_given_out_by_dra(reference: Referenc
         conftest.dra_nodes.__wrapped__(without, (), sound())
 
 
-def test_a_pool_without_nodes_could_not_be_looked_at(reference: Reference) -> None:
+def test_a_pool_without_nodes_is_inconclusive(reference: Reference) -> None:
     with pytest.raises(Inconclusive, match="pool h100-dra"):
         conftest.dra_nodes.__wrapped__(reference, (), sound())
 

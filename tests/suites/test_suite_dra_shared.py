@@ -1,4 +1,4 @@
-"""The chapters on dynamic resource allocation where devices are ill, cut on demand, or all given out."""
+"""Dynamic resource allocation where devices are unhealthy, MIG devices on demand, or all allocated."""
 
 import copy
 from types import SimpleNamespace
@@ -57,7 +57,7 @@ def publishing(*devices: Object) -> Any:
 
 
 @pytest.mark.parametrize("effect", ["NoSchedule", "NoExecute"])
-def test_a_gpu_that_the_driver_gives_to_nobody_is_missed(reference: Reference, effect: str) -> None:
+def test_a_gpu_that_is_tainted_by_the_driver_is_missing(reference: Reference, effect: str) -> None:
     lost = device(3, taints=[{"key": "gpu.nvidia.com/gpu-lost", "effect": effect}])
 
     story = judged(PUBLISHED, reference, publishing(*EIGHT[:3], lost, *EIGHT[4:]))["node h100-dra-1"]
@@ -75,11 +75,13 @@ def test_a_gpu_that_the_driver_gives_to_nobody_is_missed(reference: Reference, e
     ],
     ids=["unmonitored", "xid of a program", "cordon"],
 )
-def test_what_only_tells_and_what_owners_set_is_no_ill_gpu(reference: Reference, taint: Object) -> None:
+def test_taints_that_only_inform_and_those_of_owners_do_not_make_a_gpu_unhealthy(
+    reference: Reference, taint: Object
+) -> None:
     assert judged(PUBLISHED, reference, publishing(*EIGHT[:7], device(7, taints=[taint]))) == {}
 
 
-def test_a_device_with_a_taint_that_only_tells_is_free() -> None:
+def test_a_device_with_a_taint_that_only_informs_is_free() -> None:
     told = device(0, taints=[{"key": "gpu.nvidia.com/unmonitored", "effect": "None"}])
     kept = device(1, taints=[{"key": "gpu.nvidia.com/xid", "effect": "NoSchedule"}])
 
@@ -94,7 +96,7 @@ def test_parts_that_a_gpu_may_be_cut_into_are_no_layout(reference: Reference) ->
     assert "lists 7 gpu" in judged(PUBLISHED, reference, publishing(*CUTTABLE[:7], *PARTS[:49]))["node h100-dra-1"]
 
 
-def test_mig_devices_that_are_there_where_whole_gpus_are_declared_are_told(reference: Reference) -> None:
+def test_mig_devices_that_are_there_where_whole_gpus_are_declared_are_reported(reference: Reference) -> None:
     made = part(7, 0)
     del made["consumesCounters"]
 
@@ -140,7 +142,7 @@ def test_a_scenario_gets_devices_that_it_can_choose_and_know_again() -> None:
     assert freely(any_device, *CUTTABLE[:2], part(1, 0), held="gpu-0") == ["gpu-1"]
 
 
-def test_another_product_in_parts_alone_is_told(reference: Reference) -> None:
+def test_another_product_in_parts_alone_is_reported(reference: Reference) -> None:
     other = copy.deepcopy(PARTS)
     other[0]["attributes"]["productName"] = {"string": "NVIDIA A100-SXM4-80GB"}
 
@@ -216,4 +218,4 @@ def test_selectors_are_taken_for_right_where_another_claim_has_devices_by_them(r
     assert judged(WAITING, reference, sound(wanted(name="held", selecting=by_product, chosen=ALL), *waits), tried) == {}
     assert judged(WAITING, reference, sound(claim("held", *ALL), *waits), untried) == {}
     assert not tried.unseen
-    assert [each.subject for each in untried.unseen] == ["pod ml/p"]
+    assert [str(each.subject) for each in untried.unseen] == ["pod ml/p"]

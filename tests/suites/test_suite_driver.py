@@ -1,4 +1,4 @@
-"""The chapter of drivers: versions, upgrades that stand still, and what would make one fail."""
+"""Drivers: versions, upgrades that are stuck, and what would make one fail."""
 
 import copy
 from datetime import timedelta
@@ -16,7 +16,7 @@ from operator_chapters import (
     RECONCILED,
     SKIP,
     STATE,
-    STILL,
+    STUCK,
     SWITCHED_OFF,
     VERSION,
     not_ready,
@@ -45,7 +45,7 @@ def test_a_pool_may_declare_a_driver_of_its_own(cluster, reference):
     assert cluster.verdict(VERSION, with_pool(reference, "h100-training", gpu=gpu)).passed
 
 
-def test_a_driver_that_no_label_tells_is_not_another_driver(cluster):
+def test_a_driver_without_label_is_not_another_driver(cluster):
     cluster.label(A_NODE, {FULL: None})
     assert cluster.verdict(VERSION).passed
 
@@ -61,7 +61,7 @@ EACH_OF_VERSIONS = pytest.mark.parametrize(
 
 
 @EACH_OF_VERSIONS
-def test_a_node_of_which_no_label_tells_the_driver_is_reported_as_not_looked_at(cluster, requirement):
+def test_a_node_without_driver_label_is_reported_as_not_judged(cluster, requirement):
     assert not cluster.verdict(requirement).judge.unseen
 
     cluster.label(A_NODE, {FULL: None})
@@ -72,7 +72,7 @@ def test_a_node_of_which_no_label_tells_the_driver_is_reported_as_not_looked_at(
 
 
 @EACH_OF_VERSIONS
-def test_where_no_label_tells_a_driver_its_slice_may(cluster, requirement):
+def test_without_driver_label_the_resource_slice_has_the_driver(cluster, requirement):
     device = {"name": "gpu-0", "attributes": {"driverVersion": {"version": "535.183.1"}}}
     spec = {"driver": "gpu.nvidia.com", "nodeName": A_NODE, "pool": {"name": A_NODE}, "devices": [device]}
     published = {"apiVersion": "resource.k8s.io/v1", "kind": "ResourceSlice", "metadata": {"name": "s"}, "spec": spec}
@@ -86,30 +86,30 @@ def test_where_no_label_tells_a_driver_its_slice_may(cluster, requirement):
 
 
 @pytest.mark.parametrize("requirement", [MAINTAINED, DEFECTS], ids=["maintained", "defects"])
-def test_a_label_that_tells_no_version_is_reported_as_not_looked_at(cluster, requirement):
+def test_a_label_without_version_is_reported_as_not_judged(cluster, requirement):
     cluster.label(A_NODE, {FULL: "latest"})
 
     assert "is latest, which is no driver version" in str(cluster.verdict(requirement).judge.unseen[0])
 
 
-def test_a_branch_of_which_no_source_tells_is_reported_as_not_looked_at(cluster):
+def test_an_unknown_branch_is_reported_as_not_judged(cluster):
     cluster.label(A_NODE, {FULL: "999.10.01"})
 
     outcome = cluster.verdict(MAINTAINED)
 
     assert outcome.passed
-    assert [each.subject for each in outcome.judge.unseen] == [f"node {A_NODE}"]
+    assert [str(each.subject) for each in outcome.judge.unseen] == [f"node {A_NODE}"]
 
 
 @EACH_OF_VERSIONS
-def test_where_no_label_tells_a_driver_nothing_is_judged_for_the_right_reason(cluster, reference, requirement):
+def test_without_driver_labels_nothing_is_judged_for_the_right_reason(cluster, reference, requirement):
     for each in cluster.objects:
         if each["kind"] == "Node":
             each["metadata"]["labels"].pop(FULL, None)
 
     ended = cluster.verdict(requirement).ended
     assert isinstance(ended, Inconclusive)
-    assert "GPU Feature Discovery has not labelled the nodes" in str(ended)
+    assert f"no label {FULL}" in str(ended)
     discovery_failure = cluster.verdict(requirement, other(reference, gpu_feature_discovery=False)).ended
     assert isinstance(discovery_failure, Unsupported)
 
@@ -148,19 +148,19 @@ def test_a_defect_counts_only_where_the_pool_meets_it(cluster, reference):
 
 def test_a_failed_upgrade_is_found_and_one_under_way_is_not(cluster):
     cluster.label(A_NODE, {STATE: "pod-deletion-required"})
-    assert cluster.verdict(STILL).passed
+    assert cluster.verdict(STUCK).passed
 
     cluster.label(A_NODE, {STATE: "upgrade-failed"})
-    assert "failed" in cluster.verdict(STILL).broken[f"node {A_NODE}"]
+    assert "failed" in cluster.verdict(STUCK).broken[f"node {A_NODE}"]
 
 
-def test_an_upgrade_that_cordoned_nodes_hold_up_is_told_the_sum(cluster, reference):
+def test_an_upgrade_that_cordoned_nodes_block_is_reported_with_their_number(cluster, reference):
     cluster.label(A_NODE, {STATE: "upgrade-required"})
-    assert cluster.verdict(STILL).passed, "it starts with the next look of the operator"
+    assert cluster.verdict(STUCK).passed, "it starts with the next reconciliation of the operator"
 
     for node in ("a100-training-1", "a100-training-2", "h100-training-1", "t4-shared-1"):
         cluster.node(node)["spec"]["unschedulable"] = True
-    broken = cluster.verdict(STILL).broken
+    broken = cluster.verdict(STUCK).broken
     assert list(broken) == [f"node {A_NODE}"]
     assert "4 of 16 nodes are cordoned" in broken[f"node {A_NODE}"]
     assert "maxUnavailable allows 4" in broken[f"node {A_NODE}"]
@@ -170,31 +170,31 @@ def test_a_node_that_failed_holds_up_the_others(cluster):
     cluster.label("a100-training-1", {STATE: "upgrade-failed"})
     cluster.label(A_NODE, {STATE: "upgrade-required"})
 
-    assert "maxParallelUpgrades" in cluster.verdict(STILL).broken[f"node {A_NODE}"]
+    assert "maxParallelUpgrades" in cluster.verdict(STUCK).broken[f"node {A_NODE}"]
 
 
 def test_a_wait_for_jobs_without_end_is_found_and_one_with_a_limit_is_not(cluster):
     wait = cluster.policy()["spec"]["driver"]["upgradePolicy"]["waitForCompletion"]
     wait["podSelector"] = "job=training"
     cluster.label(A_NODE, {STATE: "wait-for-jobs-required"})
-    assert "job=training" in cluster.verdict(STILL).broken[f"node {A_NODE}"]
+    assert "job=training" in cluster.verdict(STUCK).broken[f"node {A_NODE}"]
 
     wait["timeoutSeconds"] = 3600
-    assert cluster.verdict(STILL).passed
+    assert cluster.verdict(STUCK).passed
 
 
 def test_a_label_that_leaves_a_node_out_is_found_unless_the_owners_declare_it(cluster, reference):
     cluster.label(A_NODE, {STATE: "upgrade-required", SKIP: "true"})
-    assert SKIP in cluster.verdict(STILL).broken[f"node {A_NODE}"]
+    assert SKIP in cluster.verdict(STUCK).broken[f"node {A_NODE}"]
 
     pool = reference.pool("t4-inference")
-    assert cluster.verdict(STILL, with_pool(reference, "t4-inference", labels={**pool.labels, SKIP: "true"})).passed
+    assert cluster.verdict(STUCK, with_pool(reference, "t4-inference", labels={**pool.labels, SKIP: "true"})).passed
 
 
-def test_a_node_that_was_emptied_and_has_its_driver_for_long_stands_still(cluster):
+def test_an_upgrade_is_stuck_when_the_new_driver_has_long_been_ready(cluster):
     cluster.label(A_NODE, {STATE: "validation-required"})
 
-    assert "has long been Ready" in cluster.verdict(STILL).broken[f"node {A_NODE}"]
+    assert "has long been Ready" in cluster.verdict(STUCK).broken[f"node {A_NODE}"]
 
 
 def without_driver_pod(cluster, state="pod-restart-required"):
@@ -208,7 +208,7 @@ def test_a_driver_pod_that_a_new_taint_keeps_from_coming_back_is_found(cluster, 
     without_driver_pod(cluster, state)
     tolerations(cluster, "nvidia-driver-daemonset", [])
 
-    broken = cluster.verdict(STILL).broken
+    broken = cluster.verdict(STUCK).broken
 
     assert list(broken) == [f"node {A_NODE}"]
     assert "not tolerated by daemonset gpu-operator/nvidia-driver-daemonset" in broken[f"node {A_NODE}"]
@@ -219,21 +219,21 @@ def test_a_driver_pod_that_a_label_keeps_from_coming_back_is_found(cluster):
     without_driver_pod(cluster)
     cluster.label(A_NODE, {"nvidia.com/gpu.deploy.driver": "paused-for-driver-upgrade"})
 
-    assert "gpu.deploy.driver=paused-for-driver-upgrade" in cluster.verdict(STILL).broken[f"node {A_NODE}"]
+    assert "gpu.deploy.driver=paused-for-driver-upgrade" in cluster.verdict(STUCK).broken[f"node {A_NODE}"]
 
 
 def test_a_driver_pod_whose_daemonset_is_gone_is_found(cluster):
     without_driver_pod(cluster)
     cluster.remove(cluster.daemonset("nvidia-driver-daemonset"))
 
-    assert "no workload of the driver exists" in cluster.verdict(STILL).broken[f"node {A_NODE}"]
+    assert "no workload of the driver exists" in cluster.verdict(STUCK).broken[f"node {A_NODE}"]
 
 
 def test_a_driver_pod_that_may_still_come_is_not_missed(cluster):
     without_driver_pod(cluster)
     cluster.daemonset("nvidia-driver-daemonset")["metadata"]["creationTimestamp"] = JUST_NOW
 
-    assert cluster.verdict(STILL).passed
+    assert cluster.verdict(STUCK).passed
 
 
 def going(pod, due):
@@ -245,12 +245,12 @@ def going(pod, due):
 def test_an_old_driver_pod_that_is_going_is_awaited_and_one_that_does_not_go_is_found(cluster):
     cluster.label(A_NODE, {STATE: "pod-restart-required"})
     pod = going(cluster.pod("nvidia-driver-daemonset", A_NODE), NOW + timedelta(seconds=20))
-    assert cluster.verdict(STILL).passed
+    assert cluster.verdict(STUCK).passed
     going(pod, NOW - timedelta(minutes=3))
-    assert cluster.verdict(STILL).passed, "it unloads its modules"
+    assert cluster.verdict(STUCK).passed, "it unloads its modules"
 
     going(pod, NOW - timedelta(hours=2))
-    assert "Terminating, due since 2026-09-20 10:00 UTC" in cluster.verdict(STILL).broken[f"node {A_NODE}"]
+    assert "Terminating, due since 2026-09-20 10:00 UTC" in cluster.verdict(STUCK).broken[f"node {A_NODE}"]
 
 
 def test_the_new_driver_pod_counts_where_the_old_one_is_still_going(cluster):
@@ -262,7 +262,7 @@ def test_the_new_driver_pod_counts_where_the_old_one_is_still_going(cluster):
     going(old, NOW + timedelta(seconds=20))
     cluster.objects.append(new)
 
-    assert "nvidia-driver-daemonset-new has not become Ready" in cluster.verdict(STILL).broken[f"node {A_NODE}"]
+    assert "nvidia-driver-daemonset-new has not become Ready" in cluster.verdict(STUCK).broken[f"node {A_NODE}"]
 
 
 def workload_pod(node=A_NODE, owner="ReplicaSet", gpus=True, name="trainer", **spec):
@@ -291,28 +291,28 @@ def test_an_emptying_without_end_is_found_and_one_with_a_limit_is_not(cluster, s
     settings |= {"enable": True, "timeoutSeconds": 0}
     cluster.label(A_NODE, {STATE: state})
     cluster.objects.append(workload_pod())
-    broken = cluster.verdict(STILL).broken[f"node {A_NODE}"]
+    broken = cluster.verdict(STUCK).broken[f"node {A_NODE}"]
     assert "waits without end for pod ml-training/trainer-x" in broken
     assert f"{block}.timeoutSeconds is 0" in broken
 
     settings["timeoutSeconds"] = 300
-    assert cluster.verdict(STILL).passed
+    assert cluster.verdict(STUCK).passed
     del settings["timeoutSeconds"]
-    assert cluster.verdict(STILL).passed, "left out, it is 300"
+    assert cluster.verdict(STUCK).passed, "the default is 300"
 
 
 @EACH_WAY_TO_EMPTY
 def test_an_emptying_without_end_goes_on_while_the_last_pods_are_going(cluster, state, block):
     cluster.policy()["spec"]["driver"]["upgradePolicy"][block] |= {"enable": True, "timeoutSeconds": 0}
     cluster.label(A_NODE, {STATE: state})
-    assert cluster.verdict(STILL).passed, "no pod is left that has to go"
+    assert cluster.verdict(STUCK).passed, "no pod is left that has to be removed"
 
     pod = going(workload_pod(), NOW + timedelta(seconds=20))
     cluster.objects.append(pod)
-    assert cluster.verdict(STILL).passed
+    assert cluster.verdict(STUCK).passed
 
     going(pod, NOW - timedelta(hours=2))
-    assert "trainer-x" in cluster.verdict(STILL).broken[f"node {A_NODE}"]
+    assert "trainer-x" in cluster.verdict(STUCK).broken[f"node {A_NODE}"]
 
 
 def test_a_drain_without_end_does_not_wait_for_pods_that_it_leaves(cluster):
@@ -322,12 +322,12 @@ def test_a_drain_without_end_does_not_wait_for_pods_that_it_leaves(cluster):
     skipped = workload_pod(gpus=False)
     skipped["metadata"]["labels"] = {"nvidia.com/gpu-driver-upgrade-drain.skip": "true"}
     cluster.objects += [skipped, workload_pod(owner="DaemonSet", gpus=False, name="agent")]
-    assert cluster.verdict(STILL).passed
+    assert cluster.verdict(STUCK).passed
 
     del skipped["metadata"]["labels"]
-    assert "trainer-x" in cluster.verdict(STILL).broken[f"node {A_NODE}"]
+    assert "trainer-x" in cluster.verdict(STUCK).broken[f"node {A_NODE}"]
     drain["podSelector"] = "app=other"
-    assert cluster.verdict(STILL).passed, "nobody looks which pods the drain means"
+    assert cluster.verdict(STUCK).passed, "the selector of the drain is not evaluated"
 
 
 EMPTY_LABELS = ("nvsm", "sandbox-validator", "sandbox-device-plugin", "vgpu-device-manager", "dra-validator")
@@ -401,13 +401,13 @@ def test_what_runs_on_every_node_holds_no_gpu(cluster):
     assert "nodeSelector" in str(cluster.verdict(OBSTACLES).broken)
 
 
-def test_pods_are_in_nobody_s_way_where_the_operator_does_not_manage_the_driver(reference):
+def test_no_pod_is_an_obstacle_where_the_operator_does_not_manage_the_driver(reference):
     declared = other(reference, driver_managed=False)
     cluster = Cluster(declared)
     cluster.objects.append(workload_pod(owner="", **SHM))
 
     assert isinstance(cluster.verdict(OBSTACLES).ended, NotApplicable)
-    assert isinstance(cluster.verdict(STILL).ended, NotApplicable)
+    assert isinstance(cluster.verdict(STUCK).ended, NotApplicable)
 
 
 def test_a_budget_that_never_lets_a_pod_go_is_in_the_way(cluster):
@@ -454,7 +454,7 @@ def test_nodes_that_wait_while_no_upgrade_goes_on_have_another_driver(cluster):
     assert "is in state upgrade-required" in cluster.verdict(VERSION).broken["node a100-training-3"]
 
 
-def test_a_version_that_the_operator_was_told_is_laid_at_its_object(cluster):
+def test_a_version_that_the_operator_is_configured_to_install_is_the_cause(cluster):
     cluster.policy()["spec"]["driver"]["version"] = "580.65.06"
     cluster.label(A_NODE, {FULL: "580.65.06"})
 

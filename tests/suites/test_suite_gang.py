@@ -1,4 +1,4 @@
-"""The chapter on gangs, on objects made by hand: queues of KAI, what stands in them, and jobs placed in part."""
+"""Gangs, on objects made by hand: queues of KAI, their workloads, and jobs that are scheduled in part."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -93,8 +93,9 @@ def judged(requirement: Any, found: Facts, reference: Reference = NOTHING) -> di
         known["queues"] = queues_of(found)
         known["kai_pods"] = pods_of_kai(found, known["kai"])
     requirement(**{name: known[name] for name in names})
-    assert judge.findings
-    return {each.subject: f"{each.actual} | {each.cause}" for each in judge.broken}
+    if nothing := judge.nothing_judged():
+        raise nothing
+    return {str(each.subject): f"{each.actual} | {each.cause}" for each in judge.broken}
 
 
 # --- whether there is anything to judge ---------------------------------------------------------------------------
@@ -136,11 +137,11 @@ def test_queues_as_declared_pass() -> None:
         ([queue("all"), queue("other"), queue("research", "other", 4, 8)], "parent differ from what is declared"),
     ],
 )
-def test_queues_that_differ_are_told(live: list[Object], says: str) -> None:
+def test_queues_that_differ_are_reported(live: list[Object], says: str) -> None:
     assert says in judged(test_gang.test_queues_exist_as_declared, facts(*live), DECLARED)["queue research"]
 
 
-def test_a_queue_below_nothing_is_told() -> None:
+def test_a_queue_below_nothing_is_reported() -> None:
     broken = judged(test_gang.test_queues_exist_as_declared, facts(queue("research", "gone")))
 
     assert "there is no queue gone" in broken["queue research, spec.parentQueue"]
@@ -302,7 +303,7 @@ def test_a_label_with_a_class_that_is_not_there_makes_the_pod_an_ordinary_one() 
     assert judged(PREEMPTED, found) == {}
 
 
-def test_what_is_never_evicted_by_its_label_is_told_so() -> None:
+def test_what_is_never_evicted_by_its_label_is_reported() -> None:
     labels = {"kai_scheduler__preemptibility": "non-preemptible"}
     found = facts(queue("a"), live_class("experiments", 50), pod("p", priority="experiments", **labels))
 
@@ -373,7 +374,7 @@ def job_set(name: str, placed: int, waiting: int) -> list[Object]:
         (independent("RayCluster"), set()),
     ],
 )
-def test_two_jobs_in_halves_are_told_and_one_is_not(pods: list[Object], broken: set[str]) -> None:
+def test_two_jobs_in_halves_are_reported_and_one_is_not(pods: list[Object], broken: set[str]) -> None:
     assert set(judged(test_gang.test_no_two_jobs_hold_what_the_other_needs, facts(*pods))) == broken
 
 
@@ -383,8 +384,8 @@ def test_indexed_jobs_in_halves_may_be_of_use_one_by_one() -> None:
 
     test_gang.test_no_two_jobs_hold_what_the_other_needs(facts(*indexed, *job_set("c", 2, 0)), judge)
 
-    assert [(each.subject, each.ok) for each in judge.findings] == [("1 jobs with GPUs", True)]
-    assert [each.subject for each in judge.unseen] == ["job ml/a", "job ml/b"]
+    assert [(str(each.subject), each.ok) for each in judge.findings] == [("1 jobs with GPUs", True)]
+    assert [str(each.subject) for each in judge.unseen] == ["job ml/a", "job ml/b"]
     with pytest.raises(Inconclusive, match="does not declare whether its pods need each other"):
         judged(test_gang.test_no_two_jobs_hold_what_the_other_needs, facts(*indexed))
 

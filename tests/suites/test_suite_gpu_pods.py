@@ -1,4 +1,4 @@
-"""The chapter of pods with GPUs: whoever makes them, they are judged, and a pod is as old as what runs in it."""
+"""Pods with GPUs: they are judged whatever creates them, and a pod is as old as its containers."""
 
 import msgspec
 import pytest
@@ -63,14 +63,14 @@ def test_pods_of_workloads_that_are_read_count_once(cluster):
     assert cluster.verdict(SHARED_MEMORY).subjects == ["deployment team/served", "job team/night"]
 
 
-def test_pods_that_nobody_makes_again_stand_for_themselves(cluster):
+def test_pods_without_controller_are_judged_by_themselves(cluster):
     mirrored = [team_pod(name, "Node", NODE, gpus=2) for name in ("one", "two")]
     cluster.objects += [*mirrored, team_pod("alone", gpus=2)]
 
     assert sorted(cluster.verdict(SHARED_MEMORY).broken) == ["pod team/alone", "pod team/one", "pod team/two"]
 
 
-def test_pods_that_are_over_or_leaving_are_nobody_s_trouble(cluster):
+def test_pods_that_ended_or_are_terminating_are_not_judged(cluster):
     over = {"phase": "Succeeded"}
     cluster.objects.append(team_pod("p", "PyTorchJob", "train", gpus=4, hostUsers=False, status=over))
     leaving = team_pod("q", "Job", "gone", gpus=4, hostUsers=False)
@@ -209,7 +209,7 @@ def test_one_node_whose_driver_is_too_old_for_sure_is_enough(cluster, reference)
     assert "570.172.08" in str(outcome.judge.unseen[0])
 
 
-def test_an_image_on_a_driver_that_nobody_knows_is_passed_over(cluster, reference):
+def test_an_image_on_an_unknown_driver_is_not_judged(cluster, reference):
     on_driver(cluster, "600.10", "Tesla-T4")
     outcome = cluster.verdict(RUNS, with_test_pod(reference, CUDA_13))
 

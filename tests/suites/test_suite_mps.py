@@ -1,11 +1,11 @@
-"""The chapter on MPS on a sound cluster, and on clusters that are broken in one place."""
+"""MPS on a sound cluster, and on clusters that are broken in one place."""
 
 import msgspec
 import pytest
 from operated_cluster import JUST_NOW, unready
-from sharing_cluster import CONFIGS, SharingCluster, sharing_text
+from sharing_cluster import CONFIGS, SharingCluster, sharing_config
 
-from conformance.verdict import Inconclusive, Unseen
+from conformance.verdict import Inconclusive
 from suites.sharing import test_mps as chapter
 
 READ = [
@@ -17,7 +17,7 @@ READ = [
     chapter.test_every_mps_node_offers_its_replicas,
     chapter.test_gpu_feature_discovery_labels_mps,
 ]
-TEXT, CHAIN, EXCLUSIONS, DAEMON, FRESH, OFFERS, LABELS = READ
+CONFIGURATION, CHAIN, EXCLUSIONS, DAEMON, FRESH, OFFERS, LABELS = READ
 DAEMONS = "nvidia-device-plugin-mps-control-daemon"
 
 
@@ -34,10 +34,10 @@ def test_a_sound_cluster_passes(requirement, cluster):
     assert not outcome.judge.unseen
 
 
-def test_time_slicing_of_a_pool_declared_for_mps_is_told(cluster):
-    cluster.edit(CONFIGS, "mps", sharing_text("timeSlicing", 4, renameByDefault=True))
+def test_time_slicing_of_a_pool_declared_for_mps_is_reported(cluster):
+    cluster.edit(CONFIGS, "mps", sharing_config("timeSlicing", 4, renameByDefault=True))
 
-    assert "it shares by time-slicing" in str(cluster.verdict(TEXT).broken)
+    assert "it shares by time-slicing" in str(cluster.verdict(CONFIGURATION).broken)
 
 
 def test_a_strategy_that_the_operator_sets_for_all_nodes_excludes_mps(cluster):
@@ -61,11 +61,11 @@ def test_a_set_up_that_declares_mixed_for_all_nodes_contradicts_itself(cluster, 
     assert "the set-up declares the MIG strategy mixed" in str(cluster.verdict(EXCLUSIONS, mixed).broken)
 
 
-def test_mixed_in_the_text_itself_is_told_here_and_not_as_a_misspelling(cluster):
-    cluster.edit(CONFIGS, "mps", "flags: {migStrategy: mixed}\n" + sharing_text("mps", 4, renameByDefault=True))
+def test_mixed_in_the_configuration_itself_is_reported_here_and_not_as_a_misspelling(cluster):
+    cluster.edit(CONFIGS, "mps", "flags: {migStrategy: mixed}\n" + sharing_config("mps", 4, renameByDefault=True))
 
     assert "flags.migStrategy" in str(cluster.verdict(EXCLUSIONS).broken)
-    assert not cluster.verdict(TEXT).broken
+    assert not cluster.verdict(CONFIGURATION).broken
 
 
 def test_mig_devices_on_the_node_exclude_mps(cluster):
@@ -79,7 +79,7 @@ def test_mig_devices_on_the_node_exclude_mps(cluster):
     [(16, "7", "0", True), (17, "7", "0", False), (48, "7", "5", True), (48, "8", "9", True), (49, "8", "9", False)],
 )
 def test_a_server_takes_so_many_clients(replicas, major, minor, ok, cluster):
-    cluster.edit(CONFIGS, "mps", sharing_text("mps", replicas, renameByDefault=True))
+    cluster.edit(CONFIGS, "mps", sharing_config("mps", replicas, renameByDefault=True))
     compute = {"nvidia.com/gpu.compute.major": major, "nvidia.com/gpu.compute.minor": minor}
     for node in ("l4-mps-1", "l4-mps-2"):
         cluster.label(node, compute)
@@ -88,7 +88,7 @@ def test_a_server_takes_so_many_clients(replicas, major, minor, ok, cluster):
 
 
 def test_a_capability_that_is_not_known_is_not_guessed(cluster):
-    cluster.edit(CONFIGS, "mps", sharing_text("mps", 20, renameByDefault=True))
+    cluster.edit(CONFIGS, "mps", sharing_config("mps", 20, renameByDefault=True))
 
     outcome = cluster.verdict(EXCLUSIONS)
 
@@ -145,7 +145,7 @@ def test_a_daemon_on_a_node_that_is_not_ready_is_not_missed(cluster):
     outcome = cluster.verdict(DAEMON)
 
     assert outcome.passed
-    assert outcome.judge.unseen == [Unseen("node l4-mps-1", "the node is not Ready")]
+    assert [str(each) for each in outcome.judge.unseen] == ["node l4-mps-1: the node is not Ready"]
 
 
 @pytest.mark.parametrize("capable", ["true", "false"])

@@ -1,5 +1,6 @@
-"""The chapter on observability, on objects made by hand: which exporters are asked, and what is said of the others."""
+"""Observability, on objects made by hand: which exporters are scraped, and what is reported of the others."""
 
+import functools
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -45,6 +46,12 @@ def exporter(number: int, *, ready: bool = True, created: str = LONG_AGO, waits:
     }
 
 
+@functools.cache
+def shipped_reference() -> Reference:
+    """The shipped set-up, read once."""
+    return load(shipped("fixtures/reference"))
+
+
 def members(reference: Reference, found: Facts) -> tuple[GpuPoolNode, ...]:
     pool = reference.pool(POOL)
     assert pool is not None
@@ -55,9 +62,9 @@ def members(reference: Reference, found: Facts) -> tuple[GpuPoolNode, ...]:
 def asked(*objects: Object) -> tuple[list[str], dict[str, str]]:
     """The nodes whose exporters are asked, and of the others why they are not."""
     found, judge = Facts.from_objects(objects), Judge()
-    reference = load(shipped("fixtures/reference"))
+    reference = shipped_reference()
     chosen = test_observability.exporters.__wrapped__(found, members(reference, found), judge)
-    return [each.node.name for each in chosen], {each.subject: each.why for each in judge.unseen}
+    return [each.node.name for each in chosen], {str(each.subject): each.why for each in judge.unseen}
 
 
 def test_every_exporter_of_a_small_pool_is_asked() -> None:
@@ -97,7 +104,7 @@ WORKLOAD = "nvidia.com/gpu.workload.config"
 def expected_in(kind: str, spec: Object, labels: dict[str, str]) -> bool:
     """Whether the nodes of a pool with these labels are expected to have an exporter, under such an operator."""
     root = {"apiVersion": "nvidia.com/v1", "kind": kind, "metadata": {"name": "cluster-policy"}, "spec": spec}
-    found, reference = Facts.from_objects([node(0), root]), load(shipped("fixtures/reference"))
+    found, reference = Facts.from_objects([node(0), root]), shipped_reference()
     nodes = tuple(
         each._replace(pool=msgspec.structs.replace(each.pool, labels=labels)) for each in members(reference, found)
     )
@@ -136,9 +143,13 @@ def test_the_exporter_of_a_gpu_cluster_has_a_switch_of_its_own(value: str, expec
 def covered(*objects: Object) -> tuple[dict[str, bool], dict[str, str]]:
     """What is said of each node, and of those that are passed over, why."""
     found, judge = Facts.from_objects(objects, taken_at=NOW), Judge()
-    nodes = members(load(shipped("fixtures/reference")), found)
+    nodes = members(shipped_reference(), found)
     test_observability.test_every_gpu_node_has_an_exporter(found, nodes, judge)
-    return {each.subject: each.ok for each in judge.findings}, {each.subject: each.why for each in judge.unseen}
+    if (reason := judge.nothing_judged()) is not None:
+        raise reason
+    return {str(each.subject): each.ok for each in judge.findings}, {
+        str(each.subject): each.why for each in judge.unseen
+    }
 
 
 @pytest.mark.parametrize(
@@ -213,12 +224,12 @@ def looked_at(requirement: Any, *answers: list[str | Exception]) -> tuple[list[s
     """The nodes that a requirement judged, and those that it passed over with the reasons."""
     numbers = range(len(answers))
     found = Facts.from_objects([*map(node, numbers), *map(exporter, numbers)], taken_at=NOW)
-    reference, judge = load(shipped("fixtures/reference")), Judge()
+    reference, judge = shipped_reference(), Judge()
     asked_ones: tuple[Exporter, ...] = ready_exporters(found, members(reference, found))
     known = {"exporters": asked_ones, "reference": reference, "lab": Lab(*answers), "judge": judge}
     names = requirement.__code__.co_varnames[: requirement.__code__.co_argcount]
     requirement(**{name: known[name] for name in names})
-    return [each.subject for each in judge.findings], [(each.subject, each.why) for each in judge.unseen]
+    return [str(each.subject) for each in judge.findings], [(str(each.subject), each.why) for each in judge.unseen]
 
 
 @pytest.fixture(autouse=True)
@@ -264,7 +275,7 @@ def test_an_exporter_is_asked_on_the_port_where_it_listens(said: str | None, por
     pod = exporter(0)
     pod["spec"]["containers"][0]["env"] = [{"name": "DCGM_EXPORTER_LISTEN", "value": said}] if said else []
     found, lab = Facts.from_objects([node(0), pod], taken_at=NOW), Lab([FULL])
-    exporters = ready_exporters(found, members(load(shipped("fixtures/reference")), found))
+    exporters = ready_exporters(found, members(shipped_reference(), found))
 
     ask(lab, exporters)
 
@@ -279,7 +290,7 @@ def test_an_exporter_is_asked_on_the_port_where_it_listens(said: str | None, por
         (test_observability.test_the_driver_is_the_declared_one, "its page lacks the label DCGM_FI_DRIVER_VERSION"),
     ],
 )
-def test_a_page_that_does_not_tell_is_named(requirement: Any, lacks: str) -> None:
+def test_a_page_without_the_metric_or_label_is_named(requirement: Any, lacks: str) -> None:
     assert looked_at(requirement, [FULL], [OTHER]) == (["node node-00"], [("node node-01", lacks)])
     with pytest.raises(Unsupported):
         looked_at(requirement, [OTHER])

@@ -1,4 +1,4 @@
-"""The chapter of the operator: the stack as a whole, and the object that the operator follows."""
+"""The operator profile: the stack as a whole, and the operator resource."""
 
 import copy
 
@@ -10,8 +10,8 @@ from operator_chapters import (
     EVERY,
     NAMESPACES,
     RECONCILED,
-    REST,
     SETTINGS,
+    STABLE,
     STACK,
     TOLERATIONS,
     WORKLOADS,
@@ -88,7 +88,7 @@ def test_a_plugin_of_the_node_image_leaves_no_object_and_is_the_declared_one(ref
     cluster.objects = [each for each in cluster.objects if each["kind"] in ("Node", "Namespace")]
 
     assert cluster.verdict(STACK, declared).passed
-    for requirement in (COVERAGE, REST, NAMESPACES, TOLERATIONS):
+    for requirement in (COVERAGE, STABLE, NAMESPACES, TOLERATIONS):
         ended = cluster.verdict(requirement, declared).ended
         assert isinstance(ended, NotApplicable)
         assert "outside Kubernetes" in str(ended)
@@ -99,7 +99,7 @@ def test_a_stack_without_workloads_and_without_gpus_is_not_called_sound(referenc
     cluster = Cluster(reference)
     cluster.objects = [each for each in cluster.objects if each["kind"] == "Namespace"]
 
-    for requirement in (REST, NAMESPACES, TOLERATIONS):
+    for requirement in (STABLE, NAMESPACES, TOLERATIONS):
         assert isinstance(cluster.verdict(requirement, declared).ended, Inconclusive)
 
 
@@ -160,7 +160,7 @@ def test_no_gpu_nodes_is_right_where_every_pool_is_scaled_to_zero(cluster, refer
     assert isinstance(cluster.verdict(WORKLOADS, empty).ended, NotApplicable)
 
 
-def test_not_ready_is_told_with_the_message_of_the_operator(cluster):
+def test_not_ready_is_reported_with_the_message_of_the_operator(cluster):
     not_ready(cluster, "2026-09-20T10:00:00Z")
 
     assert "state-driver" in cluster.verdict(RECONCILED).broken["cluster policy cluster-policy"]
@@ -293,8 +293,8 @@ def test_a_setting_that_differs_is_one_finding(cluster, path, value, says):
 
     broken = cluster.verdict(SETTINGS).broken
 
-    assert list(broken) == [f"cluster policy cluster-policy: {path}"]
-    assert broken[f"cluster policy cluster-policy: {path}"].startswith(says)
+    assert list(broken) == [f"cluster policy cluster-policy, {path}"]
+    assert broken[f"cluster policy cluster-policy, {path}"].startswith(says)
 
 
 def test_further_values_are_settings_too_and_follow_the_chart_to_their_place(reference):
@@ -302,7 +302,7 @@ def test_further_values_are_settings_too_and_follow_the_chart_to_their_place(ref
     declared = other(reference, values=values)
     cluster = Cluster(declared)
 
-    assert list(cluster.verdict(SETTINGS).broken) == ["cluster policy cluster-policy: dcgm.enabled"]
+    assert list(cluster.verdict(SETTINGS).broken) == ["cluster policy cluster-policy, dcgm.enabled"]
 
 
 @pytest.mark.parametrize("version", ["sha256:0123", None])
@@ -322,4 +322,4 @@ def test_drivers_of_several_objects_are_held_to_the_pools_that_they_serve(refere
         spec = {"nodeSelector": selector, "version": version}
         cluster.objects.append(made("nvidia.com/v1alpha1", "NVIDIADriver", pool, spec=spec))
 
-    assert list(cluster.verdict(SETTINGS, declared).broken) == ["NVIDIA driver a100-training: version"]
+    assert list(cluster.verdict(SETTINGS, declared).broken) == ["NVIDIA driver a100-training, version"]

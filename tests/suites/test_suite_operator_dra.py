@@ -1,4 +1,4 @@
-"""The chapters of the operator with GPUCluster, and with several NVIDIADriver objects."""
+"""The operator profile with GPUCluster, and with several NVIDIADriver objects."""
 
 import msgspec
 import pytest
@@ -11,7 +11,7 @@ from operator_chapters import (
     RECONCILED,
     SETTINGS,
     STACK,
-    STILL,
+    STUCK,
     TOLERATIONS,
     VALIDATED,
     WORKLOADS,
@@ -128,6 +128,6 @@ def test_drivers_of_several_objects_each_serve_their_own_pools(reference):
             each["spec"]["template"]["spec"]["tolerations"] = [{"operator": "Exists"}]
     tolerations(cluster, "nvidia-container-toolkit-daemonset", [{"operator": "Exists"}])
 
-    for requirement in (STACK, WORKLOADS, SETTINGS, TOLERATIONS, COVERAGE, VALIDATED, STILL, OBSTACLES):
+    for requirement in (STACK, WORKLOADS, SETTINGS, TOLERATIONS, COVERAGE, VALIDATED, STUCK, OBSTACLES):
         outcome = cluster.verdict(requirement)
         assert outcome.passed, (requirement, outcome.ended, outcome.broken)

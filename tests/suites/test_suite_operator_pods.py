@@ -1,8 +1,8 @@
-"""The chapter of the operator: its pods, their namespaces, and the versions of its programs."""
+"""The operator profile: its pods, their namespaces, and the versions of its programs."""
 
 import pytest
 from operated_cluster import JUST_NOW, OPERATOR, Cluster, made, unready
-from operator_chapters import BREAKING, CLASSES, ESCAPES, NAMESPACES, REST, other
+from operator_chapters import BREAKING, CLASSES, ESCAPES, NAMESPACES, STABLE, other
 
 from conformance.verdict import Inconclusive, NotApplicable
 
@@ -22,7 +22,7 @@ def operator_pod(cluster, **status):
     return pod
 
 
-def test_an_operator_that_runs_out_of_memory_is_told_how_much_it_needs(cluster):
+def test_an_operator_that_runs_out_of_memory_is_reported_how_much_it_needs(cluster):
     operator_pod(
         cluster,
         restartCount=4,
@@ -30,7 +30,7 @@ def test_an_operator_that_runs_out_of_memory_is_told_how_much_it_needs(cluster):
         lastState={"terminated": {"reason": "OOMKilled", "exitCode": 137}},
     )
 
-    broken = cluster.verdict(REST).broken["pod gpu-operator/gpu-operator-1-x"]
+    broken = cluster.verdict(STABLE).broken["pod gpu-operator/gpu-operator-1-x"]
 
     assert "OOMKilled" in broken
     assert "1400Mi" in broken
@@ -44,7 +44,7 @@ def test_restarts_of_long_ago_are_no_unrest(cluster):
         lastState={"terminated": {"reason": "OOMKilled"}},
     )
 
-    assert cluster.verdict(REST).passed
+    assert cluster.verdict(STABLE).passed
 
 
 @pytest.mark.parametrize(
@@ -54,14 +54,14 @@ def test_restarts_of_an_installation_are_forgiven_once_the_container_runs(cluste
     pod = operator_pod(cluster, restartCount=5, state={"running": {"startedAt": since}})
     pod["metadata"]["creationTimestamp"] = "2026-09-20T11:10:00Z"
 
-    assert cluster.verdict(REST).passed is rests
+    assert cluster.verdict(STABLE).passed is rests
 
 
 def test_only_the_first_crashing_pod_of_a_node_is_named(cluster):
     for owner in ("nvidia-driver-daemonset", "nvidia-operator-validator"):
         unready(cluster.pod(owner, "t4-inference-1"), reason="CrashLoopBackOff", restarts=9)
 
-    assert list(cluster.verdict(REST).broken) == ["pod gpu-operator/nvidia-driver-daemonset-t4-inference-1"]
+    assert list(cluster.verdict(STABLE).broken) == ["pod gpu-operator/nvidia-driver-daemonset-t4-inference-1"]
 
 
 def test_a_level_of_pod_security_that_refuses_operands_is_found_before_they_are_refused(cluster):
@@ -144,9 +144,9 @@ def test_a_toolkit_at_the_floor_or_above_passes(cluster, tag):
     assert cluster.verdict(ESCAPES).passed
 
 
-def test_a_digest_tells_no_version_and_the_operator_is_asked_instead(cluster):
+def test_a_digest_has_no_version_and_the_operator_version_is_used(cluster):
     toolkit_image(cluster, "nvcr.io/nvidia/k8s/container-toolkit@sha256:abc")
-    assert cluster.verdict(ESCAPES).subjects == ["deployment gpu-operator/gpu-operator (gpu-operator)"]
+    assert cluster.verdict(ESCAPES).subjects == ["deployment gpu-operator/gpu-operator, gpu-operator"]
 
     containers = cluster.get("Deployment", OPERATOR)["spec"]["template"]["spec"]["containers"]
     containers[0]["image"] = "nvcr.io/nvidia/gpu-operator@sha256:abc"
@@ -175,7 +175,7 @@ def test_the_operator_does_not_answer_for_a_toolkit_that_it_does_not_bring(refer
 def test_a_toolkit_that_is_switched_off_by_hand_is_judged_as_long_as_it_runs(cluster):
     cluster.policy()["spec"]["toolkit"]["enabled"] = False
     assert cluster.verdict(ESCAPES).subjects == [
-        "daemonset gpu-operator/nvidia-container-toolkit-daemonset (container-toolkit)"
+        "daemonset gpu-operator/nvidia-container-toolkit-daemonset, container-toolkit"
     ]
 
     cluster.remove(cluster.daemonset("nvidia-container-toolkit-daemonset"))

@@ -45,13 +45,13 @@ def test_a_device_plugin_on_a_node_of_dra_is_a_second_allocator(cluster):
     assert "two allocators a GPU is allocated twice" in broken(cluster)["node h100-dra-1"]
 
 
-def test_a_resource_beside_the_declared_ones_is_told(cluster):
+def test_a_resource_beside_the_declared_ones_is_reported(cluster):
     cluster.offer("t4-shared-1", gpu_shared=8, gpu=1)
 
     assert "1 nvidia.com/gpu more than were declared" in broken(cluster)["node t4-shared-1"]
 
 
-def test_a_mig_device_held_back_is_told_by_its_name(cluster):
+def test_an_unhealthy_mig_device_is_reported_by_its_name(cluster):
     cluster.node("a100-mig-1")["status"]["allocatable"]["nvidia.com/mig-2g.10gb"] = "11"
 
     assert "reports 1 of 12 nvidia.com/mig-2g.10gb as unhealthy" in broken(cluster)["node a100-mig-1"]

@@ -1,12 +1,12 @@
-"""The chapter on time-slicing on sound clusters of several kinds, and on clusters that are broken in one place."""
+"""Time-slicing on sound clusters of several kinds, and on clusters that are broken in one place."""
 
 import msgspec
 import pytest
-from sharing_cluster import CONFIGS, SharingCluster, plain_plugin, sharing_text
+from sharing_cluster import CONFIGS, SharingCluster, plain_plugin, sharing_config
 
 from conformance.reference import Reference
 from conformance.reference.model import Pool
-from conformance.verdict import Inconclusive, NotApplicable, Unseen, Unsupported
+from conformance.verdict import Inconclusive, NotApplicable, Unsupported
 from suites.sharing import test_time_slicing as chapter
 
 READ = [
@@ -19,7 +19,7 @@ READ = [
     chapter.test_replicas_of_one_node_belong_to_one_namespace,
     chapter.test_replicas_cannot_be_taken_for_fractions,
 ]
-TEXT, CHAIN, FRESH, OFFERS, LABELS, UNSHARED, NAMESPACES, FRACTIONS = READ
+CONFIGURATION, CHAIN, FRESH, OFFERS, LABELS, UNSHARED, NAMESPACES, FRACTIONS = READ
 LATER = "2026-09-01T00:00:00Z"
 
 
@@ -75,7 +75,7 @@ def test_a_set_up_without_shared_pools_is_not_judged(requirement, cluster, refer
 
 
 @pytest.mark.parametrize("requirement", READ[:5], ids=lambda each: each.__name__)
-def test_shares_that_keep_the_name_of_gpus_are_right_where_they_are_declared_so(requirement, reference):
+def test_replicas_that_keep_the_name_of_gpus_are_right_where_they_are_declared_so(requirement, reference):
     plain = sliced(
         configured(reference, "", only=slicing()),
         {"nvidia.com/device-plugin.config": "only"},
@@ -127,7 +127,7 @@ def test_a_plugin_whose_arguments_decide_cannot_be_judged(cluster):
     assert not outcome.broken
 
 
-def test_a_cluster_that_tells_of_no_plugin_cannot_be_judged(cluster):
+def test_a_cluster_without_device_plugin_cannot_be_judged(cluster):
     plain_plugin(cluster)
     cluster.remove(cluster.daemonset("nvidia-device-plugin"))
 
@@ -146,7 +146,7 @@ def test_config_maps_that_may_not_be_read_leave_the_chain_unjudged(cluster):
 
 
 @pytest.mark.parametrize(
-    ("text", "says"),
+    ("content", "says"),
     [
         ("version: v2\nsharing: {timeSlicing: {resources: [{name: nvidia.com/gpu, replicas: 4}]}}", "version"),
         ("version: v1\nsharing: {timeSlicing: {resources: [{name: nvidia.com/gpu, replicas: 1}]}}", "replicas"),
@@ -154,28 +154,28 @@ def test_config_maps_that_may_not_be_read_leave_the_chain_unjudged(cluster):
         ("version: v1\nflags: {renameByDefault: true}\n", "it belongs under sharing.timeSlicing"),
         ("version: [", "is not YAML"),
         ("", "is empty"),
-        (sharing_text("timeSlicing", 2, renameByDefault=True), "it makes 2 replicas"),
-        (sharing_text("timeSlicing", 4), "it offers them as nvidia.com/gpu"),
-        (sharing_text("mps", 4, renameByDefault=True), "it shares by mps"),
+        (sharing_config("timeSlicing", 2, renameByDefault=True), "it makes 2 replicas"),
+        (sharing_config("timeSlicing", 4), "it offers them as nvidia.com/gpu"),
+        (sharing_config("mps", 4, renameByDefault=True), "it shares by mps"),
     ],
 )
-def test_a_text_that_does_not_mean_what_is_declared_is_told_with_its_place(text, says, cluster):
-    cluster.edit(CONFIGS, "time-sliced", text)
+def test_a_configuration_that_differs_from_the_declared_one_is_reported_with_its_path(content, says, cluster):
+    cluster.edit(CONFIGS, "time-sliced", content)
 
-    outcome = cluster.verdict(TEXT)
+    outcome = cluster.verdict(CONFIGURATION)
 
     assert says in str(outcome.broken), outcome.broken
     assert "key time-sliced" in str(outcome.broken)
 
 
 def test_a_key_that_may_be_of_a_later_plugin_is_no_fault(cluster):
-    text = sharing_text("timeSlicing", 4, renameByDefault=True) + "quotas: {}\n"
-    cluster.edit(CONFIGS, "time-sliced", text)
+    content = sharing_config("timeSlicing", 4, renameByDefault=True) + "quotas: {}\n"
+    cluster.edit(CONFIGS, "time-sliced", content)
 
-    assert cluster.verdict(TEXT).passed
+    assert cluster.verdict(CONFIGURATION).passed
 
 
-def test_a_declared_text_is_judged_before_any_cluster_has_it(cluster, reference):
+def test_a_declared_configuration_is_judged_before_any_cluster_has_it(cluster, reference):
     broken = configured(
         reference,
         "unshared",
@@ -183,7 +183,7 @@ def test_a_declared_text_is_judged_before_any_cluster_has_it(cluster, reference)
         **{"time-sliced": {"version": "v1", "flags": {"renameByDefault": True}}},
     )
 
-    outcome = cluster.verdict(TEXT, broken)
+    outcome = cluster.verdict(CONFIGURATION, broken)
 
     assert "configuration time-sliced of the set-up, for pool t4-shared" in outcome.broken
 
@@ -191,7 +191,7 @@ def test_a_declared_text_is_judged_before_any_cluster_has_it(cluster, reference)
 # --- TS-02 -------------------------------------------------------------------------------------------------------
 
 
-def test_a_missing_default_is_told_where_no_label_chooses(reference):
+def test_a_missing_default_is_reported_where_no_label_chooses(reference):
     unlabelled = sliced(configured(reference, "", any=slicing(renameByDefault=True)), {})
 
     outcome = SharingCluster(unlabelled).verdict(CHAIN)
@@ -206,7 +206,7 @@ def test_a_config_map_in_another_namespace_counts_as_missing(cluster):
     assert "in namespace nvidia-dra-driver-gpu" in cluster.verdict(CHAIN).broken["node t4-shared-1"]
 
 
-def test_a_label_that_names_no_key_is_told_of_its_node_only(cluster):
+def test_a_label_that_names_no_key_is_reported_of_its_node_only(cluster):
     cluster.label("t4-shared-2", {"nvidia.com/device-plugin.config": "sliced"})
 
     outcome = cluster.verdict(CHAIN)
@@ -215,7 +215,7 @@ def test_a_label_that_names_no_key_is_told_of_its_node_only(cluster):
     assert "names the key sliced" in outcome.broken["node t4-shared-2"]
 
 
-def test_a_text_that_is_refused_is_no_broken_link(cluster):
+def test_an_invalid_configuration_is_no_missing_reference(cluster):
     cluster.edit(CONFIGS, "time-sliced", "version: v2")
 
     assert cluster.verdict(CHAIN).passed
@@ -225,19 +225,19 @@ def test_a_text_that_is_refused_is_no_broken_link(cluster):
 
 
 def test_a_plugin_older_than_a_change_that_shows_is_stale(cluster):
-    cluster.edit(CONFIGS, "time-sliced", sharing_text("timeSlicing", 8, renameByDefault=True), LATER)
+    cluster.edit(CONFIGS, "time-sliced", sharing_config("timeSlicing", 8, renameByDefault=True), LATER)
 
     assert set(cluster.verdict(FRESH).broken) == {"node t4-shared-1", "node t4-shared-2"}
 
 
 def test_a_plugin_older_than_the_change_of_another_key_is_fine(cluster):
-    cluster.edit(CONFIGS, "for-l40s", sharing_text("timeSlicing", 16), LATER)
+    cluster.edit(CONFIGS, "for-l40s", sharing_config("timeSlicing", 16), LATER)
 
     assert cluster.verdict(FRESH).passed
 
 
 def test_a_plugin_that_was_restarted_in_its_pod_has_read_the_change(cluster):
-    cluster.edit(CONFIGS, "time-sliced", sharing_text("timeSlicing", 8, renameByDefault=True), LATER)
+    cluster.edit(CONFIGS, "time-sliced", sharing_config("timeSlicing", 8, renameByDefault=True), LATER)
     for node in ("t4-shared-1", "t4-shared-2"):
         (status,) = cluster.pod("nvidia-device-plugin-daemonset", node)["status"]["containerStatuses"]
         status["state"] = {"running": {"startedAt": "2026-09-02T00:00:00Z"}}
@@ -251,13 +251,15 @@ def test_a_node_that_runs_no_plugin_is_named(cluster):
     outcome = cluster.verdict(FRESH)
 
     assert outcome.passed
-    assert outcome.judge.unseen == [Unseen("node t4-shared-1", "it has no pod of the device plugin")]
+    assert [str(each) for each in outcome.judge.unseen] == ["node t4-shared-1: it has no pod of the device plugin"]
 
 
 def test_a_node_that_no_configuration_reaches_is_named(cluster):
     cluster.label("t4-shared-1", {"nvidia.com/device-plugin.config": "misspelled"})
 
-    assert cluster.verdict(FRESH).judge.unseen == [Unseen("node t4-shared-1", "it gets no configuration (see TS-02)")]
+    assert [str(each) for each in cluster.verdict(FRESH).judge.unseen] == [
+        "node t4-shared-1: it gets no configuration (see TS-02)"
+    ]
 
 
 # --- TS-04 and TS-05 ---------------------------------------------------------------------------------------------
@@ -269,7 +271,7 @@ def test_gpus_offered_whole_are_no_shares(cluster):
     assert "offered as nvidia.com/gpu" in cluster.verdict(OFFERS).broken["node t4-shared-1"]
 
 
-def test_a_gpu_held_back_as_unhealthy_says_nothing_about_sharing(cluster):
+def test_an_unhealthy_gpu_says_nothing_about_sharing(cluster):
     cluster.node("t4-shared-1")["status"]["allocatable"] = {"nvidia.com/gpu.shared": "4"}
 
     assert cluster.verdict(OFFERS).passed
@@ -282,7 +284,7 @@ def test_a_gpu_that_fell_off_the_bus_says_nothing_about_sharing(cluster):
     assert cluster.verdict(OFFERS).passed
 
 
-def test_half_of_the_shares_without_a_missing_gpu_are_a_fault(cluster):
+def test_half_of_the_replicas_without_a_missing_gpu_are_a_fault(cluster):
     cluster.offer("t4-shared-1", gpu_shared=4)
 
     assert set(cluster.verdict(OFFERS).broken) == {"node t4-shared-1"}
@@ -295,7 +297,7 @@ def test_a_cordoned_node_is_judged_like_any_other(cluster):
     assert cluster.verdict(CHAIN).passed
 
 
-def test_nodes_that_offer_nothing_are_told_elsewhere(cluster):
+def test_nodes_that_offer_nothing_are_reported_elsewhere(cluster):
     for node in ("t4-shared-1", "t4-shared-2"):
         cluster.offer(node)
 
@@ -308,7 +310,7 @@ def test_one_node_that_offers_nothing_is_named(cluster):
     outcome = cluster.verdict(OFFERS)
 
     assert outcome.passed
-    assert outcome.judge.unseen == [Unseen("node t4-shared-1", "it offers no GPU (POOL-04)")]
+    assert [str(each) for each in outcome.judge.unseen] == ["node t4-shared-1: it offers no GPU (POOL-04)"]
 
 
 def test_one_node_without_labels_is_named(cluster):
@@ -317,7 +319,7 @@ def test_one_node_without_labels_is_named(cluster):
     outcome = cluster.verdict(LABELS)
 
     assert outcome.passed
-    assert outcome.judge.unseen == [Unseen("node t4-shared-1", "no label nvidia.com/gpu.product")]
+    assert [str(each) for each in outcome.judge.unseen] == ["node t4-shared-1: no label nvidia.com/gpu.product"]
 
 
 def test_without_feature_discovery_there_are_no_labels_to_judge(cluster):
@@ -336,7 +338,7 @@ def test_without_feature_discovery_there_are_no_labels_to_judge(cluster):
         {"nvidia.com/gpu.product": "Tesla-T4-SHARED"},
     ],
 )
-def test_labels_that_tell_of_something_else_are_a_fault(labels, cluster):
+def test_labels_of_another_configuration_are_a_fault(labels, cluster):
     cluster.label("t4-shared-1", labels)
 
     assert set(cluster.verdict(LABELS).broken) == {"node t4-shared-1"}
@@ -360,7 +362,7 @@ def test_feature_discovery_before_the_label_of_the_strategy_is_right(cluster):
         {"nvidia.com/mig-1g.5gb.replicas": "4"},
     ],
 )
-def test_every_sign_of_undeclared_sharing_is_told(labels, cluster):
+def test_every_sign_of_undeclared_sharing_is_reported(labels, cluster):
     cluster.label("t4-notebook-1", labels)
 
     assert set(cluster.verdict(UNSHARED).broken) == {"node t4-notebook-1"}
@@ -372,7 +374,7 @@ def test_a_resource_called_shared_is_such_a_sign(cluster):
     assert set(cluster.verdict(UNSHARED).broken) == {"node t4-notebook-1"}
 
 
-def test_a_default_that_shares_is_told_before_any_plugin_reads_it(cluster):
+def test_a_default_that_shares_is_reported_before_any_plugin_reads_it(cluster):
     cluster.policy()["spec"]["devicePlugin"]["config"]["default"] = "time-sliced"
 
     assert "key time-sliced, chosen by default" in cluster.verdict(UNSHARED).broken["node t4-inference-1"]
@@ -383,7 +385,7 @@ def test_a_gpu_with_mig_on_has_no_replicas_and_is_not_shared(cluster):
     assert "node a100-mig-1" in cluster.verdict(UNSHARED).subjects
 
 
-def test_two_namespaces_on_one_sliced_node_are_told(cluster):
+def test_two_namespaces_on_one_sliced_node_are_reported(cluster):
     cluster.hold("t4-shared-1", "ml-serving", "nvidia.com/gpu.shared", "a")
     cluster.hold("t4-shared-1", "ml-notebook", "nvidia.com/gpu.shared", "b")
     cluster.hold("t4-shared-2", "ml-notebook", "nvidia.com/gpu.shared", "c")
@@ -413,7 +415,7 @@ def test_one_of_the_two_switches_is_enough(switch, reference):
     assert SharingCluster(one).verdict(FRACTIONS).passed
 
 
-def test_neither_of_them_lets_shares_pass_for_gpus(reference):
+def test_neither_of_them_lets_replicas_pass_for_gpus(reference):
     none = sliced(
         configured(reference, "", none=slicing()),
         {"nvidia.com/device-plugin.config": "none"},
@@ -429,19 +431,19 @@ def test_neither_of_them_lets_shares_pass_for_gpus(reference):
 def sliced_mig(reference: Reference, shares: int = 2, **replicas: int) -> Reference:
     """The set-up with the MIG pool time-sliced alone, each profile by so many replicas; an underscore for a dot."""
     entries = [{"name": f"nvidia.com/mig-{name[1:].replace('_', '.')}", "replicas": n} for name, n in replicas.items()]
-    text = {
+    content = {
         "version": "v1",
         "flags": {"migStrategy": "mixed"},
         "sharing": {"timeSlicing": {"failRequestsGreaterThanOne": True, "resources": entries}},
     }
-    found = configured(reference, "fine", fine=text)
+    found = configured(reference, "fine", fine=content)
     (pool,) = [pool for pool in found.pools if pool.name == "a100-mig"]
     gpu = msgspec.structs.replace(pool.gpu, shares=shares, shared_by="time-slicing")
     kept = {key: value for key, value in pool.labels.items() if key != "nvidia.com/device-plugin.config"}
     return msgspec.structs.replace(found, pools=(msgspec.structs.replace(pool, gpu=gpu, labels=kept),))
 
 
-@pytest.mark.parametrize("requirement", [TEXT, CHAIN, FRESH, OFFERS, LABELS, NAMESPACES, FRACTIONS])
+@pytest.mark.parametrize("requirement", [CONFIGURATION, CHAIN, FRESH, OFFERS, LABELS, NAMESPACES, FRACTIONS])
 @pytest.mark.parametrize("replicas", [{"_1g_5gb": 2, "_2g_10gb": 2}, {"_1g_5gb": 2, "_2g_10gb": 4}, {"_1g_5gb": 2}])
 def test_time_sliced_mig_devices_are_right_as_they_are_configured(requirement, replicas, reference):
     outcome = SharingCluster(sliced_mig(reference, **replicas)).verdict(requirement)
@@ -451,16 +453,16 @@ def test_time_sliced_mig_devices_are_right_as_they_are_configured(requirement, r
 
 
 @pytest.mark.parametrize(("label", "value"), [("replicas", "1"), ("sharing-strategy", "none"), ("product", "A100")])
-def test_labels_that_tell_otherwise_of_shared_mig_devices_are_told(reference, label, value):
+def test_other_labels_of_shared_mig_devices_are_reported(reference, label, value):
     cluster = SharingCluster(sliced_mig(reference, _1g_5gb=2))
     cluster.label("a100-mig-1", {f"nvidia.com/mig-1g.5gb.{label}": value})
 
     broken = cluster.verdict(LABELS).broken
 
-    assert list(broken) == ["node a100-mig-1 (nvidia.com/mig-1g.5gb)"]
+    assert list(broken) == ["node a100-mig-1, nvidia.com/mig-1g.5gb"]
 
 
-def test_namespaces_that_share_a_mig_device_are_told(reference):
+def test_namespaces_that_share_a_mig_device_are_reported(reference):
     cluster = SharingCluster(sliced_mig(reference, _1g_5gb=2))
     cluster.hold("a100-mig-1", "team-a", "nvidia.com/mig-1g.5gb", "one")
     cluster.hold("a100-mig-1", "team-b", "nvidia.com/mig-1g.5gb", "other")
@@ -475,13 +477,13 @@ def test_namespaces_that_share_a_mig_device_are_told(reference):
         (2, {"_3g_20gb": 2}, "it shares no nvidia.com/mig-1g.5gb and no nvidia.com/mig-2g.10gb"),
     ],
 )
-def test_a_configuration_that_shares_mig_devices_otherwise_is_told(shares, replicas, says, reference):
-    outcome = SharingCluster(sliced_mig(reference, shares, **replicas)).verdict(TEXT)
+def test_a_configuration_that_shares_mig_devices_otherwise_is_reported(shares, replicas, says, reference):
+    outcome = SharingCluster(sliced_mig(reference, shares, **replicas)).verdict(CONFIGURATION)
 
     assert any(says in each for each in outcome.broken.values())
 
 
-def test_mig_devices_that_are_offered_once_each_are_told(reference):
+def test_mig_devices_that_are_offered_once_each_are_reported(reference):
     cluster = SharingCluster(sliced_mig(reference, _1g_5gb=2, _2g_10gb=2))
     cluster.offer("a100-mig-1", mig__1g_5gb=32, mig__2g_10gb=12)
 

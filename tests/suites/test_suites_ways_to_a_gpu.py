@@ -4,7 +4,8 @@ import pytest
 
 from conformance.facts import Facts
 from conformance.gpu.drivers import CudaVersion
-from suites._shared.node_probes import memory_agrees, product_label, uuids
+from suites._shared.node_gpus import memory_agrees
+from suites._shared.node_probes import product_label, uuids
 from suites.isolation.gpu_access import (
     cdi_devices_named,
     gpu_files,
@@ -38,14 +39,14 @@ def pod(spec=None, status=None, **metadata):
         ("ours/trainer:cu118", "11.8"),
     ],
 )
-def test_an_image_tells_its_cuda(image, cuda):
+def test_an_image_name_has_its_cuda_version(image, cuda):
     assert cuda_of(image) == CudaVersion.parse(cuda)
 
 
 @pytest.mark.parametrize(
     "image", ["vllm/vllm-openai:v0.10.0", "nvcr.io/nvidia/pytorch:24.05-py3", "ubuntu:24.04", "ours/cuda-free:1.2", "x"]
 )
-def test_an_image_that_tells_none_is_not_guessed_at(image):
+def test_an_image_name_without_cuda_version_is_not_guessed(image):
     assert cuda_of(image) is None
 
 
@@ -54,7 +55,7 @@ def test_an_image_that_tells_none_is_not_guessed_at(image):
     ["/", "/dev", "/dev/", "/dev/nvidia0", "/dev/nvidia-caps", "/run", "/run/nvidia/driver", "/var/run", "/var/run/",
      "/var/run/nvidia", "/home", "/var/lib/kubelet", "/var/lib/kubelet/device-plugins", "/etc/cdi", "/dev/dri"],
 )  # fmt: skip
-def test_a_host_path_that_leads_to_devices_is_told(path):
+def test_a_host_path_that_leads_to_devices_is_reported(path):
     mounting = pod({"volumes": [{"name": "v", "hostPath": {"path": path}}]})
 
     assert protected_host_paths(mounting) == [path]
@@ -63,11 +64,11 @@ def test_a_host_path_that_leads_to_devices_is_told(path):
 @pytest.mark.parametrize(
     "path", ["/data", "/dev/shm", "/dev/infiniband", "/var/log", "/run/containerd", "/homes", "/opt"]
 )
-def test_other_host_paths_are_nobodys_business_here(path):
+def test_other_host_paths_are_not_judged(path):
     assert protected_host_paths(pod({"volumes": [{"name": "v", "hostPath": {"path": path}}]})) == []
 
 
-def test_annotations_that_name_devices_are_told():
+def test_annotations_that_name_devices_are_reported():
     named = {
         "nvidia.cdi.k8s.io/container.main": "k8s.device-plugin.nvidia.com/gpu=GPU-1",
         "cdi.k8s.io/x": "nvidia.com/gpu=0",
@@ -124,7 +125,7 @@ def test_the_ipc_namespace_of_the_node_has_its_shared_memory():
 
 
 @pytest.mark.parametrize("reason", ["UnexpectedAdmissionError", "TopologyAffinityError", "OutOfnvidia.com/gpu"])
-def test_a_pod_that_its_kubelet_refused_is_told_from_one_that_failed(reason):
+def test_a_pod_that_its_kubelet_refused_is_distinguished_from_one_that_failed(reason):
     assert refusal_of(pod(status={"phase": "Failed", "reason": reason}))
     assert not refusal_of(pod(status={"phase": "Failed", "reason": "Evicted"}))
     assert not refusal_of(pod(status={"phase": "Failed"}))

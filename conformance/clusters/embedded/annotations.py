@@ -20,10 +20,16 @@ __all__ = [
     "HELD",
     "NOT_READY",
     "RUN_SECONDS",
+    "SIMULATED_ANNOTATION",
+    "SIMULATED_VALUE",
     "STOP_SECONDS",
     "UNREACHABLE",
     "WAITING_REASON",
 ]
+
+# Whose nodes and pods KWOK plays: those that say so, so that real kubelets beside them are left alone.
+SIMULATED_ANNOTATION = "kwok.x-k8s.io/node"
+SIMULATED_VALUE = "fake"
 
 UNREACHABLE = "unreachable"
 """The message in NOT_READY by which a node falls silent."""

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .annotations import SIMULATED_ANNOTATION, SIMULATED_VALUE
 from .ports import LOOPBACK
 
 if TYPE_CHECKING:
@@ -34,10 +35,6 @@ POD_RANGE = "10.128.0.0/10"
 _UNTHROTTLED = {"kube-api-qps": "1000", "kube-api-burst": "2000"}
 # Garbage is collected when the heap is five times what was in use; Go's default is twice.
 _SELDOM = "400"
-
-# Whose nodes and pods KWOK plays: those that say so, so that real kubelets beside them are left alone.
-SIMULATED_ANNOTATION = "kwok.x-k8s.io/node"
-SIMULATED_VALUE = "fake"
 
 # KWOK renews a node's lease every quarter of this; the controller-manager waits longer before it believes a node lost.
 _LEASE_SECONDS = 200

@@ -1,4 +1,4 @@
-"""Simulated nodes in a running cluster: create them, wait for them, break and mend one of them."""
+"""Simulated nodes in a running cluster: create them, wait for them, break and repair one of them."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def break_node(client: Client, name: str, message: str) -> None:
         _set_pods_ready(client, name, "False")
 
 
-def mend_node(client: Client, name: str, *, timeout: float = 30.0) -> None:
+def repair_node(client: Client, name: str, *, timeout: float = 30.0) -> None:
     """Undo break_node, and make the node's pods ready again, which a kubelet does and KWOK does not.
 
     Raises FleetNotReady when the node does not come back within ``timeout`` seconds.

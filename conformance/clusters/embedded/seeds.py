@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .components import APISERVER, BINARIES, CONTROLLER_MANAGER, ETCD, Components, Layout, Ports
+from .control_plane import started_bare
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -109,8 +110,6 @@ def obtain(spec: EmbeddedSpec, binaries: Mapping[str, Path], progress: Progress,
 
 
 def _make(seed: Seed, spec: EmbeddedSpec, binaries: Mapping[str, Path], deadline: float) -> None:
-    from .boot import started_bare
-
     scratch = Path(tempfile.mkdtemp(dir=seed.path.parent, prefix=".making-"))
     try:
         with started_bare(spec, binaries, deadline=deadline) as (layout, processes):

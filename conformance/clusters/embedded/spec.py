@@ -7,6 +7,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from .topologies import load
+
 DEFAULT_VERSION = "1.36"
 
 # The slowest start seen on two busy cores took 35 seconds (kubernetes/kubernetes#137743); the usual one takes 3 to 4.
@@ -67,6 +69,4 @@ class EmbeddedSpec:
     @cached_property
     def small(self) -> bool:
         """Whether the fleet is small enough to be watched closely."""
-        from .topologies import load
-
         return self.topology is None or load(self.topology).size <= _SMALL_FLEET

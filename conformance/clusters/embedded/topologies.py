@@ -1,7 +1,7 @@
 """Topologies: simulated fleets as YAML files, and the Node objects that they stand for.
 
 A topology says what a cloud and its machines bring along: instance types, zones, GPUs. Of a pool whose node image runs
-driver and device plugin, outside Kubernetes, that includes capacity and the labels of GPU feature discovery; other
+driver and device plugin, outside Kubernetes, that includes capacity and the labels of GPU Feature Discovery; other
 pools are bare hardware until a stack is deployed. What the owners of a cluster add (labels, taints) is no part of it:
 deploying their set-up does that.
 """
@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
+from conformance.gpu.resources import GPU
 from conformance.shipped import shipped
 from conformance.simulator.hardware import BROKEN, HARDWARE, Machine
 
-from .annotations import NOT_READY
-from .components import SIMULATED_ANNOTATION, SIMULATED_VALUE
+from .annotations import NOT_READY, SIMULATED_ANNOTATION, SIMULATED_VALUE
 from .errors import EmbeddedError
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ class TopologyError(EmbeddedError):
 
 
 class Gpu(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The GPUs of one node. ``product`` is GPU feature discovery's value, ``memory_mib`` is per GPU.
+    """The GPUs of one node. ``product`` is GPU Feature Discovery's value, ``memory_mib`` is per GPU.
 
     ``name`` is what NVML calls the product, which has blanks where the value has some of its dashes; by default the
     first one only (``Tesla T4``, ``NVIDIA A100-SXM4-40GB``). ``compute`` is the compute capability (``8.0``), empty
@@ -50,7 +50,7 @@ class Gpu(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     compute: str = ""
     family: str = ""
     mig_capable: bool = False
-    resource: str = "nvidia.com/gpu"
+    resource: str = GPU
     brought_by: Literal["image", "stack"] = "image"
 
     @property
@@ -188,7 +188,7 @@ def _gpu_problems(gpu: Gpu) -> Iterator[str]:
         yield "driver: the node image brings it, so say which version; or say brought_by: stack"
     discovered = gpu.called.replace(" ", "-")
     if discovered != gpu.product:
-        yield f"name: GPU feature discovery makes {discovered!r} of it, but product is {gpu.product!r}"
+        yield f"name: GPU Feature Discovery makes {discovered!r} of it, but product is {gpu.product!r}"
 
 
 def _fault_problems(pool: Pool, fault: Fault) -> Iterator[str]:
@@ -281,7 +281,7 @@ def _labels(pool: Pool, name: str, number: int, faults: list[Fault]) -> dict[str
 
 
 def _discovered(gpu: Gpu, driver: str) -> dict[str, str]:
-    """What GPU feature discovery says of a node (label names and forms as in k8s-device-plugin's GFD)."""
+    """What GPU Feature Discovery says of a node (label names and forms as in k8s-device-plugin's GFD)."""
     major, minor, revision = [*driver.split("."), "", ""][:3]
     labels = {
         "gpu.present": "true",

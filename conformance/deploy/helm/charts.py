@@ -193,15 +193,15 @@ class HelmInstaller:
         """The name of the pull secret, after it has been copied into the release's namespace."""
         if not self._pull_secret:
             return None
-        home, _, name = self._pull_secret.partition("/")
+        source, _, name = self._pull_secret.partition("/")
         try:
-            found = client.get(path("Secret", namespace=home, name=name))
+            found = client.get(path("Secret", namespace=source, name=name))
         except KubeError as error:
             raise InstallError(f"pull secret {self._pull_secret} cannot be read: {error}") from error
         keep: dict[str, Any] = {key: found[key] for key in ("type", "data") if key in found}
         labels = {MANAGED_BY: MANAGED_BY_US, **_run_of(client, release.namespace)}
         metadata = {"name": name, "namespace": release.namespace, "labels": labels}
-        if home != release.namespace:
+        if source != release.namespace:
             with suppress(AlreadyExists):
                 copy = {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, **keep}
                 client.create(path("Secret", namespace=release.namespace), copy)

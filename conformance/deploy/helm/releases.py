@@ -63,7 +63,7 @@ class Release(msgspec.Struct, frozen=True):
 
     @property
     def brings_discovery(self) -> bool:
-        """Whether node feature discovery comes along, as both charts that have it decide."""
+        """Whether Node Feature Discovery comes along, as both charts that have it decide."""
         nfd = self.values.get("nfd") or {}
         if self.chart == PLUGIN:
             return bool(nfd.get("enabled", (self.values.get("gfd") or {}).get("enabled", False)))
@@ -90,7 +90,7 @@ class Marks(msgspec.Struct, frozen=True):
 class Installed(msgspec.Struct, frozen=True, omit_defaults=True):
     """The record of a release that is about to be installed.
 
-    ``definitions`` are the CRDs of NVIDIA and node feature discovery that the cluster had before: Helm leaves those
+    ``definitions`` are the CRDs of NVIDIA and Node Feature Discovery that the cluster had before: Helm leaves those
     of its charts behind, and the ones that are listed here are not ours to remove. ``marks`` are the labels and
     annotations of a GPU stack that nodes carried before, which are not ours, either. ``marked`` says that they were too
     many to be recorded: then none of those that are there at the end are ours to remove. ``token`` is what the values

@@ -10,6 +10,8 @@ from collections.abc import Iterable, Mapping
 from itertools import product
 from typing import Any
 
+from conformance.gpu.labels import CPU_VENDOR, DEPLOY_DRIVER, DEPLOY_OPERANDS, GPU_PRESENT, PCI_PRESENT
+from conformance.gpu.resources import GPU
 from conformance.gpu.taints import Taint, tolerates, toleration_from
 from conformance.reference.model import Reference
 from conformance.reference.stack import Stack
@@ -22,7 +24,7 @@ DRIVER_ROOT = "/run/nvidia/driver"
 """Where the driver container of the operator leaves the driver on a node; a driver of the host itself is at ``/``."""
 
 _CONTROL_PLANE = "node-role.kubernetes.io/control-plane"
-_GPU = {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}
+_GPU = {"key": GPU, "operator": "Exists", "effect": "NoSchedule"}
 _CRITICAL = {"key": "CriticalAddonsOnly", "operator": "Exists"}
 # An override replaces the chart's list, so each of these repeats the list that it replaces.
 _OF_OPERANDS = (_GPU,)
@@ -30,26 +32,26 @@ _OF_DISCOVERY = ({"key": _CONTROL_PLANE, "operator": "Equal", "value": "", "effe
 _OF_PLUGIN = (_CRITICAL, _GPU)
 _OF_PLUGIN_DISCOVERY = (
     {"key": "node-role.kubernetes.io/master", "operator": "Equal", "value": "", "effect": "NoSchedule"},
-    {"key": "nvidia.com/gpu", "operator": "Equal", "value": "present", "effect": "NoSchedule"},
+    {"key": GPU, "operator": "Equal", "value": "present", "effect": "NoSchedule"},
 )
 _OF_DRA = (_GPU,)
-# Uninstalled, the chart would remove every label, annotation, extended resource and taint of node feature discovery
+# Uninstalled, the chart would remove every label, annotation, extended resource and taint of Node Feature Discovery
 # from every node, whoever wrote it (node-feature-discovery v0.19.0: templates/post-delete-job.yaml, nfd-master -prune).
 _WITHOUT_PRUNING = {"postDeleteCleanup": False}
 # With one of these at false a node gets no driver from the operator.
-_WITHOUT_DRIVER = ("nvidia.com/gpu.deploy.operands", "nvidia.com/gpu.deploy.driver")
+_WITHOUT_DRIVER = (DEPLOY_OPERANDS, DEPLOY_DRIVER)
 # By one of these the plugin's chart knows a node with GPUs.
 _GPU_NODES = (
-    ("feature.node.kubernetes.io/pci-10de.present", "true"),
-    ("feature.node.kubernetes.io/cpu-model.vendor_id", "NVIDIA"),
-    ("nvidia.com/gpu.present", "true"),
+    (PCI_PRESENT[0], "true"),
+    (CPU_VENDOR, "NVIDIA"),
+    (GPU_PRESENT, "true"),
 )
 
 
 def gpu_operator_values(reference: Reference) -> Values:
     """Values of the chart gpu-operator. Raises ValueError for a set-up that declares no stack.
 
-    Every taint of every GPU pool is tolerated by the operands and by node feature discovery: where one of the two is
+    Every taint of every GPU pool is tolerated by the operands and by Node Feature Discovery: where one of the two is
     missing, the nodes get no operand and the operator still says ready.
     """
     stack = _stack(reference)
@@ -81,7 +83,7 @@ def gpu_operator_values(reference: Reference) -> Values:
 def device_plugin_values(reference: Reference) -> Values:
     """Values of the chart nvidia-device-plugin. Raises ValueError for a set-up that declares no stack.
 
-    Node feature discovery comes along in any case: the plugin goes only to nodes that it has labelled.
+    Node Feature Discovery comes along in any case: the plugin goes only to nodes that it has labelled.
     """
     stack = _stack(reference)
     values: Values = {

@@ -1,6 +1,6 @@
 """Removing what killed runs left: their objects by label, node changes and releases by record, and only theirs.
 
-The same steps end an ordinary run, so that there is one way in which a run is taken back.
+The same steps end an ordinary run, so that there is one way in which a run is cleaned up.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -26,7 +26,7 @@ from conformance.lab.journal import OwnerRecord, owner_records
 from conformance.lab.lease import is_alive
 from conformance.lab.pods import at_once
 
-__all__ = ["Cleaned", "Leftovers", "Stack", "clean", "find_leftovers", "take_back"]
+__all__ = ["Cleaned", "InstalledStack", "Leftovers", "clean", "clean_up", "find_leftovers"]
 
 # A run that has entered but has no Lease yet is given this long to take one.
 _STARTING = timedelta(seconds=60)
@@ -62,17 +62,17 @@ class Cleaned(msgspec.Struct, frozen=True):
     deleted: tuple[str, ...] = ()
     nodes: tuple[str, ...] = ()
     left: tuple[str, ...] = ()
-    home_removed: bool = False
+    namespace_removed: bool = False
 
 
-class Stack(msgspec.Struct, frozen=True):
+class InstalledStack(msgspec.Struct, frozen=True):
     """The GPU stack that a run installed: the releases on record, and who can take them away."""
 
     releases: tuple[Installed, ...] = ()
     installer: Installer | None = None
 
 
-class _Seen(msgspec.Struct, frozen=True):
+class _Look(msgspec.Struct, frozen=True):
     """One look at everything that runs have left, and who is alive by the server's clock."""
 
     records: dict[str, OwnerRecord]
@@ -110,9 +110,9 @@ class _Seen(msgspec.Struct, frozen=True):
 
 def find_leftovers(client: Client, *, timeouts: Timeouts | None = None) -> list[Leftovers]:
     """What every run has on the cluster, runs that are going on included. Reads only, but for the server's clock."""
-    seen = _look(client)
+    look = _look(client)
     duration = (timeouts or client.timeouts).lease
-    return [seen.leftovers(run_id, duration) for run_id in seen.run_ids]
+    return [look.leftovers(run_id, duration) for run_id in look.run_ids]
 
 
 def clean(
@@ -130,21 +130,21 @@ def clean(
     that a run installed; without one it is left, with what to do about it.
     """
     limits = timeouts or client.timeouts
-    seen = _look(client, run_id)
-    chosen = [run_id] if run_id else seen.run_ids
-    total = Cleaned(left=seen.unseen)
+    look = _look(client, run_id)
+    chosen = [run_id] if run_id else look.run_ids
+    total = Cleaned(left=look.unseen)
     for each in chosen:
-        leftovers = seen.leftovers(each, limits.lease)
+        leftovers = look.leftovers(each, limits.lease)
         if leftovers.alive and not (force and run_id):
             advice = f"wait for its end, or {clean_command(each, force=True)}"
             total = msgspec.structs.replace(total, skipped=(*total.skipped, f"{leftovers}; {advice}"))
             continue
-        record = seen.records.get(each) or OwnerRecord(each)
-        objects, stack = seen.objects.get(each, ()), Stack(record.releases, installer)
-        total = _sum(total, take_back(client, each, objects, record.node_changes, limits, stack))
-    if not total.home_removed and records_namespace.remove_if_abandoned(client):
+        record = look.records.get(each) or OwnerRecord(each)
+        objects, stack = look.objects.get(each, ()), InstalledStack(record.releases, installer)
+        total = _sum(total, clean_up(client, each, objects, record.node_changes, limits, stack))
+    if not total.namespace_removed and records_namespace.remove_if_abandoned(client):
         records_namespace.wait_until_gone(client, timeout=limits.namespace_deleted)
-        total = msgspec.structs.replace(total, home_removed=True)
+        total = msgspec.structs.replace(total, namespace_removed=True)
     return total
 
 
@@ -158,10 +158,10 @@ def restore_nodes(client: Client, changes: Iterable[NodeChange]) -> tuple[tuple[
 
 
 def forget_run(client: Client, run_id: str) -> bool:
-    """Remove a run's record, its Leases and its entry; True when the home namespace went with the last run.
+    """Remove a run's record, its Leases and its entry; True when the records namespace went with the last run.
 
     The record goes before the Leases and the entry goes last: as long as anything is there, the run can be found.
-    The home namespace, if it goes, is not waited for.
+    The records namespace, if it goes, is not waited for.
     """
     selector = f"{RUN_LABEL}={run_id}"
     for kind in ("ConfigMap", "Lease"):
@@ -175,13 +175,13 @@ def forget_run(client: Client, run_id: str) -> bool:
     return records_namespace.leave(client, run_id)
 
 
-def take_back(
+def clean_up(
     client: Client,
     run_id: str,
     objects: Iterable[Mapping[str, Any]],
     changes: Sequence[NodeChange],
     timeouts: Timeouts,
-    stack: Stack | None = None,
+    stack: InstalledStack | None = None,
 ) -> Cleaned:
     """Remove a run's stack and objects, put its nodes back, forget the run, and wait until its namespaces are gone.
 
@@ -196,28 +196,28 @@ def take_back(
     swept = sweep(client, [obj for obj in (*objects, *secrets) if not stuck or not _needed(obj, stack)], timeouts)
     nodes, failures = restore_nodes(client, changes)
     failures += stuck
-    home_removed = False
+    namespace_removed = False
     if not failures:
         try:
-            home_removed = forget_run(client, run_id)
+            namespace_removed = forget_run(client, run_id)
         except KubeError as error:
             failures.append(f"record of run {run_id}: {error}")
     said = [each.words for each in outcomes if each.settled and each.words]
     left = [*swept.left, *said, *failures, *wait_until_gone(client, swept.going, timeouts.namespace_deleted)]
-    if home_removed:
+    if namespace_removed:
         records_namespace.wait_until_gone(client, timeout=timeouts.namespace_deleted)
-    return Cleaned((run_id,), (), (*removed, *swept.deleted), nodes, tuple(left), home_removed)
+    return Cleaned((run_id,), (), (*removed, *swept.deleted), nodes, tuple(left), namespace_removed)
 
 
 def _remove_releases(
-    client: Client, stack: Stack | None, changes: Sequence[NodeChange], timeouts: Timeouts
+    client: Client, stack: InstalledStack | None, changes: Sequence[NodeChange], timeouts: Timeouts
 ) -> list[Outcome]:
     if stack is None:
         return []
     return list(uninstalled(client, stack.releases, stack.installer, changes, timeouts))
 
 
-def _secrets(client: Client, run_id: str, stack: Stack | None) -> list[dict[str, Any]]:
+def _secrets(client: Client, run_id: str, stack: InstalledStack | None) -> list[dict[str, Any]]:
     """The copies of a pull secret that the run put beside its releases.
 
     Only there: an account that cleans need not be allowed to read the Secrets of the whole cluster.
@@ -230,7 +230,7 @@ def _secrets(client: Client, run_id: str, stack: Stack | None) -> list[dict[str,
     return found
 
 
-def _needed(obj: Mapping[str, Any], stack: Stack | None) -> bool:
+def _needed(obj: Mapping[str, Any], stack: InstalledStack | None) -> bool:
     homes = {each.namespace for each in stack.releases} if stack is not None else set()
     return (obj["metadata"].get("namespace") or obj["metadata"]["name"]) in homes
 
@@ -245,13 +245,13 @@ def _restore_node(client: Client, name: str, changes: Sequence[NodeChange]) -> s
     return ""
 
 
-def _look(client: Client, run_id: str | None = None) -> _Seen:
+def _look(client: Client, run_id: str | None = None) -> _Look:
     found = labelled(client, run_id, KINDS)
     in_home = path("Lease", namespace=HOME_NAMESPACE)
     leases: list[dict[str, Any]] = _or_nothing(lambda: client.list(in_home, label_selector=RUN_LABEL), [])
     records = _or_nothing(lambda: owner_records(client), {})
     now = records_namespace.server_now(client)
-    return _Seen(records, tuple(leases), records_namespace.entered_at(client), found.by_run, found.unseen, now)
+    return _Look(records, tuple(leases), records_namespace.entered_at(client), found.by_run, found.unseen, now)
 
 
 def _or_nothing(read: Callable[[], Any], nothing: Any) -> Any:
@@ -272,5 +272,5 @@ def _sum(one: Cleaned, other: Cleaned) -> Cleaned:
         one.deleted + other.deleted,
         one.nodes + other.nodes,
         one.left + other.left,
-        one.home_removed or other.home_removed,
+        one.namespace_removed or other.namespace_removed,
     )

@@ -33,7 +33,7 @@ class Undoing:
         self._lock = threading.Lock()
 
     def will(self, what: str, undo: Callable[[], None]) -> Step:
-        """Register what ``undo`` will take back; call this before the action itself."""
+        """Register what ``undo`` will undo; call this before the action itself."""
         step = Step(what, undo)
         with self._lock:
             self._steps.append(step)

@@ -1,10 +1,10 @@
-"""The gpu-operator chart: the operator, node feature discovery, and the object that tells the operator what to do."""
+"""The gpu-operator chart: the operator, Node Feature Discovery, and the object that tells the operator what to do."""
 
 from collections.abc import Mapping
 
 from conformance.simulator.chart import definitions, policy
 from conformance.simulator.chart.defaults import GPU_OPERATOR
-from conformance.simulator.chart.discovery import feature_discovery
+from conformance.simulator.chart.feature_discovery import feature_discovery
 from conformance.simulator.chart.objects import (
     ChartError,
     Object,

@@ -1,4 +1,4 @@
-"""The chart of the device plugin without an operator: plugin, MPS control daemon, GPU and node feature discovery.
+"""The chart of the device plugin without an operator: plugin, MPS control daemon, GPU and Node Feature Discovery.
 
 Source: NVIDIA/k8s-device-plugin v0.20.0, deployments/helm/nvidia-device-plugin.
 """
@@ -6,7 +6,7 @@ Source: NVIDIA/k8s-device-plugin v0.20.0, deployments/helm/nvidia-device-plugin.
 from typing import Any
 
 from conformance.simulator.chart import definitions
-from conformance.simulator.chart.discovery import feature_discovery
+from conformance.simulator.chart.feature_discovery import feature_discovery
 from conformance.simulator.chart.objects import (
     ChartError,
     Object,

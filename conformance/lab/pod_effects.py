@@ -1,4 +1,4 @@
-"""How far a pod reaches: whether it could take GPUs, or the place of somebody else's pod. Judged on its final spec.
+"""What a pod can do to a cluster: take GPUs, or the place of somebody else's pod. Judged on its final spec.
 
 The guard of the HTTP client sees namespaces; what a pod does once the scheduler has it is not in its path. So the
 lab judges each pod, and each template, before it is sent.
@@ -13,7 +13,7 @@ from conformance.gpu.affinity import required_terms
 from conformance.kube.effects import Effect
 from conformance.kube.errors import EffectRefused
 
-__all__ = ["SAFE_CEILING", "Standing", "check_reach", "pinned_to", "pod_specs", "reach"]
+__all__ = ["SAFE_CEILING", "PodPriority", "effect_of", "pinned_to", "pod_specs", "require_effect"]
 
 SAFE_CEILING = -1_000_000_000
 """No real workload is below this value (the placeholder pods of cluster autoscalers are at -10), so a pod that is
@@ -22,7 +22,7 @@ cannot push one out."""
 WORKLOADS = ("DaemonSet", "Deployment", "Job", "ReplicaSet", "StatefulSet")
 
 
-class Standing(msgspec.Struct, frozen=True):
+class PodPriority(msgspec.Struct, frozen=True):
     """What a PriorityClass lets its pods do."""
 
     value: int
@@ -34,23 +34,23 @@ class Standing(msgspec.Struct, frozen=True):
         return self.preempts and self.value > SAFE_CEILING
 
 
-def reach(spec: Mapping[str, Any], standing: Callable[[str], Standing], borrowed: Collection[str]) -> Effect:
+def effect_of(spec: Mapping[str, Any], pod_priority: Callable[[str], PodPriority], borrowed: Collection[str]) -> Effect:
     """What a pod of this spec can do to the cluster.
 
-    ``standing`` tells about a PriorityClass by name (an empty name: the cluster's default); ``borrowed`` are the
+    ``pod_priority`` looks a PriorityClass up by name (an empty name: the cluster's default); ``borrowed`` are the
     nodes that the lab has to itself, where a pod can push out nobody else's.
     """
     if spec.get("schedulingGates"):
         return Effect.OWN_NAMESPACE
     nodes = pinned_to(spec)
-    at_home = bool(nodes) and nodes <= set(borrowed)
-    if not at_home and standing(str(spec.get("priorityClassName") or "")).threatens_others:
+    on_borrowed = bool(nodes) and nodes <= set(borrowed)
+    if not on_borrowed and pod_priority(str(spec.get("priorityClassName") or "")).threatens_others:
         return Effect.DISRUPTIVE
     return Effect.OCCUPIES_IDLE_GPUS if _asks_for_devices(spec) else Effect.OWN_NAMESPACE
 
 
-def check_reach(needed: Effect, limit: Effect, what: str, requirement: str) -> None:
-    """Raise EffectRefused when a pod reaches further than the requirement declares."""
+def require_effect(needed: Effect, limit: Effect, what: str, requirement: str) -> None:
+    """Raise EffectRefused when a pod does more than the requirement declares."""
     if needed > limit:
         raise EffectRefused("create", what, needed, limit, requirement)
 

@@ -1,7 +1,7 @@
 """How a pod looks whose containers cannot start or end at once, put on pods that KWOK would otherwise start.
 
 KWOK knows nothing of ConfigMaps, init containers that fail, or programs that refuse their configuration. The annotation
-TROUBLE says that such a state is ours, so that what a manifest asks of KWOK itself is never taken away.
+POD_FAILURE says that such a state is ours, so that what a manifest asks of KWOK itself is never taken away.
 """
 
 from collections.abc import Mapping
@@ -18,8 +18,8 @@ from conformance.simulator.agents import Agent, phase_of
 from conformance.simulator.annotations import EXIT_CODE, WAITING_REASON, annotation
 from conformance.simulator.world import Object, World
 
-TROUBLE = f"{DOMAIN}/trouble"
-"""On a pod: JSON of the Trouble that the simulator has put it into."""
+POD_FAILURE = f"{DOMAIN}/pod-failure"
+"""On a pod: JSON of the PodFailure that the simulator has put it into."""
 
 _CRASH_LOOP = "CrashLoopBackOff"
 
@@ -37,10 +37,10 @@ class Kind(StrEnum):
     """A container beside the program ends with an error; the program goes on."""
 
 
-class Trouble(msgspec.Struct, frozen=True):
+class PodFailure(msgspec.Struct, frozen=True):
     """Why a pod is not ready. ``container`` is the one that fails, empty for a volume; ``message`` its last word.
 
-    ``held`` is why somebody else had the pod wait before, which it does again once the trouble is over.
+    ``held`` is why somebody else had the pod wait before, which it does again once the failure is over.
     """
 
     kind: Kind
@@ -50,16 +50,16 @@ class Trouble(msgspec.Struct, frozen=True):
 
 
 # Made before any thread needs it; see kube/client.py.
-_TROUBLES = msgspec.json.Decoder(Trouble)
+_FAILURES = msgspec.json.Decoder(PodFailure)
 
 
-def trouble_of(pod: Object) -> Trouble | None:
-    """The trouble that the simulator has put a pod into."""
-    text = annotation(pod, TROUBLE)
-    return _TROUBLES.decode(text) if text else None
+def failure_of(pod: Object) -> PodFailure | None:
+    """The failure that the simulator has put a pod into."""
+    text = annotation(pod, POD_FAILURE)
+    return _FAILURES.decode(text) if text else None
 
 
-def missing_mount(world: World, agent: Agent) -> Trouble | None:
+def missing_mount(world: World, agent: Agent) -> PodFailure | None:
     """The ConfigMap volume that the kubelet cannot mount, if there is one.
 
     The cache may be behind the pod, so what it lacks is looked up. Raises KubeError when that fails.
@@ -71,7 +71,7 @@ def missing_mount(world: World, agent: Agent) -> Trouble | None:
         found = world.get("ConfigMap", source["name"], agent.namespace) or _read(world.client, agent, source["name"])
         problem = _problem(source, found)
         if problem:
-            return Trouble(Kind.MOUNT, f'MountVolume.SetUp failed for volume "{volume["name"]}" : {problem}')
+            return PodFailure(Kind.MOUNT, f'MountVolume.SetUp failed for volume "{volume["name"]}" : {problem}')
     return None
 
 
@@ -90,34 +90,34 @@ def _problem(source: Mapping[str, Any], found: Object | None) -> str:
     return f"references non-existent config key: {absent[0]}" if absent else ""
 
 
-def settle(client: Client, agent: Agent, trouble: Trouble | None) -> None:
-    """Have a pod show its trouble, or none; writes only what differs. Raises KubeError.
+def show_failure(client: Client, agent: Agent, failure: PodFailure | None) -> None:
+    """Have a pod show its failure, or none; writes only what differs. Raises KubeError.
 
-    What somebody else has wait comes to its volumes, and to no container: its other troubles are still to come.
+    What somebody else has wait comes to its volumes, and to no container: its other failures are still to come.
     """
-    before = trouble_of(agent.pod)
+    before = failure_of(agent.pod)
     held = before.held if before is not None else annotation(agent.pod, WAITING_REASON)
-    if trouble is not None and trouble.kind is not Kind.MOUNT and held:
-        trouble = None
-    if trouble is not None:
-        trouble = msgspec.structs.replace(trouble, held=held)
-    if trouble != before:
-        _annotate(client, agent, trouble, held)
-    if trouble is None:
+    if failure is not None and failure.kind is not Kind.MOUNT and held:
+        failure = None
+    if failure is not None:
+        failure = msgspec.structs.replace(failure, held=held)
+    if failure != before:
+        _annotate(client, agent, failure, held)
+    if failure is None:
         if before is not None and before.kind is Kind.SIDECAR:
             _patch_status(client, agent, _recovered(agent.pod))
         return
-    wanted = _LOOKS[trouble.kind](agent.pod, trouble)
+    wanted = _LOOKS[failure.kind](agent.pod, failure)
     if wanted is not None:
         _patch_status(client, agent, wanted)
 
 
-def _annotate(client: Client, agent: Agent, trouble: Trouble | None, held: str) -> None:
+def _annotate(client: Client, agent: Agent, failure: PodFailure | None, held: str) -> None:
     reason = {Kind.MOUNT: "ContainerCreating", Kind.INIT: "PodInitializing"}
     wanted = {
-        TROUBLE: None if trouble is None else msgspec.json.encode(trouble).decode(),
-        WAITING_REASON: (held or None) if trouble is None else reason.get(trouble.kind),
-        EXIT_CODE: "1" if trouble is not None and trouble.kind is Kind.CRASH else None,
+        POD_FAILURE: None if failure is None else msgspec.json.encode(failure).decode(),
+        WAITING_REASON: (held or None) if failure is None else reason.get(failure.kind),
+        EXIT_CODE: "1" if failure is not None and failure.kind is Kind.CRASH else None,
     }
     has = agent.annotations
     changed = {name: value for name, value in wanted.items() if has.get(name) != value}
@@ -133,7 +133,7 @@ def _path(agent: Agent, subresource: str | None = None) -> str:
     return path("Pod", namespace=agent.namespace, name=name, subresource=subresource)
 
 
-def _unmounted(pod: Object, trouble: Trouble) -> Mapping[str, Any] | None:
+def _unmounted(pod: Object, failure: PodFailure) -> Mapping[str, Any] | None:
     statuses = (pod.get("status") or {}).get("containerStatuses") or ()
     reasons = {(each["state"].get("waiting") or {}).get("reason") for each in statuses}
     if phase_of(pod) != "Running" and reasons <= {"ContainerCreating"}:
@@ -141,33 +141,33 @@ def _unmounted(pod: Object, trouble: Trouble) -> Mapping[str, Any] | None:
     return _not_started(pod, "ContainerCreating")
 
 
-def _init_fails(pod: Object, trouble: Trouble) -> Mapping[str, Any] | None:
+def _init_fails(pod: Object, failure: PodFailure) -> Mapping[str, Any] | None:
     statuses = (pod.get("status") or {}).get("initContainerStatuses") or ()
-    shown = any("waiting" in (each.get("state") or {}) for each in statuses if each["name"] == trouble.container)
+    shown = any("waiting" in (each.get("state") or {}) for each in statuses if each["name"] == failure.container)
     if shown and phase_of(pod) == "Pending":
         return None
     first = pod["spec"].get("initContainers") or ()
-    failing = next((at for at, each in enumerate(first) if each["name"] == trouble.container), len(first))
-    states = [_state(pod, each, at, failing, trouble) for at, each in enumerate(first)]
+    failing = next((at for at, each in enumerate(first) if each["name"] == failure.container), len(first))
+    states = [_state(pod, each, at, failing, failure) for at, each in enumerate(first)]
     return {**_not_started(pod, "PodInitializing"), "initContainerStatuses": states}
 
 
-def _state(pod: Object, container: Mapping[str, Any], at: int, failing: int, trouble: Trouble) -> dict[str, Any]:
+def _state(pod: Object, container: Mapping[str, Any], at: int, failing: int, failure: PodFailure) -> dict[str, Any]:
     status: dict[str, Any] = {**_identity(container), "ready": at < failing, "restartCount": int(at == failing)}
     if at < failing:
         return status | {"state": {"terminated": {"exitCode": 0, "reason": "Completed"}}}
     if at > failing:
         return status | {"state": {"waiting": {"reason": "PodInitializing"}}}
-    ended = {"exitCode": 1, "reason": "Error", "message": trouble.message}
+    ended = {"exitCode": 1, "reason": "Error", "message": failure.message}
     return status | {"state": {"waiting": _back_off(container, pod)}, "lastState": {"terminated": ended}}
 
 
-def _sidecar_fails(pod: Object, trouble: Trouble) -> Mapping[str, Any] | None:
+def _sidecar_fails(pod: Object, failure: PodFailure) -> Mapping[str, Any] | None:
     statuses = (pod.get("status") or {}).get("containerStatuses") or ()
-    mine = next((each for each in statuses if each["name"] == trouble.container), None)
+    mine = next((each for each in statuses if each["name"] == failure.container), None)
     if mine is None or "running" not in (mine.get("state") or {}) or phase_of(pod) != "Running":
         return None
-    ended = {"exitCode": 1, "reason": "Error", "message": trouble.message}
+    ended = {"exitCode": 1, "reason": "Error", "message": failure.message}
     failed = {
         **mine,
         "ready": False,
@@ -214,6 +214,6 @@ def _back_off(container: Mapping[str, Any], pod: Object) -> dict[str, str]:
 _LOOKS = {
     Kind.MOUNT: _unmounted,
     Kind.INIT: _init_fails,
-    Kind.CRASH: lambda pod, trouble: None,
+    Kind.CRASH: lambda pod, failure: None,
     Kind.SIDECAR: _sidecar_fails,
 }

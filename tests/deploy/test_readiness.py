@@ -1,11 +1,11 @@
-"""A stack is at rest when its workloads are there, its operator says so, and its nodes tell what they have."""
+"""A stack is ready when its workloads are, its operator says so, and its nodes are labelled."""
 
 import time
 from typing import Any
 
 import pytest
 
-from conformance.deploy.resting import unrested, wait_until_at_rest
+from conformance.deploy.readiness import stack_not_ready, wait_until_stack_ready
 from conformance.reference.model import Gpu, Pool, Reference
 from conformance.reference.stack import Stack
 
@@ -13,7 +13,7 @@ POOL = Pool(
     "cut", {"eks.amazonaws.com/nodegroup": "cut"}, labels={"nvidia.com/mig.config": "small"}, gpu=Gpu("a100", 2)
 )
 REFERENCE = Reference("mine", stack=Stack("gpu-operator"), pools=(POOL,))
-TOLD = {"nvidia.com/gpu.product": "NVIDIA-A100-SXM4-40GB", "nvidia.com/mig.config.state": "success"}
+LABELLED = {"nvidia.com/gpu.product": "NVIDIA-A100-SXM4-40GB", "nvidia.com/mig.config.state": "success"}
 
 
 def _node(memory: Any, **labels: str) -> None:
@@ -32,55 +32,55 @@ def _policy(memory: Any, state: str) -> None:
     memory.add({**body, "status": {"state": state}})
 
 
-def _moving(memory: Any) -> list[str]:
-    return list(unrested(memory, REFERENCE, ["gpu-operator"]))
+def _not_ready(memory: Any) -> list[str]:
+    return list(stack_not_ready(memory, REFERENCE, ["gpu-operator"]))
 
 
-def test_a_stack_that_has_done_its_work_is_at_rest(memory: Any) -> None:
-    _node(memory, **TOLD)
+def test_a_stack_that_has_done_its_work_is_ready(memory: Any) -> None:
+    _node(memory, **LABELLED)
     _daemon_set(memory, 1)
     _policy(memory, "ready")
 
-    assert _moving(memory) == []
+    assert _not_ready(memory) == []
 
 
 @pytest.mark.parametrize(("available", "generation"), [(0, 1), (1, 2)])
 def test_a_pod_that_is_missing_or_of_before_is_waited_for(memory: Any, available: int, generation: int) -> None:
     _daemon_set(memory, available, generation=generation)
 
-    assert _moving(memory) == ["daemonset gpu-operator/gpu-feature-discovery"]
+    assert _not_ready(memory) == ["daemonset gpu-operator/gpu-feature-discovery"]
 
 
 @pytest.mark.parametrize(("state", "waited_for"), [("notReady", True), ("", True), ("ignored", False)])
 def test_the_operator_is_waited_for_until_it_is_ready(memory: Any, state: str, waited_for: bool) -> None:
     _policy(memory, state)
 
-    assert _moving(memory) == (["ClusterPolicy cluster-policy"] if waited_for else [])
+    assert _not_ready(memory) == (["ClusterPolicy cluster-policy"] if waited_for else [])
 
 
 @pytest.mark.parametrize(
     ("labels", "words"),
     [
-        ({}, "GPU feature discovery has not labelled it"),
-        (TOLD | {"nvidia.com/mig.config.state": "pending"}, "the MIG manager has not ended"),
+        ({}, "GPU Feature Discovery has not labelled it"),
+        (LABELLED | {"nvidia.com/mig.config.state": "pending"}, "the MIG manager has not ended"),
     ],
 )
-def test_a_node_that_has_not_told_yet_is_waited_for(memory: Any, labels: dict[str, str], words: str) -> None:
+def test_a_node_that_is_not_labelled_yet_is_waited_for(memory: Any, labels: dict[str, str], words: str) -> None:
     _node(memory, **labels)
 
-    assert _moving(memory) == [f"node n: {words}"]
+    assert _not_ready(memory) == [f"node n: {words}"]
 
 
 def test_a_node_that_the_owners_keep_the_stack_from_is_not(memory: Any) -> None:
     _node(memory, **{"nvidia.com/gpu.deploy.operands": "false", "nvidia.com/mig.config.state": "failed"})
 
-    assert _moving(memory) == []
+    assert _not_ready(memory) == []
 
 
 def test_nobody_waits_longer_than_the_limit(memory: Any) -> None:
     _policy(memory, "notReady")
     began = time.monotonic()
 
-    wait_until_at_rest(memory, REFERENCE, ["gpu-operator"], 0.2)
+    wait_until_stack_ready(memory, REFERENCE, ["gpu-operator"], 0.2)
 
     assert 0.2 <= time.monotonic() - began < 5

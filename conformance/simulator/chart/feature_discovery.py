@@ -1,4 +1,4 @@
-"""Node feature discovery, the chart on which the others stand: its master, its workers, and what cleans up.
+"""Node Feature Discovery, the chart on which the others stand: its master, its workers, and what cleans up.
 
 Source: node-feature-discovery 0.19.0, deployment/helm/node-feature-discovery.
 """

@@ -17,7 +17,7 @@ _ANSWERING = 8
 _LOOPBACK = "127.0.0.1"
 
 
-class Doors:
+class MetricsPorts:
     """Open loopback ports, each with its text. Safe to share between threads."""
 
     def __init__(self) -> None:
@@ -28,7 +28,7 @@ class Doors:
         self._selector.register(self._wake_out, selectors.EVENT_READ)
         self._pool = ThreadPoolExecutor(_ANSWERING, thread_name_prefix="exporter")
         _allow_many_files()
-        threading.Thread(target=self._listen, name="doors", daemon=True).start()
+        threading.Thread(target=self._listen, name="metrics-ports", daemon=True).start()
 
     def open(self, text: Text) -> int:
         """Open a free port and return its number."""

@@ -1,4 +1,4 @@
-"""The parts of the simulated stack, and the loop that has each of them look again at whatever changed."""
+"""The actors of the simulated stack, and the loop that has each of them look again at whatever changed."""
 
 import heapq
 import itertools
@@ -16,7 +16,7 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 5.0
 _log = logging.getLogger(__name__)
 
 
-class Part(Protocol):
+class Actor(Protocol):
     """One actor: the operator, a node agent, a kubelet.
 
     ``watches`` are the kinds whose changes concern it. ``keys`` says which of its keys a change bears on, ``reconcile``
@@ -40,47 +40,47 @@ class Part(Protocol):
 
 
 class Loop:
-    """Hands keys to parts: each key once however often it changed, and never to two workers at a time."""
+    """Hands keys to actors: each key once however often it changed, and never to two workers at a time."""
 
-    def __init__(self, parts: Sequence[Part] = ()) -> None:
-        self._parts: dict[str, Part] = {}
+    def __init__(self, actors: Sequence[Actor] = ()) -> None:
+        self._actors: dict[str, Actor] = {}
         self._condition = threading.Condition()
         self._due: list[tuple[float, int, str, str]] = []
         self._when: dict[tuple[str, str], float] = {}
         self._running: set[tuple[str, str]] = set()
         self._failures: dict[tuple[str, str], int] = {}
         self._numbers = itertools.count()
-        self.add(parts)
+        self.add(actors)
 
-    def add(self, parts: Sequence[Part]) -> None:
-        """Take in parts, which may themselves know this loop; before start()."""
-        self._parts |= {part.name: part for part in parts}
+    def add(self, actors: Sequence[Actor]) -> None:
+        """Take in actors, which may themselves know this loop; before start()."""
+        self._actors |= {actor.name: actor for actor in actors}
 
     @property
     def kinds(self) -> tuple[str, ...]:
-        """The kinds that any part watches."""
-        return tuple(dict.fromkeys(kind for part in self._parts.values() for kind in part.watches))
+        """The kinds that any actor watches."""
+        return tuple(dict.fromkeys(kind for actor in self._actors.values() for kind in actor.watches))
 
     def changed(self, kind: str, obj: Object, deleted: bool) -> None:
-        """Have every part that a change concerns look again; for World.start."""
-        for part in self._parts.values():
-            if kind in part.watches:
+        """Have every actor that a change concerns look again; for World.start."""
+        for actor in self._actors.values():
+            if kind in actor.watches:
                 try:
-                    keys = tuple(part.keys(kind, obj, deleted))
-                except Exception:  # one part's mistake must not end the watch that all others live on
-                    _log.exception("%s: %s %s", part.name, kind, obj["metadata"]["name"])
+                    keys = tuple(actor.keys(kind, obj, deleted))
+                except Exception:  # one actor's mistake must not end the watch that all others live on
+                    _log.exception("%s: %s %s", actor.name, kind, obj["metadata"]["name"])
                     continue
                 for key in keys:
-                    self.wake(part.name, key)
+                    self.wake(actor.name, key)
 
-    def wake(self, part: str, key: str, after: float = 0.0) -> None:
-        """Have a part look at a key, in ``after`` seconds at the latest."""
+    def wake(self, actor: str, key: str, after: float = 0.0) -> None:
+        """Have a actor look at a key, in ``after`` seconds at the latest."""
         when = time.monotonic() + after
         with self._condition:
-            known = self._when.get((part, key))
+            known = self._when.get((actor, key))
             if known is None or when < known:
-                self._when[part, key] = when
-                heapq.heappush(self._due, (when, next(self._numbers), part, key))
+                self._when[actor, key] = when
+                heapq.heappush(self._due, (when, next(self._numbers), actor, key))
                 self._condition.notify()
 
     def start(self) -> None:
@@ -90,13 +90,13 @@ class Loop:
 
     def _work(self) -> None:
         while True:
-            part, key = self._next()
-            again = self._attempt(part, key)
+            actor, key = self._next()
+            again = self._attempt(actor, key)
             with self._condition:
-                self._running.discard((part, key))
+                self._running.discard((actor, key))
                 self._condition.notify()
             if again is not None:
-                self.wake(part, key, again)
+                self.wake(actor, key, again)
 
     def _next(self) -> tuple[str, str]:
         with self._condition:
@@ -104,17 +104,17 @@ class Loop:
                 now = time.monotonic()
                 held = []
                 while self._due and self._due[0][0] <= now:
-                    when, number, part, key = heapq.heappop(self._due)
-                    if self._when.get((part, key)) != when:
+                    when, number, actor, key = heapq.heappop(self._due)
+                    if self._when.get((actor, key)) != when:
                         continue  # an earlier wish for the same key came after this one
-                    if (part, key) in self._running:
-                        held.append((when, number, part, key))
+                    if (actor, key) in self._running:
+                        held.append((when, number, actor, key))
                         continue
                     for each in held:
                         heapq.heappush(self._due, each)
-                    del self._when[part, key]
-                    self._running.add((part, key))
-                    return part, key
+                    del self._when[actor, key]
+                    self._running.add((actor, key))
+                    return actor, key
                 for each in held:
                     heapq.heappush(self._due, each)
                 # What is held waits for its worker, which notifies; the rest for its time.
@@ -124,13 +124,13 @@ class Loop:
     def _first(self) -> float | None:
         return self._due[0][0] if self._due else None
 
-    def _attempt(self, part: str, key: str) -> float | None:
+    def _attempt(self, actor: str, key: str) -> float | None:
         try:
-            again = self._parts[part].reconcile(key)
+            again = self._actors[actor].reconcile(key)
         except Exception as error:
-            failures = self._failures[part, key] = self._failures.get((part, key), 0) + 1
+            failures = self._failures[actor, key] = self._failures.get((actor, key), 0) + 1
             if not isinstance(error, Conflict | NotFound):
-                _log.warning("%s: %s: %s", part, key, error, exc_info=not isinstance(error, KubeError))
+                _log.warning("%s: %s: %s", actor, key, error, exc_info=not isinstance(error, KubeError))
             return float(min(_FIRST_PAUSE * 2 ** min(failures, 10), _LONGEST_PAUSE))
-        self._failures.pop((part, key), None)
+        self._failures.pop((actor, key), None)
         return again

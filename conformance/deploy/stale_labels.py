@@ -1,6 +1,6 @@
 """What a GPU stack leaves on nodes when it is uninstalled: labels and annotations that nobody keeps up any more.
 
-The operator never removes its labels, and node feature discovery only some of its own (its chart has a hook for it).
+The operator never removes its labels, and Node Feature Discovery only some of its own (its chart has a hook for it).
 They would make the next stack, and every suite, believe what is no longer so.
 """
 
@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from conformance.deploy.helm.releases import Marks
+from conformance.gpu.labels import NFD, NFD_ANNOTATIONS, NVIDIA
 from conformance.kube.client import Client
 from conformance.kube.errors import NotFound
 from conformance.kube.nodechange import NodeChange
@@ -18,8 +19,8 @@ from conformance.kube.paths import path
 
 __all__ = ["before", "unmark"]
 
-PREFIXES = ("nvidia.com/", "feature.node.kubernetes.io/", "nfd.node.kubernetes.io/")
-"""Under these the operator, GPU Feature Discovery, the MIG manager and node feature discovery write."""
+PREFIXES = (NVIDIA, NFD, NFD_ANNOTATIONS)
+"""Under these the operator, GPU Feature Discovery, the MIG manager and Node Feature Discovery write."""
 
 _FIELDS = ("labels", "annotations")
 _CONCURRENT = 8

@@ -1,0 +1,71 @@
+"""Keys of labels and annotations by which NVIDIA's programs and Node Feature Discovery speak to each other.
+
+Each key stands here once, below the program that writes or reads it. The simulator keeps keys of its own on purpose:
+what both spelled wrong alike nobody would see (docs/decisions/0006-the-simulator-decides-for-itself.md).
+"""
+
+NVIDIA = "nvidia.com/"
+"""The prefix of all keys and extended resources of NVIDIA's programs, the DRA driver's aside."""
+
+# Node Feature Discovery labels what it finds on a node (kubernetes-sigs/node-feature-discovery v0.19.0,
+# source/pci and source/cpu). The operator, the device plugin's chart and its node affinity go by these.
+NFD = "feature.node.kubernetes.io/"
+NFD_ANNOTATIONS = "nfd.node.kubernetes.io/"
+PCI_PRESENT = (
+    f"{NFD}pci-10de.present",
+    f"{NFD}pci-0302_10de.present",
+    f"{NFD}pci-0300_10de.present",
+)
+"""By any of these the operator knows a node with GPUs (NVIDIA/gpu-operator v26.7.0: controllers/state_manager.go,
+gpuNodeLabels): 10de is NVIDIA's PCI vendor, 0302 a 3D controller, 0300 a VGA controller."""
+CPU_VENDOR = f"{NFD}cpu-model.vendor_id"
+
+# The GPU Operator labels nodes with GPUs, and reads what owners say there
+# (NVIDIA/gpu-operator v26.7.0: controllers/state_manager.go).
+GPU_PRESENT = f"{NVIDIA}gpu.present"
+DEPLOY = f"{NVIDIA}gpu.deploy."
+"""Labels with this prefix say of a node whether an operand goes there; the operator sets them to true."""
+DEPLOY_OPERANDS = f"{DEPLOY}operands"
+"""At false no operand at all goes to the node."""
+DEPLOY_DRIVER = f"{DEPLOY}driver"
+DEPLOY_DEVICE_PLUGIN = f"{DEPLOY}device-plugin"
+DEPLOY_GPU_FEATURE_DISCOVERY = f"{DEPLOY}gpu-feature-discovery"
+DEPLOY_DCGM_EXPORTER = f"{DEPLOY}dcgm-exporter"
+DEPLOY_DCGM_EXPORTER_DRA = f"{DEPLOY}dcgm-exporter-dra"
+WORKLOAD_CONFIG = f"{NVIDIA}gpu.workload.config"
+"""For whom the GPUs of a node are: container, vm-passthrough or vm-vgpu."""
+DRIVER_OWNER = f"{NVIDIA}gpu-operator.driver.owner"
+"""Names the NVIDIADriver that a node gets its driver from (internal/state/driver.go)."""
+VGPU_HOST_DRIVER = f"{NVIDIA}vgpu.host-driver-version"
+"""On a host of virtual GPUs the operator deploys no MIG manager."""
+
+# The driver upgrade controller of the operator (NVIDIA/k8s-operator-libs: pkg/upgrade/consts.go).
+UPGRADE_STATE = f"{NVIDIA}gpu-driver-upgrade-state"
+UPGRADE_SKIP = f"{NVIDIA}gpu-driver-upgrade.skip"
+UPGRADE_DRAIN_SKIP = f"{NVIDIA}gpu-driver-upgrade-drain.skip"
+"""With the value true on a pod: no drain of an upgrade takes it."""
+
+# GPU Feature Discovery labels what the driver says of the GPUs (NVIDIA/k8s-device-plugin v0.20.0: docs/gpu-feature-
+# discovery/README.md, internal/lm).
+GPU_PRODUCT = f"{NVIDIA}gpu.product"
+GPU_MEMORY = f"{NVIDIA}gpu.memory"
+GPU_COUNT = f"{NVIDIA}gpu.count"
+GPU_REPLICAS = f"{NVIDIA}gpu.replicas"
+GPU_COMPUTE = (f"{NVIDIA}gpu.compute.major", f"{NVIDIA}gpu.compute.minor")
+DRIVER_VERSION = f"{NVIDIA}cuda.driver-version.full"
+DRIVER_VERSION_PARTS = (f"{NVIDIA}cuda.driver.major", f"{NVIDIA}cuda.driver.minor", f"{NVIDIA}cuda.driver.rev")
+"""What DRIVER_VERSION replaced; older releases write these only."""
+MIG_CAPABLE = f"{NVIDIA}mig.capable"
+MIG_STRATEGY = f"{NVIDIA}mig.strategy"
+MPS_CAPABLE = f"{NVIDIA}mps.capable"
+
+# The device plugin's config manager reads which key of the ConfigMap a node wants (cmd/config-manager).
+DEVICE_PLUGIN_CONFIG = f"{NVIDIA}device-plugin.config"
+
+# The MIG manager reads the layout that a node wants, and writes how far it is (NVIDIA/mig-parted:
+# deployments/container, cmd/nvidia-mig-manager).
+MIG_CONFIG = f"{NVIDIA}mig.config"
+MIG_CONFIG_STATE = f"{NVIDIA}mig.config.state"
+
+# Resources by which pods ask HAMi for parts of a GPU (Project-HAMi/HAMi: docs/config.md).
+HAMI_RESOURCES = (f"{NVIDIA}gpumem", f"{NVIDIA}gpumem-percentage", f"{NVIDIA}gpucores", f"{NVIDIA}priority")

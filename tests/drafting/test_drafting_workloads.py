@@ -1,0 +1,101 @@
+"""Priority classes of the owners, and workloads where nothing but their own template decides."""
+
+import pytest
+from fleet import GPU_TAINT, L4, T4, gpu_nodes, named, node, pod, pod_template, workload
+
+T4S = gpu_nodes("t4", 2, {"agentpool": "t4", "gpu": "t4", **T4}, taints=[GPU_TAINT])
+L4S = gpu_nodes("l4", 2, {"agentpool": "l4", "gpu": "l4", **L4})
+FLEET = [*T4S, *L4S, node("cpu-1", {"agentpool": "cpu"})]
+TOLERATION = {"key": "nvidia.com/gpu", "operator": "Exists"}
+
+
+def priority_class(name, value, **members):
+    return named("PriorityClass", name, apiVersion="scheduling.k8s.io/v1", value=value, **members)
+
+
+def test_classes_of_platforms_are_left_out_and_named(drafted):
+    made = drafted(FLEET, priority_class("mine", 10), priority_class("gmp-critical", 1000000000))
+
+    assert [each.name for each in made.reference.priority_classes] == ["mine"]
+    assert "gmp-critical: value 1000000000; it belongs to GKE" in made.comments
+
+
+def test_whom_a_class_can_evict_is_left_to_decide(drafted):
+    made = drafted(
+        FLEET, priority_class("high", 10), priority_class("low", 1, preemptionPolicy="Never", globalDefault=True)
+    )
+
+    high, low = made.reference.priority_classes
+    assert (high.preempts, low.global_default, low.preemption_policy) == ((), True, "Never")
+    assert "It can evict pods of low; name in preempts those you rely on" in made.comments
+
+
+def test_of_two_classes_with_one_value_the_one_in_use_is_declared(drafted):
+    carried = pod("vision", "p", priorityClassName="b")
+    made = drafted(FLEET, priority_class("a", 5), priority_class("b", 5), carried)
+
+    assert [each.name for each in made.reference.priority_classes] == ["b"]
+    assert "its value 5 is that of b" in made.comments
+
+
+def test_of_two_defaults_the_one_that_counts_is_declared(drafted):
+    made = drafted(FLEET, priority_class("a", 5, globalDefault=True), priority_class("b", 6, globalDefault=True))
+
+    assert made.reference.default_priority_class.name == "a"
+    assert any("the default as well" in each for each in made.draft.contradictions)
+
+
+def test_a_workload_that_is_confined_belongs_to_its_pools(drafted):
+    template = pod_template(nodeSelector={"gpu": "t4"}, tolerations=[TOLERATION], priorityClassName="high")
+    made = drafted(FLEET, priority_class("high", 10), workload("Deployment", "vision", "detector", template))
+
+    (found,) = made.reference.workloads
+    assert (found.role, found.pools, found.priority_class) == ("inference", ("t4",), "high")
+
+
+def test_a_workload_that_nothing_confines_is_left_to_decide(drafted):
+    made = drafted(FLEET, workload("Deployment", "vision", "detector", pod_template(tolerations=[TOLERATION])))
+
+    assert made.reference.workloads[0].pools == ()
+    assert "With pools: [l4, t4] SCHED-13 asks for such a term" in made.comments
+
+
+def test_a_workload_that_waits_shows_its_pools_so_that_it_is_judged(drafted):
+    owner = workload("StatefulSet", "vision", "detector", pod_template(nodeSelector={"gpu": "t4"}))
+    waiting = {**pod("vision", "detector-0", ("StatefulSet", "detector")), "status": {"phase": "Pending"}}
+    made = drafted(FLEET, owner, waiting)
+
+    assert made.reference.workloads[0].pools == ("t4",)
+    assert any("does not tolerate the taints of t4" in each for each in made.draft.contradictions)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "role"),
+    [("Deployment", "llm", "inference"), ("StatefulSet", "jupyter", "notebook"), ("Job", "tune", "training")],
+)
+def test_a_role_is_guessed_from_kind_and_name(drafted, kind, name, role):
+    assert drafted(FLEET, workload(kind, "vision", name)).reference.workloads[0].role == role
+
+
+def test_what_others_make_again_and_again_is_left_out(drafted):
+    made_by = [{"kind": "CronJob", "name": "nightly", "controller": True}]
+    made = drafted(
+        FLEET, workload("Job", "vision", "nightly-1", ownerReferences=made_by), workload("Job", "vision", "tune")
+    )
+
+    assert [each.name for each in made.reference.workloads] == ["tune"]
+    assert "CronJob nightly makes it, and makes others after it" in made.comments
+
+
+def test_owners_of_other_kinds_are_named(drafted):
+    made = drafted(FLEET, pod("vision", "w-0", ("PyTorchJob", "bert")), pod("vision", "alone"))
+
+    assert "PyTorchJob vision/bert" in made.comments
+    assert "Pod vision/alone: it has no owner that would make it again" in made.comments
+
+
+def test_an_account_that_is_not_there_is_not_declared(drafted):
+    made = drafted(FLEET, workload("Deployment", "vision", "d", pod_template(serviceAccountName="gone")))
+
+    assert made.reference.workloads[0].service_account is None
+    assert any("service account gone" in each for each in made.draft.contradictions)
