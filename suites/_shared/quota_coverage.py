@@ -12,10 +12,17 @@ from typing import Any, NamedTuple
 
 from conformance.facts import Facts, Resource, ResourceQuota
 from conformance.facts.limits import PRIORITY_CLASS_SCOPE, PodTraits, ScopeTerm
-from conformance.gpu.resources import quota_key
+from conformance.gpu.labels import HAMI_RESOURCES
+from conformance.gpu.resources import GPU, quota_key
+from conformance.reference.model import Reference
+from conformance.reference.stack import Kai
+from suites._shared.gpu_requests import gpu_pods, gpu_resources
+from suites._shared.kai import UNBOUNDED, queue_of, queues_of, with_ancestors
 
 # Project-HAMi/HAMi pull request 1359: HAMi's scheduler holds these keys of a ResourceQuota, which Kubernetes does not.
-HAMI_KEYS = ("limits.nvidia.com/gpu", "limits.nvidia.com/gpumem", "limits.nvidia.com/gpucores")
+HAMI_KEYS = tuple(f"limits.{name}" for name in (GPU, *HAMI_RESOURCES))
+# Kubernetes: Resource Quotas, quota for DRA device classes.
+_BY_CLASS = ".deviceclass.resource.k8s.io/devices"
 _HAMI_NODE = "hami.io/node-"
 
 
@@ -39,6 +46,22 @@ def coverage(namespace: str, resources: Collection[str], facts: Facts) -> Covera
         return Coverage((), "no quota counts it")
     gap = "" if others else _gap(quotas, facts)
     return Coverage(by, gap)
+
+
+def gpu_coverage(namespace: str, reference: Reference, facts: Facts) -> Coverage:
+    """What limits the GPUs of a namespace under any of their names, as device claims, or as parts of GPUs.
+
+    A quota of a device class counts where claims are made, KAI's queues where all GPU pods of the namespace are KAI's.
+    """
+    asked = gpu_resources(reference) | {name for node in facts.nodes for name in node.gpu_resources}
+    found = coverage(namespace, sorted(asked), facts)
+    if found:
+        return found
+    by_class = [quota for quota in _counting(namespace, facts) if any(key.endswith(_BY_CLASS) for key in quota.used)]
+    if by_class and not _gap(by_class, facts):
+        return Coverage(tuple(map(str, by_class)), "")
+    queues = _of_kai(namespace, reference, facts)
+    return Coverage(queues, "") if queues else found
 
 
 def _counting(namespace: str, facts: Facts) -> Iterator[ResourceQuota]:
@@ -120,6 +143,22 @@ def _of_kueue(namespace: str, resources: Collection[str], facts: Facts) -> Itera
         groups = _mappings(queue.spec.get("resourceGroups"))
         if any(set(resources) & set(group.get("coveredResources") or ()) for group in groups):
             yield f"{queue} of Kueue, through {local}"
+
+
+def _of_kai(namespace: str, reference: Reference, facts: Facts) -> tuple[str, ...]:
+    """The limits of KAI's queues where all GPU pods of a namespace are in queues that have one; empty elsewhere."""
+    pods = [pod for pod in gpu_pods(facts.pods, reference) if pod.namespace == namespace and not pod.finished]
+    if not pods or not facts.serves("Queue"):
+        return ()
+    kai, queues = reference.kai or Kai(), queues_of(facts)
+    limits: dict[str, None] = {}
+    for pod in pods:
+        chain = [queues[name] for name in with_ancestors(queue_of(pod, kai, facts), queues)]
+        limited = next((queue for queue in chain if queue.limit != UNBOUNDED), None)
+        if pod.scheduler != kai.scheduler or limited is None:
+            return ()
+        limits[f"{limited} of KAI, limit {limited.limit:g}"] = None
+    return tuple(limits)
 
 
 def _of_hami(namespace: str, facts: Facts) -> Iterator[str]:

@@ -3,11 +3,11 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from conformance.gpu.resources import is_gpu_resource
 from conformance.lab import Answer, LabQuota, Rejected, RequirementLab
 from conformance.lab.podspec import Asked, pod_spec
 from conformance.reference.model import Quota, Reference, Team
 from conformance.verdict import Inconclusive, NotApplicable, expect, format_value
+from suites._shared.gpu_requests import names_gpus
 
 ADMITTED = "admitted"
 REFUSED = "refused by the quota"
@@ -32,16 +32,16 @@ class GpuKey(NamedTuple):
         return self.key == f"requests.{self.resource}"
 
 
-def gpu_keys(hard: Mapping[str, str], gpu_resource: str) -> list[GpuKey]:
-    """The keys of a quota that mean GPUs, in whatever spelling; ``gpu_resource`` is the set-up's own name for them."""
+def gpu_keys(hard: Mapping[str, str], reference: Reference) -> list[GpuKey]:
+    """The keys of a quota that mean GPUs, in whatever spelling."""
     keys = [GpuKey(key, _bare(key)) for key in sorted(hard)]
-    return [each for each in keys if is_gpu_resource(each.resource) or each.resource == gpu_resource]
+    return [each for each in keys if names_gpus(each.resource, reference)]
 
 
 def declared_gpu_quotas(reference: Reference) -> tuple[tuple[Team, Quota], ...]:
     """The declared quotas that limit GPUs, with their teams. Raises NotApplicable when there are none."""
     declared = [(team, quota) for team in reference.teams for quota in team.quotas]
-    limiting = tuple((team, quota) for team, quota in declared if gpu_keys(quota.hard, reference.gpu_resource))
+    limiting = tuple((team, quota) for team, quota in declared if gpu_keys(quota.hard, reference))
     if not limiting:
         raise NotApplicable(f"no team of {reference} declares a quota of GPUs")
     return limiting

@@ -19,8 +19,7 @@ from conformance.reference.stack import Kai
 from conformance.subjects import ObjectReference
 from conformance.verdict import Inconclusive, Judge, NotApplicable, format_value
 from suites._shared.formatting import join_limited
-from suites._shared.priority_order import declared_preemptions
-from suites.gang.kai import (
+from suites._shared.kai import (
     DEFAULT_QUEUE,
     NON_PREEMPTIBLE_FROM,
     PREEMPTIBILITY,
@@ -40,6 +39,7 @@ from suites.gang.kai import (
     value_of,
     with_ancestors,
 )
+from suites._shared.priority_order import declared_preemptions
 
 # How long the pods of one group may start one after the other; a node that is being added takes minutes.
 GROUP_START = timedelta(minutes=10)

@@ -17,11 +17,13 @@ import pytest
 from conformance.catalog import MUST, OWN_NAMESPACE, SHOULD, requirement
 from conformance.facts import Facts, LimitRange, ResourceQuota
 from conformance.gpu.quantities import as_count, quantity
-from conformance.gpu.resources import is_gpu_resource, quota_key
+from conformance.gpu.resources import quota_key
 from conformance.lab import LabQuota, RequirementLab
 from conformance.reference.model import Quota, Reference, Team
 from conformance.subjects import ObjectReference
 from conformance.verdict import Inconclusive, Judge, NotApplicable
+from suites._shared.gpu_requests import gpu_pods, gpu_resources, names_gpus, requests_gpus
+from suites._shared.quota_coverage import coverage, gpu_coverage
 from suites._shared.quota_namespace import (
     ADMITTED,
     REFUSED,
@@ -95,7 +97,7 @@ def test_declared_quotas_exist_with_their_limits(
     "limits are always equal.",
 )
 def test_every_limit_on_gpus_is_spelled_so_that_it_counts(reference: Reference, facts: Facts, judge: Judge) -> None:
-    limits = [(quota, key) for quota in facts.quotas for key in gpu_keys(quota.hard, reference.gpu_resource)]
+    limits = [(quota, key) for quota in facts.quotas for key in gpu_keys(quota.hard, reference)]
     if not limits:
         raise NotApplicable("no quota of the cluster names GPUs")
     for quota, key in limits:
@@ -122,24 +124,31 @@ def test_every_limit_on_gpus_is_spelled_so_that_it_counts(reference: Reference, 
 def test_every_advertised_gpu_resource_is_covered(
     gpu_quotas: tuple[tuple[Team, Quota], ...], reference: Reference, facts: Facts, judge: Judge
 ) -> None:
-    advertised = {name: node for node in reversed(facts.nodes) for name in node.gpu_resources if node.gpus(name)}
+    names = gpu_resources(reference)
+    advertised = {
+        name: node for node in reversed(facts.nodes) for name in names | {*node.gpu_resources} if node.gpus(name)
+    }
     allocators = {pool.gpu.allocated_by for pool in reference.gpu_pools if pool.gpu}
     if not advertised and allocators == {"dra"}:
         raise NotApplicable("DRA allocates all declared GPUs, and no node advertises any; quotas count device classes")
+    if not advertised and not any(pool.nodes for pool in reference.gpu_pools):
+        raise NotApplicable("every GPU pool is declared with 0 nodes, and no node advertises a GPU")
     if not advertised:
         raise Inconclusive(
             "no node of the cluster advertises a GPU, so the resources that a quota has to cover are unknown"
         )
     for team in dict.fromkeys(team.namespace for team, _ in gpu_quotas):
         for resource, node in sorted(advertised.items()):
-            covering = [quota for quota in facts.quotas_in(team) if quota_key(resource) in quota.used]
+            found = coverage(team, [resource], facts)
+            by_name = f"{node} offers {resource}, and a quota counts GPUs by name only"
             judge(
                 ObjectReference.of("Namespace", team).only(resource),
-                ok=bool(covering),
-                expected=f"a quota that counts {quota_key(resource)}",
-                actual=[str(quota) for quota in covering] or "no quota counts it",
-                cause="" if covering else f"{node} offers {resource}, and a quota counts GPUs by name only",
-                hidden_because="" if covering else "the quota of the plain name still looks effective",
+                ok=bool(found),
+                expected=f"{quota_key(resource)} of every pod counted by a quota",
+                actual=found.by or "no quota counts it",
+                cause=found.gap if found.by else by_name,
+                hidden_because="the quota looks effective as long as one looks at it alone",
+                remedy=_WITHOUT_SCOPE if found.by else "",
                 inspect=f"kubectl describe quota -n {team}",
             )
 
@@ -156,19 +165,15 @@ def test_every_namespace_with_gpu_workloads_has_a_gpu_quota(reference: Reference
     if not holding:
         raise NotApplicable("no namespace has or declares workloads that request GPUs")
     for namespace, workload in sorted(holding.items()):
-        keys = [
-            key.key
-            for quota in facts.quotas_in(namespace)
-            for key in gpu_keys(quota.hard, reference.gpu_resource)
-            if key.key in quota.used
-        ]
+        found = gpu_coverage(namespace, reference, facts)
         judge(
             ObjectReference.of("Namespace", namespace),
-            ok=bool(keys),
-            expected="a quota that counts GPUs",
-            actual=sorted(set(keys)) or "none, so it may use every GPU of the cluster",
-            cause="" if keys else f"{workload} requests GPUs, and no quota counts them",
-            hidden_because="" if keys else "nothing shows it until another team finds no free GPU",
+            ok=bool(found),
+            expected="a quota that counts the GPUs of every pod",
+            actual=found.by or "none, so it may use every GPU of the cluster",
+            cause=found.gap if found.by else f"{workload} requests GPUs, and no quota counts them",
+            hidden_because="nothing shows it until another team finds no free GPU",
+            remedy=_WITHOUT_SCOPE if found.by else "",
             inspect=f"kubectl describe quota -n {namespace}",
         )
 
@@ -250,7 +255,7 @@ def test_each_teams_quota_refuses_one_gpu_too_many(
         if _quota(facts, team.namespace, declared.name) is None:
             raise Inconclusive(f"there is no quota {team.namespace}/{declared.name} (QUOTA-01)")
         used = LabQuota(lab.client, lab.timeouts, team.namespace, declared.name).used
-        for key in gpu_keys(declared.hard, reference.gpu_resource):
+        for key in gpu_keys(declared.hard, reference):
             free = max(as_count(declared.hard[key.key]) - as_count(used.get(key.key, "0")), 0)
             subject = _named(team, declared).only(key.key)
             without = _asked_in(team, declared, {}, lab)
@@ -294,6 +299,11 @@ _REFUSAL_HIDDEN_BECAUSE = (
 )
 
 
+_WITHOUT_SCOPE = (
+    "Add a quota without scopes and scopeSelector for the sum, or scoped quotas for the pods that none counts."
+)
+
+
 def _quota(facts: Facts, namespace: str, name: str) -> ResourceQuota | None:
     return next((quota for quota in facts.quotas_in(namespace) if quota.name == name), None)
 
@@ -320,12 +330,12 @@ def _kind(declared: Quota) -> str:
 
 def _gpu_workloads(reference: Reference, facts: Facts) -> dict[str, str]:
     """For each namespace that has or declares GPU workloads, one of them."""
-    running = {pod.namespace: str(pod) for pod in facts.pods if pod.gpu_requests() and not pod.finished}
+    running = {pod.namespace: str(pod) for pod in gpu_pods(facts.pods, reference) if not pod.finished}
     manifests = [workload.manifest for workload in reference.workloads if workload.manifest]
     declared = {
         workload.namespace: str(workload)
         for workload in Facts.from_objects(manifests).workloads
-        if workload.template.gpu_requests()
+        if requests_gpus(workload.template, reference)
     }
     return running | declared
 
@@ -338,7 +348,7 @@ def _gives(limits: LimitRange, reference: Reference) -> str:
         if item.type == "Container"
         for amounts in (item.max, item.default_request, item.default)
         for name, amount in amounts.items()
-        if (is_gpu_resource(name) or name == reference.gpu_resource) and as_count(amount)
+        if names_gpus(name, reference) and as_count(amount)
     }
     return ", ".join(f"{amount} {name}" for name, amount in given.items())
 

@@ -9,8 +9,8 @@ from conformance.facts import Facts
 from conformance.reference.model import PriorityClass, Reference
 from conformance.reference.stack import Kai, KaiQueue
 from conformance.verdict import Inconclusive, Judge, NotApplicable, Unsupported
+from suites._shared.kai import gpu_units, kai_of, pods_of_kai, queues_of
 from suites.gang import test_gang
-from suites.gang.kai import gpu_units, kai_of, pods_of_kai, queues_of
 
 Object = dict[str, Any]
 NOW = datetime(2026, 9, 20, 12, tzinfo=UTC)
