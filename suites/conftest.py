@@ -19,14 +19,12 @@ from conformance.reference.expected import offer_of
 from conformance.reference.model import Pool, Reference
 from conformance.verdict import Inconclusive, NotApplicable, Unsupported, format_value
 from suites._shared.declared_workloads import DeclaredWorkload, declared_in
+from suites._shared.pod_owners import is_of_owners
 from suites._shared.pod_terms import taints_of
 from suites._shared.pool_nodes import GpuPoolNode, Members, PoolNode
 from suites._shared.resource_slices import GPU, MIG, DeviceClass, Published, all_published
 from suites.dra.device_claims import gpu_classes
 from suites.scheduling.gpu_pod import GpuPod
-
-# Pods of Kubernetes and OpenShift themselves, some of which tolerate everything and must.
-SYSTEM_NAMESPACES = ("kube-", "openshift-")
 
 ENOUGH = 20
 
@@ -215,16 +213,12 @@ def gpu_workloads(declared_workloads: tuple[DeclaredWorkload, ...]) -> tuple[Dec
 
 
 @pytest.fixture
-def ordinary_pods(facts: Facts) -> tuple[Pod, ...]:
-    """The unfinished pods outside system namespaces, without those of DaemonSets and static pods."""
-    pods = tuple(pod for pod in facts.pods if not (pod.finished or pod.static or _is_system(pod)))
+def ordinary_pods(facts: Facts, reference: Reference) -> tuple[Pod, ...]:
+    """The unfinished pods of the owners: not those of the platform, of the GPU stack, of node agents outside teams."""
+    pods = tuple(pod for pod in facts.pods if not pod.finished and is_of_owners(pod, reference, facts))
     if not pods:
-        raise NotApplicable("the cluster has no pod but those of DaemonSets, of kubelets and of system namespaces")
+        raise NotApplicable("the cluster has no pod but those of the platform, of the GPU stack and of node agents")
     return pods
-
-
-def _is_system(pod: Pod) -> bool:
-    return pod.owner_kind == "DaemonSet" or pod.namespace.startswith(SYSTEM_NAMESPACES)
 
 
 # These are not fixtures of the session: pytest would set them up before all others, and one that finds no node would
@@ -232,6 +226,8 @@ def _is_system(pod: Pod) -> bool:
 @lru_cache(maxsize=8)
 def _nodes_of(pools: tuple[Pool, ...], members: Members) -> tuple[PoolNode, ...]:
     found = tuple(PoolNode(pool, node) for pool in pools for node in members(pool))
+    if not found and not any(pool.nodes for pool in pools):
+        raise NotApplicable(f"{format_value(list(pools))} is declared with 0 nodes, and has none")
     if not found:
         looked_for = "; ".join(f"{pool} by {pool.selector_text}" for pool in pools)
         raise Inconclusive(f"no node of the cluster belongs to a declared pool (looked for {looked_for})")

@@ -21,6 +21,7 @@ from conformance.reference.model import Pool, Reference
 from conformance.subjects import ObjectReference
 from conformance.verdict import Inconclusive, Judge, NotApplicable, Unsupported, format_value
 from suites._shared.formatting import join_limited, pairs
+from suites._shared.gpu_requests import requests_gpus
 from suites._shared.node_gpus import (
     TRAITS,
     counted,
@@ -32,6 +33,7 @@ from suites._shared.node_gpus import (
     shows_gpus,
     why_the_number_differs,
 )
+from suites._shared.pod_owners import is_node_agent, is_of_owners, platform_of
 from suites._shared.pod_terms import taints_of
 from suites._shared.pool_nodes import GpuPoolNode, Members, PoolNode
 
@@ -237,7 +239,7 @@ def test_ordinary_pods_have_a_node(facts: Facts, gpu_pools: tuple[Pool, ...], ju
 
 @requirement(
     "POOL-09",
-    "No pod without GPU request or claim runs on a tainted GPU pool, except DaemonSet and static pods",
+    "No pod without GPU request or claim runs on a tainted GPU pool, except node agents of the platform",
     level=MUST,
     sources=["guide-1"],
     remedy="Taint the node (POOL-03) and delete the pod, so that its controller places it elsewhere.",
@@ -249,7 +251,7 @@ def test_no_ordinary_pod_occupies_a_gpu_node(
     if not guarded:
         raise NotApplicable("no GPU pool that has nodes declares a taint: ordinary pods may run there")
     for pool, node in guarded:
-        others = [pod for pod in facts.pods_on(node.name) if _occupies_without_gpus(pod, reference)]
+        others = [pod for pod in facts.pods_on(node.name) if _occupies_without_gpus(pod, reference, facts)]
         if not others:
             judge(node, ok=True, expected="only pods that request GPUs", actual="only such pods")
         for pod in others:
@@ -260,6 +262,7 @@ def test_no_ordinary_pod_occupies_a_gpu_node(
                 actual=f"no GPU request, running on {node.name} of {pool}",
                 cause=_why_it_was_admitted(pod, node),
                 hidden_because="it uses CPU and memory, not GPUs: the node looks free until a GPU pod does not fit",
+                remedy=_how_to_move(pod, reference, facts),
                 inspect=f"kubectl get pods -A --field-selector spec.nodeName={node.name}",
             )
 
@@ -342,10 +345,20 @@ def _why_closed_to_ordinary_pods(node: Node, guarded: Iterable[Pool]) -> str:
     return f"repels with {format_value(repelling)}" if repelling else ""
 
 
-def _occupies_without_gpus(pod: Pod, reference: Reference) -> bool:
-    if pod.finished or pod.static or pod.owner_kind == "DaemonSet":
+def _occupies_without_gpus(pod: Pod, reference: Reference, facts: Facts) -> bool:
+    """Whether a pod is on a GPU node without a use for it, although it could be elsewhere.
+
+    A node agent of the platform belongs there; a Deployment of the platform that has come there does not.
+    """
+    if pod.finished or requests_gpus(pod, reference):
         return False
-    return not pod.gpu_requests() and not pod.gpus(reference.gpu_resource) and not pod.claims
+    return is_of_owners(pod, reference, facts) or not is_node_agent(pod)
+
+
+def _how_to_move(pod: Pod, reference: Reference, facts: Facts) -> str:
+    """What keeps a pod off GPU nodes where it is not the owners' to delete or change."""
+    platform = platform_of(pod, reference, facts)
+    return platform and f"Narrow its tolerations in the settings of {platform}, not in the object: they are reconciled."
 
 
 def _why_it_was_admitted(pod: Pod, node: Node) -> str:

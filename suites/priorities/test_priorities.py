@@ -19,6 +19,7 @@ from conformance.facts import Facts, Pod
 from conformance.facts import PriorityClass as LiveClass
 from conformance.lab import Rejected, RequirementLab
 from conformance.reference.model import PriorityClass, Reference, Workload
+from conformance.reference.platform import platform_of_class
 from conformance.verdict import Judge, NotApplicable, expect
 from suites._shared.priority_order import Preemption, declared_classes, declared_preemptions, live_class
 
@@ -79,14 +80,14 @@ def test_declared_classes_exist_as_declared(classes: tuple[PriorityClass, ...], 
 
 @requirement(
     "PRIO-02",
-    "PriorityClass values follow the declared order, and only system classes are above the highest",
+    "PriorityClass values follow the declared order, and only classes of the platform are above the highest",
     level=MUST,
     sources=["guide-5", "k8s-preemption"],
     remedy="Space the values apart and keep the highest for pods that must not be evicted: their only protection is "
-    "that no class but the system classes has a higher value.",
+    "that no class but those of the platform has a higher value.",
 )
 def test_the_declared_order_holds_and_nothing_stands_above_it(
-    classes: tuple[PriorityClass, ...], facts: Facts, judge: Judge
+    classes: tuple[PriorityClass, ...], reference: Reference, facts: Facts, judge: Judge
 ) -> None:
     there = [live_class(facts, declared) for declared in classes]
     for higher, lower in pairwise(there):
@@ -99,12 +100,13 @@ def test_the_declared_order_holds_and_nothing_stands_above_it(
             inspect="kubectl get priorityclass --sort-by=.value",
         )
     top = there[0]
-    above = [other for other in facts.priority_classes if other.value > top.value and not other.is_system]
+    higher = [other for other in facts.priority_classes if other.value > top.value]
+    above = [other for other in higher if not platform_of_class(other.name, reference)]
     judge(
         top,
         ok=not above,
-        expected="only system classes above it",
-        actual=[f"{other.name} ({other.value})" for other in above] or "only system classes above it",
+        expected="only classes of the platform above it",
+        actual=[f"{other.name} ({other.value})" for other in above] or "only such",
         cause=f"{above[0]} may preempt its pods" if above and above[0].may_preempt else "",
         hidden_because=_why_never_is_no_protection(top) if above else "",
         inspect="kubectl get priorityclass --sort-by=.value",
