@@ -29,6 +29,7 @@ from conformance.lab.lease import Heartbeat
 from conformance.lab.node_access import Standing
 from conformance.lab.podspec import Tolerated, tolerations_for
 from conformance.lab.scenario import RequirementLab
+from conformance.remains import Left
 from conformance.verdict import Inconclusive
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ class Lab:
         self.disposable = disposable
         self._cluster = cluster
         self.journal = Journal(client, run_id)
-        self.left_behind: list[str] = []
+        self.left_behind: list[Left] = []
         full = exclusive and mode is Mode.FULL
         self._heartbeat = Heartbeat(
             client, run_id, self.holder, full=full, duration=self.timeouts.lease, cluster=cluster
@@ -254,7 +255,7 @@ class Lab:
             )
             self.left_behind += [*found.unseen, *done.left]
         except KubeError as error:
-            self.left_behind.append(str(error))
+            self.left_behind.append(Left("what else the run left", error))
 
 
 def _standing(priority_class: Mapping[str, Any]) -> Standing:
