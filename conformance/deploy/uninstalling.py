@@ -12,7 +12,7 @@ import msgspec
 from conformance.deploy import leftovers
 from conformance.deploy.helm.releases import Installed
 from conformance.deploy.installing import Installer, InstallError, NotOurs, definitions
-from conformance.deploy.preflight import discovery_masters, in_the_way, listed
+from conformance.deploy.preflight import Present, discovery_masters, in_the_way, listed
 from conformance.kube.client import Client
 from conformance.kube.errors import KubeError, WaitTimeout
 from conformance.kube.nodechange import NodeChange
@@ -81,9 +81,9 @@ def _tidied(
     if stuck:
         return Outcome(first, Left(first, "its CRDs and labels of nodes stay until the other releases are gone"), False)
     if present := _still_present(client, timeouts):
-        mine = all(name.startswith(f"daemonset {first.namespace}/") for name in present)
+        mine = all((each.kind, each.namespace) == ("DaemonSet", first.namespace) for each in present)
         why = "still there" if mine else "the cluster has another GPU stack"
-        words = f"{why} ({', '.join(present)}): CRDs, and labels and annotations of nodes, were left alone"
+        words = f"{why} ({', '.join(map(str, present))}): CRDs, and labels and annotations of nodes, were left alone"
         return Outcome(first, Left(first, words), settled=not mine)
     if left := list(_without_definitions(client, first)):
         return Outcome(first, Left(first, "; ".join(left)), settled=False)
@@ -92,11 +92,11 @@ def _tidied(
     return Outcome(first)
 
 
-def _still_present(client: Client, timeouts: Timeouts) -> tuple[str, ...]:
+def _still_present(client: Client, timeouts: Timeouts) -> tuple[Present, ...]:
     """What is there of a stack, or of node feature discovery, once the garbage collector has had its time."""
-    seen: tuple[str, ...] = ()
+    seen: tuple[Present, ...] = ()
 
-    def look() -> tuple[str, ...]:
+    def look() -> tuple[Present, ...]:
         nonlocal seen
         seen = (*in_the_way(client, up=True), *discovery_masters(client))
         return seen
