@@ -138,6 +138,8 @@ def covered(*objects: Object) -> tuple[dict[str, bool], dict[str, str]]:
     found, judge = Facts.from_objects(objects, taken_at=NOW), Judge()
     nodes = members(load(shipped("fixtures/reference")), found)
     test_observability.test_every_gpu_node_has_an_exporter(found, nodes, judge)
+    if nothing := judge.nothing_judged():
+        raise nothing
     return {str(each.subject): each.ok for each in judge.findings}, {
         str(each.subject): each.why for each in judge.unseen
     }
