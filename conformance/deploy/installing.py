@@ -112,7 +112,7 @@ class StackPlan(msgspec.Struct, frozen=True):
 def _left_alone(client: Client, wanted: Sequence[Release]) -> str:
     """Why nothing is installed, in words; empty when nothing is in the way."""
     if present := in_the_way(client):
-        return f"the cluster has a GPU stack already, which was left alone: {', '.join(present)}"
+        return f"the cluster has a GPU stack already, which was left alone: {', '.join(map(str, present))}"
     if taken := taken_over(client, wanted):
         return f"the GPU stack was not installed, it would take over what is there: {'; '.join(taken)}"
     return ""

@@ -1,7 +1,7 @@
 """What keeps a declared GPU stack off a cluster: another allocator of GPUs, and what a chart would take over."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from conformance.deploy.helm.releases import Release
 from conformance.gpu.operator_stack import Detection, detect
@@ -10,7 +10,7 @@ from conformance.kube.client import Client
 from conformance.kube.errors import NotFound
 from conformance.kube.paths import path
 
-__all__ = ["discovery_masters", "in_the_way", "listed", "taken_over"]
+__all__ = ["Present", "discovery_masters", "in_the_way", "listed", "taken_over"]
 
 # What a stack is known by, see gpu/operator_stack.py.
 _TELLING = ("ClusterPolicy", "GPUCluster", "NVIDIADriver", "CustomResourceDefinition", "Deployment", "DaemonSet")
@@ -21,8 +21,25 @@ _MASTER = "nfd-master"
 _DISCOVERY = "node-feature-discovery"
 
 
-def in_the_way(client: Client, *, up: bool = False) -> tuple[str, ...]:
-    """What on the cluster gives GPUs to pods, or is about to: each thing by its kind and name.
+class Present(NamedTuple):
+    """Something that is on the cluster: of which kind, in which namespace (empty for none), and in words."""
+
+    kind: str
+    namespace: str
+    words: str
+
+    @classmethod
+    def at(cls, kind: str, address: str) -> "Present":
+        """The object of a kind at ``namespace/name``, or with a name alone."""
+        called = kind.lower() if "/" in address else kind
+        return cls(kind, address.rpartition("/")[0], f"{called} {address}")
+
+    def __str__(self) -> str:
+        return self.words
+
+
+def in_the_way(client: Client, *, up: bool = False) -> tuple[Present, ...]:
+    """What on the cluster gives GPUs to pods, or is about to.
 
     A plugin that a node image runs outside Kubernetes leaves no object; it is known by what its nodes offer. With
     ``up`` nodes that are not ready do not count: nobody there removes what the node once offered.
@@ -32,10 +49,10 @@ def in_the_way(client: Client, *, up: bool = False) -> tuple[str, ...]:
         ("ClusterPolicy", (found.policy, *found.ignored_policies) if found.policy else ()),
         ("GPUCluster", found.gpu_clusters),
         ("NVIDIADriver", found.drivers),
-        ("deployment", found.operators),
-        ("daemonset", (*found.device_plugins, *found.dra_drivers)),
+        ("Deployment", found.operators),
+        ("DaemonSet", (*found.device_plugins, *found.dra_drivers)),
     )
-    named_objects = tuple(f"{kind} {name}" for kind, names in named for name in names)
+    named_objects = tuple(Present.at(kind, address) for kind, addresses in named for address in addresses)
     return named_objects or _offered_by_nodes(client, up=up)
 
 
@@ -47,10 +64,10 @@ def taken_over(client: Client, wanted: Sequence[Release]) -> tuple[str, ...]:
     return (*_discovery_in_use(client, wanted), *_classes_in_use(client, wanted))
 
 
-def discovery_masters(client: Client) -> tuple[str, ...]:
-    """The masters of Node Feature Discovery, whoever brought them, each by its kind and name."""
+def discovery_masters(client: Client) -> tuple[Present, ...]:
+    """The masters of Node Feature Discovery, whoever brought them."""
     return tuple(
-        f"{kind.lower()} {each['metadata']['namespace']}/{each['metadata']['name']}"
+        Present.at(kind, f"{each['metadata']['namespace']}/{each['metadata']['name']}")
         for kind in ("Deployment", "DaemonSet")
         for each in listed(client, path(kind))
         if _is_master(each)
@@ -68,9 +85,9 @@ def listed(client: Client, collection: str) -> list[dict[str, Any]]:
 def _discovery_in_use(client: Client, wanted: Sequence[Release]) -> Iterator[str]:
     if not any(release.brings_discovery for release in wanted):
         return
-    found = discovery_masters(client)
+    found = [str(each) for each in discovery_masters(client)]
     if not found and (features := listed(client, path("NodeFeature"))):
-        found = (f"{len(features)} NodeFeature objects",)
+        found = [f"{len(features)} NodeFeature objects"]
     if found:
         yield f"Node Feature Discovery ({', '.join(found)}; nfd.enabled: false in stack.values makes use of it)"
 
@@ -111,14 +128,14 @@ def _runs_master(container: Mapping[str, Any]) -> bool:
     return container.get("name") == _MASTER or any(str(word).rpartition("/")[2] == _MASTER for word in command[:1])
 
 
-def _offered_by_nodes(client: Client, *, up: bool) -> tuple[str, ...]:
+def _offered_by_nodes(client: Client, *, up: bool) -> tuple[Present, ...]:
     nodes = [
         str(node["metadata"]["name"])
         for node in client.list(path("Node"))
         if _offers_gpus(node) and not (up and _is_down(node))
     ]
     more = f" and {len(nodes) - 1} more" if len(nodes) > 1 else ""
-    return (f"a device plugin of the image of node {nodes[0]}{more}",) if nodes else ()
+    return (Present("Node", "", f"a device plugin of the image of node {nodes[0]}{more}"),) if nodes else ()
 
 
 def _offers_gpus(node: Mapping[str, Any]) -> bool:

@@ -12,13 +12,14 @@ import msgspec
 from conformance.deploy import stale_labels
 from conformance.deploy.helm.releases import Installed
 from conformance.deploy.installing import Installer, InstallError, NotOurs, definitions
-from conformance.deploy.preflight import discovery_masters, in_the_way, listed
+from conformance.deploy.preflight import Present, discovery_masters, in_the_way, listed
 from conformance.kube.client import Client
 from conformance.kube.errors import KubeError, WaitTimeout
 from conformance.kube.nodechange import NodeChange
 from conformance.kube.paths import path
 from conformance.kube.timeouts import Timeouts
 from conformance.kube.waits import wait_for
+from conformance.remains import Left
 
 __all__ = ["Outcome", "uninstalled"]
 
@@ -29,13 +30,13 @@ _OWNED = ("RuntimeClass", "DeviceClass", "ClusterRoleBinding", "ClusterRole")
 
 
 class Outcome(msgspec.Struct, frozen=True):
-    """What became of a release. ``words`` say what was left and why, empty when the release is gone.
+    """What became of a release. ``words`` say what was left and why; None when the release is gone.
 
     A release that is ``settled`` may be forgotten: nothing is left that is ours, whatever ``words`` say.
     """
 
     installed: Installed
-    words: str = ""
+    words: Left | None = None
     settled: bool = True
 
 
@@ -60,9 +61,9 @@ def uninstalled(
             _uninstall(client, each, installer, timeouts)
             outcome = Outcome(each) if remaining or strangers else _tidied(client, each, changes, timeouts, stuck)
         except NotOurs as error:
-            strangers, outcome = True, Outcome(each, str(error))
+            strangers, outcome = True, Outcome(each, Left(each, error))
         except (InstallError, KubeError) as error:
-            outcome = Outcome(each, f"{each}: {error}", settled=False)
+            outcome = Outcome(each, Left(each, error), settled=False)
         stuck = stuck or not outcome.settled
         yield outcome
 
@@ -78,24 +79,24 @@ def _tidied(
 ) -> Outcome:
     """Remove what the charts of all our releases left, the last of which is gone now."""
     if stuck:
-        return Outcome(first, f"{first}: its CRDs and labels of nodes stay until the other releases are gone", False)
+        return Outcome(first, Left(first, "its CRDs and labels of nodes stay until the other releases are gone"), False)
     if present := _still_present(client, timeouts):
-        mine = all(name.startswith(f"daemonset {first.namespace}/") for name in present)
+        mine = all((each.kind, each.namespace) == ("DaemonSet", first.namespace) for each in present)
         why = "still there" if mine else "the cluster has another GPU stack"
-        words = f"{why} ({', '.join(present)}): CRDs, and labels and annotations of nodes, were left alone"
-        return Outcome(first, f"{first}: {words}", settled=not mine)
+        words = f"{why} ({', '.join(map(str, present))}): CRDs, and labels and annotations of nodes, were left alone"
+        return Outcome(first, Left(first, words), settled=not mine)
     if left := list(_without_definitions(client, first)):
-        return Outcome(first, f"{first}: {'; '.join(left)}", settled=False)
+        return Outcome(first, Left(first, "; ".join(left)), settled=False)
     if not first.marked:
         stale_labels.unmark(client, changes, first.marks)
     return Outcome(first)
 
 
-def _still_present(client: Client, timeouts: Timeouts) -> tuple[str, ...]:
+def _still_present(client: Client, timeouts: Timeouts) -> tuple[Present, ...]:
     """What is there of a stack, or of Node Feature Discovery, once the garbage collector has had its time."""
-    last: tuple[str, ...] = ()
+    last: tuple[Present, ...] = ()
 
-    def look() -> tuple[str, ...]:
+    def look() -> tuple[Present, ...]:
         nonlocal last
         last = (*in_the_way(client, up=True), *discovery_masters(client))
         return last

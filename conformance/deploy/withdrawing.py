@@ -22,6 +22,7 @@ from conformance.kube.waits import wait_for
 from conformance.reference.model import Reference
 from conformance.reference.objects import STAGES, WORKLOADS, Object, name_of, objects
 from conformance.reference.stack_objects import stack_objects
+from conformance.remains import Left
 
 _LEAST_GRACE = 1
 
@@ -31,7 +32,7 @@ class Withdrawn(msgspec.Struct, frozen=True):
 
     deleted: tuple[str, ...]
     nodes: tuple[str, ...]
-    left: tuple[str, ...]
+    left: tuple[Left, ...]
 
 
 def withdraw(
@@ -54,7 +55,7 @@ def withdraw(
     limits = timeouts or client.timeouts
     records = journal or NodeRecords(client)
     deleted: list[str] = []
-    left: list[str] = []
+    left: list[Left] = []
     stack = [each for each in stack_objects(reference) if _is_made_by(client, owner, each)]
     homes = {each["metadata"].get("namespace") or each["metadata"]["name"] for each in stack}
     installed = [each for each in records.installed if journal is not None or each.namespace in homes]
@@ -88,7 +89,7 @@ def _remove_objects(
     made: list[Object],
     limits: Timeouts,
     deleted: list[str],
-    left: list[str],
+    left: list[Left],
     *,
     after_workloads: Callable[[], None],
 ) -> None:
@@ -99,7 +100,7 @@ def _remove_objects(
             if why is None:
                 deleted.append(name)
             elif why:
-                left.append(f"{name}: {why}")
+                left.append(Left(name, why))
         if kinds == WORKLOADS:
             _let_workloads_go(client, owner, [each for each in stage if name_of(each) in deleted], limits)
             after_workloads()
@@ -178,7 +179,7 @@ def _wait_until_gone(client: Client, owner: Owner, made: list[Object], limits: T
     )
 
 
-def _restore_nodes(client: Client, journal: Journal) -> tuple[tuple[str, ...], list[str]]:
+def _restore_nodes(client: Client, journal: Journal) -> tuple[tuple[str, ...], list[Left]]:
     """Undo the recorded changes of nodes, the last one first; the changes of one node must not overtake."""
     by_node: dict[str, list[NodeChange]] = {}
     for change in reversed(journal.outstanding):
@@ -187,10 +188,11 @@ def _restore_nodes(client: Client, journal: Journal) -> tuple[tuple[str, ...], l
     return tuple(by_node), [words for each in kept for words in each]
 
 
-def _restore(client: Client, journal: Journal, changes: list[NodeChange]) -> list[str]:
+def _restore(client: Client, journal: Journal, changes: list[NodeChange]) -> list[Left]:
     left = []
     for change in changes:
-        left += [f"node {change.node}: {foreign} was changed by somebody else" for foreign in restore(client, change)]
+        foreign = restore(client, change)
+        left += [Left(f"node {change.node}", f"{each} was changed by somebody else") for each in foreign]
         journal.took_back(change)
     return left
 

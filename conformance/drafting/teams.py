@@ -91,9 +91,13 @@ def _contradictions(facts: Facts, asking: GpuRequests, namespace: str) -> tuple[
 
 
 def _to_decide(facts: Facts, asking: GpuRequests, namespace: str) -> str:
-    pods = [pod for pod in facts.pods_in(namespace) if not pod.finished and asking.asks(pod, namespace)]
-    unnamed = [pod for pod in pods if pod.service_account in ("", _DEFAULT_ACCOUNT)]
-    return f"which account {unnamed[0]} shall have: it runs as {_DEFAULT_ACCOUNT}" if unnamed else ""
+    workloads = [(each, each.template) for each in facts.workloads_in(namespace)]
+    pods = [(pod, pod) for pod in facts.pods_in(namespace) if not pod.finished]
+    # What owns pods comes first: its name is the same tomorrow.
+    for asker, spec in (*workloads, *pods):
+        if asking.asks(spec, namespace) and spec.service_account in ("", _DEFAULT_ACCOUNT):
+            return f"which account {asker} shall have: it runs as {_DEFAULT_ACCOUNT}"
+    return ""
 
 
 def _accounts(facts: Facts, namespace: str, unsaid: Sequence[RoleBinding]) -> list[Item]:

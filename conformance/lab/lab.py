@@ -25,6 +25,7 @@ from conformance.lab.lease import Heartbeat
 from conformance.lab.podspec import Tolerated
 from conformance.lab.run_context import RunContext
 from conformance.lab.scenario import RequirementLab
+from conformance.remains import Left
 from conformance.verdict import Inconclusive
 
 if TYPE_CHECKING:
@@ -148,7 +149,7 @@ class Lab(RunContext):
             done = leftovers.clean_up(self.client, self.run_id, objects, self.journal.outstanding, self.timeouts, stack)
             self.left_behind += [*found.unseen, *done.left]
         except KubeError as error:
-            self.left_behind.append(str(error))
+            self.left_behind.append(Left("what else the run left", error))
 
 
 def _this_process() -> str:

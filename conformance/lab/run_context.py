@@ -23,6 +23,7 @@ from conformance.verdict import Inconclusive
 
 if TYPE_CHECKING:
     from conformance.gpu.taints import Toleration
+    from conformance.remains import Left
 
 __all__ = ["RunContext"]
 
@@ -48,7 +49,7 @@ class RunContext:
         self.gpu_resource = gpu_resource
         self.tolerations: tuple[Toleration, ...] = tolerations_for(tolerations)
         self.journal = Journal(client, run_id)
-        self.left_behind: list[str] = []
+        self.left_behind: list[Left] = []
         self._cluster = cluster
         self._undoing = Undoing()
         self._undoing_of_requirements: list[Undoing] = []

@@ -25,6 +25,7 @@ from conformance.progress import Progress
 from conformance.reference import Reference, load
 from conformance.reference.objects import name_of, objects
 from conformance.reference.stack_objects import stack_objects
+from conformance.remains import Left
 from conformance.report.emitters import STREAM_NAME, EventStream, write_json, write_junit
 from conformance.report.model import SEVERITY, ClusterFacts, Report, RunFacts, Verdict, exit_code, not_run, summarise
 from conformance.session.cluster import OpenCluster, open_cluster
@@ -57,7 +58,7 @@ class Run:
         self._facts: Facts | None = None
         self._lab: Lab | None = None
         self._entered = False
-        self._unwithdrawn: list[str] = []
+        self._unwithdrawn: list[Left] = []
         self._client: Client | None = None
         self._waivers = Waivers((), self.started.date())
         self._turn: AbstractContextManager[object] = nullcontext()
@@ -173,7 +174,7 @@ class Run:
                 # The lab waits for the same objects, and names those that are still there after that.
                 return
             except KubeError as error:
-                self._unwithdrawn.append(f"the reference set-up {self.reference.name}: {error}")
+                self._unwithdrawn.append(Left(f"the reference set-up {self.reference.name}", error))
             else:
                 self._unwithdrawn += _besides_objects(done.left, self.reference)
 
@@ -254,7 +255,7 @@ class Run:
         self._labs.close()
 
     @property
-    def left_behind(self) -> list[str]:
+    def left_behind(self) -> list[Left]:
         """In words what the run could not take back, each thing once; complete when it has been cleaned up.
 
         A lab that could not begin tells why, and nothing else: what it had done until then it has taken back.
@@ -263,8 +264,8 @@ class Run:
             return []
         # The lab knows of a release that stayed only that it is there; withdrawing has said why.
         releases = {str(each) for each in self._lab.journal.installed}
-        told = releases & {_subject(words) for words in self._unwithdrawn}
-        found = (words for words in self._lab.left_behind if _subject(words) not in told)
+        told = releases & {each.what for each in self._unwithdrawn}
+        found = (each for each in self._lab.left_behind if each.what not in told)
         return list(dict.fromkeys([*self._unwithdrawn, *found]))
 
     @property
@@ -325,17 +326,13 @@ def _offers_gpus(node: Node, usual: str) -> bool:
     return any(node.gpus(name) for name in (usual, *node.gpu_resources))
 
 
-def _besides_objects(left: Iterable[str], reference: Reference) -> list[str]:
+def _besides_objects(left: Iterable[Left], reference: Reference) -> list[Left]:
     """What withdrawing left, but for objects: the lab names those that are the run's, and the others are no leftovers.
 
     Withdrawing names every object that was there before, and where deploying was refused these are the reason.
     """
     names = {name_of(each) for each in (*objects(reference), *stack_objects(reference))}
-    return [words for words in left if _subject(words) not in names]
-
-
-def _subject(words: str) -> str:
-    return words.partition(": ")[0]
+    return [each for each in left if each.what not in names]
 
 
 def _turns(path: str) -> AbstractContextManager[object]:

@@ -35,6 +35,7 @@ def test_a_workload_is_the_better_reason(drafted):
     made = drafted(NODES, pod("vision", "p"), workload("Deployment", "vision", "detector"))
 
     assert "derived from: deployment vision/detector asks for GPUs" in made.comments
+    assert "which account deployment vision/detector shall have: it runs as default" in made.comments
 
 
 def test_a_fraction_of_kai_and_a_claim_ask_for_gpus(drafted):

@@ -79,3 +79,28 @@ def test_the_first_wrong_claim_ends_the_scenario_and_says_why():
         pytest.raises(ExpectationFailed, match=r"victims: expected exactly 3 \(three were asked for\), found 1, 2"),
     ):
         expect([1, 2], "victims").has_length(3, because="three were asked for")
+
+
+def test_where_all_were_passed_over_what_kept_them_from_being_judged_is_the_reason():
+    judge = Judge()
+    for number in range(6):
+        judge.pass_over(ObjectReference.of("Node", f"gpu-{number}"), "it is full")
+    judge.pass_over(ObjectReference.of("Node", "new"), "it joined just now")
+    judge.without_subjects(NotApplicable("nobody is there"))
+
+    verdict = verdict_on(RULE, judge, None, evidence=EvidenceKind.HARDWARE, duration=0)
+
+    assert verdict.status is Status.ERROR
+    assert verdict.reason == (
+        "no subject could be judged; node gpu-0, node gpu-1, node gpu-2, node gpu-3, 2 more: it is full; "
+        "node new: it joined just now"
+    )
+
+
+def test_where_nobody_is_there_the_requirement_says_what_that_means():
+    judge = Judge()
+    judge.without_subjects(NotApplicable("no pod asks for GPUs"))
+
+    verdict = verdict_on(RULE, judge, None, evidence=EvidenceKind.HARDWARE, duration=0)
+
+    assert (verdict.status, verdict.reason) == (Status.NOT_APPLICABLE, "no pod asks for GPUs")

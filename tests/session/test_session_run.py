@@ -14,6 +14,7 @@ from conformance.kube.effects import Mode
 from conformance.kube.errors import ApiError, WaitTimeout
 from conformance.options import OPTIONS, Setting, Settings
 from conformance.progress import SilentProgress
+from conformance.remains import Left
 from conformance.session import hooks
 from conformance.session import run as running
 from conformance.session.cluster import OpenCluster
@@ -21,20 +22,21 @@ from conformance.session.hooks import ConformanceHooks
 from conformance.session.run import Run
 from conformance.verdict import Inconclusive
 
-SERVING = "Namespace ml-serving: is not of this deployment"
-RELABELLED = "node a100-1: label node-type=fast was changed by somebody else"
+SERVING = Left("Namespace ml-serving", "is not of this deployment")
+RELABELLED = Left("node a100-1", "label node-type=fast was changed by somebody else")
+SILENT = Left("node a100-1", "no answer")
 RELEASE = "Helm release gpu-operator/gpu-operator (gpu-operator v26.7.0)"
 
 
 class LabInMemory:
     """A lab without a cluster. ``finds`` is what it cannot undo, ``releases`` are those on record that stay."""
 
-    finds: tuple[str, ...] = ()
+    finds: tuple[Left, ...] = ()
     releases: tuple[str, ...] = ()
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         self.journal = SimpleNamespace(installed=self.releases)
-        self.left_behind: list[str] = []
+        self.left_behind: list[Left] = []
         self.ended = False
 
     def __enter__(self) -> "LabInMemory":
@@ -150,8 +152,8 @@ def test_what_withdrawing_leaves_is_left_behind_but_no_object_of_others(world) -
 
 
 def test_what_the_lab_finds_again_is_told_once(world) -> None:
-    world.withdraw, world.lab.releases = lambda: Withdrawn((), (), (f"{RELEASE}: timed out",)), (RELEASE,)
-    world.lab.finds = (f"{RELEASE}: run: helm uninstall gpu-operator", "Namespace gpu-operator: still there")
+    world.withdraw, world.lab.releases = lambda: Withdrawn((), (), (Left(RELEASE, "timed out"),)), (RELEASE,)
+    world.lab.finds = (Left(RELEASE, "run: helm uninstall gpu-operator"), Left("Namespace gpu-operator", "still there"))
     run = opened_run()
 
     run.clean_up()
@@ -160,7 +162,7 @@ def test_what_the_lab_finds_again_is_told_once(world) -> None:
 
 
 def test_a_node_may_keep_one_thing_by_withdrawing_and_another_by_the_lab(world) -> None:
-    world.withdraw, world.lab.finds = lambda: Withdrawn((), (), (RELABELLED,)), ("node a100-1: no answer",)
+    world.withdraw, world.lab.finds = lambda: Withdrawn((), (), (RELABELLED,)), (SILENT,)
     run = opened_run()
 
     run.clean_up()
@@ -172,7 +174,7 @@ def test_an_error_while_withdrawing_hides_nothing_that_the_lab_names(world) -> N
     def withdraw() -> Withdrawn:
         raise ApiError(500, "InternalError", "etcd is gone", "GET", "/api/v1/nodes")
 
-    world.withdraw, world.lab.finds = withdraw, ("node a100-1: no answer",)
+    world.withdraw, world.lab.finds = withdraw, (SILENT,)
     run = opened_run()
 
     run.clean_up()
@@ -221,7 +223,7 @@ def refuse() -> Any:
 
 
 def test_a_deployment_that_fails_says_what_it_leaves_and_how_to_remove_it(world, monkeypatch, capsys) -> None:
-    world.deploy, world.lab.finds = refuse, ("node a100-1: no answer",)
+    world.deploy, world.lab.finds = refuse, (SILENT,)
     session = hooked(monkeypatch)
 
     with pytest.raises(pytest.UsageError, match="was not deployed"):

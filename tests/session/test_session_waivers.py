@@ -116,3 +116,11 @@ def test_a_waiver_of_an_id_that_no_requirement_has_is_told(tmp_path):
 def test_a_failure_without_a_subject_needs_a_waiver_of_everything(tmp_path):
     assert waivers(tmp_path, ONE).applied_to(failed()).status is Status.FAILED
     assert waivers(tmp_path, ONE.replace("node gpu-*", "*")).applied_to(failed()).status is Status.WAIVED
+
+
+def test_a_waiver_can_name_the_object_instead_of_what_it_is_called(tmp_path):
+    by_object = ONE.replace("subject: 'node gpu-*'", "object: {kind: Node, name: gpu-*}")
+
+    assert waivers(tmp_path, by_object).applied_to(failed("gpu-1", "gpu-2")).status is Status.WAIVED
+    assert waivers(tmp_path, by_object).applied_to(failed("gpu-1", "cpu-1")).status is Status.FAILED
+    assert waivers(tmp_path, by_object.replace("Node", "Pod")).applied_to(failed("gpu-1")).status is Status.FAILED

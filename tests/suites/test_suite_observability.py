@@ -145,8 +145,8 @@ def covered(*objects: Object) -> tuple[dict[str, bool], dict[str, str]]:
     found, judge = Facts.from_objects(objects, taken_at=NOW), Judge()
     nodes = members(shipped_reference(), found)
     test_observability.test_every_gpu_node_has_an_exporter(found, nodes, judge)
-    if (reason := judge.nothing_judged()) is not None:
-        raise reason
+    if nothing := judge.nothing_judged():
+        raise nothing
     return {str(each.subject): each.ok for each in judge.findings}, {
         str(each.subject): each.why for each in judge.unseen
     }

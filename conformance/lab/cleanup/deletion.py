@@ -14,6 +14,7 @@ from conformance.kube.paths import PLACES, path_of
 from conformance.kube.timeouts import Timeouts
 from conformance.kube.waits import wait_for
 from conformance.lab.pods import at_once
+from conformance.remains import Left
 
 __all__ = ["KINDS", "Labelled", "Swept", "labelled", "named", "sweep", "wait_until_gone"]
 
@@ -42,14 +43,14 @@ class Labelled(msgspec.Struct, frozen=True):
     """Objects with a run's label, by run id, and in words which kinds could not be looked at."""
 
     by_run: dict[str, list[dict[str, Any]]]
-    unseen: tuple[str, ...] = ()
+    unseen: tuple[Left, ...] = ()
 
 
 class Swept(msgspec.Struct, frozen=True):
     """What was deleted, and what was left and why, both in words."""
 
     deleted: tuple[str, ...] = ()
-    left: tuple[str, ...] = ()
+    left: tuple[Left, ...] = ()
     going: tuple[Mapping[str, Any], ...] = ()
     """Namespaces that are deleted and not gone yet."""
 
@@ -61,7 +62,7 @@ def labelled(client: Client, run_id: str | None = None, kinds: Sequence[str] = K
     unseen = []
     for kind, found in zip(kinds, at_once(lambda kind: _list(client, kind, selector), list(kinds)), strict=True):
         if isinstance(found, str):
-            unseen.append(f"{kind}: {found}")
+            unseen.append(Left(kind, found))
             continue
         for obj in found:
             if obj["metadata"].get("namespace") != HOME_NAMESPACE:
@@ -78,14 +79,14 @@ def sweep(client: Client, objects: Iterable[Mapping[str, Any]], timeouts: Timeou
     """
     remaining = list(objects)
     deleted: list[str] = []
-    left: list[str] = []
+    left: list[Left] = []
     going: list[Mapping[str, Any]] = []
     for stage in STAGES:
         members = [obj for obj in remaining if obj["kind"] in stage]
         gone = []
         for obj, why in zip(members, at_once(lambda obj: _delete(client, obj), members), strict=True):
             if why:
-                left.append(f"{named(obj)}: {why}")
+                left.append(Left(named(obj), why))
             else:
                 gone.append(obj)
         deleted += [named(obj) for obj in gone]
@@ -138,7 +139,7 @@ def _delete(client: Client, obj: Mapping[str, Any]) -> str:
     return ""
 
 
-def wait_until_gone(client: Client, objects: Sequence[Mapping[str, Any]], timeout: float) -> list[str]:
+def wait_until_gone(client: Client, objects: Sequence[Mapping[str, Any]], timeout: float) -> list[Left]:
     """Wait until these are gone, at most ``timeout`` seconds; in words what is still there after that.
 
     Pods of workloads that a run brought need not end gracefully: nobody used them.
@@ -156,7 +157,7 @@ def wait_until_gone(client: Client, objects: Sequence[Mapping[str, Any]], timeou
     try:
         wait_for(look, lambda there: not there, what="deleted objects are gone", timeout=timeout)
     except WaitTimeout:
-        return [f"{named(obj)}: still there {timeout:g} s after it was deleted" for obj in still_there]
+        return [Left(named(obj), f"still there {timeout:g} s after it was deleted") for obj in still_there]
     return []
 
 

@@ -25,6 +25,7 @@ from conformance.lab.cleanup.deletion import KINDS, labelled, named, sweep, wait
 from conformance.lab.journal import OwnerRecord, owner_records
 from conformance.lab.lease import is_alive
 from conformance.lab.pods import at_once
+from conformance.remains import Left
 
 __all__ = ["Cleaned", "InstalledStack", "Leftovers", "clean", "clean_up", "find_leftovers"]
 
@@ -61,7 +62,7 @@ class Cleaned(msgspec.Struct, frozen=True):
     skipped: tuple[str, ...] = ()
     deleted: tuple[str, ...] = ()
     nodes: tuple[str, ...] = ()
-    left: tuple[str, ...] = ()
+    left: tuple[Left, ...] = ()
     namespace_removed: bool = False
 
 
@@ -79,7 +80,7 @@ class _Look(msgspec.Struct, frozen=True):
     leases: tuple[dict[str, Any], ...]
     entries: dict[str, datetime]
     objects: dict[str, list[dict[str, Any]]]
-    unseen: tuple[str, ...]
+    unseen: tuple[Left, ...]
     now: datetime
 
     @property
@@ -148,7 +149,7 @@ def clean(
     return total
 
 
-def restore_nodes(client: Client, changes: Iterable[NodeChange]) -> tuple[tuple[str, ...], list[str]]:
+def restore_nodes(client: Client, changes: Iterable[NodeChange]) -> tuple[tuple[str, ...], list[Left]]:
     """Take recorded node changes back, last one first; the names of the nodes and what could not be restored."""
     by_node: dict[str, list[NodeChange]] = {}
     for change in changes:
@@ -191,7 +192,7 @@ def clean_up(
     secrets = _secrets(client, run_id, stack)
     outcomes = _remove_releases(client, stack, changes, timeouts)
     removed = tuple(str(each.installed) for each in outcomes if not each.words)
-    stuck = [each.words for each in outcomes if not each.settled]
+    stuck = [each.words for each in outcomes if each.words and not each.settled]
     # What a release that could not be removed still needs, its namespace first of all, stays until it can.
     swept = sweep(client, [obj for obj in (*objects, *secrets) if not stuck or not _needed(obj, stack)], timeouts)
     nodes, failures = restore_nodes(client, changes)
@@ -201,7 +202,7 @@ def clean_up(
         try:
             namespace_removed = forget_run(client, run_id)
         except KubeError as error:
-            failures.append(f"record of run {run_id}: {error}")
+            failures.append(Left(f"record of run {run_id}", error))
     said = [each.words for each in outcomes if each.settled and each.words]
     left = [*swept.left, *said, *failures, *wait_until_gone(client, swept.going, timeouts.namespace_deleted)]
     if namespace_removed:
@@ -235,14 +236,14 @@ def _needed(obj: Mapping[str, Any], stack: InstalledStack | None) -> bool:
     return (obj["metadata"].get("namespace") or obj["metadata"]["name"]) in homes
 
 
-def _restore_node(client: Client, name: str, changes: Sequence[NodeChange]) -> str:
+def _restore_node(client: Client, name: str, changes: Sequence[NodeChange]) -> Left | None:
     try:
         for change in changes:
             # What somebody else has changed since is theirs now: no failure, and nothing to try again.
             restore(client, change)
     except KubeError as error:
-        return f"node {name}: {error}"
-    return ""
+        return Left(f"node {name}", error)
+    return None
 
 
 def _look(client: Client, run_id: str | None = None) -> _Look:

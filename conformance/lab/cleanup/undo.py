@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from types import FrameType
 
 from conformance.kube.errors import KubeError
+from conformance.remains import Left
 from conformance.verdict import Inconclusive
 
 __all__ = ["Step", "Undoing", "interrupts_deferred", "termination_interrupts"]
@@ -48,14 +49,14 @@ class Undoing:
         with self._lock:
             self._steps.remove(step)
 
-    def undo_all(self) -> list[str]:
+    def undo_all(self) -> list[Left]:
         """Undo everything, last registered first; return in words what could not be undone and why."""
         failures = []
         for step in reversed(self.pending):
             try:
                 self.undo(step)
             except (KubeError, Inconclusive) as error:
-                failures.append(f"{step.what}: {error}")
+                failures.append(Left(step.what, error))
         return failures
 
     @property
