@@ -21,7 +21,7 @@ SIMULATED_ANNOTATION = "kwok.x-k8s.io/node"
 class Node(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One node: labels, taints, what it has and what it offers. Quantities are text as the API server says them.
 
-    ``created`` is when it joined the cluster.
+    ``created`` is when it joined the cluster, ``conditions`` its conditions, status by type.
     """
 
     name: str
@@ -32,6 +32,7 @@ class Node(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     capacity: dict[str, str] = {}
     allocatable: dict[str, str] = {}
     ready: bool = False
+    conditions: dict[str, str] = {}
     kernel: str = ""
     kubelet: str = ""
     provider_id: str = ""
@@ -126,6 +127,7 @@ class WireNode(Wire):
         spec, status = self.spec or _Spec(), self.status or _Status()
         system = status.node_info or _System()
         annotations = self.metadata.kept_annotations
+        conditions = statuses(status.conditions)
         return Node(
             name=self.metadata.name,
             labels=shared(self.metadata.labels),
@@ -134,7 +136,8 @@ class WireNode(Wire):
             unschedulable=bool(spec.unschedulable),
             capacity=texts(status.capacity),
             allocatable=texts(status.allocatable),
-            ready=statuses(status.conditions).get("Ready") == "True",
+            ready=conditions.get("Ready") == "True",
+            conditions=conditions,
             kernel=system.kernel_version or "",
             kubelet=system.kubelet_version or "",
             provider_id=spec.provider_id or "",

@@ -10,11 +10,14 @@ from conformance.gpu.affinity import greater, less
 SCHEDULING_EFFECTS = ("NoSchedule", "NoExecute")
 """The effects that keep a new pod away; PreferNoSchedule only lowers a node's score."""
 
+# NVIDIA/NVSentinel: docs, fault quarantine; it takes the taint away when the node is healthy again.
+QUARANTINE = "AggregatedNodeHealth"
 # aws/aws-node-termination-handler: docs, TAINT_NODE (spot-itn, scheduled-maintenance, rebalance-recommendation).
 LIFECYCLE_PREFIXES = ("node.kubernetes.io/", "node.cloudprovider.kubernetes.io/", "aws-node-termination-handler/")
 # Until the agent of a node is ready: node.cilium.io, and ebs, efs, fsx and s3.csi.aws.com (the README of each).
 LIFECYCLE_SUFFIXES = ("/agent-not-ready",)
 LIFECYCLE_KEYS = (
+    QUARANTINE,
     "ToBeDeletedByClusterAutoscaler",
     "DeletionCandidateOfClusterAutoscaler",
     # kubernetes-sigs/karpenter: pkg/apis/v1/taints.go, and v1beta1 for disruption.

@@ -1,9 +1,9 @@
 """The GPUs of a node: its labels of GPU Feature Discovery, and why it offers another number than declared."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
-from conformance.facts import Node
+from conformance.facts import Node, Pod
 from conformance.gpu.labels import (
     DEPLOY_DEVICE_PLUGIN,
     DRIVER_VERSION,
@@ -13,9 +13,12 @@ from conformance.gpu.labels import (
     GPU_PRESENT,
     GPU_PRODUCT,
     GPU_REPLICAS,
+    MIG_CONFIG,
+    MIG_CONFIG_STATE,
     PCI_PRESENT,
 )
 from conformance.gpu.mig import Unknown, model_of
+from conformance.gpu.quantities import as_count
 from conformance.gpu.sharing import Offer
 from conformance.reference.model import Gpu, Pool, Reference
 from conformance.verdict import Inconclusive, UnknownAccelerator
@@ -123,10 +126,16 @@ def not_known(pool: Pool, offer: Offer) -> Inconclusive | UnknownAccelerator:
     return Inconclusive(f"{reason}; declare the layout under stack.mig_layouts, without device-filter")
 
 
-def why_the_number_differs(node: Node, gpu: Gpu, offer: Offer) -> tuple[str, str]:
-    """The cause between the devices and what a node offers, and what to do about it."""
+def why_the_number_differs(node: Node, gpu: Gpu, offer: Offer, plugins: Sequence[Pod] = ()) -> tuple[str, str]:
+    """The cause between the devices and what a node offers, and what to do about it.
+
+    ``plugins`` are the pods of device plugins on the node. What keeps the plugin from working comes before what the
+    kubelet still remembers of it: a device without a plugin counts as unhealthy.
+    """
     expected = offer.resources or {}
     there = offered(node, expected)
+    if known := _why_by_state(node, gpu, there, plugins):
+        return known
     unhealthy = _unhealthy(node, expected)
     if unhealthy:
         return (
@@ -155,6 +164,38 @@ def why_the_number_differs(node: Node, gpu: Gpu, offer: Offer) -> tuple[str, str
     )
 
 
+def _why_by_state(node: Node, gpu: Gpu, there: Mapping[str, int], plugins: Sequence[Pod]) -> tuple[str, str] | None:
+    """The cause that labels and pods tell: the plugin is kept off, MIG failed, the plugin's pod does not work."""
+    deploy = node.labels.get(DEPLOY_DEVICE_PLUGIN, "true")
+    if deploy != "true" and gpu.allocated_by != "dra":
+        return (
+            f"label {DEPLOY_DEVICE_PLUGIN}={deploy} keeps the device plugin off the node",
+            "Finish the driver upgrade that set the label, or restore it to true.",
+        )
+    if node.labels.get(MIG_CONFIG_STATE) == "failed":
+        return (
+            f"the MIG manager failed to apply {node.labels.get(MIG_CONFIG, 'the layout')} ({MIG_CONFIG_STATE}=failed)",
+            "Follow MIG-04: the device plugin offers what the layout that is still in place gives.",
+        )
+    waiting = next((pod for pod in plugins if not pod.ready), None)
+    if waiting is not None:
+        return (
+            f"{waiting} of the device plugin is not Ready",
+            f"kubectl describe pod -n {waiting.namespace} {waiting.name}",
+        )
+    if plugins and not any(there.values()) and not any(map(as_count, _gpu_capacity(node))):
+        return (
+            f"{plugins[0]} of the device plugin is Ready and has registered no device",
+            f"Read its log (kubectl logs -n {plugins[0].namespace} {plugins[0].name}): it says why NVML lists no GPU "
+            "or why the kubelet refused the registration.",
+        )
+    return None
+
+
+def _gpu_capacity(node: Node) -> list[str]:
+    return [node.capacity[name] for name in node.gpu_resources if name in node.capacity]
+
+
 def _unhealthy(node: Node, expected: Mapping[str, int]) -> str:
     """The devices that are in the capacity and not allocatable, as text."""
     capacity, there = counted(node, expected), offered(node, expected)
@@ -179,12 +220,6 @@ def _why_none_is_offered(node: Node, others: Mapping[str, int]) -> tuple[str, st
     if others:
         names = ", ".join(f"{name}={devices}" for name, devices in others.items())
         return f"the GPUs are offered under another resource name: {names}", "Declare that resource for the pool."
-    deploy = node.labels.get(DEPLOY_DEVICE_PLUGIN, "true")
-    if deploy != "true":
-        return (
-            f"label {DEPLOY_DEVICE_PLUGIN}={deploy} keeps the device plugin off the node",
-            "Finish the driver upgrade that set the label, or restore it to true.",
-        )
     return (
         f"no device plugin has registered GPUs with the kubelet of {node.name}",
         "Check that the device plugin's DaemonSet tolerates every taint of the node and that its pod found the driver.",

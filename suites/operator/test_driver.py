@@ -202,7 +202,7 @@ def test_nothing_would_make_a_driver_upgrade_fail(
 def _require_driver_versions(nodes: Sequence[Node], facts: Facts, reference: Reference) -> None:
     """Raise Unsupported where no node tells its driver, and nothing is declared that would make it."""
     stack = reference.stack
-    declared = stack is None or stack.gpu_feature_discovery
+    declared = stack is not None and stack.gpu_feature_discovery
     if not declared and not any(_driver_version_of(node, facts) or is_changing(node) for node in nodes):
         raise Unsupported(
             f"no GPU node carries {DRIVER_VERSION}, and GPU Feature Discovery, which sets it, is not declared"

@@ -15,11 +15,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from conformance.catalog import MUST, SHOULD, requirement
 from conformance.facts import Facts, Node, Pod
 from conformance.gpu.labels import DRIVER_VERSION, GPU_MEMORY, GPU_PRODUCT
-from conformance.gpu.taints import ORDINARY_POD, SCHEDULING_EFFECTS, untolerated
+from conformance.gpu.node_health import broken_conditions
+from conformance.gpu.taints import ORDINARY_POD, QUARANTINE, SCHEDULING_EFFECTS, untolerated
 from conformance.reference.expected import offer_of
 from conformance.reference.model import Pool, Reference
 from conformance.subjects import ObjectReference
 from conformance.verdict import Inconclusive, Judge, NotApplicable, Unsupported, format_value
+from suites._shared.device_plugin_configs import plugin_pods
 from suites._shared.formatting import join_limited, pairs
 from suites._shared.gpu_requests import requests_gpus
 from suites._shared.node_gpus import (
@@ -33,9 +35,11 @@ from suites._shared.node_gpus import (
     shows_gpus,
     why_the_number_differs,
 )
+from suites._shared.operand_status import is_recent, why_still_starting
 from suites._shared.pod_owners import is_node_agent, is_of_owners, platform_of
 from suites._shared.pod_terms import taints_of
 from suites._shared.pool_nodes import GpuPoolNode, Members, PoolNode
+from suites._shared.upgrade_states import is_changing
 
 _IN_A_POOL = "belongs to a GPU pool"
 
@@ -120,7 +124,7 @@ def test_every_gpu_node_carries_every_declared_taint(gpu_pool_nodes: tuple[GpuPo
     remedy="Fix the cause that the finding names: driver, device plugin, then the device itself.",
 )
 def test_every_gpu_node_advertises_its_gpus(
-    gpu_pool_nodes: tuple[GpuPoolNode, ...], reference: Reference, judge: Judge
+    gpu_pool_nodes: tuple[GpuPoolNode, ...], reference: Reference, facts: Facts, judge: Judge
 ) -> None:
     offers = {pool.name: offer_of(reference, pool) for pool, _, _ in gpu_pool_nodes}
     for pool, node, gpu in gpu_pool_nodes:
@@ -129,7 +133,11 @@ def test_every_gpu_node_advertises_its_gpus(
             continue
         there = offered(node, offer.resources)
         ok = there == offer.resources and (bool(there) or gpu.allocated_by == "dra")
-        cause, remedy = ("", "") if ok else why_the_number_differs(node, gpu, offer)
+        plugins = plugin_pods(facts, node)
+        if not ok and (not_now := why_still_starting(node, facts, pods=[pod for pod in plugins if not pod.ready])):
+            judge.pass_over(node, not_now)
+            continue
+        cause, remedy = ("", "") if ok else why_the_number_differs(node, gpu, offer, plugins)
         judge(
             node,
             ok=ok,
@@ -156,6 +164,8 @@ def test_every_node_with_gpus_belongs_to_one_pool(
     facts: Facts, reference: Reference, gpu_pools: tuple[Pool, ...], judge: Judge
 ) -> None:
     equipped = [node for node in facts.nodes if shows_gpus(node, reference)]
+    if not equipped and not any(pool.nodes for pool in gpu_pools):
+        raise NotApplicable("every GPU pool is declared with 0 nodes, and no node of the cluster has GPUs")
     if not equipped:
         raise Inconclusive(f"{len(gpu_pools)} GPU pools are declared, and no node of the cluster has GPUs")
     for node in equipped:
@@ -269,23 +279,43 @@ def test_no_ordinary_pod_occupies_a_gpu_node(
 
 @requirement(
     "POOL-10",
-    "Every GPU node is Ready and schedulable",
+    "Every GPU node is Ready and schedulable, and no condition of a health agent says that its GPUs are broken",
     level=SHOULD,
     sources=["operator-upgrades"],
-    remedy="Repair or replace a node that is not Ready; uncordon one whose maintenance is over.",
+    remedy="Repair or replace a node that is not Ready or whose GPUs are broken; uncordon one whose maintenance is "
+    "over.",
 )
-def test_every_gpu_node_is_ready_and_schedulable(gpu_pool_nodes: tuple[GpuPoolNode, ...], judge: Judge) -> None:
+def test_every_gpu_node_is_ready_and_schedulable(
+    gpu_pool_nodes: tuple[GpuPoolNode, ...], facts: Facts, judge: Judge
+) -> None:
     for pool, node, gpu in gpu_pool_nodes:
+        broken = broken_conditions(node.conditions)
+        if change := is_changing(node):
+            judge.pass_over(node, change)
+            continue
+        if not node.ready and is_recent(node.created, facts.taken_at):
+            judge.pass_over(node, "it joined just now and is not Ready yet")
+            continue
+        cause = f"{gpu.count} GPUs of {pool} take no new pods while the node is {_state(node)}"
         judge(
             node,
-            ok=node.ready and not node.unschedulable,
-            expected="Ready and schedulable",
-            actual=_state(node),
-            cause=f"{gpu.count} GPUs of {pool} take no new pods while the node is {_state(node)}",
-            hidden_because="a cordon does not expire; a driver upgrade that failed leaves the node cordoned for weeks",
-            remedy=f"kubectl uncordon {node.name} once its maintenance is over" if node.ready else "",
+            ok=node.ready and not node.unschedulable and not broken,
+            expected="Ready and schedulable, no condition that says that GPUs are broken",
+            actual=" and ".join((_state(node), *broken)),
+            cause=f"a health agent has set {', '.join(broken)}" if broken else cause,
+            hidden_because="a cordon does not expire; a driver upgrade that failed leaves the node cordoned for weeks"
+            if not broken
+            else "the node is Ready, and the scheduler does not look at other conditions",
+            remedy=_how_to_bring_back(node, broken),
             inspect=f"kubectl describe node {node.name}",
         )
+
+
+def _how_to_bring_back(node: Node, broken: Sequence[str]) -> str:
+    """What brings a node back; empty where the requirement's own remedy says it. A quarantine is not to be lifted."""
+    if broken or any(taint.key == QUARANTINE for taint in node.taints):
+        return "Repair or replace the hardware; the health agent that quarantined the node lifts that when it is well."
+    return f"kubectl uncordon {node.name} once its maintenance is over" if node.ready else ""
 
 
 def _how_to_taint(node: Node, missing: Sequence[str]) -> str:
