@@ -185,7 +185,7 @@ def _why_by_state(node: Node, gpu: Gpu, there: Mapping[str, int], plugins: Seque
         )
     if plugins and not any(there.values()) and not any(map(as_count, _gpu_capacity(node))):
         return (
-            f"{plugins[0]} of the device plugin is Ready and has registered no device",
+            f"no device plugin has registered GPUs with the kubelet of {node.name}, although {plugins[0]} is Ready",
             f"Read its log (kubectl logs -n {plugins[0].namespace} {plugins[0].name}): it says why NVML lists no GPU "
             "or why the kubelet refused the registration.",
         )

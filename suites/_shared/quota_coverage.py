@@ -6,7 +6,7 @@ like ResourceQuotas, over several namespaces. Kueue and KAI limit what they admi
 places: they are named as what they are.
 """
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from itertools import product
 from typing import Any, NamedTuple
 
@@ -14,8 +14,10 @@ from conformance.facts import Facts, Resource, ResourceQuota
 from conformance.facts.limits import PRIORITY_CLASS_SCOPE, PodTraits, ScopeTerm
 from conformance.gpu.labels import HAMI_RESOURCES
 from conformance.gpu.resources import GPU, quota_key
+from conformance.kube.paths import PLACES
 from conformance.reference.model import Reference
 from conformance.reference.stack import Kai
+from conformance.verdict import Inconclusive
 from suites._shared.gpu_requests import gpu_pods, gpu_resources
 from suites._shared.kai import UNBOUNDED, queue_of, queues_of, with_ancestors
 
@@ -37,9 +39,15 @@ class Coverage(NamedTuple):
 
 
 def coverage(namespace: str, resources: Collection[str], facts: Facts) -> Coverage:
-    """What limits how many devices of one of ``resources`` the pods of a namespace may hold together."""
+    """What limits how many devices of one of ``resources`` the pods of a namespace may hold together.
+
+    Other systems are asked only where Kubernetes' own quotas leave a gap: who may read those need not read theirs.
+    """
     keys = {quota_key(each) for each in resources}
-    quotas = [quota for quota in _counting(namespace, facts) if keys & quota.used.keys()]
+    own = [quota for quota in facts.quotas_in(namespace) if keys & quota.used.keys()]
+    if own and not _gap(own, facts):
+        return Coverage(tuple(map(str, own)), "")
+    quotas = [*own, *(quota for quota in _cluster_wide(namespace, facts) if keys & quota.used.keys())]
     others = [*_of_kueue(namespace, resources, facts), *_of_hami(namespace, facts)]
     by = (*map(str, quotas), *others)
     if not by:
@@ -57,17 +65,17 @@ def gpu_coverage(namespace: str, reference: Reference, facts: Facts) -> Coverage
     found = coverage(namespace, sorted(asked), facts)
     if found:
         return found
-    by_class = [quota for quota in _counting(namespace, facts) if any(key.endswith(_BY_CLASS) for key in quota.used)]
+    counting = [*facts.quotas_in(namespace), *_cluster_wide(namespace, facts)]
+    by_class = [quota for quota in counting if any(key.endswith(_BY_CLASS) for key in quota.used)]
     if by_class and not _gap(by_class, facts):
         return Coverage(tuple(map(str, by_class)), "")
     queues = _of_kai(namespace, reference, facts)
     return Coverage(queues, "") if queues else found
 
 
-def _counting(namespace: str, facts: Facts) -> Iterator[ResourceQuota]:
-    """The ResourceQuotas of a namespace, and the ClusterResourceQuotas that select it, in the form of the former."""
-    yield from facts.quotas_in(namespace)
-    for each in facts.cluster_resource_quotas:
+def _cluster_wide(namespace: str, facts: Facts) -> Iterator[ResourceQuota]:
+    """The ClusterResourceQuotas that select a namespace, in the form of ResourceQuotas."""
+    for each in _of_kind("ClusterResourceQuota", facts, lambda: facts.cluster_resource_quotas):
         if any(part.get("namespace") == namespace for part in _mappings(each.status.get("namespaces"))):
             yield _as_quota(each)
 
@@ -133,10 +141,26 @@ class _ClusterWide(ResourceQuota, frozen=True, kw_only=True, gc=False):
         return f"cluster resource quota {self.name}"
 
 
+def _of_kind(kind: str, facts: Facts, read: Callable[[], tuple[Resource, ...]]) -> tuple[Resource, ...]:
+    """The objects of a kind of another system: none where the cluster has no definition of it.
+
+    An account that may not list a kind is refused also where the kind does not exist, and an older snapshot has none
+    of it; only with its definition there is it not known whether there are objects.
+    """
+    try:
+        return read()
+    except Inconclusive:
+        place = PLACES[kind]
+        definition = f"{place.plural}.{place.group_version.partition('/')[0]}"
+        if definition in {each.name for each in facts.crds}:
+            raise
+        return ()
+
+
 def _of_kueue(namespace: str, resources: Collection[str], facts: Facts) -> Iterator[str]:
     """The ClusterQueues that admit the work of a namespace and count one of the resources."""
-    queues = {each.name: each for each in facts.cluster_queues}
-    for local in facts.local_queues:
+    queues = {each.name: each for each in _of_kind("ClusterQueue", facts, lambda: facts.cluster_queues)}
+    for local in _of_kind("LocalQueue", facts, lambda: facts.local_queues):
         queue = queues.get(str(local.spec.get("clusterQueue")))
         if local.namespace != namespace or queue is None:
             continue

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from conformance.facts import Facts
+from conformance.verdict import Inconclusive
 from suites._shared.quota_coverage import coverage
 
 GPU = "nvidia.com/gpu"
@@ -109,3 +110,13 @@ def test_hamis_keys_count_where_hami_manages_devices_and_nowhere_else() -> None:
 
     assert "which HAMi holds" in coverage("ml", [GPU], Facts.from_objects([limits, node])).by[0]
     assert not coverage("ml", [GPU], Facts.from_objects([limits]))
+
+
+def test_a_kind_that_may_not_be_read_is_none_where_nothing_defines_it() -> None:
+    refused = {"ClusterResourceQuota": "Forbidden: no", "LocalQueue": "Forbidden: no"}
+    definition = {"kind": "CustomResourceDefinition", "metadata": {"name": "localqueues.kueue.x-k8s.io"}}
+
+    assert not coverage("ml", [GPU], Facts.from_objects([], unreadable=refused))
+    with pytest.raises(Inconclusive, match="grant list on localqueues"):
+        coverage("ml", [GPU], Facts.from_objects([definition], unreadable=refused))
+    assert coverage("ml", [GPU], Facts.from_objects([definition, quota("all")], unreadable=refused))
