@@ -1,5 +1,6 @@
 """What tests of several areas share: one embedded cluster for the whole session, and ways to run the plugin."""
 
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -18,6 +19,11 @@ from conformance.kube.effects import Effect
 from conformance.kube.guard import Guard
 from conformance.kube.timeouts import EMBEDDED
 from conformance.progress import TerminalProgress
+
+# Whoever starts tests in the background of a shell has SIGINT ignored, and every process of theirs inherits that; tests
+# of interrupted runs, and the runs that they interrupt, need what a terminal gives.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Properties are tried on so many examples, in ci/soak on more. No deadline: machines that test are shared and slow.
 settings.register_profile("tests", deadline=None, max_examples=60, database=None)

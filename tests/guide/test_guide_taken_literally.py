@@ -11,7 +11,7 @@ MISTAKES = {
     "TEN-10": "serviceAccountName",
     "PRIO-09": "preemptionPolicy Never",
     "PRIO-13": "priorityClassName",
-    "PRIO-14": "evict nobody",
+    "PRIO-14": "preempt no pod",
     "QUOTA-04": "no quota counts them",
     "TS-02": "devicePlugin.config.default is empty",
     "TS-10": "one GPU twice",
