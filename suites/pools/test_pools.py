@@ -290,7 +290,8 @@ def test_every_gpu_node_is_ready_and_schedulable(
 ) -> None:
     for pool, node, gpu in gpu_pool_nodes:
         broken = broken_conditions(node.conditions)
-        if change := is_changing(node):
+        ok = node.ready and not node.unschedulable and not broken
+        if not ok and (change := is_changing(node)):
             judge.pass_over(node, change)
             continue
         if not node.ready and is_recent(node.created, facts.taken_at):
@@ -299,7 +300,7 @@ def test_every_gpu_node_is_ready_and_schedulable(
         cause = f"{gpu.count} GPUs of {pool} take no new pods while the node is {_state(node)}"
         judge(
             node,
-            ok=node.ready and not node.unschedulable and not broken,
+            ok=ok,
             expected="Ready and schedulable, no condition that says that GPUs are broken",
             actual=" and ".join((_state(node), *broken)),
             cause=f"a health agent has set {', '.join(broken)}" if broken else cause,
