@@ -101,8 +101,9 @@ def _labels(group: Group) -> tuple[dict[str, str], Guess | None]:
 
 
 def _taints(group: Group) -> tuple[list[dict[str, str]], Guess | None]:
-    """The lasting taints that most nodes carry."""
-    counted = Counter(taint for node in group.nodes for taint in node.lasting_taints)
+    """The lasting taints that most nodes carry; a quarantine is named and left out, as it tells of one node only."""
+    there = (taint for node in group.nodes for taint in node.taints)
+    counted = Counter(taint for taint in there if not taint.is_lifecycle or owner_of(taint.key, TAINTS))
     reserved = [taint for taint in counted if not owner_of(taint.key, TAINTS)]
     usual = [taint for taint in reserved if counted[taint] >= _MOST * len(group.nodes)]
     odd = [
