@@ -38,8 +38,11 @@ def kube(cluster: Any) -> Iterator[Client]:
     client.delete(path("Namespace", name=NAMESPACE))
 
 
-# What NVIDIA, Node Feature Discovery and KAI bring along; a bare API server does not know them.
-CUSTOM = {"ClusterPolicy", "GPUCluster", "NVIDIADriver", "NodeFeature", "PodGroup", "Queue"}
+# What NVIDIA, Node Feature Discovery, KAI, Kueue and OpenShift bring along; a bare API server does not know them.
+CUSTOM = {
+    *("ClusterPolicy", "GPUCluster", "NVIDIADriver", "NodeFeature", "PodGroup", "Queue"),
+    *("ClusterQueue", "LocalQueue", "ClusterResourceQuota"),
+}
 
 
 def test_every_kind_of_kubernetes_itself_is_served(kube: Client) -> None:
