@@ -34,6 +34,9 @@ def kube(cluster: Any) -> Iterator[Client]:
     everything: Client = cluster.client
     client = Client(everything.connection, Guard(Effect.OWN_NAMESPACE, RUN_ID), everything.timeouts)
     client.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}})
+    # Without the account that a controller makes, admission refuses every pod before the API server looks at it.
+    accounts = path("ServiceAccount", namespace=NAMESPACE)
+    wait_for(lambda: client.list(accounts), bool, what="the default service account is there", timeout=60)
     yield client
     client.delete(path("Namespace", name=NAMESPACE))
 
