@@ -77,6 +77,11 @@ def with_policy(cluster: Any) -> Iterator[Any]:
         for obj in made:
             client.apply(obj, manager="tests")
         wait_for(lambda: _applied(client, policy), bool, what="ClusterPolicies served", timeout=30)
+        # Two readings agree only once the controller has written the Deployment's status.
+        where = path("Deployment", namespace="gpu-operator", name="gpu-operator")
+        wait_for(
+            lambda: client.get(where).get("status"), bool, what="the operator's Deployment has a status", timeout=30
+        )
         yield cluster
     finally:
         for obj in [policy, *reversed(made)]:
