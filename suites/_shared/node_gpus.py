@@ -22,9 +22,8 @@ from conformance.gpu.quantities import as_count
 from conformance.gpu.sharing import Offer
 from conformance.reference.model import Gpu, Pool, Reference
 from conformance.verdict import Inconclusive, UnknownAccelerator
+from suites._shared.gpu_requests import gpu_resources
 
-# Labels of GPU Feature Discovery, of the operator and of Node Feature Discovery.
-# The labels that DRIVER_VERSION replaced, still written by older releases.
 # Sharing and MIG append themselves to the product: NVIDIA-A100-SXM4-40GB-MIG-1g.5gb-SHARED is still that A100. Names of
 # profiles may hold a dash: 1g.24gb-me.
 _SHARING_SUFFIX = re.compile(r"(-MIG-[\w.-]+?)?(-SHARED)?$")
@@ -73,7 +72,7 @@ def memory_agrees(found_mib: int | None, declared_mib: int) -> bool:
 
 def shows_gpus(node: Node, reference: Reference) -> bool:
     """Whether a node has GPUs by its capacity or a label of GPU Feature Discovery or Node Feature Discovery."""
-    declared = {reference.gpu_resource, *(pool.gpu.resource for pool in reference.pools if pool.gpu)}
+    declared = gpu_resources(reference)
     counted = any(node.gpu_capacity(name) for name in {*declared, *node.gpu_resources})
     return counted or any(node.labels.get(label) == "true" for label in (GPU_PRESENT, *PCI_PRESENT))
 

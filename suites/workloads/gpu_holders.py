@@ -12,6 +12,7 @@ from conformance.gpu.drivers import CudaVersion
 from conformance.gpu.resources import MIG_PREFIX, SHARED_GPU
 from conformance.reference.model import Reference
 from conformance.subjects import ObjectReference
+from suites._shared.gpu_requests import gpu_resources
 
 KUBELET_REFUSALS = {
     "UnexpectedAdmissionError": "its kubelet and the device plugin did not allocate the devices that the scheduler had "
@@ -51,7 +52,7 @@ class Holder(NamedTuple):
 
 def asks_for_gpus(spec: PodSpec, reference: Reference) -> bool:
     """Whether a pod requests devices by any resource name of the set-up or of NVIDIA."""
-    return bool(spec.gpu_requests()) or any(map(spec.gpus, _declared_names(reference)))
+    return bool(spec.gpu_requests()) or any(map(spec.gpus, gpu_resources(reference)))
 
 
 # Several requirements ask; a run has one set of facts and one reference.
@@ -148,14 +149,8 @@ def images_with_gpus(spec: PodSpec, reference: Reference) -> Iterable[str]:
 
 def _requesting(spec: PodSpec, reference: Reference) -> list[Container]:
     """The containers that request GPUs."""
-    names = {*_declared_names(reference), *spec.gpu_requests()}
+    names = {*gpu_resources(reference), *spec.gpu_requests()}
     return [each for each in spec.every_container if names & {*each.limits, *each.requests}]
-
-
-@lru_cache(maxsize=1)
-def _declared_names(reference: Reference) -> frozenset[str]:
-    """The names under which the set-up offers GPUs."""
-    return frozenset({reference.gpu_resource, *(pool.gpu.resource for pool in reference.pools if pool.gpu)})
 
 
 def _of_others(pods: Iterable[Pod], facts: Facts) -> list[Holder]:
