@@ -30,11 +30,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _without_traceback(command: Callable[[argparse.Namespace], int], chosen: argparse.Namespace) -> int:
-    from conformance.session.refusals import MENDABLE
+    from conformance.session.refusals import USER_ERRORS
 
     try:
         return command(chosen)
-    except MENDABLE as error:
+    except USER_ERRORS as error:
         print(f"gpu-conformance: {error}", file=sys.stderr)
         return USAGE
     except KeyboardInterrupt:

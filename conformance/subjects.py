@@ -18,7 +18,7 @@ class ObjectReference(msgspec.Struct, frozen=True, omit_defaults=True, rename="c
 
     ``node`` says where a pod is, ``container`` which of its containers is meant, ``field`` what of the object is
     judged where it is not the whole. Several objects judged as one have the kind of their list (PodList) and no name,
-    and so have claims of a scenario that are about no single object (Scenario).
+    and so have expectations of a scenario that are about no single object (Scenario).
     """
 
     kind: str
@@ -63,7 +63,7 @@ class ObjectReference(msgspec.Struct, frozen=True, omit_defaults=True, rename="c
 
     @classmethod
     def scenario(cls, text: str) -> "ObjectReference":
-        """What a scenario claims of no single object."""
+        """What a scenario expects of no single object."""
         return cls("Scenario", text=text)
 
     def only(self, field: str, *, container: str = "") -> "ObjectReference":

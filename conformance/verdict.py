@@ -73,7 +73,7 @@ class UnknownAccelerator(Exception):
 
 
 class ExpectationFailed(AssertionError):
-    """A claim of a scenario did not hold. Carries the finding that says so."""
+    """An expectation of a scenario did not hold. Carries the finding that says so."""
 
     def __init__(self, finding: Finding) -> None:
         super().__init__(f"{finding.subject}: expected {finding.expected}, found {finding.actual}")
@@ -161,7 +161,7 @@ _judge: ContextVar[Judge | None] = ContextVar("judge", default=None)
 
 @contextmanager
 def judging(judge: Judge) -> Iterator[Judge]:
-    """Let ``expect`` and ``claim`` inside the block record their findings with ``judge``."""
+    """Let ``expect`` and ``require_ok`` inside the block record their findings with ``judge``."""
     token = _judge.set(judge)
     try:
         yield judge
@@ -169,8 +169,8 @@ def judging(judge: Judge) -> Iterator[Judge]:
         _judge.reset(token)
 
 
-def claim(finding: Finding) -> None:
-    """Record a claim of a scenario; raise ExpectationFailed when it does not hold: what follows stands on it."""
+def require_ok(finding: Finding) -> None:
+    """Record an expectation of a scenario; raise ExpectationFailed when it does not hold: what follows stands on it."""
     judge = _judge.get()
     if not finding.ok:
         raise ExpectationFailed(finding)
@@ -179,47 +179,47 @@ def claim(finding: Finding) -> None:
 
 
 class Expectation:
-    """What ``expect`` returns: claims about one value, each recorded, the first wrong one ending the scenario."""
+    """What ``expect`` returns: expectations about one value, each recorded, the first wrong one ending the scenario."""
 
     def __init__(self, actual: Any, subject: ObjectReference) -> None:
         self._actual = actual
         self._subject = subject
 
     def equals(self, wanted: object, *, because: str, remedy: str = "", inspect: str = "") -> None:
-        """Claim that the value is ``wanted``."""
-        self._claim(self._actual == wanted, format_value(wanted), because, remedy, inspect)
+        """Expect that the value is ``wanted``."""
+        self._require(self._actual == wanted, format_value(wanted), because, remedy, inspect)
 
     def has_length(self, wanted: int, *, because: str, remedy: str = "", inspect: str = "") -> None:
-        """Claim that the value holds exactly ``wanted`` members."""
+        """Expect that the value holds exactly ``wanted`` members."""
         ok = isinstance(self._actual, Sized) and len(self._actual) == wanted
-        self._claim(ok, f"exactly {wanted}", because, remedy, inspect)
+        self._require(ok, f"exactly {wanted}", because, remedy, inspect)
 
     def contains(self, wanted: object, *, because: str, remedy: str = "", inspect: str = "") -> None:
-        """Claim that ``wanted`` is a member of the value."""
-        self._claim(wanted in self._actual, f"{format_value(wanted)} among them", because, remedy, inspect)
+        """Expect that ``wanted`` is a member of the value."""
+        self._require(wanted in self._actual, f"{format_value(wanted)} among them", because, remedy, inspect)
 
     def is_among(self, wanted: Iterable[object], *, because: str, remedy: str = "", inspect: str = "") -> None:
-        """Claim that the value is one of ``wanted``."""
+        """Expect that the value is one of ``wanted``."""
         choices = list(wanted)
-        self._claim(self._actual in choices, f"one of {format_value(choices)}", because, remedy, inspect)
+        self._require(self._actual in choices, f"one of {format_value(choices)}", because, remedy, inspect)
 
     def is_empty(self, *, because: str, remedy: str = "", inspect: str = "") -> None:
-        """Claim that the value holds nothing."""
-        self._claim(not self._actual, "nothing", because, remedy, inspect)
+        """Expect that the value holds nothing."""
+        self._require(not self._actual, "nothing", because, remedy, inspect)
 
     def satisfies(
         self, test: Callable[[Any], bool], wanted: str, *, because: str, remedy: str = "", inspect: str = ""
     ) -> None:
-        """Claim that ``test`` holds for the value; ``wanted`` says in words what it tests."""
-        self._claim(test(self._actual), wanted, because, remedy, inspect)
+        """Expect that ``test`` holds for the value; ``wanted`` says in words what it tests."""
+        self._require(test(self._actual), wanted, because, remedy, inspect)
 
-    def _claim(self, ok: bool, wanted: str, because: str, remedy: str, inspect: str) -> None:
+    def _require(self, ok: bool, wanted: str, because: str, remedy: str, inspect: str) -> None:
         expected = f"{wanted} ({because})"
-        claim(Finding(self._subject, ok, expected, format_value(self._actual), remedy=remedy, inspect=inspect))
+        require_ok(Finding(self._subject, ok, expected, format_value(self._actual), remedy=remedy, inspect=inspect))
 
 
 def expect(actual: object, subject: HasSubject | str = "the scenario") -> Expectation:
-    """Begin a claim about ``actual``; ``subject`` is whom it is about (a pod), or in words what of the scenario."""
+    """Begin an expectation about ``actual``; ``subject`` is the object (a pod), or in words what of the scenario."""
     return Expectation(actual, ObjectReference.scenario(subject) if isinstance(subject, str) else subject_of(subject))
 
 

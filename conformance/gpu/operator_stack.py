@@ -45,10 +45,10 @@ class StackKind(StrEnum):
 class Fault(StrEnum):
     """What kind of thing is wrong with a stack."""
 
-    BOTH_ROOTS = "both root objects"
+    TWO_OPERATOR_RESOURCES = "ClusterPolicy beside GPUCluster"
     IGNORED = "ignored object"
     WRONG_NAME = "wrong name"
-    NO_ROOT_OBJECT = "CRD without object"
+    NO_OPERATOR_RESOURCE = "CRD without object"
     NO_OPERATOR = "object without operator"
     NO_CRD = "operator without CRD"
     OPERATOR_DOWN = "operator without running pod"
@@ -58,7 +58,7 @@ class Fault(StrEnum):
     TWO_ALLOCATORS = "device plugin and DRA driver"
 
 
-HALF_INSTALLED = (Fault.NO_ROOT_OBJECT, Fault.NO_OPERATOR, Fault.NO_CRD, Fault.OPERATOR_DOWN)
+HALF_INSTALLED = (Fault.NO_OPERATOR_RESOURCE, Fault.NO_OPERATOR, Fault.NO_CRD, Fault.OPERATOR_DOWN)
 
 
 class StackObject(msgspec.Struct, frozen=True):
@@ -202,20 +202,20 @@ def _stack(observed: _Objects) -> StackKind:
 
 
 def _findings(observed: _Objects) -> Iterable[Finding]:
-    yield from _roots(observed)
+    yield from _operator_resources(observed)
     yield from _installation(observed)
     yield from _drivers(observed)
     yield from _allocators(observed)
 
 
-def _roots(observed: _Objects) -> Iterable[Finding]:
+def _operator_resources(observed: _Objects) -> Iterable[Finding]:
     policies, clusters = observed.policies(), observed.of("GPUCluster")
     if policies and clusters:
         subject = StackObject(
             "ClusterPolicy", _name(policies[0]), also=(StackObject("GPUCluster", _name(clusters[0])),)
         )
         text = "both exist, and the operator then keeps both at notReady"
-        yield Finding(Fault.BOTH_ROOTS, subject, text, "delete the one whose stack is not wanted")
+        yield Finding(Fault.TWO_OPERATOR_RESOURCES, subject, text, "delete the one whose stack is not wanted")
     for policy in policies[1:]:
         text = f"is ignored: the operator follows ClusterPolicy {_name(policies[0])} only, so changes here do nothing"
         yield Finding(
@@ -233,14 +233,14 @@ def _roots(observed: _Objects) -> Iterable[Finding]:
 
 
 def _installation(observed: _Objects) -> Iterable[Finding]:
-    roots = [StackObject(kind, name) for kind in ("ClusterPolicy", "GPUCluster") for name in observed.names(kind)]
+    resources = [StackObject(kind, name) for kind in ("ClusterPolicy", "GPUCluster") for name in observed.names(kind)]
     defined = [kind for kind in ("ClusterPolicy", "GPUCluster") if observed.defines(kind)]
     operators = observed.operators()
-    if roots and not operators and observed.read("Deployment"):
+    if resources and not operators and observed.read("Deployment"):
         text = "exists, but no gpu-operator Deployment does: nobody acts on it, and its status is an old one"
-        yield Finding(Fault.NO_OPERATOR, roots[0], text, "install the operator, or delete the object")
-    if not roots and observed.read("ClusterPolicy", "GPUCluster"):
-        yield from _without_root(defined, operators, observed)
+        yield Finding(Fault.NO_OPERATOR, resources[0], text, "install the operator, or delete the object")
+    if not resources and observed.read("ClusterPolicy", "GPUCluster"):
+        yield from _without_operator_resource(defined, operators, observed)
     for operator in operators:
         if _available(operator) == 0:
             text = "has no available pod: nobody acts on the ClusterPolicy or GPUCluster"
@@ -248,7 +248,7 @@ def _installation(observed: _Objects) -> Iterable[Finding]:
             yield Finding(Fault.OPERATOR_DOWN, _workload(operator), text, remedy)
 
 
-def _without_root(
+def _without_operator_resource(
     defined: Sequence[str], operators: Sequence[Mapping[str, Any]], observed: _Objects
 ) -> Iterable[Finding]:
     if defined:
@@ -263,7 +263,7 @@ def _without_root(
             "create the object (Helm: clusterPolicy.deployCR)" if operators else "delete the CRDs, or install again"
         )
         first, *others = (StackObject("CustomResourceDefinition", f"{CUSTOM_KINDS[kind]}.{GROUP}") for kind in defined)
-        yield Finding(Fault.NO_ROOT_OBJECT, msgspec.structs.replace(first, also=tuple(others)), text, remedy)
+        yield Finding(Fault.NO_OPERATOR_RESOURCE, msgspec.structs.replace(first, also=tuple(others)), text, remedy)
     elif operators and observed.read("CustomResourceDefinition"):
         text = "runs without the CRDs of ClusterPolicy and GPUCluster: it cannot be told what to deploy"
         remedy = "install the CRDs of the operator's version"

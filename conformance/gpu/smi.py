@@ -164,7 +164,7 @@ class Query(msgspec.Struct, frozen=True):
     gpus: tuple[QueriedGpu, ...]
 
 
-def exit_code_in_words(code: int) -> str:
+def explain_exit_code(code: int) -> str:
     """What an exit code of nvidia-smi says, and where to look next."""
     if code > 128 and code != 255:
         return f"exit code {code}: ended by signal {code - 128}"

@@ -48,7 +48,7 @@ def wait_for(
 def holds(observe: Callable[[], T], expectation: Callable[[T], bool], *, window: float, what: str) -> T | None:
     """Observe for ``window`` seconds and return the first observation that violates the expectation, None if none does.
 
-    For negative claims ("stays Pending"). ``what`` says what is held, for whoever traces the run. The last
+    For negative expectations ("stays Pending"). ``what`` says what is held, for whoever traces the run. The last
     observation is made when the window has passed, so that the expectation is held to its end. A expectation about
     observations that can be None themselves needs a wrapper: None means that it held.
     """

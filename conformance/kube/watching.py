@@ -68,7 +68,7 @@ class Watch:
         self._version: str | None = None
         self._pause = _FIRST_PAUSE
         self._connected = False
-        self._trouble: Exception | None = None
+        self._failure: Exception | None = None
 
     def events(self, resource_version: str | None, timeout: float) -> Iterator[Event]:
         """Yield the events of ``timeout`` seconds, from ``resource_version`` or from a list of what is there.
@@ -90,8 +90,8 @@ class Watch:
             except (HTTPError, Unreachable, ApiError) as error:
                 self._bear(error)
             self._rest(deadline)
-        if self._trouble is not None:
-            raise self._trouble
+        if self._failure is not None:
+            raise self._failure
 
     def _bear(self, error: Exception) -> None:
         if isinstance(error, ApiError) and error.status not in _PASSING:
@@ -99,10 +99,10 @@ class Watch:
         if not isinstance(error, HTTPError):  # Those come from a stream that was open.
             if not self._connected:
                 raise error
-            self._trouble = error
+            self._failure = error
 
     def _in_contact(self) -> None:
-        self._connected, self._trouble = True, None
+        self._connected, self._failure = True, None
 
     def _stream(self, left: float, deadline: float) -> Iterator[Event]:
         query = {

@@ -14,7 +14,7 @@ from conformance.kube.timeouts import Timeouts
 from conformance.kube.waits import holds, wait_for
 from conformance.lab.explaining import Explanation, explain
 from conformance.subjects import ObjectReference
-from conformance.verdict import Finding, Inconclusive, claim
+from conformance.verdict import Finding, Inconclusive, require_ok
 
 __all__ = ["BROKEN_STATES", "PREEMPTED", "TAINTED", "LabPod", "LabPods", "PodState", "at_once", "state_of"]
 
@@ -296,7 +296,7 @@ class LabPod:
 
     def _expect(self, ok: bool, expected: str, because: str, actual: object, cause: str = "") -> None:
         reason = f"{expected} ({because})" if because else expected
-        claim(Finding(self.subject, ok, reason, str(actual), cause=cause))
+        require_ok(Finding(self.subject, ok, reason, str(actual), cause=cause))
 
     def _hopeless(self, state: PodState) -> str | None:
         """Why waiting for it to run is in vain; raises Inconclusive for what says nothing about scheduling."""

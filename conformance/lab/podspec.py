@@ -179,7 +179,7 @@ def _tolerations(member: object) -> Iterable[Toleration]:
     if isinstance(member, Taint):
         return (Toleration(key=member.key, operator="Equal", value=member.value, effect=member.effect),)
     if isinstance(member, HasTaints):
-        # Lifecycle taints (cordon, not ready) are signs of trouble that no lab pod should ignore.
+        # Lifecycle taints (cordon, not ready) are signs of problems that no lab pod should ignore.
         return tuple(each for taint in member.taints if not taint.is_lifecycle for each in _tolerations(taint))
     if isinstance(member, Mapping):
         return (toleration_from(member),)

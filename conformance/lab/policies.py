@@ -10,7 +10,7 @@ from conformance.kube.paths import path
 from conformance.kube.timeouts import Timeouts
 from conformance.kube.waits import wait_for
 from conformance.subjects import ObjectReference
-from conformance.verdict import Finding, Inconclusive, claim, format_value
+from conformance.verdict import Finding, Inconclusive, format_value, require_ok
 
 __all__ = [
     "BELOW_ZERO",
@@ -127,7 +127,7 @@ def _format_status(found: dict[str, Any]) -> str:
 
 
 class LabQuota:
-    """One quota of the lab, and claims about what it counts."""
+    """One quota of the lab, and expectations about what it counts."""
 
     def __init__(self, client: Client, timeouts: Timeouts, namespace: str, name: str) -> None:
         self._client = client
@@ -186,7 +186,7 @@ class LabQuota:
         except WaitTimeout:
             used = self.used
         expected = f"to count {format_value(dict(wanted))}" + (f" ({because})" if because else "")
-        claim(Finding(self.subject, counted(used), expected, format_value(used)))
+        require_ok(Finding(self.subject, counted(used), expected, format_value(used)))
         return self
 
     def _status(self, field: str) -> dict[str, str]:

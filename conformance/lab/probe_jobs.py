@@ -160,7 +160,7 @@ class _Batch:
     def results(self) -> dict[str, ProbeResult]:
         wanted = [node.name for node in self._nodes]
         found, bound = self._look()
-        results = {name: ProbeResult(name, trouble="the cluster has no such node") for name in wanted}
+        results = {name: ProbeResult(name, failure="the cluster has no such node") for name in wanted}
         self._bench.maker.create(_config_map(self._namespace))
         groups = self._grouped([found[name] for name in wanted if name in found], bound, results)
         for _ in range(_ROUNDS):
@@ -209,7 +209,7 @@ class _Batch:
             devices = self._devices(node, bound.get(_name(node), ()))
             reason = self._why_not(node, taints, devices, bound)
             if reason:
-                results[_name(node)] = ProbeResult(_name(node), trouble=reason)
+                results[_name(node)] = ProbeResult(_name(node), failure=reason)
             else:
                 groups[taints, devices, self._env_of(_name(node))].append(node)
         return [
@@ -255,7 +255,7 @@ class _Batch:
         try:
             self._bench.create_workload(job)
         except ApiError as error:
-            results |= {node: ProbeResult(node, trouble=f"its Job was refused: {error}") for node in group.names}
+            results |= {node: ProbeResult(node, failure=f"its Job was refused: {error}") for node in group.names}
             return False
         return True
 
@@ -266,33 +266,33 @@ class _Batch:
             jobs=[group.job for group in groups], names=[name for group in groups for name in group.names],
             held=self._held,
         )  # fmt: skip
-        trouble = ""
+        failure = ""
         try:
             collector.run()
         except KubeError as error:
-            trouble = f"its pods could not be watched to their end: {error}"
+            failure = f"its pods could not be watched to their end: {error}"
         found = dict(collector.results)
         asked = {name: group.devices for group in groups for name in group.names}
         displaced = []
         for group in groups:
             rest = group.without(found)
-            if not trouble and rest.nodes and collector.placed(group.job) >= len(group.nodes):
+            if not failure and rest.nodes and collector.placed(group.job) >= len(group.nodes):
                 displaced.append(rest)
-                found |= {name: ProbeResult(name, trouble=_DISPLACED) for name in rest.names}
-        found |= self._unplaced([group.without(found) for group in groups], collector, trouble)
+                found |= {name: ProbeResult(name, failure=_DISPLACED) for name in rest.names}
+        found |= self._unplaced([group.without(found) for group in groups], collector, failure)
         return {name: msgspec.structs.replace(each, devices=asked[name]) for name, each in found.items()}, displaced
 
-    def _unplaced(self, groups: Sequence[_Group], collector: ResultCollector, trouble: str) -> dict[str, ProbeResult]:
+    def _unplaced(self, groups: Sequence[_Group], collector: ResultCollector, failure: str) -> dict[str, ProbeResult]:
         """Why the nodes of groups have no result, computed from nodes and pods as they are now."""
-        if trouble or not any(group.nodes for group in groups):
-            return {name: ProbeResult(name, trouble=trouble) for group in groups for name in group.names}
+        if failure or not any(group.nodes for group in groups):
+            return {name: ProbeResult(name, failure=failure) for group in groups for name in group.names}
         nodes, bound = self._look()
         results: dict[str, ProbeResult] = {}
         for group in groups:
             waiting = next((pod for pod in collector.waiting.values() if job_of(pod) == group.job), None)
             for name in group.names:
                 results[name] = ProbeResult(
-                    name, trouble=self._explained(nodes.get(name), nodes, waiting, group, bound)
+                    name, failure=self._explained(nodes.get(name), nodes, waiting, group, bound)
                 )
         return results
 

@@ -36,7 +36,7 @@ _RECORDS = msgspec.json.Decoder(dict[str, Any])
 class ProbeResult(msgspec.Struct, frozen=True):
     """What a probe said on one node, or why it said nothing; it had asked for ``devices``.
 
-    ``record`` is its JSON. ``trouble`` is why there is none, or why the probe itself could not look; empty when all
+    ``record`` is its JSON. ``failure`` is why there is none, or why the probe itself could not look; empty when all
     is well. ``reason`` and ``exit_code`` are the kubelet's words about the container, or about the pod it refused.
     """
 
@@ -47,14 +47,14 @@ class ProbeResult(msgspec.Struct, frozen=True):
     reason: str = ""
     record: dict[str, Any] | None = None
     log: str = ""
-    trouble: str = ""
+    failure: str = ""
     devices: int = 0
 
     @property
     def found(self) -> dict[str, Any]:
         """The record of a probe that could look. Raises ValueError when it could not."""
-        if self.trouble or self.record is None:
-            raise ValueError(f"{self.node}: {self.trouble or 'no record'}")
+        if self.failure or self.record is None:
+            raise ValueError(f"{self.node}: {self.failure or 'no record'}")
         return self.record
 
     @property
@@ -185,11 +185,11 @@ class ResultCollector:
             self._moved = time.monotonic()
         self._bound[node] = pod
         if removed:
-            self._done(node, _result(node, pod, trouble=_removed(pod)))
+            self._done(node, _result(node, pod, failure=_removed(pod)))
         elif ended:
             self._reading[node] = self._pool.submit(self._ended, node, pod)
         elif broken:
-            self._done(node, _result(node, pod, trouble=_cannot_start(pod)))
+            self._done(node, _result(node, pod, failure=_cannot_start(pod)))
         elif stays:
             self._reading[node] = self._pool.submit(self._said, node, pod)
 
@@ -202,9 +202,9 @@ class ResultCollector:
         if not _terminated(pod):
             status = pod.get("status") or {}
             words = f"{status.get('reason') or 'Failed'}: {status.get('message') or 'its kubelet gives no reason'}"
-            return _result(node, pod, trouble=f"the kubelet did not run it, {words}")
-        log, trouble = self._log(pod)
-        return _with_log(node, pod, log, trouble)
+            return _result(node, pod, failure=f"the kubelet did not run it, {words}")
+        log, failure = self._log(pod)
+        return _with_log(node, pod, log, failure)
 
     def _said(self, node: str, pod: dict[str, Any]) -> ProbeResult:
         """The result of a pod that stays: waits until its line is there.
@@ -213,10 +213,10 @@ class ResultCollector:
         """
         began = time.monotonic()
         while True:
-            log, trouble = self._log(pod)
-            patience = self._timeouts.retry if trouble else self._timeouts.running
+            log, failure = self._log(pod)
+            patience = self._timeouts.retry if failure else self._timeouts.running
             if MARK in log or time.monotonic() > began + patience:
-                return _with_log(node, pod, log, trouble)
+                return _with_log(node, pod, log, failure)
             time.sleep(_AGAIN)
 
     def _log(self, pod: Mapping[str, Any]) -> tuple[str, str]:
@@ -236,7 +236,7 @@ class ResultCollector:
                 return _with_log(node, pod, log, "")
         reason, words = last_warning(self._client, self._namespace, str(pod["metadata"]["name"]))
         said = f"; the last warning about it: {reason}: {words}" if words else ""
-        result = _result(node, pod, trouble=f"it did not end in time and is {state_of(pod)}{said}")
+        result = _result(node, pod, failure=f"it did not end in time and is {state_of(pod)}{said}")
         return msgspec.structs.replace(result, reason=reason or result.reason)
 
 
@@ -264,16 +264,16 @@ def _moment(event: Mapping[str, Any]) -> str:
     return str(event.get("lastTimestamp") or event.get("eventTime") or "")
 
 
-def _with_log(node: str, pod: Mapping[str, Any], log: str, trouble: str) -> ProbeResult:
-    record, wrong = record_in(log) if not trouble else (None, trouble)
+def _with_log(node: str, pod: Mapping[str, Any], log: str, failure: str) -> ProbeResult:
+    record, wrong = record_in(log) if not failure else (None, failure)
     ended = _terminated(pod)
     if record is None and ended and ended.get("exitCode"):
         why = ": ".join(str(ended[key]) for key in ("reason", "message") if ended.get(key))
         wrong = f"{wrong} (it ended with {ended['exitCode']}{f', {why}' if why else ''})"
-    return msgspec.structs.replace(_result(node, pod, trouble=wrong), record=record, log=log)
+    return msgspec.structs.replace(_result(node, pod, failure=wrong), record=record, log=log)
 
 
-def _result(node: str, pod: Mapping[str, Any], *, trouble: str) -> ProbeResult:
+def _result(node: str, pod: Mapping[str, Any], *, failure: str) -> ProbeResult:
     status, ended = pod.get("status") or {}, _terminated(pod)
     return ProbeResult(
         node=node,
@@ -281,7 +281,7 @@ def _result(node: str, pod: Mapping[str, Any], *, trouble: str) -> ProbeResult:
         phase=str(status.get("phase") or ""),
         exit_code=ended.get("exitCode"),
         reason=str(status.get("reason") or ended.get("reason") or state_of(pod).waiting),
-        trouble=trouble,
+        failure=failure,
     )
 
 

@@ -1,4 +1,4 @@
-"""Deployments and Jobs of a scenario, as their users run them, and claims about what becomes of them."""
+"""Deployments and Jobs of a scenario, as their users run them, and expectations about what becomes of them."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -12,7 +12,7 @@ from conformance.kube.waits import holds, wait_for
 from conformance.lab.explaining import explain_refusal
 from conformance.lab.pods import LabPod, LabPods
 from conformance.subjects import ObjectReference
-from conformance.verdict import Finding, claim
+from conformance.verdict import Finding, require_ok
 
 __all__ = ["OBJECT_LABEL", "LabDeployment", "LabJob", "workload_object"]
 
@@ -106,7 +106,7 @@ class _Workload:
         except WaitTimeout:
             ok = False
         reason = f"{expected} ({because})" if because else expected
-        claim(Finding(self.subject, ok, reason, seen(), cause="" if ok else self.explain()))
+        require_ok(Finding(self.subject, ok, reason, seen(), cause="" if ok else self.explain()))
 
 
 class LabDeployment(_Workload):
@@ -182,5 +182,5 @@ class LabJob(_Workload):
             lambda: len(self.pods()), lambda count: count == 0, window=self._timeouts.hold, what=f"{self} has no pods"
         )
         expected = "to get no pod" + (f" ({because})" if because else "")
-        claim(Finding(self.subject, violation is None, expected, f"{violation or 0} pods"))
+        require_ok(Finding(self.subject, violation is None, expected, f"{violation or 0} pods"))
         return self

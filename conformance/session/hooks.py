@@ -195,7 +195,7 @@ class ConformanceHooks:
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, Any, Any]:
-        """Let claims find the judge of the requirement that is running."""
+        """Let expectations find the judge of the requirement that is running."""
         if _rule(item) is None:
             return (yield)
         with judging(item.stash[JUDGE]):

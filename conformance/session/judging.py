@@ -55,11 +55,11 @@ def _status(findings: list[Finding], raised: BaseException | None) -> tuple[Stat
         return Status.PASSED, ""
     for kind, status in _STATUS_OF:
         if isinstance(raised, kind):
-            return status, _in_words(raised)
+            return status, _explanation(raised)
     return Status.ERROR, "".join(traceback.format_exception(raised)).rstrip()
 
 
-def _in_words(raised: BaseException) -> str:
+def _explanation(raised: BaseException) -> str:
     if isinstance(raised, EffectRefused):
         return f"{raised} (the requirement does more than it declares, or the run's mode forbids it)"
     return str(raised)

@@ -13,7 +13,7 @@ from conformance.session.waivers import WaiverError
 from conformance.verdict import Inconclusive
 
 # What a user can fix. The texts say what is wrong, where, and what to do next.
-MENDABLE = (
+USER_ERRORS = (
     ClusterError,
     KubeError,
     ReferenceError,
@@ -30,5 +30,5 @@ def refused() -> Iterator[None]:
     """Turn what a user can fix into pytest.UsageError; everything else stays the bug that it is."""
     try:
         yield
-    except MENDABLE as error:
+    except USER_ERRORS as error:
         raise pytest.UsageError(f"gpu-conformance: {error}") from error

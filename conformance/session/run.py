@@ -164,7 +164,7 @@ class Run:
     def _withdraw(self) -> None:
         """Take back what was deployed. Runs before the lab ends, which looks for the run's objects once more."""
         lab = _there(self._lab, "lab")
-        with interrupts_deferred(f"run {self.id} is taking back the reference set-up", lab.what_is_left):
+        with interrupts_deferred(f"run {self.id} is withdrawing the reference set-up", lab.what_is_left):
             try:
                 done = withdraw(
                     self.client, self.reference, lab.journal, run_id=self.id, timeouts=self.timeouts,
@@ -256,9 +256,9 @@ class Run:
 
     @property
     def left_behind(self) -> list[Left]:
-        """In words what the run could not take back, each thing once; complete when it has been cleaned up.
+        """In words what the run could not clean up, each thing once; complete when it has been cleaned up.
 
-        A lab that could not begin tells why, and nothing else: what it had done until then it has taken back.
+        A lab that could not begin tells why, and nothing else: what it had done until then it has cleaned up.
         """
         if self._lab is None or not self._entered:
             return []

@@ -41,7 +41,7 @@ class Wanted(msgspec.Struct, frozen=True):
 
 
 class Deployment:
-    """Brings about what a root object asks for. Not to be used by two threads at once."""
+    """Brings about what an operator resource asks for. Not to be used by two threads at once."""
 
     def __init__(self, world: World) -> None:
         self._world = world

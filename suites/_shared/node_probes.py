@@ -219,7 +219,7 @@ def _judged(
     when_refused: Callable[[Observed, Judge], None],
 ) -> str:
     """Judge one node; the reason why it could not be judged, empty when it was."""
-    if not each.result.trouble:
+    if not each.result.failure:
         try:
             of(each, each.result.found)
         except Inconclusive as error:
@@ -228,7 +228,7 @@ def _judged(
     if blame(each.result):
         when_refused(each, judge)
         return ""
-    return each.result.trouble
+    return each.result.failure
 
 
 def no_node(result: ProbeResult) -> bool:
@@ -249,7 +249,7 @@ def is_the_nodes_fault(result: ProbeResult) -> bool:
 
 def knows_no_handler(result: ProbeResult) -> bool:
     """Whether a pod with a runtime class could not run because the node's runtime has no handler for the class."""
-    return result.reason == "FailedCreatePodSandBox" and any(message in result.trouble for message in _NO_HANDLER)
+    return result.reason == "FailedCreatePodSandBox" and any(message in result.failure for message in _NO_HANDLER)
 
 
 def refused(each: Observed, judge: Judge) -> None:
@@ -258,7 +258,7 @@ def refused(each: Observed, judge: Judge) -> None:
         each.subject,
         ok=False,
         expected="a running pod with the devices it requests",
-        actual=f"{each.result.reason or each.result.phase}: {each.result.trouble}",
+        actual=f"{each.result.reason or each.result.phase}: {each.result.failure}",
         cause=_why_refused(each),
         hidden_because="the node is Ready and offers the device; only a pod that is scheduled there is refused",
         inspect=each.inspect,

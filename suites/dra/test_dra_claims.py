@@ -191,8 +191,8 @@ def test_each_pod_gets_a_device_of_its_own(
     claims = claims_of(template=template)
     with lab.held_on_nodes([claiming.node], "devices", gpus=0, claims=claims) as results:
         result = results[claiming.node.name]
-        if result.trouble:
-            raise Inconclusive(f"the second pod on {claiming} has no result: {result.trouble}")
+        if result.failure:
+            raise Inconclusive(f"the second pod on {claiming} has no result: {result.failure}")
         inside = [each["uuid"] for device in result.found["devices"] for each in device.get("mig") or (device,)]
 
     expect(inside, f"the second pod on {claiming}").has_length(1, because="its claim requests one device")

@@ -118,14 +118,14 @@ def test_the_uuid_of_another_pods_gpu_gives_no_access(
     judge: Judge,
 ) -> None:
     with holding_devices(lab, reference, one_node_of_each_pool) as others:
-        owned = {each.node.name: uuids(each.result.found) for each in others if not each.result.trouble}
+        owned = {each.node.name: uuids(each.result.found) for each in others if not each.result.failure}
         if not owned:
             raise Inconclusive(
-                f"no other pod could hold a GPU; {join_limited([each.result.trouble for each in others])}"
+                f"no other pod could hold a GPU; {join_limited([each.result.failure for each in others])}"
             )
         for each in others:
-            if each.result.trouble:
-                judge.pass_over(each.subject, each.result.trouble)
+            if each.result.failure:
+                judge.pass_over(each.subject, each.result.failure)
         probed_nodes = [each for each in one_node_of_each_pool if each.node.name in owned]
         variables = {name: {VISIBLE: ",".join(devices)} for name, devices in owned.items()}
         classes = ("", *nvidia_runtime_classes(facts))
@@ -265,7 +265,7 @@ def _is_rejected(result: ProbeResult) -> bool:
     Some versions of NVIDIA's runtime do (NVIDIA/nvidia-container-toolkit), and one that lacks the handler of a
     runtime class. A failure for another reason proves nothing.
     """
-    return result.placed and (_UNPRIVILEGED in result.trouble or knows_no_handler(result))
+    return result.placed and (_UNPRIVILEGED in result.failure or knows_no_handler(result))
 
 
 def _must_reach_nothing(
@@ -309,7 +309,7 @@ def _must_not_reach(observed: tuple[Observed, ...], owned: dict[str, list[str]],
 
 def _not_started(each: Observed, judge: Judge) -> None:
     """A container that its runtime does not start has reached no GPU."""
-    judge(each.subject, ok=True, expected="no GPU that can be opened", actual=f"not started: {each.result.trouble}")
+    judge(each.subject, ok=True, expected="no GPU that can be opened", actual=f"not started: {each.result.failure}")
 
 
 def _judge_the_others(pods: tuple[Pod, ...], wrong: int, what: str, judge: Judge) -> None:

@@ -9,10 +9,10 @@ from conformance.reference.stack import Stack as DeclaredStack
 from conformance.subjects import ObjectReference
 
 HIDDEN_BECAUSE = {
-    Fault.BOTH_ROOTS: "each object looks right by itself, and operands that were deployed before keep running",
+    Fault.TWO_OPERATOR_RESOURCES: "each object looks right by itself, and operands deployed before keep running",
     Fault.IGNORED: "the object is accepted and can be edited; no operator reconciles it",
     Fault.WRONG_NAME: "the object exists, and an object without status looks like one that is still being reconciled",
-    Fault.NO_ROOT_OBJECT: "the operator's pod is Running; it has nothing to reconcile",
+    Fault.NO_OPERATOR_RESOURCE: "the operator's pod is Running; it has nothing to reconcile",
     Fault.NO_OPERATOR: "the object still has the status that an operator last wrote",
     Fault.NO_CRD: "the operator's pod is Running; it has nothing to watch",
     Fault.OPERATOR_DOWN: "operands keep running, and the status is still ready: only the next change is not made",
@@ -54,7 +54,7 @@ def faults_of(stack: DeclaredStack, facts: Facts) -> Iterator[Finding]:
     offer GPUs only conflict on nodes where both run.
     """
     for found in facts.stack.findings:
-        if found.fault is Fault.NO_ROOT_OBJECT and stack.kind != "gpu-operator" and not facts.stack.operators:
+        if found.fault is Fault.NO_OPERATOR_RESOURCE and stack.kind != "gpu-operator" and not facts.stack.operators:
             continue
         if found.fault in _ON_ONE_NODE and not _conflicts_with_another(found.subject.place, facts):
             continue

@@ -7,7 +7,7 @@ Troubleshooting; the issues that a line names.
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from conformance.gpu.smi import exit_code_in_words
+from conformance.gpu.smi import explain_exit_code
 
 
 class GpuFailure(NamedTuple):
@@ -114,7 +114,7 @@ def smi_failure(exit_code: int) -> GpuFailure:
     """Cause and remedy of an exit code of nvidia-smi."""
     if exit_code == SMI_NO_ANSWER:
         return HANGS
-    words = exit_code_in_words(exit_code)
+    words = explain_exit_code(exit_code)
     return GpuFailure(words, f"Follow {words.partition(': ')[2] or words}." if exit_code != 255 else HARDWARE)
 
 

@@ -229,7 +229,7 @@ def test_a_pod_with_several_devices_has_that_many(
         raise Inconclusive("no GPU node has two free devices that could be allocated to one pod")
     for observed in every_free_device:
         if observed.result.devices < 2 and _has_several_unshared(observed, reference):
-            judge.pass_over(observed.subject, observed.result.trouble or "it has no two free devices")
+            judge.pass_over(observed.subject, observed.result.failure or "it has no two free devices")
 
     def of(observed: Observed, record: dict[str, Any]) -> None:
         there = [device["uuid"] for device in record["devices"]]
@@ -263,15 +263,15 @@ def test_two_pods_never_get_one_device(
     if not with_room:
         raise NotApplicable("no GPU pool declares nodes with two devices that are not shared")
     with holding_devices(lab, reference, with_room) as held:
-        given = {_key(observed): set(uuids(observed.result.found)) for observed in held if not observed.result.trouble}
+        given = {_key(observed): set(uuids(observed.result.found)) for observed in held if not observed.result.failure}
         holding = {key: devices for key, devices in given.items() if devices}
         if not holding:
             raise Inconclusive(
-                f"no GPU node gave a pod a device; {join_limited([observed.result.trouble for observed in held])}"
+                f"no GPU node gave a pod a device; {join_limited([observed.result.failure for observed in held])}"
             )
         for observed in held:
             if _key(observed) not in holding:
-                judge.pass_over(observed.subject, observed.result.trouble or "the first pod there has no device")
+                judge.pass_over(observed.subject, observed.result.failure or "the first pod there has no device")
         rest = request_devices(lab, reference, with_room, "devices", gpus="free")
         second = [observed for observed in rest if _key(observed) in holding]
 
@@ -306,7 +306,7 @@ def test_devices_come_back(every_free_device: tuple[Observed, ...], lab: Require
         raise Inconclusive("no GPU node had a free device to allocate and to release")
     for observed in every_free_device:
         if not _took_devices(observed):
-            judge.pass_over(observed.subject, observed.result.trouble or "it had no free device")
+            judge.pass_over(observed.subject, observed.result.failure or "it had no free device")
     before = {_key(observed): _distinct(observed) for observed in had}
 
     def of(observed: Observed, record: dict[str, Any]) -> None:

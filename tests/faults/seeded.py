@@ -1,4 +1,4 @@
-"""Seeded faults: reading their files, breaking a snapshot or a living cluster as they say, and mending it again."""
+"""Seeded faults: reading their files, breaking a snapshot or a living cluster as they say, and fixing it again."""
 
 import copy
 import fnmatch

@@ -96,7 +96,7 @@ def test_one_label_of_the_guide_leaves_half_of_the_gpus_as_they_are() -> None:
         (UNNAMED, None, CAPABLE, Chain.UNKNOWN, "no label nvidia.com/mig.config"),
     ],
 )
-def test_the_first_broken_link_is_named(
+def test_the_cause_is_named(
     cluster_policy: object, config_map: dict[str, Any] | None, labels: dict[str, str], outcome: Chain, says: str
 ) -> None:
     selection = select(cluster_policy, config_map, labels, NODE)

@@ -115,12 +115,12 @@ def test_a_policy_that_says_ignored_is_not_the_one() -> None:
 @pytest.mark.parametrize(
     ("objects", "fault", "says", "half"),
     [
-        ([*CRDS, policy(), gpu_cluster(), RUNNING], Fault.BOTH_ROOTS, "keeps both at notReady", False),
+        ([*CRDS, policy(), gpu_cluster(), RUNNING], Fault.TWO_OPERATOR_RESOURCES, "keeps both at notReady", False),
         ([*CRDS, gpu_cluster("mine"), RUNNING], Fault.WRONG_NAME, "it must be gpu-cluster", False),
         ([*CRDS, policy(state="ignored"), RUNNING], Fault.IGNORED, "none is followed", False),
-        (CRDS, Fault.NO_ROOT_OBJECT, "left behind", True),
-        ([*CRDS, RUNNING], Fault.NO_ROOT_OBJECT, "has nothing to do", True),
-        ([*CRDS, PLAIN], Fault.NO_ROOT_OBJECT, "left behind", True),
+        (CRDS, Fault.NO_OPERATOR_RESOURCE, "left behind", True),
+        ([*CRDS, RUNNING], Fault.NO_OPERATOR_RESOURCE, "has nothing to do", True),
+        ([*CRDS, PLAIN], Fault.NO_OPERATOR_RESOURCE, "left behind", True),
         ([*CRDS, policy(), OPERAND], Fault.NO_OPERATOR, "nobody acts on it", True),
         ([*CRDS, gpu_cluster()], Fault.NO_OPERATOR, "nobody acts on it", True),
         ([RUNNING], Fault.NO_CRD, "without the CRDs", True),

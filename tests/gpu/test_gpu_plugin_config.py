@@ -87,7 +87,7 @@ def test_a_label_outranks_the_default() -> None:
         ({"spec": []}, GUIDE_CONFIG_MAP, {}, Chain.UNKNOWN, "no spec"),
     ],
 )
-def test_the_first_broken_link_is_named(
+def test_the_cause_is_named(
     cluster_policy: object, config_map: dict[str, Any] | None, labels: dict[str, str], outcome: Chain, says: str
 ) -> None:
     selection = select(cluster_policy, config_map, labels)

@@ -14,7 +14,7 @@ from conformance.gpu.smi import (
     Query,
     Table,
     Unparsable,
-    exit_code_in_words,
+    explain_exit_code,
     parse_listing,
     parse_query,
     parse_table,
@@ -446,5 +446,5 @@ def test_an_integrated_gpu_has_no_bus_no_memory_of_its_own_and_a_uuid_without_pr
     ],
 )
 def test_an_exit_code_is_put_into_words(code: int, words: str) -> None:
-    assert f"exit code {code}:" in exit_code_in_words(code)
-    assert words in exit_code_in_words(code)
+    assert f"exit code {code}:" in explain_exit_code(code)
+    assert words in explain_exit_code(code)

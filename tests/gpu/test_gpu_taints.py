@@ -122,7 +122,7 @@ def test_prefer_no_schedule_keeps_nobody_away_unless_asked_about() -> None:
     assert untolerated([], [soft], effects=("PreferNoSchedule",)) == (soft,)
 
 
-def test_cordon_and_node_trouble_are_told_from_taints_that_last() -> None:
+def test_cordon_and_node_problems_are_told_from_taints_that_last() -> None:
     assert CORDON.is_lifecycle
     assert Taint("node.kubernetes.io/not-ready", effect="NoExecute").is_lifecycle
     assert Taint("ToBeDeletedByClusterAutoscaler", "1", "NoSchedule").is_lifecycle

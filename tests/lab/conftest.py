@@ -33,7 +33,7 @@ def memory() -> MemoryCluster:
 
 @pytest.fixture
 def judge() -> Iterator[Judge]:
-    """Collects the claims of the test."""
+    """Collects the expectations of the test."""
     with judging(Judge()) as judge:
         yield judge
 

@@ -130,7 +130,7 @@ def test_what_has_no_mirror_is_said(scenario: RequirementLab, value: int) -> Non
         scenario.below_zero(priority("x", value))
 
 
-def test_claims_that_hold_are_recorded(scenario: RequirementLab, judge: Judge) -> None:
+def test_expectations_that_hold_are_recorded(scenario: RequirementLab, judge: Judge) -> None:
     pod = scenario.pod(gpus=1, tolerates=[TOLERATION])
 
     pod.wait_until_scheduled(because="there is room").wait_until_running()
@@ -142,7 +142,7 @@ def test_claims_that_hold_are_recorded(scenario: RequirementLab, judge: Judge) -
     assert judge.findings[3].actual == "Pending without node (Unschedulable)"
 
 
-def test_a_claim_that_does_not_hold_names_the_first_broken_link(scenario: RequirementLab, judge: Judge) -> None:
+def test_an_expectation_that_does_not_hold_names_the_cause(scenario: RequirementLab, judge: Judge) -> None:
     with pytest.raises(ExpectationFailed) as disproof:
         scenario.pod(gpus=1).wait_until_running(because="x")
 

@@ -55,7 +55,7 @@ def test_every_node_gets_its_own_pod_and_says_what_it_found(bench, cluster):
 
     assert list(results) == ["gpu-2", "gpu-1"]
     assert {name: result.found["node"] for name, result in results.items()} == {"gpu-1": "gpu-1", "gpu-2": "gpu-2"}
-    assert {(result.phase, result.exit_code, result.trouble) for result in results.values()} == {("Succeeded", 0, "")}
+    assert {(result.phase, result.exit_code, result.failure) for result in results.values()} == {("Succeeded", 0, "")}
 
 
 def test_alike_nodes_share_one_job_and_others_have_their_own(bench, cluster):
@@ -82,8 +82,8 @@ def test_a_node_that_gets_no_pod_in_any_round_is_told_so(bench, cluster, monkeyp
 
     results = bench.run_on_nodes(nodes("gpu-1", "gpu-2", "gpu-3"), "devices")
 
-    assert [name for name, result in results.items() if not result.trouble] == ["gpu-1", "gpu-2"]
-    assert "its pod went to another node each time" in results["gpu-3"].trouble
+    assert [name for name, result in results.items() if not result.failure] == ["gpu-1", "gpu-2"]
+    assert "its pod went to another node each time" in results["gpu-3"].failure
 
 
 def test_a_pod_that_hangs_keeps_no_other_node_from_being_tried_again(bench, cluster):
@@ -97,8 +97,8 @@ def test_a_pod_that_hangs_keeps_no_other_node_from_being_tried_again(bench, clus
 
     results = bench.run_on_nodes(nodes("gpu-1", "gpu-2", "gpu-3"), "devices")
 
-    assert {name for name, result in results.items() if not result.trouble} == {"gpu-2", "gpu-3"}
-    assert "did not end in time" in results["gpu-1"].trouble
+    assert {name for name, result in results.items() if not result.failure} == {"gpu-2", "gpu-3"}
+    assert "did not end in time" in results["gpu-1"].failure
 
 
 def pod_of(job: dict) -> dict:
@@ -134,9 +134,9 @@ def test_a_node_without_a_free_device_is_told_so_and_the_others_are_not_lost(ben
 
     results = bench.run_on_nodes(nodes("gpu-1", "gpu-2"), "devices")
 
-    assert "1 nvidia.com/gpu asked for, 0 of 4 free (held by team/holder)" in results["gpu-1"].trouble
+    assert "1 nvidia.com/gpu asked for, 0 of 4 free (held by team/holder)" in results["gpu-1"].failure
     assert not results["gpu-1"].placed
-    assert not results["gpu-2"].trouble
+    assert not results["gpu-2"].failure
 
 
 def test_free_leaves_alone_what_others_hold(bench, cluster):
@@ -146,7 +146,7 @@ def test_free_leaves_alone_what_others_hold(bench, cluster):
     results = bench.run_on_nodes(nodes("gpu-1", "gpu-2"), "devices", gpus="free")
 
     assert pod_of(jobs(cluster)[0])["resources"]["limits"]["nvidia.com/gpu"] == "1"
-    assert "0 of 4 free" in results["gpu-2"].trouble
+    assert "0 of 4 free" in results["gpu-2"].failure
 
 
 def hold(cluster: ProgramCluster, node: str, gpus: int) -> None:
@@ -160,17 +160,17 @@ def test_a_node_that_is_not_ready_gets_no_pod(bench, cluster):
 
     results = bench.run_on_nodes(nodes("gpu-1", "gone"), "devices")
 
-    assert results["gpu-1"].trouble == "the node is not Ready"
-    assert results["gone"].trouble == "the cluster has no such node"
+    assert results["gpu-1"].failure == "the node is not Ready"
+    assert results["gone"].failure == "the cluster has no such node"
     assert not jobs(cluster)
 
 
-def test_a_probe_that_could_not_look_is_trouble_with_its_own_words(bench, cluster):
+def test_a_probe_that_could_not_look_is_a_failure_with_its_own_words(bench, cluster):
     cluster.plays = lambda pod: Ending(line(error="OSError: libcuda.so.1"), exit_code=2, phase="Failed")
 
     result = bench.run_on_nodes(nodes("gpu-1"), "cuda")["gpu-1"]
 
-    assert (result.exit_code, result.trouble) == (2, "OSError: libcuda.so.1")
+    assert (result.exit_code, result.failure) == (2, "OSError: libcuda.so.1")
     with pytest.raises(ValueError, match="gpu-1: OSError"):
         _ = result.found
 
@@ -183,7 +183,7 @@ def test_a_pod_that_its_kubelet_refused_says_why(bench, cluster):
 
     assert (result.reason, result.placed) == ("UnexpectedAdmissionError", True)
     assert (
-        result.trouble
+        result.failure
         == "the kubelet did not run it, UnexpectedAdmissionError: requested number of devices unavailable"
     )
 
@@ -194,7 +194,7 @@ def test_a_program_that_crashed_is_no_result(bench, cluster):
     result = bench.run_on_nodes(nodes("gpu-1"), "devices")["gpu-1"]
 
     assert result.record is None
-    assert "its log ends: Traceback: no room (it ended with 137, Ended)" in result.trouble
+    assert "its log ends: Traceback: no room (it ended with 137, Ended)" in result.failure
 
 
 def test_an_image_that_cannot_be_pulled_ends_the_wait_and_names_the_image(bench, cluster):
@@ -203,7 +203,7 @@ def test_an_image_that_cannot_be_pulled_ends_the_wait_and_names_the_image(bench,
 
     result = bench.run_on_nodes(nodes("gpu-1"), "devices")["gpu-1"]
 
-    assert "ImagePullBackOff: image docker.io/library/python" in result.trouble
+    assert "ImagePullBackOff: image docker.io/library/python" in result.failure
 
 
 def test_a_pod_that_never_ends_is_told_with_the_last_warning(bench, cluster):
@@ -224,8 +224,8 @@ def test_a_pod_that_never_ends_is_told_with_the_last_warning(bench, cluster):
 
     assert result.placed
     assert result.reason == "FailedCreatePodSandBox"
-    assert "did not end in time and is Pending on node gpu-1" in result.trouble
-    assert result.trouble.endswith('the last warning about it: FailedCreatePodSandBox: no runtime for "nvidia"')
+    assert "did not end in time and is Pending on node gpu-1" in result.failure
+    assert result.failure.endswith('the last warning about it: FailedCreatePodSandBox: no runtime for "nvidia"')
 
 
 def test_a_warning_that_was_overcome_is_not_what_holds_a_pod(bench, cluster):
@@ -240,7 +240,7 @@ def test_a_warning_that_was_overcome_is_not_what_holds_a_pod(bench, cluster):
     result = bench.run_on_nodes(nodes("gpu-1"), "devices")["gpu-1"]
 
     assert result.reason == ""
-    assert result.trouble == "it did not end in time and is Pending on node gpu-1"
+    assert result.failure == "it did not end in time and is Pending on node gpu-1"
 
 
 def test_a_program_that_said_its_line_and_cannot_end_is_heard(bench, cluster):
@@ -252,12 +252,12 @@ def test_a_program_that_said_its_line_and_cannot_end_is_heard(bench, cluster):
     assert result.phase == "Running"
 
 
-def test_a_log_that_cannot_be_read_is_trouble_of_that_node(bench, cluster):
+def test_a_log_that_cannot_be_read_is_a_failure_of_that_node(bench, cluster):
     cluster.logs_refused = True
 
     result = bench.run_on_nodes(nodes("gpu-1"), "devices")["gpu-1"]
 
-    assert "its log could not be read" in result.trouble
+    assert "its log could not be read" in result.failure
     assert result.phase == "Succeeded"
 
 
@@ -266,7 +266,7 @@ def test_a_job_without_pods_is_explained(bench, cluster):
 
     result = bench.run_on_nodes(nodes("gpu-1"), "devices")["gpu-1"]
 
-    assert result.trouble == "the Job controller made no pod for it"
+    assert result.failure == "the Job controller made no pod for it"
 
 
 def test_a_refused_job_is_told_for_each_of_its_nodes(bench, cluster):
@@ -274,7 +274,7 @@ def test_a_refused_job_is_told_for_each_of_its_nodes(bench, cluster):
 
     results = bench.run_on_nodes(nodes("gpu-1", "gpu-2"), "devices")
 
-    assert all("its Job was refused" in result.trouble for result in results.values())
+    assert all("its Job was refused" in result.failure for result in results.values())
 
 
 def test_held_pods_keep_their_devices_until_the_block_ends(bench, cluster):
@@ -283,9 +283,9 @@ def test_held_pods_keep_their_devices_until_the_block_ends(bench, cluster):
     with bench.held_on_nodes(nodes("gpu-3"), "devices", gpus=2) as held:
         assert held["gpu-3"].found["held"]
         assert pod_of(jobs(cluster)[0])["command"][-2:] == ["--hold", "3600"]
-        assert "0 of 2 free" in bench.run_on_nodes(nodes("gpu-3"), "devices")["gpu-3"].trouble
+        assert "0 of 2 free" in bench.run_on_nodes(nodes("gpu-3"), "devices")["gpu-3"].failure
 
-    assert not bench.run_on_nodes(nodes("gpu-3"), "devices")["gpu-3"].trouble.count("free")
+    assert not bench.run_on_nodes(nodes("gpu-3"), "devices")["gpu-3"].failure.count("free")
 
 
 def test_several_programs_run_at_the_same_time_and_keep_their_results_apart(bench, cluster):
@@ -326,7 +326,7 @@ def test_devices_need_a_requirement_that_declares_them(cluster):
     with lab_on(cluster) as lab, lab.for_requirement(rule(Effect.OWN_NAMESPACE)) as bench:
         with pytest.raises(EffectRefused):
             bench.run_on_nodes(nodes("gpu-1"), "devices")
-        assert not bench.run_on_nodes(nodes("gpu-1"), "isolation", gpus=0)["gpu-1"].trouble
+        assert not bench.run_on_nodes(nodes("gpu-1"), "isolation", gpus=0)["gpu-1"].failure
 
 
 def test_only_probes_that_exist_can_be_run(bench):
@@ -335,7 +335,7 @@ def test_only_probes_that_exist_can_be_run(bench):
 
 
 @pytest.mark.parametrize(
-    ("log", "trouble"),
+    ("log", "failure"),
     [
         ("", "the probe printed nothing"),
         ("GPU-CONFORMANCE-PROBE {", "the probe's line is no JSON"),
@@ -343,11 +343,11 @@ def test_only_probes_that_exist_can_be_run(bench):
         ("nothing here", "printed no result; its log ends: nothing here"),
     ],
 )
-def test_a_log_without_a_good_line_is_no_record(log, trouble):
+def test_a_log_without_a_good_line_is_no_record(log, failure):
     record, why = record_in(log)
 
     assert record is None
-    assert trouble in why
+    assert failure in why
 
 
 def test_nothing_is_left_of_a_program(cluster):
@@ -370,4 +370,4 @@ def test_variables_can_differ_by_node(bench, cluster):
 def test_results_are_not_lost_over_pods_that_do_not_go(bench, cluster):
     cluster.forbidden.add(("DELETE", "Job"))
 
-    assert not bench.run_on_nodes(nodes("gpu-1"), "devices")["gpu-1"].trouble
+    assert not bench.run_on_nodes(nodes("gpu-1"), "devices")["gpu-1"].failure

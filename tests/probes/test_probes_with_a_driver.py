@@ -89,12 +89,12 @@ def test_a_device_that_does_not_answer_cuda_is_told(with_driver):
 
 
 @pytest.mark.parametrize(
-    ("trouble", "name", "patience"),
+    ("failure", "name", "patience"),
     # A busy machine may take many seconds for the devices that are well.
     [("FAKE_HANGS", "NO_ANSWER", {"MIG_PATIENCE": 15}), ("FAKE_CRASHES", "CRASH", None)],
 )
-def test_one_mig_device_that_hangs_or_crashes_costs_no_other_one(with_driver, trouble, name, patience):
-    wrong = {trouble: "cuLaunchKernel", "FAKE_ONLY_ON": "11"}
+def test_one_mig_device_that_hangs_or_crashes_costs_no_other_one(with_driver, failure, name, patience):
+    wrong = {failure: "cuLaunchKernel", "FAKE_ONLY_ON": "11"}
 
     code, record, _ = with_driver("cuda", patience=patience, FAKE_MIG="3", **wrong)
 

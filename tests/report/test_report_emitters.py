@@ -15,7 +15,7 @@ from conformance.verdict import EvidenceKind, Finding, Status
 
 
 def verdict(id, status, reason="", findings=()):
-    rule = Requirement(id, f"Title of {id}", MUST, "pools", READS, (SOURCES["guide-1"],), "Mend it.")
+    rule = Requirement(id, f"Title of {id}", MUST, "pools", READS, (SOURCES["guide-1"],), "Fix it.")
     return Verdict.of(rule, status, findings, evidence=EvidenceKind.SIMULATED, reason=reason, duration=0.25)
 
 

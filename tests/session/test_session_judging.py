@@ -64,7 +64,7 @@ def test_a_crash_keeps_its_traceback_as_reason():
     assert "a bug" in ended(raised=TypeError("a bug")).reason
 
 
-def test_claims_of_a_scenario_count_as_judged_subjects():
+def test_expectations_of_a_scenario_count_as_judged_subjects():
     judge = Judge()
     with judging(judge):
         expect([1, 2], "victims").has_length(2, because="two were asked for")
@@ -72,7 +72,7 @@ def test_claims_of_a_scenario_count_as_judged_subjects():
     assert [finding.ok for finding in judge.findings] == [True]
 
 
-def test_the_first_wrong_claim_ends_the_scenario_and_says_why():
+def test_the_first_wrong_expectation_ends_the_scenario_and_says_why():
     judge = Judge()
     with (
         judging(judge),

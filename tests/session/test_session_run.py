@@ -125,7 +125,7 @@ def test_an_interrupt_waits_until_the_set_up_is_withdrawn(world, capsys) -> None
 
     assert done == ["withdrawn"]
     assert run.left_behind == [RELABELLED]
-    assert "taking back the reference set-up; press Ctrl-C again to abort that" in capsys.readouterr().err
+    assert "withdrawing the reference set-up; press Ctrl-C again to abort that" in capsys.readouterr().err
 
 
 def test_a_second_interrupt_aborts_it_says_what_is_left_and_the_lab_still_ends(world, capsys) -> None:

@@ -172,7 +172,7 @@ def test_a_pod_waits_for_its_config_map(stack: Stack) -> None:
     stack.offers("a100-1", gpu=8)
 
 
-def test_a_pod_that_is_held_back_by_others_stays_so_after_its_own_troubles(stack: Stack) -> None:
+def test_a_pod_that_is_held_back_by_others_stays_so_after_its_own_failures(stack: Stack) -> None:
     stack.plugin("a100-1", "sharing", "sliced", annotations={"gpu-conformance.io/waiting-reason": "PodInitializing"})
     stack.pod("nvidia-device-plugin-daemonset", waits_for("ContainerCreating"), "waits for its volume")
 

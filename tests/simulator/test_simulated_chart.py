@@ -125,7 +125,7 @@ def test_without_a_named_configuration_the_plugin_has_none() -> None:
     assert "config" not in one(gpu_operator({}), "ClusterPolicy", "cluster-policy")["spec"]["devicePlugin"]
 
 
-def test_dra_is_a_root_object_of_its_own() -> None:
+def test_dra_has_an_operator_resource_of_its_own() -> None:
     driver = {"nvidiaDriverCRD": {"enabled": True}}
     values = {"clusterPolicy": {"deployCR": False}, "gpuCluster": {"deployCR": True}, "driver": driver}
 

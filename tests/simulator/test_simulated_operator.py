@@ -192,7 +192,7 @@ def test_what_cannot_be_deployed_is_said_in_the_condition(gpus: Operated) -> Non
     gpus.ask(cdi={"enabled": True, "nriPluginEnabled": False})
 
 
-def test_both_root_objects_keep_each_other_from_being_ready(gpus: Operated) -> None:
+def test_both_operator_resources_keep_each_other_from_being_ready(gpus: Operated) -> None:
     clusters = "/apis/nvidia.com/v1alpha1/gpuclusters"
     gpus.client.create(clusters, {"metadata": {"name": "gpu-cluster"}, "spec": {}, **_of("v1alpha1", "GPUCluster")})
 

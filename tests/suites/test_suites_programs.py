@@ -32,20 +32,20 @@ def looked(name, **record):
     return seen(name, pod="ns/p", phase="Succeeded", exit_code=0, record={"error": None, **record})
 
 
-BUSY = seen("busy", trouble="1 nvidia.com/gpu asked for, 0 of 4 free")
-REFUSED = seen("refused", pod="ns/p", phase="Failed", reason="UnexpectedAdmissionError", trouble="the kubelet did not")
-NO_IMAGE = seen("no-image", pod="ns/p", reason="ImagePullBackOff", trouble="its container cannot start")
+BUSY = seen("busy", failure="1 nvidia.com/gpu asked for, 0 of 4 free")
+REFUSED = seen("refused", pod="ns/p", phase="Failed", reason="UnexpectedAdmissionError", failure="the kubelet did not")
+NO_IMAGE = seen("no-image", pod="ns/p", reason="ImagePullBackOff", failure="its container cannot start")
 NO_DRIVER = seen(
-    "no-driver", pod="ns/p", phase="Failed", exit_code=2, trouble="libcuda.so.1: cannot open",
+    "no-driver", pod="ns/p", phase="Failed", exit_code=2, failure="libcuda.so.1: cannot open",
     record={"error": "libcuda.so.1: cannot open", "missing": "libcuda.so.1"},
 )  # fmt: skip
 CRASHED = seen(
-    "crashed", pod="ns/p", phase="Failed", exit_code=2, record={"error": "KeyError: 1"}, trouble="KeyError: 1"
+    "crashed", pod="ns/p", phase="Failed", exit_code=2, record={"error": "KeyError: 1"}, failure="KeyError: 1"
 )
 
 
 def no_sandbox(words):
-    return seen("no-sandbox", pod="ns/p", phase="Pending", reason="FailedCreatePodSandBox", trouble=words)
+    return seen("no-sandbox", pod="ns/p", phase="Pending", reason="FailedCreatePodSandBox", failure=words)
 
 
 NO_NETWORK = no_sandbox("FailedCreatePodSandBox: cilium failed: no IP")
@@ -87,7 +87,7 @@ def test_whoever_expects_a_refusal_can_say_so():
     assert verdicts == {"node refused": True}
 
 
-FULL = seen("full", trouble="free nvidia.com/gpu asked for, 0 of 4 free")
+FULL = seen("full", failure="free nvidia.com/gpu asked for, 0 of 4 free")
 DECLARED = Reference(name="r", pools=(POOL,))
 
 
@@ -243,7 +243,7 @@ class FarApart:
         devices = 8 if gpus == "free" else gpus[name]
         self.asked.append(devices)
         if devices > self.most:
-            return ProbeResult(name, pod="ns/p", reason="TopologyAffinityError", trouble="refused", devices=devices)
+            return ProbeResult(name, pod="ns/p", reason="TopologyAffinityError", failure="refused", devices=devices)
         return ProbeResult(name, pod="ns/p", phase="Succeeded", record={"error": None}, devices=devices)
 
 
@@ -256,7 +256,7 @@ def test_devices_of_several_numa_nodes_are_asked_for_again_in_smaller_numbers():
 
     assert lab.asked == [8, 4, 2]
     assert (seen.result.devices, seen.kept_apart) == (2, 6)
-    assert not seen.result.trouble
+    assert not seen.result.failure
 
 
 def test_a_pod_whose_devices_were_too_far_apart_had_nothing_to_give_back(monkeypatch):
@@ -280,7 +280,7 @@ def test_a_gpu_without_memory_of_its_own_has_no_wrong_memory():
 
 UNPRIVILEGED = seen(
     "strict", pod="ns/p", phase="Failed", reason="StartError",
-    trouble="insufficient privileges to read device list from NVIDIA_VISIBLE_DEVICES envvar",
+    failure="insufficient privileges to read device list from NVIDIA_VISIBLE_DEVICES envvar",
 )  # fmt: skip
 
 

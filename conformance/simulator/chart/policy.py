@@ -1,4 +1,4 @@
-"""The root objects of the operator as the gpu-operator chart writes them from its values.
+"""The operator resources as the gpu-operator chart writes them from its values.
 
 Source: NVIDIA/gpu-operator v26.7.0, deployments/gpu-operator/templates/clusterpolicy.yaml, gpucluster.yaml and
 nvidiadriver.yaml. A setting that is empty is left out, but for the switches, which are always there.
