@@ -6,7 +6,7 @@ whether it ought to be there is for the suites to say.
 """
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sized
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from typing import Any, NamedTuple, TypeVar
 
 from conformance.deploy.preflight import listed
@@ -28,6 +28,8 @@ __all__ = [
 ]
 
 _OPERATOR_RESOURCES = ("ClusterPolicy", "GPUCluster")
+# Reasons for which a ClusterPolicy is ready without operands (NVIDIA/gpu-operator v26.7.0, internal/conditions).
+_NO_NODE_SEEN = {"NoGPUNodes", "NFDLabelsMissing"}
 # A look at thousands of nodes takes its time; this share of a core is left to those who bring the GPUs.
 _PAUSE = 2.0
 
@@ -108,11 +110,34 @@ def stack_not_ready(client: Client, reference: Reference, namespaces: Iterable[s
             if (resource.get("status") or {}).get("state") in (None, "", "notReady"):
                 yield f"{kind} {resource['metadata']['name']}"
     if reference.stack is not None:
-        for node in client.list(path("Node")):
-            labels = node["metadata"].get("labels") or {}
-            pool = reference.pool_of(labels)
-            if pool is not None and _is_ready_node(node) and (lacks := _labels_missing(labels, reference, pool)):
+        nodes = _ready_nodes_in_pools(client, reference)
+        yield from _operator_resources_without_nodes(client, [node for node, pool in nodes if _is_plugins(pool)])
+        for node, pool in nodes:
+            if lacks := _labels_missing(node["metadata"].get("labels") or {}, reference, pool):
                 yield f"node {node['metadata']['name']}: {lacks}"
+
+
+def _ready_nodes_in_pools(client: Client, reference: Reference) -> list[tuple[dict[str, Any], Pool]]:
+    found = [(node, reference.pool_of(node["metadata"].get("labels") or {})) for node in client.list(path("Node"))]
+    return [(node, pool) for node, pool in found if pool is not None and _is_ready_node(node)]
+
+
+def _is_plugins(pool: Pool) -> bool:
+    return pool.gpu is not None and not _by_dra(pool)
+
+
+def _operator_resources_without_nodes(client: Client, gpu_nodes: Sequence[dict[str, Any]]) -> Iterator[str]:
+    """ClusterPolicies that are ready because their operator has not seen the GPU nodes yet, in words.
+
+    The operator writes the status at the end of a pass only: what it says while it deploys the operands for nodes that
+    have just been discovered is what it said without them (NVIDIA/gpu-operator v26.7.0, clusterpolicy_controller.go,
+    Reconcile; seen for 2 s).
+    """
+    for policy in listed(client, path("ClusterPolicy")) if gpu_nodes else ():
+        for condition in _conditions(policy):
+            if condition.get("status") == "True" and condition.get("reason") in _NO_NODE_SEEN:
+                name, reason = policy["metadata"]["name"], condition["reason"]
+                yield f"ClusterPolicy {name} says {reason}, although GPU nodes are there"
 
 
 def _labels_missing(labels: dict[str, str], reference: Reference, pool: Pool) -> str:

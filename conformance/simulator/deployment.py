@@ -14,7 +14,7 @@ from conformance.kube.paths import path
 from conformance.simulator import gpucluster
 from conformance.simulator.chart.objects import PRIVILEGED
 from conformance.simulator.clusterpolicy import ClusterPolicy, SpecError
-from conformance.simulator.conditions import Reason, State, Verdict, write
+from conformance.simulator.conditions import Reason, State, Verdict
 from conformance.simulator.fleet import Seen
 from conformance.simulator.manifests import objects_of, runtime_classes
 from conformance.simulator.operands import DRIVER, OPERANDS, SERVICES, Operand
@@ -55,7 +55,6 @@ class Deployment:
         try:
             policy.check()
             wanted = self._wanted_of(policy, seen, namespace)
-            self._announce(policy, wanted, namespace)
             missing = list(self._bring(policy, wanted, seen, namespace))
         except _REFUSALS as error:
             return Verdict(State.NOT_READY, Reason.RECONCILE_FAILED, f"reconciling failed: {_told(error)}")
@@ -80,16 +79,6 @@ class Deployment:
         if late := not_rolled_out(self._world, namespace, names):
             return Verdict(State.NOT_READY, Reason.OPERAND_NOT_READY, f"waiting for the pods of {', '.join(late)}")
         return Verdict(State.READY, Reason.RECONCILED, "all operands are up to date")
-
-    def _announce(self, policy: ClusterPolicy, wanted: Wanted, namespace: str) -> None:
-        """Say that it is not ready before operands come that are not there yet; writing them takes a while."""
-        missing = [
-            operand.state
-            for operand in OPERANDS
-            if any(self._world.get("DaemonSet", name, namespace) is None for name in wanted.daemon_sets(operand))
-        ]
-        if missing:
-            write(self._world, "ClusterPolicy", policy.object, _not_ready(missing), namespace)
 
     def _bring(self, policy: ClusterPolicy, wanted: Wanted, seen: Seen, namespace: str) -> Iterator[str]:
         """Bring every operand in order; yields the states that are not ready. Raises KubeError."""

@@ -27,9 +27,10 @@ def _daemon_set(memory: Any, available: int, *, generation: int = 1) -> None:
     memory.add({"apiVersion": "apps/v1", "kind": "DaemonSet", "metadata": metadata, "status": status})
 
 
-def _policy(memory: Any, state: str) -> None:
+def _policy(memory: Any, state: str, reason: str = "Reconciled") -> None:
     body = {"apiVersion": "nvidia.com/v1", "kind": "ClusterPolicy", "metadata": {"name": "cluster-policy"}}
-    memory.add({**body, "status": {"state": state}})
+    ready = {"type": "Ready", "status": "True" if state == "ready" else "False", "reason": reason}
+    memory.add({**body, "status": {"state": state, "conditions": [ready]}})
 
 
 def _not_ready(memory: Any) -> list[str]:
@@ -56,6 +57,20 @@ def test_the_operator_is_waited_for_until_it_is_ready(memory: Any, state: str, w
     _policy(memory, state)
 
     assert _not_ready(memory) == (["ClusterPolicy cluster-policy"] if waited_for else [])
+
+
+@pytest.mark.parametrize("reason", ["NoGPUNodes", "NFDLabelsMissing"])
+def test_an_operator_that_has_not_seen_the_gpu_nodes_yet_is_not_ready(memory: Any, reason: str) -> None:
+    _node(memory, **LABELLED)
+    _policy(memory, "ready", reason)
+
+    assert _not_ready(memory) == [f"ClusterPolicy cluster-policy says {reason}, although GPU nodes are there"]
+
+
+def test_an_operator_without_gpu_nodes_is_ready_where_no_pool_has_nodes(memory: Any) -> None:
+    _policy(memory, "ready", "NoGPUNodes")
+
+    assert _not_ready(memory) == []
 
 
 @pytest.mark.parametrize(
