@@ -4,32 +4,11 @@ from collections.abc import Iterator
 
 from conformance.advice.rules import Remark, Rules, Setup
 from conformance.gpu import mig_config, plugin_config
-from conformance.gpu.drivers import DriverVersion
 from conformance.gpu.labels import DEVICE_PLUGIN_CONFIG
 from conformance.gpu.sharing import SharingStrategy
 from conformance.reference.expected import config_of, driver_of, mig_strategy_of
 
 RULES = Rules()
-
-
-@RULES.rule("driver-is-no-version", "NVIDIA Data Center Drivers: versions such as 580.95.05")
-def driver_is_no_version(setup: Setup) -> Iterator[Remark]:
-    """Driver versions that no node can ever report."""
-    if setup.reference.stack is not None and (wrong := _why_no_version(setup.reference.stack.driver)):
-        yield Remark(("stack", "driver"), wrong)
-    for at, pool in enumerate(setup.reference.pools):
-        if pool.gpu is not None and (wrong := _why_no_version(pool.gpu.driver)):
-            yield Remark(("pools", at, "gpu", "driver"), wrong)
-
-
-def _why_no_version(text: str) -> str:
-    """What is wrong with a declared driver version; empty when nothing is, or none is declared."""
-    bare = text.removeprefix("v")
-    if not text or _is_version(text):
-        return ""
-    if _is_version(bare):
-        return f"is {text!r}: NVIDIA writes driver versions without a v, and no node equals it; say {bare}"
-    return f"is {text!r}, and nodes report a whole version such as 580.95.05"
 
 
 @RULES.rule("driver-not-declared", "OPER-15")
@@ -100,11 +79,3 @@ def no_default_configuration(setup: Setup) -> Iterator[Remark]:
     if not any(DEVICE_PLUGIN_CONFIG in pool.labels for pool in setup.reference.gpu_pools):
         text = f"no default, and no pool has the label {DEVICE_PLUGIN_CONFIG}: no node gets any of them"
         yield Remark(("stack", "plugin_configs"), text)
-
-
-def _is_version(text: str) -> bool:
-    try:
-        DriverVersion.parse(text)
-    except ValueError:
-        return False
-    return True

@@ -10,6 +10,7 @@ from conformance.reference import checking, relations, sources
 from conformance.reference.errors import InvalidReference
 from conformance.reference.model import Reference
 from conformance.reference.sources import Document, Position, Problem, Trail
+from conformance.reference.stack import DEFAULTS_BY_KIND
 
 __all__ = ["Placed", "load", "load_placed"]
 
@@ -127,6 +128,10 @@ class _Setup:
         for _, hard in relations.matches(self.value, "teams.*.quotas.*.hard"):
             if isinstance(hard, dict):
                 hard.update({key: str(value) for key, value in hard.items() if type(value) is int})
+        stack = self.value.get("stack")
+        if isinstance(stack, dict):
+            for key, value in DEFAULTS_BY_KIND.get(str(stack.get("kind")), {}).items():
+                stack.setdefault(key, value)
 
     def position(self, path: Trail) -> Position:
         """Where a part was written, or the nearest part around it that was."""

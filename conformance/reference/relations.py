@@ -6,6 +6,7 @@ The checks read plain values, not the model, so that a set-up with one malformed
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+from conformance.gpu.drivers import DriverVersion
 from conformance.reference.checking import Complaint, guess
 from conformance.reference.sources import Trail, path_text
 
@@ -200,6 +201,25 @@ def _stack(setup: Any) -> Iterator[Complaint]:
         default = configs.get("default") if isinstance(configs, dict) else None
         if isinstance(known, dict) and isinstance(default, str) and default and default not in known:
             yield (*path, "default"), _no_such("configuration", default, [str(key) for key in known])
+    for pattern in ("stack.driver", "pools.*.gpu.driver"):
+        for path, driver in _texts(setup, pattern):
+            if driver and not _is_driver_version(driver):
+                yield path, _why_no_driver_version(driver)
+
+
+def _is_driver_version(text: str) -> bool:
+    try:
+        DriverVersion.parse(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _why_no_driver_version(text: str) -> str:
+    bare = text.removeprefix("v")
+    if bare != text and _is_driver_version(bare):
+        return f"is {text!r}: NVIDIA writes driver versions without a v, and no node could ever equal it; write {bare}"
+    return f"is {text!r}; nodes report a whole version such as 580.95.05, and a branch or a tag equals none of them"
 
 
 def _priority_classes(setup: Any) -> Iterator[Complaint]:

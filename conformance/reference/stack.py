@@ -12,6 +12,31 @@ from conformance.reference.base import Declared
 from conformance.reference.value_types import LabelKey, LabelValue, NamespaceName, ObjectName
 from conformance.subjects import ObjectReference
 
+DEFAULTS_BY_KIND: dict[str, dict[str, Any]] = {
+    "device-plugin": {
+        "driver_managed": False,
+        "toolkit": False,
+        "gpu_feature_discovery": False,
+        "dcgm_exporter": False,
+        "mig_manager": False,
+        "mig_strategy": "none",
+    },
+    "dra-driver": {
+        "driver_managed": False,
+        "toolkit": False,
+        "gpu_feature_discovery": False,
+        "dcgm_exporter": False,
+        "mig_manager": False,
+        "mig_strategy": "",
+    },
+}
+"""What a stack without an operator brings where the set-up does not say: what its chart brings with its own values.
+
+Sources: NVIDIA/k8s-device-plugin 0.20, deployments/helm/nvidia-device-plugin/values.yaml (gfd.enabled: false, no other
+program); NVIDIA/k8s-dra-driver-gpu, deployments/helm/nvidia-dra-driver-gpu/values.yaml (no other program). The GPU
+Operator's chart brings all of them, which are the defaults of ``Stack``.
+"""
+
 
 class PluginConfigs(Declared, frozen=True):
     """The ConfigMap of device plugin configurations, and which of them nodes without a label get."""
@@ -66,18 +91,22 @@ class Stack(Declared, frozen=True):
     """What makes GPUs reach pods on all pools, those with ``allocated_by: dra`` aside.
 
     ``tolerations`` are given to the operands and to Node Feature Discovery; when absent they are those that the
-    taints of the GPU pools ask for.
+    taints of the GPU pools ask for. The defaults are those of the GPU Operator; loading puts in DEFAULTS_BY_KIND.
     """
 
     kind: Literal["gpu-operator", "device-plugin", "dra-driver"]
     namespace: NamespaceName = "gpu-operator"
-    version: Annotated[str, Meta(description="of the chart that --gpu-deploy installs, such as v26.7.0")] = ""
+    version: Annotated[
+        str, Meta(description="of the chart, such as v26.7.0: --gpu-deploy installs it, OPER-01 judges it")
+    ] = ""
     driver: Annotated[str, Meta(description="the driver version that every GPU node must have")] = ""
     driver_managed: Annotated[bool, Meta(description="driver.enabled: the operator installs the driver")] = True
     toolkit: Annotated[bool, Meta(description="toolkit.enabled: the operator installs the container toolkit")] = True
-    gpu_feature_discovery: bool = True
-    dcgm_exporter: bool = True
-    mig_manager: bool = True
+    gpu_feature_discovery: Annotated[bool, Meta(description="gfd.enabled: GPU Feature Discovery labels the nodes")] = (
+        True
+    )
+    dcgm_exporter: Annotated[bool, Meta(description="dcgmExporter.enabled: metrics of every GPU")] = True
+    mig_manager: Annotated[bool, Meta(description="migManager.enabled: it applies MIG layouts")] = True
     mig_strategy: Annotated[
         Literal["", "none", "single", "mixed"],
         Meta(

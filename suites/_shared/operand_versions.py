@@ -18,6 +18,8 @@ TOOLKIT, OPERATOR = "container-toolkit", "gpu-operator"
 
 _VERSION = re.compile(r"v?(\d+)\.(\d+)\.(\d+)(?![\d.])")
 _LABELS = ("app.kubernetes.io/version", "olm.owner")
+_CHART = "helm.sh/chart"
+_CHART_VERSION = re.compile(r"-(v?\d+\.\d+\.\d+)")
 
 
 class Flaw(NamedTuple):
@@ -91,7 +93,18 @@ def operator_version(workloads: tuple[Workload, ...]) -> Version | None:
 def version_of(image: str) -> Version | None:
     """The version that an image's tag begins with, as in ``v1.17.8-ubuntu20.04``; None for a digest or another tag."""
     _, _, tag = image.partition("@")[0].rpartition("/")[2].partition(":")
-    return _parsed(tag)
+    return parsed(tag)
+
+
+def deployed_version(workload: Workload) -> Version | None:
+    """The version of the chart that a workload was deployed from, else of its program; None where nothing tells.
+
+    Charts label their objects ``helm.sh/chart: NAME-VERSION`` (helm.sh: Standard Labels); OLM names the owning version.
+    """
+    chart = _CHART_VERSION.search(workload.labels.get(_CHART, ""))
+    by_chart = parsed(chart[1]) if chart is not None else None
+    tags = (version_of(each.image) for each in workload.template.containers)
+    return by_chart or _by_labels(workload) or next((version for version in tags if version is not None), None)
 
 
 def dotted(version: Version) -> str:
@@ -105,12 +118,15 @@ def _program_of(image: str) -> str:
 
 def _labelled(workload: Workload, program: str) -> Version | None:
     """The version of the operator by its labels, for images that are named by digest (OpenShift)."""
-    if program != OPERATOR:
-        return None
-    found = (_parsed(workload.labels.get(key, "").rpartition(".v")[2]) for key in _LABELS)
+    return _by_labels(workload) if program == OPERATOR else None
+
+
+def _by_labels(workload: Workload) -> Version | None:
+    found = (parsed(workload.labels.get(key, "").rpartition(".v")[2]) for key in _LABELS)
     return next((version for version in found if version is not None), None)
 
 
-def _parsed(text: str) -> Version | None:
+def parsed(text: str) -> Version | None:
+    """The version that a text begins with, with or without a v; None where there is none."""
     match = _VERSION.match(text)
     return (int(match[1]), int(match[2]), int(match[3])) if match else None

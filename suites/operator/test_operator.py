@@ -60,11 +60,12 @@ from suites.operator.stack_faults import (
     is_outside_kubernetes,
     subject_of_fault,
 )
+from suites.operator.stack_version import deployed
 
 
 @requirement(
     "OPER-01",
-    "Exactly one GPU stack is installed, complete, and the declared one",
+    "Exactly one GPU stack is installed, complete, and of the declared kind and version",
     level=MUST,
     sources=["guide-2", "operator-controllers", "operator-notes-26.7.0"],
     remedy="Keep every workload of the declared stack, and remove those of any other.",
@@ -95,6 +96,21 @@ def test_one_complete_stack_is_installed(facts: Facts, reference: Reference, jud
             cause=f"{fault.subject} {fault.text}",
             hidden_because=HIDDEN_BECAUSE[fault.fault],
             remedy=f"{fault.remedy[0].upper()}{fault.remedy[1:]}.",
+        )
+    for each in deployed(stack, facts):
+        if each.version is None:
+            judge.pass_over(each.workload, "neither a label of its chart nor the tag of its image tells its version")
+            continue
+        judge(
+            each.workload,
+            ok=each.is_as_declared,
+            expected=f"version {each.declared}, as declared for {stack}",
+            actual=f"version {each.actual}",
+            cause=f"{each.workload} was deployed from version {each.actual}",
+            hidden_because="another version works as well; its operands, defaults and known defects are other ones",
+            remedy=f"Upgrade the release to {each.declared}, or declare {each.actual} where that is meant.",
+            inspect=f"kubectl get {each.workload.kind.lower()} -n {each.workload.namespace} {each.workload.name} "
+            "-o jsonpath='{.metadata.labels}'",
         )
     if found.unread:
         raise Inconclusive(f"some objects of a GPU stack could not be read: {format_value(found.unread)}")

@@ -177,6 +177,7 @@ def test_every_node_with_gpus_belongs_to_one_pool(
             actual=found or "no declared pool",
             cause=_why_not_in_one_gpu_pool(found),
             hidden_because="pods are scheduled there by accident: no requirement of this report is judged for the node",
+            remedy=_how_to_separate(found) if len(found) > 1 else "",
             inspect=f"kubectl get node {node.name} --show-labels",
         )
 
@@ -354,8 +355,15 @@ def _why_not_in_one_gpu_pool(pools: list[Pool]) -> str:
     if not pools:
         return "no selector of the declared pools matches the node's labels"
     if len(pools) > 1:
-        return "the selectors of these pools overlap"
+        both = " and ".join(f"{pool} ({pool.selector_text})" for pool in pools)
+        return f"a mistake of the set-up, not of the cluster: the selectors of {both} overlap"
     return f"{pools[0]} is declared without GPUs"
+
+
+def _how_to_separate(pools: Sequence[Pool]) -> str:
+    keys = [key for key in pools[0].selector if all(key in pool.selector for pool in pools)]
+    by = f"by {keys[0]}" if keys else "by one label that every node has"
+    return f"Select {' and '.join(map(str, pools))} {by}, with different values; the nodes need no change for that."
 
 
 def _other_nodes_first(refusals: Mapping[str, str]) -> list[str]:

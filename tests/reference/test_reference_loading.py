@@ -82,6 +82,49 @@ def test_pools_inherit_the_gpu_resource_of_the_set_up(tmp_path: Path) -> None:
     assert pool.gpu.resource == "amd.com/gpu"
 
 
+@pytest.mark.parametrize("kind", ["device-plugin", "dra-driver"])
+def test_a_stack_without_an_operator_brings_nothing_but_itself_unless_that_is_declared(
+    tmp_path: Path, kind: str
+) -> None:
+    text = WHOLE + f"stack: {{kind: {kind}, gpu_feature_discovery: true}}\n"
+
+    stack = load(written(tmp_path, all=text)).stack
+
+    assert stack is not None
+    assert stack.gpu_feature_discovery
+    assert not any((stack.driver_managed, stack.toolkit, stack.dcgm_exporter, stack.mig_manager))
+    assert stack.mig_strategy == {"device-plugin": "none", "dra-driver": ""}[kind]
+
+
+def test_an_operator_brings_everything_unless_that_is_declared(tmp_path: Path) -> None:
+    stack = load(written(tmp_path, all=WHOLE + "stack: {kind: gpu-operator, mig_manager: false}\n")).stack
+
+    assert stack is not None
+    assert all((stack.driver_managed, stack.toolkit, stack.gpu_feature_discovery, stack.dcgm_exporter))
+    assert (stack.mig_manager, stack.mig_strategy) == (False, "single")
+
+
+@pytest.mark.parametrize(
+    ("driver", "told"),
+    [
+        ("v580.95.05", "NVIDIA writes driver versions without a v, and no node could ever equal it; write 580.95.05"),
+        ("'580'", "nodes report a whole version such as 580.95.05"),
+        ("580.95.05-ubuntu22.04", "nodes report a whole version such as 580.95.05"),
+    ],
+)
+def test_a_driver_that_no_node_can_report_is_refused(tmp_path: Path, driver: str, told: str) -> None:
+    text = (
+        WHOLE.replace("count: 4", f"count: 4, driver: {driver}") + f"stack: {{kind: gpu-operator, driver: {driver}}}\n"
+    )
+
+    of_pool, of_stack = refusal(written(tmp_path, all=text)).problems
+
+    assert told in str(of_pool)
+    assert told in str(of_stack)
+    assert "pools[0].gpu.driver" in str(of_pool)
+    assert "stack.driver" in str(of_stack)
+
+
 def test_files_of_a_directory_are_merged_and_their_lists_joined(tmp_path: Path) -> None:
     written(
         tmp_path,

@@ -1,5 +1,7 @@
 """The JSON Schema agrees with what loading accepts, and the shipped copy with the model."""
 
+import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +43,39 @@ def test_every_shipped_file_is_valid(file: Path) -> None:
 def test_what_loading_refuses_the_schema_refuses(part: dict[str, Any]) -> None:
     with pytest.raises(jsonschema.ValidationError):
         validate(part)
+
+
+def _keys(schema: dict[str, Any], node: dict[str, Any], place: str = "") -> Iterator[str]:
+    """Every key below a part of the schema, such as ``pools[].gpu.count``."""
+    for choice in node.get("anyOf", [node]):
+        if "$ref" in choice:
+            yield from _keys(schema, schema["$defs"][choice["$ref"].rpartition("/")[2]], place)
+        elif "items" in choice:
+            yield from _keys(schema, choice["items"], f"{place}[]")
+        for key, member in choice.get("properties", {}).items():
+            at = f"{place}.{key}".removeprefix(".")
+            yield at
+            yield from _keys(schema, member, at)
+
+
+def _explained() -> Iterator[str]:
+    """The keys in the first columns of the tables of docs/reference.md, below the place that their heading names."""
+    place = ""
+    for line in (Path(__file__).parents[2] / "docs/reference.md").read_text(encoding="utf-8").splitlines():
+        if line.startswith("#"):
+            place = "".join(re.findall(r"`(.+)`", line))
+        elif line.startswith("| `"):
+            yield from (f"{place}.{key}".removeprefix(".") for key in re.findall(r"`(\w+)`", line.split("|")[1]))
+
+
+def test_every_key_of_the_schema_is_explained_in_the_documentation() -> None:
+    schema = json_schema()
+    # may_not has the keys of may.
+    keys = {key for key in _keys(schema, schema) if ".may_not[]" not in key}
+    explained = set(_explained())
+
+    assert not keys - explained, "docs/reference.md says nothing of these keys"
+    assert not explained - keys, "docs/reference.md explains keys that there are not"
 
 
 def test_a_quota_may_hold_numbers() -> None:

@@ -92,6 +92,10 @@ class _Fixtures:
         self.reference, self.facts, self.judge = reference, facts, judge
 
     @property
+    def gpu_pools(self) -> tuple[Pool, ...]:
+        return self.reference.gpu_pools
+
+    @property
     def gpu_pool_nodes(self) -> tuple[GpuPoolNode, ...]:
         pools = self.reference.gpu_pools
         found = [(pool, node) for pool in pools for node in self.facts.nodes if pool.holds(node.labels)]

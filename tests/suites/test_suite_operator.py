@@ -54,6 +54,47 @@ def test_an_operator_without_a_running_pod_is_found(cluster):
     assert "has no available pod" in cluster.verdict(STACK).broken[f"deployment {OPERATOR}/{OPERATOR}"]
 
 
+@pytest.mark.parametrize(
+    ("labels", "image", "found"),
+    [
+        ({"helm.sh/chart": "gpu-operator-v25.10.1"}, "example.com/gpu-operator:v26.7.0", "25.10.1"),
+        ({"helm.sh/chart": "gpu-operator-25.10.1_mirrored.2"}, "example.com/gpu-operator@sha256:0", "25.10.1"),
+        ({"olm.owner": "gpu-operator-certified.v25.3.4"}, "example.com/gpu-operator@sha256:0", "25.3.4"),
+        ({}, "nvcr.io/nvidia/gpu-operator:v24.9.2", "24.9.2"),
+    ],
+)
+def test_another_version_than_the_declared_one_is_found(cluster, labels, image, found):
+    operator = cluster.get("Deployment", OPERATOR)
+    operator["metadata"]["labels"] = labels
+    operator["spec"]["template"]["spec"]["containers"][0]["image"] = image
+
+    (finding,) = cluster.verdict(STACK).broken.values()
+
+    assert f"was deployed from version {found}" in finding
+    assert "Upgrade the release to v26.7.0" in finding
+
+
+@pytest.mark.parametrize("chart", ["gpu-operator-v26.7.0", "gpu-operator-26.7.0", "gpu-operator-v26.7.0_mirrored.1"])
+def test_the_declared_version_is_found_however_the_chart_is_labelled(cluster, chart):
+    cluster.get("Deployment", OPERATOR)["metadata"]["labels"] = {"helm.sh/chart": chart}
+
+    assert cluster.verdict(STACK).passed
+
+
+@pytest.mark.parametrize("version", ["", "stable"])
+def test_a_version_that_nobody_declares_or_that_is_none_is_not_judged(cluster, reference, version):
+    cluster.get("Deployment", OPERATOR)["metadata"]["labels"] = {"helm.sh/chart": "gpu-operator-v25.10.1"}
+
+    assert cluster.verdict(STACK, other(reference, version=version)).passed
+
+
+def test_an_operator_that_tells_no_version_is_passed_over(cluster):
+    operator = cluster.get("Deployment", OPERATOR)
+    operator["spec"]["template"]["spec"]["containers"][0]["image"] = "example.com/gpu-operator@sha256:0"
+
+    assert cluster.verdict(STACK).passed
+
+
 def test_another_stack_than_the_declared_one_is_found(cluster, reference):
     outcome = cluster.verdict(STACK, other(reference, kind="device-plugin"))
 
@@ -120,7 +161,7 @@ def test_nothing_is_judged_where_no_stack_is_declared(cluster, reference):
 
 
 def test_without_an_operator_only_what_is_about_the_plugin_is_judged(reference):
-    declared = other(reference, kind="device-plugin", dra=None)
+    declared = other(reference, kind="device-plugin", version="0.20.0", dra=None)
     cluster = Cluster(reference)
     gone = ("ClusterPolicy", "CustomResourceDefinition", "Deployment", "DaemonSet", "Pod")
     cluster.objects = [each for each in cluster.objects if each["kind"] not in gone]

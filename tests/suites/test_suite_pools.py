@@ -7,6 +7,7 @@ from sharing_cluster import SharingCluster
 from conformance.reference import Reference
 from conformance.verdict import Inconclusive, UnknownAccelerator
 from suites.pools.test_pools import test_every_gpu_node_advertises_its_gpus as every_gpu_node_advertises_its_gpus
+from suites.pools.test_pools import test_every_node_with_gpus_belongs_to_one_pool as every_node_belongs_to_one_pool
 
 
 @pytest.fixture
@@ -75,3 +76,17 @@ def test_an_offer_that_is_not_known_is_not_guessed_and_the_others_are_judged(lay
     assert not outcome.broken
     assert "node t4-shared-1" in outcome.subjects
     assert "node a100-mig-1" not in outcome.subjects
+
+
+def test_selectors_that_overlap_are_named_as_the_mistake_of_the_set_up(cluster, reference):
+    pool, other = reference.pool("t4-inference"), reference.pool("t4-notebook")
+    wide = msgspec.structs.replace(other, name="wide", selector={"rack": "1"}, gpu=pool.gpu)
+    overlapping = msgspec.structs.replace(reference, pools=(*reference.pools, wide))
+    cluster.label("t4-inference-1", {"rack": "1"})
+
+    outcome = cluster.verdict(every_node_belongs_to_one_pool, overlapping)
+
+    (text,) = outcome.broken.values()
+    assert list(outcome.broken) == ["node t4-inference-1"]
+    assert f"selectors of pool t4-inference ({pool.selector_text}) and pool wide (rack=1) overlap" in text
+    assert "a mistake of the set-up, not of the cluster" in text
