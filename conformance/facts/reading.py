@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
 from typing import Protocol
 
 import msgspec
@@ -41,11 +40,12 @@ def read(client: Client, config_namespaces: Iterable[str] = ()) -> Facts:
     """All facts of a cluster.
 
     ConfigMaps are read in the namespaces of the GPU stack and in ``config_namespaces``, nowhere else. A kind that
-    cannot be read is remembered with the reason, and only whoever asks for it is told. Raises Unreachable when
-    already the first request finds no server to talk to.
+    cannot be read is remembered with the reason, and only whoever asks for it is told. ``taken_at`` is the
+    API server's time, whatever our own clock says. Raises Unreachable when already the first request finds no server
+    to talk to.
     """
-    taken_at = datetime.now(UTC)
     version = server_version(client)
+    taken_at = client.server_time()
     harvests = {name: Harvest(kind) for name, kind in KINDS.items()}
     missing = gather(client, {name: harvests[name] for name in EVERYWHERE})
     seen = Facts.from_harvests(harvests.values(), unreadable=missing.unreadable)

@@ -92,8 +92,8 @@ def take(client: Client, config_namespaces: Iterable[str] = ()) -> Snapshot:
 
     Raises Unreachable when there is no server to talk to.
     """
-    taken_at = datetime.now(UTC)
     version = server_version(client)
+    taken_at = client.server_time()
     shelves = {name: _Shelf(name) for name in KINDS}
     missing = gather(client, {name: shelves[name] for name in EVERYWHERE})
     namespaces = tuple(sorted({*_stack_namespaces(shelves), *config_namespaces}))

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
+from datetime import datetime
 from functools import partial
 from typing import Any, Literal, TypeAlias
 
@@ -89,6 +90,10 @@ class Client:
     def with_token(self, token: str) -> "Client":
         """Return a client that is whoever ``token`` says, with the same guard and without our own credentials."""
         return Client(self.connection.with_token(token), self.guard, self.timeouts, self.agent)
+
+    def server_time(self) -> datetime:
+        """The API server's time (UTC), to about a second, by its newest answer; our own before the first one."""
+        return self.connection.clock.now()
 
     def request(
         self,

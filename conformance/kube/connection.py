@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 import urllib3
 
+from conformance.kube.clock import ServerClock
 from conformance.kube.errors import KubeconfigError
 
 Headers: TypeAlias = dict[str, str]
@@ -24,7 +25,7 @@ class Connection:
 
     ``server`` is a URL that may have a path below which the API lives. ``headers`` gives the credentials of every
     request, freshly. ``renew`` is asked once when the server answers 401: it may return a connection with new
-    credentials, which then takes this one's place.
+    credentials, which then takes this one's place. ``clock`` is the server's, as its answers tell it.
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class Connection:
         self.proxy = proxy
         self.is_local = _is_local(parts.hostname)
         self.tls_server_name = tls_server_name
+        self.clock = ServerClock()
         self._anonymous_context = anonymous_context
         self._renew = renew
         self._renewing = threading.Lock()

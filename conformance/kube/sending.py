@@ -123,7 +123,7 @@ class Sender:
 
     def _exchange(self, request: Request, timeout: float | None, preload: bool) -> urllib3.BaseHTTPResponse:
         query = f"?{urlencode(request.query)}" if request.query else ""
-        return self._connection.pool.urlopen(
+        response = self._connection.pool.urlopen(
             request.method,
             f"{self._connection.server}{request.path}{query}",
             body=request.content,
@@ -134,6 +134,8 @@ class Sender:
             retries=False,
             preload_content=preload,
         )
+        self._connection.clock.hear(response.headers.get("Date"))
+        return response
 
     def _headers(self, request: Request) -> dict[str, str]:
         headers = {"User-Agent": self._agent, "Accept": "application/json", **self._connection.headers()}

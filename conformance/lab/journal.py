@@ -7,7 +7,6 @@ for one object.
 
 import threading
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -112,7 +111,7 @@ class Journal:
 
     def open(self, *, holder: str, mode: str) -> None:
         """Write who runs. Safe to repeat."""
-        owner = Owner(holder, mode, datetime.now(UTC).isoformat(timespec="seconds"))
+        owner = Owner(holder, mode, self._client.server_time().isoformat(timespec="seconds"))
         self._create(record_name(self._run_id), _OWNER, {_OWNER_KEY: msgspec.json.encode(owner).decode()})
 
     def will_create(self, obj: Mapping[str, Any]) -> None:

@@ -112,7 +112,7 @@ class Heartbeat:
                 self._client.delete(_path(name), uid=lease["metadata"]["uid"])
 
     def _take(self, name: str) -> None:
-        now = _micro_time(datetime.now(UTC))
+        now = _micro_time(self._client.server_time())
         lease = {
             "apiVersion": "coordination.k8s.io/v1",
             "kind": "Lease",
@@ -153,7 +153,10 @@ class Heartbeat:
             self.lost = f"the Lease {HOME_NAMESPACE}/{name} was taken by run {_run_of(lease)}"
             return
         version = lease["metadata"]["resourceVersion"]
-        renewal = {"metadata": {"resourceVersion": version}, "spec": {"renewTime": _micro_time(datetime.now(UTC))}}
+        renewal = {
+            "metadata": {"resourceVersion": version},
+            "spec": {"renewTime": _micro_time(self._client.server_time())},
+        }
         try:
             self._client.patch(_path(name), renewal)
         except Conflict:

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -22,10 +23,14 @@ class PagedServer:
         self.raw: dict[str, list[bytes]] = {}
         self.restarts: set[str] = set()
         self.down = False
+        self.clock = lambda: datetime.now(UTC)
         self.unserved: set[str] = set()
         self.unserved_paths: set[str] = set()
         self.listed: list[str] = []
         self.config_namespaces: list[str] = []
+
+    def server_time(self) -> datetime:
+        return self.clock()
 
     def get(self, path: str, query: Mapping[str, str] | None = None) -> Object:
         if self.down:

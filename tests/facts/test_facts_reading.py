@@ -1,10 +1,12 @@
 """Reading a cluster: page by page, odd objects set aside, unreadable kinds remembered."""
 
+from datetime import UTC, datetime, timedelta
+
 import msgspec
 import pytest
 from paged_server import PagedServer, node, pod
 
-from conformance.facts import Facts, read
+from conformance.facts import Facts, read, snapshot
 from conformance.facts.kinds import EVERYWHERE
 from conformance.kube.errors import ApiError, Unreachable
 from conformance.verdict import Inconclusive
@@ -17,6 +19,14 @@ def test_reading_lists_every_kind_once_and_keeps_the_order_of_the_pages(server: 
     assert [each.name for each in facts.pods] == ["train-a", "train-b", "train-done"]
     assert facts.server_version == "v1.36.3"
     assert facts.odd == ()
+
+
+def test_facts_are_of_the_api_servers_time(server: PagedServer) -> None:
+    tomorrow = datetime.now(UTC) + timedelta(days=1)
+    server.clock = lambda: tomorrow
+
+    assert read(server).taken_at == tomorrow
+    assert snapshot.take(server).taken_at == tomorrow
 
 
 def test_reading_gives_what_the_plain_objects_give(server: PagedServer) -> None:

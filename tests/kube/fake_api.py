@@ -122,8 +122,8 @@ class FakeApi:
 
     def _send(self, handler: BaseHTTPRequestHandler, answer: Answer) -> None:
         content = answer.body if isinstance(answer.body, bytes) else json.dumps(answer.body).encode()
-        handler.send_response(answer.status)
-        for name, value in answer.headers.items():
+        handler.send_response_only(answer.status)
+        for name, value in ({"Date": handler.date_time_string()} | answer.headers).items():
             handler.send_header(name, value)
         handler.send_header("Content-Length", str(len(content)))
         handler.end_headers()

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from fractions import Fraction
 from types import SimpleNamespace
 from typing import Any
@@ -18,6 +19,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from conformance.gpu.quantities import quantity
 from conformance.kube.client import Client
+from conformance.kube.clock import ServerClock
 from conformance.kube.effects import Effect
 from conformance.kube.guard import Guard
 from conformance.kube.paths import PLACES
@@ -75,6 +77,7 @@ class MemoryCluster:
             pool=SimpleNamespace(urlopen=self._urlopen),
             is_local=True,
             renew=lambda refused: False,
+            clock=ServerClock(),
         )
         connection.with_token = lambda token: connection
         return Client(connection, Guard(limit, run_id), QUICK)  # type: ignore[arg-type]
@@ -129,7 +132,8 @@ class MemoryCluster:
                 code = refusal.code
                 answer = {"kind": "Status", "code": code, "reason": refusal.reason, "message": str(refusal)}
             self.accident(number, "after")
-        return SimpleNamespace(status=code, data=json.dumps(answer).encode(), headers={})
+        headers_back = {"Date": format_datetime(self.clock())}
+        return SimpleNamespace(status=code, data=json.dumps(answer).encode(), headers=headers_back)
 
     def _answer(self, method: str, path: str, query: dict[str, str], body: Any, headers: dict[str, str]) -> Any:
         target = _target(path)

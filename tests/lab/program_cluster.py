@@ -123,4 +123,6 @@ class ProgramCluster(MemoryCluster):
         ]
         chunks = [("\n".join(events) + "\n").encode()] if events else []
         read = lambda size: chunks.pop() if chunks else b""  # noqa: E731
-        return SimpleNamespace(status=200, read1=read, data=b"", close=lambda: None, release_conn=lambda: None)
+        return SimpleNamespace(
+            status=200, read1=read, data=b"", close=lambda: None, release_conn=lambda: None, headers={}
+        )

@@ -114,6 +114,16 @@ def test_a_run_that_has_just_entered_counts_as_alive(memory: MemoryCluster) -> N
     assert clean(memory.client(), RUN_ID, force=True).namespace_removed
 
 
+def test_how_long_ago_a_run_entered_is_told_by_the_servers_clock(memory: MemoryCluster) -> None:
+    memory.clock = later(3600)
+    records_namespace.enter(memory.client(RUN_ID), RUN_ID, timeout=1)
+    assert clean(memory.client()).skipped
+
+    memory.clock = later(3600 + 90)
+
+    assert clean(memory.client()).namespace_removed
+
+
 def test_a_deployed_set_up_of_a_run_goes_wherever_it_lies(memory: MemoryCluster) -> None:
     before = memory.everything()
     deployed(memory, killed(memory))

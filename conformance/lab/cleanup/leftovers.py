@@ -5,7 +5,7 @@ The same steps end an ordinary run, so that there is one way in which a run is c
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -93,7 +93,7 @@ class _Look(msgspec.Struct, frozen=True):
         if own:
             return any(is_alive(lease, self.now, duration) for lease in own)
         entered = self.entries.get(run_id)
-        return entered is not None and datetime.now(UTC) - entered < _STARTING
+        return entered is not None and self.now - entered < _STARTING
 
     def leftovers(self, run_id: str, duration: float) -> Leftovers:
         record = self.records.get(run_id) or OwnerRecord(run_id)
@@ -110,7 +110,7 @@ class _Look(msgspec.Struct, frozen=True):
 
 
 def find_leftovers(client: Client, *, timeouts: Timeouts | None = None) -> list[Leftovers]:
-    """What every run has on the cluster, runs that are going on included. Reads only, but for the server's clock."""
+    """What every run has on the cluster, runs that are going on included. Reads only."""
     look = _look(client)
     duration = (timeouts or client.timeouts).lease
     return [look.leftovers(run_id, duration) for run_id in look.run_ids]
