@@ -42,8 +42,9 @@ def driver(node: Node) -> str:
     return node.labels.get(DRIVER_VERSION) or ".".join(older)
 
 
+DRIVER_TRAIT = "driver"
 TRAITS: dict[str, Callable[[Node], str]] = {
-    "driver": driver,
+    DRIVER_TRAIT: driver,
     "kernel": lambda node: node.kernel,
     "GPU product": product,
 }

@@ -4,7 +4,7 @@ Transient failures are distinguished from lasting ones: pods of a node that join
 """
 
 from collections.abc import Iterable, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -12,11 +12,8 @@ from conformance.facts import ContainerStatus, Facts, Node, Pod, Workload
 from conformance.gpu.labels import DEPLOY, GPU_PRESENT, PCI_PRESENT
 from conformance.gpu.taints import Taint, repelling, why_repelled
 from suites._shared.declared_workloads import why_pending
+from suites._shared.grace import is_recent, joined_just_now, why_unavailable
 from suites._shared.operands import MIG_MANAGER, ON, Component, ExpectedComponent
-from suites._shared.upgrade_states import is_changing
-
-STARTING = timedelta(minutes=15)
-"""How long a pod or a new node may take: NVIDIA's own end-to-end tests give the operands this long to be Ready."""
 
 STUCK = (
     "CrashLoopBackOff",
@@ -48,16 +45,6 @@ class Coverage(NamedTuple):
     working: tuple[str, ...] = ()
 
 
-def is_recent(when: datetime | None, now: datetime) -> bool:
-    """Whether something is so new that it may still be starting; without a date it is not."""
-    return when is not None and now - when < STARTING
-
-
-def why_unavailable(node: Node) -> str:
-    """Why components may be missing on a node for a while: it is not Ready, or is being upgraded; else empty."""
-    return "the node is not Ready" if not node.ready else is_changing(node)
-
-
 def why_still_starting(node: Node, facts: Facts, *, pods: Sequence[Pod] = (), until: str = GPU_PRESENT) -> str:
     """Why a component, none of whose ``pods`` on a node is Ready, may still be starting; empty where it is missing.
 
@@ -67,13 +54,14 @@ def why_still_starting(node: Node, facts: Facts, *, pods: Sequence[Pod] = (), un
     starting = next(
         (f"{pod} is starting ({why_not_ready(pod)})" for pod in pods if is_starting(pod, facts.taken_at)), ""
     )
-    joined = not pods and until not in node.labels and is_recent(node.created, facts.taken_at)
-    return why_unavailable(node) or starting or (f"it joined just now: it has no label {until} yet" if joined else "")
+    joined = not pods and until not in node.labels and joined_just_now(node, facts)
+    changing = why_unavailable(node, facts)
+    return changing or starting or (f"it joined just now: it has no label {until} yet" if joined else "")
 
 
-def why_not_judged(failure: ComponentFailure, node: Node) -> str:
+def why_not_judged(failure: ComponentFailure, node: Node, facts: Facts) -> str:
     """Why a component's failure on a node is not judged now; empty where it is."""
-    return why_unavailable(node) or (f"it is starting: {failure.cause}" if failure.transient else "")
+    return why_unavailable(node, facts) or (f"it is starting: {failure.cause}" if failure.transient else "")
 
 
 def is_starting(pod: Pod, now: datetime) -> bool:
@@ -87,7 +75,7 @@ def coverage_of(needed: Sequence[ExpectedComponent], node: Node, facts: Facts, *
 
     ``found`` says whether Node Feature Discovery comes first: without its labels no operand is deployed to a node.
     """
-    not_judged = why_unavailable(node)
+    not_judged = why_unavailable(node, facts)
     if not_judged:
         return Coverage(not_judged=not_judged)
     working = []
@@ -199,7 +187,7 @@ def _absent(component: Component, workload: Workload, node: Node, facts: Facts) 
         return ComponentFailure(
             title, cause, f"Add the toleration to {where_to_tolerate(workload)}, and keep the existing ones."
         )
-    starting = is_recent(node.created, facts.taken_at) or is_recent(workload.created, facts.taken_at)
+    starting = joined_just_now(node, facts) or is_recent(workload.created, facts.taken_at)
     for key, value in workload.template.node_selector.items():
         if node.labels.get(key) != value:
             return _label_missing(title, workload, key, node, starting)

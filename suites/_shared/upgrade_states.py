@@ -1,7 +1,6 @@
 """The states of nodes in a driver upgrade, by the operator's labels, and the upgrade policy.
 
-Sources: NVIDIA/k8s-operator-libs, pkg/upgrade (consts.go, common_manager.go, upgrade_inplace.go, pod_manager.go);
-NVIDIA/mig-parted, pkg/mig/reconfigure.
+Source: NVIDIA/k8s-operator-libs, pkg/upgrade (consts.go, common_manager.go, upgrade_inplace.go, pod_manager.go).
 """
 
 import math
@@ -10,7 +9,7 @@ from typing import Any, NamedTuple
 
 from conformance.facts import Facts, Node
 from conformance.gpu.affinity import node_matches
-from conformance.gpu.labels import DRIVER_OWNER, MIG_CONFIG_STATE, UPGRADE_STATE
+from conformance.gpu.labels import DRIVER_OWNER, UPGRADE_STATE
 from suites._shared.operator_resource import OperatorResource
 
 REQUIRED, DONE, FAILED, WAITING_FOR_JOBS, DELETING_PODS, DRAINING = (
@@ -37,8 +36,6 @@ AT_THE_DRIVER = ("pod-restart-required", "validation-required", "uncordon-requir
 
 _BLOCK_OF_STATE = {DELETING_PODS: "podDeletion", DRAINING: "drain"}
 """The states in which pods are removed from a node, and their blocks of the upgrade policy."""
-
-_MIG_UNDER_WAY = ("pending", "rebooting")
 
 
 class PodRemoval(NamedTuple):
@@ -116,15 +113,6 @@ class UpgradePolicy(NamedTuple):
 def state_of(node: Node) -> str:
     """The driver upgrade state of a node; empty where it has never been upgraded."""
     return node.labels.get(UPGRADE_STATE, "")
-
-
-def is_changing(node: Node) -> str:
-    """The change of a node during which components are missing, as text; empty without one."""
-    if state_of(node) in UNDER_WAY:
-        return f"a driver upgrade is under way ({state_of(node)})"
-    if node.labels.get(MIG_CONFIG_STATE) in _MIG_UNDER_WAY:
-        return f"its MIG layout is being changed ({MIG_CONFIG_STATE}={node.labels[MIG_CONFIG_STATE]})"
-    return ""
 
 
 def unavailable(nodes: Iterable[Node]) -> list[Node]:

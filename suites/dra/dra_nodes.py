@@ -12,7 +12,8 @@ from conformance.gpu.operator_stack import DRA_GPU_CONTAINER
 from conformance.reference.expected import gpus_of
 from conformance.reference.model import Pool, Reference
 from conformance.verdict import Inconclusive
-from suites._shared.operand_status import ComponentFailure, failure_on, pods_of, why_not_judged, why_unavailable
+from suites._shared.grace import why_unavailable
+from suites._shared.operand_status import ComponentFailure, failure_on, pods_of, why_not_judged
 from suites._shared.operands import DRA_DRIVER, ExpectedComponent
 from suites._shared.operator_resource import find_operator_resource
 from suites._shared.resource_slices import GPU, MIG, Device, Published
@@ -91,7 +92,7 @@ def why_no_device_yet(facts: Facts, node: Node, there: Published) -> str:
     if there.devices or there.missing:
         return ""
     failure = plugin_failure(facts, node)
-    return why_not_judged(failure, node) if failure else why_unavailable(node)
+    return why_not_judged(failure, node, facts) if failure else why_unavailable(node, facts)
 
 
 def why_the_devices_differ(facts: Facts, node: Node, there: Published, *, right: bool, other: Sequence[Device]) -> str:

@@ -80,7 +80,7 @@ def test_the_kubelet_plugin_covers_every_dra_node(
 ) -> None:
     for _, node, _ in dra_nodes:
         failure = plugin_failure(facts, node)
-        not_judged = why_not_judged(failure, node) if failure else ""
+        not_judged = why_not_judged(failure, node, facts) if failure else ""
         if not_judged:
             judge.pass_over(node, not_judged)
             continue

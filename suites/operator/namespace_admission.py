@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 
 from conformance.facts import Facts, PodTemplate, ResourceQuota, Workload
 from conformance.gpu.quantities import quantity
-from suites._shared.upgrade_states import is_changing
+from suites._shared.grace import is_changing, joined_just_now
 
 ENFORCE = "pod-security.kubernetes.io/enforce"
 _ADMITTING = ("", "privileged")
@@ -92,7 +92,7 @@ def _is_changing(workload: Workload, facts: Facts) -> bool:
     """Whether pods of a DaemonSet, or nodes for them, are being created or deleted."""
     pods, nodes = facts.pods_of(workload), facts.nodes
     return any(pod.deleting or _is_new(pod.created, facts) for pod in pods) or any(
-        is_changing(node) or _is_new(node.created, facts) for node in nodes
+        is_changing(node, facts) or joined_just_now(node, facts) for node in nodes
     )
 
 

@@ -5,6 +5,7 @@ from functools import lru_cache
 from conformance.facts import Facts, Node
 from conformance.gpu.labels import DEPLOY, DEPLOY_OPERANDS, NFD, PCI_PRESENT, WORKLOAD_CONFIG
 from conformance.reference.model import Pool
+from suites._shared.grace import is_changing
 from suites._shared.operand_status import discovery_failure, failure_on
 from suites._shared.operands import (
     CONTAINER,
@@ -18,7 +19,6 @@ from suites._shared.operands import (
     discovery_workers,
 )
 from suites._shared.operator_resource import OperatorResource
-from suites._shared.upgrade_states import is_changing
 
 _PCI, _NVIDIA = f"{NFD}pci-", "10de"
 _WORKER = Component("worker of Node Feature Discovery", "node-feature-discovery-worker")
@@ -44,14 +44,14 @@ def why_undiscovered(node: Node, facts: Facts) -> str:
     return "the worker runs here, and the label is not set: see its log and the node's NodeFeature object"
 
 
-def undeclared_labels(pool: Pool, node: Node, operator_resource: OperatorResource) -> dict[str, str]:
+def undeclared_labels(pool: Pool, node: Node, operator_resource: OperatorResource, facts: Facts) -> dict[str, str]:
     """The labels of a node that disable components there, though its pool does not declare them.
 
     None while a driver upgrade or a change of MIG is under way, and none of components that are disabled anyway.
     An empty label counts only where it disables a component for containers: the driver manager sets such labels for
     every component that the node does not have.
     """
-    if is_changing(node):
+    if is_changing(node, facts):
         return {}
     disabled, of_containers = _labels_of(operator_resource)
     found = {

@@ -8,7 +8,8 @@ from conformance.facts import ContainerStatus, Facts, Pod, Workload
 from conformance.reference.model import Reference
 from conformance.verdict import Inconclusive, NotApplicable
 from suites._shared.declared_workloads import why_pending
-from suites._shared.operand_status import STUCK, is_recent, why_not_ready
+from suites._shared.grace import is_recent
+from suites._shared.operand_status import STUCK, why_not_ready
 from suites._shared.operands import discovery_masters, discovery_workers, expected_components
 from suites._shared.operator_resource import declared_stack
 from suites.operator.stack_faults import is_outside_kubernetes

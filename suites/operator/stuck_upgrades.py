@@ -12,7 +12,8 @@ from conformance.facts import Facts, Node, Pod
 from conformance.gpu.labels import UPGRADE_DRAIN_SKIP, UPGRADE_SKIP, UPGRADE_STATE
 from conformance.reference.model import Pool
 from suites._shared.formatting import join_limited
-from suites._shared.operand_status import failure_on, is_recent, why_not_ready
+from suites._shared.grace import is_recent
+from suites._shared.operand_status import failure_on, why_not_ready
 from suites._shared.operands import DRIVER, ExpectedComponent
 from suites._shared.operator_resource import OperatorResource
 from suites._shared.pool_nodes import GpuPoolNode

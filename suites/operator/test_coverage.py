@@ -107,7 +107,7 @@ def test_no_component_is_switched_off_on_a_gpu_node(
 ) -> None:
     operator_resource = require_operator_resource(facts, reference)
     for pool, node, _ in gpu_pool_nodes:
-        wrong = undeclared_labels(pool, node, operator_resource)
+        wrong = undeclared_labels(pool, node, operator_resource, facts)
         labels = " and ".join(f"{key}={value}" for key, value in wrong.items())
         judge(
             node,

@@ -5,7 +5,7 @@ tests it. Each step can get stuck. A pod with an emptyDir may not be deleted, a 
 wait for jobs has no timeout. No object is in an error state then: some nodes only keep the old driver, for weeks.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from conformance.catalog import MUST, SHOULD, requirement
 from conformance.facts import Facts, Node
@@ -15,13 +15,14 @@ from conformance.gpu.resources import GPU, MIG_PREFIX
 from conformance.reference.expected import driver_of, gpus_of
 from conformance.reference.model import Pool, Reference
 from conformance.verdict import Judge, NotApplicable, Unsupported
+from suites._shared.grace import is_changing, is_left_behind, is_upgrading
 from suites._shared.node_gpus import driver
 from suites._shared.operands import DRIVER as DRIVER_COMPONENT
 from suites._shared.operands import ON, expected_components
 from suites._shared.operator_resource import declared_stack, find_operator_resource, require_operator_resource
 from suites._shared.pool_nodes import GpuPoolNode
 from suites._shared.resource_slices import devices_on
-from suites._shared.upgrade_states import DONE, REQUIRED, UNDER_WAY, is_changing, policy_for, state_of
+from suites._shared.upgrade_states import DONE, REQUIRED, policy_for, state_of
 from suites.operator.operator_settings import asked_for
 from suites.operator.stuck_upgrades import managed_nodes, stuck_nodes
 from suites.operator.upgrade_obstacles import undeletable, unknown_users
@@ -43,10 +44,10 @@ def test_every_gpu_node_has_the_declared_driver(
     if not declared:
         raise NotApplicable(f"{reference} declares no driver version for a pool that has nodes")
     _require_driver_versions([node for _, node, _ in declared], facts, reference)
-    upgrading = any(state_of(node) in UNDER_WAY for _, node, _ in declared)
+    upgrading = any(is_upgrading(node, facts) for _, node, _ in declared)
     for pool, node, version in declared:
         found = _driver_version_of(node, facts)
-        if is_changing(node) or (upgrading and state_of(node) == REQUIRED):
+        if is_changing(node, facts) or (upgrading and state_of(node) == REQUIRED):
             judge.pass_over(node, _UPGRADED)
             continue
         if not found:
@@ -129,7 +130,7 @@ def test_no_driver_has_a_defect_that_affects_the_pool(
 
 @requirement(
     "OPER-18",
-    "No driver upgrade of the GPU Operator is stuck or failed on a node",
+    "No driver upgrade of the GPU Operator is stuck or failed on a node, and no label of a former one is left behind",
     level=MUST,
     sources=["operator-upgrades", "operator-upgrade-library", "operator-2509"],
     remedy="Fix the cause that the finding names; after a failure set the label "
@@ -140,8 +141,8 @@ def test_no_driver_upgrade_is_stuck(
 ) -> None:
     operator_resource, components = require_operator_resource(facts, reference), expected_components(facts, reference)
     nodes = managed_nodes(gpu_pool_nodes, components)
-    if not nodes:
-        raise NotApplicable("the operator manages the driver of no GPU node")
+    _judge_left_behind([node for _, node, _ in gpu_pool_nodes if is_left_behind(node, facts)], judge)
+    judge.without_subjects(NotApplicable("the operator manages the driver of no GPU node"))
     stuck = stuck_nodes(nodes, components, operator_resource, facts)
     for pool, node in nodes:
         failure = stuck.get(node.name)
@@ -199,11 +200,26 @@ def test_nothing_would_make_a_driver_upgrade_fail(
         )
 
 
+def _judge_left_behind(nodes: Iterable[Node], judge: Judge) -> None:
+    """The nodes whose label speaks of an upgrade that nobody will end, because nobody manages their driver."""
+    for node in nodes:
+        judge(
+            node,
+            ok=False,
+            expected=f"no label {UPGRADE_STATE}: the operator manages no driver here",
+            actual=f"{UPGRADE_STATE}={state_of(node)}",
+            cause="the label is left over from a time when the operator managed the driver: nobody upgrades this node",
+            hidden_because="what is broken on the node looks like a part of an upgrade that is under way",
+            remedy=f"kubectl label node {node.name} {UPGRADE_STATE}-; then look whether the node is still cordoned",
+            inspect=f"kubectl get node {node.name} -L {UPGRADE_STATE}",
+        )
+
+
 def _require_driver_versions(nodes: Sequence[Node], facts: Facts, reference: Reference) -> None:
     """Raise Unsupported where no node tells its driver, and nothing is declared that would make it."""
     stack = reference.stack
     declared = stack is not None and stack.gpu_feature_discovery
-    if not declared and not any(_driver_version_of(node, facts) or is_changing(node) for node in nodes):
+    if not declared and not any(_driver_version_of(node, facts) or is_changing(node, facts) for node in nodes):
         raise Unsupported(
             f"no GPU node carries {DRIVER_VERSION}, and GPU Feature Discovery, which sets it, is not declared"
         )
@@ -258,7 +274,7 @@ def _why_another(node: Node, found: str, facts: Facts) -> str:
     """Why a node has another driver than the declared one."""
     if node.labels.get(UPGRADE_SKIP) == ON:
         return f"label {UPGRADE_SKIP}=true keeps the operator from upgrading the node"
-    if state_of(node) not in ("", DONE):
+    if state_of(node) not in ("", DONE) and not is_left_behind(node, facts):
         return f"the upgrade of the node is in state {state_of(node)}"
     operator_resource = find_operator_resource(facts)
     if operator_resource is None:

@@ -18,7 +18,7 @@ from conformance.reference.model import Reference
 from conformance.subjects import ObjectReference
 from conformance.verdict import Inconclusive, Judge, NotApplicable, format_value
 from suites._shared.formatting import join_limited
-from suites._shared.operand_status import is_recent
+from suites._shared.grace import is_changing, is_recent
 from suites._shared.operand_versions import (
     CDI_BY_DEFAULT,
     OVERWRITES_CONTAINERD,
@@ -41,7 +41,6 @@ from suites._shared.operator_resource import (
     require_operator_resource,
     require_operator_stack,
 )
-from suites._shared.upgrade_states import is_changing
 from suites.operator.namespace_admission import (
     ENFORCE,
     admits_privileged,
@@ -129,7 +128,7 @@ def test_the_operator_has_reconciled_its_resource(facts: Facts, reference: Refer
     reason = ready.reason if ready is not None and ready.status == "True" else error.reason if error else ""
     since = max((each.since for each in (ready, error) if each and each.since), default=None)
     if operator_resource.state != "ready" and reason in STARTING_REASONS:
-        changing = next((f"{node}: {change}" for node in facts.nodes if (change := is_changing(node))), "")
+        changing = next((f"{node}: {change}" for node in facts.nodes if (change := is_changing(node, facts))), "")
         if changing or is_recent(since, facts.taken_at):
             raise Inconclusive(
                 f"{operator_resource} is {operator_resource.state} for now, as {changing or 'pods of it are starting'}"

@@ -24,7 +24,9 @@ from conformance.verdict import Inconclusive, Judge, NotApplicable, Unsupported,
 from suites._shared.device_plugin_configs import plugin_pods
 from suites._shared.formatting import join_limited, pairs
 from suites._shared.gpu_requests import requests_gpus
+from suites._shared.grace import has_managed_driver, is_changing, is_upgrading, joined_just_now
 from suites._shared.node_gpus import (
+    DRIVER_TRAIT,
     TRAITS,
     counted,
     format_amounts,
@@ -35,11 +37,11 @@ from suites._shared.node_gpus import (
     shows_gpus,
     why_the_number_differs,
 )
-from suites._shared.operand_status import is_recent, why_still_starting
+from suites._shared.operand_status import why_still_starting
 from suites._shared.pod_owners import is_node_agent, is_of_owners, platform_of
 from suites._shared.pod_terms import taints_of
 from suites._shared.pool_nodes import GpuPoolNode, Members, PoolNode
-from suites._shared.upgrade_states import is_changing
+from suites._shared.upgrade_states import DONE, state_of
 
 _IN_A_POOL = "belongs to a GPU pool"
 
@@ -215,12 +217,16 @@ def test_site_labels_agree_with_the_hardware(gpu_pool_nodes: tuple[GpuPoolNode, 
     sources=["guide-2", "gpu-feature-discovery", "operator-upgrades"],
     remedy="Finish the upgrade that stopped half-way, or split the pool in two; pools may differ from each other.",
 )
-def test_nodes_of_one_pool_are_alike(pools: tuple[Pool, ...], members: Members, judge: Judge) -> None:
+def test_nodes_of_one_pool_are_alike(pools: tuple[Pool, ...], members: Members, facts: Facts, judge: Judge) -> None:
     groups = [(pool, nodes) for pool in pools if len(nodes := members(pool)) > 1]
     if not groups:
         raise NotApplicable("no declared pool has two nodes that could differ")
     for pool, nodes in groups:
+        upgraded = next((node for node in nodes if is_upgrading(node, facts)), None)
         for trait, of in TRAITS.items():
+            if trait == DRIVER_TRAIT and upgraded is not None:
+                judge.pass_over(pool, f"the driver of {upgraded} is being upgraded")
+                continue
             _judge_alike(pool, nodes, trait, of, judge)
 
 
@@ -292,10 +298,10 @@ def test_every_gpu_node_is_ready_and_schedulable(
     for pool, node, gpu in gpu_pool_nodes:
         broken = broken_conditions(node.conditions)
         ok = node.ready and not node.unschedulable and not broken
-        if not ok and (change := is_changing(node)):
+        if not ok and (change := is_changing(node, facts)):
             judge.pass_over(node, change)
             continue
-        if not node.ready and is_recent(node.created, facts.taken_at):
+        if not node.ready and joined_just_now(node, facts):
             judge.pass_over(node, "it joined just now and is not Ready yet")
             continue
         cause = f"{gpu.count} GPUs of {pool} take no new pods while the node is {_state(node)}"
@@ -308,15 +314,20 @@ def test_every_gpu_node_is_ready_and_schedulable(
             hidden_because="a cordon does not expire; a driver upgrade that failed leaves the node cordoned for weeks"
             if not broken
             else "the node is Ready, and the scheduler does not look at other conditions",
-            remedy=_how_to_bring_back(node, broken),
+            remedy=_how_to_bring_back(node, broken, facts),
             inspect=f"kubectl describe node {node.name}",
         )
 
 
-def _how_to_bring_back(node: Node, broken: Sequence[str]) -> str:
-    """What brings a node back; empty where the requirement's own remedy says it. A quarantine is not to be lifted."""
+def _how_to_bring_back(node: Node, broken: Sequence[str], facts: Facts) -> str:
+    """What brings a node back; empty where the requirement's own remedy says it.
+
+    Neither a quarantine nor the cordon of a driver upgrade is to be lifted by hand.
+    """
     if broken or any(taint.key == QUARANTINE for taint in node.taints):
         return "Repair or replace the hardware; the health agent that quarantined the node lifts that when it is well."
+    if state_of(node) not in ("", DONE) and has_managed_driver(node, facts):
+        return "Follow OPER-18: the operator uncordons the node when its driver upgrade has ended well."
     return f"kubectl uncordon {node.name} once its maintenance is over" if node.ready else ""
 
 

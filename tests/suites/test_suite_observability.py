@@ -140,9 +140,12 @@ def test_the_exporter_of_a_gpu_cluster_has_a_switch_of_its_own(value: str, expec
 # --- OBS-01 ------------------------------------------------------------------------------------------------------
 
 
+MANAGING_DRIVERS = {"apiVersion": "nvidia.com/v1", "kind": "ClusterPolicy", "metadata": {"name": "p"}, "spec": {}}
+
+
 def covered(*objects: Object) -> tuple[dict[str, bool], dict[str, str]]:
     """What is said of each node, and of those that are passed over, why."""
-    found, judge = Facts.from_objects(objects, taken_at=NOW), Judge()
+    found, judge = Facts.from_objects([*objects, MANAGING_DRIVERS], taken_at=NOW), Judge()
     nodes = members(shipped_reference(), found)
     test_observability.test_every_gpu_node_has_an_exporter(found, nodes, judge)
     if nothing := judge.nothing_judged():

@@ -1,0 +1,88 @@
+"""What time will settle: nodes that joined just now, driver upgrades and changes of MIG under way.
+
+One definition for every requirement.
+
+A label says that something is under way only where somebody is there to do it: the operator writes the state of a
+driver upgrade and removes it, so that on a node whose driver it does not manage the label is left over from an earlier
+life, and excuses nothing (NVIDIA/gpu-operator issue 626).
+Sources: NVIDIA/k8s-operator-libs, pkg/upgrade; NVIDIA/mig-parted, pkg/mig/reconfigure; NVIDIA/gpu-operator v26.7.0,
+controllers/upgrade_controller.go (labels are removed where autoUpgrade is off, and left where the driver is).
+"""
+
+from datetime import datetime, timedelta
+from functools import lru_cache
+
+from conformance.facts import Facts, Node
+from conformance.gpu.labels import DEPLOY, MIG_CONFIG_STATE
+from conformance.verdict import Inconclusive
+from suites._shared.operands import DRIVER, MIG_MANAGER, PRE_INSTALLED
+from suites._shared.operator_resource import find_operator_resource
+from suites._shared.upgrade_states import DONE, UNDER_WAY, state_of
+
+STARTING = timedelta(minutes=15)
+"""How long a pod or a new node may take: NVIDIA's own end-to-end tests give the operands this long to be Ready."""
+
+_MIG_UNDER_WAY = ("pending", "rebooting")
+
+
+def is_recent(when: datetime | None, now: datetime) -> bool:
+    """Whether something is so new that it may still be starting; without a date it is not."""
+    return when is not None and now - when < STARTING
+
+
+def joined_just_now(node: Node, facts: Facts) -> bool:
+    """Whether a node is so new that what makes it a GPU node may still be starting there."""
+    return is_recent(node.created, facts.taken_at)
+
+
+def is_changing(node: Node, facts: Facts) -> str:
+    """The change of a node during which components are missing, as text; empty without one."""
+    if is_upgrading(node, facts):
+        return f"a driver upgrade is under way ({state_of(node)})"
+    if node.labels.get(MIG_CONFIG_STATE) in _MIG_UNDER_WAY and _has_mig_manager(node, facts):
+        return f"its MIG layout is being changed ({MIG_CONFIG_STATE}={node.labels[MIG_CONFIG_STATE]})"
+    return ""
+
+
+def is_upgrading(node: Node, facts: Facts) -> bool:
+    """Whether the operator is upgrading the driver of a node."""
+    return state_of(node) in UNDER_WAY and has_managed_driver(node, facts)
+
+
+def is_left_behind(node: Node, facts: Facts) -> bool:
+    """Whether a node's label speaks of a driver upgrade, and nobody manages its driver who would end that upgrade."""
+    return state_of(node) not in ("", DONE) and not has_managed_driver(node, facts)
+
+
+def why_unavailable(node: Node, facts: Facts) -> str:
+    """Why components may be missing on a node for a while: it is not Ready, or is being changed; else empty."""
+    return "the node is not Ready" if not node.ready else is_changing(node, facts)
+
+
+def has_managed_driver(node: Node, facts: Facts) -> bool:
+    """Whether the operator manages the driver of a node; so, too, where the operator's resource could not be read."""
+    return node.labels.get(f"{DEPLOY}{DRIVER.deploy}") != PRE_INSTALLED and _manages_drivers(facts)
+
+
+# Asked for each node of thousands; a run has one set of facts.
+@lru_cache(maxsize=1)
+def _manages_drivers(facts: Facts) -> bool:
+    try:
+        resource = find_operator_resource(facts)
+        return resource is not None and DRIVER.is_wanted(resource, len(facts.nvidia_drivers))
+    except Inconclusive:
+        return True
+
+
+def _has_mig_manager(node: Node, facts: Facts) -> bool:
+    """Whether somebody is there who changes the MIG layout of a node: the operator's MIG manager, or one by itself."""
+    return _manages_mig(facts) or any(MIG_MANAGER in pod.owner_name for pod in facts.pods_on(node.name))
+
+
+@lru_cache(maxsize=1)
+def _manages_mig(facts: Facts) -> bool:
+    try:
+        resource = find_operator_resource(facts)
+        return resource is None or resource.enabled("migManager")
+    except Inconclusive:
+        return True

@@ -1,0 +1,101 @@
+"""What time will settle is not judged, and only while somebody is there who settles it."""
+
+import pytest
+from operated_cluster import Cluster
+from operator_chapters import A_NODE, COVERAGE, FULL, STATE, STUCK, VERSION
+
+from suites._shared.grace import has_managed_driver, is_changing, is_left_behind
+from suites.pools.test_pools import test_every_gpu_node_is_ready_and_schedulable as is_schedulable
+from suites.pools.test_pools import test_nodes_of_one_pool_are_alike as alike
+
+UNDER_WAY = "validation-required"
+IMAGE_DRIVER = {"nvidia.com/gpu.deploy.driver": "pre-installed"}
+
+
+def without_managed_driver(cluster: Cluster) -> None:
+    cluster.policy()["spec"]["driver"] = {"enabled": False}
+
+
+def seen(cluster: Cluster, **more: object):
+    facts = cluster.facts(**more)
+    node = facts.node(A_NODE)
+    return is_changing(node, facts), is_left_behind(node, facts)
+
+
+def test_an_upgrade_is_under_way_where_the_operator_manages_the_driver(cluster):
+    assert seen(cluster) == ("", False)
+
+    cluster.label(A_NODE, {STATE: UNDER_WAY})
+
+    assert seen(cluster) == (f"a driver upgrade is under way ({UNDER_WAY})", False)
+
+
+@pytest.mark.parametrize("state", [UNDER_WAY, "upgrade-required", "upgrade-failed"])
+def test_a_label_of_an_upgrade_that_nobody_makes_is_left_behind(cluster, state):
+    cluster.label(A_NODE, {STATE: state})
+    without_managed_driver(cluster)
+
+    assert seen(cluster) == ("", True)
+
+
+def test_a_driver_of_the_node_image_is_not_upgraded(cluster):
+    cluster.label(A_NODE, {STATE: UNDER_WAY, **IMAGE_DRIVER})
+
+    assert seen(cluster) == ("", True)
+
+
+def test_a_label_of_an_upgrade_that_is_done_harms_nobody(cluster):
+    cluster.label(A_NODE, {STATE: "upgrade-done"})
+    without_managed_driver(cluster)
+
+    assert seen(cluster) == ("", False)
+
+
+def test_who_manages_the_driver_is_not_guessed_where_the_policy_could_not_be_read(cluster):
+    cluster.label(A_NODE, {STATE: UNDER_WAY})
+    facts = cluster.facts(unreadable={"ClusterPolicy": "Forbidden: no"})
+
+    assert has_managed_driver(facts.node(A_NODE), facts)
+    assert is_changing(facts.node(A_NODE), facts)
+
+
+def test_a_layout_is_changed_only_where_somebody_changes_it(cluster):
+    cluster.label("a100-training-1", {"nvidia.com/mig.config.state": "pending"})
+    facts = cluster.facts()
+    assert "MIG layout is being changed" in is_changing(facts.node("a100-training-1"), facts)
+
+    cluster.policy()["spec"]["migManager"] = {"enabled": False}
+    for each in [each for each in cluster.objects if "mig-manager" in each["metadata"]["name"]]:
+        cluster.remove(each)
+    facts = cluster.facts()
+
+    assert is_changing(facts.node("a100-training-1"), facts) == ""
+
+
+def test_drivers_of_a_pool_may_differ_while_they_are_upgraded(cluster):
+    cluster.label(A_NODE, {FULL: "575.57.08"})
+    assert f"node {A_NODE}" in cluster.verdict(alike).broken
+
+    cluster.label(A_NODE, {STATE: "pod-restart-required"})
+    assert not cluster.verdict(alike).broken
+
+
+def test_a_node_that_an_upgrade_left_cordoned_is_the_operators_to_uncordon(cluster):
+    cluster.node(A_NODE)["spec"]["unschedulable"] = True
+    cordoned = cluster.verdict(is_schedulable).judge.broken[0]
+    assert f"kubectl uncordon {A_NODE}" in cordoned.remedy
+
+    cluster.label(A_NODE, {STATE: "upgrade-failed"})
+    assert "uncordon" not in cluster.verdict(is_schedulable).judge.broken[0].remedy.replace(
+        "the operator uncordons", ""
+    )
+
+
+def test_the_broken_operands_of_a_node_with_a_stale_label_are_named_and_so_is_the_label(cluster):
+    cluster.label(A_NODE, {STATE: UNDER_WAY, **IMAGE_DRIVER})
+    cluster.remove(cluster.pod("nvidia-container-toolkit-daemonset", A_NODE))
+
+    assert f"node {A_NODE}" in cluster.verdict(COVERAGE).broken
+    assert "nobody upgrades this node" in cluster.verdict(STUCK).broken[f"node {A_NODE}"]
+    assert cluster.verdict(VERSION).passed
+    assert not cluster.verdict(VERSION).judge.unseen
