@@ -130,7 +130,7 @@ def test_no_driver_has_a_defect_that_affects_the_pool(
 
 @requirement(
     "OPER-18",
-    "No driver upgrade of the GPU Operator is stuck or failed on a node, and no label of a former one is left behind",
+    "No driver upgrade of the GPU Operator is stuck or failed on a GPU node, or left over as a label of it",
     level=MUST,
     sources=["operator-upgrades", "operator-upgrade-library", "operator-2509"],
     remedy="Fix the cause that the finding names; after a failure set the label "
