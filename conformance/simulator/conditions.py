@@ -17,7 +17,6 @@ class State(StrEnum):
 
     READY = "ready"
     NOT_READY = "notReady"
-    IGNORED = "ignored"
     DISABLED = "disabled"
 
 
@@ -35,7 +34,7 @@ class Reason(StrEnum):
 
 
 class Verdict(msgspec.Struct, frozen=True):
-    """What becomes of an object: its state, the reason and message of its condition. Ignored ones get no condition."""
+    """What becomes of an object: its state, the reason and message of its condition."""
 
     state: State
     reason: Reason | None = None

@@ -29,13 +29,15 @@ STARTED = f"{DOMAIN}/started-with"
 class Started(msgspec.Struct, frozen=True, omit_defaults=True):
     """What an agent has read and seen since it started.
 
-    ``file`` is the name of its configuration, ``text`` what was in it; ``unhealthy`` are the GPUs that failed since: a
+    ``file`` is the name of its configuration, ``text`` what was in it, ``label`` the value of the node's label by which
+    it was chosen, None where none was looked at; ``unhealthy`` are the GPUs that failed since: a
     plugin never withdraws that a GPU is unhealthy (internal/plugin/server.go). ``met_daemon`` says that it has found
     the MPS control daemon, for which it looks when it starts, and not again.
     """
 
     file: str | None = None
     text: str = ""
+    label: str | None = None
     unhealthy: tuple[int, ...] = ()
     met_daemon: bool = False
 
@@ -144,11 +146,15 @@ class Configurations:
             if text is None:
                 raise Refused(f"error opening config file: open {path}: no such file or directory")
             return msgspec.structs.replace(before, file=path, text=text)
-        files = agents.mounted_files(self._world, agent, folder)
-        name = _choose(agent, node, files or {})
-        if before.file == name:
+        label = _label(agent, node)
+        # Beside a program that runs it is the label that is watched: a ConfigMap may change or go meanwhile.
+        if before.file is not None and before.label == label:
             return before
-        return msgspec.structs.replace(before, file=name, text=(files or {}).get(name, ""), met_daemon=False)
+        files = agents.mounted_files(self._world, agent, folder) or {}
+        name = _choose(agent, label, files)
+        if before.file == name:
+            return msgspec.structs.replace(before, label=label)
+        return msgspec.structs.replace(before, file=name, text=files.get(name, ""), label=label, met_daemon=False)
 
 
 class _ManagerFails(Exception):
@@ -176,10 +182,19 @@ def _source(container: Mapping[str, Any]) -> str:
     return agents.environment(container).get("CONFIG_FILE_SRCDIR", "")
 
 
-def _choose(agent: Agent, node: Object, files: Mapping[str, str]) -> str:
-    managers = [each for each in agent.containers if _source(each)]
+def _managers(agent: Agent) -> Sequence[Mapping[str, Any]]:
+    return [each for each in agent.containers if _source(each)]
+
+
+def _label(agent: Agent, node: Object) -> str:
+    """The name of a configuration by the node's label; empty without one."""
+    label = agents.environment(_managers(agent)[0]).get("NODE_LABEL") or "nvidia.com/device-plugin.config"
+    return str((node["metadata"].get("labels") or {}).get(label, ""))
+
+
+def _choose(agent: Agent, label: str, files: Mapping[str, str]) -> str:
+    managers = _managers(agent)
     env = agents.environment(managers[0])
-    label = (node["metadata"].get("labels") or {}).get(env.get("NODE_LABEL") or "nvidia.com/device-plugin.config", "")
     fallbacks = [each for each in env.get("FALLBACK_STRATEGIES", "").split(",") if each]
     try:
         return choose(files, label, env.get("DEFAULT_CONFIG", ""), fallbacks)

@@ -22,7 +22,8 @@ from conformance.simulator.rollout import bring, marked, not_rolled_out, owned_b
 from conformance.simulator.world import Object, World
 
 _REFUSALS = (SpecError, Invalid, Forbidden)
-_RUNTIME_CLASSES = ("nvidia", "nvidia-cdi", "nvidia-legacy")
+# The one that operator.runtimeClass named before stays.
+_RUNTIME_CLASSES_OF_CDI = ("nvidia-cdi", "nvidia-legacy")
 
 
 class Wanted(msgspec.Struct, frozen=True):
@@ -86,7 +87,7 @@ class Deployment:
             self._label_namespace(namespace, PRIVILEGED)
         for made in wanted.classes:
             bring(self._world, made)
-        for name in {*_RUNTIME_CLASSES} - {each["metadata"]["name"] for each in wanted.classes}:
+        for name in {*_RUNTIME_CLASSES_OF_CDI} - {each["metadata"]["name"] for each in wanted.classes}:
             self._remove_own("RuntimeClass", name, policy)
         for operand in OPERANDS:
             for each in wanted.operands[operand.name]:

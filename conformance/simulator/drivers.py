@@ -75,7 +75,10 @@ def _owned(world: World, namespace: str, driver: Object) -> Iterable[str]:
 
 
 def _conflict(world: World, driver: Object) -> Verdict | None:
-    """What keeps the operator from acting: another default object, or a node that another one claims, too."""
+    """What keeps the operator from acting: several default objects, or a node that two others select.
+
+    Of one such node every object is told, also those that do not select it.
+    """
     name = driver["metadata"]["name"]
     drivers = driver_objects(world.all(KIND))
     me = next((each for each in drivers if each.name == name), None)
@@ -85,12 +88,12 @@ def _conflict(world: World, driver: Object) -> Verdict | None:
     if me.default and len(defaults) > 1:
         text = f"there are several default NVIDIADrivers: {', '.join(defaults)}"
         return Verdict(State.NOT_READY, Reason.RECONCILE_FAILED, text)
-    others = [each for each in drivers if each.name != name and not each.default and not me.default]
-    for node in world.all("Node") if others else ():
+    selecting = [each for each in drivers if not each.default]
+    for node in world.all("Node") if len(selecting) > 1 else ():
         labels = node["metadata"].get("labels") or {}
-        rivals = [each.name for each in others if each.wants(labels)]
-        if labels.get(PRESENT) == "true" and me.wants(labels) and rivals:
-            text = f"node {node['metadata']['name']} is selected by {name} and by {', '.join(rivals)}"
+        rivals = [each.name for each in selecting if each.wants(labels)]
+        if labels.get(PRESENT) == "true" and len(rivals) > 1:
+            text = f"node {node['metadata']['name']} is selected by {' and by '.join(rivals)}"
             return Verdict(State.NOT_READY, Reason.CONFLICTING_NODE_SELECTOR, text)
     return None
 

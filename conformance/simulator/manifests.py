@@ -24,6 +24,7 @@ from conformance.simulator.operands import (
     DRIVER,
     DRIVER_VALIDATION,
     MANAGER,
+    MPS_DAEMON,
     PLUGIN_VALIDATION,
     SERVICES,
     TOOLKIT_VALIDATION,
@@ -119,7 +120,9 @@ def _daemon_set(operand: Operand, policy: ClusterPolicy, namespace: str, os_tag:
     strategy = {"type": "OnDelete"} if operand is DRIVER else rolling(settings)
     if strategy:
         spec["updateStrategy"] = strategy
-    made = named("DaemonSet", "apps/v1", name, namespace, {**own, **shared}, spec=spec)
+    # Those of the DaemonSet itself are all overridden; its pods keep the ones by which they are selected.
+    labels = {**own, **mapping(settings.get("labels"))}
+    made = named("DaemonSet", "apps/v1", name, namespace, labels, spec=spec)
     made["metadata"]["annotations"] = annotations
     return made
 
@@ -184,7 +187,8 @@ def _main(operand: Operand, policy: ClusterPolicy, os_tag: str, kernel: str) -> 
     env = {**operand.env, **operand_env(operand, policy)}
     if configured(operand, policy):
         env["CONFIG_FILE"] = "/config/config.yaml"
-    env |= {each["name"]: str(each.get("value") or "") for each in block.get("env") or ()}
+    if operand is not MPS_DAEMON:  # it shares the block of the device plugin, but not the variables there
+        env |= {each["name"]: str(each.get("value") or "") for each in block.get("env") or ()}
     image = policy.image(operand.component)
     if operand is DRIVER:
         image = driver_image(image, os_tag, kernel)

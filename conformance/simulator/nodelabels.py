@@ -26,17 +26,21 @@ _PCI = tuple(f"{PREFIX}pci-{device}.present" for device in ("10de", "0302_10de",
 _MIG_MANAGER = f"{DEPLOY}mig-manager"
 _WORKLOAD = "nvidia.com/gpu.workload.config"
 _PRODUCT = "nvidia.com/gpu.product"
+_OS_TREE = f"{PREFIX}system-os_release.OSTREE_VERSION"
 _MIG_PRODUCTS = ("h100", "a100", "a30")
 _NO_LAYOUT = "all-disabled"
 
 _KATA = "kata-sandbox-device-plugin"
 _OF_SANDBOXES = frozenset((*(end for ends in SANDBOX_LABELS.values() for end in ends), _KATA))
+_WORKLOADS = ("container", *SANDBOX_LABELS)
 _EVERY_LABEL = frozenset(f"{DEPLOY}{end}" for end in (*CONTAINER_LABELS, *DRA_LABELS, *_OF_SANDBOXES)) | {_MIG_MANAGER}
 _OF_DRA = frozenset(f"{DEPLOY}{end}" for end in DRA_LABELS)
 # Both stacks use these two: a driver, and the manager of a host's vGPU driver.
 _SHARED = frozenset(f"{DEPLOY}{end}" for end in ("driver", "vgpu-manager"))
 
 Labels = Mapping[str, str]
+WatchedLabels = tuple[str | bool | None, ...]
+"""What of a node's labels the operator watches, see watched_labels."""
 
 
 class DriverObject(msgspec.Struct, frozen=True):
@@ -95,6 +99,23 @@ def concerns(labels: Labels) -> bool:
     return has_gpus(labels) or PRESENT in labels or OWNER in labels or any(label.startswith(DEPLOY) for label in labels)
 
 
+def watched_labels(labels: Labels, selecting: Iterable[str]) -> WatchedLabels:
+    """What has the operator label a node anew when it changes. ``selecting`` are keys by which its driver is selected.
+
+    A ``nvidia.com/gpu.deploy.*`` label that somebody removes is none of it: it stays away until something else changes.
+    """
+    return (
+        has_gpus(labels),
+        labels.get(PRESENT),
+        labels.get(OPERANDS) == "false",
+        labels.get(_WORKLOAD),
+        is_mig_capable(labels),
+        labels.get(_OS_TREE),
+        labels.get(OWNER),
+        *(labels.get(key) for key in selecting),
+    )
+
+
 def wanted_changes(labels: Labels, situation: Situation) -> dict[str, str | None]:
     """The labels of a node that the operator sets, and with None those that it takes away. A value that is there stays.
 
@@ -130,8 +151,6 @@ def is_mig_capable(labels: Labels) -> bool:
 
 def upgrade_annotation(labels: Labels, situation: Situation) -> str | None:
     """The value of the annotation that tells a node's driver manager that drivers are upgraded by the operator."""
-    if labels.get(PRESENT) != "true":
-        return None
     if not situation.uses_driver_objects:
         return "true" if situation.policy is not None and situation.policy.upgrades else None
     upgraded = any(driver.upgrades for driver in situation.drivers if driver.name == labels.get(OWNER))
@@ -157,7 +176,9 @@ def _label_for_policy(now: dict[str, str], policy: ClusterPolicy) -> None:
 
 
 def _ends(labels: Labels, policy: ClusterPolicy) -> Sequence[str]:
-    chosen = labels.get(_WORKLOAD) or policy.block("sandboxWorkloads").get("defaultWorkload")
+    chosen = labels.get(_WORKLOAD)
+    if chosen not in _WORKLOADS:
+        chosen = policy.block("sandboxWorkloads").get("defaultWorkload")
     if not policy.sandbox or chosen not in SANDBOX_LABELS:
         return CONTAINER_LABELS
     ends = SANDBOX_LABELS[str(chosen)]

@@ -9,23 +9,27 @@ nodelabeling_controller.go, state_manager.go.
 """
 
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 from conformance.kube.paths import path
 from conformance.simulator import drivers, gpucluster
 from conformance.simulator.agents import is_ready
 from conformance.simulator.annotations import annotation
-from conformance.simulator.clusterpolicy import ClusterPolicy, Followed, oldest
-from conformance.simulator.conditions import Reason, State, Verdict, write
+from conformance.simulator.clusterpolicy import ClusterPolicy, Followed, mapping, oldest
+from conformance.simulator.conditions import Reason, Verdict, write
 from conformance.simulator.deployment import Deployment
 from conformance.simulator.fleet import Fleet, Seen
 from conformance.simulator.nodelabels import (
+    OWNER,
+    PRESENT,
     UPGRADE_ENABLED,
     Situation,
+    WatchedLabels,
     concerns,
     driver_objects,
     upgrade_annotation,
     wanted_changes,
+    watched_labels,
 )
 from conformance.simulator.world import Object, World
 
@@ -93,6 +97,7 @@ class GpuOperator:
         self._fleet = Fleet()
         self._operators = Operators()
         self._generations: dict[str, int] = {}
+        self._watched: dict[str, WatchedLabels] = {}
         self._deployment = Deployment(world)
         self._followed = Followed(world)
 
@@ -106,7 +111,9 @@ class GpuOperator:
             return self._all_keys() if self._is_news(kind, obj, deleted) else (_EVERYTHING,)
         owners = obj["metadata"].get("ownerReferences") or ()
         owned = any(each["kind"] in ROOTS for each in owners)
-        return (_EVERYTHING,) if owned and (deleted or kind in ("DaemonSet", "Deployment")) else ()
+        # Of what it owns the operator watches only what runs pods: a RuntimeClass that is deleted stays away until
+        # something else has it look again.
+        return (_EVERYTHING,) if owned and kind in ("DaemonSet", "Deployment") else ()
 
     def reconcile(self, key: str) -> float | None:
         """Bring the labels of a node, or all operands and every status, in order."""
@@ -121,8 +128,19 @@ class GpuOperator:
     def _keys_of_node(self, node: Object, deleted: bool) -> Iterator[str]:
         if self._fleet.take_in(node, deleted):
             yield _EVERYTHING
-        if not deleted and concerns(node["metadata"].get("labels") or {}):
-            yield f"{_NODE}{node['metadata']['name']}"
+        name, labels = node["metadata"]["name"], node["metadata"].get("labels") or {}
+        if deleted:
+            self._watched.pop(name, None)
+            return
+        now, before = watched_labels(labels, self._selector_keys(labels)), self._watched.get(name)
+        self._watched[name] = now
+        if now != before and concerns(labels):
+            yield f"{_NODE}{name}"
+
+    def _selector_keys(self, labels: Mapping[str, str]) -> Iterable[str]:
+        """The labels by which the NVIDIADriver that a node belongs to selects nodes."""
+        driver = self._world.get("NVIDIADriver", labels[OWNER]) if OWNER in labels else None
+        return mapping(mapping((driver or {}).get("spec")).get("nodeSelector"))
 
     def _all_keys(self) -> Iterator[str]:
         yield _EVERYTHING
@@ -146,7 +164,9 @@ class GpuOperator:
         labels, situation = node["metadata"].get("labels") or {}, self._situation()
         changes: Object = {"labels": wanted_changes(labels, situation)}
         wanted = upgrade_annotation(labels, situation)
-        if (annotation(node, UPGRADE_ENABLED) or None) != wanted and (situation.policy or situation.dra):
+        # Of a node whose GPUs have gone the annotation stays.
+        followed = labels.get(PRESENT) == "true" and (situation.policy or situation.dra)
+        if (annotation(node, UPGRADE_ENABLED) or None) != wanted and followed:
             changes["annotations"] = {UPGRADE_ENABLED: wanted}
         if any(changes.values()):
             self._world.client.patch(path("Node", name=name), {"metadata": changes})
@@ -157,11 +177,8 @@ class GpuOperator:
         )
 
     def _reconcile_all(self, namespace: str) -> float | None:
-        policies, clusters = self._world.all("ClusterPolicy"), self._world.all("GPUCluster")
-        policy, cluster = self._followed.now(), oldest(clusters)
-        for other in policies:
-            if policy is None or other["metadata"]["uid"] != policy.object["metadata"]["uid"]:
-                write(self._world, "ClusterPolicy", other, Verdict(State.IGNORED), namespace)
+        # A second ClusterPolicy gets no status: that it is ignored stands in the operator's memory and log only.
+        policy, cluster = self._followed.now(), oldest(self._world.all("GPUCluster"))
         # Taken once: what is said at the end has to fit what was looked at on the way.
         seen = self._fleet.seen()
         verdicts = []

@@ -1,5 +1,6 @@
 """How GPU nodes get their labels: from Node Feature Discovery and from the operator."""
 
+from collections.abc import Mapping
 from functools import lru_cache
 
 from conformance.facts import Facts, Node
@@ -68,6 +69,17 @@ def undeclared_labels(pool: Pool, node: Node, operator_resource: OperatorResourc
         found[WORKLOAD_CONFIG] = purpose
     operands_disabled = pool.labels.get(DEPLOY_OPERANDS, ON) != ON
     return {} if operands_disabled else {key: value for key, value in found.items() if pool.labels.get(key) != value}
+
+
+def how_to_bring_back(node: Node, labels: Mapping[str, str], operator_resource: OperatorResource) -> str:
+    """The command that lets the operands of undeclared labels come back.
+
+    The operator does not watch the label of one operand: one that is removed stays away until something else has it
+    label the node (controllers/nodelabeling_controller.go, needsUpdate), so it is set. It watches the others.
+    """
+    _, of_containers = _labels_of(operator_resource)
+    changes = " ".join(f"{key}={ON}" if key in of_containers else f"{key}-" for key in labels)
+    return f"kubectl label node {node.name} --overwrite {changes}"
 
 
 # Asked for each node of thousands; a run has one operator resource.

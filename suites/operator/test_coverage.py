@@ -19,7 +19,7 @@ from suites._shared.operand_status import coverage_of, discovery_failure
 from suites._shared.operands import TESTED, VALIDATORS, expected_components, wants_discovery
 from suites._shared.operator_resource import declared_stack, require_operator_resource, require_operator_stack
 from suites._shared.pool_nodes import GpuPoolNode
-from suites.operator.node_discovery import undeclared_labels, why_undiscovered
+from suites.operator.node_discovery import how_to_bring_back, undeclared_labels, why_undiscovered
 from suites.operator.operand_tolerations import untolerated_taints, workloads_on_gpu_nodes
 from suites.operator.pod_health import without_workloads
 from suites.operator.stack_faults import is_outside_kubernetes
@@ -100,7 +100,8 @@ def test_every_gpu_node_is_discovered(
     "No node label (nvidia.com/gpu.deploy.*) keeps an operand off a GPU node unless the pool declares it",
     level=MUST,
     sources=["operator-upgrades", "operator-notes-26.3.2", "operator-states"],
-    remedy="Remove the label: the operator sets it to the right value. To keep it, declare it for the pool.",
+    remedy='Set the label of an operand to "true", remove one that is for all of them. To keep it, declare it for the '
+    "pool.",
 )
 def test_no_component_is_switched_off_on_a_gpu_node(
     facts: Facts, reference: Reference, gpu_pool_nodes: tuple[GpuPoolNode, ...], judge: Judge
@@ -116,7 +117,7 @@ def test_no_component_is_switched_off_on_a_gpu_node(
             actual=labels or "no such label",
             cause=f"{labels} disables a component on the node, and no upgrade or change of MIG is under way",
             hidden_because="the label stays after the upgrade that set it; a disabled component is not missing",
-            remedy=f"kubectl label node {node.name} {' '.join(f'{key}-' for key in wrong)}; to keep it, declare it",
+            remedy=f"{how_to_bring_back(node, wrong, operator_resource)}; to keep it, declare it",
             inspect=f"kubectl get node {node.name} -o jsonpath='{{.metadata.labels}}' | tr ',' '\\n' | grep gpu.deploy",
         )
 

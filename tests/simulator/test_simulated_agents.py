@@ -10,7 +10,7 @@ from agent_stack import CONFIG, GPU, NODE, Object, Stack, offered, ready, waits_
 
 from conformance.clusters.embedded import EmbeddedCluster, EmbeddedSpec, start
 from conformance.kube.client import Client
-from conformance.kube.waits import wait_for
+from conformance.kube.waits import holds, wait_for
 from conformance.simulator.annotations import MIG_GEOMETRY, WAITING_REASON, annotation
 from conformance.simulator.mig import CHANGE
 from conformance.simulator.pod_failures import POD_FAILURE
@@ -201,6 +201,21 @@ def test_an_edited_config_map_counts_after_a_restart(stack: Stack) -> None:
     stack.restart("nvidia-device-plugin-daemonset")
     stack.offers("a100-1", gpu=20)
     stack.labelled("a100-1", gpu_replicas="4")
+
+
+def test_a_config_map_that_is_deleted_changes_nothing_for_a_plugin_that_runs(stack: Stack) -> None:
+    stack.config_map("sharing", sliced=TIME_SLICED)
+    stack.plugin("a100-1", "sharing", "sliced")
+    stack.offers("a100-1", gpu=8)
+
+    stack.client.delete(f"{stack.path('configmaps')}/sharing")
+    stack.change("a100-1", {"labels": {"poke": "1"}})
+    found = holds(lambda: stack.pods("nvidia-device-plugin-daemonset")[0], ready, window=2, what="the plugin goes on")
+    assert found is None
+    assert offered(stack.node("a100-1")) == {GPU: 8}
+
+    stack.restart("nvidia-device-plugin-daemonset")
+    stack.pod("nvidia-device-plugin-daemonset", waits_for("ContainerCreating"), "waits for its volume")
 
 
 def test_what_a_plugin_has_read_survives_a_restart_of_the_simulator(

@@ -97,7 +97,11 @@ def test_a_second_policy_is_ignored(gpus: Operated) -> None:
     second["spec"] = {**second["spec"], "gfd": {"enabled": False}}
     gpus.client.create(POLICIES, second)
 
-    gpus.says("ignored", "", f"{POLICIES}/another")
+    # That it is ignored stands nowhere in the cluster: its status stays empty.
+    told = holds(
+        lambda: gpus.status(f"{POLICIES}/another"), lambda found: found == ("", ""), window=2, what="no status"
+    )
+    assert told is None
     assert gpus.daemon_set("gpu-feature-discovery") is not None
 
     gpus.client.delete(f"{POLICIES}/another")
@@ -121,8 +125,37 @@ def test_a_paused_operand_stays_away_from_a_node_that_is_ready_for_it(gpus: Oper
     gpus.says("ready", "Reconciled")  # it wants one pod less, and has those that it wants
     assert gpus.labels("a100-1")[f"{DEPLOY}gpu-feature-discovery"] == "paused-for-driver-upgrade"
 
-    gpus.label("a100-1", **{f"{DEPLOY}gpu-feature-discovery": None})
+    gpus.label("a100-1", **{f"{DEPLOY}gpu-feature-discovery": "true"})
     gpus.pod("gpu-feature-discovery", "a100-1", is_ready, "is back")
+
+
+def test_a_deploy_label_that_is_removed_stays_away_until_something_else_has_the_node_labelled(gpus: Operated) -> None:
+    gpus.label("a100-1", **{f"{DEPLOY}gpu-feature-discovery": None})
+    gpus.gone("gpu-feature-discovery", "a100-1")
+    gpus.label("a100-1", poke="1")
+    gpus.says("ready", "Reconciled")
+    assert f"{DEPLOY}gpu-feature-discovery" not in gpus.labels("a100-1")
+
+    gpus.label("a100-1", **{"nvidia.com/gpu.present": "false"})  # one that the operator watches
+    gpus.pod("gpu-feature-discovery", "a100-1", is_ready, "is back")
+
+
+def test_a_runtime_class_that_is_deleted_stays_away_until_something_is_asked_for(gpus: Operated) -> None:
+    classes = "/apis/node.k8s.io/v1/runtimeclasses"
+    gpus.client.delete(f"{classes}/nvidia")
+    gpus.label("a100-1", poke="2")
+    gpus.says("ready", "Reconciled")
+    assert "nvidia" not in {each["metadata"]["name"] for each in gpus.client.get(classes)["items"]}
+
+    gpus.ask(psa={"enabled": True})
+
+    wait_for(
+        lambda: {each["metadata"]["name"] for each in gpus.client.get(classes)["items"]},
+        lambda names: "nvidia" in names,
+        what="the runtime class is back",
+        timeout=30,
+    )
+    gpus.ask(psa={"enabled": False})
 
 
 def test_operands_false_takes_a_node_out(gpus: Operated) -> None:
@@ -291,7 +324,7 @@ def test_a_driver_of_the_node_image_makes_the_operators_driver_give_way(gpus: Op
     gpus.says("ready", "Reconciled")
 
     gpus.hardware("a100-1", driver="")
-    gpus.label("a100-1", **{f"{DEPLOY}driver": None})
+    gpus.label("a100-1", **{f"{DEPLOY}driver": "true"})
     gpus.pod("nvidia-driver-daemonset", "a100-1", is_ready, "is back")
 
 

@@ -76,6 +76,8 @@ def test_two_driver_objects_that_want_one_node_are_told_so(gpus: Operated) -> No
     gpus.client.create(DRIVERS, body)
 
     gpus.says("notReady", "ConflictingNodeSelector", f"{DRIVERS}/rival")
+    for told in ("older", "default"):  # every object is, also one that selects other nodes
+        gpus.says("notReady", "ConflictingNodeSelector", f"{DRIVERS}/{told}")
     assert gpus.labels("a100-2")[OWNER] == "older"
 
     gpus.client.delete(f"{DRIVERS}/rival")

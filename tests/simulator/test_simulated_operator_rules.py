@@ -16,7 +16,7 @@ from conformance.simulator.fleet import Fleet, Pool
 from conformance.simulator.hardware import HARDWARE, Machine
 from conformance.simulator.manifests import objects_of, rolling, runtime_classes
 from conformance.simulator.nfd import PREFIX, NodeFeatureDiscovery
-from conformance.simulator.nodelabels import DriverObject, Situation, is_mig_capable, wanted_changes
+from conformance.simulator.nodelabels import DriverObject, Situation, is_mig_capable, wanted_changes, watched_labels
 from conformance.simulator.operands import BY_APP, DRIVER, EXPORTER, MIG_MANAGER, OPERANDS, PLUGIN, TOOLKIT, VALIDATOR
 from conformance.simulator.podstatus import RESTARTS
 from conformance.simulator.rollout import is_rolled_out
@@ -131,6 +131,25 @@ def test_mig_capability_is_told_by_gfd_and_before_that_by_the_product(labels: di
 def test_nothing_is_labelled_without_a_stack_or_with_both() -> None:
     assert wanted_changes({PCI: "true"}, Situation()) == {}
     assert wanted_changes({PCI: "true"}, Situation(policy(), dra=True)) == {}
+
+
+def test_a_deploy_label_is_not_watched_and_the_labels_of_a_drivers_selector_are() -> None:
+    labels = {PCI: "true", "nvidia.com/gpu.present": "true", "pool": "blue", **NINE}
+    watched = watched_labels(labels, ("pool",))
+
+    assert watched_labels({**labels, f"{DEPLOY}dcgm": "", "mine": "x"}, ("pool",)) == watched
+    assert watched_labels({**labels, "pool": "red"}, ("pool",)) != watched
+    assert watched_labels({**labels, "nvidia.com/gpu.present": "false"}, ("pool",)) != watched
+    assert watched_labels({**labels, f"{DEPLOY}operands": "false"}, ("pool",)) != watched
+
+
+@pytest.mark.parametrize(("chosen", "end"), [("vm-vgpu", "vgpu-manager"), ("vm", "vfio-manager"), ("", "vfio-manager")])
+def test_a_workload_that_does_not_exist_means_the_default_one(chosen: str, end: str) -> None:
+    asked = policy(sandboxWorkloads={"enabled": True, "defaultWorkload": "vm-passthrough"})
+
+    changes = wanted_changes({PCI: "true", "nvidia.com/gpu.workload.config": chosen}, Situation(asked))
+
+    assert changes[f"{DEPLOY}{end}"] == "true"
 
 
 def test_a_gpu_cluster_swaps_the_deploy_labels() -> None:

@@ -129,16 +129,25 @@ def test_a_new_node_is_judged_for_lasting_failures(cluster):
 
 
 @pytest.mark.parametrize(
-    ("label", "value"),
+    ("label", "value", "remedy"),
     [
-        ("nvidia.com/gpu.deploy.device-plugin", "paused-for-driver-upgrade"),
-        ("nvidia.com/gpu.deploy.dcgm-exporter", "false"),
-        ("nvidia.com/gpu.deploy.operands", "false"),
+        # The operator does not watch the label of one operand, so removing it would bring nothing back.
+        (
+            "nvidia.com/gpu.deploy.device-plugin",
+            "paused-for-driver-upgrade",
+            "nvidia.com/gpu.deploy.device-plugin=true",
+        ),
+        ("nvidia.com/gpu.deploy.dcgm-exporter", "false", "nvidia.com/gpu.deploy.dcgm-exporter=true"),
+        ("nvidia.com/gpu.deploy.operands", "false", "nvidia.com/gpu.deploy.operands-"),
     ],
 )
-def test_a_label_that_keeps_a_component_away_is_found_unless_the_pool_declares_it(cluster, reference, label, value):
+def test_a_label_that_keeps_a_component_away_is_found_unless_the_pool_declares_it(
+    cluster, reference, label, value, remedy
+):
     cluster.label(A_NODE, {label: value})
-    assert f"{label}={value}" in cluster.verdict(SWITCHED_OFF).broken[f"node {A_NODE}"]
+    told = cluster.verdict(SWITCHED_OFF).broken[f"node {A_NODE}"]
+    assert f"{label}={value}" in told
+    assert f"--overwrite {remedy};" in told
 
     pool = reference.pool("t4-inference")
     declared = with_pool(reference, "t4-inference", labels={**pool.labels, label: value})

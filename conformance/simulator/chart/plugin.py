@@ -143,7 +143,7 @@ def _plugin(release: Release, chosen: Values) -> Object:
             {"name": "NVIDIA_VISIBLE_DEVICES", "value": "all"},
             {"name": "NVIDIA_DRIVER_CAPABILITIES", "value": "compute,utility"},
         ],
-        "securityContext": chosen.get("securityContext") or {"capabilities": {"add": ["SYS_ADMIN"]}},
+        "securityContext": chosen.get("securityContext") or _rights(release, chosen),
     }
     volumes = [
         host_volume("kubelet-device-plugins-dir", "/var/lib/kubelet/device-plugins"),
@@ -152,6 +152,19 @@ def _plugin(release: Release, chosen: Values) -> Object:
         host_volume("cdi-root", "/var/run/cdi"),
     ]
     return _daemon_set(release, chosen, "", container, "nvidia-device-plugin", "nvidia-device-plugin", volumes)
+
+
+def _rights(release: Release, chosen: Values) -> Object:
+    """The plugin looks at MIG devices and hands out devices as mounts with SYS_ADMIN; else it needs no capability."""
+    if chosen.get("compatWithCPUManager"):
+        return {"privileged": True}
+    configured = bool(_config_map(release, chosen))
+    strategy, lists = chosen.get("migStrategy"), chosen.get("deviceListStrategy")
+    sees_mig = strategy != "none" if strategy else configured
+    mounts = "volume-mounts" in lists if lists else configured
+    if sees_mig or mounts:
+        return {"capabilities": {"add": ["SYS_ADMIN"]}}
+    return {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
 
 
 def _discovery(release: Release, chosen: Values) -> Object:
