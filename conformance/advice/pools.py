@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from itertools import combinations
 
-from conformance.advice.rules import Remark, Rules, Setup
+from conformance.advice.rules import Remark, Rules, Setup, discovers_hardware
 from conformance.gpu.mig import Unknown, model_of
 from conformance.gpu.resources import GPU
 from conformance.gpu.sharing import SharingStrategy
@@ -73,9 +73,10 @@ def number_of_nodes_left_out(setup: Setup) -> Iterator[Remark]:
 
 @RULES.rule("product-not-declared", "POOL-06; NVIDIA/k8s-device-plugin: GPU Feature Discovery labels")
 def product_left_out(setup: Setup) -> Iterator[Remark]:
-    """GPU pools whose product is not declared, so that a wrong card is not noticed."""
+    """GPU pools whose product is not declared, so that a wrong card is not noticed, though something tells it."""
     for at, pool in _gpu_pools(setup):
-        if pool.gpu is not None and not pool.gpu.product and pool.gpu.resource.startswith("nvidia.com/"):
+        gpu = pool.gpu
+        if gpu is not None and not gpu.product and gpu.resource.startswith("nvidia.com/") and _is_of_use(setup, pool):
             text = f"{pool} declares no product: no other card is noticed, and no MIG layout can be checked"
             yield Remark(("pools", at, "gpu"), f"{text} (value of the label nvidia.com/gpu.product)")
 
@@ -137,6 +138,11 @@ def mig_layout_not_known(setup: Setup) -> Iterator[Remark]:
             yield Remark(("pools", at, "labels"), f"what the layout {pool.mig_layout} makes is not known: {why}")
         elif offer.problems:
             yield Remark(("pools", at, "labels"), f"layout {pool.mig_layout}: {'; '.join(offer.problems)}")
+
+
+def _is_of_use(setup: Setup, pool: Pool) -> bool:
+    """Whether a declared product is compared with anything, or tells what a MIG layout makes."""
+    return bool(pool.mig_layout) or discovers_hardware(setup.reference.stack, pool)
 
 
 def _gpu_pools(setup: Setup) -> Iterator[tuple[int, Pool]]:

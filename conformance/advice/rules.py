@@ -3,8 +3,9 @@
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
-from conformance.reference.model import Reference
+from conformance.reference.model import Pool, Reference
 from conformance.reference.sources import Position, Trail
+from conformance.reference.stack import Stack
 
 
 class Setup(NamedTuple):
@@ -66,3 +67,13 @@ class Rules:
             return look
 
         return register
+
+
+def discovers_hardware(stack: Stack | None, pool: Pool) -> bool:
+    """Whether a declared stack tells product and driver of a pool's nodes: by GPU Feature Discovery or by a DRA driver.
+
+    Platforms that bring their own device plugin (GKE, AKS) have neither, and what is declared is then compared with
+    nothing.
+    """
+    by_dra = pool.gpu is not None and pool.gpu.allocated_by == "dra"
+    return by_dra or (stack is not None and stack.gpu_feature_discovery)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from conformance.advice.rules import Remark, Rules, Setup
+from conformance.advice.rules import Remark, Rules, Setup, discovers_hardware
 from conformance.gpu import mig_config, plugin_config
 from conformance.gpu.labels import DEVICE_PLUGIN_CONFIG
 from conformance.gpu.sharing import SharingStrategy
@@ -13,9 +13,9 @@ RULES = Rules()
 
 @RULES.rule("driver-not-declared", "OPER-15")
 def driver_left_out(setup: Setup) -> Iterator[Remark]:
-    """A stack of which no pool has a declared driver, so that OPER-15 judges nothing."""
+    """A stack of which no pool has a declared driver, so that OPER-15 judges nothing, though something tells it."""
     reference = setup.reference
-    if reference.stack is None or not reference.gpu_pools:
+    if not any(discovers_hardware(reference.stack, pool) for pool in reference.gpu_pools):
         return
     if not any(driver_of(reference, pool) for pool in reference.gpu_pools):
         yield Remark(

@@ -22,7 +22,11 @@ def team_without_quota(setup: Setup) -> Iterator[Remark]:
     for at, team in enumerate(setup.reference.teams):
         keys = [key for quota in team.quotas for key in quota.hard]
         if not any(_meant(key, setup.reference) for key in keys):
-            yield Remark(("teams", at), f"{team} has no quota of GPUs: it may take every GPU of the cluster")
+            text = (
+                f"{team} has no quota of GPUs: it may take every GPU of the cluster, unless a quota of another system "
+                f"covers it (OpenShift's ClusterResourceQuota, Kueue, KAI)"
+            )
+            yield Remark(("teams", at), text)
 
 
 @RULES.rule("quota-key-counts-nothing", _COUNTING)

@@ -1,6 +1,7 @@
 """Audits one snapshot after another in one process, which spares each audit the start of an interpreter.
 
-Reads a JSON line for each (``id``, ``snapshot``, ``folder``) and answers with one (``id``, ``exit_code``, ``output``).
+Reads a JSON line for each (``id``, ``snapshot``, ``folder``, and ``reference`` where it is not the shipped one) and
+answers with one (``id``, ``exit_code``, ``output``).
 """
 
 import contextlib
@@ -15,6 +16,7 @@ def main() -> None:
     answers = sys.stdout
     for line in sys.stdin:
         asked = json.loads(line)
+        reference = ["--gpu-reference", asked["reference"]] if "reference" in asked else []
         said = io.StringIO()
         with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
             code = pytest.main(
@@ -27,6 +29,7 @@ def main() -> None:
                     f"snapshot:{asked['snapshot']}",
                     "--gpu-report",
                     asked["folder"],
+                    *reference,
                 ]
             )
         answer = {"id": asked["id"], "exit_code": int(code), "output": said.getvalue()}

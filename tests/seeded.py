@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
@@ -51,6 +52,7 @@ class Fault(msgspec.Struct, forbid_unknown_fields=True):
     given: Given = msgspec.field(default_factory=Given)
     change: list[Step] = []
     errors: list[str] = []
+    never: list[str] = []
     scheduler_config: Object | None = None
     apiserver: dict[str, str] = {}
     controllers: dict[str, str] = {}
@@ -71,13 +73,15 @@ LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 @functools.cache
 def every_fault() -> tuple[Fault, ...]:
-    """Every fault, by file name, read once. The file's name is its id."""
-    found = []
-    for file in sorted(shipped("fixtures/faults").glob("*.yaml")):
-        fault = msgspec.convert(yaml.load(file.read_text(), LOADER), Fault)
-        assert fault.id == file.stem, f"{file.name} says it is {fault.id}"
-        found.append(fault)
-    return tuple(found)
+    """Every fault of the shipped set-up, by file name, read once."""
+    return tuple(read(file) for file in sorted(shipped("fixtures/faults").glob("*.yaml")))
+
+
+def read(file: Path) -> Fault:
+    """The fault in a file. The file's name is its id."""
+    fault = msgspec.convert(yaml.load(file.read_text(), LOADER), Fault)
+    assert fault.id == file.stem, f"{file.name} says it is {fault.id}"
+    return fault
 
 
 def faults(kind: str) -> list[Fault]:
