@@ -17,6 +17,7 @@ class Status(StrEnum):
     PASSED = "passed"
     FAILED = "failed"
     ERROR = "error"
+    WAITING = "waiting"
     UNSUPPORTED = "unsupported"
     NOT_APPLICABLE = "not-applicable"
     UNKNOWN = "unknown"
@@ -68,6 +69,19 @@ class Inconclusive(Exception):
     """The requirement could not be judged: reading was forbidden, a preparation failed, a wait ran out."""
 
 
+class Waits(Inconclusive):
+    """The requirement cannot be judged before something else is in order, which is told once for all that wait.
+
+    The text is the cause: in the same words wherever it is the same, and without the requirement that waits.
+    ``requirement`` is the one that judges the cause itself (POOL-01 that a pool has its nodes); empty where none does,
+    as with objects that may not be read.
+    """
+
+    def __init__(self, cause: str, *, on: str = "") -> None:
+        super().__init__(cause)
+        self.requirement = on
+
+
 class UnknownAccelerator(Exception):
     """The accelerator is none that the tables know, so nothing can be said about it."""
 
@@ -89,6 +103,7 @@ class Judge:
     def __init__(self) -> None:
         self.findings: list[Finding] = []
         self.unseen: list[Unseen] = []
+        self._awaited: set[str] = set()
         self._without_subjects: Exception | None = None
 
     def __call__(
@@ -115,12 +130,17 @@ class Judge:
         self.record(Finding(subject_of(subject), ok, format_value(expected), format_value(actual), *advice))
         return ok
 
-    def pass_over(self, subject: HasSubject, why: str) -> None:
-        """Note a subject that could not be looked at: a requirement that passes holds for the others only."""
-        self.unseen.append(Unseen(subject_of(subject), why))
+    def pass_over(self, subject: HasSubject, why: str | Waits) -> None:
+        """Note a subject that could not be looked at: a requirement that passes holds for the others only.
+
+        ``why`` is a Waits where another requirement judges the reason.
+        """
+        judged_by = why.requirement if isinstance(why, Waits) else ""
+        self._awaited.add(judged_by)
+        self.unseen.append(Unseen(subject_of(subject), f"{why} ({judged_by})" if judged_by else str(why)))
 
     def without_subjects(self, reason: Exception) -> None:
-        """Say what it means where there is nobody to judge at all: NotApplicable, Unsupported or Inconclusive.
+        """Say what it means where there is nobody to judge at all: NotApplicable, Unsupported, Waits or Inconclusive.
 
         The first reason stands.
         """
@@ -134,8 +154,16 @@ class Judge:
         if self.findings:
             return None
         if self.unseen:
-            return Inconclusive(_why_nobody_was_seen(self.unseen))
+            return self._nobody_was_seen()
         return self._without_subjects or Inconclusive(JUDGED_NOTHING)
+
+    def _nobody_was_seen(self) -> Inconclusive:
+        """Why nobody could be looked at: it waits for one requirement where this one judges every reason."""
+        if len(self._awaited) == 1 and all(self._awaited):
+            (judged_by,) = self._awaited
+            plain = [Unseen(each.subject, each.why.removesuffix(f" ({judged_by})")) for each in self.unseen]
+            return Waits(_told_by_reason(plain), on=judged_by)
+        return Inconclusive(f"no subject could be judged; {_told_by_reason(self.unseen)}")
 
     def record(self, finding: Finding) -> None:
         """Keep a finding that somebody else worded."""
@@ -147,13 +175,13 @@ class Judge:
         return [finding for finding in self.findings if not finding.ok]
 
 
-def _why_nobody_was_seen(unseen: Sequence[Unseen]) -> str:
-    """Each reason once, with the first subjects that it kept from being judged."""
+def _told_by_reason(unseen: Sequence[Unseen]) -> str:
+    """Each reason once, with the first subjects that it keeps from being judged."""
     by_reason: dict[str, list[str]] = {}
     for each in unseen:
         by_reason.setdefault(each.why, []).append(str(each.subject))
     told = [f"{join_limited(subjects)}: {why}" for why, subjects in by_reason.items()]
-    return f"no subject could be judged; {join_limited(told, apart='; ')}"
+    return join_limited(told, apart="; ")
 
 
 _judge: ContextVar[Judge | None] = ContextVar("judge", default=None)

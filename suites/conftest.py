@@ -3,10 +3,10 @@
 The cloud or installer that creates the nodes labels them with a pool's selector labels; the owners then add labels
 and taints of their own. Here a node belongs to a pool by the selector alone, so that a node that lost the owners'
 labels or taints is still judged. A fixture raises NotApplicable where the reference set-up declares no such thing,
-and Inconclusive where it does but the cluster has no such node.
+and Waits where it does but the cluster has no such node.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from functools import cache, lru_cache
 
@@ -17,12 +17,26 @@ from conformance.gpu.taints import Taint
 from conformance.lab import RequirementLab
 from conformance.reference.expected import offer_of
 from conformance.reference.model import Pool, Reference
-from conformance.verdict import Inconclusive, NotApplicable, Unsupported, format_value
+from conformance.verdict import Inconclusive, NotApplicable, Waits
 from suites._shared.declared_workloads import DeclaredWorkload, declared_in
 from suites._shared.pod_owners import is_of_owners
 from suites._shared.pod_terms import taints_of
-from suites._shared.pool_nodes import GpuPoolNode, Members, PoolNode
-from suites._shared.resource_slices import GPU, MIG, DeviceClass, Published, all_published
+from suites._shared.pool_nodes import (
+    GpuPoolNode,
+    Members,
+    PoolNode,
+    require_nodes,
+    without_nodes,
+    without_open_nodes,
+)
+from suites._shared.resource_slices import (
+    GPU,
+    MIG,
+    DeviceClass,
+    Published,
+    all_published,
+    without_chosen_devices,
+)
 from suites.dra.device_claims import gpu_classes
 from suites.scheduling.gpu_pod import GpuPod
 
@@ -57,15 +71,21 @@ def gpu_pools(reference: Reference) -> tuple[Pool, ...]:
 
 
 @pytest.fixture
-def pool_nodes(pools: tuple[Pool, ...], members: Members) -> tuple[PoolNode, ...]:
+def pool_nodes(pools: tuple[Pool, ...], members: Members, reference: Reference) -> tuple[PoolNode, ...]:
     """Every node of every declared pool, with its pool."""
-    return _nodes_of(pools, members)
+    nodes = _nodes_of(pools, members)
+    if not nodes:
+        raise without_nodes(pools, reference, members)
+    return nodes
 
 
 @pytest.fixture
-def gpu_pool_nodes(gpu_pools: tuple[Pool, ...], members: Members) -> tuple[GpuPoolNode, ...]:
+def gpu_pool_nodes(gpu_pools: tuple[Pool, ...], members: Members, reference: Reference) -> tuple[GpuPoolNode, ...]:
     """Every node of every declared GPU pool, with its pool and its declared GPUs."""
-    return _gpu_nodes_of(gpu_pools, members)
+    nodes = _gpu_nodes_of(gpu_pools, members)
+    if not nodes:
+        raise without_nodes(gpu_pools, reference, members)
+    return nodes
 
 
 @pytest.fixture
@@ -77,7 +97,7 @@ def gpu_nodes(gpu_pool_nodes: tuple[GpuPoolNode, ...]) -> tuple[Node, ...]:
 @pytest.fixture
 def open_gpu_nodes(facts: Facts, gpu_nodes: tuple[Node, ...]) -> tuple[Node, ...]:
     """Some GPU nodes that take new pods (Ready and not cordoned), those with the fewest pods first."""
-    return _open(facts, gpu_nodes, "GPU node")
+    return _open(facts, gpu_nodes, "GPU node", judged_by="POOL-10")
 
 
 @pytest.fixture
@@ -98,12 +118,12 @@ def declared_taints(gpu_pools: tuple[Pool, ...]) -> tuple[Taint, ...]:
 
 
 @pytest.fixture
-def labelled_pools(gpu_pools: tuple[Pool, ...], members: Members) -> tuple[Pool, ...]:
+def labelled_pools(gpu_pools: tuple[Pool, ...], members: Members, reference: Reference) -> tuple[Pool, ...]:
     """The GPU pools with labels and with nodes that are Ready and schedulable."""
     labelled = [pool for pool in gpu_pools if pool.labels]
     if not labelled:
         raise NotApplicable("no GPU pool declares labels")
-    return _inhabited(labelled, members)
+    return _inhabited(labelled, reference, members)
 
 
 @pytest.fixture
@@ -116,12 +136,12 @@ def tainted_pools(labelled_pools: tuple[Pool, ...]) -> tuple[Pool, ...]:
 
 
 @pytest.fixture
-def doubly_tainted_pool(gpu_pools: tuple[Pool, ...], members: Members) -> Pool:
+def doubly_tainted_pool(gpu_pools: tuple[Pool, ...], members: Members, reference: Reference) -> Pool:
     """A GPU pool that declares more than one taint and has nodes that take pods."""
     doubly = [pool for pool in gpu_pools if len(taints_of([pool])) > 1]
     if not doubly:
         raise NotApplicable("no GPU pool declares more than one taint")
-    return _inhabited(doubly, members)[0]
+    return _inhabited(doubly, reference, members)[0]
 
 
 @pytest.fixture
@@ -148,22 +168,21 @@ def idle_twins(
 
 
 @pytest.fixture
-def dra_nodes(reference: Reference, gpu_pool_nodes: tuple[GpuPoolNode, ...], facts: Facts) -> tuple[GpuPoolNode, ...]:
+def dra_nodes(
+    reference: Reference, gpu_pool_nodes: tuple[GpuPoolNode, ...], members: Members
+) -> tuple[GpuPoolNode, ...]:
     """The nodes of the pools whose GPUs are allocated by DRA."""
     declared = [pool for pool in reference.gpu_pools if pool.gpu and pool.gpu.allocated_by == "dra"]
     if not declared:
         raise NotApplicable(f"no pool of {reference} has its GPUs allocated by DRA")
-    nodes = tuple(each for each in gpu_pool_nodes if each.gpu.allocated_by == "dra")
-    if not nodes:
-        raise Inconclusive(f"no node belongs to {format_value(declared)}")
-    return nodes
+    return require_nodes(declared, gpu_pool_nodes, reference, members)
 
 
 @pytest.fixture
 def slices(facts: Facts, dra_nodes: tuple[GpuPoolNode, ...]) -> dict[str, Published]:
     """What NVIDIA's driver publishes, by node."""
     if not facts.serves("ResourceSlice"):
-        raise Unsupported("the API server serves no resource.k8s.io/v1 (DRA-01)")
+        raise Waits("the API server serves no resource.k8s.io/v1", on="DRA-01")
     return all_published(facts)
 
 
@@ -181,7 +200,7 @@ def gpu_class(classes: tuple[DeviceClass, ...], slices: dict[str, Published]) ->
         named = [each for each in classes if each.kind == kind and any(device.kind == kind for device in devices)]
         if named:
             return min(named, key=lambda each: (each.name != f"{kind}.nvidia.com", each.name))
-    raise Inconclusive("no device class selects a device that a node publishes (DRA-03, DRA-06)")
+    raise without_chosen_devices(slices)
 
 
 @pytest.fixture
@@ -190,7 +209,7 @@ def gpu_pod(lab: RequirementLab, reference: Reference, gpu_pools: tuple[Pool, ..
     pod = GpuPod(lab, reference.gpu_resource)
     answer = pod.dry_run(requests="1", limits="1")
     if not answer:
-        raise Inconclusive(f"the API server refuses even a well-formed GPU pod: {answer}")
+        raise Waits(f"the API server refuses even a well-formed GPU pod: {answer}")
     return pod
 
 
@@ -225,13 +244,7 @@ def ordinary_pods(facts: Facts, reference: Reference) -> tuple[Pod, ...]:
 # hide that a requirement is not applicable.
 @lru_cache(maxsize=8)
 def _nodes_of(pools: tuple[Pool, ...], members: Members) -> tuple[PoolNode, ...]:
-    found = tuple(PoolNode(pool, node) for pool in pools for node in members(pool))
-    if not found and not any(pool.nodes for pool in pools):
-        raise NotApplicable(f"{format_value(list(pools))} is declared with 0 nodes, and has none")
-    if not found:
-        looked_for = "; ".join(f"{pool} by {pool.selector_text}" for pool in pools)
-        raise Inconclusive(f"no node of the cluster belongs to a declared pool (looked for {looked_for})")
-    return found
+    return tuple(PoolNode(pool, node) for pool in pools for node in members(pool))
 
 
 @lru_cache(maxsize=8)
@@ -239,10 +252,10 @@ def _gpu_nodes_of(pools: tuple[Pool, ...], members: Members) -> tuple[GpuPoolNod
     return tuple(GpuPoolNode(pool, node, pool.gpu) for pool, node in _nodes_of(pools, members) if pool.gpu)
 
 
-def _inhabited(pools: Iterable[Pool], members: Members) -> tuple[Pool, ...]:
+def _inhabited(pools: Sequence[Pool], reference: Reference, members: Members) -> tuple[Pool, ...]:
     inhabited = tuple(pool for pool in pools if _taking_pods(members(pool)))
     if not inhabited:
-        raise Inconclusive(f"none of {format_value(list(pools))} has a node that is Ready and schedulable")
+        raise without_open_nodes(pools, reference, members)
     return inhabited
 
 
@@ -255,8 +268,8 @@ def _least_busy(facts: Facts, nodes: Iterable[Node]) -> tuple[Node, ...]:
     return tuple(sorted(_taking_pods(nodes), key=lambda node: len(facts.pods_on(node.name)))[:ENOUGH])
 
 
-def _open(facts: Facts, nodes: Iterable[Node], what: str) -> tuple[Node, ...]:
+def _open(facts: Facts, nodes: Iterable[Node], what: str, judged_by: str = "") -> tuple[Node, ...]:
     taking = _least_busy(facts, nodes)
     if not taking:
-        raise Inconclusive(f"no {what} is Ready and schedulable, so no scenario can place a pod on one")
+        raise Waits(f"no {what} is Ready and schedulable, so that no scenario can place a pod on one", on=judged_by)
     return taking

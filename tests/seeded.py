@@ -53,6 +53,7 @@ class Fault(msgspec.Struct, forbid_unknown_fields=True):
     change: list[Step] = []
     errors: list[str] = []
     never: list[str] = []
+    waits: list[str] = []
     scheduler_config: Object | None = None
     apiserver: dict[str, str] = {}
     controllers: dict[str, str] = {}

@@ -18,7 +18,7 @@ from conformance.facts.tenancy import Namespace, Role, RoleBinding, ServiceAccou
 from conformance.facts.workloads import PodDisruptionBudget, ReplicaSet, Workload
 from conformance.gpu.operator_stack import Detection
 from conformance.gpu.resources import GPU
-from conformance.verdict import Inconclusive
+from conformance.verdict import Inconclusive, Waits
 
 
 class Facts(Found):
@@ -180,6 +180,10 @@ class Facts(Found):
     def stack(self) -> Detection:
         """What offers GPUs to pods here; kinds that could not be read are ``unread``."""
         return stack_of(self._of)
+
+    def unread_stack(self) -> Waits:
+        """Why the stack is not known where some of its kinds are ``unread``, to be raised."""
+        return self._unread(self.stack.unread[0])
 
     @cached_property
     def stack_namespaces(self) -> tuple[str, ...]:

@@ -12,13 +12,13 @@ from conformance.facts.pods import Pod
 from conformance.facts.resources import Resource
 from conformance.facts.tenancy import Namespace, Role, RoleBinding, ServiceAccount
 from conformance.facts.workloads import PodDisruptionBudget, ReplicaSet, Workload
-from conformance.verdict import Inconclusive
+from conformance.verdict import Inconclusive, Waits
 
 WORKLOAD_KINDS = ("Deployment", "Job", "StatefulSet", "DaemonSet")
 
 
 class Found:
-    """The objects of each kind. Asking for a kind that could not be read raises Inconclusive: why, and what to grant.
+    """The objects of each kind. Asking for a kind that could not be read raises Waits: why, and what to grant.
 
     ``odd`` holds the objects that could not be understood, ``unreadable`` the reasons of what could not be read, by
     plural (``pods``), ``unserved`` the kinds that the API server does not know, ``server_version`` its gitVersion
@@ -193,19 +193,22 @@ class Found:
     def serves(self, kind: str) -> bool:
         """Whether the API server knows a kind; the objects of one that it does not know are none.
 
-        Raises Inconclusive when the kind could not be read, because then that is not known, and KeyError for a kind
-        that is never read.
+        Raises Waits when the kind could not be read, because then that is not known, and KeyError for a kind that is
+        never read.
         """
         self._of(kind)
         return kind not in self.unserved
 
     def _of(self, kind: str) -> tuple[Fact, ...]:
-        known = KINDS[kind]
-        reason = self.unreadable.get(known.plural)
-        if reason is not None:
-            advice = f"; grant {known.grant}" if reason.startswith("Forbidden") else ""
-            raise Inconclusive(f"{known.words} could not be read: {reason}{advice}")
+        if KINDS[kind].plural in self.unreadable:
+            raise self._unread(kind)
         return self._found.get(kind, ())
+
+    def _unread(self, kind: str) -> Waits:
+        known = KINDS[kind]
+        reason = self.unreadable[known.plural]
+        advice = f"; grant {known.grant}" if reason.startswith("Forbidden") else ""
+        return Waits(f"{known.words} could not be read: {reason}{advice}")
 
     def _workloads(self, kind: str) -> tuple[Workload, ...]:
         if kind not in WORKLOAD_KINDS:

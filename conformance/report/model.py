@@ -18,6 +18,7 @@ SEVERITY = (
     Status.FAILED,
     Status.ERROR,
     Status.UNKNOWN,
+    Status.WAITING,
     Status.NOT_RUN,
     Status.WAIVED,
     Status.PASSED,
@@ -31,6 +32,7 @@ class Verdict(msgspec.Struct, frozen=True, rename="camel"):
 
     ``groups`` are the findings (``findings`` in report.json): all that are broken, and a few examples of the others.
     ``unseen`` counts those that could not be looked at, a busy node for example: nobody knows whether they pass.
+    One that is ``waiting`` has the cause as its ``reason``; ``waits_for`` is the requirement that judges the cause.
     """
 
     requirement: str
@@ -50,6 +52,7 @@ class Verdict(msgspec.Struct, frozen=True, rename="camel"):
     duration: float
     unseen: int = 0
     unseen_examples: tuple[Unseen, ...] = ()
+    waits_for: str = ""
 
     @classmethod
     def of(
@@ -62,6 +65,7 @@ class Verdict(msgspec.Struct, frozen=True, rename="camel"):
         reason: str = "",
         duration: float = 0.0,
         unseen: Sequence[Unseen] = (),
+        waits_for: str = "",
     ) -> "Verdict":
         """The verdict on ``rule``. Keeps every broken finding, and of all else a few examples."""
         every = list(findings)
@@ -70,7 +74,7 @@ class Verdict(msgspec.Struct, frozen=True, rename="camel"):
         return cls(
             rule.id, rule.title, rule.level, rule.profile, rule.feature, rule.effect.label, status, evidence, reason,
             len(every), len(broken), grouped((*broken, *examples)), rule.remedy, rule.sources, round(duration, 3),
-            len(unseen), tuple(unseen[:_UNSEEN_EXAMPLES]),
+            len(unseen), tuple(unseen[:_UNSEEN_EXAMPLES]), waits_for,
         )  # fmt: skip
 
     @property
@@ -104,7 +108,8 @@ class ProfileResult(StrEnum):
 class Profile(msgspec.Struct, frozen=True, rename="camel"):
     """One profile's result, its counts by status, and the ids behind the counts that somebody must act on.
 
-    ``partly`` are requirements that passed, but for less than all subjects: some could not be looked at.
+    ``partly`` are requirements that passed, but for less than all subjects: some could not be looked at. ``waiting``
+    ones are told by their causes.
     """
 
     name: str
@@ -113,6 +118,25 @@ class Profile(msgspec.Struct, frozen=True, rename="camel"):
     failed: tuple[str, ...]
     unjudged: tuple[str, ...]
     partly: tuple[str, ...]
+    waiting: tuple[str, ...]
+
+
+class Cause(msgspec.Struct, frozen=True, rename="camel"):
+    """What keeps requirements from being judged, and which ones wait for it.
+
+    ``requirement`` judges the cause itself, and ``status`` is how it ended in this run (not-run where it has no
+    verdict); both are empty where no requirement judges it.
+    """
+
+    requirement: str
+    status: str
+    cause: str
+    waiting: tuple[str, ...]
+
+    @property
+    def told_by_its_requirement(self) -> bool:
+        """Whether the requirement that judges the cause tells of it as a failure, so that nobody else has to."""
+        return self.status in (Status.FAILED, Status.ERROR, Status.UNKNOWN)
 
 
 class RunFacts(msgspec.Struct, frozen=True, rename="camel"):
@@ -146,6 +170,7 @@ class Report(msgspec.Struct, frozen=True, rename="camel"):
     reference: str
     outcome: str
     exit_code: int
+    causes: tuple[Cause, ...]
     profiles: tuple[Profile, ...]
     requirements: tuple[Verdict, ...]
     notes: tuple[str, ...] = ()
@@ -171,6 +196,7 @@ def _profile(name: str, verdicts: list[Verdict]) -> Profile:
         tuple(verdict.requirement for verdict in verdicts if verdict.status is Status.FAILED),
         tuple(verdict.requirement for verdict in verdicts if verdict.status in UNJUDGED),
         partly,
+        tuple(verdict.requirement for verdict in verdicts if verdict.status is Status.WAITING),
     )
 
 
@@ -181,7 +207,7 @@ UNJUDGED = (Status.ERROR, Status.UNKNOWN, Status.NOT_RUN)
 def _result(counts: Counter[Status], evidence: set[EvidenceKind], *, partly: bool) -> ProfileResult:
     if counts[Status.FAILED]:
         return ProfileResult.FAILED
-    if counts[Status.ERROR] or counts[Status.UNKNOWN]:
+    if counts[Status.ERROR] or counts[Status.UNKNOWN] or counts[Status.WAITING]:
         return ProfileResult.INCOMPLETE
     if not counts[Status.PASSED]:
         nothing_to_judge = counts[Status.NOT_APPLICABLE] and not counts[Status.NOT_RUN]
@@ -204,9 +230,10 @@ def exit_code(verdicts: Iterable[Verdict], *, other_failures: bool) -> tuple[int
     make a run incomplete, but it keeps its profile from being conformant.
     """
     counts = Counter(verdict.status for verdict in verdicts)
-    failed, unjudged = counts[Status.FAILED], counts[Status.ERROR] + counts[Status.UNKNOWN]
+    failed, waiting = counts[Status.FAILED], counts[Status.WAITING]
+    unjudged = counts[Status.ERROR] + counts[Status.UNKNOWN] + waiting
     if failed:
-        return 1, f"{_requirements(failed)} failed"
+        return 1, f"{_requirements(failed)} failed" + (f", and {waiting} wait for a cause" if waiting else "")
     if other_failures:
         return 1, "no requirement failed, but something else did: see the notes and the failed tests"
     if unjudged:

@@ -1,7 +1,8 @@
 """A verdict as the paragraph that an on-call can act on."""
 
 from conformance.report.grouping import FindingGroup
-from conformance.report.model import Verdict
+from conformance.report.model import Cause, Verdict
+from conformance.verdict import Status, join_limited
 
 _LABEL = 23
 # Ten causes, and five subjects of each, show the pattern; the report file has them all.
@@ -24,10 +25,40 @@ def story(verdict: Verdict) -> str:
     return f"{headline(verdict)}\n{details(verdict)}"
 
 
+def waits_for(verdict: Verdict) -> str:
+    """What a waiting requirement waits for: the requirement that judges it, and the cause."""
+    return f"{verdict.waits_for}: {verdict.reason}" if verdict.waits_for else verdict.reason
+
+
+def why_not_judged(verdict: Verdict) -> str:
+    """One line of a verdict that is neither good nor bad news: its status, and why."""
+    return (
+        f"waits for {waits_for(verdict)}" if verdict.status is Status.WAITING else f"{verdict.status}: {verdict.reason}"
+    )
+
+
+def heading_of_cause(cause: Cause) -> str:
+    """One line: the requirement that judges the cause, how it ended unless it failed, and the cause."""
+    if not cause.requirement:
+        return cause.cause
+    ended = "" if cause.status == Status.FAILED else f" ({cause.status})"
+    return f"{cause.requirement}{ended}: {cause.cause}"
+
+
+def who_waits(cause: Cause, *, most: int) -> str:
+    """How many requirements wait for a cause, and the first ``most`` of them."""
+    number = len(cause.waiting)
+    told = "1 requirement waits" if number == 1 else f"{number} requirements wait"
+    return f"{told} for it: {join_limited(cause.waiting, most=most)}"
+
+
 def details(verdict: Verdict, *, shown: int = _SHOWN) -> str:
     """Every cause with its first subjects, what was expected and found there, why it hides, and what to do."""
     lines = []
-    if verdict.reason:
+    waiting = verdict.status is Status.WAITING
+    if waiting:
+        lines.append(_line("waits for", waits_for(verdict)))
+    elif verdict.reason:
         lines.append(_line("why", verdict.reason))
     causes = verdict.causes
     for group in causes[:shown]:
@@ -35,7 +66,8 @@ def details(verdict: Verdict, *, shown: int = _SHOWN) -> str:
     if len(causes) > shown:
         left = sum(group.count for group in causes[shown:])
         lines.append(_line("and", f"{left} more for {len(causes) - shown} other causes; report.json has them all"))
-    if not any(group.remedy for group in causes[:shown]) and (causes or verdict.reason):
+    # What would make the requirement hold does not help where something else is in the way.
+    if not waiting and not any(group.remedy for group in causes[:shown]) and (causes or verdict.reason):
         lines.append(_line("remedy", verdict.remedy))
     unseen = f", {verdict.unseen} not looked at" if verdict.unseen else ""
     lines.append(_line("evidence", f"{verdict.evidence}, {verdict.judged} judged{unseen}"))

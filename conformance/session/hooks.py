@@ -15,7 +15,7 @@ from conformance.catalog import PROFILES, Requirement, requirement_of
 from conformance.options import Settings
 from conformance.progress import TerminalProgress
 from conformance.report.model import Report, Verdict
-from conformance.report.story import details, heading, headline
+from conformance.report.story import details, heading, headline, why_not_judged
 from conformance.session import catalogue, fixtures, summary
 from conformance.session.fixtures import JUDGE, RUN
 from conformance.session.judging import NotRun, verdict_on
@@ -35,6 +35,7 @@ _LETTERS = {
     Status.FAILED: "F",
     Status.ERROR: "E",
     Status.UNKNOWN: "?",
+    Status.WAITING: "~",
     Status.UNSUPPORTED: "u",
     Status.NOT_APPLICABLE: "n",
     Status.WAIVED: "w",
@@ -288,4 +289,4 @@ def _retell(report: pytest.TestReport, verdict: Verdict) -> None:
     elif verdict.status is Status.PASSED:
         report.outcome, report.longrepr = "passed", None
     else:
-        report.outcome, report.longrepr = "skipped", (file, line or 0, f"{verdict.status}: {verdict.reason}")
+        report.outcome, report.longrepr = "skipped", (file, line or 0, why_not_judged(verdict))

@@ -15,6 +15,7 @@ from conformance.verdict import (
     Status,
     UnknownAccelerator,
     Unsupported,
+    Waits,
 )
 
 
@@ -27,6 +28,7 @@ _STATUS_OF: tuple[tuple[type[BaseException], Status], ...] = (
     (NotApplicable, Status.NOT_APPLICABLE),
     (Unsupported, Status.UNSUPPORTED),
     (UnknownAccelerator, Status.UNKNOWN),
+    (Waits, Status.WAITING),
     (Inconclusive, Status.ERROR),
     (KubeError, Status.ERROR),
 )
@@ -42,8 +44,12 @@ def verdict_on(
     findings = list(judge.findings)
     if isinstance(raised, ExpectationFailed):
         findings.append(raised.finding)
-    status, reason = _status(findings, raised or judge.nothing_judged())
-    return Verdict.of(rule, status, findings, evidence=evidence, reason=reason, duration=duration, unseen=judge.unseen)
+    ended = raised or judge.nothing_judged()
+    status, reason = _status(findings, ended)
+    return Verdict.of(
+        rule, status, findings, evidence=evidence, reason=reason, duration=duration, unseen=judge.unseen,
+        waits_for=ended.requirement if isinstance(ended, Waits) and status is Status.WAITING else "",
+    )  # fmt: skip
 
 
 def _status(findings: list[Finding], raised: BaseException | None) -> tuple[Status, str]:

@@ -26,6 +26,7 @@ from conformance.reference import Reference, load
 from conformance.reference.objects import name_of, objects
 from conformance.reference.stack_objects import stack_objects
 from conformance.remains import Left
+from conformance.report.causes import causes_of, with_waived_causes
 from conformance.report.emitters import STREAM_NAME, EventStream, write_json, write_junit
 from conformance.report.model import SEVERITY, ClusterFacts, Report, RunFacts, Verdict, exit_code, not_run, summarise
 from conformance.session.cluster import OpenCluster, open_cluster
@@ -275,6 +276,7 @@ class Run:
 
     def report(self, *, other_failures: bool) -> Report:
         """Write every report file and return the report."""
+        self._waive_with_causes()
         verdicts = sorted(self.verdicts.values(), key=lambda verdict: verdict.requirement)
         code, outcome = exit_code(verdicts, other_failures=other_failures)
         report = Report(
@@ -287,6 +289,7 @@ class Run:
             self.reference.name,
             outcome,
             code,
+            causes_of(verdicts),
             summarise(verdicts),
             tuple(verdicts),
             (*self.notes, *self._waivers.notes()),
@@ -296,6 +299,13 @@ class Run:
             write_junit(report, self.folder)
             self._emit("run-finished", outcome=outcome, exitCode=code)
         return report
+
+    def _waive_with_causes(self) -> None:
+        """Waive what waits for a waived requirement; only when all have their verdicts is that known of each."""
+        for verdict in with_waived_causes(self.verdicts.values()):
+            if verdict is not self.verdicts[verdict.requirement]:
+                self.verdicts[verdict.requirement] = verdict
+                self._emit("requirement-finished", verdict=verdict)
 
     def _cluster_facts(self) -> ClusterFacts:
         facts = self.facts

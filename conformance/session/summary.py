@@ -1,7 +1,7 @@
 """The end of a run on a terminal: the causes of failures, profiles, what needs somebody, and where the reports are."""
 
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import pytest
@@ -10,10 +10,12 @@ from conformance.catalog import MUST
 from conformance.report.emitters import JSON_NAME, JUNIT_NAME
 from conformance.report.grouping import FindingGroup
 from conformance.report.model import Profile, ProfileResult, Report, Verdict
+from conformance.report.story import heading_of_cause, who_waits
 from conformance.verdict import Status
 
 # With the profiles below them so many causes fit on one screen; the failures above have them all.
 _CAUSES = 8
+_NAMED = 5
 _GOOD = (ProfileResult.CONFORMANT, ProfileResult.REHEARSED, ProfileResult.AUDITED)
 _COLOUR = {ProfileResult.FAILED: "red", ProfileResult.INCOMPLETE: "red", ProfileResult.PARTIAL: "yellow"}
 
@@ -27,12 +29,13 @@ def write(terminal: pytest.TerminalReporter, report: Report, folder: Path) -> No
         f"{cluster.gpu_nodes} with GPUs; reference {report.reference}; mode {report.run.mode}; "
         f"evidence {cluster.evidence}"
     )
-    _causes(terminal, report)
+    _what_is_in_the_way(terminal, report)
+    _failures(terminal, report)
     width = max((len(profile.name) for profile in report.profiles), default=0)
     for profile in report.profiles:
         _profile(terminal, profile, width)
-    for kind, why in cluster.unreadable.items():
-        terminal.line(f"could not read {kind}: {why}", yellow=True)
+    for why, kinds in _kinds_by_reason(cluster.unreadable).items():
+        terminal.line(f"could not read {', '.join(kinds)}: {why}", yellow=True)
     for note in report.notes:
         terminal.line(f"note: {note}", yellow=True)
     terminal.line(
@@ -49,8 +52,18 @@ def left_behind(left: Iterable[str], command: str) -> str:
     return f"could not be put back: {'; '.join(left)}. Run: {command}"
 
 
-def _causes(terminal: pytest.TerminalReporter, report: Report) -> None:
-    """The causes that most must be done about: those of MUST requirements first, and those of many subjects."""
+def _what_is_in_the_way(terminal: pytest.TerminalReporter, report: Report) -> None:
+    """What keeps requirements from being judged: the causes with most consequences first."""
+    for cause in report.causes[:_CAUSES]:
+        terminal.line(_on_one_line(f"  {heading_of_cause(cause)}", _width()), red=True)
+        terminal.line(_on_one_line(f"           {who_waits(cause, most=_NAMED)}", _width()))
+    if others := report.causes[_CAUSES:]:
+        waiting = sum(len(cause.waiting) for cause in others)
+        terminal.line(f"  and {len(others)} other causes, for which {waiting} requirements wait")
+
+
+def _failures(terminal: pytest.TerminalReporter, report: Report) -> None:
+    """The failures that most must be done about: those of MUST requirements first, and those of many subjects."""
     broken = [(verdict, group) for verdict in report.requirements for group in verdict.causes if _failed(verdict)]
     broken.sort(key=lambda each: (each[0].level is not MUST, -each[1].count))
     for verdict, group in broken[:_CAUSES]:
@@ -68,6 +81,13 @@ def _cause(group: FindingGroup) -> str:
     finding = group.first
     more = f" and {group.count - 1} more" if group.count > 1 else ""
     return f"{finding.subject}{more}: {finding.cause or f'found {finding.actual}'}"
+
+
+def _kinds_by_reason(unreadable: Mapping[str, str]) -> dict[str, list[str]]:
+    kinds: dict[str, list[str]] = {}
+    for kind, why in unreadable.items():
+        kinds.setdefault(why, []).append(kind)
+    return kinds
 
 
 def _width() -> int:

@@ -12,6 +12,7 @@ from conformance.gpu.plugin_config import Chain, Selection, mapping_at, word
 from conformance.gpu.sharing import MigStrategy
 from conformance.subjects import ObjectReference
 from conformance.verdict import Inconclusive
+from suites._shared.operator_resource import without_stack
 
 _BY_POLICY = (StackKind.CLUSTER_POLICY, StackKind.INVALID)
 
@@ -149,10 +150,8 @@ class PluginConfigs:
             cause = f"the stack is {stack.stack}, which deploys no device plugin"
             return ChosenConfig(Selection(Chain.NOT_CONFIGURED, cause=cause))
         if stack.stack is StackKind.UNKNOWN:
-            raise Inconclusive(f"the GPU stack is not known: {', '.join(stack.unread)} could not be read")
-        raise Inconclusive(
-            "no object of the cluster is a device plugin or configures one: its configuration is unknown"
-        )
+            raise self._facts.unread_stack()
+        raise without_stack(self._facts, "no object of the cluster is a device plugin or configures one")
 
 
 def plugin_pods(facts: Facts, node: Node) -> tuple[Pod, ...]:

@@ -8,10 +8,11 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from conformance.facts import Facts, Resource
+from conformance.gpu.operator_stack import StackKind
 from conformance.reference.model import Reference
 from conformance.reference.stack import Stack
 from conformance.subjects import ObjectReference
-from conformance.verdict import Inconclusive, NotApplicable
+from conformance.verdict import NotApplicable, Waits
 
 RECONCILED = "Reconciled"
 NO_GPU_NODES = "NoGPUNodes"
@@ -122,15 +123,19 @@ def require_operator_stack(reference: Reference) -> Stack:
 def require_operator_resource(facts: Facts, reference: Reference) -> OperatorResource:
     """The resource of the declared operator.
 
-    Raises NotApplicable where no operator is declared, Inconclusive where there is no such resource.
+    Raises NotApplicable where no operator is declared, Waits where there is no such resource.
     """
     require_operator_stack(reference)
     operator_resource = find_operator_resource(facts)
     if operator_resource is None:
-        raise Inconclusive(
-            "the cluster has neither a ClusterPolicy nor a GPUCluster, which define the components to expect"
-        )
+        raise without_stack(facts, "the cluster has neither a ClusterPolicy nor a GPUCluster")
     return operator_resource
+
+
+def without_stack(facts: Facts, lacking: str) -> Waits:
+    """Why nothing of a GPU stack can be judged, to be raised: the cluster has none, or lacks this part of it."""
+    none = facts.stack.stack is StackKind.NONE
+    return Waits("the cluster has no GPU stack" if none else lacking, on="OPER-01")
 
 
 def find_operator_resource(facts: Facts) -> OperatorResource | None:

@@ -5,7 +5,7 @@ from typing import NamedTuple
 from conformance.facts import Facts
 from conformance.facts import PriorityClass as LiveClass
 from conformance.reference.model import PriorityClass, Reference
-from conformance.verdict import Inconclusive, NotApplicable
+from conformance.verdict import NotApplicable, Waits
 
 
 class Preemption(NamedTuple):
@@ -33,8 +33,8 @@ def declared_preemptions(reference: Reference) -> tuple[Preemption, ...]:
 
 
 def live_class(facts: Facts, declared: PriorityClass) -> LiveClass:
-    """The class of that name in the cluster. Raises Inconclusive when it is missing."""
+    """The class of that name in the cluster. Raises Waits when it is missing."""
     found = facts.priority_class(declared.name)
     if found is None:
-        raise Inconclusive(f"the cluster has no {declared} (PRIO-01), so its effect cannot be judged")
+        raise Waits(f"the cluster has no {declared}", on="PRIO-01")
     return found

@@ -13,7 +13,7 @@ from conformance.kube.waits import wait_for
 from conformance.lab import LabPod, RequirementLab
 from conformance.reference.expected import gpus_of, offer_of
 from conformance.reference.model import Gpu, Pool
-from conformance.verdict import Inconclusive, Judge, Unsupported, expect
+from conformance.verdict import Inconclusive, Judge, Unsupported, Waits, expect
 from suites._shared.formatting import join_limited, pairs
 from suites._shared.node_gpus import agrees, counted, format_amounts
 from suites._shared.shared_nodes import SharedNodes
@@ -22,7 +22,7 @@ REPLICAS = f"{GPU}.replicas"
 STRATEGY = f"{GPU}.sharing-strategy"
 SHARED_PRODUCT = "-SHARED"
 
-NO_GPU = "it offers no GPU (POOL-04)"
+NO_GPU = Waits("it offers no GPU", on="POOL-04")
 """Why the replicas of a node are not judged."""
 
 RUNS = "runs"
@@ -42,7 +42,7 @@ def judge_offers(shared: SharedNodes, judge: Judge) -> None:
         if expected == {}:
             continue
         if expected is None or not there:
-            judge.pass_over(node, "its layout is unknown (MIG-01)" if expected is None else NO_GPU)
+            judge.pass_over(node, Waits("its layout is unknown", on="MIG-01") if expected is None else NO_GPU)
             continue
         judge(
             node,
@@ -183,9 +183,7 @@ def _idle_node(shared: SharedNodes, lab: RequirementLab, pool: Pool, resource: s
     whole = [node for node in nodes if node.gpus(resource) == replicas and node.ready and not node.unschedulable]
     if not whole:
         names = join_limited([node.name for node in nodes])
-        raise Inconclusive(
-            f"no node of {pool} takes pods and offers {replicas} {resource} (nodes: {names}); see POOL-04"
-        )
+        raise Waits(f"no node of {pool} takes pods and offers {replicas} {resource} (nodes: {names})", on="POOL-04")
     return lab.pick_idle(whole, 1)[0], replicas
 
 

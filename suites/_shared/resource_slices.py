@@ -15,7 +15,7 @@ from conformance.facts import Facts, Node
 from conformance.gpu.quantities import quantity
 from conformance.gpu.resources import DRA_DRIVER
 from conformance.subjects import ObjectReference
-from conformance.verdict import Inconclusive
+from conformance.verdict import Inconclusive, Waits
 
 GPU, MIG, VFIO = "gpu", "mig", "vfio"
 QUOTA_SUFFIX = ".deviceclass.resource.k8s.io/devices"
@@ -226,6 +226,13 @@ def still_free(devices: Iterable[Device], held: Collection[Held]) -> tuple[Devic
         and Held(each.pool, each.name) not in held
         and each.gpu not in (touched if each.partition else cut)
     )
+
+
+def without_chosen_devices(published: Mapping[str, Published]) -> Waits:
+    """Why no device class chooses a device, to be raised: none is published, or the classes are wrong."""
+    if not any(each.devices for each in published.values()):
+        return Waits("no node publishes devices of NVIDIA's DRA driver", on="DRA-03")
+    return Waits("no device class selects a device that a node publishes", on="DRA-06")
 
 
 def classes_asked(claim_spec: Mapping[str, Any]) -> list[str]:

@@ -14,7 +14,7 @@ from conformance.gpu.sharing import NOT_SHARED, MigStrategy, Sharing, SharingStr
 from conformance.reference.expected import config_key_of, config_of, gpus_of, mig_strategy_of
 from conformance.reference.model import Gpu, Pool, Reference
 from conformance.subjects import ObjectReference
-from conformance.verdict import Inconclusive, Judge, NotApplicable
+from conformance.verdict import Inconclusive, Judge, NotApplicable, Waits
 from suites._shared.device_plugin_configs import ChosenConfig, PluginConfigs, plugin_pods
 from suites._shared.formatting import join_limited
 from suites._shared.node_gpus import agrees, counted, format_amounts
@@ -23,7 +23,8 @@ from suites._shared.pool_nodes import GpuPoolNode
 # A key that the table of keys does not have may come with a later version of the plugin; a key in the wrong place, or
 # with a typo, will not.
 _MAYBE_LATER = "no such key exists here"
-_SEE = {SharingStrategy.TIME_SLICING: "see TS-02", SharingStrategy.MPS: "see MPS-02"}
+_REACHED_BY = {SharingStrategy.TIME_SLICING: "TS-02", SharingStrategy.MPS: "MPS-02"}
+"""The requirement that every node gets its declared configuration."""
 _TIME = "%Y-%m-%d %H:%M:%S UTC"
 
 
@@ -69,8 +70,6 @@ class SharedNodes:
     def __init__(
         self, strategy: SharingStrategy, reference: Reference, facts: Facts, nodes: tuple[GpuPoolNode, ...]
     ) -> None:
-        if not nodes:
-            raise Inconclusive(f"no node of the cluster belongs to a pool that is shared by {strategy.value}")
         self.strategy = strategy
         self.reference = reference
         self.facts = facts
@@ -136,11 +135,11 @@ class SharedNodes:
         return [(source, sharing) for source, sharing in found.items() if sharing.strategy is self.strategy]
 
     def in_effect(self, pool: Pool, node: Node) -> PluginConfig:
-        """The configuration of a node, from the cluster. Raises Inconclusive when it is not the declared one."""
+        """The configuration of a node, from the cluster. Raises Waits when it is not the declared one."""
         chosen = self.configs.of(node)
         config = chosen.selection.config
         if config is None or not self.is_declared_config(pool, chosen):
-            raise Inconclusive(f"{node} of {pool} does not get its declared configuration ({_SEE[self.strategy]})")
+            raise Waits(f"{node} of {pool} does not get its declared configuration", on=_REACHED_BY[self.strategy])
         return config
 
 
@@ -341,12 +340,13 @@ def judge_freshness(shared: SharedNodes, judge: Judge) -> None:
             remedy="Restart the device plugin: kubectl rollout restart of its DaemonSet.",
             inspect=f"kubectl get pods -A --field-selector spec.nodeName={node.name}; {chosen.inspect}",
         )
+    judge.without_subjects(Waits("no node gets its configuration from a ConfigMap", on=_REACHED_BY[shared.strategy]))
 
 
-def _why_not_compared(shared: SharedNodes, chosen: ChosenConfig, started: datetime | None) -> str:
+def _why_not_compared(shared: SharedNodes, chosen: ChosenConfig, started: datetime | None) -> str | Waits:
     """Why it is unknown whether the device plugin of a node has loaded its current configuration."""
     if not chosen.reached:
-        return f"it gets no configuration ({_SEE[shared.strategy]})"
+        return Waits("it gets no configuration", on=_REACHED_BY[shared.strategy])
     return (
         "it has no pod of the device plugin"
         if started is None

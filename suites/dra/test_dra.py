@@ -12,13 +12,13 @@ from conformance.catalog import MAY, MUST, requirement
 from conformance.facts import Facts
 from conformance.reference.model import Reference
 from conformance.subjects import ObjectReference
-from conformance.verdict import Inconclusive, Judge, Unsupported, format_value
+from conformance.verdict import Judge, Unsupported, Waits, format_value
 from suites._shared.formatting import join_limited
 from suites._shared.node_gpus import memory_agrees
 from suites._shared.node_probes import product_label
 from suites._shared.operand_status import why_not_judged
 from suites._shared.pool_nodes import GpuPoolNode
-from suites._shared.resource_slices import GPU, MIG, Device, Published, device_class
+from suites._shared.resource_slices import GPU, MIG, Device, Published, device_class, without_chosen_devices
 from suites.dra.dra_nodes import (
     OLDEST_KUBERNETES,
     declared_devices,
@@ -159,7 +159,7 @@ def test_the_gpu_driver_is_new_enough(
         found = {each.driver for each in slices.get(node.name, Published()).devices if each.driver}
         floor, why = driver_floor(facts, node)
         if not found:
-            judge.pass_over(node, "it publishes no device with its driver's version (DRA-03)")
+            judge.pass_over(node, Waits("it publishes no device with its driver's version", on="DRA-03"))
         else:
             judge(
                 node,
@@ -197,7 +197,7 @@ def test_no_gpu_is_offered_twice(slices: dict[str, Published], facts: Facts, jud
             hidden_because="neither allocator knows of the other; the pods start, and two of them get the same GPU",
             inspect=f"kubectl get node {name} -o jsonpath='{{.status.allocatable}}'",
         )
-    judge.without_subjects(Inconclusive("no node publishes devices of NVIDIA's DRA driver (DRA-03)"))
+    judge.without_subjects(without_chosen_devices(slices))
 
 
 @requirement(

@@ -18,7 +18,7 @@ from conformance.subjects import ObjectReference
 from conformance.verdict import Inconclusive, Judge, Unsupported, expect
 from suites._shared.pool_nodes import GpuPoolNode
 from suites._shared.quota_namespace import ADMITTED, REFUSED, declared_gpu_quotas, outcome
-from suites._shared.resource_slices import Device, DeviceClass, Published
+from suites._shared.resource_slices import Device, DeviceClass, Published, without_chosen_devices
 from suites.dra.device_claims import (
     DELETION_MAY_TAKE,
     ClaimingNode,
@@ -132,7 +132,7 @@ def test_every_device_class_is_covered_by_quotas(
     devices = [device for each in slices.values() for device in each.devices]
     giving = [each for each in classes if any(each.may_choose(device) for device in devices)]
     if not giving:
-        raise Inconclusive("no device class selects a device that a node publishes (DRA-03, DRA-06)")
+        raise without_chosen_devices(slices)
     for team in dict.fromkeys(team.namespace for team, _ in declared_gpu_quotas(reference)):
         for each in giving:
             covering = [quota for quota in facts.quotas_in(team) if each.quota_key in quota.used]

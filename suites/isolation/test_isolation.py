@@ -33,7 +33,7 @@ from suites._shared.node_probes import (
     request_no_devices_in_variants,
     uuids,
 )
-from suites._shared.pool_nodes import GpuPoolNode
+from suites._shared.pool_nodes import GpuPoolNode, Members, without_open_nodes
 from suites.isolation.gpu_access import (
     ALL_DEVICES,
     VISIBLE,
@@ -239,11 +239,13 @@ def test_no_ordinary_pod_takes_devices_by_annotation(pods_on_gpu_nodes: tuple[Po
 
 
 @pytest.fixture
-def one_node_of_each_pool(gpu_pool_nodes: tuple[GpuPoolNode, ...]) -> tuple[GpuPoolNode, ...]:
+def one_node_of_each_pool(
+    gpu_pool_nodes: tuple[GpuPoolNode, ...], reference: Reference, members: Members
+) -> tuple[GpuPoolNode, ...]:
     """The first node of each GPU pool that takes pods: its container runtime is configured for the whole pool."""
     taking = [each for each in gpu_pool_nodes if each.node.ready and not each.node.unschedulable]
     if not taking:
-        raise Inconclusive("no GPU node is Ready and schedulable")
+        raise without_open_nodes(reference.gpu_pools, reference, members)
     return tuple({each.pool.name: each for each in reversed(taking)}.values())
 
 

@@ -20,7 +20,7 @@ from conformance.gpu.plugin_config import Chain, mapping_at, word
 from conformance.reference.expected import layout_of, offer_of
 from conformance.reference.model import Gpu, Pool, Reference
 from conformance.subjects import ObjectReference
-from conformance.verdict import Inconclusive, NotApplicable, UnknownAccelerator, Unsupported
+from conformance.verdict import Inconclusive, NotApplicable, UnknownAccelerator, Unsupported, Waits
 from suites._shared.formatting import join_limited
 from suites._shared.pool_nodes import GpuPoolNode
 
@@ -111,7 +111,7 @@ def unknown_layout(reference: Reference, pool: Pool, wanted: Wanted | None = Non
             f"{pool}: layout {name} has a device-filter, and the set-up does not declare the PCI device IDs of its GPUs"
         )
     if name in declared_layouts(reference):
-        return Inconclusive(f"{pool}: layout {name} is declared and invalid (MIG-02)")
+        return Waits(f"{pool}: layout {name} is declared and invalid", on="MIG-02")
     model = model_of(pool.gpu.product, pool.gpu.memory_mib or None) if pool.gpu else Unknown("the pool has no GPUs")
     if isinstance(model, Unknown):
         return UnknownAccelerator(f"{pool}: {model.why}, so the MIG devices of layout {name} are unknown")
@@ -171,8 +171,6 @@ class MigNodes:
     """The nodes of pools with a MIG layout, with the declared and the configured layouts."""
 
     def __init__(self, reference: Reference, facts: Facts, nodes: tuple[GpuPoolNode, ...]) -> None:
-        if not nodes:
-            raise Inconclusive("no node of the cluster belongs to a pool with a MIG layout")
         self.reference = reference
         self.facts = facts
         self.nodes = nodes
@@ -200,12 +198,12 @@ class MigNodes:
         """
         return tuple(each for each in self.nodes if not self.why_not_configured(each.pool, each.node))
 
-    def why_not_configured(self, pool: Pool, node: Node) -> str:
-        """Why the layout of a node is not applied and its resources not judged; empty where it is applied."""
+    def why_not_configured(self, pool: Pool, node: Node) -> Waits | None:
+        """Why the layout of a node is not applied and its resources not judged; None where it is applied."""
         if pool.name not in self._possible:
-            return "its layout is not possible (MIG-01)"
+            return Waits("its layout is not possible", on="MIG-01")
         done = node.labels.get(MIG_CONFIG_STATE, SUCCESS) == SUCCESS
-        return "" if done else "the MIG manager has not reported success (MIG-04)"
+        return None if done else Waits("the MIG manager has not reported success", on="MIG-04")
 
     @property
     def managed(self) -> tuple[GpuPoolNode, ...]:
@@ -273,7 +271,7 @@ class MigNodes:
             raise NotApplicable(f"{stack} is declared without a MIG manager: its owners configure MIG themselves")
         found = self.facts.stack
         if found.stack is StackKind.UNKNOWN:
-            raise Inconclusive(f"the GPU stack is not known: {', '.join(found.unread)} could not be read")
+            raise self.facts.unread_stack()
         policies = self.facts.cluster_policies if found.stack in _BY_POLICY else ()
         policy = next((each for each in policies if each.name == found.policy), None)
         if policy is None:

@@ -12,7 +12,7 @@ from conformance.gpu.sharing import MigStrategy, advertised, mig_resource
 from conformance.reference.expected import gpus_of, mig_strategy_of, offer_of
 from conformance.reference.model import Pool, Reference
 from conformance.subjects import ObjectReference
-from conformance.verdict import Inconclusive, NotApplicable
+from conformance.verdict import NotApplicable, Waits
 from suites._shared.declared_workloads import declared_in
 from suites.mig.layouts import MigNodes
 
@@ -105,7 +105,7 @@ def why_the_name_is_not_offered(reference: Reference, resource: str, offered: se
 def offered_devices(mig_nodes: MigNodes) -> Iterator[tuple[Pool, str, int, list[Node]]]:
     """The resources of each pool that its strategy offers for MIG devices, and the nodes that offer all of them.
 
-    Raises NotApplicable where no strategy offers any, Inconclusive where no node does.
+    Raises NotApplicable where no strategy offers any, Waits where no node does.
     """
     found = False
     for pool, _ in mig_nodes.pools:
@@ -118,9 +118,7 @@ def offered_devices(mig_nodes: MigNodes) -> Iterator[tuple[Pool, str, int, list[
             own = [node for other, node, _ in mig_nodes.configured if other.name == pool.name]
             nodes = [each for each in own if each.gpus(resource) == count and each.ready and not each.unschedulable]
             if not nodes:
-                raise Inconclusive(
-                    f"no node of {pool} takes pods and offers {count} {resource}; see MIG-04 and POOL-04"
-                )
+                raise Waits(f"no node of {pool} takes pods and offers {count} {resource}", on="POOL-04")
             found = True
             yield pool, resource, count, nodes
     if not found:

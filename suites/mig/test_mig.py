@@ -24,12 +24,12 @@ from conformance.gpu.sharing import MigStrategy, Offer, advertised
 from conformance.lab import RequirementLab
 from conformance.reference.expected import gpus_of, layout_of, mig_strategy_of, offer_of
 from conformance.reference.model import Gpu, Pool, Reference
-from conformance.verdict import Inconclusive, Judge, NotApplicable, UnknownAccelerator, Unsupported
+from conformance.verdict import Inconclusive, Judge, NotApplicable, UnknownAccelerator, Unsupported, Waits
 from suites._shared.device_plugin_configs import PluginConfigs
 from suites._shared.formatting import join_limited
 from suites._shared.node_gpus import agrees, counted, format_amounts, missing_gpus, not_known
 from suites._shared.operand_status import why_still_starting
-from suites._shared.pool_nodes import GpuPoolNode
+from suites._shared.pool_nodes import GpuPoolNode, Members, require_nodes
 from suites._shared.replicas import NO_GPU
 from suites.mig.layout_findings import (
     WHAT_TO_DO,
@@ -63,7 +63,7 @@ from suites.mig.mig_devices import (
     why_the_name_is_not_offered,
 )
 
-LACKS_GPUS = "GPUs are missing (POOL-04)"
+LACKS_GPUS = Waits("GPUs are missing", on="POOL-04")
 
 
 @pytest.fixture
@@ -74,10 +74,14 @@ def mig(reference: Reference) -> tuple[Pool, ...]:
 
 @pytest.fixture
 def mig_nodes(
-    mig: tuple[Pool, ...], gpu_pool_nodes: tuple[GpuPoolNode, ...], reference: Reference, facts: Facts
+    mig: tuple[Pool, ...],
+    gpu_pool_nodes: tuple[GpuPoolNode, ...],
+    reference: Reference,
+    facts: Facts,
+    members: Members,
 ) -> MigNodes:
     """Their nodes, with their layouts."""
-    return MigNodes(reference, facts, tuple(each for each in gpu_pool_nodes if each.pool in mig))
+    return MigNodes(reference, facts, require_nodes(mig, gpu_pool_nodes, reference, members))
 
 
 # --- Before anything is applied ----------------------------------------------------------------------------------
@@ -287,7 +291,7 @@ def test_gpu_feature_discovery_counts_the_devices(mig_nodes: MigNodes, judge: Ju
         if not expected:
             continue
         unlabelled = f"no label {GPU_PRODUCT}" if GPU_PRODUCT not in node.labels else ""
-        lacking = LACKS_GPUS if missing_gpus(node, gpu) and GPU_COUNT not in expected else ""
+        lacking = LACKS_GPUS if missing_gpus(node, gpu) and GPU_COUNT not in expected else None
         not_judged = mig_nodes.why_not_configured(pool, node) or unlabelled or lacking
         if not_judged:
             judge.pass_over(node, not_judged)
@@ -418,14 +422,14 @@ def test_layouts_are_changed_on_empty_nodes(mig_nodes: MigNodes, judge: Judge) -
         )
 
 
-def _why_not_comparable(node: Node, gpu: Gpu, offer: Offer, there: Mapping[str, int]) -> str:
-    """Why the resources of a node cannot be compared with its layout; empty where they can."""
+def _why_not_comparable(node: Node, gpu: Gpu, offer: Offer, there: Mapping[str, int]) -> Waits | None:
+    """Why the resources of a node cannot be compared with its layout; None where they can."""
     if offer.resources is None:
-        return "the MIG devices of its layout are unknown (MIG-01)"
+        return Waits("the MIG devices of its layout are unknown", on="MIG-01")
     if not there:
         return NO_GPU
     lacking = missing_gpus(node, gpu) and not counts_devices_as_gpus(node)
-    return LACKS_GPUS if lacking else ""
+    return LACKS_GPUS if lacking else None
 
 
 def _lacks_a_label(node: Node, selection: MigSelection) -> bool:

@@ -10,7 +10,7 @@ from conformance.kube.errors import NotFound
 from conformance.kube.scraping import ScrapeFailed
 from conformance.lab import RequirementLab, at_once
 from conformance.reference.model import Gpu, Pool, Reference
-from conformance.verdict import Inconclusive, Judge, NotApplicable
+from conformance.verdict import Inconclusive, Judge, NotApplicable, Waits
 from suites._shared.operands import CONTAINER, purpose_of
 from suites._shared.operator_resource import OperatorResource
 from suites._shared.pool_nodes import GpuPoolNode
@@ -81,7 +81,7 @@ def is_exporter(pod: Pod) -> bool:
 def ready_exporters(facts: Facts, nodes: Iterable[GpuPoolNode]) -> tuple[Exporter, ...]:
     """One ready exporter for each node that has one, at most ASKED_OF_A_POOL for each pool, evenly spread.
 
-    Raises Inconclusive when no node has any.
+    Raises Waits when no node has any.
     """
     by_pool: dict[str, list[Exporter]] = {}
     for pool, node, gpu in nodes:
@@ -89,7 +89,7 @@ def ready_exporters(facts: Facts, nodes: Iterable[GpuPoolNode]) -> tuple[Exporte
         if pod is not None:
             by_pool.setdefault(pool.name, []).append(Exporter(pool, node, gpu, pod))
     if not by_pool:
-        raise Inconclusive("no GPU node has a ready dcgm-exporter (OBS-01)")
+        raise Waits("no GPU node has a ready dcgm-exporter", on="OBS-01")
     return tuple(each for members in by_pool.values() for each in spread(members))
 
 
@@ -130,16 +130,15 @@ def _ask(lab: RequirementLab, exporter: Exporter) -> Answer | None:
 
 
 def pages(answers: Iterable[tuple[Exporter, Answer]], judge: Judge | None = None) -> list[tuple[Exporter, dcgm.Page]]:
-    """The pages among the answers; the others are noted with ``judge``. Raises Inconclusive when there is none."""
+    """The pages among the answers; the others are noted with ``judge``. Raises Waits when there is none."""
     every = list(answers)
     found = [(exporter, answer) for exporter, answer in every if isinstance(answer, dcgm.Page)]
     if not found:
-        raise Inconclusive(
-            f"no dcgm-exporter has a metrics page (OBS-02): {every[0][1] if every else 'none was scraped'}"
-        )
+        why = f": {every[0][1]}" if every else ""
+        raise Waits(f"no dcgm-exporter has a metrics page{why}", on="OBS-02")
     for exporter, answer in every:
         if judge is not None and not isinstance(answer, dcgm.Page):
-            judge.pass_over(exporter.node, f"{answer} (OBS-02)")
+            judge.pass_over(exporter.node, Waits(str(answer), on="OBS-02"))
     return found
 
 

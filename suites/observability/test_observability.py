@@ -20,7 +20,7 @@ from conformance.kube.waits import wait_for
 from conformance.lab import RequirementLab
 from conformance.reference.expected import driver_of, offer_of
 from conformance.reference.model import Reference
-from conformance.verdict import Inconclusive, Judge, NotApplicable, Unsupported, expect, format_value
+from conformance.verdict import Inconclusive, Judge, NotApplicable, Unsupported, Waits, expect, format_value
 from suites._shared.formatting import join_limited
 from suites._shared.operand_status import why_still_starting
 from suites._shared.operator_resource import find_operator_resource
@@ -65,7 +65,7 @@ def exporters(facts: Facts, monitored_nodes: tuple[GpuPoolNode, ...], judge: Jud
         if node.name not in names:
             has_one = any(pod.ready for pod in exporter_pods(facts, node))
             others = f"{ASKED_OF_A_POOL} other exporters of its pool were scraped"
-            judge.pass_over(node, others if has_one else "it has no ready dcgm-exporter (OBS-01)")
+            judge.pass_over(node, others if has_one else Waits("it has no ready dcgm-exporter", on="OBS-01"))
     return asked
 
 

@@ -6,12 +6,12 @@ from typing import NamedTuple
 
 from conformance.facts import ContainerStatus, Facts, Pod, Workload
 from conformance.reference.model import Reference
-from conformance.verdict import Inconclusive, NotApplicable
+from conformance.verdict import NotApplicable, Waits
 from suites._shared.declared_workloads import why_pending
 from suites._shared.grace import is_recent
 from suites._shared.operand_status import STUCK, why_not_ready
 from suites._shared.operands import discovery_masters, discovery_workers, expected_components
-from suites._shared.operator_resource import declared_stack
+from suites._shared.operator_resource import declared_stack, without_stack
 from suites.operator.stack_faults import is_outside_kubernetes
 
 MOST_RESTARTS = 3
@@ -41,11 +41,11 @@ def stack_workloads(facts: Facts, reference: Reference) -> tuple[Workload, ...]:
     return tuple({(each.kind, each.namespace, each.name): each for each in every if each is not None}.values())
 
 
-def without_workloads(facts: Facts, reference: Reference) -> Inconclusive | NotApplicable:
+def without_workloads(facts: Facts, reference: Reference) -> NotApplicable | Waits:
     """The exception for a declared stack without workloads: a node image may run the device plugin by itself."""
     if is_outside_kubernetes(declared_stack(reference), facts):
         return NotApplicable("the device plugin runs outside Kubernetes, so that it has neither pods nor a workload")
-    return Inconclusive("the cluster has no workload of a GPU stack")
+    return without_stack(facts, "the cluster has no workload of a GPU stack")
 
 
 def pod_problems(workloads: tuple[Workload, ...], facts: Facts) -> Iterator[tuple[Workload, list[PodProblem]]]:

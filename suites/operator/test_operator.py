@@ -40,6 +40,7 @@ from suites._shared.operator_resource import (
     find_operator_resource,
     require_operator_resource,
     require_operator_stack,
+    without_stack,
 )
 from suites.operator.namespace_admission import (
     ENFORCE,
@@ -72,7 +73,7 @@ from suites.operator.stack_version import deployed
 def test_one_complete_stack_is_installed(facts: Facts, reference: Reference, judge: Judge) -> None:
     stack, found = declared_stack(reference), facts.stack
     if found.stack is StackKind.UNKNOWN:
-        raise Inconclusive(f"the objects of a GPU stack could not be read: {format_value(found.unread)}")
+        raise facts.unread_stack()
     wanted = expected_stacks(stack, reference)
     outside = is_outside_kubernetes(stack, facts)
     judge(
@@ -112,7 +113,7 @@ def test_one_complete_stack_is_installed(facts: Facts, reference: Reference, jud
             "-o jsonpath='{.metadata.labels}'",
         )
     if found.unread:
-        raise Inconclusive(f"some objects of a GPU stack could not be read: {format_value(found.unread)}")
+        raise facts.unread_stack()
 
 
 @requirement(
@@ -324,6 +325,8 @@ def test_no_program_has_a_known_way_out_of_a_container(facts: Facts, reference: 
         _toolkit_expected(facts, reference)
     programs = deciding(workloads)
     if not programs:
+        if not workloads:
+            raise without_stack(facts, "the cluster has no workload of the GPU Operator")
         raise Inconclusive("no image tag or label has the version of the container toolkit or of the operator")
     for program in programs:
         flaws = program.flaws

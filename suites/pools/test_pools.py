@@ -12,6 +12,8 @@ of the owners are then judged against the declaration, never taken from the node
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
+import pytest
+
 from conformance.catalog import MUST, SHOULD, requirement
 from conformance.facts import Facts, Node, Pod
 from conformance.gpu.labels import DRIVER_VERSION, GPU_MEMORY, GPU_PRODUCT
@@ -20,7 +22,7 @@ from conformance.gpu.taints import ORDINARY_POD, QUARANTINE, SCHEDULING_EFFECTS,
 from conformance.reference.expected import offer_of
 from conformance.reference.model import Pool, Reference
 from conformance.subjects import ObjectReference
-from conformance.verdict import Inconclusive, Judge, NotApplicable, Unsupported, format_value
+from conformance.verdict import Judge, NotApplicable, Unsupported, format_value
 from suites._shared.device_plugin_configs import plugin_pods
 from suites._shared.formatting import join_limited, pairs
 from suites._shared.gpu_requests import requests_gpus
@@ -40,7 +42,7 @@ from suites._shared.node_gpus import (
 from suites._shared.operand_status import why_still_starting
 from suites._shared.pod_owners import is_node_agent, is_of_owners, platform_of
 from suites._shared.pod_terms import taints_of
-from suites._shared.pool_nodes import GpuPoolNode, Members, PoolNode
+from suites._shared.pool_nodes import GpuPoolNode, Members, PoolNode, without_gpus
 from suites._shared.upgrade_states import DONE, state_of
 
 _IN_A_POOL = "belongs to a GPU pool"
@@ -162,14 +164,13 @@ def test_every_gpu_node_advertises_its_gpus(
     sources=["guide-1"],
     remedy="Declare the pool of the node, make the selectors exclusive, or take the node out of the cluster.",
 )
+@pytest.mark.usefixtures("gpu_pools")
 def test_every_node_with_gpus_belongs_to_one_pool(
-    facts: Facts, reference: Reference, gpu_pools: tuple[Pool, ...], judge: Judge
+    facts: Facts, reference: Reference, members: Members, judge: Judge
 ) -> None:
     equipped = [node for node in facts.nodes if shows_gpus(node, reference)]
-    if not equipped and not any(pool.nodes for pool in gpu_pools):
-        raise NotApplicable("every GPU pool is declared with 0 nodes, and no node of the cluster has GPUs")
     if not equipped:
-        raise Inconclusive(f"{len(gpu_pools)} GPU pools are declared, and no node of the cluster has GPUs")
+        raise without_gpus(reference, members)
     for node in equipped:
         found = [pool for pool in reference.pools if pool.holds(node.labels)]
         judge(

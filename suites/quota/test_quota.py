@@ -21,8 +21,9 @@ from conformance.gpu.resources import quota_key
 from conformance.lab import LabQuota, RequirementLab
 from conformance.reference.model import Quota, Reference, Team
 from conformance.subjects import ObjectReference
-from conformance.verdict import Inconclusive, Judge, NotApplicable
+from conformance.verdict import Judge, NotApplicable, Waits
 from suites._shared.gpu_requests import gpu_pods, gpu_resources, names_gpus, requests_gpus
+from suites._shared.pool_nodes import Members, without_gpus
 from suites._shared.quota_coverage import coverage, gpu_coverage
 from suites._shared.quota_namespace import (
     ADMITTED,
@@ -122,7 +123,7 @@ def test_every_limit_on_gpus_is_spelled_so_that_it_counts(reference: Reference, 
     "use.",
 )
 def test_every_advertised_gpu_resource_is_covered(
-    gpu_quotas: tuple[tuple[Team, Quota], ...], reference: Reference, facts: Facts, judge: Judge
+    gpu_quotas: tuple[tuple[Team, Quota], ...], reference: Reference, facts: Facts, members: Members, judge: Judge
 ) -> None:
     names = gpu_resources(reference)
     advertised = {
@@ -134,9 +135,7 @@ def test_every_advertised_gpu_resource_is_covered(
     if not advertised and not any(pool.nodes for pool in reference.gpu_pools):
         raise NotApplicable("every GPU pool is declared with 0 nodes, and no node advertises a GPU")
     if not advertised:
-        raise Inconclusive(
-            "no node of the cluster advertises a GPU, so the resources that a quota has to cover are unknown"
-        )
+        raise without_gpus(reference, members)
     for team in dict.fromkeys(team.namespace for team, _ in gpu_quotas):
         for resource, node in sorted(advertised.items()):
             found = coverage(team, [resource], facts)
@@ -191,7 +190,7 @@ def test_no_limit_range_gives_gpus_to_everybody(
 ) -> None:
     there = {team.namespace for team in teams if facts.namespace(team.namespace)}
     if not there:
-        raise Inconclusive("none of the declared namespaces exists (TEN-01)")
+        raise Waits("none of the declared namespaces exists", on="TEN-01")
     for namespace in sorted(there | {each.namespace for each in facts.limit_ranges}):
         giving = {str(each): gpus for each in facts.limit_ranges_in(namespace) if (gpus := _gives(each, reference))}
         first = next(iter(giving), "")
@@ -253,7 +252,7 @@ def test_each_teams_quota_refuses_one_gpu_too_many(
 ) -> None:
     for team, declared in gpu_quotas:
         if _quota(facts, team.namespace, declared.name) is None:
-            raise Inconclusive(f"there is no quota {team.namespace}/{declared.name} (QUOTA-01)")
+            raise Waits(f"there is no quota {team.namespace}/{declared.name}", on="QUOTA-01")
         used = LabQuota(lab.client, lab.timeouts, team.namespace, declared.name).used
         for key in gpu_keys(declared.hard, reference):
             free = max(as_count(declared.hard[key.key]) - as_count(used.get(key.key, "0")), 0)

@@ -12,11 +12,12 @@ from conformance.catalog import MUST, SHOULD, requirement
 from conformance.facts import Facts, Pod
 from conformance.gpu.affinity import preferred_terms, unmet
 from conformance.gpu.taints import Toleration, repelling, why_repelled
+from conformance.reference.model import Reference
 from conformance.subjects import ObjectReference
-from conformance.verdict import Inconclusive, Judge, NotApplicable, format_value
+from conformance.verdict import Judge, NotApplicable, format_value
 from suites._shared.declared_workloads import DeclaredWorkload, lacking, why_pending
 from suites._shared.formatting import join_limited
-from suites._shared.pool_nodes import Members
+from suites._shared.pool_nodes import Members, without_nodes
 
 
 @requirement(
@@ -28,7 +29,7 @@ from suites._shared.pool_nodes import Members
     "on labels that only their nodes carry; both are needed.",
 )
 def test_declared_workloads_can_run_in_their_pools_only(
-    gpu_workloads: tuple[DeclaredWorkload, ...], facts: Facts, members: Members, judge: Judge
+    gpu_workloads: tuple[DeclaredWorkload, ...], facts: Facts, reference: Reference, members: Members, judge: Judge
 ) -> None:
     for workload in gpu_workloads:
         tolerations = workload.template.tolerations
@@ -46,7 +47,7 @@ def test_declared_workloads_can_run_in_their_pools_only(
         )
         pool_nodes = {node.name for pool in workload.pools for node in members(pool)}
         if not pool_nodes:
-            raise Inconclusive(f"{format_value(workload.pools)} has no node that {workload} could be confined to")
+            raise without_nodes(workload.pools, reference, members)
         allowed = [node.name for node in facts.nodes if workload.template.selects(node)]
         others = [name for name in allowed if name not in pool_nodes]
         judge(

@@ -29,7 +29,7 @@ from suites._shared.device_plugin_configs import ChosenConfig
 from suites._shared.formatting import join_limited
 from suites._shared.node_gpus import counted
 from suites._shared.operand_status import why_still_starting
-from suites._shared.pool_nodes import GpuPoolNode
+from suites._shared.pool_nodes import GpuPoolNode, Members, require_nodes
 from suites._shared.replicas import (
     all_replicas_run_and_one_more_pod_waits,
     judge_labels,
@@ -53,10 +53,14 @@ def mps_pools(reference: Reference) -> tuple[Pool, ...]:
 
 @pytest.fixture
 def mps(
-    mps_pools: tuple[Pool, ...], gpu_pool_nodes: tuple[GpuPoolNode, ...], reference: Reference, facts: Facts
+    mps_pools: tuple[Pool, ...],
+    gpu_pool_nodes: tuple[GpuPoolNode, ...],
+    reference: Reference,
+    facts: Facts,
+    members: Members,
 ) -> SharedNodes:
     """Their nodes, with their configurations."""
-    nodes = tuple(each for each in gpu_pool_nodes if each.pool in mps_pools)
+    nodes = require_nodes(mps_pools, gpu_pool_nodes, reference, members)
     return SharedNodes(SharingStrategy.MPS, reference, facts, nodes)
 
 

@@ -22,7 +22,7 @@ from conformance.verdict import Inconclusive, Judge, NotApplicable
 from suites._shared.device_plugin_configs import PluginConfigs
 from suites._shared.formatting import join_limited
 from suites._shared.node_gpus import counted
-from suites._shared.pool_nodes import GpuPoolNode
+from suites._shared.pool_nodes import GpuPoolNode, Members, require_nodes
 from suites._shared.replicas import (
     SHARED_PRODUCT,
     STRATEGY,
@@ -42,10 +42,14 @@ def sliced_pools(reference: Reference) -> tuple[Pool, ...]:
 
 @pytest.fixture
 def sliced(
-    sliced_pools: tuple[Pool, ...], gpu_pool_nodes: tuple[GpuPoolNode, ...], reference: Reference, facts: Facts
+    sliced_pools: tuple[Pool, ...],
+    gpu_pool_nodes: tuple[GpuPoolNode, ...],
+    reference: Reference,
+    facts: Facts,
+    members: Members,
 ) -> SharedNodes:
     """Their nodes, with their configurations."""
-    nodes = tuple(each for each in gpu_pool_nodes if each.pool in sliced_pools)
+    nodes = require_nodes(sliced_pools, gpu_pool_nodes, reference, members)
     return SharedNodes(SharingStrategy.TIME_SLICING, reference, facts, nodes)
 
 

@@ -19,7 +19,7 @@ from conformance.facts import Facts, Namespace
 from conformance.facts import ServiceAccount as LiveAccount
 from conformance.lab import RequirementLab
 from conformance.reference.model import Reference, Team
-from conformance.verdict import Inconclusive, Judge, NotApplicable, expect
+from conformance.verdict import Judge, NotApplicable, Waits, expect
 from suites._shared.formatting import pairs
 from suites.tenancy.access_checks import (
     ANNOTATION,
@@ -301,7 +301,7 @@ def test_no_cluster_wide_binding_reaches_a_teams_account(
 ) -> None:
     there = [account for account in accounts if facts.service_account(*account.key)]
     if not there:
-        raise Inconclusive("none of the declared service accounts exists (TEN-02)")
+        raise Waits("none of the declared service accounts exists", on="TEN-02")
     for account in there:
         reaching = [binding for binding in facts.cluster_role_bindings if binding.binds(account.live)]
         granting = [binding for binding in reaching if not is_harmless(binding, facts)]

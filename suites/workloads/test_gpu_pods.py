@@ -29,7 +29,8 @@ from conformance.verdict import Inconclusive, Judge, NotApplicable, Unsupported,
 from suites._shared.declared_workloads import declared_in, lacking
 from suites._shared.formatting import join_limited
 from suites._shared.node_gpus import driver, product
-from suites._shared.pool_nodes import Members
+from suites._shared.operator_resource import without_stack
+from suites._shared.pool_nodes import Members, without_nodes
 from suites.workloads.gpu_holders import (
     Holder,
     cuda_of,
@@ -62,7 +63,7 @@ def test_every_test_pod_fits_somewhere(reference: Reference, members: Members, j
     for test_pod in reference.test_pods:
         spec, nodes = _spec_of(test_pod), [node for pool in _pools_of(test_pod, reference) for node in members(pool)]
         if not nodes:
-            raise Inconclusive(f"the pools of {test_pod} have no node")
+            raise without_nodes(_pools_of(test_pod, reference), reference, members)
         obstacles = {node.name: _obstacles(spec, node) for node in nodes}
         fitting = [name for name, reasons in obstacles.items() if not reasons]
         nearest = min(obstacles, key=lambda name: len(obstacles[name]))
@@ -94,7 +95,7 @@ def test_images_run_on_the_driver(reference: Reference, facts: Facts, members: M
     if not pairs:
         raise NotApplicable(f"{reference} declares no GPU workload on a pool with a known driver")
     if not any(members(pool) for pool in reference.gpu_pools):
-        raise Inconclusive("no node of the cluster belongs to a declared GPU pool, so no image runs on any driver")
+        raise without_nodes(reference.gpu_pools, reference, members)
     known = [(subject, image, cuda, found) for subject, image, cuda, found in pairs if cuda is not None]
     if not known:
         raise NotApplicable(
@@ -225,7 +226,7 @@ def test_no_gpu_pod_is_older_than_its_driver(facts: Facts, reference: Reference,
     starts = driver_starts(facts)
     running = [pod for pod in gpu_pods(facts, reference) if pod.phase == "Running" and pod.node in starts]
     if not starts:
-        raise Inconclusive("no driver pod runs in the cluster")
+        raise without_stack(facts, "no driver pod runs in the cluster")
     if not running:
         raise NotApplicable("no pod with GPUs runs on a node whose driver a pod started")
     for pod in running:

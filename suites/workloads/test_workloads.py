@@ -18,7 +18,7 @@ from conformance.gpu.smi import Unparsable, parse_listing
 from conformance.lab import RequirementLab
 from conformance.reference.expected import driver_of
 from conformance.reference.model import Reference
-from conformance.verdict import Inconclusive, Judge, NotApplicable, format_value
+from conformance.verdict import Inconclusive, Judge, NotApplicable, Waits, format_value
 from suites._shared.formatting import join_limited
 from suites._shared.node_gpus import memory_agrees
 from suites._shared.node_probes import (
@@ -191,7 +191,7 @@ def test_cuda_computes_right_on_every_node(every_free_device: tuple[Observed, ..
         asked, there = observed.result.devices, len(record["devices"])
         if computed and not error and there < asked:
             judge.pass_over(
-                observed.subject.only(f"{asked - there} of its devices"), "CUDA did not reach them (see WORK-05)"
+                observed.subject.only(f"{asked - there} of its devices"), Waits("CUDA did not reach them", on="WORK-05")
             )
         if observed.kept_apart:
             judge.pass_over(observed.subject.only(f"{observed.kept_apart} of its devices"), _FAR_FROM_THE_OTHERS)

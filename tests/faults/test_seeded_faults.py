@@ -94,6 +94,7 @@ def noticed(outcome, fault):
     assert outcome.report, outcome.output
     assert outcome.ids("failed") == set(fault.fails), outcome.output
     assert outcome.ids("error") == set(fault.errors), outcome.output
+    assert outcome.ids("waiting") == set(fault.waits), outcome.output
     for requirement in fault.fails:
         told = outcome.told(requirement)
         assert fault.says.lower() in told.lower(), f"{requirement} does not say {fault.says!r}: {told}"

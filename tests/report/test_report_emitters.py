@@ -6,6 +6,7 @@ import pytest
 
 from conformance.catalog import MUST, READS, Requirement
 from conformance.report import schema
+from conformance.report.causes import causes_of
 from conformance.report.emitters import EventStream, write_json, write_junit
 from conformance.report.model import ClusterFacts, Report, RunFacts, Verdict, summarise
 from conformance.shipped import shipped
@@ -38,7 +39,7 @@ def report():
     return Report(
         RunFacts("abcdefgh", "0.1.0", "full", "2026-11-24T06:00:00+00:00", "2026-11-24T06:01:00+00:00", {}),
         ClusterFacts("embedded", "embedded", "v1.36.3", EvidenceKind.SIMULATED, 13, 10, {}),
-        "guide-corrected", "1 requirements failed", 1, summarise(verdicts), verdicts,
+        "guide-corrected", "1 requirements failed", 1, causes_of(verdicts), summarise(verdicts), verdicts,
     )  # fmt: skip
 
 

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conformance.catalog import MUST, READS, Requirement
+from conformance.report.causes import causes_of
 from conformance.report.emitters import EventStream, write_json
 from conformance.report.grouping import grouped
 from conformance.report.model import ClusterFacts, Report, RunFacts, Verdict, summarise
@@ -97,7 +98,7 @@ def test_reports_hold_every_subject_in_few_bytes(tmp_path):
     report = Report(
         RunFacts("abcdefgh", "0.1.0", "audit", "2026-11-24T06:00:00+00:00", "2026-11-24T06:01:00+00:00", {}),
         ClusterFacts("big", "snapshot", "v1.36.3", EvidenceKind.STATIC, 13, 10, {}),
-        "guide-corrected", "1 requirement failed", 1, summarise(verdicts), verdicts,
+        "guide-corrected", "1 requirement failed", 1, causes_of(verdicts), summarise(verdicts), verdicts,
     )  # fmt: skip
     with EventStream(tmp_path / "events.ndjson") as stream:
         stream.write("requirement-finished", verdict=verdicts[0])

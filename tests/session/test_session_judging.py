@@ -14,6 +14,7 @@ from conformance.verdict import (
     Status,
     UnknownAccelerator,
     Unsupported,
+    Waits,
     expect,
     judging,
 )
@@ -40,6 +41,8 @@ def ended(findings=(), raised=None):
         ([GOOD], Unsupported("no DRA"), Status.UNSUPPORTED),
         ([GOOD], UnknownAccelerator("XPU"), Status.UNKNOWN),
         ([GOOD], Inconclusive("Forbidden"), Status.ERROR),
+        ([GOOD], Waits("the pool has no node", on="POOL-01"), Status.WAITING),
+        ([BAD], Waits("the pool has no node", on="POOL-01"), Status.FAILED),
         ([GOOD], NotRun("audit"), Status.NOT_RUN),
         ([GOOD], TypeError("a bug"), Status.ERROR),
         ([BAD], Inconclusive("Forbidden"), Status.FAILED),
@@ -104,3 +107,30 @@ def test_where_nobody_is_there_the_requirement_says_what_that_means():
     verdict = verdict_on(RULE, judge, None, evidence=EvidenceKind.HARDWARE, duration=0)
 
     assert (verdict.status, verdict.reason) == (Status.NOT_APPLICABLE, "no pod asks for GPUs")
+
+
+def test_a_requirement_that_waits_says_for_which_one_and_why():
+    verdict = ended([GOOD], Waits("pool a has no node", on="POOL-01"))
+
+    assert (verdict.waits_for, verdict.reason) == ("POOL-01", "pool a has no node")
+    assert ended([BAD], Waits("pool a has no node", on="POOL-01")).waits_for == ""
+
+
+def test_where_another_requirement_judges_what_kept_all_from_being_judged_it_waits_for_that_one():
+    judge = Judge()
+    for number in range(2):
+        judge.pass_over(ObjectReference.of("Node", f"gpu-{number}"), Waits("it gets no configuration", on="TS-02"))
+
+    verdict = verdict_on(RULE, judge, None, evidence=EvidenceKind.HARDWARE, duration=0)
+
+    assert (verdict.status, verdict.waits_for) == (Status.WAITING, "TS-02")
+    assert verdict.reason == "node gpu-0, node gpu-1: it gets no configuration"
+    assert verdict.unseen_examples[0].why == "it gets no configuration (TS-02)"
+
+
+def test_where_something_else_keeps_one_from_being_judged_it_is_an_error():
+    judge = Judge()
+    judge.pass_over(ObjectReference.of("Node", "gpu-0"), Waits("it gets no configuration", on="TS-02"))
+    judge.pass_over(ObjectReference.of("Node", "gpu-1"), "it joined just now")
+
+    assert verdict_on(RULE, judge, None, evidence=EvidenceKind.HARDWARE, duration=0).status is Status.ERROR

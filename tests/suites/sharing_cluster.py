@@ -5,7 +5,7 @@ from typing import Any
 import yaml
 from operated_cluster import LONG_AGO, OPERATOR, Cluster, Object, Outcome, made
 
-from conformance.facts import Facts
+from conformance.facts import Facts, Node
 from conformance.gpu.sharing import NOT_SHARED, Share, Sharing, SharingStrategy, labels
 from conformance.reference import Reference
 from conformance.reference.expected import config_of, gpus_of, mig_strategy_of, offer_of
@@ -94,6 +94,9 @@ class _Fixtures:
     @property
     def gpu_pools(self) -> tuple[Pool, ...]:
         return self.reference.gpu_pools
+
+    def members(self, pool: Pool) -> tuple[Node, ...]:
+        return self.facts.nodes_with(pool.selector)
 
     @property
     def gpu_pool_nodes(self) -> tuple[GpuPoolNode, ...]:

@@ -7,10 +7,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from conformance.facts import Facts
+from conformance.facts import Facts, Node
 from conformance.lab.podspec import Asked, pod_spec
 from conformance.reference import Reference
-from conformance.verdict import Inconclusive, Judge, NotApplicable, Unsupported
+from conformance.reference.model import Pool
+from conformance.verdict import Inconclusive, Judge, NotApplicable, Unsupported, Waits
 from suites import conftest
 from suites._shared.pool_nodes import GpuPoolNode
 from suites._shared.resource_slices import Device, Held, classes_asked, device_class, held_by, published
@@ -261,12 +262,13 @@ def test_a_sound_cluster_passes(requirement: Any, reference: Reference) -> None:
     assert judged(requirement, reference, sound(claim("held", "gpu-0"))) == {}
 
 
-def test_an_api_server_without_the_api_is_a_finding_and_elsewhere_unsupported(reference: Reference) -> None:
+def test_an_api_server_without_the_api_is_a_finding_and_everything_else_waits_for_it(reference: Reference) -> None:
     old = msgspec_less(sound())
 
     assert "resource.k8s.io/v1" in judged(test_dra.test_kubernetes_is_new_enough, reference, old)
-    with pytest.raises(Unsupported, match=r"resource\.k8s\.io/v1"):
+    with pytest.raises(Waits, match=r"resource\.k8s\.io/v1") as raised:
         conftest.slices.__wrapped__(old, dra_nodes(reference, old))
+    assert raised.value.requirement == "DRA-01"
 
 
 def msgspec_less(found: Facts) -> Facts:
@@ -513,12 +515,17 @@ def test_nothing_is_judged_where_no_pool_is_given_out_by_dra(reference: Referenc
     )
 
     with pytest.raises(NotApplicable, match="allocated by DRA"):
-        conftest.dra_nodes.__wrapped__(without, (), sound())
+        conftest.dra_nodes.__wrapped__(without, (), lambda _: ())
 
 
-def test_a_pool_without_nodes_is_inconclusive(reference: Reference) -> None:
-    with pytest.raises(Inconclusive, match="pool h100-dra"):
-        conftest.dra_nodes.__wrapped__(reference, (), sound())
+def test_a_pool_without_nodes_waits_for_its_nodes(reference: Reference) -> None:
+    def others_have_nodes(pool: Pool) -> tuple[Node, ...]:
+        return () if pool.name == "h100-dra" else (Facts.from_objects([node()]).nodes[0],)
+
+    with pytest.raises(Waits, match="pool h100-dra has no node") as raised:
+        conftest.dra_nodes.__wrapped__(reference, (), others_have_nodes)
+
+    assert raised.value.requirement == "POOL-01"
 
 
 @pytest.mark.parametrize(("server", "error"), [("v1.36.3", Unsupported), ("", Inconclusive)])

@@ -12,7 +12,7 @@ from conformance.kube.errors import NotFound
 from conformance.kube.scraping import ScrapeFailed
 from conformance.reference import Reference, load
 from conformance.shipped import shipped
-from conformance.verdict import Inconclusive, Judge, NotApplicable, Unsupported
+from conformance.verdict import Inconclusive, Judge, NotApplicable, Unsupported, Waits
 from suites._shared.pool_nodes import GpuPoolNode
 from suites.observability import test_observability
 from suites.observability.exporters import ASKED_OF_A_POOL, Exporter, ask, metrics_command, ready_exporters
@@ -92,8 +92,10 @@ def test_a_node_without_a_ready_exporter_is_left_to_its_own_requirement() -> Non
 
 
 def test_without_any_ready_exporter_nothing_can_be_seen() -> None:
-    with pytest.raises(Inconclusive, match="OBS-01"):
+    with pytest.raises(Waits, match="no GPU node has a ready dcgm-exporter") as raised:
         asked(node(0), exporter(0, ready=False))
+
+    assert raised.value.requirement == "OBS-01"
 
 
 # --- where an exporter belongs -----------------------------------------------------------------------------------
