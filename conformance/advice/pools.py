@@ -86,9 +86,9 @@ def shared_under_the_usual_name(setup: Setup) -> Iterator[Remark]:
     """Replicas that are called like whole GPUs."""
     for at, pool in _gpu_pools(setup):
         gpu = pool.gpu
-        if gpu is not None and gpu.shares > 1 and gpu.resource == GPU and not pool.mig_layout:
+        if gpu is not None and gpu.replicas > 1 and gpu.resource == GPU and not pool.mig_layout:
             text = (
-                f"the {gpu.shares} replicas of each GPU are offered as {GPU}: whoever asks for one may get a part, "
+                f"the {gpu.replicas} replicas of each GPU are offered as {GPU}: whoever asks for one may get a part, "
                 f"and a quota cannot tell them apart; set renameByDefault and declare resource: {GPU}.shared"
             )
             yield Remark(("pools", at, "gpu"), text)
@@ -96,7 +96,7 @@ def shared_under_the_usual_name(setup: Setup) -> Iterator[Remark]:
 
 @RULES.rule("sharing-is-configured-otherwise", "TS-02, MPS-02: what a pool declares and its configuration says")
 def sharing_and_configuration_differ(setup: Setup) -> Iterator[Remark]:
-    """Pools whose declared shares are not those of the configuration that their nodes get."""
+    """Pools whose declared replicas are not those of the configuration that their nodes get."""
     reference = setup.reference
     configs = reference.stack.plugin_configs if reference.stack is not None else None
     for at, pool in _gpu_pools(setup):
@@ -112,10 +112,11 @@ def sharing_and_configuration_differ(setup: Setup) -> Iterator[Remark]:
         replicas = sharing.replicas_of(GPU) if sharing is not None else 1
         strategy = sharing.strategy if sharing is not None else SharingStrategy.NONE
         declared = gpu.shared_by or SharingStrategy.NONE
-        if (replicas, str(strategy)) != (gpu.shares, str(declared)) and (replicas > 1 or gpu.shares > 1):
+        if (replicas, str(strategy)) != (gpu.replicas, str(declared)) and (replicas > 1 or gpu.replicas > 1):
             where = f"configuration {key}" if key else "no configuration (no label, no default)"
             text = (
-                f"{pool} declares {gpu.shares} replicas by {declared}; its nodes get {where}: {replicas} by {strategy}"
+                f"{pool} declares {gpu.replicas} replicas by {declared}; "
+                f"its nodes get {where}: {replicas} by {strategy}"
             )
             yield Remark(("pools", at, "gpu"), text)
         elif sharing is not None and replicas > 1 and sharing.name_of(GPU) != gpu.resource:

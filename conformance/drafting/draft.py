@@ -181,7 +181,7 @@ def _with_metrics(stack: Part, pools: Sequence[DraftedPool], left_out: Sequence[
     part = stack._replace(guess=stack.guess._replace(contradicted=notes))
     if not (shared and all(shared)) or part.value.get("dcgm_exporter") is False:
         return part
-    guess = Guess("every GPU is shared, and dcgm-exporter names no pod for shares of one")
+    guess = Guess("every GPU is shared, and dcgm-exporter names no pod for replicas of one")
     return part._replace(
         value={**part.value, "metrics": {"per_pod": False}}, guesses={**part.guesses, "metrics": guess}
     )

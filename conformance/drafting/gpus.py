@@ -42,8 +42,8 @@ _ACCELERATOR_LABELS = (
 )
 _DRA_DRIVER = "gpu.nvidia.com"
 _NOT_COUNTED = "no node tells how many GPUs it has: neither capacity nor a label of GPU Feature Discovery"
-_SHARES_OF_WHAT = (
-    "count, the GPUs of a node, and shares, into how many each is parted, as their product is what is offered; and by "
+_REPLICAS_OF_WHAT = (
+    "count, the GPUs of a node, and replicas, as how many each is offered, as their product is what is offered; and by "
     "what (shared_by): nothing tells"
 )
 _VENDOR_WORDS = ("nvidia", "tesla", "geforce", "quadro", "amd", "instinct")
@@ -113,12 +113,12 @@ def _by_dra(nodes: Sequence[Node], published: Sequence[DraDevices]) -> Part:
 
 def _by_device_plugin(nodes: Sequence[Node], layout: Mapping[int, Mapping[str, int]] | None) -> Part:
     resource, most = _usual_offer(nodes)
-    shares, shared_by, says = _sharing(nodes)
-    count, counted_by = _physical(nodes, most, shares, layout)
+    replicas, shared_by, says = _sharing(nodes)
+    count, counted_by = _physical(nodes, most, replicas, layout)
     decide = ""
-    if resource.endswith(SHARED_SUFFIX) and shares == 1 and count > 1:
-        # The name says that these are shares, and no label tells of how many GPUs.
-        count, shares, shared_by, decide = 1, count, "time-slicing", _SHARES_OF_WHAT
+    if resource.endswith(SHARED_SUFFIX) and replicas == 1 and count > 1:
+        # The name says that these are replicas, and no label tells of how many GPUs.
+        count, replicas, shared_by, decide = 1, count, "time-slicing", _REPLICAS_OF_WHAT
     if not count:
         # That there are GPUs is known, and a pool without any would hide that none of them works.
         value = _described(nodes, _most(map(product_of, nodes)), 1, 0, GPU)
@@ -127,9 +127,9 @@ def _by_device_plugin(nodes: Sequence[Node], layout: Mapping[int, Mapping[str, i
     value = _described(
         nodes, _most(map(product_of, nodes)), count, 0 if divided else _memory(nodes), GPU if divided else resource
     )
-    if shares > 1 and shared_by:
-        value |= {"shares": shares, "shared_by": shared_by}
-    contradicted = [*_unlabelled(nodes), *([] if divided else _differing(nodes, {resource: count * shares}))]
+    if replicas > 1 and shared_by:
+        value |= {"replicas": replicas, "shared_by": shared_by}
+    contradicted = [*_unlabelled(nodes), *([] if divided else _differing(nodes, {resource: count * replicas}))]
     return Part(value, Guess(f"{counted_by}{says}", tuple(contradicted), decide))
 
 
@@ -145,7 +145,7 @@ def _described(nodes: Sequence[Node], product: str, count: int, memory: int, res
 
 
 def _usual_offer(nodes: Sequence[Node]) -> tuple[str, int]:
-    """The resource that most nodes offer, whole GPUs and shares before MIG devices, and how many most of them have."""
+    """The resource that most nodes offer, whole GPUs and replicas before MIG devices, and how many most have."""
     counts: dict[str, list[int]] = defaultdict(list)
     for node in nodes:
         for name, count in offered(node).items():
@@ -188,7 +188,7 @@ def _mig_resources(node: Node) -> list[str]:
 
 
 def _physical(
-    nodes: Sequence[Node], most: int, shares: int, layout: Mapping[int, Mapping[str, int]] | None
+    nodes: Sequence[Node], most: int, replicas: int, layout: Mapping[int, Mapping[str, int]] | None
 ) -> tuple[int, str]:
     """How many GPUs one node has, and who says so.
 
@@ -211,7 +211,7 @@ def _physical(
     if under_single:
         return most // per_gpu, f"capacity, {per_gpu} MIG devices on each"
     return (
-        (most // shares or most, "capacity of the nodes, which GPU Feature Discovery does not label")
+        (most // replicas or most, "capacity of the nodes, which GPU Feature Discovery does not label")
         if most
         else (0, "")
     )

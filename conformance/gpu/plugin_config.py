@@ -18,7 +18,7 @@ from conformance.gpu import plugin_config_keys as known
 from conformance.gpu.go_yaml import first_document
 from conformance.gpu.labels import DEVICE_PLUGIN_CONFIG, NVIDIA
 from conformance.gpu.resources import GPU, MIG_PREFIX
-from conformance.gpu.sharing import NOT_SHARED, SHARED_SUFFIX, MigStrategy, Share, Sharing, SharingStrategy
+from conformance.gpu.sharing import NOT_SHARED, SHARED_SUFFIX, MigStrategy, ReplicatedResource, Sharing, SharingStrategy
 
 _MAX_NAME = 63
 # What a list of devices may hold besides numbers (ReplicaDeviceRef in api/config/v1/replicas.go).
@@ -224,7 +224,7 @@ class _Reader:
             sliced = self._replicated(sharing["timeSlicing"], "sharing.timeSlicing", SharingStrategy.TIME_SLICING)
         if sharing.get("mps") is not None:
             mps = self._replicated(sharing["mps"], "sharing.mps", SharingStrategy.MPS)
-            if sliced.shares:
+            if sliced.resources:
                 self._ignored("sharing.timeSlicing", "is ignored, because sharing.mps is set too", "one of the two")
             return mps
         return sliced
@@ -242,13 +242,13 @@ class _Reader:
             what = "is missing" if "resources" not in section else f"is {kind(entries)}" if entries else "is empty"
             self._wrong(f"{path}.resources", what, "a list with at least one resource")
             return NOT_SHARED
-        shares = [self._share(entry, f"{path}.resources[{at}]", rename) for at, entry in enumerate(entries)]
-        found = tuple(share for share in shares if share is not None)
+        read = [self._entry(entry, f"{path}.resources[{at}]", rename) for at, entry in enumerate(entries)]
+        found = tuple(each for each in read if each is not None)
         self._doubled(found, f"{path}.resources")
         fail = section.get("failRequestsGreaterThanOne")
         return Sharing(strategy, found, rename, fail if isinstance(fail, bool) else None)
 
-    def _share(self, entry: object, path: str, rename: bool) -> Share | None:
+    def _entry(self, entry: object, path: str, rename: bool) -> ReplicatedResource | None:
         if not isinstance(entry, dict):
             self._wrong(path, f"is {kind(entry)}", "a mapping with name and replicas")
             return None
@@ -263,7 +263,7 @@ class _Reader:
             self._resource_name(entry["rename"], f"{path}.rename")
         if entry.get("rename") and not (rename and entry["rename"] == f"{name}{SHARED_SUFFIX}"):
             self._ignored(f"{path}.rename", "is ignored: only renameByDefault renames a resource")
-        return Share(name, replicas) if name and replicas is not None and replicas >= 2 else None
+        return ReplicatedResource(name, replicas) if name and replicas is not None and replicas >= 2 else None
 
     def _devices(self, value: object, path: str) -> None:
         if value == "all":
@@ -295,8 +295,8 @@ class _Reader:
             return ""
         return full
 
-    def _doubled(self, shares: tuple[Share, ...], path: str) -> None:
-        names = [share.resource for share in shares]
+    def _doubled(self, entries: tuple[ReplicatedResource, ...], path: str) -> None:
+        names = [each.resource for each in entries]
         for name in sorted({name for name in names if names.count(name) > 1}):
             self._ignored(path, f"names {name} more than once: the larger number counts, its label tells the first")
 

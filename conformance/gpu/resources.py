@@ -9,7 +9,7 @@ DRA_DRIVER = "gpu.nvidia.com"
 
 
 def is_gpu_resource(name: str) -> bool:
-    """Whether NVIDIA's device plugin offers GPUs, shares of GPUs or MIG slices under this name.
+    """Whether NVIDIA's device plugin offers GPUs, replicas of GPUs or MIG devices under this name.
 
     Source: NVIDIA/k8s-device-plugin, README: ``nvidia.com/gpu``, with renameByDefault ``nvidia.com/gpu.shared``,
     with the mixed strategy ``nvidia.com/mig-<profile>``.

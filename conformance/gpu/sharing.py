@@ -44,7 +44,7 @@ class SharingStrategy(StrEnum):
     MPS = "mps"
 
 
-class Share(msgspec.Struct, frozen=True):
+class ReplicatedResource(msgspec.Struct, frozen=True):
     """One resource that is offered ``replicas`` times for each device."""
 
     resource: str
@@ -52,28 +52,28 @@ class Share(msgspec.Struct, frozen=True):
 
 
 class Sharing(msgspec.Struct, frozen=True):
-    """How the plugin is configured to share. Without shares nothing is shared."""
+    """How the plugin is configured to share. Without resources nothing is shared."""
 
     strategy: SharingStrategy = SharingStrategy.NONE
-    shares: tuple[Share, ...] = ()
+    resources: tuple[ReplicatedResource, ...] = ()
     rename_by_default: bool = False
     fail_requests_greater_than_one: bool | None = None
     """As configured; None leaves it to the strategy."""
 
     @property
     def refuses_more_than_one(self) -> bool:
-        """Whether a request for more than one share is refused: by default with MPS, not with time-slicing."""
+        """Whether a request for more than one replica is refused: by default with MPS, not with time-slicing."""
         if self.fail_requests_greater_than_one is None:
             return self.strategy is SharingStrategy.MPS
         return self.fail_requests_greater_than_one
 
     def replicas_of(self, resource: str) -> int:
-        """Shares of each device of a resource; 1 when it is not shared. Of two entries the larger counts."""
-        return max((share.replicas for share in self.shares if share.resource == resource), default=1)
+        """Replicas of each device of a resource; 1 when it is not shared. Of two entries the larger counts."""
+        return max((each.replicas for each in self.resources if each.resource == resource), default=1)
 
     def name_of(self, resource: str) -> str:
         """The name under which a resource is offered: renameByDefault renames what is shared and nothing else."""
-        renamed = self.rename_by_default and any(share.resource == resource for share in self.shares)
+        renamed = self.rename_by_default and any(each.resource == resource for each in self.resources)
         return f"{resource}{SHARED_SUFFIX}" if renamed else resource
 
 
@@ -122,7 +122,7 @@ class Offer(msgspec.Struct, frozen=True):
     problems: tuple[str, ...] = ()
 
     def count(self, resource: str) -> int | None:
-        """Devices or shares of one resource; 0 for what is not offered, also after a rename; None when unknown."""
+        """Devices or replicas of one resource; 0 for what is not offered, also after a rename; None when unknown."""
         return None if self.resources is None else self.resources.get(resource, 0)
 
 
@@ -148,7 +148,7 @@ def advertised(gpus: NodeGpus, sharing: Sharing = NOT_SHARED, strategy: MigStrat
         sharing.name_of(resource): count * sharing.replicas_of(resource)
         for resource, count in physical.resources.items()
     }
-    return Offer(shared, (*physical.problems, *_shares_of_nothing(sharing, physical.resources)))
+    return Offer(shared, (*physical.problems, *_replicas_of_nothing(sharing, physical.resources)))
 
 
 def _mps_refusal(gpus: NodeGpus, sharing: Sharing, strategy: MigStrategy | None) -> Offer | None:
@@ -209,8 +209,8 @@ def _mixed(gpus: NodeGpus) -> Offer:
     return Offer(whole | {mig_resource(profile): count for profile, count in devices.items()}, problems)
 
 
-def _shares_of_nothing(sharing: Sharing, offered: Mapping[str, int]) -> tuple[str, ...]:
-    idle = sorted({share.resource for share in sharing.shares} - set(offered))
+def _replicas_of_nothing(sharing: Sharing, offered: Mapping[str, int]) -> tuple[str, ...]:
+    idle = sorted({each.resource for each in sharing.resources} - set(offered))
     return tuple(f"{resource} is to be shared, but this node offers none of it" for resource in idle)
 
 
@@ -262,7 +262,7 @@ def _single_labels(gpus: NodeGpus, sharing: Sharing) -> dict[str, str]:
 
 def _described(resource: str, count: int, sharing: Sharing, *parts: str) -> dict[str, str]:
     # Of two entries for one resource GPU Feature Discovery reads the first, while the plugin serves the larger.
-    replicas = next((share.replicas for share in sharing.shares if share.resource == resource), 1)
+    replicas = next((each.replicas for each in sharing.resources if each.resource == resource), 1)
     shared = replicas > 1
     suffix = ("SHARED",) if shared and not sharing.rename_by_default else ()
     return {
@@ -307,11 +307,11 @@ def request(resource: str, count: int, offer: Offer, sharing: Sharing = NOT_SHAR
         return Outcome(Answer.UNKNOWN, "; ".join(offer.problems) or f"the offer of {resource} is not known")
     if count > available:
         return Outcome(Answer.DOES_NOT_FIT, f"{count} {resource} were asked for and the node offers {available}")
-    shared = any(sharing.name_of(share.resource) == resource and share.replicas > 1 for share in sharing.shares)
+    shared = any(sharing.name_of(each.resource) == resource and each.replicas > 1 for each in sharing.resources)
     if not shared or count == 1:
         return Outcome(Answer.ADMITTED, f"the node offers {available} {resource}")
     if sharing.refuses_more_than_one:
         return Outcome(
             Answer.REFUSED_BY_PLUGIN, f"the maximum request size for shared resources is 1, and {count} were asked for"
         )
-    return Outcome(Answer.ADMITTED, f"{count} shares may be of one GPU and give no larger part of it")
+    return Outcome(Answer.ADMITTED, f"{count} replicas may be of one GPU and give no larger part of it")

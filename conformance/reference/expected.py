@@ -103,14 +103,14 @@ def offer_of(reference: Reference, pool: Pool) -> Offer:
     gpus = gpus_of(reference, pool)
     if gpus is not None and gpus.mig:
         strategy, sharing = mig_strategy_of(reference, pool), _time_slicing_of(reference, pool)
-        if strategy is MigStrategy.MIXED and sharing.shares:
+        if strategy is MigStrategy.MIXED and sharing.resources:
             return advertised(gpus, sharing, strategy)
         return _under_its_name(gpu, advertised(gpus, strategy=strategy))
-    return Offer({gpu.resource: gpu.count * gpu.shares})
+    return Offer({gpu.resource: gpu.count * gpu.replicas})
 
 
 def _time_slicing_of(reference: Reference, pool: Pool) -> Sharing:
-    """How the configuration of a pool that is declared to be time-sliced shares; nothing for other pools."""
+    """How the configuration of a pool that is declared to be time-sliced shares GPUs; nothing for other pools."""
     config = config_of(reference, pool)
     meant = pool.gpu is not None and pool.gpu.shared_by == SharingStrategy.TIME_SLICING.value
     sliced = meant and config is not None and config.sharing.strategy is SharingStrategy.TIME_SLICING
@@ -118,12 +118,12 @@ def _time_slicing_of(reference: Reference, pool: Pool) -> Sharing:
 
 
 def _under_its_name(gpu: Gpu, offer: Offer) -> Offer:
-    """An offer of MIG devices with whole GPUs under the name that the pool declares, times their shares."""
+    """An offer of MIG devices with whole GPUs under the name that the pool declares, times their replicas."""
     if offer.resources is None:
         return offer
     named = {gpu.resource if name == GPU else name: count for name, count in offer.resources.items()}
     return Offer(
-        {name: count * (gpu.shares if name == gpu.resource else 1) for name, count in named.items()}, offer.problems
+        {name: count * (gpu.replicas if name == gpu.resource else 1) for name, count in named.items()}, offer.problems
     )
 
 

@@ -122,9 +122,11 @@ class _Setup:
 
     def _fill_in(self) -> None:
         """Put in what may be left out because another part says it, and write numbers as the amounts they mean."""
-        for _, gpu in relations.matches(self.value, "pools.*.gpu"):
-            if isinstance(gpu, dict) and "gpu_resource" in self.value:
-                gpu.setdefault("resource", self.value["gpu_resource"])
+        for path, gpu in relations.matches(self.value, "pools.*.gpu"):
+            if isinstance(gpu, dict):
+                self._rename(path, gpu, "shares", "replicas")
+                if "gpu_resource" in self.value:
+                    gpu.setdefault("resource", self.value["gpu_resource"])
         for _, hard in relations.matches(self.value, "teams.*.quotas.*.hard"):
             if isinstance(hard, dict):
                 hard.update({key: str(value) for key, value in hard.items() if type(value) is int})
@@ -132,6 +134,12 @@ class _Setup:
         if isinstance(stack, dict):
             for key, value in DEFAULTS_BY_KIND.get(str(stack.get("kind")), {}).items():
                 stack.setdefault(key, value)
+
+    def _rename(self, path: Trail, part: dict[str, Any], former: str, key: str) -> None:
+        """Read a key under its former name; where both are written, the former one stays and is refused."""
+        if former in part and key not in part:
+            part[key] = part.pop(former)
+            self.positions[(*path, key)] = self.positions[(*path, former)]
 
     def position(self, path: Trail) -> Position:
         """Where a part was written, or the nearest part around it that was."""

@@ -56,7 +56,7 @@ class Gpu(Declared, frozen=True):
             "the strategy mixed and devices that DRA allocates have other names and are not meant"
         ),
     ] = GPU
-    shares: Annotated[Count, Meta(description="as how many devices each one is offered; 1 when nobody shares it")] = 1
+    replicas: Annotated[Count, Meta(description="as how many devices each one is offered; 1 when it is not shared")] = 1
     shared_by: Annotated[
         Literal["time-slicing", "mps"] | None, Meta(description="how several pods share one device")
     ] = None

@@ -184,11 +184,11 @@ def _sharing_of(setup: Any, pool: dict[str, Any], path: Trail) -> Iterator[Compl
     gpu = pool.get("gpu")
     if not isinstance(gpu, dict):
         return
-    shares, shared_by = gpu.get("shares", 1), gpu.get("shared_by")
-    if isinstance(shares, int) and shares > 1 and shared_by is None:
-        yield (*path, "gpu", "shares"), "needs 'shared_by' beside it: time-slicing or mps"
-    if shared_by is not None and shares == 1:
-        yield (*path, "gpu", "shared_by"), "needs 'shares' beside it, from 2 on"
+    replicas, shared_by = gpu.get("replicas", 1), gpu.get("shared_by")
+    if isinstance(replicas, int) and replicas > 1 and shared_by is None:
+        yield (*path, "gpu", "replicas"), "needs 'shared_by' beside it: time-slicing or mps"
+    if shared_by is not None and replicas == 1:
+        yield (*path, "gpu", "shared_by"), "needs 'replicas' beside it, from 2 on"
     stack = setup.get("stack") if isinstance(setup, dict) else None
     without_driver = isinstance(stack, dict) and stack.get("kind") != "dra-driver" and not stack.get("dra")
     if gpu.get("allocated_by") == "dra" and without_driver:

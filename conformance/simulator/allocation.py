@@ -109,7 +109,7 @@ class Allocator:
 
 
 def _preferred(offer: Offer, free: list[Device], count: int) -> list[Device]:
-    """The first free ones; of shared GPUs, whatever spreads the shares over as many GPUs as possible."""
+    """The first free ones; of shared GPUs, whatever spreads the replicas over as many GPUs as possible."""
     if not offer.shared:
         return free[:count]
     left = Counter(device.uuid for device in free)

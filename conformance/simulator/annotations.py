@@ -53,7 +53,7 @@ SIMULATED_VALUE = "fake"
 class Allocation(msgspec.Struct, frozen=True, omit_defaults=True):
     """The devices of a pod by container: ids as the kubelet counts them, UUIDs as the container sees them.
 
-    Two shares of one GPU are two ids and one UUID.
+    Two replicas of one GPU are two ids and one UUID.
     """
 
     devices: dict[str, list[str]] = {}

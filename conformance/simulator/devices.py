@@ -9,7 +9,7 @@ import msgspec
 class Device(msgspec.Struct, frozen=True):
     """One device as a plugin offers it; a shared GPU is offered as several of them.
 
-    ``id`` is what the kubelet hands out (``<uuid>`` or ``<uuid>::<share>``), ``uuid`` the GPU or MIG device that a
+    ``id`` is what the kubelet hands out (``<uuid>`` or ``<uuid>::<replica>``), ``uuid`` the GPU or MIG device that a
     container then sees, ``gpu`` the index of the GPU, ``profile`` that of a MIG device.
     """
 

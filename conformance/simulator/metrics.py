@@ -84,7 +84,7 @@ class Metrics:
         return page(node_name, machine, driver, geometry_of(node), named, busy)
 
     def _holders(self, node: str) -> tuple[dict[str, Holder], set[str]]:
-        """Who has which device, by UUID, and the devices of running pods. Shares of a GPU are attributed to nobody."""
+        """Who has which device, by UUID, and the devices of running pods. Replicas of a GPU are attributed to none."""
         holders: dict[str, Holder] = {}
         busy: set[str] = set()
         for pod in self._world.pods_on(node):

@@ -36,12 +36,12 @@ def offers(node: str, machine: Machine, geometry: Geometry, settings: Settings) 
         if replicas < 2:
             found[resource] = Offer(devices, mps=sharing.strategy == MPS)
             continue
-        shares = tuple(_share(device, number) for device in devices for number in range(replicas))
-        found[sharing.name(resource)] = Offer(shares, True, sharing.refuses_many, sharing.strategy == MPS)
+        replicated = tuple(_replica(device, number) for device in devices for number in range(replicas))
+        found[sharing.name(resource)] = Offer(replicated, True, sharing.refuses_many, sharing.strategy == MPS)
     return found
 
 
-def _share(device: Device, number: int) -> Device:
+def _replica(device: Device, number: int) -> Device:
     return msgspec.structs.replace(device, id=f"{device.id}::{number}")
 
 

@@ -46,7 +46,7 @@ class Refused(Exception):
     """The program ends with this error instead of starting."""
 
 
-class Share(msgspec.Struct, frozen=True):
+class ReplicatedResource(msgspec.Struct, frozen=True):
     """A resource whose devices are offered ``replicas`` times each."""
 
     resource: str
@@ -54,24 +54,24 @@ class Share(msgspec.Struct, frozen=True):
 
 
 class Sharing(msgspec.Struct, frozen=True):
-    """How devices are shared; no ``shares``: not at all. ``refuses_many`` is failRequestsGreaterThanOne."""
+    """How devices are shared; no ``resources``: not at all. ``refuses_many`` is failRequestsGreaterThanOne."""
 
     strategy: str = NONE
-    shares: tuple[Share, ...] = ()
+    resources: tuple[ReplicatedResource, ...] = ()
     renames: bool = False
     refuses_many: bool = False
 
     def replicas(self, resource: str) -> int:
         """How often the plugin offers each device. Of two entries the devices of both are offered: the larger."""
-        return max((share.replicas for share in self.shares if share.resource == resource), default=1)
+        return max((each.replicas for each in self.resources if each.resource == resource), default=1)
 
     def labelled_replicas(self, resource: str) -> int:
         """How often GPU Feature Discovery says that each device is offered. Of two entries it reads the first."""
-        return next((share.replicas for share in self.shares if share.resource == resource), 1)
+        return next((each.replicas for each in self.resources if each.resource == resource), 1)
 
     def name(self, resource: str) -> str:
         """The name under which the plugin offers a resource."""
-        renamed = self.renames and any(share.resource == resource for share in self.shares)
+        renamed = self.renames and any(each.resource == resource for each in self.resources)
         return f"{resource}{SHARED_SUFFIX}" if renamed else resource
 
 
@@ -248,11 +248,11 @@ def _replicated(value: object, strategy: str) -> Sharing:
     entries = section.get("resources")
     if not isinstance(entries, list) or not entries:
         raise Refused("no resources specified")
-    shares = tuple(_share(entry) for entry in entries)
-    return Sharing(strategy, shares, bool(renames), strategy == MPS if refuses is None else refuses)
+    resources = tuple(_replicated_resource(entry) for entry in entries)
+    return Sharing(strategy, resources, bool(renames), strategy == MPS if refuses is None else refuses)
 
 
-def _share(value: object) -> Share:
+def _replicated_resource(value: object) -> ReplicatedResource:
     entry = _members(value, "a shared resource")
     if "name" not in entry:
         raise Refused("no resource name specified")
@@ -265,7 +265,7 @@ def _share(value: object) -> Share:
         raise Refused("number of replicas must be >= 2")
     if "rename" in entry:
         _resource_name(entry["rename"])
-    return Share(name, replicas)
+    return ReplicatedResource(name, replicas)
 
 
 def _resource_name(value: object) -> str:

@@ -42,14 +42,14 @@ def resources_requested(spec: PodSpec, reference: Reference) -> dict[str, int]:
     return found
 
 
-def shares_by_annotation(annotations: Mapping[str, str]) -> str:
+def fraction_by_annotation(annotations: Mapping[str, str]) -> str:
     """The part of a GPU for which annotations ask KAI, as ``gpu-fraction=0.5``; empty for none."""
     return next((f"{key}={annotations[key]}" for key in (KAI_FRACTION, KAI_MEMORY) if annotations.get(key)), "")
 
 
 def requests_gpus(spec: PodSpec, reference: Reference) -> bool:
     """Whether a pod, or the pods of a template, ask for GPUs in any of the four forms."""
-    return bool(resources_requested(spec, reference) or spec.claims or shares_by_annotation(spec.annotations))
+    return bool(resources_requested(spec, reference) or spec.claims or fraction_by_annotation(spec.annotations))
 
 
 def holds_for_others(pod: Pod) -> bool:

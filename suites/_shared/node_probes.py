@@ -58,7 +58,7 @@ class Observed(NamedTuple):
     @property
     def shared(self) -> bool:
         """Whether several pods may get the same device. A pool does not declare which of its MIG devices are shared."""
-        return bool(self.resource) and self.gpu.shares > 1
+        return bool(self.resource) and self.gpu.replicas > 1
 
     @property
     def profile(self) -> ProfileName | None:
@@ -155,7 +155,7 @@ def _by_resource(reference: Reference, nodes: Sequence[GpuPoolNode], gpus: Liter
     groups: _Groups = defaultdict(list)
     for each in nodes:
         for resource in offered_resources(reference, each.pool):
-            groups[resource, 1 if each.gpu.shares > 1 else gpus].append(each)
+            groups[resource, 1 if each.gpu.replicas > 1 else gpus].append(each)
     if not groups:
         raise NotApplicable(f"no GPU pool of {reference} offers devices as extended resources; DRA has its own profile")
     return groups

@@ -56,7 +56,7 @@ def judge_offers(shared: SharedNodes, judge: Judge) -> None:
 
 
 def _by_arithmetic(shared: SharedNodes, pool: Pool, gpu: Gpu) -> str:
-    return "" if shared.is_divided(pool) else f": {gpu.count} GPUs times {gpu.shares} replicas"
+    return "" if shared.is_divided(pool) else f": {gpu.count} GPUs times {gpu.replicas} replicas"
 
 
 def _why_the_replicas_differ(
@@ -92,14 +92,14 @@ def judge_labels(shared: SharedNodes, judge: Judge) -> None:
         if shared.is_divided(pool):
             _judge_labels_of_profiles(shared, pool, node, judge)
             continue
-        expected = {REPLICAS: str(gpu.shares), STRATEGY: shared.strategy.value}
+        expected = {REPLICAS: str(gpu.replicas), STRATEGY: shared.strategy.value}
         found = {key: node.labels[key] for key in expected if key in node.labels}
         suffix = gpu.resource == GPU
         agreeing = found == {key: expected[key] for key in found} and REPLICAS in found
         judge(
             node,
             ok=agreeing and node.labels[GPU_PRODUCT].endswith(SHARED_PRODUCT) == suffix,
-            expected=f"{REPLICAS}={gpu.shares}, {STRATEGY}={shared.strategy.value} and a product "
+            expected=f"{REPLICAS}={gpu.replicas}, {STRATEGY}={shared.strategy.value} and a product "
             f"{'with' if suffix else 'without'} {SHARED_PRODUCT}, as {pool} declares",
             actual=f"{REPLICAS}={found.get(REPLICAS, 'absent')}, {STRATEGY}={found.get(STRATEGY, 'absent')}, "
             f"{GPU_PRODUCT}={node.labels[GPU_PRODUCT]}",

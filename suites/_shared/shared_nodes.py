@@ -50,7 +50,7 @@ class SharingDeclaration(NamedTuple):
     def __str__(self) -> str:
         name = f", offered as {self.gpu.resource}" if GPU in self.names else ""
         devices = " and ".join(map(_device, self.names)) or "MIG device"
-        return f"{self.gpu.shares} replicas of each {devices} by {self.strategy.value}{name}"
+        return f"{self.gpu.replicas} replicas of each {devices} by {self.strategy.value}{name}"
 
 
 def _device(name: str) -> str:
@@ -241,14 +241,14 @@ def _judge_configuration(
 def _differences(config: PluginConfig, declared: SharingDeclaration) -> list[str]:
     """How a configuration differs from the declared sharing of a pool, as text."""
     sharing, gpu = config.sharing, declared.gpu
-    shared = [name for name in declared.names if any(each.resource == name for each in sharing.shares)]
+    shared = [name for name in declared.names if any(each.resource == name for each in sharing.resources)]
     if declared.names and not shared:
         return [f"it shares no {' and no '.join(declared.names)}"]
     found = []
     if sharing.strategy is not declared.strategy:
         found.append(f"it shares by {sharing.strategy.value}")
     # The set-up declares one number of replicas; each profile may have another one.
-    if shared and gpu.shares not in map(sharing.replicas_of, shared):
+    if shared and gpu.replicas not in map(sharing.replicas_of, shared):
         found += [f"it makes {sharing.replicas_of(name)} replicas of each {_device(name)}" for name in shared]
     if GPU in shared and sharing.name_of(GPU) != gpu.resource:
         found.append(f"it offers them as {sharing.name_of(GPU)}")

@@ -300,7 +300,7 @@ def _one_of_each_pool(
     chosen: dict[str, tuple[Exporter, str]] = {}
     for exporter in exporters:
         offered = offer_of(reference, exporter.pool).resources or {}
-        shared = exporter.gpu.shares > 1
+        shared = exporter.gpu.replicas > 1
         if exporter.pool.name in chosen or shared or exporter.node.unschedulable or not exporter.node.ready:
             continue
         free = next((name for name in offered if lab.free(exporter.node, name) > 0), None)

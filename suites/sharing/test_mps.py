@@ -107,7 +107,7 @@ def test_mps_nodes_enable_neither_mig_nor_time_slicing(mps: SharedNodes, judge: 
         chosen = mps.configs.of(node)
         wrong = declared[pool.name] or _with_mig(node, chosen)
         wrong = [*wrong, *_in_the_configuration(texts[pool.name], chosen)]
-        clients = max(gpu.shares, chosen.selection.config.sharing.replicas_of(GPU) if chosen.selection.config else 1)
+        clients = max(gpu.replicas, chosen.selection.config.sharing.replicas_of(GPU) if chosen.selection.config else 1)
         most = _most_clients(node, clients)
         if most is None:
             unknown.append(

@@ -251,7 +251,7 @@ def _configured_sharing(configs: PluginConfigs, node: Node, offer: Offer) -> str
     except Inconclusive:
         return ""
     config = chosen.selection.config
-    shared = [] if config is None else [each for each in config.sharing.shares if offer.count(each.resource)]
+    shared = [] if config is None else [each for each in config.sharing.resources if offer.count(each.resource)]
     if not shared:
         return ""
     what = ", ".join(f"{each.resource} {each.replicas} times" for each in shared)

@@ -259,7 +259,7 @@ def test_a_pod_with_several_devices_has_that_many(
 def test_two_pods_never_get_one_device(
     lab: RequirementLab, reference: Reference, gpu_pool_nodes: tuple[GpuPoolNode, ...], judge: Judge
 ) -> None:
-    with_room = [each for each in gpu_pool_nodes if each.gpu.shares == 1 and each.gpu.count > 1]
+    with_room = [each for each in gpu_pool_nodes if each.gpu.replicas == 1 and each.gpu.count > 1]
     if not with_room:
         raise NotApplicable("no GPU pool declares nodes with two devices that are not shared")
     with holding_devices(lab, reference, with_room) as held:

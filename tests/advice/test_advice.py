@@ -11,7 +11,7 @@ from conformance.shipped import shipped
 
 TAINT = {"key": "nvidia.com/gpu", "effect": "NoSchedule"}
 T4 = {"model": "t4", "product": "Tesla-T4", "count": 4, "memory_mib": 15360}
-SHARED = {**T4, "resource": "nvidia.com/gpu.shared", "shares": 4, "shared_by": "mps"}
+SHARED = {**T4, "resource": "nvidia.com/gpu.shared", "replicas": 4, "shared_by": "mps"}
 A100 = {"model": "a100", "product": "NVIDIA-A100-SXM4-40GB", "count": 8, "memory_mib": 40960}
 SLICED = {"version": "v1", "sharing": {"timeSlicing": {"resources": [{"name": "nvidia.com/gpu", "replicas": 4}]}}}
 MPS = {
@@ -119,12 +119,12 @@ CASES = {
         "write 0",
     ),
     "no product": (set_up(pools=[pool(gpu={"model": "t4", "count": 4}), CPU]), "product-not-declared", "no product"),
-    "shares called like GPUs": (
-        configured({"only": SLICED}, [pool(gpu={**T4, "shares": 4, "shared_by": "time-slicing"}), CPU]),
+    "replicas called like GPUs": (
+        configured({"only": SLICED}, [pool(gpu={**T4, "replicas": 4, "shared_by": "time-slicing"}), CPU]),
         "shared-under-the-usual-name",
         "renameByDefault",
     ),
-    "shares that no configuration gives": (
+    "replicas that no configuration gives": (
         configured({"only": {"version": "v1"}}, [pool(gpu=SHARED), CPU]),
         "sharing-is-configured-otherwise",
         "declares 4 replicas by mps",

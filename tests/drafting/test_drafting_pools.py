@@ -121,7 +121,7 @@ def test_a_single_wrong_card_stays_in_its_pool(drafted):
     assert [pool.gpu.product for pool in made.reference.pools] == ["Tesla-T4"]
 
 
-def test_shares_are_told_apart_from_gpus(drafted):
+def test_replicas_are_told_apart_from_gpus(drafted):
     labels = {
         "agentpool": "t4",
         **T4,
@@ -130,7 +130,7 @@ def test_shares_are_told_apart_from_gpus(drafted):
     }
     gpu = drafted(gpu_nodes("t4", 2, labels, {"nvidia.com/gpu.shared": 12})).pool("t4").gpu
 
-    assert (gpu.count, gpu.shares, gpu.shared_by, gpu.resource) == (4, 3, "time-slicing", "nvidia.com/gpu.shared")
+    assert (gpu.count, gpu.replicas, gpu.shared_by, gpu.resource) == (4, 3, "time-slicing", "nvidia.com/gpu.shared")
 
 
 def test_time_sharing_of_gke_is_read_from_its_labels(drafted):
@@ -142,15 +142,15 @@ def test_time_sharing_of_gke_is_read_from_its_labels(drafted):
     }
     gpu = drafted(gpu_nodes("l4", 2, labels, {"nvidia.com/gpu": 8})).pool("l4").gpu
 
-    assert (gpu.model, gpu.count, gpu.shares, gpu.shared_by) == ("l4", 2, 4, "time-slicing")
+    assert (gpu.model, gpu.count, gpu.replicas, gpu.shared_by) == ("l4", 2, 4, "time-slicing")
 
 
-def test_shares_of_which_no_label_tells_are_left_to_decide(drafted):
+def test_replicas_of_which_no_label_tells_are_left_to_decide(drafted):
     made = drafted(gpu_nodes("p5", 1, {"eks.amazonaws.com/nodegroup": "p5"}, {"nvidia.com/gpu.shared": 128}))
 
     gpu = made.pool("p5").gpu
-    assert (gpu.count * gpu.shares, gpu.resource) == (128, "nvidia.com/gpu.shared")
-    assert "decide: count, the GPUs of a node, and shares" in made.comments
+    assert (gpu.count * gpu.replicas, gpu.resource) == (128, "nvidia.com/gpu.shared")
+    assert "decide: count, the GPUs of a node, and replicas" in made.comments
 
 
 def test_under_the_strategy_single_the_label_counts_mig_devices(drafted):

@@ -210,5 +210,5 @@ def test_mig_devices_that_are_time_sliced_agree_with_their_nodes(drafted):
     )
 
     gpu = made.pool("h100").gpu
-    assert (gpu.count, gpu.shares, gpu.shared_by, gpu.resource) == (2, 3, "time-slicing", "nvidia.com/gpu")
+    assert (gpu.count, gpu.replicas, gpu.shared_by, gpu.resource) == (2, 3, "time-slicing", "nvidia.com/gpu")
     assert made.draft.contradictions == ()

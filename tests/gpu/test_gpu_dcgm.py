@@ -49,7 +49,7 @@ def test_values_that_no_gpu_can_have_are_noticed() -> None:
     ]
 
 
-def test_two_values_for_one_device_at_once_are_noticed_and_shares_are_not() -> None:
+def test_two_values_for_one_device_at_once_are_noticed_and_replicas_are_not() -> None:
     shared = 'DCGM_FI_DEV_GPU_UTIL{UUID="GPU-a",pod="p"} 1\nDCGM_FI_DEV_GPU_UTIL{UUID="GPU-a",pod="q"} 2'
     twice = 'DCGM_FI_DEV_GPU_UTIL{UUID="GPU-a"} 1\nDCGM_FI_DEV_GPU_UTIL{UUID="GPU-a"} 2'
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conformance.gpu.plugin_config import Chain, PluginConfig, parse, select
-from conformance.gpu.sharing import MigStrategy, NodeGpus, Share, Sharing, SharingStrategy, advertised
+from conformance.gpu.sharing import MigStrategy, NodeGpus, ReplicatedResource, Sharing, SharingStrategy, advertised
 
 GUIDE_TEXT = """\
 version: v1
@@ -36,8 +36,8 @@ def policy(**config: str) -> dict[str, Any]:
 def test_the_guides_text_slices_each_gpu_in_four() -> None:
     parsed = parse(GUIDE_TEXT)
     assert parsed.problems == ()
-    shares = (Share("nvidia.com/gpu", 4),)
-    assert parsed.config == PluginConfig(MigStrategy.NONE, Sharing(SharingStrategy.TIME_SLICING, shares))
+    resources = (ReplicatedResource("nvidia.com/gpu", 4),)
+    assert parsed.config == PluginConfig(MigStrategy.NONE, Sharing(SharingStrategy.TIME_SLICING, resources))
 
 
 def test_the_guides_patch_is_silently_not_applied() -> None:
@@ -206,7 +206,7 @@ def test_a_rename_that_is_no_name_of_a_resource_stops_the_plugin(rename: str) ->
 def test_numbers_are_those_of_go(replicas: str) -> None:
     config = parse(sharing(f"{{resources: [{{name: gpu, replicas: {replicas}}}]}}")).config
     assert config is not None
-    assert config.sharing.shares == (Share("nvidia.com/gpu", 4),)
+    assert config.sharing.resources == (ReplicatedResource("nvidia.com/gpu", 4),)
 
 
 def test_a_number_of_more_than_64_bits_stops_the_plugin() -> None:
@@ -217,7 +217,7 @@ def test_only_the_first_document_of_a_text_is_read() -> None:
     parsed = parse(f"version: v1\nsharing:\n  timeSlicing: {TWO}\n---\nversion: v7\n")
     assert parsed.problems == ()
     assert parsed.config is not None
-    assert parsed.config.sharing.shares == (Share("nvidia.com/gpu", 2),)
+    assert parsed.config.sharing.resources == (ReplicatedResource("nvidia.com/gpu", 2),)
 
 
 def test_times_and_unknown_tags_are_texts() -> None:
@@ -285,7 +285,7 @@ def test_of_both_strategies_mps_wins() -> None:
 def test_mps_null_is_no_mps_and_the_vendor_may_be_left_out() -> None:
     config = parse("sharing:\n  timeSlicing: {resources: [{name: gpu, replicas: 3.0}]}\n  mps: null").config
     assert config is not None
-    assert config.sharing == Sharing(SharingStrategy.TIME_SLICING, (Share("nvidia.com/gpu", 3),))
+    assert config.sharing == Sharing(SharingStrategy.TIME_SLICING, (ReplicatedResource("nvidia.com/gpu", 3),))
 
 
 def test_rename_and_refusal_are_read() -> None:

@@ -10,7 +10,7 @@ from conformance.gpu.sharing import (
     MigStrategy,
     NodeGpus,
     Offer,
-    Share,
+    ReplicatedResource,
     Sharing,
     SharingStrategy,
     advertised,
@@ -24,11 +24,11 @@ SEVEN = {"1g.5gb": 7}
 
 
 def sliced(replicas: int, *, resource: str = GPU, rename: bool = False, fail: bool | None = None) -> Sharing:
-    return Sharing(SharingStrategy.TIME_SLICING, (Share(resource, replicas),), rename, fail)
+    return Sharing(SharingStrategy.TIME_SLICING, (ReplicatedResource(resource, replicas),), rename, fail)
 
 
 def mps(replicas: int) -> Sharing:
-    return Sharing(SharingStrategy.MPS, (Share(GPU, replicas),))
+    return Sharing(SharingStrategy.MPS, (ReplicatedResource(GPU, replicas),))
 
 
 @pytest.mark.parametrize(
@@ -111,7 +111,7 @@ def test_an_empty_mig_gpu_offers_nothing_with_mixed_and_is_mentioned() -> None:
     assert "no MIG devices" in offer.problems[0]
 
 
-def test_shares_of_a_resource_that_the_node_lacks_are_mentioned() -> None:
+def test_replicas_of_a_resource_that_the_node_lacks_are_mentioned() -> None:
     offer = advertised(NodeGpus("Tesla-T4", 1), sliced(4, resource="nvidia.com/mig-1g.5gb"))
     assert offer.resources == {GPU: 1}
     assert "nvidia.com/mig-1g.5gb" in offer.problems[0]
@@ -183,7 +183,7 @@ def test_labels_of_a_node_without_gpus_are_none_and_of_an_unknown_one_unknown() 
         (sliced(4, fail=True), 5, Answer.DOES_NOT_FIT),
         (mps(4), 2, Answer.REFUSED_BY_PLUGIN),
         (mps(4), 0, Answer.ADMITTED),
-        (Sharing(SharingStrategy.MPS, (Share(GPU, 4),), False, False), 2, Answer.ADMITTED),
+        (Sharing(SharingStrategy.MPS, (ReplicatedResource(GPU, 4),), False, False), 2, Answer.ADMITTED),
     ],
 )
 def test_a_request_is_refused_only_where_the_configuration_says_so(

@@ -95,14 +95,14 @@ def test_a_malformed_layout_is_not_guessed_at() -> None:
     assert layout_of(reference, pool(labels={"nvidia.com/mig.config": "ours"})) is None
 
 
-def test_shares_are_counted_under_the_declared_name() -> None:
-    shared = pool(shares=4, shared_by="mps", resource="nvidia.com/gpu.shared")
+def test_replicas_are_counted_under_the_declared_name() -> None:
+    shared = pool(replicas=4, shared_by="mps", resource="nvidia.com/gpu.shared")
 
     assert offer_of(declared(), shared) == Offer({"nvidia.com/gpu.shared": 32})
 
 
 ONE = "nvidia.com/mig-1g.10gb"
-SLICED = {"shares": 2, "shared_by": "time-slicing"}
+SLICED = {"replicas": 2, "shared_by": "time-slicing"}
 
 
 @pytest.mark.parametrize(

@@ -315,7 +315,7 @@ stack:
     default: sliced
     configs: {slices: {version: v1}}
 pools:
-  - {name: a, selector: {pool: a}, gpu: {model: t4, count: 1, shares: 4}}
+  - {name: a, selector: {pool: a}, gpu: {model: t4, count: 1, replicas: 4}}
   - {name: b, selector: {pool: b}, gpu: {model: t4, count: 1, shared_by: mps}}
   - {name: c, selector: {pool: c}, gpu: {model: t4, count: 1, allocated_by: dra}}
 test_pods:
@@ -332,10 +332,24 @@ def test_sharing_that_does_not_fit_together_is_told_with_its_place(tmp_path: Pat
     text = str(refused.value)
     for told in (
         "stack.plugin_configs.default: no configuration is named 'sliced'. Did you mean slices?",
-        "pools[0].gpu.shares: needs 'shared_by' beside it",
-        "pools[1].gpu.shared_by: needs 'shares' beside it",
+        "pools[0].gpu.replicas: needs 'shared_by' beside it",
+        "pools[1].gpu.shared_by: needs 'replicas' beside it",
         "pools[2].gpu.allocated_by: is dra, and the stack declares no 'dra' driver",
         "test_pods[0].pools[0]: no pool is named 'd'",
         "smi.yaml does not exist",
     ):
         assert told in text
+
+
+def test_replicas_are_read_under_their_former_name_and_not_under_both(tmp_path: Path) -> None:
+    pool = "name: small\npools:\n- name: a\n  selector: {pool: a}\n  gpu:\n    model: t4\n    count: 1\n"
+
+    former = load(written(tmp_path, all=f"{pool}    shared_by: mps\n    shares: 4\n"))
+    alone = refusal(written(tmp_path, all=f"{pool}    shares: 4\n"))
+    both = refusal(written(tmp_path, all=f"{pool}    shared_by: mps\n    shares: 4\n    replicas: 4\n"))
+
+    gpu = former.pools[0].gpu
+    assert gpu is not None
+    assert gpu.replicas == 4
+    assert "all.yaml:8  pools[0].gpu.replicas: needs 'shared_by' beside it" in str(alone)
+    assert "pools[0].gpu.shares: is no key here." in str(both)

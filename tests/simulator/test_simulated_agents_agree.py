@@ -11,7 +11,7 @@ from conformance.simulator.geometry import Geometry, cut
 from conformance.simulator.gfd import labels
 from conformance.simulator.hardware import Machine
 from conformance.simulator.plugin import offers
-from conformance.simulator.plugin_settings import Refused, Settings, Share, Sharing, combine, read
+from conformance.simulator.plugin_settings import Refused, ReplicatedResource, Settings, Sharing, combine, read
 
 GPU, SMALL = "nvidia.com/gpu", "nvidia.com/mig-1g.5gb"
 A100 = Machine("NVIDIA A100-SXM4-40GB", 2, 40960, "8.0", mig_capable=True)
@@ -46,10 +46,10 @@ CUTS: list[Geometry] = [
 ]
 SHARINGS = [
     Sharing(),
-    Sharing("time-slicing", (Share(GPU, 4),)),
-    Sharing("time-slicing", (Share(GPU, 4), Share(SMALL, 2)), True),
-    Sharing("time-slicing", (Share(SMALL, 3),), False, True),
-    Sharing("time-slicing", (Share(GPU, 2), Share(GPU, 5))),
+    Sharing("time-slicing", (ReplicatedResource(GPU, 4),)),
+    Sharing("time-slicing", (ReplicatedResource(GPU, 4), ReplicatedResource(SMALL, 2)), True),
+    Sharing("time-slicing", (ReplicatedResource(SMALL, 3),), False, True),
+    Sharing("time-slicing", (ReplicatedResource(GPU, 2), ReplicatedResource(GPU, 5))),
 ]
 
 
@@ -63,7 +63,7 @@ def test_offers_and_labels_are_those_that_the_suites_expect(
     gpus = sharing.NodeGpus("NVIDIA-A100-SXM4-40GB", 2 - len(cut_as), tuple(cut_as.values()), (8, 0))
     expected = sharing.Sharing(
         sharing.SharingStrategy(shared.strategy),
-        tuple(sharing.Share(each.resource, each.replicas) for each in shared.shares),
+        tuple(sharing.ReplicatedResource(each.resource, each.replicas) for each in shared.resources),
         shared.renames,
         shared.refuses_many,
     )
@@ -140,8 +140,8 @@ def test_a_text_says_the_same_to_both(text: str) -> None:
     assert expected is not None
     assert found.mig_strategy == expected.strategy_with("")
     assert found.sharing.strategy == expected.sharing.strategy
-    assert [(each.resource, each.replicas) for each in found.sharing.shares] == [
-        (each.resource, each.replicas) for each in expected.sharing.shares
+    assert [(each.resource, each.replicas) for each in found.sharing.resources] == [
+        (each.resource, each.replicas) for each in expected.sharing.resources
     ]
     assert (found.sharing.renames, found.sharing.refuses_many) == (
         expected.sharing.rename_by_default,

@@ -8,7 +8,7 @@ from conformance.simulator.geometry import Geometry
 from conformance.simulator.gfd import Labels, family, labels
 from conformance.simulator.hardware import Machine
 from conformance.simulator.plugin import offers
-from conformance.simulator.plugin_settings import Refused, Settings, Share, Sharing
+from conformance.simulator.plugin_settings import Refused, ReplicatedResource, Settings, Sharing
 
 GPU = "nvidia.com/gpu"
 A100 = Machine("NVIDIA A100-SXM4-40GB", 2, 40960, "8.0", mig_capable=True, machine="p4d.24xlarge")
@@ -21,7 +21,7 @@ def told(settings: Settings, geometry: Geometry | None = None, machine: Machine 
 
 
 def sliced(replicas: int, resource: str = GPU, *, renames: bool = False, strategy: str = "none") -> Settings:
-    return Settings(strategy, Sharing("time-slicing", (Share(resource, replicas),), renames))
+    return Settings(strategy, Sharing("time-slicing", (ReplicatedResource(resource, replicas),), renames))
 
 
 def test_a_node_without_sharing_and_mig_has_exactly_the_documented_labels() -> None:
@@ -65,7 +65,7 @@ def test_a_shared_product_says_so_unless_the_resource_is_renamed() -> None:
 
 
 def test_of_two_entries_for_a_resource_the_first_one_is_labelled() -> None:
-    both = Settings(sharing=Sharing("time-slicing", (Share(GPU, 2), Share(GPU, 5))))
+    both = Settings(sharing=Sharing("time-slicing", (ReplicatedResource(GPU, 2), ReplicatedResource(GPU, 5))))
 
     assert told(both)["gpu.replicas"] == "2"
 
@@ -128,7 +128,7 @@ def test_a_plus_in_a_profile_is_a_dot_in_labels() -> None:
 
 
 def test_only_mps_makes_a_node_capable_of_mps_and_mig_forbids_it() -> None:
-    mps = Settings(sharing=Sharing("mps", (Share(GPU, 4),)))
+    mps = Settings(sharing=Sharing("mps", (ReplicatedResource(GPU, 4),)))
 
     assert told(mps)["mps.capable"] == "true"
     assert told(mps)["gpu.sharing-strategy"] == "mps"

@@ -7,7 +7,16 @@ from conformance.simulator.geometry import Geometry
 from conformance.simulator.hardware import Machine, gpu_uuid
 from conformance.simulator.mps import active_thread_percentage, check_replicas, most_clients, pinned_memory_mib
 from conformance.simulator.plugin import offers
-from conformance.simulator.plugin_settings import File, Refused, Settings, Share, Sharing, choose, combine, read
+from conformance.simulator.plugin_settings import (
+    File,
+    Refused,
+    ReplicatedResource,
+    Settings,
+    Sharing,
+    choose,
+    combine,
+    read,
+)
 
 GPU = "nvidia.com/gpu"
 A100 = Machine("NVIDIA A100-SXM4-40GB", 2, 40960, "8.0", mig_capable=True)
@@ -22,7 +31,7 @@ def offered(settings: Settings, geometry: Geometry | None = None, machine: Machi
 
 
 def sliced(replicas: int, resource: str = GPU, *, renames: bool = False, refuses: bool = False) -> Settings:
-    return Settings(sharing=Sharing("time-slicing", (Share(resource, replicas),), renames, refuses))
+    return Settings(sharing=Sharing("time-slicing", (ReplicatedResource(resource, replicas),), renames, refuses))
 
 
 # --- which file ---------------------------------------------------------------------------------------------------
@@ -65,8 +74,8 @@ def shared(section: str, more: str = "") -> str:
 
 
 def test_time_slicing_admits_larger_requests_by_default_and_mps_does_not() -> None:
-    assert read(shared("timeSlicing")).sharing == Sharing("time-slicing", (Share(GPU, 4),), False, False)
-    assert read(shared("mps")).sharing == Sharing("mps", (Share(GPU, 4),), False, True)
+    assert read(shared("timeSlicing")).sharing == Sharing("time-slicing", (ReplicatedResource(GPU, 4),), False, False)
+    assert read(shared("mps")).sharing == Sharing("mps", (ReplicatedResource(GPU, 4),), False, True)
     assert read(shared("timeSlicing", "failRequestsGreaterThanOne: true\n    ")).sharing.refuses_many
     assert not read(shared("mps", "failRequestsGreaterThanOne: false\n    ")).sharing.refuses_many
 
@@ -135,16 +144,16 @@ def test_each_gpu_is_offered_times_its_replicas() -> None:
     assert counts(offered(sliced(4, renames=True))) == {f"{GPU}.shared": 8}
 
 
-def test_the_shares_of_a_gpu_are_several_devices_with_one_uuid() -> None:
+def test_the_replicas_of_a_gpu_are_several_devices_with_one_uuid() -> None:
     offer = offered(sliced(3, refuses=True))[GPU]
 
     assert (offer.shared, offer.refuses_many, offer.mps) == (True, True, False)
-    assert [device.id for device in offer.devices[:3]] == [f"{gpu_uuid('n', 0)}::{share}" for share in range(3)]
+    assert [device.id for device in offer.devices[:3]] == [f"{gpu_uuid('n', 0)}::{replica}" for replica in range(3)]
     assert {device.uuid for device in offer.devices} == {gpu_uuid("n", 0), gpu_uuid("n", 1)}
 
 
 def test_of_two_entries_for_a_resource_the_larger_one_is_offered() -> None:
-    both = Settings(sharing=Sharing("time-slicing", (Share(GPU, 2), Share(GPU, 5))))
+    both = Settings(sharing=Sharing("time-slicing", (ReplicatedResource(GPU, 2), ReplicatedResource(GPU, 5))))
 
     assert counts(offered(both)) == {GPU: 10}
 
@@ -196,7 +205,7 @@ def test_cuts_with_which_the_plugin_does_not_start(strategy: str, geometry: Geom
 
 
 def test_a_mig_resource_is_shared_under_its_own_name() -> None:
-    sharing = Sharing("time-slicing", (Share("nvidia.com/mig-1g.5gb", 2),), True)
+    sharing = Sharing("time-slicing", (ReplicatedResource("nvidia.com/mig-1g.5gb", 2),), True)
 
     assert counts(offered(Settings("mixed", sharing), {0: {"1g.5gb": 7}})) == {
         GPU: 1,
@@ -205,7 +214,7 @@ def test_a_mig_resource_is_shared_under_its_own_name() -> None:
 
 
 def test_mps_excludes_mig_devices() -> None:
-    sharing = Sharing("mps", (Share(GPU, 4),), False, True)
+    sharing = Sharing("mps", (ReplicatedResource(GPU, 4),), False, True)
 
     assert offered(Settings(sharing=sharing))[GPU].mps
     with pytest.raises(Refused, match="not supported for MIG devices"):
@@ -217,12 +226,12 @@ def test_mps_excludes_mig_devices() -> None:
 
 def test_a_gpu_has_48_clients_of_mps_and_an_old_one_16() -> None:
     assert (most_clients("8.0"), most_clients("7.5"), most_clients("7.0")) == (48, 48, 16)
-    check_replicas(Settings(sharing=Sharing("mps", (Share(GPU, 48),))), "8.0")
+    check_replicas(Settings(sharing=Sharing("mps", (ReplicatedResource(GPU, 48),))), "8.0")
     with pytest.raises(Refused, match="49 > 48"):
-        check_replicas(Settings(sharing=Sharing("mps", (Share(GPU, 49),))), "8.0")
+        check_replicas(Settings(sharing=Sharing("mps", (ReplicatedResource(GPU, 49),))), "8.0")
     with pytest.raises(Refused, match="17 > 16"):
-        check_replicas(Settings(sharing=Sharing("mps", (Share(GPU, 17),))), "7.0")
-    check_replicas(Settings(sharing=Sharing("time-slicing", (Share(GPU, 64),))), "7.0")
+        check_replicas(Settings(sharing=Sharing("mps", (ReplicatedResource(GPU, 17),))), "7.0")
+    check_replicas(Settings(sharing=Sharing("time-slicing", (ReplicatedResource(GPU, 64),))), "7.0")
 
 
 def test_a_client_of_mps_gets_its_part_of_memory_and_threads() -> None:

@@ -41,7 +41,7 @@ def whole(count: int, unhealthy: tuple[int, ...] = ()) -> Offer:
     return Offer(tuple(Device(f"GPU-{n}", f"GPU-{n}", n, healthy=n not in unhealthy) for n in range(count)))
 
 
-def shares(gpus: int, each: int, *, refuses_many: bool = False) -> Offer:
+def replicas(gpus: int, each: int, *, refuses_many: bool = False) -> Offer:
     devices = [Device(f"GPU-{n}::{share}", f"GPU-{n}", n) for n in range(gpus) for share in range(each)]
     return Offer(tuple(devices), shared=True, refuses_many=refuses_many)
 
@@ -71,18 +71,18 @@ def test_each_container_gets_as_many_devices_as_it_wants() -> None:
     assert given.devices == given.uuids == {"a": ["GPU-1", "GPU-2"], "b": ["GPU-3"]}
 
 
-def test_two_shares_of_one_gpu_are_two_devices_and_one_uuid() -> None:
-    first = allocate(shares(1, 4), pod("one", container("a", 1)))
-    second = allocate(shares(1, 4), pod("two", container("a", 1)), held=tuple(first.ids))
-    both = allocate(shares(1, 4), pod("three", container("a", 2)))
+def test_two_replicas_of_one_gpu_are_two_devices_and_one_uuid() -> None:
+    first = allocate(replicas(1, 4), pod("one", container("a", 1)))
+    second = allocate(replicas(1, 4), pod("two", container("a", 1)), held=tuple(first.ids))
+    both = allocate(replicas(1, 4), pod("three", container("a", 2)))
 
     assert first.ids.isdisjoint(second.ids)
     assert first.uuids == second.uuids == both.uuids == {"a": ["GPU-0"]}
     assert len(both.ids) == 2
 
 
-def test_shares_are_spread_over_gpus() -> None:
-    given = allocate(shares(3, 4), pod("p", container("a", 2)), held=("GPU-0::0",))
+def test_replicas_are_spread_over_gpus() -> None:
+    given = allocate(replicas(3, 4), pod("p", container("a", 2)), held=("GPU-0::0",))
 
     assert given.uuids == {"a": ["GPU-1", "GPU-2"]}
 
@@ -113,7 +113,7 @@ def test_a_sidecar_keeps_its_devices() -> None:
             (),
             "no healthy devices present; cannot allocate unhealthy devices nvidia.com/gpu",
         ),
-        (shares(2, 4, refuses_many=True), 2, (), "maximum request size for shared resources is 1; found 2"),
+        (replicas(2, 4, refuses_many=True), 2, (), "maximum request size for shared resources is 1; found 2"),
     ],
 )
 def test_a_request_that_cannot_be_met_is_refused(offer: Offer, count: int, held: tuple[str, ...], says: str) -> None:
@@ -203,7 +203,7 @@ def test_capacity_counts_all_devices_and_allocatable_the_healthy_ones() -> None:
 
 def test_a_withdrawn_resource_keeps_its_name_with_nothing_behind_it() -> None:
     node = Node(machine(), {"cpu": "8", GPU: "4"})
-    node.registrations.register("n", {f"{GPU}.shared": shares(2, 4)})
+    node.registrations.register("n", {f"{GPU}.shared": replicas(2, 4)})
 
     ((_, change),) = node.look()
 

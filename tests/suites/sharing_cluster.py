@@ -6,7 +6,7 @@ import yaml
 from operated_cluster import LONG_AGO, OPERATOR, Cluster, Object, Outcome, made
 
 from conformance.facts import Facts, Node
-from conformance.gpu.sharing import NOT_SHARED, Share, Sharing, SharingStrategy, labels
+from conformance.gpu.sharing import NOT_SHARED, ReplicatedResource, Sharing, SharingStrategy, labels
 from conformance.reference import Reference
 from conformance.reference.expected import config_of, gpus_of, mig_strategy_of, offer_of
 from conformance.reference.model import Pool
@@ -43,7 +43,7 @@ class SharingCluster(Cluster):
         sharing = NOT_SHARED
         if pool.gpu.shared_by is not None:
             renamed = pool.gpu.resource.endswith(".shared")
-            replicated = (Share("nvidia.com/gpu", pool.gpu.shares),)
+            replicated = (ReplicatedResource("nvidia.com/gpu", pool.gpu.replicas),)
             sharing = Sharing(SharingStrategy(pool.gpu.shared_by), replicated, renamed)
         assert gpus is not None
         config = config_of(self.reference, pool)

@@ -157,7 +157,7 @@ def test_a_daemon_is_missed_on_a_new_node_that_feature_discovery_has_labelled(ca
     assert set(cluster.verdict(DAEMON).broken) == {"node l4-mps-1"}
 
 
-def test_gpus_offered_whole_are_no_shares(cluster):
+def test_gpus_offered_whole_are_no_replicas(cluster):
     cluster.offer("l4-mps-1", gpu=4)
 
     assert set(cluster.verdict(OFFERS).broken) == {"node l4-mps-1"}

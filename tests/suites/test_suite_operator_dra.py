@@ -30,7 +30,7 @@ def all_dra(reference):
             pool,
             labels={key: value for key, value in pool.labels.items() if not key.startswith("nvidia.com/")},
             gpu=msgspec.structs.replace(
-                pool.gpu, allocated_by="dra", resource="nvidia.com/gpu", shared_by=None, shares=1
+                pool.gpu, allocated_by="dra", resource="nvidia.com/gpu", shared_by=None, replicas=1
             ),
         )
         if pool.gpu

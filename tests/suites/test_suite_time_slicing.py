@@ -265,7 +265,7 @@ def test_a_node_that_no_configuration_reaches_is_named(cluster):
 # --- TS-04 and TS-05 ---------------------------------------------------------------------------------------------
 
 
-def test_gpus_offered_whole_are_no_shares(cluster):
+def test_gpus_offered_whole_are_no_replicas(cluster):
     cluster.offer("t4-shared-1", gpu=2)
 
     assert "offered as nvidia.com/gpu" in cluster.verdict(OFFERS).broken["node t4-shared-1"]
@@ -428,7 +428,7 @@ def test_neither_of_them_lets_replicas_pass_for_gpus(reference):
 # --- Time-slicing of MIG devices ---------------------------------------------------------------------------------
 
 
-def sliced_mig(reference: Reference, shares: int = 2, **replicas: int) -> Reference:
+def sliced_mig(reference: Reference, count: int = 2, **replicas: int) -> Reference:
     """The set-up with the MIG pool time-sliced alone, each profile by so many replicas; an underscore for a dot."""
     entries = [{"name": f"nvidia.com/mig-{name[1:].replace('_', '.')}", "replicas": n} for name, n in replicas.items()]
     content = {
@@ -438,7 +438,7 @@ def sliced_mig(reference: Reference, shares: int = 2, **replicas: int) -> Refere
     }
     found = configured(reference, "fine", fine=content)
     (pool,) = [pool for pool in found.pools if pool.name == "a100-mig"]
-    gpu = msgspec.structs.replace(pool.gpu, shares=shares, shared_by="time-slicing")
+    gpu = msgspec.structs.replace(pool.gpu, replicas=count, shared_by="time-slicing")
     kept = {key: value for key, value in pool.labels.items() if key != "nvidia.com/device-plugin.config"}
     return msgspec.structs.replace(found, pools=(msgspec.structs.replace(pool, gpu=gpu, labels=kept),))
 
@@ -471,14 +471,14 @@ def test_namespaces_that_share_a_mig_device_are_reported(reference):
 
 
 @pytest.mark.parametrize(
-    ("shares", "replicas", "says"),
+    ("count", "replicas", "says"),
     [
         (3, {"_1g_5gb": 2, "_2g_10gb": 4}, "it makes 2 replicas of each nvidia.com/mig-1g.5gb"),
         (2, {"_3g_20gb": 2}, "it shares no nvidia.com/mig-1g.5gb and no nvidia.com/mig-2g.10gb"),
     ],
 )
-def test_a_configuration_that_shares_mig_devices_otherwise_is_reported(shares, replicas, says, reference):
-    outcome = SharingCluster(sliced_mig(reference, shares, **replicas)).verdict(CONFIGURATION)
+def test_a_configuration_that_shares_mig_devices_otherwise_is_reported(count, replicas, says, reference):
+    outcome = SharingCluster(sliced_mig(reference, count, **replicas)).verdict(CONFIGURATION)
 
     assert any(says in each for each in outcome.broken.values())
 

@@ -100,7 +100,7 @@ def given(name, devices, gpu=POOL.gpu):
 
 
 def test_nodes_without_two_free_devices_are_named_where_several_are_declared():
-    shared = Gpu(model="t4", count=4, resource="nvidia.com/gpu.shared", shares=4, shared_by="time-slicing")
+    shared = Gpu(model="t4", count=4, resource="nvidia.com/gpu.shared", replicas=4, shared_by="time-slicing")
     single = Gpu(model="t4", count=1)
     every = (given("two", 2), given("one", 1), FULL, given("shared", 1, shared), given("single", 1, single))
     judge = Judge()
@@ -201,8 +201,8 @@ def work_04(*every):
 
 OUT_OF_MEMORY = {"code": 2, "name": "CUDA_ERROR_OUT_OF_MEMORY", "call": "cuMemAlloc_v2"}
 NO_ANSWER = {"code": -1, "name": "NO_ANSWER", "call": "CUDA"}
-SLICED = Gpu(model="t4", count=4, shares=4, shared_by="time-slicing")
-SERVED = Gpu(model="t4", count=4, shares=4, shared_by="mps")
+SLICED = Gpu(model="t4", count=4, replicas=4, shared_by="time-slicing")
+SERVED = Gpu(model="t4", count=4, replicas=4, shared_by="mps")
 
 
 @pytest.mark.parametrize(("gpu", "error"), [(SLICED, OUT_OF_MEMORY), (SERVED, OUT_OF_MEMORY), (SERVED, NO_ANSWER)])
