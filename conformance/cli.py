@@ -137,6 +137,14 @@ def _add_cluster_commands(parser: argparse.ArgumentParser) -> None:
     up.add_argument("--topology", default="guide", metavar="NAME|PATH", help="the simulated fleet (default: guide)")
     up.add_argument("--kubernetes", metavar="VERSION", help="1.34, 1.35, 1.36 (default) or 1.37")
     up.add_argument("--assets", type=Path, metavar="DIR", help="a folder that has the binaries")
+    played = up.add_mutually_exclusive_group()
+    played.add_argument("--no-simulator", action="store_true", help="nobody plays the GPU stack: you deploy a real one")
+    played.add_argument(
+        "--without-parts",
+        default="",
+        metavar="PART,...",
+        help="parts of the simulator that something of yours plays, such as operator,upgrade",
+    )
     up.set_defaults(command=_cluster_up)
     down = actions.add_parser("down", help="stop a cluster and remove its state")
     down.add_argument("name", nargs="?", default="dev")
@@ -270,9 +278,15 @@ def _cluster_up(chosen: argparse.Namespace) -> int:
     from conformance.clusters.embedded import EmbeddedSpec, cluster_up
     from conformance.progress import TerminalProgress
 
-    given = {"topology": chosen.topology, "version": chosen.kubernetes, "assets": chosen.assets}
+    given = {
+        "topology": chosen.topology,
+        "version": chosen.kubernetes,
+        "assets": chosen.assets,
+        "without_parts": tuple(filter(None, chosen.without_parts.split(","))),
+    }
+    kept = {name: value for name, value in given.items() if value}
     with TerminalProgress() as progress:
-        cluster = cluster_up(chosen.name, EmbeddedSpec(**{name: v for name, v in given.items() if v}), progress)
+        cluster = cluster_up(chosen.name, EmbeddedSpec(simulator=not chosen.no_simulator, **kept), progress)
     print(f"cluster {chosen.name} is up: {cluster.server}")
     print(f"  kubectl --kubeconfig {cluster.kubeconfig} get nodes")
     print(f"  pytest --cluster embedded:{chosen.name}")

@@ -23,7 +23,7 @@ from conformance.kube.guard import Guard
 from conformance.simulator.actors import Loop
 from conformance.simulator.devices import Registrations
 from conformance.simulator.roster import roster
-from conformance.simulator.settings import Settings
+from conformance.simulator.settings import Settings, check_parts
 from conformance.simulator.world import World
 
 AGENT = "gpu-conformance-simulator"
@@ -31,18 +31,26 @@ _log = logging.getLogger(__name__)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run until SIGTERM or SIGINT (0); 1 with one line on standard error when there is no cluster to work on."""
+    """Run until SIGTERM or SIGINT (0); 1 with one line on standard error when there is no cluster to work on.
+
+    Options that make no sense end the process with 2.
+    """
     parser = argparse.ArgumentParser(prog="python -m conformance.simulator", description=__doc__)
     parser.add_argument("--kubeconfig", type=Path, required=True, help="with certificates, as an embedded cluster's")
     parser.add_argument("--logs", type=Path, required=True, help="the folder for what containers print")
     parser.add_argument("--ready", type=Path, help="a file to make once everything in the cluster has been seen")
+    parser.add_argument("--without", default="", metavar="PART,...", help="parts that somebody else plays")
     chosen = parser.parse_args(arguments)
+    try:
+        without = check_parts(filter(None, chosen.without.split(",")))
+    except ValueError as error:
+        parser.error(str(error))
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     ended = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: ended.set())
     try:
-        run(chosen.kubeconfig, Settings(chosen.logs, chosen.ready), ended)
+        run(chosen.kubeconfig, Settings(chosen.logs, chosen.ready, without), ended)
     except (KubeError, TimeoutError) as error:
         print(f"the simulator cannot work: {error}", file=sys.stderr)
         return 1

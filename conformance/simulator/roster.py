@@ -19,8 +19,8 @@ from conformance.simulator.world import World
 
 
 def roster(world: World, registrations: Registrations, loop: Loop, settings: Settings) -> list[Actor]:
-    """All parts. They may keep what they are given; nothing of it has been started yet."""
-    return [
+    """The parts that take part. They may keep what they are given; nothing of it has been started yet."""
+    actors: list[Actor] = [
         Kubelet(world, registrations),
         NodeFeatureDiscovery(world),
         GpuOperator(world),
@@ -34,3 +34,4 @@ def roster(world: World, registrations: Registrations, loop: Loop, settings: Set
         Metrics(world),
         Workloads(world, settings),
     ]
+    return [actor for actor in actors if actor.name not in settings.without]

@@ -141,11 +141,11 @@ class Operated:
 
 
 @contextlib.contextmanager
-def operated(folder: Path, gpu_nodes: int, **values: Any) -> Iterator[Operated]:
+def operated(folder: Path, gpu_nodes: int, without_parts: tuple[str, ...] = (), **values: Any) -> Iterator[Operated]:
     """A new cluster with the operator deployed by Helm values."""
     fleet = folder / "bare.yaml"
     fleet.write_text(FLEET.format(gpu_nodes=gpu_nodes))
-    with start(EmbeddedSpec(topology=fleet)) as running, running.client() as client:
+    with start(EmbeddedSpec(topology=fleet, without_parts=without_parts)) as running, running.client() as client:
         cluster = Operated(client)
         cluster.deploy(values)
         try:

@@ -3,11 +3,41 @@
 import threading
 import time
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
+import pytest
+
+from conformance.clusters.embedded import EmbeddedSpec
 from conformance.simulator.actors import Loop
+from conformance.simulator.devices import Registrations
+from conformance.simulator.process import main
+from conformance.simulator.roster import roster
+from conformance.simulator.settings import PARTS, Settings
+from conformance.simulator.world import World
+
+CLIENT: Any = None  # no actor talks to a cluster before it has something to do
 
 NODE = {"metadata": {"name": "n"}}
+
+
+def test_every_part_has_its_name_in_the_settings_and_can_be_left_out(tmp_path: Path) -> None:
+    def names(*without: str) -> tuple[str, ...]:
+        actors = roster(World(CLIENT), Registrations(), Loop(), Settings(tmp_path, without=without))
+        return tuple(actor.name for actor in actors)
+
+    assert names() == PARTS
+    assert set(PARTS) - set(names("operator", "upgrade")) == {"operator", "upgrade"}
+
+
+def test_a_part_that_does_not_exist_is_refused_with_those_that_do(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(ValueError, match="no part gpu: it has kubelet, nfd"):
+        EmbeddedSpec(without_parts=("operator", "gpu"))
+    with pytest.raises(ValueError, match="no simulator"):
+        EmbeddedSpec(without_parts=("operator",), simulator=False)
+    with pytest.raises(SystemExit):
+        main(["--kubeconfig=none", "--logs=none", "--without=gpu"])
+    assert "no part gpu" in capsys.readouterr().err
 
 
 class Recording:

@@ -4,6 +4,7 @@ Expected values are NVIDIA's: gpu-operator v26.7.0, and the failures that are kn
 """
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -383,3 +384,13 @@ def test_an_edit_by_hand_stays_until_something_else_is_asked_for(gpus: Operated)
 
 def _of(version: str, kind: str) -> dict[str, str]:
     return {"apiVersion": f"nvidia.com/{version}", "kind": kind}
+
+
+def test_another_operator_can_play_the_part_of_the_simulated_one(tmp_path: Path) -> None:
+    with operated(tmp_path, gpu_nodes=1, without_parts=("operator", "upgrade")) as cluster:
+        wait_for(lambda: cluster.labels("a100-1"), lambda labels: PCI in labels, what="NFD has labelled", timeout=60)
+
+        # Nobody follows the ClusterPolicy, and a node agent does as ever what an operator of somebody else asks for.
+        assert "nvidia.com/gpu.present" not in cluster.labels("a100-1")
+        assert cluster.desired() == {}
+        assert cluster.status() == ("", "")

@@ -240,6 +240,8 @@ class Components:
             "logs": str(self.layout.container_logs),
             "ready": str(ready),
         }
+        if self.spec.without_parts:
+            flags["without"] = ",".join(self.spec.without_parts)
         module = (sys.executable, "-P", "-m", "conformance.simulator")
         argv = (*module, *(f"--{flag}={value}" for flag, value in flags.items()))
         found = [importlib.util.find_spec(name) for name in _IMPORTED]

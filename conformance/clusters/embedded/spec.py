@@ -7,6 +7,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from conformance.simulator.settings import check_parts
+
 from .topologies import load
 
 DEFAULT_VERSION = "1.36"
@@ -45,6 +47,7 @@ class EmbeddedSpec:
     binaries and seeds are kept, ``state_dir`` where the state folder is made (default: a RAM disk).
     ``timeout`` bounds the start, in seconds (default: start_timeout()). Without ``simulator`` nobody plays the GPU
     stack: pods get no devices and start without them, and what a stack would do on its nodes does not happen.
+    ``without_parts`` are parts of the simulator (simulator/settings.py, PARTS) that somebody else plays.
     """
 
     version: str = DEFAULT_VERSION
@@ -60,6 +63,12 @@ class EmbeddedSpec:
     feature_gates: Mapping[str, bool] = field(default_factory=dict)
     runtime_config: tuple[str, ...] = ()
     simulator: bool = True
+    without_parts: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        check_parts(self.without_parts)
+        if self.without_parts and not self.simulator:
+            raise ValueError("without_parts names parts of the simulator, and there is to be no simulator")
 
     @property
     def minor(self) -> str:
