@@ -110,6 +110,7 @@ def test_a_fault_of_a_platform_is_told_in_words_that_fit_there(platform, fault, 
 
     assert outcome.ids("failed") == set(fault.fails), outcome.output
     assert outcome.ids("error") == set(fault.errors), outcome.output
+    assert outcome.ids("waiting") == set(fault.waits), outcome.output
     for requirement in fault.fails:
         told = outcome.told(requirement).lower()
         assert fault.says.lower() in told, f"{requirement} does not say {fault.says!r}: {told}"
