@@ -86,7 +86,8 @@ def shared_under_the_usual_name(setup: Setup) -> Iterator[Remark]:
     """Replicas that are called like whole GPUs."""
     for at, pool in _gpu_pools(setup):
         gpu = pool.gpu
-        if gpu is not None and gpu.replicas > 1 and gpu.resource == GPU and not pool.mig_layout:
+        by_others = gpu is not None and gpu.shared_by == "other"
+        if gpu is not None and gpu.replicas > 1 and gpu.resource == GPU and not pool.mig_layout and not by_others:
             text = (
                 f"the {gpu.replicas} replicas of each GPU are offered as {GPU}: whoever asks for one may get a part, "
                 f"and a quota cannot tell them apart; set renameByDefault and declare resource: {GPU}.shared"
@@ -112,6 +113,11 @@ def sharing_and_configuration_differ(setup: Setup) -> Iterator[Remark]:
         replicas = sharing.replicas_of(GPU) if sharing is not None else 1
         strategy = sharing.strategy if sharing is not None else SharingStrategy.NONE
         declared = gpu.shared_by or SharingStrategy.NONE
+        if gpu.shared_by == "other":
+            if replicas > 1:
+                text = f"{pool} is shared by something else than configurations, and {key} shares it by {strategy}, too"
+                yield Remark(("pools", at, "gpu"), f"{text}: declare {strategy}, so that it is judged")
+            continue
         if (replicas, str(strategy)) != (gpu.replicas, str(declared)) and (replicas > 1 or gpu.replicas > 1):
             where = f"configuration {key}" if key else "no configuration (no label, no default)"
             text = (

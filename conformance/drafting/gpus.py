@@ -1,5 +1,6 @@
 """The GPUs of a group of nodes: which, how many, how shared, divided and given out, as most of the nodes say."""
 
+import json
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -31,6 +32,9 @@ _GKE_CLIENTS, _GKE_STRATEGY = (
     "cloud.google.com/gke-max-shared-clients-per-gpu",
     "cloud.google.com/gke-gpu-sharing-strategy",
 )
+# HAMi's device plugin writes here which GPUs it parts, and into how many replicas each, for its scheduler to read.
+# Project-HAMi/HAMi: docs/develop/protocol.md (one text for each GPU), and a JSON list in later versions.
+_HAMI_REGISTER = "hami.io/node-nvidia-register"
 _STRATEGIES = {"time-slicing": "time-slicing", "time-sharing": "time-slicing", "mps": "mps"}
 # Labels of platforms that name the GPU where GPU Feature Discovery does not: GKE, Karpenter on AWS, EKS.
 _ACCELERATOR_LABELS = (
@@ -118,7 +122,7 @@ def _by_device_plugin(nodes: Sequence[Node], layout: Mapping[int, Mapping[str, i
     decide = ""
     if resource.endswith(SHARED_SUFFIX) and replicas == 1 and count > 1:
         # The name says that these are replicas, and no label tells of how many GPUs.
-        count, replicas, shared_by, decide = 1, count, "time-slicing", _REPLICAS_OF_WHAT
+        count, replicas, shared_by, decide = 1, count, "other", _REPLICAS_OF_WHAT
     if not count:
         # That there are GPUs is known, and a pool without any would hide that none of them works.
         value = _described(nodes, _most(map(product_of, nodes)), 1, 0, GPU)
@@ -164,12 +168,29 @@ def _sharing(nodes: Sequence[Node]) -> tuple[int, str, str]:
 
 
 def _sharing_of(node: Node) -> tuple[int, str, str]:
+    if _HAMI_REGISTER in node.annotations:
+        return (
+            _replicas_of_hami(node.annotations[_HAMI_REGISTER]),
+            "other",
+            f"; shared by HAMi, as {_HAMI_REGISTER} says",
+        )
     clients = node.labels.get(_GKE_CLIENTS, "")
     if clients.isdigit() and int(clients) > 1:
         by = _STRATEGIES.get(node.labels.get(_GKE_STRATEGY, "time-sharing"), "time-slicing")
         return int(clients), by, f"; shared as {_GKE_CLIENTS} says"
     found = [_sharing_under(resource, node) for resource in (GPU, *_mig_resources(node))]
     return max(found, key=lambda each: each[0])
+
+
+def _replicas_of_hami(registered: str) -> int:
+    """Into how many replicas HAMi parts each GPU of a node; 1 where its annotation cannot be read."""
+    try:
+        devices = json.loads(registered)
+        found = [str(each.get("count", "")) for each in devices]
+    except (ValueError, AttributeError, TypeError):
+        # GPU-0055...,10,32768,100,NVIDIA-Tesla V100-PCIE-32GB,0,true:GPU-0fc3...
+        found = [text for each in registered.split(":") for text in each.split(",")[1:2]]
+    return int(_most(int(text) for text in found if text.isdigit())) or 1
 
 
 def _sharing_under(resource: str, node: Node) -> tuple[int, str, str]:

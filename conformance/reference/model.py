@@ -58,7 +58,11 @@ class Gpu(Declared, frozen=True):
     ] = GPU
     replicas: Annotated[Count, Meta(description="as how many devices each one is offered; 1 when it is not shared")] = 1
     shared_by: Annotated[
-        Literal["time-slicing", "mps"] | None, Meta(description="how several pods share one device")
+        Literal["time-slicing", "mps", "other"] | None,
+        Meta(
+            description="how several pods share one device; other is something that is not judged, such as HAMi: what "
+            "nodes offer is, how they come to it is not"
+        ),
     ] = None
     allocated_by: Annotated[
         Literal["device-plugin", "dra"], Meta(description="who gives devices to pods; one of them for each node")

@@ -186,7 +186,7 @@ def _sharing_of(setup: Any, pool: dict[str, Any], path: Trail) -> Iterator[Compl
         return
     replicas, shared_by = gpu.get("replicas", 1), gpu.get("shared_by")
     if isinstance(replicas, int) and replicas > 1 and shared_by is None:
-        yield (*path, "gpu", "replicas"), "needs 'shared_by' beside it: time-slicing or mps"
+        yield (*path, "gpu", "replicas"), "needs 'shared_by' beside it: time-slicing, mps or other"
     if shared_by is not None and replicas == 1:
         yield (*path, "gpu", "shared_by"), "needs 'replicas' beside it, from 2 on"
     stack = setup.get("stack") if isinstance(setup, dict) else None

@@ -1,4 +1,8 @@
-"""Which configuration the device plugin of a node reads: references resolved on the cluster, once for each label."""
+"""Which configuration the device plugin of a node reads: references resolved on the cluster, once for each label.
+
+A cloud or a node image may run the device plugin, and configure it where no object of the cluster tells: what it reads
+is then unsupported, not unknown.
+"""
 
 import posixpath
 from typing import NamedTuple
@@ -10,8 +14,10 @@ from conformance.gpu.operator_stack import PLUGIN_CONTAINERS, StackKind
 from conformance.gpu.plugin_alone import ConfigChoice
 from conformance.gpu.plugin_config import Chain, Selection, mapping_at, word
 from conformance.gpu.sharing import MigStrategy
+from conformance.reference.model import Reference
+from conformance.reference.stack import Stack
 from conformance.subjects import ObjectReference
-from conformance.verdict import Inconclusive
+from conformance.verdict import Inconclusive, Unsupported, Waits
 from suites._shared.operator_resource import without_stack
 
 _BY_POLICY = (StackKind.CLUSTER_POLICY, StackKind.INVALID)
@@ -61,15 +67,36 @@ class ChosenConfig(NamedTuple):
         return None
 
 
-class PluginConfigs:
-    """The configurations of all nodes. Raises Inconclusive where no object of the cluster names them."""
+def is_outside_kubernetes(stack: Stack, facts: Facts) -> bool:
+    """Whether a declared device plugin has no object in the cluster, and nodes offer GPUs: the node image runs it."""
+    return stack.kind == "device-plugin" and facts.stack.stack is StackKind.NONE and _offers_gpus(facts)
 
-    def __init__(self, facts: Facts) -> None:
-        self._facts = facts
+
+def _offers_gpus(facts: Facts) -> bool:
+    return any(node.gpus(name) for node in facts.nodes for name in node.gpu_resources)
+
+
+class PluginConfigs:
+    """The configurations of all nodes.
+
+    Raises Unsupported where no object of the cluster can be expected to hold them, by the set-up and by what is there,
+    and Inconclusive where one ought to and does not.
+    """
+
+    def __init__(self, facts: Facts, reference: Reference) -> None:
+        self._facts, self._reference = facts, reference
         self._known: dict[tuple[str, str], ChosenConfig] = {}
 
+    def known(self, node: Node) -> ChosenConfig:
+        """The same where it is known. Raises Unsupported for a plugin that takes its settings from elsewhere."""
+        chosen = self.of(node)
+        unknown = chosen.selection.outcome is Chain.UNKNOWN and chosen.config_map is None
+        if unknown and not self._promised():
+            raise Unsupported(f"{chosen.selection.cause}, and {self._reference} declares none")
+        return chosen
+
     def of(self, node: Node) -> ChosenConfig:
-        """The configuration that the device plugin of a node reads."""
+        """The configuration that the device plugin of a node reads; with outcome UNKNOWN where nobody can tell."""
         policy = self._policy()
         plugin = None if policy is not None else self._plugin_for(node)
         key = (str(plugin), node.labels.get(DEVICE_PLUGIN_CONFIG, ""))
@@ -151,7 +178,16 @@ class PluginConfigs:
             return ChosenConfig(Selection(Chain.NOT_CONFIGURED, cause=cause))
         if stack.stack is StackKind.UNKNOWN:
             raise self._facts.unread_stack()
-        raise without_stack(self._facts, "no object of the cluster is a device plugin or configures one")
+        if self._promised():
+            raise without_stack(self._facts, "no object of the cluster is a device plugin or configures one")
+        if not _offers_gpus(self._facts):
+            raise Waits("no object of the cluster is a device plugin, and no node offers GPUs", on="POOL-04")
+        raise Unsupported("the device plugin runs outside Kubernetes: no object of the cluster configures it")
+
+    def _promised(self) -> bool:
+        """Whether the set-up declares that an object of the cluster configures the device plugin."""
+        stack = self._reference.stack
+        return stack is not None and (stack.kind == "gpu-operator" or stack.plugin_configs is not None)
 
 
 def plugin_pods(facts: Facts, node: Node) -> tuple[Pod, ...]:

@@ -84,8 +84,15 @@ def offered(node: Node, expected: Mapping[str, int]) -> dict[str, int]:
 
 
 def counted(node: Node, expected: Mapping[str, int]) -> dict[str, int]:
-    """The same by capacity: devices that the device plugin reports as unhealthy are among them."""
-    return _counted(node, expected, node.gpu_capacity)
+    """The same by capacity: devices that the device plugin reports as unhealthy are among them.
+
+    A name that is not expected, and of which nothing is allocatable beside another name that has some, is left out: the
+    kubelet remembers what a plugin offered under its former configuration until the kubelet itself is restarted.
+    Source: kubernetes/kubernetes, pkg/kubelet/cm/devicemanager/manager.go: GetCapacity, stopped endpoints.
+    """
+    there = _counted(node, expected, node.gpu_capacity)
+    living = {name for name in there if node.gpus(name)}
+    return {name: count for name, count in there.items() if not living or name in living or name in expected}
 
 
 def _counted(node: Node, expected: Mapping[str, int], count: Callable[[str], int]) -> dict[str, int]:

@@ -66,10 +66,10 @@ def _why_the_replicas_differ(
     if name and name not in there:
         return f"the GPUs are offered as {', '.join(there)}, and {name} is declared"
     try:
-        selection = shared.configs.of(node).selection
-    except Inconclusive:
+        selection = shared.configs.known(node).selection
+    except (Inconclusive, Unsupported):
         selection = None
-    if selection is not None and selection.outcome is not Chain.APPLIED:
+    if selection is not None and selection.outcome not in (Chain.APPLIED, Chain.UNKNOWN):
         return selection.cause
     replicas = node.labels.get(REPLICAS, "")
     return (

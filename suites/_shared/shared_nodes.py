@@ -14,7 +14,7 @@ from conformance.gpu.sharing import NOT_SHARED, MigStrategy, Sharing, SharingStr
 from conformance.reference.expected import config_key_of, config_of, gpus_of, mig_strategy_of
 from conformance.reference.model import Gpu, Pool, Reference
 from conformance.subjects import ObjectReference
-from conformance.verdict import Inconclusive, Judge, NotApplicable, Waits
+from conformance.verdict import Inconclusive, Judge, NotApplicable, Unsupported, Waits
 from suites._shared.device_plugin_configs import ChosenConfig, PluginConfigs, plugin_pods
 from suites._shared.formatting import join_limited
 from suites._shared.node_gpus import agrees, counted, format_amounts
@@ -64,6 +64,15 @@ class DeclaredConfig(NamedTuple):
     content: str
 
 
+class ConfiguredNode(NamedTuple):
+    """A node of a shared pool and the configuration that its device plugin reads."""
+
+    pool: Pool
+    node: Node
+    gpu: Gpu
+    chosen: ChosenConfig
+
+
 class SharedNodes:
     """The nodes that share their GPUs by one strategy, as declared and as configured on the cluster."""
 
@@ -74,7 +83,7 @@ class SharedNodes:
         self.reference = reference
         self.facts = facts
         self.nodes = nodes
-        self.configs = PluginConfigs(facts)
+        self.configs = PluginConfigs(facts, reference)
         self._declared: dict[str, DeclaredConfig | None] = {}
 
     @property
@@ -134,9 +143,29 @@ class SharedNodes:
                 found[name] = chosen.selection.config.sharing
         return [(source, sharing) for source, sharing in found.items() if sharing.strategy is self.strategy]
 
+    def configured(self, judge: Judge | None = None) -> list[ConfiguredNode]:
+        """The nodes whose configuration objects of the cluster tell; the others are passed over by ``judge``.
+
+        Raises Unsupported where it is told of no node, because something outside Kubernetes configures them all.
+        """
+        found: list[ConfiguredNode] = []
+        elsewhere: dict[str, list[Node]] = {}
+        for pool, node, gpu in self.nodes:
+            try:
+                found.append(ConfiguredNode(pool, node, gpu, self.configs.known(node)))
+            except Unsupported as why:
+                elsewhere.setdefault(str(why), []).append(node)
+        if not found:
+            raise Unsupported(join_limited(list(elsewhere), apart="; "))
+        if judge is not None:
+            for why, nodes in elsewhere.items():
+                for node in nodes:
+                    judge.pass_over(node, why)
+        return found
+
     def in_effect(self, pool: Pool, node: Node) -> PluginConfig:
         """The configuration of a node, from the cluster. Raises Waits when it is not the declared one."""
-        chosen = self.configs.of(node)
+        chosen = self.configs.known(node)
         config = chosen.selection.config
         if config is None or not self.is_declared_config(pool, chosen):
             raise Waits(f"{node} of {pool} does not get its declared configuration", on=_REACHED_BY[self.strategy])
@@ -169,7 +198,7 @@ def judge_configurations(shared: SharedNodes, judge: Judge, *, left_out: Collect
             _judge_configuration(
                 judge, subject, problems, parsed.config, shared.sharing_declaration(pool, gpu), "the set-up"
             )
-    for name, pool, gpu, chosen in _configurations_on_the_cluster(shared):
+    for name, pool, gpu, chosen in _configurations_on_the_cluster(shared, judge):
         problems = _certain(chosen.selection.problems, left_out)
         config = chosen.selection.config
         _judge_configuration(
@@ -194,11 +223,12 @@ def _certain(problems: Iterable[Problem], left_out: Collection[str]) -> list[Pro
     return [each for each in found if each.path not in left_out]
 
 
-def _configurations_on_the_cluster(shared: SharedNodes) -> list[tuple[ObjectReference, Pool, Gpu, ChosenConfig]]:
+def _configurations_on_the_cluster(
+    shared: SharedNodes, judge: Judge | None = None
+) -> list[tuple[ObjectReference, Pool, Gpu, ChosenConfig]]:
     """Each declared or invalid configuration of the nodes, once for each pool."""
     found: dict[tuple[str, str], tuple[ObjectReference, Pool, Gpu, ChosenConfig]] = {}
-    for pool, node, gpu in shared.nodes:
-        chosen = shared.configs.of(node)
+    for pool, _, gpu, chosen in shared.configured(judge):
         if chosen.config_name and (chosen.refused or shared.is_declared_config(pool, chosen)):
             found.setdefault((chosen.config_name, pool.name), (chosen.subject, pool, gpu, chosen))
     return list(found.values())
@@ -261,8 +291,7 @@ def _differences(config: PluginConfig, declared: SharingDeclaration) -> list[str
 def judge_chain(shared: SharedNodes, judge: Judge) -> None:
     """Judge that each node gets its declared configuration; name the cause where it does not."""
     unknown = []
-    for pool, node, _ in shared.nodes:
-        chosen = shared.configs.of(node)
+    for pool, node, _, chosen in shared.configured(judge):
         selection = chosen.selection
         if selection.outcome is Chain.UNKNOWN:
             unknown.append(f"{node}: {selection.cause}")
@@ -318,8 +347,7 @@ def judge_freshness(shared: SharedNodes, judge: Judge) -> None:
     A plugin that is older than the last change of its ConfigMap may still be right: another key was changed, or the
     node's label made it reload. It is wrong when the node offers something else than the configuration makes.
     """
-    for pool, node, _ in shared.nodes:
-        chosen = shared.configs.of(node)
+    for pool, node, _, chosen in shared.configured(judge):
         if chosen.config_map is None:
             continue  # Without a ConfigMap there is nothing to compare with.
         started = max(

@@ -9,7 +9,7 @@ from conformance.gpu.sharing import MigStrategy
 from conformance.reference.expected import mig_strategy_of
 from conformance.reference.model import Pool, Reference
 from conformance.subjects import ObjectReference
-from conformance.verdict import Inconclusive, Judge, NotApplicable, UnknownAccelerator
+from conformance.verdict import Inconclusive, Judge, NotApplicable, UnknownAccelerator, Unsupported
 from suites._shared.device_plugin_configs import PluginConfigs
 from suites._shared.formatting import join_limited
 from suites.mig.layouts import FAILED, WORKING, ChosenLayout, GpuLayout, MigNodes, asks, why_it_failed
@@ -109,7 +109,7 @@ def strategies_of(
     for node in nodes:
         try:
             chosen = configs.of(node)
-        except Inconclusive:
+        except (Inconclusive, Unsupported):
             continue
         if chosen.strategy is not None and chosen.strategy is not found["the set-up"]:
             found[chosen.source if chosen.mig_strategy_override else chosen.config_name] = chosen.strategy
@@ -120,7 +120,7 @@ def who_sets_the_strategy(configs: PluginConfigs, node: Node, declared: str) -> 
     """What sets another MIG strategy on a node than the declared one."""
     try:
         chosen = configs.of(node)
-    except Inconclusive:
+    except (Inconclusive, Unsupported):
         return "the device plugin and GPU Feature Discovery run with another strategy"
     if chosen.mig_strategy_override:
         override = f"{chosen.source} sets mig.strategy to {chosen.mig_strategy_override}, for every node"

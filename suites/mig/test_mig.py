@@ -220,7 +220,7 @@ def test_every_mig_node_has_the_declared_strategy(mig_nodes: MigNodes, facts: Fa
         raise Unsupported(
             f"no node of these pools carries {GPU_PRODUCT}: GPU Feature Discovery does not label this cluster"
         )
-    configs = PluginConfigs(facts)
+    configs = PluginConfigs(facts, mig_nodes.reference)
     strategies = {pool.name: mig_strategy_of(mig_nodes.reference, pool).value for pool, _ in mig_nodes.pools}
     for pool, node, _ in mig_nodes.nodes:
         if GPU_PRODUCT not in node.labels:
@@ -328,7 +328,7 @@ def test_the_strategy_can_offer_what_the_layout_makes(
             unknown.append(unknown_layout(reference, pool, layout_of(reference, pool)))
             continue
         nodes = [each.node for each in mig_nodes.one_each if each.pool.name == pool.name]
-        for source, strategy in strategies_of(reference, pool, PluginConfigs(facts), nodes).items():
+        for source, strategy in strategies_of(reference, pool, PluginConfigs(facts, reference), nodes).items():
             offer = advertised(gpus, strategy=strategy)
             judge(
                 pool,

@@ -8,11 +8,11 @@ from conformance.facts import ContainerStatus, Facts, Pod, Workload
 from conformance.reference.model import Reference
 from conformance.verdict import NotApplicable, Waits
 from suites._shared.declared_workloads import why_pending
+from suites._shared.device_plugin_configs import is_outside_kubernetes
 from suites._shared.grace import is_recent
 from suites._shared.operand_status import STUCK, why_not_ready
 from suites._shared.operands import discovery_masters, discovery_workers, expected_components
 from suites._shared.operator_resource import declared_stack, without_stack
-from suites.operator.stack_faults import is_outside_kubernetes
 
 MOST_RESTARTS = 3
 """More restarts than this within an hour are a problem."""

@@ -41,12 +41,6 @@ def expected_stacks(stack: DeclaredStack, reference: Reference) -> tuple[StackKi
     return (StackKind.CLUSTER_POLICY,)
 
 
-def is_outside_kubernetes(stack: DeclaredStack, facts: Facts) -> bool:
-    """Whether a declared device plugin has no object in the cluster, and nodes offer GPUs: the node image runs it."""
-    offering = any(node.gpus(name) for node in facts.nodes for name in node.gpu_resources)
-    return stack.kind == "device-plugin" and facts.stack.stack is StackKind.NONE and offering
-
-
 def faults_of(stack: DeclaredStack, facts: Facts) -> Iterator[Finding]:
     """The faults of the cluster's stack.
 

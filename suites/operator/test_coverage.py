@@ -15,6 +15,7 @@ from conformance.gpu.labels import GPU_PRESENT, PCI_PRESENT
 from conformance.gpu.taints import why_repelled
 from conformance.reference.model import Reference
 from conformance.verdict import Judge, NotApplicable, format_value
+from suites._shared.device_plugin_configs import is_outside_kubernetes
 from suites._shared.operand_status import coverage_of, discovery_failure
 from suites._shared.operands import TESTED, VALIDATORS, expected_components, wants_discovery
 from suites._shared.operator_resource import declared_stack, require_operator_resource, require_operator_stack
@@ -22,7 +23,6 @@ from suites._shared.pool_nodes import GpuPoolNode
 from suites.operator.node_discovery import how_to_bring_back, undeclared_labels, why_undiscovered
 from suites.operator.operand_tolerations import untolerated_taints, workloads_on_gpu_nodes
 from suites.operator.pod_health import without_workloads
-from suites.operator.stack_faults import is_outside_kubernetes
 
 WHAT_GREEN_PROVES = (
     "the driver, the toolkit and one CUDA program; neither the number of GPUs nor their allocation by the device plugin"

@@ -17,6 +17,7 @@ from conformance.gpu.operator_stack import StackKind
 from conformance.reference.model import Reference
 from conformance.subjects import ObjectReference
 from conformance.verdict import Inconclusive, Judge, NotApplicable, format_value
+from suites._shared.device_plugin_configs import is_outside_kubernetes
 from suites._shared.formatting import join_limited
 from suites._shared.grace import is_changing, is_recent
 from suites._shared.operand_versions import (
@@ -57,7 +58,6 @@ from suites.operator.stack_faults import (
     HIDDEN_BECAUSE,
     expected_stacks,
     faults_of,
-    is_outside_kubernetes,
     subject_of_fault,
 )
 from suites.operator.stack_version import deployed

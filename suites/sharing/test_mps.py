@@ -103,8 +103,7 @@ def test_mps_nodes_enable_neither_mig_nor_time_slicing(mps: SharedNodes, judge: 
     unknown = []
     declared = {pool.name: _declared_with_mig(mps.reference, pool) for pool, _ in mps.pools}
     texts = {pool.name: _problems_of_declared(mps, pool) for pool, _ in mps.pools}
-    for pool, node, gpu in mps.nodes:
-        chosen = mps.configs.of(node)
+    for pool, node, gpu, chosen in mps.configured(judge):
         wrong = declared[pool.name] or _with_mig(node, chosen)
         wrong = [*wrong, *_in_the_configuration(texts[pool.name], chosen)]
         clients = max(gpu.replicas, chosen.selection.config.sharing.replicas_of(GPU) if chosen.selection.config else 1)
@@ -138,7 +137,8 @@ def test_mps_nodes_enable_neither_mig_nor_time_slicing(mps: SharedNodes, judge: 
 )
 def test_the_control_daemon_runs_on_every_mps_node(mps: SharedNodes, facts: Facts, judge: Judge) -> None:
     daemons = [each for each in facts.workloads if each.kind == "DaemonSet" and _is_daemon(each.template.containers)]
-    for _, node, _ in mps.nodes:
+    nodes = mps.nodes if daemons else mps.configured(judge)
+    for _, node, *_ in nodes:
         pods = [pod for pod in facts.pods_on(node.name) if not pod.finished and _is_daemon(pod.containers)]
         ready = [pod for pod in pods if pod.ready and not pod.deleting]
         not_judged = why_still_starting(node, facts, pods=pods, until=MPS_CAPABLE) if daemons and not ready else ""

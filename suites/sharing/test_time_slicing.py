@@ -18,7 +18,7 @@ from conformance.gpu.sharing import Offer, SharingStrategy
 from conformance.lab import RequirementLab
 from conformance.reference.expected import offer_of
 from conformance.reference.model import Pool, Reference
-from conformance.verdict import Inconclusive, Judge, NotApplicable
+from conformance.verdict import Inconclusive, Judge, NotApplicable, Unsupported
 from suites._shared.device_plugin_configs import PluginConfigs
 from suites._shared.formatting import join_limited
 from suites._shared.node_gpus import counted
@@ -138,7 +138,7 @@ def test_gpu_feature_discovery_labels_time_slicing(sliced: SharedNodes, judge: J
 def test_undeclared_gpus_are_not_shared(
     unshared_nodes: tuple[GpuPoolNode, ...], reference: Reference, facts: Facts, judge: Judge
 ) -> None:
-    configs = PluginConfigs(facts)
+    configs = PluginConfigs(facts, reference)
     offers = {pool.name: offer_of(reference, pool) for pool, _, _ in unshared_nodes}
     for pool, node, _ in unshared_nodes:
         signs = _signs_of_sharing(node)
@@ -248,7 +248,7 @@ def _configured_sharing(configs: PluginConfigs, node: Node, offer: Offer) -> str
     """What the configuration of a node shares, whether or not the plugin has loaded it; empty for nothing."""
     try:
         chosen = configs.of(node)
-    except Inconclusive:
+    except (Inconclusive, Unsupported):
         return ""
     config = chosen.selection.config
     shared = [] if config is None else [each for each in config.sharing.resources if offer.count(each.resource)]

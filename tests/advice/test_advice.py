@@ -129,6 +129,11 @@ CASES = {
         "sharing-is-configured-otherwise",
         "declares 4 replicas by mps",
     ),
+    "a configuration that shares what others share": (
+        configured({"only": SLICED}, [pool(gpu={**T4, "replicas": 4, "shared_by": "other"}), CPU]),
+        "sharing-is-configured-otherwise",
+        "declare time-slicing, so that it is judged",
+    ),
     "a configuration that is not declared": (
         configured({"only": {"version": "v1"}}, [pool(labels={"nvidia.com/device-plugin.config": "onyl"}), CPU]),
         "sharing-is-configured-otherwise",

@@ -149,8 +149,38 @@ def test_replicas_of_which_no_label_tells_are_left_to_decide(drafted):
     made = drafted(gpu_nodes("p5", 1, {"eks.amazonaws.com/nodegroup": "p5"}, {"nvidia.com/gpu.shared": 128}))
 
     gpu = made.pool("p5").gpu
-    assert (gpu.count * gpu.replicas, gpu.resource) == (128, "nvidia.com/gpu.shared")
+    assert (gpu.count * gpu.replicas, gpu.resource, gpu.shared_by) == (128, "nvidia.com/gpu.shared", "other")
     assert "decide: count, the GPUs of a node, and replicas" in made.comments
+
+
+@pytest.mark.parametrize(
+    "registered",
+    [
+        "GPU-1,10,46068,100,NVIDIA-NVIDIA A40,0,true:GPU-2,10,46068,100,NVIDIA-NVIDIA A40,0,true:",
+        '[{"id": "GPU-1", "count": 10, "devmem": 46068}, {"id": "GPU-2", "count": 10, "devmem": 46068}]',
+    ],
+    ids=["text", "JSON"],
+)
+def test_replicas_of_hami_are_read_from_its_register_and_left_to_it(drafted, registered):
+    nodes = gpu_nodes("a40", 2, {"agentpool": "a40"}, {"nvidia.com/gpu": 20})
+    for each in nodes:
+        each["metadata"]["annotations"] = {"hami.io/node-nvidia-register": registered}
+
+    made = drafted(nodes)
+
+    gpu = made.pool("a40").gpu
+    assert (gpu.count, gpu.replicas, gpu.shared_by) == (2, 10, "other")
+    assert "shared by HAMi" in made.comments
+
+
+@pytest.mark.parametrize("registered", ["", "odd", "[1]", '{"a": 1}'])
+def test_a_register_of_hami_that_cannot_be_read_makes_no_replicas(drafted, registered):
+    nodes = gpu_nodes("a40", 1, {"agentpool": "a40"}, {"nvidia.com/gpu": 2})
+    nodes[0]["metadata"]["annotations"] = {"hami.io/node-nvidia-register": registered}
+
+    gpu = drafted(nodes).pool("a40").gpu
+
+    assert (gpu.count, gpu.replicas) == (2, 1)
 
 
 def test_under_the_strategy_single_the_label_counts_mig_devices(drafted):

@@ -463,7 +463,8 @@ def test_equal_pods_of_one_owner_are_one_finding(cluster):
 
 
 def test_a_name_that_only_the_cluster_offers_keeps_nobody_waiting(cluster):
-    cluster.node("h100-training-1")["status"]["capacity"]["nvidia.com/mig-1g.10gb"] = "7"
+    for counted in ("capacity", "allocatable"):
+        cluster.node("h100-training-1")["status"][counted]["nvidia.com/mig-1g.10gb"] = "7"
     cluster.hold("", "ml-training", "nvidia.com/mig-1g.10gb")
 
     assert cluster.verdict(ASKING).passed

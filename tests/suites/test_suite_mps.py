@@ -69,7 +69,8 @@ def test_mixed_in_the_configuration_itself_is_reported_here_and_not_as_a_misspel
 
 
 def test_mig_devices_on_the_node_exclude_mps(cluster):
-    cluster.node("l4-mps-1")["status"]["capacity"]["nvidia.com/mig-1g.10gb"] = "7"
+    for counted in ("capacity", "allocatable"):
+        cluster.node("l4-mps-1")["status"][counted]["nvidia.com/mig-1g.10gb"] = "7"
 
     assert set(cluster.verdict(EXCLUSIONS).broken) == {"node l4-mps-1"}
 
