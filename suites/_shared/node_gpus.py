@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Mapping, Sequence
 
-from conformance.facts import Node, Pod
+from conformance.facts import Facts, Node, Pod
 from conformance.gpu.labels import (
     DEPLOY_DEVICE_PLUGIN,
     DRIVER_VERSION,
@@ -23,6 +23,7 @@ from conformance.gpu.sharing import Offer
 from conformance.reference.model import Gpu, Pool, Reference
 from conformance.verdict import Inconclusive, UnknownAccelerator
 from suites._shared.gpu_requests import gpu_resources
+from suites._shared.resource_slices import devices_on
 
 # Sharing and MIG append themselves to the product: NVIDIA-A100-SXM4-40GB-MIG-1g.5gb-SHARED is still that A100. Names of
 # profiles may hold a dash: 1g.24gb-me.
@@ -71,11 +72,12 @@ def memory_agrees(found_mib: int | None, declared_mib: int) -> bool:
     return abs(found_mib - declared_mib) <= _MEMORY_TOLERANCE * declared_mib
 
 
-def shows_gpus(node: Node, reference: Reference) -> bool:
-    """Whether a node has GPUs by its capacity or a label of GPU Feature Discovery or Node Feature Discovery."""
+def shows_gpus(node: Node, reference: Reference, facts: Facts) -> bool:
+    """Whether a node has GPUs: by its capacity, a label of GPU or Node Feature Discovery, or its ResourceSlices."""
     declared = gpu_resources(reference)
     counted = any(node.gpu_capacity(name) for name in {*declared, *node.gpu_resources})
-    return counted or any(node.labels.get(label) == "true" for label in (GPU_PRESENT, *PCI_PRESENT))
+    labelled = any(node.labels.get(label) == "true" for label in (GPU_PRESENT, *PCI_PRESENT))
+    return counted or labelled or bool(devices_on(node, facts))
 
 
 def offered(node: Node, expected: Mapping[str, int]) -> dict[str, int]:

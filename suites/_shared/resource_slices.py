@@ -23,6 +23,7 @@ QUOTA_SUFFIX = ".deviceclass.resource.k8s.io/devices"
 _MIB = 1024 * 1024
 _PREVENTS_ALLOCATION = ("NoSchedule", "NoExecute")
 _TYPE = re.compile(r"""\.type\s*==\s*["'](\w+)["']""")
+_PRODUCT = re.compile(r"""\.productName\s*==\s*["']([^"']+)["']""")
 _DRIVER = re.compile(r"""device\.driver\s*==\s*["']([\w.-]+)["']""")
 
 
@@ -151,9 +152,9 @@ def _attribute(attributes: Mapping[str, Any], name: str) -> str:
 
 
 class DeviceClass(NamedTuple):
-    """A DeviceClass by its body: the driver and type of device in its selectors, and its extendedResourceName.
+    """A DeviceClass by its body: driver, type and product of device in its selectors, and its extendedResourceName.
 
-    ``driver`` and ``kind`` are empty where the selectors do not compare them with a literal.
+    ``driver``, ``kind`` and ``product`` are empty where the selectors do not compare them with a literal.
     """
 
     name: str
@@ -161,6 +162,7 @@ class DeviceClass(NamedTuple):
     kind: str
     resource: str
     expressions: tuple[str, ...]
+    product: str = ""
 
     @property
     def subject(self) -> ObjectReference:
@@ -176,8 +178,9 @@ class DeviceClass(NamedTuple):
         return f"{self.name}{QUOTA_SUFFIX}"
 
     def may_choose(self, device: Device) -> bool:
-        """Whether a device of NVIDIA's driver may be selected by the class, by its driver and type."""
-        return self.driver in ("", DRA_DRIVER) and self.kind in ("", device.kind)
+        """Whether a device of NVIDIA's driver may be selected by the class, by its driver, type and product."""
+        right_product = not self.product or not device.product or self.product == device.product
+        return self.driver in ("", DRA_DRIVER) and self.kind in ("", device.kind) and right_product
 
 
 def device_class(body: Mapping[str, Any]) -> DeviceClass:
@@ -186,13 +189,17 @@ def device_class(body: Mapping[str, Any]) -> DeviceClass:
     selectors = spec.get("selectors") or ()
     expressions = tuple(str((each.get("cel") or {}).get("expression") or "") for each in selectors)
     text = " && ".join(expressions)
+    # Literals decide only where all of them have to hold.
+    strict = "||" not in text and "!" not in text.replace("!=", "")
     kind, driver = _TYPE.search(text), _DRIVER.search(text)
+    product = _PRODUCT.search(text) if strict else None
     return DeviceClass(
         str(body["metadata"]["name"]),
         driver[1] if driver else "",
         kind[1] if kind else "",
         str(spec.get("extendedResourceName") or ""),
         expressions,
+        product[1] if product else "",
     )
 
 

@@ -7,18 +7,27 @@ time. Claims themselves are in the next module, test_dra_claims.py.
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
 
 from conformance.catalog import MAY, MUST, requirement
 from conformance.facts import Facts
 from conformance.reference.model import Reference
 from conformance.subjects import ObjectReference
-from conformance.verdict import Judge, Unsupported, Waits, format_value
+from conformance.verdict import Inconclusive, Judge, NotApplicable, Unsupported, Waits, format_value
 from suites._shared.formatting import join_limited
 from suites._shared.node_gpus import memory_agrees
 from suites._shared.node_probes import product_label
 from suites._shared.operand_status import why_not_judged
 from suites._shared.pool_nodes import GpuPoolNode
-from suites._shared.resource_slices import GPU, MIG, Device, Published, device_class, without_chosen_devices
+from suites._shared.resource_slices import (
+    GPU,
+    MIG,
+    Device,
+    Published,
+    all_published,
+    device_class,
+    without_chosen_devices,
+)
 from suites.dra.dra_nodes import (
     OLDEST_KUBERNETES,
     declared_devices,
@@ -180,8 +189,9 @@ def test_the_gpu_driver_is_new_enough(
     remedy="One allocator for each node: keep the operator's operands off (label "
     "nvidia.com/gpu.deploy.operands=false) or the DRA driver's kubelet plugin (kubeletPlugin.nodeSelector).",
 )
-def test_no_gpu_is_offered_twice(slices: dict[str, Published], facts: Facts, judge: Judge) -> None:
-    for name, there in sorted(slices.items()):
+def test_no_gpu_is_offered_twice(reference: Reference, facts: Facts, judge: Judge) -> None:
+    published = _published_anywhere(reference, facts)
+    for name, there in sorted(published.items()):
         node = facts.node(name)
         counted = [f"{node.gpus(each)} {each}" for each in node.gpu_resources if node.gpus(each)] if node else []
         twice = _published_twice(there.devices)
@@ -197,7 +207,7 @@ def test_no_gpu_is_offered_twice(slices: dict[str, Published], facts: Facts, jud
             hidden_because="neither allocator knows of the other; the pods start, and two of them get the same GPU",
             inspect=f"kubectl get node {name} -o jsonpath='{{.status.allocatable}}'",
         )
-    judge.without_subjects(without_chosen_devices(slices))
+    judge.without_subjects(without_chosen_devices(published))
 
 
 @requirement(
@@ -281,6 +291,19 @@ def _tainted(devices: Sequence[Device]) -> str:
 def _published_as_mig_only(devices: Sequence[Device]) -> set[str]:
     """The GPUs that are available as MIG devices only: with MIG on, an Ampere GPU is not published as a whole."""
     return {each.gpu for each in devices if each.on_demand} - {each.uuid for each in devices if each.kind == GPU}
+
+
+def _published_anywhere(reference: Reference, facts: Facts) -> dict[str, Published]:
+    """What NVIDIA's driver publishes, by node, also where no DRA is declared: somebody may have installed it beside.
+
+    Raises NotApplicable where none is declared and nothing is published or may be read.
+    """
+    if any(pool.gpu and pool.gpu.allocated_by == "dra" for pool in reference.gpu_pools):
+        return all_published(facts)
+    with suppress(Inconclusive):
+        if found := all_published(facts):
+            return found
+    raise NotApplicable(f"no pool of {reference} has its GPUs allocated by DRA, and no ResourceSlice was read")
 
 
 def _published_twice(devices: tuple[Device, ...]) -> list[str]:

@@ -6,6 +6,7 @@ never by requests.nvidia.com/gpu.
 """
 
 import re
+from collections.abc import Sequence
 
 import pytest
 
@@ -15,10 +16,10 @@ from conformance.lab import LabPod, RequirementLab
 from conformance.lab.policies import LOWEST
 from conformance.reference.model import Reference
 from conformance.subjects import ObjectReference
-from conformance.verdict import Inconclusive, Judge, Unsupported, expect
+from conformance.verdict import Inconclusive, Judge, NotApplicable, Unsupported, expect
 from suites._shared.pool_nodes import GpuPoolNode
-from suites._shared.quota_namespace import ADMITTED, REFUSED, declared_gpu_quotas, outcome
-from suites._shared.resource_slices import Device, DeviceClass, Published, without_chosen_devices
+from suites._shared.quota_namespace import ADMITTED, REFUSED, gpu_keys, outcome
+from suites._shared.resource_slices import Device, DeviceClass, Published, device_class, without_chosen_devices
 from suites.dra.device_claims import (
     DELETION_MAY_TAKE,
     ClaimingNode,
@@ -127,13 +128,14 @@ def test_no_pod_waits_for_a_claim(slices: dict[str, Published], facts: Facts, ju
     remedy="Add <class>.deviceclass.resource.k8s.io/devices to the quota of GPUs, 0 for teams that must have none.",
 )
 def test_every_device_class_is_covered_by_quotas(
-    slices: dict[str, Published], classes: tuple[DeviceClass, ...], reference: Reference, facts: Facts, judge: Judge
+    slices: dict[str, Published], reference: Reference, facts: Facts, judge: Judge
 ) -> None:
     devices = [device for each in slices.values() for device in each.devices]
+    classes = [device_class(each.body) for each in facts.device_classes]
     giving = [each for each in classes if any(each.may_choose(device) for device in devices)]
     if not giving:
         raise without_chosen_devices(slices)
-    for team in dict.fromkeys(team.namespace for team, _ in declared_gpu_quotas(reference)):
+    for team in _limited_teams(reference, giving):
         for each in giving:
             covering = [quota for quota in facts.quotas_in(team) if each.quota_key in quota.used]
             judge(
@@ -145,6 +147,22 @@ def test_every_device_class_is_covered_by_quotas(
                 hidden_because="the quota of requests.nvidia.com/gpu still looks effective",
                 inspect=f"kubectl describe quota -n {team}",
             )
+
+
+def _limited_teams(reference: Reference, classes: Sequence[DeviceClass]) -> list[str]:
+    """The namespaces of teams whose GPUs a declared quota limits, by requests or by classes that give GPUs.
+
+    Raises NotApplicable when there are none.
+    """
+    keys = {each.quota_key for each in classes}
+    limited = [
+        team.namespace
+        for team in reference.teams
+        if any(gpu_keys(quota.hard, reference) or keys & quota.hard.keys() for quota in team.quotas)
+    ]
+    if not limited:
+        raise NotApplicable(f"no team of {reference} declares a quota of GPUs")
+    return limited
 
 
 @requirement(

@@ -168,7 +168,7 @@ def test_every_gpu_node_advertises_its_gpus(
 def test_every_node_with_gpus_belongs_to_one_pool(
     facts: Facts, reference: Reference, members: Members, judge: Judge
 ) -> None:
-    equipped = [node for node in facts.nodes if shows_gpus(node, reference)]
+    equipped = [node for node in facts.nodes if shows_gpus(node, reference, facts)]
     if not equipped:
         raise without_gpus(reference, members)
     for node in equipped:

@@ -10,9 +10,10 @@ import pytest
 from conformance.facts import Facts, Node
 from conformance.lab.podspec import Asked, pod_spec
 from conformance.reference import Reference
-from conformance.reference.model import Pool
+from conformance.reference.model import Pool, Quota
 from conformance.verdict import Inconclusive, Judge, NotApplicable, Unsupported, Waits
 from suites import conftest
+from suites._shared.node_gpus import shows_gpus
 from suites._shared.pool_nodes import GpuPoolNode
 from suites._shared.resource_slices import Device, Held, classes_asked, device_class, held_by, published
 from suites.dra import test_dra, test_dra_claims
@@ -413,6 +414,43 @@ def test_a_gpu_that_is_counted_and_published_is_offered_twice(reference: Referen
     assert "8 nvidia.com/gpu" in judged(test_dra.test_no_gpu_is_offered_twice, reference, both)["node h100-dra-1"]
 
 
+def without_dra(reference: Reference) -> Reference:
+    """A set-up whose GPUs are all allocated by device plugins."""
+    pools = tuple(pool for pool in reference.pools if pool.gpu is None or pool.gpu.allocated_by != "dra")
+    return msgspec.structs.replace(reference, pools=pools)
+
+
+def test_a_gpu_is_offered_twice_also_where_no_dra_is_declared(reference: Reference) -> None:
+    both = facts(node(allocatable={"nvidia.com/gpu": "8"}), slice_of("h100-dra-1", *EIGHT))
+
+    assert "node h100-dra-1" in _offered_twice(without_dra(reference), both)
+
+
+@pytest.mark.parametrize("unreadable", [{}, {"ResourceSlice": "Forbidden: no"}])
+def test_where_no_dra_is_declared_and_nothing_is_published_nothing_is_offered_twice(
+    reference: Reference, unreadable: dict[str, str]
+) -> None:
+    found = Facts.from_objects([node(allocatable={"nvidia.com/gpu": "8"})], unreadable, taken_at=NOW)
+
+    with pytest.raises(NotApplicable):
+        _offered_twice(without_dra(reference), found)
+
+
+def _offered_twice(reference: Reference, found: Facts) -> dict[str, str]:
+    judge = Judge()
+    test_dra.test_no_gpu_is_offered_twice(reference, found, judge)
+    return {str(each.subject): each.cause for each in judge.broken}
+
+
+def test_a_node_whose_gpus_are_in_slices_only_shows_gpus(reference: Reference) -> None:
+    plain, published_node = node(), facts(node(), slice_of("h100-dra-1", *EIGHT))
+    plain["metadata"]["labels"] = {}
+    silent = facts(plain)
+
+    assert shows_gpus(published_node.nodes[0], reference, published_node)
+    assert not shows_gpus(silent.nodes[0], reference, silent)
+
+
 @pytest.mark.parametrize(
     ("partition", "broken"), [({}, True), ({"consumesCounters": [{"counterSet": "gpu-0-counter-set"}]}, False)]
 )
@@ -507,6 +545,31 @@ def test_a_class_that_no_quota_counts_is_named_for_each_team(reference: Referenc
 
     assert len(broken) == len(reference.teams)
     assert "requests.nvidia.com/gpu does not count them" in broken["namespace ml-serving, device class gpu.nvidia.com"]
+
+
+def with_quota(reference: Reference, **hard: str) -> Reference:
+    team = msgspec.structs.replace(reference.teams[0], quotas=(Quota(name="q", hard=hard),))
+    return msgspec.structs.replace(reference, teams=(team,))
+
+
+def test_a_quota_of_classes_alone_is_a_quota_of_gpus(reference: Reference) -> None:
+    limited = with_quota(reference, **{"gpu.nvidia.com.deviceclass.resource.k8s.io/devices": "4"})
+    large = class_of("large", "device.driver == 'gpu.nvidia.com' && device.capacity['gpu.nvidia.com'].memory > x")
+    other = class_of("nics", "device.driver == 'dra.net'")
+    found = sound(large, other)
+
+    broken = judged(test_dra_claims.test_every_device_class_is_covered_by_quotas, limited, found)
+
+    assert {subject.rpartition(" ")[2] for subject in broken} == {"gpu.nvidia.com", "large"}
+
+
+def test_a_class_of_a_product_that_the_cluster_has_not_needs_no_quota(reference: Reference) -> None:
+    product = "device.attributes['gpu.nvidia.com'].productName == 'NVIDIA A100-SXM4-80GB'"
+    found = sound(class_of("a100", f"device.driver == 'gpu.nvidia.com' && {product}"))
+
+    broken = judged(test_dra_claims.test_every_device_class_is_covered_by_quotas, reference, found)
+
+    assert not [subject for subject in broken if subject.endswith("a100")]
 
 
 def test_nothing_is_judged_where_no_pool_is_given_out_by_dra(reference: Reference) -> None:
