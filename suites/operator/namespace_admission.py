@@ -6,9 +6,12 @@ google-gke.rst; NVIDIA/gpu-operator issue 660.
 
 from collections.abc import Iterable
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 from conformance.facts import Facts, PodTemplate, ResourceQuota, Workload
+from conformance.facts.limits import PodTraits
 from conformance.gpu.quantities import quantity
+from conformance.verdict import Judge
 from suites._shared.grace import is_changing, joined_just_now
 
 ENFORCE = "pod-security.kubernetes.io/enforce"
@@ -49,6 +52,37 @@ def why_privileged(template: PodTemplate) -> str:
     return f"the host path {mounted[0]}" if mounted else ""
 
 
+class SpentQuota(NamedTuple):
+    """A key of a quota that has no room for another pod, and a workload whose next pod it therefore refuses."""
+
+    quota: ResourceQuota
+    key: str
+    workload: Workload
+
+    @property
+    def text(self) -> str:
+        """How much of the key is used."""
+        return f"{self.key} {self.quota.used.get(self.key, '0')} of {self.quota.hard[self.key]} used"
+
+
+def spent_quota(quota: ResourceQuota, workloads: Iterable[Workload]) -> SpentQuota | None:
+    """The key by which a quota would refuse the next pod of one of the workloads; None while it has room for it."""
+    spent = [key for key in _COUNTED if key in quota.hard and _is_spent(quota, key)]
+    # Pods of a DaemonSet or Deployment end with their nodes, never by a deadline.
+    counted = (each for each in workloads if quota.counts(_traits(each)))
+    workload = next(counted, None) if spent else None
+    return SpentQuota(quota, spent[0], workload) if workload is not None else None
+
+
+def _traits(workload: Workload) -> PodTraits:
+    named = (
+        key.removeprefix("requests.")
+        for container in workload.template.every_container
+        for key in (*container.requests, *container.limits)
+    )
+    return PodTraits(priority_class=workload.template.priority_class, best_effort=not {"cpu", "memory"} & set(named))
+
+
 def not_created(workload: Workload, facts: Facts) -> int:
     """How many pods of a DaemonSet are not created; 0 while pods are replaced, as in a rollout."""
     missing = workload.replicas - workload.scheduled
@@ -66,14 +100,9 @@ def why_not_created(workload: Workload, facts: Facts) -> tuple[str, str]:
     quotas = [
         each for each in facts.quotas_in(workload.namespace) if each.counts_class(workload.template.priority_class)
     ]
-    spent = [(quota, key) for quota in quotas for key in _COUNTED if key in quota.hard and _is_spent(quota, key)]
-    if spent:
-        quota, key = spent[0]
-        used = quota.used.get(key, "0")
-        return (
-            f"{quota} has {key} {used} of {quota.hard[key]} used",
-            f"Raise {key} of {quota} to the number of operands.",
-        )
+    spent = next((found for quota in quotas if (found := spent_quota(quota, [workload])) is not None), None)
+    if spent is not None:
+        return f"{spent.quota} has {spent.text}", f"Raise {spent.key} of {spent.quota} to the number of operands."
     name = workload.template.priority_class
     if name in _CRITICAL and not any(_names(quota, name) for quota in quotas):
         return (
@@ -82,6 +111,40 @@ def why_not_created(workload: Workload, facts: Facts) -> tuple[str, str]:
             f"Create a ResourceQuota in {workload.namespace} with a scopeSelector for PriorityClass In [{name}].",
         )
     return "the API server refuses them; the reason is in the events of the DaemonSet only", ""
+
+
+def judge_room(quota: ResourceQuota, members: Iterable[Workload], judge: Judge) -> None:
+    """Whether a quota has room for another pod of the stack."""
+    spent = spent_quota(quota, members)
+    judge(
+        quota,
+        ok=spent is None,
+        expected="room for another pod of the GPU stack",
+        actual=spent.text if spent else "room for it, or other pods are counted",
+        cause=f"the next pod of {spent.workload} is refused: {spent.text}" if spent else "",
+        hidden_because="pods that were admitted before keep running; a new node, or the next update, gets none",
+        remedy=f"Raise {spent.key} of {quota} above the number of pods that the stack has, or delete the quota."
+        if spent
+        else "",
+        inspect=f"kubectl describe quota -n {quota.namespace} {quota.name}",
+    )
+
+
+def judge_missing_pods(workload: Workload, facts: Facts, judge: Judge) -> None:
+    """A finding for a DaemonSet whose pods are not created; none for one whose pods are."""
+    missing = not_created(workload, facts)
+    if missing:
+        cause, remedy = why_not_created(workload, facts)
+        judge(
+            workload,
+            ok=False,
+            expected=f"{workload.replicas} pods",
+            actual=f"{workload.scheduled}",
+            cause=f"{missing} pods are not created: {cause}",
+            hidden_because="a pod that was never created is in no list of pods; only an event shows it",
+            remedy=remedy,
+            inspect=f"kubectl describe daemonset -n {workload.namespace} {workload.name}",
+        )
 
 
 def _is_new(created: datetime | None, facts: Facts) -> bool:

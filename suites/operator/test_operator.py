@@ -48,8 +48,8 @@ from suites.operator.namespace_admission import (
     admits_privileged,
     by_namespace,
     enforced_on,
-    not_created,
-    why_not_created,
+    judge_missing_pods,
+    judge_room,
     why_privileged,
 )
 from suites.operator.operator_settings import drivers_of, settings_of, settings_that_break
@@ -268,20 +268,10 @@ def test_the_namespaces_admit_the_pods_of_the_stack(facts: Facts, reference: Ref
             remedy=f"kubectl label namespace {namespace} {ENFORCE}=privileged --overwrite",
             inspect=f"kubectl get namespace {namespace} --show-labels",
         )
+        for quota in facts.quotas_in(namespace):
+            judge_room(quota, members, judge)
         for workload in members:
-            missing = not_created(workload, facts)
-            if missing:
-                cause, remedy = why_not_created(workload, facts)
-                judge(
-                    workload,
-                    ok=False,
-                    expected=f"{workload.replicas} pods",
-                    actual=f"{workload.scheduled}",
-                    cause=f"{missing} pods are not created: {cause}",
-                    hidden_because="a pod that was never created is in no list of pods; only an event shows it",
-                    remedy=remedy,
-                    inspect=f"kubectl describe daemonset -n {namespace} {workload.name}",
-                )
+            judge_missing_pods(workload, facts, judge)
 
 
 @requirement(

@@ -107,6 +107,28 @@ def test_a_quota_that_is_used_up_is_named(cluster):
     )
 
 
+CRITICAL = {"scopeName": "PriorityClass", "operator": "In", "values": ["system-node-critical"]}
+OTHER = {"scopeName": "PriorityClass", "operator": "In", "values": ["batch"]}
+
+
+@pytest.mark.parametrize(
+    ("spec", "used", "refuses"),
+    [
+        ({"hard": {"pods": "0"}, "scopeSelector": {"matchExpressions": [CRITICAL]}}, "40", True),
+        ({"hard": {"pods": "40"}}, "40", True),
+        ({"hard": {"pods": "41"}}, "40", False),
+        ({"hard": {"pods": "0"}, "scopeSelector": {"matchExpressions": [OTHER]}}, "0", False),
+        ({"hard": {"pods": "0"}, "scopes": ["Terminating"]}, "0", False),
+    ],
+)
+def test_a_quota_that_would_refuse_the_next_pod_is_found_before_it_does(cluster, spec, used, refuses):
+    cluster.objects.append(made("v1", "ResourceQuota", "few", OPERATOR, spec=spec, status={"used": {"pods": used}}))
+
+    broken = cluster.verdict(NAMESPACES).broken
+
+    assert list(broken) == (["quota gpu-operator/few"] if refuses else [])
+
+
 def test_pods_that_are_just_being_made_are_not_missed(cluster):
     starved(cluster)
     cluster.daemonset("nvidia-dcgm-exporter")["metadata"]["creationTimestamp"] = JUST_NOW
