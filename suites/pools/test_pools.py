@@ -9,24 +9,21 @@ A node belongs to a pool by the pool's selector, the labels that the cloud or th
 of the owners are then judged against the declaration, never taken from the node.
 """
 
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 import pytest
 
 from conformance.catalog import MUST, SHOULD, requirement
-from conformance.facts import Facts, Node, Pod
-from conformance.gpu.labels import DRIVER_VERSION, GPU_MEMORY, GPU_PRODUCT
+from conformance.facts import Facts, Node
+from conformance.gpu.labels import GPU_MEMORY, GPU_PRODUCT
 from conformance.gpu.node_health import broken_conditions
-from conformance.gpu.taints import ORDINARY_POD, QUARANTINE, SCHEDULING_EFFECTS, untolerated
 from conformance.reference.expected import offer_of
 from conformance.reference.model import Pool, Reference
 from conformance.subjects import ObjectReference
 from conformance.verdict import Judge, NotApplicable, Unsupported, format_value
 from suites._shared.device_plugin_configs import plugin_pods
 from suites._shared.formatting import join_limited, pairs
-from suites._shared.gpu_requests import requests_gpus
-from suites._shared.grace import has_managed_driver, is_changing, is_upgrading, joined_just_now
+from suites._shared.grace import is_changing, is_upgrading, joined_just_now
 from suites._shared.node_gpus import (
     DRIVER_TRAIT,
     TRAITS,
@@ -40,12 +37,21 @@ from suites._shared.node_gpus import (
     why_the_number_differs,
 )
 from suites._shared.operand_status import why_still_starting
-from suites._shared.pod_owners import is_node_agent, is_of_owners, platform_of
 from suites._shared.pod_terms import taints_of
 from suites._shared.pool_nodes import GpuPoolNode, Members, PoolNode, without_gpus
-from suites._shared.upgrade_states import DONE, state_of
-
-_IN_A_POOL = "belongs to a GPU pool"
+from suites.pools.pool_findings import (
+    how_to_bring_back,
+    how_to_move,
+    how_to_taint,
+    judge_alike,
+    occupies_without_gpus,
+    other_nodes_first,
+    state,
+    wants_gpu_discovery,
+    why_closed_to_ordinary_pods,
+    why_it_was_admitted,
+    why_undiscovered,
+)
 
 
 @requirement(
@@ -115,7 +121,7 @@ def test_every_gpu_node_carries_every_declared_taint(gpu_pool_nodes: tuple[GpuPo
             actual=node.taints,
             cause=f"{' and '.join(missing)} is not on the node",
             hidden_because="the node works; pods that do not belong there are scheduled to it one by one",
-            remedy=_how_to_taint(node, missing),
+            remedy=how_to_taint(node, missing),
             inspect=f"kubectl get node {node.name} -o jsonpath='{{.spec.taints}}'",
         )
 
@@ -192,13 +198,19 @@ def test_every_node_with_gpus_belongs_to_one_pool(
     sources=["guide-1", "gpu-feature-discovery"],
     remedy="Correct the declaration and the site's labels, or move the node to the pool that its GPUs belong to.",
 )
-def test_site_labels_agree_with_the_hardware(gpu_pool_nodes: tuple[GpuPoolNode, ...], judge: Judge) -> None:
+def test_site_labels_agree_with_the_hardware(
+    gpu_pool_nodes: tuple[GpuPoolNode, ...], reference: Reference, facts: Facts, judge: Judge
+) -> None:
     if not any(gpu.product or gpu.memory_mib for _, _, gpu in gpu_pool_nodes):
         raise NotApplicable("no declared GPU pool that has nodes declares a product or a memory size")
-    discovered = [each for each in gpu_pool_nodes if GPU_PRODUCT in each.node.labels]
-    if not discovered:
-        raise Unsupported(f"no GPU node carries {GPU_PRODUCT}: GPU Feature Discovery does not label this cluster")
-    for pool, node, gpu in discovered:
+    judge.without_subjects(
+        Unsupported(f"no GPU node carries {GPU_PRODUCT}: GPU Feature Discovery does not label this cluster")
+    )
+    for pool, node, gpu in gpu_pool_nodes:
+        if GPU_PRODUCT not in node.labels:
+            if wants_gpu_discovery(pool, reference, facts):
+                _judge_undiscovered(node, facts, judge)
+            continue
         judge(
             node,
             ok=is_the_product(node, gpu) and has_the_memory(node, gpu),
@@ -228,7 +240,7 @@ def test_nodes_of_one_pool_are_alike(pools: tuple[Pool, ...], members: Members, 
             if trait == DRIVER_TRAIT and upgraded is not None:
                 judge.pass_over(pool, f"the driver of {upgraded} is being upgraded")
                 continue
-            _judge_alike(pool, nodes, trait, of, judge)
+            judge_alike(pool, nodes, trait, of, judge)
 
 
 @requirement(
@@ -240,14 +252,14 @@ def test_nodes_of_one_pool_are_alike(pools: tuple[Pool, ...], members: Members, 
 )
 def test_ordinary_pods_have_a_node(facts: Facts, gpu_pools: tuple[Pool, ...], judge: Judge) -> None:
     guarded = [pool for pool in gpu_pools if taints_of([pool])]
-    refusals = {node.name: _why_closed_to_ordinary_pods(node, guarded) for node in facts.nodes}
+    refusals = {node.name: why_closed_to_ordinary_pods(node, guarded) for node in facts.nodes}
     found = [name for name, refusal in refusals.items() if not refusal]
     judge(
         ObjectReference.many("Pod", "ordinary pods"),
         ok=bool(found),
         expected="a Ready, schedulable node without taints, outside the GPU pools that declare taints",
         actual=join_limited(found) or f"none among {len(refusals)} nodes",
-        cause=join_limited(_other_nodes_first(refusals), apart="; "),
+        cause=join_limited(other_nodes_first(refusals), apart="; "),
         hidden_because="running pods keep running; CoreDNS and the operator are Pending after their next restart",
         inspect=(
             "kubectl get nodes -o custom-columns=NAME:.metadata.name,CORDONED:.spec.unschedulable,TAINTS:.spec.taints"
@@ -269,7 +281,7 @@ def test_no_ordinary_pod_occupies_a_gpu_node(
     if not guarded:
         raise NotApplicable("no GPU pool that has nodes declares a taint: ordinary pods may run there")
     for pool, node in guarded:
-        others = [pod for pod in facts.pods_on(node.name) if _occupies_without_gpus(pod, reference, facts)]
+        others = [pod for pod in facts.pods_on(node.name) if occupies_without_gpus(pod, reference, facts)]
         if not others:
             judge(node, ok=True, expected="only pods that request GPUs", actual="only such pods")
         for pod in others:
@@ -278,9 +290,9 @@ def test_no_ordinary_pod_occupies_a_gpu_node(
                 ok=False,
                 expected="a GPU request, or another node",
                 actual=f"no GPU request, running on {node.name} of {pool}",
-                cause=_why_it_was_admitted(pod, node),
+                cause=why_it_was_admitted(pod, node),
                 hidden_because="it uses CPU and memory, not GPUs: the node looks free until a GPU pod does not fit",
-                remedy=_how_to_move(pod, reference, facts),
+                remedy=how_to_move(pod, reference, facts),
                 inspect=f"kubectl get pods -A --field-selector spec.nodeName={node.name}",
             )
 
@@ -305,62 +317,38 @@ def test_every_gpu_node_is_ready_and_schedulable(
         if not node.ready and joined_just_now(node, facts):
             judge.pass_over(node, "it joined just now and is not Ready yet")
             continue
-        cause = f"{gpu.count} GPUs of {pool} take no new pods while the node is {_state(node)}"
+        cause = f"{gpu.count} GPUs of {pool} take no new pods while the node is {state(node)}"
         judge(
             node,
             ok=ok,
             expected="Ready and schedulable, no condition that says that GPUs are broken",
-            actual=" and ".join((_state(node), *broken)),
+            actual=" and ".join((state(node), *broken)),
             cause=f"a health agent has set {', '.join(broken)}" if broken else cause,
             hidden_because="a cordon does not expire; a driver upgrade that failed leaves the node cordoned for weeks"
             if not broken
             else "the node is Ready, and the scheduler does not look at other conditions",
-            remedy=_how_to_bring_back(node, broken, facts),
+            remedy=how_to_bring_back(node, broken, facts),
             inspect=f"kubectl describe node {node.name}",
         )
 
 
-def _how_to_bring_back(node: Node, broken: Sequence[str], facts: Facts) -> str:
-    """What brings a node back; empty where the requirement's own remedy says it.
-
-    Neither a quarantine nor the cordon of a driver upgrade is to be lifted by hand.
-    """
-    if broken or any(taint.key == QUARANTINE for taint in node.taints):
-        return "Repair or replace the hardware; the health agent that quarantined the node lifts that when it is well."
-    if state_of(node) not in ("", DONE) and has_managed_driver(node, facts):
-        return "Follow OPER-18: the operator uncordons the node when its driver upgrade has ended well."
-    return f"kubectl uncordon {node.name} once its maintenance is over" if node.ready else ""
-
-
-def _how_to_taint(node: Node, missing: Sequence[str]) -> str:
-    """The command that puts the taints, with a warning where it evicts pods."""
-    command = f"kubectl taint node {node.name} {' '.join(missing)} --overwrite; then set it in the node group"
-    evicting = [taint for taint in missing if taint.endswith(":NoExecute")]
-    if not evicting:
-        return command
-    return f"{' and '.join(evicting)} evicts every pod there that does not tolerate it: look first, then {command}"
-
-
-def _judge_alike(pool: Pool, nodes: Iterable[Node], trait: str, of: Callable[[Node], str], judge: Judge) -> None:
-    """One finding for a pool whose nodes agree, one for each node that differs from most of its pool otherwise."""
-    known = [(node, value) for node in nodes if (value := of(node))]
-    if not known:
+def _judge_undiscovered(node: Node, facts: Facts, judge: Judge) -> None:
+    """A finding for a node without the labels that GPU Feature Discovery is declared to set; none for a new one."""
+    not_now = why_still_starting(node, facts, until=GPU_PRODUCT)
+    if not_now:
+        judge.pass_over(node, not_now)
         return
-    counted = Counter(value for _, value in known).most_common()
-    usual, alike = counted[0]
-    if len(counted) == 1:
-        judge(pool, ok=True, expected=f"one {trait}", actual=usual)
-    for node, value in known:
-        if value != usual:
-            judge(
-                node,
-                ok=False,
-                expected=f"{trait} {usual}, as {alike} nodes of {pool} have",
-                actual=value,
-                cause=f"the {trait} of {node.name} differs from the rest of {pool}",
-                hidden_because="each node passes its own checks; jobs fail only on the node that differs",
-                inspect=f"kubectl get nodes -l {pool.selector_text} -o wide -L {DRIVER_VERSION},{GPU_PRODUCT}",
-            )
+    judge(
+        node,
+        ok=False,
+        expected=f"label {GPU_PRODUCT} and its kin, as GPU Feature Discovery is declared",
+        actual=f"no label {GPU_PRODUCT}",
+        cause=why_undiscovered(node, facts),
+        hidden_because="the device plugin goes on without them; pods that select a product are never scheduled here",
+        remedy="Look at the NodeFeature object of the node and at Node Feature Discovery's master, which sets the "
+        "labels from it; then delete the node's pod of GPU Feature Discovery, so that it writes them again.",
+        inspect=f"kubectl get node {node.name} -L {GPU_PRODUCT},{GPU_MEMORY}; kubectl get nodefeatures -A",
+    )
 
 
 def _why_not_in_one_gpu_pool(pools: list[Pool]) -> str:
@@ -376,54 +364,6 @@ def _how_to_separate(pools: Sequence[Pool]) -> str:
     keys = [key for key in pools[0].selector if all(key in pool.selector for pool in pools)]
     by = f"by {keys[0]}" if keys else "by one label that every node has"
     return f"Select {' and '.join(map(str, pools))} {by}, with different values; the nodes need no change for that."
-
-
-def _other_nodes_first(refusals: Mapping[str, str]) -> list[str]:
-    """Why each node takes no ordinary pods: first the nodes outside GPU pools, whose reason can be fixed."""
-    return [f"{name} {refusals[name]}" for name in sorted(refusals, key=lambda name: refusals[name] == _IN_A_POOL)]
-
-
-def _why_closed_to_ordinary_pods(node: Node, guarded: Iterable[Pool]) -> str:
-    """Why a node takes no ordinary pods; empty when it does.
-
-    A GPU pool without declared taints takes ordinary pods, as on a cluster of one node.
-    """
-    if any(pool.holds(node.labels) for pool in guarded):
-        return _IN_A_POOL
-    if not node.ready or node.unschedulable:
-        return f"is {_state(node)}"
-    repelling = node.untolerated(ORDINARY_POD)
-    return f"repels with {format_value(repelling)}" if repelling else ""
-
-
-def _occupies_without_gpus(pod: Pod, reference: Reference, facts: Facts) -> bool:
-    """Whether a pod is on a GPU node without a use for it, although it could be elsewhere.
-
-    A node agent of the platform belongs there; a Deployment of the platform that has come there does not.
-    """
-    if pod.finished or requests_gpus(pod, reference):
-        return False
-    return is_of_owners(pod, reference, facts) or not is_node_agent(pod)
-
-
-def _how_to_move(pod: Pod, reference: Reference, facts: Facts) -> str:
-    """What keeps a pod off GPU nodes where it is not the owners' to delete or change."""
-    platform = platform_of(pod, reference, facts)
-    return platform and f"Narrow its tolerations in the settings of {platform}, not in the object: they are reconciled."
-
-
-def _why_it_was_admitted(pod: Pod, node: Node) -> str:
-    repelling = [taint for taint in node.lasting_taints if taint.effect in SCHEDULING_EFFECTS]
-    if not repelling:
-        return f"{node.name} has no taint that would repel it"
-    refused = untolerated(pod.tolerations, repelling)
-    if refused:
-        return f"{format_value(refused)} came after the pod, or the pod was bound without the scheduler"
-    return f"the pod tolerates every taint of the node: {format_value(repelling)}"
-
-
-def _state(node: Node) -> str:
-    return " and ".join(("Ready" if node.ready else "not Ready", "cordoned" if node.unschedulable else "schedulable"))
 
 
 def _settings(pool: Pool, wrong: Iterable[str]) -> str:

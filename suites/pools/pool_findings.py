@@ -1,0 +1,133 @@
+"""Why a node of a pool is as it is, and what to do about it: taints, cordons, pods that do not belong there."""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+
+from conformance.facts import Facts, Node, Pod
+from conformance.gpu.labels import DEPLOY, DEPLOY_OPERANDS, DRIVER_VERSION, GPU_PRODUCT, NVIDIA
+from conformance.gpu.taints import ORDINARY_POD, QUARANTINE, SCHEDULING_EFFECTS, untolerated
+from conformance.reference.model import Pool, Reference
+from conformance.verdict import Inconclusive, Judge, format_value
+from suites._shared.gpu_requests import requests_gpus
+from suites._shared.grace import has_managed_driver
+from suites._shared.operands import CONTAINER, ON, purpose_of
+from suites._shared.operator_resource import find_operator_resource
+from suites._shared.pod_owners import is_node_agent, is_of_owners, platform_of
+from suites._shared.upgrade_states import DONE, state_of
+
+IN_A_POOL = "belongs to a GPU pool"
+_DISCOVERY = "gpu-feature-discovery"
+
+
+def how_to_bring_back(node: Node, broken: Sequence[str], facts: Facts) -> str:
+    """What brings a node back; empty where the requirement's own remedy says it.
+
+    Neither a quarantine nor the cordon of a driver upgrade is to be lifted by hand.
+    """
+    if broken or any(taint.key == QUARANTINE for taint in node.taints):
+        return "Repair or replace the hardware; the health agent that quarantined the node lifts that when it is well."
+    if state_of(node) not in ("", DONE) and has_managed_driver(node, facts):
+        return "Follow OPER-18: the operator uncordons the node when its driver upgrade has ended well."
+    return f"kubectl uncordon {node.name} once its maintenance is over" if node.ready else ""
+
+
+def how_to_taint(node: Node, missing: Sequence[str]) -> str:
+    """The command that puts the taints, with a warning where it evicts pods."""
+    command = f"kubectl taint node {node.name} {' '.join(missing)} --overwrite; then set it in the node group"
+    evicting = [taint for taint in missing if taint.endswith(":NoExecute")]
+    if not evicting:
+        return command
+    return f"{' and '.join(evicting)} evicts every pod there that does not tolerate it: look first, then {command}"
+
+
+def other_nodes_first(refusals: Mapping[str, str]) -> list[str]:
+    """Why each node takes no ordinary pods: first the nodes outside GPU pools, whose reason can be fixed."""
+    return [f"{name} {refusals[name]}" for name in sorted(refusals, key=lambda name: refusals[name] == IN_A_POOL)]
+
+
+def why_closed_to_ordinary_pods(node: Node, guarded: Iterable[Pool]) -> str:
+    """Why a node takes no ordinary pods; empty when it does.
+
+    A GPU pool without declared taints takes ordinary pods, as on a cluster of one node.
+    """
+    if any(pool.holds(node.labels) for pool in guarded):
+        return IN_A_POOL
+    if not node.ready or node.unschedulable:
+        return f"is {state(node)}"
+    repelling = node.untolerated(ORDINARY_POD)
+    return f"repels with {format_value(repelling)}" if repelling else ""
+
+
+def occupies_without_gpus(pod: Pod, reference: Reference, facts: Facts) -> bool:
+    """Whether a pod is on a GPU node without a use for it, although it could be elsewhere.
+
+    A node agent of the platform belongs there; a Deployment of the platform that has come there does not.
+    """
+    if pod.finished or requests_gpus(pod, reference):
+        return False
+    return is_of_owners(pod, reference, facts) or not is_node_agent(pod)
+
+
+def how_to_move(pod: Pod, reference: Reference, facts: Facts) -> str:
+    """What keeps a pod off GPU nodes where it is not the owners' to delete or change."""
+    platform = platform_of(pod, reference, facts)
+    return platform and f"Narrow its tolerations in the settings of {platform}, not in the object: they are reconciled."
+
+
+def why_it_was_admitted(pod: Pod, node: Node) -> str:
+    repelling = [taint for taint in node.lasting_taints if taint.effect in SCHEDULING_EFFECTS]
+    if not repelling:
+        return f"{node.name} has no taint that would repel it"
+    refused = untolerated(pod.tolerations, repelling)
+    if refused:
+        return f"{format_value(refused)} came after the pod, or the pod was bound without the scheduler"
+    return f"the pod tolerates every taint of the node: {format_value(repelling)}"
+
+
+def wants_gpu_discovery(pool: Pool, reference: Reference, facts: Facts) -> bool:
+    """Whether GPU Feature Discovery has to label the nodes of a pool: declared, of NVIDIA's GPUs, for containers."""
+    stack, gpu = reference.stack, pool.gpu
+    if stack is None or not stack.gpu_feature_discovery or gpu is None:
+        return False
+    kept_off = any(pool.labels.get(key, ON) != ON for key in (DEPLOY_OPERANDS, f"{DEPLOY}{_DISCOVERY}"))
+    of_nvidia = gpu.allocated_by == "device-plugin" and gpu.resource.startswith(NVIDIA)
+    with suppress(Inconclusive):
+        return not kept_off and of_nvidia and purpose_of(pool, find_operator_resource(facts)) == CONTAINER
+    return False
+
+
+def why_undiscovered(node: Node, facts: Facts) -> str:
+    """Why a node lacks the labels of GPU Feature Discovery."""
+    pods = [pod for pod in facts.pods_on(node.name) if _DISCOVERY in f"{pod.owner_name} {pod.name}"]
+    if not pods:
+        return f"no pod of GPU Feature Discovery runs on {node.name}"
+    if not any(pod.ready for pod in pods):
+        return f"{pods[0]} of GPU Feature Discovery is not Ready"
+    return f"{pods[0]} is Ready, and the labels that it set are gone"
+
+
+def state(node: Node) -> str:
+    return " and ".join(("Ready" if node.ready else "not Ready", "cordoned" if node.unschedulable else "schedulable"))
+
+
+def judge_alike(pool: Pool, nodes: Iterable[Node], trait: str, of: Callable[[Node], str], judge: Judge) -> None:
+    """One finding for a pool whose nodes agree, one for each node that differs from most of its pool otherwise."""
+    known = [(node, value) for node in nodes if (value := of(node))]
+    if not known:
+        return
+    counted = Counter(value for _, value in known).most_common()
+    usual, alike = counted[0]
+    if len(counted) == 1:
+        judge(pool, ok=True, expected=f"one {trait}", actual=usual)
+    for node, value in known:
+        if value != usual:
+            judge(
+                node,
+                ok=False,
+                expected=f"{trait} {usual}, as {alike} nodes of {pool} have",
+                actual=value,
+                cause=f"the {trait} of {node.name} differs from the rest of {pool}",
+                hidden_because="each node passes its own checks; jobs fail only on the node that differs",
+                inspect=f"kubectl get nodes -l {pool.selector_text} -o wide -L {DRIVER_VERSION},{GPU_PRODUCT}",
+            )

@@ -1,0 +1,75 @@
+"""The labels of GPU Feature Discovery: a node that lost them is reported, one that cannot have them is not."""
+
+import msgspec
+import pytest
+from operated_cluster import JUST_NOW, Cluster
+from operator_chapters import A_NODE
+
+from conformance.reference import Reference
+from conformance.verdict import Unsupported
+from suites.pools.test_pools import test_site_labels_agree_with_the_hardware as labels_agree
+
+PRODUCT = "nvidia.com/gpu.product"
+
+
+def broken(cluster: Cluster, **more: object) -> dict[str, str]:
+    return cluster.verdict(labels_agree, **more).broken
+
+
+def test_a_node_whose_labels_are_gone_is_reported(cluster):
+    assert not broken(cluster)
+    cluster.label(A_NODE, {PRODUCT: None})
+
+    assert "is Ready, and the labels that it set are gone" in broken(cluster)[f"node {A_NODE}"]
+
+
+def test_a_missing_pod_of_discovery_is_the_cause(cluster):
+    cluster.label(A_NODE, {PRODUCT: None})
+    cluster.remove(cluster.pod("gpu-feature-discovery", A_NODE))
+
+    assert "no pod of GPU Feature Discovery" in broken(cluster)[f"node {A_NODE}"]
+
+
+def test_a_node_of_a_moment_ago_and_one_that_is_upgraded_have_them_later(cluster):
+    cluster.label(A_NODE, {PRODUCT: None})
+    cluster.node(A_NODE)["metadata"]["creationTimestamp"] = JUST_NOW
+    cluster.label("t4-inference-2", {PRODUCT: None, "nvidia.com/gpu-driver-upgrade-state": "drain-required"})
+
+    outcome = cluster.verdict(labels_agree)
+
+    assert not outcome.broken
+    assert {str(each.subject) for each in outcome.judge.unseen} == {f"node {A_NODE}", "node t4-inference-2"}
+
+
+@pytest.mark.parametrize("gpu", [{"resource": "amd.com/gpu"}, {"allocated_by": "dra"}], ids=["other-vendor", "dra"])
+def test_labels_that_nobody_sets_are_not_missed(cluster, reference, gpu):
+    cluster.label(A_NODE, {PRODUCT: None})
+
+    assert not broken(cluster, reference=of_inference(reference, gpu=gpu))
+
+
+def test_labels_that_the_owners_keep_off_are_not_missed(cluster, reference):
+    cluster.label(A_NODE, {PRODUCT: None})
+
+    assert not broken(cluster, reference=of_inference(reference, labels={"nvidia.com/gpu.deploy.operands": "false"}))
+
+
+def test_without_declared_discovery_and_labels_nothing_is_judged(cluster, reference):
+    for each in cluster.objects:
+        if each["kind"] == "Node":
+            each["metadata"]["labels"].pop(PRODUCT, None)
+    stack = msgspec.structs.replace(reference.stack, gpu_feature_discovery=False)
+
+    ended = cluster.verdict(labels_agree, msgspec.structs.replace(reference, stack=stack)).ended
+
+    assert isinstance(ended, Unsupported)
+
+
+def of_inference(reference: Reference, gpu: dict[str, object] | None = None, **more: object) -> Reference:
+    pools = tuple(
+        msgspec.structs.replace(pool, gpu=msgspec.structs.replace(pool.gpu, **(gpu or {})), **more)
+        if pool.name == "t4-inference"
+        else pool
+        for pool in reference.pools
+    )
+    return msgspec.structs.replace(reference, pools=pools)
