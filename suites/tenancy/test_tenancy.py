@@ -30,6 +30,7 @@ from suites.tenancy.access_checks import (
     forbidden_accesses,
 )
 from suites.tenancy.grants import bindings_naming, is_harmless, judge_bindings, judge_roles, listed, through
+from suites.tenancy.tokens import overriding
 
 Object: TypeAlias = dict[str, object]
 
@@ -166,11 +167,11 @@ def test_declared_workloads_run_as_their_service_account(reference: Reference, f
 
 @requirement(
     "TEN-03",
-    "ServiceAccounts declared without a token have the field automountServiceAccountToken set to false",
+    "ServiceAccounts declared without a token have automountServiceAccountToken false, and no pod overrides it",
     level=MUST,
     sources=["guide-5", "k8s-service-account-tokens"],
     remedy="Set automountServiceAccountToken: false at the top level of the ServiceAccount, beside metadata, and drop "
-    "the annotation.",
+    "the annotation; leave the field out of pod templates.",
 )
 def test_accounts_without_need_of_a_token_have_the_field(
     accounts: tuple[Account, ...], facts: Facts, judge: Judge
@@ -195,6 +196,17 @@ def test_accounts_without_need_of_a_token_have_the_field(
             inspect=f"kubectl get serviceaccount -n {account.namespace} {account.declared.name} "
             "-o jsonpath='{.automountServiceAccountToken}'",
         )
+        for user in overriding(account, facts):
+            judge(
+                user,
+                ok=False,
+                expected=f"a pod template that leaves automountServiceAccountToken to {account}",
+                actual="automountServiceAccountToken true",
+                cause="the field of the pod spec overrides that of the ServiceAccount: every container gets a token",
+                hidden_because="the ServiceAccount looks right, and its field is what audits read",
+                remedy="Remove automountServiceAccountToken from the pod template; its pods are then replaced.",
+                inspect=f"kubectl get {user.subject.kind.lower()} -n {account.namespace} {user.name} -o yaml",
+            )
 
 
 @requirement(
