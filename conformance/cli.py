@@ -78,6 +78,12 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("reference", type=Path, metavar="DIR", help="a set-up, as --gpu-reference takes it")
     check.set_defaults(command=_check)
 
+    doctor = commands.add_parser("doctor", help="say what stands between this machine and a run on a cluster")
+    _names_cluster(doctor)
+    doctor.add_argument("--mode", choices=("audit", "verify", "full"), help="of the run (default: the cluster's own)")
+    doctor.add_argument("--json", action="store_true", help="for programs")
+    doctor.set_defaults(command=_doctor)
+
     rbac = commands.add_parser("rbac", help="the ClusterRole that an audit needs, for kubectl apply -f -")
     rbac.set_defaults(command=_rbac)
 
@@ -197,6 +203,18 @@ def _check(chosen: argparse.Namespace) -> int:
 
     _say_each(first_hour.check(chosen.reference))
     return OK
+
+
+def _doctor(chosen: argparse.Namespace) -> int:
+    import json
+
+    from conformance.kube.effects import Mode
+    from conformance.session import doctoring
+
+    mode = Mode(chosen.mode) if chosen.mode else None
+    found = doctoring.examine(doctoring.Request(chosen.cluster, chosen.clusters_file, chosen.kubeconfig, mode))
+    _say_each([json.dumps(found.as_json(), indent=2)] if chosen.json else found.lines())
+    return found.exit_code
 
 
 def _rbac(_chosen: argparse.Namespace) -> int:

@@ -14,7 +14,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import quote, urlsplit
 
 import yaml
@@ -77,6 +77,32 @@ def contexts(path: Path | str | None = None) -> list[str]:
 def current_context(path: Path | str | None) -> str | None:
     """Name the current context, None when there is none."""
     return _Merged(path).current
+
+
+class ExecPlugin(NamedTuple):
+    """A program that a kubeconfig names for credentials. A ``command`` with a slash is relative to ``folder``."""
+
+    command: str
+    install_hint: str
+    folder: Path
+
+
+def exec_plugin(path: Path | str | None, context: str | None) -> ExecPlugin | None:
+    """The program that gives the credentials of a context, None where none does. Raises KubeconfigError."""
+    merged = _Merged(path)
+    settings = merged.user_of(context).get("exec") if merged.files else None
+    if not isinstance(settings, dict) or not settings.get("command"):
+        return None
+    user = str(merged.contexts[context or merged.current or ""].get("user"))
+    file = next(file for file in merged.files if user in _entries([_parsed(file)], "users", "user"))
+    hint = " ".join(str(settings.get("installHint") or "").split())
+    return ExecPlugin(str(settings["command"]), hint, file.parent)
+
+
+def search(path: Path | str | None) -> tuple[list[Path], list[Path]]:
+    """The kubeconfig files of a search path that are there, and those that are not."""
+    listed = _listed(path)
+    return [file for file in listed if file.is_file()], [file for file in listed if not file.is_file()]
 
 
 def server_of(path: Path | str | None = None, context: str | None = None) -> str | None:
@@ -228,6 +254,10 @@ def _network(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network | None:
         return None
 
 
+def _listed(path: Path | str | None) -> list[Path]:
+    return [Path(part).expanduser() for part in _search_path(path).split(os.pathsep) if part]
+
+
 def _search_path(path: Path | str | None) -> str:
     return str(path) if path is not None else os.environ.get("KUBECONFIG") or "~/.kube/config"
 
@@ -236,8 +266,7 @@ class _Merged:
     """The kubeconfig files of a search path, as kubectl merges them: the first to say a thing wins."""
 
     def __init__(self, path: Path | str | None) -> None:
-        listed = [Path(part).expanduser() for part in _search_path(path).split(os.pathsep) if part]
-        self.files = [file for file in listed if file.is_file()]
+        self.files = [file for file in _listed(path) if file.is_file()]
         contents = [_parsed(file) for file in self.files]
         self.current = next((str(name) for content in contents if (name := content.get("current-context"))), None)
         self.contexts = _entries(contents, "contexts", "context")

@@ -9,12 +9,12 @@ from conformance.clusters.named import SNAPSHOT
 from conformance.deploy.installing import Installer
 from conformance.facts import Facts, read, snapshot
 from conformance.kube.client import Client
-from conformance.kube.effects import Effect
+from conformance.kube.effects import Effect, Mode
 from conformance.kube.guard import Guard
 from conformance.kube.timeouts import Timeouts
 from conformance.options import OPTIONS, Setting, Settings
 from conformance.progress import SilentProgress
-from conformance.session.cluster import open_cluster
+from conformance.session.cluster import OpenCluster, open_cluster
 
 
 @contextmanager
@@ -46,15 +46,24 @@ def full_access(
 
 
 @contextmanager
-def _access(
-    cluster: str, clusters_file: Path | None, kubeconfig: Path | None, limit: Effect
-) -> Iterator[tuple[Client, Installer | None]]:
-    chosen = {"cluster": cluster, "clusters_file": clusters_file, "kubeconfig": kubeconfig}
+def opened_cluster(
+    cluster: str, clusters_file: Path | None, kubeconfig: Path | None, mode: Mode | None = None
+) -> Iterator[OpenCluster]:
+    """The cluster of that name as a run would get it, in ``mode`` where one is given."""
+    chosen = {"cluster": cluster, "clusters_file": clusters_file, "kubeconfig": kubeconfig, "mode": mode}
     if cluster == "embedded":
         raise ValueError("an embedded cluster of a run ends with it; name a kept one: --cluster embedded:NAME")
     names = (option.ini.removeprefix("gpu_") for option in OPTIONS)
     settings = Settings({name: Setting(str(chosen[name]) if chosen.get(name) else None, "option") for name in names})
     with open_cluster(settings, SilentProgress()) as opened:
+        yield opened
+
+
+@contextmanager
+def _access(
+    cluster: str, clusters_file: Path | None, kubeconfig: Path | None, limit: Effect
+) -> Iterator[tuple[Client, Installer | None]]:
+    with opened_cluster(cluster, clusters_file, kubeconfig) as opened:
         if opened.connection is None:
             raise ValueError(f"{cluster} is a snapshot: there is no cluster behind it")
         agent = f"gpu-conformance/{conformance.__version__}"

@@ -207,6 +207,7 @@ def test_an_unknown_name_without_any_file_still_says_what_to_do(wrong: str, gues
         resolve(wrong)
 
     assert guess in str(caught.value)
+    assert "there is no kubeconfig at ~/.kube/config" in str(caught.value).replace(str(Path.home()), "~")
 
 
 def test_a_broken_kubeconfig_is_a_message(home: Path) -> None:

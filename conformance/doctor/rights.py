@@ -1,0 +1,190 @@
+"""The rights that each mode of a run takes, asked of the API server one by one.
+
+An audit lists what it judges; verify makes namespaces of its own and pods in them; full also changes nodes. A review of
+one's own rights (SelfSubjectAccessReview) is a question: the server keeps nothing.
+"""
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import msgspec
+
+from conformance.doctor.answers import Answer, State
+from conformance.doctor.needs import NEEDS
+from conformance.facts.kinds import KINDS
+from conformance.kube.client import Client
+from conformance.kube.effects import Effect, Mode
+from conformance.kube.errors import KubeError, NotFound
+from conformance.kube.names import HOME_NAMESPACE
+from conformance.kube.paths import path
+
+_AT_ONCE = 8
+_NAMED = 6
+_CONFIG_MAP = "ConfigMap"
+_NODE = "Node"
+
+Effects = Mapping[str, Effect]
+
+
+class Right(msgspec.Struct, frozen=True):
+    """A verb on a resource, in all namespaces where none is named; ``requirements`` cannot be judged without it.
+
+    A run that does not get a right that is ``indispensable`` cannot begin.
+    """
+
+    verb: str
+    resource: str
+    group: str = ""
+    namespace: str = ""
+    requirements: tuple[str, ...] = ()
+    indispensable: bool = False
+
+    def __str__(self) -> str:
+        where = f" in namespace {self.namespace}" if self.namespace else ""
+        group = f" of API group {self.group}" if self.group else ""
+        return f"{self.verb} on {self.resource}{group}{where}"
+
+
+def rights_of(mode: Mode, effects: Effects) -> tuple[Right, ...]:
+    """The rights that a mode takes beyond those of the modes below it. ``effects`` are those of all requirements."""
+    return tuple({Mode.AUDIT: _audit, Mode.VERIFY: _verify, Mode.FULL: _full}[mode](effects))
+
+
+def _audit(effects: Effects) -> Iterator[Right]:
+    for kind in KINDS.values():
+        needed = tuple(each for each in NEEDS.get(kind.name, ()) if each in effects)
+        yield Right("list", kind.plural, kind.group, requirements=needed, indispensable=kind.name == _NODE)
+    yield Right("create", "subjectaccessreviews", "authorization.k8s.io", requirements=("TEN-05", "TEN-06"))
+
+
+def _verify(effects: Effects) -> Iterator[Right]:
+    every = _with(effects, lambda effect: effect > Effect.READS)
+    running = _with(effects, lambda effect: effect >= Effect.OCCUPIES_IDLE_GPUS)
+    for verb in ("create", "patch", "delete"):
+        yield Right(verb, "namespaces", requirements=every, indispensable=True)
+        yield Right(verb, "leases", "coordination.k8s.io", HOME_NAMESPACE, every, indispensable=True)
+        yield Right(verb, "configmaps", "", HOME_NAMESPACE, every, indispensable=True)
+    yield Right("create", "serviceaccounts", requirements=every)
+    for verb in ("create", "watch", "delete"):
+        yield Right(verb, "pods", requirements=every)
+    for verb in ("create", "delete"):
+        yield Right(verb, "priorityclasses", "scheduling.k8s.io", requirements=running)
+        yield Right(verb, "jobs", "batch", requirements=running)
+    yield Right("get", "pods/log", requirements=running)
+    yield Right("create", "resourcequotas", requirements=_of("QUOTA", every))
+    yield Right("create", "limitranges", requirements=("QUOTA-12",))
+    yield Right("create", "deployments", "apps", requirements=("QUOTA-09",))
+    yield Right("create", "serviceaccounts/token", requirements=("TEN-07", "TEN-08"))
+    # A server may ask for either where a connection is upgraded (kubernetes.io: Authorization, WebSocket connections).
+    for verb in ("get", "create"):
+        yield Right(verb, "pods/portforward", requirements=_of("OBS", every))
+    yield Right("create", "resourceclaims", "resource.k8s.io", requirements=_of("DRA", every))
+
+
+def _full(effects: Effects) -> Iterator[Right]:
+    changing = _with(effects, lambda effect: effect >= Effect.PATCHES_NODES)
+    yield Right("patch", "nodes", requirements=changing)
+    yield Right("patch", "nodes/status", requirements=_of("PRIO", changing))
+    yield Right("create", "poddisruptionbudgets", "policy", requirements=("PRIO-10",))
+
+
+def refused(client: Client, wanted: Sequence[Right]) -> tuple[Right, ...]:
+    """Those that the server does not grant us. Raises KubeError where it does not even answer."""
+    with ThreadPoolExecutor(max_workers=_AT_ONCE, thread_name_prefix="rights") as workers:
+        granted = list(workers.map(lambda right: _is_granted(client, right), wanted))
+    return tuple(right for right, is_granted in zip(wanted, granted, strict=True) if not is_granted)
+
+
+def _is_granted(client: Client, right: Right) -> bool:
+    resource, _, subresource = right.resource.partition("/")
+    attributes = {"verb": right.verb, "group": right.group, "resource": resource, "subresource": subresource}
+    review = {
+        "apiVersion": "authorization.k8s.io/v1",
+        "kind": "SelfSubjectAccessReview",
+        "spec": {"resourceAttributes": {**attributes, "namespace": right.namespace}},
+    }
+    answer = client.create(path("SelfSubjectAccessReview"), review)
+    return bool((answer.get("status") or {}).get("allowed"))
+
+
+def answers(client: Client, mode: Mode, effects: Effects, user: str, config_namespace: str = "") -> Iterator[Answer]:
+    """What the server grants for each mode; one answer for each right that ``mode`` lacks.
+
+    ``user`` is who we are to the server; ``config_namespace`` is where the declared stack has its ConfigMaps, which may
+    be granted there alone.
+    """
+    for each in Mode:
+        wanted = rights_of(each, effects)
+        try:
+            lacking = _without_unserved(client, refused(client, wanted), config_namespace)
+        except KubeError as error:
+            yield Answer(f"rights {each}", State.ATTENTION, f"the server does not say: {error}")
+            continue
+        if not lacking:
+            yield Answer(f"rights {each}", State.OK, f"all {len(wanted)} are granted")
+        elif each.limit > mode.limit:
+            yield Answer(
+                f"rights {each}",
+                State.NOTE,
+                f"{_some(list(map(str, lacking)))} not granted; mode {mode} needs none of it",
+            )
+        else:
+            yield from (_lacking(right, each, user) for right in lacking)
+
+
+def _lacking(right: Right, mode: Mode, user: str) -> Answer:
+    without = f"without it {len(right.requirements)} requirements cannot be judged ({_some(right.requirements)})"
+    text = (
+        f"{right} is not granted; {without if right.requirements else 'no requirement of the shipped set-up needs it'}"
+    )
+    state = State.BLOCKED if right.indispensable else State.ATTENTION if right.requirements else State.NOTE
+    return Answer(f"rights {mode}", state, text, _remedy(right, mode, user), right.requirements)
+
+
+def _remedy(right: Right, mode: Mode, user: str) -> str:
+    if mode is not Mode.AUDIT:
+        where = "a Role" if right.namespace else "a ClusterRole"
+        return f"Grant it by {where}, or run in mode {Mode.AUDIT if mode is Mode.VERIFY else Mode.VERIFY}."
+    _, _, account = user.partition("system:serviceaccount:")
+    who = f"--serviceaccount={account}" if account else f"--user={user or 'USER'}"
+    bind = f"kubectl create clusterrolebinding gpu-conformance-audit --clusterrole=gpu-conformance-audit {who}"
+    return f"Have an administrator run: gpu-conformance rbac | kubectl apply -f - && {bind}"
+
+
+def _without_unserved(client: Client, lacking: Iterable[Right], config_namespace: str) -> tuple[Right, ...]:
+    """Those that matter: kinds of API groups that the server lacks need no right, ConfigMaps that of one namespace."""
+    optional = {(kind.group, kind.plural) for kind in KINDS.values() if kind.optional}
+    left = []
+    for right in lacking:
+        if right.verb == "list" and (right.group, right.resource) in optional and not _is_served(client, right.group):
+            continue
+        if right.resource == KINDS[_CONFIG_MAP].plural and right.verb == "list" and config_namespace:
+            there = msgspec.structs.replace(right, namespace=config_namespace)
+            if not refused(client, [there]):
+                continue
+            right = there
+        left.append(right)
+    return tuple(left)
+
+
+def _is_served(client: Client, group: str) -> bool:
+    try:
+        client.get(f"/apis/{group}")
+    except NotFound:
+        return False
+    except KubeError:
+        return True
+    return True
+
+
+def _with(effects: Effects, holds: Callable[[Effect], bool]) -> tuple[str, ...]:
+    return tuple(sorted(each for each, effect in effects.items() if holds(effect)))
+
+
+def _of(prefix: str, ids: Collection[str]) -> tuple[str, ...]:
+    return tuple(each for each in ids if each.startswith(f"{prefix}-"))
+
+
+def _some(texts: Sequence[str]) -> str:
+    more = f" and {len(texts) - _NAMED} more" if len(texts) > _NAMED else ""
+    return ", ".join(texts[:_NAMED]) + more

@@ -1,0 +1,35 @@
+"""Who else is running on the cluster, and what earlier runs left."""
+
+from collections.abc import Iterator
+
+from conformance.doctor.answers import Answer, State
+from conformance.kube.client import Client
+from conformance.kube.effects import Mode
+from conformance.kube.errors import KubeError
+from conformance.lab.advice import clean_command
+from conformance.lab.cleanup.leftovers import Leftovers, find_leftovers
+
+
+def others(client: Client, mode: Mode, cluster: str) -> Iterator[Answer]:
+    """One answer for each run that has something on the cluster; ``cluster`` is its name in commands."""
+    try:
+        found = find_leftovers(client)
+    except KubeError as error:
+        yield Answer("runs", State.ATTENTION, f"whether another run is going on could not be read: {error}")
+        return
+    for each in found:
+        yield _told(each, mode, cluster)
+    if not found:
+        yield Answer("runs", State.OK, "no other run, and nothing left of earlier ones")
+
+
+def _told(left: Leftovers, mode: Mode, cluster: str) -> Answer:
+    state = State.BLOCKED if mode is Mode.FULL else State.ATTENTION
+    if left.alive:
+        text = f"{left}; its namespaces and the taints of its nodes would be judged as the cluster's"
+        return Answer("runs", state, text, f"Wait for its end; if it never comes: {_clean(left, cluster, force=True)}")
+    return Answer("runs", state, f"{left}; that would be judged as the cluster's", f"Run: {_clean(left, cluster)}")
+
+
+def _clean(left: Leftovers, cluster: str, *, force: bool = False) -> str:
+    return clean_command(left.run_id, cluster, force=force)
