@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from conformance.advice.rules import Remark, Rules, Setup
 from conformance.gpu.quantities import quantity
 from conformance.gpu.resources import is_gpu_resource, quota_key
-from conformance.reference.expected import offer_of
+from conformance.reference.expected import gpu_resources, offer_of
 from conformance.reference.model import Quota, Reference, Rule
 
 RULES = Rules()
@@ -145,8 +145,7 @@ def _meant(key: str, reference: Reference) -> str:
     if key.endswith(_CLASS_QUOTA):
         return key
     bare = key.removeprefix("requests.").removeprefix("limits.")
-    known = {reference.gpu_resource, *(pool.gpu.resource for pool in reference.pools if pool.gpu)}
-    return bare if is_gpu_resource(bare) or bare in known else ""
+    return bare if is_gpu_resource(bare) or bare in gpu_resources(reference) else ""
 
 
 def _offered(reference: Reference) -> frozenset[str] | None:

@@ -4,10 +4,9 @@ from collections.abc import Iterable
 
 from conformance.drafting.accelerators import is_accelerator
 from conformance.facts import Facts, PodSpec, Resource
+from conformance.gpu.labels import KAI_FRACTION, KAI_MEMORY
 from conformance.verdict import Inconclusive
 
-# kai-scheduler/KAI-Scheduler: docs/gpu-sharing. Such a pod names no GPU among its resources.
-_KAI_ANNOTATIONS = ("gpu-fraction", "gpu-memory")
 _NVIDIA_CLASS = "nvidia.com"
 
 
@@ -27,7 +26,8 @@ class GpuRequests:
         return not resources(pod) and self._by_claim(pod, namespace)
 
     def _by_annotation(self, pod: PodSpec) -> bool:
-        return any(key in pod.annotations for key in _KAI_ANNOTATIONS)
+        """Such a pod names no GPU among its resources."""
+        return KAI_FRACTION in pod.annotations or KAI_MEMORY in pod.annotations
 
     def _by_claim(self, pod: PodSpec, namespace: str) -> bool:
         classes: set[str] = set()

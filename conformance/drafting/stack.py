@@ -110,7 +110,7 @@ def _other_drivers(pools: Sequence[DraftedPool], hardware: Hardware, usual: str)
 
 def _told_version(facts: Facts) -> str:
     """The one driver version that the operator is told to install; empty when it is told none, or several."""
-    policy = _policy(facts)
+    policy = facts.followed_policy
     if policy is None:
         return ""
     driver = _at(policy.spec, "driver")
@@ -152,12 +152,8 @@ def _drivers(facts: Facts) -> Sequence[Resource]:
         return ()
 
 
-def _policy(facts: Facts) -> Resource | None:
-    return next((each for each in facts.cluster_policies if each.name == facts.stack.policy), None)
-
-
 def _by_policy(facts: Facts) -> DraftedStack:
-    policy = _policy(facts)
+    policy = facts.followed_policy
     if policy is None:
         return DraftedStack(None, (LeftOut("stack", "the ClusterPolicy could not be read"),))
     namespace = next(iter(facts.stack_namespaces), "gpu-operator")

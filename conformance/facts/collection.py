@@ -190,6 +190,11 @@ class Facts(Found):
         """The namespaces of the stack's operators, device plugins and DRA drivers, in this order."""
         return namespaces_of(self.stack)
 
+    @cached_property
+    def followed_policy(self) -> Resource | None:
+        """The ClusterPolicy that the operator follows; None without one."""
+        return next((each for each in self.cluster_policies if each.name == self.stack.policy), None)
+
     def config_map(self, namespace: str, name: str) -> Resource | None:
         """One config map, None when there is none. Raises Inconclusive for a namespace whose config maps were not read.
 
@@ -202,6 +207,13 @@ class Facts(Found):
                 f"config map {namespace}/{name} was not read: only those of the GPU stack's namespaces are ({were})"
             )
         return found
+
+    def config_map_or_namesake(self, namespace: str, name: str) -> Resource | None:
+        """The config map of that name in that namespace, else one of that name in another. Raises as ``config_map``."""
+        if not name:
+            return None
+        here = self.config_map(namespace, name)
+        return here or next((each for each in self.config_maps if each.name == name), None)
 
     def _replica_sets_of(self, deployment: Workload) -> list[str]:
         owner = ("Deployment", deployment.name)

@@ -8,7 +8,8 @@ NVIDIA = "nvidia.com/"
 """The prefix of all keys and extended resources of NVIDIA's programs, the DRA driver's aside."""
 
 # Node Feature Discovery labels what it finds on a node (kubernetes-sigs/node-feature-discovery v0.19.0,
-# source/pci and source/cpu). The operator, the device plugin's chart and its node affinity go by these.
+# api/nfd/v1alpha1/annotations_labels.go, source/pci/pci.go, source/cpu/cpu.go). The operator, the device plugin's
+# chart and its node affinity go by these.
 NFD = "feature.node.kubernetes.io/"
 NFD_ANNOTATIONS = "nfd.node.kubernetes.io/"
 PCI_PRESENT = (
@@ -20,8 +21,8 @@ PCI_PRESENT = (
 gpuNodeLabels): 10de is NVIDIA's PCI vendor, 0302 a 3D controller, 0300 a VGA controller."""
 CPU_VENDOR = f"{NFD}cpu-model.vendor_id"
 
-# The GPU Operator labels nodes with GPUs, and reads what owners say there
-# (NVIDIA/gpu-operator v26.7.0: controllers/state_manager.go).
+# The GPU Operator labels nodes with GPUs, and reads what owners say there (NVIDIA/gpu-operator v26.7.0: the keys are in
+# controllers/state_manager.go, controllers/nodelabeling_controller.go writes them).
 GPU_PRESENT = f"{NVIDIA}gpu.present"
 DEPLOY = f"{NVIDIA}gpu.deploy."
 """Labels with this prefix say of a node whether an operand goes there; the operator sets them to true."""
@@ -35,18 +36,18 @@ DEPLOY_DCGM_EXPORTER_DRA = f"{DEPLOY}dcgm-exporter-dra"
 WORKLOAD_CONFIG = f"{NVIDIA}gpu.workload.config"
 """For whom the GPUs of a node are: container, vm-passthrough or vm-vgpu."""
 DRIVER_OWNER = f"{NVIDIA}gpu-operator.driver.owner"
-"""Names the NVIDIADriver that a node gets its driver from (internal/state/driver.go)."""
-VGPU_HOST_DRIVER = f"{NVIDIA}vgpu.host-driver-version"
-"""On a host of virtual GPUs the operator deploys no MIG manager."""
+"""Names the NVIDIADriver that a node gets its driver from (internal/consts/consts.go, written by
+internal/nvidiadriver/nvidiadriver.go)."""
 
-# The driver upgrade controller of the operator (NVIDIA/k8s-operator-libs: pkg/upgrade/consts.go).
+# The driver upgrade controller of the operator (NVIDIA/k8s-operator-libs, as gpu-operator v26.7.0 vendors it:
+# pkg/upgrade/consts.go, whose keys have a gap for the driver's name; cmd/gpu-operator/main.go says gpu).
 UPGRADE_STATE = f"{NVIDIA}gpu-driver-upgrade-state"
 UPGRADE_SKIP = f"{NVIDIA}gpu-driver-upgrade.skip"
 UPGRADE_DRAIN_SKIP = f"{NVIDIA}gpu-driver-upgrade-drain.skip"
 """With the value true on a pod: no drain of an upgrade takes it."""
 
 # GPU Feature Discovery labels what the driver says of the GPUs (NVIDIA/k8s-device-plugin v0.20.0: docs/gpu-feature-
-# discovery/README.md, internal/lm).
+# discovery/README.md; internal/lm: resource.go and mig-strategy.go for a resource's labels, nvml.go and vgpu.go).
 GPU_PRODUCT = f"{NVIDIA}gpu.product"
 GPU_MEMORY = f"{NVIDIA}gpu.memory"
 GPU_COUNT = f"{NVIDIA}gpu.count"
@@ -55,17 +56,26 @@ GPU_COMPUTE = (f"{NVIDIA}gpu.compute.major", f"{NVIDIA}gpu.compute.minor")
 DRIVER_VERSION = f"{NVIDIA}cuda.driver-version.full"
 DRIVER_VERSION_PARTS = (f"{NVIDIA}cuda.driver.major", f"{NVIDIA}cuda.driver.minor", f"{NVIDIA}cuda.driver.rev")
 """What DRIVER_VERSION replaced; older releases write these only."""
+VGPU_HOST_DRIVER = f"{NVIDIA}vgpu.host-driver-version"
+"""On a node that is a virtual machine with a vGPU: the driver of its host. The operator then takes the node's GPUs as
+not capable of MIG and deploys no MIG manager (controllers/state_manager.go, hasMIGCapableGPU)."""
 MIG_CAPABLE = f"{NVIDIA}mig.capable"
 MIG_STRATEGY = f"{NVIDIA}mig.strategy"
 MPS_CAPABLE = f"{NVIDIA}mps.capable"
 
-# The device plugin's config manager reads which key of the ConfigMap a node wants (cmd/config-manager).
+# The device plugin's config manager reads which key of the ConfigMap a node wants (NVIDIA/k8s-device-plugin v0.20.0:
+# cmd/config-manager/main.go).
 DEVICE_PLUGIN_CONFIG = f"{NVIDIA}device-plugin.config"
 
-# The MIG manager reads the layout that a node wants, and writes how far it is (NVIDIA/mig-parted:
-# deployments/container, cmd/nvidia-mig-manager).
+# The MIG manager reads the layout that a node wants, and writes how far it is (NVIDIA/mig-parted v0.15.0:
+# cmd/nvidia-mig-manager/main.go and pkg/mig/reconfigure/reconfigure.go).
 MIG_CONFIG = f"{NVIDIA}mig.config"
 MIG_CONFIG_STATE = f"{NVIDIA}mig.config.state"
 
 # Resources by which pods ask HAMi for parts of a GPU (Project-HAMi/HAMi: docs/config.md).
 HAMI_RESOURCES = (f"{NVIDIA}gpumem", f"{NVIDIA}gpumem-percentage", f"{NVIDIA}gpucores", f"{NVIDIA}priority")
+
+# Annotations by which pods ask KAI for a part of a GPU (kai-scheduler/KAI-Scheduler: docs/gpu-sharing).
+KAI_FRACTION = "gpu-fraction"
+KAI_FRACTION_DEVICES = "gpu-fraction-num-devices"
+KAI_MEMORY = "gpu-memory"

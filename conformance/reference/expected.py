@@ -13,7 +13,24 @@ from conformance.gpu.resources import GPU
 from conformance.gpu.sharing import NOT_SHARED, MigStrategy, NodeGpus, Offer, Sharing, SharingStrategy, advertised
 from conformance.reference.model import Gpu, Pool, Reference
 
-__all__ = ["config_key_of", "config_of", "driver_of", "gpus_of", "layout_of", "mig_strategy_of", "offer_of"]
+__all__ = [
+    "config_key_of",
+    "config_of",
+    "driver_of",
+    "gpu_resources",
+    "gpus_of",
+    "layout_of",
+    "mig_strategy_of",
+    "offer_of",
+]
+
+
+# Asked for each of thousands of pods; the answer is the set-up's.
+@lru_cache(maxsize=4)
+def gpu_resources(reference: Reference) -> frozenset[str]:
+    """The names of resources by which the set-up's pools offer their devices."""
+    return frozenset({reference.gpu_resource, *(pool.gpu.resource for pool in reference.pools if pool.gpu)})
+
 
 # Asked for each node of thousands, and computed by way of YAML; set-ups have pools by the dozen.
 _once_for_each_pool = lru_cache(maxsize=256)

@@ -109,7 +109,7 @@ class PluginConfigs:
         stack = self._facts.stack
         if stack.stack not in _BY_POLICY:
             return None
-        policy = next((each for each in self._facts.cluster_policies if each.name == stack.policy), None)
+        policy = self._facts.followed_policy
         own = (mapping_at(policy.body if policy else None, "spec") or {}).get("devicePlugin")
         disabled = isinstance(own, dict) and own.get("enabled") is False
         return None if disabled and stack.device_plugins else policy
@@ -119,7 +119,7 @@ class PluginConfigs:
             return self._without_plugin()
         namespace = self._namespace()
         named = mapping_at(mapping_at(policy.spec, "devicePlugin"), "config") or {}
-        config_map = self._config_map(namespace, word(named.get("name")))
+        config_map = self._facts.config_map_or_namesake(namespace, word(named.get("name")))
         return ChosenConfig(
             plugin_config.select(policy.body, config_map.body if config_map else None, node.labels, namespace),
             str(policy),
@@ -136,13 +136,6 @@ class PluginConfigs:
                 "the namespace of the operator's ConfigMaps is unknown: it has neither a Deployment nor a DaemonSet"
             )
         return namespaces[0]
-
-    def _config_map(self, namespace: str, name: str) -> Resource | None:
-        """The ConfigMap of that name in that namespace, else one of that name in another."""
-        if not name:
-            return None
-        here = self._facts.config_map(namespace, name)
-        return here or next((each for each in self._facts.config_maps if each.name == name), None)
 
     def _plugin_for(self, node: Node) -> Workload | None:
         """The DaemonSet whose device plugin runs on a node, or would; None when the cluster has no device plugin."""

@@ -8,24 +8,16 @@ which a reservation pod then holds on its behalf.
 """
 
 from collections.abc import Iterable, Mapping
-from functools import lru_cache
 
 from conformance.facts import Pod
 from conformance.facts.podspec import PodSpec
+from conformance.gpu.labels import KAI_FRACTION, KAI_MEMORY
 from conformance.gpu.resources import is_gpu_resource
+from conformance.reference.expected import gpu_resources
 from conformance.reference.model import Reference
 
-# kai-scheduler/KAI-Scheduler: docs/gpu-sharing.
-KAI_FRACTION, KAI_MEMORY = "gpu-fraction", "gpu-memory"
 KAI_RESERVATION_NAMESPACE = "kai-resource-reservation"
 """Where KAI keeps the pods that hold a whole GPU for those that asked for parts of it (its value in the chart)."""
-
-
-# Asked for each of thousands of pods; the answer is the set-up's.
-@lru_cache(maxsize=4)
-def gpu_resources(reference: Reference) -> frozenset[str]:
-    """The names of resources by which the set-up's pools offer their devices."""
-    return frozenset({reference.gpu_resource, *(pool.gpu.resource for pool in reference.pools if pool.gpu)})
 
 
 def names_gpus(resource: str, reference: Reference) -> bool:

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from conformance.facts import Facts, Pod, Resource
+from conformance.gpu.labels import KAI_FRACTION, KAI_FRACTION_DEVICES
 from conformance.gpu.mig import ProfileName
 from conformance.reference.model import Reference
 from conformance.reference.stack import Kai
@@ -19,7 +20,6 @@ PREEMPTIBILITY = "kai.scheduler/preemptibility"
 PREEMPTIBLE = ("preemptible", "semi-preemptible")
 CLASS_LABEL = "priorityClassName"
 GROUP_ANNOTATION = "pod-group-name"
-FRACTION, FRACTIONS_OF = "gpu-fraction", "gpu-fraction-num-devices"
 DEFAULT_QUEUE = "default-queue"
 """The queue of workloads that name none."""
 
@@ -149,7 +149,7 @@ def gpu_units(pod: Pod) -> float:
 
     A request for ``gpu-memory`` is not counted: which fraction of a GPU that is, depends on the node of the pod.
     """
-    units = _number(pod.annotations.get(FRACTION)) * (_number(pod.annotations.get(FRACTIONS_OF)) or 1)
+    units = _number(pod.annotations.get(KAI_FRACTION)) * (_number(pod.annotations.get(KAI_FRACTION_DEVICES)) or 1)
     for resource, count in pod.gpu_requests().items():
         profile = ProfileName.from_resource(resource)
         units += count * (profile.slices if profile is not None else 1)

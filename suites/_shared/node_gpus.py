@@ -20,9 +20,9 @@ from conformance.gpu.labels import (
 from conformance.gpu.mig import Unknown, model_of
 from conformance.gpu.quantities import as_count
 from conformance.gpu.sharing import Offer
+from conformance.reference.expected import gpu_resources
 from conformance.reference.model import Gpu, Pool, Reference
 from conformance.verdict import Inconclusive, UnknownAccelerator
-from suites._shared.gpu_requests import gpu_resources
 from suites._shared.resource_slices import devices_on
 
 # Sharing and MIG append themselves to the product: NVIDIA-A100-SXM4-40GB-MIG-1g.5gb-SHARED is still that A100. Names of

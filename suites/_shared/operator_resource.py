@@ -140,9 +140,8 @@ def without_stack(facts: Facts, lacking: str) -> Waits:
 
 def find_operator_resource(facts: Facts) -> OperatorResource | None:
     """The resource that an operator of the cluster reconciles, whatever was declared; None without one."""
-    policy = facts.stack.policy
-    candidates = [each for each in facts.cluster_policies if each.name == policy] or list(facts.gpu_clusters)
-    return OperatorResource(candidates[0]) if candidates else None
+    found = facts.followed_policy or next(iter(facts.gpu_clusters), None)
+    return None if found is None else OperatorResource(found)
 
 
 def _text(member: dict[str, Any], key: str) -> str:

@@ -15,10 +15,11 @@ from conformance.facts.limits import PRIORITY_CLASS_SCOPE, PodTraits, ScopeTerm
 from conformance.gpu.labels import HAMI_RESOURCES
 from conformance.gpu.resources import GPU, quota_key
 from conformance.kube.paths import PLACES
+from conformance.reference.expected import gpu_resources
 from conformance.reference.model import Reference
 from conformance.reference.stack import Kai
 from conformance.verdict import Inconclusive
-from suites._shared.gpu_requests import gpu_pods, gpu_resources
+from suites._shared.gpu_requests import gpu_pods
 from suites._shared.kai import UNBOUNDED, queue_of, queues_of, with_ancestors
 
 # Project-HAMi/HAMi pull request 1359: HAMi's scheduler holds these keys of a ResourceQuota, which Kubernetes does not.

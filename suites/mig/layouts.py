@@ -219,7 +219,7 @@ class MigNodes:
         policy, namespace = self._policy()
         settings = mapping_at(mapping_at(policy.spec, "migManager"), "config") or {}
         name = word(settings.get("name"))
-        config_map = self._named(namespace, name) if name else self._generated(namespace, node)
+        config_map = self.facts.config_map_or_namesake(namespace, name) if name else self._generated(namespace, node)
         text = str((mapping_at(config_map.body, "data") or {}).get(CONFIG_KEY)) if config_map and not name else ""
         labels = [node.labels.get(label, "-") for label in _DECIDING]
         key = (name, text or ("" if config_map is None else config_map.name), *labels)
@@ -272,8 +272,7 @@ class MigNodes:
         found = self.facts.stack
         if found.stack is StackKind.UNKNOWN:
             raise self.facts.unread_stack()
-        policies = self.facts.cluster_policies if found.stack in _BY_POLICY else ()
-        policy = next((each for each in policies if each.name == found.policy), None)
+        policy = self.facts.followed_policy if found.stack in _BY_POLICY else None
         if policy is None:
             raise Unsupported(f"the MIG manager is deployed by a ClusterPolicy, and the stack is {found.stack}")
         namespaces = self.facts.stack_namespaces
@@ -282,10 +281,6 @@ class MigNodes:
                 "the namespace of the operator's ConfigMaps is unknown: it has neither a Deployment nor a DaemonSet"
             )
         return policy, namespaces[0]
-
-    def _named(self, namespace: str, name: str) -> Resource | None:
-        here = self.facts.config_map(namespace, name)
-        return here or next((each for each in self.facts.config_maps if each.name == name), None)
 
     def _generated(self, namespace: str, node: Node) -> Resource | None:
         """The ConfigMap generated for a node, else the fallback one, else the declared one without a reference."""

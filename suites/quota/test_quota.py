@@ -19,10 +19,11 @@ from conformance.facts import Facts, LimitRange, ResourceQuota
 from conformance.gpu.quantities import as_count, quantity
 from conformance.gpu.resources import quota_key
 from conformance.lab import LabQuota, RequirementLab
+from conformance.reference.expected import gpu_resources
 from conformance.reference.model import Quota, Reference, Team
 from conformance.subjects import ObjectReference
 from conformance.verdict import Judge, NotApplicable, Waits
-from suites._shared.gpu_requests import gpu_pods, gpu_resources, names_gpus, requests_gpus
+from suites._shared.gpu_requests import gpu_pods, names_gpus, requests_gpus
 from suites._shared.pool_nodes import Members, without_gpus
 from suites._shared.quota_coverage import coverage, gpu_coverage
 from suites._shared.quota_namespace import (

@@ -10,9 +10,10 @@ from conformance.facts import Container, Facts, Pod, Workload
 from conformance.facts.podspec import PodSpec
 from conformance.gpu.drivers import CudaVersion
 from conformance.gpu.resources import MIG_PREFIX, SHARED_GPU
+from conformance.reference.expected import gpu_resources
 from conformance.reference.model import Reference
 from conformance.subjects import ObjectReference
-from suites._shared.gpu_requests import gpu_resources
+from suites._shared.gpu_requests import resources_requested
 
 KUBELET_REFUSALS = {
     "UnexpectedAdmissionError": "its kubelet and the device plugin did not allocate the devices that the scheduler had "
@@ -50,23 +51,18 @@ class Holder(NamedTuple):
         return str(self.subject)
 
 
-def asks_for_gpus(spec: PodSpec, reference: Reference) -> bool:
-    """Whether a pod requests devices by any resource name of the set-up or of NVIDIA."""
-    return bool(spec.gpu_requests()) or any(map(spec.gpus, gpu_resources(reference)))
-
-
 # Several requirements ask; a run has one set of facts and one reference.
 @lru_cache(maxsize=1)
-def gpu_pods(facts: Facts, reference: Reference) -> tuple[Pod, ...]:
-    """The pods that request GPUs, finished ones included, without those of the stack itself."""
+def pods_with_gpu_resources(facts: Facts, reference: Reference) -> tuple[Pod, ...]:
+    """The pods that request GPUs as counted resources, finished ones included, without those of the stack itself."""
     stack = facts.stack_namespaces
-    return tuple(pod for pod in facts.pods if pod.namespace not in stack and asks_for_gpus(pod, reference))
+    return tuple(pod for pod in facts.pods if pod.namespace not in stack and resources_requested(pod, reference))
 
 
 def holders(facts: Facts, reference: Reference) -> tuple[Holder, ...]:
     """The workloads whose pods request GPUs, and such pods that belong to no workload that is read."""
-    owners = [each for each in facts.workloads if asks_for_gpus(each.template, reference)]
-    return (*_of_others(gpu_pods(facts, reference), facts), *(_of_workload(owner) for owner in owners))
+    owners = [each for each in facts.workloads if resources_requested(each.template, reference)]
+    return (*_of_others(pods_with_gpu_resources(facts, reference), facts), *(_of_workload(owner) for owner in owners))
 
 
 def everything_with_a_runtime_class(facts: Facts) -> tuple[Holder, ...]:

@@ -37,10 +37,10 @@ from suites.workloads.gpu_holders import (
     devices_injected_at,
     driver_starts,
     everything_with_a_runtime_class,
-    gpu_pods,
     has_big_shared_memory,
     holders,
     images_with_gpus,
+    pods_with_gpu_resources,
     refusal_of,
     whole_gpus,
 )
@@ -224,7 +224,9 @@ def test_no_gpu_pod_is_older_than_its_driver(facts: Facts, reference: Reference,
     if reference.stack is None or not reference.stack.driver_managed:
         raise NotApplicable(f"{reference} has drivers that no pod starts, so that their start is unknown")
     starts = driver_starts(facts)
-    running = [pod for pod in gpu_pods(facts, reference) if pod.phase == "Running" and pod.node in starts]
+    running = [
+        pod for pod in pods_with_gpu_resources(facts, reference) if pod.phase == "Running" and pod.node in starts
+    ]
     if not starts:
         raise without_stack(facts, "no driver pod runs in the cluster")
     if not running:
@@ -348,7 +350,7 @@ def _why_unknown(verdict: Compatibility, ways: list[ForwardCompatibility]) -> st
 
 
 def _gpu_pods(facts: Facts, reference: Reference) -> tuple[Pod, ...]:
-    pods = gpu_pods(facts, reference)
+    pods = pods_with_gpu_resources(facts, reference)
     if not pods:
         raise NotApplicable("no pod of the cluster requests GPUs")
     return pods
