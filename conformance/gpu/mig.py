@@ -1,4 +1,4 @@
-"""Whether MIG instances fit a GPU model, and what a node with them advertises.
+"""Whether MIG instances fit a GPU model.
 
 Whether a layout is possible is a question of placement, not of sums: 3g.20gb twice and 1g.5gb once take seven compute
 slices of seven, and still do not fit. The rule: every instance needs a start that its profile allows, no two may
@@ -9,17 +9,12 @@ orders: what can be placed can be reached.
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Literal
 
 import msgspec
 
-from conformance.gpu.labels import MIG_CAPABLE, MIG_STRATEGY
-from conformance.gpu.mig_profiles import MODELS, Model, Profile, mig_resource
-from conformance.gpu.resources import GPU, MIG_PREFIX
+from conformance.gpu.mig_profiles import MODELS, Model, Profile
+from conformance.gpu.resources import MIG_PREFIX
 from conformance.gpu.sharing import SHARED_SUFFIX
-
-Strategy = Literal["none", "single", "mixed"]
-"""How the device plugin advertises MIG; the GPU operator's default is single, the plugin's own is none."""
 
 _NAME = re.compile(r"(?:(?P<c>[1-9]\d*)c\.)?(?P<g>[1-9]\d*)g\.(?P<gb>\d+)gb(?P<attribute>[+-][a-z]+(?:\.[a-z]+)*)?")
 
@@ -311,93 +306,3 @@ def _fitting_parts(model: Model, left: Mapping[str, int], chosen: Layout) -> Ite
         if _place(model, layout) is None:
             return
         yield from _fitting_parts(model, dict(others), layout)
-
-
-class Invalid(msgspec.Struct, frozen=True):
-    """The strategy cannot describe the node: the device plugin fails, GFD labels the product MIG-INVALID."""
-
-    why: str
-
-
-def advertised(gpus: Sequence[Layout | None], strategy: Strategy) -> dict[str, int] | Invalid:
-    """Resource -> count that the device plugin offers for a node with these GPUs, before any sharing.
-
-    A GPU is None with MIG off, and an empty layout with MIG on but no instance.
-    Source: NVIDIA/k8s-device-plugin, internal/rm/device_map.go. With strategy mixed the plugin does not start on
-    compute instances that are only part of their GPU instance (1c.2g.10gb): no resource matches them.
-    """
-    with_mig = [layout for layout in gpus if layout is not None]
-    whole = len(gpus) - len(with_mig)
-    if strategy == "none" or not with_mig:
-        return {GPU: len(gpus)} if gpus else {}
-    if strategy == "single":
-        why = _why_not_single(with_mig, whole)
-        return Invalid(why) if why else {GPU: sum(map(len, with_mig))}
-    devices = _devices(with_mig)
-    parts = [name for name in devices if not ProfileName.parse(name).is_whole]
-    if parts:
-        return Invalid(f"strategy mixed has no resource for {', '.join(parts)}")
-    return ({GPU: whole} if whole else {}) | {mig_resource(name): count for name, count in devices.items()}
-
-
-def _devices(layouts: Iterable[Layout]) -> dict[str, int]:
-    """Profile -> MIG devices on all these GPUs, biggest profile first."""
-    devices: dict[str, int] = {}
-    for name, count in (each for layout in layouts for each in layout.counts):
-        devices[name] = devices.get(name, 0) + count
-    return dict(Layout.of(devices).counts)
-
-
-def _why_not_single(with_mig: Sequence[Layout], whole: int) -> str:
-    profiles = _devices(with_mig)
-    if whole:
-        return f"strategy single wants MIG on all GPUs of the node or on none: on for {len(with_mig)}, off for {whole}"
-    if not all(map(len, with_mig)):
-        return "strategy single wants instances on every GPU with MIG, and at least one has none"
-    if len(profiles) > 1:
-        return f"strategy single wants one profile on the whole node, and it has {', '.join(profiles)}"
-    return ""
-
-
-def gfd_labels(product: str, gpus: Sequence[Layout | None], strategy: Strategy) -> dict[str, str]:
-    """The labels that GPU Feature Discovery gives a node that shares nothing, as far as MIG decides them.
-
-    ``product`` is the label value of a whole GPU, ``gpus`` as for ``advertised``. Memory and multiprocessors depend
-    on the driver and are left out, as are engines of models whose engines are not known. Empty without GPUs.
-
-    Source: NVIDIA/k8s-device-plugin, internal/lm/mig-strategy.go and resource.go.
-    """
-    if not gpus:
-        return {}
-    model = model_of(product)
-    with_mig = [layout for layout in gpus if layout is not None]
-    # GFD knows no factor of sharing for a GPU with MIG and writes 0; a whole GPU beside it overwrites that.
-    labels = _base(GPU, product, len(gpus), replicas=0 if len(with_mig) == len(gpus) else 1)
-    if not isinstance(model, Unknown):
-        labels[MIG_CAPABLE] = str(bool(model.profiles)).lower()
-    if strategy == "none":
-        return labels
-    labels[MIG_STRATEGY] = strategy
-    if strategy == "single" and isinstance(advertised(gpus, strategy), Invalid):
-        return labels | _base(GPU, f"{product}-MIG-INVALID", 0, replicas=0) | {f"{GPU}.memory": "0"}
-    for name, count in _devices(with_mig).items():
-        resource = GPU if strategy == "single" else mig_resource(name)
-        labels |= _device_labels(resource, product, model, name, count)
-    return labels
-
-
-def _base(resource: str, product: str, count: int, *, replicas: int) -> dict[str, str]:
-    return {f"{resource}.product": product, f"{resource}.count": str(count), f"{resource}.replicas": str(replicas)}
-
-
-def _device_labels(resource: str, product: str, model: Model | Unknown, name: str, count: int) -> dict[str, str]:
-    # A label value may not hold a plus: GFD writes a dot (internal/resource/nvml-mig-device.go).
-    labels = _base(resource, f"{product}-MIG-{name.replace('+', '.')}", count, replicas=1)
-    parsed = ProfileName.parse(name)
-    labels |= {f"{resource}.slices.gi": str(parsed.slices), f"{resource}.slices.ci": str(parsed.compute)}
-    profile = None if isinstance(model, Unknown) else model.profile(name)
-    if profile:
-        engines = {"decoder": profile.engines.decoders, "encoder": profile.engines.encoders}
-        engines |= {"jpeg": profile.engines.jpeg, "ofa": profile.engines.ofa}
-        labels |= {f"{resource}.engines.{key}": str(value) for key, value in engines.items() if value is not None}
-    return labels

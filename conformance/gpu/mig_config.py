@@ -12,19 +12,8 @@ from typing import Any
 import msgspec
 
 from conformance.gpu.labels import GPU_PRODUCT, MIG_CAPABLE, MIG_CONFIG, VGPU_HOST_DRIVER
-from conformance.gpu.plugin_config import (
-    Chain,
-    Problem,
-    keys_of,
-    kind,
-    mapping_at,
-    missing_link,
-    name_of,
-    unknown_keys,
-    whole_number,
-    word,
-    yaml_value,
-)
+from conformance.gpu.plugin_config import Problem, kind, unknown_keys, whole_number, yaml_value
+from conformance.gpu.plugin_config_selection import Chain, keys_of, mapping_at, missing_link, name_of, word
 
 CONFIG_KEY = "config.yaml"
 """The only key of a MIG ConfigMap that the MIG manager reads (CONFIG_FILE of its DaemonSet)."""

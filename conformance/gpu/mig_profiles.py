@@ -13,12 +13,7 @@ space (NVIDIA driver README, appendix "Supported NVIDIA GPU Products").
 
 import msgspec
 
-from conformance.gpu.resources import MIG_PREFIX
-
-
-def mig_resource(profile: str) -> str:
-    """The extended resource of a profile under the mixed strategy; a plus is not allowed there and becomes a dot."""
-    return MIG_PREFIX + profile.replace("+", ".")
+from conformance.gpu.resources import mig_resource
 
 
 class Engines(msgspec.Struct, frozen=True):

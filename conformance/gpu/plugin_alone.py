@@ -10,7 +10,8 @@ from typing import Any
 import msgspec
 
 from conformance.gpu.labels import DEVICE_PLUGIN_CONFIG
-from conformance.gpu.plugin_config import Chain, Selection, keys_of, mapping_at, missing_link, parse, word
+from conformance.gpu.plugin_config import parse
+from conformance.gpu.plugin_config_selection import Chain, Selection, keys_of, mapping_at, missing_link, word
 
 NAMED = "default"
 """The key that the fallback ``named`` looks for."""

@@ -17,6 +17,11 @@ def is_gpu_resource(name: str) -> bool:
     return name in (GPU, SHARED_GPU) or name.startswith(MIG_PREFIX)
 
 
+def mig_resource(profile: str) -> str:
+    """The resource of a MIG profile with the mixed strategy: ``1g.10gb+me`` is ``nvidia.com/mig-1g.10gb.me``."""
+    return f"{MIG_PREFIX}{profile.replace('+', '.')}"
+
+
 def quota_key(resource: str) -> str:
     """The only key of a ResourceQuota that limits an extended resource; the bare name and limits.* are ignored.
 

@@ -12,7 +12,7 @@ from enum import StrEnum
 import msgspec
 
 from conformance.gpu.labels import MIG_STRATEGY, MPS_CAPABLE
-from conformance.gpu.resources import GPU, MIG_PREFIX
+from conformance.gpu.resources import GPU, mig_resource
 
 SHARED_SUFFIX = ".shared"
 """What renameByDefault appends to a resource's name (api/config/v1/consts.go)."""
@@ -124,11 +124,6 @@ class Offer(msgspec.Struct, frozen=True):
     def count(self, resource: str) -> int | None:
         """Devices or replicas of one resource; 0 for what is not offered, also after a rename; None when unknown."""
         return None if self.resources is None else self.resources.get(resource, 0)
-
-
-def mig_resource(profile: str) -> str:
-    """The resource of a MIG profile with the mixed strategy: ``1g.10gb+me`` is ``nvidia.com/mig-1g.10gb.me``."""
-    return f"{MIG_PREFIX}{profile.replace('+', '.')}"
 
 
 def advertised(gpus: NodeGpus, sharing: Sharing = NOT_SHARED, strategy: MigStrategy | None = MigStrategy.NONE) -> Offer:

@@ -12,7 +12,7 @@ from conformance.gpu import plugin_alone, plugin_config
 from conformance.gpu.labels import DEVICE_PLUGIN_CONFIG
 from conformance.gpu.operator_stack import PLUGIN_CONTAINERS, StackKind
 from conformance.gpu.plugin_alone import ConfigChoice
-from conformance.gpu.plugin_config import Chain, Selection, mapping_at, word
+from conformance.gpu.plugin_config_selection import Chain, Selection, mapping_at, select, word
 from conformance.gpu.sharing import MigStrategy
 from conformance.reference.model import Reference
 from conformance.reference.stack import Stack
@@ -121,7 +121,7 @@ class PluginConfigs:
         named = mapping_at(mapping_at(policy.spec, "devicePlugin"), "config") or {}
         config_map = self._facts.config_map_or_namesake(namespace, word(named.get("name")))
         return ChosenConfig(
-            plugin_config.select(policy.body, config_map.body if config_map else None, node.labels, namespace),
+            select(policy.body, config_map.body if config_map else None, node.labels, namespace),
             str(policy),
             config_map,
             word((mapping_at(policy.spec, "mig") or {}).get("strategy")),
@@ -159,7 +159,7 @@ class PluginConfigs:
         if source is None:
             reason = f"{plugin} mounts no configuration; its command-line arguments are not evaluated"
             return ChosenConfig(Selection(Chain.UNKNOWN, cause=reason), str(plugin), None, strategy, inspect)
-        config_map = self._config_map(plugin.namespace, source.config_map)
+        config_map = self._facts.config_map_or_namesake(plugin.namespace, source.config_map)
         body = config_map.body if config_map else None
         selection = plugin_alone.select(source, body, node.labels, plugin.namespace)
         return ChosenConfig(selection, str(plugin), config_map, strategy, inspect)

@@ -5,7 +5,7 @@ from typing import Any
 
 from conformance.facts import Node
 from conformance.gpu.labels import GPU_PRODUCT
-from conformance.gpu.plugin_config import Chain
+from conformance.gpu.plugin_config_selection import Chain
 from conformance.gpu.resources import GPU
 from conformance.gpu.sharing import MigStrategy, labels
 from conformance.kube.errors import WaitTimeout

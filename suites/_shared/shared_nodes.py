@@ -8,7 +8,8 @@ from conformance.facts import Facts, Node, Pod
 from conformance.gpu import plugin_config
 from conformance.gpu.labels import DEVICE_PLUGIN_CONFIG, NVIDIA
 from conformance.gpu.operator_stack import PLUGIN_CONTAINERS
-from conformance.gpu.plugin_config import Chain, PluginConfig, Problem
+from conformance.gpu.plugin_config import PluginConfig, Problem
+from conformance.gpu.plugin_config_selection import Chain
 from conformance.gpu.resources import GPU
 from conformance.gpu.sharing import NOT_SHARED, MigStrategy, Sharing, SharingStrategy, advertised
 from conformance.reference.expected import config_key_of, config_of, gpus_of, mig_strategy_of

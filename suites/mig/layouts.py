@@ -16,7 +16,7 @@ from conformance.gpu.mig_config import (
 from conformance.gpu.mig_layouts import standard_layout
 from conformance.gpu.mig_profiles import Model
 from conformance.gpu.operator_stack import StackKind
-from conformance.gpu.plugin_config import Chain, mapping_at, word
+from conformance.gpu.plugin_config_selection import Chain, mapping_at, word
 from conformance.reference.expected import layout_of, offer_of
 from conformance.reference.model import Gpu, Pool, Reference
 from conformance.subjects import ObjectReference

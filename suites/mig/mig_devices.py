@@ -7,8 +7,8 @@ from conformance.facts import Facts, Node, Pod
 from conformance.facts.pods import pod_from
 from conformance.gpu.labels import GPU_COUNT, MIG_STRATEGY
 from conformance.gpu.quantities import as_count
-from conformance.gpu.resources import GPU, MIG_PREFIX
-from conformance.gpu.sharing import MigStrategy, advertised, mig_resource
+from conformance.gpu.resources import GPU, MIG_PREFIX, mig_resource
+from conformance.gpu.sharing import MigStrategy, advertised
 from conformance.reference.expected import gpus_of, mig_strategy_of, offer_of
 from conformance.reference.model import Pool, Reference
 from conformance.subjects import ObjectReference

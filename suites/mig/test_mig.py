@@ -19,7 +19,7 @@ from conformance.facts import Facts, Node
 from conformance.gpu import mig_config
 from conformance.gpu.labels import GPU_COUNT, GPU_PRODUCT, MIG_CAPABLE, MIG_CONFIG, MIG_CONFIG_STATE, MIG_STRATEGY
 from conformance.gpu.mig_config import MigSelection
-from conformance.gpu.plugin_config import Chain
+from conformance.gpu.plugin_config_selection import Chain
 from conformance.gpu.sharing import MigStrategy, Offer, advertised
 from conformance.lab import RequirementLab
 from conformance.reference.expected import gpus_of, layout_of, mig_strategy_of, offer_of

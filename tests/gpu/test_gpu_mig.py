@@ -10,13 +10,9 @@ from hypothesis import strategies as st
 from conformance.gpu.mig import (
     DoesNotFit,
     Fits,
-    Invalid,
     Layout,
     ProfileName,
-    Strategy,
     Unknown,
-    advertised,
-    gfd_labels,
     maximum,
     model_of,
     room_for,
@@ -301,90 +297,3 @@ def test_products_belong_to_one_model_except_where_memory_decides() -> None:
 
 SEVEN = Layout.of({"1g.5gb": 7})
 MIXED = Layout.of({"1g.5gb": 1, "1g.5gb+me": 1, "2g.10gb": 1, "3g.20gb": 1})
-
-
-@pytest.mark.parametrize(
-    ("gpus", "strategy", "resources"),
-    [
-        ([], "mixed", {}),
-        ([None, None], "none", {GPU: 2}),
-        ([SEVEN, None], "none", {GPU: 2}),
-        ([None, None], "single", {GPU: 2}),
-        ([SEVEN, SEVEN], "single", {GPU: 14}),
-        ([SEVEN, None], "mixed", {GPU: 1, "nvidia.com/mig-1g.5gb": 7}),
-        ([SEVEN, Layout()], "mixed", {"nvidia.com/mig-1g.5gb": 7}),
-        (
-            [SEVEN, MIXED],
-            "mixed",
-            {
-                "nvidia.com/mig-3g.20gb": 1,
-                "nvidia.com/mig-2g.10gb": 1,
-                "nvidia.com/mig-1g.5gb": 8,
-                "nvidia.com/mig-1g.5gb.me": 1,
-            },
-        ),
-        (
-            [Layout.of({"1c.2g.10gb": 2, "1g.5gb": 1})],
-            "mixed",
-            Invalid("strategy mixed has no resource for 1c.2g.10gb"),
-        ),
-    ],
-)
-def test_a_node_advertises_what_its_strategy_says(
-    gpus: list[Layout | None], strategy: Strategy, resources: dict[str, int]
-) -> None:
-    assert advertised(gpus, strategy) == resources
-
-
-@pytest.mark.parametrize(
-    ("gpus", "why"),
-    [
-        ([SEVEN, None], "on for 1, off for 1"),
-        ([SEVEN, Layout()], "at least one has none"),
-        ([MIXED], "one profile on the whole node, and it has 3g.20gb, 2g.10gb, 1g.5gb, 1g.5gb+me"),
-        ([SEVEN, Layout.of({"2g.10gb": 3})], "2g.10gb, 1g.5gb"),
-    ],
-)
-def test_strategy_single_wants_one_profile_on_all_gpus(gpus: list[Layout | None], why: str) -> None:
-    node = advertised(gpus, "single")
-
-    assert isinstance(node, Invalid)
-    assert why in node.why
-    labels = gfd_labels("NVIDIA-A100-SXM4-40GB", gpus, "single")
-    assert labels["nvidia.com/gpu.product"] == "NVIDIA-A100-SXM4-40GB-MIG-INVALID"
-    assert [labels[f"nvidia.com/gpu.{key}"] for key in ("count", "replicas", "memory")] == ["0", "0", "0"]
-
-
-def test_labels_under_single_describe_the_slices_as_gpus() -> None:
-    labels = gfd_labels("NVIDIA-A100-SXM4-40GB", [SEVEN, SEVEN], "single")
-
-    assert labels["nvidia.com/gpu.product"] == "NVIDIA-A100-SXM4-40GB-MIG-1g.5gb"
-    assert labels["nvidia.com/gpu.count"] == "14"
-    assert labels["nvidia.com/gpu.replicas"] == "1"
-    assert labels["nvidia.com/mig.strategy"] == "single"
-    assert labels["nvidia.com/mig.capable"] == "true"
-    assert labels["nvidia.com/gpu.slices.gi"] == "1"
-    assert labels["nvidia.com/gpu.engines.decoder"] == "0"
-
-
-def test_labels_under_mixed_describe_gpus_and_each_profile_beside_them() -> None:
-    labels = gfd_labels("NVIDIA-A100-SXM4-40GB", [SEVEN, MIXED], "mixed")
-
-    assert labels["nvidia.com/gpu.product"] == "NVIDIA-A100-SXM4-40GB"
-    assert labels["nvidia.com/gpu.count"] == "2"
-    assert labels["nvidia.com/gpu.replicas"] == "0"
-    assert labels["nvidia.com/mig-1g.5gb.count"] == "8"
-    assert labels["nvidia.com/mig-1g.5gb.me.product"] == "NVIDIA-A100-SXM4-40GB-MIG-1g.5gb.me"
-    assert labels["nvidia.com/mig-3g.20gb.slices.gi"] == "3"
-    assert gfd_labels("NVIDIA-A100-SXM4-40GB", [SEVEN, None], "mixed")["nvidia.com/gpu.replicas"] == "1"
-
-
-def test_labels_without_mig_name_the_gpus_and_whether_they_could() -> None:
-    assert gfd_labels("Tesla-T4", [None] * 4, "none") == {
-        "nvidia.com/gpu.product": "Tesla-T4",
-        "nvidia.com/gpu.count": "4",
-        "nvidia.com/gpu.replicas": "1",
-        "nvidia.com/mig.capable": "false",
-    }
-    assert "nvidia.com/mig.capable" not in gfd_labels("NVIDIA-R100", [None], "none")
-    assert gfd_labels("Tesla-T4", [], "single") == {}

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conformance.gpu.mig_config import Entry, parse, select, wanted
-from conformance.gpu.plugin_config import Chain
+from conformance.gpu.plugin_config_selection import Chain
 
 GUIDE_TEXT = """\
 version: v1

@@ -4,7 +4,7 @@ import pytest
 
 from conformance.gpu.labels import DEVICE_PLUGIN_CONFIG
 from conformance.gpu.plugin_alone import ConfigChoice, select
-from conformance.gpu.plugin_config import Chain
+from conformance.gpu.plugin_config_selection import Chain
 
 EMPTY = "version: v1\n"
 HOME = "nvidia-device-plugin"

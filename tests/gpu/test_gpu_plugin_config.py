@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from conformance.gpu.plugin_config import Chain, PluginConfig, parse, select
+from conformance.gpu.plugin_config import PluginConfig, parse
+from conformance.gpu.plugin_config_selection import Chain, select
 from conformance.gpu.sharing import MigStrategy, NodeGpus, ReplicatedResource, Sharing, SharingStrategy, advertised
 
 GUIDE_TEXT = """\
