@@ -48,3 +48,33 @@ def test_every_key_of_a_label_stands_once() -> None:
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and _KEY.fullmatch(node.value)
     }
     assert not elsewhere
+
+
+# The field's words took their place (docs/glossary.md): failure, pod problem, leftovers, replicas, cause, inspect.
+_FORMER_WORDS = {"trouble", "troubles", "ailment", "ailments", "leavings", "shares", "mendable", "disproved"}
+_FORMER_NAMES = {"CouldNotLook", "first_broken_link", "why_it_hides", "in_words"}
+
+
+def names_in(module: ast.AST) -> set[str]:
+    """The names that a module gives to functions, classes, parameters, variables and attributes."""
+    found: set[str] = set()
+    for node in ast.walk(module):
+        match node:
+            case ast.FunctionDef(name=name) | ast.ClassDef(name=name) | ast.arg(arg=name):
+                found.add(name)
+            case ast.Name(id=name, ctx=ast.Store()) | ast.Attribute(attr=name):
+                found.add(name)
+    return found
+
+
+def test_no_name_is_a_word_of_our_own_where_the_field_has_one() -> None:
+    root = Path(__file__).parents[1]
+    found = {
+        f"{file.relative_to(root).as_posix()}: {name}"
+        for top in ("conformance", "suites")
+        for file in sorted((root / top).rglob("*.py"))
+        for name in names_in(ast.parse(file.read_text(encoding="utf-8")))
+        if name.strip("_") in _FORMER_NAMES
+        or _FORMER_WORDS & {*re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower().split("_")}
+    }
+    assert not found
