@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NoReturn
 
 import conformance
+from conformance.report import commands as report_commands
 
 # Exit codes: 0 done, 1 done but something needs attention, 4 the request cannot be carried out as given (as pytest's).
 OK, ATTENTION, USAGE = 0, 1, 4
@@ -124,6 +125,7 @@ def _parser() -> argparse.ArgumentParser:
     binaries.add_argument("names", nargs="*", help="default: what a cluster needs; also kubectl, kubelet, kwokctl")
     binaries.set_defaults(command=_binaries)
 
+    report_commands.add_to(commands.add_parser("report", help="show, convert and compare the reports of runs"))
     _add_cluster_commands(
         commands.add_parser("cluster", help="embedded clusters that stay up, for kubectl and for runs")
     )

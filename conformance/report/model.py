@@ -12,6 +12,7 @@ from conformance.report.grouping import FindingGroup, grouped
 from conformance.verdict import EvidenceKind, Finding, Status, Unseen
 
 API_VERSION = "gpu-conformance.io/v1alpha1"
+KIND = "ConformanceReport"
 
 # The statuses from worst to best: what a group of verdicts comes to is the first that occurs in it.
 SEVERITY = (
@@ -175,7 +176,7 @@ class Report(msgspec.Struct, frozen=True, rename="camel"):
     requirements: tuple[Verdict, ...]
     notes: tuple[str, ...] = ()
     api_version: str = API_VERSION
-    kind: str = "ConformanceReport"
+    kind: str = KIND
 
 
 def summarise(verdicts: Iterable[Verdict]) -> tuple[Profile, ...]:

@@ -1,0 +1,62 @@
+"""``gpu-conformance report ...``: what can be done with the report of a run that is over."""
+
+import argparse
+from pathlib import Path
+
+
+def add_to(parser: argparse.ArgumentParser) -> None:
+    """Add the actions of the command ``report``. Each sets ``command``, a function that returns the exit code."""
+    actions = parser.add_subparsers(required=True, metavar="ACTION")
+
+    show = actions.add_parser("show", help="say what a report says: causes, failures with remedies, profiles")
+    _takes_a_report(show)
+    show.set_defaults(command=_show)
+
+    convert = actions.add_parser("convert", help="turn a report into another format")
+    _takes_a_report(convert)
+    convert.add_argument("--to", required=True, metavar="FORMAT", help="see docs/reports.md; a wrong one lists them")
+    convert.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        metavar="FILE",
+        help="default: the format's usual name, beside the report; - prints",
+    )
+    convert.set_defaults(command=_convert)
+
+
+def _takes_a_report(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("report", type=Path, help="a report.json, or the folder of a run")
+
+
+def _show(chosen: argparse.Namespace) -> int:
+    from conformance.report.formats import line
+    from conformance.report.reading import read
+    from conformance.report.story import heading_of_cause, story, who_waits
+    from conformance.verdict import Status
+
+    report = read(chosen.report)
+    print(line.render(report), end="")
+    for cause in report.causes:
+        print(f"\n{heading_of_cause(cause)}\n  {who_waits(cause, most=len(cause.waiting))}")
+    for verdict in report.requirements:
+        if verdict.status in (Status.FAILED, Status.ERROR, Status.UNKNOWN):
+            print(f"\n{story(verdict)}")
+    return 0
+
+
+def _convert(chosen: argparse.Namespace) -> int:
+    from conformance.report.formats import FORMATS
+    from conformance.report.reading import ReportError, read
+
+    if chosen.to not in FORMATS:
+        raise ReportError(f"--to={chosen.to}: there is no such format; there are {', '.join(FORMATS)}")
+    wanted = FORMATS[chosen.to]
+    text = wanted.render(read(chosen.report))
+    if str(chosen.output) == "-":
+        print(text, end="")
+        return 0
+    path = chosen.output or (chosen.report if chosen.report.is_dir() else chosen.report.parent) / wanted.file_name
+    path.write_text(text, encoding="utf-8")
+    print(path)
+    return 0

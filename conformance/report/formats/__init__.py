@@ -1,0 +1,28 @@
+"""What a report can be turned into: one module for each format, and the list of them.
+
+A format is a function of the report model alone; it reads no cluster, no clock and no environment, so that the same
+report always gives the same file.
+"""
+
+from collections.abc import Callable, Mapping
+
+import msgspec
+
+from conformance.report.formats import badge, junit, line
+from conformance.report.model import Report
+
+
+class Format(msgspec.Struct, frozen=True):
+    """A format: the usual name of its file, what it is for, and how it is written."""
+
+    file_name: str
+    purpose: str
+    render: Callable[[Report], str]
+
+
+FORMATS: Mapping[str, Format] = {
+    "junit": Format("junit.xml", "the test results of a CI system", junit.render),
+    "line": Format("status.txt", "one line for a chat message", line.render),
+    "badge": Format("badge.svg", "a badge for a page", badge.render),
+}
+"""The formats by the names that ``gpu-conformance report convert --to`` takes."""

@@ -1,0 +1,22 @@
+"""A report as one line: which cluster, the outcome, what most hangs on, and how strong the evidence is."""
+
+from collections import Counter
+
+from conformance.report.model import SEVERITY, Report
+from conformance.verdict import EvidenceKind
+
+_ID = 8
+
+
+def render(report: Report) -> str:
+    """One line that a chat shows as it is."""
+    counts = Counter(verdict.status for verdict in report.requirements)
+    told = ", ".join(f"{counts[status]} {status}" for status in SEVERITY if counts[status])
+    simulated = ", simulated" if report.cluster.evidence is EvidenceKind.SIMULATED else ""
+    name = _plain(report.cluster.name)
+    return f"{name}: {_plain(report.outcome)} ({told}; mode {report.run.mode}{simulated}; run {report.run.id[:_ID]})\n"
+
+
+def _plain(text: str) -> str:
+    """Text without anything that a terminal or a chat would act on: control characters, line breaks, mark-up."""
+    return "".join(each if each.isprintable() and each not in "<>&*_`~|@#[]" else "?" for each in text)

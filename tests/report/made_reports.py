@@ -1,0 +1,93 @@
+"""Reports made by hand for the tests of formats: an ordinary one, and one whose names are as hostile as can be."""
+
+import msgspec
+
+from conformance.catalog import MUST, READS, SHOULD, Requirement
+from conformance.report.causes import causes_of
+from conformance.report.model import ClusterFacts, Report, RunFacts, Verdict, exit_code, summarise
+from conformance.sources import SOURCES
+from conformance.subjects import ObjectReference
+from conformance.verdict import EvidenceKind, Finding, Status
+
+HOSTILE = "</script><script>alert(1)</script>]]>&lt;\x1b[2J=cmd|' /C calc'!A1\n# x\n[a](javascript:b) `c` *d* | e \"f\\"
+"""What free text (a message, an annotation) may hold; names of objects are tamer."""
+
+_RULES = (
+    ("POOL-01", "pools", MUST, "Every declared pool has its nodes"),
+    ("POOL-02", "pools", MUST, "Every GPU node has the labels of its pool"),
+    ("POOL-03", "pools", SHOULD, "Every GPU node has its taints"),
+    ("DRA-01", "dra", MUST, "The DRA driver publishes the GPUs of every node"),
+    ("DRA-02", "dra", MUST, "Every device class can choose a device"),
+    ("OBS-01", "observability", SHOULD, "Every GPU node has an exporter"),
+    ("OBS-02", "observability", SHOULD, "Every GPU has its metrics"),
+)
+
+
+def made_report(
+    *, evidence: EvidenceKind = EvidenceKind.STATIC, broken_nodes: int = 7, text: str = "", run: str = "abcdefghij"
+) -> Report:
+    """A run on the cluster prod-gpu: POOL-02 failed on nodes, DRA waits for POOL-01, OBS-02 was not run.
+
+    ``text`` is put where free text of the cluster comes into a report.
+    """
+    label = "the node group lacks the label" + text
+    broken = [
+        Finding(
+            ObjectReference.of("Node", f"gpu-{number}"), False, "gpu-pool=h100", f"no label{text}", label,
+            "pods that select the pool stay away" + text,
+            f"kubectl label node gpu-{number} gpu-pool=h100", f"kubectl get node gpu-{number} --show-labels",
+        )
+        for number in range(broken_nodes)
+    ]  # fmt: skip
+    held = Finding(ObjectReference.of("Pool", "h100", declared=True), True, "8 nodes", "8 nodes")
+    missing = Finding(ObjectReference.of("Pool", "h100-dra", declared=True), False, "2 nodes", f"none{text}")
+    cause = f"pool h100-dra has no node{text}"
+    verdicts = (
+        _verdict(0, Status.ERROR, evidence, f"nodes could not be listed{text}", findings=[missing]),
+        _verdict(1, Status.FAILED if broken else Status.PASSED, evidence, findings=[*broken, held]),
+        _verdict(2, Status.PASSED, evidence, findings=[held]),
+        _verdict(3, Status.WAITING, evidence, cause, "POOL-01"),
+        _verdict(4, Status.WAITING, evidence, cause, "POOL-01"),
+        _verdict(5, Status.WAIVED, evidence, f"waived by obs until 2027-01-31{text}", findings=broken[:1]),
+        _verdict(6, Status.NOT_RUN, evidence, "its effect is creates; mode audit goes up to reads"),
+    )
+    code, outcome = exit_code(verdicts, other_failures=False)
+    return Report(
+        RunFacts(run, "0.1.0", "audit", "2026-11-24T06:00:00+00:00", "2026-11-24T06:01:10+00:00", {"timeout": "60"}),
+        ClusterFacts(f"prod-gpu{text}", "kubeconfig", "v1.36.3", evidence, 13, 10, {"pods": f"Forbidden{text}"}),
+        f"h100-fleet{text}", outcome, code, causes_of(verdicts), summarise(verdicts), verdicts,
+        (f"a note{text}",),
+    )  # fmt: skip
+
+
+def hostile_report() -> Report:
+    """The same with hostile text wherever a cluster's text can come in."""
+    return made_report(text=HOSTILE)
+
+
+def with_status(report: Report, requirement: str, status: Status) -> Report:
+    """The report with another status of one requirement; what follows from it is computed anew."""
+    verdicts = tuple(
+        msgspec.structs.replace(each, status=status) if each.requirement == requirement else each
+        for each in report.requirements
+    )
+    code, outcome = exit_code(verdicts, other_failures=False)
+    return msgspec.structs.replace(
+        report, requirements=verdicts, causes=causes_of(verdicts), profiles=summarise(verdicts), exit_code=code,
+        outcome=outcome,
+    )  # fmt: skip
+
+
+def _verdict(
+    number: int,
+    status: Status,
+    evidence: EvidenceKind,
+    reason: str = "",
+    waits_for: str = "",
+    findings: list[Finding] | None = None,
+) -> Verdict:
+    id, profile, level, title = _RULES[number]
+    rule = Requirement(id, title, level, profile, READS, (SOURCES["guide-1"],), "Bring it into the state declared.")
+    return Verdict.of(
+        rule, status, findings or [], evidence=evidence, reason=reason, duration=0.25, waits_for=waits_for
+    )
