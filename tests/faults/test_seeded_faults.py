@@ -20,7 +20,9 @@ from conformance.catalog import PROFILES
 from conformance.clusters.embedded import EmbeddedSpec, start
 from conformance.clusters.embedded.simulated_installer import SimulatedInstaller
 from conformance.deploy import deploy
+from conformance.doctor.needs import NEEDS
 from conformance.facts import snapshot
+from conformance.facts.kinds import KINDS
 from conformance.kube.client import Client
 from conformance.kube.timeouts import EMBEDDED
 from conformance.progress import SilentProgress, TerminalProgress
@@ -190,3 +192,24 @@ def test_every_requirement_has_a_fault_that_it_notices():
 
 def test_faults_name_only_requirements_that_exist():
     assert {r for fault in EVERY for r in fault.fails} <= {rule.id for rule in catalogue.requirements()}
+
+
+def test_the_doctor_knows_what_each_kind_is_needed_for(sound_objects, tmp_path):
+    assert needed(sound_objects, tmp_path) == dict(NEEDS), "write what was measured into conformance/doctor/needs.py"
+
+
+def needed(objects, folder):
+    """By kind: the requirements that hold on a sound cluster and cannot be judged where the kind cannot be listed."""
+    asked = []
+    for kind in ("", *KINDS):
+        kept = [each for each in objects if each["kind"] != kind]
+        taken = snapshot.Snapshot.of(kept, unreadable={kind: "Forbidden: as the test wants it"} if kind else {})
+        file = folder / f"{kind}.json.gz"
+        snapshot.save(an_hour_later(taken), file)
+        asked.append({"id": kind, "snapshot": str(file), "folder": str(folder / f"{kind}-report")})
+    outcomes = {
+        answer["id"]: Outcome.of(answer["exit_code"], answer["output"], folder / f"{answer['id']}-report")
+        for answer in audit(asked, folder)
+    }
+    judged = outcomes.pop("").ids("passed")
+    return {kind: tuple(sorted(judged & (each.ids("error") | each.ids("waiting")))) for kind, each in outcomes.items()}

@@ -5,6 +5,8 @@ from operated_cluster import Cluster
 from operator_chapters import A_NODE, COVERAGE, FULL, STATE, STUCK, VERSION
 
 from suites._shared.grace import has_managed_driver, is_changing, is_left_behind
+from suites._shared.upgrade_states import UNDER_WAY as STATES
+from suites.pools.test_pools import test_every_gpu_node_advertises_its_gpus as advertises
 from suites.pools.test_pools import test_every_gpu_node_is_ready_and_schedulable as is_schedulable
 from suites.pools.test_pools import test_nodes_of_one_pool_are_alike as alike
 
@@ -78,6 +80,23 @@ def test_drivers_of_a_pool_may_differ_while_they_are_upgraded(cluster):
 
     cluster.label(A_NODE, {STATE: "pod-restart-required"})
     assert not cluster.verdict(alike).broken
+
+
+@pytest.mark.parametrize("state", STATES)
+@pytest.mark.parametrize("requirement", [advertises, is_schedulable], ids=["POOL-04", "POOL-10"])
+def test_the_node_at_hand_of_a_rolling_upgrade_is_cordoned_and_offers_nothing(cluster, requirement, state):
+    node = cluster.node(A_NODE)
+    node["spec"]["unschedulable"] = True
+    node["status"]["allocatable"]["nvidia.com/gpu"] = "0"
+    for operand in ("nvidia-device-plugin-daemonset", "nvidia-driver-daemonset"):
+        cluster.remove(cluster.pod(operand, A_NODE))
+    assert f"node {A_NODE}" in cluster.verdict(requirement).broken
+
+    cluster.label(A_NODE, {STATE: state})
+    outcome = cluster.verdict(requirement)
+
+    assert f"node {A_NODE}" not in outcome.broken
+    assert f"node {A_NODE}: a driver upgrade is under way ({state})" in map(str, outcome.judge.unseen)
 
 
 def test_a_node_that_an_upgrade_left_cordoned_is_the_operators_to_uncordon(cluster):
