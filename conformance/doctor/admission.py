@@ -21,12 +21,12 @@ _PODS = {"pods", "*", "*/*", "pods/*"}
 
 def images(client: Client, chosen: Images) -> Iterator[Answer]:
     """Where the images of a run's pods come from, and whether the pull secret can be copied."""
-    references = ", ".join(chosen.all())
+    # Without the digests, which `gpu-conformance images` prints.
+    named = " and ".join(reference.partition("@")[0] for reference in chosen.all())
     if chosen.registry:
-        yield Answer("images", State.OK, f"from {chosen.registry}: {references}")
+        yield Answer("images", State.OK, f"nodes pull {named}, from the registry that the clusters file names")
     else:
-        registries = " and ".join(dict.fromkeys(image.registry for image in IMAGES.values()))
-        text = f"from {registries}, where nodes have to reach them: {references}"
+        text = f"nodes pull {named}, each from where it is published"
         remedy = (
             "Without the internet: mirror what `gpu-conformance images` lists and set registry in the clusters file."
         )

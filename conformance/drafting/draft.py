@@ -138,13 +138,18 @@ def write(drafted: Draft, folder: Path) -> list[Path]:
     return written
 
 
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}{'s' * (number != 1)}"
+
+
 def _head(name: str, facts: Facts, pools: Sequence[DraftedPool]) -> dict[str, Section | str]:
     gpus = sum(_devices(pool) for pool in pools)
     server = f"Kubernetes {facts.server_version}, " if facts.server_version else ""
+    there = f"{_counted(len(facts.nodes), 'node')}, {_counted(gpus, 'GPU')}"
     taken = facts.taken_at.strftime("%Y-%m-%d")
     head: dict[str, Section | str] = {
         "name": name,
-        "description": f"What was there on {taken}: {server}{len(facts.nodes)} nodes, {gpus} GPUs.",
+        "description": f"What was there on {taken}: {server}{there}.",
     }
     resource = usual_resource(pools)
     return head if resource == GPU else {**head, "gpu_resource": resource}

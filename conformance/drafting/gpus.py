@@ -11,6 +11,7 @@ from conformance.drafting.grouping import product_of
 from conformance.drafting.node_groups import INSTANCE_TYPE
 from conformance.drafting.notes import Guess, Part
 from conformance.facts import Facts, Node
+from conformance.gpu.drivers import DriverVersion
 from conformance.gpu.labels import (
     DRIVER_VERSION,
     DRIVER_VERSION_PARTS,
@@ -85,7 +86,16 @@ class Hardware:
         """The driver version of a node, as GPU Feature Discovery or the DRA driver tells; empty when nobody does."""
         older = [node.labels[key] for key in DRIVER_VERSION_PARTS if node.labels.get(key)]
         published = self._published.get(node.name)
-        return node.labels.get(DRIVER_VERSION) or ".".join(older) or (published.driver if published else "")
+        return node.labels.get(DRIVER_VERSION) or ".".join(older) or _as_nvidia_writes(published)
+
+
+def _as_nvidia_writes(published: DraDevices | None) -> str:
+    """The driver version of a ResourceSlice, 580.95.5 there, as everybody else knows it: 580.95.05."""
+    told = published.driver if published is not None else ""
+    try:
+        return str(DriverVersion.parse(told))
+    except ValueError:
+        return told
 
 
 def offered(node: Node) -> dict[str, int]:

@@ -147,7 +147,8 @@ def _about_server(client: Client, opened: OpenCluster) -> Iterator[Answer]:
 
 def _about_pods(client: Client, opened: OpenCluster) -> Iterator[Answer]:
     """What an audit has nothing to do with, for it creates no pod."""
-    yield from admission.images(client, opened.images)
+    if opened.kind == "context":
+        yield from admission.images(client, opened.images)
     yield admission.deciders(client)
     yield from admission.pods_are_admitted(client, opened.images)
     if opened.mode is Mode.FULL and opened.kind == "context":

@@ -46,7 +46,9 @@ def driver_floor(facts: Facts, node: Node) -> tuple[str, str]:
 
 
 def dra_plugins(facts: Facts) -> tuple[Workload, ...]:
-    """The DaemonSets of the DRA driver's kubelet plugin."""
+    """The DaemonSets of the DRA driver's kubelet plugin. Raises Waits where DaemonSets could not be read."""
+    if "DaemonSet" in facts.stack.unread:
+        facts.serves("DaemonSet")
     split = (place.partition("/") for place in facts.stack.dra_drivers)
     found = (facts.workload("DaemonSet", namespace, name) for namespace, _, name in split)
     return tuple(each for each in found if each is not None)

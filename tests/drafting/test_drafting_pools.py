@@ -235,6 +235,7 @@ def test_gpus_that_dra_gives_out_are_counted_in_resource_slices(drafted):
     gpu = made.pool("h100").gpu
     assert (gpu.allocated_by, gpu.count, gpu.product, gpu.memory_mib) == ("dra", 8, "NVIDIA-H100-80GB-HBM3", 81559)
     assert made.reference.stack.kind == "dra-driver"
+    assert made.reference.stack.driver == "580.95.05"
 
 
 def test_accelerators_of_others_are_pools_too(drafted):

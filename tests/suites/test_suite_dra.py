@@ -599,3 +599,10 @@ def test_preemption_is_said_to_be_unsupported_before_the_version_that_has_it(
 
     with pytest.raises(error):
         test_dra_claims.test_a_higher_pod_preempts_for_devices((), None, found, None)  # type: ignore[arg-type]
+
+
+def test_where_daemon_sets_cannot_be_read_nobody_knows_whether_the_plugin_is_there():
+    found = Facts.from_objects([node()], {"DaemonSet": "Forbidden: no"}, taken_at=NOW)
+
+    with pytest.raises(Waits, match="daemon sets could not be read"):
+        plugin_failure(found, found.nodes[0])
