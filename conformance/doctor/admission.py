@@ -65,7 +65,7 @@ def pods_are_admitted(client: Client, chosen: Images) -> Iterator[Answer]:
 
 
 def _told(answer: Accepted | Rejected, name: str, namespace: str, level: str, wanted: str) -> Answer:
-    said = f"namespace {namespace} (Pod Security {level})"
+    said = f"namespace {namespace} ({level})"
     if isinstance(answer, Rejected):
         remedy = "Exempt the namespaces gpuc-* (label gpu-conformance.io/run-id) from what refuses it."
         return Answer("admission", State.ATTENTION, f"{said} refuses a pod of image {name}: {answer.message}", remedy)
@@ -78,14 +78,15 @@ def _told(answer: Accepted | Rejected, name: str, namespace: str, level: str, wa
 
 
 def _namespace(client: Client) -> tuple[str, str]:
-    """Where a pod is tried, and the Pod Security level that its label enforces."""
+    """Where a pod is tried, and in words the Pod Security level that its label enforces."""
     for name in (HOME_NAMESPACE, "default"):
         try:
             found = client.get(path("Namespace", name=name))
         except (NotFound, Forbidden):
             continue
-        return name, str((found["metadata"].get("labels") or {}).get(_ENFORCE) or "of the cluster")
-    return "default", "unknown"
+        level = (found["metadata"].get("labels") or {}).get(_ENFORCE)
+        return name, f"Pod Security {level}" if level else "no Pod Security label, as those of a run"
+    return "default", "Pod Security unknown"
 
 
 def _pod(name: str, namespace: str, image: str) -> dict[str, Any]:

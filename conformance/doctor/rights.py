@@ -121,7 +121,7 @@ def answers(client: Client, mode: Mode, effects: Effects, user: str, config_name
             yield Answer(f"rights {each}", State.ATTENTION, f"the server does not say: {error}")
             continue
         if not lacking:
-            yield Answer(f"rights {each}", State.OK, f"all {len(wanted)} are granted")
+            yield Answer(f"rights {each}", State.OK, f"all {len(wanted)} rights are granted")
         elif each.limit > mode.limit:
             yield Answer(
                 f"rights {each}",

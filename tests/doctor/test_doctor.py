@@ -374,6 +374,37 @@ def test_what_a_killed_run_left_is_told_with_the_command_that_cleans_it(
     assert "gpu-conformance clean --cluster prod abcdefgh" in answer["remedy"]
 
 
+def test_images_of_a_clusters_file_and_its_pull_secret_are_looked_at(
+    doctor: Any, cluster: Cluster, tmp_path: Path
+) -> None:
+    kubeconfig(tmp_path, cluster.api.url)
+    (tmp_path / "clusters.yaml").write_text(
+        "clusters:\n  shop: {context: prod, kubeconfig: config, mode: verify, registry: registry.example.com/gpu, "
+        "pull_secret: ci/pull}\n"
+    )
+    cluster.answers["/api/v1/namespaces/ci/secrets/pull"] = status(404, "NotFound", "no such secret")
+
+    code, told = doctor(tmp_path / "config", name="shop")
+
+    assert code == 4
+    assert "registry.example.com/gpu/library/python:" in told["images"][0]["text"]
+    assert told["pull secret"][0]["state"] == State.BLOCKED
+    assert "no such secret" in told["pull secret"][0]["text"]
+
+
+def test_a_set_up_that_does_not_load_keeps_a_run_from_beginning(doctor: Any, cluster: Cluster, tmp_path: Path) -> None:
+    kubeconfig(tmp_path, cluster.api.url)
+    (tmp_path / "ours.yaml").write_text("name: ours\npols: []\n")
+    (tmp_path / "clusters.yaml").write_text(
+        "clusters:\n  shop: {context: prod, kubeconfig: config, reference: ours.yaml}\n"
+    )
+
+    code, told = doctor(tmp_path / "config", name="shop")
+
+    assert code == 4
+    assert "Did you mean pools?" in told["set-up"][0]["text"]
+
+
 # What people see.
 
 

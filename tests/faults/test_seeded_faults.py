@@ -195,7 +195,10 @@ def test_faults_name_only_requirements_that_exist():
 
 
 def test_the_doctor_knows_what_each_kind_is_needed_for(sound_objects, tmp_path):
-    assert needed(sound_objects, tmp_path) == dict(NEEDS), "write what was measured into conformance/doctor/needs.py"
+    measured = needed(sound_objects, tmp_path)
+
+    table = "\n".join(f'    "{kind}": "{" ".join(ids)}",' for kind, ids in measured.items())
+    assert measured == dict(NEEDS), f"write into conformance/doctor/needs.py:\n{table}"
 
 
 def needed(objects, folder):
