@@ -2,35 +2,55 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from conformance.advice import advise
+from conformance.clusters.errors import ClusterError
 from conformance.drafting import Draft, NotEmpty, draft, write
 from conformance.facts import Facts
+from conformance.kube.names import RUN_LABEL
+from conformance.lab.advice import clean_command
 from conformance.reference import Reference, load
 from conformance.reference.loading import load_placed
 from conformance.reference.sources import path_text
 from conformance.session.access import facts_of
+from conformance.verdict import Inconclusive
 
 REFERENCES = Path("references")
 """Where set-ups are written when nobody says where."""
 
 _SNAPSHOT_ENDINGS = (".gz", ".json")
 _LONGEST_NAME = 63
+_NAMED = 3
+
+
+class HoldsARun(ClusterError):
+    """A cluster holds what a run of gpu-conformance made."""
+
+    def __init__(self, cluster: str, found: Mapping[str, Sequence[str]]) -> None:
+        (run, made), *others = found.items()
+        more = f" and {len(made) - _NAMED} more" if len(made) > _NAMED else ""
+        beside = f"; and so do {', '.join(name for name, _ in others)}" if others else ""
+        super().__init__(
+            f"run {run} of gpu-conformance has {', '.join(made[:_NAMED])}{more} on the cluster{beside}: a draft would "
+            f"take them for yours. Wait until it has ended; if it was killed: {clean_command(run, cluster)}"
+        )
 
 
 def init(cluster: str, clusters_file: Path | None, kubeconfig: Path | None, output: Path | None) -> Iterator[str]:
     """Draft a set-up of a cluster into a folder, and tell line by line what was done.
 
-    The folder is looked at before the cluster is. Raises NotEmpty where it has something in it, and what reading a
-    cluster or a snapshot raises.
+    The folder is looked at before the cluster is. Raises NotEmpty where it has something in it, HoldsARun where a run
+    has left something or is going on, and what reading a cluster or a snapshot raises.
     """
     name = setup_name(cluster)
     folder = output or REFERENCES / name
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise NotEmpty(folder)
     facts = facts_of(cluster, clusters_file, kubeconfig)
+    _require_no_run(facts, cluster)
     yield f"read {cluster}: {_read(facts)}"
     drafted = draft(facts, name)
     files = write(drafted, folder)
@@ -40,6 +60,21 @@ def init(cluster: str, clusters_file: Path | None, kubeconfig: Path | None, outp
     yield "next: read the comments and decide, then"
     yield f"  gpu-conformance check {folder}"
     yield f"  pytest --cluster {cluster} --gpu-reference={folder}"
+
+
+def _require_no_run(facts: Facts, cluster: str) -> None:
+    """Raise HoldsARun where namespaces or workloads are those of a run: a draft would take them for the owners'."""
+    found: dict[str, list[str]] = {}
+    labelled: list[tuple[str, dict[str, str]]] = []
+    with suppress(Inconclusive):
+        labelled += [(str(each), each.labels) for each in facts.namespaces]
+    with suppress(Inconclusive):
+        labelled += [(str(each), each.labels) for each in facts.workloads]
+    for what, labels in labelled:
+        if run := labels.get(RUN_LABEL):
+            found.setdefault(run, []).append(what)
+    if found:
+        raise HoldsARun(cluster, found)
 
 
 def check(folder: Path) -> Iterator[str]:

@@ -60,6 +60,21 @@ def test_init_of_a_cluster_that_is_not_there_leaves_nothing_behind(tmp_path, mon
     assert list(tmp_path.iterdir()) == []
 
 
+def test_init_does_not_take_what_a_run_made_for_the_owners(tmp_path, capsys):
+    labels = {"gpu-conformance.io/run-id": "abcdefgh"}
+    made = [
+        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": f"ml-{n}", "labels": labels}} for n in "abcd"
+    ]
+    snapshot.save(snapshot.Snapshot.of([NODE, *made]), tmp_path / "shop.json.gz")
+
+    assert cli.main(["init", "--cluster", f"snapshot:{tmp_path / 'shop.json.gz'}", "-o", str(tmp_path / "mine")]) == 4
+
+    told = capsys.readouterr().err
+    assert "run abcdefgh of gpu-conformance has namespace ml-a, namespace ml-b, namespace ml-c and 1 more" in told
+    assert "gpu-conformance clean --cluster" in told
+    assert not (tmp_path / "mine").exists()
+
+
 def test_check_names_file_and_line_of_everything_that_is_wrong(tmp_path, capsys):
     (tmp_path / "setup.yaml").write_text("name: shop\npools:\n  - name: t4\n    selector: {}\n    node: 3\n")
 
