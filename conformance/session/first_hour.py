@@ -11,7 +11,7 @@ from conformance.clusters.errors import ClusterError
 from conformance.drafting import Draft, NotEmpty, draft, write
 from conformance.facts import Facts
 from conformance.kube.names import RUN_LABEL
-from conformance.lab.advice import clean_command
+from conformance.lab.advice import SOME_CLUSTER, clean_command
 from conformance.reference import Reference, load
 from conformance.reference.loading import load_placed
 from conformance.reference.sources import path_text
@@ -31,11 +31,12 @@ class HoldsARun(ClusterError):
 
     def __init__(self, cluster: str, found: Mapping[str, Sequence[str]]) -> None:
         (run, made), *others = found.items()
+        named = SOME_CLUSTER if cluster.startswith("snapshot:") else cluster
         more = f" and {len(made) - _NAMED} more" if len(made) > _NAMED else ""
         beside = f"; and so do {', '.join(name for name, _ in others)}" if others else ""
         super().__init__(
             f"run {run} of gpu-conformance has {', '.join(made[:_NAMED])}{more} on the cluster{beside}: a draft would "
-            f"take them for yours. Wait until it has ended; if it was killed: {clean_command(run, cluster)}"
+            f"take them for yours. Wait until it has ended; if it was killed: {clean_command(run, named)}"
         )
 
 

@@ -71,7 +71,7 @@ def test_init_does_not_take_what_a_run_made_for_the_owners(tmp_path, capsys):
 
     told = capsys.readouterr().err
     assert "run abcdefgh of gpu-conformance has namespace ml-a, namespace ml-b, namespace ml-c and 1 more" in told
-    assert "gpu-conformance clean --cluster" in told
+    assert "gpu-conformance clean --cluster NAME abcdefgh" in told
     assert not (tmp_path / "mine").exists()
 
 
