@@ -12,8 +12,9 @@ from conformance.facts import ContainerStatus, Facts, Node, Pod, Workload
 from conformance.gpu.labels import DEPLOY, GPU_PRESENT, PCI_PRESENT
 from conformance.gpu.taints import Taint, repelling, why_repelled
 from suites._shared.declared_workloads import why_pending
+from suites._shared.driver_objects import why_no_driver
 from suites._shared.grace import is_recent, joined_just_now, why_unavailable
-from suites._shared.operands import MIG_MANAGER, ON, Component, ExpectedComponent
+from suites._shared.operands import DRIVER, MIG_MANAGER, ON, Component, ExpectedComponent
 
 STUCK = (
     "CrashLoopBackOff",
@@ -113,10 +114,11 @@ def failure_on(expected: ExpectedComponent, node: Node, facts: Facts) -> Compone
     if pods:
         return _not_ready(expected.component, max(pods, key=lambda pod: (not pod.deleting, pod.name)), facts.taken_at)
     if not expected.workloads:
+        told = why_no_driver(facts) if expected.component is DRIVER else ""
         return ComponentFailure(
             str(expected),
-            f"no workload of the {expected} exists in the cluster",
-            "Read the operator's log for the component.",
+            f"no workload of the {expected} exists in the cluster" + (f": {told}" if told else ""),
+            "Follow OPER-02." if told else "Read the operator's log for the component.",
         )
     return _absent(expected.component, _nearest(expected.workloads, node), node, facts)
 

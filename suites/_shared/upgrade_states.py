@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from conformance.facts import Facts, Node
-from conformance.gpu.affinity import node_matches
-from conformance.gpu.labels import DRIVER_OWNER, UPGRADE_STATE
+from conformance.gpu.labels import UPGRADE_STATE
+from suites._shared.driver_objects import driver_object_of
 from suites._shared.operator_resource import OperatorResource
 
 REQUIRED, DONE, FAILED, WAITING_FOR_JOBS, DELETING_PODS, DRAINING = (
@@ -123,17 +123,8 @@ def unavailable(nodes: Iterable[Node]) -> list[Node]:
 def policy_for(node: Node, operator_resource: OperatorResource, facts: Facts) -> UpgradePolicy:
     """The upgrade policy for the driver of a node: of its NVIDIADriver, else of the operator resource."""
     if operator_resource.uses_nvidia_driver_objects:
-        owner = node.labels.get(DRIVER_OWNER, "")
-        drivers = [each for each in facts.nvidia_drivers if each.name == owner] or [
-            each for each in facts.nvidia_drivers if node_matches(node.labels, node.name, _selector(each.spec), None)
-        ]
-        for driver in drivers:
-            if isinstance(driver.spec.get("upgradePolicy"), dict):
-                return UpgradePolicy(str(driver), driver.spec["upgradePolicy"])
+        driver = driver_object_of(node, facts)
+        if driver is not None and isinstance(driver.spec.get("upgradePolicy"), dict):
+            return UpgradePolicy(str(driver), driver.spec["upgradePolicy"])
     settings = operator_resource.at("driver.upgradePolicy")
     return UpgradePolicy(str(operator_resource), settings if isinstance(settings, dict) else {})
-
-
-def _selector(spec: Mapping[str, Any]) -> dict[str, str]:
-    found = spec.get("nodeSelector")
-    return {str(key): str(value) for key, value in found.items()} if isinstance(found, dict) else {}

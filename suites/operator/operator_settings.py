@@ -8,10 +8,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from conformance.deploy.helm.values import gpu_operator_values
-from conformance.facts import Facts, Resource
-from conformance.gpu.affinity import node_matches
+from conformance.facts import Facts, Node, Resource
 from conformance.reference.expected import driver_of
 from conformance.reference.model import Reference
+from suites._shared.driver_objects import driver_object_of
 from suites._shared.operator_resource import OperatorResource
 
 _BLOCKS = {
@@ -100,11 +100,10 @@ def drivers_of(
     if not operator_resource.uses_nvidia_driver_objects:
         return
     for driver in facts.nvidia_drivers:
-        selector = driver.spec.get("nodeSelector") or {}
         served = [
             pool
             for pool in reference.gpu_pools
-            if any(node_matches(node.labels, node.name, selector) for node in facts.nodes_with(pool.selector))
+            if any(driver_object_of(node, facts) == driver for node in facts.nodes_with(pool.selector))
         ]
         wanted = sorted({version for pool in served if (version := driver_of(reference, pool))})
         if len(wanted) == 1:
@@ -113,12 +112,12 @@ def drivers_of(
                 yield driver, setting
 
 
-def asked_for(operator_resource: OperatorResource, facts: Facts) -> tuple[str, ...]:
-    """The driver versions that the operator is configured to install."""
-    configured = [
-        each.spec.get("version") for each in facts.nvidia_drivers if operator_resource.uses_nvidia_driver_objects
-    ]
-    return tuple(str(version) for version in (*configured, operator_resource.at(_DRIVER_VERSION)) if version)
+def asked_for(operator_resource: OperatorResource, node: Node, facts: Facts) -> str:
+    """The driver version that the operator is configured to install on a node; empty where none is configured."""
+    if not operator_resource.uses_nvidia_driver_objects:
+        return str(operator_resource.at(_DRIVER_VERSION) or "")
+    driver = driver_object_of(node, facts)
+    return str(driver.spec.get("version") or "") if driver is not None else ""
 
 
 def settings_that_break(operator_resource: OperatorResource) -> Iterator[tuple[str, str, str]]:

@@ -15,6 +15,7 @@ from conformance.gpu.resources import GPU, MIG_PREFIX
 from conformance.reference.expected import driver_of, gpus_of
 from conformance.reference.model import Pool, Reference
 from conformance.verdict import Judge, NotApplicable, Unsupported
+from suites._shared.driver_objects import CONFLICT, driver_object_of, reason_of, why_refused
 from suites._shared.grace import is_changing, is_left_behind, is_upgrading
 from suites._shared.node_gpus import driver
 from suites._shared.operands import DRIVER as DRIVER_COMPONENT
@@ -279,8 +280,11 @@ def _why_another(node: Node, found: str, facts: Facts) -> str:
     operator_resource = find_operator_resource(facts)
     if operator_resource is None:
         return "the driver is that of the node image, and the cluster has no operator that would change it"
-    if any(_same(found, version) for version in asked_for(operator_resource, facts)):
-        return f"the operator is configured to install driver {found}"
+    source = driver_object_of(node, facts) if operator_resource.uses_nvidia_driver_objects else None
+    if _same(found, asked_for(operator_resource, node, facts)):
+        return f"the operator is configured to install driver {found}" + (f" by {source}" if source else "")
+    if source is not None and reason_of(source) == CONFLICT:
+        return why_refused(source, facts)[0]
     if not any(pod.labels.get("app.kubernetes.io/component") == "nvidia-driver" for pod in facts.pods_on(node.name)):
         return f"the operator runs no {DRIVER_COMPONENT} on the node: its driver is that of the node image"
     return "the driver pod of the node has not been replaced since the version was changed"

@@ -18,6 +18,7 @@ from conformance.reference.model import Reference
 from conformance.subjects import ObjectReference
 from conformance.verdict import Inconclusive, Judge, NotApplicable, format_value
 from suites._shared.device_plugin_configs import is_outside_kubernetes
+from suites._shared.driver_objects import why_no_driver
 from suites._shared.formatting import join_limited
 from suites._shared.grace import is_changing, is_recent
 from suites._shared.operand_versions import (
@@ -30,7 +31,7 @@ from suites._shared.operand_versions import (
     operator_version,
     running,
 )
-from suites._shared.operands import components_of, may_be_unknown, operator_workloads
+from suites._shared.operands import DRIVER, Component, components_of, may_be_unknown, operator_workloads
 from suites._shared.operator_resource import (
     NO_GPU_NODES,
     REASONS_WITHOUT_OPERANDS,
@@ -43,6 +44,7 @@ from suites._shared.operator_resource import (
     require_operator_stack,
     without_stack,
 )
+from suites.operator.driver_resources import judge_driver_resources
 from suites.operator.namespace_admission import (
     ENFORCE,
     admits_privileged,
@@ -118,13 +120,14 @@ def test_one_complete_stack_is_installed(facts: Facts, reference: Reference, jud
 
 @requirement(
     "OPER-02",
-    "ClusterPolicy (or GPUCluster) is Ready and has detected GPU nodes",
+    "ClusterPolicy (or GPUCluster) and every NVIDIADriver are Ready, and GPU nodes have been detected",
     level=MUST,
     sources=["guide-2", "operator-policy-controller", "operator-conditions"],
     remedy="Read the message of the condition Error: it names the first state that is not ready.",
 )
 def test_the_operator_has_reconciled_its_resource(facts: Facts, reference: Reference, judge: Judge) -> None:
     operator_resource = require_operator_resource(facts, reference)
+    judge_driver_resources(operator_resource, facts, judge)
     ready, error = operator_resource.condition("Ready"), operator_resource.condition("Error")
     reason = ready.reason if ready is not None and ready.status == "True" else error.reason if error else ""
     since = max((each.since for each in (ready, error) if each and each.since), default=None)
@@ -187,10 +190,14 @@ def test_every_component_has_its_workload(facts: Facts, reference: Reference, ju
             ok=wanted == bool(found),
             expected=f"{component.kind.lower()} {component.name}" if wanted else "no workload: it is disabled",
             actual=found or "no workload",
-            cause="the operator did not deploy it" if wanted else f"{join_limited(found)} is left over",
+            cause=_why_not_deployed(component, facts) if wanted else f"{join_limited(found)} is left over",
             hidden_because="the other components work without it" if wanted else "it runs beside what replaced it",
             inspect=f"kubectl get {component.kind.lower()}s -A | grep {component.name}",
         )
+
+
+def _why_not_deployed(component: Component, facts: Facts) -> str:
+    return (why_no_driver(facts) if component is DRIVER else "") or "the operator did not deploy it"
 
 
 @requirement(
