@@ -8,25 +8,14 @@ from datetime import datetime
 from functools import lru_cache
 from typing import NamedTuple
 
-from conformance.facts import ContainerStatus, Facts, Node, Pod, Workload
+from conformance.facts import Facts, Node, Pod, Workload
 from conformance.gpu.labels import DEPLOY, GPU_PRESENT, PCI_PRESENT
 from conformance.gpu.taints import Taint, repelling, why_repelled
 from suites._shared.declared_workloads import why_pending
 from suites._shared.driver_objects import why_no_driver
 from suites._shared.grace import is_recent, joined_just_now, why_unavailable
 from suites._shared.operands import DRIVER, MIG_MANAGER, ON, Component, ExpectedComponent
-
-STUCK = (
-    "CrashLoopBackOff",
-    "ImagePullBackOff",
-    "ErrImagePull",
-    "InvalidImageName",
-    "ErrImageNeverPull",
-    "CreateContainerConfigError",
-    "CreateContainerError",
-    "RunContainerError",
-)
-"""Waiting reasons of a container that do not end by themselves."""
+from suites._shared.pod_status import STUCK, what_to_do, why_not_ready
 
 
 class ComponentFailure(NamedTuple):
@@ -112,7 +101,7 @@ def failure_on(expected: ExpectedComponent, node: Node, facts: Facts) -> Compone
     if any(pod.ready and not pod.finished for pod in pods):
         return None
     if pods:
-        return _not_ready(expected.component, max(pods, key=lambda pod: (not pod.deleting, pod.name)), facts.taken_at)
+        return _not_ready(expected.component, max(pods, key=lambda pod: (not pod.deleting, pod.name)), facts)
     if not expected.workloads:
         told = why_no_driver(facts) if expected.component is DRIVER else ""
         return ComponentFailure(
@@ -149,29 +138,9 @@ def where_to_tolerate(workload: Workload) -> str:
     return "kubeletPlugin.tolerations" if "kubelet-plugin" in workload.name else "tolerations"
 
 
-def why_not_ready(pod: Pod) -> str:
-    """The container that keeps a pod from being Ready, and its state, as text."""
-    broken = next((each for each in pod.statuses if each.waiting in STUCK), None) or next(
-        (each for each in pod.statuses if not each.ready and not _is_done(each)), None
-    )
-    if broken is None:
-        return f"phase {pod.phase or 'unknown'}" + (f", {pod.reason}" if pod.reason else "")
-    kind = "init container" if broken.init else "container"
-    state = broken.waiting or broken.terminated or ("running, not ready" if broken.running_since else "not started")
-    ended = f", last ended with {broken.last_terminated}" if broken.last_terminated else ""
-    code = f" (exit code {broken.last_exit_code})" if broken.last_terminated and broken.last_exit_code else ""
-    return f"{kind} {broken.name}: {state}{ended}{code}"
-
-
-def _is_done(status: ContainerStatus) -> bool:
-    return status.init and status.exit_code == 0
-
-
-def _not_ready(component: Component, pod: Pod, now: datetime) -> ComponentFailure:
-    remedy = f"kubectl logs -n {pod.namespace} {pod.name} --all-containers --prefix"
-    return ComponentFailure(
-        str(component), f"{pod} exists and is not Ready ({why_not_ready(pod)})", remedy, is_starting(pod, now)
-    )
+def _not_ready(component: Component, pod: Pod, facts: Facts) -> ComponentFailure:
+    cause = f"{pod} exists and is not Ready ({why_not_ready(pod)})"
+    return ComponentFailure(str(component), cause, what_to_do(pod, facts), is_starting(pod, facts.taken_at))
 
 
 def _nearest(workloads: Sequence[Workload], node: Node) -> Workload:

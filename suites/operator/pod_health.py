@@ -10,9 +10,9 @@ from conformance.verdict import NotApplicable, Waits
 from suites._shared.declared_workloads import why_pending
 from suites._shared.device_plugin_configs import is_outside_kubernetes
 from suites._shared.grace import is_recent
-from suites._shared.operand_status import STUCK, why_not_ready
 from suites._shared.operands import discovery_masters, discovery_workers, expected_components
 from suites._shared.operator_resource import declared_stack, without_stack
+from suites._shared.pod_status import STUCK, what_to_do, why_not_ready
 
 MOST_RESTARTS = 3
 """More restarts than this within an hour are a problem."""
@@ -108,4 +108,4 @@ def _remedy(pod: Pod, status: ContainerStatus, facts: Facts) -> str:
         places = {place.partition("/")[0] for place in facts.stack.operators}
         by_operator = pod.namespace in places and pod.owner_kind == "ReplicaSet" and status.name == "gpu-operator"
         return _MEMORY_OF_OPERATOR if by_operator else f"Raise the memory limit of container {status.name}."
-    return f"kubectl logs -n {pod.namespace} {pod.name} -c {status.name} --previous"
+    return what_to_do(pod, facts, ending=status)

@@ -13,9 +13,10 @@ from conformance.gpu.labels import UPGRADE_DRAIN_SKIP, UPGRADE_SKIP, UPGRADE_STA
 from conformance.reference.model import Pool
 from suites._shared.formatting import join_limited
 from suites._shared.grace import is_recent
-from suites._shared.operand_status import failure_on, why_not_ready
+from suites._shared.operand_status import failure_on
 from suites._shared.operands import DRIVER, ExpectedComponent
 from suites._shared.operator_resource import OperatorResource
+from suites._shared.pod_status import what_to_do, why_not_ready
 from suites._shared.pool_nodes import GpuPoolNode
 from suites._shared.upgrade_states import (
     AT_THE_DRIVER,
@@ -126,7 +127,8 @@ def _stall_at_the_driver(node: Node, expected: ExpectedComponent | None, facts: 
         return None
     if pod.ready:
         return UpgradeStall(f"{pod} has long been Ready, and the node is still in state {state}", _VALIDATOR)
-    return UpgradeStall(f"the node is in state {state}, and {pod} has not become Ready: {why_not_ready(pod)}")
+    cause = f"the node is in state {state}, and {pod} has not become Ready: {why_not_ready(pod)}"
+    return UpgradeStall(cause, what_to_do(pod, facts))
 
 
 def _stall_at_termination(pod: Pod, state: str) -> UpgradeStall:
