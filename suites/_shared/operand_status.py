@@ -156,7 +156,9 @@ def _absent(component: Component, workload: Workload, node: Node, facts: Facts) 
         tolerations = workload.template.tolerations
         cause = "; ".join(f"taint {taint} {why_repelled(tolerations, taint)} by {workload}" for taint in refused)
         return ComponentFailure(
-            title, cause, f"Add the toleration to {where_to_tolerate(workload)}, and keep the existing ones."
+            title,
+            cause,
+            f"Follow OPER-10: tolerate it in {where_to_tolerate(workload)} only if it is declared to stay.",
         )
     starting = joined_just_now(node, facts) or is_recent(workload.created, facts.taken_at)
     for key, value in workload.template.node_selector.items():

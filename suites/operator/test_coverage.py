@@ -57,11 +57,10 @@ def test_every_component_tolerates_the_gpu_nodes(facts: Facts, reference: Refere
             expected=f"tolerates every taint of {format_value(needed.pools)}",
             actual=needed.workload.template.tolerations,
             cause="; ".join(
-                f"{taint} of {format_value(pools)} {why_repelled(needed.workload.template.tolerations, taint)}"
-                for taint, pools in refused.items()
+                f"{each} {why_repelled(needed.workload.template.tolerations, each.taint)}" for each in refused
             ),
             hidden_because="it desires no pod there, and a DaemonSet with 0 desired pods counts as ready",
-            remedy=needed.remedy(list(refused)),
+            remedy=needed.remedy(refused) if refused else "",
             inspect=f"kubectl get daemonset -n {needed.workload.namespace} {needed.workload.name} "
             "-o jsonpath='{.spec.template.spec.tolerations}'",
         )

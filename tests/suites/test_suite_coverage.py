@@ -49,7 +49,38 @@ def test_a_taint_that_only_the_nodes_have_counts_and_one_that_passes_does_not(cl
     assert cluster.verdict(TOLERATIONS).passed
 
     taints.append({"key": "maintenance", "effect": "NoExecute"})
-    assert "maintenance:NoExecute of pool t4-inference" in str(cluster.verdict(TOLERATIONS).broken)
+    told = cluster.verdict(TOLERATIONS).broken["daemonset gpu-operator/nvidia-device-plugin-daemonset"]
+    assert f"maintenance:NoExecute on node {A_NODE}, which pool t4-inference does not declare" in told
+
+
+def test_what_is_not_declared_is_not_advised_to_be_tolerated(cluster):
+    cluster.node(A_NODE)["spec"]["taints"].append({"key": "gpu-broken", "value": "xid-79", "effect": "NoSchedule"})
+
+    told = cluster.verdict(TOLERATIONS).judge.broken[0]
+
+    assert "A quarantine goes when its agent finds the node well" in told.remedy
+    assert "daemonsets.tolerations" not in told.remedy
+    assert f"kubectl taint node {A_NODE} gpu-broken:NoSchedule-" in told.remedy
+
+
+def test_a_typo_on_a_node_is_corrected_there(cluster):
+    taints = cluster.node(A_NODE)["spec"]["taints"]
+    taints[:] = [{**each, "key": "nvidia.com/gpuu"} if each["key"] == "nvidia.com/gpu" else each for each in taints]
+
+    told = cluster.verdict(TOLERATIONS).judge.broken[0]
+
+    assert "which looks like nvidia.com/gpu=present:NoSchedule" in told.cause
+    assert told.remedy.startswith("Set nvidia.com/gpu=present:NoSchedule in place of nvidia.com/gpuu=present")
+
+
+def test_a_declared_taint_is_told_with_the_nodes_that_have_it(cluster):
+    tolerations(cluster, "nvidia-device-plugin-daemonset", [{"key": "nvidia.com/gpu", "operator": "Exists"}])
+    for node in ("t4-inference-2", "t4-inference-3"):
+        cluster.node(node)["spec"]["taints"] = []
+
+    told = cluster.verdict(TOLERATIONS).broken["daemonset gpu-operator/nvidia-device-plugin-daemonset"]
+
+    assert f"dedicated=gpu:NoSchedule of pool t4-inference (on node {A_NODE})" in told
 
 
 @pytest.mark.parametrize("key", ["karpenter.sh/disrupted", "ebs.csi.aws.com/agent-not-ready"])
