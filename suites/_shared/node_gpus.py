@@ -1,24 +1,19 @@
-"""The GPUs of a node: its labels of GPU Feature Discovery, and why it offers another number than declared."""
+"""The GPUs of a node: its labels of GPU Feature Discovery, and what its kubelet offers and remembers."""
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 
-from conformance.facts import Facts, Node, Pod
+from conformance.facts import Facts, Node
 from conformance.gpu.labels import (
-    DEPLOY_DEVICE_PLUGIN,
     DRIVER_VERSION,
     DRIVER_VERSION_PARTS,
     GPU_COUNT,
     GPU_MEMORY,
     GPU_PRESENT,
     GPU_PRODUCT,
-    GPU_REPLICAS,
-    MIG_CONFIG,
-    MIG_CONFIG_STATE,
     PCI_PRESENT,
 )
 from conformance.gpu.mig import Unknown, model_of
-from conformance.gpu.quantities import as_count
 from conformance.gpu.sharing import Offer
 from conformance.reference.expected import gpu_resources
 from conformance.reference.model import Gpu, Pool, Reference
@@ -97,6 +92,12 @@ def counted(node: Node, expected: Mapping[str, int]) -> dict[str, int]:
     return {name: count for name, count in there.items() if not living or name in living or name in expected}
 
 
+def leftovers(node: Node, expected: Mapping[str, int]) -> dict[str, int]:
+    """What the kubelet remembers of a former configuration: other names, of which nothing is allocatable."""
+    every = _counted(node, expected, node.gpu_capacity)
+    return {name: count for name, count in every.items() if name not in expected and not node.gpus(name)}
+
+
 def _counted(node: Node, expected: Mapping[str, int], count: Callable[[str], int]) -> dict[str, int]:
     return {name: devices for name in sorted({*expected, *node.gpu_resources}) if (devices := count(name))}
 
@@ -133,103 +134,3 @@ def not_known(pool: Pool, offer: Offer) -> Inconclusive | UnknownAccelerator:
     if isinstance(model, Unknown):
         return UnknownAccelerator(f"{reason}; {model.why}")
     return Inconclusive(f"{reason}; declare the layout under stack.mig_layouts, without device-filter")
-
-
-def why_the_number_differs(node: Node, gpu: Gpu, offer: Offer, plugins: Sequence[Pod] = ()) -> tuple[str, str]:
-    """The cause between the devices and what a node offers, and what to do about it.
-
-    ``plugins`` are the pods of device plugins on the node. What keeps the plugin from working comes before what the
-    kubelet still remembers of it: a device without a plugin counts as unhealthy.
-    """
-    expected = offer.resources or {}
-    there = offered(node, expected)
-    if known := _why_by_state(node, gpu, there, plugins):
-        return known
-    unhealthy = _unhealthy(node, expected)
-    if unhealthy:
-        return (
-            f"the device plugin reports {unhealthy} as unhealthy",
-            "Look for the XID in the device plugin's log, reset or replace the device, then restart the plugin pod: "
-            "it never marks a device healthy again by itself.",
-        )
-    if gpu.allocated_by == "dra":
-        return (
-            f"a device plugin offers {format_amounts(there)}, and these GPUs are declared to be allocated by DRA",
-            "Keep the device plugin off the node (label nvidia.com/gpu.deploy.device-plugin=false): with two "
-            "allocators a GPU is allocated twice.",
-        )
-    if not expected:
-        return "; ".join(offer.problems), "Declare a MIG layout and a strategy that go together (MIG-08)."
-    if not any(there.get(name) for name in expected):
-        return _why_none_is_offered(node, there)
-    if any(there.get(name, 0) < count for name, count in expected.items()):
-        return _why_less_is_offered(node, gpu, there)
-    replicas = node.labels.get(GPU_REPLICAS, "")
-    shared = f": sharing is configured with {replicas} replicas" if replicas not in ("", "0", "1") else ""
-    more = {name: there[name] - expected.get(name, 0) for name in there if there[name] > expected.get(name, 0)}
-    return (
-        f"the node offers {format_amounts(more)} more than were declared{shared}",
-        "Declare the number that the pool has.",
-    )
-
-
-def _why_by_state(node: Node, gpu: Gpu, there: Mapping[str, int], plugins: Sequence[Pod]) -> tuple[str, str] | None:
-    """The cause that labels and pods tell: the plugin is kept off, MIG failed, the plugin's pod does not work."""
-    deploy = node.labels.get(DEPLOY_DEVICE_PLUGIN, "true")
-    if deploy != "true" and gpu.allocated_by != "dra":
-        return (
-            f"label {DEPLOY_DEVICE_PLUGIN}={deploy} keeps the device plugin off the node",
-            "Finish the driver upgrade that set the label, or restore it to true.",
-        )
-    if node.labels.get(MIG_CONFIG_STATE) == "failed":
-        return (
-            f"the MIG manager failed to apply {node.labels.get(MIG_CONFIG, 'the layout')} ({MIG_CONFIG_STATE}=failed)",
-            "Follow MIG-04: the device plugin offers what the layout that is still in place gives.",
-        )
-    waiting = next((pod for pod in plugins if not pod.ready), None)
-    if waiting is not None:
-        return (
-            f"{waiting} of the device plugin is not Ready",
-            f"kubectl describe pod -n {waiting.namespace} {waiting.name}",
-        )
-    if plugins and not any(there.values()) and not any(map(as_count, _gpu_capacity(node))):
-        return (
-            f"no device plugin has registered GPUs with the kubelet of {node.name}, although {plugins[0]} is Ready",
-            f"Read its log (kubectl logs -n {plugins[0].namespace} {plugins[0].name}): it says why NVML lists no GPU "
-            "or why the kubelet refused the registration.",
-        )
-    return None
-
-
-def _gpu_capacity(node: Node) -> list[str]:
-    return [node.capacity[name] for name in node.gpu_resources if name in node.capacity]
-
-
-def _unhealthy(node: Node, expected: Mapping[str, int]) -> str:
-    """The devices that are in the capacity and not allocatable, as text."""
-    capacity, there = counted(node, expected), offered(node, expected)
-    less = {name: count - there.get(name, 0) for name, count in capacity.items() if there.get(name, 0) < count}
-    return ", ".join(f"{count} of {capacity[name]} {name}" for name, count in less.items())
-
-
-def _why_less_is_offered(node: Node, gpu: Gpu, there: Mapping[str, int]) -> tuple[str, str]:
-    if missing_gpus(node, gpu):
-        return (
-            f"the device plugin registered only {format_amounts(there)}, and the driver sees "
-            f"{node.labels[GPU_COUNT]} of {gpu.count} GPUs",
-            "Check the node's PCI bus and dmesg.",
-        )
-    return (
-        f"the device plugin registered only {format_amounts(there)}",
-        "Check the device plugin's sharing and MIG configuration for the node, then its PCI bus and dmesg.",
-    )
-
-
-def _why_none_is_offered(node: Node, others: Mapping[str, int]) -> tuple[str, str]:
-    if others:
-        names = ", ".join(f"{name}={devices}" for name, devices in others.items())
-        return f"the GPUs are offered under another resource name: {names}", "Declare that resource for the pool."
-    return (
-        f"no device plugin has registered GPUs with the kubelet of {node.name}",
-        "Check that the device plugin's DaemonSet tolerates every taint of the node and that its pod found the driver.",
-    )

@@ -5,12 +5,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 
 from conformance.facts import Facts, Node, Pod
-from conformance.gpu.labels import DEPLOY, DEPLOY_OPERANDS, DRIVER_VERSION, GPU_PRODUCT, NVIDIA
+from conformance.gpu.labels import DEPLOY, DEPLOY_OPERANDS, DRIVER_VERSION, GPU_COUNT, GPU_PRODUCT, NVIDIA
 from conformance.gpu.taints import ORDINARY_POD, QUARANTINE, SCHEDULING_EFFECTS, untolerated
+from conformance.reference.expected import offer_of
 from conformance.reference.model import Pool, Reference
 from conformance.verdict import Inconclusive, Judge, format_value
 from suites._shared.gpu_requests import requests_gpus
 from suites._shared.grace import has_managed_driver
+from suites._shared.node_gpus import offered
 from suites._shared.operands import CONTAINER, ON, purpose_of
 from suites._shared.operator_resource import find_operator_resource
 from suites._shared.pod_owners import is_node_agent, is_of_owners, platform_of
@@ -95,6 +97,22 @@ def wants_gpu_discovery(pool: Pool, reference: Reference, facts: Facts) -> bool:
     with suppress(Inconclusive):
         return not kept_off and of_nvidia and purpose_of(pool, find_operator_resource(facts)) == CONTAINER
     return False
+
+
+def why_of_two_models(pool: Pool, node: Node, reference: Reference) -> str:
+    """That a node offers the declared GPUs and GPU Feature Discovery counts fewer of its product; else empty.
+
+    It labels one model of a node (NVIDIA/k8s-device-plugin: internal/lm/resource.go, "Multiple device types detected").
+    With MIG the label counts MIG devices, and a node that offers less than declared is POOL-04's.
+    """
+    found, gpu = node.labels.get(GPU_COUNT, ""), pool.gpu
+    if gpu is None or not found.isdigit() or not 0 < int(found) < gpu.count or "-MIG-" in node.labels[GPU_PRODUCT]:
+        return ""
+    expected = offer_of(reference, pool).resources
+    if not expected or offered(node, expected) != expected:
+        return ""
+    product = node.labels[GPU_PRODUCT]
+    return f"the node offers all {gpu.count} GPUs, and only {found} of them are {product}: it has two models"
 
 
 def why_undiscovered(node: Node, facts: Facts) -> str:

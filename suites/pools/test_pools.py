@@ -21,24 +21,21 @@ from conformance.reference.expected import offer_of
 from conformance.reference.model import Pool, Reference
 from conformance.subjects import ObjectReference
 from conformance.verdict import Judge, NotApplicable, Unsupported, format_value
-from suites._shared.device_plugin_configs import plugin_pods
 from suites._shared.formatting import join_limited, pairs
 from suites._shared.grace import is_changing, is_upgrading, joined_just_now
 from suites._shared.node_gpus import (
     DRIVER_TRAIT,
     TRAITS,
-    counted,
     format_amounts,
     has_the_memory,
     is_the_product,
     not_known,
-    offered,
     shows_gpus,
-    why_the_number_differs,
 )
 from suites._shared.operand_status import why_still_starting
 from suites._shared.pod_terms import taints_of
 from suites._shared.pool_nodes import GpuPoolNode, Members, PoolNode, without_gpus
+from suites.pools.gpu_amounts import GpuAmounts
 from suites.pools.pool_findings import (
     how_to_bring_back,
     how_to_move,
@@ -50,6 +47,7 @@ from suites.pools.pool_findings import (
     wants_gpu_discovery,
     why_closed_to_ordinary_pods,
     why_it_was_admitted,
+    why_of_two_models,
     why_undiscovered,
 )
 
@@ -141,18 +139,17 @@ def test_every_gpu_node_advertises_its_gpus(
         offer = offers[pool.name]
         if offer.resources is None:
             continue
-        there = offered(node, offer.resources)
-        ok = there == offer.resources and (bool(there) or gpu.allocated_by == "dra")
-        plugins = plugin_pods(facts, node)
-        if not ok and (not_now := why_still_starting(node, facts, pods=[pod for pod in plugins if not pod.ready])):
+        amounts = GpuAmounts(pool, node, gpu, offer, facts)
+        waiting = [pod for pod in amounts.plugins if not pod.ready]
+        if not amounts.agree and (not_now := why_still_starting(node, facts, pods=waiting)):
             judge.pass_over(node, not_now)
             continue
-        cause, remedy = ("", "") if ok else why_the_number_differs(node, gpu, offer, plugins)
+        cause, remedy = ("", "") if amounts.agree else amounts.why(reference)
         judge(
             node,
-            ok=ok,
+            ok=amounts.agree,
             expected=f"{format_amounts(offer.resources)} allocatable, as {pool} declares",
-            actual=f"{format_amounts(there)} (capacity {format_amounts(counted(node, offer.resources))})",
+            actual=amounts.described,
             cause=cause,
             hidden_because="the node stays Ready; pods are only 'Insufficient' when its last free GPUs are requested",
             remedy=remedy,
@@ -211,12 +208,14 @@ def test_site_labels_agree_with_the_hardware(
             if wants_gpu_discovery(pool, reference, facts):
                 _judge_undiscovered(node, facts, judge)
             continue
+        of_two_models = why_of_two_models(pool, node, reference)
         judge(
             node,
-            ok=is_the_product(node, gpu) and has_the_memory(node, gpu),
+            ok=is_the_product(node, gpu) and has_the_memory(node, gpu) and not of_two_models,
             expected=f"{gpu.product or 'any product'} with {gpu.memory_mib or 'any number of'} MiB, as {pool} declares",
             actual=f"{node.labels[GPU_PRODUCT]} with {node.labels.get(GPU_MEMORY, 'an unknown number of')} MiB",
-            cause=f"{pool} declares {pairs(pool.labels)}; GPU Feature Discovery found "
+            cause=of_two_models
+            or f"{pool} declares {pairs(pool.labels)}; GPU Feature Discovery found "
             f"{GPU_PRODUCT}={node.labels[GPU_PRODUCT]}",
             hidden_because="the owners set one label and GPU Feature Discovery the other; nothing compares them",
             inspect=f"kubectl get node {node.name} -L {','.join((*pool.labels, GPU_PRODUCT, GPU_MEMORY))}",

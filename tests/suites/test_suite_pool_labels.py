@@ -23,6 +23,14 @@ def test_a_node_whose_labels_are_gone_is_reported(cluster):
     assert "is Ready, and the labels that it set are gone" in broken(cluster)[f"node {A_NODE}"]
 
 
+def test_a_count_that_is_less_than_what_is_offered_means_two_models(cluster):
+    cluster.label(A_NODE, {"nvidia.com/gpu.count": "3"})
+    assert "only 3 of them are Tesla-T4: it has two models" in broken(cluster)[f"node {A_NODE}"]
+
+    cluster.node(A_NODE)["status"]["allocatable"]["nvidia.com/gpu"] = "3"
+    assert not broken(cluster)
+
+
 def test_a_missing_pod_of_discovery_is_the_cause(cluster):
     cluster.label(A_NODE, {PRODUCT: None})
     cluster.remove(cluster.pod("gpu-feature-discovery", A_NODE))

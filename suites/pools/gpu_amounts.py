@@ -1,0 +1,195 @@
+"""Why a node offers another number of GPUs than declared, computed from all facts before a remedy is named.
+
+What keeps the device plugin from working comes first (a pause, a layout that failed, an operand before it), then what
+the plugin says of the devices: a device without a plugin counts as unhealthy, and the kubelet remembers names that
+nobody offers any more.
+"""
+
+from contextlib import suppress
+
+from conformance.facts import Facts, Node
+from conformance.gpu.labels import (
+    DEPLOY_DEVICE_PLUGIN,
+    GPU_COUNT,
+    GPU_PRODUCT,
+    GPU_REPLICAS,
+    MIG_CONFIG,
+    MIG_CONFIG_STATE,
+)
+from conformance.gpu.resources import MIG_PREFIX
+from conformance.gpu.sharing import Offer
+from conformance.reference.model import Gpu, Pool, Reference
+from conformance.verdict import Inconclusive, NotApplicable
+from suites._shared.device_plugin_configs import plugin_pods
+from suites._shared.node_gpus import counted, format_amounts, leftovers, missing_gpus, offered
+from suites._shared.operand_status import coverage_of
+from suites._shared.operands import TESTED, expected_components
+from suites._shared.pod_status import what_to_do, why_not_ready
+
+_UNSHARED = ("", "0", "1")
+
+
+class GpuAmounts:
+    """What one node of a pool offers beside what the pool declares."""
+
+    def __init__(self, pool: Pool, node: Node, gpu: Gpu, offer: Offer, facts: Facts) -> None:
+        self.pool, self.node, self.gpu, self.offer, self.facts = pool, node, gpu, offer, facts
+        self.expected = dict(offer.resources or {})
+        self.there = offered(node, self.expected)
+        self.plugins = plugin_pods(facts, node)
+
+    @property
+    def agree(self) -> bool:
+        """Whether the node offers what is declared, and nothing else."""
+        return self.there == self.expected and (bool(self.there) or self.gpu.allocated_by == "dra")
+
+    @property
+    def described(self) -> str:
+        """What is allocatable, what the capacity is, and what is left over of a former configuration."""
+        old = leftovers(self.node, self.expected)
+        told = f"; left over in the kubelet: {format_amounts(old)}" if old else ""
+        return f"{format_amounts(self.there)} (capacity {format_amounts(counted(self.node, self.expected))}{told})"
+
+    def why(self, reference: Reference) -> tuple[str, str]:
+        """The cause between the devices and what the node offers, and what to do about it."""
+        return (
+            self._kept_off()
+            or self._layout_failed()
+            or self._operand_broken(reference)
+            or self._not_registered()
+            or self._unhealthy()
+            or self._two_allocators()
+            or self._by_the_numbers()
+        )
+
+    def _kept_off(self) -> tuple[str, str] | None:
+        deploy = self.node.labels.get(DEPLOY_DEVICE_PLUGIN, "true")
+        if deploy == "true" or self.gpu.allocated_by == "dra":
+            return None
+        return (
+            f"label {DEPLOY_DEVICE_PLUGIN}={deploy} keeps the device plugin off the node",
+            "Finish the driver upgrade that set the label, or restore it to true.",
+        )
+
+    def _layout_failed(self) -> tuple[str, str] | None:
+        labels = self.node.labels
+        if labels.get(MIG_CONFIG_STATE) != "failed":
+            return None
+        return (
+            f"the MIG manager failed to apply {labels.get(MIG_CONFIG, 'the layout')} ({MIG_CONFIG_STATE}=failed)",
+            "Follow MIG-04: the device plugin offers what the layout that is still in place gives.",
+        )
+
+    def _operand_broken(self, reference: Reference) -> tuple[str, str] | None:
+        """The first operand that does not work, down to the device plugin, unless a plugin is Ready all the same."""
+        if any(pod.ready for pod in self.plugins):
+            return None
+        with suppress(Inconclusive, NotApplicable):
+            needed = [
+                each
+                for each in expected_components(self.facts, reference)
+                if each.component in TESTED and each.is_needed_on(self.pool, self.node)
+            ]
+            failure = coverage_of(needed, self.node, self.facts, found=False).failure
+            if failure is not None and failure.cause:
+                return f"the {failure.component} does not work on the node: {failure.cause}", failure.remedy
+        waiting = next(iter(self.plugins), None)
+        if waiting is None:
+            return None
+        return f"{waiting} is not Ready ({why_not_ready(waiting)})", what_to_do(waiting, self.facts)
+
+    def _not_registered(self) -> tuple[str, str] | None:
+        """A plugin is Ready, and the kubelet has nothing of it, or only what it remembers."""
+        plugin = next((pod for pod in self.plugins if pod.ready), None)
+        if plugin is None or any(self.there.values()):
+            return None
+        log = f"kubectl logs -n {plugin.namespace} {plugin.name}"
+        if not counted(self.node, self.expected):
+            return (
+                f"{plugin} is Ready, and no device plugin has registered GPUs with the kubelet of {self.node.name}",
+                f"Read its log ({log}): it says why NVML lists no GPU or why the kubelet refused the registration.",
+            )
+        return (
+            f"the kubelet remembers {format_amounts(counted(self.node, self.expected))}, and none of it is allocatable "
+            f"although {plugin} is Ready: it is not registered any more, or reports every device as unhealthy",
+            f"Read its log ({log}). If no device is unhealthy there, delete the pod: the next one registers again.",
+        )
+
+    def _unhealthy(self) -> tuple[str, str] | None:
+        """Some of the declared devices are in the capacity and not allocatable."""
+        capacity = {name: count for name, count in counted(self.node, self.expected).items() if name in self.expected}
+        less = {name: more for name, count in capacity.items() if (more := count - self.there.get(name, 0)) > 0}
+        if not less or (not any(self.there.values()) and self.plugins):
+            return None
+        told = ", ".join(f"{count} of {capacity[name]} {name}" for name, count in less.items())
+        return (
+            f"the device plugin reports {told} as unhealthy",
+            "Look for the XID in the device plugin's log, reset or replace the device, then restart the plugin pod: "
+            "it never marks a device healthy again by itself.",
+        )
+
+    def _two_allocators(self) -> tuple[str, str] | None:
+        if self.gpu.allocated_by != "dra":
+            return None
+        return (
+            f"a device plugin offers {format_amounts(self.there)}, and these GPUs are declared to be allocated by DRA",
+            "Keep the device plugin off the node (label nvidia.com/gpu.deploy.device-plugin=false): with two "
+            "allocators a GPU is allocated twice.",
+        )
+
+    def _by_the_numbers(self) -> tuple[str, str]:
+        if not self.expected:
+            return "; ".join(self.offer.problems), "Declare a MIG layout and a strategy that go together (MIG-08)."
+        if not any(self.there.get(name) for name in self.expected):
+            return self._nothing_expected()
+        if any(self.there.get(name, 0) < count for name, count in self.expected.items()):
+            return self._less()
+        return self._more()
+
+    def _nothing_expected(self) -> tuple[str, str]:
+        if not self.there:
+            return (
+                f"no device plugin has registered GPUs with the kubelet of {self.node.name}",
+                "Look whether the device plugin's DaemonSet has a pod on the node, and if not, why (OPER-10, OPER-13).",
+            )
+        names = ", ".join(f"{name}={devices}" for name, devices in self.there.items())
+        cause = f"the GPUs are offered under another resource name: {names}"
+        if any(name.startswith(MIG_PREFIX) for name in self.there):
+            return cause, "Declare the pool's MIG layout, or label the node nvidia.com/mig.config=all-disabled."
+        return cause, "Correct the node's sharing configuration (renameByDefault), or declare that resource."
+
+    def _less(self) -> tuple[str, str]:
+        if missing_gpus(self.node, self.gpu):
+            return (
+                f"the device plugin registered only {format_amounts(self.there)}, and the driver sees "
+                f"{self.node.labels[GPU_COUNT]} of {self.gpu.count} GPUs",
+                "Check the node's PCI bus and dmesg.",
+            )
+        return (
+            f"the device plugin registered only {format_amounts(self.there)}",
+            "Check the device plugin's sharing and MIG configuration for the node, then its PCI bus and dmesg.",
+        )
+
+    def _more(self) -> tuple[str, str]:
+        replicas = self.node.labels.get(GPU_REPLICAS, "")
+        surplus = {name: count - self.expected.get(name, 0) for name, count in self.there.items()}
+        more = {name: count for name, count in surplus.items() if count > 0}
+        if replicas not in _UNSHARED:
+            return (
+                f"the node offers {format_amounts(more)} more than were declared: sharing is configured with "
+                f"{replicas} replicas",
+                "Take the sharing configuration off the node, or declare the sharing.",
+            )
+        found = self.node.labels.get(GPU_COUNT, "")
+        total = sum(self.there.values())
+        if found.isdigit() and 0 < int(found) < total:
+            product = self.node.labels.get(GPU_PRODUCT, "one model")
+            return (
+                f"the node offers {total} GPUs, and GPU Feature Discovery counts {found} of {product}: two models are "
+                "in the node, and the labels are of one of them",
+                "Keep one model in a node: a pod that requests GPUs gets either. Only claims of DRA choose by product.",
+            )
+        return (
+            f"the node offers {format_amounts(more)} more than were declared",
+            "Declare the number that the pool has.",
+        )

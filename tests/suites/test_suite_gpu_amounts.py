@@ -1,0 +1,94 @@
+"""Why a node offers another number of GPUs: the first thing that is wrong between the device and the kubelet."""
+
+import pytest
+from operated_cluster import unready
+from operator_chapters import A_NODE
+from sharing_cluster import SharingCluster
+
+from suites.pools.test_pools import test_every_gpu_node_advertises_its_gpus as offers
+
+GPU, SHARED = "nvidia.com/gpu", "nvidia.com/gpu.shared"
+
+
+@pytest.fixture
+def cluster(reference):
+    return SharingCluster(reference)
+
+
+def status(cluster, capacity: dict[str, int], allocatable: dict[str, int]) -> None:
+    for member, amounts in (("capacity", capacity), ("allocatable", allocatable)):
+        held = cluster.node(A_NODE)["status"][member]
+        for name in [name for name in held if name.startswith("nvidia.com/")]:
+            del held[name]
+        held.update({name: str(count) for name, count in amounts.items()})
+
+
+def finding(cluster):
+    broken = cluster.verdict(offers).judge.broken
+    assert [str(each.subject) for each in broken] == [f"node {A_NODE}"]
+    return broken[0]
+
+
+def test_a_layout_that_failed_is_no_reason_to_declare_something_else(cluster):
+    status(cluster, {GPU: 1}, {GPU: 1})
+    cluster.label(A_NODE, {"nvidia.com/mig.config": "all-1g.5gb", "nvidia.com/mig.config.state": "failed"})
+
+    assert "MIG manager failed to apply all-1g.5gb" in finding(cluster).cause
+    assert "MIG-04" in finding(cluster).remedy
+    assert "eclare" not in finding(cluster).remedy
+
+
+def test_the_first_operand_that_is_broken_is_the_cause(cluster):
+    status(cluster, {}, {})
+    unready(cluster.pod("nvidia-device-plugin-daemonset", A_NODE), reason="PodInitializing")
+    unready(cluster.pod("nvidia-driver-daemonset", A_NODE), reason="ImagePullBackOff")
+
+    assert "the driver does not work on the node" in finding(cluster).cause
+    assert "logs" not in finding(cluster).remedy
+
+
+def test_all_devices_without_a_plugin_are_not_broken_devices(cluster):
+    status(cluster, {GPU: 4}, {GPU: 0})
+    unready(cluster.pod("nvidia-device-plugin-daemonset", A_NODE), reason="CrashLoopBackOff", restarts=9)
+
+    assert "the device plugin does not work on the node" in finding(cluster).cause
+    assert "XID" not in finding(cluster).remedy
+    assert "--previous" in finding(cluster).remedy
+
+
+def test_all_devices_at_once_are_a_lost_registration_before_they_are_broken(cluster):
+    status(cluster, {GPU: 4}, {GPU: 0})
+
+    assert "none of it is allocatable although pod" in finding(cluster).cause
+    assert "XID" not in finding(cluster).remedy
+
+
+def test_one_device_of_several_is_broken(cluster):
+    status(cluster, {GPU: 4}, {GPU: 3})
+
+    assert "1 of 4 nvidia.com/gpu as unhealthy" in finding(cluster).cause
+    assert "XID" in finding(cluster).remedy
+
+
+def test_a_name_of_a_former_configuration_is_told_as_such(cluster):
+    status(cluster, {GPU: 4, SHARED: 16}, {GPU: 4, SHARED: 0})
+    assert not cluster.verdict(offers).broken
+
+    status(cluster, {GPU: 4, SHARED: 16}, {GPU: 3, SHARED: 0})
+    assert "left over in the kubelet: 16 nvidia.com/gpu.shared" in finding(cluster).actual
+    assert "nvidia.com/gpu.shared" not in finding(cluster).cause
+
+
+def test_two_models_in_one_node_are_told(cluster):
+    status(cluster, {GPU: 6}, {GPU: 6})
+    cluster.label(A_NODE, {"nvidia.com/gpu.count": "6"})
+    assert finding(cluster).remedy == "Declare the number that the pool has."
+
+    cluster.label(A_NODE, {"nvidia.com/gpu.count": "4"})
+    assert "two models are in the node" in finding(cluster).cause
+
+
+def test_mig_devices_in_a_pool_without_mig_are_told_as_a_layout(cluster):
+    status(cluster, {"nvidia.com/mig-1g.5gb": 7}, {"nvidia.com/mig-1g.5gb": 7})
+
+    assert "MIG layout" in finding(cluster).remedy
