@@ -14,7 +14,7 @@ from conformance.kube.paths import path
 from conformance.kube.timeouts import Timeouts
 from conformance.lab import policies
 from conformance.lab.advice import SOME_CLUSTER, clean_command
-from conformance.lab.cleanup.undo import Undoing
+from conformance.lab.cleanup.undo import UndoStack
 from conformance.lab.images import Images
 from conformance.lab.journal import Journal
 from conformance.lab.pod_effects import PodPriority
@@ -51,17 +51,17 @@ class RunContext:
         self.journal = Journal(client, run_id)
         self.left_behind: list[Left] = []
         self._cluster = cluster
-        self._undoing = Undoing()
-        self._undoing_of_requirements: list[Undoing] = []
+        self._undoing = UndoStack()
+        self._undoing_of_requirements: list[UndoStack] = []
         self._lock = threading.RLock()
         self._names: dict[str, int] = {}
         self._priorities: dict[str, PodPriority] = {}
         self._harmless: str | None = None
         self._pull_secret: dict[str, Any] | None = None
 
-    def new_undoing(self) -> Undoing:
+    def new_undoing(self) -> UndoStack:
         """The undoing of one requirement, which ``what_is_left`` tells of, too."""
-        undoing = Undoing()
+        undoing = UndoStack()
         self._undoing_of_requirements.append(undoing)
         return undoing
 

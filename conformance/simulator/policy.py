@@ -34,7 +34,7 @@ from conformance.simulator.nodelabels import (
 from conformance.simulator.world import Object, World
 
 OPERATOR = "gpu-operator"
-ROOTS = ("ClusterPolicy", "GPUCluster", "NVIDIADriver")
+OPERATOR_RESOURCES = ("ClusterPolicy", "GPUCluster", "NVIDIADriver")
 
 _EVERYTHING = "policy"
 _NODE = "node/"
@@ -90,7 +90,7 @@ class GpuOperator:
     """The controllers of the operator. A key is ``node/<name>`` for a node's labels, else ``policy``."""
 
     name = "operator"
-    watches = (*ROOTS, "Node", "Pod", "Namespace", *_WRITTEN)
+    watches = (*OPERATOR_RESOURCES, "Node", "Pod", "Namespace", *_WRITTEN)
 
     def __init__(self, world: World) -> None:
         self._world = world
@@ -107,10 +107,10 @@ class GpuOperator:
             return self._keys_of_node(obj, deleted)
         if kind == "Pod":
             return self._all_keys() if is_operator(obj) and self._operators.take_in(obj, deleted) else ()
-        if kind in ROOTS:
+        if kind in OPERATOR_RESOURCES:
             return self._all_keys() if self._is_news(kind, obj, deleted) else (_EVERYTHING,)
         owners = obj["metadata"].get("ownerReferences") or ()
-        owned = any(each["kind"] in ROOTS for each in owners)
+        owned = any(each["kind"] in OPERATOR_RESOURCES for each in owners)
         # Of what it owns the operator watches only what runs pods: a RuntimeClass that is deleted stays away until
         # something else has it look again.
         return (_EVERYTHING,) if owned and kind in ("DaemonSet", "Deployment") else ()

@@ -47,7 +47,7 @@ from suites.isolation.gpu_access import (
 
 # The error of the runtime hook for a container that may not select its devices by the variable.
 _UNPRIVILEGED = "insufficient privileges to read device list"
-CLOSE_THE_DOOR = (
+_KEEP_OTHERS_OUT = (
     "Set ACCEPT_NVIDIA_VISIBLE_DEVICES_ENVVAR_WHEN_UNPRIVILEGED=false for the container toolkit (toolkit.env) and let "
     "CDI inject devices."
 )
@@ -76,7 +76,7 @@ def test_a_pod_without_gpu_request_reaches_no_gpu(
     level=MUST,
     effect=OWN_NAMESPACE,
     sources=["cncf-secure-access", "toolkit-envvar", "operator-421", "operator-700", "kubeflow-6451"],
-    remedy=CLOSE_THE_DOOR,
+    remedy=_KEEP_OTHERS_OUT,
 )
 def test_a_variable_gives_no_device(lab: RequirementLab, gpu_pool_nodes: tuple[GpuPoolNode, ...], judge: Judge) -> None:
     observed = request_no_devices(lab, gpu_pool_nodes, env={VISIBLE: ALL_DEVICES})
@@ -89,7 +89,7 @@ def test_a_variable_gives_no_device(lab: RequirementLab, gpu_pool_nodes: tuple[G
     level=MUST,
     effect=OWN_NAMESPACE,
     sources=["cncf-secure-access", "toolkit-envvar", "operator-1588", "operator-notes-25.10.0"],
-    remedy=f"{CLOSE_THE_DOOR} Or refuse pods that name the runtime class and ask for no GPU, by an admission policy.",
+    remedy=f"{_KEEP_OTHERS_OUT} Or refuse pods that name the runtime class and ask for no GPU, by an admission policy.",
 )
 def test_a_runtime_class_gives_no_device(
     lab: RequirementLab, facts: Facts, gpu_pool_nodes: tuple[GpuPoolNode, ...], judge: Judge
@@ -108,7 +108,7 @@ def test_a_runtime_class_gives_no_device(
     level=MUST,
     effect=OCCUPIES_IDLE_GPUS,
     sources=["cncf-secure-access", "kar-0049", "toolkit-envvar"],
-    remedy=CLOSE_THE_DOOR,
+    remedy=_KEEP_OTHERS_OUT,
 )
 def test_the_uuid_of_another_pods_gpu_gives_no_access(
     lab: RequirementLab,

@@ -1,4 +1,4 @@
-"""State folders: private, locked, swept only when nobody owns them."""
+"""State folders: private, locked, removed only when abandoned."""
 
 import os
 import stat
@@ -22,7 +22,7 @@ def test_a_state_folder_is_private(tmp_path: Path) -> None:
 def test_an_owned_folder_is_never_swept(tmp_path: Path) -> None:
     folder = state.make(root=tmp_path)
 
-    assert state.sweep(tmp_path) == []
+    assert state.remove_abandoned(tmp_path) == []
 
     assert folder.path.exists()
     folder.remove()
@@ -34,7 +34,7 @@ def test_an_orphan_is_swept_and_a_strange_folder_is_not(tmp_path: Path) -> None:
     strange = tmp_path / f"gpu-conformance-{os.getuid() + 1}-run-1"
     strange.mkdir()
 
-    assert state.sweep(tmp_path) == [orphan.path]
+    assert state.remove_abandoned(tmp_path) == [orphan.path]
 
     assert strange.exists()
 
@@ -42,10 +42,10 @@ def test_an_orphan_is_swept_and_a_strange_folder_is_not(tmp_path: Path) -> None:
 def test_a_folder_that_is_just_being_made_is_left_alone(tmp_path: Path) -> None:
     newborn = tmp_path / f"gpu-conformance-{os.getuid()}-new-1"
     newborn.mkdir()
-    assert state.sweep(tmp_path) == []
+    assert state.remove_abandoned(tmp_path) == []
     os.utime(newborn, (time.time() - 120, time.time() - 120))
 
-    assert state.sweep(tmp_path) == [newborn]
+    assert state.remove_abandoned(tmp_path) == [newborn]
 
 
 def test_the_same_name_is_refused_while_its_cluster_lives_and_free_afterwards(tmp_path: Path) -> None:

@@ -54,7 +54,7 @@ def cluster_down(name: str, *, root: Path | None = None) -> None:
         with contextlib.suppress(ChildProcessError):  # it is our child only if we brought the cluster up
             os.waitpid(warden, os.WNOHANG)
         if not state.is_owned(folder):  # the warden was killed before it could clean up
-            state.sweep(folder.parent)
+            state.remove_abandoned(folder.parent)
         if time.monotonic() > deadline:
             raise EmbeddedError(
                 f"cluster {name} is still there after {_DOWN_PATIENCE:.0f} s: see {folder / 'warden.log'}"

@@ -36,7 +36,7 @@ _MARK = "mark.txt"
 _RACE_SECONDS = 10.0
 # What Helm does not take away: a namespace that it was asked to create, and what a chart has in its folder crds.
 _STAYING = ("Namespace", "CustomResourceDefinition")
-_ROOTS = ("ClusterPolicy", "GPUCluster", "NVIDIADriver")
+_OPERATOR_RESOURCES = ("ClusterPolicy", "GPUCluster", "NVIDIADriver")
 _WORKLOADS = ("DaemonSet", "Deployment")
 _LEAST_GRACE = 1
 _CHARTS: dict[str, Callable[..., list[Object]]] = {
@@ -184,7 +184,7 @@ def _still_there(client: Client, namespace: str, members: list[str]) -> list[str
     """
     for kind in _WORKLOADS:
         for operand in client.list(path(kind, namespace=namespace)):
-            if any(owner["kind"] in _ROOTS for owner in operand["metadata"].get("ownerReferences") or ()):
+            if any(owner["kind"] in _OPERATOR_RESOURCES for owner in operand["metadata"].get("ownerReferences") or ()):
                 members = [*members, path(kind, namespace=namespace, name=operand["metadata"]["name"])]
                 client.delete(members[-1], propagation="Foreground")
     in_parallel(lambda pod: _hasten(client, pod), client.list(path("Pod", namespace=namespace)))

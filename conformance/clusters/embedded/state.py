@@ -1,4 +1,4 @@
-"""State folders of embedded clusters: on a RAM disk where there is one, locked by their owner, swept when orphaned.
+"""State folders of embedded clusters: on a RAM disk where there is one, locked by their owner, removed when abandoned.
 
 A folder is made under a provisional name, locked, and renamed into place: whoever sees it under its final name and
 gets the lock knows that its owner is dead. The final name of a kept cluster can be taken once only, so two commands
@@ -59,7 +59,7 @@ def make(*, kept: str | None = None, root: Path | None = None) -> StateFolder:
         check_name(kept)
     root = root or _roomiest()
     root.mkdir(parents=True, exist_ok=True)
-    sweep(root)
+    remove_abandoned(root)
     token = secrets.token_hex(4)
     path = root / f"{_prefix()}new-{token}"
     path.mkdir(mode=0o700)
@@ -99,9 +99,9 @@ def is_owned(path: Path) -> bool:
         return free is False
 
 
-def sweep(root: Path) -> list[Path]:
+def remove_abandoned(root: Path) -> list[Path]:
     """Remove the folders below ``root`` whose owner was killed, and what still runs of them; return their paths."""
-    swept = []
+    removed = []
     for path in root.glob(f"{_prefix()}*"):
         if not _is_ours(path) or _is_newborn(path):
             continue
@@ -109,8 +109,8 @@ def sweep(root: Path) -> list[Path]:
             if free or (free is None and "-new-" in path.name):
                 _end_survivors(path)
                 shutil.rmtree(path, ignore_errors=True)
-                swept.append(path)
-    return swept
+                removed.append(path)
+    return removed
 
 
 def _settle(folder: StateFolder, final: str) -> None:

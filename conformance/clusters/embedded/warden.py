@@ -11,7 +11,7 @@ Orders come as JSON lines on standard input, reports leave as JSON lines on stan
 When standard input ends, when the owner is gone or when SIGTERM arrives, the warden kills every process, removes the
 state folder and ends. After ``detach`` only SIGTERM does that: so a kept cluster survives the command that started it.
 Should the warden itself be killed, Linux kills its children (PR_SET_PDEATHSIG); the inherited lock on the state folder
-is then free, which tells the next start to sweep it.
+is then free, which tells the next start to remove it.
 """
 
 import contextlib

@@ -16,7 +16,7 @@ from conformance.kube.waits import wait_for
 from conformance.lab.pods import at_once
 from conformance.remains import Left
 
-__all__ = ["KINDS", "Labelled", "Swept", "labelled", "named", "sweep", "wait_until_gone"]
+__all__ = ["KINDS", "Deletion", "Labelled", "delete_all", "labelled", "named", "wait_until_gone"]
 
 _NAMESPACES = ("Namespace",)
 # Stage after stage; within a stage the order does not matter. Pods' owners go before pods, bindings before what they
@@ -46,7 +46,7 @@ class Labelled(msgspec.Struct, frozen=True):
     unseen: tuple[Left, ...] = ()
 
 
-class Swept(msgspec.Struct, frozen=True):
+class Deletion(msgspec.Struct, frozen=True):
     """What was deleted, and what was left and why, both in words."""
 
     deleted: tuple[str, ...] = ()
@@ -70,7 +70,7 @@ def labelled(client: Client, run_id: str | None = None, kinds: Sequence[str] = K
     return Labelled(by_run, tuple(unseen))
 
 
-def sweep(client: Client, objects: Iterable[Mapping[str, Any]], timeouts: Timeouts) -> Swept:
+def delete_all(client: Client, objects: Iterable[Mapping[str, Any]], timeouts: Timeouts) -> Deletion:
     """Delete these objects of one run, stage after stage, each when the one before is gone.
 
     Namespaces, which take Kubernetes five seconds and more, are not waited for: ``wait_until_gone`` does, when
@@ -94,7 +94,7 @@ def sweep(client: Client, objects: Iterable[Mapping[str, Any]], timeouts: Timeou
             going = gone
         else:
             left += wait_until_gone(client, gone, timeouts.deleted)
-    return Swept(tuple(deleted), tuple(left), tuple(going))
+    return Deletion(tuple(deleted), tuple(left), tuple(going))
 
 
 def named(obj: Mapping[str, Any]) -> str:

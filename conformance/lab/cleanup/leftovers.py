@@ -21,7 +21,7 @@ from conformance.kube.paths import path
 from conformance.kube.timeouts import Timeouts
 from conformance.lab import records_namespace
 from conformance.lab.advice import clean_command
-from conformance.lab.cleanup.deletion import KINDS, labelled, named, sweep, wait_until_gone
+from conformance.lab.cleanup.deletion import KINDS, delete_all, labelled, named, wait_until_gone
 from conformance.lab.journal import OwnerRecord, owner_records
 from conformance.lab.lease import is_alive
 from conformance.lab.pods import at_once
@@ -194,7 +194,9 @@ def clean_up(
     removed = tuple(str(each.installed) for each in outcomes if not each.words)
     stuck = [each.words for each in outcomes if each.words and not each.settled]
     # What a release that could not be removed still needs, its namespace first of all, stays until it can.
-    swept = sweep(client, [obj for obj in (*objects, *secrets) if not stuck or not _needed(obj, stack)], timeouts)
+    deletion = delete_all(
+        client, [obj for obj in (*objects, *secrets) if not stuck or not _needed(obj, stack)], timeouts
+    )
     nodes, failures = restore_nodes(client, changes)
     failures += stuck
     namespace_removed = False
@@ -204,10 +206,10 @@ def clean_up(
         except KubeError as error:
             failures.append(Left(f"record of run {run_id}", error))
     said = [each.words for each in outcomes if each.settled and each.words]
-    left = [*swept.left, *said, *failures, *wait_until_gone(client, swept.going, timeouts.namespace_deleted)]
+    left = [*deletion.left, *said, *failures, *wait_until_gone(client, deletion.going, timeouts.namespace_deleted)]
     if namespace_removed:
         records_namespace.wait_until_gone(client, timeout=timeouts.namespace_deleted)
-    return Cleaned((run_id,), (), (*removed, *swept.deleted), nodes, tuple(left), namespace_removed)
+    return Cleaned((run_id,), (), (*removed, *deletion.deleted), nodes, tuple(left), namespace_removed)
 
 
 def _remove_releases(

@@ -15,7 +15,7 @@ from conformance.kube.errors import KubeError
 from conformance.remains import Left
 from conformance.verdict import Inconclusive
 
-__all__ = ["Step", "Undoing", "interrupts_deferred", "termination_interrupts"]
+__all__ = ["Step", "UndoStack", "interrupts_deferred", "termination_interrupts"]
 
 
 class Step:
@@ -26,7 +26,7 @@ class Step:
         self.undo = undo
 
 
-class Undoing:
+class UndoStack:
     """The steps that are still to be undone. Registering and undoing may happen in several threads."""
 
     def __init__(self) -> None:

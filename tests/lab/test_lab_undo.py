@@ -3,13 +3,13 @@ import signal
 
 import pytest
 
-from conformance.lab.cleanup.undo import Undoing, interrupts_deferred, termination_interrupts
+from conformance.lab.cleanup.undo import UndoStack, interrupts_deferred, termination_interrupts
 from conformance.verdict import Inconclusive
 
 
 def test_the_last_thing_done_is_undone_first() -> None:
     undone: list[str] = []
-    undoing = Undoing()
+    undoing = UndoStack()
     for what in ("first", "second", "third"):
         undoing.will(what, lambda what=what: undone.append(what))  # type: ignore[misc]
     undoing.undo(undoing.pending[1])
@@ -21,7 +21,7 @@ def test_the_last_thing_done_is_undone_first() -> None:
 
 def test_one_failure_does_not_keep_the_others_from_being_undone() -> None:
     undone: list[str] = []
-    undoing = Undoing()
+    undoing = UndoStack()
 
     def fail() -> None:
         raise Inconclusive("the node is on fire")
