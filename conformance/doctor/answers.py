@@ -24,9 +24,10 @@ class Answer(msgspec.Struct, frozen=True, omit_defaults=True):
     remedy: str = ""
     requirements: tuple[str, ...] = ()
 
-    def __str__(self) -> str:
-        told = f"{self.state:<9}  {self.topic:<12}  {self.text}"
-        return f"{told}. {self.remedy}" if self.remedy else told
+    def line(self, *, after: str = "") -> str:
+        """The answer as one line; a remedy that the line before (``after``) has is not said twice."""
+        told = f"{self.state:<9}  {self.topic:<13}  {self.text}"
+        return f"{told}. {self.remedy}" if self.remedy and self.remedy != after else told
 
 
 READY, ATTENTION, NOT_READY = 0, 1, 4

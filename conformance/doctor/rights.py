@@ -40,9 +40,10 @@ class Right(msgspec.Struct, frozen=True):
     indispensable: bool = False
 
     def __str__(self) -> str:
+        resource, slash, subresource = self.resource.partition("/")
+        full = f"{resource}.{self.group}" if self.group else resource
         where = f" in namespace {self.namespace}" if self.namespace else ""
-        group = f" of API group {self.group}" if self.group else ""
-        return f"{self.verb} on {self.resource}{group}{where}"
+        return f"{self.verb} {full}{slash}{subresource}{where}"
 
 
 def rights_of(mode: Mode, effects: Effects) -> tuple[Right, ...]:
@@ -123,22 +124,23 @@ def answers(client: Client, mode: Mode, effects: Effects, user: str, config_name
         if not lacking:
             yield Answer(f"rights {each}", State.OK, f"all {len(wanted)} rights are granted")
         elif each.limit > mode.limit:
-            yield Answer(
-                f"rights {each}",
-                State.NOTE,
-                f"{_some(list(map(str, lacking)))} not granted; mode {mode} needs none of it",
-            )
+            text = f"mode {mode} does without: {_some([str(right) for right in lacking])}"
+            yield Answer(f"rights {each}", State.NOTE, text)
         else:
-            yield from (_lacking(right, each, user) for right in lacking)
+            yield from (_lacking(right, each, user) for right in sorted(lacking, key=_weight, reverse=True))
+
+
+def _weight(right: Right) -> tuple[bool, int]:
+    """How much a run loses without a right."""
+    return right.indispensable, len(right.requirements)
 
 
 def _lacking(right: Right, mode: Mode, user: str) -> Answer:
-    without = f"without it {len(right.requirements)} requirements cannot be judged ({_some(right.requirements)})"
-    text = (
-        f"{right} is not granted; {without if right.requirements else 'no requirement of the shipped set-up needs it'}"
-    )
-    state = State.BLOCKED if right.indispensable else State.ATTENTION if right.requirements else State.NOTE
-    return Answer(f"rights {mode}", state, text, _remedy(right, mode, user), right.requirements)
+    ids = right.requirements
+    counted = "1 requirement" if len(ids) == 1 else f"{len(ids)} requirements"
+    lost = f"{counted} cannot be judged ({_some(ids)})" if ids else "nothing of the shipped set-up needs it"
+    state = State.BLOCKED if right.indispensable else State.ATTENTION if ids else State.NOTE
+    return Answer(f"rights {mode}", state, f"may not {right}: {lost}", _remedy(right, mode, user), ids)
 
 
 def _remedy(right: Right, mode: Mode, user: str) -> str:

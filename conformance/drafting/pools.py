@@ -12,7 +12,7 @@ from conformance.drafting.node_groups import is_a_choice
 from conformance.drafting.notes import Guess, LeftOut, Part, plain
 from conformance.drafting.platforms import TAINTS, owner_of
 from conformance.facts import Facts, Node
-from conformance.gpu.labels import MIG_CONFIG
+from conformance.gpu.labels import MIG_CONFIG, MIG_CONFIG_STATE
 from conformance.gpu.resources import GPU
 from conformance.gpu.taints import Taint
 from conformance.reference.expected import layout_of, offer_of
@@ -20,6 +20,7 @@ from conformance.reference.model import Pool, Reference
 
 # What so many of a pool's nodes carry is taken for what its owners want, and the others for nodes that lost it.
 _MOST = 2 / 3
+_APPLIED = "success"
 _NAMED = 3
 
 
@@ -90,14 +91,27 @@ def _number(group: Group) -> Guess:
 def _labels(group: Group) -> tuple[dict[str, str], Guess | None]:
     """The labels that most nodes carry and that owners chose."""
     counted = Counter(pair for node in group.nodes for pair in node.labels.items() if is_a_choice(*pair))
+    usual = {
+        key: value
+        for (key, value), count in counted.items()
+        if key not in group.selector and count >= _MOST * len(group.nodes)
+    }
+    usual = _applied_layout(group) | usual
     found, lacking = {}, []
-    for (key, value), count in sorted(counted.items()):
-        if key in group.selector or count < _MOST * len(group.nodes):
-            continue
+    for key, value in sorted(usual.items()):
         found[key] = value
         others = [node.name for node in group.nodes if node.labels.get(key) != value]
         lacking += [f"{_some(others)} lack {key}={value}"] if others else []
     return found, Guess("the nodes, labels of programs left out", tuple(lacking)) if found else None
+
+
+def _applied_layout(group: Group) -> dict[str, str]:
+    """The MIG layout that is applied where most nodes ask for one: what fails elsewhere is not what is meant."""
+    asking = [node for node in group.nodes if MIG_CONFIG in node.labels]
+    if len(asking) < _MOST * len(group.nodes):
+        return {}
+    applied = most(node.labels[MIG_CONFIG] for node in asking if node.labels.get(MIG_CONFIG_STATE) == _APPLIED)
+    return {MIG_CONFIG: applied} if applied else {}
 
 
 def _taints(group: Group) -> tuple[list[dict[str, str]], Guess | None]:
@@ -112,7 +126,7 @@ def _taints(group: Group) -> tuple[list[dict[str, str]], Guess | None]:
         if counted[taint] < len(group.nodes)
     ]
     odd += [
-        f"{_some([node.name for node in group.nodes if taint in node.taints])} alone have {taint}, left out"
+        f"only {_some([node.name for node in group.nodes if taint in node.taints])}: {taint}, left out"
         for taint in counted
         if taint not in usual
     ]

@@ -52,7 +52,8 @@ class Examination(msgspec.Struct, frozen=True, rename="camel"):
 
     def lines(self) -> Iterator[str]:
         """The same for people: a line for each answer, and what they add up to."""
-        yield from map(str, self.answers)
+        for before, answer in zip((None, *self.answers), self.answers, strict=False):
+            yield answer.line(after=before.remedy if before is not None else "")
         states = [each.state for each in self.answers]
         blocked, attention = states.count(State.BLOCKED), states.count(State.ATTENTION)
         end = f"(exit code {self.exit_code})"

@@ -272,7 +272,7 @@ def test_a_right_that_is_missing_names_the_requirements_and_the_command(
 
     (answer,) = told["rights audit"]
     assert (code, answer["state"]) == (1, State.ATTENTION)
-    assert "list on resourcequotas is not granted" in answer["text"]
+    assert answer["text"].startswith("may not list resourcequotas: ")
     assert set(NEEDS["ResourceQuota"]) == set(answer["requirements"])
     assert "--serviceaccount=ci:auditor" in answer["remedy"]
 
@@ -405,18 +405,41 @@ def test_a_set_up_that_does_not_load_keeps_a_run_from_beginning(doctor: Any, clu
     assert "Did you mean pools?" in told["set-up"][0]["text"]
 
 
+def test_who_may_not_read_the_records_of_runs_sees_their_namespaces(
+    doctor: Any, cluster: Cluster, tmp_path: Path
+) -> None:
+    file = kubeconfig(tmp_path, cluster.api.url)
+    leases = "/apis/coordination.k8s.io/v1/namespaces/gpu-conformance/leases"
+    cluster.answers[leases] = status(403, "Forbidden")
+    code, told = doctor(file)
+    assert (code, told["runs"][0]["state"]) == (0, State.OK)
+
+    labels = {"gpu-conformance.io/run-id": "abcdefgh"}
+    cluster.lists["namespaces"] = [{"metadata": {"name": "gpuc-abcdefgh-pods", "labels": labels}}]
+    code, told = doctor(file)
+
+    assert (code, told["runs"][0]["state"]) == (1, State.ATTENTION)
+    assert "gpu-conformance clean --cluster prod abcdefgh" in told["runs"][0]["remedy"]
+
+
 # What people see.
 
 
 def test_each_answer_is_a_line_and_the_last_one_says_what_they_add_up_to(
     cluster: Cluster, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    cluster.refuses = {"limitranges"}
+    cluster.refuses = {"limitranges", "roles", "pods"}
 
     code = cli.main(["doctor", "--cluster", "prod", "--kubeconfig", str(kubeconfig(tmp_path, cluster.api.url))])
 
     lines = capsys.readouterr().out.splitlines()
     assert code == 1
-    assert lines[-1] == "ready for a run in mode audit, with 1 to look at first (exit code 1)"
+    assert lines[-1] == "ready for a run in mode audit, with 3 to look at first (exit code 1)"
+    assert [line.split()[6] for line in lines if "may not list" in line] == [
+        "pods:",
+        "limitranges:",
+        "roles.rbac.authorization.k8s.io:",
+    ]
+    assert "\n".join(lines).count("gpu-conformance rbac") == 1
     assert all(line.split()[0] in set(State) for line in lines[:-1])
     assert "\x1b" not in "".join(lines)

@@ -49,7 +49,28 @@ def test_a_taint_of_one_node_is_its_own(drafted):
     made = drafted(gpu_nodes("t4", 2, group), node("t4-3", group, {"nvidia.com/gpu": 4}, [quarantine]))
 
     assert made.pool("t4").taints == ()
-    assert "t4-3 alone have nvsentinel.dgxc.nvidia.com/quarantine:NoSchedule, left out" in made.comments
+    assert "only t4-3: nvsentinel.dgxc.nvidia.com/quarantine:NoSchedule, left out" in made.comments
+
+
+def test_of_two_layouts_the_one_that_is_applied_is_meant(drafted):
+    asks = {"agentpool": "cut", **T4}
+    one = node("cut-1", {**asks, "nvidia.com/mig.config": "all-balancd", "nvidia.com/mig.config.state": "failed"})
+    two = node("cut-2", {**asks, "nvidia.com/mig.config": "all-balanced", "nvidia.com/mig.config.state": "success"})
+
+    made = drafted(one, two)
+
+    assert made.reference.pools[0].labels["nvidia.com/mig.config"] == "all-balanced"
+    assert "cut-1 lack nvidia.com/mig.config=all-balanced" in made.comments
+
+
+def test_a_layout_of_few_nodes_is_not_that_of_their_pool(drafted):
+    plain = [node(f"cut-{number}", {"agentpool": "cut", **T4}) for number in (1, 2, 3)]
+    plain[0]["metadata"]["labels"] |= {
+        "nvidia.com/mig.config": "all-disabled",
+        "nvidia.com/mig.config.state": "success",
+    }
+
+    assert "nvidia.com/mig.config" not in drafted(plain).reference.pools[0].labels
 
 
 def test_a_cordon_is_no_taint_of_the_owners(drafted):
@@ -287,7 +308,7 @@ def test_a_quarantine_reserves_no_node(drafted):
     made = drafted(gpu_nodes("t4", 1, {"agentpool": "t4", **T4}, taints=[quarantine]))
 
     assert made.pool("t4").taints == ()
-    assert "t4-1 alone have AggregatedNodeHealth=false:NoSchedule, left out" in made.comments
+    assert "only t4-1: AggregatedNodeHealth=false:NoSchedule, left out" in made.comments
 
 
 @pytest.mark.parametrize(
