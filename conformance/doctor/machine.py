@@ -28,8 +28,7 @@ def versions() -> Answer:
 def kubeconfig(path: Path | None) -> Answer:
     """Which kubeconfig files there are, and whether they can be read. ``path`` is what the user named."""
     found, missing = search(path)
-    named = ", ".join(map(str, found))
-    absent = ", ".join(map(str, missing))
+    named, absent = ", ".join(map(_from_home, found)), ", ".join(map(_from_home, missing))
     if not found:
         return Answer(
             "kubeconfig", State.BLOCKED, f"there is no kubeconfig at {absent}",
@@ -60,6 +59,10 @@ def credentials(path: Path | None, context: str | None) -> Answer | None:
             plugin.install_hint or f"Install {plugin.command}, or use a context with other credentials.",
         )  # fmt: skip
     return Answer("credentials", State.OK, f"from the program {program}")
+
+
+def _from_home(file: Path) -> str:
+    return f"~/{file.relative_to(Path.home())}" if file.is_relative_to(Path.home()) else str(file)
 
 
 def helm() -> Answer:

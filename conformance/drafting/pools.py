@@ -101,7 +101,7 @@ def _labels(group: Group) -> tuple[dict[str, str], Guess | None]:
     for key, value in sorted(usual.items()):
         found[key] = value
         others = [node.name for node in group.nodes if node.labels.get(key) != value]
-        lacking += [f"{_some(others)} lack {key}={value}"] if others else []
+        lacking += [f"{_lacks(others)} {key}={value}"] if others else []
     return found, Guess("the nodes, labels of programs left out", tuple(lacking)) if found else None
 
 
@@ -121,7 +121,7 @@ def _taints(group: Group) -> tuple[list[dict[str, str]], Guess | None]:
     reserved = [taint for taint in counted if not owner_of(taint.key, TAINTS)]
     usual = [taint for taint in reserved if counted[taint] >= _MOST * len(group.nodes)]
     odd = [
-        f"{_some([node.name for node in group.nodes if taint not in node.taints])} lack {taint}"
+        f"{_lacks([node.name for node in group.nodes if taint not in node.taints])} {taint}"
         for taint in usual
         if counted[taint] < len(group.nodes)
     ]
@@ -188,6 +188,10 @@ def usual_resource(pools: Sequence[DraftedPool]) -> str:
 def _joined(first: Guess, second: Guess) -> Guess:
     decide = "; ".join(each for each in (first.decide, second.decide) if each)
     return Guess(first.derived, (*first.contradicted, *second.contradicted), decide)
+
+
+def _lacks(names: Sequence[str]) -> str:
+    return f"{_some(names)} {'lacks' if len(names) == 1 else 'lack'}"
 
 
 def _some(names: Sequence[str]) -> str:

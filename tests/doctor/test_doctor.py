@@ -105,7 +105,7 @@ def test_a_kubeconfig_that_is_not_there_is_said_to_be_missing(doctor: Any, tmp_p
     code, told = doctor(tmp_path / "nowhere")
 
     assert code == 4
-    assert told["kubeconfig"][0]["text"] == f"there is no kubeconfig at {tmp_path / 'nowhere'}"
+    assert told["kubeconfig"][0]["text"] == "there is no kubeconfig at ~/nowhere"
     assert "cluster" not in told
 
 

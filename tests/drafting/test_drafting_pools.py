@@ -39,7 +39,7 @@ def test_a_node_that_lost_a_taint_does_not_take_it_from_the_pool(drafted):
     made = drafted(gpu_nodes("t4", 2, group, taints=[GPU_TAINT]), node("t4-3", group, {"nvidia.com/gpu": 4}))
 
     assert len(made.pool("t4").taints) == 1
-    assert "t4-3 lack nvidia.com/gpu=present:NoSchedule" in made.comments
+    assert "t4-3 lacks nvidia.com/gpu=present:NoSchedule" in made.comments
     assert any("t4-3" in each for each in made.draft.contradictions)
 
 
@@ -60,7 +60,7 @@ def test_of_two_layouts_the_one_that_is_applied_is_meant(drafted):
     made = drafted(one, two)
 
     assert made.reference.pools[0].labels["nvidia.com/mig.config"] == "all-balanced"
-    assert "cut-1 lack nvidia.com/mig.config=all-balanced" in made.comments
+    assert "cut-1 lacks nvidia.com/mig.config=all-balanced" in made.comments
 
 
 def test_a_layout_of_few_nodes_is_not_that_of_their_pool(drafted):
