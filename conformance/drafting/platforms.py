@@ -1,6 +1,7 @@
 """What in a cluster belongs to its platform rather than to its owners, and where that is written.
 
-A draft declares none of it: who did not make an object cannot be asked to change it.
+A draft declares none of it: who did not make an object cannot be asked to change it. Namespaces and priority classes of
+platforms are those of reference/platform.py, so that what a draft leaves out is not held against the owners later.
 """
 
 from typing import NamedTuple
@@ -19,12 +20,8 @@ class Owned(NamedTuple):
         return name in self.names or name.startswith(self.prefixes or ("\0",))
 
 
+# Beside those of reference/platform.py: what nobody declares as a team, though it is no platform's.
 NAMESPACES = (
-    Owned("Kubernetes", "kubernetes.io: Namespaces", prefixes=("kube-",)),
-    Owned("OpenShift", "OpenShift: Working with projects", ("openshift",), ("openshift-",)),
-    Owned("GKE", "GKE: cluster architecture", ("gmp-system", "gmp-public"), ("gke-", "config-management-")),
-    Owned("AKS", "AKS: Azure Policy, Gatekeeper", ("gatekeeper-system", "calico-system", "tigera-operator")),
-    Owned("EKS", "Amazon EKS: add-ons", ("amazon-cloudwatch", "amazon-guardduty")),
     Owned(
         "the GPU stack",
         "NVIDIA charts",
@@ -36,24 +33,7 @@ NAMESPACES = (
             "nvidia-network-operator",
         ),
     ),
-    Owned(
-        "KAI",
-        "kai-scheduler/KAI-Scheduler: pkg/binder, reservation pods",
-        ("kai-scheduler", "kai-resource-reservation", "runai-reservation"),
-    ),
     Owned("this project", "docs/leftovers.md", prefixes=("gpu-conformance-",)),
-)
-
-PRIORITY_CLASSES = (
-    Owned("Kubernetes", "kubernetes.io: Pod Priority and Preemption", prefixes=("system-",)),
-    Owned("OpenShift", "OpenShift: Pod priority", ("openshift-user-critical", "cluster-logging"), ("openshift-",)),
-    Owned("GKE", "GKE: managed Prometheus", ("gmp-critical",), ("gke-",)),
-    Owned("AKS", "AKS: add-ons", ("azure-critical",), ("aks-",)),
-    Owned(
-        "storage systems", "rook, longhorn, portworx charts", ("longhorn-critical", "rook-ceph-default-priority-class")
-    ),
-    Owned("KubeVirt", "kubevirt.io", ("kubevirt-cluster-critical",)),
-    Owned("node autoscaling", "cluster-autoscaler chart", ("cluster-overprovisioner", "overprovisioning")),
 )
 
 # openshift-controller-manager makes them in every project; kube-controller-manager makes the account `default`.

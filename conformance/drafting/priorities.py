@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from conformance.drafting.notes import Guess, Item, LeftOut, Part
-from conformance.drafting.platforms import PRIORITY_CLASSES, owner_of
 from conformance.facts import Facts, PriorityClass
 from conformance.facts.limits import PREEMPTS
+from conformance.reference.platform import part_of_class
 
 _NEVER = "Never"
 
@@ -15,11 +15,11 @@ def drafted_classes(facts: Facts) -> list[Item]:
     """The owners' classes, the highest first; of several with one value the one that most pods carry."""
     own, items = [], []
     for each in sorted(facts.priority_classes, key=lambda each: (-each.value, each.name)):
-        owned = owner_of(each.name, PRIORITY_CLASSES)
-        if owned is None:
+        part = part_of_class(each.name)
+        if part is None:
             own.append(each)
         elif not each.is_system:
-            items.append(LeftOut(str(each), f"value {each.value}; it belongs to {owned.platform} ({owned.source})"))
+            items.append(LeftOut(str(each), f"value {each.value}; it belongs to {part.title} ({part.source})"))
     carried = {each.name: sum(pod.priority_class == each.name for pod in facts.pods) for each in own}
     kept: list[PriorityClass] = []
     for each in own:

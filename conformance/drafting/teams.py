@@ -16,6 +16,7 @@ from conformance.drafting.requests import GpuRequests
 from conformance.facts import Facts, LimitRange, ResourceQuota, RoleBinding, Rule, ServiceAccount
 from conformance.facts.limits import LimitRangeItem
 from conformance.gpu.resources import quota_key
+from conformance.reference.platform import part_of_namespace
 
 _DEFAULT_ACCOUNT = "default"
 _TOKEN_ANNOTATION = "automountServiceAccountToken"  # noqa: S105
@@ -37,13 +38,21 @@ def drafted_teams(facts: Facts, classes: Sequence[str]) -> list[Item]:
     reasons = _reasons(facts, asking)
     teams: list[Item] = []
     for namespace in sorted(reasons):
-        owned = owner_of(namespace, NAMESPACES)
-        if owned is not None or namespace in facts.stack_namespaces:
-            of = owned.platform if owned is not None else "the GPU stack"
+        if of := _owner(namespace, facts):
             teams.append(LeftOut(f"namespace {namespace}", f"{reasons[namespace]}, and it belongs to {of}"))
         else:
             teams.append(_team(facts, asking, namespace, reasons[namespace], classes))
     return teams
+
+
+def _owner(namespace: str, facts: Facts) -> str:
+    """Whose a namespace is, empty where it may be a team's."""
+    if part := part_of_namespace(namespace):
+        return part.title
+    owned = owner_of(namespace, NAMESPACES)
+    if owned is not None:
+        return owned.platform
+    return "the GPU stack" if namespace in facts.stack_namespaces else ""
 
 
 def _reasons(facts: Facts, asking: GpuRequests) -> dict[str, str]:

@@ -5,6 +5,7 @@ run privileged and rank above all workloads, because they must. A declared team'
 whatever its name. A set-up adds its own under ``platform``.
 """
 
+from collections.abc import Iterable
 from fnmatch import fnmatchcase
 from typing import NamedTuple
 
@@ -27,7 +28,7 @@ PARTS = (
     PlatformPart(
         "OpenShift",
         ("openshift-*", "openshift"),
-        ("openshift-user-critical",),
+        ("openshift-*", "cluster-logging"),
         "docs.redhat.com: OpenShift, Including pod priority in pod scheduling decisions",
     ),
     PlatformPart(
@@ -45,7 +46,7 @@ PARTS = (
     PlatformPart(
         "AKS",
         ("aks-*", "app-routing-system", "gatekeeper-system", "azure-*"),
-        (),
+        ("azure-critical", "aks-*"),
         "learn.microsoft.com: AKS add-ons and extensions",
     ),
     PlatformPart("Calico", ("calico-*", "tigera-*"), (), "docs.tigera.io: Calico, namespaces of the operator"),
@@ -53,7 +54,7 @@ PARTS = (
     PlatformPart("Flannel", ("kube-flannel",), (), "github.com/flannel-io/flannel: Documentation/kube-flannel.yml"),
     PlatformPart("MetalLB", ("metallb-system",), (), "metallb.io: Installation"),
     PlatformPart("Longhorn", ("longhorn-system",), ("longhorn-critical",), "longhorn.io: Priority Class"),
-    PlatformPart("Rook", ("rook-ceph*",), (), "rook.io: Quickstart"),
+    PlatformPart("Rook", ("rook-ceph*",), ("rook-ceph-default-priority-class",), "rook.io: Quickstart"),
     PlatformPart("OpenEBS", ("openebs",), (), "openebs.io: Installation"),
     PlatformPart("Portworx", ("portworx",), (), "docs.portworx.com: Installation"),
     PlatformPart(
@@ -61,23 +62,51 @@ PARTS = (
     ),
     PlatformPart("NVSentinel", ("nvsentinel",), (), "github.com/NVIDIA/NVSentinel"),
     PlatformPart("Skyhook", ("skyhook",), (), "github.com/NVIDIA/skyhook"),
-    PlatformPart("KAI", ("kai-scheduler", "kai-resource-reservation"), (), "github.com/kai-scheduler/KAI-Scheduler"),
+    PlatformPart("KubeVirt", ("kubevirt",), ("kubevirt-cluster-critical",), "kubevirt.io: Installation"),
+    PlatformPart(
+        "Cluster Autoscaler",
+        ("cluster-autoscaler",),
+        ("cluster-overprovisioner", "overprovisioning"),
+        "github.com/kubernetes/autoscaler: cluster-autoscaler/FAQ.md, overprovisioning",
+    ),
+    PlatformPart(
+        "KAI",
+        ("kai-scheduler", "kai-resource-reservation", "runai-reservation"),
+        (),
+        "github.com/kai-scheduler/KAI-Scheduler",
+    ),
 )
+
+
+def part_of_namespace(namespace: str) -> PlatformPart | None:
+    """The system to which a namespace belongs by its name, None where no system is known for it."""
+    return next((part for part in PARTS if _matches(namespace, part.namespaces)), None)
+
+
+def part_of_class(priority_class: str) -> PlatformPart | None:
+    """The system to which a priority class belongs by its name, None where no system is known for it."""
+    return next((part for part in PARTS if _matches(priority_class, part.priority_classes)), None)
 
 
 def platform_of_namespace(namespace: str, reference: Reference) -> str:
     """Whose a namespace is, empty where it is the owners': a declared team's, or one that nobody knows."""
     if reference.team(namespace) is not None:
         return ""
-    if any(fnmatchcase(namespace, each) for each in reference.platform.namespaces):
+    if _matches(namespace, reference.platform.namespaces):
         return f"the platform of {reference}"
-    return next((p.title for p in PARTS if any(fnmatchcase(namespace, each) for each in p.namespaces)), "")
+    part = part_of_namespace(namespace)
+    return part.title if part else ""
 
 
 def platform_of_class(priority_class: str, reference: Reference) -> str:
     """Whose a priority class is, empty where it is the owners'. A declared class is always theirs."""
     if reference.priority_class(priority_class) is not None:
         return ""
-    if any(fnmatchcase(priority_class, each) for each in reference.platform.priority_classes):
+    if _matches(priority_class, reference.platform.priority_classes):
         return f"the platform of {reference}"
-    return next((p.title for p in PARTS if any(fnmatchcase(priority_class, each) for each in p.priority_classes)), "")
+    part = part_of_class(priority_class)
+    return part.title if part else ""
+
+
+def _matches(name: str, patterns: Iterable[str]) -> bool:
+    return any(fnmatchcase(name, each) for each in patterns)

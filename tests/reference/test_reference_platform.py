@@ -47,6 +47,8 @@ def test_the_namespace_of_a_declared_team_is_never_the_platforms(declared: Refer
 def test_a_class_is_the_platforms_unless_the_owners_declare_it(declared: Reference) -> None:
     assert platform_of_class("gmp-critical", declared) == "GKE"
     assert platform_of_class("system-node-critical", declared) == "Kubernetes"
+    assert platform_of_class("azure-critical", declared) == "AKS"
+    assert platform_of_class("openshift-user-critical", declared) == "OpenShift"
     assert platform_of_class("corp-critical", declared)
     assert not platform_of_class("training-normal", declared)
     own = PriorityClass(name="gmp-critical", value=1)
