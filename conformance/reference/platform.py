@@ -64,12 +64,6 @@ PARTS = (
     PlatformPart("Skyhook", ("skyhook",), (), "github.com/NVIDIA/skyhook"),
     PlatformPart("KubeVirt", ("kubevirt",), ("kubevirt-cluster-critical",), "kubevirt.io: Installation"),
     PlatformPart(
-        "Cluster Autoscaler",
-        ("cluster-autoscaler",),
-        ("cluster-overprovisioner", "overprovisioning"),
-        "github.com/kubernetes/autoscaler: cluster-autoscaler/FAQ.md, overprovisioning",
-    ),
-    PlatformPart(
         "KAI",
         ("kai-scheduler", "kai-resource-reservation", "runai-reservation"),
         (),
