@@ -18,7 +18,13 @@ from conformance.lab import RequirementLab
 from conformance.reference.expected import offer_of
 from conformance.reference.model import Pool, Reference
 from conformance.verdict import Inconclusive, NotApplicable, Waits
-from suites._shared.declared_workloads import DeclaredWorkload, declared_in
+from suites._shared.declared_workloads import (
+    DeclaredWorkload,
+    PlacedWorkload,
+    declared_in,
+    placed_in,
+    without_pods,
+)
 from suites._shared.pod_owners import is_of_owners
 from suites._shared.pod_terms import taints_of
 from suites._shared.pool_nodes import (
@@ -216,16 +222,34 @@ def gpu_pod(lab: RequirementLab, reference: Reference, gpu_pools: tuple[Pool, ..
 @pytest.fixture
 def declared_workloads(reference: Reference, facts: Facts) -> tuple[DeclaredWorkload, ...]:
     """The declared workloads that name the pools they belong on, as they are in the cluster."""
+    named = [workload for workload in reference.workloads if workload.pools]
+    if not named:
+        raise NotApplicable(f"{reference} declares no workload with pools")
     workloads = declared_in(reference, facts)
+    if not workloads:
+        raise without_pods(named)
+    return workloads
+
+
+@pytest.fixture
+def placed_workloads(reference: Reference, facts: Facts) -> tuple[PlacedWorkload, ...]:
+    """The declared workloads that name the pools they belong on, each once, with their pods."""
+    workloads = placed_in(reference, facts)
     if not workloads:
         raise NotApplicable(f"{reference} declares no workload with pools")
     return workloads
 
 
 @pytest.fixture
-def gpu_workloads(declared_workloads: tuple[DeclaredWorkload, ...]) -> tuple[DeclaredWorkload, ...]:
-    """Those of them that belong on GPU nodes."""
-    workloads = tuple(workload for workload in declared_workloads if any(pool.gpu for pool in workload.pools))
+def gpu_workloads(
+    declared_workloads: tuple[DeclaredWorkload, ...], reference: Reference
+) -> tuple[DeclaredWorkload, ...]:
+    """Those of them that belong on GPU nodes; of a workload of another kind the pods that ask for GPUs."""
+    workloads = tuple(
+        workload
+        for workload in declared_workloads
+        if any(pool.gpu for pool in workload.pools) and workload.is_for_gpus(reference)
+    )
     if not workloads:
         raise NotApplicable("no declared workload belongs on a GPU pool")
     return workloads

@@ -11,6 +11,7 @@ from conformance.facts.indexes import ByNamespace, grouped
 from conformance.facts.kinds import KINDS, kind_of, undefined
 from conformance.facts.limits import LimitRange, PriorityClass, ResourceQuota
 from conformance.facts.nodes import Node
+from conformance.facts.owners import Ownership
 from conformance.facts.pods import Pod
 from conformance.facts.resources import Resource
 from conformance.facts.stack import namespaces_of, stack_of
@@ -110,6 +111,19 @@ class Facts(Found):
             return self._pods_by_owner.get((workload.namespace, workload.kind, workload.name), ())
         owners = {("ReplicaSet", name) for name in self._replica_sets_of(workload)}
         return tuple(pod for pod in self.pods_in(workload.namespace) if (pod.owner_kind, pod.owner_name) in owners)
+
+    def pods_below(self, kind: str, namespace: str, name: str) -> tuple[Pod, ...]:
+        """The pods that an object of any kind makes, itself or through others, finished ones included."""
+        return self.ownership.pods_below(kind, namespace, name)
+
+    @cached_property
+    def ownership(self) -> Ownership:
+        """Whose pods are whose. Raises Inconclusive where workloads could not be read; pod groups may be missing."""
+        try:
+            groups = self.pod_groups
+        except Inconclusive:
+            groups = ()
+        return Ownership(self.pods, (*self.replica_sets, *self.workloads), groups)
 
     def free_gpus(self, node: Node, resource: str = GPU) -> int:
         """Devices of ``resource`` that the scheduler may still give away on a node; negative when overcommitted."""

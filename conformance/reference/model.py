@@ -13,7 +13,9 @@ from conformance.reference.base import Declared
 from conformance.reference.stack import Kai, Stack
 from conformance.reference.value_types import (
     Amount,
+    ApiVersion,
     Count,
+    Kind,
     LabelKey,
     LabelValue,
     NamespaceName,
@@ -26,6 +28,8 @@ from conformance.reference.value_types import (
 from conformance.subjects import ObjectReference
 
 CLUSTER_WIDE = "*"
+BUILT_IN_KINDS = ("Deployment", "Job", "StatefulSet", "DaemonSet")
+"""The kinds of workloads whose objects are read; of all others the pods are."""
 
 
 class PoolTaint(Declared, frozen=True):
@@ -240,9 +244,16 @@ class Workload(Declared, frozen=True):
     """A workload that belongs to the set-up, and where and as whom it must run."""
 
     role: Annotated[str, Meta(min_length=1, description="what it is for, such as inference or training")]
-    kind: Literal["Deployment", "Job", "StatefulSet", "DaemonSet"]
+    kind: Annotated[Kind, Meta(description="of any API; other kinds than Kubernetes' own are judged by their pods")]
     namespace: NamespaceName
     name: ObjectName
+    api_version: Annotated[
+        ApiVersion, Meta(description="of a kind that Kubernetes does not have itself, such as kubeflow.org/v1")
+    ] = ""
+    selector: Annotated[
+        dict[LabelKey, LabelValue],
+        Meta(description="labels of its pods, where no chain of owners leads from them to it; not for built-in kinds"),
+    ] = {}
     pools: Annotated[tuple[ObjectName, ...], Meta(description="the pools on which its pods may land")] = ()
     priority_class: Annotated[ObjectName | None, Meta(description="the class that its pods must carry")] = None
     service_account: Annotated[ObjectName | None, Meta(description="the identity that its pods must run as")] = None
@@ -254,10 +265,28 @@ class Workload(Declared, frozen=True):
     @property
     def subject(self) -> ObjectReference:
         """What it is in a report."""
-        return ObjectReference.of(self.kind, self.name, namespace=self.namespace, text=str(self), declared=True)
+        return ObjectReference.of(
+            self.kind,
+            self.name,
+            namespace=self.namespace,
+            text=str(self),
+            api_version="" if self.built_in else self.api_version,
+            declared=True,
+        )
 
     def __str__(self) -> str:
         return f"{self.kind.lower()} {self.namespace}/{self.name}"
+
+    @property
+    def built_in(self) -> bool:
+        """Whether it is of a kind of Kubernetes that is read with its pod template and its replicas."""
+        return self.kind in BUILT_IN_KINDS and self.api_version.partition("/")[0] in ("", "apps", "batch")
+
+    @property
+    def resource(self) -> str:
+        """The kind as kubectl takes it: ``deployment``, ``pytorchjob.v1.kubeflow.org``."""
+        group, _, version = self.api_version.rpartition("/")
+        return self.kind.lower() if self.built_in or not group else f"{self.kind.lower()}.{version}.{group}"
 
 
 class TestPod(Declared, frozen=True):

@@ -3,12 +3,17 @@
 The checks read plain values, not the model, so that a set-up with one malformed part still gets all its problems told.
 """
 
+import difflib
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from conformance.gpu.drivers import DriverVersion
 from conformance.reference.checking import Complaint, guess
+from conformance.reference.model import BUILT_IN_KINDS
 from conformance.reference.sources import Trail, path_text
+
+# Deploymnt and Jobs are this close to a built-in kind; JobSet and CronJob are not.
+_TYPO = 0.85
 
 # Kubernetes makes these itself: https://kubernetes.io/docs/concepts/scheduling-eviction/pod-priority-preemption/
 SYSTEM_CLASSES = ("system-cluster-critical", "system-node-critical")
@@ -233,8 +238,34 @@ def _priority_classes(setup: Any) -> Iterator[Complaint]:
 
 def _workloads(setup: Any) -> Iterator[Complaint]:
     for path, workload in matches(setup, "workloads.*"):
-        if isinstance(workload, dict) and isinstance(workload.get("manifest"), dict):
-            yield from _manifest_of(workload, (*path, "manifest"))
+        if not isinstance(workload, dict) or not isinstance(workload.get("kind"), str):
+            continue
+        if _is_built_in(workload):
+            if workload.get("selector"):
+                yield (*path, "selector"), f"is for kinds that are not read; the pods of a {workload['kind']} are known"
+            if isinstance(workload.get("manifest"), dict):
+                yield from _manifest_of(workload, (*path, "manifest"))
+        else:
+            yield from _of_another_kind(workload, path)
+
+
+def _is_built_in(workload: dict[str, Any]) -> bool:
+    group = str(workload.get("api_version") or "").partition("/")[0]
+    return workload["kind"] in BUILT_IN_KINDS and group in ("", "apps", "batch")
+
+
+def _of_another_kind(workload: dict[str, Any], path: Trail) -> Iterator[Complaint]:
+    """A kind that is judged by its pods; one that looks like a built-in kind and has no api_version is a typo."""
+    kind = workload["kind"]
+    meant = difflib.get_close_matches(kind, BUILT_IN_KINDS, n=1, cutoff=_TYPO)
+    if meant and not workload.get("api_version"):
+        yield (
+            (*path, "kind"),
+            f"is {kind!r}. Did you mean {meant[0]}? A kind of that name needs 'api_version' beside it",
+        )
+    elif workload.get("manifest") is not None:
+        kinds = ", ".join(BUILT_IN_KINDS)
+        yield (*path, "manifest"), f"is for {kinds}: a {kind} is deployed by others; leave it out"
 
 
 def _manifest_of(workload: dict[str, Any], path: Trail) -> Iterator[Complaint]:

@@ -50,6 +50,22 @@ ResourceName = Annotated[
         extra={"says": "the name of an extended resource, such as nvidia.com/gpu"},
     ),
 ]
+# Kinds and API groups: kubernetes.io, "API Conventions".
+Kind = Annotated[
+    str,
+    Meta(
+        pattern="^[A-Z][A-Za-z0-9]*$",
+        max_length=63,
+        extra={"says": "a kind as manifests name it, such as Deployment, Job, PyTorchJob"},
+    ),
+]
+ApiVersion = Annotated[
+    str,
+    Meta(
+        pattern=f"^(({_PART}(\\.{_PART})*/)?v[0-9]+((alpha|beta)[0-9]+)?)?$",
+        extra={"says": "an apiVersion as manifests name it, such as kubeflow.org/v1"},
+    ),
+]
 # A person may write cpu: 4 without quotes; the API server takes both, so the loader turns numbers into text.
 Amount = Annotated[
     str,

@@ -1,6 +1,11 @@
-"""Declared workloads: as deployed in the cluster, else as in their manifests."""
+"""Declared workloads: as deployed in the cluster, else as in their manifests.
 
-from collections.abc import Iterable
+Of Kubernetes' own kinds the object is read, with its pod template and its replicas. A workload of another kind
+(PyTorchJob, RayCluster, LeaderWorkerSet) is judged by the pods that it makes, each sort of them by one. Where it has
+no pods, nothing is known: it may have ended, be scaled to zero, or wait in a queue.
+"""
+
+from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from typing import NamedTuple
 
@@ -11,18 +16,64 @@ from conformance.gpu.quantities import quantity
 from conformance.gpu.taints import Taint
 from conformance.reference.model import Pool, Reference, Workload
 from conformance.subjects import ObjectReference
+from conformance.verdict import Unsupported, join_limited
+from suites._shared.gpu_requests import requests_gpus
 from suites._shared.pod_terms import taints_of
 
+# kubernetes-sigs/kueue: pkg/controller/constants (admission) and TopologySchedulingGate.
+_GATES_OF_KUEUE = "kueue.x-k8s.io/"
 _BYTES = ("memory", "ephemeral-storage", "hugepages-")
 
 
 class DeclaredWorkload(NamedTuple):
-    """A workload of the reference set-up, its pools, and the workload of that name in the cluster."""
+    """A workload of the reference set-up, its pools, and the workload of that name in the cluster.
+
+    One of another kind than Kubernetes' own stands here once for each sort of its pods, of which ``example`` is one.
+    """
 
     declared: Workload
     pools: tuple[Pool, ...]
-    template: PodTemplate
+    template: PodSpec
     live: LiveWorkload | None
+    example: Pod | None = None
+
+    @property
+    def subject(self) -> ObjectReference:
+        """What it is in a report."""
+        whole = self.declared.subject
+        return whole if self.example is None else whole.only(f"pods like {self.example.name}")
+
+    def __str__(self) -> str:
+        return str(self.subject)
+
+    @property
+    def taints(self) -> tuple[Taint, ...]:
+        """The declared taints of its pools that keep pods away."""
+        return taints_of(self.pools)
+
+    @property
+    def inspect(self) -> str:
+        """The command that shows the pod template, or a pod where the template is not known."""
+        if self.example is not None:
+            return f"kubectl get pod -n {self.example.namespace} {self.example.name} -o yaml"
+        return f"{_get(self.declared)} -o jsonpath='{{.spec.template.spec}}'"
+
+    def is_for_gpus(self, reference: Reference) -> bool:
+        """Whether its pods are meant for GPUs: a launcher or a head of another kind may ask for none."""
+        return self.example is None or requests_gpus(self.example, reference)
+
+
+class PlacedWorkload(NamedTuple):
+    """A declared workload with its unfinished pods, and of Kubernetes' own kinds the workload as it was read.
+
+    ``suspended`` are the workloads below it that are suspended, as Kueue suspends the Jobs of what it has not admitted.
+    """
+
+    declared: Workload
+    pools: tuple[Pool, ...]
+    live: LiveWorkload | None
+    pods: tuple[Pod, ...]
+    suspended: tuple[LiveWorkload, ...] = ()
 
     @property
     def subject(self) -> ObjectReference:
@@ -33,39 +84,92 @@ class DeclaredWorkload(NamedTuple):
         return str(self.declared)
 
     @property
-    def taints(self) -> tuple[Taint, ...]:
-        """The declared taints of its pools that keep pods away."""
-        return taints_of(self.pools)
-
-    @property
-    def inspect(self) -> str:
-        """The command that shows the pod template."""
-        return f"{self._get} -o jsonpath='{{.spec.template.spec}}'"
-
-    @property
-    def inspect_pods(self) -> str:
-        """The command that shows the workload and the pods of its namespace."""
-        return f"{self._get}; kubectl get pods -n {self.declared.namespace} -o wide"
-
-    @property
     def is_over(self) -> bool:
         """Whether it is a Job that is complete and needs no more pods."""
         return self.live is not None and self.live.conditions.get("Complete") == "True"
 
     @property
-    def _get(self) -> str:
-        return f"kubectl get {self.declared.kind.lower()} -n {self.declared.namespace} {self.declared.name}"
+    def inspect_pods(self) -> str:
+        """The command that shows the workload and the pods of its namespace."""
+        return f"{_get(self.declared)}; kubectl get pods -n {self.declared.namespace} -o wide"
+
+
+def placed_in(reference: Reference, facts: Facts) -> tuple[PlacedWorkload, ...]:
+    """The declared workloads that name their pools, each once, with their pods."""
+    return tuple(_placed(workload, reference, facts) for workload in reference.workloads if workload.pools)
 
 
 def declared_in(reference: Reference, facts: Facts) -> tuple[DeclaredWorkload, ...]:
-    """The declared workloads that name their pools; for one that is not deployed, the template of its manifest."""
-    return tuple(_with_live_state(workload, reference, facts) for workload in reference.workloads if workload.pools)
+    """The declared workloads that name their pools; for one that is not deployed, the template of its manifest.
+
+    One of another kind than Kubernetes' own is here as often as it has sorts of pods, and not at all without pods.
+    """
+    named = (workload for workload in reference.workloads if workload.pools)
+    return tuple(found for workload in named for found in _with_live_state(workload, reference, facts))
 
 
-def _with_live_state(workload: Workload, reference: Reference, facts: Facts) -> DeclaredWorkload:
-    live = facts.workload(workload.kind, workload.namespace, workload.name)
-    pools = tuple(pool for pool in reference.pools if pool.name in workload.pools)
-    return DeclaredWorkload(workload, pools, live.template if live else _template_of(workload), live)
+def pods_of(workload: Workload, facts: Facts) -> tuple[Pod, ...]:
+    """The pods of a declared workload, finished ones included: by owner, or by its selector where it declares one."""
+    if workload.built_in:
+        live = facts.workload(workload.kind, workload.namespace, workload.name)
+        return facts.pods_of(live) if live is not None else ()
+    if workload.selector:
+        members = facts.pods_in(workload.namespace)
+        return tuple(pod for pod in members if workload.selector.items() <= pod.labels.items())
+    return facts.pods_below(workload.kind, workload.namespace, workload.name)
+
+
+def without_pods(workloads: Iterable[Workload]) -> Unsupported:
+    """Why nothing can be said of workloads of other kinds than Kubernetes' own, none of which has a pod."""
+    named = join_limited([str(workload) for workload in workloads])
+    return Unsupported(f"no unfinished pod belongs to {named}: not there, ended, scaled to zero or waiting in a queue")
+
+
+def living(pods: Iterable[Pod]) -> tuple[Pod, ...]:
+    """The pods that run or are to run."""
+    return tuple(pod for pod in pods if not pod.finished and not pod.deleting)
+
+
+def is_queued(pod: Pod) -> bool:
+    """Whether Kueue holds the pod back until it is admitted, by a scheduling gate of its own."""
+    return not pod.node and any(gate.startswith(_GATES_OF_KUEUE) for gate in pod.gates)
+
+
+def _with_live_state(workload: Workload, reference: Reference, facts: Facts) -> Iterator[DeclaredWorkload]:
+    pools = _pools_of(workload, reference)
+    if workload.built_in:
+        live = facts.workload(workload.kind, workload.namespace, workload.name)
+        yield DeclaredWorkload(workload, pools, live.template if live else _template_of(workload), live)
+        return
+    sorts: dict[object, Pod] = {}
+    for pod in living(pods_of(workload, facts)):
+        sorts.setdefault(_sort_of(pod), pod)
+    for example in sorts.values():
+        yield DeclaredWorkload(workload, pools, example, None, example)
+
+
+def _placed(workload: Workload, reference: Reference, facts: Facts) -> PlacedWorkload:
+    place = workload.kind, workload.namespace, workload.name
+    pods = tuple(pod for pod in pods_of(workload, facts) if not pod.finished)
+    if workload.built_in:
+        return PlacedWorkload(workload, _pools_of(workload, reference), facts.workload(*place), pods)
+    suspended = tuple(each for each in facts.ownership.workloads_below(*place) if each.suspended)
+    return PlacedWorkload(workload, _pools_of(workload, reference), None, pods, suspended)
+
+
+def _pools_of(workload: Workload, reference: Reference) -> tuple[Pool, ...]:
+    return tuple(pool for pool in reference.pools if pool.name in workload.pools)
+
+
+def _get(workload: Workload) -> str:
+    return f"kubectl get {workload.resource} -n {workload.namespace} {workload.name}"
+
+
+def _sort_of(pod: Pod) -> object:
+    """The key of pods that are alike in what is judged of a template: a launcher, a head, a worker."""
+    requests = tuple(sorted(pod.requests().items()))
+    selector = tuple(sorted(pod.node_selector.items()))
+    return (requests, selector, repr(pod.node_affinity), frozenset(pod.tolerations))
 
 
 def _template_of(workload: Workload) -> PodTemplate:

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from conformance.facts import Facts, Pod, Resource
+from conformance.facts.owners import POD_GROUP_ANNOTATION
 from conformance.gpu.labels import KAI_FRACTION, KAI_FRACTION_DEVICES
 from conformance.gpu.mig import ProfileName
 from conformance.reference.model import Reference
@@ -19,7 +20,6 @@ from conformance.verdict import NotApplicable, Unsupported
 PREEMPTIBILITY = "kai.scheduler/preemptibility"
 PREEMPTIBLE = ("preemptible", "semi-preemptible")
 CLASS_LABEL = "priorityClassName"
-GROUP_ANNOTATION = "pod-group-name"
 DEFAULT_QUEUE = "default-queue"
 """The queue of workloads that name none."""
 
@@ -101,7 +101,7 @@ def queue_of(pod: Pod, kai: Kai, facts: Facts) -> str:
 
 def group_of(pod: Pod, facts: Facts) -> Resource | None:
     """The pod group of a pod, None before KAI has made one."""
-    name = pod.annotations.get(GROUP_ANNOTATION, "")
+    name = pod.annotations.get(POD_GROUP_ANNOTATION, "")
     groups = (each for each in facts.pod_groups if each.namespace == pod.namespace and each.name == name)
     return next(groups, None) if name else None
 

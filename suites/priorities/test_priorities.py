@@ -21,6 +21,7 @@ from conformance.lab import Rejected, RequirementLab
 from conformance.reference.model import PriorityClass, Reference, Workload
 from conformance.reference.platform import platform_of_class
 from conformance.verdict import Judge, NotApplicable, expect
+from suites._shared.declared_workloads import pods_of, without_pods
 from suites._shared.priority_order import Preemption, declared_classes, declared_preemptions, live_class
 
 FORBIDDEN = 403
@@ -171,6 +172,11 @@ def test_the_default_class_does_not_preempt(facts: Facts, judge: Judge) -> None:
 )
 def test_declared_workloads_carry_their_class(classified: tuple[Workload, ...], facts: Facts, judge: Judge) -> None:
     for declared in classified:
+        for pod in pods_of(declared, facts):
+            if not pod.finished:
+                _judge_priority(judge, pod, facts.priority_class(declared.priority_class or ""), facts)
+        if not declared.built_in:
+            continue  # The template is not read: its pods tell.
         workload = facts.workload(declared.kind, declared.namespace, declared.name)
         carried = workload.template.priority_class if workload else ""
         judge(
@@ -183,9 +189,7 @@ def test_declared_workloads_carry_their_class(classified: tuple[Workload, ...], 
             inspect=f"kubectl get {declared.kind.lower()} -n {declared.namespace} {declared.name} "
             "-o jsonpath='{.spec.template.spec.priorityClassName}'",
         )
-        for pod in facts.pods_of(workload) if workload else ():
-            if not pod.finished:
-                _judge_priority(judge, pod, facts.priority_class(declared.priority_class or ""), facts)
+    judge.without_subjects(without_pods(classified))
 
 
 @requirement(

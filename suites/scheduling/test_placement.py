@@ -9,15 +9,25 @@ The workload is judged as it is deployed, or by its declared manifest where it i
 """
 
 from conformance.catalog import MUST, SHOULD, requirement
-from conformance.facts import Facts, Pod
+from conformance.facts import Facts, Node, Pod
 from conformance.gpu.affinity import preferred_terms, unmet
 from conformance.gpu.taints import Toleration, repelling, why_repelled
 from conformance.reference.model import Reference
 from conformance.subjects import ObjectReference
 from conformance.verdict import Judge, NotApplicable, format_value
-from suites._shared.declared_workloads import DeclaredWorkload, lacking, why_pending
+from suites._shared.declared_workloads import (
+    DeclaredWorkload,
+    PlacedWorkload,
+    is_queued,
+    lacking,
+    why_pending,
+    without_pods,
+)
 from suites._shared.formatting import join_limited
+from suites._shared.gpu_requests import requests_gpus
 from suites._shared.pool_nodes import Members, without_nodes
+
+_IN_ITS_POOLS = "pods on nodes of its pools, or queued"
 
 
 @requirement(
@@ -124,22 +134,23 @@ def test_every_declared_workload_fits_a_node(
     remedy="Fix the cause that the finding names; then restart the pods that run in another pool.",
 )
 def test_declared_workloads_run_where_they_were_declared_to(
-    declared_workloads: tuple[DeclaredWorkload, ...], facts: Facts, members: Members, judge: Judge
+    placed_workloads: tuple[PlacedWorkload, ...], reference: Reference, facts: Facts, members: Members, judge: Judge
 ) -> None:
-    for workload in declared_workloads:
+    absent = []
+    for workload in placed_workloads:
+        if workload.declared.built_in:
+            _judge_replicas(workload, judge)
+        elif not workload.pods and workload.suspended:
+            judge(workload, ok=True, expected=_IN_ITS_POOLS, actual=f"{format_value(workload.suspended)} is suspended")
+        elif not workload.pods:
+            absent.append(workload)
         pool_nodes = tuple(node for pool in workload.pools for node in members(pool))
-        names = {node.name for node in pool_nodes}
-        pods = [] if workload.live is None else [pod for pod in facts.pods_of(workload.live) if not pod.finished]
-        _judge_replicas(workload, len(pods), judge)
-        for pod in pods:
-            judge(
-                pod,
-                ok=pod.phase == "Running" and pod.node in names,
-                expected=f"Running on a node of {format_value(workload.pools)}",
-                actual=f"{pod.phase} on {pod.node or 'no node'}",
-                cause=f"{pod.node} is in another pool" if pod.node else why_pending(pod, pool_nodes, facts),
-                inspect=f"kubectl get pod -n {pod.namespace} {pod.name} -o wide",
-            )
+        for pod in workload.pods:
+            _judge_place(pod, workload, pool_nodes, reference, facts, judge)
+    for workload in absent:
+        if not judge.findings:
+            raise without_pods([each.declared for each in absent])
+        judge.pass_over(workload, str(without_pods([workload.declared])))
 
 
 @requirement(
@@ -167,9 +178,30 @@ def test_no_ordinary_pod_tolerates_everything(ordinary_pods: tuple[Pod, ...], ju
         judge(which, ok=True, expected="tolerations with the keys of their taints", actual="only such")
 
 
-def _judge_replicas(workload: DeclaredWorkload, pods: int, judge: Judge) -> None:
-    """Judge that the workload exists and has its desired replicas."""
-    live = workload.live
+def _judge_place(
+    pod: Pod, workload: PlacedWorkload, pool_nodes: tuple[Node, ...], reference: Reference, facts: Facts, judge: Judge
+) -> None:
+    """Judge that a pod runs in the pools of its workload; a launcher or a head without GPUs may run anywhere."""
+    anywhere = (
+        not workload.declared.built_in
+        and not requests_gpus(pod, reference)
+        and any(pool.gpu for pool in workload.pools)
+    )
+    queued = is_queued(pod)
+    right = pod.phase == "Running" and (anywhere or pod.node in {node.name for node in pool_nodes})
+    judge(
+        pod,
+        ok=queued or right,
+        expected=f"Running on a node of {format_value(workload.pools)}" if not anywhere else "Running",
+        actual="queued by Kueue" if queued else f"{pod.phase} on {pod.node or 'no node'}",
+        cause=f"{pod.node} is in another pool" if pod.node else why_pending(pod, pool_nodes, facts),
+        inspect=f"kubectl get pod -n {pod.namespace} {pod.name} -o wide",
+    )
+
+
+def _judge_replicas(workload: PlacedWorkload, judge: Judge) -> None:
+    """Judge that the workload exists and has its desired replicas, those left out that Kueue has not admitted yet."""
+    live, pods = workload.live, len(workload.pods)
     if live is None:
         judge(
             workload,
@@ -180,12 +212,15 @@ def _judge_replicas(workload: DeclaredWorkload, pods: int, judge: Judge) -> None
             inspect=workload.inspect_pods,
         )
         return
-    wanted = 0 if workload.is_over or live.suspended else live.replicas
+    queued = sum(map(is_queued, workload.pods))
+    # A StatefulSet makes its next pod when the one before is ready.
+    waits = live.suspended or workload.is_over or (queued and live.kind == "StatefulSet")
+    wanted = 0 if waits else max(0, live.replicas - queued)
     judge(
         workload,
         ok=live.available >= wanted,
         expected=f"{wanted} replicas available",
-        actual=f"{live.available} available, {pods} pods exist",
+        actual=f"{live.available} available, {pods} pods exist{f', {queued} queued by Kueue' if queued else ''}",
         cause=f"{wanted - pods} pods were never created: a quota or an admission policy refuses them"
         if pods < wanted
         else f"{wanted - live.available} pods exist and are not ready",

@@ -20,6 +20,7 @@ from conformance.facts import ServiceAccount as LiveAccount
 from conformance.lab import RequirementLab
 from conformance.reference.model import Reference, Team
 from conformance.verdict import Judge, NotApplicable, Waits, expect
+from suites._shared.declared_workloads import pods_of, without_pods
 from suites._shared.formatting import pairs
 from suites.tenancy.access_checks import (
     ANNOTATION,
@@ -140,6 +141,16 @@ def test_declared_workloads_run_as_their_service_account(reference: Reference, f
     if not declared:
         raise NotApplicable(f"{reference} declares no workload with a service account")
     for each in declared:
+        for pod in pods_of(each, facts):
+            judge(
+                pod,
+                ok=pod.finished or pod.service_account == each.service_account,
+                expected=f"to run as {each.service_account}",
+                actual=f"runs as {pod.service_account}",
+                inspect=f"kubectl get pod -n {pod.namespace} {pod.name} -o jsonpath='{{.spec.serviceAccountName}}'",
+            )
+        if not each.built_in:
+            continue  # The template is not read: its pods tell.
         workload = facts.workload(each.kind, each.namespace, each.name)
         named = workload.template.service_account if workload else ""
         judge(
@@ -152,14 +163,7 @@ def test_declared_workloads_run_as_their_service_account(reference: Reference, f
             inspect=f"kubectl get {each.kind.lower()} -n {each.namespace} {each.name} "
             "-o jsonpath='{.spec.template.spec.serviceAccountName}'",
         )
-        for pod in facts.pods_of(workload) if workload else ():
-            judge(
-                pod,
-                ok=pod.finished or pod.service_account == each.service_account,
-                expected=f"to run as {each.service_account}",
-                actual=f"runs as {pod.service_account}",
-                inspect=f"kubectl get pod -n {pod.namespace} {pod.name} -o jsonpath='{{.spec.serviceAccountName}}'",
-            )
+    judge.without_subjects(without_pods(declared))
 
 
 # --- Tokens ------------------------------------------------------------------------------------------------------

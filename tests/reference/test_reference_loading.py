@@ -219,7 +219,7 @@ def test_all_problems_are_told_at_once_in_the_order_of_their_lines(tmp_path: Pat
             "workloads[0].namespace: no team's namespace is named 'sering'",
         ),
         ("pools: [t4]", "service_account: llm", 19, "no service account of serving is named 'llm'. Declared: server"),
-        ("kind: Deployment", "kind: CronJob", 19, "workloads[0].kind: is 'CronJob'. Did you mean Job?"),
+        ("kind: Deployment", "kind: Jobs", 19, "workloads[0].kind: is 'Jobs'. Did you mean Job?"),
         ("    nodes: 2", "    labels: {pool: x}", 5, "pools[0].labels.pool: differs from the pool's selector ('t4')"),
         ("hard: {", "hard: {requests.cpu: a lot, ", 14, "hard[\"requests.cpu\"]: is 'a lot'; allowed: a quantity"),
         ("name: small", "name: ''", 1, "name: is ''; allowed: 1 to 63 letters"),
