@@ -1,6 +1,7 @@
 """The plugin's options as data: each on the command line, as an environment variable and in the ini file."""
 
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Option:
-    """One setting. ``many`` ones may be given several times; in an environment variable commas part them."""
+    """One setting. ``many`` ones may be given several times, and commas part the values of each."""
 
     flag: str
     help: str
@@ -86,19 +87,20 @@ OPTIONS = (
     Option("--gpu-report", "where the reports go (default: gpu-conformance-report)", "DIR"),
     Option(
         "--gpu-profile",
-        "judge this profile and what --gpu-requirement names; may be given several times",
+        "judge this profile and what --gpu-requirement names; several with commas, or given several times",
         "NAME",
         many=True,
     ),
     Option(
         "--gpu-requirement",
-        "judge this requirement, such as PRIO-03, and what --gpu-profile names; may be given several times",
+        "judge this requirement, such as PRIO-03, and what --gpu-profile names; several with commas, or given several "
+        "times",
         "ID",
         many=True,
     ),
     Option(
         "--gpu-timeout",
-        "override one named timeout, such as running=300; may be given several times",
+        "override one named timeout, such as running=300; several with commas, or given several times",
         "NAME=SECONDS",
         many=True,
     ),
@@ -147,17 +149,21 @@ def resolve(config: "pytest.Config") -> Settings:
 def _setting(option: Option, config: "pytest.Config") -> Setting:
     given = config.getoption(option.dest, None)
     if given not in (None, []):
-        return Setting(given, "option")
+        return Setting(_parted(given) if option.many else given, "option")
     text = os.environ.get(option.variable)
     if text:
         return Setting(_from_text(option, text), f"environment {option.variable}")
     written = config.getini(option.ini)
     if written not in (None, "", [], False):
-        return Setting(written, f"ini {option.ini}")
+        return Setting(_parted(written) if option.many else written, f"ini {option.ini}")
     return Setting([] if option.many else False if option.switch else None, "default")
 
 
 def _from_text(option: Option, text: str) -> Any:
     if option.switch:
         return text.lower() not in ("0", "false", "no", "off")
-    return [part.strip() for part in text.split(",") if part.strip()] if option.many else text
+    return _parted([text]) if option.many else text
+
+
+def _parted(texts: Iterable[str]) -> list[str]:
+    return [part.strip() for text in texts for part in text.split(",") if part.strip()]

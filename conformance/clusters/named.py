@@ -13,7 +13,7 @@ from conformance.clusters.errors import ClusterError
 from conformance.clusters.namedfile import ClustersFile, Entry
 from conformance.kube.effects import Effect, Mode
 from conformance.kube.errors import KubeconfigError
-from conformance.kube.kubeconfig import IN_CLUSTER, contexts, search, server_of
+from conformance.kube.kubeconfig import IN_CLUSTER, contexts, server_of, why_missing
 from conformance.verdict import EvidenceKind
 
 EMBEDDED = "embedded"
@@ -192,14 +192,10 @@ def _no_such_cluster(name: str, known: ClustersFile | None, kubeconfig: Path | N
         file = f"There is no clusters file ({' or '.join(USUAL_FILES)})"
     close = difflib.get_close_matches(name, [*entries, *found, EMBEDDED, f"{SNAPSHOT}:FILE"], n=1, cutoff=0.5)
     hint = f" Did you mean {close[0]}?" if close else " The cluster called embedded needs neither."
-    return f"No cluster named {name!r}. {file}; {_kubeconfigs(kubeconfig, found)}.{hint}"
-
-
-def _kubeconfigs(kubeconfig: Path | None, found: list[str]) -> str:
-    there, missing = search(kubeconfig)
-    if not there:
-        return f"there is no kubeconfig at {_listed(map(str, missing))}"
-    return f"{'the kubeconfig ' + str(kubeconfig) if kubeconfig else 'the kubeconfig'} has contexts: {_listed(found)}"
+    if missing := why_missing(kubeconfig):
+        return f"No cluster named {name!r}. {file}. {missing}{hint}"
+    which = f"the kubeconfig {kubeconfig}" if kubeconfig else "the kubeconfig"
+    return f"No cluster named {name!r}. {file}; {which} has contexts: {_listed(found)}.{hint}"
 
 
 def _listed(names: Iterable[str]) -> str:

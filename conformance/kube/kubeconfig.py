@@ -24,6 +24,11 @@ from conformance.kube.errors import KubeconfigError
 
 # The context that means the service account of the pod we run in, unless a kubeconfig has one of that name.
 IN_CLUSTER = "in-cluster"
+_USUAL = "~/.kube/config"
+_NAME_ONE = "Name one with --gpu-kubeconfig FILE (gpu-conformance: --kubeconfig FILE) or with KUBECONFIG."
+_NAME_ANOTHER = (
+    "Correct the option --gpu-kubeconfig (gpu-conformance: --kubeconfig) or the cluster's entry in clusters.yaml."
+)
 
 
 def connect(path: Path | str | None = None, context: str | None = None) -> Connection:
@@ -38,9 +43,7 @@ def connect(path: Path | str | None = None, context: str | None = None) -> Conne
     if not merged.files:
         if path is None and context is None and in_pod:
             return connect_in_cluster()
-        raise KubeconfigError(
-            f"there is no kubeconfig at {_search_path(path)}. Name one with KUBECONFIG or the kubeconfig option."
-        )
+        raise KubeconfigError(_missing(path))
     user = merged.user_of(context)
     impersonated = _impersonation(user)
 
@@ -72,6 +75,20 @@ def contexts(path: Path | str | None = None) -> list[str]:
     Costs no import of the Kubernetes client. Raises KubeconfigError for a file that is no kubeconfig.
     """
     return list(_Merged(path).contexts)
+
+
+def why_missing(path: Path | str | None = None) -> str:
+    """That there is no kubeconfig, where it was looked for, and what to do; empty where there is one."""
+    return "" if _Merged(path).files else _missing(path)
+
+
+def _missing(path: Path | str | None) -> str:
+    if path is not None:
+        return f"There is no kubeconfig {path}. {_NAME_ANOTHER}"
+    variable = os.environ.get("KUBECONFIG")
+    if variable:
+        return f"There is no kubeconfig {variable} (from the environment variable KUBECONFIG). {_NAME_ONE}"
+    return f"There is no kubeconfig {_USUAL}, and the environment variable KUBECONFIG names none. {_NAME_ONE}"
 
 
 def current_context(path: Path | str | None) -> str | None:
@@ -259,7 +276,7 @@ def _listed(path: Path | str | None) -> list[Path]:
 
 
 def _search_path(path: Path | str | None) -> str:
-    return str(path) if path is not None else os.environ.get("KUBECONFIG") or "~/.kube/config"
+    return str(path) if path is not None else os.environ.get("KUBECONFIG") or _USUAL
 
 
 class _Merged:

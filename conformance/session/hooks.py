@@ -1,9 +1,10 @@
 """What pytest calls while a run is on. Registered by the plugin only when ``--cluster`` is given."""
 
 import copy
+import difflib
 import fnmatch
 import sys
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -79,10 +80,11 @@ class ConformanceHooks:
         self.opened = True
 
     def _check_selection(self) -> None:
-        unknown = set(self.settings.value("profile")) - set(PROFILES.values())
+        there = list(PROFILES.values())
+        unknown = [name for name in self.settings.value("profile") if name not in there]
         if unknown:
             raise pytest.UsageError(
-                f"no profile named {', '.join(sorted(unknown))}; there are: {', '.join(PROFILES.values())}"
+                f"no profile named {', '.join(unknown)}{_nearest(unknown, there)}; there are: {', '.join(there)}"
             )
 
     def _uncaptured(self) -> Any:
@@ -112,10 +114,12 @@ class ConformanceHooks:
     def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> None:
         """Leave out what the selection does not name; an id that no requirement has is a usage error."""
         profiles, ids = set(self.settings.value("profile")), set(self.settings.value("requirement"))
-        missing = ids - {rule.id for item in items if (rule := _rule(item))}
+        there = {rule.id for item in items if (rule := _rule(item))}
+        missing = sorted(ids - there)
         if missing:
             raise pytest.UsageError(
-                f"no requirement {', '.join(sorted(missing))} is collected; `gpu-conformance catalog` lists them"
+                f"no requirement {', '.join(missing)} is collected{_nearest(missing, sorted(there))}; "
+                "`gpu-conformance catalog` lists them"
             )
         if profiles or ids:
             kept = [item for item in items if (r := _rule(item)) and (r.profile in profiles or r.id in ids)]
@@ -261,6 +265,13 @@ class ConformanceHooks:
         if self.finished is not None:
             summary.write(terminalreporter, self.finished, self.run.folder)
             self.told = True
+
+
+def _nearest(unknown: Sequence[str], there: Sequence[str]) -> str:
+    """What was perhaps meant, as the end of a sentence; empty where nothing is near."""
+    known = {name.casefold(): name for name in there}
+    near = [match for name in unknown for match in difflib.get_close_matches(name.casefold(), known, n=1)]
+    return f" (did you mean {', '.join(known[name] for name in near)}?)" if near else ""
 
 
 def _rule(item: pytest.Item) -> Requirement | None:

@@ -210,6 +210,34 @@ def test_an_unknown_name_without_any_file_still_says_what_to_do(wrong: str, gues
     assert "there is no kubeconfig at ~/.kube/config" in str(caught.value).replace(str(Path.home()), "~")
 
 
+@pytest.mark.parametrize(
+    ("option", "variable", "said"),
+    [
+        ("gone/option", "gone/variable", "There is no kubeconfig gone/option. Correct the option --gpu-kubeconfig"),
+        (
+            None,
+            "gone/variable",
+            "There is no kubeconfig gone/variable (from the environment variable KUBECONFIG). Name",
+        ),
+        (
+            None,
+            "",
+            "There is no kubeconfig ~/.kube/config, and the environment variable KUBECONFIG names none. Name one",
+        ),
+    ],
+)
+@pytest.mark.usefixtures("home")
+def test_a_missing_kubeconfig_is_said_to_be_missing_and_who_named_it(
+    option: str | None, variable: str, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KUBECONFIG", variable)
+    with pytest.raises(ClusterError) as caught:
+        resolve("prod", kubeconfig=Path(option) if option else None)
+
+    assert said in str(caught.value)
+    assert "has contexts" not in str(caught.value)
+
+
 def test_a_broken_kubeconfig_is_a_message(home: Path) -> None:
     (home / "config").write_text("a: [")
     with pytest.raises(ClusterError, match="cannot be read as a kubeconfig"):

@@ -49,6 +49,19 @@ def test_a_selected_requirement_makes_its_profile_partial(audit, selection):
     assert outcome.exit_code == 0
 
 
+def test_commas_name_several(audit):
+    outcome = audit("--gpu-requirement", "TEN-91,TEN-90")
+
+    assert outcome.ids("passed") == {"TEN-90", "TEN-91"}, outcome.output
+
+
+def test_an_id_that_no_requirement_has_is_told_with_the_nearest(audit):
+    outcome = audit("--gpu-requirement=ten-90")
+
+    assert outcome.exit_code == 4
+    assert "no requirement ten-90 is collected (did you mean TEN-90?)" in outcome.output
+
+
 def test_a_selection_under_xdist_makes_its_profile_partial_too(audit):
     outcome = audit("-n", "2", "-k", "one_team")
 
