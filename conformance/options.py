@@ -61,7 +61,8 @@ OPTIONS = (
     ),
     Option(
         "--gpu-reference",
-        "the declared set-up, a folder or file (default: the cluster's, else the shipped one)",
+        "the declared set-up, a folder or file, or corrected-guide for the shipped one (default: the cluster's; "
+        "without one, only what does not depend on the names of the shipped one is judged)",
         "PATH",
     ),
     Option(

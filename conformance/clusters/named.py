@@ -103,7 +103,7 @@ def _from_entry(name: str, known: ClustersFile | None, kubeconfig: Path | None) 
         context=entry.context or name,
         kubeconfig=_kubeconfig_of(entry, known, kubeconfig),
         protected=entry.protected,
-        reference=known.beside(entry.reference),
+        reference=known.reference_of(entry),
         registry=entry.registry,
         pull_secret=entry.pull_secret,
         chart=known.chart_of(entry),

@@ -79,6 +79,13 @@ class ClustersFile(msgspec.Struct, frozen=True):
         """Resolve a path of the file: absolute, from home (``~``), or relative to the file's own folder."""
         return self.path.parent / Path(written).expanduser() if written else None
 
+    def reference_of(self, entry: Entry) -> Path | None:
+        """The entry's set-up. A bare name that is no file beside this one stays as written: it may be a shipped one."""
+        beside = self.beside(entry.reference)
+        if beside is None or beside.exists() or beside.name != entry.reference:
+            return beside
+        return Path(beside.name)
+
 
 class _Reader:
     """Reads one file and collects what is wrong with it."""

@@ -29,7 +29,7 @@ __all__ = [
 @lru_cache(maxsize=4)
 def gpu_resources(reference: Reference) -> frozenset[str]:
     """The names of resources by which the set-up's pools offer their devices."""
-    return frozenset({reference.gpu_resource, *(pool.gpu.resource for pool in reference.pools if pool.gpu)})
+    return reference.offered_resources
 
 
 # Asked for each node of thousands, and computed by way of YAML; set-ups have pools by the dozen.

@@ -359,6 +359,11 @@ class Reference(Declared, frozen=True):
         """The pools whose nodes have GPUs."""
         return tuple(pool for pool in self.pools if pool.gpu is not None)
 
+    @property
+    def offered_resources(self) -> frozenset[str]:
+        """The names of resources by which pools offer their devices, and the usual one."""
+        return frozenset({self.gpu_resource, *(pool.gpu.resource for pool in self.pools if pool.gpu)})
+
     def team(self, namespace: str) -> Team | None:
         """The team that owns a namespace."""
         return next((team for team in self.teams if team.namespace == namespace), None)

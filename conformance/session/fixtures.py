@@ -25,7 +25,7 @@ def facts(pytestconfig: pytest.Config) -> Facts:
 @pytest.fixture(scope="session")
 def reference(pytestconfig: pytest.Config) -> Reference:
     """The declared set-up that the cluster is held to."""
-    return pytestconfig.stash[RUN].reference
+    return pytestconfig.stash[RUN].held_to
 
 
 @pytest.fixture(scope="session")

@@ -23,6 +23,7 @@ from conformance.lab.cleanup.undo import interrupts_deferred
 from conformance.options import Settings
 from conformance.progress import Progress
 from conformance.reference import Reference, load
+from conformance.reference.foreign import foreign
 from conformance.reference.objects import name_of, objects
 from conformance.reference.stack_objects import stack_objects
 from conformance.remains import Left
@@ -36,6 +37,12 @@ from conformance.session.waivers import Waivers
 from conformance.shipped import shipped
 from conformance.verdict import EvidenceKind, Inconclusive, Status
 
+SHIPPED_REFERENCE = "corrected-guide"
+"""By this name the shipped set-up can be named where a path is expected."""
+NO_SET_UP = (
+    "no set-up of your own: held to the shipped set-up {name}, to what does not depend on its names; "
+    "`gpu-conformance init --cluster {cluster}` writes one of yours, --gpu-reference={name} judges all"
+)
 REPORT_FOLDER = "gpu-conformance-report"
 _T = TypeVar("_T")
 
@@ -113,8 +120,15 @@ class Run:
         return Timeouts.parse(self.settings.value("timeout"), base=base)
 
     def _reference_path(self) -> Path:
-        chosen = self.settings.value("reference") or self.cluster.reference
-        return Path(chosen) if chosen else shipped("fixtures/reference")
+        chosen = Path(self.settings.value("reference") or self.cluster.reference or SHIPPED_REFERENCE)
+        is_shipped = chosen == Path(SHIPPED_REFERENCE) and not chosen.exists()
+        return shipped("fixtures/reference") if is_shipped else chosen
+
+    @property
+    def has_no_set_up(self) -> bool:
+        """Whether nobody said what the cluster should be: no set-up is named, none was and none is deployed on it."""
+        named = self.settings.value("reference") or self.cluster.reference
+        return not named and self.cluster.kind != "embedded" and not self._deploys
 
     @property
     def _config_namespaces(self) -> tuple[str, ...]:
@@ -195,6 +209,13 @@ class Run:
     def reference(self) -> Reference:
         """The declared set-up."""
         return _there(self._reference, "reference")
+
+    @property
+    def held_to(self) -> Reference:
+        """The set-up as requirements get it: what one declares that is not the cluster's own may not be judged."""
+        if not self.has_no_set_up:
+            return self.reference
+        return foreign(self.reference, NO_SET_UP.format(name=self.reference.name, cluster=self.cluster.name))
 
     @property
     def facts(self) -> Facts:

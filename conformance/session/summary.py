@@ -1,6 +1,7 @@
 """The end of a run on a terminal: the causes of failures, profiles, what needs somebody, and where the reports are."""
 
 import shutil
+import textwrap
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -55,7 +56,8 @@ def left_behind(left: Iterable[str], command: str) -> str:
 def _what_is_in_the_way(terminal: pytest.TerminalReporter, report: Report) -> None:
     """What keeps requirements from being judged: the causes with most consequences first."""
     for cause in report.causes[:_CAUSES]:
-        terminal.line(_on_one_line(f"  {heading_of_cause(cause)}", _width()), red=True)
+        for line in _on_few_lines(f"  {heading_of_cause(cause)}", _width()):
+            terminal.line(line, red=True)
         terminal.line(_on_one_line(f"           {who_waits(cause, most=_NAMED)}", _width()))
     if others := report.causes[_CAUSES:]:
         waiting = sum(len(cause.waiting) for cause in others)
@@ -93,6 +95,13 @@ def _kinds_by_reason(unreadable: Mapping[str, str]) -> dict[str, list[str]]:
 def _width() -> int:
     """The columns of the terminal; logs, which have none, take longer lines."""
     return shutil.get_terminal_size((160, 24)).columns
+
+
+def _on_few_lines(text: str, width: int) -> list[str]:
+    """A cause with what to do about it: the advice stands at its end, and must not be cut off."""
+    return textwrap.wrap(
+        text, width, subsequent_indent=" " * 11, max_lines=4, placeholder=" ...", break_on_hyphens=False
+    )
 
 
 def _on_one_line(text: str, width: int) -> str:

@@ -32,7 +32,7 @@ def test_an_empty_cluster_held_to_the_reference_passes_nothing(conform, tmp_path
     file = tmp_path / "empty.json.gz"
     snapshot.save(snapshot.Snapshot.of([]), file)
 
-    outcome = conform("--cluster", f"snapshot:{file}")
+    outcome = conform("--cluster", f"snapshot:{file}", "--gpu-reference", "corrected-guide")
 
     assert outcome.ids("passed") == set(), outcome.output
     assert outcome.exit_code == 1
@@ -43,7 +43,7 @@ def test_a_cluster_that_nobody_may_read_passes_nothing_and_fails_nothing(conform
     forbidden = {kind.plural: "Forbidden" for kind in KINDS.values()}
     snapshot.save(snapshot.Snapshot.of([], unreadable=forbidden), file)
 
-    outcome = conform("--cluster", f"snapshot:{file}")
+    outcome = conform("--cluster", f"snapshot:{file}", "--gpu-reference", "corrected-guide")
 
     assert outcome.ids("passed") == set(), outcome.output
     assert outcome.ids("failed") == set(), outcome.output
@@ -78,7 +78,7 @@ def test_somebody_without_rights_gets_errors_and_no_passes(cluster, somebody, co
 
     outcome = conform(
         "--cluster", "powerless", "--gpu-kubeconfig", str(powerless), "--gpu-mode", "full",
-        "--gpu-timeout", "retry=1",
+        "--gpu-reference", "corrected-guide", "--gpu-timeout", "retry=1",
     )  # fmt: skip
 
     assert outcome.report, outcome.output

@@ -87,7 +87,8 @@ def living(kubeconfig, *more):
     """The arguments of a full run on a cluster that lives on, with waits as short as its control plane is quick."""
     return [
         "--cluster", context_of(kubeconfig), "--gpu-kubeconfig", str(kubeconfig), "--gpu-mode", "full",
-        "--gpu-timeout", "hold=1", "--gpu-timeout", "running=6", "--gpu-timeout", "scheduled=6",
+        "--gpu-reference", "corrected-guide", "--gpu-timeout", "hold=1",
+        "--gpu-timeout", "running=6", "--gpu-timeout", "scheduled=6",
         "--gpu-timeout", "evicted=6", "--gpu-timeout", "condition=6", "--gpu-timeout", "quota_counted=4", *more,
     ]  # fmt: skip
 

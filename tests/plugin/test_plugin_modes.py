@@ -9,7 +9,10 @@ pytestmark = pytest.mark.cluster
 
 
 def on(cluster, *more):
-    return ["--cluster", context_of(cluster.kubeconfig), "--gpu-kubeconfig", str(cluster.kubeconfig), *more]
+    return [
+        "--cluster", context_of(cluster.kubeconfig), "--gpu-kubeconfig", str(cluster.kubeconfig),
+        "--gpu-reference", "corrected-guide", *more,
+    ]  # fmt: skip
 
 
 def test_a_bare_context_is_only_audited(cluster, conform):
@@ -47,7 +50,7 @@ def test_the_stream_and_both_files_agree(cluster, conform, tmp_path):
 def test_the_rights_that_the_command_prints_are_all_that_an_audit_needs(somebody, conform):
     auditor = somebody("auditor", audit_role()["rules"])
 
-    outcome = conform("--cluster", "auditor", "--gpu-kubeconfig", str(auditor))
+    outcome = conform("--cluster", "auditor", "--gpu-kubeconfig", str(auditor), "--gpu-reference", "corrected-guide")
 
     assert outcome.report["cluster"]["unreadable"] == {}
     assert "Forbidden" not in outcome.output

@@ -30,7 +30,7 @@ def full_node(cluster):
 def test_a_requirement_that_could_not_look_at_a_full_node_says_so(cluster, conform, full_node):
     outcome = conform(
         "--cluster", context_of(cluster.kubeconfig), "--gpu-kubeconfig", str(cluster.kubeconfig),
-        "--gpu-mode", "verify", "--gpu-requirement", "WORK-04",
+        "--gpu-mode", "verify", "--gpu-reference", "corrected-guide", "--gpu-requirement", "WORK-04",
     )  # fmt: skip
 
     [verdict] = [each for each in outcome.report["requirements"] if each["requirement"] == "WORK-04"]

@@ -94,7 +94,7 @@ def test_plain_nodes_without_a_stack_are_a_few_causes_and_no_error(conform, tmp_
     file = tmp_path / "plain.json.gz"
     snapshot.save(snapshot.Snapshot.of(plain_node(f"node-{number}") for number in range(3)), file)
 
-    outcome = conform("--cluster", f"snapshot:{file}", "--gpu-reference", str(shipped("fixtures/reference")))
+    outcome = conform("--cluster", f"snapshot:{file}", "--gpu-reference", "corrected-guide")
 
     assert outcome.exit_code == 1, outcome.output
     assert outcome.ids("error") == set(), outcome.output
@@ -113,7 +113,7 @@ def test_a_kind_that_nobody_may_read_is_one_cause(conform, tmp_path):
     snapshot.save(snapshot.Snapshot.of([], unreadable={KINDS["Pod"].plural: "Forbidden: pods is forbidden"}), file)
 
     outcome = conform("--cluster", f"snapshot:{file}", "--gpu-requirement", "SCHED-17", "--gpu-requirement", "WORK-10",
-                      "--gpu-reference", str(shipped("fixtures/reference")))  # fmt: skip
+                      "--gpu-reference", "corrected-guide")  # fmt: skip
 
     (cause,) = outcome.report["causes"]
     assert outcome.exit_code == 10, outcome.output
