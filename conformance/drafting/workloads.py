@@ -1,19 +1,23 @@
 """GPU workloads: what owns the pods that ask for GPUs, where they may run, at which rank and as whom."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from conformance.drafting.gpus import offered
 from conformance.drafting.notes import Guess, Item, LeftOut, Part
 from conformance.drafting.pools import DraftedPool
 from conformance.drafting.requests import GpuRequests, resources
 from conformance.drafting.teams import account_names, team_names
-from conformance.facts import Facts, Node, Workload
+from conformance.facts import Facts, Node, Pod, PodSpec, Workload
+from conformance.facts.owners import Owner
+from conformance.reference.model import BUILT_IN_KINDS
 from conformance.reference.relations import SYSTEM_CLASSES
 
-_KNOWN_KINDS = ("Deployment", "Job", "StatefulSet", "DaemonSet")
-_OWNERS_OF_PODS = (*_KNOWN_KINDS, "ReplicaSet", "Node", "")
+# What ends a chain of owners and is drafted, or left out, for itself; Node is that of a static pod.
+_NO_OTHER_KINDS = (*BUILT_IN_KINDS, "ReplicaSet", "ReplicationController", "Node", "CronJob")
 _NOTEBOOK_WORDS = ("notebook", "jupyter", "workbench")
+# PyTorchJob, RayJob, JobSet, Argo's Workflow.
+_JOBS = ("Job", "JobSet", "Workflow")
 _TRAINING_WORDS = ("train", "finetun", "fine-tun")
 
 
@@ -23,17 +27,18 @@ def drafted_workloads(
     """Every GPU workload in the namespace of a drafted team."""
     asking = GpuRequests(facts)
     namespaces = set(team_names(teams))
+    drafter = {name: _Drafter(facts, asking, pools, classes, account_names(teams, name)) for name in namespaces}
+    tops = _tops(facts, asking, namespaces)
     items: list[Item] = []
     for workload in sorted(facts.workloads, key=str):
         if workload.namespace not in namespaces or not asking.asks(workload.template, workload.namespace):
             continue
+        if any((pod.namespace, facts.ownership.top_of(pod)) in tops for pod in facts.pods_of(workload)):
+            continue  # What owns it is drafted instead.
         why = _why_left_out(workload)
-        if why:
-            items.append(LeftOut(str(workload), why))
-        else:
-            accounts = account_names(teams, workload.namespace)
-            items.append(_Drafter(facts, asking, pools, classes, accounts).draft(workload))
-    return [*items, *_of_other_kinds(facts, asking, namespaces)]
+        items.append(LeftOut(str(workload), why) if why else drafter[workload.namespace].draft(workload))
+    others = [drafter[namespace].draft_other(namespace, owner) for namespace, owner in tops]
+    return [*items, *others, *_alone(facts, asking, namespaces)]
 
 
 def _why_left_out(workload: Workload) -> str:
@@ -63,44 +68,68 @@ class _Drafter:
 
     def draft(self, workload: Workload) -> Part:
         """One workload."""
+        template = workload.template
+        decide = "whether it is to be there at all times: a Job ends" if workload.kind == "Job" else ""
+        sorts = _Sorts((template,), self.facts.pods_of(workload), "template", decide)
+        named = (template.priority_class,), (template.service_account,)
+        return self._draft(workload.kind, workload.namespace, workload.name, sorts, *named)
+
+    def draft_other(self, namespace: str, owner: Owner) -> Part:
+        """A workload of another kind, as its pods tell."""
+        pods = [pod for pod in self.facts.pods_below(owner.kind, namespace, owner.name) if not pod.finished]
+        wanting = [pod for pod in pods if self.asking.asks(pod, namespace)]
+        decide = "whether it is to be there at all times: without pods nothing of it is judged"
+        sorts = _Sorts(tuple({_likeness(pod): pod for pod in wanting}.values()), wanting, "pods", decide)
+        accounts = {pod.service_account for pod in pods} - {"default"}
+        classes = {pod.priority_class for pod in pods}
+        return self._draft(owner.kind, namespace, owner.name, sorts, tuple(classes), tuple(accounts))
+
+    def _draft(
+        self,
+        kind: str,
+        namespace: str,
+        name: str,
+        sorts: "_Sorts",
+        classes: Sequence[str],
+        accounts: Sequence[str],
+    ) -> Part:
         value: dict[str, Any] = {
-            "role": _role(workload),
-            "kind": workload.kind,
-            "namespace": workload.namespace,
-            "name": workload.name,
+            "role": _role(kind, namespace, name),
+            "kind": kind,
+            "namespace": namespace,
+            "name": name,
         }
-        guesses = {}
-        places, guess = self._places(workload)
+        places, guess = self._places(sorts, namespace)
         if places:
             value["pools"] = [pool.name for pool in places]
-            guesses["pools"] = guess
-        else:
-            guesses["name"] = guess
-        odd = []
-        template = workload.template
-        if template.priority_class in (*self.classes, *SYSTEM_CLASSES):
-            value["priority_class"] = template.priority_class
-        elif template.priority_class:
-            odd.append(f"its priority class {template.priority_class} is not declared in this draft")
-        if template.service_account in self.accounts:
-            value["service_account"] = template.service_account
-        elif template.service_account:
-            odd.append(f"its service account {template.service_account} is not declared in this draft")
-        decide = "whether it is to be there at all times: a Job ends" if workload.kind == "Job" else ""
-        return Part(value, Guess(contradicted=tuple(odd), decide=decide), guesses)
+        odd, open_ones = [], [sorts.decide] if sorts.decide else []
+        for key, what, found, known in (
+            ("priority_class", "priority class", classes, (*self.classes, *SYSTEM_CLASSES)),
+            ("service_account", "service account", accounts, tuple(self.accounts)),
+        ):
+            if len(found) == 1 and found[0] in known:
+                value[key] = found[0]
+            elif len(found) == 1 and found[0]:
+                odd.append(f"its {what} {found[0]} is not declared in this draft")
+            elif len(found) > 1:
+                differing = " and ".join(sorted(name or "none" for name in found))
+                open_ones.append(f"{key}: its pods have {differing}")
+        guesses = {"pools" if places else "name": guess}
+        return Part(value, Guess(contradicted=tuple(odd), decide="; ".join(open_ones)), guesses)
 
-    def _places(self, workload: Workload) -> tuple[list[DraftedPool], Guess]:
+    def _places(self, sorts: "_Sorts", namespace: str) -> tuple[list[DraftedPool], Guess]:
         """The pools on which it may land, none where nothing confines it and it runs all the same."""
-        open_to_it = [pool for pool in self.pools if any(self._takes(node, workload) for node in pool.nodes)]
-        tolerated = [pool for pool in open_to_it if any(workload.template.tolerates(node) for node in pool.nodes)]
-        places = tolerated or open_to_it
-        confined = not self._strays(workload, places)
-        waiting = [pod for pod in self.facts.pods_of(workload) if not pod.finished and not pod.node and not pod.gated]
+        found = [self._places_of(spec, namespace) for spec in sorts.specs]
+        open_to_it = {pool.name for fitting, _ in found for pool in fitting}
+        places = [pool for pool in self.pools if pool.name in open_to_it]
+        tolerated = all(fits for _, fits in found)
+        confined = not any(self._strays(spec, places) for spec in sorts.specs)
+        waiting = [pod for pod in sorts.pods if not pod.finished and not pod.node and not pod.gated]
         if confined or waiting:
             odd = [f"{waiting[0]} waits for a node"] if waiting else []
             if places and not tolerated:
                 odd.append(f"it does not tolerate the taints of {', '.join(pool.name for pool in places)} (SCHED-13)")
-            return places, Guess("the selector, affinity and tolerations of its template", tuple(odd))
+            return places, Guess(f"the selector, affinity and tolerations of its {sorts.source}", tuple(odd))
         names = ", ".join(pool.name for pool in places)
         decide = (
             f"where it belongs. Neither nodeSelector nor affinity confines it, only what it asks for: it fits {names}. "
@@ -108,42 +137,68 @@ class _Drafter:
         )
         return [], Guess(decide=decide if places else "where it belongs: no drafted pool offers what it asks for")
 
-    def _takes(self, node: Node, workload: Workload) -> bool:
-        """Whether a node is one that the template may choose and that offers what it asks for."""
-        template = workload.template
-        if not template.selects(node):
+    def _places_of(self, spec: PodSpec, namespace: str) -> tuple[list[DraftedPool], bool]:
+        """The pools on which one sort of pods may land, and whether it tolerates their taints."""
+        open_to_it = [pool for pool in self.pools if any(self._takes(node, spec, namespace) for node in pool.nodes)]
+        tolerated = [pool for pool in open_to_it if any(spec.tolerates(node) for node in pool.nodes)]
+        return tolerated or open_to_it, bool(tolerated)
+
+    def _takes(self, node: Node, spec: PodSpec, namespace: str) -> bool:
+        """Whether a node is one that a pod may choose and that offers what it asks for."""
+        if not spec.selects(node):
             return False
-        if self.asking.by_claim_only(template, workload.namespace):
+        if self.asking.by_claim_only(spec, namespace):
             return not offered(node)
         there = offered(node)
-        return all(name in there for name in resources(template))
+        return all(name in there for name in resources(spec))
 
-    def _strays(self, workload: Workload, places: Sequence[DraftedPool]) -> bool:
+    def _strays(self, spec: PodSpec, places: Sequence[DraftedPool]) -> bool:
         homes = {node.name for pool in places for node in pool.nodes}
-        return any(workload.template.selects(node) for node in self.facts.nodes if node.name not in homes)
+        return any(spec.selects(node) for node in self.facts.nodes if node.name not in homes)
 
 
-def _role(workload: Workload) -> str:
-    """What it seems to be for: notebook or training by its name, training for a Job, inference for all else."""
-    words = f"{workload.name} {workload.namespace}".lower()
+class _Sorts(NamedTuple):
+    """What a workload asks of nodes: a template or one pod of each sort, its GPU pods, where that is read from."""
+
+    specs: Sequence[PodSpec]
+    pods: Sequence[Pod]
+    source: str
+    decide: str
+
+
+def _likeness(pod: Pod) -> str:
+    """The key of pods that may land on the same nodes."""
+    return repr((sorted(pod.node_selector.items()), pod.node_affinity, pod.tolerations, resources(pod)))
+
+
+def _role(kind: str, namespace: str, name: str) -> str:
+    """What it seems to be for: notebook or training by its kind and name, training for jobs, inference for all else."""
+    words = f"{kind} {name} {namespace}".lower()
     if any(word in words for word in _NOTEBOOK_WORDS):
         return "notebook"
-    if workload.kind == "Job" or any(word in words for word in _TRAINING_WORDS):
+    if kind.endswith(_JOBS) or any(word in words for word in _TRAINING_WORDS):
         return "training"
     return "inference"
 
 
-def _of_other_kinds(facts: Facts, asking: GpuRequests, namespaces: set[str]) -> Iterator[LeftOut]:
-    """Owners of GPU pods that are of a kind which a set-up does not name, each once."""
-    seen: dict[tuple[str, str, str], None] = {}
+def _tops(facts: Facts, asking: GpuRequests, namespaces: set[str]) -> dict[tuple[str, Owner], None]:
+    """The topmost owners of GPU pods that are of other kinds than those that are read, each once."""
+    found: dict[tuple[str, Owner], None] = {}
+    for pod in _gpu_pods(facts, asking, namespaces):
+        owner = facts.ownership.top_of(pod)
+        if owner.kind not in (*_NO_OTHER_KINDS, "Pod"):
+            found.setdefault((pod.namespace, owner))
+    return found
+
+
+def _alone(facts: Facts, asking: GpuRequests, namespaces: set[str]) -> Iterator[LeftOut]:
+    """GPU pods that nothing owns."""
+    for pod in _gpu_pods(facts, asking, namespaces):
+        if not pod.owner_kind:
+            yield LeftOut(f"Pod {pod.namespace}/{pod.name}", "it has no owner that would make it again")
+
+
+def _gpu_pods(facts: Facts, asking: GpuRequests, namespaces: set[str]) -> Iterator[Pod]:
     for pod in facts.pods:
         if pod.namespace in namespaces and not pod.finished and asking.asks(pod, pod.namespace):
-            if pod.owner_kind not in _OWNERS_OF_PODS:
-                seen.setdefault((pod.owner_kind, pod.namespace, pod.owner_name))
-            elif not pod.owner_kind:
-                seen.setdefault(("Pod", pod.namespace, pod.name))
-    for kind, namespace, name in seen:
-        why = (
-            "it has no owner that would make it again" if kind == "Pod" else "a set-up names no workloads of this kind"
-        )
-        yield LeftOut(f"{kind} {namespace}/{name}", why)
+            yield pod

@@ -19,6 +19,7 @@ from conformance.subjects import ObjectReference
 from conformance.verdict import Unsupported, join_limited
 from suites._shared.gpu_requests import requests_gpus
 from suites._shared.pod_terms import taints_of
+from suites._shared.pool_nodes import Members
 
 # kubernetes-sigs/kueue: pkg/controller/constants (admission) and TopologySchedulingGate.
 _GATES_OF_KUEUE = "kueue.x-k8s.io/"
@@ -46,10 +47,16 @@ class DeclaredWorkload(NamedTuple):
     def __str__(self) -> str:
         return str(self.subject)
 
-    @property
-    def taints(self) -> tuple[Taint, ...]:
-        """The declared taints of its pools that keep pods away."""
-        return taints_of(self.pools)
+    def taints_of_its_nodes(self, members: Members) -> tuple[Taint, ...]:
+        """The declared taints of its pools that keep pods away.
+
+        Of a workload of another kind each sort of pods may have pools of its own: those whose nodes it selects.
+        """
+        own = self.pools
+        if self.example is not None:
+            chosen = [pool for pool in own if any(self.template.selects(node) for node in members(pool))]
+            own = tuple(chosen) or own
+        return taints_of(own)
 
     @property
     def inspect(self) -> str:

@@ -43,11 +43,12 @@ def test_declared_workloads_can_run_in_their_pools_only(
 ) -> None:
     for workload in gpu_workloads:
         tolerations = workload.template.tolerations
-        refused = repelling(tolerations, workload.taints)
+        taints = workload.taints_of_its_nodes(members)
+        refused = repelling(tolerations, taints)
         judge(
             workload,
             ok=not refused,
-            expected=f"tolerations of {format_value(workload.taints)}",
+            expected=f"tolerations of {format_value(taints)}",
             actual=tolerations,
             cause="; ".join(
                 f"{taint} of {format_value(workload.pools)} {why_repelled(tolerations, taint)}" for taint in refused

@@ -87,10 +87,42 @@ def test_what_others_make_again_and_again_is_left_out(drafted):
     assert "CronJob nightly makes it, and makes others after it" in made.comments
 
 
-def test_owners_of_other_kinds_are_named(drafted):
-    made = drafted(FLEET, pod("vision", "w-0", ("PyTorchJob", "bert")), pod("vision", "alone"))
+def test_owners_of_other_kinds_are_drafted_from_their_pods(drafted):
+    confined = {"nodeSelector": {"gpu": "t4"}, "tolerations": [TOLERATION], "priorityClassName": "high"}
+    workers = [pod("vision", f"w-{number}", ("PyTorchJob", "bert"), nodeName="t4-1", **confined) for number in (0, 1)]
+    made = drafted(FLEET, priority_class("high", 10), *workers)
 
-    assert "PyTorchJob vision/bert" in made.comments
+    (found,) = made.reference.workloads
+    assert (found.role, found.kind, found.name) == ("training", "PyTorchJob", "bert")
+    assert (found.pools, found.priority_class) == (("t4",), "high")
+    assert "derived from: the selector, affinity and tolerations of its pods" in made.comments
+
+
+def test_what_makes_pods_through_jobs_is_drafted_instead_of_them(drafted):
+    made_by = [{"kind": "JobSet", "name": "tune", "controller": True}]
+    job = workload("Job", "vision", "tune-0", ownerReferences=made_by)
+    made = drafted(FLEET, job, pod("vision", "tune-0-x", ("Job", "tune-0"), nodeName="l4-1"))
+
+    assert [(each.kind, each.name, each.pools) for each in made.reference.workloads] == [("JobSet", "tune", ())]
+    assert "JobSet tune makes it" not in made.comments
+
+
+def test_pods_of_one_owner_with_two_classes_get_none(drafted):
+    made = drafted(
+        FLEET,
+        priority_class("high", 10),
+        priority_class("low", 1),
+        pod("vision", "head", ("RayCluster", "ray"), priorityClassName="high"),
+        pod("vision", "worker", ("RayCluster", "ray"), priorityClassName="low"),
+    )
+
+    assert [(each.kind, each.priority_class) for each in made.reference.workloads] == [("RayCluster", None)]
+    assert "priority_class: its pods have high and low" in made.comments
+
+
+def test_a_pod_without_owner_is_left_out(drafted):
+    made = drafted(FLEET, pod("vision", "alone"))
+
     assert "Pod vision/alone: it has no owner that would make it again" in made.comments
 
 

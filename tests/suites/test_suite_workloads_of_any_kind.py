@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from conformance.facts import Facts
-from conformance.reference.model import Reference
+from conformance.reference.model import Pool, Reference
 from conformance.verdict import Inconclusive, Judge, NotApplicable, Unsupported
 from suites._shared.declared_workloads import declared_in, placed_in
 from suites.priorities.test_priorities import test_declared_workloads_carry_their_class as carry_their_class
@@ -167,6 +167,25 @@ def test_what_is_wrong_with_its_pods_is_reported(requirement, wrong, says):
     assert len(ended.broken) == 1
     assert says in str(ended.broken)
     assert "llm-1" in next(iter(ended.broken))
+
+
+def test_each_sort_of_pods_tolerates_the_taints_of_its_own_pools():
+    two = set_up("RayCluster", pools=["gpu", "spare"])
+    taint = {"key": "example.com/spare", "effect": "NoSchedule"}
+    gpu = {"model": "t4", "count": 1}
+    plain = {"name": "spare", "selector": {"pool": "spare"}, "nodes": 1, "taints": [taint], "gpu": gpu}
+    spare = msgspec.convert(plain, Pool)
+    nodes = node("spare-0", 1)
+    nodes["metadata"]["labels"]["pool"], nodes["spec"]["taints"] = "spare", [taint]
+    on_spare = {"nodeSelector": {"pool": "spare"}, "gpus": 1, "owner": "RayCluster/llm"}
+    tolerant = pod("b", "spare-0", tolerations=[{"key": "example.com/spare", "operator": "Exists"}], **on_spare)
+    both = msgspec.structs.replace(two, pools=(*two.pools, spare))
+
+    right = Ended(CONFINED, both, nodes, pod("a", owner="RayCluster/llm"), tolerant)
+    wrong = Ended(CONFINED, both, nodes, pod("a", owner="RayCluster/llm"), pod("b", "spare-0", **on_spare))
+
+    assert right.passed, right.broken
+    assert list(wrong.broken) == ["raycluster ml/llm, pods like b"]
 
 
 def test_equal_pods_are_one_sort():
