@@ -153,12 +153,24 @@ def _add_cluster_commands(parser: argparse.ArgumentParser) -> None:
         metavar="PART,...",
         help="parts of the simulator that something of yours plays, such as operator,upgrade",
     )
+    up.add_argument(
+        "--real-nodes", default="0", metavar="N", help="nodes with a real kubelet (default: 0; Linux, root)"
+    )
     up.set_defaults(command=_cluster_up)
     down = actions.add_parser("down", help="stop a cluster and remove its state")
     down.add_argument("name", nargs="?", default="dev")
     down.set_defaults(command=_cluster_down)
+    preflight = actions.add_parser("preflight", help="say what this machine lacks for nodes with real containers")
+    preflight.add_argument("--assets", type=Path, metavar="DIR", help="a folder that has some of the programs")
+    preflight.set_defaults(command=_cluster_preflight)
     listing = actions.add_parser("list", help="the clusters that are up")
     listing.set_defaults(command=_cluster_list)
+
+
+def _count(flag: str, text: str) -> int:
+    if not text.isdecimal():
+        raise ValueError(f"{flag} is {text!r}: give a number of nodes, such as 1")
+    return int(text)
 
 
 def _catalog(chosen: argparse.Namespace) -> int:
@@ -303,6 +315,7 @@ def _cluster_up(chosen: argparse.Namespace) -> int:
         "version": chosen.kubernetes,
         "assets": chosen.assets,
         "without_parts": tuple(filter(None, chosen.without_parts.split(","))),
+        "real_nodes": _count("--real-nodes", chosen.real_nodes),
     }
     kept = {name: value for name, value in given.items() if value}
     with TerminalProgress() as progress:
@@ -319,6 +332,16 @@ def _cluster_down(chosen: argparse.Namespace) -> int:
 
     cluster_down(chosen.name)
     print(f"cluster {chosen.name} is gone")
+    return OK
+
+
+def _cluster_preflight(chosen: argparse.Namespace) -> int:
+    from conformance.clusters.embedded.real import required
+
+    tools = required(chosen.assets)
+    _say_each([f"{name:<24} {path}" for name, path in tools.programs.items()])
+    print(f"{'CNI plugins':<24} {tools.cni}")
+    print("nodes with real containers can run here: --gpu-real-nodes N, or `gpu-conformance cluster up --real-nodes N`")
     return OK
 
 

@@ -83,6 +83,12 @@ OPTIONS = (
         "VERSION",
     ),
     Option(
+        "--gpu-real-nodes",
+        "how many nodes of an embedded cluster have a real kubelet and real containers, beside the simulated ones "
+        "(default: 0; Linux, root; see docs/real-nodes.md)",
+        "N",
+    ),
+    Option(
         "--gpu-assets", "a folder that has the binaries of the embedded cluster (default: KUBEBUILDER_ASSETS)", "DIR"
     ),
     Option("--gpu-report", "where the reports go (default: gpu-conformance-report)", "DIR"),

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from conformance.clusters import named
+from conformance.clusters.errors import ClusterError
 from conformance.deploy.installing import Installer
 from conformance.kube.connection import Connection
 from conformance.kube.effects import Mode
@@ -56,6 +57,7 @@ def open_cluster(
         kubeconfig=_path(settings.value("kubeconfig")),
         mode=Mode(asked) if asked else None,
     )
+    _refuse_real_nodes(settings, target)
     if target.kind == "snapshot":
         yield OpenCluster(target.name, target.kind, Mode.AUDIT, snapshot=target.snapshot, reference=target.reference)
     elif target.kind == "embedded":
@@ -126,8 +128,27 @@ def _spec(settings: Settings) -> Any:
         "version": settings.value("kubernetes"),
         "topology": settings.value("topology"),
         "assets": _path(settings.value("assets")),
+        "real_nodes": _real_nodes(settings),
     }
     return EmbeddedSpec(**{name: value for name, value in chosen.items() if value})
+
+
+def _real_nodes(settings: Settings) -> int:
+    text = str(settings.value("real_nodes") or "0")
+    if not text.isdecimal():
+        raise ClusterError(f"--gpu-real-nodes is {text!r}: give a number of nodes, such as 1")
+    return int(text)
+
+
+def _refuse_real_nodes(settings: Settings, target: named.ClusterTarget) -> None:
+    """Raise ClusterError where real nodes are asked for and no cluster is started that could have them."""
+    if not _real_nodes(settings) or (target.kind == "embedded" and not target.embedded_name):
+        return
+    how = f"gpu-conformance cluster up {target.embedded_name or 'NAME'} --real-nodes {_real_nodes(settings)}"
+    raise ClusterError(
+        f"--gpu-real-nodes is for a cluster that the run starts (--cluster embedded), and {target.name} is there "
+        f"already. An embedded cluster that stays gets them when it is started: {how}"
+    )
 
 
 def _path(text: str | None) -> Path | None:

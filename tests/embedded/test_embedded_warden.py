@@ -1,5 +1,6 @@
 """The warden: nothing that it started outlives its owner, whoever of them is killed and how."""
 
+import dataclasses
 import os
 import signal
 import subprocess
@@ -195,3 +196,19 @@ def test_a_detached_warden_stays_until_it_is_told(tmp_path: Path) -> None:
     os.waitpid(processes.warden.pid, 0)
     assert not folder.path.exists()
     assert not lives(processes.pids["stubborn"])
+
+
+def test_what_a_process_has_for_afterwards_runs_when_it_was_killed_and_before_the_folder_goes(tmp_path: Path) -> None:
+    folder = state.make(root=tmp_path)
+    processes = Processes(folder)
+    stubborn = component(folder.path, *SLEEP)
+    looks = ("/bin/sh", "-c", f"ls {folder.path} > {tmp_path}/seen; kill -0 $(cat {tmp_path}/pid) 2> {tmp_path}/gone")
+    processes.start(dataclasses.replace(stubborn, afterwards=looks))
+    assert eventually(lambda: processes._listen(0.1) is not None and "stubborn" in processes.pids)
+    (tmp_path / "pid").write_text(str(processes.pids["stubborn"]))
+
+    processes.end()
+
+    assert "stubborn.log" in (tmp_path / "seen").read_text()
+    assert "No such process" in (tmp_path / "gone").read_text()
+    assert not folder.path.exists()

@@ -14,6 +14,9 @@ USAGE = 4
         (["--cluster", "embedded", "--gpu-timeout", "hodl=3"], "hodl"),
         (["--cluster", "embedded", "--gpu-waivers", "nowhere.yaml"], "nowhere.yaml"),
         (["--cluster", "embedded", "--gpu-kubernetes", "1.12"], "1.12"),
+        (["--cluster", "embedded", "--gpu-real-nodes", "two"], "--gpu-real-nodes is 'two': give a number"),
+        (["--cluster", "embedded", "--gpu-real-nodes", "-1"], "--gpu-real-nodes is '-1': give a number"),
+        (["--cluster", "embedded:dev", "--gpu-real-nodes", "1"], "cluster up dev --real-nodes 1"),
     ],
 )
 def test_what_a_user_can_mend_is_one_message_and_exit_code_4(conform, arguments, said):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from . import files, seeds, state
+from . import files, real, seeds, state
 from .cluster import EmbeddedCluster, client_of
 from .components import BINARIES, Components, Layout, Ports
 from .control_plane import trust
@@ -14,11 +14,12 @@ from .ports import reserved
 from .processes import Processes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from conformance.progress import Progress
 
+    from .components import Component
     from .spec import EmbeddedSpec
 
 _TRIES = 3  # with other ports, when somebody took one between our choice and the bind
@@ -29,20 +30,27 @@ def start(spec: EmbeddedSpec, progress: Progress | None = None, *, kept: str | N
 
     ``kept`` is the name of a cluster that will stay up (see kept.py). The caller closes the result; should the caller
     die, the processes end and the state folder goes all the same. Raises EmbeddedError: a process that ended with the
-    end of its log, a timeout, no room for state; BinariesError when the programs cannot be had; TopologyError.
+    end of its log, a timeout, no room for state, a machine that cannot run real nodes; BinariesError when the programs
+    cannot be had; TopologyError.
     """
     from conformance.progress import SilentProgress
 
     from .binaries import resolve
 
     progress = progress or SilentProgress()
-    binaries = resolve(spec.version, BINARIES, assets=spec.assets, cache=spec.cache, progress=progress)
+    # Before minutes go into building a kubelet that could not run here.
+    tools = real.required(spec.assets) if spec.real_nodes else None
+    wanted = BINARIES if tools is None else (*BINARIES, real.KUBELET)
+    binaries = resolve(spec.version, wanted, assets=spec.assets, cache=spec.cache, progress=progress)
+    parts = None if tools is None else real.parts(tools, spec, binaries, progress)
     deadline = time.monotonic() + spec.timeout
     seed = seeds.obtain(spec, binaries, progress, deadline=deadline)
     progress.step("Starting the control plane")
-    cluster = _retrying_ports(lambda: _started(spec, binaries, seed, progress, kept=kept, deadline=deadline))
+    cluster = _retrying_ports(lambda: _started(spec, binaries, seed, parts, progress, kept=kept, deadline=deadline))
     try:
         _wait_for_fleet(cluster, spec, progress)
+        if parts is not None:
+            real.wait_joined(cluster, spec.real_nodes, progress, timeout=spec.timeout)
         if spec.simulator and cluster.processes is not None:
             # Last, so that it takes no time from what a start waits for; it reads what has happened before it.
             cluster.processes.start(Components(binaries, cluster.layout, spec).simulator())
@@ -57,31 +65,35 @@ def _started(
     spec: EmbeddedSpec,
     binaries: Mapping[str, Path],
     seed: seeds.Seed,
+    parts: real.Parts | None,
     progress: Progress,
     *,
     kept: str | None,
     deadline: float,
 ) -> EmbeddedCluster:
-    folder = state.make(kept=kept, root=spec.state_dir)
+    folder = state.make(kept=kept, root=spec.state_dir, room=spec.real_nodes * real.ROOM)
     with reserved(Ports.COUNT) as ports:
         layout = Layout(folder.path, Ports(*ports))
         components = Components(binaries, layout, spec)
         try:
             seed.sow(layout)
             files.write(components)
+            nodes = [] if parts is None else list(real.prepared(layout, spec.real_nodes, parts))
             processes = Processes(folder)
         except BaseException:
             folder.remove()
             raise
         try:
-            version = _come_up(processes, components, progress, deadline)
+            version = _come_up(processes, components, nodes, progress, deadline)
         except BaseException:
             processes.end()
             raise
     return EmbeddedCluster(layout, version, str(spec.topology or "none"), kept, processes)
 
 
-def _come_up(processes: Processes, components: Components, progress: Progress, deadline: float) -> str:
+def _come_up(
+    processes: Processes, components: Components, nodes: Sequence[Component], progress: Progress, deadline: float
+) -> str:
     """Start everything in the order that loses no time; returns the version that the API server says.
 
     The others start when the API server has its port. Earlier they would be refused and try again after a second or
@@ -91,7 +103,7 @@ def _come_up(processes: Processes, components: Components, progress: Progress, d
     processes.start(components.etcd())
     processes.start(apiserver)
     processes.wait_bound(apiserver, deadline=deadline)
-    others = [components.scheduler(), components.controller_manager(), components.kwok()]
+    others = [components.scheduler(), components.controller_manager(), components.kwok(), *nodes]
     for component in others:
         processes.start(component)
     context = trust(components.layout)

@@ -68,13 +68,17 @@ class Ports:
 
 @dataclass(frozen=True)
 class Component:
-    """One process: what to run, and how to know whether it is ready: a URL to get, a file to be there, or None."""
+    """One process: what to run, and how to know whether it is ready: a URL to get, a file to be there, or None.
+
+    ``afterwards`` is a command for when it has been killed: it takes away what the process would have taken away.
+    """
 
     name: str
     argv: tuple[str, ...]
     env: Mapping[str, str]
     log: Path
     ready: str | None = None
+    afterwards: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -126,7 +126,7 @@ def _set_pods_ready(client: Client, node: str, status: str) -> None:
 
 def _wait_usable(client: Client, names: set[str], progress: Progress | None, timeout: float) -> None:
     fewest, since = len(names), time.monotonic()
-    while missing := names - _usable(client, hasten=len(names) <= _FEW):
+    while missing := names - usable(client, hasten=len(names) <= _FEW):
         if progress is not None:
             progress.step("Waiting until the nodes are ready", len(names) - len(missing), len(names))
         if len(missing) < fewest:
@@ -137,7 +137,7 @@ def _wait_usable(client: Client, names: set[str], progress: Progress | None, tim
         time.sleep(min(5.0, max(0.02, len(names) / 500)))
 
 
-def _usable(client: Client, *, hasten: bool) -> set[str]:
+def usable(client: Client, *, hasten: bool) -> set[str]:
     """The nodes that pods can go to; with ``hasten`` the taint of those that have become ready is taken away here.
 
     The controller-manager would do it too, but that starts its controllers a second after the API server is ready.

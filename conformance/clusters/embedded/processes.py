@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 _PROBE_TIMEOUT = 2.0
 _PROBE_PAUSE = 0.02
-_END_PATIENCE = 15.0
+_END_PATIENCE = 25.0  # the warden waits for what stops itself, then for what it killed
 
 
 class Processes:
@@ -64,6 +64,7 @@ class Processes:
                 "argv": list(component.argv),
                 "env": dict(component.env),
                 "log": str(component.log),
+                "afterwards": list(component.afterwards),
             }
         )
 

@@ -48,6 +48,7 @@ class EmbeddedSpec:
     ``timeout`` bounds the start, in seconds (default: start_timeout()). Without ``simulator`` nobody plays the GPU
     stack: pods get no devices and start without them, and what a stack would do on its nodes does not happen.
     ``without_parts`` are parts of the simulator (simulator/settings.py, PARTS) that somebody else plays.
+    ``real_nodes`` is how many nodes have a kubelet and a container runtime, beside the simulated ones (see real/).
     """
 
     version: str = DEFAULT_VERSION
@@ -64,6 +65,7 @@ class EmbeddedSpec:
     runtime_config: tuple[str, ...] = ()
     simulator: bool = True
     without_parts: tuple[str, ...] = ()
+    real_nodes: int = 0
 
     def __post_init__(self) -> None:
         check_parts(self.without_parts)

@@ -20,7 +20,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from conformance.realnode import cgroups
+
 from .errors import EmbeddedError
+
+CGROUPS = "cgroups"
+"""The file of a state folder that names the control groups of its real nodes, one in each line."""
 
 _NEEDED = 512 * 1024 * 1024  # bytes: etcd preallocates 2 x 64 MiB of log, a fleet of 5,000 nodes takes about 300 MiB
 _NEWBORN = 60.0  # seconds after which a folder that never got its final name is an orphan
@@ -45,19 +50,20 @@ class StateFolder:
             self.lock = -1
 
     def remove(self) -> None:
-        """Delete the folder with all that is in it."""
-        shutil.rmtree(self.path, ignore_errors=True)
+        """Delete the folder with all that is in it, and the control groups of its real nodes."""
+        _delete(self.path)
         self.release()
 
 
-def make(*, kept: str | None = None, root: Path | None = None) -> StateFolder:
+def make(*, kept: str | None = None, root: Path | None = None, room: int = 0) -> StateFolder:
     """A fresh locked folder, for one run or for the kept cluster of that name.
 
-    Raises StateError when no place offers 512 MiB, when the name is not valid, or when a living cluster has it.
+    ``room`` is how many bytes it takes beyond those of the control plane. Raises StateError when no place offers that
+    and 512 MiB, when the name is not valid, or when a living cluster has it.
     """
     if kept is not None:
         check_name(kept)
-    root = root or _roomiest()
+    root = root or _roomiest(_NEEDED + room)
     root.mkdir(parents=True, exist_ok=True)
     remove_abandoned(root)
     token = secrets.token_hex(4)
@@ -108,7 +114,7 @@ def remove_abandoned(root: Path) -> list[Path]:
         with _try_lock(path) as free:
             if free or (free is None and "-new-" in path.name):
                 _end_survivors(path)
-                shutil.rmtree(path, ignore_errors=True)
+                _delete(path)
                 removed.append(path)
     return removed
 
@@ -141,14 +147,14 @@ def _places() -> list[Path]:
     return [place for place in dict.fromkeys(places) if place.is_dir() and os.access(place, os.W_OK)]
 
 
-def _roomiest() -> Path:
+def _roomiest(needed: int) -> Path:
     """The first place with enough room: a container's /dev/shm often has 64 MiB only."""
     places = _places()
     for place in places:
-        if _free(place) >= _NEEDED:
+        if _free(place) >= needed:
             return place
     tried = ", ".join(map(str, places)) or "the usual places"
-    raise StateError(f"none of {tried} has {_NEEDED >> 20} MiB free: free some, or name another folder with TMPDIR")
+    raise StateError(f"none of {tried} has {needed >> 20} MiB free: free some, or name another folder with TMPDIR")
 
 
 def _free(place: Path) -> int:
@@ -185,6 +191,14 @@ def _try_lock(path: Path) -> Iterator[bool | None]:
             yield True
     finally:
         os.close(lock)
+
+
+def _delete(path: Path) -> None:
+    """Remove a state folder. Its real nodes' processes are gone by now; the kernel leaves their control groups."""
+    with contextlib.suppress(OSError):
+        for name in (path / CGROUPS).read_text(encoding="utf-8").split():
+            cgroups.remove(name)
+    shutil.rmtree(path, ignore_errors=True)
 
 
 def _end_survivors(path: Path) -> None:

@@ -4,12 +4,14 @@ Run as a program: ``python warden.py STATE_FOLDER LOCK_FD OWNER_PID``. Standard 
 
 Orders come as JSON lines on standard input, reports leave as JSON lines on standard output:
 
-    {"start": {"name": ..., "argv": [...], "env": {...}, "log": PATH}}  ->  {"started": name, "pid": 123}
+    {"start": {"name": ..., "argv": [...], "env": {...}, "log": PATH, "afterwards": []}}
+                                                                        ->  {"started": name, "pid": 123}
     {"signal": {"name": ..., "number": 15}}                             ->  {"exited": name, "code": 0}
     {"detach": true}                                                    ->  {"detached": true}
 
 When standard input ends, when the owner is gone or when SIGTERM arrives, the warden kills every process, removes the
-state folder and ends. After ``detach`` only SIGTERM does that: so a kept cluster survives the command that started it.
+state folder and ends; before that it runs the command that a process may have for afterwards. After ``detach`` only
+SIGTERM does that: so a kept cluster survives the command that started it.
 Should the warden itself be killed, Linux kills its children (PR_SET_PDEATHSIG); the inherited lock on the state folder
 is then free, which tells the next start to remove it.
 """
@@ -24,11 +26,13 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _KILL_PATIENCE = 10.0  # seconds for killed processes to disappear
+_AFTERWARDS_PATIENCE = 12.0  # seconds for the commands that take away what killed processes left
 _OWNER_CHECK = 1.0  # seconds between looks at whether the owner still lives
 
 
@@ -42,6 +46,7 @@ class Warden:
         self.attached = True
         self.ending = False
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        self.afterwards: list[dict[str, Any]] = []
         self._pending = b""
         self._libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
         self._wake_in, self._wake_out = os.pipe()
@@ -99,7 +104,9 @@ class Warden:
             self.attached = False
             self._report(detached=True)
 
-    def _start(self, name: str, argv: list[str], env: dict[str, str], log: str) -> None:
+    def _start(self, name: str, argv: list[str], env: dict[str, str], log: str, afterwards: list[str]) -> None:
+        if afterwards:
+            self.afterwards.append({"args": afterwards, "env": env})
         try:
             with Path(log).open("ab") as sink:
                 process = subprocess.Popen(
@@ -142,12 +149,24 @@ class Warden:
         for process in self.processes.values():
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(process.pid, signal.SIGKILL)
-        deadline = time.monotonic() + _KILL_PATIENCE
-        for process in self.processes.values():
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(max(0.0, deadline - time.monotonic()))
+        _wait(self.processes.values(), _KILL_PATIENCE)
+        _wait(
+            [subprocess.Popen(**command, stdin=subprocess.DEVNULL) for command in self.afterwards], _AFTERWARDS_PATIENCE
+        )
         os.chdir("/")
         shutil.rmtree(self.state, ignore_errors=True)
+
+
+def _silently(command: dict[str, Any]) -> subprocess.Popen[bytes]:
+    """Start a command that has nothing to say to the owner; what goes wrong stands in the warden's own log."""
+    return subprocess.Popen(**command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+
+
+def _wait(processes: Iterable[subprocess.Popen[bytes]], patience: float) -> None:
+    deadline = time.monotonic() + patience
+    for process in processes:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(max(0.0, deadline - time.monotonic()))
 
 
 def main(arguments: list[str]) -> None:

@@ -1,0 +1,129 @@
+"""What the programs of a real node read: configuration of containerd, of its network, of the kubelet.
+
+Each setting that is not obvious has its reason beside it; all were tried with Kubernetes 1.36 and containerd 1.6.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from conformance.realnode.orders import INSIDE
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+KUBELET_PORT = 10250
+BRIDGE = "cni0"
+SOCKET = INSIDE / "containerd.sock"
+"""Where containerd listens, inside the node."""
+
+TUNABLES = {
+    "vm/overcommit_memory": "1",
+    "vm/panic_on_oom": "0",
+    "kernel/panic": "10",
+    "kernel/panic_on_oops": "1",
+    "kernel/keys/root_maxkeys": "1000000",
+    "kernel/keys/root_maxbytes": "25000000",
+}
+"""What a kubelet sets on its machine (kubernetes, pkg/kubelet/cm/container_manager_linux.go). It finds them set."""
+
+COVERED = ("/run", "/var/lib", "/var/log")
+"""Where fixed places are written to: shims' sockets, device plugins, CNI's cache, links to logs."""
+
+
+def containerd(cni_plugins: Path, pause_image: str) -> str:
+    """The configuration of containerd (version 2, which 1.3 to 2.x read) in TOML; what it keeps is the node's own."""
+    home = INSIDE / "containerd"
+    return f"""version = 2
+root = {_quoted(home / "root")}
+state = {_quoted(home / "state")}
+disabled_plugins = ["io.containerd.snapshotter.v1.aufs", "io.containerd.snapshotter.v1.btrfs",
+  "io.containerd.snapshotter.v1.devmapper", "io.containerd.snapshotter.v1.zfs", "io.containerd.internal.v1.opt",
+  "io.containerd.tracing.processor.v1.otlp"]
+
+[grpc]
+  address = {_quoted(SOCKET)}
+
+[plugins."io.containerd.grpc.v1.cri"]
+  sandbox_image = {_quoted(pause_image)}
+  disable_apparmor = true
+  # Where root lacks the capability SYS_RESOURCE, lowering the score fails every container.
+  restrict_oom_score_adj = true
+  netns_mounts_under_state_dir = true
+  stream_server_address = "127.0.0.1"
+  [plugins."io.containerd.grpc.v1.cri".cni]
+    bin_dir = {_quoted(cni_plugins)}
+    conf_dir = {_quoted(INSIDE / "cni")}
+  [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
+    runtime_type = "io.containerd.runc.v2"
+    [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]
+      SystemdCgroup = false
+"""
+
+
+def cni(pods: str) -> str:
+    """One bridge for the node's pods, whose addresses are ``pods`` and which is their gateway. None is translated."""
+    bridge: dict[str, Any] = {
+        "type": "bridge",
+        "bridge": BRIDGE,
+        "isGateway": True,
+        "ipMasq": False,
+        "hairpinMode": True,
+        "ipam": {
+            "type": "host-local",
+            "ranges": [[{"subnet": pods}]],
+            "routes": [{"dst": "0.0.0.0/0"}],
+            "dataDir": str(INSIDE / "addresses"),
+        },
+    }
+    return json.dumps({"cniVersion": "0.4.0", "name": "gpu-conformance", "plugins": [bridge]}, indent=2)
+
+
+def kubelet(cgroup: str, address: str, taints: list[dict[str, str]]) -> str:
+    """The KubeletConfiguration. ``address`` is where the API server reaches it; JSON is YAML, too."""
+    settings: dict[str, Any] = {
+        "apiVersion": "kubelet.config.k8s.io/v1beta1",
+        "kind": "KubeletConfiguration",
+        "address": address,
+        "port": KUBELET_PORT,
+        "readOnlyPort": 0,
+        "healthzPort": 0,
+        "authentication": {
+            "anonymous": {"enabled": False},
+            "webhook": {"enabled": True},
+            "x509": {"clientCAFile": str(INSIDE / "pki" / "ca.crt")},
+        },
+        "authorization": {"mode": "Webhook"},
+        "tlsCertFile": str(INSIDE / "pki" / "serving.crt"),
+        "tlsPrivateKeyFile": str(INSIDE / "pki" / "serving.key"),
+        "containerRuntimeEndpoint": f"unix://{SOCKET}",
+        "cgroupDriver": "cgroupfs",
+        "cgroupRoot": f"/{cgroup}",
+        "failCgroupV1": False,
+        "failSwapOn": False,
+        "registerWithTaints": taints,
+        # No name server is asked: nobody outside is to hear of a test's pods.
+        "resolvConf": str(INSIDE / "resolv.conf"),
+        "podLogsDir": str(INSIDE / "pod-logs"),
+        "volumePluginDir": str(INSIDE / "volume-plugins"),
+        # Nothing of the machine is set; see TUNABLES.
+        "protectKernelDefaults": True,
+        "makeIPTablesUtilChains": False,
+        "oomScoreAdj": 0,
+        # The node shares its disk with others: how full that is says nothing of the node.
+        "evictionHard": {"memory.available": "0%", "nodefs.available": "0%", "imagefs.available": "0%"},
+        "imageGCHighThresholdPercent": 100,
+        "localStorageCapacityIsolation": False,
+        # Devices and conditions are seen within a second.
+        "nodeStatusUpdateFrequency": "1s",
+        "nodeStatusReportFrequency": "30s",
+        "serializeImagePulls": False,
+        "enableServer": True,
+    }
+    return json.dumps(settings, indent=2)
+
+
+def _quoted(text: object) -> str:
+    # A TOML string has JSON's escapes.
+    return json.dumps(str(text))

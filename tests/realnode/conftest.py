@@ -1,0 +1,34 @@
+"""A machine that can run real nodes, or a loud reason why these tests do not run on this one."""
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from filelock import FileLock
+from real_containers import Containers
+
+from conformance.clusters.embedded import EmbeddedSpec, start
+from conformance.clusters.embedded.real import RealNodesUnavailable, required
+from conformance.progress import TerminalProgress
+
+
+@pytest.fixture(scope="module")
+def machine() -> Iterator[None]:
+    """Skip where real nodes cannot run. Modules take turns: some count what there is of real nodes on the machine."""
+    try:
+        required()
+    except RealNodesUnavailable as lacking:
+        pytest.skip(f"NOT TESTED, {lacking}")
+    with FileLock(Path(tempfile.gettempdir()) / "gpu-conformance-tests-real-nodes.lock"):
+        yield
+
+
+@pytest.fixture(scope="module")
+def containers(machine: None, request: pytest.FixtureRequest) -> Iterator[Containers]:
+    """A cluster of this module's own with two real nodes."""
+    capture = request.config.pluginmanager.getplugin("capturemanager")
+    with capture.global_and_fixture_disabled():
+        running = start(EmbeddedSpec(topology="single", real_nodes=2), TerminalProgress())
+    with running, running.client() as client:
+        yield Containers(running, client)

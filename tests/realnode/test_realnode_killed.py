@@ -1,0 +1,151 @@
+"""Real nodes end with whoever started them, however that ends: no process, mount, cable, group or socket stays."""
+
+import contextlib
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from conformance.clusters.embedded import state
+from conformance.realnode import cgroups
+from conformance.realnode.orders import INSIDE
+
+pytestmark = pytest.mark.cluster
+
+OWNER = """
+import sys, time
+from pathlib import Path
+from conformance.clusters.embedded import EmbeddedSpec, start
+spec = EmbeddedSpec(topology=None, real_nodes=2, simulator=False, state_dir=Path(sys.argv[1]))
+with start(spec) as cluster, cluster.client() as client:
+    for name in ("real-1", "real-2"):
+        for number in (1, 2):
+            client.create("/api/v1/namespaces/default/pods", {"metadata": {"name": f"{name}-{number}"}, "spec": {
+                "nodeName": name, "tolerations": [{"operator": "Exists"}], "terminationGracePeriodSeconds": 30,
+                "containers": [{"name": "main", "image": "localhost/gpu-conformance/pause:1"}]}})
+    while any(pod["status"]["phase"] != "Running" for pod in client.list("/api/v1/namespaces/default/pods")):
+        time.sleep(0.05)
+    keepers = [cluster.processes.pids[name] for name in ("real-1", "real-2")]
+    print(cluster.processes.warden.pid, *keepers, cluster.folder, flush=True)
+    time.sleep(600)
+"""
+
+
+def things() -> list[str]:
+    """What the machine has of real nodes, whoever started them: counted before a cluster, and after it is gone."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            command = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            # Programs of a node name its folder, as it is outside or inside; containers have its control group.
+            inside = "/gpu-conformance-" in (process / "cgroup").read_text()
+            if "/real-nodes/" in command or f"{INSIDE}/" in command or inside:
+                found.append(f"process {process.name} {command[:120]}")
+    mounts = Path("/proc/self/mountinfo").read_text().splitlines()
+    found += [f"mount {line}" for line in mounts if "/real-nodes/" in line]
+    found += [f"cable {path.name}" for path in Path("/sys/class/net").iterdir() if path.name.startswith("gpc")]
+    groups = (path for root in cgroups.hierarchies() for path in root.glob("gpu-conformance-*"))
+    found += [f"control group {path}" for path in groups]
+    fixed = [INSIDE, *Path("/run/containerd").glob("s/*"), *Path("/var/lib/kubelet/device-plugins").glob("*.sock")]
+    return found + [f"file {path}" for path in fixed if path.exists()]
+
+
+@dataclass
+class Running:
+    """A cluster of another process: who owns it, its warden, the keepers of its nodes, its state folder."""
+
+    owner: subprocess.Popen
+    warden: int
+    keepers: list[int]
+    folder: Path
+
+
+@pytest.fixture
+def before(machine: None) -> list[str]:
+    return things()
+
+
+@pytest.fixture
+def running(before: list[str], tmp_path: Path) -> Iterator[Running]:
+    owner = subprocess.Popen([sys.executable, "-c", OWNER, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    assert owner.stdout is not None
+    warden, *keepers, folder = owner.stdout.readline().split()
+    yield Running(owner, int(warden), [int(keeper) for keeper in keepers], Path(folder))
+    owner.kill()
+    owner.wait()
+    owner.stdout.close()
+
+
+def eventually(claim: Callable[[], bool], seconds: float = 20.0) -> bool:
+    deadline = time.monotonic() + seconds
+    while not claim():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
+    return True
+
+
+def new(before: list[str]) -> list[str]:
+    """What is there that was not there before."""
+    return sorted(set(things()) - set(before))
+
+
+def test_a_running_node_is_seen_by_what_is_counted(before: list[str], running: Running) -> None:
+    """The count would be worth nothing if it did not see a node that runs."""
+    found = [each.partition(" ")[0] for each in new(before)]
+
+    # Of each of two nodes: keeper, unshare, first process, containerd, kubelet, and two pods with a shim, a pause
+    # container and their own one.
+    assert found.count("process") >= 2 * (5 + 2 * 3)
+    assert found.count("cable") == 2
+    assert found.count("control") == 2 * len(cgroups.hierarchies())
+    # Mounts and files in fixed places are the node's own from the beginning.
+    assert not {"mount", "file"} & set(found)
+
+
+@pytest.mark.parametrize(
+    "victims",
+    [("owner",), ("warden",), ("keepers",), ("owner", "warden"), ("warden", "keepers")],
+    ids="-and-".join,
+)
+def test_nothing_is_left_when_one_of_them_is_killed(
+    before: list[str], running: Running, victims: tuple[str, ...]
+) -> None:
+    pids = {"owner": [running.owner.pid], "warden": [running.warden], "keepers": running.keepers}
+
+    for victim in victims:
+        for pid in pids[victim]:
+            os.kill(pid, signal.SIGKILL)
+    running.owner.kill()  # without warden or nodes it would notice only when it uses them
+    running.owner.wait()
+
+    def gone() -> bool:
+        # A state folder whose owner and warden were killed goes at the next start, which looks like this.
+        state.remove_abandoned(running.folder.parent)
+        return not running.folder.exists() and not new(before)
+
+    assert eventually(gone), new(before)
+
+
+@pytest.mark.parametrize("number", range(3))
+def test_a_start_that_is_killed_at_any_moment_leaves_nothing(
+    before: list[str], tmp_path: Path, number: int, chance: random.Random
+) -> None:
+    moment = chance.uniform(0.2, 5.0)
+    owner = subprocess.Popen([sys.executable, "-c", OWNER, str(tmp_path)], stdout=subprocess.DEVNULL)
+    time.sleep(moment)
+    owner.kill()
+    owner.wait()
+
+    def gone() -> bool:
+        state.remove_abandoned(tmp_path)
+        return not [path for path in tmp_path.glob("gpu-conformance-*") if "-new-" not in path.name] and not new(before)
+
+    assert eventually(gone), (moment, new(before))

@@ -1,0 +1,186 @@
+"""The parts of real nodes, without starting one: preflight, addresses, images, relay, control groups, options."""
+
+import hashlib
+import io
+import json
+import os
+import socket
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from conformance.clusters.embedded.real import RealNodesUnavailable, images, interpreter, joining, network, preflight
+from conformance.realnode import cgroups, relay
+from conformance.realnode.orders import Orders
+
+# As /proc/net/route writes it: 0.0.0.0/0, 198.18.0.0/16 and 10.200.0.0/13.
+ROUTES = """Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT
+eth0\t00000000\t010200C0\t0003\t0\t0\t0\t00000000\t0\t0\t0
+eth1\t000012C6\t00000000\t0001\t0\t0\t0\t0000FFFF\t0\t0\t0
+eth1\t0000C80A\t00000000\t0001\t0\t0\t0\t0000F8FF\t0\t0\t0
+"""
+EVERYTHING = "Iface\tDestination\n" + "e\t000012C6\t0\t1\t0\t0\t0\t0000FEFF\t0\t0\t0\n"
+
+
+def test_addresses_are_not_taken_where_a_route_of_the_machine_leads(tmp_path: Path) -> None:
+    (tmp_path / "route").write_text(ROUTES)
+    cables: list[network.Cable] = []
+
+    for _ in range(60):
+        cables.append(network.free_cable(cables, tmp_path / "route"))
+
+    assert all(cable.host.startswith("198.19.") and cable.node.startswith("198.19.") for cable in cables)
+    assert not [cable for cable in cables if 200 <= int(cable.pods.split(".")[1]) < 208]
+    assert len({cable.host for cable in cables}) == len({cable.pods for cable in cables}) == len(cables)
+
+
+def test_a_machine_that_routes_the_whole_range_is_told(tmp_path: Path) -> None:
+    (tmp_path / "route").write_text(EVERYTHING)
+
+    with pytest.raises(network.NoAddress, match=r"198\.18\.0\.0/15.*ip route"):
+        network.free_cable((), tmp_path / "route")
+
+
+def test_a_machine_without_anything_is_told_everything_and_the_one_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    monkeypatch.setattr(preflight, "_find", lambda name, assets: None)
+    monkeypatch.setattr(preflight, "_cni_folder", lambda assets: None)
+
+    with pytest.raises(RealNodesUnavailable) as refused:
+        preflight.required()
+
+    text = str(refused.value)
+    assert "you are user 1000, not root: run the same command with sudo" in text
+    for name in (*preflight.PROGRAMS, *preflight.CNI_PLUGINS):
+        assert name in text
+    assert "apt-get install -y --no-install-recommends containerd containernetworking-plugins iproute2" in text
+    assert "Without --gpu-real-nodes" in text
+
+
+def test_a_container_without_privilege_is_told_so(tmp_path: Path) -> None:
+    status = tmp_path / "status"
+    status.write_text("Name:\tpython\nCapEff:\t00000000a80425fb\n")  # Docker's default capabilities
+
+    assert not preflight._has_admin_capability(status)
+
+
+@pytest.mark.parametrize(
+    ("version", "have", "said"),
+    [
+        (0, set(), "no control groups are mounted"),
+        (1, {"cpu", "cpuacct", "cpuset", "devices", "freezer", "pids"}, "control groups of version 1 lack memory"),
+        (2, {"cpu", "memory", "pids", "io"}, "control groups of version 2 lack cpuset"),
+        (2, {"cpu", "cpuset", "memory", "pids"}, ""),
+    ],
+)
+def test_what_control_groups_lack_is_named(version: int, have: set[str], said: str) -> None:
+    assert [what for what, _ in preflight.cgroup_lacks(version, have)] == ([said] if said else [])
+
+
+def test_programs_and_plugins_of_an_assets_folder_come_first(tmp_path: Path) -> None:
+    (tmp_path / "cni").mkdir()
+    for name in ("containerd", *(f"cni/{plugin}" for plugin in preflight.CNI_PLUGINS)):
+        (tmp_path / name).write_text("#!/bin/sh\n")
+        (tmp_path / name).chmod(0o755)
+
+    assert preflight._find("containerd", tmp_path) == tmp_path / "containerd"
+    assert preflight._cni_folder(tmp_path) == tmp_path / "cni"
+
+
+def test_the_archive_is_an_oci_layout_whose_digests_are_right(tmp_path: Path) -> None:
+    (tmp_path / "hello.py").write_text("print('hello')\n")
+    names = {images.PAUSE: ("registry.example.com/pause@sha256:" + "0" * 64,)}
+
+    images.write(tmp_path / "images.tar", {"usr/local/bin/hello.py": tmp_path / "hello.py"}, names)
+
+    with tarfile.open(tmp_path / "images.tar") as tar:
+        read = {member.name: tar.extractfile(member).read() for member in tar}  # type: ignore[union-attr]
+    blobs = {name.rpartition("/")[2]: content for name, content in read.items() if name.startswith("blobs/")}
+    assert all(hashlib.sha256(content).hexdigest() == digest for digest, content in blobs.items())
+    entries = json.loads(read["index.json"])["manifests"]
+    named = {entry["annotations"]["io.containerd.image.name"]: entry["digest"] for entry in entries}
+    assert set(named) == {images.PAUSE, images.PROBE, *names[images.PAUSE]}
+    assert named[images.PAUSE] == named[names[images.PAUSE][0]] != named[images.PROBE]
+    manifest = json.loads(blobs[named[images.PAUSE].partition(":")[2]])
+    layer = blobs[manifest["layers"][0]["digest"].partition(":")[2]]
+    with tarfile.open(fileobj=io.BytesIO(layer)) as tar:
+        assert {"tmp", "usr/local/bin", "usr/local/bin/hello.py"} <= set(tar.getnames())
+        assert tar.getmember("tmp").mode == 0o1777
+
+
+def test_an_archive_is_made_once_and_again_when_a_file_has_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "program"
+    program.write_text("one")
+    monkeypatch.setattr(interpreter, "files", lambda: {"program": program})
+
+    first = images.archive(tmp_path / "cache", {})
+    made = first.stat().st_ino
+    assert images.archive(tmp_path / "cache", {}).stat().st_ino == made
+    program.write_text("another")
+
+    assert images.archive(tmp_path / "cache", {}) != first
+    assert not list((tmp_path / "cache").glob(".making-*"))
+
+
+def test_the_names_of_the_labs_images_have_a_digest_and_no_tag() -> None:
+    for names in joining.lab_names().values():
+        for name in names:
+            repository, _, digest = name.partition("@")
+            assert digest.startswith("sha256:")
+            assert ":" not in repository
+
+
+def test_a_relay_carries_both_ways_until_one_side_ends(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as far, relay.unix_listener(str(tmp_path / "sock")) as near:
+        relay.serve(near, relay.to_port("127.0.0.1", far.getsockname()[1]))
+        with relay.to_unix(str(tmp_path / "sock"))() as one, far.accept()[0] as other:
+            one.sendall(b"there")
+            assert other.recv(16) == b"there"
+            other.sendall(b"back")
+            assert one.recv(16) == b"back"
+            one.shutdown(socket.SHUT_WR)
+            assert other.recv(16) == b""
+
+
+def test_a_relay_without_a_far_end_closes_the_near_one(tmp_path: Path) -> None:
+    with relay.unix_listener(str(tmp_path / "sock")) as near:
+        relay.serve(near, relay.to_unix(str(tmp_path / "nobody")))
+        with relay.to_unix(str(tmp_path / "sock"))() as one:
+            assert one.recv(16) == b""
+
+
+def test_the_version_of_control_groups_is_that_which_has_the_controllers(tmp_path: Path) -> None:
+    mounts = tmp_path / "mounts"
+    mounts.write_text("cgroup /sys/fs/cgroup/cpu cgroup rw,cpu 0 0\ncgroup2 /sys/fs/cgroup/unified cgroup2 rw 0 0\n")
+    assert (cgroups.version(mounts), len(cgroups.hierarchies(mounts))) == (1, 2)
+    mounts.write_text("proc /proc proc rw 0 0\ncgroup2 /sys/fs/cgroup cgroup2 rw 0 0\n")
+    assert (cgroups.version(mounts), cgroups.hierarchies(mounts)) == (2, [Path("/sys/fs/cgroup")])
+    mounts.write_text("proc /proc proc rw 0 0\n")
+    assert cgroups.version(mounts) == 0
+
+
+def test_a_control_group_goes_with_all_below_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cgroups, "hierarchies", lambda: [tmp_path / "cpu", tmp_path / "memory"])
+    for root in ("cpu", "memory"):
+        (tmp_path / root / "ours" / "kubepods" / "pod1").mkdir(parents=True)
+        (tmp_path / root / "others").mkdir()
+
+    assert cgroups.remove("ours") == []
+
+    assert {path.name for path in tmp_path.glob("*/*")} == {"others"}
+
+
+def test_orders_are_read_as_they_were_written(tmp_path: Path) -> None:
+    orders = Orders(
+        name="real-1", folder=str(tmp_path), link="gpc1", host_address="198.18.0.1/30", node_address="198.18.0.2/30",
+        pods="10.192.1.0/24", bridge="cni0", service_address="10.96.0.1", service_port=443, api_port=6443,
+        cgroup="gpu-conformance-1", covered=["/run"], kept=[], tunables={"kernel/panic": "10"},
+        containerd=["containerd"], containerd_socket="/run/c.sock", import_images=["ctr"], kubelet=["kubelet"],
+    )  # fmt: skip
+
+    orders.write()
+
+    assert Orders.read(tmp_path) == orders
