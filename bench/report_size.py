@@ -8,6 +8,7 @@ import io
 import json
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,12 @@ from typing import Any
 import pytest
 
 from conformance.facts.snapshot import Snapshot, save
+from conformance.report.formats import html
+from conformance.report.reading import read
 
 LIMIT = 4_000_000
+# Of the page that people open: bytes, and seconds to write it.
+PAGE_LIMIT, PAGE_SECONDS = 3_000_000, 3.0
 POOL_SELECTOR = {"eks.amazonaws.com/nodegroup": "t4-inference"}
 
 
@@ -72,6 +77,16 @@ def broken_subjects(report: Path) -> int:
     return sum(len(group["subjects"]) for each in verdicts for group in each["findings"] if not group["ok"])
 
 
+def page(folder: Path) -> tuple[int, float]:
+    """The size of the HTML page of the report in the folder, in bytes, and the seconds that writing it took."""
+    report = read(folder)
+    before = time.monotonic()
+    text = html.render(report)
+    took = time.monotonic() - before
+    (folder / "report.html").write_text(text, encoding="utf-8")
+    return len(text.encode()), took
+
+
 def main() -> int:
     """Audit, print the sizes; 1 when one is beyond the limit or a broken subject is not in the report."""
     nodes, pods = (int(each) for each in sys.argv[1:3]) if len(sys.argv) > 2 else (5000, 20_000)
@@ -79,14 +94,17 @@ def main() -> int:
         folder = Path(name)
         printed = audit(unlabelled_cluster(nodes, pods), folder)
         sizes = {each: (folder / each).stat().st_size for each in ("report.json", "events.ndjson", "junit.xml")}
+        page_size, page_seconds = page(folder)
         named = broken_subjects(folder / "report.json")
         counted = sum(each["broken"] for each in json.loads((folder / "report.json").read_text())["requirements"])
     print(printed[-1500:])
     for each, size in sizes.items():
         print(f"{each}: {size / 1e6:.2f} MB")
+    print(f"report.html: {page_size / 1e6:.2f} MB, written in {page_seconds:.2f} s")
     print(f"terminal: {len(printed) / 1e3:.0f} kB")
     print(f"{named} of {counted} broken subjects are named, {sizes['report.json'] / named:.0f} bytes each")
-    return int(named != counted or max(sizes["report.json"], sizes["events.ndjson"]) > LIMIT)
+    too_large = max(sizes["report.json"], sizes["events.ndjson"]) > LIMIT or page_size > PAGE_LIMIT
+    return int(named != counted or too_large or page_seconds > PAGE_SECONDS)
 
 
 if __name__ == "__main__":

@@ -50,6 +50,9 @@ def test_the_wheel_carries_suites_fixtures_schemas_and_modules(installed):
         "_shipped/reports/report.schema.json",
         "clusters/embedded/modules/kubernetes-1.36/go.mod",
         "clusters/embedded/modules/kubernetes-1.36/go.sum",
+        "report/formats/html/templates/report.html",
+        "report/formats/html/templates/report.css",
+        "report/formats/html/templates/report.js",
         "py.typed",
     ):
         assert (site / "conformance" / travels).exists(), travels

@@ -1,0 +1,89 @@
+"""A report as one HTML file that loads nothing: it can be mailed, kept as an artefact, and opened from a disk.
+
+Its policy (CSP) is in the file and allows its own style and script by their hashes, and nothing else. All text goes
+through autoescape, and what a reader could not see (control characters, marks that turn the direction) is made visible.
+"""
+
+import base64
+import hashlib
+import re
+import unicodedata
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from conformance.report.formats.html import page
+from conformance.report.formats.html.shown import SUBJECTS
+from conformance.report.model import Report
+
+if TYPE_CHECKING:
+    import jinja2
+
+_HERE = Path(__file__).parent / "templates"
+
+
+def render(report: Report) -> str:
+    """The page."""
+    from markupsafe import Markup
+
+    style, script = _inlined("report.css"), _inlined("report.js")
+    template = _environment().get_template("report.html")
+    return template.render(
+        page=page.of(report),
+        report=report,
+        subjects=SUBJECTS,
+        policy=policy(style, script),
+        style=Markup(style),  # noqa: S704 - our own file
+        script=Markup(script),  # noqa: S704 - our own file
+    )
+
+
+def policy(style: str, script: str) -> str:
+    """The Content-Security-Policy of a page with this style and script.
+
+    https://www.w3.org/TR/CSP3/#framework-directive-source-list has the form of a hash.
+    """
+    return (
+        f"default-src 'none'; style-src '{_digest(style)}'; script-src '{_digest(script)}'; "
+        "base-uri 'none'; form-action 'none'"
+    )
+
+
+def _digest(content: str) -> str:
+    return f"sha256-{base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()}"
+
+
+def _inlined(name: str) -> str:
+    return (_HERE / name).read_text(encoding="utf-8")
+
+
+@cache
+def _environment() -> "jinja2.Environment":
+    import jinja2
+
+    return jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_HERE),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=_shown,
+    )
+
+
+def _shown(value: object) -> object:
+    """What an expression gives to the page; mark-up of our own stays, text has nothing hidden in it."""
+    return visible(str(value)) if isinstance(value, str) and not hasattr(value, "__html__") else value
+
+
+# Controls but for tab and line feed, marks of direction, separators of lines and paragraphs, and halves of surrogates.
+_HIDDEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff]")
+
+
+def visible(text: str) -> str:
+    """Text whose hidden characters are named: what is read is what is there, and a terminal does not act on a copy."""
+    return _HIDDEN.sub(_named, text)
+
+
+def _named(found: re.Match[str]) -> str:
+    return f"⟨{unicodedata.name(found[0], '') or f'U+{ord(found[0]):04X}'}⟩"

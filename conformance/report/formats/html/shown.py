@@ -1,0 +1,31 @@
+"""As much of a group of findings as a page has room for: the first subject in full, the next ones by name."""
+
+from itertools import islice
+
+import msgspec
+
+from conformance.report.grouping import FindingGroup
+from conformance.verdict import Finding
+
+SUBJECTS = 20
+
+
+class Shown(msgspec.Struct, frozen=True):
+    """A group of findings on a page. ``alike`` says whether the others have the first one's expected and actual.
+
+    ``remedy`` is the finding's own, or else its requirement's.
+    """
+
+    first: Finding
+    count: int
+    others: tuple[Finding, ...]
+    left: int
+    alike: bool
+    remedy: str
+
+
+def shown(group: FindingGroup, *, remedy: str) -> Shown:
+    """The first subjects of the group, and how many there are beside them."""
+    first, *others = islice(group.findings(), SUBJECTS)
+    alike = all((each.expected, each.actual) == (first.expected, first.actual) for each in others)
+    return Shown(first, group.count, tuple(others), group.count - 1 - len(others), alike, first.remedy or remedy)

@@ -1,0 +1,198 @@
+"""The HTML page: it is valid, loads nothing, cannot be injected into, and says the important things first."""
+
+import base64
+import hashlib
+from html.parser import HTMLParser
+
+import html5lib
+import msgspec
+import pytest
+from made_reports import hostile_report, made_report, with_status
+
+from conformance.report.formats import FORMATS
+from conformance.report.formats.html import fixes, page, visible
+from conformance.report.model import Report
+from conformance.verdict import EvidenceKind, Status
+
+_VOID = {"meta", "input"}
+
+
+class Parsed(HTMLParser):
+    """The elements of a page in order, what stands inside style and script, and the text that a reader sees."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.inlined: dict[str, str] = {}
+        self.text = ""
+        self._open: list[str] = []
+        self.feed(text)
+        self.close()
+        assert not self._open
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        if tag not in _VOID:
+            self._open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self._open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self._open and self._open[-1] in ("style", "script"):
+            self.inlined[self._open[-1]] = self.inlined.get(self._open[-1], "") + data
+        else:
+            self.text += data
+
+    def attribute(self, name: str) -> list[str]:
+        return [value for _, attributes in self.elements if (value := attributes.get(name))]
+
+    @property
+    def policy(self) -> dict[str, list[str]]:
+        (content,) = (a["content"] for _, a in self.elements if a.get("http-equiv") == "Content-Security-Policy")
+        assert content
+        return {name: values for name, *values in (each.split() for each in content.split(";"))}
+
+
+@pytest.fixture(scope="module")
+def ordinary() -> Parsed:
+    return Parsed(FORMATS["html"].render(made_report()))
+
+
+@pytest.fixture(scope="module")
+def hostile() -> Parsed:
+    return Parsed(FORMATS["html"].render(hostile_report()))
+
+
+@pytest.mark.parametrize("report", [made_report(), hostile_report()], ids=["ordinary", "hostile"])
+def test_the_page_is_valid_html(report: Report) -> None:
+    parser = html5lib.HTMLParser(strict=True)
+
+    parser.parse(FORMATS["html"].render(report))
+
+    assert not parser.errors
+
+
+@pytest.mark.parametrize("of", ["style", "script"])
+def test_the_policy_allows_what_is_inlined_by_its_hash_and_nothing_else(of: str, ordinary: Parsed) -> None:
+    digest = base64.b64encode(hashlib.sha256(ordinary.inlined[of].encode()).digest()).decode()
+
+    assert ordinary.policy["default-src"] == ["'none'"]
+    assert ordinary.policy[f"{of}-src"] == [f"'sha256-{digest}'"]
+    assert [tag for tag, _ in ordinary.elements].count(of) == 1
+
+
+def test_the_policy_comes_before_all_that_it_rules(ordinary: Parsed) -> None:
+    ruled = [number for number, (tag, _) in enumerate(ordinary.elements) if tag in ("style", "script", "link", "img")]
+    (policy,) = (number for number, (_, a) in enumerate(ordinary.elements) if "http-equiv" in a)
+
+    assert policy < min(ruled)
+
+
+def test_hostile_text_adds_no_element_and_no_attribute(ordinary: Parsed, hostile: Parsed) -> None:
+    def shape(parsed: Parsed) -> list[tuple[str, list[str]]]:
+        return [(tag, sorted(attributes)) for tag, attributes in parsed.elements]
+
+    assert shape(hostile) == shape(ordinary)
+    assert hostile.inlined == ordinary.inlined
+    assert "</script><script>alert(1)</script>" in hostile.text
+
+
+@pytest.mark.parametrize("which", ["ordinary", "hostile"])
+def test_the_page_loads_nothing_and_leads_only_to_sources(which: str, request: pytest.FixtureRequest) -> None:
+    parsed: Parsed = request.getfixturevalue(which)
+    sources = {source.url for verdict in made_report().requirements for source in verdict.sources}
+    loading = {"src", "srcset", "data", "action", "formaction", "poster", "background", "style", "ping", "manifest"}
+
+    assert not loading & {name for _, attributes in parsed.elements for name in attributes}
+    assert not [name for _, attributes in parsed.elements for name in attributes if name.startswith("on")]
+    assert {each for each in parsed.attribute("href") if not each.startswith("#")} <= sources
+    assert not {"link", "img", "iframe", "object", "embed", "base"} & {tag for tag, _ in parsed.elements}
+
+
+def test_every_link_and_label_inside_the_page_has_its_target(ordinary: Parsed) -> None:
+    ids = ordinary.attribute("id")
+
+    assert len(ids) == len(set(ids))
+    assert {each[1:] for each in ordinary.attribute("href") if each.startswith("#")} <= set(ids)
+    assert {each for name in ("aria-labelledby", "for") for each in ordinary.attribute(name)} <= set(ids)
+
+
+def test_what_cannot_be_seen_is_named() -> None:
+    assert visible("a\x1b[2J\u202eb\x00\n\t\ud800é") == "a⟨U+001B⟩[2J⟨RIGHT-TO-LEFT OVERRIDE⟩b⟨U+0000⟩\n\t⟨U+D800⟩é"
+    assert "\x1b" not in FORMATS["html"].render(hostile_report())
+
+
+def test_the_first_words_are_the_verdict_and_what_it_rests_on(ordinary: Parsed) -> None:
+    told = " ".join(ordinary.text.split())
+
+    assert (
+        "prod-gpu Failed: 1 requirement failed, and 2 wait for a cause; 3 of 7 requirements were judged, "
+        "in mode audit, on static evidence." in told
+    )
+    assert told.index("were judged") < told.index("What to fix") < told.index("Profiles")
+    assert "Could not read pods: Forbidden" in told
+
+
+def test_simulated_evidence_is_loud() -> None:
+    assert "SIMULATED EVIDENCE" in FORMATS["html"].render(made_report(evidence=EvidenceKind.SIMULATED))
+    assert "SIMULATED EVIDENCE" not in FORMATS["html"].render(made_report())
+
+
+@pytest.mark.parametrize(
+    ("evidence", "word"),
+    [
+        (EvidenceKind.HARDWARE, "Conformant"),
+        (EvidenceKind.SIMULATED, "Rehearsed"),
+        (EvidenceKind.STATIC, "Audited"),
+    ],
+)
+def test_a_run_without_fault_is_called_what_its_evidence_allows(evidence: EvidenceKind, word: str) -> None:
+    report = made_report(evidence=evidence)
+    for verdict in report.requirements:
+        report = with_status(report, verdict.requirement, Status.PASSED)
+    assert page.of(report).word == word
+
+    assert page.of(with_status(report, "OBS-02", Status.NOT_RUN)).word == "Partly evaluated"
+    assert page.of(with_status(report, "OBS-02", Status.ERROR)).word == "Incomplete"
+
+
+def test_what_most_wait_for_is_first_and_has_its_findings_and_those_who_wait() -> None:
+    first, second = fixes.fixes(made_report())
+
+    assert (first.title, first.waiting) == ("pool h100-dra has no node", ("DRA-01", "DRA-02"))
+    assert [each.first.subject.name for each in first.findings] == ["h100-dra"]
+    assert (second.title, second.subjects) == ("the node group lacks the label", 7)
+    assert second.findings[0].remedy == "kubectl label node gpu-0 gpu-pool=h100"
+
+
+def test_one_cause_of_several_requirements_is_one_thing_to_fix() -> None:
+    report = made_report()
+    broken = report.requirements[1]
+    also = msgspec.structs.replace(broken, requirement="POOL-03")
+    verdicts = (*report.requirements[:2], also, *report.requirements[3:])
+
+    _, second = fixes.fixes(msgspec.structs.replace(report, requirements=verdicts))
+
+    assert [each.requirement for each in second.requirements] == ["POOL-02", "POOL-03"]
+    assert second.subjects == 14
+
+
+def test_nodes_that_fail_the_same_are_told_together() -> None:
+    (alike,) = page.of(made_report()).on_nodes
+
+    assert alike.requirements == ("POOL-02",)
+    assert len(alike.nodes) == 7
+
+
+def test_what_was_not_judged_is_told_with_its_reason(ordinary: Parsed) -> None:
+    assert "4 requirements were not judged, and why" in ordinary.text
+    assert "its effect is creates; mode audit goes up to reads" in ordinary.text
+
+
+def test_a_page_about_thousands_of_nodes_is_short_and_says_what_it_leaves_out() -> None:
+    text = FORMATS["html"].render(made_report(broken_nodes=5000))
+
+    assert len(text) < 100_000
+    assert "and 4,999 more" in text
+    assert "4,999 other subjects, the first 19 here, all in report.json" in text
