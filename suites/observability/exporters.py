@@ -27,11 +27,6 @@ LISTEN = "DCGM_EXPORTER_LISTEN"
 # How many exporters are scraped in each pool, spread over its nodes; OBS-01 judges that every node has one.
 ASKED_OF_A_POOL = 25
 
-# DCGM has these metrics for whole GPUs only, not for MIG devices.
-OF_WHOLE_GPUS = frozenset(
-    {dcgm.UTILISATION, "DCGM_FI_DEV_MEM_COPY_UTIL", "DCGM_FI_DEV_ENC_UTIL", "DCGM_FI_DEV_DEC_UTIL"}
-)
-
 
 class Exporter(NamedTuple):
     """A ready exporter and the node whose GPUs it reports."""
@@ -146,14 +141,6 @@ def port_of(pod: Pod) -> int:
     """The port of an exporter's metrics page: by its environment, else the default one."""
     configured = (each.env.get(LISTEN, "").rpartition(":")[2] for each in pod.containers)
     return next((int(port) for port in configured if port.isdecimal()), PORT)
-
-
-def missing_metrics(page: dcgm.Page, uuid: str, wanted: Iterable[str]) -> list[str]:
-    """The metrics that a page lacks for one GPU; with MIG, metrics of whole GPUs are not expected."""
-    samples = [each for each in page.samples if each.device is not None and each.device.uuid == uuid]
-    names = {sample.name for sample in samples}
-    under_mig = all(sample.device is not None and sample.device.instance for sample in samples)
-    return [name for name in wanted if name not in names and not (under_mig and name in OF_WHOLE_GPUS)]
 
 
 def metrics_command(exporter: Exporter) -> str:

@@ -18,7 +18,7 @@ from conformance.kube.errors import WaitTimeout
 from conformance.kube.timeouts import Timeouts
 from conformance.kube.waits import wait_for
 from conformance.lab import RequirementLab
-from conformance.reference.expected import driver_of, offer_of
+from conformance.reference.expected import driver_of, gpus_of, offer_of
 from conformance.reference.model import Reference
 from conformance.verdict import Inconclusive, Judge, NotApplicable, Unsupported, Waits, expect, format_value
 from suites._shared.formatting import join_limited
@@ -33,11 +33,11 @@ from suites.observability.exporters import (
     exporter_pods,
     exporters_expected,
     metrics_command,
-    missing_metrics,
     monitored,
     pages,
     ready_exporters,
 )
+from suites.observability.page_gaps import Gaps, gaps_of
 
 # Between two scrapes; by default exporters collect every 30 seconds.
 _BETWEEN_SCRAPES = 1.0
@@ -110,7 +110,7 @@ def test_every_gpu_is_reported(
 ) -> None:
     wanted = reference.stack.metrics.names if reference.stack is not None else ()
     for exporter, answer in ask(lab, exporters, judge):
-        _judge_page(exporter, answer, wanted, judge)
+        _judge_page(exporter, answer, wanted, reference, judge)
 
 
 @requirement(
@@ -267,28 +267,28 @@ def test_xid_errors_are_counted(exporters: tuple[Exporter, ...], lab: Requiremen
         )
 
 
-def _judge_page(exporter: Exporter, answer: Answer, wanted: tuple[str, ...], judge: Judge) -> None:
-    reported = answer.gpus if isinstance(answer, dcgm.Page) else ()
-    lacking = [
-        f"{name} of {uuid}"
-        for uuid in reported
-        if isinstance(answer, dcgm.Page)
-        for name in missing_metrics(answer, uuid, wanted)
-    ]
+def _judge_page(
+    exporter: Exporter, answer: Answer, wanted: tuple[str, ...], reference: Reference, judge: Judge
+) -> None:
+    is_page = isinstance(answer, dcgm.Page)
+    gaps = gaps_of(answer, wanted, gpus_of(reference, exporter.pool)) if isinstance(answer, dcgm.Page) else Gaps(())
     count = exporter.gpu.count
-    if not isinstance(answer, dcgm.Page):
+    if not is_page:
         cause = str(answer)
-    elif len(reported) != count:
-        cause = f"{len(reported)} of {count} GPUs have any metric"
+    elif len(gaps.gpus) != count:
+        cause = f"{len(gaps.gpus)} of {count} GPUs have any metric"
     else:
-        cause = f"missing: {join_limited(lacking)}"
+        cause = gaps.layout or f"missing: {join_limited(gaps.metrics)}"
     judge(
         exporter.node,
-        ok=len(reported) == count and not lacking,
+        ok=is_page and len(gaps.gpus) == count and not gaps.metrics and not gaps.layout,
         expected=f"{count} GPUs, each with {format_value(wanted)}",
-        actual=f"{len(reported)} GPUs, {len(lacking)} metrics missing" if isinstance(answer, dcgm.Page) else "no page",
+        actual=f"{len(gaps.gpus)} GPUs, {len(gaps.metrics)} metrics missing" if is_page else "no page",
         cause=cause,
         hidden_because="the pod is Ready and the scrape succeeds; absent metrics raise no error",
+        remedy="Restart the exporter's pod: it knows the MIG devices of its start only."
+        if gaps.layout and len(gaps.gpus) == count
+        else "",
         inspect=metrics_command(exporter),
     )
 
