@@ -163,6 +163,19 @@ class ClusterFacts(msgspec.Struct, frozen=True, rename="camel"):
     unreadable: dict[str, str]
 
 
+class Excused(msgspec.Struct, frozen=True, rename="camel"):
+    """What requirements about owners' pods and classes leave out, because it is somebody else's.
+
+    ``platform`` is the system that it belongs to, ``pods`` the number of its pods on GPU nodes, in ``namespaces``;
+    ``priority_classes`` are those of its classes that stand above the highest declared one.
+    """
+
+    platform: str
+    namespaces: tuple[str, ...] = ()
+    pods: int = 0
+    priority_classes: tuple[str, ...] = ()
+
+
 class Report(msgspec.Struct, frozen=True, rename="camel"):
     """The whole report, as report.json holds it."""
 
@@ -175,6 +188,7 @@ class Report(msgspec.Struct, frozen=True, rename="camel"):
     profiles: tuple[Profile, ...]
     requirements: tuple[Verdict, ...]
     notes: tuple[str, ...] = ()
+    excused: tuple[Excused, ...] = ()
     api_version: str = API_VERSION
     kind: str = KIND
 

@@ -32,6 +32,7 @@ from conformance.report.emitters import STREAM_NAME, EventStream, write_json, wr
 from conformance.report.model import SEVERITY, ClusterFacts, Report, RunFacts, Verdict, exit_code, not_run, summarise
 from conformance.session.cluster import OpenCluster, open_cluster
 from conformance.session.evidence import evidence_of
+from conformance.session.excused import excused_in
 from conformance.session.judging import NotRun
 from conformance.session.waivers import Waivers
 from conformance.shipped import shipped
@@ -314,6 +315,7 @@ class Run:
             summarise(verdicts),
             tuple(verdicts),
             (*self.notes, *self._waivers.notes()),
+            excused_in(self.facts, self.reference),
         )  # fmt: skip
         if self._writes_reports:
             write_json(report, self.folder)

@@ -10,7 +10,7 @@ import pytest
 from conformance.catalog import MUST
 from conformance.report.emitters import JSON_NAME, JUNIT_NAME
 from conformance.report.grouping import FindingGroup
-from conformance.report.model import Profile, ProfileResult, Report, Verdict
+from conformance.report.model import Excused, Profile, ProfileResult, Report, Verdict
 from conformance.report.story import heading_of_cause, who_waits
 from conformance.verdict import Status
 
@@ -37,6 +37,9 @@ def write(terminal: pytest.TerminalReporter, report: Report, folder: Path) -> No
         _profile(terminal, profile, width)
     for why, kinds in _kinds_by_reason(cluster.unreadable).items():
         terminal.line(f"could not read {', '.join(kinds)}: {why}", yellow=True)
+    if report.excused:
+        told = f"not the owners' to change (excused in report.json): {', '.join(map(_excused, report.excused))}"
+        terminal.line(_on_one_line(told, _width()))
     for note in report.notes:
         terminal.line(f"note: {note}", yellow=True)
     terminal.line(
@@ -83,6 +86,14 @@ def _cause(group: FindingGroup) -> str:
     finding = group.first
     more = f" and {group.count - 1} more" if group.count > 1 else ""
     return f"{finding.subject}{more}: {finding.cause or f'found {finding.actual}'}"
+
+
+def _excused(each: Excused) -> str:
+    """What of one platform was left out, in numbers."""
+    pods = [f"{each.pods} pod{'s' if each.pods > 1 else ''}"] if each.pods else []
+    count = len(each.priority_classes)
+    classes = [f"{count} priority class{'es' if count > 1 else ''}"] if count else []
+    return f"{each.platform} {' and '.join(pods + classes)}"
 
 
 def _kinds_by_reason(unreadable: Mapping[str, str]) -> dict[str, list[str]]:
