@@ -37,16 +37,16 @@ def _by_namespaces(client: Client, cluster: str) -> Answer:
     runs = sorted({str(each["metadata"]["labels"][RUN_LABEL]) for each in found})
     if not runs:
         return Answer("runs", State.OK, f"no namespace of a run; the records in {HOME_NAMESPACE} may not be read")
-    text = f"run {', '.join(runs)} has namespaces here; they would be judged as the cluster's"
+    text = f"run {', '.join(runs)} has namespaces here; an audit leaves them out"
     return Answer("runs", State.ATTENTION, text, f"If it was killed, run: {clean_command(runs[0], cluster)}")
 
 
 def _told(left: Leftovers, mode: Mode, cluster: str) -> Answer:
     state = State.BLOCKED if mode is Mode.FULL else State.ATTENTION
     if left.alive:
-        text = f"{left}; its namespaces and the taints of its nodes would be judged as the cluster's"
+        text = f"{left}; an audit leaves out what it has on the cluster"
         return Answer("runs", state, text, f"Wait for its end; if it never comes: {_clean(left, cluster, force=True)}")
-    return Answer("runs", state, f"{left}; that would be judged as the cluster's", f"Run: {_clean(left, cluster)}")
+    return Answer("runs", state, f"{left}; an audit leaves that out", f"Run: {_clean(left, cluster)}")
 
 
 def _clean(left: Leftovers, cluster: str, *, force: bool = False) -> str:

@@ -1,8 +1,9 @@
 """What was found in a cluster, kind by kind, and what could not be read."""
 
-from collections.abc import Iterable, Mapping, Sequence
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import cast
+from typing import Self, cast
 
 from conformance.facts.decoding import OddObject
 from conformance.facts.kinds import KINDS, Fact, by_plural
@@ -198,6 +199,23 @@ class Found:
         """
         self._of(kind)
         return kind not in self.unserved
+
+    def every(self) -> Iterator[Fact]:
+        """All objects that could be read, kind after kind."""
+        return itertools.chain.from_iterable(self._found.values())
+
+    def told_as(self, kept: Callable[[Fact], Fact | None]) -> Self:
+        """The same facts with each object as ``kept`` returns it; where that is None, without the object."""
+        found = {kind: [told for fact in facts if (told := kept(fact))] for kind, facts in self._found.items()}
+        return type(self)(
+            found,
+            unreadable=self.unreadable,
+            unserved=self.unserved,
+            config_namespaces=self.config_namespaces,
+            odd=self.odd,
+            server_version=self.server_version,
+            taken_at=self.taken_at,
+        )
 
     def _of(self, kind: str) -> tuple[Fact, ...]:
         if KINDS[kind].plural in self.unreadable:

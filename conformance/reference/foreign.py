@@ -36,6 +36,11 @@ class ForeignReference(Reference, frozen=True):
         return None
 
     @property
+    def is_foreign(self) -> bool:
+        """True."""
+        return True
+
+    @property
     def offered_resources(self) -> frozenset[str]:
         """The usual GPU resource alone."""
         return frozenset({self.gpu_resource})

@@ -360,6 +360,11 @@ class Reference(Declared, frozen=True):
         return tuple(pool for pool in self.pools if pool.gpu is not None)
 
     @property
+    def is_foreign(self) -> bool:
+        """Whether it describes another cluster than the one at hand."""
+        return False
+
+    @property
     def offered_resources(self) -> frozenset[str]:
         """The names of resources by which pools offer their devices, and the usual one."""
         return frozenset({self.gpu_resource, *(pool.gpu.resource for pool in self.pools if pool.gpu)})

@@ -67,7 +67,7 @@ class ConformanceHooks:
         """Say what was set, to what, and by whom."""
         shown = {name: setting for name, setting in self.settings.by_name.items() if setting.source != "default"}
         lines = ["gpu-conformance: " + ", ".join(f"{n}={s.value} (from {s.source})" for n, s in shown.items())]
-        return [*lines, *([self.run.held_to.description] if self.opened and self.run.has_no_set_up else [])]
+        return [*lines, *([self.run.held_to.description] if self.opened and self.run.held_to.is_foreign else [])]
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionstart(self) -> None:

@@ -2,7 +2,7 @@
 
 import gc
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,12 +18,12 @@ from conformance.kube.errors import KubeError, WaitTimeout
 from conformance.kube.guard import Guard
 from conformance.kube.timeouts import EMBEDDED, Timeouts
 from conformance.lab import Lab, RequirementLab, new_run_id
-from conformance.lab.advice import clean_command
+from conformance.lab.advice import SOME_CLUSTER, clean_command
 from conformance.lab.cleanup.undo import interrupts_deferred
+from conformance.lab.other_runs import find_other_runs, without_runs
 from conformance.options import Settings
 from conformance.progress import Progress
 from conformance.reference import Reference, load
-from conformance.reference.foreign import foreign
 from conformance.reference.objects import name_of, objects
 from conformance.reference.stack_objects import stack_objects
 from conformance.remains import Left
@@ -34,16 +34,10 @@ from conformance.session.cluster import OpenCluster, open_cluster
 from conformance.session.evidence import evidence_of
 from conformance.session.excused import excused_in
 from conformance.session.judging import NotRun
+from conformance.session.set_up import chosen_path, held_to
 from conformance.session.waivers import Waivers
-from conformance.shipped import shipped
 from conformance.verdict import EvidenceKind, Inconclusive, Status
 
-SHIPPED_REFERENCE = "corrected-guide"
-"""By this name the shipped set-up can be named where a path is expected."""
-NO_SET_UP = (
-    "no set-up of your own: held to the shipped set-up {name}, to what does not depend on its names; "
-    "`gpu-conformance init --cluster {cluster}` writes one of yours, --gpu-reference={name} judges all"
-)
 REPORT_FOLDER = "gpu-conformance-report"
 _T = TypeVar("_T")
 
@@ -85,21 +79,36 @@ class Run:
             self._turn = _turns(handed_down["turns"])
         self.timeouts = self._timeouts()
         self._cluster = self._resources.enter_context(open_cluster(self.settings, progress, handed_down))
-        self._reference = load(self._reference_path())
+        self._reference = load(chosen_path(self.settings, self.cluster))
         if self._writes_reports:
             self._stream = self._resources.enter_context(EventStream(self.folder / STREAM_NAME))
             self._emit("run-started", run=self.id, cluster=self.cluster.name, mode=str(self.mode))
         if self.cluster.snapshot is not None:
             with self._keeping_what_is_made():
-                self._facts = snapshot.load(self.cluster.snapshot)
+                self._facts = self._without_other_runs(snapshot.load(self.cluster.snapshot))
             return
         self._open_lab(exclusive=handed_down is None)
         if handed_down is None and self._deploys:
             self._deploy(progress)
         progress.step("Reading the cluster")
         with self._keeping_what_is_made():
-            self._facts = read(self.client, config_namespaces=self._config_namespaces)
+            own = {self.id, (handed_down or {}).get("run", self.id)}
+            read_facts = read(self.client, config_namespaces=self._config_namespaces)
+            self._facts = self._without_other_runs(read_facts, own, told=handed_down is None)
         self._emit("facts-read", nodes=len(self._facts.nodes) if "nodes" not in self._facts.unreadable else 0)
+
+    def _without_other_runs(self, facts: Facts, own: Collection[str] = (), *, told: bool = True) -> Facts:
+        """The facts without what other runs have on the cluster, with a note on each.
+
+        Under xdist the controller tells of them; to a worker the others are such runs.
+        """
+        client = None if self.cluster.snapshot is not None else self.client
+        others = find_other_runs(facts, own, client, self.timeouts.lease)
+        if not others:
+            return facts
+        if told:
+            self.notes += [each.told(self.cluster.name if client else SOME_CLUSTER) for each in others]
+        return without_runs(facts, others)
 
     @staticmethod
     @contextmanager
@@ -119,17 +128,6 @@ class Run:
         """Those of an embedded control plane are shorter: its controllers act within milliseconds."""
         base = EMBEDDED if self.settings.value("cluster").startswith("embedded") else Timeouts()
         return Timeouts.parse(self.settings.value("timeout"), base=base)
-
-    def _reference_path(self) -> Path:
-        chosen = Path(self.settings.value("reference") or self.cluster.reference or SHIPPED_REFERENCE)
-        is_shipped = chosen == Path(SHIPPED_REFERENCE) and not chosen.exists()
-        return shipped("fixtures/reference") if is_shipped else chosen
-
-    @property
-    def has_no_set_up(self) -> bool:
-        """Whether nobody said what the cluster should be: no set-up is named, none was and none is deployed on it."""
-        named = self.settings.value("reference") or self.cluster.reference
-        return not named and self.cluster.kind != "embedded" and not self._deploys
 
     @property
     def _config_namespaces(self) -> tuple[str, ...]:
@@ -197,7 +195,7 @@ class Run:
     def handed_down(self) -> dict[str, str]:
         """What an xdist worker needs to join this run: the cluster, and the file on which scenarios take turns."""
         folder = self._resources.enter_context(tempfile.TemporaryDirectory(prefix="gpu-conformance-turns-"))
-        return {**self.cluster.handed_down(), "turns": str(Path(folder) / "lock")}
+        return {**self.cluster.handed_down(), "turns": str(Path(folder) / "lock"), "run": self.id}
 
     # --- what suites get -----------------------------------------------------------------------------------------
 
@@ -213,10 +211,8 @@ class Run:
 
     @property
     def held_to(self) -> Reference:
-        """The set-up as requirements get it: what one declares that is not the cluster's own may not be judged."""
-        if not self.has_no_set_up:
-            return self.reference
-        return foreign(self.reference, NO_SET_UP.format(name=self.reference.name, cluster=self.cluster.name))
+        """The set-up as requirements get it."""
+        return held_to(self.reference, self.settings, self.cluster, deploys=self._deploys)
 
     @property
     def facts(self) -> Facts:

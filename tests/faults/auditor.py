@@ -11,7 +11,7 @@ import sys
 
 import pytest
 
-from conformance.session.run import SHIPPED_REFERENCE
+from conformance.session.set_up import SHIPPED_REFERENCE
 
 
 def main() -> None:

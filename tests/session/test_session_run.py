@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from conformance.deploy import ForeignObject, Withdrawn
+from conformance.facts import Facts
 from conformance.kube.effects import Mode
 from conformance.kube.errors import ApiError, WaitTimeout
 from conformance.options import OPTIONS, Setting, Settings
@@ -66,7 +67,7 @@ def world(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     monkeypatch.setattr(running, "Lab", lab)
     monkeypatch.setattr(running, "deploy", lambda *arguments, **named: world.deploy())
     monkeypatch.setattr(running, "withdraw", lambda *arguments, **named: world.withdraw())
-    monkeypatch.setattr(running, "read", lambda *arguments, **named: SimpleNamespace(unreadable={}, nodes=()))
+    monkeypatch.setattr(running, "read", lambda *arguments, **named: Facts({}))
     monkeypatch.setattr(Run, "client", object())
     return world
 
@@ -93,7 +94,7 @@ def test_the_garbage_collector_is_away_only_while_facts_are_read(
         seen.append(gc.isenabled())
         if error is not None:
             raise error
-        return SimpleNamespace(unreadable={}, nodes=())
+        return Facts({})
 
     monkeypatch.setattr(running, "read", read)
     with suppress(Inconclusive):
