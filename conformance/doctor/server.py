@@ -22,6 +22,8 @@ from conformance.kube.paths import path
 OLDEST, NEWEST = (1, 34), (1, 37)
 """The Kubernetes minors that the suites are tried on (conformance/clusters/embedded/binaries/versions.py)."""
 
+# How OpenSSL names what the other side says; see RFC 8446, section 6.2 (bad_certificate, certificate_expired, ...).
+_REFUSAL = " alert "
 _ANONYMOUS = "system:anonymous"
 _VERSION = re.compile(r"v?(\d+)\.(\d+)")
 # Requests with a deadline, tokens and certificates stand this much.
@@ -130,5 +132,10 @@ def _unreachable(error: Unreachable) -> Answer:
         ReadTimeoutError: ("it took the connection and was silent", "A proxy in between, or an overloaded server."),
     }
     cause = error.__cause__
+    if isinstance(cause, SSLError) and _REFUSAL in error.what:
+        text = f"{error.server} refuses the certificate that the context shows ({error.what})"
+        return Answer(
+            "server", State.BLOCKED, text, "It has expired or is of another cluster: fetch the kubeconfig anew."
+        )
     text, remedy = next((each for kind, each in told.items() if isinstance(cause, kind)), ("", _RESOLVE))
     return Answer("server", State.BLOCKED, f"{error.server} cannot be reached: {text or error.what}", remedy)

@@ -11,7 +11,7 @@ from conformance.clusters.errors import ClusterError
 from conformance.doctor import Answer, State, admission, exit_code, machine, rights, runs, server
 from conformance.kube.client import Client
 from conformance.kube.effects import Mode
-from conformance.kube.errors import KubeError
+from conformance.kube.errors import KubeconfigError, KubeError
 from conformance.kube.guard import Guard
 from conformance.kube.kubeconfig import IN_CLUSTER
 from conformance.kube.timeouts import Timeouts
@@ -122,6 +122,8 @@ def _about_cluster(request: Request, target: named.ClusterTarget) -> Iterator[An
             if opened.connection is not None:
                 client = Client(opened.connection, Guard(target.mode.limit, None), _TIMEOUTS)
                 yield from _about_server(client, opened)
+    except KubeconfigError as error:
+        yield Answer("credentials", State.BLOCKED, str(error))
     except (KubeError, ClusterError) as error:
         yield Answer("server", State.BLOCKED, str(error))
 

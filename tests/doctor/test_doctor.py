@@ -1,7 +1,6 @@
 """The doctor tells apart what keeps a run off a cluster, each with what to do, and asks only questions."""
 
 import json
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ from typing import Any
 import pytest
 import yaml
 from fake_api import Answer, Asked, FakeApi, status
+from urllib3.exceptions import ConnectTimeoutError, ProxyError, ReadTimeoutError, SSLError
 
 from conformance import cli
 from conformance.clusters.embedded.binaries.versions import KUBERNETES_PINS
@@ -16,7 +16,9 @@ from conformance.doctor import State, server
 from conformance.doctor.needs import NEEDS
 from conformance.doctor.rights import rights_of
 from conformance.facts.kinds import KINDS
+from conformance.kube.connection import Connection
 from conformance.kube.effects import Effect, Mode
+from conformance.kube.errors import Unreachable
 from conformance.session import catalogue
 
 NOBODY = "system:serviceaccount:ci:auditor"
@@ -152,8 +154,19 @@ def test_a_credential_program_with_a_path_is_looked_for_beside_its_kubeconfig(
     assert told["credentials"][0]["text"] == f"from the program {tmp_path / 'bin/login'}"
 
 
-@pytest.mark.parametrize("path", [os.devnull])
-def test_a_snapshot_needs_no_doctor(tmp_path: Path, path: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_credential_program_that_fails_is_told_with_what_it_said(
+    doctor: Any, cluster: Cluster, tmp_path: Path
+) -> None:
+    user = {"exec": {"apiVersion": "client.authentication.k8s.io/v1", "command": "false"}}
+
+    code, told = doctor(kubeconfig(tmp_path, cluster.api.url, user))
+
+    assert (code, told["credentials"][-1]["state"]) == (4, State.BLOCKED)
+    assert "gave no credentials" in told["credentials"][-1]["text"]
+    assert "server" not in told
+
+
+def test_a_snapshot_needs_no_doctor(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "s.json"
     file.write_text("{}")
 
@@ -195,6 +208,33 @@ def test_a_server_without_tls_is_told_as_a_matter_of_certificates(doctor: Any, a
     assert code == 4
     assert "certificate is not accepted" in told["server"][0]["text"]
     assert "certificate-authority-data" in told["server"][0]["remedy"]
+
+
+@pytest.mark.parametrize(
+    ("cause", "what", "text", "remedy"),
+    [
+        (SSLError(), "[SSL] sslv3 alert certificate expired", "refuses the certificate", "fetch the kubeconfig anew"),
+        (SSLError(), "certificate has expired", "cannot be reached: certificate has expired", "tls-server-name"),
+        (ConnectTimeoutError(), "", "no connection came about in time", "firewall"),
+        (ReadTimeoutError(None, "", ""), "", "took the connection and was silent", "overloaded"),
+        (ProxyError("no", OSError()), "the proxy failed", "the proxy failed", "NO_PROXY"),
+        (None, "who knows", "who knows", "kubectl config view"),
+    ],
+)
+def test_what_kept_a_server_from_answering_has_its_own_remedy(
+    cause: Exception | None, what: str, text: str, remedy: str
+) -> None:
+    class Client:
+        connection = Connection("https://api.example.com")
+
+        def get(self, path: str) -> Any:
+            raise Unreachable("https://api.example.com", what) from cause
+
+    reached = server.reach(Client())
+
+    assert reached.version is None
+    assert text in reached.answer.text
+    assert remedy in reached.answer.remedy
 
 
 @pytest.mark.parametrize(
