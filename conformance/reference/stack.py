@@ -12,29 +12,20 @@ from conformance.reference.base import Declared
 from conformance.reference.value_types import LabelKey, LabelValue, NamespaceName, ObjectName
 from conformance.subjects import ObjectReference
 
-DEFAULTS_BY_KIND: dict[str, dict[str, Any]] = {
-    "device-plugin": {
-        "driver_managed": False,
-        "toolkit": False,
-        "gpu_feature_discovery": False,
-        "dcgm_exporter": False,
-        "mig_manager": False,
-        "mig_strategy": "none",
-    },
-    "dra-driver": {
-        "driver_managed": False,
-        "toolkit": False,
-        "gpu_feature_discovery": False,
-        "dcgm_exporter": False,
-        "mig_manager": False,
-        "mig_strategy": "",
-    },
+_NOTHING_BESIDE: dict[str, Any] = {
+    "driver_managed": False,
+    "toolkit": False,
+    "gpu_feature_discovery": False,
+    "dcgm_exporter": False,
+    "mig_manager": False,
+    "mig_strategy": "",
 }
+DEFAULTS_BY_KIND = {"device-plugin": _NOTHING_BESIDE, "dra-driver": _NOTHING_BESIDE}
 """What a stack without an operator brings where the set-up does not say: what its chart brings with its own values.
 
-Sources: NVIDIA/k8s-device-plugin 0.20, deployments/helm/nvidia-device-plugin/values.yaml (gfd.enabled: false, no other
-program); NVIDIA/k8s-dra-driver-gpu, deployments/helm/nvidia-dra-driver-gpu/values.yaml (no other program). The GPU
-Operator's chart brings all of them, which are the defaults of ``Stack``.
+Sources: NVIDIA/k8s-device-plugin 0.20, deployments/helm/nvidia-device-plugin/values.yaml (gfd.enabled: false,
+migStrategy: null, no other program); NVIDIA/k8s-dra-driver-gpu, deployments/helm/nvidia-dra-driver-gpu/values.yaml (no
+other program). The GPU Operator's chart brings all of them, which are the defaults of ``Stack``.
 """
 
 

@@ -93,7 +93,7 @@ def test_a_stack_without_an_operator_brings_nothing_but_itself_unless_that_is_de
     assert stack is not None
     assert stack.gpu_feature_discovery
     assert not any((stack.driver_managed, stack.toolkit, stack.dcgm_exporter, stack.mig_manager))
-    assert stack.mig_strategy == {"device-plugin": "none", "dra-driver": ""}[kind]
+    assert stack.mig_strategy == ""
 
 
 def test_an_operator_brings_everything_unless_that_is_declared(tmp_path: Path) -> None:
