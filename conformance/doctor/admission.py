@@ -5,7 +5,7 @@ from typing import Any
 
 from conformance.doctor.answers import Answer, State
 from conformance.kube.client import Client
-from conformance.kube.errors import Forbidden, KubeError, NotFound
+from conformance.kube.errors import EffectRefused, Forbidden, KubeError, NotFound
 from conformance.kube.names import HOME_NAMESPACE
 from conformance.kube.paths import path
 from conformance.lab.images import IMAGES, Images
@@ -58,7 +58,10 @@ def pods_are_admitted(client: Client, chosen: Images) -> Iterator[Answer]:
         collection = path("Pod", namespace=namespace)
         try:
             answer = answer_to(client, pod, lambda pod=pod, at=collection: client.create(at, pod, dry_run=True))  # type: ignore[misc]
-        except (Inconclusive, KubeError) as error:
+        except (Inconclusive, EffectRefused):
+            yield Answer("admission", State.NOTE, f"not tried: may not create pods in namespace {namespace}")
+            return
+        except KubeError as error:
             yield Answer("admission", State.ATTENTION, f"a pod could not be tried in namespace {namespace}: {error}")
             return
         yield _told(answer, name, namespace, level, wanted)
@@ -108,6 +111,8 @@ def deciders(client: Client) -> Answer:
                 found += [f"{each['metadata']['name']} ({policy})" for policy in _about_pods(each)]
         for kind in _POLICIES:
             found += [f"{kind} {each['metadata']['name']}" for each in _listed(client, kind) if _matches_pods(each)]
+    except Forbidden:
+        return Answer("policies", State.NOTE, "may not list webhooks and admission policies: what decides is not known")
     except KubeError as error:
         return Answer("policies", State.NOTE, f"what decides about pods here could not be read: {error}")
     if not found:

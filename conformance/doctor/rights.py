@@ -124,10 +124,24 @@ def answers(client: Client, mode: Mode, effects: Effects, user: str, config_name
         if not lacking:
             yield Answer(f"rights {each}", State.OK, f"all {len(wanted)} rights are granted")
         elif each.limit > mode.limit:
-            text = f"mode {mode} does without: {_some([str(right) for right in lacking])}"
+            text = f"mode {mode} does without: {_some([str(right) for right in _by_resource(lacking)])}"
             yield Answer(f"rights {each}", State.NOTE, text)
         else:
-            yield from (_lacking(right, each, user) for right in sorted(lacking, key=_weight, reverse=True))
+            weighed = sorted(_by_resource(lacking), key=_weight, reverse=True)
+            yield from (_lacking(right, each, user) for right in weighed)
+
+
+def _by_resource(rights: Iterable[Right]) -> list[Right]:
+    """Rights to one resource as one, its verbs listed."""
+    verbs: dict[Right, list[str]] = {}
+    for right in rights:
+        verbs.setdefault(msgspec.structs.replace(right, verb=""), []).append(right.verb)
+    return [msgspec.structs.replace(right, verb=_either(each)) for right, each in verbs.items()]
+
+
+def _either(verbs: Sequence[str]) -> str:
+    *first, last = verbs
+    return f"{', '.join(first)} or {last}" if first else last
 
 
 def _weight(right: Right) -> tuple[bool, int]:
@@ -140,13 +154,13 @@ def _lacking(right: Right, mode: Mode, user: str) -> Answer:
     counted = "1 requirement" if len(ids) == 1 else f"{len(ids)} requirements"
     lost = f"{counted} cannot be judged ({_some(ids)})" if ids else "nothing of the shipped set-up needs it"
     state = State.BLOCKED if right.indispensable else State.ATTENTION if ids else State.NOTE
-    return Answer(f"rights {mode}", state, f"may not {right}: {lost}", _remedy(right, mode, user), ids)
+    return Answer(f"rights {mode}", state, f"may not {right}: {lost}", _remedy(mode, user), ids)
 
 
-def _remedy(right: Right, mode: Mode, user: str) -> str:
+def _remedy(mode: Mode, user: str) -> str:
     if mode is not Mode.AUDIT:
-        where = "a Role" if right.namespace else "a ClusterRole"
-        return f"Grant it by {where}, or run in mode {Mode.AUDIT if mode is Mode.VERIFY else Mode.VERIFY}."
+        below = Mode.AUDIT if mode is Mode.VERIFY else Mode.VERIFY
+        return f"Grant it (in one namespace by a Role there, else by a ClusterRole), or run in mode {below}"
     _, _, account = user.partition("system:serviceaccount:")
     who = f"--serviceaccount={account}" if account else f"--user={user or 'USER'}"
     bind = f"kubectl create clusterrolebinding gpu-conformance-audit --clusterrole=gpu-conformance-audit {who}"
