@@ -26,7 +26,8 @@ class Answer(msgspec.Struct, frozen=True, omit_defaults=True):
 
     def line(self, *, after: str = "") -> str:
         """The answer as one line; a remedy that the line before (``after``) has is not said twice."""
-        told = f"{self.state:<9}  {self.topic:<13}  {self.text}"
+        # What programs and servers say may have lines of its own.
+        told = f"{self.state:<9}  {self.topic:<13}  {' '.join(self.text.split())}"
         return f"{told}. {self.remedy}" if self.remedy and self.remedy != after else told
 
 

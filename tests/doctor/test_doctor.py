@@ -465,6 +465,20 @@ def test_who_may_not_read_the_records_of_runs_sees_their_namespaces(
 # What people see.
 
 
+def test_what_a_program_says_in_many_lines_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    program = tmp_path / "login"
+    program.write_text("#!/bin/sh\nprintf 'no account\\n\\n  log in first\\n' >&2\nexit 1\n")
+    program.chmod(0o755)
+    user = {"exec": {"apiVersion": "client.authentication.k8s.io/v1", "command": str(program)}}
+
+    file = kubeconfig(tmp_path, "https://127.0.0.1:1", user)
+    cli.main(["doctor", "--cluster", "prod", "--kubeconfig", str(file)])
+
+    lines = capsys.readouterr().out.splitlines()
+    assert "no account log in first" in lines[-2]
+    assert all(line.split()[0] in set(State) for line in lines[:-1])
+
+
 def test_each_answer_is_a_line_and_the_last_one_says_what_they_add_up_to(
     cluster: Cluster, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
