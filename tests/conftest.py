@@ -1,9 +1,12 @@
 """What tests of several areas share: one embedded cluster for the whole session, and ways to run the plugin."""
 
+import json
+import select
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -92,16 +95,45 @@ def somebody(cluster: SharedCluster, tmp_path: Path) -> Iterator[Callable[[str, 
         cluster.client.delete(path)
 
 
+@pytest.fixture(scope="session")
+def forked() -> Iterator[Callable[..., int]]:
+    """Run pytest in a process forked from one that has imported it all; gives the exit code (forking.py)."""
+    with ExitStack() as held:
+        forking: list[subprocess.Popen[str]] = []
+
+        def run(arguments: Sequence[str], folder: Path, output: Path, timeout: float) -> int:
+            if not forking:
+                command = [sys.executable, str(Path(__file__).with_name("forking.py"))]
+                started = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+                forking.append(held.enter_context(started))
+            [process] = forking
+            assert process.stdin
+            assert process.stdout
+            asked = {"arguments": arguments, "folder": str(folder), "output": str(output)}
+            process.stdin.write(json.dumps({**asked, "environment": environment()}) + "\n")
+            process.stdin.flush()
+            answered, _, _ = select.select([process.stdout], [], [], timeout)
+            if not answered:
+                process.kill()
+                forking.clear()
+                raise subprocess.TimeoutExpired(["pytest", *arguments], timeout, output.read_text())
+            return int(process.stdout.readline())
+
+        yield run
+
+
 @pytest.fixture
-def conform(tmp_path: Path) -> Callable[..., Outcome]:
+def conform(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[..., Outcome]:
     """Run pytest with the plugin in a process of its own, in an empty folder, and read its report.
 
-    Settings of whoever runs the tests do not reach it; where binaries are cached does.
+    Settings of whoever runs the tests do not reach it; where binaries are cached does. Tests of clusters start Python
+    as a user does, all others fork a process that has the imports behind it.
     """
+    plugins = ["-p", "no:cacheprovider", "-p", "no:hypothesispytest"]
 
-    def run(*arguments: str, folder: Path = tmp_path, timeout: float = 600) -> Outcome:
+    def started(arguments: Sequence[str], folder: Path, timeout: float) -> tuple[int, str]:
         ended = subprocess.run(
-            [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "no:hypothesispytest", *arguments],
+            [sys.executable, "-m", "pytest", *arguments],
             cwd=folder,
             env=environment(),
             capture_output=True,
@@ -109,6 +141,18 @@ def conform(tmp_path: Path) -> Callable[..., Outcome]:
             timeout=timeout,
             check=False,
         )
-        return Outcome.of(ended.returncode, ended.stdout + ended.stderr, folder / "gpu-conformance-report")
+        return ended.returncode, ended.stdout + ended.stderr
+
+    def forked(arguments: Sequence[str], folder: Path, timeout: float) -> tuple[int, str]:
+        output = tmp_path_factory.mktemp("forked") / "output.txt"
+        code = request.getfixturevalue("forked")(arguments, folder, output, timeout)
+        return code, output.read_text()
+
+    tmp_path_factory: pytest.TempPathFactory = request.getfixturevalue("tmp_path_factory")
+    process = started if request.node.get_closest_marker("cluster") else forked
+
+    def run(*arguments: str, folder: Path = tmp_path, timeout: float = 600) -> Outcome:
+        code, output = process([*plugins, *arguments], folder, timeout)
+        return Outcome.of(code, output, folder / "gpu-conformance-report")
 
     return run

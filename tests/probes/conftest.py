@@ -63,34 +63,54 @@ def driver(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture
+class Running(NamedTuple):
+    """A probe that has been started."""
+
+    process: subprocess.Popen[str]
+
+    def said(self, timeout: float = 60) -> Said:
+        """What it says in the end, of which one line is marked."""
+        try:
+            output, errors = self.process.communicate(timeout=timeout)
+        finally:
+            self.stop()
+        lines = [line for line in output.splitlines() if line.startswith("GPU-CONFORMANCE-PROBE ")]
+        assert len(lines) == 1, output + errors
+        return Said(self.process.returncode, json.loads(lines[0].partition(" ")[2]), output + errors)
+
+    def stop(self) -> None:
+        """End it, if it has not ended."""
+        with self.process:
+            self.process.kill()
+
+
+def start(probe: str, *arguments: str, patience: dict[str, float] | None = None, **variables: str) -> Running:
+    """Start a probe; ``patience`` are names of its module and the seconds that they stand for."""
+    program = [str(PROGRAMS / f"{probe}.py")] if patience is None else ["-c", HURRIED, probe, json.dumps(patience)]
+    process = subprocess.Popen(
+        [sys.executable, *program, *arguments],
+        env={"PATH": os.environ["PATH"], **variables},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    return Running(process)
+
+
+@pytest.fixture(scope="session")
 def said() -> Callable[..., Said]:
     """Run a probe without any driver, with these arguments and variables; its one marked line is read."""
-
-    def run(probe: str, *arguments: str, patience: dict[str, float] | None = None, **variables: str) -> Said:
-        """``patience`` are names of the probe's module and the seconds that they stand for."""
-        program = [str(PROGRAMS / f"{probe}.py")] if patience is None else ["-c", HURRIED, probe, json.dumps(patience)]
-        ended = subprocess.run(
-            [sys.executable, *program, *arguments],
-            env={"PATH": os.environ["PATH"], **variables},
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-        lines = [line for line in ended.stdout.splitlines() if line.startswith("GPU-CONFORMANCE-PROBE ")]
-        assert len(lines) == 1, ended
-        return Said(ended.returncode, json.loads(lines[0].partition(" ")[2]), ended.stdout + ended.stderr)
-
-    return run
+    return lambda probe, *arguments, **options: start(probe, *arguments, **options).said()
 
 
-@pytest.fixture
-def with_driver(said: Callable[..., Said], driver: Path) -> Callable[..., Said]:
-    """Run a probe with the driver; FAKE_ variables say what is wrong with it."""
+@pytest.fixture(scope="session")
+def started_with_driver(driver: Path) -> Callable[..., Running]:
+    """Start a probe with the driver; FAKE_ variables say what is wrong with it."""
+    found = {"LD_LIBRARY_PATH": str(driver), "PATH": f"{driver}:{os.environ['PATH']}"}
+    return lambda probe, *arguments, **options: start(probe, *arguments, **{**found, **options})
 
-    def run(probe: str, *arguments: str, patience: dict[str, float] | None = None, **variables: str) -> Said:
-        path = f"{driver}:{os.environ['PATH']}"
-        return said(probe, *arguments, patience=patience, **{"LD_LIBRARY_PATH": str(driver), "PATH": path, **variables})
 
-    return run
+@pytest.fixture(scope="session")
+def with_driver(started_with_driver: Callable[..., Running]) -> Callable[..., Said]:
+    """Run a probe with the driver to its end."""
+    return lambda probe, *arguments, **options: started_with_driver(probe, *arguments, **options).said()

@@ -3,6 +3,23 @@
 import pytest
 
 
+@pytest.fixture(scope="module", autouse=True)
+def one_mig_device_has(started_with_driver):
+    """Probes of three MIG devices, one of which fails, by the failure; started before any other of this file.
+
+    A busy machine may take many seconds for the devices that are well, and whoever waits for the other one is idle.
+    """
+    patience = {"FAKE_HANGS": {"MIG_PATIENCE": 15}, "FAKE_CRASHES": None}
+    wrong = {"FAKE_MIG": "3", "FAKE_ONLY_ON": "11"}
+    started = {
+        failure: started_with_driver("cuda", patience=seconds, **{failure: "cuLaunchKernel"}, **wrong)
+        for failure, seconds in patience.items()
+    }
+    yield started
+    for each in started.values():
+        each.stop()
+
+
 def test_devices_tells_what_the_driver_shows(with_driver):
     code, record, _ = with_driver("devices", FAKE_GPUS="2", NVIDIA_VISIBLE_DEVICES="all", HOME="/")
 
@@ -86,23 +103,6 @@ def test_a_device_that_does_not_answer_cuda_is_told(with_driver):
 
     assert code == 0
     assert record["cuda_error"] == {"code": -1, "name": "NO_ANSWER", "call": "CUDA"}
-
-
-@pytest.mark.parametrize(
-    ("failure", "name", "patience"),
-    # A busy machine may take many seconds for the devices that are well.
-    [("FAKE_HANGS", "NO_ANSWER", {"MIG_PATIENCE": 15}), ("FAKE_CRASHES", "CRASH", None)],
-)
-def test_one_mig_device_that_hangs_or_crashes_costs_no_other_one(with_driver, failure, name, patience):
-    wrong = {failure: "cuLaunchKernel", "FAKE_ONLY_ON": "11"}
-
-    code, record, _ = with_driver("cuda", patience=patience, FAKE_MIG="3", **wrong)
-
-    assert code == 0
-    assert record["cuda_error"]["name"] == name
-    by_uuid = {device["uuid"][-2:]: device for device in record["devices"]}
-    assert {uuid: device["wrong"] for uuid, device in by_uuid.items()} == {"10": 0, "11": 2**20, "12": 0}
-    assert by_uuid["11"]["cuda_error"]["name"] == name
 
 
 def test_mig_devices_for_which_no_time_is_left_are_left_out(with_driver):
@@ -218,3 +218,15 @@ def test_a_held_probe_says_its_line_first_and_then_stays(with_driver):
     began = time.monotonic()
     assert with_driver("devices", "--hold", "1.5").code == 0
     assert time.monotonic() - began > 1.5
+
+
+# Last, because a device that hangs is waited for while all others are tested.
+@pytest.mark.parametrize(("failure", "name"), [("FAKE_HANGS", "NO_ANSWER"), ("FAKE_CRASHES", "CRASH")])
+def test_one_mig_device_that_hangs_or_crashes_costs_no_other_one(one_mig_device_has, failure, name):
+    code, record, _ = one_mig_device_has[failure].said()
+
+    assert code == 0
+    assert record["cuda_error"]["name"] == name
+    by_uuid = {device["uuid"][-2:]: device for device in record["devices"]}
+    assert {uuid: device["wrong"] for uuid, device in by_uuid.items()} == {"10": 0, "11": 2**20, "12": 0}
+    assert by_uuid["11"]["cuda_error"]["name"] == name

@@ -24,6 +24,9 @@ def test_moved(number): pass
 def test_last(): pass
 """
 
+# What else is installed costs each of the processes more than the tests themselves.
+PLUGINS = ("-p", "chance", "-p", "no:hypothesispytest", "-p", "no:gpu-conformance")
+
 
 def drawn(pytester, *arguments):
     told = pytester.runpytest_inprocess("-p", "chance", "-s", *arguments).stdout.str()
@@ -78,11 +81,11 @@ def test_processes_side_by_side_draw_from_the_seed_that_the_header_names(pyteste
     monkeypatch.setenv("PYTHONPATH", str(Path(chance.__file__).parent))
     pytester.makepyfile(DRAWS, test_ordered=ORDERED)
 
-    told = pytester.runpytest_subprocess("-p", "chance", "--shuffle", "-n2", "-rP")
+    told = pytester.runpytest_subprocess(*PLUGINS, "--shuffle", "-n2", "-rP")
 
     told.assert_outcomes(passed=23)
     seed = next(line for line in told.outlines if line.startswith("chance: ")).split()[1]
     lines = [line for line in told.outlines if " drew " in line]
-    again = pytester.runpytest_subprocess("-p", "chance", "-p", "no:xdist", seed, "-rP")
+    again = pytester.runpytest_subprocess(*PLUGINS, "-p", "no:xdist", seed, "-rP")
     assert sorted(lines) == sorted(line for line in again.outlines if " drew " in line)
     assert len(lines) == 2

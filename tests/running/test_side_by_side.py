@@ -31,8 +31,9 @@ def distributed(pytester, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(Path(side_by_side.__file__).parent))
 
     def run(processes):
-        options = ["-p", "side_by_side", f"-n{processes}", "--dist=loadgroup", "-v"]
-        return pytester.runpytest_subprocess(*options)
+        # What else is installed costs each of the processes more than the tests themselves.
+        plugins = ["-p", "side_by_side", "-p", "no:hypothesispytest", "-p", "no:gpu-conformance"]
+        return pytester.runpytest_subprocess(*plugins, f"-n{processes}", "--dist=loadgroup", "-v")
 
     return run
 
