@@ -204,13 +204,13 @@ def list_everything(kubeconfig: str) -> None:
     """List what an audit reads and decode nothing, as a process of its own."""
     from conformance.facts.kinds import EVERYWHERE, KINDS
     from conformance.kube.client import Client
-    from conformance.kube.connection import Connection
     from conformance.kube.effects import Effect
     from conformance.kube.errors import NotFound
     from conformance.kube.guard import Guard
+    from conformance.kube.kubeconfig import connect
 
     report = counted()
-    with Connection.from_kubeconfig(kubeconfig) as connection:
+    with connect(kubeconfig) as connection:
         client = Client(connection, Guard(Effect.READS, None))
         began = time.monotonic()
         size = 0

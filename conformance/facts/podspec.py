@@ -1,21 +1,23 @@
 """What a pod and the template of a workload have in common: whom it asks for what, and where it may run."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from fractions import Fraction
 from functools import lru_cache
 from sys import intern
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import msgspec
 
-from conformance.facts.containers import Container, WireContainer, requested
+from conformance.facts.containers import Container, containers_from, requested
 from conformance.facts.nodes import Node
 from conformance.facts.volumes import PodClaim, Volume, WirePodClaim, volumes_from
 from conformance.facts.wire import Quantities, Requirements, Wire, shared, texts
 from conformance.gpu.requests import pod_requests
 from conformance.gpu.resources import GPU, is_gpu_resource
 from conformance.gpu.taints import Toleration
+
+_Understood = TypeVar("_Understood")
 
 
 class PodSpec(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -130,14 +132,14 @@ class WirePodSpec(Wire):
     tolerations: msgspec.Raw = msgspec.Raw(b"null")
     node_selector: dict[str, str] | None = None
     affinity: msgspec.Raw = msgspec.Raw(b"null")
-    containers: tuple[WireContainer, ...] | None = None
-    init_containers: tuple[WireContainer, ...] | None = None
+    containers: msgspec.Raw = msgspec.Raw(b"null")
+    init_containers: msgspec.Raw = msgspec.Raw(b"null")
     resources: Requirements | None = None
     overhead: Quantities | None = None
     runtime_class_name: str | None = None
     termination_grace_period_seconds: int | None = None
     scheduling_gates: tuple[_Gate, ...] | None = None
-    volumes: tuple[msgspec.Raw, ...] | None = None
+    volumes: msgspec.Raw = msgspec.Raw(b"null")
     resource_claims: tuple[WirePodClaim, ...] | None = None
     host_users: bool | None = None
     host_network: bool | None = None
@@ -158,14 +160,14 @@ class WirePodSpec(Wire):
             "tolerations": _tolerations(bytes(self.tolerations)),
             "node_selector": self.node_selector or {},
             "affinity": _affinity(bytes(self.affinity)),
-            "containers": tuple(container.fact() for container in self.containers or ()),
-            "init_containers": tuple(container.fact() for container in self.init_containers or ()),
+            "containers": _placing("containers", containers_from, self.containers),
+            "init_containers": _placing("initContainers", containers_from, self.init_containers),
             "pod_level_requests": requested(self.resources),
             "overhead": texts(self.overhead),
             "runtime_class": self.runtime_class_name or "",
             "grace_seconds": self.termination_grace_period_seconds,
             "gates": tuple(gate.name for gate in self.scheduling_gates or ()),
-            "volumes": volumes_from(self.volumes),
+            "volumes": _placing("volumes", volumes_from, self.volumes),
             "claims": tuple([claim.fact() for claim in self.resource_claims]) if self.resource_claims else (),
             "host_users": self.host_users,
             "host_network": bool(self.host_network),
@@ -221,6 +223,13 @@ def _reserved_gpus(asking: _Asking) -> Mapping[str, int]:
 # Made before any thread needs them; see decoding.py.
 _AFFINITIES = msgspec.json.Decoder(dict[str, Any] | None)
 _TOLERATIONS = msgspec.json.Decoder(tuple[_Toleration, ...] | None, strict=False)
+
+
+def _placing(member: str, understood: Callable[[msgspec.Raw], _Understood], raw: msgspec.Raw) -> _Understood:
+    try:
+        return understood(raw)
+    except msgspec.ValidationError as error:
+        raise msgspec.ValidationError(_placed(error, member)) from error
 
 
 @lru_cache(maxsize=4096)

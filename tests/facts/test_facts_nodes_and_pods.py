@@ -6,7 +6,8 @@ import msgspec
 import pytest
 from paged_server import node, plugin, pod
 
-from conformance.facts import ContainerStatus, Facts, Mount, PodClaim, Volume, node_from, pod_from
+from conformance.facts import ContainerStatus, Facts, Mount, Pod, PodClaim, Volume, node_from, pod_from
+from conformance.facts.token_volume import TOKEN_MOUNT
 from conformance.gpu.taints import ORDINARY_POD, Taint, Toleration
 from conformance.verdict import Inconclusive
 
@@ -202,6 +203,53 @@ def test_mounts_are_read_but_for_that_of_the_token() -> None:
 
     assert container.mounts == (Mount("/dev/shm", "shm"),)
     assert container.mounts_token
+
+
+def token(volume: str, pod_name: str = "p", *, path: str = TOKEN_MOUNT) -> Pod:
+    """A pod with the volume of its token as the API server writes it."""
+    raw = pod(pod_name)
+    mounts = [{"name": "shm", "mountPath": "/dev/shm"}, {"name": volume, "readOnly": True, "mountPath": path}]
+    raw["spec"]["containers"][0]["volumeMounts"] = mounts
+    raw["spec"]["volumes"] = [
+        {"name": "shm", "emptyDir": {"medium": "Memory"}},
+        {"name": volume, "projected": {"sources": [{"serviceAccountToken": {"path": "token"}}]}},
+        {"name": "named alike", "configMap": {"name": volume}},
+    ]
+    return pod_from(raw)
+
+
+def test_pods_that_differ_in_the_name_of_the_tokens_volume_hold_the_same_containers() -> None:
+    one, other = token("kube-api-access-abcde", "one"), token("kube-api-access-fghij", "other")
+
+    assert one.containers is other.containers
+    assert one.containers[0].mounts == (Mount("/dev/shm", "shm"),)
+    assert one.mounts_token
+
+
+def test_each_pod_keeps_the_name_of_its_tokens_volume() -> None:
+    for name in ("kube-api-access-abcde", "kube-api-access-fghij"):
+        assert token(name).volumes == (
+            Volume(name="shm", kind="emptyDir", medium="Memory"),
+            Volume(name=name, kind="projected"),
+            Volume(name="named alike", kind="configMap", source=name),
+        )
+
+
+def test_the_volume_of_the_token_mounted_elsewhere_is_a_mount_like_others() -> None:
+    for name in ("kube-api-access-abcde", "kube-api-access-fghij"):
+        read = token(name, path="/token")
+
+        assert read.containers[0].mounts == (Mount("/dev/shm", "shm"), Mount("/token", name))
+        assert not read.mounts_token
+
+
+@pytest.mark.parametrize("member", ["containers", "initContainers"])
+def test_an_odd_container_makes_the_pod_odd_and_is_named(member: str) -> None:
+    raw = pod("p")
+    raw["spec"][member] = [{"name": "fine"}, {"name": "odd", "env": {"A": "b"}}]
+
+    with pytest.raises(msgspec.ValidationError, match=rf"\$\.spec\.{member}\[1\]\.env"):
+        pod_from(raw)
 
 
 def test_claims_have_the_names_of_the_objects_that_were_made_for_them() -> None:
