@@ -11,7 +11,7 @@ from made_reports import hostile_report, made_report, with_status
 
 from conformance.report.formats import FORMATS
 from conformance.report.formats.html import fixes, page, visible
-from conformance.report.model import Report
+from conformance.report.model import Cause, Report
 from conformance.verdict import EvidenceKind, Status
 
 _VOID = {"meta", "input"}
@@ -160,7 +160,8 @@ def test_a_run_without_fault_is_called_what_its_evidence_allows(evidence: Eviden
 def test_what_most_wait_for_is_first_and_has_its_findings_and_those_who_wait() -> None:
     first, second = fixes.fixes(made_report())
 
-    assert (first.title, first.waiting) == ("pool h100-dra has no node", ("DRA-01", "DRA-02"))
+    assert first.title == "pool h100-dra has no node"
+    assert [cause.waiting for cause in first.causes] == [("DRA-01", "DRA-02")]
     assert [each.first.subject.name for each in first.findings] == ["h100-dra"]
     assert (second.title, second.subjects) == ("the node group lacks the label", 7)
     assert second.findings[0].remedy == "kubectl label node gpu-0 gpu-pool=h100"
@@ -176,6 +177,31 @@ def test_one_cause_of_several_requirements_is_one_thing_to_fix() -> None:
 
     assert [each.requirement for each in second.requirements] == ["POOL-02", "POOL-03"]
     assert second.subjects == 14
+
+
+def test_a_requirement_with_a_cause_for_each_subject_is_one_thing_to_fix() -> None:
+    report = made_report()
+    broken = report.requirements[1]
+    (group,) = broken.causes
+    groups = tuple(msgspec.structs.replace(group, cause=f"pod exporter-{number} is Pending") for number in range(9))
+    scattered = msgspec.structs.replace(broken, groups=groups)
+    verdicts = (report.requirements[0], scattered, *report.requirements[2:])
+
+    _, second = fixes.fixes(msgspec.structs.replace(report, requirements=verdicts))
+
+    assert second.title == broken.title
+    assert (second.subjects, len(second.findings), second.findings_left) == (63, 3, 6)
+
+
+def test_causes_that_one_requirement_judges_are_one_thing_to_fix_with_its_findings_once() -> None:
+    report = made_report()
+    other = Cause("POOL-01", "error", "pool t4 has no node", ("OBS-01",))
+
+    first, _ = fixes.fixes(msgspec.structs.replace(report, causes=(*report.causes, other)))
+
+    assert first.title == report.requirements[0].title
+    assert [len(cause.waiting) for cause in first.causes] == [2, 1]
+    assert first.subjects == 1
 
 
 def test_nodes_that_fail_the_same_are_told_together() -> None:

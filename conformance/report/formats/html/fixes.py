@@ -4,7 +4,9 @@ A cause fails subjects, maybe of several requirements, and makes others wait. Wh
 stands for it.
 """
 
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from typing import TypeVar
 
 import msgspec
 
@@ -19,88 +21,115 @@ _UNCLEAR = (Status.ERROR, Status.UNKNOWN)
 # Of each thing to fix so many different findings are told; its requirements below have more of them.
 FINDINGS = 3
 
+_Broken = tuple[Verdict, FindingGroup]
+_T = TypeVar("_T")
+_K = TypeVar("_K", bound=Hashable)
+
 
 class Fix(msgspec.Struct, frozen=True):
-    """One thing to fix. ``subjects`` counts what is broken by it, ``waiting`` is what cannot be judged before."""
+    """One thing to fix: what it fails, with its findings, and the causes for which other requirements wait.
+
+    ``subjects`` counts what is broken.
+    """
 
     title: str
-    status: str
-    level: str
+    status: Status
     requirements: tuple[Verdict, ...]
-    waiting: tuple[str, ...]
+    causes: tuple[Cause, ...]
     subjects: int
     findings: tuple[Shown, ...]
     findings_left: int
 
     @property
     def rank(self) -> tuple[object, ...]:
-        """What most requirements wait for comes first, then what is binding, then what is widespread."""
-        level = _LEVELS.index(Level(self.level)) if self.level else len(_LEVELS)
-        return -len(self.waiting), level, -len(self.requirements), -self.subjects, self.title
+        """What most requirements fail by or wait for comes first, then what is binding, then what is widespread."""
+        hangs = sum(len(cause.waiting) for cause in self.causes) + len(self.requirements) * self.failed
+        level = min((_LEVELS.index(judge.level) for judge in self.requirements), default=len(_LEVELS))
+        return -hangs, not self.failed, level, -self.subjects, self.title
+
+    @property
+    def failed(self) -> bool:
+        """Whether a requirement says so; who waits tells of a cause whose requirement holds, or that none judges."""
+        return self.status in (Status.FAILED, *_UNCLEAR)
 
 
 def fixes(report: Report) -> tuple[Fix, ...]:
     """All there is to fix, the most important first."""
     by_id = {verdict.requirement: verdict for verdict in report.requirements}
-    awaited = [_awaited(cause, by_id.get(cause.requirement)) for cause in report.causes]
     told = {cause.requirement for cause in report.causes}
     others = [verdict for verdict in report.requirements if verdict.requirement not in told]
-    return tuple(sorted([*awaited, *_failed(others), *_unclear(others)], key=lambda fix: fix.rank))
+    found = [*_awaited(report.causes, by_id), *_failed(others), *_unclear(others)]
+    return tuple(sorted(found, key=lambda fix: fix.rank))
 
 
-def _awaited(cause: Cause, judge: Verdict | None) -> Fix:
-    """What others wait for, with what the requirement that judges it found."""
-    if judge is None:
-        return _fix(cause.cause, cause.status or Status.ERROR, (), (), cause.waiting)
-    return _fix(cause.cause, cause.status, (judge,), tuple(_own(judge)), cause.waiting)
+def _awaited(causes: Iterable[Cause], by_id: dict[str, Verdict]) -> Iterator[Fix]:
+    """What others wait for, with what the requirement that judges it found; a cause that none judges is on its own."""
+    for of_one in _alike(causes, lambda cause: cause.requirement or cause.cause).values():
+        judge = by_id.get(of_one[0].requirement)
+        title = judge.title if judge and len(of_one) > 1 else of_one[0].cause
+        status = judge.status if judge else Status.WAITING
+        yield _fix(title, status, (judge,) if judge else (), _broken(judge) if judge else (), tuple(of_one))
 
 
-def _failed(verdicts: list[Verdict]) -> Iterator[Fix]:
-    alike: dict[tuple[str, str], list[tuple[Verdict, FindingGroup]]] = {}
-    for verdict in verdicts:
-        if verdict.status is Status.FAILED:
-            for group in verdict.causes:
-                alike.setdefault((group.cause, "" if group.cause else verdict.requirement), []).append((verdict, group))
-            if not verdict.causes:
-                yield _fix(verdict.title, Status.FAILED, (verdict,), ())
-    for members in alike.values():
-        judge, group = members[0]
-        title = group.first.cause or judge.title
-        yield _fix(title, Status.FAILED, _each_once(judge for judge, _ in members), tuple(members))
+def _failed(verdicts: Sequence[Verdict]) -> Iterator[Fix]:
+    failed = [verdict for verdict in verdicts if verdict.status is Status.FAILED]
+    broken = [each for verdict in failed for each in _broken(verdict)]
+    scattered = _scattered(broken)
+
+    def cause_of(each: _Broken) -> str:
+        judge, group = each
+        return "" if judge.requirement in scattered else group.cause
+
+    for of_one in _alike(broken, lambda each: cause_of(each) or each[0].requirement).values():
+        judge, group = of_one[0]
+        title = group.first.cause if cause_of(of_one[0]) else judge.title
+        yield _fix(title, Status.FAILED, _each_once(judge for judge, _ in of_one), of_one)
+    yield from (_fix(verdict.title, Status.FAILED, (verdict,), ()) for verdict in failed if not verdict.causes)
 
 
-def _unclear(verdicts: list[Verdict]) -> Iterator[Fix]:
-    alike: dict[tuple[Status, str], list[Verdict]] = {}
-    for verdict in verdicts:
-        if verdict.status in _UNCLEAR:
-            alike.setdefault((verdict.status, verdict.reason), []).append(verdict)
-    for (status, reason), members in alike.items():
-        yield _fix(reason, status, tuple(members), tuple(own for verdict in members for own in _own(verdict)))
+def _scattered(broken: Iterable[_Broken]) -> set[str]:
+    """The requirements with so many causes of their own, one for each pod for example, that they are told as one."""
+    by_cause = _alike(broken, lambda each: each[1].cause)
+    alone = [of_one for of_one in by_cause.values() if len(_each_once(judge for judge, _ in of_one)) == 1]
+    causes = Counter(of_one[0][0].requirement for of_one in alone)
+    return {requirement for requirement, number in causes.items() if number > FINDINGS}
 
 
-def _own(verdict: Verdict) -> Iterator[tuple[Verdict, FindingGroup]]:
-    return ((verdict, group) for group in verdict.causes)
+def _unclear(verdicts: Iterable[Verdict]) -> Iterator[Fix]:
+    unclear = [verdict for verdict in verdicts if verdict.status in _UNCLEAR]
+    for (status, reason), of_one in _alike(unclear, lambda verdict: (verdict.status, verdict.reason)).items():
+        yield _fix(reason, status, tuple(of_one), [each for verdict in of_one for each in _broken(verdict)])
+
+
+def _fix(
+    title: str,
+    status: Status,
+    judges: tuple[Verdict, ...],
+    broken: Sequence[_Broken],
+    causes: tuple[Cause, ...] = (),
+) -> Fix:
+    return Fix(
+        title,
+        status,
+        judges,
+        causes,
+        sum(group.count for _, group in broken),
+        tuple(shown(group, remedy=judge.remedy) for judge, group in broken[:FINDINGS]),
+        len(broken[FINDINGS:]),
+    )
+
+
+def _broken(verdict: Verdict) -> list[_Broken]:
+    return [(verdict, group) for group in verdict.causes]
 
 
 def _each_once(verdicts: Iterable[Verdict]) -> tuple[Verdict, ...]:
     return tuple({verdict.requirement: verdict for verdict in verdicts}.values())
 
 
-def _fix(
-    title: str,
-    status: str,
-    judges: tuple[Verdict, ...],
-    groups: tuple[tuple[Verdict, FindingGroup], ...],
-    waiting: tuple[str, ...] = (),
-) -> Fix:
-    levels = sorted((judge.level for judge in judges), key=_LEVELS.index)
-    return Fix(
-        title,
-        str(status),
-        str(levels[0]) if levels else "",
-        judges,
-        waiting,
-        sum(group.count for _, group in groups),
-        tuple(shown(group, remedy=judge.remedy) for judge, group in groups[:FINDINGS]),
-        len(groups[FINDINGS:]),
-    )
+def _alike(members: Iterable[_T], key: Callable[[_T], _K]) -> dict[_K, list[_T]]:
+    """The members by their keys, in the order in which they come."""
+    found: dict[_K, list[_T]] = {}
+    for member in members:
+        found.setdefault(key(member), []).append(member)
+    return found

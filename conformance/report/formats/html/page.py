@@ -119,7 +119,7 @@ def of(report: Report) -> Page:
         EVIDENCE[report.cluster.evidence],
         MODES.get(report.run.mode, ""),
         _time(report.run.started),
-        _time(report.run.finished),
+        _time(report.run.finished).removeprefix(_time(report.run.started)[: len("2026-11-24 ")]),
         _unreadable(report.cluster.unreadable),
         judged,
         tuple((status, counts[status], MEANINGS[status]) for status in SEVERITY if counts[status]),
