@@ -93,6 +93,12 @@ OPTIONS = (
     ),
     Option("--gpu-report", "where the reports go (default: gpu-conformance-report)", "DIR"),
     Option(
+        "--gpu-report-formats",
+        "also write the report in these formats, such as html,badge; docs/reports.md has them",
+        "FORMAT",
+        many=True,
+    ),
+    Option(
         "--gpu-profile",
         "judge this profile and what --gpu-requirement names; several with commas, or given several times",
         "NAME",

@@ -1,5 +1,6 @@
 """One small writer for each format. Each takes the report model and nothing else."""
 
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -7,7 +8,7 @@ from typing import Any, Self, TextIO
 
 import msgspec
 
-from conformance.report.formats import junit
+from conformance.report.formats import Format, junit
 from conformance.report.model import Report
 
 JSON_NAME = "report.json"
@@ -77,3 +78,11 @@ def write_junit(report: Report, folder: Path) -> Path:
     path = folder / JUNIT_NAME
     path.write_text(junit.render(report, attachment=str((folder / JSON_NAME).resolve())), encoding="utf-8")
     return path
+
+
+def write_formats(report: Report, folder: Path, chosen: Iterable[Format]) -> list[Path]:
+    """Write the report in further formats, each under its usual name, beside those that every run writes."""
+    wanted = [each for each in chosen if each.file_name != JUNIT_NAME]
+    for each in wanted:
+        (folder / each.file_name).write_text(each.render(report), encoding="utf-8")
+    return [folder / each.file_name for each in wanted]

@@ -264,7 +264,7 @@ class ConformanceHooks:
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """Print what the verdicts add up to and where the reports are."""
         if self.finished is not None:
-            summary.write(terminalreporter, self.finished, self.run.folder)
+            summary.write(terminalreporter, self.finished, self.run.files)
             self.told = True
 
 

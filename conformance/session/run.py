@@ -28,7 +28,8 @@ from conformance.reference.objects import name_of, objects
 from conformance.reference.stack_objects import stack_objects
 from conformance.remains import Left
 from conformance.report.causes import causes_of, with_waived_causes
-from conformance.report.emitters import STREAM_NAME, EventStream, write_json, write_junit
+from conformance.report.emitters import STREAM_NAME, EventStream, write_formats, write_json, write_junit
+from conformance.report.formats import Format, formats_named
 from conformance.report.model import SEVERITY, ClusterFacts, Report, RunFacts, Verdict, exit_code, not_run, summarise
 from conformance.session.cluster import OpenCluster, open_cluster
 from conformance.session.evidence import evidence_of
@@ -54,6 +55,8 @@ class Run:
         self.folder = Path(settings.value("report") or REPORT_FOLDER)
         self._resources = ExitStack()
         self._labs = ExitStack()
+        self.files: list[Path] = []
+        self._formats: list[Format] = []
         self._writes_reports = writes_reports
         self._stream: EventStream | None = None
         self._cluster: OpenCluster | None = None
@@ -73,6 +76,7 @@ class Run:
 
         ``handed_down`` is what an xdist worker got from its controller, which owns the cluster and the deployment.
         """
+        self._formats = formats_named(self.settings.value("report_formats"))
         if self.settings.value("waivers"):
             self._waivers = Waivers.load(Path(self.settings.value("waivers")), self.started.date())
         if handed_down is not None:
@@ -293,7 +297,7 @@ class Run:
         return clean_command(self.id, self.cluster.name)
 
     def report(self, *, other_failures: bool) -> Report:
-        """Write every report file and return the report."""
+        """Write every report file, which ``files`` names from then on, and return the report."""
         self._waive_with_causes()
         verdicts = sorted(self.verdicts.values(), key=lambda verdict: verdict.requirement)
         code, outcome = exit_code(verdicts, other_failures=other_failures)
@@ -314,8 +318,8 @@ class Run:
             excused_in(self.facts, self.reference),
         )  # fmt: skip
         if self._writes_reports:
-            write_json(report, self.folder)
-            write_junit(report, self.folder)
+            self.files = [write_json(report, self.folder), write_junit(report, self.folder)]
+            self.files += write_formats(report, self.folder, self._formats)
             self._emit("run-finished", outcome=outcome, exitCode=code)
         return report
 

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from conformance.catalog import MUST
-from conformance.report.emitters import JSON_NAME, JUNIT_NAME
 from conformance.report.grouping import FindingGroup
 from conformance.report.model import Excused, Profile, ProfileResult, Report, Verdict
 from conformance.report.story import heading_of_cause, who_waits
@@ -21,7 +20,7 @@ _GOOD = (ProfileResult.CONFORMANT, ProfileResult.REHEARSED, ProfileResult.AUDITE
 _COLOUR = {ProfileResult.FAILED: "red", ProfileResult.INCOMPLETE: "red", ProfileResult.PARTIAL: "yellow"}
 
 
-def write(terminal: pytest.TerminalReporter, report: Report, folder: Path) -> None:
+def write(terminal: pytest.TerminalReporter, report: Report, files: Iterable[Path]) -> None:
     """Write the summary of ``report``."""
     terminal.section("GPU conformance", sep="=", bold=True)
     cluster = report.cluster
@@ -48,7 +47,7 @@ def write(terminal: pytest.TerminalReporter, report: Report, folder: Path) -> No
         green=report.exit_code == 0,
         red=report.exit_code != 0,
     )
-    terminal.line(f"report: {folder / JSON_NAME}, {folder / JUNIT_NAME}")
+    terminal.line(f"report: {', '.join(map(str, files))}")
 
 
 def left_behind(left: Iterable[str], command: str) -> str:

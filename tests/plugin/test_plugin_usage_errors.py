@@ -12,6 +12,10 @@ USAGE = 4
         (["--cluster", "embedded", "--gpu-profile", "nonsense"], "no profile named nonsense; there are: pools"),
         (["--cluster", "embedded", "--gpu-profile", "pools,quotas"], "no profile named quotas (did you mean quota?)"),
         (["--cluster", "embedded", "--gpu-timeout", "hodl=3"], "hodl"),
+        (
+            ["--cluster", "embedded", "--gpu-report-formats", "html,pdf"],
+            "there is no report format pdf; there are junit, html",
+        ),
         (["--cluster", "embedded", "--gpu-waivers", "nowhere.yaml"], "nowhere.yaml"),
         (["--cluster", "embedded", "--gpu-kubernetes", "1.12"], "1.12"),
         (["--cluster", "embedded", "--gpu-real-nodes", "two"], "--gpu-real-nodes is 'two': give a number"),

@@ -4,7 +4,7 @@ A format is a function of the report model alone; it reads no cluster, no clock 
 report always gives the same file.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import msgspec
 
@@ -26,4 +26,12 @@ FORMATS: Mapping[str, Format] = {
     "line": Format("status.txt", "one line for a chat message", line.render),
     "badge": Format("badge.svg", "a badge for a page", badge.render),
 }
-"""The formats by the names that ``gpu-conformance report convert --to`` takes."""
+"""The formats by the names that ``gpu-conformance report convert --to`` and ``--gpu-report-formats`` take."""
+
+
+def formats_named(names: Iterable[str]) -> list[Format]:
+    """The formats with these names, each once. Raises ValueError for a name that none has."""
+    chosen = list(dict.fromkeys(names))
+    if unknown := [name for name in chosen if name not in FORMATS]:
+        raise ValueError(f"there is no report format {', '.join(unknown)}; there are {', '.join(FORMATS)}")
+    return [FORMATS[name] for name in chosen]
