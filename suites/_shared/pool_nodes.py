@@ -5,7 +5,8 @@ from typing import NamedTuple, TypeAlias
 
 from conformance.facts import Node
 from conformance.reference.model import Gpu, Pool, Reference
-from conformance.verdict import NotApplicable, Waits, join_limited
+from conformance.subjects import HasSubject
+from conformance.verdict import Judge, NotApplicable, Waits, join_limited
 
 Members: TypeAlias = Callable[[Pool], tuple[Node, ...]]
 
@@ -52,6 +53,14 @@ def without_nodes(pools: Sequence[Pool], reference: Reference, members: Members)
     if not any(members(pool) for pool in reference.gpu_pools):
         return Waits("no node of the cluster belongs to a declared GPU pool", on="POOL-01")
     return Waits(f"{join_limited(wanting)} {'has' if len(wanting) == 1 else 'have'} no node", on="POOL-01")
+
+
+def set_aside(judge: Judge, subject: HasSubject, reason: NotApplicable | Waits) -> None:
+    """Go on without a subject whose pools have no node: it is passed over where it waits for them."""
+    if isinstance(reason, Waits):
+        judge.pass_over(subject, reason)
+    else:
+        judge.without_subjects(reason)
 
 
 def without_gpus(reference: Reference, members: Members) -> NotApplicable | Waits:

@@ -25,7 +25,7 @@ from suites._shared.declared_workloads import (
 )
 from suites._shared.formatting import join_limited
 from suites._shared.gpu_requests import requests_gpus
-from suites._shared.pool_nodes import Members, without_nodes
+from suites._shared.pool_nodes import Members, set_aside, without_nodes
 
 _IN_ITS_POOLS = "pods on nodes of its pools, or queued"
 
@@ -58,7 +58,8 @@ def test_declared_workloads_can_run_in_their_pools_only(
         )
         pool_nodes = {node.name for pool in workload.pools for node in members(pool)}
         if not pool_nodes:
-            raise without_nodes(workload.pools, reference, members)
+            set_aside(judge, workload, without_nodes(workload.pools, reference, members))
+            continue
         allowed = [node.name for node in facts.nodes if workload.template.selects(node)]
         others = [name for name in allowed if name not in pool_nodes]
         judge(
@@ -79,7 +80,9 @@ def test_declared_workloads_can_run_in_their_pools_only(
     sources=["guide-4", "k8s-affinity"],
     remedy="Drop the preference, or widen the required terms so that a preferred node is among those allowed.",
 )
-def test_every_preference_can_be_met(gpu_workloads: tuple[DeclaredWorkload, ...], facts: Facts, judge: Judge) -> None:
+def test_every_preference_can_be_met(
+    gpu_workloads: tuple[DeclaredWorkload, ...], facts: Facts, reference: Reference, members: Members, judge: Judge
+) -> None:
     preferences = [
         (workload, preference.term)
         for workload in gpu_workloads
@@ -88,6 +91,9 @@ def test_every_preference_can_be_met(gpu_workloads: tuple[DeclaredWorkload, ...]
     if not preferences:
         raise NotApplicable("no declared GPU workload prefers any node")
     for workload, term in preferences:
+        if not any(members(pool) for pool in workload.pools):
+            set_aside(judge, workload, without_nodes(workload.pools, reference, members))
+            continue
         allowed = [node for node in facts.nodes if workload.template.selects(node)]
         unmet_by = {node.name: unmet(term, node.labels, node.name) for node in allowed}
         matching = [name for name, lacks in unmet_by.items() if not lacks]
@@ -110,18 +116,21 @@ def test_every_preference_can_be_met(gpu_workloads: tuple[DeclaredWorkload, ...]
     remedy="Ask for no more GPUs, CPU and memory than one node has, or declare the pool whose nodes are big enough.",
 )
 def test_every_declared_workload_fits_a_node(
-    declared_workloads: tuple[DeclaredWorkload, ...], members: Members, judge: Judge
+    declared_workloads: tuple[DeclaredWorkload, ...], reference: Reference, members: Members, judge: Judge
 ) -> None:
     for workload in declared_workloads:
+        if not any(members(pool) for pool in workload.pools):
+            set_aside(judge, workload, without_nodes(workload.pools, reference, members))
+            continue
         lacks = {node.name: lacking(workload.template, node) for pool in workload.pools for node in members(pool)}
         fitting = [name for name, lack in lacks.items() if not lack]
-        nearest = min(lacks, key=lambda name: len(lacks[name]), default="")
+        nearest = min(lacks, key=lambda name: len(lacks[name]))
         judge(
             workload,
             ok=bool(fitting),
             expected=f"an empty node of {format_value(workload.pools)} has room for one of its pods",
             actual=join_limited(fitting) or f"none of {len(lacks)} nodes has",
-            cause=f"{nearest}: {'; '.join(lacks[nearest].values())}" if nearest else "its pools are empty",
+            cause=f"{nearest}: {'; '.join(lacks[nearest].values())}",
             hidden_because="'Insufficient' reads as if waiting helped; no node is ever big enough",
             inspect=workload.inspect,
         )

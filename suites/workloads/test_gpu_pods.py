@@ -30,7 +30,7 @@ from suites._shared.declared_workloads import declared_in, lacking
 from suites._shared.formatting import join_limited
 from suites._shared.node_gpus import driver, product
 from suites._shared.operator_resource import without_stack
-from suites._shared.pool_nodes import Members, without_nodes
+from suites._shared.pool_nodes import Members, set_aside, without_nodes
 from suites.workloads.gpu_holders import (
     Holder,
     cuda_of,
@@ -63,7 +63,8 @@ def test_every_test_pod_fits_somewhere(reference: Reference, members: Members, j
     for test_pod in reference.test_pods:
         spec, nodes = _spec_of(test_pod), [node for pool in _pools_of(test_pod, reference) for node in members(pool)]
         if not nodes:
-            raise without_nodes(_pools_of(test_pod, reference), reference, members)
+            set_aside(judge, test_pod, without_nodes(_pools_of(test_pod, reference), reference, members))
+            continue
         obstacles = {node.name: _obstacles(spec, node) for node in nodes}
         fitting = [name for name, reasons in obstacles.items() if not reasons]
         nearest = min(obstacles, key=lambda name: len(obstacles[name]))

@@ -5,13 +5,16 @@ from pathlib import Path
 
 import pytest
 
-from conformance.facts import snapshot
+from conformance.facts import Facts, snapshot
 from conformance.facts.kinds import KINDS
-from conformance.reference.model import Gpu, Pool, Reference
+from conformance.facts.pods import pod_from
+from conformance.reference.model import Gpu, Pool, Reference, Workload
 from conformance.session.catalogue import requirements
 from conformance.shipped import shipped
-from conformance.verdict import NotApplicable, Waits
+from conformance.verdict import Judge, NotApplicable, Waits
+from suites._shared.declared_workloads import DeclaredWorkload
 from suites._shared.pool_nodes import without_gpus, without_nodes, without_open_nodes
+from suites.scheduling.test_placement import test_every_declared_workload_fits_a_node as every_workload_fits
 
 GPU = Gpu(model="t4", count=4)
 ORDINARY = Pool(name="cpu", selector={"pool": "cpu"}, nodes=3)
@@ -119,3 +122,35 @@ def test_a_kind_that_nobody_may_read_is_one_cause(conform, tmp_path):
     assert outcome.exit_code == 10, outcome.output
     assert cause["cause"].startswith("pods could not be read: Forbidden: pods is forbidden; grant ")
     assert (cause["requirement"], cause["waiting"]) == ("", ["SCHED-17", "WORK-10"])
+
+
+def workload(name, *pools):
+    metadata = {"name": name, "namespace": "team"}
+    pod = pod_from({"kind": "Pod", "metadata": metadata, "spec": {"containers": [{"name": "main"}]}})
+    declared = Workload(role="batch", kind="Job", namespace="team", name=name, pools=tuple(pool.name for pool in pools))
+    return DeclaredWorkload(declared, pools, pod, None)
+
+
+def fits(*workloads):
+    facts = Facts.from_objects([{**plain_node("t4-1"), "metadata": {"name": "t4-1", "labels": {"pool": "t4"}}}])
+    judge = Judge()
+    every_workload_fits(workloads, REFERENCE, lambda pool: facts.nodes_with(pool.selector), judge)
+    return judge
+
+
+def test_a_workload_whose_pool_lacks_its_nodes_waits_and_hides_no_other():
+    judge = fits(workload("waits", H100), workload("fits", T4))
+
+    assert [finding.ok for finding in judge.findings] == [True]
+    assert [str(each) for each in judge.unseen] == ["job team/waits: pool h100 has no node (POOL-01)"]
+
+
+def test_a_workload_whose_pool_lacks_its_nodes_waits_where_it_is_the_only_one():
+    ended = fits(workload("waits", H100)).nothing_judged()
+
+    assert isinstance(ended, Waits)
+    assert ended.requirement == "POOL-01"
+
+
+def test_a_workload_on_a_pool_that_is_declared_with_0_nodes_is_no_failure():
+    assert isinstance(fits(workload("later", EMPTY)).nothing_judged(), NotApplicable)
