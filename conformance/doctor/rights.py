@@ -66,8 +66,13 @@ def _verify(effects: Effects) -> Iterator[Right]:
         yield Right(verb, "leases", "coordination.k8s.io", HOME_NAMESPACE, every, indispensable=True)
         yield Right(verb, "configmaps", "", HOME_NAMESPACE, every, indispensable=True)
     yield Right("create", "serviceaccounts", requirements=every)
+    yield Right("patch", "serviceaccounts", requirements=("TEN-04",))
     for verb in ("create", "watch", "delete"):
         yield Right(verb, "pods", requirements=every)
+    # Clean-up takes finalizers off pods; without it a run would leave them, and their nodes as they are.
+    yield Right("patch", "pods", requirements=every, indispensable=True)
+    # The programs of probes lie in ConfigMaps beside their pods.
+    yield Right("create", "configmaps", requirements=tuple(sorted({*running, *_of("ISO", every)})))
     for verb in ("create", "delete"):
         yield Right(verb, "priorityclasses", "scheduling.k8s.io", requirements=running)
         yield Right(verb, "jobs", "batch", requirements=running)
@@ -79,7 +84,9 @@ def _verify(effects: Effects) -> Iterator[Right]:
     # A server may ask for either where a connection is upgraded (kubernetes.io: Authorization, WebSocket connections).
     for verb in ("get", "create"):
         yield Right(verb, "pods/portforward", requirements=_of("OBS", every))
-    yield Right("create", "resourceclaims", "resource.k8s.io", requirements=_of("DRA", every))
+    for verb in ("create", "patch"):
+        yield Right(verb, "resourceclaims", "resource.k8s.io", requirements=_of("DRA", every))
+        yield Right(verb, "resourceclaimtemplates", "resource.k8s.io", requirements=_of("DRA", every))
 
 
 def _full(effects: Effects) -> Iterator[Right]:
@@ -87,6 +94,7 @@ def _full(effects: Effects) -> Iterator[Right]:
     yield Right("patch", "nodes", requirements=changing)
     yield Right("patch", "nodes/status", requirements=_of("PRIO", changing))
     yield Right("create", "poddisruptionbudgets", "policy", requirements=("PRIO-10",))
+    yield Right("patch", "jobs", "batch", requirements=("PRIO-12",))
 
 
 def refused(client: Client, wanted: Sequence[Right]) -> tuple[Right, ...]:
