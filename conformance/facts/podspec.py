@@ -64,9 +64,12 @@ class PodSpec(msgspec.Struct, frozen=True, kw_only=True, gc=False):
             return 0
         return math.ceil(_reserved(self._asking).get(resource, 0))
 
-    def gpu_requests(self) -> dict[str, int]:
-        """The devices that the scheduler reserves for the pod, by GPU resource name, sorted; counts of 0 left out."""
-        return dict(_reserved_gpus(self._asking))
+    def gpu_requests(self, others: frozenset[str] = frozenset()) -> dict[str, int]:
+        """The devices that the scheduler reserves for the pod, by GPU resource name, sorted; counts of 0 left out.
+
+        Of ``others``, which are not NVIDIA's names and come after these, as well.
+        """
+        return dict(_reserved_gpus(self._asking, others))
 
     def tolerates(self, node: Node) -> bool:
         """Whether the pod tolerates every lasting taint of the node: it may run there once the node is healthy."""
@@ -211,13 +214,15 @@ def _reserved(asking: _Asking) -> Mapping[str, Fraction]:
 
 
 @lru_cache(maxsize=4096)
-def _reserved_gpus(asking: _Asking) -> Mapping[str, int]:
+def _reserved_gpus(asking: _Asking, others: frozenset[str]) -> Mapping[str, int]:
     containers, init_containers, *_ = asking
-    every = containers + init_containers
-    if not any(is_gpu_resource(name) for each in every for name in (*each.limits, *each.requests)):
+    named = {name for each in containers + init_containers for name in (*each.limits, *each.requests)}
+    if not any(is_gpu_resource(name) or name in others for name in named):
         return {}
-    counts = {name: math.ceil(amount) for name, amount in _reserved(asking).items() if is_gpu_resource(name)}
-    return {name: counts[name] for name in sorted(counts) if counts[name]}
+    counts = {name: math.ceil(amount) for name, amount in _reserved(asking).items()}
+    own = sorted(name for name in counts if is_gpu_resource(name))
+    further = sorted(name for name in named & others if not is_gpu_resource(name))
+    return {name: counts[name] for name in (*own, *further) if counts.get(name)}
 
 
 # Made before any thread needs them; see decoding.py.

@@ -27,11 +27,7 @@ def names_gpus(resource: str, reference: Reference) -> bool:
 
 def resources_requested(spec: PodSpec, reference: Reference) -> dict[str, int]:
     """The devices that the scheduler reserves for a pod as counted resources, by name; counts of 0 left out."""
-    found = dict(spec.gpu_requests())
-    for name in sorted(gpu_resources(reference) - found.keys()):
-        if count := spec.gpus(name):
-            found[name] = count
-    return found
+    return spec.gpu_requests(gpu_resources(reference))
 
 
 def fraction_by_annotation(annotations: Mapping[str, str]) -> str:
