@@ -17,8 +17,10 @@ import pytest
 # What takes longest begins first, so that no process is left alone with it at the end.
 LONGEST = ("tests/kill", "tests/faults", "tests/setups", "tests/guide", "tests/simulator", "tests/embedded")
 
-# Tests of clusters wait for controllers more than they compute, and each process may own a cluster meanwhile.
+# Tests of clusters wait for controllers more than they compute, and each process may own a cluster meanwhile. Of the
+# time of all others a third goes into waiting, for processes that they start and for what hangs on purpose.
 PROCESSES_PER_CPU = 2
+WITHOUT_CLUSTERS_MORE_THAN_CPUS = 1
 BYTES_PER_CLUSTER = 2 << 30
 
 NAMED = re.compile(r"@(?P<group>[^@\]]+)\]$")
@@ -34,9 +36,11 @@ def group_of(nodeid: str) -> str:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
-    """What ``-n auto`` means where clusters are waited for; elsewhere xdist's own rule, one process for each CPU."""
-    if config.option.markexpr == "not cluster" or "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ:
+    """What ``-n auto`` means: more processes than CPUs, as many of clusters as memory carries."""
+    if "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ:
         return None
+    if config.option.markexpr == "not cluster":
+        return (os.cpu_count() or 1) + WITHOUT_CLUSTERS_MORE_THAN_CPUS
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return max(1, min(PROCESSES_PER_CPU * (os.cpu_count() or 1), memory // BYTES_PER_CLUSTER))
 
