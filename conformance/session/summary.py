@@ -16,6 +16,7 @@ from conformance.verdict import Status
 # With the profiles below them so many causes fit on one screen; the failures above have them all.
 _CAUSES = 8
 _NAMED = 5
+_REASONS = 6
 _GOOD = (ProfileResult.CONFORMANT, ProfileResult.REHEARSED, ProfileResult.AUDITED)
 _COLOUR = {ProfileResult.FAILED: "red", ProfileResult.INCOMPLETE: "red", ProfileResult.PARTIAL: "yellow"}
 
@@ -34,6 +35,7 @@ def write(terminal: pytest.TerminalReporter, report: Report, files: Iterable[Pat
     width = max((len(profile.name) for profile in report.profiles), default=0)
     for profile in report.profiles:
         _profile(terminal, profile, width)
+    _what_cannot_be_known(terminal, report)
     for why, kinds in _kinds_by_reason(cluster.unreadable).items():
         terminal.line(f"could not read {', '.join(kinds)}: {why}", yellow=True)
     if report.excused:
@@ -74,6 +76,20 @@ def _failures(terminal: pytest.TerminalReporter, report: Report) -> None:
         terminal.line(_on_one_line(f"  {verdict.requirement:<8} {_cause(group)}", _width()))
     if len(broken) > _CAUSES:
         terminal.line(f"  and {len(broken) - _CAUSES} other causes")
+
+
+def _what_cannot_be_known(terminal: pytest.TerminalReporter, report: Report) -> None:
+    """Why requirements are unsupported here, each reason once, those first that concern most of them."""
+    by_reason: dict[str, list[str]] = {}
+    for verdict in report.requirements:
+        if verdict.status is Status.UNSUPPORTED:
+            by_reason.setdefault(verdict.reason, []).append(verdict.requirement)
+    reasons = sorted(by_reason.items(), key=lambda each: -len(each[1]))
+    for why, ids in reasons[:_REASONS]:
+        for line in _on_few_lines(f"  unsupported: {' '.join(ids)}: {why}", _width()):
+            terminal.line(line)
+    if len(reasons) > _REASONS:
+        terminal.line(f"  and {len(reasons) - _REASONS} other reasons why something is unsupported")
 
 
 def _failed(verdict: Verdict) -> bool:

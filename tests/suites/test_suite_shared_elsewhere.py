@@ -2,8 +2,10 @@
 
 import msgspec
 import pytest
+import yaml
 from sharing_cluster import SharingCluster
 
+from conformance.facts import snapshot
 from conformance.reference import Reference
 from conformance.reference.stack import Stack
 from conformance.verdict import Inconclusive, NotApplicable, Unsupported
@@ -143,3 +145,43 @@ def test_what_the_kubelet_remembers_of_a_former_configuration_is_not_offered(req
 
     assert remembered.passed, remembered.broken
     assert set(offered.broken) == {f"node {node}"}
+
+
+def test_what_is_unsupported_for_one_reason_is_told_once_at_the_end_of_a_run(conform, tmp_path):
+    taint = {"key": "nvidia.com/gpu", "effect": "NoSchedule"}
+    gpu = {"model": "l40s", "count": 2, "replicas": 6, "shared_by": "time-slicing", "resource": "nvidia.com/gpu.shared"}
+    pools = [
+        {"name": "l40s", "selector": {"pool": "l40s"}, "nodes": 1, "taints": [taint], "gpu": gpu},
+        {"name": "cpu", "selector": {"pool": "cpu"}, "nodes": 1},
+    ]
+    stack = {"kind": "device-plugin", "gpu_feature_discovery": False, "mig_strategy": "none"}
+    set_up = tmp_path / "image.yaml"
+    set_up.write_text(yaml.safe_dump({"name": "image", "stack": stack, "pools": pools}))
+    cluster = tmp_path / "cluster.json.gz"
+    nodes = [node("gpu-0", "l40s", {"nvidia.com/gpu.shared": "12"}, [taint]), node("cpu-0", "cpu", {}, [])]
+    snapshot.save(snapshot.Snapshot.of(nodes), cluster)
+
+    outcome = conform("--cluster", f"snapshot:{cluster}", "--gpu-reference", set_up)
+
+    assert outcome.exit_code == 0, outcome.output
+    told = [line for line in outcome.output.splitlines() if "runs outside Kubernetes" in line]
+    assert told == [
+        "  unsupported: TS-01 TS-02 TS-03 TS-10: the device plugin runs outside Kubernetes: no object of the cluster "
+        "configures it"
+    ]
+
+
+def node(name: str, pool: str, gpus: dict[str, str], taints: list[dict[str, str]]) -> dict[str, object]:
+    amounts = {"cpu": "16", "memory": "64Gi", **gpus}
+    return {
+        "apiVersion": "v1",
+        "kind": "Node",
+        "metadata": {"name": name, "labels": {"pool": pool}, "creationTimestamp": "2026-03-01T00:00:00Z"},
+        "spec": {"taints": taints},
+        "status": {
+            "capacity": amounts,
+            "allocatable": amounts,
+            "conditions": [{"type": "Ready", "status": "True"}],
+            "nodeInfo": {"kernelVersion": "6.1.128", "kubeletVersion": "v1.34.2"},
+        },
+    }
