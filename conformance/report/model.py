@@ -176,6 +176,23 @@ class Excused(msgspec.Struct, frozen=True, rename="camel"):
     priority_classes: tuple[str, ...] = ()
 
 
+class PoolFacts(msgspec.Struct, frozen=True, rename="camel"):
+    """What the cluster has of a declared pool, with GPUs by resource name; nodes with GPUs of no pool have no ``name``.
+
+    ``declared_nodes`` is how many it has at least, ``model`` and ``layout`` are what it declares of its GPUs.
+    """
+
+    name: str
+    declared_nodes: int
+    model: str
+    layout: str
+    nodes: tuple[str, ...]
+    not_ready: int
+    cordoned: int
+    capacity: dict[str, int]
+    allocatable: dict[str, int]
+
+
 class Report(msgspec.Struct, frozen=True, rename="camel"):
     """The whole report, as report.json holds it."""
 
@@ -189,6 +206,7 @@ class Report(msgspec.Struct, frozen=True, rename="camel"):
     requirements: tuple[Verdict, ...]
     notes: tuple[str, ...] = ()
     excused: tuple[Excused, ...] = ()
+    fleet: tuple[PoolFacts, ...] = ()
     api_version: str = API_VERSION
     kind: str = KIND
 

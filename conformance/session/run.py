@@ -2,7 +2,7 @@
 
 import gc
 import tempfile
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
@@ -29,6 +29,7 @@ from conformance.reference.stack_objects import stack_objects
 from conformance.remains import Left
 from conformance.report.causes import causes_of, with_waived_causes
 from conformance.report.emitters import STREAM_NAME, EventStream, write_formats, write_json, write_junit
+from conformance.report.fleet import pools_of
 from conformance.report.formats import Format, formats_named
 from conformance.report.model import SEVERITY, ClusterFacts, Report, RunFacts, Verdict, exit_code, not_run, summarise
 from conformance.session.cluster import OpenCluster, open_cluster
@@ -316,6 +317,7 @@ class Run:
             tuple(verdicts),
             (*self.notes, *self._waivers.notes()),
             excused_in(self.facts, self.reference),
+            pools_of(self._readable_nodes, self.reference),
         )  # fmt: skip
         if self._writes_reports:
             self.files = [write_json(report, self.folder), write_junit(report, self.folder)]
@@ -332,7 +334,7 @@ class Run:
 
     def _cluster_facts(self) -> ClusterFacts:
         facts = self.facts
-        nodes = () if "nodes" in facts.unreadable else facts.nodes
+        nodes = self._readable_nodes
         return ClusterFacts(
             self.cluster.name,
             self.cluster.kind,
@@ -342,6 +344,10 @@ class Run:
             sum(1 for node in nodes if _offers_gpus(node, self.reference.gpu_resource)),
             dict(facts.unreadable),
         )
+
+    @property
+    def _readable_nodes(self) -> Sequence[Node]:
+        return () if "nodes" in self.facts.unreadable else self.facts.nodes
 
     def close(self) -> None:
         """Clean up what is left to clean and let go of the cluster."""

@@ -4,7 +4,7 @@ import msgspec
 
 from conformance.catalog import MUST, READS, SHOULD, Requirement
 from conformance.report.causes import causes_of
-from conformance.report.model import ClusterFacts, Report, RunFacts, Verdict, exit_code, summarise
+from conformance.report.model import ClusterFacts, Excused, PoolFacts, Report, RunFacts, Verdict, exit_code, summarise
 from conformance.sources import SOURCES
 from conformance.subjects import ObjectReference
 from conformance.verdict import EvidenceKind, Finding, Status
@@ -57,6 +57,12 @@ def made_report(
         ClusterFacts(f"prod-gpu{text}", "kubeconfig", "v1.36.3", evidence, 13, 10, {"pods": f"Forbidden{text}"}),
         f"h100-fleet{text}", outcome, code, causes_of(verdicts), summarise(verdicts), verdicts,
         (f"a note{text}",),
+        (Excused(f"GKE{text}", (f"kube-system{text}",), 12, (f"gmp-critical{text}",)),),
+        (
+            PoolFacts("h100", 8, "h100", f"MIG layout{text}", tuple(f"gpu-{number}" for number in range(8)), 1, 0,
+                      {"nvidia.com/gpu": 64}, {"nvidia.com/gpu": 56}),
+            PoolFacts(f"h100-dra{text}", 2, "h100", "by DRA", (), 0, 0, {}, {}),
+        ),
     )  # fmt: skip
 
 

@@ -211,6 +211,21 @@ def test_nodes_that_fail_the_same_are_told_together() -> None:
     assert len(alike.nodes) == 7
 
 
+def test_the_fleet_is_told_by_pool_with_what_fails_on_its_nodes(ordinary: Parsed) -> None:
+    report = made_report()
+    h100, dra = page.of(report).fleet
+
+    assert (h100.pool.name, h100.failing, h100.requirements) == ("h100", 7, (("POOL-02", 7),))
+    assert (dra.failing, dra.requirements) == (0, ())
+    told = " ".join(ordinary.text.split())
+    assert "h100 8, 1 not Ready 7 56 of 64 nvidia.com/gpu h100: MIG layout POOL-02 (7)" in told
+    assert "h100-dra 0 of 2 0" in told
+
+
+def test_what_is_excused_is_told(ordinary: Parsed) -> None:
+    assert "GKE 12 kube-system gmp-critical" in " ".join(ordinary.text.split())
+
+
 def test_what_was_not_judged_is_told_with_its_reason(ordinary: Parsed) -> None:
     assert "4 requirements were not judged, and why" in ordinary.text
     assert "its effect is creates; mode audit goes up to reads" in ordinary.text

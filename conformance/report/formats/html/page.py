@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from conformance.report.formats.html.fixes import Fix, fixes
+from conformance.report.formats.html.nodes import OnNodes, OnPool, alike, failing_by_node, fleet
 from conformance.report.formats.html.shown import Shown, shown
 from conformance.report.model import EXIT_INCOMPLETE, SEVERITY, Profile, ProfileResult, Report, Verdict
 from conformance.verdict import EvidenceKind, Status
@@ -67,13 +68,6 @@ class Unjudged(msgspec.Struct, frozen=True):
     requirements: tuple[str, ...]
 
 
-class OnNodes(msgspec.Struct, frozen=True):
-    """Nodes on which the same requirements fail."""
-
-    requirements: tuple[str, ...]
-    nodes: tuple[str, ...]
-
-
 class Page(msgspec.Struct, frozen=True):
     """All that the template needs beside the report itself."""
 
@@ -92,6 +86,7 @@ class Page(msgspec.Struct, frozen=True):
     unjudged: tuple[Unjudged, ...]
     fixes: tuple[Fix, ...]
     fixes_left: int
+    fleet: tuple[OnPool, ...]
     on_nodes: tuple[OnNodes, ...]
     patterns_left: int
     groups: tuple[Group, ...]
@@ -109,7 +104,8 @@ def of(report: Report) -> Page:
     counts = Counter(verdict.status for verdict in report.requirements)
     judged = sum(counts[status] for status in JUDGED)
     word, tone = _told(report)
-    to_fix, patterns = fixes(report), _on_nodes(report.requirements)
+    failing = failing_by_node(report.requirements)
+    to_fix, patterns = fixes(report), alike(failing)
     return Page(
         tone,
         word,
@@ -127,6 +123,7 @@ def of(report: Report) -> Page:
         _unjudged(report.requirements),
         to_fix[:FIXES],
         len(to_fix[FIXES:]),
+        fleet(report, failing),
         patterns[:PATTERNS],
         len(patterns[PATTERNS:]),
         tuple(_group(profile, report.requirements) for profile in report.profiles),
@@ -165,29 +162,6 @@ def _unjudged(verdicts: Sequence[Verdict]) -> tuple[Unjudged, ...]:
             alike.setdefault((verdict.status, verdict.reason), []).append(verdict.requirement)
     found = [Unjudged(status, reason, tuple(ids)) for (status, reason), ids in alike.items()]
     return tuple(sorted(found, key=lambda each: (SEVERITY.index(each.status), -len(each.requirements), each.reason)))
-
-
-def _on_nodes(verdicts: Sequence[Verdict]) -> tuple[OnNodes, ...]:
-    """Which nodes fail the same requirements, by themselves or by what runs on them; most requirements first."""
-    failing: dict[str, list[str]] = {}
-    for verdict in verdicts:
-        if verdict.status is Status.FAILED:
-            for node in _nodes(verdict):
-                failing.setdefault(node, []).append(verdict.requirement)
-    alike: dict[tuple[str, ...], list[str]] = {}
-    for node, requirements in failing.items():
-        alike.setdefault(tuple(requirements), []).append(node)
-    found = [OnNodes(requirements, tuple(sorted(nodes))) for requirements, nodes in alike.items()]
-    return tuple(sorted(found, key=lambda each: (-len(each.requirements), -len(each.nodes), each.nodes)))
-
-
-def _nodes(verdict: Verdict) -> dict[str, None]:
-    return {
-        node: None
-        for group in verdict.causes
-        for subject in group.subjects
-        if (node := subject.name if group.kind == "Node" else subject.node)
-    }
 
 
 def _group(profile: Profile, verdicts: Sequence[Verdict]) -> Group:
