@@ -162,7 +162,10 @@ class Judge:
         if len(self._awaited) == 1 and all(self._awaited):
             (judged_by,) = self._awaited
             plain = [Unseen(each.subject, each.why.removesuffix(f" ({judged_by})")) for each in self.unseen]
-            return Waits(_told_by_reason(plain), on=judged_by)
+            alike = {each.why for each in plain}
+            # A cause that stands on its own is told in the words of all others that wait for it.
+            alone = len(alike) == 1 and not plain[0].why.startswith(_ABOUT_THE_SUBJECT)
+            return Waits(plain[0].why if alone else _told_by_reason(plain), on=judged_by)
         return Inconclusive(f"no subject could be judged; {_told_by_reason(self.unseen)}")
 
     def record(self, finding: Finding) -> None:
@@ -173,6 +176,9 @@ class Judge:
     def broken(self) -> list[Finding]:
         """The findings that are not ok."""
         return [finding for finding in self.findings if not finding.ok]
+
+
+_ABOUT_THE_SUBJECT = ("it ", "its ")
 
 
 def _told_by_reason(unseen: Sequence[Unseen]) -> str:

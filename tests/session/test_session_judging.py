@@ -128,6 +128,16 @@ def test_where_another_requirement_judges_what_kept_all_from_being_judged_it_wai
     assert verdict.unseen_examples[0].why == "it gets no configuration (TS-02)"
 
 
+def test_a_cause_that_stands_on_its_own_is_told_as_all_others_that_wait_for_it_tell_it():
+    judge = Judge()
+    for number in range(2):
+        judge.pass_over(ObjectReference.of("Pod", f"test-{number}"), Waits("pool a has no node", on="POOL-01"))
+
+    verdict = verdict_on(RULE, judge, None, evidence=EvidenceKind.HARDWARE, duration=0)
+
+    assert (verdict.waits_for, verdict.reason) == ("POOL-01", "pool a has no node")
+
+
 def test_where_something_else_keeps_one_from_being_judged_it_is_an_error():
     judge = Judge()
     judge.pass_over(ObjectReference.of("Node", "gpu-0"), Waits("it gets no configuration", on="TS-02"))
