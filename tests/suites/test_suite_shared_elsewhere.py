@@ -161,7 +161,7 @@ def test_what_is_unsupported_for_one_reason_is_told_once_at_the_end_of_a_run(con
     nodes = [node("gpu-0", "l40s", {"nvidia.com/gpu.shared": "12"}, [taint]), node("cpu-0", "cpu", {}, [])]
     snapshot.save(snapshot.Snapshot.of(nodes), cluster)
 
-    outcome = conform("--cluster", f"snapshot:{cluster}", "--gpu-reference", set_up)
+    outcome = conform("--cluster", f"snapshot:{cluster}", "--gpu-reference", str(set_up))
 
     assert outcome.exit_code == 0, outcome.output
     told = [line for line in outcome.output.splitlines() if "runs outside Kubernetes" in line]
