@@ -269,6 +269,7 @@ _COMMUNITY = (
         part="secure_accelerator_access",
     ),
     _file("kar-0049", "kubernetes-sigs/ai-conformance", "kars/0049-secure-accelerator-access/README.md"),
+    _file("k3s-runtimes", "k3s-io/docs", "docs/advanced.md"),
     _file("kai-batch", "kai-scheduler/KAI-Scheduler", "docs/batch/README.md"),
     _file("kai-priority", "kai-scheduler/KAI-Scheduler", "docs/priority/README.md"),
     _file("kai-queues", "kai-scheduler/KAI-Scheduler", "docs/queues/README.md"),

@@ -7,12 +7,14 @@ import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
 import yaml
 
+from conformance.facts.snapshot import Snapshot
 from conformance.kube.client import Client
 from conformance.kube.errors import ApiError, Conflict, NotFound
 from conformance.kube.paths import PLACES, path, place
@@ -136,6 +138,11 @@ def broken(objects: list[Object], fault: Fault) -> list[Object]:
         else:
             changed[position] = _operated(changed[position], step.json or [])
     return changed
+
+
+def an_hour_later(taken: Snapshot) -> Snapshot:
+    """The same snapshot of a cluster that stands for a while: nothing in it may be excused as having just begun."""
+    return msgspec.structs.replace(taken, taken_at=taken.taken_at + timedelta(hours=1))
 
 
 def merged(target: Any, change: Any) -> Any:

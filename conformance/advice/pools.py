@@ -90,7 +90,7 @@ def shared_under_the_usual_name(setup: Setup) -> Iterator[Remark]:
         if gpu is not None and gpu.replicas > 1 and gpu.resource == GPU and not pool.mig_layout and not by_others:
             text = (
                 f"the {gpu.replicas} replicas of each GPU are offered as {GPU}: whoever asks for one may get a part, "
-                f"and a quota cannot tell them apart; set renameByDefault and declare resource: {GPU}.shared"
+                f"and a quota cannot tell them apart; {_how_to_tell_apart(setup)}"
             )
             yield Remark(("pools", at, "gpu"), text)
 
@@ -145,6 +145,13 @@ def mig_layout_not_known(setup: Setup) -> Iterator[Remark]:
             yield Remark(("pools", at, "labels"), f"what the layout {pool.mig_layout} makes is not known: {why}")
         elif offer.problems:
             yield Remark(("pools", at, "labels"), f"layout {pool.mig_layout}: {'; '.join(offer.problems)}")
+
+
+def _how_to_tell_apart(setup: Setup) -> str:
+    """What the owners can do about replicas that are called like GPUs: no plugin of a platform renames them."""
+    if setup.reference.stack is None:
+        return "confine workloads that need a whole GPU by nodeSelector, since the platform's plugin gives the name"
+    return f"set renameByDefault and declare resource: {GPU}.shared"
 
 
 def _is_of_use(setup: Setup, pool: Pool) -> bool:

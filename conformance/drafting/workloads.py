@@ -140,7 +140,8 @@ class _Drafter:
     def _places_of(self, spec: PodSpec, namespace: str) -> tuple[list[DraftedPool], bool]:
         """The pools on which one sort of pods may land, and whether it tolerates their taints."""
         open_to_it = [pool for pool in self.pools if any(self._takes(node, spec, namespace) for node in pool.nodes)]
-        tolerated = [pool for pool in open_to_it if any(spec.tolerates(node) for node in pool.nodes)]
+        admitted = self.facts.as_admitted(spec)
+        tolerated = [pool for pool in open_to_it if any(admitted.tolerates(node) for node in pool.nodes)]
         return tolerated or open_to_it, bool(tolerated)
 
     def _takes(self, node: Node, spec: PodSpec, namespace: str) -> bool:

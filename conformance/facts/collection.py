@@ -5,6 +5,7 @@ from datetime import datetime
 from functools import cached_property
 from typing import Any
 
+from conformance.facts.admission import S, is_added, with_added
 from conformance.facts.decoding import Harvest
 from conformance.facts.found import Found
 from conformance.facts.indexes import ByNamespace, grouped
@@ -125,6 +126,10 @@ class Facts(Found):
             groups = ()
         return Ownership(self.pods, (*self.replica_sets, *self.workloads), groups)
 
+    def as_admitted(self, spec: S) -> S:
+        """A pod template with the tolerations that admission adds to its pods in this cluster."""
+        return with_added(spec) if self._admission_adds_tolerations else spec
+
     def free_gpus(self, node: Node, resource: str = GPU) -> int:
         """Devices of ``resource`` that the scheduler may still give away on a node; negative when overcommitted."""
         return node.gpus(resource) - sum(pod.gpus(resource) for pod in self.pods_on(node.name) if not pod.finished)
@@ -239,6 +244,11 @@ class Facts(Found):
     @cached_property
     def _nodes_by_name(self) -> dict[str, Node]:
         return {node.name: node for node in self.nodes}
+
+    @cached_property
+    def _admission_adds_tolerations(self) -> bool:
+        asking = (each for each in self.workloads if each.template.gpu_requests())
+        return is_added(self.nodes, ((each, self.pods_of(each)) for each in asking))
 
     @cached_property
     def _nodes_by_labels(self) -> dict[tuple[tuple[str, str], ...], tuple[Node, ...]]:

@@ -62,6 +62,7 @@ class Lab(RunContext):
         mode: Mode = Mode.VERIFY,
         images: Images | None = None,
         gpu_resource: str = GPU,
+        gpu_runtime_class: str = "",
         tolerations: Tolerated | Iterable[Tolerated] = (),
         holder: str | None = None,
         cluster: str = SOME_CLUSTER,
@@ -74,6 +75,7 @@ class Lab(RunContext):
             timeouts,
             images=images,
             gpu_resource=gpu_resource,
+            gpu_runtime_class=gpu_runtime_class,
             tolerations=tolerations,
             cluster=cluster,
         )

@@ -87,6 +87,7 @@ class Bench(NamedTuple):
     namespace: str
     image: str
     gpu_resource: str
+    gpu_runtime_class: str
     numbered: Callable[[str], str]
     create_workload: Callable[[_Object], _Object]
 
@@ -339,12 +340,19 @@ class _Batch:
                 "claims": self._options.get("claims") or {},
                 "spec": {
                     "restartPolicy": "Never",
-                    "runtimeClassName": self._options.get("runtime_class") or None,
+                    "runtimeClassName": self._runtime_class(devices) or None,
                     "volumes": [{"name": _CONFIG_MAP, "configMap": {"name": _CONFIG_MAP}}],
                     "containers": [self._container(devices, env)],
                 },
             }
         )
+
+    def _runtime_class(self, devices: int) -> str:
+        """The class that a probe asks for, else for one with GPUs the one that the cluster's GPU pods have to name."""
+        asked = self._options.get("runtime_class")
+        if asked is not None:
+            return asked
+        return self._bench.gpu_runtime_class if devices or self._options.get("claims") else ""
 
     def _container(self, devices: int, env: Mapping[str, str]) -> _Object:
         amounts = {self._resource: str(devices)} if devices else {}

@@ -39,6 +39,7 @@ class RunContext:
         *,
         images: Images | None = None,
         gpu_resource: str = GPU,
+        gpu_runtime_class: str = "",
         tolerations: Tolerated | Iterable[Tolerated] = (),
         cluster: str = SOME_CLUSTER,
     ) -> None:
@@ -47,6 +48,7 @@ class RunContext:
         self.timeouts = timeouts or client.timeouts
         self.images = images or Images()
         self.gpu_resource = gpu_resource
+        self.gpu_runtime_class = gpu_runtime_class
         self.tolerations: tuple[Toleration, ...] = tolerations_for(tolerations)
         self.journal = Journal(client, run_id)
         self.left_behind: list[Left] = []

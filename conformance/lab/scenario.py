@@ -337,6 +337,7 @@ class RequirementLab:
             namespace=self._namespace_of({}),
             image=self._run.images.reference("python"),
             gpu_resource=self._run.gpu_resource,
+            gpu_runtime_class=self._run.gpu_runtime_class,
             numbered=self._numbered,
             create_workload=self._create_workload,
         )

@@ -98,6 +98,13 @@ class Stack(Declared, frozen=True):
     )
     dcgm_exporter: Annotated[bool, Meta(description="dcgmExporter.enabled: metrics of every GPU")] = True
     mig_manager: Annotated[bool, Meta(description="migManager.enabled: it applies MIG layouts")] = True
+    runtime_class: Annotated[
+        str,
+        Meta(
+            description="the RuntimeClass that pods with GPUs have to name, such as nvidia on k3s; empty where none is "
+            "needed: devices come by CDI, or nvidia is the default runtime"
+        ),
+    ] = ""
     mig_strategy: Annotated[
         Literal["", "none", "single", "mixed"],
         Meta(

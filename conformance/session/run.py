@@ -152,6 +152,7 @@ class Run:
             self.timeouts,
             mode=self.mode,
             gpu_resource=self.reference.gpu_resource,
+            gpu_runtime_class=self.reference.stack.runtime_class if self.reference.stack is not None else "",
             images=self.cluster.images,
             tolerations=self.cluster.tolerations,
             exclusive=exclusive,

@@ -32,6 +32,8 @@ def view_of(world: World, pod: Object, container: Mapping[str, Any], seconds: fl
     there = every_device(name, machine, geometry_of(node) if node is not None else {})
     env = {key: value for key, value in _environment(container).items() if key.startswith(_FROM_RUNTIME)}
     given = allocation_of(pod).uuids.get(str(container["name"]), [])
+    if given and machine.broken.get("devices-by-class-only") and not _is_of_class(pod):
+        return View(machine, driver, (), False, env, seconds)
     if given:
         devices = tuple(there[each] for each in dict.fromkeys(given) if each in there)
         env[VISIBLE] = ",".join(dict.fromkeys(given))
@@ -74,7 +76,7 @@ def _through_holes(
     node: str, machine: Machine, there: Mapping[str, Visible], env: Mapping[str, str], pod: Object
 ) -> tuple[Visible, ...]:
     """The devices that a container without any of its own gets because the runtime believes its environment."""
-    of_class = pod["spec"].get("runtimeClassName") == RUNTIME_CLASS
+    of_class = _is_of_class(pod)
     believes = machine.broken.get("nvidia-is-default-runtime") or (
         of_class and machine.broken.get("visible-devices-honoured")
     )
@@ -87,6 +89,10 @@ def _through_holes(
     return tuple(
         device for device in there.values() if {device.own_uuid, device.uuid, str(device.gpu)}.intersection(names)
     )
+
+
+def _is_of_class(pod: Object) -> bool:
+    return bool(pod["spec"].get("runtimeClassName") == RUNTIME_CLASS)
 
 
 def _is_privileged(container: Mapping[str, Any]) -> bool:

@@ -25,6 +25,7 @@ BROKEN: Mapping[str, str] = {
     "driver-mismatch": "kernel module and libraries of the driver have different versions",
     "nvml-lost": "containers lose their devices after a while: NVML says Unknown Error",
     "visible-devices-honoured": "whoever asks for the runtime class gets what NVIDIA_VISIBLE_DEVICES names",
+    "devices-by-class-only": "a pod gets the devices that were allocated to it only with the NVIDIA runtime class",
     "nvidia-is-default-runtime": "every container gets what NVIDIA_VISIBLE_DEVICES names",
     "exporter-unattributed": "the metrics exporter names no pods",
     "exporter-silent": "the metrics exporter runs and answers nothing",

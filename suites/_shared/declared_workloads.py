@@ -30,6 +30,7 @@ class DeclaredWorkload(NamedTuple):
     """A workload of the reference set-up, its pools, and the workload of that name in the cluster.
 
     One of another kind than Kubernetes' own stands here once for each sort of its pods, of which ``example`` is one.
+    ``template`` has the tolerations, too, that admission adds to its pods.
     """
 
     declared: Workload
@@ -146,7 +147,8 @@ def _with_live_state(workload: Workload, reference: Reference, facts: Facts) -> 
     pools = _pools_of(workload, reference)
     if workload.built_in:
         live = facts.workload(workload.kind, workload.namespace, workload.name)
-        yield DeclaredWorkload(workload, pools, live.template if live else _template_of(workload), live)
+        template = live.template if live else _template_of(workload)
+        yield DeclaredWorkload(workload, pools, facts.as_admitted(template), live)
         return
     sorts: dict[object, Pod] = {}
     for pod in living(pods_of(workload, facts)):

@@ -44,6 +44,7 @@ from suites._shared.operator_resource import (
     require_operator_stack,
     without_stack,
 )
+from suites._shared.runtime_classes import create_the_class
 from suites.operator.driver_resources import judge_driver_resources
 from suites.operator.namespace_admission import (
     ENFORCE,
@@ -303,6 +304,7 @@ def test_every_runtime_class_exists(facts: Facts, reference: Reference, judge: J
             expected=f"exists, as {join_limited(users)} names it",
             actual="exists" if name in existing else f"there are only: {format_value(existing)}",
             cause=f"the API server refuses every new pod that names runtime class {name}",
+            remedy=create_the_class(reference, name),
             hidden_because="running pods keep running; a new node gets none",
             inspect="kubectl get runtimeclasses",
         )

@@ -31,6 +31,7 @@ from suites._shared.formatting import join_limited
 from suites._shared.node_gpus import driver, product
 from suites._shared.operator_resource import without_stack
 from suites._shared.pool_nodes import Members, set_aside, without_nodes
+from suites._shared.runtime_classes import create_the_class
 from suites.workloads.gpu_holders import (
     Holder,
     cuda_of,
@@ -57,11 +58,12 @@ _CLEAN_UP = timedelta(minutes=2)
     sources=["guide-6", "k8s-taints"],
     remedy="Give the test pod one toleration for each taint of its pools, and requests that a node can meet.",
 )
-def test_every_test_pod_fits_somewhere(reference: Reference, members: Members, judge: Judge) -> None:
+def test_every_test_pod_fits_somewhere(reference: Reference, facts: Facts, members: Members, judge: Judge) -> None:
     if not reference.test_pods:
         raise NotApplicable(f"{reference} declares no test pod")
     for test_pod in reference.test_pods:
-        spec, nodes = _spec_of(test_pod), [node for pool in _pools_of(test_pod, reference) for node in members(pool)]
+        spec = _spec_of(test_pod, facts)
+        nodes = [node for pool in _pools_of(test_pod, reference) for node in members(pool)]
         if not nodes:
             set_aside(judge, test_pod, without_nodes(_pools_of(test_pod, reference), reference, members))
             continue
@@ -254,7 +256,7 @@ def test_no_gpu_pod_is_older_than_its_driver(facts: Facts, reference: Reference,
     sources=["operator-cdi", "k8s-runtime-class"],
     remedy="Take runtimeClassName out of the pods (with CDI they need none), or create the class.",
 )
-def test_every_named_runtime_class_exists(facts: Facts, judge: Judge) -> None:
+def test_every_named_runtime_class_exists(facts: Facts, reference: Reference, judge: Judge) -> None:
     there = sorted(each.name for each in facts.runtime_classes)
     named_somewhere = everything_with_a_runtime_class(facts)
     if not named_somewhere:
@@ -265,6 +267,7 @@ def test_every_named_runtime_class_exists(facts: Facts, judge: Judge) -> None:
             ok=each.spec.runtime_class in there,
             expected=f"runtime class {each.spec.runtime_class}",
             actual=there or "no runtime class at all",
+            remedy=create_the_class(reference, each.spec.runtime_class),
             cause=f"there is no runtime class {each.spec.runtime_class}: the API server refuses its pods",
             hidden_because=(
                 "running pods keep running; the operator's NRI plugin deletes the class, and no new pod is created"
@@ -273,11 +276,35 @@ def test_every_named_runtime_class_exists(facts: Facts, judge: Judge) -> None:
         )
 
 
-def _spec_of(test_pod: TestPod) -> PodSpec:
+@requirement(
+    "WORK-16",
+    "Every pod and pod template with GPUs names the RuntimeClass that the stack needs",
+    level=MUST,
+    sources=["k3s-runtimes", "k8s-runtime-class"],
+    remedy="Set runtimeClassName in the pod template to the class that stack.runtime_class declares.",
+)
+def test_every_gpu_pod_names_the_runtime_class(facts: Facts, reference: Reference, judge: Judge) -> None:
+    needed = reference.stack.runtime_class if reference.stack is not None else ""
+    if not needed:
+        raise NotApplicable(f"{reference} declares no RuntimeClass that pods with GPUs have to name")
+    for each in _holders(facts, reference):
+        judge(
+            each,
+            ok=each.spec.runtime_class == needed,
+            expected=f"runtimeClassName {needed}",
+            actual=each.spec.runtime_class or "no runtimeClassName",
+            cause="the default runtime of the node puts neither driver nor devices into the container",
+            hidden_because="the pod is scheduled, starts and holds its GPU; only the program finds no driver",
+            inspect=each.inspect,
+        )
+
+
+def _spec_of(test_pod: TestPod, facts: Facts) -> PodSpec:
+    """The pod as admission would take it."""
     pods = Facts.from_objects([test_pod.manifest]).pods
     if not pods:
         raise Inconclusive(f"the manifest of {test_pod} is not a Pod")
-    return pods[0]
+    return facts.as_admitted(pods[0])
 
 
 def _pools_of(test_pod: TestPod, reference: Reference) -> tuple[Pool, ...]:
@@ -300,7 +327,8 @@ def _declared_specs(reference: Reference, facts: Facts) -> list[tuple[ObjectRefe
         (workload.subject, workload.template, workload.pools) for workload in declared_in(reference, facts)
     ]
     found += [
-        (test_pod.subject, _spec_of(test_pod), _pools_of(test_pod, reference)) for test_pod in reference.test_pods
+        (test_pod.subject, _spec_of(test_pod, facts), _pools_of(test_pod, reference))
+        for test_pod in reference.test_pods
     ]
     return [(subject, spec, tuple(pool for pool in pools if pool.gpu)) for subject, spec, pools in found]
 

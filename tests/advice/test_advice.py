@@ -312,6 +312,15 @@ def test_nobody_is_told_to_declare_what_nothing_on_the_nodes_tells(tmp_path, sta
     assert ids & {"product-not-declared", "driver-not-declared"} == set()
 
 
+def test_nobody_is_told_to_configure_a_plugin_that_is_the_platforms(tmp_path):
+    shared = pool(gpu={"model": "l4", "count": 1, "replicas": 4, "shared_by": "time-slicing"})
+
+    found = {each.rule.id: each.remark.text for each in given(tmp_path, set_up(stack=None, pools=[shared, CPU]))}
+
+    assert "renameByDefault" not in found["shared-under-the-usual-name"]
+    assert "nodeSelector" in found["shared-under-the-usual-name"]
+
+
 @pytest.mark.parametrize("folder", sorted(shipped("fixtures/setups").iterdir()), ids=lambda folder: folder.name)
 def test_no_correct_set_up_is_told_that_it_cannot_work(folder):
     """What may be said of them is that somebody else would have chosen otherwise."""

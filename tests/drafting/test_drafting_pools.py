@@ -369,3 +369,13 @@ def test_no_node_is_in_two_drafted_pools(drafted):
 
     for each in nodes:
         assert len([pool for pool in pools if pool.holds(each["metadata"]["labels"])]) == 1, each["metadata"]["name"]
+
+
+@pytest.mark.parametrize(("instance_type", "model"), [("k3s", "unknown"), ("p4d.24xlarge", "p4d.24xlarge")])
+def test_a_model_is_named_after_an_instance_type_only_where_that_tells_something(drafted, instance_type, model):
+    """k3s gives every machine the instance type k3s."""
+    labels = {"pool": "cards", "node.kubernetes.io/instance-type": instance_type}
+
+    made = drafted(*gpu_nodes("gpu", 2, labels), node("cpu", {"pool": "cpu"}))
+
+    assert [pool.gpu.model for pool in made.reference.pools if pool.gpu] == [model]

@@ -58,10 +58,15 @@ class Nodes(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class Fleet(msgspec.Struct, forbid_unknown_fields=True):
-    """What a file says: the server's version, the nodes, and manifests as ``kubectl apply`` takes them."""
+    """What a file says: the server's version, the nodes, and manifests as ``kubectl apply`` takes them.
+
+    ``tolerates_what_it_asks_for`` says that the admission plugin ExtendedResourceToleration is on: each pod gets a
+    toleration for taints that are named like the extended resources that it asks for.
+    """
 
     server_version: str
     nodes: list[Nodes]
+    tolerates_what_it_asks_for: bool = False
     objects: list[Object] = []
 
 
@@ -73,6 +78,7 @@ class _Made:
         self.objects: list[Object] = []
         self.pods: list[Object] = []
         self.classes = dict(_BUILT_IN)
+        self.admitting = fleet.tolerates_what_it_asks_for
 
     def pods_of(self, workload: Object) -> list[Object]:
         """The pods that a workload makes, placed; a DaemonSet one on each node that it fits."""
@@ -81,7 +87,12 @@ class _Made:
             fits = [node for node in self.nodes if _fits(spec, node, _OF_DAEMONS)]
             return [self._pod(workload, node, _OF_DAEMONS) for node in fits]
         count = workload["spec"].get("replicas", workload["spec"].get("parallelism", 1))
-        return [self._pod(workload, self._with_room(workload), []) for _ in range(count)]
+        added = self._admitted(_asked(spec))
+        return [self._pod(workload, self._with_room(workload), added) for _ in range(count)]
+
+    def _admitted(self, asked: dict[str, int]) -> list[Object]:
+        """What admission adds to the tolerations of a pod."""
+        return [{"key": name, "operator": "Exists", "effect": "NoSchedule"} for name in asked if self.admitting]
 
     def _with_room(self, workload: Object) -> Object:
         spec = workload["spec"]["template"]["spec"]
@@ -90,7 +101,7 @@ class _Made:
             left = node["status"]["allocatable"]
             used = self._used(node)
             room = all(used[name] + amount <= int(quantity(left.get(name, "0"))) for name, amount in asked.items())
-            if room and _fits(spec, node, []):
+            if room and _fits(spec, node, self._admitted(asked)):
                 return node
         raise ValueError(f"no node has room for {workload['metadata']['name']}")
 
@@ -108,12 +119,11 @@ class _Made:
         named = spec.get("priorityClassName")
         if named:
             spec["priority"] = self.classes[named]
-        owner = {key: workload[key] for key in ("apiVersion", "kind")}
-        owner |= {"name": workload["metadata"]["name"], "uid": workload["metadata"]["uid"], "controller": True}
+        maker = _replica_set(workload) if workload["kind"] == "Deployment" else workload
         pod = {
             "apiVersion": "v1",
             "kind": "Pod",
-            "metadata": {**metadata, "name": name, "namespace": namespace, "ownerReferences": [owner]},
+            "metadata": {**metadata, "name": name, "namespace": namespace, "ownerReferences": [_owned_by(maker)]},
             "spec": spec,
             "status": _running(spec),
         }
@@ -134,6 +144,8 @@ def objects_of(fleet: Fleet) -> list[Object]:
     made.classes |= {each["metadata"]["name"]: each["value"] for each in manifests if each["kind"] == "PriorityClass"}
     for each in manifests:
         made.objects.append(each)
+        if each["kind"] == "Deployment":
+            made.objects.append(_replica_set(each))
         if each["kind"] in (*_WORKLOADS, "DaemonSet"):
             each["status"] = _status(each, made.pods_of(each))
     namespaces = [each["metadata"]["name"] for each in manifests if each["kind"] == "Namespace"]
@@ -161,6 +173,25 @@ def _built_in() -> Iterator[Object]:
             "value": value,
             "preemptionPolicy": "PreemptLowerPriority",
         }
+
+
+def _replica_set(deployment: Object) -> Object:
+    """The ReplicaSet by which a Deployment makes its pods."""
+    place = {"name": f"{deployment['metadata']['name']}-7d9c", "namespace": deployment["metadata"]["namespace"]}
+    spec = {key: deployment["spec"][key] for key in ("replicas", "selector", "template")}
+    metadata = {**place, "ownerReferences": [_owned_by(deployment)]}
+    return _born({"apiVersion": "apps/v1", "kind": "ReplicaSet", "metadata": metadata, "spec": spec})
+
+
+def _owned_by(maker: Object) -> Object:
+    meta = maker["metadata"]
+    return {
+        "apiVersion": maker["apiVersion"],
+        "kind": maker["kind"],
+        "name": meta["name"],
+        "uid": meta["uid"],
+        "controller": True,
+    }
 
 
 def _account(namespace: str) -> Object:
@@ -194,10 +225,7 @@ def _node(group: Nodes, number: int, fleet: Fleet) -> Object:
             "status": {
                 "capacity": amounts,
                 "allocatable": amounts,
-                "conditions": [
-                    {"type": each, "status": status, "lastTransitionTime": CREATED}
-                    for each, status in conditions.items()
-                ],
+                "conditions": [_condition(*each) for each in conditions.items()],
                 "nodeInfo": {
                     "kubeletVersion": fleet.server_version,
                     "kernelVersion": group.kernel,
@@ -236,12 +264,15 @@ def _running(spec: Object) -> Object:
         "phase": "Running",
         "startTime": CREATED,
         "conditions": [
-            {"type": each, "status": "True", "lastTransitionTime": CREATED}
-            for each in ("PodScheduled", "Initialized", "ContainersReady", "Ready")
+            _condition(each, "True") for each in ("PodScheduled", "Initialized", "ContainersReady", "Ready")
         ],
         "containerStatuses": [_container(each, {"running": {"startedAt": CREATED}}) for each in spec["containers"]],
         "initContainerStatuses": [_container(each, ended) for each in spec.get("initContainers", [])],
     }
+
+
+def _condition(type_: str, status: str) -> Object:
+    return {"type": type_, "status": status, "lastTransitionTime": CREATED}
 
 
 def _container(container: Object, state: Object) -> Object:

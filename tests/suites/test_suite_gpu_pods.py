@@ -13,6 +13,7 @@ SHARED_MEMORY = chapter.test_pods_with_several_gpus_have_shared_memory
 USERS = chapter.test_no_gpu_pod_asks_for_a_user_namespace
 OLDER = chapter.test_no_gpu_pod_is_older_than_its_driver
 CLASSES = chapter.test_every_named_runtime_class_exists
+NEEDED = chapter.test_every_gpu_pod_names_the_runtime_class
 
 NODE = "t4-inference-1"
 BEFORE, AFTER = "2026-04-01T00:00:00Z", "2026-06-01T00:00:00Z"
@@ -215,3 +216,48 @@ def test_an_image_on_an_unknown_driver_is_not_judged(cluster, reference):
 
     assert outcome.passed
     assert "R600" in str(outcome.judge.unseen[0])
+
+
+# --- WORK-16 ---------------------------------------------------------------------------------------------------------
+
+
+def needing(cluster, name):
+    """The cluster under a stack whose GPU pods have to name a RuntimeClass."""
+    stack = msgspec.structs.replace(cluster.reference.stack, runtime_class=name)
+    cluster.reference = msgspec.structs.replace(cluster.reference, stack=stack)
+    return cluster
+
+
+def test_pods_with_gpus_have_to_name_the_class_that_the_stack_needs(cluster):
+    cluster.objects += [
+        team_pod("right", runtimeClassName="nvidia"),
+        team_pod("wrong", runtimeClassName="runc"),
+        team_pod("bare"),
+        team_pod("without-gpus", gpus=0),
+    ]
+
+    outcome = needing(cluster, "nvidia").verdict(NEEDED)
+
+    assert {"pod team/wrong", "pod team/bare"} <= set(outcome.broken)
+    assert "pod team/right" in outcome.subjects
+    assert not {"pod team/right", "pod team/without-gpus"} & set(outcome.broken)
+
+
+def test_no_class_is_asked_for_where_the_stack_needs_none(cluster):
+    cluster.objects += [team_pod("bare")]
+
+    ended = cluster.verdict(NEEDED).ended
+
+    assert isinstance(ended, NotApplicable)
+    assert "no RuntimeClass" in str(ended)
+
+
+def test_a_missing_class_that_the_stack_needs_is_to_be_created(cluster):
+    """Without it a pod of k3s would start and find no driver: dropping runtimeClassName is no remedy there."""
+    cluster.objects += [team_pod("pod", runtimeClassName="special")]
+
+    dropped = cluster.verdict(CLASSES).judge.broken
+    created = needing(cluster, "special").verdict(CLASSES).judge.broken
+
+    assert [each.remedy for each in dropped] == [""]
+    assert [each.remedy[:27] for each in created] == ["Create RuntimeClass special"]
