@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from conformance.drafting.accelerators import is_accelerator
 from conformance.drafting.grouping import product_of
-from conformance.drafting.node_groups import INSTANCE_TYPE
+from conformance.drafting.node_groups import EVERY_MACHINE_IS, INSTANCE_TYPE
 from conformance.drafting.notes import Guess, Part
 from conformance.facts import Facts, Node
 from conformance.gpu.drivers import DriverVersion
@@ -287,7 +287,8 @@ def _model(nodes: Sequence[Node], product: str) -> str:
         # RTX PRO 6000 and RTX 6000 are two models, as are 2080 and 2080 Ti.
         series = words[:at] if words[0] in _SERIES else []
         telling = "-".join([*series, telling, *(word for word in words[at + 1 : at + 2] if word in _VARIANTS)])
-    instance = _most(node.labels.get(INSTANCE_TYPE, "") for node in nodes)
+    types = (node.labels.get(INSTANCE_TYPE, "") for node in nodes)
+    instance = _most(each for each in types if each not in EVERY_MACHINE_IS) or ""
     return re.sub(r"[^a-z0-9.-]", "-", telling or instance.lower()).strip("-.") or "unknown"
 
 

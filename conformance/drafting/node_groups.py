@@ -64,6 +64,9 @@ COMMON_ROLES = ("worker", "node", "agent")
 CONTROL_PLANE_ROLES = ("control-plane", "master", "etcd")
 
 INSTANCE_TYPE = "node.kubernetes.io/instance-type"
+EVERY_MACHINE_IS = ("k3s", "rke2")
+"""Instance types that a distribution gives to every machine, so that they tell nothing of it (docs.k3s.io: cloud
+controller manager)."""
 HOSTNAME = "kubernetes.io/hostname"
 PRODUCT = GPU_PRODUCT
 

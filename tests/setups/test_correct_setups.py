@@ -7,6 +7,7 @@ from typing import NamedTuple
 import jsonschema
 import msgspec
 import pytest
+import seeded
 import test_platform_setups as platforms
 import yaml
 from kubeconfigs import context_of
@@ -70,6 +71,8 @@ WHOLE_RUNS = [
     Setup("mig-time-sliced", CUT + " ".join(f"TS-{number:02}" for number in range(1, 11)) + " MIG-02 QUOTA-03 WORK-07"),
     Setup("device-plugin-alone", DEPLOYED + "OPER-15 SCHED-07 SCHED-16 TS-06 WORK-04 WORK-05 WORK-06 WORK-12 ISO-04"),
     Setup("dra-driver-alone", BY_DRA),
+    Setup("bare-metal", OPERATED + "TS-06 POOL-03 POOL-09 OPER-19 PRIO-03 SCHED-07 SCHED-16 QUOTA-03 WORK-05 WORK-12"),
+    Setup("k3s", DEPLOYED + "OPER-07 OPER-15 POOL-03 POOL-09 SCHED-07 SCHED-16 QUOTA-03 WORK-04 WORK-15"),
     Setup("mixed-fleet", SLICED + "TS-06 TS-10 POOL-07 PRIO-01 PRIO-03 TEN-05 TEN-06 QUOTA-03 SCHED-13 WORK-05"),
 ]
 AUDITED = Setup(
@@ -109,8 +112,8 @@ def deployed(name):
 
 
 def audited(conform, file, objects, name):
-    """The outcome of an audit of some objects, saved as a snapshot, against a set-up."""
-    snapshot.save(snapshot.Snapshot.of(objects), file)
+    """The outcome of an audit of some objects, saved as a snapshot that is an hour old, against a set-up."""
+    snapshot.save(seeded.an_hour_later(snapshot.Snapshot.of(objects)), file)
     return conform("--cluster", f"snapshot:{file}", "--gpu-reference", str(SETUPS / name / "reference"))
 
 
@@ -166,6 +169,8 @@ def test_a_cluster_policy_may_have_the_name_that_openshift_gives_it(conform, tmp
     [
         Setup("one-gpu", OPERATED_OFFLINE + "TEN-01 TEN-02 QUOTA-01 QUOTA-03"),
         Setup("time-sliced-where-labelled", OPERATED_OFFLINE + "TS-01 TS-02 TS-04 TS-06 QUOTA-03 SCHED-13 SCHED-16"),
+        Setup("bare-metal", OPERATED_OFFLINE + "POOL-03 TS-06 QUOTA-03 SCHED-13 SCHED-16"),
+        Setup("k3s", "POOL-01 POOL-03 POOL-04 OPER-01 OPER-07 OPER-10 OPER-13 OPER-15 QUOTA-03 SCHED-13 WORK-15"),
     ],
     ids=str,
 )
@@ -179,6 +184,19 @@ def test_a_cluster_is_green_under_the_set_up_that_is_drafted_from_it(conform, tm
 
     assert drafted.contradictions == ()
     gives_no_alarm(outcome, setup)
+
+
+PLAYED_FAULTS = [
+    (name, seeded.read(file)) for name in ("bare-metal", "k3s") for file in sorted((SETUPS / name / "faults").iterdir())
+]
+
+
+@pytest.mark.cluster
+@pytest.mark.parametrize(("name", "fault"), PLAYED_FAULTS, ids=lambda each: getattr(each, "id", each))
+def test_a_fault_of_a_platform_that_is_played_is_told_in_words_that_fit_there(conform, tmp_path, standing, name, fault):
+    outcome = audited(conform, tmp_path / "broken.json.gz", seeded.broken(standing(name), fault), name)
+
+    platforms.is_told(outcome, fault)
 
 
 def test_every_setup_is_tried_and_described():

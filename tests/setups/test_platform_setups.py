@@ -83,9 +83,9 @@ def gives_no_alarm(outcome):
 
 
 def advice_of(verdict):
-    """What a failed verdict holds for the cause, and what it advises; sources may name any document."""
+    """What a failed verdict holds for the cause and advises, its own remedy where a finding has none."""
     broken = [group for group in verdict["findings"] if not group["ok"]]
-    return " ".join([verdict["remedy"], *(str(group.get(key)) for group in broken for key in ("cause", "remedy"))])
+    return " ".join(f"{group.get('cause', '')} {group.get('remedy') or verdict['remedy']}" for group in broken)
 
 
 @pytest.mark.parametrize("platform", JUDGED)
@@ -106,8 +106,11 @@ def test_a_platform_is_green_under_the_set_up_that_is_drafted_from_it(platform, 
 
 @pytest.mark.parametrize(("platform", "fault"), FAULTS, ids=lambda each: getattr(each, "id", each))
 def test_a_fault_of_a_platform_is_told_in_words_that_fit_there(platform, fault, audited):
-    outcome = audited[1][name_of(platform, fault)]
+    is_told(audited[1][name_of(platform, fault)], fault)
 
+
+def is_told(outcome, fault):
+    """The requirements that have to notice a fault notice it, and say what helps."""
     assert outcome.ids("failed") == set(fault.fails), outcome.output
     assert outcome.ids("error") == set(fault.errors), outcome.output
     assert outcome.ids("waiting") == set(fault.waits), outcome.output

@@ -77,13 +77,18 @@ def populate(client: Client, topology: Topology, progress: Progress, *, kubelet:
 
 
 def create(client: Client, topology: Topology, progress: Progress, *, kubelet: str) -> None:
-    """Create the nodes of a topology, several at a time. ``kubelet`` is the version that they claim."""
+    """Create the nodes of a topology, several at a time, and what its platform brings along, in its order.
+
+    ``kubelet`` is the version that the nodes claim.
+    """
     wanted = list(nodes(topology, kubelet=kubelet))
     with ThreadPoolExecutor(_WRITERS) as writers:
         created = writers.map(lambda node: client.create(_NODES, node), wanted)
         for done, _ in enumerate(created, start=1):
             if done % 100 == 0 or done == len(wanted):
                 progress.step("Creating simulated nodes", done, len(wanted))
+    for obj in topology.objects:
+        client.apply(obj, manager="platform")
 
 
 def wait_usable(client: Client, topology: Topology, progress: Progress, *, timeout: float) -> None:

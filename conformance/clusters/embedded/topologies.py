@@ -109,11 +109,15 @@ class Pool(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Topology(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A fleet: pools of nodes."""
+    """A fleet: pools of nodes, and ``objects`` that the platform brings along, as ``kubectl apply`` takes them.
+
+    These are its own agents, classes and RuntimeClasses: what is on such a cluster before anybody deploys a set-up.
+    """
 
     name: str
     description: str
     pools: tuple[Pool, ...] = ()
+    objects: tuple[dict[str, Any], ...] = ()
 
     @property
     def size(self) -> int:
