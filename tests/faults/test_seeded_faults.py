@@ -203,7 +203,7 @@ def needed(objects, folder):
         kept = [each for each in objects if each["kind"] != kind]
         taken = snapshot.Snapshot.of(kept, unreadable={kind: "Forbidden: as the test wants it"} if kind else {})
         file = folder / f"{kind}.json.gz"
-        snapshot.save(an_hour_later(taken), file)
+        snapshot.save(seeded.an_hour_later(taken), file)
         asked.append({"id": kind, "snapshot": str(file), "folder": str(folder / f"{kind}-report")})
     outcomes = {
         answer["id"]: Outcome.of(answer["exit_code"], answer["output"], folder / f"{answer['id']}-report")
