@@ -151,6 +151,9 @@ CHOICES = (DEVICE_PLUGIN_CONFIG, MIG_CONFIG, DEPLOY_OPERANDS)
 NO_CHOICE = {MIG_CONFIG: ("all-disabled",), DEPLOY_OPERANDS: ("true",)}
 """Values that the GPU Operator writes by itself (gpu-operator v26.7, controllers/state_manager.go)."""
 
+OF_PLATFORMS = (("accelerator", "nvidia"),)
+"""Labels of platforms under keys that owners use as well: AKS writes this one on nodes with GPUs (AKS: Use GPUs)."""
+
 
 def is_of_a_program(key: str) -> bool:
     """Whether a label of a node was written by a program, so that its owners did not choose it."""
@@ -159,6 +162,8 @@ def is_of_a_program(key: str) -> bool:
 
 def is_a_choice(key: str, value: str) -> bool:
     """Whether a label says what the owners want, under their own prefix or one of NVIDIA's."""
+    if (key, value) in OF_PLATFORMS:
+        return False
     if key in CHOICES:
         return value not in NO_CHOICE.get(key, ())
     return not is_of_a_program(key)

@@ -379,3 +379,10 @@ def test_a_model_is_named_after_an_instance_type_only_where_that_tells_something
     made = drafted(*gpu_nodes("gpu", 2, labels), node("cpu", {"pool": "cpu"}))
 
     assert [pool.gpu.model for pool in made.reference.pools if pool.gpu] == [model]
+
+
+@pytest.mark.parametrize(("value", "declared"), [("nvidia", {}), ("a100", {"accelerator": "a100"})])
+def test_a_label_that_aks_writes_is_not_the_owners(drafted, value, declared):
+    made = drafted(gpu_nodes("gpu", 2, {"kubernetes.azure.com/agentpool": "gpu", "accelerator": value}))
+
+    assert made.pool("gpu").labels == declared
