@@ -31,6 +31,7 @@ from suites._shared.pool_nodes import (
     GpuPoolNode,
     Members,
     PoolNode,
+    is_of_another_maker,
     require_nodes,
     without_nodes,
     without_open_nodes,
@@ -91,6 +92,15 @@ def gpu_pool_nodes(gpu_pools: tuple[Pool, ...], members: Members, reference: Ref
     nodes = _gpu_nodes_of(gpu_pools, members)
     if not nodes:
         raise without_nodes(gpu_pools, reference, members)
+    return nodes
+
+
+@pytest.fixture
+def nvidia_pool_nodes(gpu_pool_nodes: tuple[GpuPoolNode, ...]) -> tuple[GpuPoolNode, ...]:
+    """Those nodes of GPU pools whose accelerators are NVIDIA's: its stack and its programs serve no others."""
+    nodes = tuple(each for each in gpu_pool_nodes if not is_of_another_maker(each.pool))
+    if not nodes:
+        raise NotApplicable("the accelerators of every declared pool are another maker's, not NVIDIA's")
     return nodes
 
 

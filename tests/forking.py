@@ -36,7 +36,7 @@ def run(asked: dict[str, Any]) -> None:
     # The first entry is the folder of the program; for ``-m`` it is where one stands.
     sys.path[0] = asked["folder"]
     sys.argv = ["pytest", *asked["arguments"]]
-    sys.exit(pytest.console_main())
+    sys.exit(pytest.main())
 
 
 if __name__ == "__main__":

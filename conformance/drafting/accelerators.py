@@ -1,21 +1,10 @@
 """By which resources pods ask for accelerators, NVIDIA's and others'."""
 
 from conformance.gpu.labels import HAMI_RESOURCES
-from conformance.gpu.resources import is_gpu_resource
+from conformance.gpu.resources import OTHER_MAKERS, is_gpu_resource
 
-# The README of each device plugin: ROCm/k8s-device-plugin, GKE TPU, AWS Neuron, Habana, Intel, HAMi, Volcano, ACK.
-OTHERS = (
-    "amd.com/gpu",
-    "google.com/tpu",
-    "aws.amazon.com/neuron",
-    "aws.amazon.com/neuroncore",
-    "aws.amazon.com/neurondevice",
-    "habana.ai/gaudi",
-    "gpu.intel.com/i915",
-    "gpu.intel.com/xe",
-    "volcano.sh/vgpu-number",
-    "aliyun.com/gpu-mem",
-)
+# Shares of NVIDIA's GPUs that other device plugins offer: Volcano's vGPU plugin, Alibaba's GPU sharing.
+OTHERS = (*OTHER_MAKERS, "volcano.sh/vgpu-number", "aliyun.com/gpu-mem")
 # Beside nvidia.com/gpu HAMi asks for parts of a GPU by these; they count memory and cores, not devices.
 _NVIDIA = "nvidia.com/"
 

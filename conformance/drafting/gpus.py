@@ -27,6 +27,11 @@ from conformance.gpu.resources import GPU, MIG_PREFIX, SHARED_GPU
 from conformance.gpu.sharing import SHARED_SUFFIX
 from conformance.verdict import Inconclusive
 
+# AWS' plugin offers its devices, and the cores of the same devices, under names of their own.
+_SAME_DEVICES = {
+    "aws.amazon.com/neuroncore": "aws.amazon.com/neuron",
+    "aws.amazon.com/neurondevice": "aws.amazon.com/neuron",
+}
 _PRESENT = (GPU_PRESENT, *PCI_PRESENT)
 # GKE: "Share GPUs with multiple workloads using GPU time-sharing", node labels.
 _GKE_CLIENTS, _GKE_STRATEGY = (
@@ -102,12 +107,13 @@ def offered(node: Node) -> dict[str, int]:
     """The accelerators that a node counts, by resource; names whose allocatable and capacity are 0 left out.
 
     Capacity decides: devices that a plugin holds back are there and ought to be offered. A name that the kubelet only
-    remembers, capacity without anything allocatable beside another name that has some, is left out.
+    remembers, capacity without anything allocatable beside another name that has some, is left out, and so is a second
+    name of the same devices.
     """
     capacity = {name: _count(amount) for name, amount in node.capacity.items() if is_accelerator(name)}
     there = {name: count for name, count in capacity.items() if count}
     living = {name: count for name, count in there.items() if _count(node.allocatable.get(name, "0"))}
-    return living or there
+    return {name: count for name, count in (living or there).items() if _SAME_DEVICES.get(name) not in there}
 
 
 def gpu_part(nodes: Sequence[Node], hardware: Hardware, layout: Mapping[int, Mapping[str, int]] | None) -> Part:

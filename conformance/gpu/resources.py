@@ -8,6 +8,22 @@ DRA_DRIVER = "gpu.nvidia.com"
 """The name under which NVIDIA's DRA driver publishes GPUs in ResourceSlices."""
 
 
+OTHER_MAKERS = (
+    "amd.com/gpu",
+    "google.com/tpu",
+    "aws.amazon.com/neuron",
+    "aws.amazon.com/neuroncore",
+    "aws.amazon.com/neurondevice",
+    "habana.ai/gaudi",
+    "gpu.intel.com/i915",
+    "gpu.intel.com/xe",
+)
+"""Under what the device plugins of other makers offer accelerators, which none of NVIDIA's software serves.
+
+Sources: the README of each: ROCm/k8s-device-plugin, GKE's TPU device plugin, AWS Neuron, Habana, Intel.
+"""
+
+
 def is_gpu_resource(name: str) -> bool:
     """Whether NVIDIA's device plugin offers GPUs, replicas of GPUs or MIG devices under this name.
 

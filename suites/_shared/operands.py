@@ -19,6 +19,7 @@ from conformance.reference.model import Gpu, Pool, Reference
 from conformance.subjects import ObjectReference
 from suites._shared.operand_versions import Version
 from suites._shared.operator_resource import OperatorResource, declared_stack, require_operator_resource
+from suites._shared.pool_nodes import is_of_another_maker
 
 MIG_MANAGER = "mig-manager"
 """The end of the one such label that the operator sets only once GPU Feature Discovery has found MIG."""
@@ -184,7 +185,11 @@ class ExpectedComponent(NamedTuple):
         Of the node's labels only those count that nobody can declare: that its image has a driver, and that its
         driver does not support MIG.
         """
-        if pool.gpu is None or not _may_go_to(self.component, pool, self.operator_resource):
+        if (
+            pool.gpu is None
+            or is_of_another_maker(pool)
+            or not _may_go_to(self.component, pool, self.operator_resource)
+        ):
             return False
         labels = node.labels if node is not None else {}
         if self.component is DRIVER and labels.get(f"{DEPLOY}{DRIVER.deploy}") == PRE_INSTALLED:
@@ -259,7 +264,7 @@ def has_mig(gpu: Gpu) -> bool:
 
 def wants_discovery(pool: Pool) -> bool:
     """Whether Node Feature Discovery has to label the nodes of a pool; not where the owners keep all operands off."""
-    if pool.gpu is None:
+    if pool.gpu is None or is_of_another_maker(pool):
         return False
     return pool.gpu.allocated_by == "dra" or pool.labels.get(DEPLOY_OPERANDS, ON) == ON
 

@@ -132,10 +132,14 @@ def require_operator_resource(facts: Facts, reference: Reference) -> OperatorRes
     return operator_resource
 
 
-def without_stack(facts: Facts, lacking: str) -> Waits:
-    """Why nothing of a GPU stack can be judged, to be raised: the cluster has none, or lacks this part of it."""
-    none = facts.stack.stack is StackKind.NONE
-    return Waits("the cluster has no GPU stack" if none else lacking, on="OPER-01")
+def without_stack(facts: Facts, lacking: str, *, judged_by: str = "OPER-01") -> Waits:
+    """Why nothing of a GPU stack can be judged, to be raised: the cluster has none, or lacks this part of it.
+
+    ``judged_by`` is the requirement that judges whether the part is there.
+    """
+    if facts.stack.stack is StackKind.NONE:
+        return Waits("the cluster has no GPU stack", on="OPER-01")
+    return Waits(lacking, on=judged_by)
 
 
 def find_operator_resource(facts: Facts) -> OperatorResource | None:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple, TypeAlias
 
 from conformance.facts import Node
+from conformance.gpu.resources import OTHER_MAKERS
 from conformance.reference.model import Gpu, Pool, Reference
 from conformance.subjects import HasSubject
 from conformance.verdict import Judge, NotApplicable, Waits, join_limited
@@ -24,6 +25,11 @@ class GpuPoolNode(NamedTuple):
     pool: Pool
     node: Node
     gpu: Gpu
+
+
+def is_of_another_maker(pool: Pool) -> bool:
+    """Whether a pool's accelerators are not NVIDIA's, so that nothing of NVIDIA's stack belongs on its nodes."""
+    return pool.gpu is not None and pool.gpu.resource in OTHER_MAKERS
 
 
 def require_nodes(

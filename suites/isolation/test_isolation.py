@@ -63,10 +63,10 @@ _KEEP_OTHERS_OUT = (
     "let CDI inject devices.",
 )
 def test_a_pod_without_gpu_request_reaches_no_gpu(
-    lab: RequirementLab, gpu_pool_nodes: tuple[GpuPoolNode, ...], judge: Judge
+    lab: RequirementLab, nvidia_pool_nodes: tuple[GpuPoolNode, ...], judge: Judge
 ) -> None:
     # A runtime has no reason to refuse such a pod: one that did not start proves nothing.
-    observed = request_no_devices(lab, gpu_pool_nodes)
+    observed = request_no_devices(lab, nvidia_pool_nodes)
     _must_reach_nothing(observed, judge, "a container without any request", rejected=no_node)
 
 
@@ -78,8 +78,10 @@ def test_a_pod_without_gpu_request_reaches_no_gpu(
     sources=["cncf-secure-access", "toolkit-envvar", "operator-421", "operator-700", "kubeflow-6451"],
     remedy=_KEEP_OTHERS_OUT,
 )
-def test_a_variable_gives_no_device(lab: RequirementLab, gpu_pool_nodes: tuple[GpuPoolNode, ...], judge: Judge) -> None:
-    observed = request_no_devices(lab, gpu_pool_nodes, env={VISIBLE: ALL_DEVICES})
+def test_a_variable_gives_no_device(
+    lab: RequirementLab, nvidia_pool_nodes: tuple[GpuPoolNode, ...], judge: Judge
+) -> None:
+    observed = request_no_devices(lab, nvidia_pool_nodes, env={VISIBLE: ALL_DEVICES})
     _must_reach_nothing(observed, judge, f"{VISIBLE}={ALL_DEVICES}, which every CUDA image sets,")
 
 
@@ -92,13 +94,13 @@ def test_a_variable_gives_no_device(lab: RequirementLab, gpu_pool_nodes: tuple[G
     remedy=f"{_KEEP_OTHERS_OUT} Or refuse pods that name the runtime class and ask for no GPU, by an admission policy.",
 )
 def test_a_runtime_class_gives_no_device(
-    lab: RequirementLab, facts: Facts, gpu_pool_nodes: tuple[GpuPoolNode, ...], judge: Judge
+    lab: RequirementLab, facts: Facts, nvidia_pool_nodes: tuple[GpuPoolNode, ...], judge: Judge
 ) -> None:
     classes = nvidia_runtime_classes(facts)
     if not classes:
         raise Unsupported("the cluster has no runtime class whose handler is NVIDIA's")
     ways = [ProbeOptions(env={VISIBLE: ALL_DEVICES}, runtime_class=name) for name in classes]
-    for name, observed in zip(classes, request_no_devices_in_variants(lab, gpu_pool_nodes, ways), strict=True):
+    for name, observed in zip(classes, request_no_devices_in_variants(lab, nvidia_pool_nodes, ways), strict=True):
         _must_reach_nothing(observed, judge, f"runtimeClassName {name} with {VISIBLE}={ALL_DEVICES}")
 
 
@@ -144,9 +146,9 @@ def test_the_uuid_of_another_pods_gpu_gives_no_access(
     "/dev.",
 )
 def test_one_device_is_one_device_file(
-    lab: RequirementLab, reference: Reference, gpu_pool_nodes: tuple[GpuPoolNode, ...], judge: Judge
+    lab: RequirementLab, reference: Reference, nvidia_pool_nodes: tuple[GpuPoolNode, ...], judge: Judge
 ) -> None:
-    several = [each for each in gpu_pool_nodes if each.gpu.count > 1]
+    several = [each for each in nvidia_pool_nodes if each.gpu.count > 1]
     if not several:
         raise NotApplicable("no GPU pool declares nodes with a second GPU that a pod could open")
 
@@ -240,10 +242,10 @@ def test_no_ordinary_pod_takes_devices_by_annotation(pods_on_gpu_nodes: tuple[Po
 
 @pytest.fixture
 def one_node_of_each_pool(
-    gpu_pool_nodes: tuple[GpuPoolNode, ...], reference: Reference, members: Members
+    nvidia_pool_nodes: tuple[GpuPoolNode, ...], reference: Reference, members: Members
 ) -> tuple[GpuPoolNode, ...]:
     """The first node of each GPU pool that takes pods: its container runtime is configured for the whole pool."""
-    taking = [each for each in gpu_pool_nodes if each.node.ready and not each.node.unschedulable]
+    taking = [each for each in nvidia_pool_nodes if each.node.ready and not each.node.unschedulable]
     if not taking:
         raise without_open_nodes(reference.gpu_pools, reference, members)
     return tuple({each.pool.name: each for each in reversed(taking)}.values())

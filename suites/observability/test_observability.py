@@ -45,12 +45,12 @@ _BETWEEN_SCRAPES = 1.0
 
 @pytest.fixture
 def monitored_nodes(
-    facts: Facts, reference: Reference, gpu_pool_nodes: tuple[GpuPoolNode, ...]
+    facts: Facts, reference: Reference, nvidia_pool_nodes: tuple[GpuPoolNode, ...]
 ) -> tuple[GpuPoolNode, ...]:
     """The GPU nodes for containers, where dcgm-exporter is declared and no label of the owners disables it."""
     exporters_expected(reference)
     operator_resource = find_operator_resource(facts)
-    nodes = tuple(each for each in gpu_pool_nodes if monitored(each.pool, operator_resource))
+    nodes = tuple(each for each in nvidia_pool_nodes if monitored(each.pool, operator_resource))
     if not nodes:
         raise NotApplicable("every GPU pool is for virtual machines, or its labels disable dcgm-exporter")
     return nodes

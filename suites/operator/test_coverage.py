@@ -74,10 +74,10 @@ def test_every_component_tolerates_the_gpu_nodes(facts: Facts, reference: Refere
     remedy="Fix the cause that the finding names: the NFD worker on the node, the NFD master, or the operator.",
 )
 def test_every_gpu_node_is_discovered(
-    facts: Facts, reference: Reference, gpu_pool_nodes: tuple[GpuPoolNode, ...], judge: Judge
+    facts: Facts, reference: Reference, nvidia_pool_nodes: tuple[GpuPoolNode, ...], judge: Judge
 ) -> None:
     require_operator_stack(reference)
-    for pool, node, _ in gpu_pool_nodes:
+    for pool, node, _ in nvidia_pool_nodes:
         failure = discovery_failure(node, facts.taken_at) if wants_discovery(pool) else None
         if failure is not None and (failure.transient or not node.ready):
             judge.pass_over(node, f"it joined just now: {failure.cause}" if node.ready else "it is not Ready")
@@ -103,10 +103,10 @@ def test_every_gpu_node_is_discovered(
     "pool.",
 )
 def test_no_component_is_switched_off_on_a_gpu_node(
-    facts: Facts, reference: Reference, gpu_pool_nodes: tuple[GpuPoolNode, ...], judge: Judge
+    facts: Facts, reference: Reference, nvidia_pool_nodes: tuple[GpuPoolNode, ...], judge: Judge
 ) -> None:
     operator_resource = require_operator_resource(facts, reference)
-    for pool, node, _ in gpu_pool_nodes:
+    for pool, node, _ in nvidia_pool_nodes:
         wrong = undeclared_labels(pool, node, operator_resource, facts)
         labels = " and ".join(f"{key}={value}" for key, value in wrong.items())
         judge(
@@ -129,7 +129,7 @@ def test_no_component_is_switched_off_on_a_gpu_node(
     remedy="Fix the first operand that is not Ready; the others wait for it.",
 )
 def test_every_component_runs_on_every_gpu_node(
-    facts: Facts, reference: Reference, gpu_pool_nodes: tuple[GpuPoolNode, ...], judge: Judge
+    facts: Facts, reference: Reference, nvidia_pool_nodes: tuple[GpuPoolNode, ...], judge: Judge
 ) -> None:
     components = [
         expected for expected in expected_components(facts, reference) if expected.component not in VALIDATORS
@@ -137,7 +137,7 @@ def test_every_component_runs_on_every_gpu_node(
     if is_outside_kubernetes(declared_stack(reference), facts):
         raise NotApplicable("the device plugin runs outside Kubernetes, so that its nodes are unknown")
     found = declared_stack(reference).kind == "gpu-operator"
-    for pool, node, _ in gpu_pool_nodes:
+    for pool, node, _ in nvidia_pool_nodes:
         needed = [expected for expected in components if expected.is_needed_on(pool, node)]
         if not needed:
             continue
@@ -167,13 +167,13 @@ def test_every_component_runs_on_every_gpu_node(
     remedy="Read the log of the validator's init container that has not ended.",
 )
 def test_the_validator_has_passed_on_every_gpu_node(
-    facts: Facts, reference: Reference, gpu_pool_nodes: tuple[GpuPoolNode, ...], judge: Judge
+    facts: Facts, reference: Reference, nvidia_pool_nodes: tuple[GpuPoolNode, ...], judge: Judge
 ) -> None:
     require_operator_stack(reference)
     components = expected_components(facts, reference)
     before = [expected for expected in components if expected.component in TESTED]
     validators = [expected for expected in components if expected.component in VALIDATORS]
-    for pool, node, _ in gpu_pool_nodes:
+    for pool, node, _ in nvidia_pool_nodes:
         needed = [expected for expected in validators if expected.is_needed_on(pool, node)]
         if not needed:
             continue

@@ -39,9 +39,9 @@ _UPGRADED = "its driver is being upgraded"
     remedy="Finish the upgrade that stopped half-way, or declare the version that the pool really has.",
 )
 def test_every_gpu_node_has_the_declared_driver(
-    facts: Facts, reference: Reference, gpu_pool_nodes: tuple[GpuPoolNode, ...], judge: Judge
+    facts: Facts, reference: Reference, nvidia_pool_nodes: tuple[GpuPoolNode, ...], judge: Judge
 ) -> None:
-    declared = [(pool, node, version) for pool, node, _ in gpu_pool_nodes if (version := driver_of(reference, pool))]
+    declared = [(pool, node, version) for pool, node, _ in nvidia_pool_nodes if (version := driver_of(reference, pool))]
     if not declared:
         raise NotApplicable(f"{reference} declares no driver version for a pool that has nodes")
     _require_driver_versions([node for _, node, _ in declared], facts, reference)
@@ -73,12 +73,12 @@ def test_every_gpu_node_has_the_declared_driver(
     remedy="Upgrade to a Production or Long Term Support branch that is maintained.",
 )
 def test_every_driver_is_maintained(
-    facts: Facts, reference: Reference, gpu_pool_nodes: tuple[GpuPoolNode, ...], judge: Judge
+    facts: Facts, reference: Reference, nvidia_pool_nodes: tuple[GpuPoolNode, ...], judge: Judge
 ) -> None:
-    _require_driver_versions([node for _, node, _ in gpu_pool_nodes], facts, reference)
+    _require_driver_versions([node for _, node, _ in nvidia_pool_nodes], facts, reference)
     today = facts.taken_at.date()
     unknown = ""
-    for _, node, _ in gpu_pool_nodes:
+    for _, node, _ in nvidia_pool_nodes:
         version = _version(node, facts)
         support = lifecycle(version, today) if version is not None else None
         if support is None or support.support is Support.UNKNOWN:
@@ -106,10 +106,10 @@ def test_every_driver_is_maintained(
     remedy="Upgrade to the first driver without the defect.",
 )
 def test_no_driver_has_a_defect_that_affects_the_pool(
-    facts: Facts, reference: Reference, gpu_pool_nodes: tuple[GpuPoolNode, ...], judge: Judge
+    facts: Facts, reference: Reference, nvidia_pool_nodes: tuple[GpuPoolNode, ...], judge: Judge
 ) -> None:
-    _require_driver_versions([node for _, node, _ in gpu_pool_nodes], facts, reference)
-    for pool, node, gpu in gpu_pool_nodes:
+    _require_driver_versions([node for _, node, _ in nvidia_pool_nodes], facts, reference)
+    for pool, node, gpu in nvidia_pool_nodes:
         version = _version(node, facts)
         if version is None:
             judge.pass_over(node, _why_no_driver_version(node))
@@ -138,11 +138,11 @@ def test_no_driver_has_a_defect_that_affects_the_pool(
     f"{UPGRADE_STATE}=upgrade-required again.",
 )
 def test_no_driver_upgrade_is_stuck(
-    facts: Facts, reference: Reference, gpu_pool_nodes: tuple[GpuPoolNode, ...], judge: Judge
+    facts: Facts, reference: Reference, nvidia_pool_nodes: tuple[GpuPoolNode, ...], judge: Judge
 ) -> None:
     operator_resource, components = require_operator_resource(facts, reference), expected_components(facts, reference)
-    nodes = managed_nodes(gpu_pool_nodes, components)
-    _judge_left_behind([node for _, node, _ in gpu_pool_nodes if is_left_behind(node, facts)], judge)
+    nodes = managed_nodes(nvidia_pool_nodes, components)
+    _judge_left_behind([node for _, node, _ in nvidia_pool_nodes if is_left_behind(node, facts)], judge)
     judge.without_subjects(NotApplicable("the operator manages the driver of no GPU node"))
     stuck = stuck_nodes(nodes, components, operator_resource, facts)
     for pool, node in nodes:
@@ -170,10 +170,10 @@ def test_no_driver_upgrade_is_stuck(
     remedy="Move the pod or change the upgradePolicy first: otherwise the node becomes upgrade-failed and cordoned.",
 )
 def test_nothing_would_make_a_driver_upgrade_fail(
-    facts: Facts, reference: Reference, gpu_pool_nodes: tuple[GpuPoolNode, ...], judge: Judge
+    facts: Facts, reference: Reference, nvidia_pool_nodes: tuple[GpuPoolNode, ...], judge: Judge
 ) -> None:
     operator_resource = require_operator_resource(facts, reference)
-    managed = [node for _, node in managed_nodes(gpu_pool_nodes, expected_components(facts, reference))]
+    managed = [node for _, node in managed_nodes(nvidia_pool_nodes, expected_components(facts, reference))]
     nodes = [node for node in managed if policy_for(node, operator_resource, facts).automatic]
     if not nodes:
         raise NotApplicable("the operator upgrades the driver of no GPU node by itself")

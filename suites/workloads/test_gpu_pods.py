@@ -231,7 +231,7 @@ def test_no_gpu_pod_is_older_than_its_driver(facts: Facts, reference: Reference,
         pod for pod in pods_with_gpu_resources(facts, reference) if pod.phase == "Running" and pod.node in starts
     ]
     if not starts:
-        raise without_stack(facts, "no driver pod runs in the cluster")
+        raise without_stack(facts, "no driver pod runs in the cluster", judged_by="OPER-13")
     if not running:
         raise NotApplicable("no pod with GPUs runs on a node whose driver a pod started")
     for pod in running:

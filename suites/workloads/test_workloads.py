@@ -61,12 +61,12 @@ def one_device_each(
     observations: dict[tuple[str, ...], tuple[Observed, ...]],
     lab: RequirementLab,
     reference: Reference,
-    gpu_pool_nodes: tuple[GpuPoolNode, ...],
+    nvidia_pool_nodes: tuple[GpuPoolNode, ...],
 ) -> tuple[Observed, ...]:
     """The results of a pod with one device on every GPU node."""
-    key = ("devices", *(node.name for _, node, _ in gpu_pool_nodes))
+    key = ("devices", *(node.name for _, node, _ in nvidia_pool_nodes))
     if key not in observations:
-        observations[key] = request_devices(lab, reference, gpu_pool_nodes, "devices")
+        observations[key] = request_devices(lab, reference, nvidia_pool_nodes, "devices")
     return observations[key]
 
 
@@ -75,12 +75,12 @@ def every_free_device(
     observations: dict[tuple[str, ...], tuple[Observed, ...]],
     lab: RequirementLab,
     reference: Reference,
-    gpu_pool_nodes: tuple[GpuPoolNode, ...],
+    nvidia_pool_nodes: tuple[GpuPoolNode, ...],
 ) -> tuple[Observed, ...]:
     """The results of a pod with all free devices of a node, on every GPU node."""
-    key = ("cuda", *(node.name for _, node, _ in gpu_pool_nodes))
+    key = ("cuda", *(node.name for _, node, _ in nvidia_pool_nodes))
     if key not in observations:
-        observations[key] = request_devices(lab, reference, gpu_pool_nodes, "cuda", gpus="free")
+        observations[key] = request_devices(lab, reference, nvidia_pool_nodes, "cuda", gpus="free")
     return observations[key]
 
 
@@ -257,9 +257,9 @@ def test_a_pod_with_several_devices_has_that_many(
     remedy="Switch undeclared sharing off, and let one allocator serve a node: the device plugin or DRA, never both.",
 )
 def test_two_pods_never_get_one_device(
-    lab: RequirementLab, reference: Reference, gpu_pool_nodes: tuple[GpuPoolNode, ...], judge: Judge
+    lab: RequirementLab, reference: Reference, nvidia_pool_nodes: tuple[GpuPoolNode, ...], judge: Judge
 ) -> None:
-    with_room = [each for each in gpu_pool_nodes if each.gpu.replicas == 1 and each.gpu.count > 1]
+    with_room = [each for each in nvidia_pool_nodes if each.gpu.replicas == 1 and each.gpu.count > 1]
     if not with_room:
         raise NotApplicable("no GPU pool declares nodes with two devices that are not shared")
     with holding_devices(lab, reference, with_room) as held:

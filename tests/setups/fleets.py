@@ -37,6 +37,7 @@ _OF_DAEMONS = [
     )
 ]
 _WORKLOADS = ("Deployment", "StatefulSet", "Job")
+_TRAINING_JOB = "PyTorchJob"
 
 
 class Nodes(msgspec.Struct, forbid_unknown_fields=True):
@@ -143,6 +144,9 @@ def objects_of(fleet: Fleet) -> list[Object]:
     manifests = [_born(each) for each in (*_built_in(), *fleet.objects)]
     made.classes |= {each["metadata"]["name"]: each["value"] for each in manifests if each["kind"] == "PriorityClass"}
     for each in manifests:
+        if each["kind"] == _TRAINING_JOB:  # no audit reads objects of this kind, only their pods
+            _train(each, made)
+            continue
         made.objects.append(each)
         if each["kind"] == "Deployment":
             made.objects.append(_replica_set(each))
@@ -154,6 +158,19 @@ def objects_of(fleet: Fleet) -> list[Object]:
         if each["kind"] == "ResourceQuota":
             each["status"] = {"hard": each["spec"]["hard"], "used": _used_of(each, made.pods)}
     return [*made.nodes, *made.objects, *accounts, *made.pods]
+
+
+def _train(job: Object, made: _Made) -> None:
+    """The pods that Kubeflow's training operator makes for a PyTorchJob, each role with its own."""
+    for role, replicas in job["spec"]["pytorchReplicaSpecs"].items():
+        template = copy.deepcopy(replicas["template"])
+        template["metadata"] = {
+            "labels": {
+                "training.kubeflow.org/job-name": job["metadata"]["name"],
+                "training.kubeflow.org/replica-type": role.lower(),
+            }
+        }
+        made.pods_of({**job, "spec": {"replicas": replicas["replicas"], "template": template}})
 
 
 def save(objects: list[Object], server_version: str, file: Path) -> None:

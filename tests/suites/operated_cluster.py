@@ -95,8 +95,8 @@ class Cluster:
         reference, facts, judge = reference or self.reference, self.facts(**more), Judge()
         known = {"facts": facts, "reference": reference, "judge": judge}
         names = requirement.__code__.co_varnames[: requirement.__code__.co_argcount]
-        if "gpu_pool_nodes" in names:
-            known["gpu_pool_nodes"] = tuple(
+        for name in {"gpu_pool_nodes", "nvidia_pool_nodes"} & {*names}:
+            known[name] = tuple(
                 GpuPoolNode(pool, node, pool.gpu)
                 for pool in reference.gpu_pools
                 for node in facts.nodes
