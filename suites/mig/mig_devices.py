@@ -42,6 +42,12 @@ def counts_by_label(reference: Reference, pool: Pool) -> dict[str, str]:
     return {}
 
 
+def has_no_mig_devices(reference: Reference, pool: Pool) -> bool:
+    """Whether the layout of a pool is known to make no MIG devices, as all-disabled does."""
+    gpus = gpus_of(reference, pool)
+    return gpus is not None and gpus.layouts_known and not gpus.mig
+
+
 def counts_devices(label: str) -> bool:
     """Whether a label counts the MIG devices of one profile."""
     return label.startswith(MIG_PREFIX) and label.endswith(".count")

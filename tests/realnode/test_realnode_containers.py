@@ -3,7 +3,6 @@
 import os
 import signal
 import socket
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -164,12 +163,3 @@ def test_the_machine_keeps_its_settings_and_its_folders(containers: Containers) 
     log = (containers.cluster.folder / "real-nodes" / "real-1" / "kubelet.log").read_text()
     assert "Updating kernel flag" not in log
     assert not Path("/var/lib/kubelet/device-plugins/kubelet.sock").exists()
-
-
-def test_a_probe_pod_has_its_result_within_two_seconds(containers: Containers) -> None:
-    started = time.monotonic()
-    containers.create("timed", _WHO)
-    containers.said("timed")
-
-    # Twice what is aimed at: others work on the machine that tests.
-    assert time.monotonic() - started < 4.0
