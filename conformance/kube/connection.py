@@ -3,13 +3,14 @@
 import ipaddress
 import ssl
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeAlias
 from urllib.parse import urlsplit
 
 import urllib3
+from urllib3.util.ssl_ import ALPN_PROTOCOLS
 
 from conformance.kube.clock import ServerClock
 from conformance.kube.errors import KubeconfigError
@@ -131,7 +132,22 @@ def trusting(ca_file: Path | str | None = None, *, insecure: bool = False) -> ss
     if insecure:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
+    _fix_protocols(context)
     return context
+
+
+def _fix_protocols(context: ssl.SSLContext) -> None:
+    """Set what is offered by ALPN once and for all.
+
+    urllib3 sets it again for each connection (util/ssl_.py, ssl_wrap_socket), which frees what a handshake in another
+    thread may be reading: once in many starts an API server answered with the alert decode_error.
+    """
+    context.set_alpn_protocols(ALPN_PROTOCOLS)
+    context.set_alpn_protocols = _keep_protocols  # type: ignore[method-assign]
+
+
+def _keep_protocols(alpn_protocols: Iterable[str]) -> None:
+    """Nothing: they are set already."""
 
 
 def load_certificate(context: ssl.SSLContext, cert_file: Path | str, key_file: Path | str | None) -> None:

@@ -1,6 +1,7 @@
 """Connections: kubeconfig contexts, credentials that refresh or fail, certificates, proxies."""
 
 import os
+import socket
 import ssl
 import sys
 from collections.abc import Iterator
@@ -16,9 +17,10 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from fake_api import Answer, FakeApi, status
+from urllib3.util.ssl_ import ssl_wrap_socket
 
 from conformance.kube.client import Client
-from conformance.kube.connection import Connection
+from conformance.kube.connection import Connection, trusting
 from conformance.kube.effects import Effect
 from conformance.kube.errors import KubeconfigError, Unreachable
 from conformance.kube.guard import Guard
@@ -446,3 +448,14 @@ def test_a_pod_without_kubeconfig_uses_its_service_account(
 def test_outside_a_pod_there_is_no_service_account() -> None:
     with pytest.raises(KubeconfigError, match="Service host"):
         connect_in_cluster()
+
+
+def test_what_alpn_offers_is_set_once_and_not_while_other_connections_begin(monkeypatch: pytest.MonkeyPatch) -> None:
+    context = trusting()
+    asked: list[object] = []
+    monkeypatch.setattr(ssl.SSLContext, "set_alpn_protocols", lambda self, protocols: asked.append(protocols))
+
+    with ssl_wrap_socket(socket.socket(), ssl_context=context, server_hostname="127.0.0.1"):
+        pass
+
+    assert asked == []
