@@ -115,7 +115,7 @@ def why_of_two_models(pool: Pool, node: Node, reference: Reference) -> str:
     return f"the node offers all {gpu.count} GPUs, and only {found} of them are {product}: it has two models"
 
 
-def why_undiscovered(node: Node, facts: Facts) -> str:
+def why_unlabelled(node: Node, facts: Facts) -> str:
     """Why a node lacks the labels of GPU Feature Discovery."""
     pods = [pod for pod in facts.pods_on(node.name) if _DISCOVERY in f"{pod.owner_name} {pod.name}"]
     if not pods:

@@ -48,7 +48,7 @@ from suites.pools.pool_findings import (
     why_closed_to_ordinary_pods,
     why_it_was_admitted,
     why_of_two_models,
-    why_undiscovered,
+    why_unlabelled,
 )
 
 
@@ -342,7 +342,7 @@ def _judge_undiscovered(node: Node, facts: Facts, judge: Judge) -> None:
         ok=False,
         expected=f"label {GPU_PRODUCT} and its kin, as GPU Feature Discovery is declared",
         actual=f"no label {GPU_PRODUCT}",
-        cause=why_undiscovered(node, facts),
+        cause=why_unlabelled(node, facts),
         hidden_because="the device plugin goes on without them; pods that select a product are never scheduled here",
         remedy="Look at the NodeFeature object of the node and at Node Feature Discovery's master, which sets the "
         "labels from it; then delete the node's pod of GPU Feature Discovery, so that it writes them again.",

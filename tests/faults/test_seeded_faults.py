@@ -1,9 +1,6 @@
 """Every requirement notices its fault, and its neighbours do not."""
 
-import json
 import os
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,8 +8,8 @@ from pathlib import Path
 
 import pytest
 import seeded
+from audits import audits
 from kubeconfigs import context_of
-from outcomes import Outcome, environment
 
 from conformance.catalog import PROFILES
 from conformance.clusters.embedded import EmbeddedSpec, start
@@ -111,29 +108,14 @@ def audited(request, sound_objects, tmp_path_factory):
         if fault.id in selected:
             broken = folder / f"{fault.id}.json.gz"
             snapshot.save(seeded.an_hour_later(snapshot.Snapshot.of(seeded.broken(sound_objects, fault))), broken)
-            asked.append({"id": fault.id, "snapshot": str(broken), "folder": str(folder / fault.id)})
+            asked.append({"id": fault.id, "snapshot": str(broken)})
     with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
-        answers = pool.map(lambda share: audit(share, folder), [asked[at::SIDE_BY_SIDE] for at in range(SIDE_BY_SIDE)])
-    return {
-        answer["id"]: Outcome.of(answer["exit_code"], answer["output"], folder / answer["id"])
-        for share in answers
-        for answer in share
-    }
+        shares = pool.map(lambda share: audits(share, folder), [asked[at::SIDE_BY_SIDE] for at in range(SIDE_BY_SIDE)])
+    return {id: outcome for share in shares for id, outcome in share.items()}
 
 
 def is_static(item):
     return item.name.startswith(test_a_fault_that_can_be_read_is_noticed_offline.__name__)
-
-
-def audit(asked, folder):
-    """Have one auditor work through its share."""
-    lines = "".join(json.dumps(each) + "\n" for each in asked)
-    ended = subprocess.run(
-        [sys.executable, str(Path(__file__).parent / "auditor.py")],
-        input=lines, capture_output=True, text=True, cwd=folder, env=environment(), check=False,
-    )  # fmt: skip
-    assert ended.returncode == 0, ended.stderr
-    return [json.loads(line) for line in ended.stdout.splitlines()]
 
 
 @pytest.mark.parametrize("fault", seeded.faults("static"), ids=lambda fault: fault.id)
@@ -204,10 +186,7 @@ def needed(objects, folder):
         taken = snapshot.Snapshot.of(kept, unreadable={kind: "Forbidden: as the test wants it"} if kind else {})
         file = folder / f"{kind}.json.gz"
         snapshot.save(seeded.an_hour_later(taken), file)
-        asked.append({"id": kind, "snapshot": str(file), "folder": str(folder / f"{kind}-report")})
-    outcomes = {
-        answer["id"]: Outcome.of(answer["exit_code"], answer["output"], folder / f"{answer['id']}-report")
-        for answer in audit(asked, folder)
-    }
+        asked.append({"id": kind, "snapshot": str(file)})
+    outcomes = audits(asked, folder)
     judged = outcomes.pop("").ids("passed")
     return {kind: tuple(sorted(judged & (each.ids("error") | each.ids("waiting")))) for kind, each in outcomes.items()}

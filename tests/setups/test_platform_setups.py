@@ -3,15 +3,10 @@
 ``fixtures/setups/<platform>/fleet.yaml`` has what the API of such a cluster shows; see docs/platforms.
 """
 
-import json
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 import seeded
+from audits import audits
 from fleets import load, objects_of, save
-from outcomes import Outcome, environment
 
 from conformance.advice import advise
 from conformance.drafting import draft, write
@@ -20,7 +15,6 @@ from conformance.reference.loading import load_placed
 from conformance.shipped import shipped
 
 SETUPS = shipped("fixtures/setups")
-AUDITOR = Path(__file__).parent.parent / "faults" / "auditor.py"
 
 POOLS = "POOL-01 POOL-03 POOL-04 POOL-05 POOL-08 POOL-09 POOL-10 "
 TEAMS = "TEN-01 TEN-02 TEN-03 PRIO-01 PRIO-02 PRIO-13 SCHED-13 SCHED-15 SCHED-16 WORK-10 WORK-11 QUOTA-04 ISO-06 "
@@ -63,18 +57,7 @@ def audited(tmp_path_factory):
         ask(f"{platform}-draft", objects, fleet.server_version, folder / "drafts" / platform)
         for _, fault in filter(lambda each: each[0] == platform, FAULTS):
             ask(name_of(platform, fault), seeded.broken(objects, fault), fleet.server_version, own)
-    return folder, audit(asked, folder)
-
-
-def audit(asked, folder):
-    lines = "".join(json.dumps({**each, "folder": str(folder / each["id"])}) + "\n" for each in asked)
-    ended = subprocess.run(
-        [sys.executable, str(AUDITOR)], input=lines, capture_output=True, text=True, cwd=folder, env=environment(),
-        check=False,
-    )  # fmt: skip
-    assert ended.returncode == 0, ended.stderr
-    answers = [json.loads(line) for line in ended.stdout.splitlines()]
-    return {each["id"]: Outcome.of(each["exit_code"], each["output"], folder / each["id"]) for each in answers}
+    return folder, audits(asked, folder)
 
 
 def gives_no_alarm(outcome):
