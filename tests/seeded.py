@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import msgspec
 import yaml
+from patience import PATIENCE
 
 from conformance.facts.snapshot import Snapshot
 from conformance.kube.client import Client
@@ -250,7 +251,7 @@ def _take_back(client: Client, address: str, did: str, before: Object | None) ->
 
 
 def _gone(client: Client, address: str) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
         try:
             client.get(address)
@@ -299,7 +300,7 @@ def _what(settled: Settled) -> str:
 
 
 def _poll(holds: Any, otherwise: str) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + PATIENCE
     while not holds():
         if time.monotonic() > deadline:
             raise TimeoutError(otherwise)

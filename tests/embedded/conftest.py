@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 from embedded_pods import Pods
+from patience import PATIENCE
 
 from conformance.clusters.embedded import EmbeddedCluster, EmbeddedSpec, start
 from conformance.kube.client import Client
@@ -34,7 +35,10 @@ def pods(client: Client, request: pytest.FixtureRequest) -> Iterator[Pods]:
     name = re.sub("[^a-z0-9]+", "-", request.node.name.lower())[:50].strip("-")
     client.create("/api/v1/namespaces", {"metadata": {"name": name}})
     wait_for(
-        lambda: client.list(f"/api/v1/namespaces/{name}/serviceaccounts"), bool, what="default account", timeout=20
+        lambda: client.list(f"/api/v1/namespaces/{name}/serviceaccounts"),
+        bool,
+        what="default account",
+        timeout=PATIENCE,
     )
     yield Pods(client, name)
     client.delete(f"/api/v1/namespaces/{name}")

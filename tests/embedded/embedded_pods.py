@@ -4,6 +4,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from patience import PATIENCE
+
 from conformance.kube.client import Client
 from conformance.kube.waits import wait_for
 
@@ -37,13 +39,13 @@ class Pods:
     def delete(self, name: str, grace_seconds: int | None = None) -> None:
         self.client.delete(f"{self.path}/{name}", grace_seconds=grace_seconds)
 
-    def wait(self, name: str, until: Callable[[Object], bool], what: str, timeout: float = 20) -> Object:
+    def wait(self, name: str, until: Callable[[Object], bool], what: str, timeout: float = PATIENCE) -> Object:
         return wait_for(lambda: self.read(name), until, what=f"pod {name} {what}", timeout=timeout)
 
     def wait_phase(self, name: str, phase: str) -> Object:
         return self.wait(name, lambda pod: pod["status"]["phase"] == phase, f"is {phase}")
 
-    def wait_gone(self, name: str, timeout: float = 20) -> None:
+    def wait_gone(self, name: str, timeout: float = PATIENCE) -> None:
         wait_for(self.present, lambda there: name not in there, what=f"pod {name} is gone", timeout=timeout)
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from patience import PATIENCE
 from test_embedded_warden import eventually, lives
 
 from conformance.clusters.embedded import (
@@ -164,7 +165,10 @@ def test_a_scheduler_without_preemption_evicts_nobody(root: Path) -> None:
         client.create("/apis/scheduling.k8s.io/v1/priorityclasses", {"metadata": {"name": "high"}, "value": 1000})
         client.create(pods, pod("low"))
         wait_for(
-            lambda: client.get(f"{pods}/low"), lambda seen: seen["status"]["phase"] == "Running", what="low", timeout=20
+            lambda: client.get(f"{pods}/low"),
+            lambda seen: seen["status"]["phase"] == "Running",
+            what="low",
+            timeout=PATIENCE,
         )
 
         client.create(pods, pod("high", priorityClassName="high"))
@@ -173,7 +177,7 @@ def test_a_scheduler_without_preemption_evicts_nobody(root: Path) -> None:
             lambda: client.get(f"{pods}/high")["status"].get("conditions", []),
             lambda conditions: any(each.get("reason") == "Unschedulable" for each in conditions),
             what="high is refused",
-            timeout=20,
+            timeout=PATIENCE,
         )
         assert waiting
         assert not client.get(f"{pods}/low")["metadata"].get("deletionTimestamp")

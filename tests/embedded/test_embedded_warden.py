@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from patience import PATIENCE
 
 from conformance.clusters.embedded import state
 from conformance.clusters.embedded.components import Component
@@ -149,6 +150,23 @@ def test_waiting_ends_as_soon_as_a_process_does(tmp_path: Path) -> None:
         processes.wait_ready([short], None, deadline=began + 30)  # type: ignore[arg-type]
 
     assert time.monotonic() - began < 10
+    processes.end()
+
+
+def test_who_gives_the_api_server_up_is_started_again(tmp_path: Path) -> None:
+    folder = state.make(root=tmp_path)
+    tried, ready = folder.path / "tried", folder.path / "ready"
+    first = f"touch '{tried}'; echo 'err=\"failed to wait for apiserver being healthy: timed out\"'; exit 1"
+    script = f"[ -e '{tried}' ] || {{ {first}; }}; touch '{ready}'; sleep 60"
+    processes = Processes(folder)
+    manager = Component(
+        "manager", ("/bin/sh", "-c", script), {"PATH": "/usr/bin:/bin"}, folder.path / "manager.log", ready.as_uri()
+    )
+    processes.start(manager)
+
+    processes.wait_ready([manager], None, deadline=time.monotonic() + PATIENCE)  # type: ignore[arg-type]
+
+    assert processes.ended == {}
     processes.end()
 
 

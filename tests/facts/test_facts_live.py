@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from paged_server import config_map, operator
+from patience import PATIENCE
 
 from conformance.facts import Facts, read, snapshot
 from conformance.kube.errors import NotFound
@@ -76,17 +77,20 @@ def with_policy(cluster: Any) -> Iterator[Any]:
     try:
         for obj in made:
             client.apply(obj, manager="tests")
-        wait_for(lambda: _applied(client, policy), bool, what="ClusterPolicies served", timeout=30)
+        wait_for(lambda: _applied(client, policy), bool, what="ClusterPolicies served", timeout=PATIENCE)
         # Two readings agree only once the controller has written the Deployment's status.
         where = path("Deployment", namespace="gpu-operator", name="gpu-operator")
         wait_for(
-            lambda: client.get(where).get("status"), bool, what="the operator's Deployment has a status", timeout=30
+            lambda: client.get(where).get("status"),
+            bool,
+            what="the operator's Deployment has a status",
+            timeout=PATIENCE,
         )
         yield cluster
     finally:
         for obj in [policy, *reversed(made)]:
             client.delete(path_of(obj))
-        wait_for(lambda: _is_served(client), lambda served: not served, what="ClusterPolicies gone", timeout=30)
+        wait_for(lambda: _is_served(client), lambda served: not served, what="ClusterPolicies gone", timeout=PATIENCE)
 
 
 POLICY_DEFINITION = {

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from patience import PATIENCE
 
 from conformance.facts import node_from, pod_from
 from conformance.gpu.taints import CORDON
@@ -86,7 +87,7 @@ def test_the_quota_counts_what_we_say_a_pod_asks_for(client: Client) -> None:
         lambda: client.get(place)["status"].get("used") or {},
         lambda used: set(used) == set(keys),
         what="counted",
-        timeout=30,
+        timeout=PATIENCE,
     )
 
     asked = {}
@@ -200,4 +201,4 @@ def _is_decided(pod: Object) -> bool:
 
 def _await_default_account(client: Client) -> None:
     accounts = path("ServiceAccount", namespace=NAMESPACE)
-    wait_for(lambda: client.list(accounts), bool, what="the namespace has its service account", timeout=30)
+    wait_for(lambda: client.list(accounts), bool, what="the namespace has its service account", timeout=PATIENCE)

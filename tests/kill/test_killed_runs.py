@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import pytest
 from kubeconfigs import context_of
+from patience import PATIENCE
 
 from conformance.clusters.embedded import EmbeddedSpec, attach, cluster_down, cluster_up
 from conformance.kube.client import Client
@@ -272,7 +273,7 @@ def test_a_killed_run_takes_its_embedded_cluster_with_it(tmp_path, monkeypatch, 
         os.kill(run.pid, signal.SIGKILL)
         run.wait()
 
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + PATIENCE
         while processes_with(mark) and time.monotonic() < deadline:
             time.sleep(0.05)
         assert not processes_with(mark), f"kill {number} after {moment:.2f} s left processes"

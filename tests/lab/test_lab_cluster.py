@@ -5,6 +5,7 @@ from typing import Any
 import msgspec
 import pytest
 from lab_runs import abandon, rule
+from patience import PATIENCE
 
 from conformance.gpu.taints import Taint
 from conformance.kube.client import Client
@@ -54,7 +55,7 @@ def test_a_scenario_on_a_real_control_plane_leaves_everything_as_it_was(cluster:
         training.wait_until_nominated()
         assert training.nominated_node == NODE.name
         # The scheduler nominates first and evicts then.
-        wait_for(experiments.evicted, lambda evicted: len(evicted) == 3, what="three are evicted", timeout=30)
+        wait_for(experiments.evicted, lambda evicted: len(evicted) == 3, what="three are evicted", timeout=PATIENCE)
         assert {pod.state.disrupted for pod in experiments.evicted()} == {"PreemptionByScheduler"}
         experiments.release()
         training.wait_until_running()

@@ -5,6 +5,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from patience import PATIENCE
+
 from conformance.clusters.embedded import EmbeddedCluster
 from conformance.clusters.embedded.real import images
 from conformance.kube.client import Client
@@ -36,7 +38,7 @@ class Containers:
         }
         self.client.create(PODS, {"metadata": {"name": name}, "spec": body})
 
-    def wait(self, name: str, until: Callable[[Object], bool], what: str, timeout: float = 60) -> Object:
+    def wait(self, name: str, until: Callable[[Object], bool], what: str, timeout: float = PATIENCE) -> Object:
         return wait_for(lambda: self.client.get(f"{PODS}/{name}"), until, what=f"pod {name} {what}", timeout=timeout)
 
     def wait_phase(self, name: str, phase: str) -> Object:

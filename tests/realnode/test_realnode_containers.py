@@ -8,6 +8,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
+from patience import PATIENCE
 from real_containers import Containers
 
 from conformance.clusters.embedded.real import images, settings
@@ -120,7 +121,7 @@ home = "/var/run/secrets/kubernetes.io/serviceaccount/"
 trust = ssl.create_default_context(cafile=home + "ca.crt")
 url = f"https://{os.environ['KUBERNETES_SERVICE_HOST']}:{os.environ['KUBERNETES_SERVICE_PORT']}/version"
 request = urllib.request.Request(url, headers={"Authorization": "Bearer " + open(home + "token").read()})
-print(json.dumps(json.load(urllib.request.urlopen(request, context=trust, timeout=10))["gitVersion"]))
+print(json.dumps(json.load(urllib.request.urlopen(request, context=trust, timeout=PATIENCE))["gitVersion"]))
 """
     containers.create("asks", code)
 
@@ -135,7 +136,7 @@ def test_a_kubelet_that_is_killed_comes_back_and_its_pods_have_not_noticed(conta
 
     os.kill(kubelet, signal.SIGKILL)
 
-    wait_for(lambda: _kubelet_of("real-1"), lambda pid: pid not in (0, kubelet), what="a new kubelet", timeout=20)
+    wait_for(lambda: _kubelet_of("real-1"), lambda pid: pid not in (0, kubelet), what="a new kubelet", timeout=PATIENCE)
     containers.create("after", _WHO)
     containers.said("after")
     after = containers.wait_phase("survivor", "Running")["status"]["containerStatuses"][0]

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from patience import PATIENCE
 from real_containers import PODS, Containers
 
 from conformance.kube.waits import wait_for
@@ -62,7 +63,9 @@ class Leaving:
         self.names.append(name)
         log = f"{PODS}/{name}/log"
         self.containers.wait_phase(name, "Running")
-        wait_for(lambda: self.client.request("GET", log), lambda said: b"working" in said, what="it works", timeout=20)
+        wait_for(
+            lambda: self.client.request("GET", log), lambda said: b"working" in said, what="it works", timeout=PATIENCE
+        )
 
     def ended(self, name: str) -> dict[str, Any]:
         """How the container of a pod that was told to leave has ended."""
@@ -138,13 +141,15 @@ def test_an_eviction_ends_a_pod_in_order_unless_a_budget_forbids_it(pods: Leavin
     selector = {"matchLabels": {"app": "evicted"}}
     client.create(budgets, {"metadata": {"name": "keeps"}, "spec": {"minAvailable": 1, "selector": selector}})
     budget = f"{budgets}/keeps"
-    wait_for(lambda: client.get(budget)["status"], lambda now: now.get("expectedPods") == 1, what="counted", timeout=20)
+    wait_for(
+        lambda: client.get(budget)["status"], lambda now: now.get("expectedPods") == 1, what="counted", timeout=PATIENCE
+    )
     eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": "evicted", "namespace": "default"}}
 
     with pytest.raises(Exception, match="disruption budget"):
         client.create(f"{PODS}/evicted/eviction", eviction)
     client.delete(budget)
-    wait_for(lambda: client.list(budgets), lambda left: not left, what="no budget", timeout=20)
+    wait_for(lambda: client.list(budgets), lambda left: not left, what="no budget", timeout=PATIENCE)
     client.create(f"{PODS}/evicted/eviction", eviction)
 
     assert pods.ended("evicted")["exitCode"] == 7

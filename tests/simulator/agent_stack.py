@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import msgspec
+from patience import PATIENCE
 
 from conformance.kube.client import Client
 from conformance.kube.waits import wait_for
@@ -105,7 +106,7 @@ class Stack:
             lambda: self.pods(app),
             lambda pods: len(pods) == 1 and until(pods[0]),
             what=f"pod of {app} {what}",
-            timeout=30,
+            timeout=PATIENCE,
         )
         return found[0]
 
@@ -123,7 +124,9 @@ class Stack:
     def offers(self, node: str, **amounts: int) -> None:
         """Wait until a node offers exactly this, by the last part of the resources' names."""
         wanted = {f"nvidia.com/{name.replace('_', '.')}": amount for name, amount in amounts.items()}
-        wait_for(lambda: offered(self.node(node)), lambda found: found == wanted, what=f"{node}: {wanted}", timeout=30)
+        wait_for(
+            lambda: offered(self.node(node)), lambda found: found == wanted, what=f"{node}: {wanted}", timeout=PATIENCE
+        )
 
     def labelled(self, node: str, **labels: str | None) -> None:
         wanted = {f"nvidia.com/{key.replace('_', '.')}": value for key, value in labels.items()}
@@ -131,7 +134,7 @@ class Stack:
             lambda: {name: self.node(node)["metadata"]["labels"].get(name) for name in wanted},
             lambda found: found == wanted,
             what=f"{node} has labels {wanted}",
-            timeout=30,
+            timeout=PATIENCE,
         )
 
     def restart(self, app: str) -> None:

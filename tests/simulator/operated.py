@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from patience import PATIENCE
 
 from conformance.clusters.embedded import EmbeddedSpec, start
 from conformance.kube.client import Client
@@ -52,7 +53,7 @@ class Operated:
             if obj["kind"] == "CustomResourceDefinition":
                 self.client.apply(obj)
         for kind in (POLICIES, "/apis/nvidia.com/v1alpha1/gpuclusters", "/apis/nvidia.com/v1alpha1/nvidiadrivers"):
-            wait_for(lambda kind=kind: self._is_served(kind), bool, what=f"{kind} is served", timeout=30)
+            wait_for(lambda kind=kind: self._is_served(kind), bool, what=f"{kind} is served", timeout=PATIENCE)
         for obj in objects:
             if obj["kind"] != "CustomResourceDefinition":
                 self.client.apply(obj)
@@ -126,7 +127,7 @@ class Operated:
         return found[0]
 
     def gone(self, app: str, node: str) -> None:
-        wait_for(lambda: self.pods(app, node), lambda pods: not pods, what=f"no {app} on {node}", timeout=30)
+        wait_for(lambda: self.pods(app, node), lambda pods: not pods, what=f"no {app} on {node}", timeout=PATIENCE)
 
     def hardware(self, node: str, **changes: Any) -> None:
         """Change what the machine behind a node is."""

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 from agent_stack import CONFIG, GPU, NODE, Object, Stack, offered, ready, waits_for
+from patience import PATIENCE
 
 from conformance.clusters.embedded import EmbeddedCluster, EmbeddedSpec, start
 from conformance.kube.client import Client
@@ -290,7 +291,7 @@ def test_mps_needs_the_control_daemon_which_needs_the_label_of_discovery(stack: 
 
     # The plugin looks for the daemon when it starts, and not again.
     stack.client.delete(f"{stack.path('daemonsets', 'apis/apps/v1')}/{name}")
-    wait_for(lambda: stack.pods(name), lambda pods: not pods, what="the daemon is gone", timeout=30)
+    wait_for(lambda: stack.pods(name), lambda pods: not pods, what="the daemon is gone", timeout=PATIENCE)
     stack.change("a100-1", {"labels": {"poke": "1"}})
     assert offered(stack.node("a100-1")) == {GPU: 8}
     stack.restart("nvidia-device-plugin-daemonset")
@@ -305,7 +306,9 @@ def test_labels_outlive_the_pod_of_discovery_and_go_with_its_daemon_set(stack: S
     stack.labelled("a100-1", gpu_count="2", gpu_family="ampere")
 
     stack.change("a100-1", {"labels": {"nvidia.com/gpu.deploy.gpu-feature-discovery": "false"}})
-    wait_for(lambda: stack.pods("gpu-feature-discovery"), lambda pods: not pods, what="the pod is gone", timeout=30)
+    wait_for(
+        lambda: stack.pods("gpu-feature-discovery"), lambda pods: not pods, what="the pod is gone", timeout=PATIENCE
+    )
     stack.labelled("a100-1", gpu_count="2")
 
     stack.client.delete(f"{stack.path('daemonsets', 'apis/apps/v1')}/gpu-feature-discovery")
@@ -332,7 +335,7 @@ def test_a_label_cuts_the_gpus_and_the_operands_come_back(stack: Stack) -> None:
         lambda: offered(stack.node("a100-1")),
         lambda found: found == {"nvidia.com/mig-1g.5gb": 4, "nvidia.com/mig-2g.10gb": 2, "nvidia.com/mig-3g.20gb": 2},
         what="the MIG devices are offered",
-        timeout=30,
+        timeout=PATIENCE,
     )
     labels = stack.node("a100-1")["metadata"]["labels"]
     assert labels[MIG_STATE] == "success"
@@ -348,7 +351,7 @@ def state(stack: Stack, node: str, wanted: str) -> Object:
             found["metadata"]["labels"].get(MIG_STATE) == wanted and '"done":true' in annotation(found, CHANGE)
         ),
         what=f"MIG state {wanted}",
-        timeout=30,
+        timeout=PATIENCE,
     )
 
 
@@ -387,7 +390,10 @@ def test_an_impossible_layout_fails_and_leaves_a_gpu_without_devices(stack: Stac
 
     stack.change("a100-1", {"labels": {MIG_CONFIG: "unheard-of"}})
     wait_for(
-        lambda: annotation(stack.node("a100-1"), CHANGE), lambda text: "unheard-of" in text, what="it looks", timeout=20
+        lambda: annotation(stack.node("a100-1"), CHANGE),
+        lambda text: "unheard-of" in text,
+        what="it looks",
+        timeout=PATIENCE,
     )
     assert geometry(state(stack, "a100-1", "failed")) == {"0": {}, "1": {"2g.10gb": 3}}
 

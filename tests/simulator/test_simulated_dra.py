@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from patience import PATIENCE
 
 from conformance.clusters.embedded import EmbeddedCluster, EmbeddedSpec, start
 from conformance.kube.client import Client
@@ -232,7 +233,7 @@ def client(running: EmbeddedCluster) -> Iterator[Client]:
         }
         client.apply(template)
         _patiently(lambda: client.get("/api/v1/namespaces/default/serviceaccounts/default"))
-        wait_for(lambda: published(client), lambda found: len(found) == 2, what="two slices", timeout=30)
+        wait_for(lambda: published(client), lambda found: len(found) == 2, what="two slices", timeout=PATIENCE)
         yield client
 
 
@@ -244,7 +245,7 @@ def _patiently(do: Callable[[], Any]) -> None:
             return False
         return True
 
-    wait_for(done, bool, what="the API server takes it", timeout=15)
+    wait_for(done, bool, what="the API server takes it", timeout=PATIENCE)
 
 
 def published(client: Client) -> dict[str, list[str]]:
@@ -266,14 +267,14 @@ def phase(client: Client, name: str, wanted: str) -> Object:
         lambda: client.get(f"{PODS}/{name}"),
         lambda found: found["status"].get("phase") == wanted,
         what=f"pod {name} is {wanted}",
-        timeout=20,
+        timeout=PATIENCE,
     )
 
 
 def delete(client: Client, *names: str) -> None:
     for name in names:
         client.delete(f"{PODS}/{name}", grace_seconds=0)
-    wait_for(lambda: client.list(CLAIMS), lambda found: not found, what="no claim is left", timeout=30)
+    wait_for(lambda: client.list(CLAIMS), lambda found: not found, what="no claim is left", timeout=PATIENCE)
 
 
 @pytest.mark.cluster
@@ -313,7 +314,10 @@ def test_a_pod_that_asks_by_count_gets_a_device_of_the_class(client: Client) -> 
 
     counting = phase(client, "counting", "Running")
     counting = wait_for(
-        lambda: client.get(f"{PODS}/counting"), lambda found: annotation(found, PREPARED), what="prepared", timeout=10
+        lambda: client.get(f"{PODS}/counting"),
+        lambda found: annotation(found, PREPARED),
+        what="prepared",
+        timeout=PATIENCE,
     )
 
     assert counting["status"]["extendedResourceClaimStatus"]["resourceClaimName"]
@@ -326,10 +330,10 @@ def test_mig_devices_are_published_once_a_gpu_is_cut(client: Client) -> None:
     geometry = json.dumps({"1": {"1g.10gb": 2}})
     client.patch("/api/v1/nodes/h100-2", {"metadata": {"annotations": {MIG_GEOMETRY: geometry}}})
     wanted = ["gpu-0", "gpu-1-mig-1g10gb-19-0", "gpu-1-mig-1g10gb-19-1"]
-    wait_for(lambda: published(client)["h100-2"], lambda found: found == wanted, what="MIG devices", timeout=10)
+    wait_for(lambda: published(client)["h100-2"], lambda found: found == wanted, what="MIG devices", timeout=PATIENCE)
 
     client.patch("/api/v1/nodes/h100-2", {"metadata": {"annotations": {MIG_GEOMETRY: None}}})
-    wait_for(lambda: published(client)["h100-2"], lambda found: len(found) == 2, what="whole GPUs", timeout=10)
+    wait_for(lambda: published(client)["h100-2"], lambda found: len(found) == 2, what="whole GPUs", timeout=PATIENCE)
 
 
 @pytest.mark.cluster
@@ -343,16 +347,16 @@ def test_a_gpu_that_falls_off_the_bus_leaves_the_slice(client: Client) -> None:
         client.patch("/api/v1/nodes/h100-1", {"metadata": {"annotations": {HARDWARE: text}}})
 
     is_now(msgspec.structs.replace(machine, missing=(0,)))
-    wait_for(lambda: published(client)["h100-1"], lambda found: found == ["gpu-1"], what="one GPU", timeout=10)
+    wait_for(lambda: published(client)["h100-1"], lambda found: found == ["gpu-1"], what="one GPU", timeout=PATIENCE)
     is_now(machine)
-    wait_for(lambda: published(client)["h100-1"], lambda found: len(found) == 2, what="both GPUs", timeout=10)
+    wait_for(lambda: published(client)["h100-1"], lambda found: len(found) == 2, what="both GPUs", timeout=PATIENCE)
 
 
 @pytest.mark.cluster
 def test_a_slice_that_somebody_deletes_comes_back(client: Client) -> None:
     client.delete(f"{SLICES}/h100-1-{DRIVER}")
 
-    wait_for(lambda: published(client), lambda found: len(found) == 2, what="both slices", timeout=10)
+    wait_for(lambda: published(client), lambda found: len(found) == 2, what="both slices", timeout=PATIENCE)
 
 
 @pytest.mark.cluster

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 from operated import DAEMON_SETS, DEPLOY, NAMESPACE, POLICY, Operated, is_ready, operated
+from patience import PATIENCE
 
 from conformance.kube.waits import wait_for
 
@@ -140,7 +141,7 @@ def test_a_gpu_cluster_has_operands_of_its_own(gpus: Operated) -> None:
         lambda: set(gpus.desired()),
         lambda found: {"nvidia-dra-validator", "nvidia-dcgm-exporter-dra"} <= found,
         what="validator and exporter are there",
-        timeout=30,
+        timeout=PATIENCE,
     )
     assert not names & {"gpu-feature-discovery", "nvidia-container-toolkit-daemonset", "nvidia-mig-manager"}
     gpus.says("ready", "Reconciled", f"{CLUSTERS}/gpu-cluster", timeout=90)

@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from patience import PATIENCE
 
 from conformance.clusters.embedded import ComponentDied, EmbeddedCluster, EmbeddedSpec, start
 from conformance.kube.client import Client
@@ -360,7 +361,7 @@ def create(client: Client, name: str, count: int, annotations: dict[str, str] | 
 def wait(client: Client, name: str, until: Callable[[str], bool], what: str) -> dict[str, Any]:
     """The pod, once its phase is right; what is said otherwise is short enough to be read."""
     path = f"{PODS}/{name}"
-    wait_for(lambda: _brief(client.get(path)), lambda seen: until(str(seen["phase"])), what=what, timeout=30)
+    wait_for(lambda: _brief(client.get(path)), lambda seen: until(str(seen["phase"])), what=what, timeout=PATIENCE)
     return client.get(path)
 
 
@@ -444,7 +445,9 @@ def test_what_a_kubelet_has_given_survives_a_restart_of_the_simulator(many: Embe
 def test_a_simulator_that_dies_is_told_by_check() -> None:
     with start(EmbeddedSpec(topology="empty")) as cluster:
         assert cluster.processes is not None
-        wait_for(lambda: dict(_pids(cluster)), lambda pids: "simulator" in pids, what="it has started", timeout=20)
+        wait_for(
+            lambda: dict(_pids(cluster)), lambda pids: "simulator" in pids, what="it has started", timeout=PATIENCE
+        )
         os.kill(cluster.processes.pids["simulator"], signal.SIGKILL)
 
         with pytest.raises(ComponentDied, match="simulator ended \\(killed by SIGKILL\\)"):

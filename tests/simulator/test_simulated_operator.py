@@ -23,6 +23,7 @@ from operated import (
     stuck_in,
     tolerations,
 )
+from patience import PATIENCE
 
 from conformance.kube.waits import holds, wait_for
 
@@ -44,7 +45,7 @@ DEDICATED = {"key": "dedicated", "value": "gpu", "effect": "NoSchedule"}
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operated]:
     with operated(tmp_path_factory.mktemp("fleet"), gpu_nodes=2) as cluster:
-        cluster.says("ready", "Reconciled", timeout=120)
+        _everything_is_deployed(cluster)
         yield cluster
 
 
@@ -52,13 +53,19 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operated]:
 def gpus(shared: Operated) -> Iterator[Operated]:
     """The cluster with everything deployed; whoever changes it sees to it that this is so again."""
     yield shared
-    shared.says("ready", "Reconciled", timeout=120)
+    _everything_is_deployed(shared)
+
+
+def _everything_is_deployed(cluster: Operated) -> None:
+    """It says "ready" before the nodes have the labels that further operands wait for."""
+    cluster.says("ready", "Reconciled")
     wait_for(
-        shared.desired,
+        cluster.desired,
         lambda found: {name for name, count in found.items() if count == 2} == EVERYWHERE,
-        what="every operand is on both nodes again",
+        what="every operand is on both nodes",
         timeout=180,
     )
+    cluster.says("ready", "Reconciled")
 
 
 def test_every_operand_runs_on_every_gpu_node_and_nowhere_else(gpus: Operated) -> None:
@@ -110,13 +117,15 @@ def test_a_second_policy_is_ignored(gpus: Operated) -> None:
 
 def test_a_disabled_component_goes_and_comes_back(gpus: Operated) -> None:
     gpus.ask(dcgmExporter={"enabled": False}, dcgm={"enabled": True})
-    wait_for(gpus.desired, lambda found: "nvidia-dcgm-exporter" not in found, what="the exporter goes", timeout=30)
+    wait_for(
+        gpus.desired, lambda found: "nvidia-dcgm-exporter" not in found, what="the exporter goes", timeout=PATIENCE
+    )
     gpus.says("ready", "Reconciled")
     assert gpus.desired()["nvidia-dcgm"] == 2
 
     gpus.ask(dcgmExporter={"enabled": True}, dcgm={"enabled": False})
 
-    wait_for(gpus.desired, lambda found: "nvidia-dcgm" not in found, what="DCGM goes", timeout=30)
+    wait_for(gpus.desired, lambda found: "nvidia-dcgm" not in found, what="DCGM goes", timeout=PATIENCE)
 
 
 def test_a_paused_operand_stays_away_from_a_node_that_is_ready_for_it(gpus: Operated) -> None:  # F7
@@ -154,7 +163,7 @@ def test_a_runtime_class_that_is_deleted_stays_away_until_something_is_asked_for
         lambda: {each["metadata"]["name"] for each in gpus.client.get(classes)["items"]},
         lambda names: "nvidia" in names,
         what="the runtime class is back",
-        timeout=30,
+        timeout=PATIENCE,
     )
     gpus.ask(psa={"enabled": False})
 
@@ -182,12 +191,14 @@ def test_a_taint_that_nobody_tolerates_leaves_operands_wanting_no_pods_and_the_p
     for app in EVERYWHERE:
         gpus.restart(app, "")
 
-    wait_for(gpus.desired, lambda found: not any(found.values()), what="no operand wants a pod", timeout=30)
+    wait_for(gpus.desired, lambda found: not any(found.values()), what="no operand wants a pod", timeout=PATIENCE)
     gpus.says("ready", "Reconciled")
     assert holds(gpus.status, lambda found: found[0] == "ready", window=1.0, what="it stays ready") is None
 
     gpus.ask(daemonsets={"tolerations": [{"key": "dedicated", "operator": "Exists"}]})
-    wait_for(gpus.desired, lambda found: found["gpu-feature-discovery"] == 2, what="they are tolerated", timeout=30)
+    wait_for(
+        gpus.desired, lambda found: found["gpu-feature-discovery"] == 2, what="they are tolerated", timeout=PATIENCE
+    )
     assert "nvidia.com/gpu" not in tolerations(gpus.client.get(f"{DAEMON_SETS}/gpu-feature-discovery"))  # F4
 
     gpus.ask(daemonsets={"tolerations": [GPU_TAINT]})
@@ -220,7 +231,7 @@ def test_what_cannot_be_deployed_is_said_in_the_condition(gpus: Operated) -> Non
     gpus.says("notReady", "ReconcileFailed")
     assert "Sometimes" in message()
     gpus.ask(daemonsets={"tolerations": [GPU_TAINT]}, cdi={"enabled": False, "nriPluginEnabled": True})
-    wait_for(message, lambda text: "nriPluginEnabled" in text, what="the other reason is said", timeout=30)
+    wait_for(message, lambda text: "nriPluginEnabled" in text, what="the other reason is said", timeout=PATIENCE)
     assert gpus.status() == ("notReady", "ReconcileFailed")
 
     gpus.ask(cdi={"enabled": True, "nriPluginEnabled": False})
@@ -240,7 +251,10 @@ def test_when_the_pci_label_vanishes_the_stack_of_a_node_does_too(gpus: Operated
     workers = f"{DAEMON_SETS}/gpu-operator-node-feature-discovery-worker"
     gpus.client.patch(workers, {"spec": {"template": {"spec": {"nodeSelector": {"no": "where"}}}}})
     wait_for(
-        lambda: gpus.client.get(workers)["status"]["desiredNumberScheduled"], lambda n: n == 0, what="none", timeout=30
+        lambda: gpus.client.get(workers)["status"]["desiredNumberScheduled"],
+        lambda n: n == 0,
+        what="none",
+        timeout=PATIENCE,
     )
     for pod in gpus.client.list(PODS, label_selector="role=worker"):
         gpus.client.delete(f"{PODS}/{pod['metadata']['name']}", grace_seconds=0)
@@ -248,7 +262,7 @@ def test_when_the_pci_label_vanishes_the_stack_of_a_node_does_too(gpus: Operated
         lambda: gpus.client.list(PODS, label_selector="role=worker"),
         lambda pods: not pods,
         what="no worker",
-        timeout=30,
+        timeout=PATIENCE,
     )
     assert gpus.labels("a100-1")[PCI] == "true"  # labels outlive their workers
 
@@ -307,7 +321,7 @@ def test_a_plugin_that_offers_nothing_fails_its_validation(gpus: Operated) -> No
         lambda: gpus.node("a100-1")["status"]["capacity"].get("nvidia.com/gpu", "0"),
         lambda count: count == "0",
         what="a100-1 offers no GPUs",
-        timeout=30,
+        timeout=PATIENCE,
     )
     gpus.restart("nvidia-operator-validator", "a100-1")
 
@@ -360,7 +374,10 @@ def test_a_quota_on_critical_pods_keeps_operands_away(gpus: Operated) -> None:  
     body = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "critical"}, "spec": quota}
     gpus.client.create(quotas, body)
     wait_for(
-        lambda: gpus.client.get(f"{quotas}/critical")["status"], lambda it: "used" in it, what="it counts", timeout=30
+        lambda: gpus.client.get(f"{quotas}/critical")["status"],
+        lambda it: "used" in it,
+        what="it counts",
+        timeout=PATIENCE,
     )
     gpus.restart("gpu-feature-discovery", "")
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from operated import NAMESPACE, NODES, POLICY, Operated, is_ready, operated, stuck_in
+from patience import PATIENCE
 
 from conformance.kube.waits import holds, wait_for
 
@@ -118,7 +119,7 @@ def gpu_pod(fleet: Operated, node: str, *, name: str = "job", **spec: Any) -> No
     }
     fleet.client.create("/api/v1/namespaces/default/pods", pod)
     path = f"/api/v1/namespaces/default/pods/{name}"
-    wait_for(lambda: fleet.client.get(path), is_ready, what=f"{name} runs", timeout=30)
+    wait_for(lambda: fleet.client.get(path), is_ready, what=f"{name} runs", timeout=PATIENCE)
 
 
 def images(fleet: Operated) -> set[str]:
@@ -309,7 +310,7 @@ def test_an_upgrade_that_is_asked_for_goes_all_the_way(fleet: Operated) -> None:
         lambda: fleet.node("a100-2")["metadata"]["annotations"].get(annotation),
         lambda it: it is None,
         what="begun",
-        timeout=30,
+        timeout=PATIENCE,
     )
     is_at(fleet, "a100-2", "upgrade-done")
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 from . import warden
-from .errors import ComponentDied, StartTimeout
+from .errors import ComponentDied, StartTimeout, tail
 
 if TYPE_CHECKING:
     import ssl
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 _PROBE_TIMEOUT = 2.0
 _PROBE_PAUSE = 0.02
+# kubernetes/cmd/kube-controller-manager/app/controllermanager.go, CreateControllerContext
+_GAVE_UP_WAITING = "failed to wait for apiserver being healthy"
 _END_PATIENCE = 25.0  # the warden waits for what stops itself, then for what it killed
 
 
@@ -71,6 +73,9 @@ class Processes:
     def check(self) -> None:
         """Raise ComponentDied, with the end of its log, for the first process that ended unasked."""
         self._listen(0.0)
+        self._raise_for_ended()
+
+    def _raise_for_ended(self) -> None:
         for name, why in self.ended.items():
             raise ComponentDied(name, why, self.components[name].log)
         if self.warden.poll() is not None:
@@ -79,17 +84,26 @@ class Processes:
     def wait_ready(self, components: Sequence[Component], trust: ssl.SSLContext, *, deadline: float) -> None:
         """Wait until every one of them answers 200 at its ``ready`` address, or has made the file that it names.
 
-        Raises ComponentDied as soon as any process ends, StartTimeout at ``deadline`` (of time.monotonic).
+        A process that ended because the API server was not there yet is started again. Raises ComponentDied as soon as
+        any other ends, StartTimeout at ``deadline`` (of time.monotonic).
         """
         waiting = [component for component in components if component.ready]
         while waiting:
-            self.check()
+            self._listen(0.0)
+            self._start_impatient_again()
+            self._raise_for_ended()
             seen = {each.name: probe(each.ready or "", trust) for each in waiting}
             waiting = [each for each in waiting if seen[each.name] != "200"]
             if waiting and time.monotonic() > deadline:
                 raise StartTimeout([(each.name, f"{each.ready} says {seen[each.name]}", each.log) for each in waiting])
             if waiting:
                 self._listen(_PROBE_PAUSE)
+
+    def _start_impatient_again(self) -> None:
+        """As a kubelet would: the controller-manager gives the API server 10 s to be healthy, then it ends."""
+        for name in list(self.ended):
+            if _GAVE_UP_WAITING in tail(self.components[name].log):
+                self.start(self.components[name])
 
     def wait_bound(self, component: Component, *, deadline: float) -> None:
         """Wait until a process has its port. Long before it serves, who connects is kept waiting then, not refused."""
