@@ -9,9 +9,11 @@ import msgspec
 import pytest
 from made_reports import hostile_report, made_report, with_status
 
+from conformance.report import fixes
 from conformance.report.formats import FORMATS
-from conformance.report.formats.html import fixes, page, visible
+from conformance.report.formats.html import page
 from conformance.report.model import Cause, Report
+from conformance.report.visible import visible
 from conformance.verdict import EvidenceKind, Status
 
 _VOID = {"meta", "input"}

@@ -6,15 +6,14 @@ through autoescape, and what a reader could not see (control characters, marks t
 
 import base64
 import hashlib
-import re
-import unicodedata
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from conformance.report.formats.html import page
-from conformance.report.formats.html.shown import SUBJECTS
 from conformance.report.model import Report
+from conformance.report.shown import SUBJECTS
+from conformance.report.visible import visible
 
 if TYPE_CHECKING:
     import jinja2
@@ -74,16 +73,3 @@ def _environment() -> "jinja2.Environment":
 def _shown(value: object) -> object:
     """What an expression gives to the page; mark-up of our own stays, text has nothing hidden in it."""
     return visible(str(value)) if isinstance(value, str) and not hasattr(value, "__html__") else value
-
-
-# Controls but for tab and line feed, marks of direction, separators of lines and paragraphs, and halves of surrogates.
-_HIDDEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff]")
-
-
-def visible(text: str) -> str:
-    """Text whose hidden characters are named: what is read is what is there, and a terminal does not act on a copy."""
-    return _HIDDEN.sub(_named, text)
-
-
-def _named(found: re.Match[str]) -> str:
-    return f"⟨{unicodedata.name(found[0], '') or f'U+{ord(found[0]):04X}'}⟩"

@@ -1,4 +1,4 @@
-"""What somebody has to fix, each cause once with all that hangs on it: the first list of the page.
+"""What somebody has to fix, each cause once with all that hangs on it: the first list of a report for people.
 
 A cause fails subjects, maybe of several requirements, and makes others wait. Where no cause is known, the requirement
 stands for it.
@@ -11,9 +11,9 @@ from typing import TypeVar
 import msgspec
 
 from conformance.catalog import Level
-from conformance.report.formats.html.shown import Shown, shown
 from conformance.report.grouping import FindingGroup
 from conformance.report.model import Cause, Report, Verdict
+from conformance.report.shown import Shown, shown
 from conformance.verdict import Status
 
 _LEVELS = tuple(Level)

@@ -1,0 +1,188 @@
+"""A report as Markdown for the summary of a CI step: the verdict, what to fix, what was judged.
+
+GitHub takes 1 MiB for a step, and nothing of a summary that is larger. What has no room is counted, and it is what
+comes last: https://docs.github.com/en/actions/reference/workflows-and-actions/workflow-commands
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from conformance.report import outcome
+from conformance.report.fixes import Fix, fixes
+from conformance.report.formats.markdown.texts import MOST, block, cell, code, plain
+from conformance.report.model import SEVERITY, PoolFacts, Profile, Report, Verdict
+from conformance.report.shown import Shown
+from conformance.report.story import why_not_judged
+from conformance.verdict import EvidenceKind, Status, join_limited
+
+LIMIT = 1_000_000
+"""Bytes of UTF-8: 1 MiB, less what other commands of the same step may say."""
+_FOR_FIXES, _NEARLY_ALL = 600_000, 990_000
+_ENOUGH = 60
+_WITH_REMEDY = (Status.FAILED, Status.ERROR, Status.UNKNOWN)
+
+
+def render(report: Report) -> str:
+    """The summary."""
+    text = _Text()
+    text.add(_verdict(report))
+    text.add_list(_warnings(report), "warning", upto=_FOR_FIXES // 2)
+    text.add(_fixes_heading(report))
+    text.add_list((_fix(number, fix) for number, fix in enumerate(fixes(report), 1)), "cause", upto=_FOR_FIXES)
+    text.add(_profiles(report))
+    text.add_list(map(_pool, report.fleet), "pool", apart="\n", head=_POOLS)
+    text.add("## Requirements that were not judged" if outcome.unjudged(report.requirements) else "")
+    text.add_list(map(_unjudged, outcome.unjudged(report.requirements)), "reason", apart="\n")
+    text.add("## Requirements")
+    text.add_list(map(_requirement, _worst_first(report.requirements)), "requirement", apart="\n")
+    text.end(f"Run {code(report.run.id)} of gpu-conformance {plain(report.run.version)}. Times are UTC.")
+    return text.whole
+
+
+class _Text:
+    """What was written, and how much room is left."""
+
+    def __init__(self) -> None:
+        self._parts: list[str] = []
+        self._size = 0
+        self._left_out: list[str] = []
+
+    def add(self, part: str) -> None:
+        """Write a part that is short for every report."""
+        if part:
+            self._parts.append(part)
+            self._size += len(part.encode()) + len("\n\n")
+
+    def add_list(
+        self, members: Iterable[str], name: str, *, upto: int = _NEARLY_ALL, apart: str = "\n\n", head: str = ""
+    ) -> None:
+        """Write as many members as there is room for before ``upto`` bytes of the whole, and count the others.
+
+        ``head`` comes before the first; nothing is written where no member is.
+        """
+        fitting, left = [head] if head else [], 0
+        size = self._size + len(head.encode())
+        for member in members:
+            size += len(member.encode()) + len(apart)
+            if left or size > upto:
+                left += 1
+            else:
+                fitting.append(member)
+        self.add(apart.join(fitting) if fitting != [head] else "")
+        if left:
+            self._left_out.append(f"{left:,} {name}{'s' * (left > 1)}")
+
+    def end(self, last: str) -> None:
+        """Say what was left out, and the last words."""
+        if self._left_out:
+            self.add(f"**Left out for want of room:** {', '.join(self._left_out)}; `report.json` has everything.")
+        self.add(last)
+
+    @property
+    def whole(self) -> str:
+        return "\n\n".join(self._parts) + "\n"
+
+
+def _verdict(report: Report) -> str:
+    word, _ = outcome.word_and_tone(report)
+    cluster = report.cluster
+    simulated = f"\n\n> **SIMULATED EVIDENCE** {outcome.SIMULATED}" * (cluster.evidence is EvidenceKind.SIMULATED)
+    counted = outcome.counts(report)
+    told = ", ".join(f"{counted[status]} {status}" for status in SEVERITY if counted[status])
+    version = plain(cluster.server_version or "of unknown version")
+    return f"""# GPU conformance of {code(cluster.name)}: {word}
+
+**Verdict:** {plain(outcome.sentence(report))}{simulated}
+
+- Cluster: Kubernetes {version}, {cluster.nodes} nodes, {cluster.gpu_nodes} with GPUs
+- Declared by: {plain(report.reference)}
+- Evidence: {cluster.evidence}, {outcome.EVIDENCE[cluster.evidence]}
+- When: {code(outcome.time_of(report.run.started))} to {code(outcome.time_of(report.run.finished))} UTC
+- Requirements: {told}"""
+
+
+def _warnings(report: Report) -> Iterator[str]:
+    for why, kinds in outcome.unreadable(report):
+        yield f"**Could not read {plain(', '.join(kinds))}:** {plain(why)}"
+    for note in report.notes:
+        yield f"**Note:** {plain(note)}"
+
+
+def _fixes_heading(report: Report) -> str:
+    there_are = any(verdict.status in (*_WITH_REMEDY, Status.WAITING) for verdict in report.requirements)
+    return "## What to fix, what most hangs on first" if there_are else "Nothing that was judged is broken."
+
+
+def _fix(number: int, fix: Fix) -> str:
+    status = fix.status if fix.failed else Status.WAITING
+    lines = [f"### {number}. {plain(fix.title)}\n", f"- {status}" + f": {fix.subjects} broken" * bool(fix.subjects)]
+    lines += [f"- {each.requirement} {each.level}: {plain(each.title)}" for each in fix.requirements[:5]]
+    if others := [each.requirement for each in fix.requirements[5:]]:
+        lines.append(f"- and {join_limited(others, most=_ENOUGH)}")
+    for cause in fix.causes:
+        told = f"{plain(cause.cause)}: " if cause.cause != fix.title else ""
+        lines.append(f"- {told}waiting for it: {join_limited(cause.waiting, most=_ENOUGH)}")
+    findings = "".join(f"\n\n{_finding(each, fix.title)}" for each in fix.findings)
+    left = f"\n\nand {fix.findings_left} other findings, in `report.json`" if fix.findings_left else ""
+    return "\n".join(lines) + findings + left
+
+
+def _finding(each: Shown, title: str) -> str:
+    first = each.first
+    names = ", ".join(code(str(other.subject), most=200) for other in each.others[:5])
+    others = f" and {each.count - 1} more: {names}" + ", ..." * (each.count > 6) if each.count > 1 else ""
+    told = (
+        ("Expected", first.expected),
+        ("Found", first.actual),
+        ("Cause", first.cause if first.cause != title else ""),
+        ("Hidden because", first.hidden_because),
+        ("Remedy", each.remedy),
+    )
+    lines = [f"**Subject:** {code(str(first.subject))}{others}\n"]
+    lines += [f"- {label}: {plain(text)}" for label, text in told if text]
+    if first.inspect:
+        lines.append(f"\n{block(first.inspect)}" if len(first.inspect) <= MOST else "- Inspect: see `report.json`")
+    return "\n".join(lines)
+
+
+def _profiles(report: Report) -> str:
+    statuses = [status for status in SEVERITY if outcome.counts(report)[status]]
+    head = f"## Profiles\n\n| Profile | Result | {' | '.join(statuses)} |\n| --- | --- |{' ---: |' * len(statuses)}"
+    return "\n".join((head, *(_profile(each, statuses) for each in report.profiles)))
+
+
+def _profile(profile: Profile, statuses: Sequence[Status]) -> str:
+    numbers = " | ".join(str(profile.counts.get(status, "")) for status in statuses)
+    return f"| {cell(profile.name)} | {profile.result} | {numbers} |"
+
+
+_POOLS = """## The fleet
+
+| Pool | Nodes | Not Ready | Cordoned | GPUs allocatable | Declared layout |
+| --- | ---: | ---: | ---: | --- | --- |"""
+
+
+def _pool(pool: PoolFacts) -> str:
+    gpus = ", ".join(
+        f"{pool.allocatable.get(name, 0)} of {count} {cell(name)}" for name, count in pool.capacity.items()
+    )
+    name = cell(pool.name) or "in no declared pool"
+    layout = cell(", ".join(filter(None, (pool.model, pool.layout))))
+    return f"| {name} | {len(pool.nodes)} | {pool.not_ready} | {pool.cordoned} | {gpus} | {layout} |"
+
+
+def _unjudged(each: outcome.Unjudged) -> str:
+    reason = plain(each.reason) or "no reason was given"
+    return f"- {each.status}, {reason}: {join_limited(each.requirements, most=_ENOUGH)}"
+
+
+def _worst_first(verdicts: Iterable[Verdict]) -> list[Verdict]:
+    return sorted(verdicts, key=lambda verdict: (SEVERITY.index(verdict.status), verdict.requirement))
+
+
+def _requirement(verdict: Verdict) -> str:
+    line = f"- {verdict.status}: {verdict.requirement} {verdict.level} {plain(verdict.title)}"
+    if verdict.broken:
+        return f"{line}, {verdict.broken} of {verdict.judged} broken"
+    if verdict.status is Status.WAITING:
+        return f"{line} ({plain(why_not_judged(verdict))})"
+    return f"{line} ({plain(verdict.reason)})" if verdict.reason else line
