@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from datetime import UTC, datetime
 
 import msgspec
 
@@ -86,6 +87,15 @@ def sentence(report: Report) -> str:
 def time_of(stamp: str) -> str:
     """Date and time without what a reader does not need; the report's times are UTC."""
     return stamp[: len("2026-11-24T06:00:00")].replace("T", " ")
+
+
+def moment(stamp: str) -> datetime | None:
+    """A time of the report in UTC; None where a report that somebody changed has none."""
+    try:
+        found = datetime.fromisoformat(stamp)
+    except ValueError:
+        return None
+    return found.astimezone(UTC) if found.tzinfo else found.replace(tzinfo=UTC)
 
 
 def unreadable(report: Report) -> tuple[tuple[str, tuple[str, ...]], ...]:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 import msgspec
 
-from conformance.report.formats import badge, html, junit, line, markdown
+from conformance.report.formats import badge, html, junit, line, markdown, openmetrics
 from conformance.report.model import Report
 
 
@@ -24,6 +24,7 @@ FORMATS: Mapping[str, Format] = {
     "junit": Format("junit.xml", "the test results of a CI system", junit.render),
     "html": Format("report.html", "a page to read, in one file that loads nothing", html.render),
     "markdown": Format("summary.md", "the summary of a CI step", markdown.render),
+    "openmetrics": Format("metrics.prom", "alerts and dashboards of Prometheus", openmetrics.render),
     "line": Format("status.txt", "one line for a chat message", line.render),
     "badge": Format("badge.svg", "a badge for a page", badge.render),
 }
