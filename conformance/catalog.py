@@ -27,6 +27,7 @@ __all__ = [
     "Mode",
     "Requirement",
     "Source",
+    "declare_profile",
     "requirement",
     "requirement_of",
 ]
@@ -67,6 +68,8 @@ PROFILES = {
 }
 
 _ID = re.compile(r"(?P<prefix>[A-Z]+)-(?P<number>\d\d)")
+_PREFIX = re.compile(r"[A-Z]{2,12}")
+_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?")
 _T = TypeVar("_T", bound=Callable[..., object])
 
 
@@ -81,6 +84,26 @@ class Requirement(msgspec.Struct, frozen=True):
     sources: tuple[Source, ...]
     remedy: str
     feature: str = "core"
+
+
+def declare_profile(prefix: str, name: str) -> None:
+    """Add a profile for requirements of your own, whose ids begin with ``prefix``: once, in their conftest.py.
+
+    A prefix of their own keeps their ids apart from those that later versions of the shipped suites bring. Raises
+    ValueError for a prefix that is not of two to twelve capitals, for a name that is not of lower-case letters, digits
+    and dashes, and for either that another profile has.
+    """
+    if PROFILES.get(prefix) == name:
+        return
+    if not _PREFIX.fullmatch(prefix) or not _NAME.fullmatch(name):
+        raise ValueError(
+            f"profile {name!r} with prefix {prefix!r}: a prefix is 2 to 12 capitals, such as ACME; a name is up to 32 "
+            "lower-case letters, digits and dashes, such as acme-clusters"
+        )
+    if prefix in PROFILES or name in PROFILES.values():
+        taken = prefix if prefix in PROFILES else name
+        raise ValueError(f"profile {name!r} with prefix {prefix!r}: there is a profile with {taken} already")
+    PROFILES[prefix] = name
 
 
 def requirement(
@@ -101,7 +124,10 @@ def requirement(
     """
     match = _ID.fullmatch(id)
     if match is None or match["prefix"] not in PROFILES:
-        raise ValueError(f"requirement id {id!r} is not PREFIX-NN with a prefix of {', '.join(PROFILES)}")
+        raise ValueError(
+            f"requirement id {id!r} is not PREFIX-NN with a prefix of {', '.join(PROFILES)}; "
+            "declare_profile() adds one for requirements of your own"
+        )
     if not sources or not remedy:
         raise ValueError(f"requirement {id} needs at least one source and a remedy")
     rule = Requirement(id, title, level, PROFILES[match["prefix"]], effect, _cited(id, sources), remedy, feature)

@@ -99,6 +99,12 @@ OPTIONS = (
         many=True,
     ),
     Option(
+        "--gpu-suites",
+        "also judge the requirements of your own in this folder or file; docs/own-requirements.md",
+        "PATH",
+        many=True,
+    ),
+    Option(
         "--gpu-profile",
         "judge this profile and what --gpu-requirement names; several with commas, or given several times",
         "NAME",

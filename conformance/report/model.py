@@ -215,7 +215,7 @@ def summarise(verdicts: Iterable[Verdict]) -> tuple[Profile, ...]:
     """One Profile for each profile that has a verdict, in the order of the catalogue."""
     by_name: dict[str, list[Verdict]] = {name: [] for name in PROFILES.values()}
     for verdict in verdicts:
-        by_name[verdict.profile].append(verdict)
+        by_name.setdefault(verdict.profile, []).append(verdict)  # one that somebody else's suites declared
     return tuple(_profile(name, members) for name, members in by_name.items() if members)
 
 

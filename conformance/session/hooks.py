@@ -60,6 +60,7 @@ class ConformanceHooks:
         config.pluginmanager.register(fixtures, "gpu-conformance-fixtures")
         if config.args_source is not pytest.Config.ArgsSource.ARGS:
             config.args[:] = [str(shipped("suites"))]
+        config.args += self._own_suites()
 
     # --- the session ---------------------------------------------------------------------------------------------
 
@@ -72,7 +73,8 @@ class ConformanceHooks:
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionstart(self) -> None:
         """Open the run; a cluster that cannot be opened is one usage error, not an error for each requirement."""
-        self._check_selection()
+        if self._all_are_shipped():
+            self._check_profiles()
         if self.config.option.collectonly or getattr(self.config.option, "setupplan", False):
             return
         handed_down = getattr(self.config, "workerinput", {}).get(_WORKER)
@@ -80,7 +82,19 @@ class ConformanceHooks:
             self.run.open(progress, handed_down)
         self.opened = True
 
-    def _check_selection(self) -> None:
+    def _own_suites(self) -> list[str]:
+        """Where requirements of the owners are; a path that is not there is told before anything begins."""
+        named = [Path(each) for each in self.settings.value("suites")]
+        for path in named:
+            if not path.exists():
+                raise pytest.UsageError(f"--gpu-suites: {path} is not there; name a folder or file of requirements")
+        return [str(path.resolve()) for path in named]
+
+    def _all_are_shipped(self) -> bool:
+        """Whether every profile is known before anything is collected: suites of one's own may declare some."""
+        return self.config.args == [str(shipped("suites"))]
+
+    def _check_profiles(self) -> None:
         there = list(PROFILES.values())
         unknown = [name for name in self.settings.value("profile") if name not in there]
         if unknown:
@@ -114,6 +128,8 @@ class ConformanceHooks:
 
     def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> None:
         """Leave out what the selection does not name; an id that no requirement has is a usage error."""
+        self._check_profiles()
+        _check_unique(items)
         profiles, ids = set(self.settings.value("profile")), set(self.settings.value("requirement"))
         there = {rule.id for item in items if (rule := _rule(item))}
         missing = sorted(ids - there)
@@ -277,6 +293,21 @@ def _nearest(unknown: Sequence[str], there: Sequence[str]) -> str:
 
 def _rule(item: pytest.Item) -> Requirement | None:
     return requirement_of(getattr(item, "function", None))
+
+
+def _check_unique(items: Sequence[pytest.Item]) -> None:
+    """Two tests of one id would tell one verdict for both."""
+    first: dict[str, pytest.Item] = {}
+    for item in items:
+        rule = _rule(item)
+        if rule is None:
+            continue
+        other = first.setdefault(rule.id, item)
+        if getattr(other, "function", None) is not getattr(item, "function", None):
+            raise pytest.UsageError(
+                f"requirement {rule.id} is tested twice: {other.nodeid} and {item.nodeid}; give yours an id of "
+                "its own, with a prefix from declare_profile()"
+            )
 
 
 def _judged(item: pytest.Item, call: pytest.CallInfo[None]) -> Requirement | None:
