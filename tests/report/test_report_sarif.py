@@ -9,6 +9,7 @@ import jsonschema
 import msgspec
 import pytest
 from made_reports import hostile_report, made_report, with_status
+from trees import shape, strings
 
 from conformance.report.formats import FORMATS
 from conformance.report.formats.sarif import LOCATIONS
@@ -36,19 +37,6 @@ def run_of(report: Report) -> dict[str, Any]:
 
 def results_of(report: Report, requirement: str = "POOL-02") -> list[dict[str, Any]]:
     return [each for each in run_of(report)["results"] if each["ruleId"] == requirement]
-
-
-def shape(tree: Any) -> Any:
-    if isinstance(tree, dict):
-        return {key: shape(value) for key, value in tree.items()}
-    return [shape(each) for each in tree] if isinstance(tree, list) else type(tree)
-
-
-def strings(tree: Any) -> list[str]:
-    if isinstance(tree, str):
-        return [tree]
-    members = tree.values() if isinstance(tree, dict) else tree if isinstance(tree, list) else ()
-    return [text for each in members for text in strings(each)]
 
 
 @pytest.mark.parametrize(

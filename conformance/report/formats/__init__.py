@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 import msgspec
 
-from conformance.report.formats import badge, html, junit, line, markdown, openmetrics, sarif
+from conformance.report.formats import badge, ctrf, html, junit, line, markdown, openmetrics, sarif
 from conformance.report.model import Report
 
 
@@ -26,6 +26,7 @@ FORMATS: Mapping[str, Format] = {
     "markdown": Format("summary.md", "the summary of a CI step", markdown.render),
     "openmetrics": Format("metrics.prom", "alerts and dashboards of Prometheus", openmetrics.render),
     "sarif": Format("report.sarif", "code scanning, and viewers of SARIF 2.1.0", sarif.render),
+    "ctrf": Format("ctrf.json", "readers of the Common Test Report Format", ctrf.render),
     "line": Format("status.txt", "one line for a chat message", line.render),
     "badge": Format("badge.svg", "a badge for a page", badge.render),
 }
