@@ -1,6 +1,7 @@
 """What a long job tells the person who waits: what is being done, how far it is, since when."""
 
 import sys
+import threading
 import time
 from collections.abc import Callable
 from typing import Protocol, TextIO
@@ -37,6 +38,14 @@ class SilentProgress:
         """Say nothing."""
 
 
+class QuietProgress(SilentProgress):
+    """Says only what went another way than was asked for, on standard error: for ``-q``."""
+
+    def warn(self, text: str) -> None:
+        """Write one line that stays and says that it is a warning."""
+        TerminalProgress().warn(text)
+
+
 class TerminalProgress:
     """Writes to standard error: one line that rewrites itself on a terminal, plain lines elsewhere."""
 
@@ -48,6 +57,8 @@ class TerminalProgress:
         self._done: int | None = None
         self._said_at = 0.0
         self._unfinished = False
+        self._last: tuple[int | None, int | None, str] = (None, None, "")
+        self._lock = threading.RLock()
 
     def __enter__(self) -> "TerminalProgress":
         return self
@@ -57,6 +68,18 @@ class TerminalProgress:
 
     def step(self, what: str, done: int | None = None, total: int | None = None, *, detail: str = "") -> None:
         """Show the step; calls that come faster than a reader can follow are left out."""
+        with self._lock:
+            self._last = (done, total, detail)
+            self._say(what, done, total, detail)
+
+    def again(self, waiting: str) -> None:
+        """Show the step that lasts once more, with what it waits for at the moment; nothing where none lasts."""
+        with self._lock:
+            done, total, detail = self._last
+            if self._what:
+                self._say(self._what, done, total, ", ".join(filter(None, (detail, waiting))))
+
+    def _say(self, what: str, done: int | None, total: int | None, detail: str) -> None:
         now = self._clock()
         new = what != self._what
         if new:
@@ -77,10 +100,11 @@ class TerminalProgress:
 
     def close(self) -> None:
         """End the line that was being rewritten, so that what follows starts on its own line."""
-        if self._unfinished:
-            self._write("\n")
-        self._unfinished = False
-        self._what = ""
+        with self._lock:
+            if self._unfinished:
+                self._write("\n")
+            self._unfinished = False
+            self._what = ""
 
     def _rewrites(self) -> bool:
         return self._stream().isatty()
@@ -93,14 +117,15 @@ class TerminalProgress:
         if not self._rewrites():
             self._write(f"{line}\n")
             return
-        self._write(f"\r\x1b[2K{_cut(line)}")
+        self._write(f"\r\x1b[2K{cut(line)}")
         self._unfinished = True
 
     def _write_line(self, text: str) -> None:
-        clear = "\r\x1b[2K" if self._unfinished else ""
-        self._unfinished = False
-        self._what = ""
-        self._write(f"{clear}{text}\n")
+        with self._lock:
+            clear = "\r\x1b[2K" if self._unfinished else ""
+            self._unfinished = False
+            self._what = ""
+            self._write(f"{clear}{text}\n")
 
     def _write(self, text: str) -> None:
         try:
@@ -129,7 +154,8 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
-def _cut(line: str) -> str:
+def cut(line: str) -> str:
+    """As much of the line as the terminal shows on one, so that writing it again covers it."""
     import shutil
 
     width = shutil.get_terminal_size().columns - 1

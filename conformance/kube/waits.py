@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
+from conformance.kube.current_waits import waiting
 from conformance.kube.errors import ApiError, WaitTimeout
 
 T = TypeVar("T")
@@ -29,6 +30,18 @@ def wait_for(
     can never get better. Observes at least once, however short the timeout. Raises WaitTimeout with the last
     observation, put ``format_seen``; errors of ``observe`` pass through.
     """
+    with waiting(what, timeout):
+        return _observed_until(observe, until, what, timeout, give_up, format_seen)
+
+
+def _observed_until(
+    observe: Callable[[], T],
+    until: Callable[[T], bool],
+    what: str,
+    timeout: float,
+    give_up: Callable[[T], str | None] | None,
+    format_seen: Callable[[T], str],
+) -> T:
     began = time.monotonic()
     pause = _FIRST_PAUSE
     while True:
@@ -48,11 +61,15 @@ def wait_for(
 def holds(observe: Callable[[], T], expectation: Callable[[T], bool], *, window: float, what: str) -> T | None:
     """Observe for ``window`` seconds and return the first observation that violates the expectation, None if none does.
 
-    For negative expectations ("stays Pending"). ``what`` says what is held, for whoever traces the run. The last
+    For negative expectations ("stays Pending"). ``what`` says what is held, for whoever watches the run. The last
     observation is made when the window has passed, so that the expectation is held to its end. A expectation about
     observations that can be None themselves needs a wrapper: None means that it held.
     """
-    del what  # Part of the call so that it reads as a sentence; a violation is worded by the caller.
+    with waiting(what, window, holds=True):
+        return _violation(observe, expectation, window)
+
+
+def _violation(observe: Callable[[], T], expectation: Callable[[T], bool], window: float) -> T | None:
     deadline = time.monotonic() + window
     pause = _FIRST_PAUSE
     while True:

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from conformance.kube.client import Client
+from conformance.kube.current_waits import waiting
 from conformance.kube.errors import KubeError, Unreachable
 from conformance.kube.paths import path
 from conformance.kube.timeouts import Timeouts
@@ -119,7 +120,8 @@ class ResultCollector:
         """
         with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="probe-logs") as self._pool:
             try:
-                self._watch()
+                with waiting(f"probes have answered (nodes: {len(self._missing)})", self._timeouts.running):
+                    self._watch()
             finally:
                 self.results |= {node: pending.result() for node, pending in self._reading.items()}
         for node in (self._missing & set(self._bound)) - set(self.results):

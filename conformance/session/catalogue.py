@@ -70,6 +70,12 @@ def requirements() -> list[Requirement]:
     return sorted((rule for chapter in chapters() for rule in chapter.requirements), key=_rank)
 
 
+def ids_by_function() -> dict[str, str]:
+    """The id of each requirement by the name of its test function, as pytest's node ids end."""
+    members = (member for module in modules() for member in inspect.getmembers(module, inspect.isfunction))
+    return {name: rule.id for name, function in members if (rule := requirement_of(function))}
+
+
 def chapter_of(rule: Requirement) -> Chapter:
     """The chapter that a shipped requirement stands in."""
     return next(chapter for chapter in chapters() if rule in chapter.requirements)

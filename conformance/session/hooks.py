@@ -3,9 +3,10 @@
 import copy
 import difflib
 import fnmatch
+import os
 import sys
-from collections.abc import Generator, Sequence
-from contextlib import nullcontext
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,13 @@ import pytest
 
 from conformance.catalog import PROFILES, Requirement, requirement_of
 from conformance.options import Settings
-from conformance.progress import TerminalProgress
+from conformance.progress import Progress, QuietProgress, TerminalProgress
 from conformance.report.model import Report, Verdict
 from conformance.report.story import details, heading, headline, why_not_judged
 from conformance.session import catalogue, fixtures, summary
 from conformance.session.fixtures import JUDGE, RUN
 from conformance.session.judging import NotRun, verdict_on
+from conformance.session.live import Live, LiveHooks, Way, stream_of_terminal, told, way_for
 from conformance.session.refusals import refused
 from conformance.session.run import Run
 from conformance.shipped import shipped
@@ -56,6 +58,7 @@ class ConformanceHooks:
         self.told = False
         self.finished: Report | None = None
         self.other_failures = False
+        self.live = LiveHooks(Live(Way.NONE, None))
         config.stash[RUN] = self.run
         config.pluginmanager.register(fixtures, "gpu-conformance-fixtures")
         if config.args_source is not pytest.Config.ArgsSource.ARGS:
@@ -78,9 +81,31 @@ class ConformanceHooks:
         if self.config.option.collectonly or getattr(self.config.option, "setupplan", False):
             return
         handed_down = getattr(self.config, "workerinput", {}).get(_WORKER)
-        with self._uncaptured(), refused(), TerminalProgress() as progress:
+        with self._uncaptured(), refused(), self._progress() as progress:
             self.run.open(progress, handed_down)
-        self.opened = True
+            self.opened = True
+            self._show_progress()
+
+    @contextmanager
+    def _progress(self) -> Iterator[Progress]:
+        if self.config.get_verbosity() < 0:
+            yield QuietProgress()
+            return
+        with TerminalProgress() as progress, told(progress):
+            yield progress
+
+    def _show_progress(self) -> None:
+        """Say from now on how far the run is, in pytest's own place where there is a terminal."""
+        reporter = self.config.pluginmanager.getplugin("terminalreporter")
+        if self.worker or reporter is None:
+            return
+        way = way_for(self.config.get_verbosity(pytest.Config.VERBOSITY_TEST_CASES), terminal=_rewrites(reporter))
+        self.live = LiveHooks(Live(way, stream_of_terminal()))
+        self.config.pluginmanager.register(self.live, "gpu-conformance-live")
+        if self.live.live.way is Way.LINE:
+            # Letters by file and a percentage are what the line takes the place of.
+            reporter.showfspath = False
+            reporter._show_progress_info = False
 
     def _own_suites(self) -> list[str]:
         """Where requirements of the owners are; a path that is not there is told before anything begins."""
@@ -193,6 +218,7 @@ class ConformanceHooks:
 
     def pytest_unconfigure(self) -> None:
         """Let go of the cluster, however the session ended, and say what is left on it where no summary has said it."""
+        self.live.live.close()
         try:
             with self._uncaptured():
                 self.run.close()
@@ -262,11 +288,17 @@ class ConformanceHooks:
 
         Waivers are applied here and not by workers, so that one of them is not stale for each worker it did not meet.
         """
-        told = getattr(report, _VERDICT, None)
-        if told is None:
+        given = getattr(report, _VERDICT, None)
+        if given is None:
             self.other_failures |= report.failed
-        elif hasattr(report, "node"):
-            _retell(report, self.run.record(msgspec.convert(told, Verdict)))
+            return
+        if hasattr(report, "node"):
+            verdict = self.run.record(msgspec.convert(given, Verdict))
+            _retell(report, verdict)
+            given = getattr(report, _VERDICT)
+        self.live.judged(
+            report.nodeid, Status(given["status"]), f"{given['requirement']} {given['level']}  {given['title']}"
+        )
 
     def pytest_report_teststatus(self, report: pytest.TestReport) -> tuple[str, str, str] | None:
         """Use the statuses' own words and letters."""
@@ -275,13 +307,21 @@ class ConformanceHooks:
             return None
         status = Status(told["status"])
         category = "error" if status in (Status.ERROR, Status.UNKNOWN) else str(status)
+        if self.live.live.way is Way.LINE:
+            return category, "", ""
         return category, _LETTERS[status], status.upper()
 
-    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        """Print what the verdicts add up to and where the reports are."""
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> Generator[None]:
+        """Print what the verdicts add up to and where the reports are, below all else that pytest has to tell."""
+        yield
         if self.finished is not None:
-            summary.write(terminalreporter, self.finished, self.run.files)
+            summary.write(terminalreporter, self.finished, self.run.files, verbosity=self.config.get_verbosity())
             self.told = True
+
+
+def _rewrites(reporter: Any) -> bool:
+    return bool(reporter.isatty) and os.environ.get("TERM", "dumb") != "dumb"
 
 
 def _nearest(unknown: Sequence[str], there: Sequence[str]) -> str:

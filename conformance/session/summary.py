@@ -1,55 +1,70 @@
-"""The end of a run on a terminal: the causes of failures, profiles, what needs somebody, and where the reports are."""
+"""The end of a run on a terminal: the causes of failures, profiles, what needs somebody, and where the reports are.
+
+It fits one screen, whatever failed: what is above it, and the reports, have the rest. ``-v`` leaves nothing out, and
+``-q`` keeps to causes and the outcome.
+"""
 
 import shutil
 import textwrap
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
 from conformance.catalog import MUST
 from conformance.report.grouping import FindingGroup
-from conformance.report.model import Excused, Profile, ProfileResult, Report, Verdict
+from conformance.report.model import Excused, Profile, ProfileResult, Report
 from conformance.report.story import heading_of_cause, who_waits
-from conformance.verdict import Status
+from conformance.verdict import Status, join_limited
 
-# With the profiles below them so many causes fit on one screen; the failures above have them all.
-_CAUSES = 8
+LINES = 24
+"""Lines of the smallest screen that the summary fits, with pytest's last line and the next prompt below it."""
+_BELOW = 2
 _NAMED = 5
-_REASONS = 6
+_FEW = 4
+# How lines are shared where there are too few: at least so many of each part, if it has them.
+_LEAST = {"causes": 3, "failures": 3, "profiles": 4, "unknown": 1, "notes": 4}
 _GOOD = (ProfileResult.CONFORMANT, ProfileResult.REHEARSED, ProfileResult.AUDITED)
 _COLOUR = {ProfileResult.FAILED: "red", ProfileResult.INCOMPLETE: "red", ProfileResult.PARTIAL: "yellow"}
 
 
-def write(terminal: pytest.TerminalReporter, report: Report, files: Iterable[Path]) -> None:
-    """Write the summary of ``report``."""
+class Line(NamedTuple):
+    """One line, and the mark-up of it that pytest's terminal knows."""
+
+    text: str
+    marked: Mapping[str, bool] = {}
+
+
+class Part(NamedTuple):
+    """Lines of one kind, the most important first; ``more`` says what is left out after the first so many."""
+
+    name: str
+    entries: Sequence[Sequence[Line]]
+    more: str
+
+
+def write(terminal: pytest.TerminalReporter, report: Report, files: Iterable[Path], *, verbosity: int = 0) -> None:
+    """Write the summary of ``report``, as long as pytest's ``verbosity`` asks for."""
     terminal.section("GPU conformance", sep="=", bold=True)
-    cluster = report.cluster
-    terminal.line(
-        f"{cluster.name}: Kubernetes {cluster.server_version or 'unknown'}, {cluster.nodes} nodes, "
-        f"{cluster.gpu_nodes} with GPUs; reference {report.reference}; mode {report.run.mode}; "
-        f"evidence {cluster.evidence}"
-    )
-    _what_is_in_the_way(terminal, report)
-    _failures(terminal, report)
-    width = max((len(profile.name) for profile in report.profiles), default=0)
-    for profile in report.profiles:
-        _profile(terminal, profile, width)
-    _what_cannot_be_known(terminal, report)
-    for why, kinds in _kinds_by_reason(cluster.unreadable).items():
-        terminal.line(f"could not read {', '.join(kinds)}: {why}", yellow=True)
-    if report.excused:
-        told = f"not the owners' to change (excused in report.json): {', '.join(map(_excused, report.excused))}"
-        terminal.line(_on_one_line(told, _width()))
-    for note in report.notes:
-        terminal.line(f"note: {note}", yellow=True)
-    terminal.line(
-        f"{report.outcome} (exit code {report.exit_code})",
-        bold=True,
-        green=report.exit_code == 0,
-        red=report.exit_code != 0,
-    )
-    terminal.line(f"report: {', '.join(map(str, files))}")
+    width, height = shutil.get_terminal_size((160, LINES))
+    most = None if verbosity > 0 else max(LINES, height) - _BELOW - 1
+    for line in lines(report, files, width=width, most=most, brief=verbosity < 0):
+        terminal.line(_printable(line.text), **line.marked)
+
+
+def lines(
+    report: Report, files: Iterable[Path], *, width: int, most: int | None = None, brief: bool = False
+) -> list[Line]:
+    """The lines below the heading: ``most`` of them at most, all that there is to say without it."""
+    first = [] if brief else _wrapped(_about(report), width, 2)
+    last = _wrapped(f"{report.outcome} (exit code {report.exit_code})", width, 2, _outcome(report))
+    last += _wrapped(f"report: {', '.join(map(str, files))}", width, 2)
+    parts = [_causes(report, width), _failures(report, width)]
+    if not brief:
+        parts += [_profiles(report, width, short=most is not None), _unknown(report, width), _notes(report, width)]
+    room = None if most is None else most - len(first) - len(last)
+    return [*first, *_shared(parts, room), *last]
 
 
 def left_behind(left: Iterable[str], command: str) -> str:
@@ -57,43 +72,70 @@ def left_behind(left: Iterable[str], command: str) -> str:
     return f"could not be put back: {'; '.join(left)}. Run: {command}"
 
 
-def _what_is_in_the_way(terminal: pytest.TerminalReporter, report: Report) -> None:
+def _shared(parts: Sequence[Part], room: int | None) -> list[Line]:
+    """The parts one below the other; where they need more than ``room``, each gives up its last entries."""
+    if room is None:
+        return [line for part in parts for entry in part.entries for line in entry]
+    least = [min(_LEAST[part.name], _size(part)) for part in parts]
+    spare = max(0, room - sum(least))
+    shown: list[Line] = []
+    for part, own in zip(parts, least, strict=True):
+        granted = min(_size(part), own + spare)
+        spare -= granted - own
+        shown += _cut(part, granted)
+    return shown
+
+
+def _size(part: Part) -> int:
+    return sum(map(len, part.entries))
+
+
+def _cut(part: Part, room: int) -> list[Line]:
+    """The first entries that fit into ``room`` lines, and how many do not; of the first one a line always."""
+    if _size(part) <= room:
+        return [line for entry in part.entries for line in entry]
+    kept: list[Line] = []
+    for number, entry in enumerate(part.entries):
+        if len(kept) + len(entry) > room - 1:
+            # A cause without its advice is still the cause.
+            kept += [] if kept else entry[: max(1, room - 1)]
+            left = len(part.entries) - max(number, 1)
+            return [*kept, *([Line(f"  and {left} {part.more}")] if left else [])][:room]
+        kept += entry
+    return kept
+
+
+def _about(report: Report) -> str:
+    cluster = report.cluster
+    return (
+        f"{cluster.name}: Kubernetes {cluster.server_version or 'unknown'}, {cluster.nodes} nodes, "
+        f"{cluster.gpu_nodes} with GPUs; reference {report.reference}; mode {report.run.mode}; "
+        f"evidence {cluster.evidence}"
+    )
+
+
+def _outcome(report: Report) -> dict[str, bool]:
+    return {"bold": True, "green": report.exit_code == 0, "red": report.exit_code != 0}
+
+
+def _causes(report: Report, width: int) -> Part:
     """What keeps requirements from being judged: the causes with most consequences first."""
-    for cause in report.causes[:_CAUSES]:
-        for line in _on_few_lines(f"  {heading_of_cause(cause)}", _width()):
-            terminal.line(line, red=True)
-        terminal.line(_on_one_line(f"           {who_waits(cause, most=_NAMED)}", _width()))
-    if others := report.causes[_CAUSES:]:
-        waiting = sum(len(cause.waiting) for cause in others)
-        terminal.line(f"  and {len(others)} other causes, for which {waiting} requirements wait")
+    entries = [
+        [
+            *_wrapped(f"  {heading_of_cause(cause)}", width, _FEW, {"red": True}),
+            Line(_on_one_line(f"           {who_waits(cause, most=_NAMED)}", width)),
+        ]
+        for cause in report.causes
+    ]
+    return Part("causes", entries, "other causes for which requirements wait")
 
 
-def _failures(terminal: pytest.TerminalReporter, report: Report) -> None:
+def _failures(report: Report, width: int) -> Part:
     """The failures that most must be done about: those of MUST requirements first, and those of many subjects."""
-    broken = [(verdict, group) for verdict in report.requirements for group in verdict.causes if _failed(verdict)]
+    broken = [(each, group) for each in report.requirements if each.status is Status.FAILED for group in each.causes]
     broken.sort(key=lambda each: (each[0].level is not MUST, -each[1].count))
-    for verdict, group in broken[:_CAUSES]:
-        terminal.line(_on_one_line(f"  {verdict.requirement:<8} {_cause(group)}", _width()))
-    if len(broken) > _CAUSES:
-        terminal.line(f"  and {len(broken) - _CAUSES} other causes")
-
-
-def _what_cannot_be_known(terminal: pytest.TerminalReporter, report: Report) -> None:
-    """Why requirements are unsupported here, each reason once, those first that concern most of them."""
-    by_reason: dict[str, list[str]] = {}
-    for verdict in report.requirements:
-        if verdict.status is Status.UNSUPPORTED:
-            by_reason.setdefault(verdict.reason, []).append(verdict.requirement)
-    reasons = sorted(by_reason.items(), key=lambda each: -len(each[1]))
-    for why, ids in reasons[:_REASONS]:
-        for line in _on_few_lines(f"  unsupported: {' '.join(ids)}: {why}", _width()):
-            terminal.line(line)
-    if len(reasons) > _REASONS:
-        terminal.line(f"  and {len(reasons) - _REASONS} other reasons why something is unsupported")
-
-
-def _failed(verdict: Verdict) -> bool:
-    return verdict.status is Status.FAILED
+    told = [f"  {verdict.requirement:<8} {_cause(group)}" for verdict, group in broken]
+    return Part("failures", [[Line(_on_one_line(text, width))] for text in told], "other causes of failures")
 
 
 def _cause(group: FindingGroup) -> str:
@@ -101,6 +143,74 @@ def _cause(group: FindingGroup) -> str:
     finding = group.first
     more = f" and {group.count - 1} more" if group.count > 1 else ""
     return f"{finding.subject}{more}: {finding.cause or f'found {finding.actual}'}"
+
+
+def _profiles(report: Report, width: int, *, short: bool) -> Part:
+    """Each profile with what needs somebody; on a screen those with the same result, and nothing to add, together."""
+    column = max((len(profile.name) for profile in report.profiles), default=0)
+    if not short:
+        return Part("profiles", [_profile(each, column) for each in report.profiles], "other profiles")
+    alike: dict[ProfileResult, list[Profile]] = {}
+    for profile in report.profiles:
+        alike.setdefault(profile.result, []).append(profile)
+    told = [(result, ", ".join(map(_named, alike[result]))) for result in sorted(alike, key=_rank)]
+    return Part(
+        "profiles",
+        [_wrapped(f"  {result:<14} {names}", width, 3, _marks(result)) for result, names in told],
+        "other results of profiles",
+    )
+
+
+def _rank(result: ProfileResult) -> int:
+    return list(_COLOUR).index(result) if result in _COLOUR else len(_COLOUR)
+
+
+def _named(profile: Profile) -> str:
+    """A profile, with the requirements that need somebody and are not told of above."""
+    incomplete = profile.result is ProfileResult.INCOMPLETE
+    groups = (("not judged", profile.unjudged if incomplete else ()), ("not everywhere", profile.partly))
+    told = [f"{label}: {join_limited(ids, most=_NAMED)}" for label, ids in groups if ids]
+    return f"{profile.name} ({'; '.join(told)})" if told else profile.name
+
+
+def _profile(profile: Profile, column: int) -> list[Line]:
+    counts = ", ".join(f"{count} {status}" for status, count in profile.counts.items())
+    told = (("failed", profile.failed), ("not judged", profile.unjudged), ("not everywhere", profile.partly))
+    return [
+        Line(f"  {profile.name:<{column}}  {profile.result:<14}  {counts}", _marks(profile.result)),
+        *(Line(f"  {'':<{column}}  {label}: {' '.join(ids)}") for label, ids in told if ids),
+    ]
+
+
+def _marks(result: ProfileResult) -> dict[str, bool]:
+    return {"green" if result in _GOOD else _COLOUR.get(result, "white"): True}
+
+
+def _unknown(report: Report, width: int) -> Part:
+    """Why requirements are unsupported here, each reason once, those first that concern most of them."""
+    by_reason: dict[str, list[str]] = {}
+    for verdict in report.requirements:
+        if verdict.status is Status.UNSUPPORTED:
+            by_reason.setdefault(verdict.reason, []).append(verdict.requirement)
+    reasons = sorted(by_reason.items(), key=lambda each: -len(each[1]))
+    return Part(
+        "unknown",
+        [_wrapped(f"  unsupported: {' '.join(ids)}: {why}", width, _FEW) for why, ids in reasons],
+        "other reasons why something is unsupported",
+    )
+
+
+def _notes(report: Report, width: int) -> Part:
+    kinds: dict[str, list[str]] = {}
+    for kind, why in report.cluster.unreadable.items():
+        kinds.setdefault(why, []).append(kind)
+    told = [f"could not read {', '.join(names)}: {why}" for why, names in kinds.items()]
+    told += [f"note: {note}" for note in report.notes]
+    entries: list[list[Line]] = [_wrapped(text, width, _FEW, {"yellow": True}) for text in told]
+    if report.excused:
+        text = f"not the owners' to change (excused in report.json): {', '.join(map(_excused, report.excused))}"
+        entries.append([Line(_on_one_line(text, width))])
+    return Part("notes", entries, "other notes")
 
 
 def _excused(each: Excused) -> str:
@@ -111,23 +221,12 @@ def _excused(each: Excused) -> str:
     return f"{each.platform} {' and '.join(pods + classes)}"
 
 
-def _kinds_by_reason(unreadable: Mapping[str, str]) -> dict[str, list[str]]:
-    kinds: dict[str, list[str]] = {}
-    for kind, why in unreadable.items():
-        kinds.setdefault(why, []).append(kind)
-    return kinds
-
-
-def _width() -> int:
-    """The columns of the terminal; logs, which have none, take longer lines."""
-    return shutil.get_terminal_size((160, 24)).columns
-
-
-def _on_few_lines(text: str, width: int) -> list[str]:
-    """A cause with what to do about it: the advice stands at its end, and must not be cut off."""
-    return textwrap.wrap(
-        text, width, subsequent_indent=" " * 11, max_lines=4, placeholder=" ...", break_on_hyphens=False
+def _wrapped(text: str, width: int, most: int, marked: Mapping[str, bool] | None = None) -> list[Line]:
+    """A text with what to do about it: the advice stands at its end, and must not be cut off where there is room."""
+    wrapped = textwrap.wrap(
+        text, width, subsequent_indent=" " * 11, max_lines=most, placeholder=" ...", break_on_hyphens=False
     )
+    return [Line(each, marked or {}) for each in wrapped]
 
 
 def _on_one_line(text: str, width: int) -> str:
@@ -135,13 +234,6 @@ def _on_one_line(text: str, width: int) -> str:
     return first if len(first) <= width else f"{first[: width - 3]}..."
 
 
-def _profile(terminal: pytest.TerminalReporter, profile: Profile, width: int) -> None:
-    counts = ", ".join(f"{count} {status}" for status, count in profile.counts.items())
-    colour = "green" if profile.result in _GOOD else _COLOUR.get(profile.result, "white")
-    terminal.write(f"  {profile.name:<{width}}  ")
-    terminal.write(f"{profile.result:<14}", **{colour: True})
-    terminal.line(f"  {counts}")
-    told = (("failed", profile.failed), ("not judged", profile.unjudged), ("not everywhere", profile.partly))
-    for label, ids in told:
-        if ids:
-            terminal.line(f"  {'':<{width}}  {label}: {' '.join(ids)}")
+def _printable(text: str) -> str:
+    """The text without what a terminal would act on; names and messages of a cluster may hold anything."""
+    return "".join(each if each.isprintable() else "?" for each in text)

@@ -208,15 +208,10 @@ def hooked(monkeypatch: pytest.MonkeyPatch) -> ConformanceHooks:
         pluginmanager=plugins,
         args_source=pytest.Config.ArgsSource.ARGS,
         option=SimpleNamespace(collectonly=False),
+        get_verbosity=lambda *kind: -1,
     )
-    monkeypatch.setattr(hooks, "TerminalProgress", lambda: _as_context(SilentProgress()))
     monkeypatch.setattr(hooks, "Run", lambda settings, **named: Run(settings, writes_reports=False))
     return ConformanceHooks(config, settings())
-
-
-@contextmanager
-def _as_context(value: Any) -> Iterator[Any]:
-    yield value
 
 
 def refuse() -> Any:
@@ -264,11 +259,11 @@ def test_an_interrupted_clean_up_still_writes_the_report_and_names_what_is_left_
     session = hooked(monkeypatch)
     session.pytest_sessionstart()
     monkeypatch.setattr(Run, "report", lambda run, **named: SimpleNamespace(exit_code=1))
-    monkeypatch.setattr(hooks.summary, "write", lambda terminal, report, folder: print(*session.run.notes))
+    monkeypatch.setattr(hooks.summary, "write", lambda *shown, **how: print(*session.run.notes))
     of_pytest: Any = SimpleNamespace(exitstatus=pytest.ExitCode.OK, items=[])
 
     session.pytest_sessionfinish(of_pytest)
-    session.pytest_terminal_summary(SimpleNamespace())  # type: ignore[arg-type]
+    list(session.pytest_terminal_summary(SimpleNamespace()))  # type: ignore[arg-type]
     session.pytest_unconfigure()
 
     said = capsys.readouterr()
