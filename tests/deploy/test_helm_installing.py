@@ -2,9 +2,12 @@
 
 import json
 import os
+import signal
 import stat
+import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +24,7 @@ from conformance.kube.effects import Effect
 from conformance.kube.errors import EffectRefused
 from conformance.kube.guard import Guard
 from conformance.kube.timeouts import Timeouts
+from conformance.kube.waits import wait_for
 from conformance.reference.model import Reference
 from conformance.reference.stack import DraDriver, PluginConfigs, Stack
 
@@ -37,7 +41,8 @@ folder = pathlib.Path({folder!r})
 arguments = sys.argv[1:]
 values = None
 if "--values" in arguments:
-    values = pathlib.Path(arguments[arguments.index("--values") + 1]).read_text()
+    file = arguments[arguments.index("--values") + 1]
+    values = sys.stdin.read() if file == "-" else pathlib.Path(file).read_text()
 with (folder / "calls").open("a") as calls:
     calls.write(json.dumps([arguments, values]) + "\\n")
 verb = arguments[0]
@@ -101,13 +106,18 @@ class FakeHelm:
 
 @pytest.fixture
 def helm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeHelm:
-    programs = tmp_path / "bin"
+    _on_path(_FAKE.format(python=sys.executable, folder=str(tmp_path)), tmp_path, monkeypatch)
+    return FakeHelm(tmp_path)
+
+
+def _on_path(text: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make the program that is found as helm."""
+    programs = folder / "bin"
     programs.mkdir()
     program = programs / "helm"
-    program.write_text(_FAKE.format(python=sys.executable, folder=str(tmp_path)))
+    program.write_text(text)
     program.chmod(program.stat().st_mode | stat.S_IXUSR)
     monkeypatch.setenv("PATH", f"{programs}{os.pathsep}{os.environ['PATH']}")
-    return FakeHelm(tmp_path)
 
 
 @pytest.fixture
@@ -137,6 +147,63 @@ def test_helm_is_given_the_chart_its_version_the_values_and_the_cluster(client: 
     assert call[call.index("--wait") :][:3] == ["--wait", "--timeout", "600s"]
     assert call[-4:] == ["--kubeconfig", "/etc/kube", "--kube-context", "staging"]
     assert helm.values == [{"a": 1}]
+
+
+# Says its process id once it is installing, and goes on for longer than any test; says no release is there.
+_SLOW = """#!{python}
+import os, pathlib, sys, time
+if sys.argv[1] == "get":
+    sys.exit("Error: release: not found")
+started = pathlib.Path({folder!r}, "started")
+started.with_suffix(".new").write_text(str(os.getpid()))
+started.with_suffix(".new").rename(started)
+time.sleep(600)
+"""
+_INSTALLING = """
+from types import SimpleNamespace
+from conformance.deploy.helm.charts import Helm, HelmInstaller
+from conformance.deploy.helm.releases import Release
+from conformance.kube.effects import Effect
+from conformance.kube.guard import Guard
+from conformance.kube.timeouts import Timeouts
+
+release = Release("gpu-operator", "gpu-operator", "https://charts.example.com", "v26.7.0", "gpu-operator", {"a": 1})
+HelmInstaller(Helm()).install(SimpleNamespace(guard=Guard(Effect.DISRUPTIVE)), release, Timeouts(stack=600))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a process cannot be made to end with its parent")
+def test_a_run_that_is_killed_while_helm_installs_leaves_neither_helm_nor_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _on_path(_SLOW.format(python=sys.executable, folder=str(tmp_path)), tmp_path, monkeypatch)
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setenv("TMPDIR", str(temporary))
+    run = subprocess.Popen([sys.executable, "-c", _INSTALLING], stderr=subprocess.DEVNULL)
+    started = tmp_path / "started"
+    try:
+        wait_for(started.exists, bool, what="helm installs", timeout=90)
+    finally:
+        run.kill()
+        run.wait()
+
+    process = int(started.read_text())
+    try:
+        wait_for(lambda: _runs(process), lambda runs: not runs, what="helm has ended with the run", timeout=90)
+    finally:
+        with suppress(ProcessLookupError):
+            os.kill(process, signal.SIGKILL)
+    assert list(temporary.iterdir()) == []
+
+
+def _runs(process: int) -> bool:
+    """Whether a process is at work; one that has ended and that nobody has waited for is not."""
+    try:
+        state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state not in "XZ"
 
 
 def test_a_failure_shows_what_helm_said(client: Any, helm: FakeHelm) -> None:

@@ -4,12 +4,14 @@ Sources: helm.sh, ``helm install``, ``helm uninstall`` and ``helm get values`` (
 oci://).
 """
 
+import functools
 import json
 import os
 import shutil
+import signal
 import subprocess
-import tempfile
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -27,6 +29,7 @@ from conformance.kube.errors import AlreadyExists, EffectRefused, KubeError, Not
 from conformance.kube.names import MANAGED_BY, MANAGED_BY_US, RUN_LABEL
 from conformance.kube.paths import path
 from conformance.kube.timeouts import Timeouts
+from conformance.realnode import death
 
 __all__ = ["Helm", "HelmInstaller", "uninstall_command"]
 
@@ -47,14 +50,14 @@ class Helm(msgspec.Struct, frozen=True):
     kubeconfig: Path | None = None
     context: str | None = None
 
-    def run(self, arguments: Sequence[str], *, timeout: float, to_do: str) -> str:
+    def run(self, arguments: Sequence[str], *, timeout: float, to_do: str, stdin: str = "") -> str:
         """Run helm and return what it says. ``to_do`` is in words what for, ``timeout`` in seconds.
 
         Raises InstallError when there is no helm, when it takes too long, and when it fails, with the end of what it
         said.
         """
         try:
-            done = self._ended(arguments, timeout)
+            done = self._ended(arguments, timeout, stdin)
         except FileNotFoundError:
             raise InstallError(_missing(to_do)) from None
         except subprocess.TimeoutExpired:
@@ -79,7 +82,7 @@ class Helm(msgspec.Struct, frozen=True):
         except ValueError as error:
             raise InstallError(f"{to_do}: {PROGRAM} printed no JSON: {error}") from None
 
-    def _ended(self, arguments: Sequence[str], timeout: float) -> "subprocess.CompletedProcess[str]":
+    def _ended(self, arguments: Sequence[str], timeout: float, stdin: str) -> "subprocess.CompletedProcess[str]":
         program = shutil.which(PROGRAM)
         if program is None:
             raise FileNotFoundError(PROGRAM)
@@ -88,8 +91,9 @@ class Helm(msgspec.Struct, frozen=True):
             capture_output=True,
             text=True,
             timeout=timeout,
-            stdin=subprocess.DEVNULL,
+            input=stdin,
             check=False,
+            preexec_fn=_ending_with(os.getpid()),
         )
 
     def cluster_flags(self) -> list[str]:
@@ -136,13 +140,12 @@ class HelmInstaller:
             )
         values = merged(mirrored(release.chart, self._registry, self._copied_secret(client, release)), release.values)
         seconds = timeouts.stack
-        with tempfile.TemporaryDirectory(prefix="gpu-conformance-helm-") as folder:
-            file = Path(folder) / "values.yaml"
-            file.write_text(_yaml(values), encoding="utf-8")
-            verb = ["upgrade", "--install"] if replace else ["install"]
-            arguments = [*verb, release.name, *source, "--namespace", release.namespace, "--create-namespace"]
-            arguments += ["--values", str(file), "--wait", "--timeout", f"{seconds:.0f}s"]
-            self._helm.run(arguments, timeout=seconds + _LENIENCE, to_do=f"installing {release}")
+        verb = ["upgrade", "--install"] if replace else ["install"]
+        arguments = [*verb, release.name, *source, "--namespace", release.namespace, "--create-namespace"]
+        # From our hand, not from a file: nobody removes the file of a run that is killed.
+        arguments += ["--values", "-", "--wait", "--timeout", f"{seconds:.0f}s"]
+        to_do = f"installing {release}"
+        self._helm.run(arguments, timeout=seconds + _LENIENCE, to_do=to_do, stdin=_yaml(values))
 
     def uninstall(self, client: Client, installed: Installed, timeouts: Timeouts) -> None:
         """See Installer. Waits as long as a namespace may take to go, and as long again without hooks.
@@ -269,6 +272,16 @@ def _allowed(client: Client, release: Release | Installed) -> None:
     guard = client.guard
     if guard.limit < Effect.DISRUPTIVE:
         raise EffectRefused(PROGRAM, str(release), Effect.DISRUPTIVE, guard.limit, guard.requirement)
+
+
+def _ending_with(us: int) -> Callable[[], None] | None:
+    """What makes a process of ours end when we do, however that is: helm would go on creating what nobody takes away.
+
+    Only Linux can; elsewhere a run that is killed alone, without its process group, leaves helm at work.
+    """
+    if sys.platform != "linux":
+        return None
+    return functools.partial(death.signal_at_parents_death, signal.SIGKILL, us)
 
 
 def _missing(to_do: str) -> str:
