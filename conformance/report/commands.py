@@ -1,6 +1,7 @@
 """``gpu-conformance report ...``: what can be done with the report of a run that is over."""
 
 import argparse
+from collections.abc import Mapping
 from pathlib import Path
 
 
@@ -51,12 +52,19 @@ def _convert(chosen: argparse.Namespace) -> int:
 
     if chosen.to not in FORMATS:
         raise ReportError(f"--to={chosen.to}: there is no such format; there are {', '.join(FORMATS)}")
-    wanted = FORMATS[chosen.to]
-    text = wanted.render(read(chosen.report))
+    wanted, report = FORMATS[chosen.to], read(chosen.report)
     if str(chosen.output) == "-":
-        print(text, end="")
-        return 0
+        return _print(wanted.render(report), chosen.to)
     path = chosen.output or (chosen.report if chosen.report.is_dir() else chosen.report.parent) / wanted.file_name
-    path.write_text(text, encoding="utf-8")
-    print(path)
+    for written in wanted.write(report, path):
+        print(written)
+    return 0
+
+
+def _print(rendered: str | Mapping[str, str], name: str) -> int:
+    from conformance.report.reading import ReportError
+
+    if not isinstance(rendered, str):
+        raise ReportError(f"--to={name} is a folder of {', '.join(rendered)}: name the folder with -o")
+    print(rendered, end="")
     return 0

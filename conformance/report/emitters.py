@@ -81,8 +81,14 @@ def write_junit(report: Report, folder: Path) -> Path:
 
 
 def write_formats(report: Report, folder: Path, chosen: Iterable[Format]) -> list[Path]:
-    """Write the report in further formats, each under its usual name, beside those that every run writes."""
-    wanted = [each for each in chosen if each.file_name != JUNIT_NAME]
-    for each in wanted:
-        (folder / each.file_name).write_text(each.render(report), encoding="utf-8")
-    return [folder / each.file_name for each in wanted]
+    """Write the report in further formats, each under its usual name, beside those that every run writes.
+
+    Those that refuse the report are left out; ``refusals`` tells of them.
+    """
+    wanted = [each for each in chosen if each.file_name != JUNIT_NAME and not each.refuses(report)]
+    return [path for each in wanted for path in each.write(report, folder / each.file_name)]
+
+
+def refusals(report: Report, chosen: Iterable[Format]) -> list[str]:
+    """What is not written, and why: one note for each format that refuses the report."""
+    return [f"{each.file_name} was not written: {why}" for each in chosen if (why := each.refuses(report))]

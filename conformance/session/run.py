@@ -8,6 +8,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
 
+import msgspec
+
 import conformance
 from conformance.catalog import Requirement
 from conformance.deploy import deploy, withdraw
@@ -28,7 +30,7 @@ from conformance.reference.objects import name_of, objects
 from conformance.reference.stack_objects import stack_objects
 from conformance.remains import Left
 from conformance.report.causes import causes_of, with_waived_causes
-from conformance.report.emitters import STREAM_NAME, EventStream, write_formats, write_json, write_junit
+from conformance.report.emitters import STREAM_NAME, EventStream, refusals, write_formats, write_json, write_junit
 from conformance.report.fleet import pools_of
 from conformance.report.formats import Format, formats_named
 from conformance.report.model import SEVERITY, ClusterFacts, Report, RunFacts, Verdict, exit_code, not_run, summarise
@@ -320,6 +322,7 @@ class Run:
             excused_in(self.facts, self.reference),
             pools_of(self._readable_nodes, self.reference),
         )  # fmt: skip
+        report = msgspec.structs.replace(report, notes=(*report.notes, *refusals(report, self._formats)))
         if self._writes_reports:
             self.files = [write_json(report, self.folder), write_junit(report, self.folder)]
             self.files += write_formats(report, self.folder, self._formats)

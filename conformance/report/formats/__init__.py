@@ -5,19 +5,40 @@ report always gives the same file.
 """
 
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 
 import msgspec
 
-from conformance.report.formats import badge, ctrf, html, junit, line, markdown, openmetrics, sarif
+from conformance.report.formats import badge, cncf, ctrf, html, junit, line, markdown, openmetrics, sarif
 from conformance.report.model import Report
 
 
+def _refuses_nothing(report: Report) -> str:
+    return ""
+
+
 class Format(msgspec.Struct, frozen=True):
-    """A format: the usual name of its file, what it is for, and how it is written."""
+    """A format: the usual name of its file, what it is for, and how it is written.
+
+    One of several files gives their texts by name, and its own name is that of their folder. ``refuses`` says why a
+    report cannot be turned into the format, and is empty where it can; ``render`` raises FormatRefused with the same.
+    """
 
     file_name: str
     purpose: str
-    render: Callable[[Report], str]
+    render: Callable[[Report], str | Mapping[str, str]]
+    refuses: Callable[[Report], str] = _refuses_nothing
+
+    def write(self, report: Report, path: Path) -> list[Path]:
+        """Write the report in this format to a file, or a folder that is made; the paths of the files written."""
+        rendered = self.render(report)
+        if isinstance(rendered, str):
+            path.write_text(rendered, encoding="utf-8")
+            return [path]
+        path.mkdir(parents=True, exist_ok=True)
+        for name, text in rendered.items():
+            (path / name).write_text(text, encoding="utf-8")
+        return [path / name for name in rendered]
 
 
 FORMATS: Mapping[str, Format] = {
@@ -27,6 +48,7 @@ FORMATS: Mapping[str, Format] = {
     "openmetrics": Format("metrics.prom", "alerts and dashboards of Prometheus", openmetrics.render),
     "sarif": Format("report.sarif", "code scanning, and viewers of SARIF 2.1.0", sarif.render),
     "ctrf": Format("ctrf.json", "readers of the Common Test Report Format", ctrf.render),
+    "cncf": Format("cncf", "a submission to CNCF's AI Conformance programme", cncf.render, cncf.why_refused),
     "line": Format("status.txt", "one line for a chat message", line.render),
     "badge": Format("badge.svg", "a badge for a page", badge.render),
 }
