@@ -4,6 +4,8 @@ import argparse
 from collections.abc import Mapping
 from pathlib import Path
 
+from conformance.report.comparing import commands as comparing
+
 
 def add_to(parser: argparse.ArgumentParser) -> None:
     """Add the actions of the command ``report``. Each sets ``command``, a function that returns the exit code."""
@@ -25,6 +27,8 @@ def add_to(parser: argparse.ArgumentParser) -> None:
     )
     convert.set_defaults(command=_convert)
 
+    comparing.add_to(actions)
+
 
 def _takes_a_report(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("report", type=Path, help="a report.json, or the folder of a run")
@@ -34,15 +38,16 @@ def _show(chosen: argparse.Namespace) -> int:
     from conformance.report.formats import line
     from conformance.report.reading import read
     from conformance.report.story import heading_of_cause, story, who_waits
+    from conformance.report.visible import visible
     from conformance.verdict import Status
 
     report = read(chosen.report)
     print(line.render(report), end="")
     for cause in report.causes:
-        print(f"\n{heading_of_cause(cause)}\n  {who_waits(cause, most=len(cause.waiting))}")
+        print(visible(f"\n{heading_of_cause(cause)}\n  {who_waits(cause, most=len(cause.waiting))}"))
     for verdict in report.requirements:
         if verdict.status in (Status.FAILED, Status.ERROR, Status.UNKNOWN):
-            print(f"\n{story(verdict)}")
+            print(visible(f"\n{story(verdict)}"))
     return 0
 
 

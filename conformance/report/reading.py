@@ -6,15 +6,25 @@ from typing import Any
 
 import msgspec
 
+from conformance.report import older
 from conformance.report.emitters import JSON_NAME, STREAM_NAME
 from conformance.report.model import API_VERSION, KIND, Report
 
 _GROUP = API_VERSION.partition("/")[0]
-# Versions whose reports hold everything that the model asks for.
-_READ = (API_VERSION,)
+# The versions that are read: today's, and those that older.py knows.
+_READ = (API_VERSION, older.FIRST)
 
-# Made before any thread needs it; see kube/client.py.
+
+class _Head(msgspec.Struct, rename="camel"):
+    """What a file says it is."""
+
+    kind: str = ""
+    api_version: str = ""
+
+
+# Made before any thread needs them; see kube/client.py.
 _DECODER = msgspec.json.Decoder(Report)
+_HEAD = msgspec.json.Decoder(_Head)
 
 
 class ReportError(ValueError):
@@ -34,9 +44,24 @@ def read(path: Path) -> Report:
     except OSError as error:
         raise ReportError(f"{file} cannot be read: {error.strerror}") from None
     try:
-        return _DECODER.decode(content)
+        return _report(content)
     except msgspec.DecodeError as error:
         raise ReportError(f"{file} {_why(content, error)}{_left_by_a_killed_run(file)}") from None
+
+
+def _report(content: bytes) -> Report:
+    """The report, of whichever version it is. Raises msgspec.DecodeError, which ValidationError is one of."""
+    head = _HEAD.decode(content)
+    if head.kind != KIND or head.api_version not in _READ:
+        raise msgspec.ValidationError(f"{head.kind} {head.api_version}")
+    try:
+        return _DECODER.decode(content)
+    except msgspec.ValidationError as error:
+        try:
+            upgraded = older.as_of_today(json.loads(content))
+        except (KeyError, TypeError, AttributeError, ValueError):
+            raise error from None
+        return msgspec.convert(upgraded, Report)
 
 
 def _left_by_a_killed_run(file: Path) -> str:

@@ -1,25 +1,34 @@
-"""The JSON Schema of report.json, made from the report model so that the two cannot differ."""
+"""The JSON Schemas of what reports are written as, made from their models so that the two cannot differ."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 
+from conformance.report.comparing.changes import Difference
 from conformance.report.model import Report
 
 FILE = "reports/report.schema.json"
 
+SCHEMAS: Mapping[str, tuple[str, type[msgspec.Struct]]] = {
+    FILE: ("gpu-conformance report", Report),
+    "reports/diff.schema.json": ("gpu-conformance difference of two reports", Difference),
+}
+"""Each schema's file with its title and the model that it describes."""
 
-def json_schema() -> dict[str, Any]:
-    """The schema (JSON Schema 2020-12) as an object."""
-    (reference,), definitions = msgspec.json.schema_components([Report], ref_template="#/$defs/{name}")
+
+def json_schema(file: str = FILE) -> dict[str, Any]:
+    """A schema (JSON Schema 2020-12) as an object."""
+    title, model = SCHEMAS[file]
+    (reference,), definitions = msgspec.json.schema_components([model], ref_template="#/$defs/{name}")
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": "gpu-conformance report",
+        "title": title,
         **reference,
         "$defs": definitions,
     }
 
 
-def text() -> str:
-    """The schema as its file holds it."""
-    return msgspec.json.format(msgspec.json.encode(json_schema()), indent=2).decode() + "\n"
+def text(file: str = FILE) -> str:
+    """A schema as its file holds it."""
+    return msgspec.json.format(msgspec.json.encode(json_schema(file)), indent=2).decode() + "\n"
