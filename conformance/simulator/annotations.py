@@ -20,6 +20,9 @@ ADMITTED = f"{DOMAIN}/admitted"
 PREPARED = f"{DOMAIN}/prepared"
 """On pods with claims: ``true`` once the plugin of the DRA driver has prepared them; they start only then."""
 
+OFFERED = f"{DOMAIN}/offered"
+"""On nodes with a real kubelet: JSON of devices.Offered, what a deployed stack's plugin offers there."""
+
 MIG_GEOMETRY = f"{DOMAIN}/mig-geometry"
 """On nodes: JSON ``{GPU index: {profile: count}}`` of the GPUs that have MIG on."""
 

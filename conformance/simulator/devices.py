@@ -29,6 +29,13 @@ class Offer(msgspec.Struct, frozen=True):
     mps: bool = False
 
 
+class Offered(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What the plugin of a deployed stack offers on a node, by resource, and the driver that it found."""
+
+    driver: str = ""
+    offers: dict[str, Offer] = {}
+
+
 class Registrations:
     """Which plugin offers what on which node. Safe to share between threads."""
 

@@ -17,6 +17,10 @@ HARDWARE = f"{DOMAIN}/hardware"
 
 BROKEN: Mapping[str, str] = {
     "plugin-blind": "the device plugin runs and finds no device",
+    "plugin-crashes": "the device plugin ends a moment after it has registered, again and again (real nodes)",
+    "plugin-miscounts": "the device plugin offers so many devices too many, too few if negative (real nodes)",
+    "allocate-fails": "the device plugin gives nothing out: Allocate fails with the value as its text (real nodes)",
+    "stale-allocation": "the device plugin gives the first devices, whatever the kubelet has chosen (real nodes)",
     "mig-busy": "a process holds the GPUs, so that no MIG layout can be applied",
     "mig-reboots": "a MIG layout needs a reboot, which happens",
     "mig-never-reboots": "a MIG layout needs a reboot, which nobody does",

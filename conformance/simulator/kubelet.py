@@ -62,7 +62,7 @@ class Kubelet:
             self._recent.pop(key, None)
             return None
         machine = _machine(node)
-        self._registrations.register_image(key, {} if machine is None else _in_image(key, machine))
+        self._registrations.register_image(key, {} if machine is None else offered_by_image(key, machine))
         offers = self._registrations.on(key)
         if machine is not None:
             self._advertise(node, offers)
@@ -136,7 +136,7 @@ def _machine(node: Object) -> Machine | None:
         return None
 
 
-def _in_image(node: str, machine: Machine) -> dict[str, Offer]:
+def offered_by_image(node: str, machine: Machine) -> dict[str, Offer]:
     """What the plugin in a node's image offers: each GPU that the driver lists, whole."""
     if not machine.offered_as:
         return {}

@@ -1,0 +1,52 @@
+"""The plugin as a process on a node: ``python -m conformance.deviceplugin --node NAME --files FOLDER``."""
+
+import argparse
+import logging
+import signal
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+from conformance.kube.client import Client
+from conformance.kube.effects import Effect
+from conformance.kube.errors import KubeconfigError
+from conformance.kube.guard import Guard
+from conformance.kube.kubeconfig import connect
+
+from .hostfiles import HostFiles
+from .node import follow
+from .plugin import Plugin, PluginCrash
+
+FOLDER = Path("/var/lib/kubelet/device-plugins")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Serve until SIGTERM or SIGINT (0); 1 with one line on standard error when it cannot go on."""
+    parser = argparse.ArgumentParser(prog="python -m conformance.deviceplugin", description=__doc__)
+    parser.add_argument("--node", required=True, help="the name of the node on which it runs")
+    parser.add_argument("--kubeconfig", type=Path, help="default: the service account of the pod in which it runs")
+    parser.add_argument("--folder", type=Path, default=FOLDER, help=f"the kubelet's folder of plugins ({FOLDER})")
+    parser.add_argument("--files", type=Path, required=True, help="a folder for what containers get")
+    parser.add_argument("--library", type=Path, help="the compiled stand-in of the driver's libraries")
+    parser.add_argument("--cdi", type=Path, metavar="FOLDER", help="give devices by CDI names, specified in FOLDER")
+    chosen = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    ended = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: ended.set())
+    try:
+        plugin = Plugin(chosen.folder, HostFiles(chosen.files, chosen.library), cdi_folder=chosen.cdi)
+        with connect(chosen.kubeconfig) as connection:
+            client = Client(connection, Guard(Effect.READS, None), agent="gpu-conformance-device-plugin")
+            follower = threading.Thread(target=follow, args=(client, chosen.node, plugin.tell), daemon=True)
+            follower.start()
+            plugin.run(ended)
+    except (KubeconfigError, OSError, RuntimeError, PluginCrash) as error:
+        print(f"the device plugin cannot go on: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
