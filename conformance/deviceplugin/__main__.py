@@ -12,7 +12,8 @@ from conformance.kube.client import Client
 from conformance.kube.effects import Effect
 from conformance.kube.errors import KubeconfigError
 from conformance.kube.guard import Guard
-from conformance.kube.kubeconfig import connect
+from conformance.kube.kubeconfig import connect_in_cluster
+from conformance.simulator.process import connect
 
 from .hostfiles import HostFiles
 from .node import follow
@@ -37,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         signal.signal(number, lambda *_: ended.set())
     try:
         plugin = Plugin(chosen.folder, HostFiles(chosen.files, chosen.library), cdi_folder=chosen.cdi)
-        with connect(chosen.kubeconfig) as connection:
+        with connect(chosen.kubeconfig) if chosen.kubeconfig else connect_in_cluster() as connection:
             client = Client(connection, Guard(Effect.READS, None), agent="gpu-conformance-device-plugin")
             follower = threading.Thread(target=follow, args=(client, chosen.node, plugin.tell), daemon=True)
             follower.start()

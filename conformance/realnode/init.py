@@ -20,7 +20,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from conformance.realnode import relay
+from conformance.realnode import relay, size
 from conformance.realnode.orders import API_SOCKET, INSIDE, Orders
 
 _CABLE = "eth0"
@@ -66,6 +66,10 @@ def furnish(orders: Orders) -> None:
         shown = Path(orders.folder) / "covers" / f"setting-{number}"
         shown.write_text(f"{value}\n", encoding="utf-8")
         _run("mount", "--bind", str(shown), str(place))
+    if orders.processors:
+        for place, shown in size.made(Path(orders.folder) / "covers" / "size", orders.processors, orders.memory_kib):
+            if place.exists():
+                _run("mount", "--bind", str(shown), str(place))
 
 
 def _cover(place: Path, layer: Path, kept: Sequence[Path]) -> None:
@@ -157,6 +161,7 @@ class _Programs:
         self._wait_for_runtime(runtime)
         _run(*self._orders.import_images)
         kubelet = self._start("kubelet", self._orders.kubelet)
+        agents = {self._start(name, command): name for name, command in self._orders.agents.items()}
         while True:
             pid, status = os.wait()
             if pid == runtime:
@@ -164,6 +169,9 @@ class _Programs:
             if pid == kubelet:
                 self._note_restart(status)
                 kubelet = self._start("kubelet", self._orders.kubelet)
+            if name := agents.pop(pid, ""):
+                time.sleep(_RESTART_PAUSE)
+                agents[self._start(name, self._orders.agents[name])] = name
 
     def _start(self, name: str, command: list[str]) -> int:
         # Not subprocess.Popen: os.wait() takes the children away that it would want to wait for.

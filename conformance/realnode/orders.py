@@ -1,7 +1,7 @@
 """What a node's keeper and first process are told, as one JSON file in the node's folder."""
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 FILE = "node.json"
@@ -24,7 +24,8 @@ class Orders:
     machine's loopback address. ``cgroup`` names the node's control group in every hierarchy. ``covered`` are folders of
     the machine that the node sees and changes only for itself, ``kept`` those that it needs wherever they are.
     ``tunables`` are the kernel settings that its kubelet shall find (path below /proc/sys -> value) without anything
-    being set.
+    being set. ``agents`` are programs that run beside the kubelet, by name; one that ends is started again.
+    ``processors`` and ``memory_kib`` are what the node says that it has, 0 for what the machine has.
     """
 
     name: str
@@ -45,6 +46,9 @@ class Orders:
     containerd_socket: str
     import_images: list[str]
     kubelet: list[str]
+    agents: dict[str, list[str]] = field(default_factory=dict)
+    processors: int = 0
+    memory_kib: int = 0
 
     def write(self) -> None:
         """Write the file into the node's folder."""

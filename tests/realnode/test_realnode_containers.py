@@ -4,12 +4,12 @@ import os
 import signal
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from patience import PATIENCE
-from real_containers import Containers
+from real_containers import Containers, kubelet_of
 
 from conformance.clusters.embedded.real import images, settings
 from conformance.kube.waits import wait_for
@@ -131,26 +131,17 @@ print(json.dumps(json.load(urllib.request.urlopen(request, context=trust, timeou
 def test_a_kubelet_that_is_killed_comes_back_and_its_pods_have_not_noticed(containers: Containers) -> None:
     containers.create("survivor", image=images.PAUSE)
     before = containers.wait_phase("survivor", "Running")["status"]["containerStatuses"][0]
-    kubelet = _kubelet_of("real-1")
+    kubelet = kubelet_of("real-1")
     assert kubelet
 
     os.kill(kubelet, signal.SIGKILL)
 
-    wait_for(lambda: _kubelet_of("real-1"), lambda pid: pid not in (0, kubelet), what="a new kubelet", timeout=PATIENCE)
+    wait_for(lambda: kubelet_of("real-1"), lambda pid: pid not in (0, kubelet), what="a new kubelet", timeout=PATIENCE)
     containers.create("after", _WHO)
     containers.said("after")
     after = containers.wait_phase("survivor", "Running")["status"]["containerStatuses"][0]
     assert (after["containerID"], after["restartCount"]) == (before["containerID"], 0)
     containers.cluster.check()
-
-
-def _kubelet_of(node: str) -> int:
-    """The process id of a node's kubelet on the machine; 0 while there is none. No other cluster has real nodes now."""
-    for process in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError):
-            if f"--hostname-override={node}".encode() in (process / "cmdline").read_bytes().split(b"\0"):
-                return int(process.name)
-    return 0
 
 
 def test_the_machine_keeps_its_settings_and_its_folders(containers: Containers) -> None:

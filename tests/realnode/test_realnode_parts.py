@@ -10,8 +10,17 @@ from pathlib import Path
 
 import pytest
 
-from conformance.clusters.embedded.real import RealNodesUnavailable, images, interpreter, joining, network, preflight
-from conformance.realnode import cgroups, relay
+from conformance.clusters.embedded import EmbeddedSpec
+from conformance.clusters.embedded.real import (
+    RealNodesUnavailable,
+    images,
+    interpreter,
+    joining,
+    network,
+    placing,
+    preflight,
+)
+from conformance.realnode import cgroups, relay, size
 from conformance.realnode.orders import Orders
 
 # As /proc/net/route writes it: 0.0.0.0/0, 198.18.0.0/16 and 10.200.0.0/13.
@@ -171,6 +180,40 @@ def test_a_control_group_goes_with_all_below_it(tmp_path: Path, monkeypatch: pyt
     assert cgroups.remove("ours") == []
 
     assert {path.name for path in tmp_path.glob("*/*")} == {"others"}
+
+
+def test_real_nodes_with_gpus_are_the_last_of_each_pool() -> None:
+    def named(topology: str, count: int) -> list[str]:
+        return [
+            place.name for place in placing.places(EmbeddedSpec(topology=topology, real_nodes=count, real_gpus=True))
+        ]
+
+    assert named("guide", 3) == ["t4-inference-3", "a100-training-3", "h100-training-2"]
+    assert "t4-inference-2" in named("guide", 10)
+    assert named("single", 0) == []
+    with pytest.raises(placing.NoPlace, match="topology single has 1 nodes with GPUs"):
+        named("single", 2)
+
+
+def test_a_place_keeps_what_the_pool_says_and_nobody_plays_it() -> None:
+    (place,) = placing.places(EmbeddedSpec(topology="guide", real_nodes=1, real_gpus=True))
+
+    assert place.node is not None
+    assert place.node["metadata"]["labels"]["eks.amazonaws.com/nodegroup"] == "t4-inference"
+    assert list(place.node["metadata"]["annotations"]) == ["gpu-conformance.io/hardware"]
+    assert "providerID" not in place.node["spec"]
+    assert (place.processors, place.memory_kib, place.pods) == (48, 192 << 20, 110)
+
+
+def test_a_node_is_shown_as_many_processors_as_it_shall_have(tmp_path: Path) -> None:
+    shown = dict(size.made(tmp_path / "size", 6, 1 << 20))
+
+    assert "MemTotal: 1048576 kB" in shown[Path("/proc/meminfo")].read_text()
+    cores = list(shown[Path("/sys/devices/system/node")].glob("node0/cpu*[0-9]"))
+    assert len(cores) == 6
+    # What the kubelet reads from the names are processors of this machine.
+    assert {int(core.name.removeprefix("cpu")) for core in cores} <= os.sched_getaffinity(0)
+    assert len({(core / "topology" / "core_id").read_text() for core in cores}) == 6
 
 
 def test_orders_are_read_as_they_were_written(tmp_path: Path) -> None:

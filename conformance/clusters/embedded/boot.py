@@ -39,18 +39,19 @@ def start(spec: EmbeddedSpec, progress: Progress | None = None, *, kept: str | N
 
     progress = progress or SilentProgress()
     # Before minutes go into building a kubelet that could not run here.
-    tools = real.required(spec.assets) if spec.real_nodes else None
+    places = real.places(spec)
+    tools = real.required(spec.assets) if places else None
     wanted = BINARIES if tools is None else (*BINARIES, real.KUBELET)
     binaries = resolve(spec.version, wanted, assets=spec.assets, cache=spec.cache, progress=progress)
-    parts = None if tools is None else real.parts(tools, spec, binaries, progress)
+    parts = None if tools is None else real.parts(places, tools, spec, binaries, progress)
     deadline = time.monotonic() + spec.timeout
     seed = seeds.obtain(spec, binaries, progress, deadline=deadline)
     progress.step("Starting the control plane")
     cluster = _retrying_ports(lambda: _started(spec, binaries, seed, parts, progress, kept=kept, deadline=deadline))
     try:
-        _wait_for_fleet(cluster, spec, progress)
+        _wait_for_fleet(cluster, spec, progress, besides=[place.name for place in places])
         if parts is not None:
-            real.wait_joined(cluster, spec.real_nodes, progress, timeout=spec.timeout)
+            real.wait_joined(cluster, parts.places, progress, timeout=spec.timeout)
         if spec.simulator and cluster.processes is not None:
             # Last, so that it takes no time from what a start waits for; it reads what has happened before it.
             cluster.processes.start(Components(binaries, cluster.layout, spec).simulator())
@@ -78,13 +79,13 @@ def _started(
         try:
             seed.sow(layout)
             files.write(components)
-            nodes = [] if parts is None else list(real.prepared(layout, spec.real_nodes, parts))
+            nodes = [] if parts is None else list(real.prepared(layout, parts))
             processes = Processes(folder)
         except BaseException:
             folder.remove()
             raise
         try:
-            version = _come_up(processes, components, nodes, progress, deadline)
+            version = _come_up(processes, components, nodes, parts, progress, deadline)
         except BaseException:
             processes.end()
             raise
@@ -92,7 +93,12 @@ def _started(
 
 
 def _come_up(
-    processes: Processes, components: Components, nodes: Sequence[Component], progress: Progress, deadline: float
+    processes: Processes,
+    components: Components,
+    nodes: Sequence[Component],
+    parts: real.Parts | None,
+    progress: Progress,
+    deadline: float,
 ) -> str:
     """Start everything in the order that loses no time; returns the version that the API server says.
 
@@ -110,7 +116,7 @@ def _come_up(
     import conformance.kube.client  # noqa: F401 (takes 0.2 s, which pass unnoticed while the API server starts)
 
     processes.wait_ready([apiserver], context, deadline=deadline)
-    version = _populate(components, progress)
+    version = _populate(components, parts, progress)
     processes.wait_ready(others, context, deadline=deadline)
     return version
 
@@ -125,7 +131,7 @@ def _retrying_ports(attempt: Callable[[], EmbeddedCluster]) -> EmbeddedCluster:
     return attempt()
 
 
-def _populate(components: Components, progress: Progress) -> str:
+def _populate(components: Components, parts: real.Parts | None, progress: Progress) -> str:
     """Create the nodes while controllers, scheduler and KWOK still start."""
     from .fleet import create
     from .topologies import load
@@ -133,14 +139,17 @@ def _populate(components: Components, progress: Progress) -> str:
     with client_of(components.layout) as client:
         version = str(client.get("/version")["gitVersion"])
         if components.spec.topology is not None:
-            create(client, load(components.spec.topology), progress, kubelet=version)
+            instead = {place.name: place.node for place in (parts.places if parts else ()) if place.node}
+            create(client, load(components.spec.topology), progress, kubelet=version, instead=instead)
     return version
 
 
-def _wait_for_fleet(cluster: EmbeddedCluster, spec: EmbeddedSpec, progress: Progress) -> None:
+def _wait_for_fleet(
+    cluster: EmbeddedCluster, spec: EmbeddedSpec, progress: Progress, *, besides: Sequence[str]
+) -> None:
     from .fleet import wait_usable
     from .topologies import load
 
     if spec.topology is not None:
         with cluster.client() as client:
-            wait_usable(client, load(spec.topology), progress, timeout=spec.timeout)
+            wait_usable(client, load(spec.topology), progress, timeout=spec.timeout, besides=besides)

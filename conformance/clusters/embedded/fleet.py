@@ -5,16 +5,18 @@ from __future__ import annotations
 import contextlib
 import time
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
+
+from conformance.kube.errors import AlreadyExists
 
 from .annotations import NOT_READY, UNREACHABLE
 from .errors import EmbeddedError
 from .topologies import Topology, nodes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator, Mapping
 
     from conformance.kube.client import Client
     from conformance.progress import Progress
@@ -76,14 +78,22 @@ def populate(client: Client, topology: Topology, progress: Progress, *, kubelet:
     wait_usable(client, topology, progress, timeout=timeout)
 
 
-def create(client: Client, topology: Topology, progress: Progress, *, kubelet: str) -> None:
+def create(
+    client: Client,
+    topology: Topology,
+    progress: Progress,
+    *,
+    kubelet: str,
+    instead: Mapping[str, Mapping[str, Any]] | None = None,
+) -> None:
     """Create the nodes of a topology, several at a time, and what its platform brings along, in its order.
 
-    ``kubelet`` is the version that the nodes claim.
+    ``kubelet`` is the version that the nodes claim. ``instead`` are objects for nodes that somebody else runs.
     """
-    wanted = list(nodes(topology, kubelet=kubelet))
+    others = instead or {}
+    wanted = [others.get(node["metadata"]["name"], node) for node in nodes(topology, kubelet=kubelet)]
     with ThreadPoolExecutor(_WRITERS) as writers:
-        created = writers.map(lambda node: client.create(_NODES, node), wanted)
+        created = writers.map(lambda node: _create(client, node), wanted)
         for done, _ in enumerate(created, start=1):
             if done % 100 == 0 or done == len(wanted):
                 progress.step("Creating simulated nodes", done, len(wanted))
@@ -91,13 +101,25 @@ def create(client: Client, topology: Topology, progress: Progress, *, kubelet: s
         client.apply(obj, manager="platform")
 
 
-def wait_usable(client: Client, topology: Topology, progress: Progress, *, timeout: float) -> None:
+def _create(client: Client, node: Mapping[str, Any]) -> None:
+    try:
+        client.create(_NODES, node)
+    except AlreadyExists:  # its kubelet was faster
+        change = {"metadata": dict(node["metadata"]), "spec": dict(node["spec"])}
+        client.patch(f"{_NODES}/{node['metadata']['name']}", change)
+
+
+def wait_usable(
+    client: Client, topology: Topology, progress: Progress, *, timeout: float, besides: Collection[str] = ()
+) -> None:
     """Wait until every node that is not meant to be broken is ready and has lost its not-ready taint.
 
     ``timeout`` (seconds) is how long no further node may become ready, so that a large fleet on a slow machine gets
-    the time it needs. Raises FleetNotReady with the names of those that are missing.
+    the time it needs. Nobody waits for those named ``besides``. Raises FleetNotReady with the names of those that are
+    missing.
     """
     healthy = {node["metadata"]["name"] for node in nodes(topology) if NOT_READY not in node["metadata"]["annotations"]}
+    healthy -= set(besides)
     _wait_usable(client, healthy, progress, timeout)
 
 

@@ -48,7 +48,8 @@ class EmbeddedSpec:
     ``timeout`` bounds the start, in seconds (default: start_timeout()). Without ``simulator`` nobody plays the GPU
     stack: pods get no devices and start without them, and what a stack would do on its nodes does not happen.
     ``without_parts`` are parts of the simulator (simulator/settings.py, PARTS) that somebody else plays.
-    ``real_nodes`` is how many nodes have a kubelet and a container runtime, beside the simulated ones (see real/).
+    ``real_nodes`` is how many nodes have a kubelet and a container runtime (see real/): beside the simulated ones, or
+    with ``real_gpus`` in the places of nodes of the topology that have GPUs.
     """
 
     version: str = DEFAULT_VERSION
@@ -66,6 +67,7 @@ class EmbeddedSpec:
     simulator: bool = True
     without_parts: tuple[str, ...] = ()
     real_nodes: int = 0
+    real_gpus: bool = False
 
     def __post_init__(self) -> None:
         check_parts(self.without_parts)

@@ -6,6 +6,10 @@ by the preflight before anything is started.
 
 from .joining import KUBELET, ROOM, parts, wait_joined
 from .nodes import Parts, prepared
+from .placing import NoPlace, Place, places
 from .preflight import RealNodesUnavailable, required
 
-__all__ = ["KUBELET", "ROOM", "Parts", "RealNodesUnavailable", "parts", "prepared", "required", "wait_joined"]
+__all__ = [
+    "KUBELET", "ROOM", "NoPlace", "Parts", "Place", "RealNodesUnavailable", "parts", "places", "prepared", "required",
+    "wait_joined",
+]  # fmt: skip

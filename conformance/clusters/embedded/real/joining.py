@@ -11,16 +11,17 @@ from conformance.clusters.embedded.errors import EmbeddedError, tail
 from conformance.lab.images import IMAGES
 
 from . import images
-from .nodes import Parts, folder_of, real_node_names
+from .nodes import Parts, folder_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from conformance.clusters.embedded.cluster import EmbeddedCluster
     from conformance.clusters.embedded.spec import EmbeddedSpec
     from conformance.progress import Progress
 
+    from .placing import Place
     from .preflight import Tools
 
 KUBELET = "kubelet"
@@ -40,13 +41,27 @@ class NodeNotReady(EmbeddedError):
         super().__init__("\n".join([f"node {name} did not become ready within {timeout:.0f} s", *logs]))
 
 
-def parts(tools: Tools, spec: EmbeddedSpec, binaries: Mapping[str, Path], progress: Progress) -> Parts:
-    """What the real nodes of a cluster are made of. Nothing is started for it. Raises ImageError."""
+def parts(
+    places: Sequence[Place], tools: Tools, spec: EmbeddedSpec, binaries: Mapping[str, Path], progress: Progress
+) -> Parts:
+    """What the real nodes of a cluster are made of. Nothing is started for it. Raises ImageError, LibraryError."""
     from conformance.clusters.embedded.binaries.cache import cache_root
 
     progress.step("Making the container images of the real nodes")
-    archive = images.archive(cache_root(spec.cache, os.environ) / "images", lab_names())
-    return Parts(tools, binaries[KUBELET], archive)
+    cache = cache_root(spec.cache, os.environ)
+    archive = images.archive(cache / "images", lab_names())
+    library = driver_library(cache / "libraries") if spec.real_gpus else None
+    return Parts(tools, binaries[KUBELET], archive, tuple(places), library)
+
+
+def driver_library(cache: Path) -> Path | None:
+    """The stand-in of the driver's libraries; None on a machine without a C compiler. Raises EmbeddedError."""
+    from conformance.deviceplugin.library import LibraryError, compile_library
+
+    try:
+        return compile_library(cache)
+    except LibraryError as error:
+        raise EmbeddedError(str(error)) from None
 
 
 def lab_names() -> dict[str, tuple[str, ...]]:
@@ -57,14 +72,14 @@ def lab_names() -> dict[str, tuple[str, ...]]:
     return {own: (_by_digest(IMAGES[known].under(None)),) for own, known in _STANDS_FOR.items()}
 
 
-def wait_joined(cluster: EmbeddedCluster, count: int, progress: Progress, *, timeout: float) -> None:
+def wait_joined(cluster: EmbeddedCluster, places: Sequence[Place], progress: Progress, *, timeout: float) -> None:
     """Wait until the real nodes take pods. Raises NodeNotReady, or ComponentDied when one of them ended."""
-    names = set(real_node_names(count))
+    names = {place.name for place in places}
     deadline = time.monotonic() + timeout
     with cluster.client() as client:
         while missing := names - fleet.usable(client, hasten=True):
             cluster.check()
-            progress.step("Waiting for the real nodes", count - len(missing), count)
+            progress.step("Waiting for the real nodes", len(names) - len(missing), len(names))
             if time.monotonic() > deadline:
                 name = min(missing)
                 raise NodeNotReady(name, folder_of(cluster.layout, name), timeout)

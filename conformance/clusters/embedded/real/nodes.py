@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from conformance.clusters.embedded.components import Layout
 
+    from .placing import Place
     from .preflight import Tools
 
 SERVICE_ADDRESS, SERVICE_PORT = "10.96.0.1", 443
@@ -37,16 +38,16 @@ _HOME = Path(conformance.__file__).resolve().parent.parent
 
 @dataclass(frozen=True)
 class Parts:
-    """What nodes are made of: the machine's programs, the kubelet, and the archive of the images that they have."""
+    """What nodes are made of: the machine's programs, the kubelet, the archive of the images that they have.
+
+    ``library`` stands in for the libraries of the driver, where there are GPUs and a C compiler.
+    """
 
     tools: Tools
     kubelet: Path
     archive: Path
-
-
-def real_node_names(count: int) -> list[str]:
-    """What the nodes are called."""
-    return [f"real-{number}" for number in range(1, count + 1)]
+    places: tuple[Place, ...] = ()
+    library: Path | None = None
 
 
 def folder_of(layout: Layout, name: str) -> Path:
@@ -54,22 +55,23 @@ def folder_of(layout: Layout, name: str) -> Path:
     return layout.folder / _FOLDER / name
 
 
-def prepared(layout: Layout, count: int, parts: Parts) -> Iterator[Component]:
-    """Write what each of ``count`` nodes needs into the state folder, and yield their keepers.
+def prepared(layout: Layout, parts: Parts) -> Iterator[Component]:
+    """Write what each node needs into the state folder, and yield their keepers.
 
     Raises NoAddress, OSError.
     """
     authority = pki.Authority.load(layout.pki)
     cables: list[Cable] = []
     token = secrets.token_hex(4)
-    for number, name in enumerate(real_node_names(count), start=1):
+    for number, place in enumerate(parts.places, start=1):
+        name = place.name
         cable = free_cable(cables)
         cables.append(cable)
         folder = folder_of(layout, name)
         folder.mkdir(parents=True, mode=0o700)
         cgroup = f"gpu-conformance-{token}-{number}"
         _write_identity(authority, layout, folder, name, cable.node)
-        _write_settings(folder, cgroup, cable, parts)
+        _write_settings(folder, cgroup, cable, place, parts)
         orders = Orders(
             name=name,
             folder=str(folder),
@@ -89,6 +91,9 @@ def prepared(layout: Layout, count: int, parts: Parts) -> Iterator[Component]:
             containerd_socket=str(settings.SOCKET),
             import_images=_import(parts),
             kubelet=_kubelet(name, cable.node, parts),
+            agents=_agents(place, parts),
+            processors=place.processors,
+            memory_kib=place.memory_kib,
         )
         orders.write()
         with (layout.folder / state.CGROUPS).open("a", encoding="utf-8") as known:
@@ -118,10 +123,10 @@ def _write_identity(authority: pki.Authority, layout: Layout, folder: Path, name
     _write(folder / "kubelet.kubeconfig", json.dumps(content))
 
 
-def _write_settings(folder: Path, cgroup: str, cable: Cable, parts: Parts) -> None:
+def _write_settings(folder: Path, cgroup: str, cable: Cable, place: Place, parts: Parts) -> None:
     _write(folder / "containerd.toml", settings.containerd(parts.tools.cni, images.PAUSE))
     _write(folder / "cni" / "10-pods.conflist", settings.cni(cable.pods))
-    _write(folder / "kubelet.json", settings.kubelet(cgroup, cable.node, [TAINT]))
+    _write(folder / "kubelet.json", settings.kubelet(cgroup, cable.node, [] if place.node else [TAINT], place.pods))
     _write(folder / "resolv.conf", "options timeout:1 attempts:1\n")
 
 
@@ -129,6 +134,7 @@ def _kept(folder: Path, parts: Parts) -> list[str]:
     """What the node needs that may lie below a folder which is covered: its own folder, programs, Python, ourselves."""
     programs = [path.parent for path in parts.tools.programs.values()]
     needed = [folder, parts.kubelet.parent, parts.archive.parent, parts.tools.cni, *programs]
+    needed += [parts.library.parent] if parts.library else []
     return list(dict.fromkeys(map(str, [*needed, sys.prefix, sys.base_prefix, _HOME])))
 
 
@@ -152,6 +158,20 @@ def _kubelet(name: str, address: str, parts: Parts) -> list[str]:
         "v": "1",
     }
     return [str(parts.kubelet), *(f"--{flag}={value}" for flag, value in flags.items())]
+
+
+def _agents(place: Place, parts: Parts) -> dict[str, list[str]]:
+    """What runs beside the kubelet of a node with GPUs."""
+    if place.node is None:
+        return {}
+    options = {
+        "node": place.name,
+        "kubeconfig": str(INSIDE / "kubelet.kubeconfig"),
+        "files": str(INSIDE / "devices"),
+        **({"library": str(parts.library)} if parts.library else {}),
+    }
+    module = [sys.executable, "-P", "-m", "conformance.deviceplugin"]
+    return {"device-plugin": [*module, *(f"--{name}={value}" for name, value in options.items())]}
 
 
 def _keeper(layout: Layout, orders: Orders, parts: Parts) -> Component:

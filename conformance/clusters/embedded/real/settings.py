@@ -80,7 +80,7 @@ def cni(pods: str) -> str:
     return json.dumps({"cniVersion": "0.4.0", "name": "gpu-conformance", "plugins": [bridge]}, indent=2)
 
 
-def kubelet(cgroup: str, address: str, taints: list[dict[str, str]]) -> str:
+def kubelet(cgroup: str, address: str, taints: list[dict[str, str]], pods: int = 110) -> str:
     """The KubeletConfiguration. ``address`` is where the API server reaches it; JSON is YAML, too."""
     settings: dict[str, Any] = {
         "apiVersion": "kubelet.config.k8s.io/v1beta1",
@@ -103,6 +103,7 @@ def kubelet(cgroup: str, address: str, taints: list[dict[str, str]]) -> str:
         "failCgroupV1": False,
         "failSwapOn": False,
         "registerWithTaints": taints,
+        "maxPods": pods,
         # No name server is asked: nobody outside is to hear of a test's pods.
         "resolvConf": str(INSIDE / "resolv.conf"),
         "podLogsDir": str(INSIDE / "pod-logs"),
