@@ -5,10 +5,13 @@ import sys
 import textwrap
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import conformance
 from conformance.report import commands as report_commands
+
+if TYPE_CHECKING:
+    from conformance.catalog import Requirement
 
 # Exit codes: 0 done, 1 done but something needs attention, 4 the request cannot be carried out as given (as pytest's).
 OK, ATTENTION, USAGE = 0, 1, 4
@@ -125,7 +128,9 @@ def _parser() -> argparse.ArgumentParser:
     binaries.add_argument("names", nargs="*", help="default: what a cluster needs; also kubectl, kubelet, kwokctl")
     binaries.set_defaults(command=_binaries)
 
-    report_commands.add_to(commands.add_parser("report", help="show, convert and compare the reports of runs"))
+    report_commands.add_to(
+        commands.add_parser("report", help="show, convert, compare and recover the reports of runs"), _requirements
+    )
     _add_cluster_commands(
         commands.add_parser("cluster", help="embedded clusters that stay up, for kubectl and for runs")
     )
@@ -171,6 +176,12 @@ def _count(flag: str, text: str) -> int:
     if not text.isdecimal():
         raise ValueError(f"{flag} is {text!r}: give a number of nodes, such as 1")
     return int(text)
+
+
+def _requirements() -> "Iterable[Requirement]":
+    from conformance.session import catalogue
+
+    return catalogue.requirements()
 
 
 def _catalog(chosen: argparse.Namespace) -> int:

@@ -1,14 +1,24 @@
 """``gpu-conformance report ...``: what can be done with the report of a run that is over."""
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from conformance.report.comparing import commands as comparing
 
+if TYPE_CHECKING:
+    from conformance.catalog import Requirement
 
-def add_to(parser: argparse.ArgumentParser) -> None:
-    """Add the actions of the command ``report``. Each sets ``command``, a function that returns the exit code."""
+    Catalogue = Callable[[], Iterable[Requirement]]
+
+
+def add_to(parser: argparse.ArgumentParser, catalogue: "Catalogue") -> None:
+    """Add the actions of the command ``report``. Each sets ``command``, a function that returns the exit code.
+
+    ``catalogue`` gives the requirements that there are, and is called only where they are needed.
+    """
     actions = parser.add_subparsers(required=True, metavar="ACTION")
 
     show = actions.add_parser("show", help="say what a report says: causes, failures with remedies, profiles")
@@ -28,6 +38,13 @@ def add_to(parser: argparse.ArgumentParser) -> None:
     convert.set_defaults(command=_convert)
 
     comparing.add_to(actions)
+
+    recover = actions.add_parser("recover", help="make the report of a run that was killed from its events.ndjson")
+    recover.add_argument("stream", type=Path, metavar="EVENTS", help="an events.ndjson, or the folder of a run")
+    recover.add_argument(
+        "-o", "--output", type=Path, metavar="FILE", help="default: report.json beside it, if there is none"
+    )
+    recover.set_defaults(command=partial(_recover, catalogue))
 
 
 def _takes_a_report(parser: argparse.ArgumentParser) -> None:
@@ -72,4 +89,25 @@ def _print(rendered: str | Mapping[str, str], name: str) -> int:
     if not isinstance(rendered, str):
         raise ReportError(f"--to={name} is a folder of {', '.join(rendered)}: name the folder with -o")
     print(rendered, end="")
+    return 0
+
+
+def _recover(catalogue: "Catalogue", chosen: argparse.Namespace) -> int:
+    from conformance.report.emitters import JSON_NAME, write_report
+    from conformance.report.formats import line
+    from conformance.report.reading import ReportError
+    from conformance.report.recovery import recovered
+    from conformance.report.stream import read_stream
+    from conformance.report.visible import one_line
+
+    stream = read_stream(chosen.stream)
+    path = chosen.output or stream.file.parent / JSON_NAME
+    if chosen.output is None and path.exists():
+        raise ReportError(f"{path} is there already: the run wrote it, or somebody recovered it; give another with -o")
+    report = recovered(stream, catalogue)
+    write_report(report, path)
+    print(path)
+    print(line.render(report), end="")
+    for note in report.notes:
+        print(f"note: {one_line(note)}")
     return 0

@@ -47,10 +47,20 @@ class EventStream:
 
 def write_json(report: Report, folder: Path) -> Path:
     """Write ``report.json``; its schema is reports/report.schema.json."""
-    path = folder / JSON_NAME
-    pretty = msgspec.json.format(msgspec.json.encode(report), indent=2).decode()
-    path.write_text(_subjects_on_one_line(pretty) + "\n", encoding="utf-8")
+    return write_report(report, folder / JSON_NAME)
+
+
+def write_report(report: Report, path: Path) -> Path:
+    """Write a report as JSON to a file, making the folders that it is in."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(as_text(report), encoding="utf-8")
     return path
+
+
+def as_text(report: Report) -> str:
+    """A report as report.json holds it."""
+    pretty = msgspec.json.format(msgspec.json.encode(report), indent=2).decode()
+    return _subjects_on_one_line(pretty) + "\n"
 
 
 # As deep as the members of a subject in the report: requirements, findings, subjects, one of them.

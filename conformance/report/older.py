@@ -32,7 +32,7 @@ def as_of_today(report: dict[str, Any]) -> dict[str, Any]:
     """The content of a report.json of a former version as that of today. Raises KeyError and TypeError."""
     requirements = report["requirements"]
     if report["apiVersion"] == FIRST:
-        requirements = [_verdict(each) for each in requirements]
+        requirements = [verdict_as_of_today(each) for each in requirements]
     return {
         **report,
         "requirements": requirements,
@@ -41,13 +41,21 @@ def as_of_today(report: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _verdict(verdict: Mapping[str, Any]) -> dict[str, Any]:
+def verdict_as_of_today(verdict: Mapping[str, Any]) -> dict[str, Any]:
+    """A verdict of ``gpu-conformance.io/v1`` as that of today."""
     return {
         **verdict,
         "findings": _groups(verdict["findings"]),
         "sources": [_source(each) for each in verdict["sources"]],
         "unseenExamples": [_unseen(each) for each in verdict.get("unseenExamples", ())],
     }
+
+
+def is_of_first(verdict: Mapping[str, Any]) -> bool:
+    """Whether a verdict is of ``gpu-conformance.io/v1``: its stream does not say so, but a finding has one subject."""
+    return any("subjects" not in finding for finding in verdict["findings"]) or any(
+        isinstance(each["subject"], str) for each in verdict.get("unseenExamples", ())
+    )
 
 
 def _groups(findings: Iterable[Mapping[str, Any]]) -> Any:

@@ -24,6 +24,7 @@ from conformance.session.judging import NotRun, verdict_on
 from conformance.session.live import Live, LiveHooks, Way, stream_of_terminal, told, way_for
 from conformance.session.refusals import refused
 from conformance.session.run import Run
+from conformance.session.streaming import StreamHooks
 from conformance.shipped import shipped
 from conformance.verdict import Judge, Status, judging
 
@@ -61,6 +62,8 @@ class ConformanceHooks:
         self.live = LiveHooks(Live(Way.NONE, None))
         config.stash[RUN] = self.run
         config.pluginmanager.register(fixtures, "gpu-conformance-fixtures")
+        if not self.worker:
+            config.pluginmanager.register(StreamHooks(self.run), "gpu-conformance-stream")
         if config.args_source is not pytest.Config.ArgsSource.ARGS:
             config.args[:] = [str(shipped("suites"))]
         config.args += self._own_suites()

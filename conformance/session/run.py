@@ -33,7 +33,17 @@ from conformance.report.causes import causes_of, with_waived_causes
 from conformance.report.emitters import STREAM_NAME, EventStream, refusals, write_formats, write_json, write_junit
 from conformance.report.fleet import pools_of
 from conformance.report.formats import Format, formats_named
-from conformance.report.model import SEVERITY, ClusterFacts, Report, RunFacts, Verdict, exit_code, not_run, summarise
+from conformance.report.model import (
+    API_VERSION,
+    SEVERITY,
+    ClusterFacts,
+    Report,
+    RunFacts,
+    Verdict,
+    exit_code,
+    not_run,
+    summarise,
+)
 from conformance.session.cluster import OpenCluster, open_cluster
 from conformance.session.evidence import evidence_of
 from conformance.session.excused import excused_in
@@ -89,10 +99,14 @@ class Run:
         self._reference = load(chosen_path(self.settings, self.cluster))
         if self._writes_reports:
             self._stream = self._resources.enter_context(EventStream(self.folder / STREAM_NAME))
-            self._emit("run-started", run=self.id, cluster=self.cluster.name, mode=str(self.mode))
+            self.say(
+                "run-started", apiVersion=API_VERSION, run=self.id, cluster=self.cluster.name, mode=str(self.mode),
+                version=conformance.__version__, reference=self.reference.name, settings=self._settings_in_words(),
+            )  # fmt: skip
         if self.cluster.snapshot is not None:
             with self._keeping_what_is_made():
                 self._facts = self._without_other_runs(snapshot.load(self.cluster.snapshot))
+            self._say_what_was_read()
             return
         self._open_lab(exclusive=handed_down is None)
         if handed_down is None and self._deploys:
@@ -102,7 +116,7 @@ class Run:
             own = {self.id, (handed_down or {}).get("run", self.id)}
             read_facts = read(self.client, config_namespaces=self._config_namespaces)
             self._facts = self._without_other_runs(read_facts, own, told=handed_down is None)
-        self._emit("facts-read", nodes=len(self._facts.nodes) if "nodes" not in self._facts.unreadable else 0)
+        self._say_what_was_read()
 
     def _without_other_runs(self, facts: Facts, own: Collection[str] = (), *, told: bool = True) -> Facts:
         """The facts without what other runs have on the cluster, with a note on each.
@@ -181,7 +195,7 @@ class Run:
         else:
             raise Inconclusive(f"deploying the reference needs --gpu-mode full, and this run has {self.mode}")
         self.notes += done.notes
-        self._emit("reference-deployed", reference=self.reference.name)
+        self.say("reference-deployed", reference=self.reference.name)
 
     def _withdraw(self) -> None:
         """Take back what was deployed. Runs before the lab ends, which looks for the run's objects once more."""
@@ -268,7 +282,7 @@ class Run:
         judged = self._waivers.applied_to(verdict)
         earlier = self.verdicts.get(judged.requirement)
         self.verdicts[judged.requirement] = judged if earlier is None else _worse(earlier, judged)
-        self._emit("requirement-finished", verdict=judged)
+        self.say("requirement-finished", verdict=judged)
         return judged
 
     def leave_out(self, rules: Iterable[Requirement], reason: str) -> None:
@@ -308,8 +322,7 @@ class Run:
         report = Report(
             RunFacts(
                 self.id, conformance.__version__, str(self.mode), _stamp(self.started), _stamp(datetime.now(UTC)),
-                {name: f"{setting.value} (from {setting.source})" for name, setting in self.settings.by_name.items()
-                 if setting.source != "default"},
+                self._settings_in_words(),
             ),
             self._cluster_facts(),
             self.reference.name,
@@ -326,7 +339,7 @@ class Run:
         if self._writes_reports:
             self.files = [write_json(report, self.folder), write_junit(report, self.folder)]
             self.files += write_formats(report, self.folder, self._formats)
-            self._emit("run-finished", outcome=outcome, exitCode=code)
+            self.say("run-finished", outcome=outcome, exitCode=code)
         return report
 
     def _waive_with_causes(self) -> None:
@@ -334,7 +347,7 @@ class Run:
         for verdict in with_waived_causes(self.verdicts.values()):
             if verdict is not self.verdicts[verdict.requirement]:
                 self.verdicts[verdict.requirement] = verdict
-                self._emit("requirement-finished", verdict=verdict)
+                self.say("requirement-finished", verdict=verdict)
 
     def _cluster_facts(self) -> ClusterFacts:
         facts = self.facts
@@ -360,7 +373,19 @@ class Run:
         finally:
             self._resources.close()
 
-    def _emit(self, event: str, **content: object) -> None:
+    def _settings_in_words(self) -> dict[str, str]:
+        """What was set, to what, and by whom."""
+        set_ = {name: setting for name, setting in self.settings.by_name.items() if setting.source != "default"}
+        return {name: f"{setting.value} (from {setting.source})" for name, setting in set_.items()}
+
+    def _say_what_was_read(self) -> None:
+        if self._stream is None:
+            return
+        facts = self._cluster_facts()
+        self.say("facts-read", nodes=facts.nodes, cluster=facts, fleet=pools_of(self._readable_nodes, self.reference))
+
+    def say(self, event: str, **content: object) -> None:
+        """Write an event to the stream, where this process has it."""
         if self._stream is not None:
             self._stream.write(event, **content)
 

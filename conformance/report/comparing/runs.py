@@ -8,6 +8,8 @@ from conformance.report.model import Report
 # Settings that say where a run found or put something, not what it judged.
 _OF_THE_MACHINE = ("cluster", "report", "report_formats", "kubeconfig", "clusters_file", "assets", "baseline", "redact")
 _SNAPSHOT = "snapshot"
+# What a report has that was recovered from a stream which did not say.
+_UNKNOWN = "unknown"
 
 
 def compared(report: Report) -> Compared:
@@ -47,7 +49,7 @@ def _unlike(old: Report, new: Report) -> Iterator[Unlike]:
     elif nodes_of(old) and nodes_of(new) and not nodes_of(old) & nodes_of(new):
         yield Unlike("nodes", "none of these", "is among these", grave=True)
     if old.reference != new.reference:
-        yield Unlike("reference", old.reference, new.reference, grave=True)
+        yield Unlike("reference", old.reference, new.reference, grave=_UNKNOWN not in (old.reference, new.reference))
     if new.run.started < old.run.started:
         yield Unlike("order", f"began {old.run.started}", f"began {new.run.started}, before it", grave=True)
     yield from _where_different("mode", old.run.mode, new.run.mode)

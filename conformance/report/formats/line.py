@@ -13,8 +13,8 @@ def render(report: Report) -> str:
     counts = Counter(verdict.status for verdict in report.requirements)
     told = ", ".join(f"{counts[status]} {status}" for status in SEVERITY if counts[status])
     simulated = ", simulated" if report.cluster.evidence is EvidenceKind.SIMULATED else ""
-    name = _plain(report.cluster.name)
-    return f"{name}: {_plain(report.outcome)} ({told}; mode {report.run.mode}{simulated}; run {report.run.id[:_ID]})\n"
+    name, mode, run = _plain(report.cluster.name), _plain(report.run.mode), _plain(report.run.id[:_ID])
+    return f"{name}: {_plain(report.outcome)} ({told}; mode {mode}{simulated}; run {run})\n"
 
 
 def _plain(text: str) -> str:
