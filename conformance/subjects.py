@@ -4,6 +4,7 @@ A reader of a report, ours included, gets the object from the reference; the tex
 """
 
 import re
+from functools import lru_cache
 from typing import Protocol, runtime_checkable
 
 import msgspec
@@ -100,6 +101,8 @@ def subject_of(judged: object) -> ObjectReference:
     )
 
 
+# Kinds are few, and the subjects of a fleet are thousands.
+@lru_cache(maxsize=256)
 def words_of(kind: str) -> str:
     """A kind as people write it: ``runtime class`` for RuntimeClass."""
     return _WORD_STARTS.sub(" ", kind).lower()

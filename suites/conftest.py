@@ -25,7 +25,7 @@ from suites._shared.declared_workloads import (
     placed_in,
     without_pods,
 )
-from suites._shared.pod_owners import is_of_owners
+from suites._shared.pod_owners import pods_of_owners
 from suites._shared.pod_terms import taints_of
 from suites._shared.pool_nodes import (
     GpuPoolNode,
@@ -268,7 +268,7 @@ def gpu_workloads(
 @pytest.fixture
 def ordinary_pods(facts: Facts, reference: Reference) -> tuple[Pod, ...]:
     """The unfinished pods of the owners: not those of the platform, of the GPU stack, of node agents outside teams."""
-    pods = tuple(pod for pod in facts.pods if not pod.finished and is_of_owners(pod, reference, facts))
+    pods = pods_of_owners(facts, reference)
     if not pods:
         raise NotApplicable("the cluster has no pod but those of the platform, of the GPU stack and of node agents")
     return pods

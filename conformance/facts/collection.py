@@ -77,7 +77,7 @@ class Facts(Found):
             taken_at=taken_at,
         )
 
-    @property
+    @cached_property
     def simulated(self) -> bool:
         """Whether any node is played rather than real, so that nothing seen here is evidence of hardware."""
         return any(node.simulated for node in self.nodes)
@@ -90,7 +90,8 @@ class Facts(Found):
         """The nodes that carry all of these labels, in the order in which they were read."""
         wanted = tuple(sorted(labels.items()))
         if wanted not in self._nodes_by_labels:
-            found = tuple(node for node in self.nodes if labels.items() <= node.labels.items())
+            asked = labels.items()
+            found = tuple([node for node in self.nodes if asked <= node.labels.items()])
             self._nodes_by_labels[wanted] = found
         return self._nodes_by_labels[wanted]
 

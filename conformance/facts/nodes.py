@@ -63,7 +63,7 @@ class Node(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     @property
     def lasting_taints(self) -> tuple[Taint, ...]:
         """The taints that somebody put to reserve the node; cordon, not-ready, pressure and the like left out."""
-        return tuple(taint for taint in self.taints if not taint.is_lifecycle)
+        return _lasting(self.taints) if self.taints else ()
 
     def repels(self, tolerations: Sequence[Toleration]) -> bool:
         """Whether the lasting taints keep a pod with these tolerations away, or evict it after its tolerationSeconds.
@@ -85,7 +85,12 @@ class Node(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         return node_matches(self.labels, self.name, node_selector, node_affinity)
 
 
-# The nodes of a fleet have few sets of resources between them.
+# The nodes of a fleet have few sets of taints and of resources between them.
+@lru_cache(maxsize=4096)
+def _lasting(taints: tuple[Taint, ...]) -> tuple[Taint, ...]:
+    return tuple(taint for taint in taints if not taint.is_lifecycle)
+
+
 @lru_cache(maxsize=4096)
 def _gpu_names(capacity: tuple[str, ...], allocatable: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(sorted(name for name in {*capacity, *allocatable} if is_gpu_resource(name)))

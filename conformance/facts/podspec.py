@@ -1,7 +1,7 @@
 """What a pod and the template of a workload have in common: whom it asks for what, and where it may run."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from fractions import Fraction
 from functools import lru_cache
 from sys import intern
@@ -13,6 +13,7 @@ from conformance.facts.containers import Container, containers_from, requested
 from conformance.facts.nodes import Node
 from conformance.facts.volumes import PodClaim, Volume, WirePodClaim, volumes_from
 from conformance.facts.wire import Quantities, Requirements, Wire, shared, texts
+from conformance.gpu.affinity import node_matcher
 from conformance.gpu.requests import pod_requests
 from conformance.gpu.resources import GPU, is_gpu_resource
 from conformance.gpu.taints import Toleration
@@ -79,6 +80,11 @@ class PodSpec(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         """Whether the node meets the pod's nodeSelector and required node affinity."""
         return node.matches(self.node_selector, self.node_affinity)
 
+    def selected(self, nodes: Iterable[Node]) -> tuple[Node, ...]:
+        """Those of many nodes that meet the pod's nodeSelector and required node affinity."""
+        matches = node_matcher(self.node_selector, self.node_affinity)
+        return tuple(node for node in nodes if matches(node.labels, node.name))
+
     @property
     def mounts_token(self) -> bool:
         """Whether a container has the API token mounted where the ServiceAccount admission plugin puts it."""
@@ -95,8 +101,8 @@ class PodSpec(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         return (
             self.containers,
             self.init_containers,
-            tuple(self.pod_level_requests.items()),
-            tuple(self.overhead.items()),
+            tuple(self.pod_level_requests.items()) if self.pod_level_requests else (),
+            tuple(self.overhead.items()) if self.overhead else (),
         )
 
 

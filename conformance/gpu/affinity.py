@@ -42,13 +42,23 @@ def node_matches(
 
     Required terms are ORed, the expressions of a term ANDed; a required part without usable term matches no node.
     """
-    if any(node_labels.get(key) != value for key, value in (node_selector or {}).items()):
-        return False
+    return node_matcher(node_selector, node_affinity)(node_labels, node_name)
+
+
+def node_matcher(
+    node_selector: Labels | None, node_affinity: Mapping[str, Any] | None
+) -> Callable[[Labels, str], bool]:
+    """``node_matches`` for one pod and many nodes, by their labels and names: what the pod asks is parsed once."""
+    wanted = (node_selector or {}).items()
     required = (node_affinity or {}).get(_REQUIRED)
-    if required is None:
-        return True
-    terms = required.get("nodeSelectorTerms") or ()
-    return any(term_matches(term, node_labels, node_name) for term in terms)
+    terms = None if required is None else [each for each in required.get("nodeSelectorTerms") or () if _usable(each)]
+
+    def matches(node_labels: Labels, node_name: str) -> bool:
+        if not wanted <= node_labels.items():
+            return False
+        return terms is None or any(_term_holds(term, node_labels, node_name) for term in terms)
+
+    return matches
 
 
 def required_terms(node_affinity: Mapping[str, Any] | None) -> tuple[dict[str, Any], ...]:
@@ -66,12 +76,20 @@ def preferred_terms(node_affinity: Mapping[str, Any] | None) -> tuple[PreferredT
 
 def term_matches(term: Term, node_labels: Labels, node_name: str) -> bool:
     """Whether one node selector term matches a node; an empty term matches none."""
-    if _is_empty(term):
-        return False
+    return _usable(term) and _term_holds(term, node_labels, node_name)
+
+
+def _usable(term: Term) -> bool:
+    """Whether a term is one that Kubernetes could parse, and not empty."""
     expressions: Sequence[Expression] = term.get("matchExpressions") or ()
     fields: Sequence[Expression] = term.get("matchFields") or ()
-    if not all(_is_valid(each) for each in expressions) or not all(_is_valid_field(each) for each in fields):
-        return False
+    return not _is_empty(term) and all(map(_is_valid, expressions)) and all(map(_is_valid_field, fields))
+
+
+def _term_holds(term: Term, node_labels: Labels, node_name: str) -> bool:
+    """Whether a usable term holds for a node."""
+    expressions: Sequence[Expression] = term.get("matchExpressions") or ()
+    fields: Sequence[Expression] = term.get("matchFields") or ()
     return all(_holds(each, node_labels) for each in expressions) and all(
         _field_holds(each, node_name) for each in fields
     )

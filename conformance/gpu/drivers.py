@@ -46,14 +46,20 @@ class DriverVersion(msgspec.Struct, frozen=True, order=True):
     @classmethod
     def parse(cls, text: str) -> "DriverVersion":
         """The version that a text names. Raises ValueError for anything else, image tags included."""
-        match = _DRIVER.fullmatch(text.strip())
-        if match is None:
-            raise ValueError(f"{text!r} is no NVIDIA driver version such as 580.95.05 or 570.26")
-        return cls(int(match["branch"]), int(match["update"]), int(match["patch"] or 0))
+        return _driver_version(text)
 
     def __str__(self) -> str:
         patch = f".{self.patch:02d}" if self.patch else ""
         return f"{self.branch}.{self.update:02d}{patch}"
+
+
+# The nodes of a fleet have few versions between them.
+@lru_cache(maxsize=256)
+def _driver_version(text: str) -> DriverVersion:
+    match = _DRIVER.fullmatch(text.strip())
+    if match is None:
+        raise ValueError(f"{text!r} is no NVIDIA driver version such as 580.95.05 or 570.26")
+    return DriverVersion(int(match["branch"]), int(match["update"]), int(match["patch"] or 0))
 
 
 class CudaVersion(msgspec.Struct, frozen=True, order=True):

@@ -33,6 +33,7 @@ def quantity(text: str | int | float) -> Fraction:
     return _rounded(Fraction(match["number"].rstrip(".")) * _multiplier(match["suffix"], text))
 
 
+@lru_cache(maxsize=4096)
 def as_count(text: str | int | float) -> int:
     """A quantity as a number of devices, pods or bytes: rounded up to the next whole, as Quantity.Value() does."""
     value = quantity(text)

@@ -9,7 +9,7 @@ import msgspec
 from conformance.catalog import PROFILES, Level, Requirement, Source
 from conformance.kube.effects import Effect
 from conformance.report.grouping import FindingGroup, grouped
-from conformance.verdict import EvidenceKind, Finding, Status, Unseen
+from conformance.verdict import EXAMPLES, EvidenceKind, Finding, Status, Unseen
 
 API_VERSION = "gpu-conformance.io/v1alpha1"
 KIND = "ConformanceReport"
@@ -63,19 +63,23 @@ class Verdict(msgspec.Struct, frozen=True, rename="camel"):
         findings: Iterable[Finding],
         *,
         evidence: EvidenceKind,
+        judged: int | None = None,
         reason: str = "",
         duration: float = 0.0,
         unseen: Sequence[Unseen] = (),
         waits_for: str = "",
     ) -> "Verdict":
-        """The verdict on ``rule``. Keeps every broken finding, and of all else a few examples."""
+        """The verdict on ``rule``. Keeps every broken finding, and of all else a few examples.
+
+        ``judged`` counts the subjects where ``findings`` are less than all.
+        """
         every = list(findings)
         broken = [finding for finding in every if not finding.ok]
-        examples = [finding for finding in every if finding.ok][:_EXAMPLES]
+        examples = [finding for finding in every if finding.ok][:EXAMPLES]
         return cls(
             rule.id, rule.title, rule.level, rule.profile, rule.feature, rule.effect.label, status, evidence, reason,
-            len(every), len(broken), grouped((*broken, *examples)), rule.remedy, rule.sources, round(duration, 3),
-            len(unseen), tuple(unseen[:_UNSEEN_EXAMPLES]), waits_for,
+            len(every) if judged is None else judged, len(broken), grouped((*broken, *examples)), rule.remedy,
+            rule.sources, round(duration, 3), len(unseen), tuple(unseen[:_UNSEEN_EXAMPLES]), waits_for,
         )  # fmt: skip
 
     @property
@@ -89,8 +93,6 @@ class Verdict(msgspec.Struct, frozen=True, rename="camel"):
         return tuple(group for group in self.groups if not group.ok)
 
 
-# A report on 5,000 nodes stays readable: what held is counted, and shown by this many examples.
-_EXAMPLES = 3
 _UNSEEN_EXAMPLES = 20
 
 

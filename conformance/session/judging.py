@@ -41,19 +41,19 @@ def verdict_on(
 
     A broken finding weighs more than whatever ended the function afterwards: what was seen broken is broken.
     """
-    findings = list(judge.findings)
-    if isinstance(raised, ExpectationFailed):
-        findings.append(raised.finding)
+    broken = judge.broken
+    unmet = [raised.finding] if isinstance(raised, ExpectationFailed) else []
     ended = raised or judge.nothing_judged()
-    status, reason = _status(findings, ended)
+    status, reason = _status([*broken, *unmet], ended)
     return Verdict.of(
-        rule, status, findings, evidence=evidence, reason=reason, duration=duration, unseen=judge.unseen,
+        rule, status, (*broken, *unmet, *judge.examples), judged=judge.judged + len(unmet), evidence=evidence,
+        reason=reason, duration=duration, unseen=judge.unseen,
         waits_for=ended.requirement if isinstance(ended, Waits) and status is Status.WAITING else "",
     )  # fmt: skip
 
 
-def _status(findings: list[Finding], raised: BaseException | None) -> tuple[Status, str]:
-    if any(not finding.ok for finding in findings):
+def _status(broken: list[Finding], raised: BaseException | None) -> tuple[Status, str]:
+    if broken:
         return Status.FAILED, "" if raised is None or isinstance(
             raised, ExpectationFailed
         ) else f"it then ended with: {raised}"

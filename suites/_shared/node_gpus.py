@@ -69,10 +69,10 @@ def memory_agrees(found_mib: int | None, declared_mib: int) -> bool:
 
 def shows_gpus(node: Node, reference: Reference, facts: Facts) -> bool:
     """Whether a node has GPUs: by its capacity, a label of GPU or Node Feature Discovery, or its ResourceSlices."""
-    declared = gpu_resources(reference)
-    counted = any(node.gpu_capacity(name) for name in {*declared, *node.gpu_resources})
-    labelled = any(node.labels.get(label) == "true" for label in (GPU_PRESENT, *PCI_PRESENT))
-    return counted or labelled or bool(devices_on(node, facts))
+    if any(node.labels.get(label) == "true" for label in (GPU_PRESENT, *PCI_PRESENT)):
+        return True
+    counted = any(node.gpu_capacity(name) for name in {*gpu_resources(reference), *node.gpu_resources})
+    return counted or bool(devices_on(node, facts))
 
 
 def offered(node: Node, expected: Mapping[str, int]) -> dict[str, int]:

@@ -3,12 +3,13 @@
 Transient failures are distinguished from lasting ones: pods of a node that joined a minute ago are starting.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import lru_cache
 from typing import NamedTuple
 
 from conformance.facts import Facts, Node, Pod, Workload
+from conformance.facts.indexes import grouped
 from conformance.gpu.labels import DEPLOY, GPU_PRESENT, PCI_PRESENT
 from conformance.gpu.taints import Taint, repelling, why_repelled
 from suites._shared.declared_workloads import why_pending
@@ -114,12 +115,8 @@ def failure_on(expected: ExpectedComponent, node: Node, facts: Facts) -> Compone
 
 def pods_of(workloads: Iterable[Workload], node: Node, facts: Facts) -> list[Pod]:
     """The pods of some DaemonSets on a node."""
-    owners = {(each.namespace, each.name) for each in workloads}
-    return [
-        pod
-        for pod in facts.pods_on(node.name)
-        if pod.owner_kind == "DaemonSet" and (pod.namespace, pod.owner_name) in owners
-    ]
+    of_daemon_set = _pods_of_daemon_sets(facts)
+    return [pod for each in workloads for pod in of_daemon_set.get((node.name, each.namespace, each.name), ())]
 
 
 def not_tolerated(workload: Workload, taints: Iterable[Taint]) -> tuple[Taint, ...]:
@@ -181,6 +178,14 @@ def _absent(component: Component, workload: Workload, node: Node, facts: Facts) 
 
 
 # Called for each node of thousands; a run has one set of facts.
+@lru_cache(maxsize=1)
+def _pods_of_daemon_sets(facts: Facts) -> Mapping[tuple[str, str, str], tuple[Pod, ...]]:
+    """The pods of DaemonSets by their node and by the namespace and name of their DaemonSet."""
+    return grouped(
+        ((pod.node, pod.namespace, pod.owner_name), pod) for pod in facts.pods if pod.owner_kind == "DaemonSet"
+    )
+
+
 @lru_cache(maxsize=1)
 def _unbound(facts: Facts) -> dict[tuple[str, str], list[Pod]]:
     """The pods without a node, by the namespace and name of their DaemonSet."""

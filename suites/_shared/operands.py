@@ -185,16 +185,13 @@ class ExpectedComponent(NamedTuple):
         Of the node's labels only those count that nobody can declare: that its image has a driver, and that its
         driver does not support MIG.
         """
-        if (
-            pool.gpu is None
-            or is_of_another_maker(pool)
-            or not _may_go_to(self.component, pool, self.operator_resource)
-        ):
+        if not _belongs_to(self.component, pool, self.operator_resource):
             return False
-        labels = node.labels if node is not None else {}
-        if self.component is DRIVER and labels.get(f"{DEPLOY}{DRIVER.deploy}") == PRE_INSTALLED:
-            return False
-        return _needs(self.component, pool.gpu, labels)
+        if node is None:
+            return True
+        if self.component is DRIVER:
+            return node.labels.get(f"{DEPLOY}{DRIVER.deploy}") != PRE_INSTALLED
+        return self.component.nodes is not Nodes.MIG or node.labels.get(MIG_CAPABLE, ON) == ON
 
 
 def components_of(operator_resource: OperatorResource) -> tuple[Component, ...]:
@@ -206,7 +203,7 @@ def may_be_unknown(component: Component, version: Version | None, reference: Ref
     """Whether an operator of this version has no such component, and no pool needs it, so that none is missing."""
     if version is None or version >= component.since:
         return False
-    return not any(pool.gpu is not None and _needs(component, pool.gpu, {}) for pool in reference.gpu_pools)
+    return not any(pool.gpu is not None and _needs(component, pool.gpu) for pool in reference.gpu_pools)
 
 
 def expected_components(facts: Facts, reference: Reference) -> tuple[ExpectedComponent, ...]:
@@ -293,9 +290,11 @@ def _placed(facts: Facts, places: Iterable[str]) -> tuple[Workload, ...]:
 
 # Asked for each component on each node of thousands; the answer is the pool's.
 @lru_cache(maxsize=512)
-def _may_go_to(component: Component, pool: Pool, operator_resource: OperatorResource | None) -> bool:
-    """Whether neither the owners' labels nor the purpose of its GPUs keep a component off a pool."""
-    return not _switched_off(component, pool) and purpose_of(pool, operator_resource) == CONTAINER
+def _belongs_to(component: Component, pool: Pool, operator_resource: OperatorResource | None) -> bool:
+    """Whether the GPUs of a pool need a component, and neither the owners' labels nor their purpose keep it off."""
+    if pool.gpu is None or is_of_another_maker(pool) or _switched_off(component, pool):
+        return False
+    return _needs(component, pool.gpu) and purpose_of(pool, operator_resource) == CONTAINER
 
 
 def _switched_off(component: Component, pool: Pool) -> bool:
@@ -304,11 +303,12 @@ def _switched_off(component: Component, pool: Pool) -> bool:
     return bool(component.deploy) and any(pool.labels.get(key, ON) != ON for key in keys)
 
 
-def _needs(component: Component, gpu: Gpu, labels: dict[str, str]) -> bool:
+def _needs(component: Component, gpu: Gpu) -> bool:
+    """Whether GPUs that are declared so need a component."""
     if component is PLUGIN:
         return gpu.allocated_by == "device-plugin"
     if component.nodes is Nodes.MIG:
-        return has_mig(gpu) and labels.get(MIG_CAPABLE, ON) == ON
+        return has_mig(gpu)
     if component.nodes is Nodes.MPS:
         return gpu.shared_by == "mps"
     if component.nodes is Nodes.DRA:

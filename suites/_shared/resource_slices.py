@@ -21,6 +21,8 @@ GPU, MIG, VFIO = "gpu", "mig", "vfio"
 QUOTA_SUFFIX = ".deviceclass.resource.k8s.io/devices"
 
 _MIB = 1024 * 1024
+_ATTRIBUTES = ("type", "uuid", "parentUUID", "productName", "profile", "driverVersion")
+_QUALIFIED = {name: f"{DRA_DRIVER}/{name}" for name in (*_ATTRIBUTES, "memory")}
 _PREVENTS_ALLOCATION = ("NoSchedule", "NoExecute")
 _TYPE = re.compile(r"""\.type\s*==\s*["'](\w+)["']""")
 _PRODUCT = re.compile(r"""\.productName\s*==\s*["']([^"']+)["']""")
@@ -75,8 +77,14 @@ class Published(NamedTuple):
     @property
     def described(self) -> str:
         """The devices by kind and profile, such as ``8 gpu``."""
-        counted = Counter(f"{each.kind} {each.profile}".strip() for each in self.devices)
-        return ", ".join(f"{count} {what}" for what, count in sorted(counted.items())) or "no device"
+        return _described(tuple([(each.kind, each.profile) for each in self.devices]))
+
+
+# Most nodes of a pool publish the same.
+@lru_cache(maxsize=1024)
+def _described(kinds: tuple[tuple[str, str], ...]) -> str:
+    counted = Counter(f"{kind} {profile}".strip() for kind, profile in kinds)
+    return ", ".join(f"{count} {what}" for what, count in sorted(counted.items())) or "no device"
 
 
 def devices_on(node: Node, facts: Facts) -> tuple[Device, ...]:
@@ -125,9 +133,8 @@ def _devices(spec: Mapping[str, Any], pool: str) -> list[Device]:
 
 
 def _device(raw: Mapping[str, Any], node: str, pool: str) -> Device:
-    attributes = {name.removeprefix(f"{DRA_DRIVER}/"): value for name, value in (raw.get("attributes") or {}).items()}
-    capacity = {name.removeprefix(f"{DRA_DRIVER}/"): value for name, value in (raw.get("capacity") or {}).items()}
-    memory = str((capacity.get("memory") or {}).get("value") or "0")
+    attributes, capacity = raw.get("attributes") or {}, raw.get("capacity") or {}
+    memory = str((_named(capacity, "memory") or {}).get("value") or "0")
     return Device(
         node=node,
         pool=pool,
@@ -138,9 +145,9 @@ def _device(raw: Mapping[str, Any], node: str, pool: str) -> Device:
         product=_attribute(attributes, "productName"),
         profile=_attribute(attributes, "profile"),
         driver=_attribute(attributes, "driverVersion"),
-        memory_mib=int(quantity(memory) / _MIB),
+        memory_mib=_mib(memory),
         taints=tuple(
-            str(taint.get("key")) for taint in raw.get("taints") or () if taint.get("effect") in _PREVENTS_ALLOCATION
+            [str(taint.get("key")) for taint in raw.get("taints") or () if taint.get("effect") in _PREVENTS_ALLOCATION]
         ),
         partition=bool(raw.get("consumesCounters")),
     )
@@ -148,7 +155,20 @@ def _device(raw: Mapping[str, Any], node: str, pool: str) -> Device:
 
 def _attribute(attributes: Mapping[str, Any], name: str) -> str:
     """An attribute as text, whichever type it has."""
-    return str(next(iter((attributes.get(name) or {}).values()), ""))
+    for value in (_named(attributes, name) or {}).values():
+        return str(value)
+    return ""
+
+
+def _named(members: Mapping[str, Any], name: str) -> Any:
+    """An attribute or a capacity of the driver, which may leave its own domain out of the name."""
+    found = members.get(name)
+    return members.get(_QUALIFIED[name]) if found is None else found
+
+
+@lru_cache(maxsize=256)
+def _mib(memory: str) -> int:
+    return int(quantity(memory) / _MIB)
 
 
 class DeviceClass(NamedTuple):

@@ -122,7 +122,7 @@ def why_not_allocated(claim: Resource, facts: Facts) -> str:
 
 def is_queued(waiting: Claimed, facts: Facts) -> bool:
     """Whether a claim waits for devices of other claims: the nodes its pod may run on have enough, and not free."""
-    chosen = {node.name for node in facts.nodes if waiting.pod.selects(node)}
+    chosen = {node.name for node in waiting.pod.selected(facts.nodes)}
     there = [each for each in _fitting(waiting.claim, facts) if each.node in chosen and not each.taints]
     free = [each for each in _fitting(waiting.claim, facts, free=True) if each.node in chosen]
     return _most_on_a_node(free) < _least_wanted(waiting.claim, facts) <= _most_on_a_node(there)

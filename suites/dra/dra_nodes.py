@@ -6,6 +6,7 @@ Sources: kubernetes-sigs/dra-driver-nvidia-gpu, prerequisites; NVIDIA GPU Operat
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 
 from conformance.facts import Facts, Node, Workload
 from conformance.gpu.operator_stack import DRA_GPU_CONTAINER
@@ -27,6 +28,7 @@ _NUMBERS = re.compile(r"[0-9]+")
 _FLOOR, _FLOOR_FOR_DOMAINS, _FLOOR_FOR_OPERATOR = "565", "570.158.01", "580"
 
 
+@lru_cache(maxsize=256)
 def version(text: str) -> tuple[int, ...]:
     """The first three numbers of a version, in any format: v1.36.3-gke.100 and 580.95.05."""
     numbers = [int(each) for each in _NUMBERS.findall(text)[:3]]

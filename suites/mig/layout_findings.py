@@ -138,6 +138,6 @@ def who_sets_the_strategy(configs: PluginConfigs, node: Node, declared: str) -> 
 def require_judged_mig_nodes(judge: Judge, mig_nodes: MigNodes, what: str) -> None:
     """Say why no node could be judged: NotApplicable where the strategy is none, else where to look."""
     strategies = {mig_strategy_of(mig_nodes.reference, pool) for pool, _ in mig_nodes.pools}
-    if not judge.findings and strategies == {MigStrategy.NONE}:
+    if not judge.judged and strategies == {MigStrategy.NONE}:
         raise NotApplicable("the MIG strategy is none: nodes offer whole GPUs and have no labels of MIG devices")
     judge.without_subjects(Inconclusive(f"no node of a MIG pool {what} (see MIG-01, MIG-04, MIG-08 and POOL-04)"))

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
+from functools import lru_cache
 from typing import NamedTuple
 
 from conformance.facts import Facts, Node, Workload
@@ -94,7 +95,7 @@ def untolerated_taints(needed: RequiredDaemonSet, facts: Facts) -> list[RefusedT
     found = []
     for pool in needed.pools:
         nodes = facts.nodes_with(pool.selector)
-        for taint in not_tolerated(needed.workload, _taints(pool, nodes)):
+        for taint in not_tolerated(needed.workload, _taints(pool, facts)):
             having = tuple(node.name for node in nodes if taint in node.taints)
             found.append(RefusedTaint(taint, pool, having, _meant(taint, pool, nodes)))
     return found
@@ -124,7 +125,9 @@ def _served(workload: Workload, siblings: Sequence[Workload], pools: Iterable[Po
     return tuple(found)
 
 
-def _taints(pool: Pool, nodes: Iterable[Node]) -> tuple[Taint, ...]:
+# Asked for each DaemonSet, and the nodes of a pool are thousands.
+@lru_cache(maxsize=256)
+def _taints(pool: Pool, facts: Facts) -> tuple[Taint, ...]:
     """The declared and actual taints of a pool's nodes, each once; those of the node lifecycle left out."""
-    actual = (taint for node in nodes for taint in node.lasting_taints)
+    actual = (taint for node in facts.nodes_with(pool.selector) for taint in node.lasting_taints)
     return tuple(dict.fromkeys((*taints_of([pool]), *actual)))

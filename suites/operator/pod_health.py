@@ -84,6 +84,8 @@ def _unscheduled(pod: Pod, workload: Workload, facts: Facts) -> PodProblem | Non
 
 def _container_problem(status: ContainerStatus, pod: Pod, now: datetime) -> str:
     """The problem of a container, as text; empty when it has none."""
+    if not status.waiting and not status.restarts:
+        return ""
     if status.waiting in STUCK:
         return f"{why_not_ready(pod)}, {status.restarts} restarts"
     recent = status.running_since is not None and now - status.running_since < _HOUR

@@ -149,8 +149,8 @@ def test_every_component_runs_on_every_gpu_node(
             judge(
                 node,
                 ok=failure is None,
-                expected=format_value([str(expected) for expected in needed]),
-                actual=f"the {failure.component} does not work" if failure else format_value(coverage.working),
+                expected=[str(expected) for expected in needed],
+                actual=f"the {failure.component} does not work" if failure else coverage.working,
                 cause=failure.cause if failure else "",
                 hidden_because="the DaemonSet is ready when it desires no pod here, and waiting pods are in Init",
                 remedy=failure.remedy if failure else "",

@@ -43,8 +43,7 @@ class GpuAmounts:
         """Whether the node offers what is declared, and nothing else."""
         return self.there == self.expected and (bool(self.there) or self.gpu.allocated_by == "dra")
 
-    @property
-    def described(self) -> str:
+    def __str__(self) -> str:
         """What is allocatable, what the capacity is, and what is left over of a former configuration."""
         old = leftovers(self.node, self.expected)
         told = f"; left over in the kubelet: {format_amounts(old)}" if old else ""

@@ -66,9 +66,9 @@ def occupies_without_gpus(pod: Pod, reference: Reference, facts: Facts) -> bool:
 
     A node agent of the platform belongs there; a Deployment of the platform that has come there does not.
     """
-    if pod.finished or requests_gpus(pod, reference):
+    if pod.finished or (is_node_agent(pod) and not is_of_owners(pod, reference, facts)):
         return False
-    return is_of_owners(pod, reference, facts) or not is_node_agent(pod)
+    return not requests_gpus(pod, reference)
 
 
 def how_to_move(pod: Pod, reference: Reference, facts: Facts) -> str:

@@ -135,6 +135,7 @@ def test_every_gpu_node_advertises_its_gpus(
     gpu_pool_nodes: tuple[GpuPoolNode, ...], reference: Reference, facts: Facts, judge: Judge
 ) -> None:
     offers = {pool.name: offer_of(reference, pool) for pool, _, _ in gpu_pool_nodes}
+    expected = {name: format_amounts(offer.resources or {}) for name, offer in offers.items()}
     for pool, node, gpu in gpu_pool_nodes:
         offer = offers[pool.name]
         if offer.resources is None:
@@ -148,8 +149,8 @@ def test_every_gpu_node_advertises_its_gpus(
         judge(
             node,
             ok=amounts.agree,
-            expected=f"{format_amounts(offer.resources)} allocatable, as {pool} declares",
-            actual=amounts.described,
+            expected=f"{expected[pool.name]} allocatable, as {pool} declares",
+            actual=amounts,
             cause=cause,
             hidden_because="the node stays Ready; pods are only 'Insufficient' when its last free GPUs are requested",
             remedy=remedy,

@@ -62,7 +62,7 @@ def test_declared_workloads_can_run_in_their_pools_only(
         if not pool_nodes:
             set_aside(judge, workload, without_nodes(workload.pools, reference, members))
             continue
-        allowed = [node.name for node in facts.nodes if workload.template.selects(node)]
+        allowed = [node.name for node in workload.template.selected(facts.nodes)]
         others = [name for name in allowed if name not in pool_nodes]
         judge(
             workload,
@@ -96,7 +96,7 @@ def test_every_preference_can_be_met(
         if not any(members(pool) for pool in workload.pools):
             set_aside(judge, workload, without_nodes(workload.pools, reference, members))
             continue
-        allowed = [node for node in facts.nodes if workload.template.selects(node)]
+        allowed = workload.template.selected(facts.nodes)
         unmet_by = {node.name: unmet(term, node.labels, node.name) for node in allowed}
         matching = [name for name, lacks in unmet_by.items() if not lacks]
         judge(
@@ -160,7 +160,7 @@ def test_declared_workloads_run_where_they_were_declared_to(
         for pod in workload.pods:
             _judge_place(pod, workload, pool_nodes, reference, facts, judge)
     for workload in absent:
-        if not judge.findings:
+        if not judge.judged:
             raise without_pods([each.declared for each in absent])
         judge.pass_over(workload, str(without_pods([workload.declared])))
 

@@ -401,3 +401,20 @@ def test_a_workload_needs_only_its_own_kind_to_be_readable() -> None:
 def _replica_set(name: str, deployment: str) -> dict[str, object]:
     owner = {"kind": "Deployment", "name": deployment, "controller": True}
     return {"kind": "ReplicaSet", "metadata": {"name": name, "namespace": "ml-serving", "ownerReferences": [owner]}}
+
+
+def test_a_pod_selects_the_same_of_many_nodes_as_of_each() -> None:
+    valid = [{"key": "kind", "operator": "In", "values": ["a100"]}]
+    terms = [{}, {"matchExpressions": [{"key": "kind", "operator": "In", "values": []}]}, {"matchExpressions": valid}]
+    required = {"nodeSelectorTerms": terms}
+    raw = pod("p", spec={"nodeSelector": {"zone": "1"}})
+    raw["spec"]["affinity"] = {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": required}}
+    labelled = {"both": {"kind": "a100", "zone": "1"}, "kind-only": {"kind": "a100"}, "zone-only": {"zone": "1"}}
+    nodes = []
+    for name, labels in labelled.items():
+        nodes.append(node(name))
+        nodes[-1]["metadata"]["labels"] = labels
+    read, there = pod_from(raw), [node_from(each) for each in nodes]
+
+    assert [each.name for each in read.selected(there)] == ["both"]
+    assert read.selected(there) == tuple(each for each in there if read.selects(each))

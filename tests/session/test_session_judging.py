@@ -5,6 +5,7 @@ from conformance.kube.errors import Unreachable
 from conformance.session.judging import NotRun, verdict_on
 from conformance.subjects import ObjectReference
 from conformance.verdict import (
+    EXAMPLES,
     EvidenceKind,
     ExpectationFailed,
     Finding,
@@ -50,6 +51,48 @@ def ended(findings=(), raised=None):
 )
 def test_how_a_requirement_ended_decides_its_status(findings, raised, status):
     assert ended(findings, raised).status is status
+
+
+class Counted:
+    """What was seen of a subject, which counts how often somebody puts it into words."""
+
+    worded = 0
+
+    def __str__(self):
+        type(self).worded += 1
+        return "as expected"
+
+
+def test_of_what_held_a_few_examples_are_put_into_words_and_all_are_counted(monkeypatch):
+    monkeypatch.setattr(Counted, "worded", 0)
+    judge = Judge()
+    for number in range(1000):
+        judge(ObjectReference.of("Node", f"n{number}"), ok=True, expected="x", actual=Counted())
+    judge(ObjectReference.of("Node", "last"), ok=False, expected="x", actual=Counted())
+
+    verdict = verdict_on(RULE, judge, None, evidence=EvidenceKind.SIMULATED, duration=0.1)
+
+    assert (verdict.judged, verdict.broken, Counted.worded) == (1001, 1, EXAMPLES + 1)
+    assert [str(each.subject) for each in verdict.findings] == ["node last", "node n0", "node n1", "node n2"]
+
+
+def test_whoever_asks_gets_every_finding_in_words():
+    judge = Judge()
+    for number in range(5):
+        judge(ObjectReference.of("Node", f"n{number}"), ok=number != 1, expected="x", actual=[number])
+
+    assert [(str(each.subject), each.ok, each.actual) for each in judge.findings] == [
+        (f"node n{number}", number != 1, str(number)) for number in range(5)
+    ]
+
+
+def test_a_sentence_is_no_subject_however_many_were_judged_before():
+    judge = Judge()
+    for _ in range(5):
+        judge(ObjectReference.of("Node", "a"), ok=True, expected="x", actual="x")
+
+    with pytest.raises(TypeError, match="names no object"):
+        judge("node a", ok=True, expected="x", actual="x")
 
 
 def test_a_requirement_that_judged_nothing_has_not_passed():
