@@ -6,6 +6,8 @@ from typing import Any
 import msgspec
 
 from conformance.report.comparing.changes import Difference
+from conformance.report.comparing.clusters import Fleet
+from conformance.report.comparing.trend import Trend
 from conformance.report.model import Report
 
 FILE = "reports/report.schema.json"
@@ -13,6 +15,8 @@ FILE = "reports/report.schema.json"
 SCHEMAS: Mapping[str, tuple[str, type[msgspec.Struct]]] = {
     FILE: ("gpu-conformance report", Report),
     "reports/diff.schema.json": ("gpu-conformance difference of two reports", Difference),
+    "reports/fleet.schema.json": ("gpu-conformance fleet of clusters", Fleet),
+    "reports/trend.schema.json": ("gpu-conformance trend of a cluster", Trend),
 }
 """Each schema's file with its title and the model that it describes."""
 

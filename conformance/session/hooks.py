@@ -16,6 +16,7 @@ import pytest
 from conformance.catalog import PROFILES, Requirement, requirement_of
 from conformance.options import Settings
 from conformance.progress import Progress, QuietProgress, TerminalProgress
+from conformance.report.letters import LETTERS
 from conformance.report.model import Report, Verdict
 from conformance.report.story import details, heading, headline, why_not_judged
 from conformance.session import catalogue, fixtures, summary
@@ -34,17 +35,6 @@ _LEFT_OUT = "left out by the selection"
 
 # Statuses that pytest counts as failed, so that a run which only knows pytest's counts is never fooled.
 _COUNTS_AS_FAILED = (Status.FAILED, Status.ERROR, Status.UNKNOWN)
-_LETTERS = {
-    Status.PASSED: ".",
-    Status.FAILED: "F",
-    Status.ERROR: "E",
-    Status.UNKNOWN: "?",
-    Status.WAITING: "~",
-    Status.UNSUPPORTED: "u",
-    Status.NOT_APPLICABLE: "n",
-    Status.WAIVED: "w",
-    Status.NOT_RUN: "-",
-}
 
 
 class ConformanceHooks:
@@ -312,7 +302,7 @@ class ConformanceHooks:
         category = "error" if status in (Status.ERROR, Status.UNKNOWN) else str(status)
         if self.live.live.way is Way.LINE:
             return category, "", ""
-        return category, _LETTERS[status], status.upper()
+        return category, LETTERS[status], status.upper()
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> Generator[None]:

@@ -29,6 +29,18 @@ def add_to(actions: "argparse._SubParsersAction[argparse.ArgumentParser]") -> No
     _written(diff, "text, json, html, markdown")
     diff.set_defaults(command=_diff)
 
+    merge = actions.add_parser("merge", help="shards of a run as one report, reports of several clusters as one fleet")
+    merge.add_argument("reports", type=Path, nargs="+", metavar="REPORT", help="reports, or folders of runs")
+    _written(merge, "text, json, of a fleet html as well")
+    merge.set_defaults(command=_merge)
+
+    trend = actions.add_parser("trend", help="how the runs of a cluster went over time, what flaps first")
+    trend.add_argument("folder", type=Path, metavar="FOLDER", help="the folder below which their reports are")
+    trend.add_argument("--cluster", metavar="NAME", help="which, where the folder has reports of several")
+    trend.add_argument("--last", type=int, metavar="N", help="only the last N runs (default: all)")
+    _written(trend, "text, json, html")
+    trend.set_defaults(command=_trend)
+
 
 def _written(parser: argparse.ArgumentParser, formats: str) -> None:
     parser.add_argument("--to", default="text", metavar="FORMAT", help=f"{formats} (default: text)")
@@ -49,6 +61,39 @@ def _diff(given: argparse.Namespace) -> int:
     reasons = failing.reasons(difference, kinds)
     tell(reasons)
     return DIFFERENT if reasons else OK
+
+
+def _merge(given: argparse.Namespace) -> int:
+    from conformance.report.comparing.clusters import by_cluster, fleet_of
+    from conformance.report.comparing.formats import FLEET, ONE_CLUSTER, chosen
+    from conformance.report.comparing.shards import Shard
+    from conformance.report.folders import is_of_many
+    from conformance.report.reading import ReportError, read
+
+    for path in given.reports:
+        if is_of_many(path):
+            raise ReportError(f"{path} is no folder of one run: name each report, {path}/*/report.json for example")
+    reports = by_cluster(Shard(str(path), read(path)) for path in given.reports)
+    if len(reports) == 1:
+        write(chosen(ONE_CLUSTER, given.to)(reports[0]), given.output)
+    else:
+        write(chosen(FLEET, given.to)(fleet_of(reports)), given.output)
+    return OK
+
+
+def _trend(given: argparse.Namespace) -> int:
+    from conformance.report.comparing.formats import TREND, chosen
+    from conformance.report.comparing.trend import of_cluster, trend_of
+    from conformance.report.folders import read_many
+
+    if given.last is not None and given.last < 1:
+        raise ValueError(f"--last={given.last}: give a number of runs, such as 30")
+    render = chosen(TREND, given.to)
+    found = read_many(given.folder)
+    reports = of_cluster(found.reports, given.cluster)
+    write(render(trend_of(reports[-given.last :] if given.last else reports, found.refused)), given.output)
+    tell(f"not read: {refused}" for refused in found.refused)
+    return DIFFERENT if found.refused else OK
 
 
 def _older(paths: Sequence[Path], new: "Report") -> "list[Report]":

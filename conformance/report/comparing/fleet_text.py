@@ -1,0 +1,122 @@
+"""A fleet of clusters, and the trend of one, as plain text."""
+
+from collections.abc import Iterator, Sequence
+
+from conformance.report.comparing.clusters import Cell, Fleet, OfRequirement
+from conformance.report.comparing.trend import History, Point, Trend
+from conformance.report.letters import LETTERS
+from conformance.report.visible import one_line
+from conformance.verdict import join_limited
+
+_SINCE = len("2026-11-24 06:00")
+
+
+def fleet_lines(fleet: Fleet, *, most: int | None = None) -> Iterator[str]:
+    """The clusters, the worst first, then the requirements that do not hold everywhere."""
+    yield fleet.outcome
+    width = max(len(one_line(each.cluster)) for each in fleet.clusters)
+    for each in sorted(fleet.clusters, key=lambda one: (one.exit_code != 1, one.exit_code == 0, one.cluster)):
+        counts = ", ".join(f"{count} {status}" for status, count in each.counts.items())
+        yield (
+            f"  {one_line(each.cluster):<{width}}  {one_line(each.outcome)} (exit code {each.exit_code}; {counts}; "
+            f"{each.gpu_nodes} nodes with GPUs; reference {one_line(each.reference)}; mode {one_line(each.mode)}; "
+            f"{each.evidence} evidence; {_when(each.started)})"
+        )
+    rows = [row for row in fleet.requirements if row.attention]
+    if rows:
+        yield ""
+        yield "requirements that do not hold, or were not judged, somewhere:"
+    for row in rows[:most]:
+        yield from _row(row)
+    if left := len(rows) - len(rows[:most]):
+        yield f"  and {left} more; --json has them all"
+
+
+def _row(row: OfRequirement) -> Iterator[str]:
+    yield f"  {row.requirement} {row.level}  {one_line(row.title)}"
+    alike: dict[tuple[str, str, str], list[Cell]] = {}
+    for cell in row.attention:
+        alike.setdefault((str(cell.status), cell.why, cell.remedy), []).append(cell)
+    for (status, why, remedy), cells in alike.items():
+        broken = sum(cell.broken for cell in cells)
+        told = f", {broken} subjects" if broken else ""
+        yield f"    {status} on {_clusters(cells)}{told}"
+        if why:
+            yield f"      cause    {one_line(why)}"
+        if remedy:
+            yield f"      remedy   {one_line(remedy)}"
+
+
+def _clusters(cells: Sequence[Cell]) -> str:
+    return join_limited([one_line(cell.cluster) for cell in cells], most=6)
+
+
+def trend_lines(trend: Trend, *, most: int | None = None) -> Iterator[str]:
+    """Each run, then the history of each requirement that is not steadily fine, those that flap first."""
+    yield f"{one_line(trend.cluster)}: {len(trend.runs)} runs, the oldest first"
+    before: Point | None = None
+    for point in trend.runs:
+        yield _point(point, before)
+        before = point
+    flapping = [each for each in trend.requirements if each.flaps]
+    moved = [each for each in trend.requirements if not each.flaps and len(set(each.history)) > 1]
+    steady = [each for each in trend.requirements if len(set(each.history)) == 1]
+    bad = [each for each in steady if each.status in ("failed", "error", "unknown", "waiting")]
+    yield from _histories("flapping", flapping, most)
+    if trend.subjects:
+        yield ""
+        yield "subjects that came and went:"
+        for subject in trend.subjects[:most]:
+            yield f"  {subject.requirement:<9} {subject.history}  {one_line(subject.subject)}"
+        yield from _left(len(trend.subjects) - len(trend.subjects[:most]))
+    yield from _histories("changed", moved, most)
+    yield from _histories("never held, or never judged", bad, most)
+    yield ""
+    yield f"{len(steady) - len(bad)} other requirements ended the same in every run"
+    yield "letters: " + ", ".join(f"{letter} {status}" for status, letter in LETTERS.items())
+
+
+def _point(point: Point, before: Point | None) -> str:
+    counts = ", ".join(f"{count} {status}" for status, count in point.counts.items())
+    other = "" if before is None else _other_than(point, before)
+    return (
+        f"  {_when(point.started)}  {one_line(point.outcome)} (exit code {point.exit_code}; {counts}; "
+        f"{point.broken} subjects broken){other}"
+    )
+
+
+def _other_than(point: Point, before: Point) -> str:
+    """What makes a run hard to compare with the one before it."""
+    told = [
+        f"{name} {one_line(str(old))} -> {one_line(str(new))}"
+        for name, old, new in (
+            ("reference", before.reference, point.reference),
+            ("mode", before.mode, point.mode),
+            ("evidence", before.evidence, point.evidence),
+            ("gpu-conformance", before.version, point.version),
+        )
+        if old != new
+    ]
+    return f"  DIFFERENT {', '.join(told)}" if told else ""
+
+
+def _histories(heading: str, histories: Sequence[History], most: int | None) -> Iterator[str]:
+    if not histories:
+        return
+    yield ""
+    yield f"{heading}:"
+    for each in histories[:most]:
+        yield (
+            f"  {each.requirement:<9} {each.history}  {each.status} since {_when(each.since)}  {each.level} "
+            f"{one_line(each.title)}"
+        )
+    yield from _left(len(histories) - len(histories[:most]))
+
+
+def _left(count: int) -> Iterator[str]:
+    if count:
+        yield f"  and {count} more; --json has them all"
+
+
+def _when(stamp: str) -> str:
+    return one_line(stamp.replace("T", " ")[:_SINCE])
