@@ -168,6 +168,15 @@ def _add_cluster_commands(parser: argparse.ArgumentParser) -> None:
     preflight = actions.add_parser("preflight", help="say what this machine lacks for nodes with real containers")
     preflight.add_argument("--assets", type=Path, metavar="DIR", help="a folder that has some of the programs")
     preflight.set_defaults(command=_cluster_preflight)
+    image = actions.add_parser(
+        "image", help="make the image of a cluster in a container, as an archive for docker load"
+    )
+    image.add_argument(
+        "which", choices=("control-plane", "kind-node"), help="of --cluster container, or of --cluster kind"
+    )
+    image.add_argument("--kubernetes", default="1.36", metavar="VERSION", help="1.34, 1.35, 1.36 (default) or 1.37")
+    image.add_argument("--assets", type=Path, metavar="DIR", help="a folder that has the binaries")
+    image.set_defaults(command=_cluster_image)
     listing = actions.add_parser("list", help="the clusters that are up")
     listing.set_defaults(command=_cluster_list)
 
@@ -335,6 +344,22 @@ def _cluster_up(chosen: argparse.Namespace) -> int:
     print(f"  kubectl --kubeconfig {cluster.kubeconfig} get nodes")
     print(f"  pytest --cluster embedded:{chosen.name}")
     print(f"  gpu-conformance cluster down {chosen.name}")
+    return OK
+
+
+def _cluster_image(chosen: argparse.Namespace) -> int:
+    from conformance.clusters.docker import control_plane_image, kind_node_image
+    from conformance.progress import TerminalProgress
+
+    with TerminalProgress() as progress:
+        if chosen.which == "kind-node":
+            node = kind_node_image.obtain(chosen.kubernetes, assets=chosen.assets, cache=None, progress=progress)
+            print(f"{node.name}\n  docker load --input {node.archive}")
+            return OK
+        image = control_plane_image.spec(chosen.kubernetes, assets=chosen.assets, cache=None, progress=progress)
+        progress.step(f"Making the image {image.name}")
+        archive = control_plane_image.archive(image)
+    print(f"{image.name}\n  docker load --input {archive}")
     return OK
 
 

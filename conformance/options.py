@@ -47,7 +47,8 @@ class Setting:
 CLUSTER = Option(
     "--cluster",
     "run the suites against this cluster: embedded, embedded:NAME (kept by `gpu-conformance cluster up`), "
-    "snapshot:FILE, a cluster of the clusters file, or a kubeconfig context; without it the plugin does nothing",
+    "container (the same in a Docker container), kind (made for the run) or kind:NAME (which stays), snapshot:FILE, a "
+    "cluster of the clusters file, or a kubeconfig context; without it the plugin does nothing",
     "NAME",
 )
 OPTIONS = (
@@ -90,6 +91,23 @@ OPTIONS = (
     ),
     Option(
         "--gpu-assets", "a folder that has the binaries of the embedded cluster (default: KUBEBUILDER_ASSETS)", "DIR"
+    ),
+    Option(
+        "--gpu-cluster-image",
+        "the image of the containers that --cluster container or kind starts, made-here for one that is made here "
+        "(default: container made-here, kind its own; see docs/containers.md)",
+        "IMAGE",
+    ),
+    Option(
+        "--gpu-cluster-registry",
+        "the registry, or one with a path, that takes the place of the registry in the images of --cluster kind: its "
+        "nodes' and those of the run's pods",
+        "PREFIX",
+    ),
+    Option(
+        "--gpu-cluster-port",
+        "the loopback port of the API server of --cluster container (default: any that is free)",
+        "PORT",
     ),
     Option("--gpu-report", "where the reports go (default: gpu-conformance-report)", "DIR"),
     Option(

@@ -1,4 +1,4 @@
-"""Which cluster a name means: an entry of the clusters file, a kubeconfig context, ``embedded`` or a snapshot."""
+"""Which cluster a name means: a clusters file's entry, a kubeconfig context, one that the run makes, or a snapshot."""
 
 import difflib
 import os
@@ -18,6 +18,8 @@ from conformance.verdict import EvidenceKind
 
 EMBEDDED = "embedded"
 SNAPSHOT = "snapshot"
+CONTAINER = "container"
+KIND = "kind"
 FILE_VARIABLE = "GPU_CONFORMANCE_CLUSTERS"
 _PORTS = {"http": 80, "https": 443}
 USUAL_FILES = ("clusters.yaml", "~/.config/gpu-conformance/clusters.yaml")
@@ -26,12 +28,13 @@ USUAL_FILES = ("clusters.yaml", "~/.config/gpu-conformance/clusters.yaml")
 class ClusterTarget(msgspec.Struct, frozen=True):
     """A cluster that has been named, and what may be done to it. Nothing has been contacted yet.
 
-    ``context`` is None for the embedded kinds and snapshots; ``kubeconfig`` None means the usual places.
+    ``context`` is None for clusters that runs start and snapshots; ``kubeconfig`` None means the usual places.
     ``mode`` is the one to run in: what was asked for, or the cluster's own. ``evidence`` None leaves the kind of
-    evidence to what the cluster shows.
+    evidence to what the cluster shows. ``given_name`` is what follows the colon of
+    ``container:NAME`` and ``kind:NAME``.
     """
 
-    kind: Literal["embedded", "context", "snapshot"]
+    kind: Literal["embedded", "container", "kind", "context", "snapshot"]
     name: str
     mode: Mode
     context: str | None = None
@@ -45,6 +48,7 @@ class ClusterTarget(msgspec.Struct, frozen=True):
     evidence: EvidenceKind | None = None
     snapshot: Path | None = None
     embedded_name: str | None = None
+    given_name: str | None = None
 
 
 def resolve(
@@ -69,6 +73,10 @@ def resolve(
             evidence=EvidenceKind.SIMULATED,
             embedded_name=rest or None,
         )
+    if kind == CONTAINER and (rest or name == CONTAINER):
+        return ClusterTarget(kind="container", name=name, mode=mode or Mode.FULL, given_name=rest or None)
+    if kind == KIND and (rest or name == KIND):
+        return ClusterTarget(kind="kind", name=name, mode=mode or Mode.FULL, given_name=rest or None)
     if kind == SNAPSHOT and rest:
         return _snapshot(name, Path(rest).expanduser(), mode)
     known = _clusters_file(clusters_file)
@@ -78,6 +86,20 @@ def resolve(
     if _is_protected(target, known, kubeconfig):
         target = msgspec.structs.replace(target, protected=True, mode=Mode.AUDIT)
     return _settled(target, mode, known)
+
+
+def as_somebodys(
+    target: ClusterTarget, kubeconfig: Path, asked: Mode | None, clusters_file: Path | None = None
+) -> ClusterTarget:
+    """The target as one that a run has found and not made: audited unless asked otherwise, and held to its mark.
+
+    Raises ClusterError for a mode that its mark in the clusters file does not allow.
+    """
+    known = _clusters_file(clusters_file)
+    found = msgspec.structs.replace(target, mode=Mode.AUDIT, kubeconfig=kubeconfig)
+    if _is_protected(found, known, kubeconfig):
+        found = msgspec.structs.replace(found, protected=True)
+    return _settled(found, asked, known)
 
 
 def _snapshot(name: str, file: Path, mode: Mode | None) -> ClusterTarget:
@@ -190,7 +212,9 @@ def _no_such_cluster(name: str, known: ClustersFile | None, kubeconfig: Path | N
         file = f"The clusters file {known.shown} has: {_listed(entries)}"
     else:
         file = f"There is no clusters file ({' or '.join(USUAL_FILES)})"
-    close = difflib.get_close_matches(name, [*entries, *found, EMBEDDED, f"{SNAPSHOT}:FILE"], n=1, cutoff=0.5)
+    close = difflib.get_close_matches(
+        name, [*entries, *found, EMBEDDED, CONTAINER, KIND, f"{SNAPSHOT}:FILE"], n=1, cutoff=0.5
+    )
     hint = f" Did you mean {close[0]}?" if close else " The cluster called embedded needs neither."
     if missing := why_missing(kubeconfig):
         return f"No cluster named {name!r}. {file}. {missing}{hint}"

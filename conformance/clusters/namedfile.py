@@ -12,7 +12,8 @@ from conformance.clusters.errors import ClusterError
 from conformance.kube.effects import Effect, Mode
 from conformance.verdict import EvidenceKind
 
-_RESERVED = ("embedded", "snapshot")
+_RESERVED = ("embedded", "container", "kind", "snapshot")
+_KINDS = f"{', '.join(_RESERVED[:-1])} and {_RESERVED[-1]}"
 _WHERE = re.compile(r"^(?P<what>.*?)(?: - at `\$(?P<where>[^`]*)`)?$", re.DOTALL)
 _STEP = re.compile(r"\.(?P<key>\w+)|\[(?P<index>\d+)\]")
 
@@ -123,7 +124,7 @@ class _Reader:
     def _entry(self, name: yaml.Node, node: yaml.Node) -> Entry:
         where = f"clusters.{name.value}"
         if name.value.partition(":")[0] in _RESERVED:
-            self._complain(name, f"{where}: {' and '.join(_RESERVED)} are kinds of clusters, choose another name")
+            self._complain(name, f"{where}: {_KINDS} are kinds of clusters, choose another name")
         if _value(node) is None:
             return Entry()
         if not isinstance(node, yaml.MappingNode):

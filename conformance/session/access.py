@@ -51,6 +51,8 @@ def opened_cluster(
 ) -> Iterator[OpenCluster]:
     """The cluster of that name as a run would get it, in ``mode`` where one is given."""
     chosen = {"cluster": cluster, "clusters_file": clusters_file, "kubeconfig": kubeconfig, "mode": mode}
+    if cluster.partition(":")[0] == "container" or cluster == "kind":
+        raise ValueError("a cluster in containers ends with its run; name one that stays: --cluster kind:NAME")
     if cluster == "embedded":
         raise ValueError("an embedded cluster of a run ends with it; name a kept one: --cluster embedded:NAME")
     names = (option.ini.removeprefix("gpu_") for option in OPTIONS)

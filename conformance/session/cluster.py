@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from conformance.clusters import named
 from conformance.clusters.errors import ClusterError
 from conformance.deploy.installing import Installer
@@ -16,6 +18,8 @@ from conformance.lab.images import Images
 from conformance.options import Settings
 from conformance.progress import Progress
 from conformance.verdict import EvidenceKind
+
+_LAST_PORT = 65535
 
 
 @dataclass(frozen=True)
@@ -60,8 +64,8 @@ def open_cluster(
     _refuse_real_nodes(settings, target)
     if target.kind == "snapshot":
         yield OpenCluster(target.name, target.kind, Mode.AUDIT, snapshot=target.snapshot, reference=target.reference)
-    elif target.kind == "embedded":
-        with _embedded(target, settings, progress, handed_down) as cluster:
+    elif target.kind in _MAKERS:
+        with _MAKERS[target.kind](target, settings, progress, handed_down) as cluster:
             yield cluster
     else:
         with connect(target.kubeconfig, target.context) as connection:
@@ -97,9 +101,8 @@ def _embedded(
     target: named.ClusterTarget, settings: Settings, progress: Progress, handed_down: dict[str, str] | None
 ) -> Iterator[OpenCluster]:
     if handed_down is not None:
-        kubeconfig = Path(handed_down["kubeconfig"])
-        with connect(kubeconfig, None) as connection:
-            yield OpenCluster(target.name, "embedded", target.mode, connection, kubeconfig=kubeconfig)
+        with _joined(target, handed_down) as joined:
+            yield joined
         return
     from conformance.clusters import embedded
     from conformance.clusters.embedded.simulated_installer import SimulatedInstaller
@@ -119,6 +122,99 @@ def _embedded(
             kubeconfig=cluster.kubeconfig,
             installer=SimulatedInstaller(),
         )
+
+
+@contextmanager
+def _container(
+    target: named.ClusterTarget, settings: Settings, progress: Progress, handed_down: dict[str, str] | None
+) -> Iterator[OpenCluster]:
+    if handed_down is not None:
+        with _joined(target, handed_down) as joined:
+            yield joined
+        return
+    from conformance.clusters.docker.control_plane import ControlPlaneSpec, running
+    from conformance.clusters.embedded.simulated_installer import SimulatedInstaller
+
+    chosen = {
+        "version": settings.value("kubernetes"),
+        "topology": settings.value("topology"),
+        "image": settings.value("cluster_image"),
+        "name": target.given_name,
+        "port": _port(settings),
+        "assets": _path(settings.value("assets")),
+    }
+    spec = ControlPlaneSpec(**{name: value for name, value in chosen.items() if value})
+    with running(spec, progress) as made, connect(made.kubeconfig, None) as connection:
+        yield OpenCluster(
+            target.name,
+            "container",
+            target.mode,
+            connection,
+            deploys=True,
+            ephemeral=True,
+            kubeconfig=made.kubeconfig,
+            installer=SimulatedInstaller(),
+        )
+
+
+@contextmanager
+def _kind(
+    target: named.ClusterTarget, settings: Settings, progress: Progress, handed_down: dict[str, str] | None
+) -> Iterator[OpenCluster]:
+    if handed_down is not None:
+        with _joined(target, handed_down) as joined:
+            yield joined
+        return
+    from conformance.clusters.docker.kind import KindSpec, running
+
+    chosen = {
+        "name": target.given_name,
+        "version": settings.value("kubernetes"),
+        "topology": settings.value("topology"),
+        "image": settings.value("cluster_image"),
+        "registry": settings.value("cluster_registry"),
+        "assets": _path(settings.value("assets")),
+    }
+    with running(KindSpec(**{name: value for name, value in chosen.items() if value}), progress) as made:
+        asked = settings.value("mode")
+        if not made.ours:
+            files = _path(settings.value("clusters_file"))
+            target = named.as_somebodys(target, made.kubeconfig, Mode(asked) if asked else None, files)
+        target = msgspec.structs.replace(
+            target, kubeconfig=made.kubeconfig, registry=settings.value("cluster_registry")
+        )
+        with connect(made.kubeconfig, None) as connection:
+            yield OpenCluster(
+                target.name,
+                "kind",
+                target.mode,
+                connection,
+                # Their GPUs are a number in their status; of a cluster that was there the nodes tell.
+                evidence=EvidenceKind.SIMULATED if made.ours else None,
+                images=Images(target.registry),
+                ephemeral=made.ours,
+                kubeconfig=made.kubeconfig,
+                installer=_helm(target, settings),
+            )
+
+
+@contextmanager
+def _joined(target: named.ClusterTarget, handed_down: dict[str, str]) -> Iterator[OpenCluster]:
+    """The cluster that an xdist controller has made, for one of its workers."""
+    kubeconfig = Path(handed_down["kubeconfig"])
+    with connect(kubeconfig, None) as connection:
+        yield OpenCluster(target.name, handed_down["kind"], target.mode, connection, kubeconfig=kubeconfig)
+
+
+_MAKERS = {"embedded": _embedded, "container": _container, "kind": _kind}
+"""How the kinds of clusters are had that a run starts itself."""
+
+
+def _port(settings: Settings) -> int:
+    text = str(settings.value("cluster_port") or "0")
+    if not text.isdecimal() or int(text) > _LAST_PORT:
+        raise ClusterError(f"--gpu-cluster-port is {text!r}: give the number of a port, such as 6443")
+    return int(text)
 
 
 def _spec(settings: Settings) -> Any:
@@ -144,6 +240,8 @@ def _refuse_real_nodes(settings: Settings, target: named.ClusterTarget) -> None:
     """Raise ClusterError where real nodes are asked for and no cluster is started that could have them."""
     if not _real_nodes(settings) or (target.kind == "embedded" and not target.embedded_name):
         return
+    if target.kind in ("container", "kind"):
+        raise ClusterError("--gpu-real-nodes is for --cluster embedded: not for one in containers")
     how = f"gpu-conformance cluster up {target.embedded_name or 'NAME'} --real-nodes {_real_nodes(settings)}"
     raise ClusterError(
         f"--gpu-real-nodes is for a cluster that the run starts (--cluster embedded), and {target.name} is there "

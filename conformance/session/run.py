@@ -146,8 +146,9 @@ class Run:
             gc.enable()
 
     def _timeouts(self) -> Timeouts:
-        """Those of an embedded control plane are shorter: its controllers act within milliseconds."""
-        base = EMBEDDED if self.settings.value("cluster").startswith("embedded") else Timeouts()
+        """Those of a control plane of ours are shorter: its controllers act within milliseconds."""
+        kind = self.settings.value("cluster").partition(":")[0]
+        base = EMBEDDED if kind in ("embedded", "container") else Timeouts()
         return Timeouts.parse(self.settings.value("timeout"), base=base)
 
     @property

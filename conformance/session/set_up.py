@@ -28,6 +28,6 @@ def held_to(reference: Reference, settings: Settings, cluster: OpenCluster, *, d
 
     It is where somebody named it, where it is deployed, and on an embedded cluster.
     """
-    if settings.value("reference") or cluster.reference or cluster.kind == "embedded" or deploys:
+    if settings.value("reference") or cluster.reference or cluster.kind in ("embedded", "container") or deploys:
         return reference
     return foreign(reference, _NONE_OF_YOURS.format(name=reference.name, cluster=cluster.name))

@@ -276,7 +276,10 @@ def test_a_broken_kubeconfig_is_a_message(home: Path) -> None:
         ("clusters:\n  a:\n    protected: true\n    mode: full", ["c.yaml:2: clusters.a: protected means that mode"]),
         ("clusters:\n  a: {}\n  b: {}\n  a: {}", ["c.yaml:4: a is there twice"]),
         ("clusters:\n  a:\n    mode: full\n    mode: audit", ["c.yaml:4: mode is there twice"]),
-        ("clusters:\n  embedded: {}", ["c.yaml:2: clusters.embedded: embedded and snapshot are kinds"]),
+        (
+            "clusters:\n  embedded: {}",
+            ["c.yaml:2: clusters.embedded: embedded, container, kind and snapshot"],
+        ),
         ("clusters: [a, b]", ["c.yaml:1: clusters: expected a mapping"]),
         ("clusters:\n  a: text", ["c.yaml:2: clusters.a: expected a mapping"]),
         ("cluster:\n  a: {}", ["c.yaml:1: unknown key 'cluster': the only one is clusters"]),

@@ -21,6 +21,8 @@ USAGE = 4
         (["--cluster", "embedded", "--gpu-real-nodes", "two"], "--gpu-real-nodes is 'two': give a number"),
         (["--cluster", "embedded", "--gpu-real-nodes", "-1"], "--gpu-real-nodes is '-1': give a number"),
         (["--cluster", "embedded:dev", "--gpu-real-nodes", "1"], "cluster up dev --real-nodes 1"),
+        (["--cluster", "container", "--gpu-real-nodes", "1"], "--gpu-real-nodes is for --cluster embedded"),
+        (["--cluster", "container", "--gpu-cluster-port", "66000"], "--gpu-cluster-port is '66000'"),
     ],
 )
 def test_what_a_user_can_mend_is_one_message_and_exit_code_4(conform, arguments, said):

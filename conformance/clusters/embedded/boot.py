@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from . import files, real, seeds, state
@@ -74,7 +75,8 @@ def _started(
 ) -> EmbeddedCluster:
     folder = state.make(kept=kept, root=spec.state_dir, room=spec.real_nodes * real.ROOM)
     with reserved(Ports.COUNT) as ports:
-        layout = Layout(folder.path, Ports(*ports))
+        chosen = Ports(*ports)
+        layout = Layout(folder.path, replace(chosen, apiserver=spec.port or chosen.apiserver))
         components = Components(binaries, layout, spec)
         try:
             seed.sow(layout)

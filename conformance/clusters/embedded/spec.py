@@ -50,6 +50,7 @@ class EmbeddedSpec:
     ``without_parts`` are parts of the simulator (simulator/settings.py, PARTS) that somebody else plays.
     ``real_nodes`` is how many nodes have a kubelet and a container runtime (see real/): beside the simulated ones, or
     with ``real_gpus`` in the places of nodes of the topology that have GPUs.
+    ``port`` is where the API server listens, 0 for any port that is free.
     """
 
     version: str = DEFAULT_VERSION
@@ -68,6 +69,7 @@ class EmbeddedSpec:
     without_parts: tuple[str, ...] = ()
     real_nodes: int = 0
     real_gpus: bool = False
+    port: int = 0
 
     def __post_init__(self) -> None:
         check_parts(self.without_parts)

@@ -35,9 +35,10 @@ class ImageError(EmbeddedError):
     """An image cannot be made of this machine's Python."""
 
 
-def files() -> dict[str, Path]:
+def files(more: Iterable[Path] = ()) -> dict[str, Path]:
     """Which file of the machine is which file of the image: path in the image, without the leading slash -> file.
 
+    ``more`` are extension modules of somebody else's, whose shared libraries come along.
     Raises ImageError where there is no interpreter of our own to copy, or a library that it needs is not found.
     """
     program = Path(sys.base_prefix) / "bin" / PYTHON
@@ -52,7 +53,7 @@ def files() -> dict[str, Path]:
         found[f"usr/local/lib/{PYTHON}/{file.relative_to(library)}"] = file
         if file.parent.name == _EXTENSIONS:
             extensions.append(file)
-    return found | _linked([program, *extensions])
+    return found | _linked([program, *extensions, *more])
 
 
 def _library_files(library: Path) -> Iterator[Path]:
