@@ -41,7 +41,8 @@ def publication(artefact: Artefact, mirror: str | None) -> Publication | None:
 
     ``mirror`` replaces scheme and host of every address; there, a KWOK binary needs ``<file>.sha256`` beside it.
     """
-    return {"kubernetes": _kubernetes, "etcd": _etcd, "kwok": _kwok}[artefact.family](artefact, mirror)
+    families = {"kubernetes": _kubernetes, "etcd": _etcd, "kwok": _kwok, "kind": _kind, "cri-tools": _cri_tools}
+    return families[artefact.family](artefact, mirror)
 
 
 def _kubernetes(artefact: Artefact, mirror: str | None) -> Publication | None:
@@ -59,6 +60,18 @@ def _etcd(artefact: Artefact, mirror: str | None) -> Publication:
     file_name = f"{stem}.tar.gz" if where.os == "linux" else f"{stem}.zip"
     checksum = Checksum(f"{folder}/SHA256SUMS", file_name, "sums")
     return Publication(f"{folder}/{file_name}", checksum, member=f"{stem}/etcd")
+
+
+def _kind(artefact: Artefact, mirror: str | None) -> Publication:
+    file_name = f"kind-{artefact.platform.os}-{artefact.platform.arch}"
+    url = f"{mirror or GITHUB}/kubernetes-sigs/kind/releases/download/v{artefact.version}/{file_name}"
+    return Publication(url, Checksum(f"{url}.sha256sum", file_name, "sums"))
+
+
+def _cri_tools(artefact: Artefact, mirror: str | None) -> Publication:
+    file_name = f"crictl-v{artefact.version}-{artefact.platform.os}-{artefact.platform.arch}.tar.gz"
+    url = f"{mirror or GITHUB}/kubernetes-sigs/cri-tools/releases/download/v{artefact.version}/{file_name}"
+    return Publication(url, Checksum(f"{url}.sha256", file_name, "sums"), member="crictl")
 
 
 def _kwok(artefact: Artefact, mirror: str | None) -> Publication:

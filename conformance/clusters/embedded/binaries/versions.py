@@ -11,18 +11,19 @@ from typing import Literal
 
 from conformance.clusters.embedded.binaries.failures import UnknownVersion
 
-Family = Literal["etcd", "kubernetes", "kwok"]
+Family = Literal["etcd", "kubernetes", "kwok", "kind", "cri-tools"]
 
 KUBERNETES_PINS: dict[str, str] = {"1.34": "1.34.4", "1.35": "1.35.4", "1.36": "1.36.3", "1.37": "1.37.2"}
 """The selectable Kubernetes minors and the release that stands for each."""
 
 DEFAULT_MINOR = "1.36"
 
-SHARED_PINS: dict[Family, str] = {"etcd": "3.6.10", "kwok": "0.8.0"}
+SHARED_PINS: dict[Family, str] = {"etcd": "3.6.10", "kwok": "0.8.0", "kind": "0.33.0", "cri-tools": "1.34.0"}
 """Versions that every Kubernetes minor shares."""
 
-OLDEST_ACCEPTED: dict[Family, tuple[int, int]] = {"etcd": (3, 6), "kwok": (0, 8)}
-"""What an assets folder may bring: Kubernetes 1.34 and later ship with etcd 3.6, our stages are for KWOK 0.8."""
+OLDEST_ACCEPTED: dict[Family, tuple[int, int]] = {"etcd": (3, 6), "kwok": (0, 8), "kind": (0, 31), "cri-tools": (1, 30)}
+"""What an assets folder may bring: Kubernetes 1.34 and later ship with etcd 3.6, our stages are for KWOK 0.8, and older
+kinds write a configuration of kubeadm that these Kubernetes no longer read."""
 
 
 @dataclass(frozen=True)
@@ -44,8 +45,12 @@ COMPONENTS: dict[str, Component] = {
         Component("kube-scheduler", "kubernetes", "k8s.io/kubernetes/cmd/kube-scheduler"),
         Component("kubectl", "kubernetes", "k8s.io/kubernetes/cmd/kubectl", ("version", "--client")),
         Component("kubelet", "kubernetes", "k8s.io/kubernetes/cmd/kubelet"),
+        Component("kubeadm", "kubernetes", "k8s.io/kubernetes/cmd/kubeadm", ("version", "-o", "short")),
+        Component("kube-proxy", "kubernetes", "k8s.io/kubernetes/cmd/kube-proxy"),
         Component("kwok", "kwok", "sigs.k8s.io/kwok/cmd/kwok"),
         Component("kwokctl", "kwok", "sigs.k8s.io/kwok/cmd/kwokctl"),
+        Component("kind", "kind", "sigs.k8s.io/kind", ("version",)),
+        Component("crictl", "cri-tools", "sigs.k8s.io/cri-tools/cmd/crictl"),
     )
 }
 

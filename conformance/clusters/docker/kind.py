@@ -1,0 +1,173 @@
+"""``--cluster kind``: a cluster of node containers made for the run, or one that is there and stays."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import secrets
+import subprocess
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from conformance.clusters.embedded.binaries.failures import BinariesError
+from conformance.clusters.embedded.topologies import load
+
+from . import kind_node_image
+from .daemon import reached
+from .errors import ContainerClusterError
+from .folders import own_folder
+from .images import MADE_HERE, has, load_archive, named_image
+from .kind_config import cluster_config
+from .kind_fleet import give_gpus, wait_usable, workers_of
+from .local_providers import LocalCluster, LocalSpec, delete_command, program_of
+from .reaping import reaping
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from conformance.kube.client import Client
+    from conformance.progress import Progress
+
+NODE_LABEL = "io.x-k8s.kind.cluster"
+# What kind 0.33.0 makes by default, as its source pins it (pkg/apis/config/defaults/image.go).
+REGISTRY = "docker.io"
+DEFAULT_IMAGE = "kindest/node:v1.37.0@sha256:a1ed56cfb0e7b93589bdf97c8cd566405a265939e3620fc4f5de89adff580ae5"
+_START_WITHIN = 300.0  # seconds
+_TAKEN = "already exist for a cluster with the name"
+_REMEDY = "Name one that Docker has, or have one made: --gpu-cluster-image made-here (root on Linux)"
+
+
+@dataclass(frozen=True)
+class KindSpec:
+    """A kind cluster. ``name`` None makes one up; a cluster of a given name that is there is used and stays.
+
+    ``image`` is the node image, None kind's own, pinned, with ``registry`` in place of its registry; ``made-here`` is
+    the one of kind_node_image. ``topology`` says which workers there are, and how many GPUs they say that they have.
+    """
+
+    name: str | None = None
+    version: str = "1.36"
+    topology: str | Path = "single"
+    image: str | None = None
+    registry: str | None = None
+    program: Path | None = None
+    assets: Path | None = None
+    timeout: float = _START_WITHIN
+
+
+@dataclass(frozen=True)
+class KindCluster:
+    """A kind cluster that runs. ``ours`` says that this run made it, and deletes it; ``made_here`` so of its image."""
+
+    name: str
+    kubeconfig: Path
+    ours: bool
+    made_here: bool = False
+
+
+@contextlib.contextmanager
+def running(spec: KindSpec, progress: Progress) -> Iterator[KindCluster]:
+    """The cluster of that name, or a new one, which is gone when the block ends and soon after should we be killed.
+
+    Raises ContainerClusterError: no daemon, no or an old kind, no image, a cluster that does not come up.
+    """
+    with reached() as client, own_folder() as folder:
+        program = _program(spec, progress)
+        kubeconfig = folder / "kubeconfig"
+        kubeconfig.touch(mode=0o600)
+        if spec.name and _nodes_of(client, spec.name):
+            kubeconfig.write_text(_kubeconfig_of(program, spec.name), encoding="utf-8")
+            yield KindCluster(spec.name, kubeconfig, ours=False)
+            return
+        topology = load(spec.topology)
+        workers = workers_of(topology)
+        image = _image(client, spec, progress)
+        made_here = _is_made_here(client, image)
+        name = spec.name or f"gpu-conformance-{secrets.token_hex(4)}"
+        config = folder / "kind.json"
+        config.write_text(json.dumps(cluster_config(name, image, workers, made_here=made_here)), encoding="utf-8")
+        progress.step(f"Making the kind cluster {name}")
+        local = LocalSpec("kind", name, spec.version, program, kubeconfig, config)
+        with _made(local):
+            with _client_of(kubeconfig) as api:
+                wait_usable(api, workers, progress, timeout=spec.timeout)
+                give_gpus(api, topology)
+            yield KindCluster(name, kubeconfig, ours=True, made_here=made_here)
+
+
+@contextlib.contextmanager
+def _made(spec: LocalSpec) -> Iterator[None]:
+    """A new cluster for the time of a block."""
+    with reaping(delete_command(spec)) as reaper:
+        cluster = LocalCluster(spec, reaper)
+        try:
+            cluster.create()
+        except ContainerClusterError as error:
+            if _TAKEN in str(error):
+                reaper.done()  # somebody else made it a moment ago
+                raise ContainerClusterError(
+                    f"a kind cluster named {spec.name} has just been made by somebody else: run this again to use it"
+                ) from error
+            raise  # kind takes away what it could not complete, and the reaper whatever it left
+        try:
+            yield
+        finally:
+            cluster.delete()
+            reaper.done()
+
+
+def _program(spec: KindSpec, progress: Progress) -> Path:
+    """The kind on PATH, or else the pinned one."""
+    from conformance.clusters.embedded.binaries import resolve
+
+    if spec.program is None:
+        with contextlib.suppress(ContainerClusterError):
+            return program_of("kind")
+    try:
+        pinned = spec.program or resolve(spec.version, ["kind"], assets=spec.assets, progress=progress)["kind"]
+    except BinariesError as error:
+        raise ContainerClusterError(f"no program kind that is new enough is on PATH, and: {error}") from error
+    return program_of("kind", pinned)
+
+
+def _image(client: Any, spec: KindSpec, progress: Progress) -> str:
+    if spec.image == MADE_HERE:
+        made = kind_node_image.obtain(spec.version, assets=spec.assets, cache=None, progress=progress)
+        if not has(client, made.name):
+            load_archive(client, made.name, made.archive, progress)
+        return made.name
+    return named_image(client, spec.image or default_image(spec.registry), progress, _REMEDY)
+
+
+def default_image(registry: str | None = None) -> str:
+    """Kind's own node image, pinned by its digest, with another registry (or one with a path) in place of its own."""
+    return f"{(registry or REGISTRY).rstrip('/')}/{DEFAULT_IMAGE}"
+
+
+def _is_made_here(client: Any, image: str) -> bool:
+    labels = client.images.get(image).labels or {}
+    return bool(labels.get(kind_node_image.LABEL) == "kind-node")
+
+
+def _nodes_of(client: Any, name: str) -> list[Any]:
+    return list(client.containers.list(all=True, filters={"label": f"{NODE_LABEL}={name}"}))
+
+
+def _kubeconfig_of(program: Path, name: str) -> str:
+    command = [str(program), "get", "kubeconfig", "--name", name]
+    ran = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    if ran.returncode:
+        raise ContainerClusterError(f"{' '.join(command)} ended with {ran.returncode}: {ran.stderr.strip()}")
+    return ran.stdout
+
+
+@contextlib.contextmanager
+def _client_of(kubeconfig: Path) -> Iterator[Client]:
+    from conformance.kube.client import Client
+    from conformance.kube.effects import Effect
+    from conformance.kube.guard import Guard
+    from conformance.kube.kubeconfig import connect
+
+    with connect(kubeconfig, None) as connection:
+        yield Client(connection, Guard(Effect.DISRUPTIVE, None))

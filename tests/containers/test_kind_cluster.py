@@ -1,0 +1,215 @@
+"""``--cluster kind`` against a real Docker daemon, with a node image made on this machine."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import docker_daemon
+import pytest
+from outcomes import environment
+
+from conformance.clusters.docker.daemon import reached
+from conformance.clusters.docker.images import MADE_HERE
+from conformance.clusters.docker.kind import NODE_LABEL, KindCluster, KindSpec, running
+from conformance.clusters.embedded.real import images as pod_images
+from conformance.kube.client import Client
+from conformance.kube.effects import Effect
+from conformance.kube.guard import Guard
+from conformance.kube.kubeconfig import connect
+from conformance.kube.waits import wait_for
+from conformance.progress import SilentProgress
+
+pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("docker_host")]
+USAGE = 4
+PATIENCE = 180.0
+REFERENCE = Path(__file__).with_name("kind-reference.yaml")
+PODS = "/api/v1/namespaces/default/pods"
+Object = dict[str, Any]
+# An address that no service has, one of a pod on a node that is not there, and one outside (RFC 5737).
+NOWHERE = ["10.96.77.77", "10.244.200.9", "192.0.2.1"]
+DIAL = """
+import socket, sys
+for address in sys.argv[1:]:
+    try:
+        socket.create_connection((address, 443), timeout=20).close()
+        print(address, "answered")
+    except ConnectionRefusedError:
+        print(address, "refused")
+    except TimeoutError:
+        print(address, "silent")
+    except OSError as error:
+        print(address, "refused" if error.errno in (101, 113) else error)
+"""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def can_make_nodes() -> None:
+    if lacks := docker_daemon.lacks_for_nodes():
+        pytest.skip(f"NOT TESTED, kind clusters: {'; '.join(lacks)}. 'ci/containers' installs what they need")
+
+
+def nodes_left() -> list[str]:
+    with reached() as client:
+        return [node.name for node in client.containers.list(all=True, filters={"label": NODE_LABEL})]
+
+
+@pytest.fixture(scope="module")
+def made(docker_host: str) -> Iterator[KindCluster]:
+    spec = KindSpec(name="shared", topology="single", image=MADE_HERE, version="1.36")
+    with running(spec, SilentProgress()) as cluster:
+        yield cluster
+    assert nodes_left() == []
+
+
+@pytest.fixture
+def api(made: KindCluster) -> Iterator[Client]:
+    with connect(made.kubeconfig, None) as connection:
+        yield Client(connection, Guard(Effect.DISRUPTIVE, None))
+
+
+def run_pod(api: Client, name: str, code: str, *arguments: str, **spec: Any) -> str:
+    """What a pod that runs Python code prints; the pod is deleted."""
+    container = {"name": "main", "image": pod_images.PROBE, "command": ["python3", "-c", code, *arguments]}
+    body = {"restartPolicy": "Never", "terminationGracePeriodSeconds": 1, "containers": [container], **spec}
+    api.create(PODS, {"metadata": {"name": name}, "spec": body})
+    try:
+        wait_for(
+            lambda: api.get(f"{PODS}/{name}"),
+            lambda pod: pod["status"]["phase"] in ("Succeeded", "Failed"),
+            what=f"pod {name} has ended",
+            timeout=PATIENCE,
+        )
+        return api.request("GET", f"{PODS}/{name}/log").decode()
+    finally:
+        api.delete(f"{PODS}/{name}")
+
+
+def test_nodes_are_those_of_the_topology_with_gpus_that_say_they_are_simulated(made: KindCluster, api: Client) -> None:
+    nodes = {node["metadata"]["name"]: node for node in api.list("/api/v1/nodes")}
+    worker = nodes["shared-worker"]
+
+    assert set(nodes) == {"shared-control-plane", "shared-worker", "shared-worker2"}
+    assert made.ours
+    assert worker["status"]["allocatable"]["nvidia.com/gpu"] == "8"
+    assert worker["metadata"]["labels"]["gpu-conformance.io/simulated-gpus"] == "true"
+    assert worker["status"]["nodeInfo"]["containerRuntimeVersion"].startswith("containerd://1.6")
+
+
+def test_no_packet_leaves_the_machine_from_a_pod_or_from_a_node(made: KindCluster, api: Client) -> None:
+    for name, spec in (("from-pod", {}), ("from-node", {"hostNetwork": True})):
+        said = run_pod(api, name, DIAL, *NOWHERE, **spec)
+        assert said.splitlines() == [f"{address} refused" for address in NOWHERE], name
+
+
+def test_services_with_two_endpoints_work_across_nodes(made: KindCluster, api: Client) -> None:
+    """kube-proxy needs libm for its extension statistic as soon as a service has two endpoints."""
+    serving = "import http.server as s; s.HTTPServer(('', 8080), s.SimpleHTTPRequestHandler).serve_forever()"
+    place = "/api/v1/namespaces/default/services"
+    for number, node in enumerate(("shared-worker", "shared-worker2"), start=1):
+        pod = {
+            "metadata": {"name": f"server-{number}", "labels": {"app": "server"}},
+            "spec": {
+                "nodeName": node,
+                "terminationGracePeriodSeconds": 1,
+                "containers": [{"name": "main", "image": pod_images.PROBE, "command": ["python3", "-c", serving]}],
+            },
+        }
+        api.create(PODS, pod)
+    try:
+        port = {"port": 80, "targetPort": 8080}
+        service = api.create(
+            place, {"metadata": {"name": "server"}, "spec": {"selector": {"app": "server"}, "ports": [port]}}
+        )
+        get = (
+            "import sys, time, urllib.request as r\n"
+            "for _ in range(400):\n"
+            "    try:\n"
+            "        print([r.urlopen(f'http://{sys.argv[1]}/', timeout=5).status for _ in range(8)]); break\n"
+            "    except OSError: time.sleep(0.25)\n"
+        )
+        assert run_pod(api, "client", get, service["spec"]["clusterIP"]).strip() == str([200] * 8)
+    finally:
+        for path in (f"{place}/server", f"{PODS}/server-1", f"{PODS}/server-2"):
+            api.delete(path)
+
+
+def test_pods_wait_for_gpus_that_are_taken(made: KindCluster, api: Client) -> None:
+    def pod(name: str, gpus: str) -> Object:
+        container = {"name": "main", "image": pod_images.PAUSE, "resources": {"limits": {"nvidia.com/gpu": gpus}}}
+        return {"metadata": {"name": name}, "spec": {"terminationGracePeriodSeconds": 1, "containers": [container]}}
+
+    try:
+        api.create(PODS, pod("first", "6"))
+        wait_for(
+            lambda: api.get(f"{PODS}/first"),
+            lambda seen: seen["status"]["phase"] == "Running",
+            what="pod first runs",
+            timeout=PATIENCE,
+        )
+        api.create(PODS, pod("second", "6"))
+        refused = wait_for(
+            lambda: api.get(f"{PODS}/second")["status"].get("conditions", ()),
+            lambda seen: any(each.get("reason") == "Unschedulable" for each in seen),
+            what="pod second has no place",
+            timeout=PATIENCE,
+        )
+        assert "Insufficient nvidia.com/gpu" in refused[0]["message"]
+    finally:
+        for name in ("first", "second"):
+            api.delete(f"{PODS}/{name}")
+
+
+def test_a_cluster_that_is_there_is_audited_and_stays(made: KindCluster, conform) -> None:
+    outcome = conform("--cluster", "kind:shared", "--gpu-reference", str(REFERENCE), "--gpu-profile", "pools")
+
+    assert outcome.report["run"]["mode"] == "audit", outcome.output
+    assert outcome.report["cluster"]["kind"] == "kind"
+    assert len(nodes_left()) == 3
+
+
+def test_a_run_makes_a_cluster_judges_it_and_leaves_nothing(conform) -> None:
+    before = nodes_left()
+    outcome = conform(
+        "--cluster", "kind", "--gpu-cluster-image", MADE_HERE, "--gpu-deploy", "--gpu-reference", str(REFERENCE),
+        "--gpu-profile", "priorities,quota,tenancy",
+    )  # fmt: skip
+
+    assert outcome.report["cluster"]["evidence"] == "simulated", outcome.output
+    assert outcome.ids("failed") == outcome.ids("error") == set(), outcome.output
+    assert {"PRIO-03", "TEN-03"} <= outcome.ids("passed"), outcome.output
+    assert nodes_left() == before
+
+
+def test_a_killed_run_leaves_no_node(tmp_path: Path) -> None:
+    before = nodes_left()
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--cluster", "kind"]
+    run = subprocess.Popen(
+        [*command, "--gpu-cluster-image", MADE_HERE], cwd=tmp_path, env=environment(), stdout=subprocess.DEVNULL
+    )
+    try:
+        deadline = time.monotonic() + PATIENCE
+        while nodes_left() == before:
+            assert run.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+    finally:
+        os.kill(run.pid, signal.SIGKILL)
+        run.wait()
+
+    deadline = time.monotonic() + PATIENCE
+    while nodes_left() != before and time.monotonic() < deadline:
+        time.sleep(0.5)
+    assert nodes_left() == before
+
+
+def test_an_image_that_is_not_there_is_told(conform) -> None:
+    # A registry on this machine's loopback address, where nobody listens: nothing is asked outside.
+    outcome = conform("--cluster", "kind", "--gpu-cluster-registry", "localhost:1/mirror")
+
+    assert outcome.exit_code == USAGE
+    assert "Docker has no image localhost:1/mirror/kindest/node:v1.37.0@sha256:" in outcome.output

@@ -1,0 +1,134 @@
+"""What kind clusters are made of, without a Docker daemon."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from conformance.clusters.docker import kind, kind_config, kind_fleet, kind_node_image
+from conformance.clusters.docker.errors import ContainerClusterError
+from conformance.clusters.embedded.topologies import load
+from conformance.clusters.errors import ClusterError
+from conformance.clusters.named import as_somebodys, resolve
+from conformance.kube.effects import Mode
+
+KUBECONFIG = """
+clusters: [{name: c, cluster: {server: "https://127.0.0.1:41234"}}]
+users: [{name: u, user: {}}]
+contexts: [{name: kind-dev, context: {cluster: c, user: u}}]
+current-context: kind-dev
+"""
+
+
+def test_kind_is_a_kind_of_its_own() -> None:
+    plain, given = resolve("kind"), resolve("kind:dev")
+
+    assert (plain.kind, plain.given_name, plain.mode) == ("kind", None, Mode.FULL)
+    assert (given.kind, given.given_name) == ("kind", "dev")
+
+
+def test_a_cluster_that_was_there_is_audited_unless_somebody_asks_for_more(tmp_path: Path) -> None:
+    (tmp_path / "kubeconfig").write_text(KUBECONFIG)
+
+    assert as_somebodys(resolve("kind:dev"), tmp_path / "kubeconfig", None).mode == Mode.AUDIT
+    assert as_somebodys(resolve("kind:dev"), tmp_path / "kubeconfig", Mode.VERIFY).mode == Mode.VERIFY
+
+
+def test_a_cluster_that_is_marked_protected_stays_so_under_its_kind_name(tmp_path: Path) -> None:
+    (tmp_path / "kubeconfig").write_text(KUBECONFIG)
+    clusters = tmp_path / "clusters.yaml"
+    clusters.write_text("clusters:\n  ours: {context: kind-dev, kubeconfig: kubeconfig, protected: true}\n")
+
+    with pytest.raises(ClusterError, match="protected"):
+        as_somebodys(resolve("kind:dev"), tmp_path / "kubeconfig", Mode.FULL, clusters)
+
+
+def test_the_node_image_is_pinned_by_its_digest_and_its_registry_can_be_another() -> None:
+    assert kind.default_image().startswith("docker.io/kindest/node:v1.37.0@sha256:")
+    mirrored = kind.default_image("registry.example.com/mirror/")
+    assert mirrored.startswith("registry.example.com/mirror/kindest/node:v1.37.0@sha256:")
+
+
+def test_the_server_is_on_the_loopback_address() -> None:
+    config = kind_config.cluster_config("x", "image:1", 2, made_here=False)
+
+    assert config["networking"]["apiServerAddress"] == "127.0.0.1"
+    assert [node["role"] for node in config["nodes"]] == ["control-plane", "worker", "worker"]
+    assert {node["image"] for node in config["nodes"]} == {"image:1"}
+    assert "kubeadmConfigPatches" not in config  # of kind's own image nothing is changed
+
+
+def test_an_image_of_our_own_is_named_for_what_it_is() -> None:
+    config = kind_config.cluster_config("x", "image:1", 0, made_here=True)
+
+    cluster, init = (json.loads(patch) for patch in config["kubeadmConfigPatches"])
+    assert cluster["imageRepository"] == kind_node_image.REPOSITORY
+    assert cluster["etcd"]["local"]["imageTag"] == "3.6.10-0"
+    assert init["skipPhases"] == ["preflight", "addon/coredns"]
+
+
+def test_a_fleet_that_no_machine_carries_is_refused() -> None:
+    with pytest.raises(ContainerClusterError, match=r"topology guide has 21 nodes.*--gpu-topology single"):
+        kind_fleet.workers_of(load("guide"))
+    assert kind_fleet.workers_of(load("single")) == 2
+
+
+class Api:
+    """The nodes of a cluster, and the changes that were sent to them."""
+
+    def __init__(self, *nodes: dict) -> None:
+        self.nodes, self.sent = list(nodes), []
+
+    def list(self, place: str) -> list[dict]:
+        assert place == "/api/v1/nodes"
+        return self.nodes
+
+    def get(self, place: str) -> dict:
+        return {}
+
+    def patch(self, place: str, change: dict, kind: str = "merge") -> None:
+        self.sent.append((place, change, kind))
+
+
+def node(name: str, *, ready: str = "True", labels: dict | None = None) -> dict:
+    return {
+        "metadata": {"name": name, "labels": labels or {}},
+        "spec": {},
+        "status": {"conditions": [{"type": "Ready", "status": ready}]},
+    }
+
+
+def test_workers_get_the_labels_and_gpus_of_the_topology_and_say_that_they_are_simulated() -> None:
+    control = node("x-control-plane", labels={"node-role.kubernetes.io/control-plane": ""})
+    api = Api(control, node("x-worker2"), node("x-worker"))
+    kind_fleet.give_gpus(api, load("single"))  # type: ignore[arg-type]
+
+    changes = {(place.removeprefix("/api/v1/nodes/")): change for place, change, _ in api.sent}
+    assert set(changes) == {"x-worker/status", "x-worker", "x-worker2"}
+    assert changes["x-worker/status"]["status"]["allocatable"] == {"nvidia.com/gpu": "8"}
+    labels = changes["x-worker"]["metadata"]["labels"]
+    assert labels["eks.amazonaws.com/nodegroup"] == "a100"
+    assert labels["gpu-conformance.io/simulated-gpus"] == "true"
+    assert not [key for key in labels if key.startswith("kubernetes.io/")]
+    assert "gpu-conformance.io/simulated-gpus" not in changes["x-worker2"]["metadata"]["labels"]
+
+
+def test_a_cluster_is_waited_for_until_every_node_is_ready() -> None:
+    api = Api(node("a"), node("b"), node("c", ready="False"))
+
+    assert kind_fleet._missing(api, 2) == "2 of 3 nodes are ready"  # type: ignore[arg-type]
+    api.nodes[2] = node("c")
+    assert kind_fleet._missing(api, 2) == ""  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("file", sorted(kind_node_image._FILES.iterdir()), ids=lambda path: path.name)
+def test_every_file_of_the_node_is_put_into_it(file: Path) -> None:
+    source = Path(kind_node_image.__file__).read_text()
+    assert f'"{file.name}"' in source
+
+
+def test_the_node_refuses_what_is_not_translated_before_anything_else() -> None:
+    lines = (kind_node_image._FILES / "entrypoint").read_text().splitlines()
+    refusing = next(place for place, line in enumerate(lines) if "--jump REJECT" in line)
+
+    assert not [line for line in lines[:refusing] if line.startswith(("exec", "mount", "mkdir", "systemd"))]
