@@ -176,12 +176,13 @@ def test_a_run_makes_a_cluster_judges_it_and_leaves_nothing(conform) -> None:
     before = nodes_left()
     outcome = conform(
         "--cluster", "kind", "--gpu-cluster-image", MADE_HERE, "--gpu-deploy", "--gpu-reference", str(REFERENCE),
-        "--gpu-profile", "priorities,quota,tenancy",
+        "--gpu-requirement", "POOL-01,PRIO-03,PRIO-10,TEN-03",
     )  # fmt: skip
 
     assert outcome.report["cluster"]["evidence"] == "simulated", outcome.output
     assert outcome.ids("failed") == outcome.ids("error") == set(), outcome.output
-    assert {"PRIO-03", "TEN-03"} <= outcome.ids("passed"), outcome.output
+    # PRIO-10 preempts on the worker's kubelet.
+    assert {"PRIO-03", "PRIO-10", "TEN-03"} <= outcome.ids("passed"), outcome.output
     assert nodes_left() == before
 
 
