@@ -123,6 +123,11 @@ OPTIONS = (
         many=True,
     ),
     Option(
+        "--gpu-baseline",
+        "the report of an earlier run on the same cluster: terminal and reports mark what is new since then",
+        "FILE",
+    ),
+    Option(
         "--gpu-profile",
         "judge this profile and what --gpu-requirement names; several with commas, or given several times",
         "NAME",

@@ -21,7 +21,10 @@ _IN_A_NAME = "-_"
 
 
 class GroupedSubject(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel", gc=False):
-    """One subject of a group; its kind is the group's. ``expected`` and ``actual`` are here where subjects differ."""
+    """One subject of a group; its kind is the group's. ``expected`` and ``actual`` are here where subjects differ.
+
+    ``new`` says that the baseline of the run, where it has one, did not have this finding.
+    """
 
     name: str = ""
     namespace: str = ""
@@ -30,13 +33,15 @@ class GroupedSubject(msgspec.Struct, frozen=True, omit_defaults=True, rename="ca
     field: str = ""
     expected: str = ""
     actual: str = ""
+    new: bool = False
 
 
 class FindingGroup(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel"):
     """Findings of one requirement that have everything in common but their subjects.
 
     All texts are templates: ``{name}``, ``{namespace}``, ``{node}``, ``{container}`` and ``{field}`` stand for the
-    members of each of ``subjects``; ``subject`` is how a subject is called (``pod {namespace}/{name}``).
+    members of each of ``subjects``; ``subject`` is how a subject is called (``pod {namespace}/{name}``). ``new`` counts
+    the subjects that the baseline of the run does not have; without a baseline it is absent.
     """
 
     ok: bool
@@ -52,6 +57,7 @@ class FindingGroup(msgspec.Struct, frozen=True, omit_defaults=True, rename="came
     hidden_because: str = ""
     remedy: str = ""
     inspect: str = ""
+    new: int | None = None
 
     def findings(self) -> Iterator[Finding]:
         """Each subject's finding, in its own words."""
@@ -114,6 +120,7 @@ def _group(members: Sequence[_Templates]) -> FindingGroup:
     expected = first.expected if _all_alike(members, "expected") else ""
     actual = first.actual if _all_alike(members, "actual") else ""
     about = first.finding.subject
+    cause, hidden_because, remedy, inspect = first.texts
     return FindingGroup(
         first.finding.ok,
         len(members),
@@ -124,7 +131,10 @@ def _group(members: Sequence[_Templates]) -> FindingGroup:
         about.declared,
         expected,
         actual,
-        *first.texts,
+        cause,
+        hidden_because,
+        remedy,
+        inspect,
     )
 
 

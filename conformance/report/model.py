@@ -8,6 +8,7 @@ import msgspec
 
 from conformance.catalog import PROFILES, Level, Requirement, Source
 from conformance.kube.effects import Effect
+from conformance.report.comparing.changes import Difference
 from conformance.report.grouping import FindingGroup, grouped
 from conformance.verdict import EXAMPLES, EvidenceKind, Finding, Status, Unseen
 
@@ -33,6 +34,7 @@ class Verdict(msgspec.Struct, frozen=True, rename="camel"):
 
     ``groups`` are the findings (``findings`` in report.json): all that are broken, and a few examples of the others.
     ``unseen`` counts those that could not be looked at, a busy node for example: nobody knows whether they pass.
+    ``since`` says in words what changed since the baseline of the run, where it has one.
     One that is ``waiting`` has the cause as its ``reason``; ``waits_for`` is the requirement that judges the cause.
     """
 
@@ -54,6 +56,7 @@ class Verdict(msgspec.Struct, frozen=True, rename="camel"):
     unseen: int = 0
     unseen_examples: tuple[Unseen, ...] = ()
     waits_for: str = ""
+    since: str = ""
 
     @classmethod
     def of(
@@ -196,7 +199,7 @@ class PoolFacts(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class Report(msgspec.Struct, frozen=True, rename="camel"):
-    """The whole report, as report.json holds it."""
+    """The whole report, as report.json holds it. ``baseline`` is what changed since an earlier run that was named."""
 
     run: RunFacts
     cluster: ClusterFacts
@@ -209,6 +212,7 @@ class Report(msgspec.Struct, frozen=True, rename="camel"):
     notes: tuple[str, ...] = ()
     excused: tuple[Excused, ...] = ()
     fleet: tuple[PoolFacts, ...] = ()
+    baseline: Difference | None = None
     api_version: str = API_VERSION
     kind: str = KIND
 

@@ -5,6 +5,7 @@ from itertools import islice
 import msgspec
 
 from conformance.report.grouping import FindingGroup
+from conformance.report.story import new_in_words
 from conformance.verdict import Finding
 
 SUBJECTS = 20
@@ -13,7 +14,8 @@ SUBJECTS = 20
 class Shown(msgspec.Struct, frozen=True):
     """A group of findings on a page. ``alike`` says whether the others have the first one's expected and actual.
 
-    ``remedy`` is the finding's own, or else its requirement's.
+    ``remedy`` is the finding's own, or else its requirement's; ``new`` says which of them the baseline of
+    the run does not have.
     """
 
     first: Finding
@@ -22,10 +24,19 @@ class Shown(msgspec.Struct, frozen=True):
     left: int
     alike: bool
     remedy: str
+    new: str = ""
 
 
 def shown(group: FindingGroup, *, remedy: str) -> Shown:
     """The first subjects of the group, and how many there are beside them."""
     first, *others = islice(group.findings(), SUBJECTS)
     alike = all((each.expected, each.actual) == (first.expected, first.actual) for each in others)
-    return Shown(first, group.count, tuple(others), group.count - 1 - len(others), alike, first.remedy or remedy)
+    return Shown(
+        first,
+        group.count,
+        tuple(others),
+        group.count - 1 - len(others),
+        alike,
+        first.remedy or remedy,
+        new_in_words(group),
+    )

@@ -1,5 +1,7 @@
 """A verdict as the paragraph that an on-call can act on."""
 
+from msgspec.structs import replace
+
 from conformance.report.grouping import FindingGroup
 from conformance.report.model import Cause, Verdict
 from conformance.verdict import Status, join_limited
@@ -60,6 +62,8 @@ def details(verdict: Verdict, *, shown: int = _SHOWN) -> str:
         lines.append(_line("waits for", waits_for(verdict)))
     elif verdict.reason:
         lines.append(_line("why", verdict.reason))
+    if verdict.since:
+        lines.append(_line("since the baseline", verdict.since))
     causes = verdict.causes
     for group in causes[:shown]:
         lines += _group(group)
@@ -82,12 +86,23 @@ def _group(group: FindingGroup) -> list[str]:
     if group.count > 1:
         lines.append(_line(f"and {group.count - 1} more", _others(group)))
     told = (
+        ("new", new_in_words(group)),
         ("cause", finding.cause),
         ("hidden because", finding.hidden_because),
         ("remedy", finding.remedy),
         ("inspect", finding.inspect),
     )
     return lines + [_line(label, text) for label, text in told if text]
+
+
+def new_in_words(group: FindingGroup) -> str:
+    """Which subjects the baseline does not have; empty without a baseline, and where it has them all."""
+    if not group.new:
+        return ""
+    if group.new == group.count:
+        return "since the baseline"
+    fresh = replace(group, subjects=tuple(each for each in group.subjects if each.new))
+    return f"{group.new} of {group.count} since the baseline: {join_limited(fresh.names(_NAMED + 1), most=_NAMED)}"
 
 
 def _others(group: FindingGroup) -> str:

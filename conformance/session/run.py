@@ -30,6 +30,7 @@ from conformance.reference.objects import name_of, objects
 from conformance.reference.stack_objects import stack_objects
 from conformance.remains import Left
 from conformance.report.causes import causes_of, with_waived_causes
+from conformance.report.comparing.baseline import Baseline
 from conformance.report.emitters import STREAM_NAME, EventStream, refusals, write_formats, write_json, write_junit
 from conformance.report.fleet import pools_of
 from conformance.report.formats import Format, formats_named
@@ -70,6 +71,7 @@ class Run:
         self._labs = ExitStack()
         self.files: list[Path] = []
         self._formats: list[Format] = []
+        self._baseline: Baseline | None = None
         self._writes_reports = writes_reports
         self._stream: EventStream | None = None
         self._cluster: OpenCluster | None = None
@@ -92,10 +94,14 @@ class Run:
         self._formats = formats_named(self.settings.value("report_formats"))
         if self.settings.value("waivers"):
             self._waivers = Waivers.load(Path(self.settings.value("waivers")), self.started.date())
+        if self.settings.value("baseline") and self._writes_reports:
+            self._baseline = Baseline.load(Path(self.settings.value("baseline")))
         if handed_down is not None:
             self._turn = _turns(handed_down["turns"])
         self.timeouts = self._timeouts()
         self._cluster = self._resources.enter_context(open_cluster(self.settings, progress, handed_down))
+        if self._baseline is not None and self.cluster.snapshot is None:
+            self._baseline.require_cluster(self.cluster.name)
         self._reference = load(chosen_path(self.settings, self.cluster))
         if self._writes_reports:
             self._stream = self._resources.enter_context(EventStream(self.folder / STREAM_NAME))
@@ -106,6 +112,8 @@ class Run:
         if self.cluster.snapshot is not None:
             with self._keeping_what_is_made():
                 self._facts = self._without_other_runs(snapshot.load(self.cluster.snapshot))
+            if self._baseline is not None:
+                self._baseline.require_nodes(self.cluster.name, (node.name for node in self._readable_nodes))
             self._say_what_was_read()
             return
         self._open_lab(exclusive=handed_down is None)
@@ -281,6 +289,8 @@ class Run:
     def record(self, verdict: Verdict) -> Verdict:
         """Keep ``verdict`` (the worse one where there are two of a requirement) and stream it."""
         judged = self._waivers.applied_to(verdict)
+        if self._baseline is not None:
+            judged = self._baseline.marked(judged)
         earlier = self.verdicts.get(judged.requirement)
         self.verdicts[judged.requirement] = judged if earlier is None else _worse(earlier, judged)
         self.say("requirement-finished", verdict=judged)
@@ -337,6 +347,8 @@ class Run:
             pools_of(self._readable_nodes, self.reference),
         )  # fmt: skip
         report = msgspec.structs.replace(report, notes=(*report.notes, *refusals(report, self._formats)))
+        if self._baseline is not None:
+            report = self._baseline.compared(report)
         if self._writes_reports:
             self.files = [write_json(report, self.folder), write_junit(report, self.folder)]
             self.files += write_formats(report, self.folder, self._formats)

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import pytest
 
 from conformance.catalog import MUST
+from conformance.report.comparing.text import since_baseline
 from conformance.report.grouping import FindingGroup
 from conformance.report.model import Excused, Profile, ProfileResult, Report
 from conformance.report.story import heading_of_cause, who_waits
@@ -58,6 +59,7 @@ def lines(
 ) -> list[Line]:
     """The lines below the heading: ``most`` of them at most, all that there is to say without it."""
     first = [] if brief else _wrapped(_about(report), width, 2)
+    first += [line for text in since_baseline(report) for line in _wrapped(text, width, 2, {"bold": True})]
     last = _wrapped(f"{report.outcome} (exit code {report.exit_code})", width, 2, _outcome(report))
     last += _wrapped(f"report: {', '.join(map(str, files))}", width, 2)
     parts = [_causes(report, width), _failures(report, width)]
@@ -134,8 +136,16 @@ def _failures(report: Report, width: int) -> Part:
     """The failures that most must be done about: those of MUST requirements first, and those of many subjects."""
     broken = [(each, group) for each in report.requirements if each.status is Status.FAILED for group in each.causes]
     broken.sort(key=lambda each: (each[0].level is not MUST, -each[1].count))
-    told = [f"  {verdict.requirement:<8} {_cause(group)}" for verdict, group in broken]
+    broken.sort(key=lambda each: not each[1].new)
+    told = [f"  {verdict.requirement:<8} {_new(group)}{_cause(group)}" for verdict, group in broken]
     return Part("failures", [[Line(_on_one_line(text, width))] for text in told], "other causes of failures")
+
+
+def _new(group: FindingGroup) -> str:
+    """A mark on what the baseline does not have."""
+    if not group.new:
+        return ""
+    return "NEW " if group.new == group.count else f"{group.new} NEW "
 
 
 def _cause(group: FindingGroup) -> str:

@@ -153,7 +153,7 @@ def test_the_command_refuses_with_one_sentence(
     assert len(told.splitlines()) == 1
 
 
-@pytest.mark.parametrize("to", ["text"])
+@pytest.mark.parametrize("to", ["text", "html"])
 def test_hostile_names_of_a_trend_reach_no_terminal(
     tmp_path: Path, to: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -11,6 +11,7 @@ from conformance.report import emitters
 from conformance.report.comparing.changes import Difference
 from conformance.report.comparing.clusters import Fleet
 from conformance.report.comparing.fleet_text import fleet_lines, trend_lines
+from conformance.report.comparing.pages import difference_page, fleet_page, trend_page
 from conformance.report.comparing.text import lines
 from conformance.report.comparing.trend import Trend
 from conformance.report.formats import line
@@ -41,14 +42,17 @@ def as_json(content: Any) -> str:
 DIFFERENCE: Mapping[str, Callable[[Difference], str]] = {
     "text": _text(lambda difference, most: lines(difference, most=most)),
     "json": as_json,
+    "html": difference_page,
 }
 FLEET: Mapping[str, Callable[[Fleet], str]] = {
     "text": _text(lambda fleet, most: fleet_lines(fleet, most=most)),
     "json": as_json,
+    "html": fleet_page,
 }
 TREND: Mapping[str, Callable[[Trend], str]] = {
     "text": _text(lambda trend, most: trend_lines(trend, most=most)),
     "json": as_json,
+    "html": trend_page,
 }
 ONE_CLUSTER: Mapping[str, Callable[[Report], str]] = {"text": line.render, "json": emitters.as_text}
 """What the merged report of one cluster is written as; ``report convert`` makes everything else of it."""

@@ -6,6 +6,7 @@ from conformance.report.comparing.changes import Change, ChangedFindings, Change
 from conformance.report.comparing.difference import FLAPPING
 from conformance.report.comparing.flapping import FLAPS
 from conformance.report.grouping import FindingGroup
+from conformance.report.model import Report
 from conformance.report.visible import one_line
 from conformance.verdict import join_limited
 
@@ -63,6 +64,21 @@ def in_numbers(difference: Difference) -> str:
         f"{counts[FLAPPING]} of all these flapping" if counts[FLAPPING] else "",
     ]
     return f"findings: {', '.join(filter(None, told))}"
+
+
+def since_baseline(report: Report) -> Iterator[str]:
+    """What a run has to say of its baseline: how they compare, and first of all where they can hardly be compared."""
+    difference = report.baseline
+    if difference is None:
+        return
+    before = difference.old[-1]
+    when = before.started.replace("T", " ")[: len("2026-11-24 06:00")]
+    for each in difference.grave:
+        yield f"DIFFERENT {one_line(each.what)} than the baseline: {one_line(each.old)} -> {one_line(each.new)}"
+    turns = (Turn.NO_LONGER_JUDGED, Turn.WEAKER)
+    told = [f"{len(found)} {TURNS[turn]}" for turn in turns if (found := difference.turned(turn))]
+    numbers = ", ".join((in_numbers(difference), *told))
+    yield f"since the baseline of {one_line(when)} (run {one_line(before.run)}): {numbers}"
 
 
 def run_in_words(run: Compared) -> str:

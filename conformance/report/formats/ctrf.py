@@ -102,6 +102,7 @@ def _test(verdict: Verdict, report: Report) -> dict[str, Any]:
             "broken": verdict.broken,
             "unseen": verdict.unseen,
             "remedy": verdict.remedy,
+            **({"sinceBaseline": verdict.since} if verdict.since else {}),
         },
     }
 

@@ -2,6 +2,7 @@
 
 from collections import Counter
 
+from conformance.report.comparing.changes import Change
 from conformance.report.model import SEVERITY, Report
 from conformance.verdict import EvidenceKind
 
@@ -14,7 +15,16 @@ def render(report: Report) -> str:
     told = ", ".join(f"{counts[status]} {status}" for status in SEVERITY if counts[status])
     simulated = ", simulated" if report.cluster.evidence is EvidenceKind.SIMULATED else ""
     name, mode, run = _plain(report.cluster.name), _plain(report.run.mode), _plain(report.run.id[:_ID])
-    return f"{name}: {_plain(report.outcome)} ({told}; mode {mode}{simulated}; run {run})\n"
+    return f"{name}: {_plain(report.outcome)} ({told}; mode {mode}{simulated}; run {run}){_since(report)}\n"
+
+
+def _since(report: Report) -> str:
+    """How many findings came and went since the baseline, where there is one."""
+    if report.baseline is None:
+        return ""
+    counts = report.baseline.counts
+    new = counts[Change.NEW] + counts[Change.OTHER_CAUSE]
+    return f"; since the baseline {new} new, {counts[Change.FIXED]} fixed, {counts[Change.KNOWN]} known"
 
 
 def _plain(text: str) -> str:

@@ -120,6 +120,7 @@ def _results(verdict: Verdict, report: Report) -> Iterator[dict[str, Any]]:
         yield {
             "ruleId": verdict.requirement,
             **_kind(verdict),
+            **_since_baseline(group),
             "message": {"text": _message(verdict, group)},
             "locations": _locations(group),
             "partialFingerprints": {FINGERPRINT: f"{digest}:{met[digest]}"},
@@ -153,6 +154,13 @@ def _kind(verdict: Verdict) -> dict[str, Any]:
         return failed
     accepted = {"kind": "external", "status": "accepted", "justification": _text(verdict.reason)}
     return {**failed, "suppressions": [accepted]}
+
+
+def _since_baseline(group: FindingGroup) -> dict[str, str]:
+    """Whether the baseline of the run had the result (section 3.27.24); one that has new subjects was updated."""
+    if group.new is None:
+        return {}
+    return {"baselineState": "unchanged" if not group.new else "new" if group.new == group.count else "updated"}
 
 
 def _message(verdict: Verdict, group: FindingGroup) -> str:

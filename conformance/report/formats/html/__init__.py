@@ -10,6 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from conformance.report.comparing.text import since_baseline
 from conformance.report.formats.html import page
 from conformance.report.model import Report
 from conformance.report.shown import SUBJECTS
@@ -30,10 +31,27 @@ def render(report: Report) -> str:
     return template.render(
         page=page.of(report),
         report=report,
+        since=list(since_baseline(report)),
         subjects=SUBJECTS,
         policy=policy(style, script),
         style=Markup(style),  # noqa: S704 - our own file
         script=Markup(script),  # noqa: S704 - our own file
+    )
+
+
+def document(template: str, **content: object) -> str:
+    """A page that has our style and no script, from a template."""
+    from markupsafe import Markup
+
+    style = _inlined("report.css")
+    return (
+        _environment()
+        .get_template(template)
+        .render(
+            policy=f"default-src 'none'; style-src '{_digest(style)}'; base-uri 'none'; form-action 'none'",
+            style=Markup(style),  # noqa: S704 - our own file
+            **content,
+        )
     )
 
 

@@ -7,6 +7,7 @@ comes last: https://docs.github.com/en/actions/reference/workflows-and-actions/w
 from collections.abc import Iterable, Iterator, Sequence
 
 from conformance.report import outcome
+from conformance.report.comparing.text import since_baseline
 from conformance.report.fixes import Fix, fixes
 from conformance.report.formats.markdown.texts import MOST, block, cell, code, plain
 from conformance.report.model import SEVERITY, PoolFacts, Profile, Report, Verdict
@@ -101,6 +102,7 @@ def _verdict(report: Report) -> str:
 
 
 def _warnings(report: Report) -> Iterator[str]:
+    yield from map(plain, since_baseline(report))
     for why, kinds in outcome.unreadable(report):
         yield f"**Could not read {plain(', '.join(kinds))}:** {plain(why)}"
     for note in report.notes:
@@ -131,6 +133,7 @@ def _finding(each: Shown, title: str) -> str:
     names = ", ".join(code(str(other.subject), most=200) for other in each.others[:5])
     others = f" and {each.count - 1} more: {names}" + ", ..." * (each.count > 6) if each.count > 1 else ""
     told = (
+        ("New", each.new),
         ("Expected", first.expected),
         ("Found", first.actual),
         ("Cause", first.cause if first.cause != title else ""),
