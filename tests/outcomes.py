@@ -41,6 +41,11 @@ class Outcome:
         verdict = self.verdict(requirement)
         return "\n".join([json.dumps(verdict), *(_filled(group) for group in verdict["findings"])])
 
+    def remedies(self, requirement: str) -> list[str]:
+        """What the broken findings of ``requirement`` advise, each its own remedy before the requirement's."""
+        verdict = self.verdict(requirement)
+        return [group.get("remedy") or verdict["remedy"] for group in verdict["findings"] if not group["ok"]]
+
 
 _TEXTS = ("subject", "expected", "actual", "cause", "hiddenBecause", "remedy", "inspect")
 

@@ -55,6 +55,7 @@ class Fault(msgspec.Struct, forbid_unknown_fields=True):
     given: Given = msgspec.field(default_factory=Given)
     change: list[Step] = []
     errors: list[str] = []
+    advises: dict[str, str] = {}
     never: list[str] = []
     waits: list[str] = []
     scheduler_config: Object | None = None

@@ -37,6 +37,9 @@ _COUNTERS: tuple[tuple[str, str, str, bool], ...] = (
 )
 
 _XID_COUNT = ("DCGM_EXP_XID_ERRORS_COUNT", "gauge", "XID errors in the last minutes", True)
+# NVIDIA/dcgm-exporter issues 507 and 512: of several MIG devices the later ones lack a metric.
+_FIRST_DEVICE, _WHOLE_GPUS = "first-device", "whole-gpus"
+_MEMORY = "DCGM_FI_DEV_FB_"
 # What a sensor that has lost its mind says.
 _IMPLAUSIBLE = {"DCGM_FI_DEV_GPU_UTIL": 250, "DCGM_FI_DEV_GPU_TEMP": 511, "DCGM_FI_DEV_FB_FREE": 1}
 
@@ -77,10 +80,14 @@ def page(
     moment = time.time() if now is None else now
     shown = str(machine.broken.get("exporter-driver") or driver)
     counters = (*_COUNTERS, _XID_COUNT) if machine.broken.get("exporter-counts-xids") else _COUNTERS
-    devices = list(_devices(node, machine, geometry, holders, frozenset(busy)))
+    of_mig_devices = machine.broken.get("exporter-mig")
+    seen = {} if of_mig_devices == _WHOLE_GPUS else geometry
+    devices = list(_devices(node, machine, seen, holders, frozenset(busy)))
     lines = []
     for name, kind, says, of_mig in counters:
         reported = [device for device in devices if of_mig or not device.profile]
+        if of_mig_devices == _FIRST_DEVICE and name.startswith(_MEMORY):
+            reported = [device for device in reported if device.instance in ("", "1")]
         if reported:
             lines += [f"# HELP {name} {says}", f"# TYPE {name} {kind}"]
         lines += [_line(name, device, node, machine, shown, moment) for device in reported]

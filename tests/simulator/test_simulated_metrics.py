@@ -59,6 +59,14 @@ def test_a_broken_exporter_says_what_no_gpu_can(what: str) -> None:
     assert dcgm.implausible(told(Machine(**{**_members(A100), "broken": {what: True}})), 40960)
 
 
+@pytest.mark.parametrize(("what", "devices", "with_memory"), [("first-device", 1 + 7, 1 + 1), ("whole-gpus", 2, 2)])
+def test_an_exporter_may_be_blind_to_mig_devices(what: str, devices: int, with_memory: int) -> None:
+    found = told(Machine(**{**_members(A100), "broken": {"exporter-mig": what}}))
+
+    assert len(found.devices) == devices
+    assert len({sample.device for sample in found.of("DCGM_FI_DEV_FB_USED")}) == with_memory
+
+
 def test_an_unhealthy_gpu_remembers_its_xid() -> None:
     found = told(Machine(**{**_members(A100), "unhealthy": (0,)}))
 
