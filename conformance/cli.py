@@ -88,7 +88,10 @@ def _parser() -> argparse.ArgumentParser:
     doctor.add_argument("--json", action="store_true", help="for programs")
     doctor.set_defaults(command=_doctor)
 
-    rbac = commands.add_parser("rbac", help="the ClusterRole that an audit needs, for kubectl apply -f -")
+    rbac = commands.add_parser("rbac", help="the ClusterRole that a run needs, for kubectl apply -f -")
+    rbac.add_argument(
+        "--mode", choices=("audit", "verify", "full"), default="audit", help="of the run (default: audit)"
+    )
     rbac.set_defaults(command=_rbac)
 
     images = commands.add_parser("images", help="every image that a run can pull, for whoever mirrors them")
@@ -251,12 +254,13 @@ def _doctor(chosen: argparse.Namespace) -> int:
     return found.exit_code
 
 
-def _rbac(_chosen: argparse.Namespace) -> int:
+def _rbac(chosen: argparse.Namespace) -> int:
     import yaml
 
-    from conformance.session.rights import audit_role
+    from conformance.kube.effects import Mode
+    from conformance.session.rights import role
 
-    print(yaml.safe_dump(audit_role(), sort_keys=False), end="")
+    print(yaml.safe_dump(role(Mode(chosen.mode)), sort_keys=False), end="")
     return OK
 
 

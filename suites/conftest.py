@@ -7,7 +7,6 @@ and Waits where it does but the cluster has no such node.
 """
 
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from functools import cache, lru_cache
 
 import pytest
@@ -174,13 +173,16 @@ def idle_twins(
     usual = [pool for pool in gpu_pools if reference.gpu_resource in (offer_of(reference, pool).resources or {})]
     if all(pool.nodes < 2 and len(members(pool)) < 2 for pool in usual):
         raise NotApplicable(f"no GPU pool whose nodes offer {reference.gpu_resource} has two of them to choose from")
+    too_few: Waits | None = None
     for wanted in (3, 2):
         for pool in usual:
             nodes = _least_busy(facts, members(pool))
             if len(nodes) >= wanted:
-                with suppress(Inconclusive):
+                try:
                     return tuple(lab.pick_idle(nodes, wanted))
-    raise Inconclusive("no GPU pool has two idle nodes, and preferred affinity needs two nodes to choose from")
+                except Waits as reason:
+                    too_few = reason
+    raise too_few or Inconclusive("no GPU pool has two nodes that take pods, between which a preference could decide")
 
 
 @pytest.fixture

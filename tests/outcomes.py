@@ -41,8 +41,16 @@ class Outcome:
         verdict = self.verdict(requirement)
         return "\n".join([json.dumps(verdict), *(_filled(group) for group in verdict["findings"])])
 
-    def remedies(self, requirement: str) -> list[str]:
-        """What the broken findings of ``requirement`` advise, each its own remedy before the requirement's."""
+    def not_advised(self, wanted: dict[str, str]) -> dict[str, list[str]]:
+        """What requirements advise that do not advise in the wanted words: each finding's remedy, or their own."""
+        advised = {requirement: self._remedies(requirement) for requirement in wanted}
+        return {
+            requirement: remedies
+            for requirement, remedies in advised.items()
+            if not any(wanted[requirement].lower() in each.lower() for each in remedies)
+        }
+
+    def _remedies(self, requirement: str) -> list[str]:
         verdict = self.verdict(requirement)
         return [group.get("remedy") or verdict["remedy"] for group in verdict["findings"] if not group["ok"]]
 

@@ -22,6 +22,7 @@ _AT_ONCE = 8
 _NAMED = 6
 _CONFIG_MAP = "ConfigMap"
 _NODE = "Node"
+_BELOW = {Mode.VERIFY: Mode.AUDIT, Mode.FULL: Mode.VERIFY}
 
 Effects = Mapping[str, Effect]
 
@@ -166,13 +167,13 @@ def _lacking(right: Right, mode: Mode, user: str) -> Answer:
 
 
 def _remedy(mode: Mode, user: str) -> str:
-    if mode is not Mode.AUDIT:
-        below = Mode.AUDIT if mode is Mode.VERIFY else Mode.VERIFY
-        return f"Grant it (in one namespace by a Role there, else by a ClusterRole), or run in mode {below}"
     _, _, account = user.partition("system:serviceaccount:")
     who = f"--serviceaccount={account}" if account else f"--user={user or 'USER'}"
-    bind = f"kubectl create clusterrolebinding gpu-conformance-audit --clusterrole=gpu-conformance-audit {who}"
-    return f"Have an administrator run: gpu-conformance rbac | kubectl apply -f - && {bind}"
+    name = f"gpu-conformance-{mode}"
+    bind = f"kubectl create clusterrolebinding {name} --clusterrole={name} {who}"
+    chosen = "" if mode is Mode.AUDIT else f" --mode {mode}"
+    grant = f"Have an administrator run: gpu-conformance rbac{chosen} | kubectl apply -f - && {bind}"
+    return grant if mode is Mode.AUDIT else f"{grant}; or run in mode {_BELOW[mode]}"
 
 
 def _without_unserved(client: Client, lacking: Iterable[Right], config_namespace: str) -> tuple[Right, ...]:

@@ -21,7 +21,7 @@ from conformance.lab.advice import clean_command
 from conformance.lab.journal import Journal
 from conformance.lab.namespaces import delete_pods
 from conformance.subjects import ObjectReference
-from conformance.verdict import Inconclusive
+from conformance.verdict import Inconclusive, Waits, join_limited
 
 __all__ = ["FENCE", "BorrowedNode", "delete_pods_on", "fence", "idle_nodes", "live_taints", "occupants"]
 
@@ -183,7 +183,7 @@ def occupants(client: Client, node: str) -> list[str]:
 def idle_nodes(client: Client, names: Iterable[str], wanted: int, run_id: str) -> tuple[str, ...]:
     """The first ``wanted`` of these nodes that are idle, ready, schedulable and not borrowed.
 
-    Raises Inconclusive that says of each what is wrong with it when there are too few.
+    Raises Waits when there are too few, in the same words for all that may take the same nodes.
     """
     found: list[str] = []
     reasons: list[str] = []
@@ -195,7 +195,8 @@ def idle_nodes(client: Client, names: Iterable[str], wanted: int, run_id: str) -
             found.append(name)
         if len(found) == wanted:
             return tuple(found)
-    raise Inconclusive(f"{wanted} idle nodes are needed, {len(found)} found; {'; '.join(reasons) or 'no other node'}")
+    told = join_limited(sorted(reasons), apart="; ")
+    raise Waits(f"too few nodes are idle for scenarios{f': {told}' if told else ''}")
 
 
 def delete_pods_on(client: Client, node: str, run_id: str, timeouts: Timeouts) -> None:

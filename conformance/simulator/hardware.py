@@ -37,8 +37,8 @@ BROKEN: Mapping[str, str] = {
     "exporter-driver": "the metrics exporter runs with the libraries of another driver, whose version is the value",
     "exporter-xid": "the metrics exporter remembers an XID error, whose number is the value, of the first GPU",
     "exporter-counts-xids": "the metrics exporter has another list of counters than the others: XID errors are counted",
-    "exporter-mig": "of each GPU the metrics exporter tells the memory of its first MIG device only (first-device), or it "
-    "knows nothing of MIG and reports whole GPUs (whole-gpus)",
+    "exporter-mig": "the metrics exporter tells of each GPU the memory of its first MIG device alone (first-device), "
+    "or knows nothing of MIG and reports whole GPUs (whole-gpus)",
     "wrong-results": "CUDA computes wrong results",
     "stale-accounting": "the kubelet counts devices as taken that nobody holds; a number says how many, true all",
     "driver-fails": "the driver does not build: its container restarts for ever",

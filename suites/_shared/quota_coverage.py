@@ -7,6 +7,7 @@ places: they are named as what they are.
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import suppress
 from itertools import product
 from typing import Any, NamedTuple
 
@@ -72,6 +73,17 @@ def gpu_coverage(namespace: str, reference: Reference, facts: Facts) -> Coverage
         return Coverage(tuple(map(str, by_class)), "")
     queues = _of_kai(namespace, reference, facts)
     return Coverage(queues, "") if queues else found
+
+
+def how_to_cover(facts: Facts) -> str:
+    """What to do about a namespace without quota where there are other quotas than Kubernetes'; empty elsewhere."""
+    with suppress(Inconclusive):
+        if _is_defined("ClusterResourceQuota", facts):
+            return (
+                "Give the namespace a ResourceQuota with a key requests.<resource> for the GPUs that it uses, or have "
+                "a ClusterResourceQuota with that key select it by a label or annotation of the project."
+            )
+    return ""
 
 
 def _cluster_wide(namespace: str, facts: Facts) -> Iterator[ResourceQuota]:
@@ -151,11 +163,15 @@ def _of_kind(kind: str, facts: Facts, read: Callable[[], tuple[Resource, ...]]) 
     try:
         return read()
     except Inconclusive:
-        place = PLACES[kind]
-        definition = f"{place.plural}.{place.group_version.partition('/')[0]}"
-        if definition in {each.name for each in facts.crds}:
+        if _is_defined(kind, facts):
             raise
         return ()
+
+
+def _is_defined(kind: str, facts: Facts) -> bool:
+    """Whether the cluster has a definition of a kind of another system. Raises Waits where none could be read."""
+    place = PLACES[kind]
+    return f"{place.plural}.{place.group_version.partition('/')[0]}" in {each.name for each in facts.crds}
 
 
 def _of_kueue(namespace: str, resources: Collection[str], facts: Facts) -> Iterator[str]:

@@ -1,10 +1,13 @@
 """Findings about MIG: problems of a mig-parted configuration, why it was not applied, and what sets a MIG strategy."""
 
+from contextlib import suppress
+
 from conformance.facts import Node
 from conformance.gpu.labels import MIG_CONFIG, MIG_CONFIG_STATE
 from conformance.gpu.mig import DoesNotFit, Unknown, model_of
-from conformance.gpu.mig_config import Wanted, wanted
+from conformance.gpu.mig_config import MigSelection, Wanted, wanted
 from conformance.gpu.plugin_config import Problem
+from conformance.gpu.plugin_config_selection import Chain
 from conformance.gpu.sharing import MigStrategy
 from conformance.reference.expected import mig_strategy_of
 from conformance.reference.model import Pool, Reference
@@ -14,7 +17,7 @@ from suites._shared.device_plugin_configs import PluginConfigs
 from suites._shared.formatting import join_limited
 from suites.mig.layouts import FAILED, WORKING, ChosenLayout, GpuLayout, MigNodes, asks, why_it_failed
 
-WHAT_TO_DO = {
+_WHAT_TO_DO = {
     "pending": "Give it some minutes and look again. If it stays, pods hold the GPUs: drain the node.",
     "rebooting": "Give it some minutes and look again. If it stays, the node does not boot: look at its console.",
 }
@@ -92,6 +95,8 @@ def judge_meaning(choice: ChosenLayout, pool: Pool, declared: Wanted | None, gpu
 
 def why_no_success(mig_nodes: MigNodes, pool: Pool, node: Node, state: str) -> str:
     """Why the MIG manager has not reported success."""
+    if missing := missing_layout(mig_nodes, node):
+        return missing.cause
     if state == FAILED:
         return why_it_failed(mig_nodes, pool, node)
     if state in WORKING:
@@ -99,6 +104,22 @@ def why_no_success(mig_nodes: MigNodes, pool: Pool, node: Node, state: str) -> s
         waits = f": {join_limited([str(pod) for pod in holders])} hold its GPUs" if holders else ""
         return f"the MIG manager is still working on the node, or hangs{waits}"
     return mig_nodes.choice(node).selection.cause or "no pod of the MIG manager has processed the node"
+
+
+def missing_layout(mig_nodes: MigNodes, node: Node) -> MigSelection | None:
+    """The selection of a node that reaches no layout: who holds its GPUs does not matter as long as there is none."""
+    with suppress(Inconclusive, NotApplicable, Unsupported):
+        selection = mig_nodes.choice(node).selection
+        return selection if selection.outcome is Chain.BROKEN and selection.cause else None
+    return None
+
+
+def what_to_do(mig_nodes: MigNodes, node: Node, state: str) -> str:
+    """What to do about a node without success; empty where the requirement's own remedy says it."""
+    missing = missing_layout(mig_nodes, node)
+    if missing is None:
+        return _WHAT_TO_DO.get(state, "")
+    return f"Follow MIG-03: {missing.remedy}." if missing.remedy else "Follow MIG-03."
 
 
 def strategies_of(

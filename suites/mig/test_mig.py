@@ -32,12 +32,12 @@ from suites._shared.operand_status import why_still_starting
 from suites._shared.pool_nodes import GpuPoolNode, Members, require_nodes
 from suites._shared.replicas import NO_GPU
 from suites.mig.layout_findings import (
-    WHAT_TO_DO,
     judge_gpu_layouts,
     judge_meaning,
     judge_problems,
     require_judged_mig_nodes,
     strategies_of,
+    what_to_do,
     who_sets_the_strategy,
     why_no_success,
 )
@@ -200,7 +200,7 @@ def test_the_mig_manager_reports_success(mig_nodes: MigNodes, judge: Judge) -> N
             actual=f"{MIG_CONFIG_STATE}={state}" if state else f"no label {MIG_CONFIG_STATE}",
             cause=why_no_success(mig_nodes, pool, node, state),
             hidden_because="the node and the ClusterPolicy are ready; only this label shows it",
-            remedy=WHAT_TO_DO.get(state, ""),
+            remedy=what_to_do(mig_nodes, node, state),
             inspect=(
                 f"kubectl get node {node.name} -L {MIG_CONFIG},{MIG_CONFIG_STATE}; "
                 "kubectl logs -l app=nvidia-mig-manager -A"

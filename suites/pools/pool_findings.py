@@ -27,8 +27,10 @@ def how_to_bring_back(node: Node, broken: Sequence[str], facts: Facts) -> str:
 
     Neither a quarantine nor the cordon of a driver upgrade is to be lifted by hand.
     """
-    if broken or any(taint.key == QUARANTINE for taint in node.taints):
+    if any(taint.key == QUARANTINE for taint in node.taints):
         return "Repair or replace the hardware; the health agent that quarantined the node lifts that when it is well."
+    if broken:
+        return f"Repair or replace the hardware; the health agent that set {format_value(broken)} takes it back then."
     if state_of(node) not in ("", DONE) and has_managed_driver(node, facts):
         return "Follow OPER-18: the operator uncordons the node when its driver upgrade has ended well."
     return f"kubectl uncordon {node.name} once its maintenance is over" if node.ready else ""

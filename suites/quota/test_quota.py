@@ -25,7 +25,7 @@ from conformance.subjects import ObjectReference
 from conformance.verdict import Judge, NotApplicable, Waits
 from suites._shared.gpu_requests import gpu_pods, names_gpus, requests_gpus
 from suites._shared.pool_nodes import Members, without_gpus
-from suites._shared.quota_coverage import coverage, gpu_coverage
+from suites._shared.quota_coverage import coverage, gpu_coverage, how_to_cover
 from suites._shared.quota_namespace import (
     ADMITTED,
     REFUSED,
@@ -173,7 +173,7 @@ def test_every_namespace_with_gpu_workloads_has_a_gpu_quota(reference: Reference
             actual=found.by or "none, so it may use every GPU of the cluster",
             cause=found.gap if found.by else f"{workload} requests GPUs, and no quota counts them",
             hidden_because="nothing shows it until another team finds no free GPU",
-            remedy=_WITHOUT_SCOPE if found.by else "",
+            remedy=_WITHOUT_SCOPE if found.by else how_to_cover(facts),
             inspect=f"kubectl describe quota -n {namespace}",
         )
 

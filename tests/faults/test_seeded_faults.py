@@ -96,9 +96,7 @@ def noticed(outcome, fault):
     for requirement in fault.fails:
         told = outcome.told(requirement)
         assert fault.says.lower() in told.lower(), f"{requirement} does not say {fault.says!r}: {told}"
-    for requirement, words in fault.advises.items():
-        remedies = outcome.remedies(requirement)
-        assert any(words.lower() in each.lower() for each in remedies), f"{requirement} advises {remedies}"
+    assert outcome.not_advised(fault.advises) == {}
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from conformance.kube.effects import Effect
 from conformance.kube.errors import EffectRefused
 from conformance.lab import Lab, RequirementLab
 from conformance.lab.borrowing import FENCE, fence
-from conformance.verdict import Inconclusive
+from conformance.verdict import Inconclusive, Waits
 
 GPU_1, GPU_2, CPU_1 = (SimpleNamespace(name=name) for name in ("gpu-1", "gpu-2", "cpu-1"))
 SPEC = {"nodeName": "gpu-1", "containers": []}
@@ -177,5 +177,19 @@ def test_idle_nodes_are_picked_and_the_others_explained(scenario: RequirementLab
     memory.get("Node", "cpu-1")["spec"]["unschedulable"] = True
 
     assert scenario.pick_idle([GPU_1, GPU_2, CPU_1]) == [GPU_2]
-    with pytest.raises(Inconclusive, match="2 idle nodes are needed, 1 found; gpu-1 has team/theirs; cpu-1 is"):
+    with pytest.raises(Waits, match=r"too few nodes are idle for scenarios: cpu-1 is .*; gpu-1 has team/theirs"):
         scenario.pick_idle([GPU_1, GPU_2, CPU_1], 2)
+
+
+def test_scenarios_that_find_too_few_of_the_same_nodes_wait_for_one_cause(
+    scenario: RequirementLab, memory: MemoryCluster
+) -> None:
+    occupy(memory)
+    memory.get("Node", "gpu-2")["spec"]["unschedulable"] = True
+
+    causes = set()
+    for nodes, wanted in (([GPU_1, GPU_2], 1), ([GPU_2, GPU_1], 2)):
+        with pytest.raises(Waits) as reason:
+            scenario.pick_idle(nodes, wanted)
+        causes.add(str(reason.value))
+    assert len(causes) == 1

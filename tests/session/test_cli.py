@@ -2,7 +2,9 @@ import pytest
 import yaml
 
 from conformance import cli
+from conformance.doctor.rights import rights_of
 from conformance.facts.kinds import KINDS
+from conformance.kube.effects import Mode
 
 
 def test_the_catalogue_lists_every_requirement_with_level_and_effect(capsys):
@@ -56,6 +58,24 @@ def test_the_audit_role_can_list_what_is_read_and_write_nothing(capsys):
     assert {verb for rule in role["rules"] for verb in rule["verbs"]} == {"get", "list", "create"}
     assert [rule["resources"] for rule in role["rules"] if "create" in rule["verbs"]] == [["subjectaccessreviews"]]
     assert "secrets" not in readable
+
+
+@pytest.mark.parametrize("mode", list(Mode))
+def test_the_role_of_a_mode_has_every_right_that_the_doctor_asks_for(mode, capsys):
+    assert cli.main(["rbac", "--mode", str(mode)]) == cli.OK
+
+    role = yaml.safe_load(capsys.readouterr().out)
+    granted = {
+        (verb, resource, group)
+        for rule in role["rules"]
+        for verb in rule["verbs"]
+        for resource in rule["resources"]
+        for group in rule["apiGroups"]
+    }
+    wanted = {below: {(r.verb, r.resource, r.group) for r in rights_of(below, {})} for below in Mode}
+    assert role["metadata"]["name"] == f"gpu-conformance-{mode}"
+    for below, rights in wanted.items():
+        assert (rights <= granted) == (below.limit <= mode.limit)
 
 
 def test_images_are_pinned_and_follow_a_registry_prefix(capsys):

@@ -102,6 +102,7 @@ def is_told(outcome, fault):
         assert fault.says.lower() in told, f"{requirement} does not say {fault.says!r}: {told}"
         advised = advice_of(outcome.verdict(requirement)).lower()
         assert [words for words in fault.never if words.lower() in advised] == [], advised
+    assert outcome.not_advised(fault.advises) == {}
 
 
 @pytest.mark.parametrize("platform", JUDGED)

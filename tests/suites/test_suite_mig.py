@@ -314,6 +314,17 @@ def test_a_failure_is_traced_to_the_pods_that_hold_the_gpus(cluster):
     assert set(cluster.verdict(EMPTY).broken) == {NODE}
 
 
+@pytest.mark.parametrize("state", ["failed", "pending"])
+def test_where_there_is_no_such_layout_nobody_is_asked_to_let_go_of_the_gpus(state, cluster):
+    cluster.edit(LAYOUTS, "config.yaml", mig_config({"theirs": [{"devices": "all", "mig-enabled": False}]}))
+    cluster.label("a100-mig-1", {"nvidia.com/mig.config.state": state})
+    cluster.hold("a100-mig-1", "ml-training", "nvidia.com/mig-1g.5gb")
+
+    told = cluster.verdict(STATE).broken[NODE]
+    assert "inference-and-training" in told
+    assert "holder" not in told
+
+
 def test_a_failure_is_traced_to_a_layout_that_cannot_exist(reference):
     layouts = {"ours": [{"devices": "all", "mig-enabled": True, "mig-devices": {"2g.10gb": 4}}]}
     cluster = SharingCluster(divided(reference, "ours", layouts=layouts))
