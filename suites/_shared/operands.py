@@ -18,7 +18,12 @@ from conformance.gpu.operator_stack import CUSTOM_KINDS
 from conformance.reference.model import Gpu, Pool, Reference
 from conformance.subjects import ObjectReference
 from suites._shared.operand_versions import Version
-from suites._shared.operator_resource import OperatorResource, declared_stack, require_operator_resource
+from suites._shared.operator_resource import (
+    OperatorResource,
+    declared_stack,
+    find_operator_resource,
+    require_operator_resource,
+)
 from suites._shared.pool_nodes import is_of_another_maker
 
 MIG_MANAGER = "mig-manager"
@@ -239,6 +244,15 @@ def operator_workloads(facts: Facts, reference: Reference) -> tuple[Workload, ..
         if each.kind in ("DaemonSet", "Deployment")
         and (each.namespace in namespaces or each.owner_kind in CUSTOM_KINDS)
     )
+
+
+def workloads_there(facts: Facts) -> tuple[Workload, ...]:
+    """The workloads of whatever offers GPUs here, whoever declared it, in the order of their dependencies."""
+    operator_resource = find_operator_resource(facts)
+    known = components_of(operator_resource) if operator_resource is not None else ()
+    owned = [each for each in facts.workloads if each.owner_kind in CUSTOM_KINDS]
+    operands = [each for component in known for each in owned if component.is_run_by(each)]
+    return (*operands, *_placed(facts, (*facts.stack.device_plugins, *facts.stack.dra_drivers)))
 
 
 def discovery_workers(facts: Facts) -> tuple[Workload, ...]:

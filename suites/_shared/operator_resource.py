@@ -132,6 +132,15 @@ def require_operator_resource(facts: Facts, reference: Reference) -> OperatorRes
     return operator_resource
 
 
+def operator_resource_there(facts: Facts, reference: Reference) -> OperatorResource:
+    """The same where no set-up is this cluster's own: what an operator says of itself holds whoever declared it.
+
+    Where there is none, nobody knows whether one is wanted: it waits for a set-up.
+    """
+    found = find_operator_resource(facts) if reference.is_foreign else None
+    return found or require_operator_resource(facts, reference)
+
+
 def without_stack(facts: Facts, lacking: str, *, judged_by: str = "OPER-01") -> Waits:
     """Why nothing of a GPU stack can be judged, to be raised: the cluster has none, or lacks this part of it.
 

@@ -5,12 +5,13 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from conformance.facts import ContainerStatus, Facts, Pod, Workload
+from conformance.gpu.operator_stack import StackKind
 from conformance.reference.model import Reference
 from conformance.verdict import NotApplicable, Waits
 from suites._shared.declared_workloads import why_pending
 from suites._shared.device_plugin_configs import is_outside_kubernetes
 from suites._shared.grace import is_recent
-from suites._shared.operands import discovery_masters, discovery_workers, expected_components
+from suites._shared.operands import discovery_masters, discovery_workers, expected_components, workloads_there
 from suites._shared.operator_resource import declared_stack, without_stack
 from suites._shared.pod_status import STUCK, what_to_do, why_not_ready
 
@@ -36,7 +37,10 @@ def stack_workloads(facts: Facts, reference: Reference) -> tuple[Workload, ...]:
     """The workloads of the stack, each before those that need it: operator, Node Feature Discovery, components."""
     places = [place.partition("/") for place in facts.stack.operators]
     operators = [facts.workload("Deployment", namespace, name) for namespace, _, name in places]
-    components = [workload for expected in expected_components(facts, reference) for workload in expected.workloads]
+    if reference.is_foreign and facts.stack.stack is not StackKind.NONE:
+        components = list(workloads_there(facts))
+    else:
+        components = [workload for expected in expected_components(facts, reference) for workload in expected.workloads]
     every = [*operators, *discovery_masters(facts), *discovery_workers(facts), *components]
     return tuple({(each.kind, each.namespace, each.name): each for each in every if each is not None}.values())
 

@@ -21,6 +21,7 @@ from suites._shared.device_plugin_configs import is_outside_kubernetes
 from suites._shared.driver_objects import why_no_driver
 from suites._shared.formatting import join_limited
 from suites._shared.grace import is_changing, is_recent
+from suites._shared.node_gpus import shows_gpus
 from suites._shared.operand_versions import (
     CDI_BY_DEFAULT,
     OVERWRITES_CONTAINERD,
@@ -40,6 +41,7 @@ from suites._shared.operator_resource import (
     OperatorResource,
     declared_stack,
     find_operator_resource,
+    operator_resource_there,
     require_operator_resource,
     require_operator_stack,
     without_stack,
@@ -127,7 +129,7 @@ def test_one_complete_stack_is_installed(facts: Facts, reference: Reference, jud
     remedy="Read the message of the condition Error: it names the first state that is not ready.",
 )
 def test_the_operator_has_reconciled_its_resource(facts: Facts, reference: Reference, judge: Judge) -> None:
-    operator_resource = require_operator_resource(facts, reference)
+    operator_resource = operator_resource_there(facts, reference)
     judge_driver_resources(operator_resource, facts, judge)
     ready, error = operator_resource.condition("Ready"), operator_resource.condition("Error")
     reason = ready.reason if ready is not None and ready.status == "True" else error.reason if error else ""
@@ -138,8 +140,7 @@ def test_the_operator_has_reconciled_its_resource(facts: Facts, reference: Refer
             raise Inconclusive(
                 f"{operator_resource} is {operator_resource.state} for now, as {changing or 'pods of it are starting'}"
             )
-    nothing_there = not any(pool.nodes for pool in reference.gpu_pools) and not _gpu_nodes(facts, reference)
-    right = (RECONCILED, NO_GPU_NODES) if nothing_there else (RECONCILED,)
+    right = (RECONCILED, NO_GPU_NODES) if _without_gpu_nodes(facts, reference) else (RECONCILED,)
     judge(
         operator_resource,
         ok=operator_resource.state == "ready" and (ready is None or (ready.status == "True" and ready.reason in right)),
@@ -304,7 +305,7 @@ def test_every_runtime_class_exists(facts: Facts, reference: Reference, judge: J
             expected=f"exists, as {join_limited(users)} names it",
             actual="exists" if name in existing else f"there are only: {format_value(existing)}",
             cause=f"the API server refuses every new pod that names runtime class {name}",
-            remedy=create_the_class(reference, name),
+            remedy="" if name in existing or reference.is_foreign else create_the_class(reference, name),
             hidden_because="running pods keep running; a new node gets none",
             inspect="kubectl get runtimeclasses",
         )
@@ -378,6 +379,13 @@ def test_no_setting_is_known_to_break_pods(facts: Facts, reference: Reference, j
             hidden_because="GPUs work; settings of other containerd files are lost, for example registry mirrors",
             remedy="Upgrade to toolkit 1.18.1 or later, and restore the imports.",
         )
+
+
+def _without_gpu_nodes(facts: Facts, reference: Reference) -> bool:
+    """Whether there is no GPU node and none is declared; where no set-up is the cluster's own, by the nodes alone."""
+    if reference.is_foreign:
+        return not any(shows_gpus(node, reference, facts) for node in facts.nodes)
+    return not any(pool.nodes for pool in reference.gpu_pools) and not _gpu_nodes(facts, reference)
 
 
 def _gpu_nodes(facts: Facts, reference: Reference) -> bool:

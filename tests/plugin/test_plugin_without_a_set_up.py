@@ -51,6 +51,79 @@ def test_what_depends_on_none_is_judged(conform, ours):
     assert "WORK-10" in outcome.ids("passed")
 
 
+@pytest.fixture
+def operated(tmp_path):
+    """A cluster whose operator says that it is not ready, and one of whose operands crashes."""
+    yesterday = "2026-01-01T00:00:00Z"
+    place = {"namespace": "gpu-operator", "creationTimestamp": yesterday}
+    image = {"spec": {"containers": [{"name": "gpu-operator", "image": "nvcr.io/nvidia/gpu-operator:v26.7.0"}]}}
+    error = {"type": "Error", "status": "True", "reason": "OperandNotReady", "lastTransitionTime": yesterday}
+    crashing = {
+        "name": "nvidia-device-plugin",
+        "restartCount": 40,
+        "state": {"waiting": {"reason": "CrashLoopBackOff"}},
+        "lastState": {"terminated": {"reason": "Error", "exitCode": 1}},
+    }
+    name = "nvidia-device-plugin-daemonset"
+    objects = [
+        node("gpu-1"),
+        {
+            "apiVersion": "apiextensions.k8s.io/v1",
+            "kind": "CustomResourceDefinition",
+            "metadata": {"name": "clusterpolicies.nvidia.com"},
+            "spec": {"group": "nvidia.com", "names": {"kind": "ClusterPolicy", "plural": "clusterpolicies"}},
+        },
+        {
+            "apiVersion": "nvidia.com/v1",
+            "kind": "ClusterPolicy",
+            "metadata": {"name": "cluster-policy", "creationTimestamp": yesterday},
+            "spec": {"operator": {}},
+            "status": {"state": "notReady", "conditions": [error | {"message": "device plugin is not ready"}]},
+        },
+        {
+            "apiVersion": "apps/v1",
+            "kind": "Deployment",
+            "metadata": {"name": "gpu-operator", **place},
+            "spec": {"replicas": 1, "template": image},
+            "status": {"replicas": 1, "availableReplicas": 1, "updatedReplicas": 1},
+        },
+        {
+            "apiVersion": "apps/v1",
+            "kind": "DaemonSet",
+            "metadata": {
+                "name": name,
+                **place,
+                "ownerReferences": [{"kind": "ClusterPolicy", "name": "cluster-policy", "controller": True}],
+            },
+            "spec": {"template": {"spec": {"containers": [{"name": "nvidia-device-plugin", "image": "plugin:1"}]}}},
+            "status": {"desiredNumberScheduled": 1, "currentNumberScheduled": 1},
+        },
+        {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {
+                "name": f"{name}-x",
+                **place,
+                "ownerReferences": [{"kind": "DaemonSet", "name": name, "controller": True}],
+            },
+            "spec": {"nodeName": "gpu-1", "containers": [{"name": "nvidia-device-plugin", "image": "plugin:1"}]},
+            "status": {"phase": "Running", "startTime": yesterday, "containerStatuses": [crashing]},
+        },
+    ]
+    save(Snapshot.of(objects), tmp_path / "operated.json.gz")
+    return ["--cluster", "snapshot:operated.json.gz", "--gpu-profile", "operator"]
+
+
+def test_what_an_operator_says_of_itself_is_judged_whoever_declared_it(conform, operated):
+    outcome = conform(*operated)
+
+    assert outcome.ids("failed") == {"OPER-02", "OPER-05"}, outcome.output
+    assert "device plugin is not ready" in outcome.told("OPER-02")
+    assert "CrashLoopBackOff" in outcome.told("OPER-05")
+    assert "OPER-06" in outcome.ids("passed")
+    assert "OPER-01" in outcome.ids("waiting")
+
+
 def test_header_and_summary_say_how_to_get_one(conform, ours):
     header, _, summary = conform(*ours).output.partition("GPU conformance =")
 
