@@ -162,7 +162,7 @@ def _add_cluster_commands(parser: argparse.ArgumentParser) -> None:
         help="parts of the simulator that something of yours plays, such as operator,upgrade",
     )
     up.add_argument(
-        "--real-nodes", default="0", metavar="N", help="nodes with a real kubelet (default: 0; Linux, root)"
+        "--real-nodes", default="0", metavar="N", help="GPU nodes with a real kubelet (default: 0; Linux, root)"
     )
     up.set_defaults(command=_cluster_up)
     down = actions.add_parser("down", help="stop a cluster and remove its state")
@@ -340,6 +340,7 @@ def _cluster_up(chosen: argparse.Namespace) -> int:
         "assets": chosen.assets,
         "without_parts": tuple(filter(None, chosen.without_parts.split(","))),
         "real_nodes": _count("--real-nodes", chosen.real_nodes),
+        "real_gpus": _count("--real-nodes", chosen.real_nodes) > 0,
     }
     kept = {name: value for name, value in given.items() if value}
     with TerminalProgress() as progress:
@@ -378,7 +379,7 @@ def _cluster_down(chosen: argparse.Namespace) -> int:
 def _cluster_preflight(chosen: argparse.Namespace) -> int:
     from conformance.clusters.embedded.real import required
 
-    tools = required(chosen.assets)
+    tools = required(chosen.assets, gpus=True)
     _say_each([f"{name:<24} {path}" for name, path in tools.programs.items()])
     print(f"{'CNI plugins':<24} {tools.cni}")
     print("nodes with real containers can run here: --gpu-real-nodes N, or `gpu-conformance cluster up --real-nodes N`")

@@ -85,7 +85,7 @@ OPTIONS = (
     ),
     Option(
         "--gpu-real-nodes",
-        "how many nodes of an embedded cluster have a real kubelet and real containers, beside the simulated ones "
+        "how many GPU nodes of an embedded cluster have a real kubelet and real containers with simulated devices "
         "(default: 0; Linux, root; see docs/real-nodes.md)",
         "N",
     ),

@@ -121,6 +121,8 @@ class Judge:
 
     def __init__(self) -> None:
         self.unseen: list[Unseen] = []
+        self.containers: set[bool] = set()
+        """Of containers that ran for the requirement: whether they were real ones, not played."""
         self._judged: list[Finding | _Held] = []
         self._broken: list[Finding] = []
         self._examples: list[Finding] = []
@@ -233,6 +235,8 @@ def _told_by_reason(unseen: Sequence[Unseen]) -> str:
     return join_limited(told, apart="; ")
 
 
+# As the stages of a simulated node write it (clusters/embedded/stages).
+_PLAYED = "simulated://"
 _judge: ContextVar[Judge | None] = ContextVar("judge", default=None)
 
 
@@ -253,6 +257,13 @@ def require_ok(finding: Finding) -> None:
         raise ExpectationFailed(finding)
     if judge is not None:
         judge.record(finding)
+
+
+def note_container(container_id: str) -> None:
+    """Take note of a container that ran for the requirement that is being judged, by its id in the pod's status."""
+    judge = _judge.get()
+    if judge is not None and container_id:
+        judge.containers.add(not container_id.startswith(_PLAYED))
 
 
 class Expectation:

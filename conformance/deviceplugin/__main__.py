@@ -15,6 +15,7 @@ from conformance.kube.guard import Guard
 from conformance.kube.kubeconfig import connect_in_cluster
 from conformance.simulator.process import connect
 
+from . import metrics
 from .hostfiles import HostFiles
 from .node import follow
 from .plugin import Plugin, PluginCrash
@@ -30,6 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--folder", type=Path, default=FOLDER, help=f"the kubelet's folder of plugins ({FOLDER})")
     parser.add_argument("--files", type=Path, required=True, help="a folder for what containers get")
     parser.add_argument("--library", type=Path, help="the compiled stand-in of the driver's libraries")
+    parser.add_argument("--pod-resources", type=Path, help="the kubelet's socket of that API: serve metrics, too")
     parser.add_argument("--cdi", type=Path, metavar="FOLDER", help="give devices by CDI names, specified in FOLDER")
     chosen = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
@@ -42,6 +44,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             client = Client(connection, Guard(Effect.READS, None), agent="gpu-conformance-device-plugin")
             follower = threading.Thread(target=follow, args=(client, chosen.node, plugin.tell), daemon=True)
             follower.start()
+            if chosen.pod_resources is not None:
+                metrics.serve(lambda: plugin.inventory, chosen.pod_resources)
             plugin.run(ended)
     except (KubeconfigError, OSError, RuntimeError, PluginCrash) as error:
         print(f"the device plugin cannot go on: {error}", file=sys.stderr)

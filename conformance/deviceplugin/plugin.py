@@ -44,6 +44,11 @@ class Plugin:
         self._wake = threading.Event()
         self._kubelet: tuple[int, int] | None = None
 
+    @property
+    def inventory(self) -> Inventory | None:
+        """What the node has, as it was last told of."""
+        return self._inventory
+
     def tell(self, inventory: Inventory | None) -> None:
         """What the node has now, from whichever thread; None for a node without GPUs."""
         self._news.append(inventory)

@@ -14,7 +14,7 @@ from conformance.kube.timeouts import Timeouts
 from conformance.kube.waits import holds, wait_for
 from conformance.lab.explaining import Explanation, explain
 from conformance.subjects import ObjectReference
-from conformance.verdict import Finding, Inconclusive, require_ok
+from conformance.verdict import Finding, Inconclusive, note_container, require_ok
 
 __all__ = ["BROKEN_STATES", "PREEMPTED", "TAINTED", "LabPod", "LabPods", "PodState", "at_once", "state_of"]
 
@@ -357,6 +357,8 @@ def state_of(pod: Mapping[str, Any] | None) -> PodState:
     if pod is None:
         return PodState(gone=True)
     status = pod.get("status") or {}
+    for each in status.get("containerStatuses") or ():
+        note_container(str(each.get("containerID") or ""))
     conditions = {each["type"]: each for each in status.get("conditions") or ()}
     scheduled, disrupted = conditions.get("PodScheduled", {}), conditions.get("DisruptionTarget", {})
     waiting = [

@@ -225,6 +225,7 @@ def _spec(settings: Settings) -> Any:
         "topology": settings.value("topology"),
         "assets": _path(settings.value("assets")),
         "real_nodes": _real_nodes(settings),
+        "real_gpus": _real_nodes(settings) > 0,
     }
     return EmbeddedSpec(**{name: value for name, value in chosen.items() if value})
 

@@ -41,6 +41,8 @@ def verdict_on(
 
     A broken finding weighs more than whatever ended the function afterwards: what was seen broken is broken.
     """
+    if evidence is EvidenceKind.SIMULATED and judge.containers == {True}:
+        evidence = EvidenceKind.CONTAINER
     broken = judge.broken
     unmet = [raised.finding] if isinstance(raised, ExpectationFailed) else []
     ended = raised or judge.nothing_judged()

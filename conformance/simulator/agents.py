@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from conformance.gpu.driver_branches import BRANCHES
+from conformance.simulator.annotations import SIMULATED, SIMULATED_VALUE, annotation
 from conformance.simulator.hardware import Machine
 from conformance.simulator.world import Object, World
 
@@ -75,6 +76,12 @@ class Agent:
                 return str(argument.partition("=")[2])
         known = environment(self.container)
         return next((known[name] for name in variables if name in known), None)
+
+
+def is_played(world: World, node: str) -> bool:
+    """Whether nobody but us runs the pods of a node; a real kubelet says itself how they are."""
+    found = world.get("Node", node)
+    return found is None or annotation(found, SIMULATED) == SIMULATED_VALUE
 
 
 def agent_on(world: World, node: str, containers: Iterable[str]) -> Agent | None:

@@ -9,7 +9,7 @@ Source: NVIDIA/gpu-operator v26.7.0, assets/ and cmd/nvidia-validator/main.go.
 
 from collections.abc import Iterator
 
-from conformance.simulator.agents import driver_of, environment, is_ready, phase_of
+from conformance.simulator.agents import driver_of, environment, is_played, is_ready, phase_of
 from conformance.simulator.gpucluster import DCGM as DRA_DCGM
 from conformance.simulator.gpucluster import EXPORTER as DRA_EXPORTER
 from conformance.simulator.gpucluster import KUBELET_PLUGIN
@@ -67,6 +67,11 @@ class Host:
         self.leaving = [pod for pod in there if pod["metadata"].get("deletionTimestamp") and role_of(pod)]
         self.pods = [(role, pod) for pod in staying if (role := role_of(pod))]
         self.tries = [pod for pod in staying if _app(pod) in (CUDA_POD, PLUGIN_POD)]
+
+    @property
+    def is_played(self) -> bool:
+        """Whether nobody but us runs the node's pods."""
+        return is_played(self._world, self.name)
 
     def of(self, role: str) -> Object | None:
         """The pod of an operand."""

@@ -7,7 +7,7 @@ answered is computed when somebody asks.
 from collections.abc import Iterable
 
 from conformance.kube.errors import KubeError
-from conformance.simulator.agents import driver_of, is_ready
+from conformance.simulator.agents import driver_of, is_played, is_ready
 from conformance.simulator.annotations import allocation_of
 from conformance.simulator.exporter_page import Holder, page
 from conformance.simulator.geometry import geometry_of
@@ -42,6 +42,7 @@ class Metrics:
         namespace, _, name = key.partition("/")
         pod = self._world.get("Pod", name, namespace)
         open_now = pod is not None and is_ready(pod) and not pod["metadata"].get("deletionTimestamp")
+        open_now = open_now and is_played(self._world, str((pod or {"spec": {}})["spec"].get("nodeName") or ""))
         if open_now and key not in self._ports:
             self._open(key, namespace, name)
         elif not open_now and key in self._ports:

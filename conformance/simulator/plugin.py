@@ -7,10 +7,12 @@ from collections.abc import Callable, Iterable, Mapping
 
 import msgspec
 
+from conformance.kube.paths import path
 from conformance.simulator import agents
 from conformance.simulator.agents import Agent
+from conformance.simulator.annotations import OFFERED, annotation
 from conformance.simulator.configured import Configurations, Configured, Started, crash, note_started
-from conformance.simulator.devices import Device, Offer, Registrations
+from conformance.simulator.devices import Device, Offer, Offered, Registrations
 from conformance.simulator.geometry import Geometry, geometry_of, is_whole
 from conformance.simulator.hardware import Machine, gpu_uuid, machine_of, mig_uuid
 from conformance.simulator.mps import daemon_serves
@@ -115,9 +117,20 @@ class DevicePlugin:
         found: dict[str, Offer] = {}
         if node is not None and plugin is not None and machine is not None:
             found = self._offers(plugin, node, machine)
-        if self._registrations.register(key, found):
+        if node is not None and machine is not None and not agents.is_played(self._world, key):
+            self._tell_plugin(node, machine, found)
+        elif self._registrations.register(key, found):
             self._wake("kubelet", key)
         return None
+
+    def _tell_plugin(self, node: Object, machine: Machine, found: dict[str, Offer]) -> None:
+        """Have the device plugin of a real node offer what the stack's plugin is configured for."""
+        offered = Offered(agents.driver_of(self._world, node["metadata"]["name"], machine), found)
+        text = msgspec.json.encode(offered).decode() if found or offered.driver else None
+        if (annotation(node, OFFERED) or None) != text:
+            self._world.client.patch(
+                path("Node", name=node["metadata"]["name"]), {"metadata": {"annotations": {OFFERED: text}}}
+            )
 
     def _offers(self, plugin: Agent, node: Object, machine: Machine) -> dict[str, Offer]:
         name = node["metadata"]["name"]

@@ -85,6 +85,8 @@ class Validator:
     def _settle(self, host: Host, role: str, pod: Object) -> float | None:
         if not is_held(pod):
             return None
+        if not host.is_played:
+            return self._settle_real(host, role, pod)
         stop = host.stop_of(role, pod)
         uid = pod["metadata"]["uid"]
         if stop is None:
@@ -98,10 +100,16 @@ class Validator:
             show(self._world, pod, stop)
         return None
 
+    def _settle_real(self, host: Host, role: str, pod: Object) -> float | None:
+        """On a real node operands start by themselves; the annotation only tells that they are let through."""
+        if role == DRIVER.name or host.stop_of(role, pod) is None:
+            self._annotate(pod, HELD, None)
+        return None
+
     def _manage_driver(self, host: Host) -> None:
         """Do what the init container of a driver's pod does: send away who holds the old driver, call them back."""
         driver = host.of(DRIVER.name)
-        if driver is None:
+        if driver is None or not host.is_played:
             return
         if host.has_host_driver:
             self._relabel(host, {f"{DEPLOY}{DRIVER.deploy}": PRE_INSTALLED})

@@ -11,7 +11,7 @@ from typing import Any
 from conformance.kube.errors import ApiError
 from conformance.kube.paths import path
 from conformance.kube.waits import wait_for
-from conformance.simulator.agents import phase_of
+from conformance.simulator.agents import is_played, phase_of
 from conformance.simulator.annotations import EXIT_CODE, PREPARED, RUN_SECONDS, annotation
 from conformance.simulator.containers import view_of
 from conformance.simulator.dra_claims import has_claims
@@ -27,7 +27,7 @@ class Workloads:
     """The containers of all simulated nodes; its keys are ``namespace/name`` of their pods."""
 
     name = "workloads"
-    watches = ("Pod",)
+    watches = ("Pod", "Node")
 
     def __init__(self, world: World, settings: Settings) -> None:
         self._world = world
@@ -36,6 +36,8 @@ class Workloads:
     def keys(self, kind: str, obj: Object, deleted: bool) -> Iterable[str]:
         """The pod, once it runs, and when it is gone."""
         metadata = obj["metadata"]
+        if kind == "Node":
+            return ()
         return (f"{metadata['namespace']}/{metadata['name']}",) if deleted or _is_new(obj) else ()
 
     def reconcile(self, key: str) -> float | None:
@@ -46,7 +48,7 @@ class Workloads:
             for file in self._logs.glob(f"{namespace}_{name}_*.log"):
                 file.unlink(missing_ok=True)
             return None
-        if _is_new(pod):
+        if _is_new(pod) and is_played(self._world, str(pod["spec"].get("nodeName") or "")):
             self._run(pod)
         return None
 

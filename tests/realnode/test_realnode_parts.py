@@ -109,7 +109,7 @@ def test_the_archive_is_an_oci_layout_whose_digests_are_right(tmp_path: Path) ->
     assert all(hashlib.sha256(content).hexdigest() == digest for digest, content in blobs.items())
     entries = json.loads(read["index.json"])["manifests"]
     named = {entry["annotations"]["io.containerd.image.name"]: entry["digest"] for entry in entries}
-    assert set(named) == {images.PAUSE, images.PROBE, *names[images.PAUSE]}
+    assert set(named) == {images.PAUSE, images.PROBE, images.STAND_IN, *names[images.PAUSE]}
     assert named[images.PAUSE] == named[names[images.PAUSE][0]] != named[images.PROBE]
     manifest = json.loads(blobs[named[images.PAUSE].partition(":")[2]])
     layer = blobs[manifest["layers"][0]["digest"].partition(":")[2]]

@@ -2,6 +2,7 @@ import pytest
 
 from conformance.catalog import MUST, READS, Requirement
 from conformance.kube.errors import Unreachable
+from conformance.lab.pods import state_of
 from conformance.session.judging import NotRun, verdict_on
 from conformance.subjects import ObjectReference
 from conformance.verdict import (
@@ -187,3 +188,25 @@ def test_where_something_else_keeps_one_from_being_judged_it_is_an_error():
     judge.pass_over(ObjectReference.of("Node", "gpu-1"), "it joined just now")
 
     assert verdict_on(RULE, judge, None, evidence=EvidenceKind.HARDWARE, duration=0).status is Status.ERROR
+
+
+@pytest.mark.parametrize(
+    ("ids", "evidence"),
+    [
+        ([], EvidenceKind.SIMULATED),
+        (["containerd://1", "containerd://2"], EvidenceKind.CONTAINER),
+        (["containerd://1", "simulated://uid/main/0"], EvidenceKind.SIMULATED),
+    ],
+)
+def test_evidence_is_that_of_containers_where_all_that_ran_were_real(ids, evidence):
+    judge = Judge()
+    judge.record(GOOD)
+    with judging(judge):
+        for each in ids:
+            state_of(
+                {"metadata": {}, "spec": {}, "status": {"containerStatuses": [{"containerID": each, "state": {}}]}}
+            )
+
+    verdict = verdict_on(RULE, judge, None, evidence=EvidenceKind.SIMULATED, duration=0.0)
+
+    assert verdict.evidence is evidence

@@ -18,18 +18,22 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from conformance.deviceplugin.standins import program
+from conformance.realnode import oci
+
 from . import interpreter
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 _UNUSED = 14 * 24 * 3600.0  # seconds
-_FORMAT = 2  # raise it when what an archive holds changes
+_FORMAT = 4  # raise it when what an archive holds changes
 _NAME = "io.containerd.image.name"
 _MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 _CONFIG = "application/vnd.oci.image.config.v1+json"
 _LAYER = "application/vnd.oci.image.layer.v1.tar"
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
+_NOBODY = 65535
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _FOLDERS = {"tmp": 0o1777, "etc": 0o755, "probes": 0o755}
 
@@ -38,12 +42,16 @@ PAUSE = "localhost/gpu-conformance/pause:1"
 PROBE = "localhost/gpu-conformance/python:1"
 """Python with its standard library, for the programs that run in pods."""
 
+STAND_IN = "localhost/gpu-conformance/stand-in:1"
+"""What nodes with GPUs run in place of an image that they cannot have (conformance/realnode/registry.py)."""
+
 # It ends at once when it is told to, and leaves no dead child behind where it is the first process of a whole pod.
 _PAUSING = (
     "import signal, sys; signal.signal(signal.SIGCHLD, signal.SIG_IGN); "
     "signal.signal(signal.SIGTERM, lambda *_: sys.exit(0)); signal.pause()"
 )
-_ENTRY = {PAUSE: ["/usr/local/bin/python3", "-I", "-S", "-c", _PAUSING], PROBE: None}
+_PROGRAM = "usr/local/lib/gpu-conformance/program.py"
+_ENTRY = {PAUSE: ["/usr/local/bin/python3", "-I", "-S", "-c", _PAUSING], PROBE: None, STAND_IN: oci.PROGRAM}
 
 
 def archive(cache: Path, names: Mapping[str, Sequence[str]]) -> Path:
@@ -51,7 +59,7 @@ def archive(cache: Path, names: Mapping[str, Sequence[str]]) -> Path:
 
     Names are references as a kubelet asks for them; one with a digest has no tag. Raises ImageError.
     """
-    contents = interpreter.files()
+    contents = {**interpreter.files(), _PROGRAM: Path(program.__file__)}
     path = cache / f"{_key(contents, names)}.tar"
     if not path.exists():
         cache.mkdir(parents=True, exist_ok=True)
@@ -76,12 +84,12 @@ def _prune(cache: Path) -> None:
 
 
 def write(path: str | Path, contents: Mapping[str, Path], names: Mapping[str, Sequence[str]]) -> None:
-    """Write an OCI archive with the images PAUSE and PROBE, both of one layer with these files."""
+    """Write an OCI archive with the images PAUSE, PROBE and STAND_IN, all of one layer with these files."""
     layer = _layer(contents)
     blobs = [layer]
     entries = []
     for own, entrypoint in _ENTRY.items():
-        config = _json(_config(layer, entrypoint))
+        config = _json(_config(layer, entrypoint, [oci.MARK] if own == STAND_IN else []))
         manifest = _json(
             {
                 "schemaVersion": 2,
@@ -107,7 +115,7 @@ def _layer(contents: Mapping[str, Path]) -> bytes:
         for name, mode in _FOLDERS.items():
             _add_folder(tar, name, mode)
         seen = set(_FOLDERS)
-        users = b"root:x:0:0:root:/:/bin/false\nnobody:x:65535:65535:nobody:/:/bin/false\n"
+        users = f"root:x:0:0:root:/:/bin/false\nnobody:x:{_NOBODY}:{_NOBODY}:nobody:/:/bin/false\n".encode()
         _add(tar, "etc/passwd", users, mode=0o644)
         for name, file in sorted(contents.items()):
             for folder in reversed(Path(name).parents[:-1]):
@@ -119,9 +127,12 @@ def _layer(contents: Mapping[str, Path]) -> bytes:
     return made.getvalue()
 
 
-def _config(layer: bytes, entrypoint: list[str] | None) -> dict[str, Any]:
+def _config(layer: bytes, entrypoint: list[str] | None, variables: list[str]) -> dict[str, Any]:
     machine = platform.machine()
-    settings: dict[str, Any] = {"Env": [f"PATH={_PATH}", "PYTHONDONTWRITEBYTECODE=1"]}
+    settings: dict[str, Any] = {"Env": [f"PATH={_PATH}", "PYTHONDONTWRITEBYTECODE=1", *variables]}
+    if variables:
+        # Some of the pods whose image it stands in for may not run as root.
+        settings["User"] = f"{_NOBODY}:{_NOBODY}"
     if entrypoint:
         settings["Entrypoint"] = entrypoint
     else:

@@ -124,7 +124,10 @@ def _write_identity(authority: pki.Authority, layout: Layout, folder: Path, name
 
 
 def _write_settings(folder: Path, cgroup: str, cable: Cable, place: Place, parts: Parts) -> None:
-    _write(folder / "containerd.toml", settings.containerd(parts.tools.cni, images.PAUSE))
+    _write(folder / "containerd.toml", settings.containerd(parts.tools.cni, images.PAUSE, gpus=place.node is not None))
+    _write(folder / "runc", settings.runtime(parts.tools.programs["runc"], sys.executable))
+    (folder / "runc").chmod(0o700)
+    _write(folder / "registries" / "_default" / "hosts.toml", settings.registries())
     _write(folder / "cni" / "10-pods.conflist", settings.cni(cable.pods))
     _write(folder / "kubelet.json", settings.kubelet(cgroup, cable.node, [] if place.node else [TAINT], place.pods))
     _write(folder / "resolv.conf", "options timeout:1 attempts:1\n")
@@ -168,10 +171,13 @@ def _agents(place: Place, parts: Parts) -> dict[str, list[str]]:
         "node": place.name,
         "kubeconfig": str(INSIDE / "kubelet.kubeconfig"),
         "files": str(INSIDE / "devices"),
+        "pod-resources": str(INSIDE / "kubelet" / "pod-resources" / "kubelet.sock"),
         **({"library": str(parts.library)} if parts.library else {}),
     }
     module = [sys.executable, "-P", "-m", "conformance.deviceplugin"]
-    return {"device-plugin": [*module, *(f"--{name}={value}" for name, value in options.items())]}
+    plugin = [*module, *(f"--{name}={value}" for name, value in options.items())]
+    served = [sys.executable, "-P", "-m", "conformance.realnode.registry", str(parts.archive), images.STAND_IN]
+    return {"device-plugin": plugin, "registry": served}
 
 
 def _keeper(layout: Layout, orders: Orders, parts: Parts) -> Component:

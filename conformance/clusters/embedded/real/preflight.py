@@ -5,6 +5,7 @@ Everything is looked at before anything is started, so that one message names al
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
 import subprocess
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from conformance.clusters.embedded.errors import EmbeddedError
+from conformance.deviceplugin.library import compiler
 from conformance.realnode import cgroups
 
 if TYPE_CHECKING:
@@ -35,6 +37,7 @@ _PACKAGES = {
     "unshare": "util-linux",
     "ldd": "libc-bin",
 }
+_PACKAGES_OF_PLUGIN = {"grpcio": "grpc", "protobuf": "google.protobuf"}
 PROGRAMS = tuple(_PACKAGES)
 _CNI_PACKAGE = "containernetworking-plugins"
 # System folders that a user's PATH often lacks.
@@ -75,8 +78,8 @@ class Tools:
         return os.pathsep.join(dict.fromkeys([*folders, *_SYSTEM_PATH]))
 
 
-def required(assets: Path | None = None) -> Tools:
-    """The programs that real nodes are made of: from ``assets``, else as installed.
+def required(assets: Path | None = None, *, gpus: bool = False) -> Tools:
+    """The programs that real nodes are made of: from ``assets``, else as installed; ``gpus``: with a device plugin.
 
     ``assets`` is a folder that has some or all of them, and CNI plugins in a folder ``cni``. Raises
     RealNodesUnavailable with everything that the machine lacks.
@@ -86,6 +89,7 @@ def required(assets: Path | None = None) -> Tools:
     lacks = [*_system_lacks(), *_rights_lacks()]
     can_try = not lacks and "unshare" in programs
     lacks += [*_program_lacks(programs, cni), *(_kernel_lacks() if can_try else ())]
+    lacks += _plugin_lacks() if gpus else ()
     if lacks or cni is None:
         raise RealNodesUnavailable(lacks)
     return Tools(programs, cni)
@@ -119,6 +123,21 @@ def _program_lacks(programs: Container[str], cni: Path | None) -> Iterator[Lack]
     if cni is None:
         plugins, folders = ", ".join(CNI_PLUGINS), ", ".join(map(str, CNI_FOLDERS))
         yield f"no CNI plugins {plugins} in one of {folders}", _install(_CNI_PACKAGE)
+
+
+def _plugin_lacks() -> Iterator[Lack]:
+    """What the simulated device plugin needs, and what the stand-in of the driver's libraries is compiled with."""
+    if missing := [package for package, module in _PACKAGES_OF_PLUGIN.items() if not _has_module(module)]:
+        yield f"no Python package {', '.join(missing)}", "pip install 'gpu-conformance[device-plugin]'"
+    if compiler() is None:
+        yield "no C compiler cc, for a stand-in of libcuda that CUDA probes find", _install("gcc libc6-dev")
+
+
+def _has_module(name: str) -> bool:
+    try:
+        return importlib.util.find_spec(name) is not None
+    except ModuleNotFoundError:
+        return False
 
 
 def _kernel_lacks() -> Iterator[Lack]:

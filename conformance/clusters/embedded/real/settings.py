@@ -6,8 +6,10 @@ Each setting that is not obvious has its reason beside it; all were tried with K
 from __future__ import annotations
 
 import json
+import shlex
 from typing import TYPE_CHECKING, Any
 
+from conformance.realnode import oci, registry
 from conformance.realnode.orders import INSIDE
 
 if TYPE_CHECKING:
@@ -15,6 +17,8 @@ if TYPE_CHECKING:
 
 KUBELET_PORT = 10250
 BRIDGE = "cni0"
+RUNTIME = INSIDE / "runc"
+RUNTIME_CLASSES = ("nvidia", "nvidia-cdi", "nvidia-legacy")
 SOCKET = INSIDE / "containerd.sock"
 """Where containerd listens, inside the node."""
 
@@ -32,9 +36,16 @@ COVERED = ("/run", "/var/lib", "/var/log")
 """Where fixed places are written to: shims' sockets, device plugins, CNI's cache, links to logs."""
 
 
-def containerd(cni_plugins: Path, pause_image: str) -> str:
-    """The configuration of containerd (version 2, which 1.3 to 2.x read) in TOML; what it keeps is the node's own."""
+def containerd(cni_plugins: Path, pause_image: str, *, gpus: bool = False) -> str:
+    """The configuration of containerd (version 2, which 1.3 to 2.x read) in TOML; what it keeps is the node's own.
+
+    With ``gpus`` it knows the handlers of NVIDIA's runtime classes, and asks the node's own registry for images.
+    """
     home = INSIDE / "containerd"
+    runtimes = "".join(_runtime(name) for name in ("runc", *(RUNTIME_CLASSES if gpus else ())))
+    mirrors = f"""  [plugins."io.containerd.grpc.v1.cri".registry]
+    config_path = {_quoted(INSIDE / "registries")}
+"""
     return f"""version = 2
 root = {_quoted(home / "root")}
 state = {_quoted(home / "state")}
@@ -55,10 +66,32 @@ disabled_plugins = ["io.containerd.snapshotter.v1.aufs", "io.containerd.snapshot
   [plugins."io.containerd.grpc.v1.cri".cni]
     bin_dir = {_quoted(cni_plugins)}
     conf_dir = {_quoted(INSIDE / "cni")}
-  [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
+{mirrors if gpus else ""}{runtimes}"""
+
+
+def _runtime(name: str) -> str:
+    return f"""  [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.{name}]
     runtime_type = "io.containerd.runc.v2"
-    [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]
+    [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.{name}.options]
       SystemdCgroup = false
+      BinaryName = {_quoted(RUNTIME)}
+"""
+
+
+def registries() -> str:
+    """What containerd knows of every registry: that the node's own one answers for it (hosts.toml)."""
+    server = f"http://127.0.0.1:{registry.PORT}"
+    return f'server = "{server}"\n[host."{server}"]\n  capabilities = ["pull", "resolve"]\n'
+
+
+def runtime(runc: Path, python: str) -> str:
+    """The program that containerd runs in place of runc: it has stand-in images run their program (oci.py)."""
+    change = shlex.join([python, "-I", "-S", oci.__file__])
+    return f"""#!/bin/sh
+case " $* " in
+*" create "*) {change} "$@" || exit 1 ;;
+esac
+exec {shlex.quote(str(runc))} "$@"
 """
 
 
