@@ -203,9 +203,8 @@ def test_evidence_is_that_of_containers_where_all_that_ran_were_real(ids, eviden
     judge.record(GOOD)
     with judging(judge):
         for each in ids:
-            state_of(
-                {"metadata": {}, "spec": {}, "status": {"containerStatuses": [{"containerID": each, "state": {}}]}}
-            )
+            status = {"containerStatuses": [{"containerID": each, "state": {}}]}
+            state_of({"metadata": {}, "spec": {}, "status": status})
 
     verdict = verdict_on(RULE, judge, None, evidence=EvidenceKind.SIMULATED, duration=0.0)
 
