@@ -27,6 +27,7 @@ _LINK = re.compile(r"\[(?P<text>[^\]]*)\]\((?P<target>(?:\.\./)+[^)#\s]*)(?P<anc
 _SERVED = {
     "reports/report.schema.json": "schemas/report.schema.json",
     "reports/reference.schema.json": "schemas/reference.schema.json",
+    **{f"reports/{name}.schema.json": f"schemas/{name}.schema.json" for name in ("diff", "fleet", "trend")},
     "fixtures/faults/README.md": "faults.md",
     "README.md": "index.md",
 }
