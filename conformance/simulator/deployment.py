@@ -16,7 +16,7 @@ from conformance.simulator.chart.objects import PRIVILEGED
 from conformance.simulator.clusterpolicy import ClusterPolicy, SpecError
 from conformance.simulator.conditions import Reason, State, Verdict
 from conformance.simulator.fleet import Seen
-from conformance.simulator.manifests import objects_of, runtime_classes
+from conformance.simulator.manifests import objects_of, operator_service, runtime_classes, stands_on
 from conformance.simulator.operands import DRIVER, OPERANDS, SERVICES, Operand
 from conformance.simulator.rollout import bring, marked, not_rolled_out, owned_by, remove
 from conformance.simulator.world import Object, World
@@ -27,13 +27,13 @@ _RUNTIME_CLASSES_OF_CDI = ("nvidia-cdi", "nvidia-legacy")
 
 
 class Wanted(msgspec.Struct, frozen=True):
-    """What is to be there for a ClusterPolicy: runtime classes, and the objects of each operand that is deployed.
+    """What is to be there for a ClusterPolicy: what its operands share, and the objects of each that is deployed.
 
     ``basis`` is what all of it follows from.
     """
 
     basis: tuple[Any, ...]
-    classes: list[Object]
+    shared: list[Object]
     operands: dict[str, list[Object]]
 
     def daemon_sets(self, operand: Operand) -> list[str]:
@@ -85,9 +85,9 @@ class Deployment:
         """Bring every operand in order; yields the states that are not ready. Raises KubeError."""
         if policy.enabled("psa"):
             self._label_namespace(namespace, PRIVILEGED)
-        for made in wanted.classes:
+        for made in wanted.shared:
             bring(self._world, made)
-        for name in {*_RUNTIME_CLASSES_OF_CDI} - {each["metadata"]["name"] for each in wanted.classes}:
+        for name in {*_RUNTIME_CLASSES_OF_CDI} - {each["metadata"]["name"] for each in wanted.shared}:
             self._remove_own("RuntimeClass", name, policy)
         for operand in OPERANDS:
             for each in wanted.operands[operand.name]:
@@ -105,9 +105,9 @@ class Deployment:
         basis = (metadata["uid"], metadata["generation"], namespace, seen.pools)
         if self._wanted is None or self._wanted.basis != basis:
             owner = owned_by("ClusterPolicy", policy.object)
-            classes = [marked(each, owner) for each in runtime_classes(policy)]
+            shared = [marked(each, owner) for each in (*runtime_classes(policy), operator_service(namespace))]
             made = {each.name: list(_make(each, policy, namespace, seen, owner)) for each in OPERANDS}
-            self._wanted = Wanted(basis, classes, made)
+            self._wanted = Wanted(basis, shared, made)
         return self._wanted
 
     def _clear(self, operand: Operand, names: list[str], policy: ClusterPolicy, namespace: str) -> None:
@@ -137,9 +137,12 @@ class Deployment:
 
 
 def _make(operand: Operand, policy: ClusterPolicy, namespace: str, seen: Seen, owner: Object) -> Iterator[Object]:
-    # Without a GPU node nobody knows which driver image it takes, and so the operator deploys nothing at all.
-    if not seen.pools or not policy.enabled(operand.component) or (operand is DRIVER and policy.uses_driver_objects):
+    if not policy.enabled(operand.component) or (operand is DRIVER and policy.uses_driver_objects):
         return
+    # Without a GPU node nobody knows which driver image it takes, and so the operator deploys no DaemonSet at all.
+    if not seen.pools:
+        for each in stands_on(operand, policy, namespace):
+            yield marked(each, owner)
     for tag, kernel in _variants(operand, policy, seen):
         for each in objects_of(operand, policy, namespace, tag, kernel):
             yield marked(each, owner)
@@ -147,6 +150,8 @@ def _make(operand: Operand, policy: ClusterPolicy, namespace: str, seen: Seen, o
 
 def _variants(operand: Operand, policy: ClusterPolicy, seen: Seen) -> list[tuple[str, str]]:
     """Operating system and kernel of each DaemonSet of an operand. There is one, but for precompiled drivers."""
+    if not seen.pools:
+        return []
     if operand is not DRIVER:
         return [("", "")]
     tags = [pool.os_tag for pool in seen.pools if pool.os_tag]

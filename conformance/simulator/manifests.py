@@ -25,6 +25,8 @@ from conformance.simulator.operands import (
     DRIVER_VALIDATION,
     MANAGER,
     MPS_DAEMON,
+    NODE_NAME,
+    OPERATOR_NAMESPACE,
     PLUGIN_VALIDATION,
     SERVICES,
     TOOLKIT_VALIDATION,
@@ -41,12 +43,13 @@ DIGEST = "DRIVER_CONFIG_DIGEST"
 KERNEL = "feature.node.kubernetes.io/kernel-version.full"
 
 _PRIVILEGED = {"privileged": True}
-_VALIDATED = {
-    DRIVER_VALIDATION: ("driver", "true"),
-    TOOLKIT_VALIDATION: ("toolkit", "false"),
-    CUDA_VALIDATION: ("cuda", "false"),
-    PLUGIN_VALIDATION: ("plugin", "false"),
+_VALIDATED: Mapping[str, tuple[str, str, Mapping[str, str]]] = {
+    DRIVER_VALIDATION: ("driver", "true", OPERATOR_NAMESPACE),
+    TOOLKIT_VALIDATION: ("toolkit", "false", {}),
+    CUDA_VALIDATION: ("cuda", "false", {**NODE_NAME, **OPERATOR_NAMESPACE}),
+    PLUGIN_VALIDATION: ("plugin", "false", {**NODE_NAME, **OPERATOR_NAMESPACE}),
 }
+_STARTS_A_POD = (CUDA_VALIDATION, PLUGIN_VALIDATION)
 
 
 def objects_of(operand: Operand, policy: ClusterPolicy, namespace: str, os_tag: str, kernel: str = "") -> list[Object]:
@@ -54,11 +57,16 @@ def objects_of(operand: Operand, policy: ClusterPolicy, namespace: str, os_tag: 
 
     ``os_tag`` ends the tag of a driver's image, ``kernel`` makes it one for a precompiled driver. Raises SpecError.
     """
-    made = [named("ServiceAccount", "v1", operand.account, namespace)]
+    return [*stands_on(operand, policy, namespace), _daemon_set(operand, policy, namespace, os_tag, kernel)]
+
+
+def stands_on(operand: Operand, policy: ClusterPolicy, namespace: str) -> list[Object]:
+    """What the operator writes for an enabled operand beside its DaemonSet, also where no node has a GPU."""
+    accounts = filter(None, (operand.account, operand.unused_account))
+    made = [named("ServiceAccount", "v1", each, namespace) for each in accounts]
     made += config_maps(operand, policy, namespace)
     if operand.name in SERVICES:
         made.append(_service(operand, policy, namespace))
-    made.append(_daemon_set(operand, policy, namespace, os_tag, kernel))
     return made
 
 
@@ -74,6 +82,13 @@ def runtime_classes(policy: ClusterPolicy) -> list[Object]:
     names = (policy.runtime_class, *(("nvidia-cdi", "nvidia-legacy") if policy.cdi else ()))
     labels = {"app.kubernetes.io/component": "gpu-operator"}
     return [named("RuntimeClass", "node.k8s.io/v1", name, labels=labels, handler=name) for name in names]
+
+
+def operator_service(namespace: str) -> Object:
+    """The service in front of the operator's own metrics."""
+    labels = {"app": "gpu-operator"}
+    ports = [{"name": "gpu-operator-metrics", "port": 8080, "targetPort": 8080, "protocol": "TCP"}]
+    return named("Service", "v1", "gpu-operator", namespace, labels, spec={"selector": labels, "ports": ports})
 
 
 def rolling(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -98,6 +113,11 @@ def digest(value: Any) -> str:
 def environment_of(variables: Mapping[str, str]) -> list[Object]:
     """Variables as a container lists them."""
     return [{"name": name, "value": value} for name, value in variables.items()]
+
+
+def fields_of(variables: Mapping[str, str]) -> list[Object]:
+    """Variables that hold fields of their pod, as a container lists them."""
+    return [field_env(name, field) for name, field in variables.items()]
 
 
 def _daemon_set(operand: Operand, policy: ClusterPolicy, namespace: str, os_tag: str, kernel: str) -> Object:
@@ -163,7 +183,9 @@ def _pod(operand: Operand, policy: ClusterPolicy, os_tag: str, kernel: str) -> O
         pod["runtimeClassName"] = policy.runtime_class
     if operand is DRIVER:
         pod["affinity"] = one_driver_per_node()
-    secrets = {*(block.get("imagePullSecrets") or ()), *(policy.block("validator").get("imagePullSecrets") or ())}
+    secrets = {*(block.get("imagePullSecrets") or ())}
+    if any(name in _VALIDATED for name in operand.init):
+        secrets |= {*(policy.block("validator").get("imagePullSecrets") or ())}
     return pod | ({"imagePullSecrets": [{"name": each} for each in sorted(secrets)]} if secrets else {})
 
 
@@ -197,7 +219,7 @@ def _main(operand: Operand, policy: ClusterPolicy, os_tag: str, kernel: str) -> 
         "name": operand.container,
         "image": image,
         "imagePullPolicy": block.get("imagePullPolicy") or "IfNotPresent",
-        "env": [field_env("NODE_NAME", "spec.nodeName"), *environment_of(env)],
+        "env": [*fields_of(operand.fields), *environment_of(env)],
         "securityContext": dict(_PRIVILEGED),
         "volumeMounts": [
             *({"name": name, "mountPath": path} for name, path in operand.host.items()),
@@ -224,26 +246,50 @@ def _init(operand: Operand, name: str, policy: ClusterPolicy) -> Object:
     if name not in _VALIDATED:
         return {"name": name, "image": policy.image(operand.component), "securityContext": dict(_PRIVILEGED)}
     made: Object = {"name": name, "image": policy.image("validator"), "securityContext": dict(_PRIVILEGED)}
-    component, waits = _VALIDATED[name]
+    component, waits, fields = _VALIDATED[name]
     if operand.component != "validator" and name == TOOLKIT_VALIDATION:
         return made
     env = {"COMPONENT": component, "WITH_WAIT": waits}
+    if name == TOOLKIT_VALIDATION:
+        env["NVIDIA_VISIBLE_DEVICES"] = "all"
+    if name in _STARTS_A_POD:
+        env |= _of_started_pods(policy)
     if name == PLUGIN_VALIDATION:
         env |= {"WITH_WORKLOAD": "false", "MIG_STRATEGY": policy.mig_strategy}
     given = mapping(policy.block("validator").get(component)).get("env") or ()
     env |= {each["name"]: str(each.get("value") or "") for each in given}
-    return made | {"env": [field_env("NODE_NAME", "spec.nodeName"), *environment_of(env)]}
+    return made | {"env": [*fields_of(fields), *environment_of(env)]}
+
+
+def _of_started_pods(policy: ClusterPolicy) -> dict[str, str]:
+    """What the validator is told of the pods that it starts itself."""
+    block = policy.block("validator")
+    env = {
+        "VALIDATOR_IMAGE": policy.image("validator"),
+        "VALIDATOR_IMAGE_PULL_POLICY": str(block.get("imagePullPolicy") or ""),
+    }
+    if secrets := block.get("imagePullSecrets"):
+        env["VALIDATOR_IMAGE_PULL_SECRETS"] = ",".join(secrets)
+    return env | ({"VALIDATOR_RUNTIME_CLASS": policy.runtime_class} if policy.runtime_class else {})
 
 
 def driver_manager(block: Mapping[str, Any]) -> Object:
     """The init container that clears a node before a driver is loaded."""
-    env = {"NVIDIA_VISIBLE_DEVICES": "void", "ENABLE_GPU_POD_EVICTION": "true", "ENABLE_AUTO_DRAIN": "false"}
+    env = {
+        "NVIDIA_VISIBLE_DEVICES": "void",
+        "ENABLE_GPU_POD_EVICTION": "true",
+        "ENABLE_AUTO_DRAIN": "false",
+        "DRAIN_USE_FORCE": "false",
+        "DRAIN_POD_SELECTOR_LABEL": "",
+        "DRAIN_TIMEOUT_SECONDS": "0s",
+        "DRAIN_DELETE_EMPTYDIR_DATA": "false",
+    }
     env |= {each["name"]: str(each.get("value") or "") for each in block.get("env") or ()}
     return {
         "name": MANAGER,
         "image": image_of(MANAGER, block),
         "args": ["uninstall_driver"],
-        "env": [field_env("NODE_NAME", "spec.nodeName"), *environment_of(env)],
+        "env": [*fields_of({**NODE_NAME, **OPERATOR_NAMESPACE}), *environment_of(env)],
         "securityContext": dict(_PRIVILEGED),
     }
 
@@ -267,7 +313,7 @@ def _config_manager(name: str, process: str, policy: ClusterPolicy) -> Object:
         "name": name,
         "image": policy.image("devicePlugin"),
         "command": ["config-manager"],
-        "env": [field_env("NODE_NAME", "spec.nodeName"), *environment_of(env)],
+        "env": [*fields_of(NODE_NAME), *environment_of(env)],
         "volumeMounts": config_mounts(policy),
     }
     return made | ({"securityContext": dict(_PRIVILEGED)} if process else {})

@@ -34,7 +34,13 @@ def _toolkit_env(policy: ClusterPolicy) -> Env:
         }
     if policy.nri:
         return env | {"ENABLE_NRI_PLUGIN": "true"}
-    return env | {"CONTAINERD_RUNTIME_CLASS": policy.runtime_class, "RUNTIME_CONFIG": "/runtime/config-dir/config.toml"}
+    return env | {
+        "CONTAINERD_RUNTIME_CLASS": policy.runtime_class,
+        **dict.fromkeys(("RUNTIME_CONFIG", "CONTAINERD_CONFIG"), "/runtime/config-dir/config.toml"),
+        **dict.fromkeys(("RUNTIME_SOCKET", "CONTAINERD_SOCKET"), "/runtime/sock-dir/containerd.sock"),
+        "RUNTIME_DROP_IN_CONFIG": "/runtime/config-dir.d/99-nvidia.toml",
+        "RUNTIME_DROP_IN_CONFIG_HOST_PATH": "/etc/containerd/conf.d/99-nvidia.toml",
+    }
 
 
 def _plugin_env(policy: ClusterPolicy) -> Env:
@@ -43,7 +49,14 @@ def _plugin_env(policy: ClusterPolicy) -> Env:
         "DEVICE_LIST_STRATEGY": "cdi-annotations,cdi-cri",
         "CDI_ANNOTATION_PREFIX": "cdi.k8s.io/",
     }
-    return _mig_env(policy) | (cdi if policy.cdi else {})
+    return _mig_env(policy) | ({**cdi, **_cdi_hook(policy)} if policy.cdi else {})
+
+
+def _cdi_hook(policy: ClusterPolicy) -> Env:
+    """Where the hook is that CDI calls, which comes with the toolkit."""
+    if not policy.enabled("toolkit"):
+        return {}
+    return {"NVIDIA_CDI_HOOK_PATH": f"{policy.block('toolkit').get('installDir')}/toolkit/nvidia-cdi-hook"}
 
 
 def _mig_env(policy: ClusterPolicy) -> Env:
@@ -58,7 +71,7 @@ def _mig_manager_env(policy: ClusterPolicy) -> Env:
         if chosen
         else {"DEFAULT_CONFIG_FILE": "/mig-parted-config/config-default.yaml"}
     )
-    return env | ({"CDI_ENABLED": "true"} if policy.cdi else {})
+    return env | ({"CDI_ENABLED": "true", **_cdi_hook(policy)} if policy.cdi else {})
 
 
 def _exporter_env(policy: ClusterPolicy) -> Env:

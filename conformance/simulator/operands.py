@@ -22,6 +22,10 @@ DRIVER_VALIDATION, TOOLKIT_VALIDATION = "driver-validation", "toolkit-validation
 CUDA_VALIDATION, PLUGIN_VALIDATION = "cuda-validation", "plugin-validation"
 CONFIG_MANAGER_INIT, CONFIG_MANAGER = "config-manager-init", "config-manager"
 
+NODE_NAME: Mapping[str, str] = {"NODE_NAME": "spec.nodeName"}
+OPERATOR_NAMESPACE: Mapping[str, str] = {"OPERATOR_NAMESPACE": "metadata.namespace"}
+"""Variables that hold a field of their pod, by name."""
+
 _VALIDATIONS, _DRIVER_DIR = "/run/nvidia/validations", "/run/nvidia/driver"
 
 
@@ -30,8 +34,9 @@ class Operand(msgspec.Struct, frozen=True):
 
     ``state`` is what the operator calls it in messages, ``component`` its block in the ClusterPolicy, ``deploy`` the
     end of the node label that brings it to a node, ``init`` its init containers, ``env`` what its container is always
-    told, ``host`` paths of the host by volume, ``configured`` whether it reads the device plugin's ConfigMap,
-    ``process`` what a change of that is signalled to. ``runs_with_gpus`` ones need the NVIDIA runtime class.
+    told, ``fields`` which of its variables hold a field of the pod, ``host`` paths of the host by volume,
+    ``configured`` whether it reads the device plugin's ConfigMap, ``process`` what a change of that is signalled to.
+    ``runs_with_gpus`` ones need the NVIDIA runtime class. ``unused_account`` is there, and no pod has it.
     """
 
     name: str
@@ -42,6 +47,7 @@ class Operand(msgspec.Struct, frozen=True):
     container: str
     init: tuple[str, ...] = (TOOLKIT_VALIDATION,)
     env: Mapping[str, str] = {}
+    fields: Mapping[str, str] = msgspec.field(default_factory=lambda: NODE_NAME)
     host: Mapping[str, str] = msgspec.field(default_factory=lambda: {"run-nvidia": "/run/nvidia"})
     ports: Mapping[str, int] = {}
     host_pid: bool = False
@@ -50,6 +56,7 @@ class Operand(msgspec.Struct, frozen=True):
     process: str = ""
     labels: Mapping[str, str] = {}
     selects: Mapping[str, str] = {}
+    unused_account: str = ""
 
     @property
     def pod_labels(self) -> dict[str, str]:
@@ -69,6 +76,7 @@ DRIVER = Operand(
     deploy="driver",
     account="nvidia-driver",
     container="nvidia-driver-ctr",
+    fields={**NODE_NAME, "NODE_IP": "status.hostIP"},
     init=(MANAGER,),
     host={"run-nvidia": "/run/nvidia", "host-root": "/"},
     host_pid=True,
@@ -82,6 +90,7 @@ TOOLKIT = Operand(
     deploy="container-toolkit",
     account="nvidia-container-toolkit",
     container="nvidia-container-toolkit-ctr",
+    fields={"NRI_NAMESPACE": "metadata.namespace"},
     init=(DRIVER_VALIDATION,),
     env={
         "ROOT": "/usr/local/nvidia",
@@ -100,6 +109,7 @@ VALIDATOR = Operand(
     deploy="operator-validator",
     account="nvidia-operator-validator",
     container="nvidia-operator-validator",
+    fields={},
     init=(DRIVER_VALIDATION, TOOLKIT_VALIDATION, CUDA_VALIDATION, PLUGIN_VALIDATION),
     host={"run-nvidia-validations": _VALIDATIONS, "driver-install-dir": _DRIVER_DIR, "host-root": "/"},
     labels={"app.kubernetes.io/part-of": "gpu-operator"},
@@ -111,6 +121,7 @@ PLUGIN = Operand(
     deploy="device-plugin",
     account="nvidia-device-plugin",
     container="nvidia-device-plugin",
+    fields={},
     env={
         "PASS_DEVICE_SPECS": "true",
         "FAIL_ON_INIT_ERROR": "true",
@@ -130,6 +141,7 @@ MPS_DAEMON = Operand(
     component="devicePlugin",
     deploy="device-plugin",
     account="nvidia-device-plugin",
+    unused_account="nvidia-device-plugin-mps-control-daemon",
     container="mps-control-daemon-ctr",
     init=(TOOLKIT_VALIDATION, "mps-control-daemon-mounts"),
     env={"NVIDIA_VISIBLE_DEVICES": "all", "NVIDIA_DRIVER_CAPABILITIES": "compute,utility"},
@@ -146,6 +158,7 @@ DCGM = Operand(
     deploy="dcgm",
     account="nvidia-dcgm",
     container="nvidia-dcgm-ctr",
+    fields={},
     ports={"dcgm": 5555},
 )
 EXPORTER = Operand(
@@ -170,6 +183,7 @@ GFD = Operand(
     deploy="gpu-feature-discovery",
     account="nvidia-gpu-feature-discovery",
     container="gpu-feature-discovery",
+    fields={**NODE_NAME, "NAMESPACE": "metadata.namespace", "POD_NAME": "metadata.name"},
     env={"GFD_SLEEP_INTERVAL": "60s", "GFD_FAIL_ON_INIT_ERROR": "true"},
     host={"run-nvidia": "/run/nvidia", "host-sys": "/sys"},
     configured=True,
@@ -183,6 +197,12 @@ MIG_MANAGER = Operand(
     deploy="mig-manager",
     account="nvidia-mig-manager",
     container="nvidia-mig-manager",
+    fields={
+        **NODE_NAME,
+        "POD_NAME": "metadata.name",
+        "POD_NAMESPACE": "metadata.namespace",
+        "DEFAULT_GPU_CLIENTS_NAMESPACE": "metadata.namespace",
+    },
     env={"GPU_CLIENTS_FILE": "/gpu-clients/clients.yaml"},
     host={"host-sys": "/sys", "run-nvidia-validations": _VALIDATIONS, "host-root": "/"},
     host_pid=True,
@@ -194,6 +214,7 @@ STATUS_EXPORTER = Operand(
     deploy="node-status-exporter",
     account="nvidia-node-status-exporter",
     container="nvidia-node-status-exporter",
+    fields={**NODE_NAME, **OPERATOR_NAMESPACE},
     init=(),
     env={"NVIDIA_VISIBLE_DEVICES": "void", "COMPONENT": "metrics", "METRICS_PORT": "8000"},
     ports={"node-status": 8000},

@@ -14,7 +14,7 @@ from conformance.simulator.clusterpolicy import ClusterPolicy, SpecError, oldest
 from conformance.simulator.evacuation import Rules, selected, undeletable
 from conformance.simulator.fleet import Fleet, Pool
 from conformance.simulator.hardware import HARDWARE, Machine
-from conformance.simulator.manifests import objects_of, rolling, runtime_classes
+from conformance.simulator.manifests import objects_of, operator_service, rolling, runtime_classes, stands_on
 from conformance.simulator.nfd import PREFIX, NodeFeatureDiscovery
 from conformance.simulator.nodelabels import DriverObject, Situation, is_mig_capable, wanted_changes, watched_labels
 from conformance.simulator.operands import BY_APP, DRIVER, EXPORTER, MIG_MANAGER, OPERANDS, PLUGIN, TOOLKIT, VALIDATOR
@@ -312,6 +312,46 @@ def test_the_plugin_is_not_validated_where_it_is_not_deployed() -> None:
     assert names == ["driver-validation", "toolkit-validation", "cuda-validation", "plugin-validation"]
     names = [each["name"] for each in pod_of(VALIDATOR, policy(devicePlugin={"enabled": False}))["initContainers"]]
     assert "plugin-validation" not in names
+
+
+# What follows was seen of the program itself (bench/operator_comparison.py).
+def test_the_validator_is_told_of_the_pods_that_it_starts() -> None:
+    inits = {each["name"]: variables(each) for each in pod_of(VALIDATOR, policy())["initContainers"]}
+    told = {"VALIDATOR_RUNTIME_CLASS": "nvidia", "VALIDATOR_IMAGE_PULL_POLICY": "IfNotPresent"}
+
+    assert all(told.items() <= inits[name].items() for name in ("cuda-validation", "plugin-validation"))
+    assert inits["toolkit-validation"]["NVIDIA_VISIBLE_DEVICES"] == "all"
+
+
+def test_only_pods_that_validate_get_the_pull_secrets_of_the_validator() -> None:
+    asked = policy(validator={"repository": "r", "image": "i", "version": "v1", "imagePullSecrets": ["theirs"]})
+
+    assert pod_of(TOOLKIT, asked)["imagePullSecrets"] == [{"name": "theirs"}]
+    assert "imagePullSecrets" not in pod_of(DRIVER, asked)
+
+
+def test_the_hook_of_cdi_is_where_the_toolkit_puts_it() -> None:
+    path = {"NVIDIA_CDI_HOOK_PATH": "/usr/local/nvidia/toolkit/nvidia-cdi-hook"}
+    without = policy(toolkit={"enabled": False})
+
+    for operand in (PLUGIN, MIG_MANAGER):
+        assert path.items() <= variables(pod_of(operand, policy())["containers"][0]).items()
+        assert not path.items() <= variables(pod_of(operand, without)["containers"][0]).items()
+
+
+def test_without_gpu_nodes_there_is_all_but_daemon_sets() -> None:
+    kinds = {each["kind"] for operand in OPERANDS for each in stands_on(operand, policy(), "n")}
+
+    assert {"ServiceAccount", "Service"} <= kinds
+    assert "DaemonSet" not in kinds
+
+
+def test_accounts_and_services_are_those_of_the_program() -> None:
+    made = [each for operand in OPERANDS for each in stands_on(operand, policy(), "n")]
+    accounts = {each["metadata"]["name"] for each in made if each["kind"] == "ServiceAccount"}
+
+    assert {"nvidia-device-plugin", "nvidia-device-plugin-mps-control-daemon"} <= accounts
+    assert operator_service("n")["spec"]["ports"][0]["port"] == 8080
 
 
 def test_services_and_config_maps_come_with_their_operands() -> None:
