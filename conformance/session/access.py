@@ -53,6 +53,10 @@ def opened_cluster(
     chosen = {"cluster": cluster, "clusters_file": clusters_file, "kubeconfig": kubeconfig, "mode": mode}
     if cluster.partition(":")[0] == "container" or cluster == "kind":
         raise ValueError("a cluster in containers ends with its run; name one that stays: --cluster kind:NAME")
+    if cluster.startswith("kind:"):
+        from conformance.clusters.docker.kind import require_existing
+
+        require_existing(cluster.partition(":")[2])  # a run would make it
     if cluster == "embedded":
         raise ValueError("an embedded cluster of a run ends with it; name a kept one: --cluster embedded:NAME")
     names = (option.ini.removeprefix("gpu_") for option in OPTIONS)

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import subprocess
 import sys
 import tarfile
 import time
@@ -37,6 +38,21 @@ def test_no_entry_of_a_clusters_file_is_called_container(tmp_path: Path) -> None
     (tmp_path / "clusters.yaml").write_text("clusters:\n  container: {}\n")
     with pytest.raises(ClusterError, match="kinds of clusters, choose another name"):
         resolve("other", clusters_file=tmp_path / "clusters.yaml")
+
+
+@pytest.mark.parametrize("module", ["conformance.clusters.docker.control_plane", "conformance.clusters.docker.kind"])
+def test_a_run_needs_nothing_that_only_posix_has(module: str) -> None:
+    """On Windows the programs run in containers alone; modules that it lacks must not be asked for."""
+    code = (
+        "import sys\n"
+        "for name in ('fcntl', 'pwd', 'grp', 'termios', 'resource'): sys.modules[name] = None\n"
+        "import conformance.plugin, conformance.session.hooks, conformance.session.cluster\n"
+        "import conformance.clusters.embedded.fleet, conformance.clusters.embedded.simulated_installer\n"
+        f"import {module}\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+
+    assert ended.returncode == 0, ended.stderr
 
 
 def test_only_routes_through_a_gateway_lead_out() -> None:

@@ -13,6 +13,7 @@ import docker_daemon
 import pytest
 from outcomes import environment
 
+from conformance.cli import main
 from conformance.clusters.docker.daemon import reached
 from conformance.clusters.docker.images import MADE_HERE
 from conformance.clusters.docker.kind import NODE_LABEL, KindCluster, KindSpec, running
@@ -214,3 +215,11 @@ def test_an_image_that_is_not_there_is_told(conform) -> None:
 
     assert outcome.exit_code == USAGE
     assert "Docker has no image localhost:1/mirror/kindest/node:v1.37.0@sha256:" in outcome.output
+
+
+def test_a_command_makes_no_cluster(capsys: pytest.CaptureFixture[str]) -> None:
+    before = nodes_left()
+
+    assert main(["clean", "--dry-run", "--cluster", "kind:nobodys"]) == USAGE
+    assert "there is no kind cluster named nobodys; there are: " in capsys.readouterr().err
+    assert nodes_left() == before

@@ -62,7 +62,7 @@ def test_an_image_of_our_own_is_named_for_what_it_is() -> None:
     config = kind_config.cluster_config("x", "image:1", 0, made_here=True)
 
     cluster, init = (json.loads(patch) for patch in config["kubeadmConfigPatches"])
-    assert cluster["imageRepository"] == kind_node_image.REPOSITORY
+    assert cluster["imageRepository"] == kind_config.REPOSITORY
     assert cluster["etcd"]["local"]["imageTag"] == "3.6.10-0"
     assert init["skipPhases"] == ["preflight", "addon/coredns"]
 

@@ -25,6 +25,8 @@ def test_explain_takes_an_id_in_any_case(capsys):
         (["explain", "PRIO-99"], "catalog"),
         (["clean", "--cluster", "no-such-cluster"], "No cluster named 'no-such-cluster'"),
         (["clean", "--cluster", "embedded"], "embedded:NAME"),
+        (["clean", "--cluster", "container"], "kind:NAME"),
+        (["clean", "--cluster", "kind"], "kind:NAME"),
         (["cluster", "up", "--real-nodes", "some"], "--real-nodes is 'some': give a number"),
         (["cluster", "down", "nobody"], "nobody"),
         (["cluster", "up", "x", "--kubernetes", "1.2"], "1.2"),

@@ -12,12 +12,11 @@ from typing import TYPE_CHECKING, Any
 from conformance.clusters.embedded.binaries.failures import BinariesError
 from conformance.clusters.embedded.topologies import load
 
-from . import kind_node_image
 from .daemon import reached
 from .errors import ContainerClusterError
 from .folders import own_folder
 from .images import MADE_HERE, has, load_archive, named_image
-from .kind_config import cluster_config
+from .kind_config import LABEL, cluster_config
 from .kind_fleet import give_gpus, wait_usable, workers_of
 from .local_providers import LocalCluster, LocalSpec, delete_command, program_of
 from .reaping import reaping
@@ -96,6 +95,18 @@ def running(spec: KindSpec, progress: Progress) -> Iterator[KindCluster]:
             yield KindCluster(name, kubeconfig, ours=True, made_here=made_here)
 
 
+def require_existing(name: str) -> None:
+    """Raise ContainerClusterError, which names those that there are, unless there is a kind cluster of this name."""
+    with reached() as client:
+        if _nodes_of(client, name):
+            return
+        nodes = client.containers.list(all=True, filters={"label": NODE_LABEL})
+        known = ", ".join(sorted({str(node.labels[NODE_LABEL]) for node in nodes})) or "none"
+    raise ContainerClusterError(
+        f"there is no kind cluster named {name}; there are: {known}. 'kind create cluster --name {name}' makes it"
+    )
+
+
 @contextlib.contextmanager
 def _made(spec: LocalSpec) -> Iterator[None]:
     """A new cluster for the time of a block."""
@@ -133,6 +144,8 @@ def _program(spec: KindSpec, progress: Progress) -> Path:
 
 def _image(client: Any, spec: KindSpec, progress: Progress) -> str:
     if spec.image == MADE_HERE:
+        from . import kind_node_image
+
         made = kind_node_image.obtain(spec.version, assets=spec.assets, cache=None, progress=progress)
         if not has(client, made.name):
             load_archive(client, made.name, made.archive, progress)
@@ -147,7 +160,7 @@ def default_image(registry: str | None = None) -> str:
 
 def _is_made_here(client: Any, image: str) -> bool:
     labels = client.images.get(image).labels or {}
-    return bool(labels.get(kind_node_image.LABEL) == "kind-node")
+    return bool(labels.get(LABEL) == "kind-node")
 
 
 def _nodes_of(client: Any, name: str) -> list[Any]:

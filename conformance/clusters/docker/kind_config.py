@@ -5,7 +5,14 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from .kind_node_image import ETCD_TAG, POD_RANGE, REPOSITORY, SERVICE_RANGE
+from conformance.clusters.embedded.binaries.versions import SHARED_PINS
+
+REPOSITORY = "localhost/gpu-conformance"
+"""What takes the place of registry.k8s.io in the images of a node that we made: they are not the released ones."""
+LABEL = "io.gpu-conformance.image"
+ETCD_TAG = f"{SHARED_PINS['etcd']}-0"
+SERVICE_RANGE = "10.96.0.0/16"
+POD_RANGE = "10.244.0.0/16"
 
 
 def cluster_config(name: str, image: str, workers: int, *, made_here: bool) -> dict[str, Any]:

@@ -22,24 +22,19 @@ from typing import TYPE_CHECKING
 
 from conformance.clusters.embedded.binaries import resolve
 from conformance.clusters.embedded.binaries.cache import cache_root
-from conformance.clusters.embedded.binaries.versions import SHARED_PINS, release, this_platform
+from conformance.clusters.embedded.binaries.versions import release, this_platform
 from conformance.clusters.embedded.real import images as pod_images
 from conformance.clusters.embedded.real.joining import lab_names
 
 from .archive import ImageSpec, write, write_archive
 from .errors import ContainerClusterError
+from .kind_config import ETCD_TAG, LABEL, POD_RANGE, REPOSITORY, SERVICE_RANGE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from conformance.progress import Progress
 
-REPOSITORY = "localhost/gpu-conformance"
-"""What takes the place of registry.k8s.io in the images of a node that we made: they are not the released ones."""
-LABEL = "io.gpu-conformance.image"
-ETCD_TAG = f"{SHARED_PINS['etcd']}-0"
-SERVICE_RANGE = "10.96.0.0/16"
-POD_RANGE = "10.244.0.0/16"
 _FILES = Path(__file__).with_name("kind_node")
 _FORMAT = 1  # raise it when what an image holds changes in a way that its files do not show
 _RELEASE = "bookworm"
