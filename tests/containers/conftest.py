@@ -27,5 +27,5 @@ def no_containers(docker_host: str) -> Iterator[None]:
     from conformance.clusters.docker.daemon import reached
 
     with reached() as client:
-        assert [container.name for container in client.containers.list(all=True)] == []
+        assert [container.name for container in client.containers.list(all=True, ignore_removed=True)] == []
         assert client.volumes.list() == []

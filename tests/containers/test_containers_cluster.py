@@ -39,7 +39,7 @@ print(json.dumps({address: dial(address) for address in sys.argv[1:]}))
 def _until_no_container() -> None:
     with reached() as client:
         deadline = time.monotonic() + PATIENCE
-        while client.containers.list(all=True) and time.monotonic() < deadline:
+        while client.containers.list(all=True, ignore_removed=True) and time.monotonic() < deadline:
             time.sleep(0.2)
 
 

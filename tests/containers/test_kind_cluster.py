@@ -56,7 +56,9 @@ def can_make_nodes() -> None:
 
 def nodes_left() -> list[str]:
     with reached() as client:
-        return [node.name for node in client.containers.list(all=True, filters={"label": NODE_LABEL})]
+        return [
+            node.name for node in client.containers.list(all=True, ignore_removed=True, filters={"label": NODE_LABEL})
+        ]
 
 
 @pytest.fixture(scope="module")

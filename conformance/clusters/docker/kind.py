@@ -100,7 +100,7 @@ def require_existing(name: str) -> None:
     with reached() as client:
         if _nodes_of(client, name):
             return
-        nodes = client.containers.list(all=True, filters={"label": NODE_LABEL})
+        nodes = client.containers.list(all=True, ignore_removed=True, filters={"label": NODE_LABEL})
         known = ", ".join(sorted({str(node.labels[NODE_LABEL]) for node in nodes})) or "none"
     raise ContainerClusterError(
         f"there is no kind cluster named {name}; there are: {known}. 'kind create cluster --name {name}' makes it"
@@ -164,7 +164,7 @@ def _is_made_here(client: Any, image: str) -> bool:
 
 
 def _nodes_of(client: Any, name: str) -> list[Any]:
-    return list(client.containers.list(all=True, filters={"label": f"{NODE_LABEL}={name}"}))
+    return list(client.containers.list(all=True, ignore_removed=True, filters={"label": f"{NODE_LABEL}={name}"}))
 
 
 def _kubeconfig_of(program: Path, name: str) -> str:
