@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import subprocess
 import sys
 import tarfile
@@ -110,6 +111,16 @@ def test_an_archive_is_read_by_docker_and_by_containerd(tmp_path: Path) -> None:
     }  # fmt: skip
 
 
+def test_the_cache_keeps_the_images_that_were_used_last(tmp_path: Path) -> None:
+    for age in range(5):
+        (tmp_path / f"control-plane-{age}.tar").touch()
+        os.utime(tmp_path / f"control-plane-{age}.tar", (1000 - age, 1000 - age))
+    (tmp_path / "other.tar").touch()
+    control_plane_image._prune(tmp_path)
+
+    assert sorted(path.stem for path in tmp_path.iterdir()) == [*(f"control-plane-{age}" for age in range(3)), "other"]
+
+
 def test_other_code_makes_another_image(tmp_path: Path) -> None:
     code, program = tmp_path / "code.py", tmp_path / "etcd"
     code.write_text("1")
@@ -163,8 +174,6 @@ def test_the_folder_of_a_killed_run_is_removed_by_the_next(tmp_path: Path) -> No
 
 
 def _age(folder: Path) -> None:
-    import os
-
     long_ago = time.time() - 3600
     os.utime(folder, (long_ago, long_ago))
 

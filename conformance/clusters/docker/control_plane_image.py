@@ -11,7 +11,6 @@ import hashlib
 import importlib.metadata
 import json
 import os
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -36,7 +35,8 @@ BINARIES = str(BINARIES_PATH).lstrip("/")
 _FORMAT = 1  # raise it when what an image holds changes in a way that its files do not show
 _DISTRIBUTIONS = ("msgspec", "urllib3", "PyYAML", "cryptography", "filelock", "packaging")
 """What the embedded cluster and the simulator import; what these need comes along."""
-_UNUSED = 14 * 24 * 3600.0  # seconds
+_KEPT = 3
+"""How many archives stay in the cache."""
 _SITE = f"usr/local/lib/{interpreter.PYTHON}/site-packages"
 
 
@@ -70,7 +70,7 @@ def spec(version: str, *, assets: Path | None, cache: Path | None, progress: Pro
 
 
 def archive(image: ImageSpec, cache: Path | None = None) -> Path:
-    """The archive of an image, from the cache or made now; those that nobody used for two weeks go."""
+    """The archive of an image, from the cache or made now."""
     folder = cache_root(cache, os.environ) / "images"
     path = folder / f"control-plane-{image.name.rpartition(':')[2]}.tar"
     if not path.exists():
@@ -81,10 +81,11 @@ def archive(image: ImageSpec, cache: Path | None = None) -> Path:
 
 
 def _prune(folder: Path) -> None:
-    for path in folder.glob("control-plane-*.tar"):
-        with contextlib.suppress(OSError):
-            if time.time() - path.stat().st_mtime > _UNUSED:
-                path.unlink()
+    """Keep the few that were used last: each change of this package's code makes another, of 400 MB."""
+    with contextlib.suppress(OSError):
+        by_use = sorted(folder.glob("control-plane-*.tar"), key=lambda path: path.stat().st_mtime, reverse=True)
+        for path in by_use[_KEPT:]:
+            path.unlink(missing_ok=True)
 
 
 def _own() -> Iterator[tuple[str, Path]]:
