@@ -49,6 +49,7 @@ class BorrowedNode:
         self._may_evict = may_evict
         self._changes: list[NodeChange] = []
         self.before_giving_back: Callable[[], None] = lambda: None
+        self.noted: Callable[[str, str], None] = lambda _did, _detail: None
         self.given_back = False
 
     def __enter__(self) -> "BorrowedNode":
@@ -103,6 +104,7 @@ class BorrowedNode:
         if busy:
             self.give_back()
             raise Inconclusive(f"node {self.name} is not idle: {', '.join(busy)}")
+        self.noted("borrowed", f"fenced by {own}")
 
     def set_taints(self, taints: Iterable[Taint]) -> None:
         """Make these its only taints besides the fence and those of the node lifecycle.
@@ -121,6 +123,7 @@ class BorrowedNode:
             return plan(node, add_taints=wanted, remove_taints=surplus)
 
         self._change(planned)
+        self.noted("tainted", ", ".join(map(str, wanted)) or "no taint but the fence")
 
     def label(self, **labels: str | None) -> None:
         """Set labels, or remove those given as None. Keys with characters beyond names: ``label(**{"a/b": "c"})``."""
@@ -141,6 +144,7 @@ class BorrowedNode:
             )
         except WaitTimeout as error:
             raise Inconclusive(str(error)) from error
+        self.noted("offers", f"{count} {name}")
 
     def give_back(self) -> None:
         """Remove the lab's pods from the node and undo every change, the fence last. Safe to repeat."""
@@ -155,6 +159,7 @@ class BorrowedNode:
             self._journal.took_back(change)
             self._changes.pop()
         self.given_back = True
+        self.noted("given back", "")
 
     def _change(self, planned: Callable[[dict[str, Any]], NodeChange], node: dict[str, Any] | None = None) -> None:
         change = planned(node or self.read())

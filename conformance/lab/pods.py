@@ -5,16 +5,16 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
-import msgspec
-
 from conformance.kube.client import Client
 from conformance.kube.errors import NotFound, WaitTimeout
 from conformance.kube.paths import path
 from conformance.kube.timeouts import Timeouts
 from conformance.kube.waits import holds, wait_for
 from conformance.lab.explaining import Explanation, explain
+from conformance.lab.pod_states import PREEMPTED, TAINTED, PodState, state_of
+from conformance.lab.watching import Watch
 from conformance.subjects import ObjectReference
-from conformance.verdict import Finding, Inconclusive, note_container, require_ok
+from conformance.verdict import Finding, Inconclusive, require_ok
 
 __all__ = ["BROKEN_STATES", "PREEMPTED", "TAINTED", "LabPod", "LabPods", "PodState", "at_once", "state_of"]
 
@@ -22,9 +22,6 @@ __all__ = ["BROKEN_STATES", "PREEMPTED", "TAINTED", "LabPod", "LabPods", "PodSta
 _BROKEN_IMAGE = {"ErrImageNeverPull", "ImagePullBackOff", "InvalidImageName"}
 _BROKEN_CONTAINER = {"CreateContainerConfigError", "CreateContainerError", "RunContainerError"}
 BROKEN_STATES = _BROKEN_IMAGE | _BROKEN_CONTAINER
-# Reasons of the condition DisruptionTarget by which scenarios mean a pod to go (kubernetes.io: Disruptions, Pod
-# disruption conditions). A drain, an autoscaler that takes the node, a full disk have others.
-PREEMPTED, TAINTED = "PreemptionByScheduler", "DeletionByTaintManager"
 # Seconds between two computations of why a pod is not placed; each reads all nodes and pods.
 _THINK_AGAIN = 2.0
 _AT_ONCE = 8
@@ -32,48 +29,12 @@ _T = TypeVar("_T")
 _R = TypeVar("_R")
 
 
-class PodState(msgspec.Struct, frozen=True):
-    """What a pod was doing when it was looked at."""
-
-    gone: bool = False
-    phase: str = ""
-    node: str | None = None
-    nominated_node: str | None = None
-    priority: int | None = None
-    deleting: bool = False
-    disrupted: str = ""
-    """The reason of its DisruptionTarget condition, such as PreemptionByScheduler."""
-    unscheduled: str = ""
-    """The reason of its PodScheduled condition while that is False: Unschedulable, SchedulingGated."""
-    waiting: str = ""
-    """Why its first waiting container waits, such as ImagePullBackOff."""
-
-    @property
-    def removed(self) -> bool:
-        """Whether it is gone, on its way out, or ended by a disruption."""
-        return self.gone or self.deleting or (self.phase == "Failed" and bool(self.disrupted))
-
-    @property
-    def running(self) -> bool:
-        """Whether it runs and stays."""
-        return self.phase == "Running" and not self.removed
-
-    def __str__(self) -> str:
-        if self.gone:
-            return "gone"
-        words = f"{self.phase or 'without phase'} {f'on node {self.node}' if self.node else 'without node'}"
-        if self.nominated_node and not self.node:
-            words += f", nominated for node {self.nominated_node}"
-        reasons = [reason for reason in (self.waiting, self.unscheduled, self.disrupted) if reason]
-        if self.deleting:
-            reasons.insert(0, "being deleted")
-        return f"{words} ({', '.join(reasons)})" if reasons else words
-
-
 class LabPod:
     """One pod that the lab created. It is only ever the pod with this uid, not a later one of the same name."""
 
-    def __init__(self, client: Client, timeouts: Timeouts, created: Mapping[str, Any]) -> None:
+    def __init__(
+        self, client: Client, timeouts: Timeouts, created: Mapping[str, Any], watch: Watch | None = None
+    ) -> None:
         metadata = created["metadata"]
         self.name = str(metadata["name"])
         self.namespace = str(metadata["namespace"])
@@ -81,6 +42,7 @@ class LabPod:
         self.created: dict[str, Any] = dict(created)
         self._client = client
         self._timeouts = timeouts
+        self._watch = watch
         self._deleted_by_us = False
         self._explained_at = 0.0
 
@@ -103,7 +65,10 @@ class LabPod:
     @property
     def state(self) -> PodState:
         """What it is doing now."""
-        return state_of(self.read())
+        found = state_of(self.read())
+        if self._watch is not None:
+            self._watch.saw(self.uid, self.subject, found, ours=self._deleted_by_us)
+        return found
 
     @property
     def node(self) -> str | None:
@@ -350,32 +315,6 @@ class LabPods(list[LabPod]):
     def delete(self, *, wait: bool = True) -> None:
         """Delete all, by default until nothing is left of them."""
         at_once(lambda pod: pod.delete(wait=wait), self)
-
-
-def state_of(pod: Mapping[str, Any] | None) -> PodState:
-    """What a pod object says that the pod is doing; None stands for one that is gone."""
-    if pod is None:
-        return PodState(gone=True)
-    status = pod.get("status") or {}
-    for each in status.get("containerStatuses") or ():
-        note_container(str(each.get("containerID") or ""))
-    conditions = {each["type"]: each for each in status.get("conditions") or ()}
-    scheduled, disrupted = conditions.get("PodScheduled", {}), conditions.get("DisruptionTarget", {})
-    waiting = [
-        each["state"]["waiting"].get("reason", "")
-        for each in status.get("containerStatuses") or ()
-        if (each.get("state") or {}).get("waiting")
-    ]
-    return PodState(
-        phase=str(status.get("phase") or ""),
-        node=pod["spec"].get("nodeName"),
-        nominated_node=status.get("nominatedNodeName"),
-        priority=pod["spec"].get("priority"),
-        deleting=bool(pod["metadata"].get("deletionTimestamp")),
-        disrupted=str(disrupted.get("reason") or "DisruptionTarget") if disrupted.get("status") == "True" else "",
-        unscheduled=str(scheduled.get("reason") or "") if scheduled.get("status") == "False" else "",
-        waiting=waiting[0] if waiting else "",
-    )
 
 
 def at_once(act: Callable[[_T], _R], members: "list[_T] | tuple[_T, ...]") -> list[_R]:

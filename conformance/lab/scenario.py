@@ -21,7 +21,9 @@ from conformance.lab.podspec import HOLD_FINALIZER, Named
 from conformance.lab.probe_results import ProbeResult
 from conformance.lab.refusals import Answer, answer_to
 from conformance.lab.run_context import RunContext
+from conformance.lab.watching import Watch
 from conformance.lab.workloads import LabDeployment, LabJob, workload_object
+from conformance.timeline import Timeline
 from conformance.verdict import Inconclusive
 
 if TYPE_CHECKING:
@@ -49,6 +51,7 @@ class RequirementLab:
         self._borrowed: dict[str, tuple[borrowing.BorrowedNode, Step]] = {}
         self._mirrors: dict[str, str] = {}
         self._workloads: list[str] = []
+        self.watch = Watch(Timeline())
         self._maker = Maker(self.client, run, requirement.id, self._borrowed.keys())
 
     def __enter__(self) -> "RequirementLab":
@@ -131,7 +134,7 @@ class RequirementLab:
         template, namespace = self._maker.template(options), self._namespace_of(options)
         name = self._numbered(options.get("name_hint") or "deployment")
         obj = workload_object("Deployment", namespace, name, template, self.labels, replicas=replicas)
-        return LabDeployment(self.client, self.timeouts, self._create_workload(obj))
+        return LabDeployment(self.client, self.timeouts, self._create_workload(obj), self.watch)
 
     def job(self, *, parallelism: int = 1, completions: int | None = None, **options: Unpack[PodOptions]) -> LabJob:
         """Create a Job of such pods that does not retry. Its pods run until they are deleted."""
@@ -140,7 +143,7 @@ class RequirementLab:
         name = self._numbered(options.get("name_hint") or "job")
         body = {"parallelism": parallelism, "completions": completions or parallelism, "backoffLimit": 0}
         obj = workload_object("Job", namespace, name, template, self.labels, **body)
-        return LabJob(self.client, self.timeouts, self._create_workload(obj))
+        return LabJob(self.client, self.timeouts, self._create_workload(obj), self.watch)
 
     def run_on_nodes(
         self, nodes: Sequence[Named], probe: str, **options: Unpack[probe_jobs.ProbeOptions]
@@ -191,7 +194,9 @@ class RequirementLab:
 
     def apply(self, obj: Mapping[str, Any]) -> dict[str, Any]:
         """Server-side apply an object in a namespace of the lab, with the run's labels."""
-        return self.client.apply(self._maker.own(self._placed(obj)))
+        applied = self.client.apply(self._maker.own(self._placed(obj)))
+        self.watch.created(applied)
+        return applied
 
     @property
     def pause_image(self) -> str:
@@ -291,6 +296,7 @@ class RequirementLab:
             may_evict=self.requirement.effect >= Effect.DISRUPTIVE,
         )
         borrowed.before_giving_back = lambda: self._before_giving_back(node.name)
+        borrowed.noted = lambda did, detail: self.watch.timeline.add(did, borrowed.subject, detail=detail)
         self._borrowed[node.name] = (borrowed, self._undoing.will(f"node {node.name} as it was", borrowed.give_back))
         try:
             borrowed.put_up_fence()
@@ -348,12 +354,16 @@ class RequirementLab:
         if options.get("held"):
             metadata["finalizers"] = [HOLD_FINALIZER]
         pod = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": template["spec"]}
-        return LabPod(self.client, self.timeouts, self._maker.create(pod))
+        created = self._maker.create(pod)
+        self.watch.created(created)
+        return LabPod(self.client, self.timeouts, created, self.watch)
 
     def _create_workload(self, obj: dict[str, Any]) -> dict[str, Any]:
         # Known before it exists: what nobody knows of would go on making pods on a node that is to be given back.
         self._workloads.append(path_of(obj))
-        return self._maker.create(obj)
+        created = self._maker.create(obj)
+        self.watch.created(created)
+        return created
 
     def _placed(self, obj: Mapping[str, Any]) -> dict[str, Any]:
         """The object, in the requirement's own namespace if it names none."""

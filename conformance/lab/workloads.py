@@ -11,6 +11,7 @@ from conformance.kube.timeouts import Timeouts
 from conformance.kube.waits import holds, wait_for
 from conformance.lab.explaining import explain_refusal
 from conformance.lab.pods import LabPod, LabPods
+from conformance.lab.watching import Watch
 from conformance.subjects import ObjectReference
 from conformance.verdict import Finding, require_ok
 
@@ -42,12 +43,15 @@ class _Workload:
 
     kind = ""
 
-    def __init__(self, client: Client, timeouts: Timeouts, created: Mapping[str, Any]) -> None:
+    def __init__(
+        self, client: Client, timeouts: Timeouts, created: Mapping[str, Any], watch: Watch | None = None
+    ) -> None:
         self.name = str(created["metadata"]["name"])
         self.namespace = str(created["metadata"]["namespace"])
         self.created: dict[str, Any] = dict(created)
         self._client = client
         self._timeouts = timeouts
+        self._watch = watch
 
     @property
     def subject(self) -> ObjectReference:
@@ -68,7 +72,7 @@ class _Workload:
         """Its pods now, terminating ones included."""
         target = path("Pod", namespace=self.namespace)
         found = self._client.list(target, label_selector=f"{OBJECT_LABEL}={self.name}")
-        return LabPods(LabPod(self._client, self._timeouts, pod) for pod in found)
+        return LabPods(LabPod(self._client, self._timeouts, pod, self._watch) for pod in found)
 
     def delete(self) -> None:
         """Delete it; its pods are deleted after it."""

@@ -10,6 +10,7 @@ from conformance.catalog import PROFILES, Level, Requirement, Source
 from conformance.kube.effects import Effect
 from conformance.report.comparing.changes import Difference
 from conformance.report.grouping import FindingGroup, grouped
+from conformance.timeline import Step
 from conformance.verdict import EXAMPLES, EvidenceKind, Finding, Status, Unseen
 
 API_VERSION = "gpu-conformance.io/v1alpha1"
@@ -36,6 +37,7 @@ class Verdict(msgspec.Struct, frozen=True, rename="camel"):
     ``unseen`` counts those that could not be looked at, a busy node for example: nobody knows whether they pass.
     ``since`` says in words what changed since the baseline of the run, where it has one.
     One that is ``waiting`` has the cause as its ``reason``; ``waits_for`` is the requirement that judges the cause.
+    ``timeline`` is what a scenario did and saw, step by step; ``steps_left`` counts the steps that are not kept.
     """
 
     requirement: str
@@ -57,6 +59,8 @@ class Verdict(msgspec.Struct, frozen=True, rename="camel"):
     unseen_examples: tuple[Unseen, ...] = ()
     waits_for: str = ""
     since: str = ""
+    timeline: tuple[Step, ...] = ()
+    steps_left: int = 0
 
     @classmethod
     def of(
@@ -185,6 +189,8 @@ class PoolFacts(msgspec.Struct, frozen=True, rename="camel"):
     """What the cluster has of a declared pool, with GPUs by resource name; nodes with GPUs of no pool have no ``name``.
 
     ``declared_nodes`` is how many it has at least, ``model`` and ``layout`` are what it declares of its GPUs.
+    ``requested`` is how many of the allocatable ones the pods on its nodes request; None where pods could not be read,
+    and in reports of versions that did not keep it.
     """
 
     name: str
@@ -196,6 +202,7 @@ class PoolFacts(msgspec.Struct, frozen=True, rename="camel"):
     cordoned: int
     capacity: dict[str, int]
     allocatable: dict[str, int]
+    requested: dict[str, int] | None = None
 
 
 class Report(msgspec.Struct, frozen=True, rename="camel"):

@@ -14,6 +14,7 @@ from conformance.verdict import Judge
 
 RUN = pytest.StashKey[Run]()
 JUDGE = pytest.StashKey[Judge]()
+LAB = pytest.StashKey[RequirementLab]()
 
 
 @pytest.fixture(scope="session")
@@ -47,4 +48,5 @@ def lab(request: pytest.FixtureRequest, pytestconfig: pytest.Config) -> Iterator
     if rule is None:
         raise pytest.UsageError(f"{request.node.nodeid} uses the lab but is no @requirement, so nothing bounds it")
     with pytestconfig.stash[RUN].lab_for(rule) as bench:
+        request.node.stash[LAB] = bench
         yield bench

@@ -20,7 +20,7 @@ from conformance.report.letters import LETTERS
 from conformance.report.model import Report, Verdict
 from conformance.report.story import details, heading, headline, why_not_judged
 from conformance.session import catalogue, fixtures, summary
-from conformance.session.fixtures import JUDGE, RUN
+from conformance.session.fixtures import JUDGE, LAB, RUN
 from conformance.session.judging import NotRun, verdict_on
 from conformance.session.live import Live, LiveHooks, Way, stream_of_terminal, told, way_for
 from conformance.session.refusals import refused
@@ -257,6 +257,7 @@ class ConformanceHooks:
         raised = call.excinfo.value if call.excinfo is not None else None
         judge = item.stash[JUDGE] if call.when != "teardown" else Judge()
         verdict = verdict_on(rule, judge, raised, evidence=self.run.evidence, duration=call.duration)
+        verdict = _with_timeline(verdict, item)
         _retell(report, verdict if self.worker else self.run.record(verdict))
         return report
 
@@ -349,6 +350,14 @@ def _judged(item: pytest.Item, call: pytest.CallInfo[None]) -> Requirement | Non
     if isinstance(ended, (KeyboardInterrupt, pytest.exit.Exception)) or (ended is None and call.when != "call"):
         return None
     return _rule(item)
+
+
+def _with_timeline(verdict: Verdict, item: pytest.Item) -> Verdict:
+    """The verdict with what its scenario did and saw."""
+    lab = item.stash.get(LAB, None)
+    if lab is None:
+        return verdict
+    return msgspec.structs.replace(verdict, timeline=lab.watch.steps, steps_left=lab.watch.timeline.left_out)
 
 
 def _retell(report: pytest.TestReport, verdict: Verdict) -> None:

@@ -330,6 +330,7 @@ class Run:
         self._waive_with_causes()
         verdicts = sorted(self.verdicts.values(), key=lambda verdict: verdict.requirement)
         code, outcome = exit_code(verdicts, other_failures=other_failures)
+        facts = self.facts
         report = Report(
             RunFacts(
                 self.id, conformance.__version__, str(self.mode), _stamp(self.started), _stamp(datetime.now(UTC)),
@@ -343,8 +344,8 @@ class Run:
             summarise(verdicts),
             tuple(verdicts),
             (*self.notes, *self._waivers.notes()),
-            excused_in(self.facts, self.reference),
-            pools_of(self._readable_nodes, self.reference),
+            excused_in(facts, self.reference),
+            pools_of(self._readable_nodes, self.reference, None if "pods" in facts.unreadable else facts.pods),
         )  # fmt: skip
         report = msgspec.structs.replace(report, notes=(*report.notes, *refusals(report, self._formats)))
         if self._baseline is not None:

@@ -7,6 +7,7 @@ from conformance.report.causes import causes_of
 from conformance.report.model import ClusterFacts, Excused, PoolFacts, Report, RunFacts, Verdict, exit_code, summarise
 from conformance.sources import SOURCES
 from conformance.subjects import ObjectReference
+from conformance.timeline import Step
 from conformance.verdict import EvidenceKind, Finding, Status
 
 HOSTILE = "</script><script>alert(1)</script>]]>&lt;\x1b[2J=cmd|' /C calc'!A1\n# x\n[a](javascript:b) `c` *d* | e \"f\\"
@@ -45,7 +46,7 @@ def made_report(
     verdicts = (
         _verdict(0, Status.ERROR, evidence, f"nodes could not be listed{text}", findings=[missing]),
         _verdict(1, Status.FAILED if broken else Status.PASSED, evidence, findings=[*broken, held]),
-        _verdict(2, Status.PASSED, evidence, findings=[held]),
+        _verdict(2, Status.PASSED, evidence, findings=[held], timeline=_timeline(text)),
         _verdict(3, Status.WAITING, evidence, cause, "POOL-01"),
         _verdict(4, Status.WAITING, evidence, cause, "POOL-01"),
         _verdict(5, Status.WAIVED, evidence, f"waived by obs until 2027-01-31{text}", findings=broken[:1]),
@@ -60,8 +61,22 @@ def made_report(
         (Excused(f"GKE{text}", (f"kube-system{text}",), 12, (f"gmp-critical{text}",)),),
         (
             PoolFacts("h100", 8, "h100", f"MIG layout{text}", tuple(f"gpu-{number}" for number in range(8)), 1, 0,
-                      {"nvidia.com/gpu": 64}, {"nvidia.com/gpu": 56}),
+                      {"nvidia.com/gpu": 64}, {"nvidia.com/gpu": 56}, {"nvidia.com/gpu": 14}),
             PoolFacts(f"h100-dra{text}", 2, "h100", "by DRA", (), 0, 0, {}, {}),
+        ),
+    )  # fmt: skip
+
+
+def _timeline(text: str) -> tuple[Step, ...]:
+    """A pod that preempts another."""
+    return (
+        Step("2026-11-24T06:00:10.100+00:00", "borrowed", "Node", "gpu-1", detail=f"fenced by a=b:NoSchedule{text}"),
+        Step("2026-11-24T06:00:10.250+00:00", "created", "Pod", "low-1", f"gpuc-a-1{text}", detail="1 fake"),
+        Step("2026-11-24T06:00:10.900+00:00", "running", "Pod", "low-1", f"gpuc-a-1{text}", "gpu-1"),
+        Step("2026-11-24T06:00:12.500+00:00", "created", "Pod", "high-1", "gpuc-a-1", detail="1 fake, priority -5"),
+        Step(
+            "2026-11-24T06:00:12.750+00:00", "evicted", "Pod", "low-1", f"gpuc-a-1{text}", f"gpu-1{text}",
+            f"pod gpuc-a-1/high-1{text}", f"PreemptionByScheduler{text}",
         ),
     )  # fmt: skip
 
@@ -91,9 +106,11 @@ def _verdict(
     reason: str = "",
     waits_for: str = "",
     findings: list[Finding] | None = None,
+    timeline: tuple[Step, ...] = (),
 ) -> Verdict:
     id, profile, level, title = _RULES[number]
     rule = Requirement(id, title, level, profile, READS, (SOURCES["guide-1"],), "Bring it into the state declared.")
-    return Verdict.of(
+    found = Verdict.of(
         rule, status, findings or [], evidence=evidence, reason=reason, duration=0.25, waits_for=waits_for
     )
+    return msgspec.structs.replace(found, timeline=timeline, steps_left=len(timeline) and 3)

@@ -1,6 +1,7 @@
 """The fleet of a report: declared pools with their nodes and what these offer, and GPU nodes that no pool knows."""
 
 from conformance.facts.nodes import Node
+from conformance.facts.pods import Pod, pod_from
 from conformance.reference.model import Gpu, Pool, Reference
 from conformance.report.fleet import pools_of
 
@@ -52,3 +53,23 @@ def test_mig_and_dra_are_told_as_layouts() -> None:
         "by DRA",
         "whole devices",
     ]
+
+
+def test_what_unfinished_pods_request_is_told_by_pool_and_unknown_where_pods_are_unreadable() -> None:
+    def pod_on(node: str, phase: str, gpus: str = "2") -> Pod:
+        limits = {"limits": {GPU: gpus}}
+        return pod_from(
+            {
+                "metadata": {"name": f"{node}-{phase}", "namespace": "team"},
+                "spec": {"nodeName": node, "containers": [{"name": "main", "image": "a", "resources": limits}]},
+                "status": {"phase": phase},
+            }
+        )
+
+    reference = Reference(name="ours", pools=(pool("t4"),))
+    nodes = [node("a", "t4"), node("b", "t4")]
+    pods = [pod_on("a", "Running"), pod_on("b", "Running", "1"), pod_on("b", "Succeeded"), pod_on("other", "Running")]
+
+    assert [each.requested for each in pools_of(nodes, reference, pods)] == [{GPU: 3}]
+    assert [each.requested for each in pools_of(nodes, reference, [])] == [{GPU: 0}]
+    assert [each.requested for each in pools_of(nodes, reference)] == [None]

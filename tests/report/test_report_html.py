@@ -11,9 +11,10 @@ from made_reports import hostile_report, made_report, with_status
 
 from conformance.report import fixes
 from conformance.report.formats import FORMATS
-from conformance.report.formats.html import page
+from conformance.report.formats.html import page, scenarios
 from conformance.report.model import Cause, Report
 from conformance.report.visible import visible
+from conformance.timeline import Step
 from conformance.verdict import EvidenceKind, Status
 
 _VOID = {"meta", "input"}
@@ -220,7 +221,7 @@ def test_the_fleet_is_told_by_pool_with_what_fails_on_its_nodes(ordinary: Parsed
     assert (h100.pool.name, h100.failing, h100.requirements) == ("h100", 7, (("POOL-02", 7),))
     assert (dra.failing, dra.requirements) == (0, ())
     told = " ".join(ordinary.text.split())
-    assert "h100 8, 1 not Ready 7 56 of 64 nvidia.com/gpu h100: MIG layout POOL-02 (7)" in told
+    assert "h100 8, 1 not Ready 7 56 of 64 nvidia.com/gpu 14 of 56 h100: MIG layout POOL-02 (7)" in told
     assert "h100-dra 0 of 2 0" in told
 
 
@@ -239,3 +240,42 @@ def test_a_page_about_thousands_of_nodes_is_short_and_says_what_it_leaves_out() 
     assert len(text) < 100_000
     assert "and 4,999 more" in text
     assert "4,999 other subjects, the first 19 here, all in report.json" in text
+
+
+def test_how_much_of_a_pool_pods_request_is_told_and_that_nobody_knows() -> None:
+    report = made_report()
+    h100, dra = page.of(report).fleet
+
+    assert [(each.resource, each.requested, each.percent) for each in h100.occupancy] == [("nvidia.com/gpu", 14, 25.0)]
+    assert dra.occupancy == ()
+    older = msgspec.structs.replace(h100.pool, requested=None)
+    text = FORMATS["html"].render(msgspec.structs.replace(report, fleet=(older,)))
+    assert "not known" in Parsed(text).text
+
+
+def test_who_was_evicted_when_and_by_whom_is_told(ordinary: Parsed) -> None:
+    told = " ".join(ordinary.text.split())
+
+    assert "06:00:12.750 gpuc-a-1/low-1 gpu-1 pod gpuc-a-1/high-1 POOL-03" in told
+    assert "8 steps of the scenario, from 06:00:10.100 UTC" in told
+    assert "2.65 s: evicted on gpu-1 by pod gpuc-a-1/high-1 (PreemptionByScheduler)" in told
+    assert "and 3 later steps that the report does not keep" in told
+
+
+def test_a_scenario_has_a_lane_for_each_object_over_its_time() -> None:
+    node, low, high = scenarios.lanes(made_report().requirements[2].timeline)
+
+    assert [each.object for each in (node, low, high)] == ["node gpu-1", "pod low-1", "pod high-1"]
+    assert [(bar.phase, bar.at, bar.width) for bar in node.bars] == [("held", 0.0, 100.0)]
+    assert [(bar.phase, bar.at, bar.width) for bar in low.bars] == [
+        ("waiting", 5.7, 24.5), ("running", 30.2, 69.8), ("evicted", 98.5, 1.5)
+    ]  # fmt: skip
+    assert [bar.phase for bar in high.bars] == ["waiting"]
+
+
+def test_a_report_without_scenarios_tells_of_none() -> None:
+    report = made_report()
+    quiet = tuple(msgspec.structs.replace(each, timeline=(), steps_left=0) for each in report.requirements)
+
+    assert "What the scenarios did" not in FORMATS["html"].render(msgspec.structs.replace(report, requirements=quiet))
+    assert scenarios.lanes((Step("someday", "created", "Pod", "a"),)) == ()

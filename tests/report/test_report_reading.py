@@ -22,6 +22,19 @@ def test_a_report_is_read_back_as_it_was_written(tmp_path: Path) -> None:
     assert read(tmp_path) == report
 
 
+def test_a_report_of_a_version_without_timeline_and_occupancy_is_read(tmp_path: Path) -> None:
+    path = write_json(made_report(), tmp_path)
+    told = json.loads(path.read_text())
+    for verdict in told["requirements"]:
+        del verdict["timeline"], verdict["stepsLeft"]
+    for pool in told["fleet"]:
+        del pool["requested"]
+    path.write_text(json.dumps(told))
+
+    assert [each.timeline for each in read(path).requirements] == [()] * 7
+    assert [each.requested for each in read(path).fleet] == [None, None]
+
+
 @pytest.mark.parametrize(
     ("content", "told"),
     [

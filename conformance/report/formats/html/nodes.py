@@ -28,6 +28,26 @@ class OnPool(msgspec.Struct, frozen=True):
         """The share of nodes that fail something, 0 to 100."""
         return round(100 * self.failing / len(self.pool.nodes), 1) if self.pool.nodes else 0.0
 
+    @property
+    def occupancy(self) -> tuple["Occupancy", ...]:
+        """What pods request of each resource that the pool offers; empty where nobody knows."""
+        requested, allocatable = self.pool.requested or {}, self.pool.allocatable
+        every = (Occupancy(name, count, allocatable.get(name, 0)) for name, count in requested.items())
+        return tuple(each for each in every if each.allocatable or each.requested)
+
+
+class Occupancy(msgspec.Struct, frozen=True):
+    """How many devices of a resource pods request, of those that are allocatable."""
+
+    resource: str
+    requested: int
+    allocatable: int
+
+    @property
+    def percent(self) -> float:
+        """The share that is requested, 0 to 100."""
+        return min(100.0, round(100 * self.requested / self.allocatable, 1)) if self.allocatable else 0.0
+
 
 def alike(failing: Mapping[str, Sequence[str]]) -> tuple[OnNodes, ...]:
     """The nodes that fail the same requirements together; those with most requirements first."""

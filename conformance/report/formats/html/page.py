@@ -7,6 +7,7 @@ import msgspec
 from conformance.report import outcome
 from conformance.report.fixes import Fix, fixes
 from conformance.report.formats.html.nodes import OnNodes, OnPool, alike, failing_by_node, fleet
+from conformance.report.formats.html.scenarios import Eviction, Lane, evictions, lanes
 from conformance.report.model import SEVERITY, Profile, Report, Verdict
 from conformance.report.outcome import EVIDENCE, MEANINGS, MODES, SIMULATED, Unjudged, time_of
 from conformance.report.shown import Shown, shown
@@ -28,6 +29,8 @@ class Entry(msgspec.Struct, frozen=True):
     held: tuple[Shown, ...]
     causes_left: int
     subjects_left: int
+    began: str
+    lanes: tuple[Lane, ...]
 
 
 class Page(msgspec.Struct, frozen=True):
@@ -51,6 +54,9 @@ class Page(msgspec.Struct, frozen=True):
     fleet: tuple[OnPool, ...]
     on_nodes: tuple[OnNodes, ...]
     patterns_left: int
+    evictions: tuple[Eviction, ...]
+    evictions_left: int
+    scenarios: int
     groups: tuple[Group, ...]
     settings: tuple[tuple[str, str], ...]
 
@@ -59,6 +65,7 @@ class Page(msgspec.Struct, frozen=True):
 FIXES = 30
 PATTERNS = 30
 CAUSES = 20
+EVICTIONS = 100
 
 
 def of(report: Report) -> Page:
@@ -66,7 +73,7 @@ def of(report: Report) -> Page:
     counts = outcome.counts(report)
     word, tone = outcome.word_and_tone(report)
     failing = failing_by_node(report.requirements)
-    to_fix, patterns = fixes(report), alike(failing)
+    to_fix, patterns, seen = fixes(report), alike(failing), evictions(report.requirements)
     return Page(
         tone,
         word,
@@ -86,6 +93,9 @@ def of(report: Report) -> Page:
         fleet(report, failing),
         patterns[:PATTERNS],
         len(patterns[PATTERNS:]),
+        seen[:EVICTIONS],
+        len(seen[EVICTIONS:]),
+        sum(bool(verdict.timeline) for verdict in report.requirements),
         tuple(_group(profile, report.requirements) for profile in report.profiles),
         tuple(sorted(report.run.settings.items())),
     )
@@ -105,4 +115,6 @@ def _entry(verdict: Verdict) -> Entry:
         tuple(shown(group, remedy="") for group in verdict.groups if group.ok),
         len(broken[CAUSES:]),
         sum(group.count for group in broken[CAUSES:]),
+        verdict.timeline[0].time if verdict.timeline else "",
+        lanes(verdict.timeline),
     )
