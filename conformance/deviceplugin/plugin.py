@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 CRASHES = "plugin-crashes"
 _LOOK = 0.2  # seconds between looks at the kubelet's socket
-_CRASH_AFTER = 1.0
+_CRASH_AFTER = 0.2
 _log = logging.getLogger(__name__)
 
 

@@ -1,0 +1,172 @@
+"""Suites on a real node: all is well, and a device plugin that is broken in each of its ways is noticed."""
+
+import itertools
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from kubeconfigs import context_of
+from outcomes import Outcome, environment
+from real_containers import kubelet_of
+
+from conformance.clusters.embedded import EmbeddedSpec, start
+from conformance.clusters.embedded.simulated_installer import SimulatedInstaller
+from conformance.deploy import deploy
+from conformance.kube.client import Client
+from conformance.kube.timeouts import EMBEDDED
+from conformance.kube.waits import wait_for
+from conformance.progress import TerminalProgress
+from conformance.reference import load
+from conformance.simulator.hardware import HARDWARE
+
+pytestmark = [pytest.mark.cluster, pytest.mark.xdist_group("real-suites")]
+
+NODE, GPU = "t4-1", "nvidia.com/gpu"
+TOPOLOGY = """
+name: two-gpus
+description: one node whose image brings driver and device plugin, and one for everything else
+pools:
+  - name: t4
+    count: 1
+    cpu: "8"
+    memory: 32Gi
+    labels: {example.com/pool: t4}
+    gpu: {product: Tesla-T4, family: turing, compute: "7.5", count: 2, memory_mib: 15360, driver: 580.95.05}
+  - name: cpu
+    count: 1
+    cpu: "8"
+    memory: 32Gi
+    labels: {example.com/pool: cpu}
+"""
+REFERENCE = """
+name: two-gpus
+pools:
+  - name: t4
+    selector: {example.com/pool: t4}
+    nodes: 1
+    taints: [{key: nvidia.com/gpu, value: present, effect: NoSchedule}]
+    gpu: {model: t4, product: Tesla-T4, count: 2, memory_mib: 15360}
+  - name: cpu
+    selector: {example.com/pool: cpu}
+    nodes: 1
+"""
+
+
+@dataclass(frozen=True)
+class Deployed:
+    """A cluster with one real node, and its set-up."""
+
+    client: Client
+    kubeconfig: Path
+    reference: Path
+
+    def breaks(self, **changes: Any) -> None:
+        node = self.client.get(f"/api/v1/nodes/{NODE}")
+        known = json.loads(node["metadata"]["annotations"][HARDWARE])
+        whole = {key: value for key, value in known.items() if key not in ("unhealthy", "missing", "broken")}
+        change = {"metadata": {"annotations": {HARDWARE: json.dumps({**whole, **changes})}}}
+        self.client.patch(f"/api/v1/nodes/{NODE}", change)
+
+    def wait_offered(self, count: str) -> None:
+        def offered() -> Any:
+            return self.client.get(f"/api/v1/nodes/{NODE}")["status"]["allocatable"].get(GPU)
+
+        wait_for(offered, lambda found: found == count, what=f"{NODE} offers {count} GPUs", timeout=90)
+
+    def judged(self, folder: Path, profiles: str) -> Outcome:
+        """A full run of some profiles."""
+        arguments = [
+            "--cluster", context_of(self.kubeconfig), "--gpu-kubeconfig", str(self.kubeconfig), "--gpu-mode", "full",
+            "--gpu-reference", str(self.reference), "--gpu-profile", profiles,
+            "--gpu-timeout", "running=20", "--gpu-timeout", "condition=20", "--gpu-timeout", "hold=1",
+            "--gpu-timeout", "scheduled=10", "--gpu-report", str(folder),
+        ]  # fmt: skip
+        ran = subprocess.run(
+            [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *arguments],
+            capture_output=True, text=True, cwd=folder.parent, env=environment(), check=False,
+        )  # fmt: skip
+        return Outcome.of(ran.returncode, ran.stdout + ran.stderr, folder)
+
+
+@pytest.fixture(scope="module")
+def deployed(
+    machine: None, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Deployed]:
+    folder = tmp_path_factory.mktemp("two-gpus")
+    (folder / "topology.yaml").write_text(TOPOLOGY)
+    (folder / "reference").mkdir()
+    (folder / "reference" / "reference.yaml").write_text(REFERENCE)
+    spec = EmbeddedSpec(topology=folder / "topology.yaml", real_nodes=1, real_gpus=True)
+    capture = request.config.pluginmanager.getplugin("capturemanager")
+    with capture.global_and_fixture_disabled():
+        running = start(spec, TerminalProgress())
+    with running, running.client() as client:
+        result = deploy(client, load(folder / "reference"), timeouts=EMBEDDED, installer=SimulatedInstaller())
+        assert not result.not_ready
+        yield Deployed(client, running.kubeconfig, folder / "reference")
+
+
+@pytest.fixture
+def sound(deployed: Deployed) -> Iterator[Deployed]:
+    deployed.wait_offered("2")
+    yield deployed
+    deployed.breaks()
+    deployed.wait_offered("2")
+
+
+def test_all_is_well_and_containers_are_the_evidence(sound: Deployed, tmp_path: Path) -> None:
+    outcome = sound.judged(tmp_path / "report", "pools,workloads,isolation")
+
+    assert not outcome.ids("failed") | outcome.ids("error"), outcome.output
+    assert outcome.exit_code == 0
+    evidence = {each["requirement"]: each["evidence"] for each in outcome.report["requirements"]}
+    assert evidence["ISO-01"] == "container"
+    assert evidence["POOL-01"] == "simulated"
+
+
+FAULTS = {
+    "lost-gpu": ({"unhealthy": [1]}, "1", "pools", {"POOL-04"}),
+    "wrong-count": ({"broken": {"plugin-miscounts": 1}}, "3", "pools,workloads", {"POOL-04", "WORK-05"}),
+    "allocate-fails": ({"broken": {"allocate-fails": "no answer"}}, "2", "workloads", {"WORK-01", "WORK-07"}),
+    "stale-allocation": ({"broken": {"stale-allocation": True}}, "2", "workloads", {"WORK-06"}),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_broken_device_plugin_is_noticed(sound: Deployed, fault: str, tmp_path: Path) -> None:
+    broken, offered, profiles, fails = FAULTS[fault]
+    sound.breaks(**broken)
+    sound.wait_offered(offered)
+
+    outcome = sound.judged(tmp_path / "report", profiles)
+
+    assert outcome.ids("failed") == fails, (outcome.ids("error"), outcome.output)
+
+
+def test_a_plugin_that_crashes_again_and_again_is_noticed(sound: Deployed, tmp_path: Path) -> None:
+    """Between two crashes all is there for a moment, so that one look may find nothing."""
+    sound.breaks(broken={"plugin-crashes": True})
+    sound.wait_offered("0")
+    numbers = itertools.count()
+
+    def failed() -> set[str]:
+        return sound.judged(tmp_path / f"report-{next(numbers)}", "pools").ids("failed")
+
+    assert wait_for(failed, bool, what="a run fails", timeout=90) == {"POOL-04"}
+
+
+def test_a_kubelet_that_starts_again_is_no_fault(sound: Deployed, tmp_path: Path) -> None:
+    kubelet = kubelet_of(NODE)
+    os.kill(kubelet, signal.SIGKILL)
+    wait_for(lambda: kubelet_of(NODE), lambda pid: pid not in (0, kubelet), what="a new kubelet", timeout=90)
+
+    outcome = sound.judged(tmp_path / "report", "workloads")
+
+    assert not outcome.ids("failed"), outcome.output
