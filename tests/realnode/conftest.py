@@ -25,6 +25,15 @@ def machine() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
+def gpu_machine(machine: None) -> None:
+    """Skip where the simulated device plugin cannot run, or nothing could stand in for the driver's libraries."""
+    try:
+        required(gpus=True)
+    except RealNodesUnavailable as lacking:
+        pytest.skip(f"NOT TESTED, {lacking}")
+
+
+@pytest.fixture(scope="module")
 def containers(machine: None, request: pytest.FixtureRequest) -> Iterator[Containers]:
     """A cluster of this module's own with two real nodes."""
     capture = request.config.pluginmanager.getplugin("capturemanager")

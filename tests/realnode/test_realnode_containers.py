@@ -121,7 +121,7 @@ home = "/var/run/secrets/kubernetes.io/serviceaccount/"
 trust = ssl.create_default_context(cafile=home + "ca.crt")
 url = f"https://{os.environ['KUBERNETES_SERVICE_HOST']}:{os.environ['KUBERNETES_SERVICE_PORT']}/version"
 request = urllib.request.Request(url, headers={"Authorization": "Bearer " + open(home + "token").read()})
-print(json.dumps(json.load(urllib.request.urlopen(request, context=trust, timeout=PATIENCE))["gitVersion"]))
+print(json.dumps(json.load(urllib.request.urlopen(request, context=trust, timeout=60))["gitVersion"]))
 """
     containers.create("asks", code)
 
@@ -151,7 +151,7 @@ def test_the_machine_keeps_its_settings_and_its_folders(containers: Containers) 
     seen_inside = containers.said("looks")  # a container has a /proc of its own, without what covers the node's
 
     assert seen_inside == {name: Path("/proc/sys", name).read_text().strip() for name in settings.TUNABLES}
-    assert seen_inside != settings.TUNABLES
+    # Something else, such as a kubelet in a container, may have set them before: then only the log tells.
     log = (containers.cluster.folder / "real-nodes" / "real-1" / "kubelet.log").read_text()
     assert "Updating kernel flag" not in log
     assert not Path("/var/lib/kubelet/device-plugins/kubelet.sock").exists()

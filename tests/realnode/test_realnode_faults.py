@@ -97,7 +97,7 @@ class Deployed:
 
 @pytest.fixture(scope="module")
 def deployed(
-    machine: None, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+    gpu_machine: None, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Deployed]:
     folder = tmp_path_factory.mktemp("two-gpus")
     (folder / "topology.yaml").write_text(TOPOLOGY)

@@ -39,7 +39,7 @@ if "hold" in sys.argv:
 
 
 @pytest.fixture(scope="module")
-def node(machine: None, request: pytest.FixtureRequest) -> Iterator["GpuNode"]:
+def node(gpu_machine: None, request: pytest.FixtureRequest) -> Iterator["GpuNode"]:
     capture = request.config.pluginmanager.getplugin("capturemanager")
     with capture.global_and_fixture_disabled():
         running = start(EmbeddedSpec(topology="single", real_nodes=1, real_gpus=True), TerminalProgress())
