@@ -205,6 +205,14 @@ def test_a_place_keeps_what_the_pool_says_and_nobody_plays_it() -> None:
     assert (place.processors, place.memory_kib, place.pods) == (48, 192 << 20, 110)
 
 
+def test_the_other_nodes_of_a_pool_say_the_kernel_that_its_real_node_has() -> None:
+    found = placing.instead(EmbeddedSpec(topology="guide", real_nodes=1, real_gpus=True))
+
+    assert set(found) == {"t4-inference-1", "t4-inference-2", "t4-inference-3"}
+    assert found["t4-inference-1"]["status"]["nodeInfo"]["kernelVersion"] == os.uname().release
+    assert placing.instead(EmbeddedSpec(topology="guide")) == {}
+
+
 def test_a_node_is_shown_as_many_processors_as_it_shall_have(tmp_path: Path) -> None:
     shown = dict(size.made(tmp_path / "size", 6, 1 << 20))
 

@@ -87,7 +87,7 @@ def _started(
             folder.remove()
             raise
         try:
-            version = _come_up(processes, components, nodes, parts, progress, deadline)
+            version = _come_up(processes, components, nodes, progress, deadline)
         except BaseException:
             processes.end()
             raise
@@ -98,7 +98,6 @@ def _come_up(
     processes: Processes,
     components: Components,
     nodes: Sequence[Component],
-    parts: real.Parts | None,
     progress: Progress,
     deadline: float,
 ) -> str:
@@ -118,7 +117,7 @@ def _come_up(
     import conformance.kube.client  # noqa: F401 (takes 0.2 s, which pass unnoticed while the API server starts)
 
     processes.wait_ready([apiserver], context, deadline=deadline)
-    version = _populate(components, parts, progress)
+    version = _populate(components, progress)
     processes.wait_ready(others, context, deadline=deadline)
     return version
 
@@ -133,7 +132,7 @@ def _retrying_ports(attempt: Callable[[], EmbeddedCluster]) -> EmbeddedCluster:
     return attempt()
 
 
-def _populate(components: Components, parts: real.Parts | None, progress: Progress) -> str:
+def _populate(components: Components, progress: Progress) -> str:
     """Create the nodes while controllers, scheduler and KWOK still start."""
     from .fleet import create
     from .topologies import load
@@ -141,7 +140,7 @@ def _populate(components: Components, parts: real.Parts | None, progress: Progre
     with client_of(components.layout) as client:
         version = str(client.get("/version")["gitVersion"])
         if components.spec.topology is not None:
-            instead = {place.name: place.node for place in (parts.places if parts else ()) if place.node}
+            instead = real.instead(components.spec, kubelet=version)
             create(client, load(components.spec.topology), progress, kubelet=version, instead=instead)
     return version
 

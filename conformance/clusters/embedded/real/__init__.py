@@ -6,10 +6,10 @@ by the preflight before anything is started.
 
 from .joining import KUBELET, ROOM, parts, wait_joined
 from .nodes import Parts, prepared
-from .placing import NoPlace, Place, places
+from .placing import NoPlace, Place, instead, places
 from .preflight import RealNodesUnavailable, required
 
 __all__ = [
-    "KUBELET", "ROOM", "NoPlace", "Parts", "Place", "RealNodesUnavailable", "parts", "places", "prepared", "required",
-    "wait_joined",
+    "KUBELET", "ROOM", "NoPlace", "Parts", "Place", "RealNodesUnavailable", "instead", "parts", "places", "prepared",
+    "required", "wait_joined",
 ]  # fmt: skip

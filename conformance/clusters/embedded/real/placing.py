@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -60,13 +61,22 @@ def places(spec: EmbeddedSpec, *, kubelet: str = "") -> list[Place]:
     return [Place(node["metadata"]["name"], _taken_over(node)) for node in found[: spec.real_nodes]]
 
 
-def simulated(spec: EmbeddedSpec, *, kubelet: str = "") -> list[dict[str, Any]]:
-    """The Node objects of a topology but those whose places real nodes take."""
-    if spec.topology is None:
-        return []
-    real = {place.name for place in places(spec)}
-    nodes = topologies.nodes(topologies.load(spec.topology), kubelet=kubelet)
-    return [node for node in nodes if node["metadata"]["name"] not in real]
+def instead(spec: EmbeddedSpec, *, kubelet: str = "") -> dict[str, dict[str, Any]]:
+    """Node objects that differ from the topology's, by name: those of real nodes and the other nodes of their pools.
+
+    A real node cannot say that it has another kernel than the machine, so the rest of its pool says the same.
+    """
+    if not spec.real_gpus or spec.topology is None:
+        return {}
+    real = {place.name: place.node for place in places(spec, kubelet=kubelet) if place.node}
+    pools = {name.rpartition("-")[0] for name in real}
+    found = dict(real)
+    for node in topologies.nodes(topologies.load(spec.topology), kubelet=kubelet):
+        name = node["metadata"]["name"]
+        if name not in real and name.rpartition("-")[0] in pools:
+            system = {**node["status"]["nodeInfo"], "kernelVersion": platform.release()}
+            found[name] = {**node, "status": {**node["status"], "nodeInfo": system}}
+    return found
 
 
 def _nodes_with_gpus(spec: EmbeddedSpec, kubelet: str) -> Iterator[dict[str, Any]]:
