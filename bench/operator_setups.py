@@ -48,7 +48,7 @@ class Setup(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     before: tuple[Step, ...] = ()
     then: tuple[Step, ...] = ()
     together: bool = False
-    patience: float = 45
+    patience: float = 130
     topology: str = ""
     reference: str = ""
 

@@ -154,7 +154,9 @@ def _held(operand: Operand) -> Mapping[str, str]:
 def _nri(operand: Operand, policy: ClusterPolicy) -> Mapping[str, str]:
     if not (policy.nri and operand.runs_with_gpus):
         return {}
-    return {f"nvidia.cdi.k8s.io/container.{operand.container}": "management.nvidia.com/gpu=all"}
+    # Of the validator's containers this one looks at the devices.
+    container = TOOLKIT_VALIDATION if operand.component == "validator" else operand.container
+    return {f"nvidia.cdi.k8s.io/container.{container}": "management.nvidia.com/gpu=all"}
 
 
 def _pod(operand: Operand, policy: ClusterPolicy, os_tag: str, kernel: str) -> Object:

@@ -33,7 +33,7 @@ def _toolkit_env(policy: ClusterPolicy) -> Env:
             "CRIO_CONFIG_MODE": "config",
         }
     if policy.nri:
-        return env | {"ENABLE_NRI_PLUGIN": "true"}
+        return env | {"ENABLE_NRI_PLUGIN": "true", "NRI_SOCKET": "/runtime/nri-sock-dir/nri.sock"}
     return env | {
         "CONTAINERD_RUNTIME_CLASS": policy.runtime_class,
         **dict.fromkeys(("RUNTIME_CONFIG", "CONTAINERD_CONFIG"), "/runtime/config-dir/config.toml"),

@@ -339,6 +339,15 @@ def test_the_hook_of_cdi_is_where_the_toolkit_puts_it() -> None:
         assert not path.items() <= variables(pod_of(operand, without)["containers"][0]).items()
 
 
+def test_with_nri_the_validator_gets_devices_where_it_looks_at_them() -> None:
+    asked = policy(cdi={"enabled": True, "nriPluginEnabled": True})
+    annotations = daemon_set(VALIDATOR, asked)["spec"]["template"]["metadata"]["annotations"]
+
+    assert annotations["nvidia.cdi.k8s.io/container.toolkit-validation"] == "management.nvidia.com/gpu=all"
+    assert "nvidia.cdi.k8s.io/container.nvidia-operator-validator" not in annotations
+    assert variables(pod_of(TOOLKIT, asked)["containers"][0])["NRI_SOCKET"] == "/runtime/nri-sock-dir/nri.sock"
+
+
 def test_without_gpu_nodes_there_is_all_but_daemon_sets() -> None:
     kinds = {each["kind"] for operand in OPERANDS for each in stands_on(operand, policy(), "n")}
 
