@@ -31,7 +31,7 @@ from conformance.clusters.embedded.binaries.versions import (
 )
 from conformance.progress import Progress, SilentProgress
 
-FAMILIES: tuple[Family, ...] = ("etcd", "kind", "cri-tools", "kubernetes", "kwok")
+FAMILIES: tuple[Family, ...] = ("etcd", "kind", "cri-tools", "helm", "kubernetes", "kwok")
 """The order in which families are made: the quick one first, so that a broken build shows early."""
 
 SOURCES = ("assets folder", assets_source.ASSETS_VARIABLE, "cache", "download", "go build")
@@ -122,7 +122,10 @@ class _Search:
     def outcome(self) -> dict[str, Path]:
         """All that was asked for. Raises BinariesUnavailable when something is missing."""
         if missing := self._missing():
-            subject = f"Embedded Kubernetes {self._kubernetes} on {missing[0].platform}"
+            wanted = (
+                "Helm" if {one.family for one in missing} == {"helm"} else f"Embedded Kubernetes {self._kubernetes}"
+            )
+            subject = f"{wanted} on {missing[0].platform}"
             # Families took turns at the sources; the reader wants the sources in their order.
             lacks = sorted(self._lacks, key=lambda lack: SOURCES.index(lack.source))
             raise BinariesUnavailable(subject, [str(one) for one in missing], lacks, self._remedies(missing))

@@ -11,6 +11,7 @@ from typing import Literal
 from conformance.clusters.embedded.binaries.versions import Artefact
 
 KUBERNETES = "https://dl.k8s.io"
+HELM = "https://get.helm.sh"
 GITHUB = "https://github.com"
 GITHUB_API = "https://api.github.com"
 
@@ -42,6 +43,7 @@ def publication(artefact: Artefact, mirror: str | None) -> Publication | None:
     ``mirror`` replaces scheme and host of every address; there, a KWOK binary needs ``<file>.sha256`` beside it.
     """
     families = {"kubernetes": _kubernetes, "etcd": _etcd, "kwok": _kwok, "kind": _kind, "cri-tools": _cri_tools}
+    families |= {"helm": _helm}
     return families[artefact.family](artefact, mirror)
 
 
@@ -72,6 +74,13 @@ def _cri_tools(artefact: Artefact, mirror: str | None) -> Publication:
     file_name = f"crictl-v{artefact.version}-{artefact.platform.os}-{artefact.platform.arch}.tar.gz"
     url = f"{mirror or GITHUB}/kubernetes-sigs/cri-tools/releases/download/v{artefact.version}/{file_name}"
     return Publication(url, Checksum(f"{url}.sha256", file_name, "sums"), member="crictl")
+
+
+def _helm(artefact: Artefact, mirror: str | None) -> Publication:
+    where = artefact.platform
+    file_name = f"helm-v{artefact.version}-{where.os}-{where.arch}.{'zip' if where.os == 'windows' else 'tar.gz'}"
+    url = f"{mirror or HELM}/{file_name}"
+    return Publication(url, Checksum(f"{url}.sha256sum", file_name, "sums"), member=f"{where.os}-{where.arch}/helm")
 
 
 def _kwok(artefact: Artefact, mirror: str | None) -> Publication:

@@ -11,19 +11,23 @@ from typing import Literal
 
 from conformance.clusters.embedded.binaries.failures import UnknownVersion
 
-Family = Literal["etcd", "kubernetes", "kwok", "kind", "cri-tools"]
+Family = Literal["etcd", "kubernetes", "kwok", "kind", "cri-tools", "helm"]
 
 KUBERNETES_PINS: dict[str, str] = {"1.34": "1.34.4", "1.35": "1.35.4", "1.36": "1.36.3", "1.37": "1.37.2"}
 """The selectable Kubernetes minors and the release that stands for each."""
 
 DEFAULT_MINOR = "1.36"
 
-SHARED_PINS: dict[Family, str] = {"etcd": "3.6.10", "kwok": "0.8.0", "kind": "0.33.0", "cri-tools": "1.34.0"}
+SHARED_PINS: dict[Family, str] = {
+    "etcd": "3.6.10", "kwok": "0.8.0", "kind": "0.33.0", "cri-tools": "1.34.0", "helm": "3.22.0"
+}  # fmt: skip
 """Versions that every Kubernetes minor shares."""
 
-OLDEST_ACCEPTED: dict[Family, tuple[int, int]] = {"etcd": (3, 6), "kwok": (0, 8), "kind": (0, 31), "cri-tools": (1, 30)}
+OLDEST_ACCEPTED: dict[Family, tuple[int, int]] = {
+    "etcd": (3, 6), "kwok": (0, 8), "kind": (0, 31), "cri-tools": (1, 30), "helm": (3, 8)
+}  # fmt: skip
 """What an assets folder may bring: Kubernetes 1.34 and later ship with etcd 3.6, our stages are for KWOK 0.8, and older
-kinds write a configuration of kubeadm that these Kubernetes no longer read."""
+kinds write a configuration of kubeadm that these Kubernetes no longer read; Helm reads charts from oci:// since 3.8."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,7 @@ COMPONENTS: dict[str, Component] = {
         Component("kwok", "kwok", "sigs.k8s.io/kwok/cmd/kwok"),
         Component("kwokctl", "kwok", "sigs.k8s.io/kwok/cmd/kwokctl"),
         Component("kind", "kind", "sigs.k8s.io/kind", ("version",)),
+        Component("helm", "helm", "helm.sh/helm/v3/cmd/helm", ("version",)),
         Component("crictl", "cri-tools", "sigs.k8s.io/cri-tools/cmd/crictl"),
     )
 }
