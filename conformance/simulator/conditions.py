@@ -42,9 +42,12 @@ class Verdict(msgspec.Struct, frozen=True):
 
 
 def write(world: World, kind: str, obj: Object, verdict: Verdict, namespace: str) -> None:
-    """Write a verdict into the status of an object of a kind, if it does not stand there. Raises KubeError."""
+    """Write a verdict into the status of an object of a kind, if it does not stand there. Raises KubeError.
+
+    An empty ``namespace`` is not written: an NVIDIADriver does not say where the operator is.
+    """
     before = obj.get("status") or {}
-    after: Object = {"state": str(verdict.state), "namespace": namespace}
+    after: Object = {"state": str(verdict.state), **({"namespace": namespace} if namespace else {})}
     if verdict.reason is not None:
         after["conditions"] = _conditions(before.get("conditions") or [], verdict)
     if any(before.get(key) != value for key, value in after.items()):

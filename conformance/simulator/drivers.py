@@ -9,7 +9,7 @@ from typing import Any
 
 from conformance.kube.errors import Forbidden, Invalid
 from conformance.simulator.chart.defaults import GPU_OPERATOR
-from conformance.simulator.chart.objects import field_env, host_volume, named, over
+from conformance.simulator.chart.objects import host_volume, named, over
 from conformance.simulator.clusterpolicy import GPU_TOLERATION, SpecError, image_of, mapping
 from conformance.simulator.conditions import Reason, State, Verdict
 from conformance.simulator.fleet import KERNEL, Pool
@@ -20,6 +20,7 @@ from conformance.simulator.manifests import (
     driver_image,
     driver_manager,
     environment_of,
+    fields_of,
     one_driver_per_node,
 )
 from conformance.simulator.nfd import OS_ID, OS_VERSION
@@ -118,7 +119,8 @@ def daemon_set(driver: Object, namespace: str, pool: Pool) -> Object:
         "spec": _pod(driver, spec, pool, kernel),
     }
     body = {"selector": {"matchLabels": {"app": app}}, "updateStrategy": {"type": "OnDelete"}, "template": template}
-    made = named("DaemonSet", "apps/v1", app, namespace, {**own, **free}, spec=body)
+    labels = {**own, **free, "nvidia.com/gpu-operator.state": "state-driver"}
+    made = named("DaemonSet", "apps/v1", app, namespace, labels, spec=body)
     made["metadata"]["annotations"] = annotations
     return made
 
@@ -154,7 +156,7 @@ def _pod(driver: Object, spec: Mapping[str, Any], pool: Pool, kernel: str) -> Ob
         "nodeSelector": selector | ({KERNEL: kernel} if kernel else {}),
         # Those of the object come on top here; the list of a ClusterPolicy replaces.
         "tolerations": [GPU_TOLERATION, *(spec.get("tolerations") or ())],
-        "affinity": one_driver_per_node(),
+        "affinity": one_driver_per_node("nvidia-vgpu-manager"),
         "hostPID": True,
         "initContainers": [driver_manager(mapping(spec.get("manager")))],
         "containers": [_container(spec, pool, kernel)],
@@ -164,8 +166,7 @@ def _pod(driver: Object, spec: Mapping[str, Any], pool: Pool, kernel: str) -> Ob
 
 
 def _container(spec: Mapping[str, Any], pool: Pool, kernel: str) -> Object:
-    kind = spec.get("kernelModuleType")
-    env = {"KERNEL_MODULE_TYPE": str(kind)} if kind else {}
+    env = {"NVIDIA_VISIBLE_DEVICES": "void", "KERNEL_MODULE_TYPE": str(spec.get("kernelModuleType") or "auto")}
     env |= {each["name"]: str(each.get("value") or "") for each in spec.get("env") or ()}
     image = driver_image(image_of("driver", spec), pool.os_tag, kernel)
     env[DIGEST] = digest([image, env])
@@ -173,7 +174,7 @@ def _container(spec: Mapping[str, Any], pool: Pool, kernel: str) -> Object:
         "name": DRIVER.container,
         "image": image,
         "imagePullPolicy": spec.get("imagePullPolicy") or "IfNotPresent",
-        "env": [field_env("NODE_NAME", "spec.nodeName"), *environment_of(env)],
+        "env": [*fields_of(DRIVER.fields), *environment_of(env)],
         "securityContext": {"privileged": True},
         "volumeMounts": [{"name": name, "mountPath": path} for name, path in DRIVER.host.items()],
         **{key: spec[key] for key in ("args", "resources") if spec.get(key)},

@@ -191,9 +191,9 @@ def _pod(operand: Operand, policy: ClusterPolicy, os_tag: str, kernel: str) -> O
     return pod | ({"imagePullSecrets": [{"name": each} for each in sorted(secrets)]} if secrets else {})
 
 
-def one_driver_per_node() -> Object:
-    """Keeps the pods of two drivers off one node."""
-    term = {"key": "app.kubernetes.io/component", "operator": "In", "values": ["nvidia-driver"]}
+def one_driver_per_node(*others: str) -> Object:
+    """Keeps the pods of two drivers off one node, and those of ``others`` that bring one."""
+    term = {"key": "app.kubernetes.io/component", "operator": "In", "values": ["nvidia-driver", *others]}
     apart = {"labelSelector": {"matchExpressions": [term]}, "topologyKey": "kubernetes.io/hostname"}
     return {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [apart]}}
 

@@ -198,5 +198,5 @@ class GpuOperator:
                 continue
             used = policy.uses_driver_objects if policy is not None else dra
             verdicts.append(drivers.settle(self._world, namespace, driver, seen.pools, used=used))
-            write(self._world, drivers.KIND, driver, verdicts[-1], namespace)
+            write(self._world, drivers.KIND, driver, verdicts[-1], "")
         return verdicts

@@ -29,6 +29,7 @@ from conformance.kube.client import Client
 from conformance.kube.effects import Effect
 from conformance.kube.guard import Guard
 from conformance.kube.timeouts import EMBEDDED, Timeouts
+from conformance.kube.waits import wait_for
 from conformance.reference import load
 from conformance.reference.model import Reference
 from conformance.remains import Left
@@ -187,15 +188,21 @@ def test_clean_takes_a_release_away_whenever_the_run_that_installs_it_is_killed(
     moments = math.ceil(kills * PART_OF_ALL_KILLS)
     began = time.monotonic()
     whole = pytest_process(tmp_path, *charted.run, "--gpu-mode", "full", "--gpu-requirement", "POOL-01")
+    first = _until(charted, whole, there=True) - began
+    lived = _until(charted, whole, there=False) - began - first
     assert whole.wait(timeout=600) == 0, (tmp_path / "output.txt").read_text()
-    lasted = time.monotonic() - began
     assert not different(object_set(charted.client), before)
     assert charted.releases() == []
 
     states = []
     for number in range(moments):
-        moment = lasted * (number + chance.random()) / moments
         run = pytest_process(tmp_path, *charted.run, "--gpu-mode", "full", "--gpu-requirement", "POOL-01")
+        # One in four before there is a release, the others evenly over the time from its first record on.
+        if number % 4 == 0:
+            moment = first * chance.random()
+        else:
+            _until(charted, run, there=True)
+            moment = lived * (number + chance.random()) / moments
         time.sleep(moment)
         kill = os.killpg if number % 2 else os.kill
         kill(run.pid, signal.SIGKILL)
@@ -209,4 +216,12 @@ def test_clean_takes_a_release_away_whenever_the_run_that_installs_it_is_killed(
         assert charted.releases() == [], said
         assert cleaned.returncode == 0, said
         assert not list(temporary.glob("gpu-conformance-helm-*")), said
-    print(f"releases when runs of {lasted:.0f} s were killed: {states}")
+    print(f"releases when runs were killed, {first:.0f} s before it and in its {lived:.0f} s: {states}")
+    assert moments == 1 or any(states), "no kill met a release: they are not where they should be"
+
+
+def _until(charted, run, *, there):
+    """When a run has its release on record, or no longer, in seconds of time.monotonic()."""
+    what = "helm has a record of the release" if there else "helm has no record of the release"
+    wait_for(lambda: bool(charted.releases()) == there or run.poll() is not None, bool, what=what, timeout=300)
+    return time.monotonic()

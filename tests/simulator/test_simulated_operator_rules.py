@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from conformance.gpu.operator_stack import PLUGIN_CONTAINERS, StackKind, detect
+from conformance.simulator import drivers
 from conformance.simulator.chart import gpu_operator
 from conformance.simulator.clusterpolicy import ClusterPolicy, SpecError, oldest
 from conformance.simulator.evacuation import Rules, selected, undeletable
@@ -353,6 +354,19 @@ def test_without_gpu_nodes_there_is_all_but_daemon_sets() -> None:
 
     assert {"ServiceAccount", "Service"} <= kinds
     assert "DaemonSet" not in kinds
+
+
+def test_the_driver_of_an_nvidia_driver_is_told_its_kernel_modules_and_keeps_off_other_drivers() -> None:
+    image = {"repository": "r", "image": "driver", "version": "v1"}
+    driver = {"metadata": {"name": "default", "uid": "u"}, "spec": image}
+    made = drivers.daemon_set(driver, "n", Pool("ubuntu", "24.04", "6.8.0", "default"))
+    pod = made["spec"]["template"]["spec"]
+    told = variables(pod["containers"][0])
+    rules = pod["affinity"]["podAntiAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
+
+    assert (told["KERNEL_MODULE_TYPE"], told["NVIDIA_VISIBLE_DEVICES"]) == ("auto", "void")
+    assert rules[0]["labelSelector"]["matchExpressions"][0]["values"] == ["nvidia-driver", "nvidia-vgpu-manager"]
+    assert made["metadata"]["labels"]["nvidia.com/gpu-operator.state"] == "state-driver"
 
 
 def test_accounts_and_services_are_those_of_the_program() -> None:
