@@ -133,6 +133,17 @@ def test_a_fleet_has_every_requirement_on_every_cluster_the_worst_first() -> Non
     ]
 
 
+def test_what_waits_is_told_once_by_its_cause_and_not_beside_what_failed() -> None:
+    def waiting(cluster: str) -> Report:
+        waits = [verdict(id, Status.WAITING, reason="no pool", waits_for="POOL-01") for id in ("DRA-01", "DRA-02")]
+        return Night(1, cluster=cluster)(verdict("POOL-01", broken(node("gpu-1"))), *waits)
+
+    fleet = fleet_of([waiting("eu"), waiting("us")])
+
+    assert [row.requirement for row in fleet.requirements if row.attention] == ["POOL-01"]
+    assert fleet.waiting == (("waits for POOL-01: no pool", ("DRA-01", "DRA-02"), ("eu", "us")),)
+
+
 def test_shards_of_the_clusters_of_a_fleet_are_merged_first() -> None:
     shard = Night(1, cluster="eu")(verdict("DRA-01"))
 

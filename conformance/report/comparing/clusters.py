@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -16,8 +16,8 @@ API_VERSION = "gpu-conformance.io/v1alpha1"
 KIND = "ConformanceFleet"
 
 _LEVELS = tuple(Level)
-# Somebody has to do something, or nobody knows whether.
-ATTENTION = (Status.FAILED, Status.ERROR, Status.UNKNOWN, Status.WAITING)
+# Somebody has to do something, or nobody knows whether. What waits is told by its cause.
+ATTENTION = (Status.FAILED, Status.ERROR, Status.UNKNOWN)
 
 
 class OfCluster(msgspec.Struct, frozen=True, rename="camel"):
@@ -70,6 +70,14 @@ class OfRequirement(msgspec.Struct, frozen=True, rename="camel"):
         return next((cell for cell in self.clusters if cell.cluster == cluster), None)
 
 
+class Waiting(NamedTuple):
+    """What requirements wait for, which ones, and on which clusters."""
+
+    why: str
+    requirements: tuple[str, ...]
+    clusters: tuple[str, ...]
+
+
 class Fleet(msgspec.Struct, frozen=True, rename="camel"):
     """Clusters together. The requirements that most clusters fail come first."""
 
@@ -79,6 +87,19 @@ class Fleet(msgspec.Struct, frozen=True, rename="camel"):
     requirements: tuple[OfRequirement, ...]
     api_version: str = API_VERSION
     kind: str = KIND
+
+    @property
+    def waiting(self) -> tuple[Waiting, ...]:
+        """Each cause for which requirements wait, once; what most requirements wait for first."""
+        found: dict[str, tuple[dict[str, None], dict[str, None]]] = {}
+        for row in self.requirements:
+            for cell in row.clusters:
+                if cell.status is Status.WAITING:
+                    ids, clusters = found.setdefault(cell.why, ({}, {}))
+                    ids[row.requirement] = None
+                    clusters[cell.cluster] = None
+        told = [Waiting(why, tuple(sorted(ids)), tuple(clusters)) for why, (ids, clusters) in found.items()]
+        return tuple(sorted(told, key=lambda each: (-len(each.requirements), each.why)))
 
 
 def by_cluster(shards: Iterable[Shard]) -> list[Report]:

@@ -25,11 +25,22 @@ def fleet_lines(fleet: Fleet, *, most: int | None = None) -> Iterator[str]:
     rows = [row for row in fleet.requirements if row.attention]
     if rows:
         yield ""
-        yield "requirements that do not hold, or were not judged, somewhere:"
+        yield "requirements that do not hold, or could not be judged, somewhere:"
     for row in rows[:most]:
         yield from _row(row)
-    if left := len(rows) - len(rows[:most]):
-        yield f"  and {left} more; --json has them all"
+    yield from _left(len(rows) - len(rows[:most]))
+    yield from _waiting(fleet, most)
+
+
+def _waiting(fleet: Fleet, most: int | None) -> Iterator[str]:
+    told = fleet.waiting
+    if told:
+        yield ""
+        yield "requirements that wait for something else:"
+    for each in told[:most]:
+        clusters = join_limited([one_line(name) for name in each.clusters], most=6)
+        yield f"  {join_limited(each.requirements, most=6)} on {clusters}: {one_line(each.why)}"
+    yield from _left(len(told) - len(told[:most]))
 
 
 def _row(row: OfRequirement) -> Iterator[str]:

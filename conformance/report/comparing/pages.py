@@ -38,7 +38,7 @@ def difference_page(difference: Difference) -> str:
         kicker="What changed in the GPU conformance of",
         heading=difference.new.cluster,
         tone="open" if difference.grave else "bad" if new else "good",
-        sentence=in_numbers(difference),
+        sentence=in_numbers(difference).capitalize(),
         simulated=_simulated((run.run, run.evidence) for run in runs),
         runs=_runs([run.run for run in runs]),
         difference=difference,
