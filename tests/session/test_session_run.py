@@ -207,6 +207,7 @@ def hooked(monkeypatch: pytest.MonkeyPatch) -> ConformanceHooks:
         stash={},
         pluginmanager=plugins,
         args_source=pytest.Config.ArgsSource.ARGS,
+        args=[],
         option=SimpleNamespace(collectonly=False),
         get_verbosity=lambda *kind: -1,
     )
