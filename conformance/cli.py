@@ -71,6 +71,12 @@ def _parser() -> argparse.ArgumentParser:
     explain.add_argument("id", help="such as PRIO-03")
     explain.set_defaults(command=_explain)
 
+    why = commands.add_parser("explain-pod", help="say why a pod, or the pods of a workload, do not run; only reads")
+    _names_cluster(why)
+    why.add_argument("asked", metavar="NAMESPACE/POD", help="a pod, or KIND/NAMESPACE/NAME such as job/team/train")
+    why.add_argument("--json", action="store_true", help="for programs")
+    why.set_defaults(command=_explain_pod)
+
     init = commands.add_parser("init", help="draft a reference set-up of what a cluster has, to be corrected and kept")
     _names_cluster(init)
     init.add_argument(
@@ -204,6 +210,22 @@ def _catalog(chosen: argparse.Namespace) -> int:
         return OK
     for rule in catalogue.requirements():
         print(f"{rule.id:<9} {rule.level:<6} {rule.effect.label:<19} {rule.title}")
+    return OK
+
+
+def _explain_pod(chosen: argparse.Namespace) -> int:
+    import json
+
+    import msgspec
+
+    from conformance.explaining import lines
+    from conformance.session import explaining_pods
+
+    found = explaining_pods.explanations(chosen.cluster, chosen.asked, chosen.clusters_file, chosen.kubeconfig)
+    if chosen.json:
+        print(json.dumps([msgspec.to_builtins(each) for each in found], indent=2))
+    else:
+        print("\n".join(line for each in found for line in lines(each)))
     return OK
 
 

@@ -14,6 +14,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias, TypedDict
 
 import msgspec
 
+from conformance.gpu.placement import bound_by_node, obstacles, requests_of
 from conformance.gpu.quantities import as_count
 from conformance.gpu.taints import Taint, taint_from
 from conformance.kube.client import Client
@@ -21,7 +22,6 @@ from conformance.kube.errors import ApiError, KubeError
 from conformance.kube.names import DOMAIN
 from conformance.kube.paths import path
 from conformance.kube.timeouts import Timeouts
-from conformance.lab.explaining import bound_by_node, obstacles, requests_of
 from conformance.lab.namespaces import delete_pods
 from conformance.lab.object_factory import Maker
 from conformance.lab.pods import at_once

@@ -6,13 +6,14 @@ from contextlib import AbstractContextManager, contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar, Unpack
 
+from conformance.gpu.placement import requests_of
 from conformance.gpu.quantities import as_count
 from conformance.gpu.taints import Taint
 from conformance.kube.effects import Effect
 from conformance.kube.names import DOMAIN, own_prefix
 from conformance.kube.paths import path, path_of
 from conformance.kube.scraping import scrape
-from conformance.lab import access, borrowing, explaining, policies, probe_jobs
+from conformance.lab import access, borrowing, policies, probe_jobs
 from conformance.lab.cleanup.undo import Step, interrupts_deferred
 from conformance.lab.namespaces import empty_namespace, make_namespace
 from conformance.lab.object_factory import Maker, PodOptions, collection_of, dns_name
@@ -126,7 +127,7 @@ class RequirementLab:
         found = self.client.get(path("Node", name=node.name))
         pods = self.client.list(path("Pod"), field_selector=f"spec.nodeName={node.name}")
         unfinished = [pod for pod in pods if (pod.get("status") or {}).get("phase") not in ("Succeeded", "Failed")]
-        used = sum(int(explaining.requests_of(pod).get(wanted, 0)) for pod in unfinished)
+        used = sum(int(requests_of(pod).get(wanted, 0)) for pod in unfinished)
         return as_count(str((found["status"].get("allocatable") or {}).get(wanted, "0"))) - used
 
     def deployment(self, *, replicas: int = 1, **options: Unpack[PodOptions]) -> LabDeployment:

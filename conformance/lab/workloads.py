@@ -3,13 +3,13 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from conformance.gpu.placement import explain_refusal
 from conformance.kube.client import Client
 from conformance.kube.errors import NotFound, WaitTimeout
 from conformance.kube.names import DOMAIN
 from conformance.kube.paths import path
 from conformance.kube.timeouts import Timeouts
 from conformance.kube.waits import holds, wait_for
-from conformance.lab.explaining import explain_refusal
 from conformance.lab.pods import LabPod, LabPods
 from conformance.lab.watching import Watch
 from conformance.subjects import ObjectReference

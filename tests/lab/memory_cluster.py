@@ -17,6 +17,7 @@ from types import SimpleNamespace
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from conformance.gpu.placement import obstacles, requests_of
 from conformance.gpu.quantities import quantity
 from conformance.kube.client import Client
 from conformance.kube.clock import ServerClock
@@ -24,7 +25,6 @@ from conformance.kube.effects import Effect
 from conformance.kube.guard import Guard
 from conformance.kube.paths import PLACES
 from conformance.kube.timeouts import Timeouts
-from conformance.lab.explaining import obstacles, requests_of
 
 KIND_OF = {place.plural: kind for kind, place in PLACES.items()}
 QUICK = Timeouts(hold=0.03, scheduled=0.3, running=0.5, evicted=0.3, condition=0.3, deleted=0.5, namespace_deleted=0.5)

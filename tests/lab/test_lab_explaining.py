@@ -2,7 +2,8 @@ from typing import Any
 
 import pytest
 
-from conformance.lab.explaining import explain, explain_refusal
+from conformance.gpu.placement import explain_refusal
+from conformance.lab.explaining import explain
 
 HOSTNAME = "kubernetes.io/hostname"
 

@@ -25,7 +25,7 @@ def published(tmp_path_factory):
     folder = tmp_path_factory.mktemp("published")
     said = subprocess.run(
         [str(CHECKOUT / "ci" / "package"), str(folder)],
-        env={**os.environ, "GPU_CONFORMANCE_VENV": sys.prefix},
+        env={**os.environ, "GPU_CONFORMANCE_VENV": sys.prefix, "GPU_CONFORMANCE_ENVIRONMENT_IS_READY": "1"},
         capture_output=True,
         text=True,
         check=False,

@@ -1,0 +1,113 @@
+"""What keeps a pod from running on its node: the kubelet refused it, images, the runtime, crashes."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+
+from conformance.gpu.placement import Manifest
+
+# kubernetes/pkg/kubelet/lifecycle/predicate.go and pkg/kubelet/kubelet.go: why a kubelet refuses what is bound to it.
+REFUSALS = (
+    "UnexpectedAdmissionError",
+    "OutOfcpu",
+    "OutOfmemory",
+    "OutOfpods",
+    "NodeAffinity",
+    "TaintToleration",
+    "NodeShutdown",
+)
+_PULLING = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "RegistryUnavailable")
+_SIGKILL, _SIGTERM = 137, 143
+
+
+class Trouble(msgspec.Struct, frozen=True):
+    """What is wrong with a container. ``ran`` where its program has run."""
+
+    cause: str
+    remedy: str
+    inspect: str = ""
+    ran: bool = False
+
+
+def refusal(pod: Manifest) -> tuple[str, str]:
+    """Why a kubelet refused a pod, and what to do."""
+    node, status = pod["spec"].get("nodeName"), pod["status"]
+    cause = f"the kubelet of node {node} refused it ({status['reason']}): {status.get('message') or 'it says no more'}"
+    if status["reason"] == "UnexpectedAdmissionError":
+        return cause, (
+            "The device plugin could not give what the scheduler had counted: devices turned unhealthy, or the plugin "
+            f"was restarting. Compare capacity and allocatable of node {node}, and read its device plugin's log. It "
+            "stays as it is; its owner makes another one."
+        )
+    return cause, f"The pod stays as it is; its owner makes another one. See what the message names on node {node}."
+
+
+def trouble_of(pod: Manifest) -> Trouble | None:
+    """What is wrong with the first container that is in trouble, None where none is."""
+    return next((found for each in _statuses(pod) if (found := _waiting(pod, each) or _ended(pod, each))), None)
+
+
+def _statuses(pod: Manifest) -> Iterator[dict[str, Any]]:
+    status = pod.get("status") or {}
+    yield from status.get("initContainerStatuses") or ()
+    yield from status.get("containerStatuses") or ()
+
+
+def _image(pod: Manifest, status: Manifest) -> str:
+    every = [*(pod["spec"].get("initContainers") or ()), *(pod["spec"].get("containers") or ())]
+    named = next((each.get("image") for each in every if each.get("name") == status["name"]), None)
+    return str(named or status.get("image") or "")
+
+
+def _waiting(pod: Manifest, status: Manifest) -> Trouble | None:
+    waiting = (status.get("state") or {}).get("waiting") or {}
+    reason, told = str(waiting.get("reason") or ""), str(waiting.get("message") or "")
+    what, words = f"container {status['name']}", f": {told}" if told else ""
+    if reason in _PULLING:
+        return Trouble(
+            f"{what} waits for its image {_image(pod, status)} ({reason}){words}",
+            "See that the image and its tag exist, that the node reaches the registry, and that the pull secret that "
+            "the pod names is in its namespace.",
+        )
+    if reason == "CreateContainerConfigError":
+        return Trouble(f"{what} cannot be configured{words}", "A Secret, ConfigMap or key that it names is missing.")
+    if reason in ("CreateContainerError", "RunContainerError", "CreatePodSandboxError"):
+        return Trouble(f"{what} cannot be started by the runtime ({reason}){words}", _RUNTIME)
+    if reason == "CrashLoopBackOff":
+        last = (status.get("lastState") or {}).get("terminated") or {}
+        return _crash(pod, status, last, again=True)
+    return None
+
+
+_RUNTIME = (
+    "With GPUs this is usually a RuntimeClass whose handler the node's containerd does not have, a CDI device that is "
+    "not in its specification, or a toolkit that finds no driver. The pod's events have the runtime's words."
+)
+
+
+def _ended(pod: Manifest, status: Manifest) -> Trouble | None:
+    ended = (status.get("state") or {}).get("terminated") or {}
+    return _crash(pod, status, ended, again=False) if ended.get("exitCode") else None
+
+
+def _crash(pod: Manifest, status: Manifest, ended: Manifest, *, again: bool) -> Trouble:
+    name, namespace = pod["metadata"]["name"], pod["metadata"].get("namespace")
+    logs = f"kubectl logs {name} -n {namespace} -c {status['name']}{' --previous' if again else ''}"
+    reason, code, restarts = str(ended.get("reason") or ""), ended.get("exitCode"), int(status.get("restartCount") or 0)
+    often = f", restarted {restarts} times" if restarts else ""
+    cause = f"container {status['name']} ended with exit code {code} ({reason or 'no reason'}{often})"
+    if reason == "OOMKilled":
+        cause = f"container {status['name']} used more memory than its limit and was killed (OOMKilled{often})"
+        return Trouble(
+            cause, "Raise its memory limit, or let it use less. It is the node's memory, not the GPU's.", logs, True
+        )
+    if reason in ("StartError", "ContainerCannotRun"):
+        words = f": {ended['message']}" if ended.get("message") else ""
+        return Trouble(f"container {status['name']} could not be started ({reason}){words}", _RUNTIME, logs)
+    if code in (_SIGKILL, _SIGTERM):
+        signal = "SIGKILL" if code == _SIGKILL else "SIGTERM"
+        return Trouble(
+            f"{cause}: {signal}", "A probe, an eviction or the node ended it; the pod's events say which.", logs, True
+        )
+    return Trouble(cause, "Its log says why. XIDs are in the node's kernel log and in DCGM's metrics.", logs, True)

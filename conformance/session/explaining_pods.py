@@ -1,0 +1,78 @@
+"""The command explain-pod: reads a cluster or a snapshot, and tells why a pod or a workload does not run."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from conformance.clusters.errors import ClusterError
+from conformance.clusters.named import SNAPSHOT
+from conformance.explaining import Explanation, Seen, explain, explain_workload, seen_from
+from conformance.explaining.seen import KINDS, MAY_BE_UNREADABLE, WORKLOADS
+from conformance.facts import snapshot
+from conformance.kube.client import Client
+from conformance.kube.errors import ApiError
+from conformance.kube.paths import path
+from conformance.session.access import reading_access
+
+_KINDS = {word: kind for kind in WORKLOADS for word in (kind.lower(), f"{kind.lower()}s")}
+_KINDS |= {"deploy": "Deployment", "sts": "StatefulSet", "ds": "DaemonSet", "pod": "Pod", "pods": "Pod", "po": "Pod"}
+
+
+class NoSuchPod(ClusterError):
+    """There is no object of that name."""
+
+
+def explanations(cluster: str, asked: str, clusters_file: Path | None, kubeconfig: Path | None) -> list[Explanation]:
+    """Why what ``asked`` names does not run: ``NAMESPACE/NAME`` of a pod, or ``KIND/NAMESPACE/NAME``.
+
+    Raises ValueError for another form, NoSuchPod where there is none, and what reading a cluster or a snapshot raises.
+    """
+    kind, namespace, name = parsed(asked)
+    source, _, file = cluster.partition(":")
+    if source == SNAPSHOT:
+        held = snapshot.open_file(file)
+        return told(seen_from(held.plain_objects(), held.unreadable), kind, namespace, name)
+    with reading_access(cluster, clusters_file, kubeconfig) as client:
+        return told(_read(client, kind), kind, namespace, name)
+
+
+def parsed(asked: str) -> tuple[str, str, str]:
+    """Kind, namespace and name of what is asked about. Raises ValueError for another form."""
+    parts = asked.split("/")
+    if len(parts) == 2 and all(parts):
+        return "Pod", parts[0], parts[1]
+    if len(parts) == 3 and all(parts) and parts[0].lower() in _KINDS:
+        return _KINDS[parts[0].lower()], parts[1], parts[2]
+    known = ", ".join(kind.lower() for kind in WORKLOADS)
+    raise ValueError(f"{asked!r} is neither NAMESPACE/POD nor KIND/NAMESPACE/NAME with a kind of {known}")
+
+
+def told(seen: Seen, kind: str, namespace: str, name: str) -> list[Explanation]:
+    """The explanations, from what was seen. Raises NoSuchPod."""
+    found = seen.find(kind, namespace, name)
+    if found is None:
+        near = sorted(
+            each["metadata"]["name"] for each in seen.of(kind) if each["metadata"].get("namespace") == namespace
+        )
+        there = f"; there are {', '.join(near[:5])}" if near else f"; the namespace {namespace} has none"
+        raise NoSuchPod(f"no {kind.lower()} {namespace}/{name}{there}")
+    return [explain(seen, found)] if kind == "Pod" else explain_workload(seen, found)
+
+
+def _read(client: Client, kind: str) -> Seen:
+    objects: dict[str, list[dict[str, Any]]] = {}
+    unreadable: dict[str, str] = {}
+    for each in _wanted(kind):
+        try:
+            objects[each] = client.list(path(each))
+        except ApiError as error:
+            if each not in MAY_BE_UNREADABLE:
+                raise
+            unreadable[each] = str(error)
+    return Seen(objects, unreadable)
+
+
+def _wanted(kind: str) -> Iterator[str]:
+    yield from KINDS
+    if kind not in KINDS:
+        yield kind
