@@ -206,6 +206,7 @@ def hooked(monkeypatch: pytest.MonkeyPatch) -> ConformanceHooks:
     config: Any = SimpleNamespace(
         stash={},
         pluginmanager=plugins,
+        args=[],
         args_source=pytest.Config.ArgsSource.ARGS,
         args=[],
         option=SimpleNamespace(collectonly=False),
