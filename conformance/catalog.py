@@ -8,7 +8,7 @@ from typing import TypeVar
 import msgspec
 import pytest
 
-from conformance.kube.effects import Effect, Mode
+from conformance.kube.effects import Effect, Landing, Mode
 from conformance.sources import SOURCES, Source
 
 __all__ = [
@@ -16,6 +16,8 @@ __all__ = [
     "MAY",
     "MUST",
     "OCCUPIES_IDLE_GPUS",
+    "ON_BORROWED_NODES",
+    "ON_NO_NODE",
     "OWN_CLUSTER_OBJECTS",
     "OWN_NAMESPACE",
     "PATCHES_NODES",
@@ -23,6 +25,7 @@ __all__ = [
     "READS",
     "SHOULD",
     "Effect",
+    "Landing",
     "Level",
     "Mode",
     "Requirement",
@@ -41,6 +44,7 @@ class Level(StrEnum):
     MAY = "MAY"
 
 
+ON_BORROWED_NODES, ON_NO_NODE = Landing.ON_BORROWED_NODES, Landing.NOWHERE
 MUST, SHOULD, MAY = Level.MUST, Level.SHOULD, Level.MAY
 READS = Effect.READS
 OWN_NAMESPACE = Effect.OWN_NAMESPACE
@@ -84,6 +88,7 @@ class Requirement(msgspec.Struct, frozen=True):
     sources: tuple[Source, ...]
     remedy: str
     feature: str = "core"
+    pods: Landing = Landing.ANYWHERE
 
 
 def declare_profile(prefix: str, name: str) -> None:
@@ -115,12 +120,16 @@ def requirement(
     remedy: str,
     effect: Effect = READS,
     feature: str = "core",
+    pods: Landing = Landing.ANYWHERE,
 ) -> Callable[[_T], _T]:
     """Make a test function the test of one requirement.
 
     ``sources`` are ids of ``conformance.sources.SOURCES``; a requirement of your own may bring a Source of its own.
-    ``feature`` is ``core`` or the name of an extended feature of the profile. Raises ValueError for an id whose form or
-    prefix no profile has, for an unknown source, and where source or remedy is missing: nobody could act on that.
+    ``feature`` is ``core`` or the name of an extended feature of the profile. ``pods`` says where the pods of a
+    scenario may get to. One that restricts that may run beside others that do: the lab holds it to that, and it gets no
+    fixture but ``lab`` that has something to do after its ``yield``, because that comes before the scenario has ended.
+    Raises ValueError for an id whose form or prefix no profile has, for an unknown source, and where source or remedy
+    is missing: nobody could act on that.
     """
     match = _ID.fullmatch(id)
     if match is None or match["prefix"] not in PROFILES:
@@ -130,7 +139,7 @@ def requirement(
         )
     if not sources or not remedy:
         raise ValueError(f"requirement {id} needs at least one source and a remedy")
-    rule = Requirement(id, title, level, PROFILES[match["prefix"]], effect, _cited(id, sources), remedy, feature)
+    rule = Requirement(id, title, level, PROFILES[match["prefix"]], effect, _cited(id, sources), remedy, feature, pods)
 
     def decorate(function: _T) -> _T:
         function.__requirement__ = rule  # type: ignore[attr-defined]

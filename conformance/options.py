@@ -77,6 +77,12 @@ OPTIONS = (
         "repository, or oci://... (default: the cluster's, else where NVIDIA publishes them)",
         "PLACE",
     ),
+    Option(
+        "--gpu-parallel-scenarios",
+        "how many scenarios may act at the same time, each on idle nodes that it has borrowed or with pods that get to "
+        "no node (default: 1, on an embedded cluster 4)",
+        "N",
+    ),
     Option("--gpu-topology", "the simulated fleet of an embedded cluster (default: guide)", "NAME|PATH"),
     Option(
         "--gpu-kubernetes",

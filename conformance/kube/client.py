@@ -1,5 +1,6 @@
 """Requests to an API server: reading, listing page by page, writing, server-side apply; each one past the guard."""
 
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from datetime import datetime
@@ -73,23 +74,33 @@ class Client:
     """
 
     def __init__(
-        self, connection: Connection, guard: Guard, timeouts: Timeouts | None = None, agent: str = AGENT
+        self,
+        connection: Connection,
+        guard: Guard,
+        timeouts: Timeouts | None = None,
+        agent: str = AGENT,
+        stopped: threading.Event | None = None,
     ) -> None:
         self.connection = connection
         self.guard = guard
         self.timeouts = timeouts or Timeouts()
         self.agent = agent
+        self._stopped = stopped
         self._sender = Sender(connection, self.timeouts, agent)
         self._discovery = Discovery(self.get)
 
-    def for_requirement(self, requirement_id: str, effect: Effect) -> "Client":
-        """Return the client of one requirement: its id in the User-Agent, its effect as the limit."""
+    def for_requirement(self, requirement_id: str, effect: Effect, stopped: threading.Event | None = None) -> "Client":
+        """Return the client of one requirement: its id in the User-Agent, its effect as the limit.
+
+        While ``stopped`` is set it sends nothing and raises KeyboardInterrupt, as in the main thread Ctrl-C does.
+        """
         agent = f"{AGENT} requirement/{requirement_id}"
-        return Client(self.connection, self.guard.narrowed(effect, requirement_id), self.timeouts, agent)
+        guard = self.guard.narrowed(effect, requirement_id)
+        return Client(self.connection, guard, self.timeouts, agent, stopped)
 
     def with_token(self, token: str) -> "Client":
         """Return a client that is whoever ``token`` says, with the same guard and without our own credentials."""
-        return Client(self.connection.with_token(token), self.guard, self.timeouts, self.agent)
+        return Client(self.connection.with_token(token), self.guard, self.timeouts, self.agent, self._stopped)
 
     def server_time(self) -> datetime:
         """The API server's time (UTC), to about a second, by its newest answer; our own before the first one."""
@@ -227,6 +238,8 @@ class Client:
             return paths.path_at(self._discovery.place(obj), obj)
 
     def _checked(self, method: str, path: str, query: Query | None, body: Any, content_type: str) -> Request:
+        if self._stopped is not None and self._stopped.is_set():
+            raise KeyboardInterrupt("the run was interrupted")
         method = method.upper()
         self.guard.check(method, path, query, body)
         content = None if body is None else msgspec.json.encode(body)

@@ -19,6 +19,17 @@ class Effect(IntEnum):
         return self.name.lower().replace("_", "-")
 
 
+class Landing(StrEnum):
+    """Where the pods of a scenario may get to: decides which other scenarios may act at the same time.
+
+    Of a scenario whose pods may get anywhere, no other one is ever beside it.
+    """
+
+    ANYWHERE = "anywhere"
+    ON_BORROWED_NODES = "on nodes that it has borrowed"
+    NOWHERE = "on no node"
+
+
 class Mode(StrEnum):
     """How far a run may go on a cluster."""
 

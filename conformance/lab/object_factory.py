@@ -3,7 +3,7 @@
 import copy
 import re
 from collections.abc import Collection, Iterable, Mapping
-from typing import Any, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from conformance.gpu.taints import Toleration
 from conformance.kube.client import Client
@@ -12,7 +12,7 @@ from conformance.kube.names import DOMAIN, MANAGED_BY, MANAGED_BY_US, RUN_LABEL,
 from conformance.kube.paths import path_of
 from conformance.kube.waits import until_accepted
 from conformance.lab.borrowing import fence
-from conformance.lab.pod_effects import effect_of, pod_specs, require_effect
+from conformance.lab.pod_effects import effect_of, pod_specs, require_effect, require_landing
 from conformance.lab.podspec import (
     Asked,
     HasTaints,
@@ -25,6 +25,9 @@ from conformance.lab.podspec import (
     tolerations_for,
 )
 from conformance.lab.run_context import RunContext
+
+if TYPE_CHECKING:
+    from conformance.catalog import Requirement
 
 __all__ = ["Maker", "PodOptions", "collection_of", "dns_name"]
 
@@ -68,15 +71,16 @@ class PodOptions(TypedDict, total=False):
 class Maker:
     """Creates objects with the client of one requirement. ``borrowed`` are the nodes that it has to itself now."""
 
-    def __init__(self, client: Client, run: RunContext, requirement_id: str, borrowed: Collection[str]) -> None:
+    def __init__(self, client: Client, run: RunContext, requirement: "Requirement", borrowed: Collection[str]) -> None:
         self._client = client
         self._run = run
-        self._requirement_id = requirement_id
+        self._requirement_id = requirement.id
+        self._landing = requirement.pods
         self._borrowed = borrowed
         self.labels = {
             RUN_LABEL: run.run_id,
             MANAGED_BY: MANAGED_BY_US,
-            REQUIREMENT_LABEL: requirement_id,
+            REQUIREMENT_LABEL: requirement.id,
         }
 
     @property
@@ -107,7 +111,8 @@ class Maker:
     def own(self, obj: Mapping[str, Any]) -> dict[str, Any]:
         """A copy of the object with the run's labels, its pods with a class.
 
-        Raises ValueError when it is not for a namespace of the run, EffectRefused when its pods may do too much.
+        Raises ValueError when it is not for a namespace of the run or its pods may get where the requirement does not
+        declare, EffectRefused when they may do too much.
         """
         own = copy.deepcopy(dict(obj))
         metadata = own["metadata"]
@@ -155,6 +160,7 @@ class Maker:
             spec["priorityClassName"] = self._run.harmless_priority()
         needed = effect_of(spec, self._run.pod_priority, self._borrowed)
         what = f"{obj['kind']} {obj['metadata']['namespace']}/{obj['metadata'].get('name')}"
+        require_landing(spec, self._landing, self._borrowed, what, self._requirement_id)
         require_effect(needed, self._client.guard.limit, what, self._requirement_id)
 
 

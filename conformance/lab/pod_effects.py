@@ -10,10 +10,10 @@ from typing import Any
 import msgspec
 
 from conformance.gpu.affinity import required_terms
-from conformance.kube.effects import Effect
+from conformance.kube.effects import Effect, Landing
 from conformance.kube.errors import EffectRefused
 
-__all__ = ["SAFE_CEILING", "PodPriority", "effect_of", "pinned_to", "pod_specs", "require_effect"]
+__all__ = ["SAFE_CEILING", "PodPriority", "effect_of", "pinned_to", "pod_specs", "require_effect", "require_landing"]
 
 SAFE_CEILING = -1_000_000_000
 """No real workload is below this value (the placeholder pods of cluster autoscalers are at -10), so a pod that is
@@ -53,6 +53,17 @@ def require_effect(needed: Effect, limit: Effect, what: str, requirement: str) -
     """Raise EffectRefused when a pod does more than the requirement declares."""
     if needed > limit:
         raise EffectRefused("create", what, needed, limit, requirement)
+
+
+def require_landing(
+    spec: Mapping[str, Any], landing: Landing, borrowed: Collection[str], what: str, requirement: str
+) -> None:
+    """Raise ValueError when a pod may get where the requirement does not declare: it may be beside others there."""
+    if landing is Landing.ANYWHERE or spec.get("schedulingGates"):
+        return
+    nodes = pinned_to(spec)
+    if landing is Landing.NOWHERE or not nodes or not nodes <= set(borrowed):
+        raise ValueError(f"pods of {requirement} land {landing}, as it declares, and {what} may land elsewhere")
 
 
 def pinned_to(spec: Mapping[str, Any]) -> frozenset[str]:

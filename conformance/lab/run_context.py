@@ -19,6 +19,7 @@ from conformance.lab.images import Images
 from conformance.lab.journal import Journal
 from conformance.lab.pod_effects import PodPriority
 from conformance.lab.podspec import Tolerated, tolerations_for
+from conformance.lab.reservations import Reservations
 from conformance.verdict import Inconclusive
 
 if TYPE_CHECKING:
@@ -29,7 +30,10 @@ __all__ = ["RunContext"]
 
 
 class RunContext:
-    """One run, as the labs of its requirements see it; ``Lab`` opens and closes it."""
+    """One run, as the labs of its requirements see it; ``Lab`` opens and closes it.
+
+    While ``stopped`` is set, scenarios send no more requests: see ``Client.for_requirement``.
+    """
 
     def __init__(
         self,
@@ -52,6 +56,8 @@ class RunContext:
         self.tolerations: tuple[Toleration, ...] = tolerations_for(tolerations)
         self.journal = Journal(client, run_id)
         self.left_behind: list[Left] = []
+        self.reservations = Reservations()
+        self.stopped = threading.Event()
         self._cluster = cluster
         self._undoing = UndoStack()
         self._undoing_of_requirements: list[UndoStack] = []

@@ -1,7 +1,7 @@
 """What one requirement may do to the cluster: everything goes through here, carries the run id, and is cleaned up."""
 
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar, Unpack
@@ -40,7 +40,7 @@ class RequirementLab:
 
     def __init__(self, run: RunContext, requirement: "Requirement") -> None:
         self.requirement = requirement
-        self.client = run.client.for_requirement(requirement.id, requirement.effect)
+        self.client = run.client.for_requirement(requirement.id, requirement.effect, run.stopped)
         self.run_id = run.run_id
         self.timeouts = run.timeouts
         self._run = run
@@ -53,7 +53,7 @@ class RequirementLab:
         self._mirrors: dict[str, str] = {}
         self._workloads: list[str] = []
         self.watch = Watch(Timeline())
-        self._maker = Maker(self.client, run, requirement.id, self._borrowed.keys())
+        self._maker = Maker(self.client, run, requirement, self._borrowed.keys())
 
     def __enter__(self) -> "RequirementLab":
         return self
@@ -65,8 +65,11 @@ class RequirementLab:
 
     def close(self) -> None:
         """Undo whatever was done. What cannot be undone is kept in ``Lab.left_behind``; safe to repeat."""
-        if not self._undoing.pending:
-            return
+        if self._undoing.pending:
+            self._undo()
+        self._run.reservations.release(self.requirement.id)
+
+    def _undo(self) -> None:
         with interrupts_deferred(f"undoing what {self.requirement.id} did", self._run.what_is_left):
             self._run.left_behind += self._undoing.undo_all()
         self._namespaces.clear()
@@ -288,6 +291,7 @@ class RequirementLab:
         """
         if node.name in self._borrowed:
             raise ValueError(f"node {node.name} is borrowed already by this requirement")
+        self._run.reservations.take(node.name, self.requirement.id)
         borrowed = borrowing.BorrowedNode(
             self.client,
             self._run.journal,
@@ -321,10 +325,17 @@ class RequirementLab:
     def pick_idle(self, nodes: Iterable[_Node], count: int = 1) -> list[_Node]:
         """The first ``count`` of these nodes that are idle, ready, schedulable and not borrowed.
 
-        Raises Inconclusive that says of each what is wrong with it when there are too few.
+        They are the requirement's until it ends: what runs beside it does not get them. A requirement that needs
+        several picks them at once. Raises Inconclusive that says of each what is wrong with it when there are too few;
+        before that it waits for those that the run itself has in use.
         """
         by_name = {node.name: node for node in nodes}
-        return [by_name[name] for name in borrowing.idle_nodes(self.client, by_name, count, self.run_id)]
+
+        def idle(taken: Collection[str]) -> tuple[str, ...]:
+            free = [name for name in by_name if name not in taken]
+            return borrowing.idle_nodes(self.client, free, count, self.run_id)
+
+        return [by_name[name] for name in self._run.reservations.pick(self.requirement.id, by_name.keys(), idle)]
 
     @property
     def labels(self) -> dict[str, str]:

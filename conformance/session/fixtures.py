@@ -1,6 +1,7 @@
 """What suites ask for by name: facts, reference, judge, lab, timeouts. There only while a run is on."""
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 
 import pytest
 
@@ -10,6 +11,7 @@ from conformance.kube.timeouts import Timeouts
 from conformance.lab import RequirementLab
 from conformance.reference import Reference
 from conformance.session.run import Run
+from conformance.session.scenarios import SCENARIO
 from conformance.verdict import Judge
 
 RUN = pytest.StashKey[Run]()
@@ -47,6 +49,10 @@ def lab(request: pytest.FixtureRequest, pytestconfig: pytest.Config) -> Iterator
     rule = requirement_of(getattr(request.node, "function", None))
     if rule is None:
         raise pytest.UsageError(f"{request.node.nodeid} uses the lab but is no @requirement, so nothing bounds it")
-    with pytestconfig.stash[RUN].lab_for(rule) as bench:
+    with ExitStack() as closing:
+        bench = closing.enter_context(pytestconfig.stash[RUN].lab_for(rule))
         request.node.stash[LAB] = bench
         yield bench
+        scenario = request.node.stash.get(SCENARIO, None)
+        if scenario is not None and scenario.acts:
+            scenario.closes(closing.pop_all())

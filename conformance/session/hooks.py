@@ -25,6 +25,7 @@ from conformance.session.judging import NotRun, verdict_on
 from conformance.session.live import Live, LiveHooks, Way, stream_of_terminal, told, way_for
 from conformance.session.refusals import refused
 from conformance.session.run import Run
+from conformance.session.scenarios import SCENARIO, ScenarioHooks, Scenarios, how_many_at_once
 from conformance.session.streaming import StreamHooks
 from conformance.shipped import shipped
 from conformance.verdict import Judge, Status, judging
@@ -75,9 +76,13 @@ class ConformanceHooks:
             return
         handed_down = getattr(self.config, "workerinput", {}).get(_WORKER)
         with self._uncaptured(), refused(), self._progress() as progress:
+            most = how_many_at_once(self.config, self.settings)
             self.run.open(progress, handed_down)
             self.opened = True
             self._show_progress()
+        if most > 1 and self.run.cluster.snapshot is None:
+            beside = ScenarioHooks(Scenarios(most, self.run.lab.stopped), self._uncaptured, self.run.lab.what_is_left)
+            self.config.pluginmanager.register(beside, "gpu-conformance-scenarios")
 
     @contextmanager
     def _progress(self) -> Iterator[Progress]:
@@ -348,6 +353,9 @@ def _judged(item: pytest.Item, call: pytest.CallInfo[None]) -> Requirement | Non
     """The requirement on which this phase's end is a verdict; an interrupt is none, and a quiet setup says nothing."""
     ended = None if call.excinfo is None else call.excinfo.value
     if isinstance(ended, (KeyboardInterrupt, pytest.exit.Exception)) or (ended is None and call.when != "call"):
+        return None
+    scenario = item.stash.get(SCENARIO, None)
+    if scenario is not None and call.when == "call" and not scenario.told:
         return None
     return _rule(item)
 

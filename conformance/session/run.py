@@ -169,6 +169,11 @@ class Run:
     def _deploys(self) -> bool:
         return bool(self.settings.value("deploy")) or self.cluster.deploys
 
+    @property
+    def lab(self) -> Lab:
+        """The run's lab; a snapshot has none."""
+        return _there(self._lab, "lab")
+
     def _open_lab(self, *, exclusive: bool) -> None:
         """The lab exists in every mode, but only one that may change something announces itself on the cluster."""
         self._lab = Lab(
@@ -196,7 +201,7 @@ class Run:
             client = self._client_limited_to(Effect.DISRUPTIVE)
             done = deploy(client, self.reference, timeouts=self.timeouts, installer=installer)
         elif self.mode is Mode.FULL:
-            journal = _there(self._lab, "lab").journal
+            journal = self.lab.journal
             self._labs.callback(self._withdraw)
             done = deploy(
                 self.client, self.reference, journal, run_id=self.id, timeouts=self.timeouts, installer=installer
@@ -208,7 +213,7 @@ class Run:
 
     def _withdraw(self) -> None:
         """Take back what was deployed. Runs before the lab ends, which looks for the run's objects once more."""
-        lab = _there(self._lab, "lab")
+        lab = self.lab
         with interrupts_deferred(f"run {self.id} is withdrawing the reference set-up", lab.what_is_left):
             try:
                 done = withdraw(
@@ -281,7 +286,7 @@ class Run:
     @contextmanager
     def lab_for(self, rule: Requirement) -> Iterator[RequirementLab]:
         """The lab of one requirement, cleaned when the block ends; under xdist one requirement at a time has it."""
-        with self._turn, _there(self._lab, "lab").for_requirement(rule) as bench:
+        with self._turn, self.lab.for_requirement(rule) as bench:
             yield bench
 
     # --- what comes out ------------------------------------------------------------------------------------------

@@ -10,7 +10,16 @@ from collections.abc import Sequence
 
 import pytest
 
-from conformance.catalog import DISRUPTIVE, MAY, MUST, OCCUPIES_IDLE_GPUS, OWN_NAMESPACE, SHOULD, requirement
+from conformance.catalog import (
+    DISRUPTIVE,
+    MAY,
+    MUST,
+    OCCUPIES_IDLE_GPUS,
+    ON_NO_NODE,
+    OWN_NAMESPACE,
+    SHOULD,
+    requirement,
+)
 from conformance.facts import Facts
 from conformance.lab import LabPod, RequirementLab
 from conformance.lab.policies import LOWEST
@@ -172,6 +181,7 @@ def _limited_teams(reference: Reference, classes: Sequence[DeviceClass]) -> list
     "A ResourceQuota on a DeviceClass counts ResourceClaims and refuses those beyond its limit",
     level=MUST,
     effect=OWN_NAMESPACE,
+    pods=ON_NO_NODE,
     sources=["k8s-quotas"],
     remedy="Keep the ResourceQuota admission plugin on, and let no webhook or policy rewrite claims.",
 )

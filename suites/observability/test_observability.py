@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 import pytest
 
-from conformance.catalog import MAY, MUST, OCCUPIES_IDLE_GPUS, OWN_NAMESPACE, SHOULD, requirement
+from conformance.catalog import MAY, MUST, OCCUPIES_IDLE_GPUS, ON_NO_NODE, OWN_NAMESPACE, SHOULD, requirement
 from conformance.facts import Facts
 from conformance.gpu import dcgm
 from conformance.kube.errors import WaitTimeout
@@ -102,6 +102,7 @@ def test_every_gpu_node_has_an_exporter(facts: Facts, monitored_nodes: tuple[Gpu
     "dcgm-exporter reports every declared GPU with every declared metric",
     level=MUST,
     effect=OWN_NAMESPACE,
+    pods=ON_NO_NODE,
     sources=["dcgm-exporter-counters", "dcgm-exporter-250"],
     remedy="Enable the metric in the exporter's ConfigMap; for a GPU that is missing look for its XID and at POOL-04.",
 )
@@ -118,6 +119,7 @@ def test_every_gpu_is_reported(
     "dcgm-exporter metrics are within physical limits, and counters do not decrease",
     level=MUST,
     effect=OWN_NAMESPACE,
+    pods=ON_NO_NODE,
     sources=["dcgm-exporter", "dcgm-fields"],
     remedy="Restart the exporter's pod on the node; if the values stay, take the GPU out of service and diagnose it.",
 )
@@ -178,6 +180,7 @@ def test_devices_are_attributed_to_their_pods(
     "dcgm-exporter reports the declared driver version",
     level=SHOULD,
     effect=OWN_NAMESPACE,
+    pods=ON_NO_NODE,
     sources=["operator-upgrades", "dcgm-exporter"],
     remedy="Finish the driver upgrade on the node, then restart the exporter's pod: it keeps the libraries of its "
     "start.",
@@ -214,6 +217,7 @@ def test_the_driver_is_the_declared_one(
     "dcgm-exporter reports DCGM_FI_DEV_XID_ERRORS 0 for every GPU",
     level=SHOULD,
     effect=OWN_NAMESPACE,
+    pods=ON_NO_NODE,
     sources=["xid-errors", "dcgm-exporter-counters"],
     remedy="Look the number up in NVIDIA's XID catalogue: some are a program's fault (13, 31, 43), 48, 63, 74, 79, 94 "
     "and 95 are the hardware's. Drain the node and reset or replace the GPU; the value stays until the driver reloads.",
@@ -246,6 +250,7 @@ def test_no_gpu_reports_an_xid(exporters: tuple[Exporter, ...], lab: Requirement
     "Every dcgm-exporter reports DCGM_EXP_XID_ERRORS_COUNT",
     level=MAY,
     effect=OWN_NAMESPACE,
+    pods=ON_NO_NODE,
     feature="xid-counter",
     sources=["dcgm-exporter-counters"],
     remedy=f"Enable {dcgm.XID_COUNT} in the exporter's ConfigMap: it is there as a comment.",

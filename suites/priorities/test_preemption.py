@@ -16,7 +16,7 @@ from typing import NamedTuple, TypeAlias
 
 import pytest
 
-from conformance.catalog import DISRUPTIVE, MUST, PATCHES_NODES, requirement
+from conformance.catalog import DISRUPTIVE, MUST, ON_BORROWED_NODES, PATCHES_NODES, requirement
 from conformance.facts import Facts
 from conformance.lab import RequirementLab
 from conformance.reference.model import Reference
@@ -27,17 +27,18 @@ from suites.priorities.borrowed_node import FakeGpuNode
 CONTROL_PLANE = "node-role.kubernetes.io/control-plane"
 GRACE_SECONDS = 2
 
-BorrowFakeGpuNode: TypeAlias = Callable[[int], FakeGpuNode]
+BorrowFakeGpuNodes: TypeAlias = Callable[..., list[FakeGpuNode]]
 
 
 @pytest.fixture
-def fake_gpu_node(facts: Facts, lab: RequirementLab) -> BorrowFakeGpuNode:
-    """Borrows an idle node and gives it fake GPUs; workers without real GPUs are taken first."""
+def fake_gpu_nodes(facts: Facts, lab: RequirementLab) -> BorrowFakeGpuNodes:
+    """Borrows idle nodes and gives each its number of fake GPUs; workers without real GPUs are taken first."""
     workers = [node for node in facts.nodes if CONTROL_PLANE not in node.labels]
     cheapest_first = sorted(workers, key=lambda node: (bool(node.gpu_resources), node.name))
 
-    def borrowed(gpus: int) -> FakeGpuNode:
-        return FakeGpuNode(lab, lab.pick_idle(cheapest_first)[0], gpus)
+    def borrowed(*gpus: int) -> list[FakeGpuNode]:
+        nodes = lab.pick_idle(cheapest_first, len(gpus))
+        return [FakeGpuNode(lab, node, number) for node, number in zip(nodes, gpus, strict=True)]
 
     return borrowed
 
@@ -72,13 +73,14 @@ def inference_over_the_rest(reference: Reference, facts: Facts, lab: Requirement
     "A training pod preempts as many experiment pods as it needs GPUs, and no more",
     level=MUST,
     effect=DISRUPTIVE,
+    pods=ON_BORROWED_NODES,
     sources=["guide-5", "k8s-preemption"],
     remedy="Give training a higher value than experiments and leave its preemptionPolicy at PreemptLowerPriority.",
 )
 def test_training_preempts_experiments(
-    fake_gpu_node: BorrowFakeGpuNode, training_over_experiments: ClassPair, lab: RequirementLab
+    fake_gpu_nodes: BorrowFakeGpuNodes, training_over_experiments: ClassPair, lab: RequirementLab
 ) -> None:
-    node = fake_gpu_node(4)
+    [node] = fake_gpu_nodes(4)
     experiments = node.filled(priority=training_over_experiments.lower)
 
     training = node.pod(gpus=3, priority=training_over_experiments.higher)
@@ -94,13 +96,14 @@ def test_training_preempts_experiments(
     "Preemption evicts lower-priority pods on the node where that makes room, never equal ones",
     level=MUST,
     effect=DISRUPTIVE,
+    pods=ON_BORROWED_NODES,
     sources=["k8s-preemption"],
     remedy="Leave preemption to kube-scheduler's DefaultPreemption, or check how another scheduler preempts.",
 )
 def test_preemption_happens_on_the_node_where_it_helps(
-    fake_gpu_node: BorrowFakeGpuNode, training_over_experiments: ClassPair, lab: RequirementLab
+    fake_gpu_nodes: BorrowFakeGpuNodes, training_over_experiments: ClassPair, lab: RequirementLab
 ) -> None:
-    full_of_peers, full_of_experiments = fake_gpu_node(1), fake_gpu_node(1)
+    full_of_peers, full_of_experiments = fake_gpu_nodes(1, 1)
     [peer] = full_of_peers.filled(priority=training_over_experiments.higher)
     [experiment] = full_of_experiments.filled(priority=training_over_experiments.lower)
 
@@ -119,14 +122,15 @@ def test_preemption_happens_on_the_node_where_it_helps(
     "A pod with preemptionPolicy Never evicts no pod, stays Pending, and runs when a GPU becomes free",
     level=MUST,
     effect=PATCHES_NODES,
+    pods=ON_BORROWED_NODES,
     sources=["guide-5", "k8s-preemption", "koordinator-2389"],
     remedy="If the class must not wait, give it preemptionPolicy PreemptLowerPriority; if it may, keep GPUs free for "
     "it: its value only puts its pods at the head of the scheduling queue.",
 )
 def test_a_class_that_never_preempts_waits_for_a_free_gpu(
-    fake_gpu_node: BorrowFakeGpuNode, inference_over_the_rest: ClassPair, lab: RequirementLab
+    fake_gpu_nodes: BorrowFakeGpuNodes, inference_over_the_rest: ClassPair, lab: RequirementLab
 ) -> None:
-    node = fake_gpu_node(2)
+    [node] = fake_gpu_nodes(2)
     lower = node.filled(priority=inference_over_the_rest.lower)
 
     inference = node.pod(priority=inference_over_the_rest.higher)
@@ -144,13 +148,14 @@ def test_a_class_that_never_preempts_waits_for_a_free_gpu(
     "preemptionPolicy Never does not protect a pod from preemption by a higher PriorityClass",
     level=MUST,
     effect=DISRUPTIVE,
+    pods=ON_BORROWED_NODES,
     sources=["k8s-preemption", "koordinator-2389"],
     remedy="Do not rely on Never for protection: only a value with no higher class protects pods (PRIO-02).",
 )
 def test_policy_never_protects_nobody(
-    fake_gpu_node: BorrowFakeGpuNode, inference_over_the_rest: ClassPair, lab: RequirementLab
+    fake_gpu_nodes: BorrowFakeGpuNodes, inference_over_the_rest: ClassPair, lab: RequirementLab
 ) -> None:
-    node = fake_gpu_node(2)
+    [node] = fake_gpu_nodes(2)
     inference = node.filled(priority=inference_over_the_rest.higher)
     above_it = lab.priority_class("above", value=(inference[0].priority or 0) + 1)
 
@@ -165,13 +170,14 @@ def test_policy_never_protects_nobody(
     "Preemption prefers victims without a PodDisruptionBudget, and violates the budget when there are none",
     level=MUST,
     effect=DISRUPTIVE,
+    pods=ON_BORROWED_NODES,
     sources=["k8s-preemption"],
     remedy="Do not rely on a PodDisruptionBudget to keep a training job: raise its class, and save checkpoints.",
 )
 def test_a_disruption_budget_is_preferred_and_guarantees_nothing(
-    fake_gpu_node: BorrowFakeGpuNode, training_over_experiments: ClassPair, lab: RequirementLab
+    fake_gpu_nodes: BorrowFakeGpuNodes, training_over_experiments: ClassPair, lab: RequirementLab
 ) -> None:
-    node = fake_gpu_node(2)
+    [node] = fake_gpu_nodes(2)
     [guarded] = node.filled(1, priority=training_over_experiments.lower, labels={"guarded": "yes"})
     lab.disruption_budget(guarded.namespace, {"guarded": "yes"}, min_available=1)
     # By priority alone the guarded pod would be evicted, so that only the budget can prevent it.
@@ -193,14 +199,15 @@ def test_a_disruption_budget_is_preferred_and_guarantees_nothing(
     "A preempted pod gets its terminationGracePeriodSeconds, and the preempting pod waits for its end",
     level=MUST,
     effect=DISRUPTIVE,
+    pods=ON_BORROWED_NODES,
     sources=["k8s-preemption", "k8s-72124"],
     remedy="Set terminationGracePeriodSeconds of GPU pods to the time of saving a checkpoint: preempting pods wait "
     "for it.",
 )
 def test_a_victim_gets_its_grace_period_and_the_newcomer_waits(
-    fake_gpu_node: BorrowFakeGpuNode, training_over_experiments: ClassPair, lab: RequirementLab
+    fake_gpu_nodes: BorrowFakeGpuNodes, training_over_experiments: ClassPair, lab: RequirementLab
 ) -> None:
-    node = fake_gpu_node(1)
+    [node] = fake_gpu_nodes(1)
     [experiment] = node.filled(priority=training_over_experiments.lower, grace_seconds=GRACE_SECONDS, held=True)
     expect(experiment.created["spec"]["terminationGracePeriodSeconds"], experiment).equals(
         GRACE_SECONDS, because="that is the grace period in its spec"
@@ -227,14 +234,15 @@ def test_a_victim_gets_its_grace_period_and_the_newcomer_waits(
     "A Job whose podFailurePolicy ignores DisruptionTarget replaces a preempted pod without a failure",
     level=MUST,
     effect=DISRUPTIVE,
+    pods=ON_BORROWED_NODES,
     sources=["guide-5", "k8s-pod-failure-policy"],
     remedy="Keep the Job controller on; give training Jobs a podFailurePolicy that ignores DisruptionTarget, or every "
     "preemption uses up backoffLimit.",
 )
 def test_a_preempted_job_pod_is_tried_again(
-    fake_gpu_node: BorrowFakeGpuNode, training_over_experiments: ClassPair, lab: RequirementLab
+    fake_gpu_nodes: BorrowFakeGpuNodes, training_over_experiments: ClassPair, lab: RequirementLab
 ) -> None:
-    node = fake_gpu_node(1)
+    [node] = fake_gpu_nodes(1)
     with node.retrying_job(priority=training_over_experiments.lower) as job:
         job.wait_until_running()
         [victim] = job.pods()

@@ -14,7 +14,7 @@ from itertools import pairwise
 
 import pytest
 
-from conformance.catalog import MUST, OWN_NAMESPACE, SHOULD, requirement
+from conformance.catalog import MUST, ON_NO_NODE, OWN_NAMESPACE, SHOULD, requirement
 from conformance.facts import Facts, Pod
 from conformance.facts import PriorityClass as LiveClass
 from conformance.lab import Rejected, RequirementLab
@@ -226,6 +226,7 @@ def test_no_gpu_pod_lacks_the_positive_default_class(facts: Facts, judge: Judge)
     "New pods without a class get the globalDefault PriorityClass; all other pods keep their priority",
     level=MUST,
     effect=OWN_NAMESPACE,
+    pods=ON_NO_NODE,
     sources=["guide-5", "k8s-preemption"],
     remedy="Declare exactly one class with globalDefault and keep the Priority admission plugin on.",
 )
@@ -260,6 +261,7 @@ def test_the_default_class_reaches_every_new_pod_without_class(
     "The API server refuses a second PriorityClass with globalDefault",
     level=MUST,
     effect=OWN_NAMESPACE,
+    pods=ON_NO_NODE,
     sources=["k8s-preemption", "k8s-code-priority"],
     remedy="Keep the Priority admission plugin on. With two defaults the lower value applies.",
 )

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from conformance.catalog import MUST, OWN_CLUSTER_OBJECTS, OWN_NAMESPACE, requirement
+from conformance.catalog import MUST, ON_NO_NODE, OWN_CLUSTER_OBJECTS, OWN_NAMESPACE, requirement
 from conformance.gpu.resources import MIG_PREFIX, quota_key
 from conformance.lab import RequirementLab
 from conformance.reference.model import Reference
@@ -39,6 +39,7 @@ def gpu(reference: Reference) -> str:
     "A ResourceQuota counts the GPUs that pods request, and refuses pods beyond its limit",
     level=MUST,
     effect=OWN_NAMESPACE,
+    pods=ON_NO_NODE,
     sources=["k8s-quotas", "k8s-code-quota-pods"],
     remedy="Keep the ResourceQuota admission plugin and the resourcequota controller on.",
 )
@@ -56,6 +57,7 @@ def test_a_quota_counts_gpus_and_refuses_the_excess(gpu: str, lab: RequirementLa
     "ResourceQuota keys for GPUs without the prefix requests. are accepted and limit nothing",
     level=MUST,
     effect=OWN_NAMESPACE,
+    pods=ON_NO_NODE,
     sources=["k8s-code-quota-pods", "kubeflow-website-2460"],
     remedy="This is the behaviour of Kubernetes. Where it differs, another component counts these keys (HAMi does): "
     "follow its spelling, and use requests.<resource> in other clusters.",
@@ -72,6 +74,7 @@ def test_other_spellings_refuse_nobody(gpu: str, lab: RequirementLab) -> None:
     "A ResourceQuota on requests.nvidia.com/gpu does not count renamed GPUs (.shared) or MIG devices",
     level=MUST,
     effect=OWN_NAMESPACE,
+    pods=ON_NO_NODE,
     sources=["k8s-code-quota-pods", "device-plugin-sharing"],
     remedy="Give every GPU resource its own key requests.<resource> in every team's quota (QUOTA-03).",
 )
@@ -93,6 +96,7 @@ def test_renamed_gpus_escape_a_quota_of_the_plain_name(gpu: str, lab: Requiremen
     "A Deployment whose pods a ResourceQuota refuses has the condition ReplicaFailure and no pod",
     level=MUST,
     effect=OWN_NAMESPACE,
+    pods=ON_NO_NODE,
     sources=["k8s-quotas", "k8s-deployment-failed"],
     remedy="Watch the condition ReplicaFailure of Deployments: a refused pod is never created, so none is Pending.",
 )
@@ -110,6 +114,7 @@ def test_a_refused_deployment_says_so_and_has_no_pod(gpu: str, lab: RequirementL
     "Deleting a pod frees its GPUs in the ResourceQuota's status.used",
     level=MUST,
     effect=OWN_NAMESPACE,
+    pods=ON_NO_NODE,
     sources=["k8s-quotas"],
     remedy="Check that the resourcequota controller runs; pods stuck in Terminating still count.",
 )
@@ -129,6 +134,7 @@ def test_deleting_a_pod_gives_its_gpus_back(gpu: str, lab: RequirementLab) -> No
     "A ResourceQuota with a PriorityClass scope counts the pods of that class and no others",
     level=MUST,
     effect=OWN_CLUSTER_OBJECTS,
+    pods=ON_NO_NODE,
     sources=["k8s-quotas-priority"],
     remedy="Give each class a quota of its own, and one without scope for the sum: a scoped quota does not limit "
     "other pods.",
@@ -148,6 +154,7 @@ def test_a_quota_for_a_class_counts_that_class_only(gpu: str, lab: RequirementLa
     "A LimitRange max of GPUs becomes the default request (type Container) or refuses pods without GPUs (type Pod)",
     level=MUST,
     effect=OWN_NAMESPACE,
+    pods=ON_NO_NODE,
     sources=["k8s-code-limit-defaults", "k8s-code-limit-ranger"],
     remedy="This is the behaviour of Kubernetes: keep GPUs out of LimitRanges and use a ResourceQuota (QUOTA-11).",
 )

@@ -14,7 +14,7 @@ from fractions import Fraction
 
 import pytest
 
-from conformance.catalog import MUST, OWN_NAMESPACE, SHOULD, requirement
+from conformance.catalog import MUST, ON_NO_NODE, OWN_NAMESPACE, SHOULD, requirement
 from conformance.facts import Facts, LimitRange, ResourceQuota
 from conformance.gpu.quantities import as_count, quantity
 from conformance.gpu.resources import quota_key
@@ -244,6 +244,7 @@ def test_where_a_quota_counts_cpu_or_memory_a_limit_range_supplies_them(facts: F
     "Each team's ResourceQuota admits GPUs up to the declared limit and refuses one more",
     level=MUST,
     effect=OWN_NAMESPACE,
+    pods=ON_NO_NODE,
     sources=["guide-summary", "k8s-quotas"],
     remedy="Compare the quota with its declaration (QUOTA-01), its spelling (QUOTA-02) and its scope, and keep the "
     "ResourceQuota admission plugin on.",

@@ -18,6 +18,8 @@ from conformance.catalog import (
     DISRUPTIVE,
     MUST,
     OCCUPIES_IDLE_GPUS,
+    ON_BORROWED_NODES,
+    ON_NO_NODE,
     OWN_NAMESPACE,
     PATCHES_NODES,
     requirement,
@@ -41,6 +43,7 @@ NOWHERE = {"gpu-conformance.io/nowhere": "nowhere"}
     "Each declared taint alone, and all of them together, keep a pod without tolerations off a GPU node",
     level=MUST,
     effect=PATCHES_NODES,
+    pods=ON_BORROWED_NODES,
     sources=["guide-1", "k8s-taints"],
     remedy="Look for a policy that adds tolerations to every pod, and for a scheduler without TaintToleration.",
 )
@@ -80,6 +83,7 @@ def test_tolerating_some_of_the_taints_is_not_enough(doubly_tainted_pool: Pool, 
     "A NoSchedule taint leaves running pods alone; a NoExecute taint evicts those that do not tolerate it",
     level=MUST,
     effect=DISRUPTIVE,
+    pods=ON_BORROWED_NODES,
     sources=["guide-1", "k8s-taints"],
     remedy="Check that the taint-eviction controller runs and that no policy adds NoExecute tolerations to every pod.",
 )
@@ -210,6 +214,7 @@ def test_anti_affinity_spreads_replicas(idle_twins: tuple[Node, ...], lab: Requi
     "The API server rejects a pod whose GPU request differs from its GPU limit",
     level=MUST,
     effect=OWN_NAMESPACE,
+    pods=ON_NO_NODE,
     sources=["guide-4", "k8s-gpus"],
     remedy="Find the mutating policy or webhook that rewrites GPU limits or requests, and take GPUs out of it.",
 )
@@ -222,6 +227,7 @@ def test_a_request_must_equal_its_limit(gpu_pod: GpuPod, judge: Judge) -> None:
     "The API server rejects a pod with a GPU request and no GPU limit",
     level=MUST,
     effect=OWN_NAMESPACE,
+    pods=ON_NO_NODE,
     sources=["guide-4", "k8s-gpus"],
     remedy="Find the mutating policy or webhook that adds GPU limits, and take GPUs out of it.",
 )
@@ -234,6 +240,7 @@ def test_a_request_needs_a_limit(gpu_pod: GpuPod, judge: Judge) -> None:
     "The API server rejects a pod that requests a fraction of a GPU",
     level=MUST,
     effect=OWN_NAMESPACE,
+    pods=ON_NO_NODE,
     sources=["guide-4", "k8s-gpus"],
     remedy="Find the mutating policy or webhook that rounds GPU quantities; share GPUs by MIG or time-slicing instead.",
 )
@@ -247,6 +254,7 @@ def test_a_gpu_is_a_whole_number(gpu_pod: GpuPod, judge: Judge) -> None:
     "The API server accepts a GPU limit without request and sets the request to the limit",
     level=MUST,
     effect=OWN_NAMESPACE,
+    pods=ON_NO_NODE,
     sources=["k8s-gpus"],
     remedy="Find the policy or webhook that rewrites GPU requests: scheduler and quota count requests, not limits.",
 )

@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from lab_runs import rule
 
 from conformance.kube.effects import Effect
 from conformance.kube.errors import ApiError, Forbidden
@@ -50,7 +51,7 @@ def pod(priority: str) -> dict[str, Any]:
 
 
 def maker(server: Server) -> Maker:
-    return Maker(server, Run(), "PRIO-06", ())  # type: ignore[arg-type]
+    return Maker(server, Run(), rule(rule_id="PRIO-06"), ())  # type: ignore[arg-type]
 
 
 def test_a_pod_waits_until_admission_knows_the_class_of_the_run() -> None:
