@@ -208,7 +208,6 @@ def hooked(monkeypatch: pytest.MonkeyPatch) -> ConformanceHooks:
         pluginmanager=plugins,
         args=[],
         args_source=pytest.Config.ArgsSource.ARGS,
-        args=[],
         option=SimpleNamespace(collectonly=False),
         get_verbosity=lambda *kind: -1,
     )
