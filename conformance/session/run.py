@@ -38,6 +38,7 @@ from conformance.report.model import (
     API_VERSION,
     SEVERITY,
     ClusterFacts,
+    PoolFacts,
     Report,
     RunFacts,
     Verdict,
@@ -350,7 +351,7 @@ class Run:
             tuple(verdicts),
             (*self.notes, *self._waivers.notes()),
             excused_in(facts, self.reference),
-            pools_of(self._readable_nodes, self.reference, None if "pods" in facts.unreadable else facts.pods),
+            self._pools(),
         )  # fmt: skip
         report = msgspec.structs.replace(report, notes=(*report.notes, *refusals(report, self._formats)))
         if self._baseline is not None:
@@ -401,7 +402,12 @@ class Run:
         if self._stream is None:
             return
         facts = self._cluster_facts()
-        self.say("facts-read", nodes=facts.nodes, cluster=facts, fleet=pools_of(self._readable_nodes, self.reference))
+        self.say("facts-read", nodes=facts.nodes, cluster=facts, fleet=self._pools())
+
+    def _pools(self) -> tuple[PoolFacts, ...]:
+        """The declared pools as the cluster has them; what is asked of them only where pods could be read."""
+        pods = None if "pods" in self.facts.unreadable else self.facts.pods
+        return pools_of(self._readable_nodes, self.reference, pods)
 
     def say(self, event: str, **content: object) -> None:
         """Write an event to the stream, where this process has it."""
