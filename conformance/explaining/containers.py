@@ -21,7 +21,7 @@ _PULLING = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNev
 _SIGKILL, _SIGTERM = 137, 143
 
 
-class Trouble(msgspec.Struct, frozen=True):
+class ContainerProblem(msgspec.Struct, frozen=True):
     """What is wrong with a container. ``ran`` where its program has run."""
 
     cause: str
@@ -43,7 +43,7 @@ def refusal(pod: Manifest) -> tuple[str, str]:
     return cause, f"The pod stays as it is; its owner makes another one. See what the message names on node {node}."
 
 
-def trouble_of(pod: Manifest) -> Trouble | None:
+def problem_of(pod: Manifest) -> ContainerProblem | None:
     """What is wrong with the first container that is in trouble, None where none is."""
     return next((found for each in _statuses(pod) if (found := _waiting(pod, each) or _ended(pod, each))), None)
 
@@ -60,20 +60,22 @@ def _image(pod: Manifest, status: Manifest) -> str:
     return str(named or status.get("image") or "")
 
 
-def _waiting(pod: Manifest, status: Manifest) -> Trouble | None:
+def _waiting(pod: Manifest, status: Manifest) -> ContainerProblem | None:
     waiting = (status.get("state") or {}).get("waiting") or {}
     reason, told = str(waiting.get("reason") or ""), str(waiting.get("message") or "")
     what, words = f"container {status['name']}", f": {told}" if told else ""
     if reason in _PULLING:
-        return Trouble(
+        return ContainerProblem(
             f"{what} waits for its image {_image(pod, status)} ({reason}){words}",
             "See that the image and its tag exist, that the node reaches the registry, and that the pull secret that "
             "the pod names is in its namespace.",
         )
     if reason == "CreateContainerConfigError":
-        return Trouble(f"{what} cannot be configured{words}", "A Secret, ConfigMap or key that it names is missing.")
+        return ContainerProblem(
+            f"{what} cannot be configured{words}", "A Secret, ConfigMap or key that it names is missing."
+        )
     if reason in ("CreateContainerError", "RunContainerError", "CreatePodSandboxError"):
-        return Trouble(f"{what} cannot be started by the runtime ({reason}){words}", _RUNTIME)
+        return ContainerProblem(f"{what} cannot be started by the runtime ({reason}){words}", _RUNTIME)
     if reason == "CrashLoopBackOff":
         last = (status.get("lastState") or {}).get("terminated") or {}
         return _crash(pod, status, last, again=True)
@@ -86,12 +88,12 @@ _RUNTIME = (
 )
 
 
-def _ended(pod: Manifest, status: Manifest) -> Trouble | None:
+def _ended(pod: Manifest, status: Manifest) -> ContainerProblem | None:
     ended = (status.get("state") or {}).get("terminated") or {}
     return _crash(pod, status, ended, again=False) if ended.get("exitCode") else None
 
 
-def _crash(pod: Manifest, status: Manifest, ended: Manifest, *, again: bool) -> Trouble:
+def _crash(pod: Manifest, status: Manifest, ended: Manifest, *, again: bool) -> ContainerProblem:
     name, namespace = pod["metadata"]["name"], pod["metadata"].get("namespace")
     logs = f"kubectl logs {name} -n {namespace} -c {status['name']}{' --previous' if again else ''}"
     reason, code, restarts = str(ended.get("reason") or ""), ended.get("exitCode"), int(status.get("restartCount") or 0)
@@ -99,15 +101,17 @@ def _crash(pod: Manifest, status: Manifest, ended: Manifest, *, again: bool) -> 
     cause = f"container {status['name']} ended with exit code {code} ({reason or 'no reason'}{often})"
     if reason == "OOMKilled":
         cause = f"container {status['name']} used more memory than its limit and was killed (OOMKilled{often})"
-        return Trouble(
+        return ContainerProblem(
             cause, "Raise its memory limit, or let it use less. It is the node's memory, not the GPU's.", logs, True
         )
     if reason in ("StartError", "ContainerCannotRun"):
         words = f": {ended['message']}" if ended.get("message") else ""
-        return Trouble(f"container {status['name']} could not be started ({reason}){words}", _RUNTIME, logs)
+        return ContainerProblem(f"container {status['name']} could not be started ({reason}){words}", _RUNTIME, logs)
     if code in (_SIGKILL, _SIGTERM):
         signal = "SIGKILL" if code == _SIGKILL else "SIGTERM"
-        return Trouble(
+        return ContainerProblem(
             f"{cause}: {signal}", "A probe, an eviction or the node ended it; the pod's events say which.", logs, True
         )
-    return Trouble(cause, "Its log says why. XIDs are in the node's kernel log and in DCGM's metrics.", logs, True)
+    return ContainerProblem(
+        cause, "Its log says why. XIDs are in the node's kernel log and in DCGM's metrics.", logs, True
+    )

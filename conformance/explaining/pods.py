@@ -44,9 +44,9 @@ def _ended(_: Seen, pod: Manifest) -> Explanation | None:
         return None
     if phase == "Failed" and reason in containers.REFUSALS:
         return _told(Stage.REFUSED_BY_NODE, *containers.refusal(pod))
-    trouble = containers.trouble_of(pod)
-    if phase == "Failed" and trouble is not None:
-        return _told(Stage.CRASHED, trouble.cause, trouble.remedy, trouble.inspect)
+    problem = containers.problem_of(pod)
+    if phase == "Failed" and problem is not None:
+        return _told(Stage.CRASHED, problem.cause, problem.remedy, problem.inspect)
     why = f" ({reason}: {status.get('message') or 'no message'})" if reason else ""
     return _told(Stage.FINISHED, f"it has ended: {phase}{why}")
 
@@ -67,10 +67,10 @@ def _unbound(seen: Seen, pod: Manifest) -> Explanation | None:
 
 
 def _on_node(pod: Manifest) -> Explanation:
-    trouble = containers.trouble_of(pod)
-    if trouble is not None:
-        stage = Stage.CRASHED if trouble.ran else Stage.STARTING
-        return _told(stage, trouble.cause, trouble.remedy, trouble.inspect)
+    problem = containers.problem_of(pod)
+    if problem is not None:
+        stage = Stage.CRASHED if problem.ran else Stage.STARTING
+        return _told(stage, problem.cause, problem.remedy, problem.inspect)
     status, node = _status(pod), pod["spec"]["nodeName"]
     if status.get("phase") == "Running":
         ready = any(
