@@ -730,6 +730,22 @@ def test_a_release_whose_hooks_cannot_run_goes_without_them(client: Any, helm: F
     ]
 
 
+def test_a_hook_that_ran_when_its_run_was_killed_goes_with_the_release(client: Any, helm: FakeHelm) -> None:
+    metadata = {
+        "name": "settle",
+        "namespace": "gpu-operator",
+        "labels": {"app.kubernetes.io/instance": "gpu-operator"},
+        "annotations": {"helm.sh/hook": "post-install"},
+    }
+    client.add({"apiVersion": "batch/v1", "kind": "Job", "metadata": metadata})
+    helm.has("gpu-operator", OURS.values)
+
+    installer().uninstall(client, INSTALLED, LIMITS)
+
+    assert len(helm.calls_of("uninstall")) == 1
+    assert not [place for place in client.objects if "/jobs/" in place]
+
+
 def test_without_hooks_nothing_is_tried_that_would_leave_a_gpu_cluster(client: Any, helm: FakeHelm) -> None:
     client.add({"apiVersion": "nvidia.com/v1alpha1", "kind": "GPUCluster", "metadata": {"name": "gpu-cluster"}})
     helm.has("gpu-operator", OURS.values)

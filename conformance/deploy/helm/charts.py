@@ -172,7 +172,8 @@ class HelmInstaller:
                 raise
             except InstallError as again:
                 raise InstallError(f"{error}\n{again}\nboth failed: {command}, and the same with --no-hooks") from again
-            _remove_hooks(client, installed)
+        # They are no part of the release: one that ran when its run was killed stays, however well helm uninstalls.
+        _remove_hooks(client, installed)
 
     def _is_there(self, installed: Installed, timeouts: Timeouts) -> bool:
         """Whether the release is there. Raises NotOurs for one that does not bear the mark that is on record."""
@@ -241,7 +242,7 @@ def uninstall_command(helm: Helm, release: Release | Installed) -> str:
 
 
 def _remove_hooks(client: Client, installed: Installed) -> None:
-    """Remove what hooks of a release left that failed: Jobs in its namespace, and what Helm says is of the release."""
+    """Remove what hooks left that did not succeed: Jobs in the namespace, and what Helm says is of the release."""
     for job in listed(client, path("Job", namespace=installed.namespace)):
         metadata = job["metadata"]
         of_release = (metadata.get("labels") or {}).get(_INSTANCE) == installed.name
