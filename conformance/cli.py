@@ -129,6 +129,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     _names_cluster(snapshot)
     snapshot.add_argument("file", type=Path)
+    report_commands.redacts(snapshot)
     snapshot.set_defaults(command=_snapshot)
 
     binaries = commands.add_parser("binaries", help="fetch or build the binaries of the embedded cluster now")
@@ -337,6 +338,11 @@ def _snapshot(chosen: argparse.Namespace) -> int:
 
     with reading_access(chosen.cluster, chosen.clusters_file, chosen.kubeconfig) as client:
         taken = snapshot.take(client)
+    if chosen.redact:
+        from conformance.facts.redacting import redacted
+        from conformance.redaction import Redactor, key_from
+
+        taken = redacted(taken, Redactor(key_from(chosen.redact_key)))
     snapshot.save(taken, chosen.file)
     print(f"{chosen.file}: judge it with pytest --cluster snapshot:{chosen.file}")
     return OK

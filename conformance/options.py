@@ -134,6 +134,18 @@ OPTIONS = (
         "FILE",
     ),
     Option(
+        "--gpu-redact",
+        "replace host names, UUIDs, serial numbers, addresses and the names of cluster and registries in everything "
+        "that is written, each value the same way",
+        switch=True,
+    ),
+    Option(
+        "--gpu-redact-key",
+        "a file with the key of the replacements, so that several runs have the same ones (default: a new key for each "
+        "run, which nobody keeps)",
+        "FILE",
+    ),
+    Option(
         "--gpu-profile",
         "judge this profile and what --gpu-requirement names; several with commas, or given several times",
         "NAME",

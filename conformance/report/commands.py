@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from conformance.report.comparing import commands as comparing
+from conformance.report.model import Report
 
 if TYPE_CHECKING:
     from conformance.catalog import Requirement
@@ -35,6 +36,7 @@ def add_to(parser: argparse.ArgumentParser, catalogue: "Catalogue") -> None:
         metavar="FILE",
         help="default: the format's usual name, beside the report; - prints",
     )
+    redacts(convert)
     convert.set_defaults(command=_convert)
 
     comparing.add_to(actions)
@@ -45,6 +47,18 @@ def add_to(parser: argparse.ArgumentParser, catalogue: "Catalogue") -> None:
         "-o", "--output", type=Path, metavar="FILE", help="default: report.json beside it, if there is none"
     )
     recover.set_defaults(command=partial(_recover, catalogue))
+
+
+def redacts(parser: argparse.ArgumentParser) -> None:
+    """Let the user ask for a file that can be shown to others."""
+    parser.add_argument(
+        "--redact",
+        action="store_true",
+        help="replace host names, UUIDs, serial numbers, addresses and the names of cluster and registries",
+    )
+    parser.add_argument(
+        "--redact-key", type=Path, metavar="FILE", help="the key of the replacements (default: a new one each time)"
+    )
 
 
 def _takes_a_report(parser: argparse.ArgumentParser) -> None:
@@ -75,12 +89,23 @@ def _convert(chosen: argparse.Namespace) -> int:
     if chosen.to not in FORMATS:
         raise ReportError(f"--to={chosen.to}: there is no such format; there are {', '.join(FORMATS)}")
     wanted, report = FORMATS[chosen.to], read(chosen.report)
+    if chosen.redact:
+        report = _redacted(report, chosen.redact_key)
     if str(chosen.output) == "-":
         return _print(wanted.render(report), chosen.to)
     path = chosen.output or (chosen.report if chosen.report.is_dir() else chosen.report.parent) / wanted.file_name
     for written in wanted.write(report, path):
         print(written)
     return 0
+
+
+def _redacted(report: Report, key: Path | None) -> Report:
+    from conformance.redaction import Redactor, key_from
+    from conformance.report.redacted import learn_from, redacted
+
+    redactor = Redactor(key_from(key))
+    learn_from(report, redactor)
+    return redacted(report, redactor)
 
 
 def _print(rendered: str | Mapping[str, str], name: str) -> int:

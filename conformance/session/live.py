@@ -44,12 +44,16 @@ def way_for(verbosity: int, *, terminal: bool) -> Way:
 
 
 class Live:
-    """Shows the standing of a run until it is stopped. ``stream`` is where pytest writes, past its capturing."""
+    """Shows the standing of a run until it is stopped. ``stream`` is where pytest writes, past its capturing.
 
-    def __init__(self, way: Way, stream: TextIO | None) -> None:
+    ``shown`` makes of a text what others may see of it.
+    """
+
+    def __init__(self, way: Way, stream: TextIO | None, shown: Callable[[str], str] = str) -> None:
         self.way = way if stream is not None else Way.NONE
         self.standing = Standing()
         self._stream = stream
+        self._as_shown = shown
         self._shown = False
         self._said_at = 0.0
         self._lock = threading.RLock()
@@ -74,11 +78,11 @@ class Live:
         with self._lock:
             if self.way is Way.LINE:
                 width = shutil.get_terminal_size().columns - 1
-                self._write(_CLEAR + cut(_printable(self.standing.told(now, current_waits(), width))))
+                self._write(_CLEAR + cut(_printable(self._as_shown(self.standing.told(now, current_waits(), width)))))
                 self._shown = True
             elif now - max(self._said_at, now - self.standing.lasts(now)) >= PLAIN_LINE_EVERY:
                 # A line of pytest's may be unfinished; this one must not be taken for its end.
-                self._write(f"\n  {_printable(self.standing.told(now, current_waits()))}\n")
+                self._write(f"\n  {_printable(self._as_shown(self.standing.told(now, current_waits())))}\n")
                 self._said_at = now
 
     def note(self, text: str) -> None:

@@ -50,6 +50,7 @@ from conformance.session.cluster import OpenCluster, open_cluster
 from conformance.session.evidence import evidence_of
 from conformance.session.excused import excused_in
 from conformance.session.judging import NotRun
+from conformance.session.redaction import RunRedaction
 from conformance.session.set_up import chosen_path, held_to
 from conformance.session.waivers import Waivers
 from conformance.verdict import EvidenceKind, Inconclusive, Status
@@ -84,6 +85,7 @@ class Run:
         self._client: Client | None = None
         self._waivers = Waivers((), self.started.date())
         self._turn: AbstractContextManager[object] = nullcontext()
+        self._redaction: RunRedaction | None = None
 
     # --- opening -------------------------------------------------------------------------------------------------
 
@@ -99,11 +101,15 @@ class Run:
             self._baseline = Baseline.load(Path(self.settings.value("baseline")))
         if handed_down is not None:
             self._turn = _turns(handed_down["turns"])
+        if self.settings.value("redact"):
+            self._redaction = RunRedaction(self.settings)
         self.timeouts = self._timeouts()
         self._cluster = self._resources.enter_context(open_cluster(self.settings, progress, handed_down))
         if self._baseline is not None and self.cluster.snapshot is None:
             self._baseline.require_cluster(self.cluster.name)
         self._reference = load(chosen_path(self.settings, self.cluster))
+        if self._redaction is not None:
+            self._redaction.learn_cluster(self.cluster)
         if self._writes_reports:
             self._stream = self._resources.enter_context(EventStream(self.folder / STREAM_NAME))
             self.say(
@@ -112,7 +118,7 @@ class Run:
             )  # fmt: skip
         if self.cluster.snapshot is not None:
             with self._keeping_what_is_made():
-                self._facts = self._without_other_runs(snapshot.load(self.cluster.snapshot))
+                self._take_facts(snapshot.load(self.cluster.snapshot))
             if self._baseline is not None:
                 self._baseline.require_nodes(self.cluster.name, (node.name for node in self._readable_nodes))
             self._say_what_was_read()
@@ -124,8 +130,13 @@ class Run:
         with self._keeping_what_is_made():
             own = {self.id, (handed_down or {}).get("run", self.id)}
             read_facts = read(self.client, config_namespaces=self._config_namespaces)
-            self._facts = self._without_other_runs(read_facts, own, told=handed_down is None)
+            self._take_facts(read_facts, own, told=handed_down is None)
         self._say_what_was_read()
+
+    def _take_facts(self, facts: Facts, own: Collection[str] = (), *, told: bool = True) -> None:
+        if self._redaction is not None:
+            self._redaction.learn_facts(facts)
+        self._facts = self._without_other_runs(facts, own, told=told)
 
     def _without_other_runs(self, facts: Facts, own: Collection[str] = (), *, told: bool = True) -> Facts:
         """The facts without what other runs have on the cluster, with a note on each.
@@ -300,7 +311,16 @@ class Run:
         earlier = self.verdicts.get(judged.requirement)
         self.verdicts[judged.requirement] = judged if earlier is None else _worse(earlier, judged)
         self.say("requirement-finished", verdict=judged)
-        return judged
+        return judged if self._redaction is None else self._redaction.verdict(judged)
+
+    @property
+    def redacts(self) -> bool:
+        """Whether names of machines are replaced in all that is written."""
+        return self._redaction is not None
+
+    def shown(self, text: str) -> str:
+        """A text as others may see it: as it is, or with what the user wants to be replaced."""
+        return text if self._redaction is None else self._redaction.text(text)
 
     def leave_out(self, rules: Iterable[Requirement], reason: str) -> None:
         """Say of each rule that has no verdict that it did not run, and why."""
@@ -356,6 +376,8 @@ class Run:
         report = msgspec.structs.replace(report, notes=(*report.notes, *refusals(report, self._formats)))
         if self._baseline is not None:
             report = self._baseline.compared(report)
+        if self._redaction is not None:
+            report = self._redaction.report(report)
         if self._writes_reports:
             self.files = [write_json(report, self.folder), write_junit(report, self.folder)]
             self.files += write_formats(report, self.folder, self._formats)
@@ -412,7 +434,8 @@ class Run:
     def say(self, event: str, **content: object) -> None:
         """Write an event to the stream, where this process has it."""
         if self._stream is not None:
-            self._stream.write(event, **content)
+            shown = content if self._redaction is None else self._redaction.event(content)
+            self._stream.write(event, **shown)
 
 
 def _offers_gpus(node: Node, usual: str) -> bool:
