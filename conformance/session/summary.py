@@ -27,6 +27,7 @@ _FEW = 4
 # How lines are shared where there are too few: at least so many of each part, if it has them.
 _LEAST = {"causes": 3, "failures": 3, "profiles": 4, "unknown": 1, "notes": 4}
 _GOOD = (ProfileResult.CONFORMANT, ProfileResult.REHEARSED, ProfileResult.AUDITED)
+_LEFT, _RUN = "could not be put back: ", ". Run: "
 _COLOUR = {ProfileResult.FAILED: "red", ProfileResult.INCOMPLETE: "red", ProfileResult.PARTIAL: "yellow"}
 
 
@@ -60,7 +61,8 @@ def lines(
     """The lines below the heading: ``most`` of them at most, all that there is to say without it."""
     first = [] if brief else _wrapped(_about(report), width, 2)
     first += [line for text in since_baseline(report) for line in _wrapped(text, width, 2, {"bold": True})]
-    last = _wrapped(f"{report.outcome} (exit code {report.exit_code})", width, 2, _outcome(report))
+    last = [line for note in report.notes if _tells_what_is_left(note) for line in _on_what_is_left(note, width)]
+    last += _wrapped(f"{report.outcome} (exit code {report.exit_code})", width, 2, _outcome(report))
     last += _wrapped(f"report: {', '.join(map(str, files))}", width, 2)
     parts = [_causes(report, width), _failures(report, width)]
     if not brief:
@@ -71,7 +73,18 @@ def lines(
 
 def left_behind(left: Iterable[str], command: str) -> str:
     """What a run left on its cluster, and the command that removes it, as every end of a run says it."""
-    return f"could not be put back: {'; '.join(left)}. Run: {command}"
+    return f"{_LEFT}{'; '.join(left)}{_RUN}{command}"
+
+
+def _tells_what_is_left(note: str) -> bool:
+    return note.startswith(_LEFT)
+
+
+def _on_what_is_left(note: str, width: int) -> list[Line]:
+    """What is left, perhaps shortened, and in any case the command that removes it, however small the screen."""
+    what, _, command = note.rpartition(_RUN)
+    marked = {"red": True, "bold": True}
+    return [*_wrapped(what, width, 2, marked), Line(f"           Run: {command}", marked)]
 
 
 def _shared(parts: Sequence[Part], room: int | None) -> list[Line]:
@@ -215,7 +228,7 @@ def _notes(report: Report, width: int) -> Part:
     for kind, why in report.cluster.unreadable.items():
         kinds.setdefault(why, []).append(kind)
     told = [f"could not read {', '.join(names)}: {why}" for why, names in kinds.items()]
-    told += [f"note: {note}" for note in report.notes]
+    told += [f"note: {note}" for note in report.notes if not _tells_what_is_left(note)]
     entries: list[list[Line]] = [_wrapped(text, width, _FEW, {"yellow": True}) for text in told]
     if report.excused:
         text = f"not the owners' to change (excused in report.json): {', '.join(map(_excused, report.excused))}"

@@ -50,6 +50,21 @@ def test_causes_come_first_and_what_was_left_behind_is_always_said():
     assert told[-1].startswith("report: gpu-conformance-report/report.json")
 
 
+@pytest.mark.parametrize("brief", [False, True])
+def test_the_command_that_removes_what_is_left_is_never_cut_off(brief):
+    left = summary.left_behind(
+        [f"node gpu-{number}" for number in range(200)], "gpu-conformance clean --cluster prod r"
+    )
+    cluster = msgspec.structs.replace(crowded().cluster, unreadable={f"kind {n}": f"why {n}" for n in range(30)})
+    report = msgspec.structs.replace(crowded(), cluster=cluster, notes=("a note", left))
+
+    told = texts(report, width=80, most=21, brief=brief)
+
+    assert len(told) <= 21
+    assert any(line.startswith("could not be put back: node gpu-0; node gpu-1") for line in told)
+    assert "           Run: gpu-conformance clean --cluster prod r" in told
+
+
 def test_verbose_leaves_nothing_out():
     told = texts(crowded(), width=80)
 
