@@ -23,7 +23,7 @@ PODS = "/api/v1/namespaces/default/pods"
 KEYS, VALUES = ("zone", "kind", "rank"), ("a", "b", "7", "12")
 EFFECTS = ("NoSchedule", "NoExecute", "PreferNoSchedule")
 
-pytestmark = [pytest.mark.cluster, pytest.mark.xdist_group("explaining")]
+pytestmark = pytest.mark.cluster
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 NOT_PUBLISHED = (".venv/", "__pycache__/", ".git/", ".hypothesis/", ".mypy_cache/", "gpu-conformance-report/")
 
 # Each installs packages from the index, which takes a minute or more.
-pytestmark = [pytest.mark.cluster, pytest.mark.xdist_group("package")]
+pytestmark = pytest.mark.cluster
 
 
 @pytest.fixture(scope="module")

@@ -26,7 +26,7 @@ from conformance.progress import TerminalProgress
 from conformance.reference import load
 from conformance.simulator.hardware import HARDWARE
 
-pytestmark = [pytest.mark.cluster, pytest.mark.xdist_group("real-suites")]
+pytestmark = pytest.mark.cluster
 
 NODE, GPU = "t4-1", "nvidia.com/gpu"
 TOPOLOGY = """

@@ -16,7 +16,7 @@ from conformance.kube.waits import wait_for
 from conformance.progress import TerminalProgress
 from conformance.simulator.hardware import HARDWARE, gpu_uuid
 
-pytestmark = [pytest.mark.cluster, pytest.mark.xdist_group("real-gpus")]
+pytestmark = pytest.mark.cluster
 
 NODE, GPU = "a100-1", "nvidia.com/gpu"
 SEES = """
