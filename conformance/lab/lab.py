@@ -19,7 +19,7 @@ from conformance.lab import records_namespace
 from conformance.lab.advice import SOME_CLUSTER
 from conformance.lab.cleanup import leftovers
 from conformance.lab.cleanup.deletion import labelled
-from conformance.lab.cleanup.undo import interrupts_deferred, termination_interrupts
+from conformance.lab.cleanup.undo import TerminationInterrupts, interrupts_deferred
 from conformance.lab.images import Images
 from conformance.lab.lease import Heartbeat
 from conformance.lab.podspec import Tolerated
@@ -106,7 +106,7 @@ class Lab(RunContext):
         """
         self._begun = True
         try:
-            self._signals.enter_context(termination_interrupts())
+            self._signals.enter_context(TerminationInterrupts())
             records_namespace.enter(self.client, self.run_id, timeout=self.timeouts.namespace_deleted)
             self._heartbeat.start()
             self.journal.open(holder=self.holder, mode=self.mode.value)

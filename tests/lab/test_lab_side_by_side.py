@@ -1,6 +1,8 @@
 """Scenarios of one run at the same time: never on one node, and each only where it says that its pods land."""
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import SimpleNamespace
 
 import pytest
@@ -73,25 +75,23 @@ def test_a_node_in_use_is_not_borrowed_by_another_scenario(memory: MemoryCluster
         other.borrow(GPU_1).give_back()
 
 
-def scenario_with(memory: MemoryCluster, pods: Landing) -> RequirementLab:
-    lab = lab_on(memory)
-    lab.begin()
-    return lab.for_requirement(rule(pods=pods))
+@contextmanager
+def scenario_with(memory: MemoryCluster, pods: Landing) -> Iterator[RequirementLab]:
+    with lab_on(memory) as lab:
+        yield lab.for_requirement(rule(pods=pods))
 
 
 def test_pods_that_are_to_get_to_no_node_are_gated(memory: MemoryCluster) -> None:
-    scenario = scenario_with(memory, Landing.NOWHERE)
-
-    scenario.pod(gated=True)
-    with pytest.raises(ValueError, match=r"pods of PRIO-99 land on no node, as it declares, and Pod \S+ may land"):
-        scenario.pod()
-    with pytest.raises(ValueError, match="Deployment"):
-        scenario.deployment()
+    with scenario_with(memory, Landing.NOWHERE) as scenario:
+        scenario.pod(gated=True)
+        with pytest.raises(ValueError, match=r"pods of PRIO-99 land on no node, as it declares, and Pod \S+ may land"):
+            scenario.pod()
+        with pytest.raises(ValueError, match="Deployment"):
+            scenario.deployment()
 
 
 def test_pods_that_are_for_borrowed_nodes_are_pinned_to_them(memory: MemoryCluster) -> None:
-    scenario = scenario_with(memory, Landing.ON_BORROWED_NODES)
-    with scenario.borrow(GPU_1) as node:
+    with scenario_with(memory, Landing.ON_BORROWED_NODES) as scenario, scenario.borrow(GPU_1) as node:
         scenario.pod(on=node)
         with pytest.raises(ValueError, match="land on nodes that it has borrowed, as it declares"):
             scenario.pod(on=[node, GPU_2])

@@ -3,7 +3,7 @@ import signal
 
 import pytest
 
-from conformance.lab.cleanup.undo import UndoStack, interrupts_deferred, termination_interrupts
+from conformance.lab.cleanup.undo import TerminationInterrupts, UndoStack, interrupts_deferred
 from conformance.verdict import Inconclusive
 
 
@@ -58,7 +58,7 @@ def test_the_second_interrupt_aborts_the_block_and_says_what_is_left(capsys: pyt
 
 def test_termination_ends_a_run_as_ctrl_c_does() -> None:
     earlier = signal.getsignal(signal.SIGTERM)
-    with pytest.raises(KeyboardInterrupt, match="SIGTERM"), termination_interrupts():
+    with pytest.raises(KeyboardInterrupt, match="SIGTERM"), TerminationInterrupts():
         os.kill(os.getpid(), signal.SIGTERM)
 
     assert signal.getsignal(signal.SIGTERM) == earlier

@@ -10,12 +10,13 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Any
 
 from conformance.kube.errors import KubeError
 from conformance.remains import Left
 from conformance.verdict import Inconclusive
 
-__all__ = ["Step", "UndoStack", "interrupts_deferred", "termination_interrupts"]
+__all__ = ["Step", "TerminationInterrupts", "UndoStack", "interrupts_deferred"]
 
 
 class Step:
@@ -97,21 +98,29 @@ def interrupts_deferred(what: str, left: Callable[[], str]) -> Iterator[None]:
         raise KeyboardInterrupt
 
 
-@contextmanager
-def termination_interrupts() -> Iterator[None]:
-    """Make SIGTERM, which CI systems send to a cancelled job, end the block as Ctrl-C does: with clean-up."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
+class TerminationInterrupts:
+    """Makes SIGTERM, which CI systems send to a cancelled job, end the block as Ctrl-C does: with clean-up.
 
-    def on_termination(number: int, frame: FrameType | None) -> None:
+    Nothing happens where the block is not in the main thread, which alone may choose handlers of signals. It is no
+    generator: one that is forgotten would set the handler back whenever, and in whichever thread, it is collected.
+    """
+
+    def __init__(self) -> None:
+        self._earlier: Any = None
+        self._set = False
+
+    def __enter__(self) -> None:
+        if threading.current_thread() is threading.main_thread():
+            self._earlier = signal.signal(signal.SIGTERM, self._on_termination)
+            self._set = True
+
+    def __exit__(self, *_: object) -> None:
+        if self._set:
+            self._set = False
+            signal.signal(signal.SIGTERM, self._earlier if self._earlier is not None else signal.SIG_DFL)
+
+    def _on_termination(self, number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt("terminated by SIGTERM")
-
-    earlier = signal.signal(signal.SIGTERM, on_termination)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, earlier if earlier is not None else signal.SIG_DFL)
 
 
 def _say(text: str) -> None:
