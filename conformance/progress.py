@@ -154,6 +154,11 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
+def printable(text: str) -> str:
+    """The text without what a terminal would act on; names and messages of a cluster may hold anything."""
+    return "".join(each if each.isprintable() else "?" for each in text)
+
+
 def cut(line: str) -> str:
     """As much of the line as the terminal shows on one, so that writing it again covers it."""
     import shutil

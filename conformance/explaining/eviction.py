@@ -8,7 +8,7 @@ from fractions import Fraction
 
 from conformance.explaining.seen import Seen
 from conformance.gpu.affinity import selector_matches
-from conformance.gpu.placement import ROOM, Manifest, Obstacle, requests_of
+from conformance.gpu.placement import ROOM, Manifest, Obstacle, taken_of_node
 from conformance.gpu.quantities import quantity
 
 _SHOWN = 3
@@ -36,9 +36,9 @@ def _only_full(obstacle: Obstacle) -> bool:
 
 def _victims(seen: Seen, node: str, pod: Manifest, priority: int) -> list[Manifest]:
     """Pods of lower priority, the lowest first, whose going makes room; empty where even all of them do not."""
-    wanted = requests_of(pod) | {"pods": Fraction(1)}
-    here = [(other, requests_of(other) | {"pods": Fraction(1)}) for other in seen.bound.get(node, ())]
-    offered = ((seen.find("Node", "", node) or {}).get("status") or {}).get("allocatable") or {}
+    wanted = taken_of_node(pod)
+    here = [(other, taken_of_node(other)) for other in seen.bound.get(node, ())]
+    offered = (seen.nodes[node].get("status") or {}).get("allocatable") or {}
     short = {
         name: amount
         + sum((held.get(name, Fraction(0)) for _, held in here), Fraction(0))

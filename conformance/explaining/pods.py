@@ -8,6 +8,7 @@ import msgspec
 
 from conformance.explaining import containers, queues, scheduling
 from conformance.explaining.explanation import Explanation, Stage
+from conformance.explaining.seen import has_condition
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -71,12 +72,9 @@ def _on_node(pod: Manifest) -> Explanation:
     if problem is not None:
         stage = Stage.CRASHED if problem.ran else Stage.STARTING
         return _told(stage, problem.cause, problem.remedy, problem.inspect)
-    status, node = _status(pod), pod["spec"]["nodeName"]
-    if status.get("phase") == "Running":
-        ready = any(
-            each.get("type") == "Ready" and each.get("status") == "True" for each in status.get("conditions") or ()
-        )
-        if ready:
+    node = pod["spec"]["nodeName"]
+    if _status(pod).get("phase") == "Running":
+        if has_condition(pod, "Ready"):
             return _told(Stage.RUNNING, "it runs and is ready")
         return _told(
             Stage.RUNNING,

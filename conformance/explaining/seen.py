@@ -32,6 +32,11 @@ class Seen:
         return next(found, None)
 
     @cached_property
+    def nodes(self) -> dict[str, Manifest]:
+        """The nodes, by name."""
+        return {str(each["metadata"]["name"]): each for each in self.of("Node")}
+
+    @cached_property
     def bound(self) -> dict[str, list[Manifest]]:
         """The unfinished pods that are bound to a node, by its name."""
         return bound_by_node(self.of("Pod"))
@@ -49,6 +54,12 @@ def seen_from(objects: Iterable[dict[str, Any]], unreadable: Mapping[str, str] |
     for each in objects:
         by_kind.setdefault(str(each.get("kind")), []).append(each)
     return Seen(by_kind, unreadable)
+
+
+def has_condition(obj: Manifest, *types: str) -> bool:
+    """Whether one of these conditions is true of an object."""
+    conditions = (obj.get("status") or {}).get("conditions") or ()
+    return any(each.get("type") in types and each.get("status") == "True" for each in conditions)
 
 
 def _named(obj: Manifest) -> tuple[str, str]:

@@ -2,7 +2,7 @@
 
 from conformance.explaining.explanation import Explanation, Stage
 from conformance.explaining.pods import explain
-from conformance.explaining.seen import Seen
+from conformance.explaining.seen import Seen, has_condition
 from conformance.gpu.placement import Manifest, explain_refusal
 
 _WELL = (Stage.RUNNING, Stage.FINISHED)
@@ -14,7 +14,11 @@ def explain_workload(seen: Seen, workload: Manifest) -> list[Explanation]:
     told = [explain(seen, pod) for pod in pods]
     troubled = [each for each in told if each.stage not in _WELL]
     missing = _wanted(workload) - len(pods)
-    refused = [_without_pods(seen, workload, missing)] if missing > 0 and not _is_done(workload) else []
+    refused = (
+        [_without_pods(seen, workload, missing)]
+        if missing > 0 and not has_condition(workload, "Complete", "Failed")
+        else []
+    )
     return refused + troubled or told or refused
 
 
@@ -25,13 +29,6 @@ def _wanted(workload: Manifest) -> int:
     if kind == "Job":
         return int(spec.get("parallelism", 1))
     return int(spec.get("replicas", 1))
-
-
-def _is_done(workload: Manifest) -> bool:
-    return any(
-        each.get("type") in ("Complete", "Failed") and each.get("status") == "True"
-        for each in (workload.get("status") or {}).get("conditions") or ()
-    )
 
 
 def _without_pods(seen: Seen, workload: Manifest, missing: int) -> Explanation:

@@ -78,6 +78,11 @@ def requests_of(pod: Mapping[str, Any]) -> dict[str, Fraction]:
     )
 
 
+def taken_of_node(pod: Manifest) -> dict[str, Fraction]:
+    """What a pod takes of a node, by resource: its requests, and one of the pods that the kubelet runs."""
+    return requests_of(pod) | {"pods": Fraction(1)}
+
+
 def _asking(container: Mapping[str, Any]) -> Asking:
     resources = container.get("resources") or {}
     requests = effective_requests(resources.get("requests") or {}, resources.get("limits") or {})
@@ -119,8 +124,8 @@ def _room_obstacles(
     pod: Mapping[str, Any], node: Mapping[str, Any], here: Sequence[Mapping[str, Any]]
 ) -> Iterable[Obstacle]:
     allocatable = (node.get("status") or {}).get("allocatable") or {}
-    held = [(other, requests_of(other) | {"pods": Fraction(1)}) for other in here if not _same(other, pod)]
-    for resource, wanted in (requests_of(pod) | {"pods": Fraction(1)}).items():
+    held = [(other, taken_of_node(other)) for other in here if not _same(other, pod)]
+    for resource, wanted in taken_of_node(pod).items():
         total = quantity(allocatable.get(resource, "0"))
         free = total - sum((asked.get(resource, Fraction(0)) for _, asked in held), Fraction(0))
         if wanted > free:

@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager, contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar, Unpack
 
-from conformance.gpu.placement import requests_of
+from conformance.gpu.placement import bound_by_node, requests_of
 from conformance.gpu.quantities import as_count
 from conformance.gpu.taints import Taint
 from conformance.kube.effects import Effect
@@ -129,8 +129,7 @@ class RequirementLab:
         wanted = resource or self._run.gpu_resource
         found = self.client.get(path("Node", name=node.name))
         pods = self.client.list(path("Pod"), field_selector=f"spec.nodeName={node.name}")
-        unfinished = [pod for pod in pods if (pod.get("status") or {}).get("phase") not in ("Succeeded", "Failed")]
-        used = sum(int(requests_of(pod).get(wanted, 0)) for pod in unfinished)
+        used = sum(int(requests_of(pod).get(wanted, 0)) for pod in bound_by_node(pods).get(node.name, ()))
         return as_count(str((found["status"].get("allocatable") or {}).get(wanted, "0"))) - used
 
     def deployment(self, *, replicas: int = 1, **options: Unpack[PodOptions]) -> LabDeployment:

@@ -103,20 +103,20 @@ def markdown() -> str:
 def _entry(rule: Requirement, chapter: Chapter) -> list[str]:
     feature = "" if rule.feature == "core" else f", feature `{rule.feature}`"
     return [
-        f'### <a id="{rule.id.lower()}"></a>{rule.id} {_plain(rule.title)}',
+        f'### <a id="{rule.id.lower()}"></a>{rule.id} {plain(rule.title)}',
         "",
         f"{rule.level}, effect `{rule.effect.label}`{feature}, in [{chapter.path}](../{chapter.path})",
         "",
-        f"- Remedy: {_plain(rule.remedy)}",
+        f"- Remedy: {plain(rule.remedy)}",
         f"- Sources: {', '.join(map(_link, rule.sources))}",
     ]
 
 
 def _link(source: Source) -> str:
-    return f"[{_plain(source.title)}]({source.url.removeprefix(_DOCS)})"
+    return f"[{plain(source.title)}]({source.url.removeprefix(_DOCS)})"
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """A text of ours, with what Markdown would take for markup escaped."""
     return text.replace("<", "&lt;").replace("*", "\\*").replace("_", "\\_")
 

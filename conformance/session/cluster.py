@@ -65,7 +65,8 @@ def open_cluster(
     if target.kind == "snapshot":
         yield OpenCluster(target.name, target.kind, Mode.AUDIT, snapshot=target.snapshot, reference=target.reference)
     elif target.kind in _MAKERS:
-        with _MAKERS[target.kind](target, settings, progress, handed_down) as cluster:
+        made = _MAKERS[target.kind](target, settings, progress) if handed_down is None else _joined(target, handed_down)
+        with made as cluster:
             yield cluster
     else:
         with connect(target.kubeconfig, target.context) as connection:
@@ -97,13 +98,7 @@ def _helm(target: named.ClusterTarget, settings: Settings) -> Installer:
 
 
 @contextmanager
-def _embedded(
-    target: named.ClusterTarget, settings: Settings, progress: Progress, handed_down: dict[str, str] | None
-) -> Iterator[OpenCluster]:
-    if handed_down is not None:
-        with _joined(target, handed_down) as joined:
-            yield joined
-        return
+def _embedded(target: named.ClusterTarget, settings: Settings, progress: Progress) -> Iterator[OpenCluster]:
     from conformance.clusters import embedded
     from conformance.clusters.embedded.simulated_installer import SimulatedInstaller
 
@@ -125,13 +120,7 @@ def _embedded(
 
 
 @contextmanager
-def _container(
-    target: named.ClusterTarget, settings: Settings, progress: Progress, handed_down: dict[str, str] | None
-) -> Iterator[OpenCluster]:
-    if handed_down is not None:
-        with _joined(target, handed_down) as joined:
-            yield joined
-        return
+def _container(target: named.ClusterTarget, settings: Settings, progress: Progress) -> Iterator[OpenCluster]:
     from conformance.clusters.docker.control_plane import ControlPlaneSpec, running
     from conformance.clusters.embedded.simulated_installer import SimulatedInstaller
 
@@ -158,13 +147,7 @@ def _container(
 
 
 @contextmanager
-def _kind(
-    target: named.ClusterTarget, settings: Settings, progress: Progress, handed_down: dict[str, str] | None
-) -> Iterator[OpenCluster]:
-    if handed_down is not None:
-        with _joined(target, handed_down) as joined:
-            yield joined
-        return
+def _kind(target: named.ClusterTarget, settings: Settings, progress: Progress) -> Iterator[OpenCluster]:
     from conformance.clusters.docker.kind import KindSpec, running
 
     chosen = {

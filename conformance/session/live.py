@@ -19,7 +19,7 @@ import pytest
 
 from conformance.catalog import requirement_of
 from conformance.kube.current_waits import current_waits
-from conformance.progress import PLAIN_LINE_EVERY, TerminalProgress, cut
+from conformance.progress import PLAIN_LINE_EVERY, TerminalProgress, cut, printable
 from conformance.session import catalogue
 from conformance.session.standing import Standing
 from conformance.verdict import Status
@@ -78,18 +78,18 @@ class Live:
         with self._lock:
             if self.way is Way.LINE:
                 width = shutil.get_terminal_size().columns - 1
-                self._write(_CLEAR + cut(_printable(self._as_shown(self.standing.told(now, current_waits(), width)))))
+                self._write(_CLEAR + cut(printable(self._as_shown(self.standing.told(now, current_waits(), width)))))
                 self._shown = True
             elif now - max(self._said_at, now - self.standing.lasts(now)) >= PLAIN_LINE_EVERY:
                 # A line of pytest's may be unfinished; this one must not be taken for its end.
-                self._write(f"\n  {_printable(self._as_shown(self.standing.told(now, current_waits())))}\n")
+                self._write(f"\n  {printable(self._as_shown(self.standing.told(now, current_waits())))}\n")
                 self._said_at = now
 
     def note(self, text: str) -> None:
         """Write a line that stays, above the one that rewrites itself; nothing where there is none."""
         if self.way is Way.LINE:
             with self._lock:
-                self._write(f"{_CLEAR}{cut(_printable(text))}\n")
+                self._write(f"{_CLEAR}{cut(printable(text))}\n")
                 self._shown = False
 
     def clear(self) -> None:
@@ -195,8 +195,3 @@ def stream_of_terminal() -> TextIO | None:
         return os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding=sys.stdout.encoding, errors="replace")
     except (OSError, ValueError, AttributeError):
         return None
-
-
-def _printable(text: str) -> str:
-    """The text without what a terminal would act on; names and messages of a cluster may hold anything."""
-    return "".join(each if each.isprintable() else "?" for each in text)

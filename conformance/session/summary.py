@@ -13,6 +13,7 @@ from typing import NamedTuple
 import pytest
 
 from conformance.catalog import MUST
+from conformance.progress import printable
 from conformance.report.comparing.text import since_baseline
 from conformance.report.grouping import FindingGroup
 from conformance.report.model import Excused, Profile, ProfileResult, Report
@@ -52,7 +53,7 @@ def write(terminal: pytest.TerminalReporter, report: Report, files: Iterable[Pat
     width, height = shutil.get_terminal_size((160, LINES))
     most = None if verbosity > 0 else max(LINES, height) - _BELOW - 1
     for line in lines(report, files, width=width, most=most, brief=verbosity < 0):
-        terminal.line(_printable(line.text), **line.marked)
+        terminal.line(printable(line.text), **line.marked)
 
 
 def lines(
@@ -255,8 +256,3 @@ def _wrapped(text: str, width: int, most: int, marked: Mapping[str, bool] | None
 def _on_one_line(text: str, width: int) -> str:
     first = text.partition("\n")[0]
     return first if len(first) <= width else f"{first[: width - 3]}..."
-
-
-def _printable(text: str) -> str:
-    """The text without what a terminal would act on; names and messages of a cluster may hold anything."""
-    return "".join(each if each.isprintable() else "?" for each in text)

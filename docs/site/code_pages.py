@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-import yaml
+from seeded_faults import FOLDER, faults
 
 from conformance import cli
 from conformance.options import OPTIONS, Option
@@ -130,10 +130,9 @@ def _prose(text: str) -> str:
 
 def _faults() -> str:
     """What can be seeded, from the folder's own README, and a table of all that are."""
-    text = (CHECKOUT / "fixtures/faults/README.md").read_text().rstrip()
+    text = (FOLDER / "README.md").read_text().rstrip()
     rows = []
-    for path in sorted((CHECKOUT / "fixtures/faults").glob("*.yaml")):
-        fault = yaml.safe_load(path.read_text())
+    for fault in faults():
         noticed = ", ".join(f"[{each}](requirements/{each.lower()}.md)" for each in fault.get("fails", ()))
         rows.append(f"| {fault['title'].replace('|', '/').replace('<', '&lt;')} | {fault['kind']} | {noticed} |")
     head = ["## Every fault", "", "| fault | kind | noticed by |", "| --- | --- | --- |"]

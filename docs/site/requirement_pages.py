@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import inspect
-from collections import defaultdict
-from functools import cache
-from pathlib import Path
 
 import yaml
+from seeded_faults import noticed_by
 
 from conformance.catalog import PROFILES, Requirement, requirement_of
 from conformance.kube.effects import Mode
-from conformance.session.catalogue import Chapter, chapters
+from conformance.session.catalogue import Chapter, chapters, plain
 
-FAULTS = Path(__file__).resolve().parents[2] / "fixtures" / "faults"
 _KINDS = {"static": "seen by reading", "live": "seen by a scenario"}
 
 
@@ -31,17 +28,6 @@ def pages() -> dict[str, str]:
     return {_name(rule): _page(rule, chapter) for chapter in chapters() for rule in chapter.requirements}
 
 
-@cache
-def faults() -> dict[str, list[dict[str, object]]]:
-    """The seeded faults, by the requirements that they make fail."""
-    found: dict[str, list[dict[str, object]]] = defaultdict(list)
-    for path in sorted(FAULTS.glob("*.yaml")):
-        fault = yaml.safe_load(path.read_text())
-        for rule in fault.get("fails", ()):
-            found[rule].append(fault)
-    return found
-
-
 def _name(rule: Requirement) -> str:
     return f"requirements/{rule.id.lower()}.md"
 
@@ -51,19 +37,19 @@ def _page(rule: Requirement, chapter: Chapter) -> str:
     feature = "" if rule.feature == "core" else f" · feature `{rule.feature}`"
     return "\n".join(
         [
-            f"# {rule.id} {_plain(rule.title)}",
+            f"# {rule.id} {plain(rule.title)}",
             "",
             f"**{rule.level}** · profile {rule.profile} · effect `{rule.effect.label}` · from mode `{mode}`{feature}",
             "",
             "## What to do when it fails",
             "",
-            _plain(rule.remedy),
+            plain(rule.remedy),
             "",
             "## Why it matters",
             "",
-            f"**{_plain(chapter.title)}.**",
+            f"**{plain(chapter.title)}.**",
             "",
-            _plain(chapter.why),
+            plain(chapter.why),
             "",
             "## How it is judged",
             "",
@@ -79,7 +65,7 @@ def _page(rule: Requirement, chapter: Chapter) -> str:
             "",
             "## Sources",
             "",
-            *(f"- [{_plain(each.title)}]({_url(each.url)})" for each in rule.sources),
+            *(f"- [{plain(each.title)}]({_url(each.url)})" for each in rule.sources),
             "",
         ]
     )
@@ -92,7 +78,7 @@ def _source(rule: Requirement, chapter: Chapter) -> str:
 
 def _proven(rule: Requirement) -> list[str]:
     lines = ["Each of these faults was put into a correct cluster; exactly the requirements that it names failed."]
-    for fault in faults().get(rule.id, ()):
+    for fault in noticed_by(rule.id):
         kind = _KINDS.get(str(fault.get("kind")), str(fault.get("kind")))
         change = yaml.safe_dump(fault.get("change") or fault.get("before") or [], sort_keys=False, width=100).rstrip()
         lines += ["", f'??? example "{_quoted(str(fault["title"]))} ({kind})"', "    ```yaml"]
@@ -105,10 +91,6 @@ def _proven(rule: Requirement) -> list[str]:
 def _url(url: str) -> str:
     """A source of ours is a page of the site; from a requirement's page it is one folder up."""
     return f"../{url.removeprefix('docs/')}" if url.startswith("docs/") else url
-
-
-def _plain(text: str) -> str:
-    return text.replace("<", "&lt;").replace("*", "\\*").replace("_", "\\_")
 
 
 def _quoted(text: str) -> str:
