@@ -4,6 +4,7 @@ import textwrap
 from collections.abc import Iterator
 
 from conformance.explaining.explanation import Explanation
+from conformance.progress import printable
 
 _WIDTH = 110
 _NODES_SHOWN = 3
@@ -11,7 +12,14 @@ _GROUPS_SHOWN = 10
 
 
 def lines(explained: Explanation) -> Iterator[str]:
-    """The sentence first, then what to do, then every group of nodes with its reasons."""
+    """The sentence first, then what to do, then every group of nodes with its reasons.
+
+    Messages of kubelets and runtimes may hold anything: what a terminal would act on is replaced.
+    """
+    return map(printable, _lines(explained))
+
+
+def _lines(explained: Explanation) -> Iterator[str]:
     where = f" on node {explained.node}" if explained.node else ""
     yield f"{explained.subject}: {explained.stage}{where}"
     nearest = f"node {explained.nearest}" + (f": {'; '.join(explained.missing)}" if explained.missing else "")

@@ -187,6 +187,15 @@ def test_the_first_cause_is_told(name):
     assert explained.subject == "pod team/train"
 
 
+def test_the_message_of_a_runtime_does_nothing_to_the_terminal():
+    asked = pod(on="a100-1", status=waiting("CreateContainerError", "\x1b]0;gone\x07 no device"))
+
+    told = "".join(lines(explain(seen_from([asked, A100]), asked)))
+
+    assert "no device" in told
+    assert told.isprintable()
+
+
 def test_a_pod_that_is_being_deleted_waits_for_its_finalizer():
     going = pod(on="a100-1")
     going["metadata"] |= {"deletionTimestamp": "2026-11-28T00:00:00Z", "finalizers": ["example.com/keeps"]}
