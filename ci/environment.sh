@@ -46,3 +46,12 @@ prepare_environment() {
     "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable "$checkout"
     printf '%s\n' "$wanted" >"$stamp"
 }
+
+# Each kubelet, containerd and control plane takes some; tests run several side by side (docs/real-nodes.md). The limit is
+# the machine's: it is only ever raised, until the machine starts anew.
+allow_inotify_instances() {
+    local limit=/proc/sys/fs/inotify/max_user_instances wanted=1024
+    [ "$(id -u)" = 0 ] && [ -w "$limit" ] && [ "$(cat "$limit")" -lt "$wanted" ] || return 0
+    say "allowing $wanted inotify instances (fs.inotify.max_user_instances was $(cat "$limit"))"
+    echo "$wanted" >"$limit" || say "the kernel refuses that: nodes that run side by side may find too few"
+}

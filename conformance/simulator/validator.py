@@ -184,9 +184,11 @@ class Validator:
         return made
 
     def _relabel(self, host: Host, labels: dict[str, str]) -> None:
+        """Change labels of the node as it was looked at. Of a later one the actor decides anew: Conflict."""
         changed = {label: value for label, value in labels.items() if host.labels.get(label) != value}
         if changed:
-            self._world.client.patch(path("Node", name=host.name), {"metadata": {"labels": changed}})
+            metadata = {"labels": changed, "resourceVersion": host.node["metadata"]["resourceVersion"]}
+            self._world.client.patch(path("Node", name=host.name), {"metadata": metadata})
 
     def _annotate(self, pod: Object, name: str, value: str | None) -> None:
         self._world.client.patch(_path(pod), {"metadata": {"annotations": {name: value}}})

@@ -132,3 +132,14 @@ def test_the_node_refuses_what_is_not_translated_before_anything_else() -> None:
     refusing = next(place for place, line in enumerate(lines) if "--jump REJECT" in line)
 
     assert not [line for line in lines[:refusing] if line.startswith(("exec", "mount", "mkdir", "systemd"))]
+
+
+def test_a_cluster_that_could_not_be_made_names_inotify_where_its_instances_run_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    error = ContainerClusterError("kind create cluster: exit code 1")
+    monkeypatch.setattr(kind.inotify, "shortage", lambda wanted: f"{wanted - 1} are left")
+    assert "\n59 are left. If Docker runs on this machine: sysctl -w fs.inotify" in str(kind._with_shortage(error, 3))
+
+    monkeypatch.setattr(kind.inotify, "shortage", lambda wanted: "")
+    assert kind._with_shortage(error, 3) is error

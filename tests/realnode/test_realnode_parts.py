@@ -1,5 +1,6 @@
 """The parts of real nodes, without starting one: preflight, addresses, images, relay, control groups, options."""
 
+import errno
 import hashlib
 import io
 import json
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from conformance.clusters import inotify
 from conformance.clusters.embedded import EmbeddedSpec
 from conformance.clusters.embedded.real import (
     RealNodesUnavailable,
@@ -85,6 +87,28 @@ def test_a_container_without_privilege_is_told_so(tmp_path: Path) -> None:
 )
 def test_what_control_groups_lack_is_named(version: int, have: set[str], said: str) -> None:
     assert [what for what, _ in preflight.cgroup_lacks(version, have)] == ([said] if said else [])
+
+
+def test_inotify_instances_that_run_out_are_counted_and_told() -> None:
+    left = 5
+
+    def instance() -> int:
+        nonlocal left
+        if not left:
+            raise OSError(errno.EMFILE, "inotify_init1")
+        left -= 1
+        return os.open(os.devnull, os.O_RDONLY)
+
+    assert inotify.shortage(5, instance) == ""
+    left = 5
+    assert inotify.shortage(6, instance).startswith("5 inotify instances are left to you, 6 are needed (fs.inotify.max")
+
+
+def test_a_kernel_that_knows_no_inotify_instances_is_not_blamed_for_too_few() -> None:
+    def refused() -> int:
+        raise OSError(errno.ENOSYS, "inotify_init1")
+
+    assert inotify.shortage(6, refused) == ""
 
 
 def test_programs_and_plugins_of_an_assets_folder_come_first(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from conformance.gpu.operator_stack import PLUGIN_CONTAINERS, StackKind, detect
 from conformance.simulator import drivers
+from conformance.simulator.annotations import SIMULATED, SIMULATED_VALUE
 from conformance.simulator.chart import gpu_operator
 from conformance.simulator.clusterpolicy import ClusterPolicy, SpecError, oldest
 from conformance.simulator.evacuation import Rules, selected, undeletable
@@ -18,10 +19,20 @@ from conformance.simulator.hardware import HARDWARE, Machine
 from conformance.simulator.manifests import objects_of, operator_service, rolling, runtime_classes, stands_on
 from conformance.simulator.nfd import PREFIX, NodeFeatureDiscovery
 from conformance.simulator.nodelabels import DriverObject, Situation, is_mig_capable, wanted_changes, watched_labels
-from conformance.simulator.operands import BY_APP, DRIVER, EXPORTER, MIG_MANAGER, OPERANDS, PLUGIN, TOOLKIT, VALIDATOR
+from conformance.simulator.operands import (
+    BY_APP,
+    DRIVER,
+    EXPORTER,
+    MIG_MANAGER,
+    OPERANDS,
+    PLUGIN,
+    TOOLKIT,
+    VALIDATOR,
+)
 from conformance.simulator.podstatus import RESTARTS
 from conformance.simulator.rollout import is_rolled_out
 from conformance.simulator.upgrade_slots import Step, UpgradePolicy, UpgradingNode, free_slots, policy_of
+from conformance.simulator.validator import PRE_INSTALLED, Validator
 from conformance.simulator.world import World
 
 Object = dict[str, Any]
@@ -487,6 +498,34 @@ def test_another_field_renames_the_pci_label() -> None:  # F6
 
 def test_a_worker_that_is_not_ready_finds_nothing_and_takes_nothing_back() -> None:
     assert discovered(fields("vendor"), {f"{PREFIX}pci-0302_10de.present": "true"}, ready=False) == {}
+
+
+# --- labels of the driver -----------------------------------------------------------------------------------------
+
+
+def test_a_node_is_relabelled_only_as_it_was_looked_at() -> None:
+    """Else a label that somebody set since would be overwritten by what was right before."""
+    asked: list[Object] = []
+
+    class Client:
+        def patch(self, path: str, body: Object) -> Object:
+            asked.append(body["metadata"])
+            return {}
+
+    world = World(Client(), ("Node", "Pod"))  # type: ignore[arg-type]
+    machine = msgspec.json.encode(Machine("Tesla T4", 1, 15360, "7.5", driver="580.95.05")).decode()
+    marks = {HARDWARE: machine, SIMULATED: SIMULATED_VALUE}
+    node = {"metadata": {"name": "n", "resourceVersion": "7", "labels": {}, "annotations": marks}}
+    driver = {
+        "metadata": {"name": "d", "namespace": "gpu-operator", "uid": "u", "labels": {"app": DRIVER.name}},
+        "spec": {"nodeName": "n", "containers": []},
+    }
+    world._take_in("Node", node, deleted=False)
+    world._take_in("Pod", driver, deleted=False)
+
+    Validator(world).reconcile("n")
+
+    assert asked == [{"labels": {f"{DEPLOY}driver": PRE_INSTALLED}, "resourceVersion": "7"}]
 
 
 # --- the fleet ----------------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ import subprocess
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from conformance.clusters import inotify
 from conformance.clusters.embedded.binaries.failures import BinariesError
 from conformance.clusters.embedded.topologies import load
 
@@ -88,7 +89,7 @@ def running(spec: KindSpec, progress: Progress) -> Iterator[KindCluster]:
         config.write_text(json.dumps(cluster_config(name, image, workers, made_here=made_here)), encoding="utf-8")
         progress.step(f"Making the kind cluster {name}")
         local = LocalSpec("kind", name, spec.version, program, kubeconfig, config)
-        with _made(local):
+        with _made(local, workers + 1):
             with _client_of(kubeconfig) as api:
                 wait_usable(api, workers, progress, timeout=spec.timeout)
                 give_gpus(api, topology)
@@ -108,8 +109,8 @@ def require_existing(name: str) -> None:
 
 
 @contextlib.contextmanager
-def _made(spec: LocalSpec) -> Iterator[None]:
-    """A new cluster for the time of a block."""
+def _made(spec: LocalSpec, nodes: int) -> Iterator[None]:
+    """A new cluster of so many nodes for the time of a block."""
     with reaping(delete_command(spec)) as reaper:
         cluster = LocalCluster(spec, reaper)
         try:
@@ -120,12 +121,20 @@ def _made(spec: LocalSpec) -> Iterator[None]:
                 raise ContainerClusterError(
                     f"a kind cluster named {spec.name} has just been made by somebody else: run this again to use it"
                 ) from error
-            raise  # kind takes away what it could not complete, and the reaper whatever it left
+            # kind takes away what it could not complete, and the reaper whatever it left.
+            raise _with_shortage(error, nodes) from error
         try:
             yield
         finally:
             cluster.delete()
             reaper.done()
+
+
+def _with_shortage(error: ContainerClusterError, nodes: int) -> ContainerClusterError:
+    """The error and, where this machine has too few inotify instances for it, that. A daemon may be elsewhere."""
+    if told := inotify.shortage(nodes * inotify.KIND_NODE):
+        return ContainerClusterError(f"{error}\n{told}. If Docker runs on this machine: {inotify.REMEDY}")
+    return error
 
 
 def _program(spec: KindSpec, progress: Progress) -> Path:

@@ -41,7 +41,7 @@ def start(spec: EmbeddedSpec, progress: Progress | None = None, *, kept: str | N
     progress = progress or SilentProgress()
     # Before minutes go into building a kubelet that could not run here.
     places = real.places(spec)
-    tools = real.required(spec.assets, gpus=spec.real_gpus) if places else None
+    tools = real.required(spec.assets, gpus=spec.real_gpus, nodes=len(places)) if places else None
     wanted = BINARIES if tools is None else (*BINARIES, real.KUBELET)
     binaries = resolve(spec.version, wanted, assets=spec.assets, cache=spec.cache, progress=progress)
     parts = None if tools is None else real.parts(places, tools, spec, binaries, progress)

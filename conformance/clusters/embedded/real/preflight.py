@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from conformance.clusters import inotify
 from conformance.clusters.embedded.errors import EmbeddedError
 from conformance.deviceplugin.library import compiler
 from conformance.realnode import cgroups
@@ -78,11 +79,11 @@ class Tools:
         return os.pathsep.join(dict.fromkeys([*folders, *_SYSTEM_PATH]))
 
 
-def required(assets: Path | None = None, *, gpus: bool = False) -> Tools:
+def required(assets: Path | None = None, *, gpus: bool = False, nodes: int = 1) -> Tools:
     """The programs that real nodes are made of: from ``assets``, else as installed; ``gpus``: with a device plugin.
 
-    ``assets`` is a folder that has some or all of them, and CNI plugins in a folder ``cni``. Raises
-    RealNodesUnavailable with everything that the machine lacks.
+    ``assets`` is a folder that has some or all of them, and CNI plugins in a folder ``cni``; ``nodes`` is how many
+    real nodes there will be. Raises RealNodesUnavailable with everything that the machine lacks.
     """
     programs = {name: path for name in PROGRAMS if (path := _find(name, assets))}
     cni = _cni_folder(assets)
@@ -90,6 +91,7 @@ def required(assets: Path | None = None, *, gpus: bool = False) -> Tools:
     can_try = not lacks and "unshare" in programs
     lacks += [*_program_lacks(programs, cni), *(_kernel_lacks() if can_try else ())]
     lacks += _plugin_lacks() if gpus else ()
+    lacks += inotify.lacks(inotify.CONTROL_PLANE + nodes * inotify.REAL_NODE)
     if lacks or cni is None:
         raise RealNodesUnavailable(lacks)
     return Tools(programs, cni)
