@@ -20,6 +20,7 @@ from conformance.facts.tenancy import Namespace, Role, RoleBinding, ServiceAccou
 from conformance.facts.workloads import PodDisruptionBudget, ReplicaSet, Workload
 from conformance.gpu.operator_stack import Detection
 from conformance.gpu.resources import GPU
+from conformance.kube.names import SIMULATED_GPUS
 from conformance.verdict import Inconclusive, Waits
 
 
@@ -81,6 +82,16 @@ class Facts(Found):
     def simulated(self) -> bool:
         """Whether any node is played rather than real, so that nothing seen here is evidence of hardware."""
         return any(node.simulated for node in self.nodes)
+
+    @cached_property
+    def simulated_gpus(self) -> bool:
+        """Whether a node says that its GPUs are simulated, whatever runs its containers."""
+        return any(node.labels.get(SIMULATED_GPUS) == "true" for node in self.nodes)
+
+    @cached_property
+    def real_beside_simulated(self) -> frozenset[str]:
+        """The names of the nodes whose containers really run, where others are played; empty anywhere else."""
+        return frozenset(node.name for node in self.nodes if not node.simulated) if self.simulated else frozenset()
 
     def node(self, name: str) -> Node | None:
         """The node of this name, None when there is none."""

@@ -8,6 +8,8 @@ REFERENCE_LABEL = f"{DOMAIN}/reference"
 MANAGED_BY = "app.kubernetes.io/managed-by"
 MANAGED_BY_US = "gpu-conformance"
 FIELD_MANAGER = "gpu-conformance"
+SIMULATED_GPUS = f"{DOMAIN}/simulated-gpus"
+"""The label of nodes whose GPUs are simulated, and of what simulates them."""
 # Where owner records and Leases live. It outlives a run, so it is never named after one.
 HOME_NAMESPACE = "gpu-conformance"
 

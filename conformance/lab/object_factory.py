@@ -22,6 +22,7 @@ from conformance.lab.podspec import (
     members_of,
     node_names,
     pod_spec,
+    preferring,
     tolerations_for,
 )
 from conformance.lab.run_context import RunContext
@@ -139,7 +140,7 @@ class Maker:
             tolerations=self._tolerations(members_of(options.get("tolerates", ())), nodes),
             nodes=nodes,
             node_selector=dict(options.get("node_selector") or {}),
-            affinity=dict(options.get("affinity") or {}),
+            affinity=preferring(options.get("affinity") or {}, () if nodes else self._run.preferred_nodes),
             grace_seconds=options.get("grace_seconds", 0),
             gated=options.get("gated", False),
             image=self.pause_image,

@@ -1,6 +1,6 @@
 """Pod manifests of the lab: pods that hold a place, cost next to nothing, and are welcome in a restricted namespace."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import msgspec
@@ -23,6 +23,7 @@ __all__ = [
     "node_names",
     "pinned",
     "pod_spec",
+    "preferring",
     "tolerations_for",
     "used",
 ]
@@ -132,6 +133,14 @@ def pinned(affinity: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
         "nodeSelectorTerms": [_on(term, name) for term in terms for name in names]
     }
     return {**affinity, "nodeAffinity": node_affinity}
+
+
+def preferring(affinity: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]:
+    """The affinity, with a preference for the nodes of these names unless it has terms, which may prefer others."""
+    if affinity or not names:
+        return dict(affinity)
+    terms = [{"weight": 100, "preference": _on({}, name)} for name in sorted(names)]
+    return {"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": terms}}
 
 
 def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

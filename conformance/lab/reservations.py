@@ -19,12 +19,18 @@ class Reservations:
         self._holders: dict[str, str] = {}
 
     def pick(
-        self, holder: str, candidates: Collection[str], choose: Callable[[Collection[str]], tuple[str, ...]]
+        self,
+        holder: str,
+        candidates: Collection[str],
+        choose: Callable[[Collection[str]], tuple[str, ...]],
+        *,
+        awaited: Collection[str] = (),
     ) -> tuple[str, ...]:
         """Reserve what ``choose`` returns, which gets the names of nodes that others have in use.
 
         Where it raises Inconclusive and others have some of the candidates in use, it is asked again when they let go
-        of them. A requirement that holds nodes already does not wait, so that no two ever wait for each other.
+        of them, and also while others have one of ``awaited`` in use. A requirement that holds nodes already does not
+        wait, so that no two ever wait for each other.
         """
         with self._changed:
             while True:
@@ -34,6 +40,9 @@ class Reservations:
                 except Inconclusive:
                     if holder in self._holders.values() or taken.isdisjoint(candidates):
                         raise
+                    self._changed.wait(_LOOK_AGAIN)
+                    continue
+                if not taken.isdisjoint(awaited) and holder not in self._holders.values():
                     self._changed.wait(_LOOK_AGAIN)
                     continue
                 self._holders |= dict.fromkeys(chosen, holder)

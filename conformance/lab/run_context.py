@@ -32,7 +32,8 @@ __all__ = ["RunContext"]
 class RunContext:
     """One run, as the labs of its requirements see it; ``Lab`` opens and closes it.
 
-    While ``stopped`` is set, scenarios send no more requests: see ``Client.for_requirement``.
+    While ``stopped`` is set, scenarios send no more requests: see ``Client.for_requirement``. Pods go to
+    ``preferred_nodes`` where they have the choice: those whose containers really run, beside nodes that are played.
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class RunContext:
         self.gpu_resource = gpu_resource
         self.gpu_runtime_class = gpu_runtime_class
         self.tolerations: tuple[Toleration, ...] = tolerations_for(tolerations)
+        self.preferred_nodes: frozenset[str] = frozenset()
         self.journal = Journal(client, run_id)
         self.left_behind: list[Left] = []
         self.reservations = Reservations()

@@ -322,19 +322,22 @@ class RequirementLab:
         return resource
 
     def pick_idle(self, nodes: Iterable[_Node], count: int = 1) -> list[_Node]:
-        """The first ``count`` of these nodes that are idle, ready, schedulable and not borrowed.
+        """The first ``count`` of these nodes that are idle, ready, schedulable and not borrowed, preferred ones first.
 
         They are the requirement's until it ends: what runs beside it does not get them. A requirement that needs
         several picks them at once. Raises Inconclusive that says of each what is wrong with it when there are too few;
-        before that it waits for those that the run itself has in use.
+        before that it waits for those that the run itself has in use, for a preferred one in any case.
         """
-        by_name = {node.name: node for node in nodes}
+        preferred = self._run.preferred_nodes
+        by_name = {node.name: node for node in sorted(nodes, key=lambda node: node.name not in preferred)}
+        awaited = preferred & by_name.keys()
 
         def idle(taken: Collection[str]) -> tuple[str, ...]:
             free = [name for name in by_name if name not in taken]
             return borrowing.idle_nodes(self.client, free, count, self.run_id)
 
-        return [by_name[name] for name in self._run.reservations.pick(self.requirement.id, by_name.keys(), idle)]
+        chosen = self._run.reservations.pick(self.requirement.id, by_name.keys(), idle, awaited=awaited)
+        return [by_name[name] for name in chosen]
 
     @property
     def labels(self) -> dict[str, str]:

@@ -131,6 +131,7 @@ class Run:
             own = {self.id, (handed_down or {}).get("run", self.id)}
             read_facts = read(self.client, config_namespaces=self._config_namespaces)
             self._take_facts(read_facts, own, told=handed_down is None)
+        self.lab.preferred_nodes = self.facts.real_beside_simulated
         self._say_what_was_read()
 
     def _take_facts(self, facts: Facts, own: Collection[str] = (), *, told: bool = True) -> None:

@@ -52,6 +52,8 @@ def test_one_played_node_makes_all_evidence_simulated() -> None:
 
     assert not Facts.from_objects([real]).simulated
     assert Facts.from_objects([real, played]).simulated
+    assert Facts.from_objects([real]).real_beside_simulated == frozenset()
+    assert len(Facts.from_objects([real, played]).real_beside_simulated) == 1
 
 
 def test_free_gpus_leave_out_what_running_and_leaving_pods_hold() -> None:

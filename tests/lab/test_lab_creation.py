@@ -37,6 +37,7 @@ class Run:
     run_id = RUN
     gpu_resource = "nvidia.com/gpu"
     tolerations = ()
+    preferred_nodes = frozenset[str]()
 
     def harmless_priority(self) -> str:
         return CLASS

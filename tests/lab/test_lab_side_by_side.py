@@ -63,6 +63,47 @@ def test_nobody_waits_for_nodes_that_others_of_the_run_do_not_have(memory: Memor
             other.pick_idle([GPU_2])
 
 
+def test_a_preferred_node_comes_first_and_is_worth_waiting_for(memory: MemoryCluster) -> None:
+    with lab_on(memory) as lab:
+        lab.preferred_nodes = frozenset({"gpu-2"})
+        one, other = lab.for_requirement(rule(rule_id="PRIO-98")), lab.for_requirement(rule())
+        assert one.pick_idle(BOTH) == [GPU_2]
+        got: list[SimpleNamespace] = []
+        waiting = threading.Thread(target=lambda: got.extend(other.pick_idle(BOTH)), daemon=True)
+        waiting.start()
+        waiting.join(0.05)
+        assert not got
+
+        one.close()
+
+        waiting.join(SOON)
+        assert got == [GPU_2]
+
+
+def test_a_preferred_node_that_is_not_idle_keeps_nobody_waiting(memory: MemoryCluster) -> None:
+    with lab_on(memory) as lab:
+        lab.preferred_nodes = frozenset({"gpu-2"})
+        memory.add("Pod", "theirs", "team", spec={"nodeName": "gpu-2", "containers": []}, status={"phase": "Running"})
+
+        assert lab.for_requirement(rule()).pick_idle(BOTH) == [GPU_1]
+
+
+def test_pods_that_may_choose_prefer_preferred_nodes_and_others_are_as_they_were(memory: MemoryCluster) -> None:
+    with lab_on(memory) as lab:
+        scenario = lab.for_requirement(rule())
+        plain = scenario.pod().created["spec"]
+        lab.preferred_nodes = frozenset({"gpu-2"})
+        choosing, told = scenario.pod().created["spec"], scenario.pod(on=GPU_1).created["spec"]
+        own = {"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": []}}
+        with_terms = scenario.pod(affinity=own).created["spec"]
+
+    assert "affinity" not in plain
+    [term] = choosing["affinity"]["nodeAffinity"]["preferredDuringSchedulingIgnoredDuringExecution"]
+    assert term["preference"]["matchFields"] == [{"key": "metadata.name", "operator": "In", "values": ["gpu-2"]}]
+    assert "preferredDuringSchedulingIgnoredDuringExecution" not in told["affinity"]["nodeAffinity"]
+    assert with_terms["affinity"] == own
+
+
 def test_a_node_in_use_is_not_borrowed_by_another_scenario(memory: MemoryCluster) -> None:
     with lab_on(memory) as lab:
         one, other = lab.for_requirement(rule(rule_id="PRIO-98")), lab.for_requirement(rule())

@@ -195,6 +195,19 @@ def test_the_version_of_control_groups_is_that_which_has_the_controllers(tmp_pat
     assert cgroups.version(mounts) == 0
 
 
+def test_a_node_counts_for_more_than_one_process(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Containers that ask for next to nothing start in its group: on a busy machine it would get next to nothing."""
+    monkeypatch.setattr(cgroups, "hierarchies", lambda: [tmp_path])
+    monkeypatch.setattr(cgroups, "version", lambda: 1)
+    (tmp_path / "node").mkdir()
+    (tmp_path / "node" / "cpu.shares").write_text("1024")
+
+    cgroups.make("node")
+
+    assert (tmp_path / "node" / "cpu.shares").read_text() == "10240"
+    assert not (tmp_path / "node" / "cpu.weight").exists()
+
+
 def test_a_control_group_goes_with_all_below_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cgroups, "hierarchies", lambda: [tmp_path / "cpu", tmp_path / "memory"])
     for root in ("cpu", "memory"):
