@@ -69,6 +69,7 @@ PROFILES = {
     "WORK": "workloads",
     "ISO": "isolation",
     "OBS": "observability",
+    "UPG": "upgrade",
 }
 
 _ID = re.compile(r"(?P<prefix>[A-Z]+)-(?P<number>\d\d)")

@@ -134,6 +134,12 @@ OPTIONS = (
         "FILE",
     ),
     Option(
+        "--gpu-pre-upgrade",
+        "say whether the GPU Operator may upgrade the drivers to this version, such as 595.91.07: judges the profile "
+        "upgrade, and writes what the cluster has now as a baseline; see docs/upgrade.md",
+        "VERSION",
+    ),
+    Option(
         "--gpu-redact",
         "replace host names, UUIDs, serial numbers, addresses and the names of cluster and registries in everything "
         "that is written, each value the same way",

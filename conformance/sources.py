@@ -90,6 +90,7 @@ _KUBERNETES_PAGES = (
         "Deployments, failed deployment",
         "concepts/workloads/controllers/deployment/#failed-deployment",
     ),
+    _kubernetes("disruptions", "Disruptions", "concepts/workloads/pods/disruptions/"),
     _kubernetes("dra", "Dynamic Resource Allocation", "concepts/scheduling-eviction/dynamic-resource-allocation/"),
     _kubernetes("gpus", "Schedule GPUs", "tasks/manage-gpus/scheduling-gpus/"),
     _kubernetes("limit-ranges", "Limit Ranges", "concepts/policy/limit-range/"),

@@ -1,7 +1,7 @@
 """Audits one snapshot after another in one process, which spares each audit the start of an interpreter.
 
-Reads a JSON line for each (``id``, ``snapshot``, ``folder``, and ``reference`` where it is not the shipped one) and
-answers with one (``id``, ``exit_code``, ``output``).
+Reads a JSON line for each (``id``, ``snapshot``, ``folder``, ``reference`` where it is not the shipped one, and further
+``options``) and answers with one (``id``, ``exit_code``, ``output``).
 """
 
 import contextlib
@@ -32,6 +32,7 @@ def main() -> None:
                     "--gpu-report",
                     asked["folder"],
                     *reference,
+                    *asked.get("options", []),
                 ]
             )
         answer = {"id": asked["id"], "exit_code": int(code), "output": said.getvalue()}

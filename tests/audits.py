@@ -5,16 +5,18 @@ import subprocess
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from outcomes import Outcome, environment
 
 AUDITOR = Path(__file__).parent / "auditor.py"
 
 
-def audits(asked: Iterable[Mapping[str, str]], folder: Path) -> dict[str, Outcome]:
+def audits(asked: Iterable[Mapping[str, Any]], folder: Path) -> dict[str, Outcome]:
     """The outcome of each audit by its ``id``; the reports go below ``folder``.
 
-    ``snapshot`` is the file of one, ``reference`` its set-up where it is not the shipped one.
+    ``snapshot`` is the file of one, ``reference`` its set-up where it is not the shipped one,
+    ``options`` is what else pytest is given.
     """
     lines = "".join(json.dumps({**each, "folder": str(_report(each["id"], folder))}) + "\n" for each in asked)
     ended = subprocess.run(

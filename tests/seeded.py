@@ -57,6 +57,7 @@ class Fault(msgspec.Struct, forbid_unknown_fields=True):
     errors: list[str] = []
     advises: dict[str, str] = {}
     never: list[str] = []
+    pre_upgrade: str = ""
     waits: list[str] = []
     scheduler_config: Object | None = None
     apiserver: dict[str, str] = {}
@@ -66,6 +67,11 @@ class Fault(msgspec.Struct, forbid_unknown_fields=True):
     @property
     def profile_prefix(self) -> str:
         return self.id.split("-")[0]
+
+    @property
+    def options(self) -> list[str]:
+        """What is asked beside the profiles of every run."""
+        return [f"--gpu-pre-upgrade={self.pre_upgrade}"] if self.pre_upgrade else []
 
     @property
     def needs_own_cluster(self) -> bool:

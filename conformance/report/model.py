@@ -205,8 +205,47 @@ class PoolFacts(msgspec.Struct, frozen=True, rename="camel"):
     requested: dict[str, int] | None = None
 
 
+class Decision(StrEnum):
+    """Whether an upgrade may begin."""
+
+    GO = "go"
+    NO_GO = "no-go"
+    UNDECIDED = "undecided"
+
+
+class Upgrade(msgspec.Struct, frozen=True, rename="camel"):
+    """What a run says of an upgrade that it was asked about.
+
+    ``failed`` are the requirements that speak against it, ``unjudged`` those that nobody could judge, ``unknown`` those
+    of which a part or all is unknown. ``baseline`` is the file with what the cluster had; empty where none was written.
+    """
+
+    target: str
+    decision: Decision
+    failed: tuple[str, ...] = ()
+    unjudged: tuple[str, ...] = ()
+    unknown: tuple[str, ...] = ()
+    baseline: str = ""
+
+    def __str__(self) -> str:
+        """The decision as the first line of a summary."""
+        told = [f"{self.decision.upper()} for {self.target}"]
+        if self.failed:
+            told.append(f"failed: {', '.join(self.failed)}")
+        elif self.unjudged:
+            told.append(f"not judged: {', '.join(self.unjudged)}")
+        elif self.decision is Decision.UNDECIDED:
+            told.append("the operator upgrades none of these drivers")
+        if self.unknown:
+            told.append(f"not known everywhere: {', '.join(self.unknown)}")
+        return "; ".join(told)
+
+
 class Report(msgspec.Struct, frozen=True, rename="camel"):
-    """The whole report, as report.json holds it. ``baseline`` is what changed since an earlier run that was named."""
+    """The whole report, as report.json holds it. ``baseline`` is what changed since an earlier run that was named.
+
+    ``upgrade`` is there only where the run was asked about one.
+    """
 
     run: RunFacts
     cluster: ClusterFacts
@@ -222,6 +261,7 @@ class Report(msgspec.Struct, frozen=True, rename="camel"):
     baseline: Difference | None = None
     api_version: str = API_VERSION
     kind: str = KIND
+    upgrade: Upgrade | msgspec.UnsetType = msgspec.UNSET
 
 
 def summarise(verdicts: Iterable[Verdict]) -> tuple[Profile, ...]:

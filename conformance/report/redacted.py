@@ -10,7 +10,7 @@ from conformance.catalog import Source
 from conformance.redaction import Redactor
 from conformance.report.comparing.changes import ChangedFindings, ChangedVerdict, Compared, Difference
 from conformance.report.grouping import FindingGroup, grouped
-from conformance.report.model import Cause, ClusterFacts, PoolFacts, Profile, Report, RunFacts, Verdict
+from conformance.report.model import Cause, ClusterFacts, PoolFacts, Profile, Report, RunFacts, Upgrade, Verdict
 from conformance.subjects import ObjectReference
 from conformance.timeline import Step
 
@@ -32,6 +32,7 @@ _WORDS: dict[type, frozenset[str]] = {
     ChangedVerdict: frozenset({"requirement", "title", "old", "new"}),
     Difference: frozenset({"counts", "api_version", "kind"}),
     Report: frozenset({"api_version", "kind"}),
+    Upgrade: frozenset({"target", "failed", "unjudged", "unknown"}),
 }
 _NOTHING_OF_OTHERS = (Source, Profile)
 

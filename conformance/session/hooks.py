@@ -158,6 +158,9 @@ class ConformanceHooks:
         self._check_profiles()
         _check_unique(items)
         profiles, ids = set(self.settings.value("profile")), set(self.settings.value("requirement"))
+        asked = self.run.asked
+        if refusal := asked.refusal(profiles, ids):
+            raise pytest.UsageError(refusal)
         there = {rule.id for item in items if (rule := _rule(item))}
         missing = sorted(ids - there)
         if missing:
@@ -165,8 +168,11 @@ class ConformanceHooks:
                 f"no requirement {', '.join(missing)} is collected{_nearest(missing, sorted(there))}; "
                 "`gpu-conformance catalog` lists them"
             )
-        if profiles or ids:
-            kept = [item for item in items if (r := _rule(item)) and (r.profile in profiles or r.id in ids)]
+        kept = [item for item in items if (r := _rule(item)) is None or asked.admits(r)]
+        if profiles or ids or asked:
+            named = ((item, rule) for item in kept if (rule := _rule(item)))
+            kept = [item for item, r in named if r.profile in profiles or r.id in ids or asked.names(r)]
+        if len(kept) < len(items):
             config.hook.pytest_deselected(items=[item for item in items if item not in kept])
             items[:] = kept
 
@@ -197,7 +203,7 @@ class ConformanceHooks:
         selected = [rule for item in session.items if (rule := _rule(item))]
         self.run.leave_out(selected, "the session ended before its turn")
         profiles = {verdict.profile for verdict in self.run.verdicts.values()}
-        others = [rule for rule in catalogue.requirements() if rule.profile in profiles]
+        others = [rule for rule in catalogue.requirements() if rule.profile in profiles and self.run.asked.admits(rule)]
         self.run.leave_out(others, _LEFT_OUT if selected else f"{_LEFT_OUT}, or the session ended before its turn")
 
     def _clean_up(self, session: pytest.Session) -> None:

@@ -52,6 +52,7 @@ from conformance.session.excused import excused_in
 from conformance.session.judging import NotRun
 from conformance.session.redaction import RunRedaction
 from conformance.session.set_up import chosen_path, held_to
+from conformance.session.upgrades import Asked, keep_baseline, with_decision
 from conformance.session.waivers import Waivers
 from conformance.verdict import EvidenceKind, Inconclusive, Status
 
@@ -86,6 +87,7 @@ class Run:
         self._waivers = Waivers((), self.started.date())
         self._turn: AbstractContextManager[object] = nullcontext()
         self._redaction: RunRedaction | None = None
+        self.asked = Asked()
 
     # --- opening -------------------------------------------------------------------------------------------------
 
@@ -95,6 +97,7 @@ class Run:
         ``handed_down`` is what an xdist worker got from its controller, which owns the cluster and the deployment.
         """
         self._formats = formats_named(self.settings.value("report_formats"))
+        self.asked = Asked.by(self.settings)
         if self.settings.value("waivers"):
             self._waivers = Waivers.load(Path(self.settings.value("waivers")), self.started.date())
         if self.settings.value("baseline") and self._writes_reports:
@@ -374,16 +377,24 @@ class Run:
             excused_in(facts, self.reference),
             self._pools(),
         )  # fmt: skip
+        if self.asked:
+            report = self._with_decision(report)
         report = msgspec.structs.replace(report, notes=(*report.notes, *refusals(report, self._formats)))
         if self._baseline is not None:
             report = self._baseline.compared(report)
         if self._redaction is not None:
             report = self._redaction.report(report)
         if self._writes_reports:
-            self.files = [write_json(report, self.folder), write_junit(report, self.folder)]
+            self.files += [write_json(report, self.folder), write_junit(report, self.folder)]
             self.files += write_formats(report, self.folder, self._formats)
-            self.say("run-finished", outcome=outcome, exitCode=code)
+            self.say("run-finished", outcome=report.outcome, exitCode=report.exit_code)
         return report
+
+    def _with_decision(self, report: Report) -> Report:
+        """The report with what it says of the upgrade; what the cluster has before that is written beside it."""
+        file, why_not = keep_baseline(self, self.folder) if self._writes_reports else (None, "")
+        self.files = [file] if file is not None else []
+        return with_decision(report, self.asked, file, why_not)
 
     def _waive_with_causes(self) -> None:
         """Waive what waits for a waived requirement; only when all have their verdicts is that known of each."""

@@ -16,7 +16,7 @@ from conformance.catalog import MUST
 from conformance.progress import printable
 from conformance.report.comparing.text import since_baseline
 from conformance.report.grouping import FindingGroup
-from conformance.report.model import Excused, Profile, ProfileResult, Report
+from conformance.report.model import Decision, Excused, Profile, ProfileResult, Report, Upgrade
 from conformance.report.story import heading_of_cause, who_waits
 from conformance.verdict import Status, join_limited
 
@@ -60,7 +60,8 @@ def lines(
     report: Report, files: Iterable[Path], *, width: int, most: int | None = None, brief: bool = False
 ) -> list[Line]:
     """The lines below the heading: ``most`` of them at most, all that there is to say without it."""
-    first = [] if brief else _wrapped(_about(report), width, 2)
+    first = _decision(report, width)
+    first += [] if brief else _wrapped(_about(report), width, 2)
     first += [line for text in since_baseline(report) for line in _wrapped(text, width, 2, {"bold": True})]
     last = [line for note in report.notes if _tells_what_is_left(note) for line in _on_what_is_left(note, width)]
     last += _wrapped(f"{report.outcome} (exit code {report.exit_code})", width, 2, _outcome(report))
@@ -128,6 +129,14 @@ def _about(report: Report) -> str:
         f"{cluster.gpu_nodes} with GPUs; reference {report.reference}; mode {report.run.mode}; "
         f"evidence {cluster.evidence}"
     )
+
+
+def _decision(report: Report, width: int) -> list[Line]:
+    """Whether an upgrade may begin, where the run was asked about one."""
+    if not isinstance(report.upgrade, Upgrade):
+        return []
+    go = report.upgrade.decision is Decision.GO
+    return _wrapped(str(report.upgrade), width, _FEW, {"bold": True, "green": go, "red": not go})
 
 
 def _outcome(report: Report) -> dict[str, bool]:

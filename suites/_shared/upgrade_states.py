@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from conformance.facts import Facts, Node
+from conformance.gpu.label_selectors import text_selects
 from conformance.gpu.labels import UPGRADE_STATE
 from suites._shared.driver_objects import driver_object_of
 from suites._shared.operator_resource import OperatorResource
@@ -73,6 +74,10 @@ class UpgradePolicy(NamedTuple):
         """The label selector of the pods for whose completion an upgrade waits; empty for none."""
         return str(self._block("waitForCompletion").get("podSelector") or "")
 
+    def waits_for_pod(self, labels: Mapping[str, str]) -> bool:
+        """Whether an upgrade waits for pods with these labels. Raises ValueError for a podSelector that is none."""
+        return bool(self.waits_for) and text_selects(self.waits_for, labels)
+
     @property
     def waits_without_timeout(self) -> bool:
         """Whether that wait has no timeout."""
@@ -85,6 +90,15 @@ class UpgradePolicy(NamedTuple):
         """
         block = _BLOCK_OF_STATE.get(state, "")
         return block if self._block(block).get("timeoutSeconds") == 0 else ""
+
+    def timeout_of(self, block: str) -> int:
+        """The seconds that podDeletion or drain may take on a node, 300 where the policy is silent; 0 for any time."""
+        value = self._block(block).get("timeoutSeconds", 300)
+        return value if isinstance(value, int) else 300
+
+    def drains(self, labels: Mapping[str, str]) -> bool:
+        """Whether a drain takes pods with these labels. Raises ValueError where its podSelector is no selector."""
+        return text_selects(str(self._block("drain").get("podSelector") or ""), labels)
 
     @property
     def drains_selected_pods(self) -> bool:

@@ -23,10 +23,10 @@ from suites._shared.operands import ON, expected_components
 from suites._shared.operator_resource import declared_stack, find_operator_resource, require_operator_resource
 from suites._shared.pool_nodes import GpuPoolNode
 from suites._shared.resource_slices import devices_on
+from suites._shared.stuck_upgrades import managed_nodes, stuck_nodes
+from suites._shared.upgrade_obstacles import undeletable, unknown_users
 from suites._shared.upgrade_states import DONE, REQUIRED, policy_for, state_of
 from suites.operator.operator_settings import asked_for
-from suites.operator.stuck_upgrades import managed_nodes, stuck_nodes
-from suites.operator.upgrade_obstacles import undeletable, unknown_users
 
 _UPGRADED = "its driver is being upgraded"
 

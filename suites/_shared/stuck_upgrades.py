@@ -18,6 +18,7 @@ from suites._shared.operands import DRIVER, ExpectedComponent
 from suites._shared.operator_resource import OperatorResource
 from suites._shared.pod_status import what_to_do, why_not_ready
 from suites._shared.pool_nodes import GpuPoolNode
+from suites._shared.upgrade_obstacles import is_known
 from suites._shared.upgrade_states import (
     AT_THE_DRIVER,
     DRAINING,
@@ -30,7 +31,6 @@ from suites._shared.upgrade_states import (
     state_of,
     unavailable,
 )
-from suites.operator.upgrade_obstacles import is_known
 
 _DRIVER_POD = ("app.kubernetes.io/component", "nvidia-driver")
 

@@ -34,8 +34,8 @@ def undeletable(pods: tuple[Pod, ...], policy: UpgradePolicy, facts: Facts) -> I
     for pod in pods:
         if pod.deleting or pod.static or pod.owner_kind == "DaemonSet" or not is_known(pod, facts):
             continue
-        refusals = [_refusal(pod, removal) for removal in policy.pod_removals]
-        budget = _forbidding_budget(pod, facts)
+        refusals = [refusal_of(pod, removal) for removal in policy.pod_removals]
+        budget = forbidding_budget(pod, facts)
         if all(refusals):
             how, setting = refusals[0] or ("", "")
             remedy = f"Set {setting} of {policy.source} to true if that data may be lost, or move the pod beforehand."
@@ -94,7 +94,7 @@ def _is_of_gpus(status: dict[str, object]) -> bool:
     )
 
 
-def _refusal(pod: Pod, removal: PodRemoval) -> tuple[str, str] | None:
+def refusal_of(pod: Pod, removal: PodRemoval) -> tuple[str, str] | None:
     """Why one way of removal refuses a pod and which setting would change that; None when it does not."""
     empty_dirs = [volume.name for volume in pod.volumes if volume.kind == "emptyDir"]
     if empty_dirs and not removal.delete_empty_dir:
@@ -105,7 +105,7 @@ def _refusal(pod: Pod, removal: PodRemoval) -> tuple[str, str] | None:
     return None
 
 
-def _forbidding_budget(pod: Pod, facts: Facts) -> str:
+def forbidding_budget(pod: Pod, facts: Facts) -> str:
     """A PodDisruptionBudget that allows no disruption of the pod while all of its pods are healthy."""
     return next(
         (

@@ -1,0 +1,1 @@
+"""Driver upgrades: what a cluster has before one, kept for the comparison with what it has afterwards."""

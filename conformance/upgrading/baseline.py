@@ -1,0 +1,131 @@
+"""The baseline: what each GPU node has before an upgrade, as a file that a run afterwards compares with.
+
+A file of JSON with ``apiVersion`` and ``kind``. Of pods their owners are kept, because the pods themselves are others
+afterwards; a pod without owner is its own.
+"""
+
+from collections import Counter
+from collections.abc import Iterable
+from datetime import datetime
+from pathlib import Path
+
+import msgspec
+
+from conformance.facts import Facts, Node, Pod
+from conformance.gpu.labels import (
+    DRIVER_VERSION,
+    DRIVER_VERSION_PARTS,
+    GPU_PRODUCT,
+    MIG_CONFIG,
+    MIG_CONFIG_STATE,
+    NVIDIA,
+    UPGRADE_STATE,
+)
+
+API_VERSION = "gpu-conformance.io/v1alpha1"
+KIND = "UpgradeBaseline"
+FILE = "upgrade-baseline.json"
+
+
+class NodeBefore(msgspec.Struct, frozen=True, rename="camel"):
+    """One GPU node: what it offers, its driver and layout, and how many pods with GPUs each owner has there.
+
+    ``driver`` is empty where no label tells it. ``labels`` are those of NVIDIA's programs and of the owners below
+    nvidia.com/.
+    """
+
+    name: str
+    ready: bool
+    cordoned: bool
+    kernel: str
+    driver: str
+    product: str
+    mig_config: str
+    mig_state: str
+    upgrade_state: str
+    allocatable: dict[str, int]
+    labels: dict[str, str]
+    owners: dict[str, int]
+
+
+class Baseline(msgspec.Struct, frozen=True, rename="camel"):
+    """All GPU nodes of a cluster at one time (UTC), before its drivers are upgraded to ``target``."""
+
+    cluster: str
+    target: str
+    taken_at: datetime
+    nodes: tuple[NodeBefore, ...]
+    api_version: str = API_VERSION
+    kind: str = KIND
+
+
+def take(facts: Facts, resources: Iterable[str], *, cluster: str, target: str) -> Baseline:
+    """The baseline of a cluster; ``resources`` are the names by which the owners' set-up offers GPUs.
+
+    Raises Waits where nodes or pods could not be read.
+    """
+    names = frozenset(resources)
+    nodes = (_before(node, facts, names) for node in facts.nodes if has_gpus(node, names))
+    return Baseline(cluster, target, facts.taken_at, tuple(nodes))
+
+
+def write(baseline: Baseline, folder: Path) -> Path:
+    """Write it into a report folder, and return the file."""
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / FILE
+    file.write_bytes(msgspec.json.format(msgspec.json.encode(baseline), indent=2) + b"\n")
+    return file
+
+
+def has_gpus(node: Node, resources: Iterable[str]) -> bool:
+    """Whether a node offers GPUs, or a label says that it has some that it does not offer now."""
+    return bool(_offered(node, frozenset(resources)) or node.labels.get(GPU_PRODUCT))
+
+
+def driver_of(node: Node) -> str:
+    """The driver version by the labels of GPU Feature Discovery; empty when unlabelled."""
+    parts = [node.labels[key] for key in DRIVER_VERSION_PARTS if node.labels.get(key)]
+    return node.labels.get(DRIVER_VERSION) or ".".join(parts)
+
+
+def offered(node: Node, resources: Iterable[str]) -> dict[str, int]:
+    """What pods can be given on a node (allocatable), by the name of the GPU resource; names with 0 included."""
+    return {name: node.gpus(name) for name in sorted(_offered(node, frozenset(resources)))}
+
+
+def owner_of(pod: Pod) -> str:
+    """Whose a pod is, as it is told again of the pod that takes its place; of a Deployment's the Deployment."""
+    if not pod.owner_kind:
+        return f"pod {pod.namespace}/{pod.name}"
+    revision = pod.labels.get("pod-template-hash", "")
+    if pod.owner_kind == "ReplicaSet" and revision and pod.owner_name.endswith(f"-{revision}"):
+        return f"deployment {pod.namespace}/{pod.owner_name.removesuffix(f'-{revision}')}"
+    return f"{pod.owner_kind.lower()} {pod.namespace}/{pod.owner_name}"
+
+
+def owners_on(node: str, facts: Facts, resources: frozenset[str]) -> dict[str, int]:
+    """How many unfinished pods with GPUs each owner has on a node."""
+    here = (pod for pod in facts.pods_on(node) if not pod.finished and pod.gpu_requests(resources))
+    return dict(sorted(Counter(owner_of(pod) for pod in here).items()))
+
+
+def _before(node: Node, facts: Facts, resources: frozenset[str]) -> NodeBefore:
+    labels = node.labels
+    return NodeBefore(
+        node.name,
+        node.ready,
+        node.unschedulable,
+        node.kernel,
+        driver_of(node),
+        labels.get(GPU_PRODUCT, ""),
+        labels.get(MIG_CONFIG, ""),
+        labels.get(MIG_CONFIG_STATE, ""),
+        labels.get(UPGRADE_STATE, ""),
+        offered(node, resources),
+        {key: value for key, value in sorted(labels.items()) if key.startswith(NVIDIA)},
+        owners_on(node.name, facts, resources),
+    )
+
+
+def _offered(node: Node, resources: frozenset[str]) -> set[str]:
+    return {*node.gpu_resources, *(name for name in resources if name in node.allocatable)}

@@ -1,0 +1,151 @@
+"""A run that is asked about a driver upgrade decides; one that is not says nothing of it."""
+
+import json
+
+import pytest
+
+from conformance.facts.snapshot import Snapshot, save
+
+USAGE = 4
+
+
+def node(name):
+    return {
+        "apiVersion": "v1",
+        "kind": "Node",
+        "metadata": {
+            "name": name,
+            "labels": {
+                "eks.amazonaws.com/nodegroup": "t4-inference",
+                "nvidia.com/gpu.present": "true",
+                "nvidia.com/cuda.driver-version.full": "580.95.05",
+            },
+        },
+        "status": {
+            "capacity": {"nvidia.com/gpu": "4"},
+            "allocatable": {"nvidia.com/gpu": "4"},
+            "conditions": [{"type": "Ready", "status": "True"}],
+            "nodeInfo": {"kernelVersion": "6.8.0-1015-aws"},
+        },
+    }
+
+
+POD = {
+    "apiVersion": "v1",
+    "kind": "Pod",
+    "metadata": {
+        "name": "serve-5d8f-x",
+        "namespace": "ml",
+        "labels": {"pod-template-hash": "5d8f"},
+        "ownerReferences": [
+            {"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "serve-5d8f", "uid": "1", "controller": True}
+        ],
+    },
+    "spec": {
+        "nodeName": "gpu-1",
+        "containers": [{"name": "a", "image": "a", "resources": {"limits": {"nvidia.com/gpu": "2"}}}],
+    },
+    "status": {"phase": "Running"},
+}
+
+
+def policy(**upgrade):
+    return {
+        "apiVersion": "nvidia.com/v1",
+        "kind": "ClusterPolicy",
+        "metadata": {"name": "cluster-policy"},
+        "spec": {"driver": {"upgradePolicy": {"autoUpgrade": True, **upgrade}}},
+    }
+
+
+@pytest.fixture
+def audit(conform, tmp_path):
+    """Audit a cluster of these objects, with these options."""
+
+    def of(objects, *options):
+        save(Snapshot.of(objects), tmp_path / "a.json.gz")
+        return conform("--cluster", "snapshot:a.json.gz", "--gpu-reference=corrected-guide", *options)
+
+    return of
+
+
+def test_an_ordinary_run_says_nothing_of_upgrades(audit):
+    outcome = audit([node("gpu-1"), policy()], "--gpu-profile=pools")
+
+    assert not [each for each in outcome.statuses if each.startswith("UPG-")]
+    assert "upgrade" not in {each["name"] for each in outcome.report["profiles"]}
+    assert "upgrade" not in outcome.report
+
+
+def test_what_speaks_against_an_upgrade_is_the_first_thing_that_is_told(audit):
+    outcome = audit([node("gpu-1"), node("gpu-2"), policy(autoUpgrade=False)], "--gpu-pre-upgrade=595.91.07")
+
+    assert outcome.exit_code == 1
+    told = outcome.report["upgrade"]
+    assert (told["target"], told["decision"]) == ("driver 595.91.07", "no-go")
+    assert "UPG-02" in told["failed"]
+    first = outcome.output.partition("GPU conformance ==")[2].splitlines()[1]
+    assert first.startswith("NO-GO for driver 595.91.07; failed: ")
+    assert outcome.report["outcome"].startswith("NO-GO for driver 595.91.07")
+
+
+def test_only_what_bears_on_the_upgrade_is_judged(audit):
+    outcome = audit([node("gpu-1"), policy()], "--gpu-pre-upgrade=595.91.07")
+
+    judged = {each for each, status in outcome.statuses.items() if status != "not-run"}
+    companions = {each for each in judged if not each.startswith("UPG-")}
+    assert companions == {"OPER-02", "OPER-12", "OPER-13", "OPER-18", "OPER-19", "POOL-10"}
+    assert "UPG-01" in judged
+
+
+def test_a_profile_that_is_named_is_judged_beside_the_upgrade(audit):
+    outcome = audit([node("gpu-1"), policy()], "--gpu-pre-upgrade=595.91.07", "--gpu-requirement=POOL-03")
+
+    assert {"POOL-03", "UPG-02"} <= {each for each, status in outcome.statuses.items() if status != "not-run"}
+
+
+def test_the_baseline_has_what_the_nodes_have_to_have_again(audit, tmp_path):
+    audit([node("gpu-1"), node("gpu-2"), POD, policy()], "--gpu-pre-upgrade=595.91.07", "--gpu-report=out")
+
+    baseline = json.loads((tmp_path / "out" / "upgrade-baseline.json").read_text())
+    assert (baseline["kind"], baseline["target"]) == ("UpgradeBaseline", "driver 595.91.07")
+    one, two = baseline["nodes"]
+    assert (one["name"], one["driver"], one["kernel"]) == ("gpu-1", "580.95.05", "6.8.0-1015-aws")
+    assert one["allocatable"] == {"nvidia.com/gpu": 4}
+    assert one["owners"] == {"deployment ml/serve": 1}
+    assert two["owners"] == {}
+
+
+def test_names_that_may_not_be_told_are_in_no_baseline(audit, tmp_path):
+    outcome = audit([node("gpu-1"), policy()], "--gpu-pre-upgrade=595.91.07", "--gpu-redact")
+
+    assert not list(tmp_path.rglob("upgrade-baseline.json"))
+    assert any("--gpu-redact" in note for note in outcome.report["notes"])
+    assert outcome.report["upgrade"]["target"] == "driver 595.91.07"
+
+
+def test_drivers_of_node_images_leave_the_question_undecided(audit):
+    hosted = policy()
+    hosted["spec"]["driver"]["enabled"] = False
+
+    outcome = audit([node("gpu-1"), hosted], "--gpu-pre-upgrade=595.91.07")
+
+    assert outcome.report["upgrade"]["decision"] in ("undecided", "no-go")
+    assert outcome.statuses["UPG-02"] == "not-applicable"
+    assert outcome.exit_code != 0
+
+
+@pytest.mark.parametrize("named", [["--gpu-profile=upgrade"], ["--gpu-requirement=UPG-02"]])
+def test_a_requirement_of_upgrades_needs_the_version(audit, named):
+    outcome = audit([node("gpu-1")], *named)
+
+    assert outcome.exit_code == USAGE
+    assert "--gpu-pre-upgrade VERSION" in outcome.output
+
+
+def test_what_is_no_driver_version_is_one_usage_error(audit):
+    outcome = audit([node("gpu-1")], "--gpu-pre-upgrade=latest")
+
+    assert outcome.exit_code == USAGE
+    assert "--gpu-pre-upgrade: 'latest' is no NVIDIA driver version" in outcome.output
+    assert "Traceback" not in outcome.output
