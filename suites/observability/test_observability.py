@@ -85,7 +85,8 @@ def test_every_gpu_node_has_an_exporter(facts: Facts, monitored_nodes: tuple[Gpu
         if not_judged:
             judge.pass_over(node, not_judged)
             continue
-        waiting = [state for pod in pods for status in pod.statuses if (state := status.waiting or status.terminated)]
+        states = [status.waiting or status.terminated for pod in pods for status in pod.statuses]
+        waiting = list(dict.fromkeys(filter(None, states)))
         judge(
             node,
             ok=bool(ready),

@@ -61,7 +61,8 @@ class RequiredDaemonSet(NamedTuple):
 
     def remedy(self, refused: Sequence[RefusedTaint]) -> str:
         """The setting to change for taints that belong there; what belongs nowhere is not to be tolerated."""
-        meant = [each.taint for each in refused if each.declared]
+        # Several pools may declare the same taint.
+        meant = list(dict.fromkeys(each.taint for each in refused if each.declared))
         found = [each.remedy for each in refused if not each.declared]
         return " ".join([*([self._how_to_tolerate(meant)] if meant else []), *found])
 

@@ -8,12 +8,15 @@ import pytest
 from conformance.facts import Facts, snapshot
 from conformance.facts.kinds import KINDS
 from conformance.facts.pods import pod_from
+from conformance.facts.workloads import Workload as ControllerOfPods
+from conformance.gpu.taints import Taint
 from conformance.reference.model import Gpu, Pool, Reference, Workload
 from conformance.session.catalogue import requirements
 from conformance.shipped import shipped
 from conformance.verdict import Judge, NotApplicable, Waits
 from suites._shared.declared_workloads import DeclaredWorkload
 from suites._shared.pool_nodes import without_gpus, without_nodes, without_open_nodes
+from suites.operator.operand_tolerations import RefusedTaint, RequiredDaemonSet
 from suites.scheduling.test_placement import test_every_declared_workload_fits_a_node as every_workload_fits
 
 GPU = Gpu(model="t4", count=4)
@@ -155,3 +158,13 @@ def test_a_workload_whose_pool_lacks_its_nodes_waits_where_it_is_the_only_one():
 
 def test_a_workload_on_a_pool_that_is_declared_with_0_nodes_is_no_failure():
     assert isinstance(fits(workload("later", EMPTY)).nothing_judged(), NotApplicable)
+
+
+def test_a_taint_that_several_pools_declare_is_to_be_tolerated_once() -> None:
+    taint = Taint(key="dedicated", value="gpu", effect="NoExecute")
+    pools = [Pool(name=name, selector={"pool": name}, taints=(taint,)) for name in ("a100", "t4")]
+    plugin = RequiredDaemonSet(ControllerOfPods(kind="DaemonSet", name="nvidia-device-plugin-daemonset"), tuple(pools))
+
+    remedy = plugin.remedy([RefusedTaint(taint, pool, ()) for pool in pools])
+
+    assert remedy.count("dedicated=gpu:NoExecute") == 1
