@@ -140,6 +140,12 @@ OPTIONS = (
         "VERSION",
     ),
     Option(
+        "--gpu-post-upgrade",
+        "say whether an upgrade of the drivers is done and nothing is missing: compares with the baseline that a run "
+        "with --gpu-pre-upgrade wrote (upgrade-baseline.json); see docs/upgrade.md",
+        "BASELINE",
+    ),
+    Option(
         "--gpu-redact",
         "replace host names, UUIDs, serial numbers, addresses and the names of cluster and registries in everything "
         "that is written, each value the same way",

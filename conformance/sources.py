@@ -215,6 +215,11 @@ _DEVICE_PLUGIN = (
 
 _OTHER_NVIDIA = (
     _nvidia("cuda-compatibility", "CUDA Compatibility", "deploy/cuda-compatibility/"),
+    _nvidia(
+        "driver-kernel-modules",
+        "Driver Installation Guide: Kernel Modules",
+        "datacenter/tesla/driver-installation-guide/kernel-modules.html",
+    ),
     _nvidia("cuda-errors", "CUDA Driver API: CUresult", "cuda/cuda-driver-api/group__CUDA__TYPES.html"),
     _nvidia("dcgm-fields", "DCGM: field identifiers", "datacenter/dcgm/latest/dcgm-api/dcgm-api-field-ids.html"),
     _nvidia(

@@ -15,12 +15,15 @@ import msgspec
 import yaml
 from patience import PATIENCE
 
+from conformance.facts import Facts
 from conformance.facts.snapshot import Snapshot
+from conformance.gpu.resources import GPU, SHARED_GPU
 from conformance.kube.client import Client
 from conformance.kube.errors import ApiError, Conflict, NotFound
 from conformance.kube.paths import PLACES, path, place
 from conformance.shipped import shipped
 from conformance.simulator.hardware import HARDWARE
+from conformance.upgrading import baseline
 
 Object = dict[str, Any]
 
@@ -58,6 +61,7 @@ class Fault(msgspec.Struct, forbid_unknown_fields=True):
     advises: dict[str, str] = {}
     never: list[str] = []
     pre_upgrade: str = ""
+    post_upgrade: str = ""
     waits: list[str] = []
     scheduler_config: Object | None = None
     apiserver: dict[str, str] = {}
@@ -68,10 +72,15 @@ class Fault(msgspec.Struct, forbid_unknown_fields=True):
     def profile_prefix(self) -> str:
         return self.id.split("-")[0]
 
-    @property
-    def options(self) -> list[str]:
-        """What is asked beside the profiles of every run."""
-        return [f"--gpu-pre-upgrade={self.pre_upgrade}"] if self.pre_upgrade else []
+    def options(self, sound: list[Object], folder: Path) -> list[str]:
+        """What is asked beside the profiles of every run; a baseline is that of the ``sound`` objects."""
+        if self.pre_upgrade:
+            return [f"--gpu-pre-upgrade={self.pre_upgrade}"]
+        if not self.post_upgrade:
+            return []
+        facts = Facts.from_objects(sound)
+        kept = baseline.take(facts, [GPU, SHARED_GPU], cluster="sound", target=f"driver {self.post_upgrade}")
+        return [f"--gpu-post-upgrade={baseline.write(kept, folder / self.id)}"]
 
     @property
     def needs_own_cluster(self) -> bool:

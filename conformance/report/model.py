@@ -206,11 +206,18 @@ class PoolFacts(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class Decision(StrEnum):
-    """Whether an upgrade may begin."""
+    """Whether an upgrade may begin, or is done."""
 
     GO = "go"
     NO_GO = "no-go"
+    DONE = "done"
+    NOT_DONE = "not-done"
     UNDECIDED = "undecided"
+
+    @property
+    def good(self) -> bool:
+        """Whether it is what one wants to hear."""
+        return self in (Decision.GO, Decision.DONE)
 
 
 class Upgrade(msgspec.Struct, frozen=True, rename="camel"):
@@ -229,7 +236,7 @@ class Upgrade(msgspec.Struct, frozen=True, rename="camel"):
 
     def __str__(self) -> str:
         """The decision as the first line of a summary."""
-        told = [f"{self.decision.upper()} for {self.target}"]
+        told = [f"{self.decision.upper().replace('NOT-', 'NOT ')} for {self.target}"]
         if self.failed:
             told.append(f"failed: {', '.join(self.failed)}")
         elif self.unjudged:

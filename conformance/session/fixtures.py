@@ -7,11 +7,13 @@ import pytest
 
 from conformance.catalog import requirement_of
 from conformance.facts import Facts
+from conformance.gpu.drivers import DriverVersion
 from conformance.kube.timeouts import Timeouts
 from conformance.lab import RequirementLab
 from conformance.reference import Reference
 from conformance.session.run import Run
 from conformance.session.scenarios import SCENARIO
+from conformance.upgrading.baseline import Baseline
 from conformance.verdict import Judge
 
 RUN = pytest.StashKey[Run]()
@@ -35,6 +37,18 @@ def reference(pytestconfig: pytest.Config) -> Reference:
 def timeouts(pytestconfig: pytest.Config) -> Timeouts:
     """The named timeouts of this run, in seconds."""
     return pytestconfig.stash[RUN].timeouts
+
+
+@pytest.fixture(scope="session")
+def target_driver(pytestconfig: pytest.Config) -> DriverVersion:
+    """The driver that is to be installed; only requirements of such a run ask for it (--gpu-pre-upgrade)."""
+    return pytestconfig.stash[RUN].asked.required_driver
+
+
+@pytest.fixture(scope="session")
+def before(pytestconfig: pytest.Config) -> Baseline:
+    """What the cluster had before its upgrade; only requirements of such a run ask for it (--gpu-post-upgrade)."""
+    return pytestconfig.stash[RUN].asked.required_baseline
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from conformance.catalog import MUST
 from conformance.progress import printable
 from conformance.report.comparing.text import since_baseline
 from conformance.report.grouping import FindingGroup
-from conformance.report.model import Decision, Excused, Profile, ProfileResult, Report, Upgrade
+from conformance.report.model import Excused, Profile, ProfileResult, Report, Upgrade
 from conformance.report.story import heading_of_cause, who_waits
 from conformance.verdict import Status, join_limited
 
@@ -135,7 +135,7 @@ def _decision(report: Report, width: int) -> list[Line]:
     """Whether an upgrade may begin, where the run was asked about one."""
     if not isinstance(report.upgrade, Upgrade):
         return []
-    go = report.upgrade.decision is Decision.GO
+    go = report.upgrade.decision.good
     return _wrapped(str(report.upgrade), width, _FEW, {"bold": True, "green": go, "red": not go})
 
 

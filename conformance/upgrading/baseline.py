@@ -59,6 +59,37 @@ class Baseline(msgspec.Struct, frozen=True, rename="camel"):
     kind: str = KIND
 
 
+class BaselineError(ValueError):
+    """The file is no baseline that could be compared with the cluster."""
+
+
+def load(file: Path) -> Baseline:
+    """Read a baseline. Raises BaselineError where the file is missing, damaged, of another kind or version."""
+    try:
+        told = msgspec.json.decode(file.read_bytes())
+    except FileNotFoundError:
+        raise BaselineError(f"{file} does not exist; a run with --gpu-pre-upgrade writes {FILE}") from None
+    except (OSError, msgspec.DecodeError) as error:
+        raise BaselineError(f"{file} cannot be read: {error}") from None
+    if not isinstance(told, dict) or told.get("kind") != KIND:
+        raise BaselineError(f"{file} is no baseline of an upgrade; a run with --gpu-pre-upgrade writes {FILE}")
+    if told.get("apiVersion") != API_VERSION:
+        raise BaselineError(f"{file} is of version {told.get('apiVersion')}, and this program reads {API_VERSION}")
+    try:
+        return msgspec.convert(told, Baseline)
+    except msgspec.ValidationError as error:
+        raise BaselineError(f"{file} is damaged: {error}") from None
+
+
+def require_nodes(baseline: Baseline, file: Path, nodes: Iterable[str]) -> None:
+    """Raise BaselineError where the cluster has none of the nodes of the baseline: it is of another one."""
+    named = {each.name for each in baseline.nodes}
+    if named and not named & {*nodes}:
+        raise BaselineError(
+            f"{file} is of the cluster {baseline.cluster}: this one has none of its {len(named)} GPU nodes"
+        )
+
+
 def take(facts: Facts, resources: Iterable[str], *, cluster: str, target: str) -> Baseline:
     """The baseline of a cluster; ``resources`` are the names by which the owners' set-up offers GPUs.
 
@@ -96,11 +127,11 @@ def offered(node: Node, resources: Iterable[str]) -> dict[str, int]:
 def owner_of(pod: Pod) -> str:
     """Whose a pod is, as it is told again of the pod that takes its place; of a Deployment's the Deployment."""
     if not pod.owner_kind:
-        return f"pod {pod.namespace}/{pod.name}"
+        return f"Pod {pod.namespace}/{pod.name}"
     revision = pod.labels.get("pod-template-hash", "")
     if pod.owner_kind == "ReplicaSet" and revision and pod.owner_name.endswith(f"-{revision}"):
-        return f"deployment {pod.namespace}/{pod.owner_name.removesuffix(f'-{revision}')}"
-    return f"{pod.owner_kind.lower()} {pod.namespace}/{pod.owner_name}"
+        return f"Deployment {pod.namespace}/{pod.owner_name.removesuffix(f'-{revision}')}"
+    return f"{pod.owner_kind} {pod.namespace}/{pod.owner_name}"
 
 
 def owners_on(node: str, facts: Facts, resources: frozenset[str]) -> dict[str, int]:

@@ -11,10 +11,10 @@ from conformance.catalog import MUST, SHOULD, requirement
 from conformance.facts import Facts, Node
 from conformance.gpu.drivers import DriverVersion, Support, known_regressions, lifecycle
 from conformance.gpu.labels import DRIVER_VERSION, UPGRADE_SKIP, UPGRADE_STATE
-from conformance.gpu.resources import GPU, MIG_PREFIX
-from conformance.reference.expected import driver_of, gpus_of
-from conformance.reference.model import Pool, Reference
+from conformance.reference.expected import driver_of
+from conformance.reference.model import Reference
 from conformance.verdict import Judge, NotApplicable, Unsupported
+from suites._shared.driver_defects import is_affected
 from suites._shared.driver_objects import CONFLICT, driver_object_of, reason_of, why_refused
 from suites._shared.grace import is_changing, is_left_behind, is_upgrading
 from suites._shared.node_gpus import driver
@@ -116,7 +116,7 @@ def test_no_driver_has_a_defect_that_affects_the_pool(
             judge.pass_over(node, _why_no_driver_version(node))
             continue
         defects = [
-            each for each in known_regressions(version, gpu.product) if _is_affected(each.id, reference, pool, node)
+            each for each in known_regressions(version, gpu.product) if is_affected(each.id, reference, pool, node)
         ]
         judge(
             node,
@@ -255,21 +255,6 @@ def _same(found: str, declared: str) -> bool:
         return DriverVersion.parse(found) == DriverVersion.parse(declared)
     except ValueError:
         return found == declared
-
-
-def _is_affected(defect: str, reference: Reference, pool: Pool, node: Node) -> bool:
-    """Whether a node uses what a defect breaks; an unknown defect affects every node.
-
-    Mixed is a node that is declared to have GPUs with and without MIG, and one that offers both whatever is declared.
-    """
-    gpus = gpus_of(reference, pool)
-    if defect == "cdmm-580":
-        return gpus is not None and bool(gpus.mig)
-    if defect != "mixed-mig-570":
-        return True
-    offered = [name for name in node.gpu_resources if node.gpus(name)]
-    offers_both = GPU in offered and any(name.startswith(MIG_PREFIX) for name in offered)
-    return offers_both or (gpus is not None and bool(gpus.mig) and gpus.whole > 0)
 
 
 def _why_another(node: Node, found: str, facts: Facts) -> str:

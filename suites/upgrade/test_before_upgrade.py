@@ -4,8 +4,6 @@ An upgrade that cannot go on does not fail at once. A node is cordoned, its pods
 for ever nothing happens; meanwhile its GPUs stand still, and the other nodes wait for their turn.
 """
 
-import pytest
-
 from conformance.catalog import MUST, SHOULD, requirement
 from conformance.facts import Facts, Node
 from conformance.gpu.labels import UPGRADE_SKIP, UPGRADE_STATE
@@ -14,21 +12,14 @@ from conformance.verdict import Judge, NotApplicable, Waits
 from suites._shared.formatting import join_limited
 from suites._shared.operands import expected_components
 from suites._shared.operator_resource import require_operator_resource
-from suites._shared.pool_nodes import GpuPoolNode
 from suites._shared.stuck_upgrades import stuck_nodes
 from suites._shared.upgrade_states import DONE, FAILED, state_of, unavailable
 from suites.upgrade.evictions import refusals_together
-from suites.upgrade.upgrade_groups import UpgradeGroup, leaving_pods, removals_of, upgrade_groups
+from suites.upgrade.upgrade_groups import UpgradeGroup, leaving_pods, removals_of
 
 _DEFAULT_GRACE = 30
 _NEVER_ENDING = ("ReplicaSet", "StatefulSet", "ReplicationController", "DaemonSet")
 """Owners whose pods run until somebody stops them: Kubernetes allows them no other restartPolicy than Always."""
-
-
-@pytest.fixture
-def groups(facts: Facts, reference: Reference, nvidia_pool_nodes: tuple[GpuPoolNode, ...]) -> tuple[UpgradeGroup, ...]:
-    """The GPU nodes whose driver the operator manages, by the policy by which they are upgraded."""
-    return upgrade_groups(facts, reference, nvidia_pool_nodes)
 
 
 @requirement(

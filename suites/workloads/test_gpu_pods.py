@@ -28,11 +28,7 @@ from conformance.subjects import ObjectReference
 from conformance.verdict import Inconclusive, Judge, NotApplicable, Unsupported, format_value
 from suites._shared.declared_workloads import declared_in, lacking
 from suites._shared.formatting import join_limited
-from suites._shared.node_gpus import driver, product
-from suites._shared.operator_resource import without_stack
-from suites._shared.pool_nodes import Members, set_aside, without_nodes
-from suites._shared.runtime_classes import create_the_class
-from suites.workloads.gpu_holders import (
+from suites._shared.gpu_holders import (
     Holder,
     cuda_of,
     devices_injected_at,
@@ -45,6 +41,10 @@ from suites.workloads.gpu_holders import (
     refusal_of,
     whole_gpus,
 )
+from suites._shared.node_gpus import driver, product
+from suites._shared.operator_resource import without_stack
+from suites._shared.pool_nodes import Members, set_aside, without_nodes
+from suites._shared.runtime_classes import create_the_class
 
 _MAY_HELP = (Forward.WITH_PACKAGE, Forward.UNKNOWN)
 # How long after the grace period a kubelet may need to clean up a pod.

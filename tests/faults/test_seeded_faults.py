@@ -109,7 +109,8 @@ def audited(request, sound_objects, tmp_path_factory):
         if fault.id in selected:
             broken = folder / f"{fault.id}.json.gz"
             snapshot.save(seeded.an_hour_later(snapshot.Snapshot.of(seeded.broken(sound_objects, fault))), broken)
-            asked.append({"id": fault.id, "snapshot": str(broken), "options": fault.options})
+            options = fault.options(sound_objects, folder)
+            asked.append({"id": fault.id, "snapshot": str(broken), "options": options})
     with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
         shares = pool.map(lambda share: audits(share, folder), [asked[at::SIDE_BY_SIDE] for at in range(SIDE_BY_SIDE)])
     return {id: outcome for share in shares for id, outcome in share.items()}

@@ -112,7 +112,7 @@ def test_the_baseline_has_what_the_nodes_have_to_have_again(audit, tmp_path):
     one, two = baseline["nodes"]
     assert (one["name"], one["driver"], one["kernel"]) == ("gpu-1", "580.95.05", "6.8.0-1015-aws")
     assert one["allocatable"] == {"nvidia.com/gpu": 4}
-    assert one["owners"] == {"deployment ml/serve": 1}
+    assert one["owners"] == {"Deployment ml/serve": 1}
     assert two["owners"] == {}
 
 
@@ -149,3 +149,75 @@ def test_what_is_no_driver_version_is_one_usage_error(audit):
     assert outcome.exit_code == USAGE
     assert "--gpu-pre-upgrade: 'latest' is no NVIDIA driver version" in outcome.output
     assert "Traceback" not in outcome.output
+
+
+@pytest.fixture
+def baseline(audit, tmp_path):
+    """What the cluster had before its drivers were upgraded."""
+    audit([node("gpu-1"), node("gpu-2"), POD, policy()], "--gpu-pre-upgrade=580.95.05", "--gpu-report=before")
+    return tmp_path / "before" / "upgrade-baseline.json"
+
+
+def fewer(name):
+    changed = node(name)
+    changed["status"]["allocatable"]["nvidia.com/gpu"] = "3"
+    return changed
+
+
+def test_what_is_missing_after_an_upgrade_is_told_by_node(audit, baseline):
+    outcome = audit([fewer("gpu-1"), POD, policy()], f"--gpu-post-upgrade={baseline}")
+
+    told = outcome.report["upgrade"]
+    assert (told["target"], told["decision"]) == ("driver 580.95.05", "not-done")
+    assert {"UPG-11", "UPG-12"} <= {*told["failed"]}
+    assert "node gpu-2" in outcome.told("UPG-11")
+    assert "3 nvidia.com/gpu" in outcome.told("UPG-12")
+    assert outcome.statuses["UPG-13"] == "passed"
+    assert outcome.statuses["UPG-14"] == "passed"
+    assert "UPG-02" not in outcome.statuses
+
+
+def test_after_an_upgrade_other_things_are_asked_than_before(audit, baseline):
+    outcome = audit([node("gpu-1"), node("gpu-2"), POD, policy()], f"--gpu-post-upgrade={baseline}")
+
+    judged = {each for each, status in outcome.statuses.items() if status != "not-run"}
+    assert {each for each in judged if each.startswith("UPG-")} == {"UPG-11", "UPG-12", "UPG-13", "UPG-14"}
+    assert {"OBS-01", "OPER-14", "WORK-14"} <= judged
+    assert "OPER-19" not in judged
+    assert not outcome.report["upgrade"]["baseline"]
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (None, "does not exist"),
+        ("{", "cannot be read"),
+        ('{"kind": "Pod"}', "is no baseline of an upgrade"),
+        ('{"kind": "UpgradeBaseline", "apiVersion": "gpu-conformance.io/v9"}', "is of version gpu-conformance.io/v9"),
+        ('{"kind": "UpgradeBaseline", "apiVersion": "gpu-conformance.io/v1alpha1"}', "is damaged"),
+    ],
+)
+def test_a_baseline_that_cannot_be_compared_is_one_usage_error(audit, tmp_path, content, said):
+    if content is not None:
+        (tmp_path / "b.json").write_text(content)
+
+    outcome = audit([node("gpu-1")], "--gpu-post-upgrade=b.json")
+
+    assert outcome.exit_code == USAGE
+    assert "--gpu-post-upgrade: b.json" in outcome.output
+    assert said in outcome.output
+    assert "Traceback" not in outcome.output
+
+
+def test_a_baseline_of_another_cluster_is_one_usage_error(audit, baseline):
+    outcome = audit([node("other-1")], f"--gpu-post-upgrade={baseline}")
+
+    assert outcome.exit_code == USAGE
+    assert "this one has none of its 2 GPU nodes" in outcome.output
+
+
+def test_before_and_after_are_not_asked_at_once(audit, baseline):
+    outcome = audit([node("gpu-1")], "--gpu-pre-upgrade=595.91.07", f"--gpu-post-upgrade={baseline}")
+
+    assert outcome.exit_code == USAGE
+    assert "give one of them" in outcome.output

@@ -4,6 +4,7 @@ import pytest
 
 from conformance.facts import Facts
 from conformance.gpu.drivers import CudaVersion
+from suites._shared.gpu_holders import cuda_of, driver_starts, has_big_shared_memory, refusal_of
 from suites._shared.node_gpus import memory_agrees
 from suites._shared.node_probes import product_label, uuids
 from suites.isolation.gpu_access import (
@@ -13,7 +14,6 @@ from suites.isolation.gpu_access import (
     protected_host_paths,
     reached,
 )
-from suites.workloads.gpu_holders import cuda_of, driver_starts, has_big_shared_memory, refusal_of
 
 
 def pod(spec=None, status=None, **metadata):

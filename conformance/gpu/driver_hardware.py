@@ -1,0 +1,81 @@
+"""Which GPUs a driver branch drives, and with which of its kernel modules: tables, each row with its source.
+
+A snapshot read in November 2026, knowledge only of what the sources say. An architecture that is missing here is
+unknown, not wrong; docs/driver-knowledge.md is made from these tables.
+"""
+
+from enum import StrEnum
+
+import msgspec
+
+from conformance.gpu.drivers import DriverVersion
+
+READ = "2026-11-28"
+"""The day on which the sources were read."""
+
+_MODULES = "https://docs.nvidia.com/datacenter/tesla/driver-installation-guide/kernel-modules.html"
+_OPEN = "https://developer.nvidia.com/blog/nvidia-transitions-fully-towards-open-source-gpu-kernel-modules/"
+_CUDA_NOTES = "https://docs.nvidia.com/cuda/cuda-toolkit-release-notes/"
+_CUDA_11_8 = "https://docs.nvidia.com/cuda/archive/11.8.0/cuda-toolkit-release-notes/"
+_LEGACY = "https://forums.developer.nvidia.com/t/unix-graphics-feature-deprecation-schedule/60588"
+
+
+class Modules(StrEnum):
+    """The two kinds of kernel modules that a driver has, and the choice of the driver's own installer."""
+
+    OPEN = "open"
+    PROPRIETARY = "proprietary"
+    AUTO = "auto"
+
+
+class Architecture(msgspec.Struct, frozen=True):
+    """GPUs of some compute capabilities (major, minor), ``first`` and ``last`` included.
+
+    ``first_branch`` and ``last_branch`` are the driver branches that bound what drives them; 0 where no source says.
+    ``modules`` are the only kernel modules that drive them, AUTO where both do.
+    """
+
+    name: str
+    first: tuple[int, int]
+    last: tuple[int, int]
+    first_branch: int
+    last_branch: int
+    modules: Modules
+    sources: tuple[str, ...]
+
+
+ARCHITECTURES: tuple[Architecture, ...] = (
+    Architecture("Maxwell", (5, 0), (5, 3), 0, 580, Modules.PROPRIETARY, (_MODULES, _LEGACY)),
+    Architecture("Pascal", (6, 0), (6, 2), 0, 580, Modules.PROPRIETARY, (_MODULES, _LEGACY)),
+    Architecture("Volta", (7, 0), (7, 2), 0, 580, Modules.PROPRIETARY, (_MODULES, _LEGACY)),
+    Architecture("Turing", (7, 5), (7, 5), 0, 0, Modules.AUTO, (_MODULES,)),
+    Architecture("Ampere", (8, 0), (8, 8), 0, 0, Modules.AUTO, (_MODULES,)),
+    Architecture("Ada Lovelace", (8, 9), (8, 9), 520, 0, Modules.AUTO, (_MODULES, _CUDA_11_8)),
+    Architecture("Hopper", (9, 0), (9, 0), 520, 0, Modules.AUTO, (_MODULES, _CUDA_11_8)),
+    Architecture("Blackwell", (10, 0), (10, 2), 570, 0, Modules.OPEN, (_OPEN, _CUDA_NOTES)),
+    Architecture("Blackwell Ultra", (10, 3), (10, 3), 575, 0, Modules.OPEN, (_OPEN, _CUDA_NOTES)),
+    Architecture("Blackwell", (12, 0), (12, 0), 570, 0, Modules.OPEN, (_OPEN, _CUDA_NOTES)),
+    Architecture("Blackwell", (12, 1), (12, 1), 575, 0, Modules.OPEN, (_OPEN, _CUDA_NOTES)),
+)
+
+# Part of the products that need the open modules although others of their architecture do not. Source: _OPEN.
+OPEN_ONLY_PRODUCTS = ("GH200",)
+
+
+def architecture_of(compute: tuple[int, int]) -> Architecture | None:
+    """The architecture of a compute capability; None where the tables do not know it."""
+    return next((each for each in ARCHITECTURES if each.first <= compute <= each.last), None)
+
+
+def why_not_driven(architecture: Architecture, driver: DriverVersion, modules: Modules, product: str = "") -> str:
+    """Why a driver with these kernel modules does not drive GPUs of an architecture; empty where nothing says so."""
+    name, branch = architecture.name, driver.branch
+    if architecture.last_branch and branch > architecture.last_branch:
+        return f"R{architecture.last_branch} is the last branch for {name}, and {driver} is of R{branch}"
+    if branch < architecture.first_branch:
+        return f"R{architecture.first_branch} is the first branch for {name}, and {driver} is of R{branch}"
+    needed = Modules.OPEN if any(each in product for each in OPEN_ONLY_PRODUCTS) else architecture.modules
+    if Modules.AUTO not in (needed, modules) and modules is not needed:
+        what = product if needed is not architecture.modules else name
+        return f"{what} needs the {needed} kernel modules, and kernelModuleType is {modules}"
+    return ""
