@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import iri_grammar
 import pytest
 import yaml
 from hypothesis import settings
@@ -22,6 +23,8 @@ from conformance.kube.effects import Effect
 from conformance.kube.guard import Guard
 from conformance.kube.timeouts import EMBEDDED
 from conformance.progress import TerminalProgress
+
+iri_grammar.stand_in()
 
 # Whoever starts tests in the background of a shell has SIGINT ignored, and every process of theirs inherits that; tests
 # of interrupted runs, and the runs that they interrupt, need what a terminal gives.
