@@ -1,5 +1,6 @@
 """What tests of several areas share: one embedded cluster for the whole session, and ways to run the plugin."""
 
+import gc
 import json
 import select
 import signal
@@ -37,6 +38,14 @@ settings.register_profile("soak", deadline=None, max_examples=2000, database=Non
 settings.load_profile("tests")
 
 pytest_plugins = ["pytester", "side_by_side", "clock", "chance"]
+
+
+def pytest_collection_finish() -> None:
+    """Let the garbage collector pass over all that was imported and collected, which stays until the end.
+
+    It would look through thousands of modules and tests whenever a test makes many objects, or runs a pytest within.
+    """
+    gc.freeze()
 
 
 @dataclass(frozen=True)
@@ -107,7 +116,9 @@ def forked() -> Iterator[Callable[..., int]]:
         def run(arguments: Sequence[str], folder: Path, output: Path, timeout: float) -> int:
             if not forking:
                 command = [sys.executable, str(Path(__file__).with_name("forking.py"))]
-                started = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+                started = subprocess.Popen(
+                    command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment()
+                )
                 forking.append(held.enter_context(started))
             [process] = forking
             assert process.stdin
