@@ -5,8 +5,6 @@ nodes on two nights, with other faults on each, and what changed between them.
 """
 
 import argparse
-import contextlib
-import io
 import json
 import re
 import shutil
@@ -24,15 +22,21 @@ import seeded  # noqa: E402
 from fleets import load, objects_of, save  # noqa: E402
 from multiplied import multiplied  # noqa: E402
 
-from conformance.cli import main as command_line  # noqa: E402
+from conformance.report import reading  # noqa: E402
+from conformance.report.comparing.difference import compare  # noqa: E402
+from conformance.report.comparing.formats import DIFFERENCE  # noqa: E402
+from conformance.report.formats import FORMATS  # noqa: E402
 
 Object = dict[str, Any]
 
 SAMPLES = CHECKOUT / "reports" / "samples"
 EKS = CHECKOUT / "fixtures" / "setups" / "eks"
 TIMES = 143
+# What a checkout calls itself that nobody installed: samples are the same whichever commit makes them.
+VERSION = "0.0.0"
 ON_CLUSTERS = {"embedded": [], "guide": [f"--gpu-reference={CHECKOUT / 'fixtures' / 'guide'}"]}
 FIRST, SECOND, DIFF = "night-1", "night-2", "difference"
+DIFFERENCES = {"text": "txt", "json": "json", "html": "html"}
 # What befell a node that stands for its whole group, and what befell one node alone; by night.
 NIGHTS = {
     FIRST: (["OPER-15-older-image"], ["SCHED-13-training-job-tolerates-nothing"]),
@@ -41,7 +45,8 @@ NIGHTS = {
         ["POOL-10-hardware-condition", "SCHED-13-training-job-tolerates-nothing"],
     ),
 }
-_PAGES = ("report.html", "summary.md", "status.txt")
+PAGES = ("html", "markdown", "line")
+_RUN = f"import sys, conformance, pytest; conformance.__version__ = {VERSION!r}; sys.exit(pytest.main(sys.argv[1:]))"
 
 
 def fleet(night: str) -> tuple[list[Object], str]:
@@ -76,43 +81,46 @@ def make_night(night: str, to: Path, baseline: Path | None = None) -> None:
         if baseline is not None:
             shutil.copy(baseline, Path(name) / "before.json")
             arguments.append("--gpu-baseline=before.json")
-        _run(arguments, Path(name), to, () if night == FIRST else _PAGES)
+        _run(arguments, Path(name), to)
 
 
-def make_difference(folder: Path) -> None:
-    """Make what changed between the nights of which the reports are in the folder."""
-    (folder / DIFF).mkdir(parents=True, exist_ok=True)
-    runs = [str(folder / FIRST), str(folder / SECOND)]
-    for form, file in (("text", "difference.txt"), ("json", "difference.json"), ("html", "difference.html")):
-        with contextlib.redirect_stdout(io.StringIO()):
-            command_line(["report", "diff", *runs, "--to", form, "-o", str(folder / DIFF / file)])
-
-
-def make_offline(folder: Path) -> None:
-    """Make the reports of both nights, the second with the first as its baseline, and what changed."""
+def make_nights(folder: Path) -> None:
+    """Make the reports of both nights, the second with the first as its baseline."""
     make_night(FIRST, folder / FIRST)
     make_night(SECOND, folder / SECOND, folder / FIRST / "report.json")
-    make_difference(folder)
 
 
-def make_on_clusters(folder: Path, names: Iterable[str]) -> None:
-    """Run every scenario on an embedded cluster for each name."""
-    for name in names:
-        with tempfile.TemporaryDirectory() as work:
-            _run(["--cluster", "embedded", *ON_CLUSTERS[name]], Path(work), folder / name, _PAGES)
+def make_on_cluster(name: str, folder: Path) -> None:
+    """Make the report of every requirement on an embedded cluster."""
+    with tempfile.TemporaryDirectory() as work:
+        _run(["--cluster", "embedded", *ON_CLUSTERS[name]], Path(work), folder / name)
 
 
-def _run(arguments: list[str], work: Path, to: Path, pages: Iterable[str]) -> None:
-    """Run pytest in ``work``, keep its report and pages. Raises RuntimeError where there is no report."""
-    formats = ["--gpu-report=report", "--gpu-report-formats=html,markdown,line"]
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments, *formats]
+def make_pages(folder: Path) -> None:
+    """Make what is made of the reports in the folder: their pages, and what changed between the nights."""
+    for name in (SECOND, *ON_CLUSTERS):
+        if (folder / name).exists():
+            report = reading.read(folder / name)
+            for form in PAGES:
+                FORMATS[form].write(report, folder / name / FORMATS[form].file_name)
+    if not (folder / SECOND).exists():
+        return
+    (folder / DIFF).mkdir(exist_ok=True)
+    difference = compare([reading.read(folder / FIRST)], reading.read(folder / SECOND))
+    for form, ending in DIFFERENCES.items():
+        (folder / DIFF / f"difference.{ending}").write_text(DIFFERENCE[form](difference), encoding="utf-8")
+
+
+def _run(arguments: list[str], work: Path, to: Path) -> None:
+    """Run pytest in ``work`` and keep its report. Raises RuntimeError where there is none."""
+    command = [sys.executable, "-c", _RUN, "-q", "-p", "no:cacheprovider", *arguments, "--gpu-report=report"]
     ended = subprocess.run(command, cwd=work, capture_output=True, text=True, check=False)
-    if not (work / "report" / "report.json").exists():
+    made = work / "report" / "report.json"
+    if not made.exists():
         raise RuntimeError(f"{' '.join(command)} wrote no report:\n{ended.stdout}{ended.stderr}")
     to.mkdir(parents=True, exist_ok=True)
-    for file in ("report.json", *pages):
-        text = (work / "report" / file).read_text(encoding="utf-8").replace(f"{CHECKOUT}/", "")
-        (to / file).write_text(text, encoding="utf-8")
+    text = made.read_text(encoding="utf-8").replace(f"{CHECKOUT}/", "")
+    (to / "report.json").write_text(text, encoding="utf-8")
 
 
 # --- what is the same in every run ---------------------------------------------------------------------------------
@@ -140,34 +148,57 @@ def _runs(found: Any) -> set[str]:
     return own.union(*map(_runs, found.values()))
 
 
-def differing(folder: Path) -> list[str]:
+def differing(folder: Path) -> list[Path]:
     """Which reports and comparisons of a folder are not those that are kept, apart from times and ids."""
-    kept = {file.relative_to(SAMPLES): _same(file) for file in SAMPLES.rglob("*.json")}
-    made = {file.relative_to(folder): _same(file) for file in sorted(folder.rglob("*.json"))}
-    return [str(name) for name, content in made.items() if kept.get(name) != content]
+    made = [file.relative_to(folder) for file in sorted(folder.rglob("*.json"))]
+    return [name for name in made if _content(folder / name) != _content(SAMPLES / name)]
 
 
-def _same(file: Path) -> str:
-    return without_times_and_ids(file.read_text(encoding="utf-8"))
+def _content(file: Path) -> Any:
+    return json.loads(without_times_and_ids(file.read_text(encoding="utf-8"))) if file.exists() else None
+
+
+def differing_pages(folder: Path) -> list[Path]:
+    """Which of the kept pages are not those that the kept reports give now; they are made anew in the folder."""
+    shutil.copytree(SAMPLES, folder, dirs_exist_ok=True)
+    make_pages(folder)
+    made = [file.relative_to(folder) for file in sorted(folder.rglob("*")) if file.is_file()]
+    return [name for name in made if _text(folder / name) != _text(SAMPLES / name)]
+
+
+def _text(file: Path) -> str | None:
+    return file.read_text(encoding="utf-8") if file.exists() else None
 
 
 def main() -> int:
     """Make all samples, or those named; with --check elsewhere, and say which differ from those that are kept."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", nargs="?", type=Path, default=SAMPLES)
-    parser.add_argument("--only", choices=("offline", *ON_CLUSTERS), action="append")
+    parser.add_argument("--only", choices=("offline", *ON_CLUSTERS, "pages"), action="append")
     parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 where a sample would change")
     given = parser.parse_args()
+    wanted = given.only or ["offline", *ON_CLUSTERS]
+    if not given.check:
+        make(wanted, given.folder)
+        return 0
     with tempfile.TemporaryDirectory() as elsewhere:
-        folder = Path(elsewhere) if given.check else given.folder
-        wanted = given.only or ["offline", *ON_CLUSTERS]
-        if "offline" in wanted:
-            make_offline(folder)
-        make_on_clusters(folder, [name for name in ON_CLUSTERS if name in wanted])
-        changed = differing(folder) if given.check else []
-    for name in changed:
+        folder = Path(elsewhere)
+        changed = differing_pages(folder)
+        make(wanted, folder)
+        changed += differing(folder)
+    for name in dict.fromkeys(changed):
         print(f"reports/samples/{name} would be another one: make it anew with ci/samples")
     return int(bool(changed))
+
+
+def make(wanted: Iterable[str], folder: Path) -> None:
+    """Make the samples of these names in the folder, and the pages of all that are there."""
+    if "offline" in wanted:
+        make_nights(folder)
+    for name in ON_CLUSTERS:
+        if name in wanted:
+            make_on_cluster(name, folder)
+    make_pages(folder)
 
 
 if __name__ == "__main__":

@@ -138,8 +138,11 @@ def _is_at(obj: Object, address: str) -> bool:
 
 
 def broken(objects: list[Object], fault: Fault) -> list[Object]:
-    """The objects after the fault's steps. Raises LookupError when a step finds nothing to change."""
-    changed = copy.deepcopy(objects)
+    """The objects after the fault's steps; those that no step changes are the given ones.
+
+    Raises LookupError when a step finds nothing to change.
+    """
+    changed = list(objects)
     for step in fault.change:
         if step.create is not None:
             changed.append(step.create)

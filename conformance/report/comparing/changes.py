@@ -113,6 +113,10 @@ class Difference(msgspec.Struct, frozen=True, rename="camel"):
         """The differences of the runs that make a comparison doubtful."""
         return tuple(each for each in self.unlike if each.grave)
 
+    def count(self, *changes: Change) -> int:
+        """How many findings changed like this."""
+        return sum(self.counts.get(change, 0) for change in changes)
+
     def of(self, *changes: Change) -> tuple[ChangedFindings, ...]:
         """The findings that changed like this."""
         return tuple(each for each in self.findings if each.change in changes)

@@ -26,7 +26,7 @@ def add_to(actions: "argparse._SubParsersAction[argparse.ArgumentParser]") -> No
         metavar="KIND,...",
         help="exit with 1 on such differences; docs/reports.md has them, a wrong one lists them",
     )
-    _written(diff, "text, json, html")
+    _written(diff, "text, json, markdown, html")
     diff.set_defaults(command=_diff)
 
     merge = actions.add_parser("merge", help="shards of a run as one report, reports of several clusters as one fleet")

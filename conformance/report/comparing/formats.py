@@ -11,6 +11,7 @@ from conformance.report import emitters
 from conformance.report.comparing.changes import Difference
 from conformance.report.comparing.clusters import Fleet
 from conformance.report.comparing.fleet_text import fleet_lines, trend_lines
+from conformance.report.comparing.markdown import difference_markdown
 from conformance.report.comparing.pages import difference_page, fleet_page, trend_page
 from conformance.report.comparing.text import lines
 from conformance.report.comparing.trend import Trend
@@ -42,6 +43,7 @@ def as_json(content: Any) -> str:
 DIFFERENCE: Mapping[str, Callable[[Difference], str]] = {
     "text": _text(lambda difference, most: lines(difference, most=most)),
     "json": as_json,
+    "markdown": difference_markdown,
     "html": difference_page,
 }
 FLEET: Mapping[str, Callable[[Fleet], str]] = {

@@ -1,5 +1,6 @@
 """A report as a badge: a small SVG that says how a cluster stands, for a README or a dashboard."""
 
+from conformance.report.comparing.changes import Change
 from conformance.report.model import EXIT_INCOMPLETE, Report
 from conformance.verdict import EvidenceKind, Status
 
@@ -34,11 +35,18 @@ def _told(report: Report) -> tuple[str, str]:
     failed = sum(verdict.status is Status.FAILED for verdict in report.requirements)
     simulated = " (simulated)" if report.cluster.evidence is EvidenceKind.SIMULATED else ""
     if failed or report.exit_code not in (0, EXIT_INCOMPLETE):
-        return (f"{failed} failed" if failed else "failed") + simulated, _BAD
+        return (f"{failed} failed" if failed else "failed") + _new(report) + simulated, _BAD
     if report.exit_code == EXIT_INCOMPLETE:
         return f"incomplete{simulated}", _OPEN
     passed = sum(verdict.status is Status.PASSED for verdict in report.requirements)
     return f"{passed} passed{simulated}", _GOOD
+
+
+def _new(report: Report) -> str:
+    """How many findings the baseline does not have, where there is one."""
+    if report.baseline is None:
+        return ""
+    return f", {report.baseline.count(Change.NEW, Change.OTHER_CAUSE)} new"
 
 
 def _width(text: str) -> int:

@@ -22,9 +22,9 @@ def _since(report: Report) -> str:
     """How many findings came and went since the baseline, where there is one."""
     if report.baseline is None:
         return ""
-    counts = report.baseline.counts
-    new = counts[Change.NEW] + counts[Change.OTHER_CAUSE]
-    return f"; since the baseline {new} new, {counts[Change.FIXED]} fixed, {counts[Change.KNOWN]} known"
+    count = report.baseline.count
+    new = count(Change.NEW, Change.OTHER_CAUSE)
+    return f"; since the baseline {new} new, {count(Change.FIXED)} fixed, {count(Change.KNOWN)} known"
 
 
 def _plain(text: str) -> str:

@@ -12,6 +12,7 @@ from itertools import product
 
 import msgspec
 
+from conformance.report.comparing.changes import Change, Turn
 from conformance.report.model import EXIT_INCOMPLETE, SEVERITY, ProfileResult, Report, Verdict
 from conformance.report.outcome import moment
 from conformance.report.visible import visible
@@ -40,7 +41,13 @@ def render(report: Report) -> str:
 
 def families(report: Report) -> tuple[Family, ...]:
     """All metrics of a report. Every label has few values, however large the cluster is."""
-    return (*_of_run(report), *_of_cluster(report), *_of_profiles(report), *_of_requirements(report))
+    return (
+        *_of_run(report),
+        *_of_cluster(report),
+        *_of_profiles(report),
+        *_of_requirements(report),
+        *_since_baseline(report),
+    )
 
 
 def verdict_of(report: Report) -> str:
@@ -121,6 +128,24 @@ def _of_requirements(report: Report) -> Iterable[Family]:
     yield family("requirement_findings", "The groups of broken subjects, one for each cause.", causes)
     took = (each.duration for each in every)
     yield family("requirement_duration_seconds", "How long judging took.", took, "seconds")
+
+
+def _since_baseline(report: Report) -> Iterable[Family]:
+    """What the run differs in from its baseline; nothing where it has none."""
+    since = report.baseline
+    if since is None:
+        return
+    cluster = {"cluster": report.cluster.name}
+    if began := moment(since.old[-1].started):
+        name, help = "baseline_started_timestamp_seconds", "When the run began that is the baseline."
+        yield _one(name, help, cluster, began.timestamp(), "seconds")
+    findings = tuple(({**cluster, "change": str(change)}, float(since.count(change))) for change in Change)
+    yield Family("baseline_findings", "The broken subjects by what became of them since the baseline.", findings)
+    verdicts = tuple(({**cluster, "turn": str(turn)}, float(len(since.turned(turn)))) for turn in Turn)
+    yield Family("baseline_requirements", "The requirements whose verdicts changed since the baseline.", verdicts)
+    every = report.requirements
+    new = tuple((_labels(report, each), float(sum(group.new or 0 for group in each.causes))) for each in every)
+    yield Family("requirement_new_subjects", "The broken subjects that the baseline does not have.", new)
 
 
 def _labels(report: Report, verdict: Verdict) -> Labels:

@@ -1,30 +1,27 @@
-"""A report as Markdown for the summary of a CI step: the verdict, what to fix, what was judged.
-
-GitHub takes 1 MiB for a step, and nothing of a summary that is larger. What has no room is counted, and it is what
-comes last: https://docs.github.com/en/actions/reference/workflows-and-actions/workflow-commands
-"""
+"""A report as Markdown for the summary of a CI step: the verdict, what to fix, what was judged."""
 
 from collections.abc import Iterable, Iterator, Sequence
 
 from conformance.report import outcome
 from conformance.report.comparing.text import since_baseline
 from conformance.report.fixes import Fix, fixes
+from conformance.report.formats.markdown.fitting import LIMIT, Fitting
 from conformance.report.formats.markdown.texts import MOST, block, cell, code, plain
 from conformance.report.model import SEVERITY, PoolFacts, Profile, Report, Verdict
 from conformance.report.shown import Shown
 from conformance.report.story import why_not_judged
 from conformance.verdict import EvidenceKind, Status, join_limited
 
-LIMIT = 1_000_000
-"""Bytes of UTF-8: 1 MiB, less what other commands of the same step may say."""
-_FOR_FIXES, _NEARLY_ALL = 600_000, 990_000
+__all__ = ["LIMIT", "render"]
+
+_FOR_FIXES = 600_000
 _ENOUGH = 60
 _WITH_REMEDY = (Status.FAILED, Status.ERROR, Status.UNKNOWN)
 
 
 def render(report: Report) -> str:
     """The summary."""
-    text = _Text()
+    text = Fitting("`report.json`")
     text.add(_verdict(report))
     text.add_list(_warnings(report), "warning", upto=_FOR_FIXES // 2)
     text.add(_fixes_heading(report))
@@ -37,50 +34,6 @@ def render(report: Report) -> str:
     text.add_list(map(_requirement, _worst_first(report.requirements)), "requirement", apart="\n")
     text.end(f"Run {code(report.run.id)} of gpu-conformance {plain(report.run.version)}. Times are UTC.")
     return text.whole
-
-
-class _Text:
-    """What was written, and how much room is left."""
-
-    def __init__(self) -> None:
-        self._parts: list[str] = []
-        self._size = 0
-        self._left_out: list[str] = []
-
-    def add(self, part: str) -> None:
-        """Write a part that is short for every report."""
-        if part:
-            self._parts.append(part)
-            self._size += len(part.encode()) + len("\n\n")
-
-    def add_list(
-        self, members: Iterable[str], name: str, *, upto: int = _NEARLY_ALL, apart: str = "\n\n", head: str = ""
-    ) -> None:
-        """Write as many members as there is room for before ``upto`` bytes of the whole, and count the others.
-
-        ``head`` comes before the first; nothing is written where no member is.
-        """
-        fitting, left = [head] if head else [], 0
-        size = self._size + len(head.encode())
-        for member in members:
-            size += len(member.encode()) + len(apart)
-            if left or size > upto:
-                left += 1
-            else:
-                fitting.append(member)
-        self.add(apart.join(fitting) if fitting != [head] else "")
-        if left:
-            self._left_out.append(f"{left:,} {name}{'s' * (left > 1)}")
-
-    def end(self, last: str) -> None:
-        """Say what was left out, and the last words."""
-        if self._left_out:
-            self.add(f"**Left out for want of room:** {', '.join(self._left_out)}; `report.json` has everything.")
-        self.add(last)
-
-    @property
-    def whole(self) -> str:
-        return "\n\n".join(self._parts) + "\n"
 
 
 def _verdict(report: Report) -> str:
@@ -184,6 +137,8 @@ def _worst_first(verdicts: Iterable[Verdict]) -> list[Verdict]:
 
 def _requirement(verdict: Verdict) -> str:
     line = f"- {verdict.status}: {verdict.requirement} {verdict.level} {plain(verdict.title)}"
+    if verdict.since:
+        line = f"{line}, since the baseline: {plain(verdict.since)}"
     if verdict.broken:
         return f"{line}, {verdict.broken} of {verdict.judged} broken"
     if verdict.status is Status.WAITING:
