@@ -36,7 +36,7 @@ TIMES = 143
 VERSION = "0.0.0"
 ON_CLUSTERS = {"embedded": [], "guide": [f"--gpu-reference={CHECKOUT / 'fixtures' / 'guide'}"]}
 FIRST, SECOND, DIFF = "night-1", "night-2", "difference"
-DIFFERENCES = {"text": "txt", "json": "json", "html": "html"}
+DIFFERENCES = {"text": "txt", "json": "json", "markdown": "md", "html": "html"}
 # What befell a node that stands for its whole group, and what befell one node alone; by night.
 NIGHTS = {
     FIRST: (["OPER-15-older-image"], ["SCHED-13-training-job-tolerates-nothing"]),

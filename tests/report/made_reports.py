@@ -4,6 +4,7 @@ import msgspec
 
 from conformance.catalog import MUST, READS, SHOULD, Requirement
 from conformance.report.causes import causes_of
+from conformance.report.comparing.difference import compare
 from conformance.report.model import ClusterFacts, Excused, PoolFacts, Report, RunFacts, Verdict, exit_code, summarise
 from conformance.sources import SOURCES
 from conformance.subjects import ObjectReference
@@ -84,6 +85,11 @@ def _timeline(text: str) -> tuple[Step, ...]:
 def hostile_report() -> Report:
     """The same with hostile text wherever a cluster's text can come in."""
     return made_report(text=HOSTILE)
+
+
+def since_baseline(report: Report) -> Report:
+    """The report with a former run as its baseline, on which fewer nodes were broken."""
+    return msgspec.structs.replace(report, baseline=compare([made_report(broken_nodes=3, run="older")], report))
 
 
 def with_status(report: Report, requirement: str, status: Status) -> Report:

@@ -80,7 +80,7 @@ def test_marks_survive_being_written_and_read_and_obey_the_schema(report: Report
     jsonschema.validate(json.loads(path.read_text()), json.loads(shipped("reports/report.schema.json").read_text()))
 
 
-@pytest.mark.parametrize("name", ["html", "markdown", "line", "junit", "sarif", "ctrf"])
+@pytest.mark.parametrize("name", ["html", "markdown", "line", "badge", "openmetrics", "junit", "sarif", "ctrf"])
 def test_every_format_tells_what_is_new(report: Report, name: str) -> None:
     told = str(FORMATS[name].render(report))
 
@@ -88,12 +88,21 @@ def test_every_format_tells_what_is_new(report: Report, name: str) -> None:
         "html": "Since the baseline of 2026-11-01 01:00",
         "markdown": "ince the baseline of 2026-11-01 01:00",
         "line": "; since the baseline 3 new, 2 fixed, 2 known",
+        "badge": "3 failed, 3 new",
+        "openmetrics": 'gpu_conformance_baseline_findings{cluster="prod-gpu",change="new"} 3',
         "junit": "2 of 3 since the baseline: node gpu-2, node gpu-3",
         "sarif": '"baselineState": "updated"',
         "ctrf": "2 of 3 since the baseline",
     }
     assert words[name] in told
     assert words[name] not in str(FORMATS[name].render(replace(report, baseline=None, requirements=OLD.requirements)))
+
+
+def test_the_list_of_requirements_tells_what_became_of_each(report: Report) -> None:
+    assert "POOL-03, since the baseline: holds again; 1 fixed" in "".join(
+        str(FORMATS["markdown"].render(report)).replace(" MUST Title of POOL-03", "").replace("`", "")
+    )
+    assert '<span class="pill failed">2 new</span>' in str(FORMATS["html"].render(report))
 
 
 def test_junit_tells_what_was_fixed_in_the_case_that_holds_again(report: Report) -> None:

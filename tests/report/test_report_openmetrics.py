@@ -4,7 +4,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from made_reports import HOSTILE, hostile_report, made_report, with_status
+from made_reports import HOSTILE, hostile_report, made_report, since_baseline, with_status
 from prometheus_client.metrics_core import Metric
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics_of
 from prometheus_client.parser import text_string_to_metric_families as older_text_of
@@ -17,7 +17,7 @@ from conformance.verdict import EvidenceKind, Status
 
 LABELS = {
     "cluster", "requirement", "profile", "level", "status", "verdict", "result",
-    "mode", "evidence", "reference", "version", "server_version",
+    "mode", "evidence", "reference", "version", "server_version", "change", "turn",
 }  # fmt: skip
 
 
@@ -93,12 +93,26 @@ def test_a_hostile_cluster_adds_no_line_and_keeps_its_name() -> None:
     assert info.labels["cluster"] == visible("prod-gpu" + HOSTILE)
 
 
+def test_what_is_new_since_the_baseline_has_metrics_which_no_cluster_can_write_into() -> None:
+    ordinary, hostile = (since_baseline(each) for each in (made_report(), hostile_report()))
+    found = read(ordinary)
+
+    assert set(found) - set(read(made_report())) == {
+        "baseline_started_timestamp_seconds", "baseline_findings", "baseline_requirements", "requirement_new_subjects"
+    }  # fmt: skip
+    assert values(found["baseline_findings"], "change")["new"] == 4
+    texts = [FORMATS["openmetrics"].render(each) for each in (ordinary, hostile)]
+    assert texts[0].count("\n") == texts[1].count("\n")
+    assert list(read(hostile)) == list(found)
+
+
 def test_series_do_not_grow_with_the_cluster() -> None:
     small, large = (FORMATS["openmetrics"].render(made_report(broken_nodes=number)) for number in (1, 5000))
 
     assert small.count("\n") == large.count("\n")
     assert "gpu-0" not in large
-    assert {name for family in families(made_report()) for labels, _ in family.samples for name in labels} == LABELS
+    every = families(since_baseline(made_report()))
+    assert {name for family in every for labels, _ in family.samples for name in labels} == LABELS
 
 
 @pytest.mark.parametrize(
@@ -118,6 +132,6 @@ def test_the_verdict_is_that_of_the_exit_code(status: Status, verdict: str) -> N
 def test_the_page_about_reports_has_every_metric_with_its_labels() -> None:
     docs = (Path(__file__).parents[2] / "docs" / "reports.md").read_text(encoding="utf-8")
 
-    for family in families(made_report()):
+    for family in families(since_baseline(made_report())):
         labels = ", ".join(f"`{name}`" for name in family.samples[0][0])
         assert f"| `{PREFIX}{family.name}` | {labels} |" in docs

@@ -76,7 +76,7 @@ def _what_to_do(remedy: str, inspect: str) -> Iterator[str]:
     if remedy:
         yield f"- Remedy: {plain(remedy)}"
     if inspect:
-        yield f"\n{block(inspect)}" if len(inspect) <= MOST else "- Inspect: the JSON of this comparison has the command"
+        yield f"\n{block(inspect)}" if len(inspect) <= MOST else "- Inspect: see the JSON of this comparison"
 
 
 _VERDICTS = """## Verdicts that changed

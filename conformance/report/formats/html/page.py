@@ -22,7 +22,7 @@ class Group(msgspec.Struct, frozen=True):
 
 
 class Entry(msgspec.Struct, frozen=True):
-    """A verdict with as much of its findings as the page has room for."""
+    """A verdict with as much of its findings as the page has room for; ``new`` counts what the baseline has not."""
 
     verdict: Verdict
     broken: tuple[Shown, ...]
@@ -31,6 +31,7 @@ class Entry(msgspec.Struct, frozen=True):
     subjects_left: int
     began: str
     lanes: tuple[Lane, ...]
+    new: int
 
 
 class Page(msgspec.Struct, frozen=True):
@@ -117,4 +118,5 @@ def _entry(verdict: Verdict) -> Entry:
         sum(group.count for group in broken[CAUSES:]),
         verdict.timeline[0].time if verdict.timeline else "",
         lanes(verdict.timeline),
+        sum(group.new or 0 for group in broken),
     )
