@@ -103,9 +103,11 @@ def _call(command: Sequence[str]) -> int:
 
 def _last_report(home: Path, chosen: argparse.Namespace) -> Path | None:
     """The report of the run before, from the folder, else from the ConfigMap; None for the first run of all."""
-    before = sorted(home.glob(f"*/{REPORT}"))
-    if before or not chosen.configmap:
-        return before[-1] if before else None
+    for before in sorted(home.glob(f"*/{REPORT}"), reverse=True):
+        if _is_readable(before):
+            return before
+    if not chosen.configmap:
+        return None
     try:
         packed = (_config_map(chosen.configmap).get("binaryData") or {}).get(f"{REPORT}.gz")
     except NotKeptError as error:
@@ -116,7 +118,19 @@ def _last_report(home: Path, chosen: argparse.Namespace) -> Path | None:
     home.mkdir(parents=True, exist_ok=True)
     file = home / "last.json"
     file.write_bytes(gzip.decompress(base64.b64decode(packed)))
-    return file
+    return file if _is_readable(file) else None
+
+
+def _is_readable(report: Path) -> bool:
+    """Whether a run would take it as its baseline: a damaged one must not keep every later night from beginning."""
+    from conformance.report.reading import ReportError, read
+
+    try:
+        read(report)
+    except ReportError as error:
+        print(f"passed over as a baseline: {error}", file=sys.stderr)
+        return False
+    return True
 
 
 def _keep(folder: Path, chosen: argparse.Namespace) -> bool:
