@@ -3,6 +3,7 @@
 ``ci/test`` takes a sample of what ``ci/soak`` does in full: the moments at which runs are killed, drawn anew each time.
 """
 
+import math
 import random
 from typing import Any
 
@@ -26,6 +27,7 @@ def pytest_configure(config: pytest.Config) -> None:
         config.option.seed = config.workerinput["seed"]
     elif config.option.seed is None:
         config.option.seed = random.SystemRandom().randrange(10**6)
+    config.addinivalue_line("markers", "kills_in(of): a test with ``kill`` is run for one in so many of ``--kills``")
     config.addinivalue_line("markers", "any_order: tests that ``--shuffle`` runs in random order")
 
 
@@ -53,6 +55,14 @@ def pytest_report_header(config: pytest.Config) -> str:
 def chance(request: pytest.FixtureRequest) -> random.Random:
     """This test's own numbers: what other tests draw, or which of them run, does not change them."""
     return random.Random(f"{request.config.option.seed} {request.node.name}")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run a test that takes ``kill`` once for each of its kills: one in ``kills_in`` of the session's, rounded up."""
+    if "kill" in metafunc.fixturenames:
+        mark = metafunc.definition.get_closest_marker("kills_in")
+        of = int(mark.args[0]) if mark else 1
+        metafunc.parametrize("kill", range(1, math.ceil(metafunc.config.option.kills / of) + 1))
 
 
 @pytest.fixture

@@ -25,12 +25,14 @@ _TOLD_TO_END = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 def main(arguments: list[str]) -> int:
-    """Keep the node of the folder named on the command line; 0 when it was told to end, 1 when the node ended."""
+    """Keep the node of the folder named on the command line; 0 when it was told to end, 1 when the node ended.
+
+    Afterwards: 0 when nothing of the node is left, else 1.
+    """
     folder, *afterwards = arguments
     orders = Orders.read(Path(folder))
     if afterwards == [AFTERWARDS]:
-        _take_away(orders)
-        return 0
+        return 0 if _take_away(orders) else 1
     return keep(orders)
 
 
@@ -74,11 +76,14 @@ def _started(orders: Orders) -> subprocess.Popen[bytes]:
         os.close(outside)
 
 
-def _take_away(orders: Orders) -> None:
+def _take_away(orders: Orders) -> bool:
+    """Whether nothing is left."""
     # The kernel takes both ends of the cable away when the node's network goes, in its own time.
     subprocess.run(["ip", "link", "delete", orders.link], stderr=subprocess.DEVNULL, check=False)
-    for left in cgroups.remove(orders.cgroup):
-        print(f"the control group {left} is still there", file=sys.stderr, flush=True)
+    left = cgroups.remove(orders.cgroup)
+    for each in left:
+        print(f"the control group {each} is still there", file=sys.stderr, flush=True)
+    return not left
 
 
 def _reap_all() -> None:

@@ -1,16 +1,14 @@
 """``--cluster container`` against a real Docker daemon."""
 
 import json
-import os
-import signal
+import random
 import socket
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
-from outcomes import environment
+from leftovers import kill_a_run, new, things, until_nothing_is_left
 
 from conformance.clusters.docker import control_plane
 from conformance.clusters.docker.attaching import attached
@@ -66,21 +64,25 @@ def test_the_server_is_on_the_loopback_address_and_nothing_leaves_the_container(
     assert not made.kubeconfig.exists()
 
 
-def test_a_killed_run_leaves_no_container(tmp_path):
-    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--cluster", "container"]
-    run = subprocess.Popen(command, cwd=tmp_path, env=environment(), stdout=subprocess.DEVNULL)
-    try:
-        with reached() as client:
-            deadline = time.monotonic() + PATIENCE
-            while not client.containers.list() and time.monotonic() < deadline:
-                assert run.poll() is None
-                time.sleep(0.1)
-            assert client.containers.list()
-    finally:
-        os.kill(run.pid, signal.SIGKILL)
-        run.wait()
+@pytest.mark.kills_in(10)
+def test_a_killed_run_leaves_nothing(tmp_path: Path, kill: int, chance: random.Random):
+    """The first one has a container in any case when it is killed."""
+    before, moment = things(), chance.uniform(0.0, 15.0)
 
-    _until_no_container()  # no_containers looks
+    def wait(run: subprocess.Popen[bytes]) -> None:
+        if kill == 1:
+            with reached() as client:
+                deadline = time.monotonic() + PATIENCE
+                while not client.containers.list() and time.monotonic() < deadline:
+                    assert run.poll() is None
+                    time.sleep(0.1)
+                found = new(before)
+            assert {each.partition(" ")[0] for each in found} >= {"container", "process", "mount", "folder"}, found
+        time.sleep(moment)
+
+    kill_a_run(tmp_path, chance, wait, "--cluster", "container")
+
+    assert until_nothing_is_left(before) == set(), f"killed {moment:.2f} s after its start"
 
 
 def test_a_container_that_nobody_attached_to_ends():

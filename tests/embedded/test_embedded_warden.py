@@ -220,7 +220,8 @@ def test_what_a_process_has_for_afterwards_runs_when_it_was_killed_and_before_th
     folder = state.make(root=tmp_path)
     processes = Processes(folder)
     stubborn = component(folder.path, *SLEEP)
-    looks = ("/bin/sh", "-c", f"ls {folder.path} > {tmp_path}/seen; kill -0 $(cat {tmp_path}/pid) 2> {tmp_path}/gone")
+    look = f"ls {folder.path} > {tmp_path}/seen; kill -0 $(cat {tmp_path}/pid) 2> {tmp_path}/gone; true"
+    looks = ("/bin/sh", "-c", look)
     processes.start(dataclasses.replace(stubborn, afterwards=looks))
     assert eventually(lambda: processes._listen(0.1) is not None and "stubborn" in processes.pids)
     (tmp_path / "pid").write_text(str(processes.pids["stubborn"]))
@@ -229,4 +230,26 @@ def test_what_a_process_has_for_afterwards_runs_when_it_was_killed_and_before_th
 
     assert "stubborn.log" in (tmp_path / "seen").read_text()
     assert "No such process" in (tmp_path / "gone").read_text()
+    assert not folder.path.exists()
+
+
+@pytest.mark.parametrize(("killed", "stays"), [(1, False), (9, True)], ids=["once", "always"])
+def test_what_is_killed_afterwards_runs_again_or_leaves_the_folder_to_the_next_start(
+    tmp_path: Path, killed: int, stays: bool
+) -> None:
+    """A keeper's control groups would stay for good: nobody but the folder knows of them."""
+    folder = state.make(root=tmp_path)
+    processes = Processes(folder)
+    dies = f"echo >> {tmp_path}/times; [ $(wc -l < {tmp_path}/times) -gt {killed} ] || kill -9 $$"
+    processes.start(dataclasses.replace(component(folder.path, *SLEEP), afterwards=("/bin/sh", "-c", dies)))
+    assert eventually(lambda: processes._listen(0.1) is not None and "stubborn" in processes.pids)
+
+    processes.detach()
+    os.kill(processes.warden.pid, signal.SIGTERM)  # no owner is there to remove the folder
+    os.waitpid(processes.warden.pid, 0)
+
+    assert folder.path.exists() is stays
+    assert len((tmp_path / "times").read_text().splitlines()) == (3 if stays else killed + 1)
+    assert not state.is_owned(folder.path)
+    state.remove_abandoned(tmp_path)
     assert not folder.path.exists()

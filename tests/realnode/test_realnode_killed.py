@@ -83,7 +83,7 @@ def running(before: list[str], tmp_path: Path) -> Iterator[Running]:
     owner.stdout.close()
 
 
-def eventually(claim: Callable[[], bool], seconds: float = 20.0) -> bool:
+def eventually(claim: Callable[[], bool], seconds: float = 90.0) -> bool:
     deadline = time.monotonic() + seconds
     while not claim():
         if time.monotonic() > deadline:
@@ -134,18 +134,39 @@ def test_nothing_is_left_when_one_of_them_is_killed(
     assert eventually(gone), new(before)
 
 
-@pytest.mark.parametrize("number", range(3))
-def test_a_start_that_is_killed_at_any_moment_leaves_nothing(
-    before: list[str], tmp_path: Path, number: int, chance: random.Random
+def descendants(of: int) -> list[int]:
+    """The processes that a process has started, and that these have started."""
+    children: dict[int, list[int]] = {}
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            parent = int(status.read_text().rpartition(")")[2].split()[1])
+            children.setdefault(parent, []).append(int(status.parent.name))
+    found = [of]
+    for pid in found:
+        found += children.get(pid, [])
+    return found[1:]
+
+
+@pytest.mark.kills_in(10)
+def test_nothing_is_left_when_some_are_killed_at_any_moment(
+    before: list[str], tmp_path: Path, kill: int, chance: random.Random
 ) -> None:
-    moment = chance.uniform(0.2, 5.0)
+    """While the cluster starts, while its pods run, while it ends: the owner alone, or with some of its processes."""
+    moment, ends, share = chance.uniform(0.2, 9.0), chance.random() < 0.3, chance.choice([0.0, 0.0, 0.3, 1.0])
     owner = subprocess.Popen([sys.executable, "-c", OWNER, str(tmp_path)], stdout=subprocess.DEVNULL)
     time.sleep(moment)
+    if ends:
+        owner.send_signal(signal.SIGINT)
+        time.sleep(chance.uniform(0.0, 1.5))
+    others = [pid for pid in descendants(owner.pid) if chance.random() < share]
     owner.kill()
+    for pid in others:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
     owner.wait()
 
     def gone() -> bool:
         state.remove_abandoned(tmp_path)
         return not [path for path in tmp_path.glob("gpu-conformance-*") if "-new-" not in path.name] and not new(before)
 
-    assert eventually(gone), (moment, new(before))
+    assert eventually(gone), (moment, ends, share, new(before))

@@ -10,8 +10,9 @@ Orders come as JSON lines on standard input, reports leave as JSON lines on stan
     {"detach": true}                                                    ->  {"detached": true}
 
 When standard input ends, when the owner is gone or when SIGTERM arrives, the warden kills every process, removes the
-state folder and ends; before that it runs the command that a process may have for afterwards. After ``detach`` only
-SIGTERM does that: so a kept cluster survives the command that started it.
+state folder and ends; before that it runs the command that a process may have for afterwards, and where that fails the
+folder stays for the next start to remove. After ``detach`` only SIGTERM does that: so a kept cluster survives the
+command that started it.
 Should the warden itself be killed, Linux kills its children (PR_SET_PDEATHSIG); the inherited lock on the state folder
 is then free, which tells the next start to remove it.
 """
@@ -33,6 +34,7 @@ from typing import Any
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _KILL_PATIENCE = 10.0  # seconds for killed processes to disappear
 _AFTERWARDS_PATIENCE = 12.0  # seconds for the commands that take away what killed processes left
+_AFTERWARDS_TRIES = 3
 _OWNER_CHECK = 1.0  # seconds between looks at whether the owner still lives
 
 
@@ -150,11 +152,21 @@ class Warden:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(process.pid, signal.SIGKILL)
         _wait(self.processes.values(), _KILL_PATIENCE)
-        _wait(
-            [subprocess.Popen(**command, stdin=subprocess.DEVNULL) for command in self.afterwards], _AFTERWARDS_PATIENCE
-        )
-        os.chdir("/")
-        shutil.rmtree(self.state, ignore_errors=True)
+        if self._is_taken_away():
+            os.chdir("/")
+            shutil.rmtree(self.state, ignore_errors=True)
+
+    def _is_taken_away(self) -> bool:
+        """Run the commands for afterwards, again those that failed: whoever kills processes may kill them, too.
+
+        Where one never ends well the state folder stays: by it the next start finds what has to be taken away.
+        """
+        pending = self.afterwards
+        for _ in range(_AFTERWARDS_TRIES):
+            ran = [(command, _silently(command)) for command in pending]
+            _wait([process for _, process in ran], _AFTERWARDS_PATIENCE)
+            pending = [command for command, process in ran if process.poll() != 0]
+        return not pending
 
 
 def _silently(command: dict[str, Any]) -> subprocess.Popen[bytes]:
