@@ -238,16 +238,28 @@ def _told_by_reason(unseen: Sequence[Unseen]) -> str:
 # As the stages of a simulated node write it (clusters/embedded/stages).
 _PLAYED = "simulated://"
 _judge: ContextVar[Judge | None] = ContextVar("judge", default=None)
+_containers: ContextVar[set[bool] | None] = ContextVar("containers", default=None)
 
 
 @contextmanager
 def judging(judge: Judge) -> Iterator[Judge]:
-    """Let ``expect`` and ``require_ok`` inside the block record their findings with ``judge``."""
+    """Let ``expect``, ``require_ok`` and ``note_container`` inside the block record with ``judge``."""
     token = _judge.set(judge)
     try:
-        yield judge
+        with noting_containers(judge):
+            yield judge
     finally:
         _judge.reset(token)
+
+
+@contextmanager
+def noting_containers(judge: Judge) -> Iterator[None]:
+    """Let ``note_container`` inside the block record with ``judge``: what prepares a requirement runs pods, too."""
+    token = _containers.set(judge.containers)
+    try:
+        yield
+    finally:
+        _containers.reset(token)
 
 
 def require_ok(finding: Finding) -> None:
@@ -261,9 +273,9 @@ def require_ok(finding: Finding) -> None:
 
 def note_container(container_id: str) -> None:
     """Take note of a container that ran for the requirement that is being judged, by its id in the pod's status."""
-    judge = _judge.get()
-    if judge is not None and container_id:
-        judge.containers.add(not container_id.startswith(_PLAYED))
+    found = _containers.get()
+    if found is not None and container_id:
+        found.add(not container_id.startswith(_PLAYED))
 
 
 class Expectation:

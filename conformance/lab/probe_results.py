@@ -50,6 +50,7 @@ class ProbeResult(msgspec.Struct, frozen=True):
     log: str = ""
     failure: str = ""
     devices: int = 0
+    container_id: str = ""
 
     @property
     def found(self) -> dict[str, Any]:
@@ -284,7 +285,13 @@ def _result(node: str, pod: Mapping[str, Any], *, failure: str) -> ProbeResult:
         exit_code=ended.get("exitCode"),
         reason=str(status.get("reason") or ended.get("reason") or state_of(pod).waiting),
         failure=failure,
+        container_id=_container_id(status),
     )
+
+
+def _container_id(status: Mapping[str, Any]) -> str:
+    statuses = status.get("containerStatuses") or ()
+    return next((str(each.get("containerID") or "") for each in statuses if each.get("name") == CONTAINER), "")
 
 
 def _terminated(pod: Mapping[str, Any]) -> dict[str, Any]:

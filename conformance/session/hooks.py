@@ -28,7 +28,7 @@ from conformance.session.run import Run
 from conformance.session.scenarios import SCENARIO, ScenarioHooks, Scenarios, how_many_at_once
 from conformance.session.streaming import StreamHooks
 from conformance.shipped import shipped
-from conformance.verdict import Judge, Status, judging
+from conformance.verdict import Judge, Status, judging, noting_containers
 
 _WORKER = "gpu_conformance"
 _VERDICT = "gpu_verdict"
@@ -241,13 +241,16 @@ class ConformanceHooks:
 
     # --- one requirement -----------------------------------------------------------------------------------------
 
-    @pytest.hookimpl(tryfirst=True)
-    def pytest_runtest_setup(self, item: pytest.Item) -> None:
-        """Stop what the run may not do before any fixture is set up for it."""
+    @pytest.hookimpl(wrapper=True, trylast=True)
+    def pytest_runtest_setup(self, item: pytest.Item) -> Generator[None, Any, Any]:
+        """Stop what the run may not do before any fixture is set up for it; note what containers fixtures run."""
         rule = _rule(item)
-        if rule is not None:
-            item.stash[JUDGE] = Judge()
-            self.run.admit(rule, asks_server="lab" in getattr(item, "fixturenames", ()))
+        if rule is None:
+            return (yield)
+        item.stash[JUDGE] = Judge()
+        self.run.admit(rule, asks_server="lab" in getattr(item, "fixturenames", ()))
+        with noting_containers(item.stash[JUDGE]):
+            return (yield)
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, Any, Any]:

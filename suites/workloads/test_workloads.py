@@ -18,7 +18,7 @@ from conformance.gpu.smi import Unparsable, parse_listing
 from conformance.lab import RequirementLab
 from conformance.reference.expected import driver_of
 from conformance.reference.model import Reference
-from conformance.verdict import Inconclusive, Judge, NotApplicable, Waits, format_value
+from conformance.verdict import Inconclusive, Judge, NotApplicable, Waits, format_value, note_container
 from suites._shared.formatting import join_limited
 from suites._shared.node_gpus import memory_agrees
 from suites._shared.node_probes import (
@@ -67,7 +67,7 @@ def one_device_each(
     key = ("devices", *(node.name for _, node, _ in nvidia_pool_nodes))
     if key not in observations:
         observations[key] = request_devices(lab, reference, nvidia_pool_nodes, "devices")
-    return observations[key]
+    return _noted(observations[key])
 
 
 @pytest.fixture
@@ -81,7 +81,14 @@ def every_free_device(
     key = ("cuda", *(node.name for _, node, _ in nvidia_pool_nodes))
     if key not in observations:
         observations[key] = request_devices(lab, reference, nvidia_pool_nodes, "cuda", gpus="free")
-    return observations[key]
+    return _noted(observations[key])
+
+
+def _noted(observed: tuple[Observed, ...]) -> tuple[Observed, ...]:
+    """The results, whose containers are the evidence of every requirement that uses them."""
+    for each in observed:
+        note_container(each.result.container_id)
+    return observed
 
 
 @requirement(
