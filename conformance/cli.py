@@ -182,7 +182,9 @@ def _add_cluster_commands(parser: argparse.ArgumentParser) -> None:
         "image", help="make the image of a cluster in a container, as an archive for docker load"
     )
     image.add_argument(
-        "which", choices=("control-plane", "kind-node"), help="of --cluster container, or of --cluster kind"
+        "which",
+        choices=("control-plane", "kind-node", "simulated-plugin"),
+        help="of --cluster container, of --cluster kind, or of nodes without GPUs whose set-up declares that stack",
     )
     image.add_argument("--kubernetes", default="1.36", metavar="VERSION", help="1.34, 1.35, 1.36 (default) or 1.37")
     image.add_argument("--assets", type=Path, metavar="DIR", help="a folder that has the binaries")
@@ -381,13 +383,19 @@ def _cluster_up(chosen: argparse.Namespace) -> int:
 
 
 def _cluster_image(chosen: argparse.Namespace) -> int:
-    from conformance.clusters.docker import control_plane_image, kind_node_image
+    from conformance.clusters.docker import control_plane_image, kind_node_image, simulated_plugin_image
     from conformance.progress import TerminalProgress
 
     with TerminalProgress() as progress:
         if chosen.which == "kind-node":
             node = kind_node_image.obtain(chosen.kubernetes, assets=chosen.assets, cache=None, progress=progress)
             print(f"{node.name}\n  docker load --input {node.archive}")
+            return OK
+        if chosen.which == "simulated-plugin":
+            plugin = simulated_plugin_image.spec()
+            progress.step(f"Making the image {plugin.name}")
+            archive = simulated_plugin_image.archive(plugin)
+            print(f"{plugin.name}\n  docker load --input {archive}")
             return OK
         image = control_plane_image.spec(chosen.kubernetes, assets=chosen.assets, cache=None, progress=progress)
         progress.step(f"Making the image {image.name}")

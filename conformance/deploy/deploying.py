@@ -122,6 +122,8 @@ def deploy(
             not_allocatable = _wait_for_stack(client, reference, stack, limits.stack) if releases else ()
         stage = [each for each in planned if each.made["kind"] in kinds]
         outcomes += in_parallel(lambda each: _write(client, owner, records, each), stage)
+    if stack.objects and not releases:
+        not_allocatable = _wait_for_stack(client, reference, stack, limits.stack)
     return Deployed(
         reference=reference.name,
         nodes=tuple(change.node for change in changes),
@@ -141,7 +143,7 @@ def _wait_for_stack(client: Client, reference: Reference, stack: StackPlan, limi
     not_allocatable = wait_until_gpus_allocatable(client, reference, limit)
     if not not_allocatable:
         left = max(1.0, deadline - time.monotonic())
-        wait_until_stack_ready(client, reference, [release.namespace for release in stack.releases], left)
+        wait_until_stack_ready(client, reference, stack.namespaces, left)
     return not_allocatable
 
 

@@ -11,18 +11,22 @@ import msgspec
 
 from conformance.deploy import stale_labels
 from conformance.deploy.helm.releases import Installed, Release, releases
-from conformance.deploy.preflight import in_the_way, taken_over
+from conformance.deploy.preflight import Present, in_the_way, taken_over
 from conformance.kube.client import Client
+from conformance.kube.names import MANAGED_BY, MANAGED_BY_US
 from conformance.kube.nodechange import NodeChange
 from conformance.kube.paths import path
 from conformance.kube.timeouts import Timeouts
 from conformance.reference.errors import ReferenceError
 from conformance.reference.model import Reference
 from conformance.reference.objects import Object
+from conformance.reference.simulated_plugin import is_simulated
 from conformance.reference.stack_objects import stack_objects
 
 __all__ = ["InstallError", "Installer", "NotOurs", "StackPlan", "StackPresent", "definitions", "install"]
 
+PLAYED = "kwok.x-k8s.io/node"
+"""The annotation of a node that is played by KWOK."""
 GROUPS = ("nvidia.com", "resource.nvidia.com", "nfd.k8s-sigs.io")
 """The API groups of the CRDs that the charts bring along."""
 
@@ -88,6 +92,7 @@ class StackPlan(msgspec.Struct, frozen=True):
     """
 
     objects: tuple[Object, ...] = ()
+    namespaces: tuple[str, ...] = ()
     releases: tuple[Release, ...] = ()
     installer: Installer | None = None
     left_alone: str = ""
@@ -97,21 +102,38 @@ class StackPlan(msgspec.Struct, frozen=True):
         """The plan; empty without an installer, and for a set-up that declares no stack."""
         if installer is None or reference.stack is None:
             return cls()
-        wanted = releases(reference)
-        if not records.installed and (words := _left_alone(client, wanted)):
+        wanted, made = releases(reference), stack_objects(reference)
+        if is_simulated(reference):
+            _require_containers(client)
+        if not records.installed and (words := _left_alone(client, wanted, made)):
             return cls(left_alone=words)
-        return cls(tuple(stack_objects(reference)), wanted, installer)
+        namespaces = (reference.stack.namespace, *(release.namespace for release in wanted))
+        return cls(tuple(made), tuple(dict.fromkeys(namespaces)), wanted, installer)
 
     def install(self, client: Client, records: Records, timeouts: Timeouts) -> tuple[str, ...]:
         """Install what is planned; the releases in words. Raises as ``install`` does."""
-        if self.installer is None:
+        if self.installer is None or not self.releases:
             return ()
         return install(client, self.releases, self.installer, records, timeouts)
 
 
-def _left_alone(client: Client, wanted: Sequence[Release]) -> str:
-    """Why nothing is installed, in words; empty when nothing is in the way."""
-    if present := in_the_way(client):
+def _require_containers(client: Client) -> None:
+    """Raise InstallError where every node is played: no container of the simulated plugin would run."""
+    nodes = client.list(path("Node"))
+    if nodes and all(PLAYED in (node["metadata"].get("annotations") or {}) for node in nodes):
+        raise InstallError(
+            "the set-up's stack is simulated-plugin, whose containers have to run, and every node of this cluster is "
+            "simulated, with GPUs of its own: leave the stack out, or use a cluster whose nodes run containers, such "
+            "as --cluster kind"
+        )
+
+
+def _left_alone(client: Client, wanted: Sequence[Release], made: Sequence[Object] = ()) -> str:
+    """Why nothing is installed, in words; empty when nothing is in the way, or only what we have made before."""
+    present = in_the_way(client)
+    if present and all(_is_ours(client, each, made) for each in present):
+        present = ()
+    if present:
         return f"the cluster has a GPU stack already, which was left alone: {', '.join(map(str, present))}"
     if taken := taken_over(client, wanted):
         return f"the GPU stack was not installed, it would take over what is there: {'; '.join(taken)}"
@@ -148,6 +170,16 @@ def install(
             records.will_install(Installed.of(release, token, before, marks, marked=marked))
         installer.install(client, release.bearing(token), timeouts, replace=known is not None)
     return tuple(str(release) for release in wanted)
+
+
+def _is_ours(client: Client, found: Present, made: Sequence[Object]) -> bool:
+    """Whether what is in the way is a DaemonSet of the simulated plugin that this set-up's deployment made."""
+    for each in made:
+        place = f"{each['metadata'].get('namespace')}/{each['metadata']['name']}"
+        if each["kind"] == found.kind == "DaemonSet" and str(found) == f"daemonset {place}":
+            labels = client.get(client.path_of(each))["metadata"].get("labels") or {}
+            return labels.get(MANAGED_BY) == MANAGED_BY_US
+    return False
 
 
 def definitions(client: Client) -> list[dict[str, Any]]:

@@ -9,11 +9,12 @@ from conformance.deploy.helm.releases import Installed
 from conformance.gpu.taints import Taint, toleration_from
 from conformance.kube.client import Client
 from conformance.kube.errors import NotFound
-from conformance.kube.names import DOMAIN, MANAGED_BY, MANAGED_BY_US
+from conformance.kube.names import DOMAIN, MANAGED_BY, MANAGED_BY_US, SIMULATED_GPUS
 from conformance.kube.nodechange import NodeChange, plan
 from conformance.kube.paths import path
 from conformance.reference.model import Pool, Reference
 from conformance.reference.objects import Object
+from conformance.reference.simulated_plugin import is_simulated
 
 RECORD = f"{DOMAIN}/reference-changes"
 """The annotation by which a node says what deploying changed on it, when no run keeps a journal."""
@@ -121,12 +122,15 @@ def _record(node: Object) -> list[NodeChange]:
 
 
 def planned(reference: Reference, nodes: Sequence[Object]) -> list[NodeChange]:
-    """The changes that give every node of every pool its declared labels and taints; empty ones are left out."""
+    """The changes that give every node of every pool its declared labels and taints; empty ones are left out.
+
+    Nodes that are to get simulated GPUs get the label by which everybody sees that.
+    """
     changes = []
     for node in nodes:
         pool = reference.pool_of(node["metadata"].get("labels") or {})
         if pool is not None:
-            changes.append(plan(node, labels=pool.labels, add_taints=_taints(pool)))
+            changes.append(plan(node, labels={**pool.labels, **_said_of(pool, reference)}, add_taints=_taints(pool)))
     return [change for change in changes if change]
 
 
@@ -179,6 +183,10 @@ def _in_the_way(node: str, taint: Taint, pods: Sequence[str]) -> str:
 
 def _full_name(pod: Mapping[str, Any]) -> str:
     return f"{pod['metadata']['namespace']}/{pod['metadata']['name']}"
+
+
+def _said_of(pool: Pool, reference: Reference) -> dict[str, str]:
+    return {SIMULATED_GPUS: "true"} if pool.gpu is not None and is_simulated(reference) else {}
 
 
 def _taints(pool: Pool) -> list[Taint]:

@@ -1,4 +1,7 @@
-"""The plugin as a process on a node: ``python -m conformance.deviceplugin --node NAME --files FOLDER``."""
+"""The plugin as a process on a node: ``python -m conformance.deviceplugin --node NAME --files FOLDER``.
+
+What the node has it follows at the API server, in the Node object, or is told once and for all (``--machine``).
+"""
 
 import argparse
 import logging
@@ -8,15 +11,19 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
+import msgspec
+
 from conformance.kube.client import Client
 from conformance.kube.effects import Effect
 from conformance.kube.errors import KubeconfigError
 from conformance.kube.guard import Guard
 from conformance.kube.kubeconfig import connect_in_cluster
+from conformance.simulator.hardware import HARDWARE
 from conformance.simulator.process import connect
 
 from . import metrics
 from .hostfiles import HostFiles
+from .inventory import inventory_of
 from .node import follow
 from .plugin import Plugin, PluginCrash
 
@@ -27,6 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Serve until SIGTERM or SIGINT (0); 1 with one line on standard error when it cannot go on."""
     parser = argparse.ArgumentParser(prog="python -m conformance.deviceplugin", description=__doc__)
     parser.add_argument("--node", required=True, help="the name of the node on which it runs")
+    parser.add_argument("--machine", help="the node's machine as JSON (simulator/hardware.py), instead of its Node's")
     parser.add_argument("--kubeconfig", type=Path, help="default: the service account of the pod in which it runs")
     parser.add_argument("--folder", type=Path, default=FOLDER, help=f"the kubelet's folder of plugins ({FOLDER})")
     parser.add_argument("--files", type=Path, required=True, help="a folder for what containers get")
@@ -40,14 +48,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         signal.signal(number, lambda *_: ended.set())
     try:
         plugin = Plugin(chosen.folder, HostFiles(chosen.files, chosen.library), cdi_folder=chosen.cdi)
+        if chosen.pod_resources is not None:
+            metrics.serve(lambda: plugin.inventory, chosen.pod_resources)
+        if chosen.machine is not None:
+            metadata = {"name": chosen.node, "annotations": {HARDWARE: chosen.machine}}
+            plugin.tell(inventory_of({"metadata": metadata}))
+            plugin.run(ended)
+            return 0
         with connect(chosen.kubeconfig) if chosen.kubeconfig else connect_in_cluster() as connection:
             client = Client(connection, Guard(Effect.READS, None), agent="gpu-conformance-device-plugin")
             follower = threading.Thread(target=follow, args=(client, chosen.node, plugin.tell), daemon=True)
             follower.start()
-            if chosen.pod_resources is not None:
-                metrics.serve(lambda: plugin.inventory, chosen.pod_resources)
             plugin.run(ended)
-    except (KubeconfigError, OSError, RuntimeError, PluginCrash) as error:
+    except (KubeconfigError, OSError, RuntimeError, PluginCrash, msgspec.MsgspecError) as error:
         print(f"the device plugin cannot go on: {error}", file=sys.stderr)
         return 1
     return 0

@@ -85,8 +85,10 @@ class Facts(Found):
 
     @cached_property
     def simulated_gpus(self) -> bool:
-        """Whether a node says that its GPUs are simulated, whatever runs its containers."""
-        return any(node.labels.get(SIMULATED_GPUS) == "true" for node in self.nodes)
+        """Whether a node, or what gives GPUs to pods, says that GPUs are simulated, whatever runs the containers."""
+        plugins = () if "daemonsets" in self.unreadable else self._workloads("DaemonSet")
+        labels = [*(node.labels for node in self.nodes), *(plugin.labels for plugin in plugins)]
+        return any(each.get(SIMULATED_GPUS) == "true" for each in labels)
 
     @cached_property
     def real_beside_simulated(self) -> frozenset[str]:

@@ -70,6 +70,7 @@ def complaints(setup: Any) -> Iterator[Complaint]:
     yield from _priority_classes(setup)
     yield from _workloads(setup)
     yield from _stack(setup)
+    yield from _simulated(setup)
 
 
 def matches(value: Any, pattern: str, path: Trail = ()) -> Iterator[tuple[Trail, Any]]:
@@ -210,6 +211,28 @@ def _stack(setup: Any) -> Iterator[Complaint]:
         for path, driver in _texts(setup, pattern):
             if driver and not _is_driver_version(driver):
                 yield path, _why_no_driver_version(driver)
+
+
+def _simulated(setup: Any) -> Iterator[Complaint]:
+    """The simulated plugin offers whole GPUs, and nothing else can be asked of it."""
+    stack = setup.get("stack") if isinstance(setup, dict) else None
+    kind = stack.get("kind") if isinstance(stack, dict) else None
+    for path, _ in matches(setup, "stack.image") if kind != "simulated-plugin" else ():
+        yield path, "is of the kind simulated-plugin only; the images of a chart are named in 'values'"
+    if kind != "simulated-plugin":
+        return
+    for pattern, what in (
+        ("stack.plugin_configs", "a configuration of NVIDIA's device plugin"),
+        ("stack.mig_layouts", "MIG layouts"),
+        ("stack.dra", "a DRA driver"),
+        ("pools.*.gpu.shared_by", "GPUs that are shared"),
+        ("pools.*.labels.nvidia.com/mig.config", "MIG devices"),
+    ):
+        for path, _ in matches(setup, pattern):
+            yield path, f"is {what}, and the stack is simulated-plugin, which offers whole GPUs only"
+    for path, by in _texts(setup, "pools.*.gpu.allocated_by"):
+        if by == "dra":
+            yield path, "is dra, and the stack is simulated-plugin, which offers whole GPUs only"
 
 
 def _is_driver_version(text: str) -> bool:

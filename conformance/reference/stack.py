@@ -20,7 +20,11 @@ _NOTHING_BESIDE: dict[str, Any] = {
     "mig_manager": False,
     "mig_strategy": "",
 }
-DEFAULTS_BY_KIND = {"device-plugin": _NOTHING_BESIDE, "dra-driver": _NOTHING_BESIDE}
+DEFAULTS_BY_KIND = {
+    "device-plugin": _NOTHING_BESIDE,
+    "dra-driver": _NOTHING_BESIDE,
+    "simulated-plugin": _NOTHING_BESIDE,
+}
 """What a stack without an operator brings where the set-up does not say: what its chart brings with its own values.
 
 Sources: NVIDIA/k8s-device-plugin 0.20, deployments/helm/nvidia-device-plugin/values.yaml (gfd.enabled: false,
@@ -85,7 +89,7 @@ class Stack(Declared, frozen=True):
     taints of the GPU pools ask for. The defaults are those of the GPU Operator; loading puts in DEFAULTS_BY_KIND.
     """
 
-    kind: Literal["gpu-operator", "device-plugin", "dra-driver"]
+    kind: Literal["gpu-operator", "device-plugin", "dra-driver", "simulated-plugin"]
     namespace: NamespaceName = "gpu-operator"
     version: Annotated[
         str, Meta(description="of the chart, such as v26.7.0: --gpu-deploy installs it, OPER-01 judges it")
@@ -115,6 +119,13 @@ class Stack(Declared, frozen=True):
     plugin_configs: PluginConfigs | None = None
     mig_layouts: MigLayouts | None = None
     metrics: Metrics = Metrics()
+    image: Annotated[
+        str,
+        Meta(
+            description="of the simulated plugin, where nodes find it: gpu-conformance cluster image simulated-plugin "
+            "makes it, and localhost/gpu-conformance/simulated-plugin:1 is its name there"
+        ),
+    ] = ""
     dra: DraDriver | None = None
     values: Annotated[dict[str, Any], Meta(description="further values of the chart, merged over ours")] = {}
 

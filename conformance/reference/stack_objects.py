@@ -6,6 +6,7 @@ from typing import Any
 from conformance.gpu.mig import model_of
 from conformance.gpu.mig_config import CONFIG_KEY, Entry
 from conformance.gpu.mig_layouts import standard_layout
+from conformance.reference import simulated_plugin
 from conformance.reference.model import Reference
 from conformance.reference.objects import Object
 from conformance.reference.stack import MigLayouts, PluginConfigs
@@ -20,6 +21,7 @@ _NO_MIG = "all-disabled"
 def stack_objects(reference: Reference) -> list[Object]:
     """The namespaces of the stack, those of teams left out, and its ConfigMaps, without our own labels.
 
+    Of a simulated device plugin it is everything: no chart brings it.
     Operands mount the host and run privileged, which Pod Security admission has to allow in their namespace.
     """
     stack = reference.stack
@@ -30,6 +32,8 @@ def stack_objects(reference: Reference) -> list[Object]:
     made = [_namespace(name) for name in names if reference.team(name) is None]
     if stack.plugin_configs is not None and stack.kind != "dra-driver":
         made.append(_plugin_configs(stack.plugin_configs, stack.namespace))
+    if stack.kind == simulated_plugin.KIND:
+        made += simulated_plugin.daemon_sets(reference, stack)
     if stack.mig_layouts is not None and stack.kind == "gpu-operator":
         made.append(_mig_layouts(reference, stack.mig_layouts, stack.namespace))
     return made

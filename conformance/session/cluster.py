@@ -17,6 +17,8 @@ from conformance.kube.kubeconfig import IN_CLUSTER, connect
 from conformance.lab.images import Images
 from conformance.options import Settings
 from conformance.progress import Progress
+from conformance.reference import load
+from conformance.reference.simulated_plugin import is_simulated
 from conformance.verdict import EvidenceKind
 
 _LAST_PORT = 65535
@@ -157,6 +159,7 @@ def _kind(target: named.ClusterTarget, settings: Settings, progress: Progress) -
         "image": settings.value("cluster_image"),
         "registry": settings.value("cluster_registry"),
         "assets": _path(settings.value("assets")),
+        "simulated_plugin": _declares_simulated_plugin(settings),
     }
     with running(KindSpec(**{name: value for name, value in chosen.items() if value}), progress) as made:
         asked = settings.value("mode")
@@ -179,6 +182,12 @@ def _kind(target: named.ClusterTarget, settings: Settings, progress: Progress) -
                 kubeconfig=made.kubeconfig,
                 installer=_helm(target, settings),
             )
+
+
+def _declares_simulated_plugin(settings: Settings) -> bool:
+    """Whether the set-up that is to be deployed brings the GPUs itself. Raises as loading the set-up does."""
+    chosen = settings.value("reference")
+    return bool(chosen and settings.value("deploy")) and is_simulated(load(Path(chosen)))
 
 
 @contextmanager

@@ -8,12 +8,13 @@ def evidence_of(kind: str, declared: EvidenceKind | None, facts: Facts) -> Evide
     """The evidence of a run on a cluster of ``kind`` (embedded, context, snapshot) with these facts.
 
     A clusters file may declare less than hardware, never more than what the nodes show: a fleet with simulated
-    nodes is simulated whatever anyone declares, and where nodes cannot be read nobody can call them hardware.
+    nodes, or with nodes whose GPUs are simulated, is simulated whatever anyone declares, and where nodes cannot be read
+    nobody can call them hardware.
     """
     if kind == "embedded":
         return EvidenceKind.SIMULATED
     if "nodes" in facts.unreadable:
         return EvidenceKind.STATIC
-    if facts.simulated:
+    if facts.simulated or facts.simulated_gpus:
         return EvidenceKind.SIMULATED
     return EvidenceKind.STATIC if kind == "snapshot" else declared or EvidenceKind.HARDWARE

@@ -26,6 +26,7 @@ HIDDEN_BECAUSE = {
 _DETECTED = {
     "device-plugin": (StackKind.DEVICE_PLUGIN,),
     "dra-driver": (StackKind.DRA_DRIVER,),
+    "simulated-plugin": (StackKind.DEVICE_PLUGIN,),
 }
 _ON_ONE_NODE = (Fault.TWO_PLUGINS, Fault.TWO_ALLOCATORS)
 

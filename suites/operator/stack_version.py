@@ -32,6 +32,7 @@ def deployed(stack: Stack, facts: Facts) -> Iterator[Deployed]:
         "gpu-operator": ("Deployment", facts.stack.operators),
         "device-plugin": ("DaemonSet", facts.stack.device_plugins),
         "dra-driver": ("DaemonSet", facts.stack.dra_drivers),
+        "simulated-plugin": ("DaemonSet", ()),
     }
     yield from _found(*of_kind[stack.kind], stack.version, facts)
     if stack.dra is not None:

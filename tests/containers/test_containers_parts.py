@@ -15,12 +15,21 @@ import pytest
 import yaml
 from filelock import FileLock
 
-from conformance.clusters.docker import archive, control_plane, control_plane_image, daemon, folders, inside
+from conformance.clusters.docker import (
+    archive,
+    control_plane,
+    control_plane_image,
+    daemon,
+    folders,
+    inside,
+    simulated_plugin_image,
+)
 from conformance.clusters.docker.control_plane import ControlPlaneSpec
 from conformance.clusters.docker.errors import ContainerClusterError
 from conformance.clusters.errors import ClusterError
 from conformance.clusters.named import resolve
 from conformance.kube.effects import Mode
+from conformance.reference import simulated_plugin
 
 ROUTES = """Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT
 eth0\t00000000\t0111A8C0\t0003\t0\t0\t0\t00000000\t0\t0\t0
@@ -126,22 +135,35 @@ def test_other_code_makes_another_image(tmp_path: Path) -> None:
     code.write_text("1")
     program.write_text("binary")
     files = {"usr/local/lib/x/code.py": code, f"{control_plane_image.BINARIES}/etcd": program}
-    first = control_plane_image._key(files, {}, {})
+    first = control_plane_image.key_of(files, {}, {})
     code.write_text("2")
 
-    assert control_plane_image._key(files, {}, {}) != first
+    assert control_plane_image.key_of(files, {}, {}) != first
     code.write_text("1")
-    assert control_plane_image._key(files, {}, {}) == first
+    assert control_plane_image.key_of(files, {}, {}) == first
 
 
 def test_the_image_has_what_its_program_imports() -> None:
-    packages = dict(control_plane_image._packages(control_plane_image._DISTRIBUTIONS))
-    own = dict(control_plane_image._own())
+    packages = dict(control_plane_image.packages(control_plane_image._DISTRIBUTIONS))
+    own = dict(control_plane_image.own_files())
 
     tops = {name.removeprefix(f"{control_plane_image._SITE}/").partition("/")[0] for name in packages}
     assert {"msgspec", "yaml", "urllib3", "cryptography", "filelock", "cffi"} <= tops
     assert f"{control_plane_image._SITE}/conformance/clusters/docker/inside.py" in own
     assert not [name for name in own if "__pycache__" in name]
+
+
+def test_the_simulated_plugins_image_has_what_it_imports(tmp_path: Path) -> None:
+    image = simulated_plugin_image.spec(tmp_path)
+
+    site = f"{control_plane_image._SITE}/"
+    tops = {name.removeprefix(site).partition("/")[0] for name in image.files if name.startswith(site)}
+    assert {"msgspec", "urllib3", "grpc", "google", "conformance"} <= tops
+    assert image.name == simulated_plugin.IMAGE
+    assert image.settings["Entrypoint"][:4] == ["/usr/local/bin/python3", "-P", "-m", "conformance.deviceplugin"]
+    assert simulated_plugin_image.content_of(image) == simulated_plugin_image.content_of(
+        simulated_plugin_image.spec(tmp_path)
+    )
 
 
 def test_the_kubeconfig_that_leaves_the_container_has_everything_in_it(tmp_path: Path) -> None:

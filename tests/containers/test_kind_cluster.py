@@ -1,9 +1,7 @@
 """``--cluster kind`` against a real Docker daemon, with a node image made on this machine."""
 
-import os
-import signal
+import random
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +9,7 @@ from typing import Any
 
 import docker_daemon
 import pytest
-from outcomes import environment
+from leftovers import kill_a_run, new, things, until_nothing_is_left
 
 from conformance.cli import main
 from conformance.clusters.docker.daemon import reached
@@ -29,6 +27,7 @@ pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("docker_host")]
 USAGE = 4
 PATIENCE = 180.0
 REFERENCE = Path(__file__).with_name("kind-reference.yaml")
+SIMULATED_PLUGIN = Path(__file__).with_name("kind-simulated-plugin.yaml")
 PODS = "/api/v1/namespaces/default/pods"
 Object = dict[str, Any]
 # An address that no service has, one of a pod on a node that is not there, and one outside (RFC 5737).
@@ -189,26 +188,43 @@ def test_a_run_makes_a_cluster_judges_it_and_leaves_nothing(conform) -> None:
     assert nodes_left() == before
 
 
-def test_a_killed_run_leaves_no_node(tmp_path: Path) -> None:
+def test_the_simulated_plugin_gives_gpus_to_containers(conform) -> None:
+    """POOL-04: as many as declared. WORK-01 and WORK-05: a pod sees the devices that it asked for, and no others."""
     before = nodes_left()
-    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--cluster", "kind"]
-    run = subprocess.Popen(
-        [*command, "--gpu-cluster-image", MADE_HERE], cwd=tmp_path, env=environment(), stdout=subprocess.DEVNULL
-    )
-    try:
+    outcome = conform(
+        "--cluster", "kind", "--gpu-cluster-image", MADE_HERE, "--gpu-deploy", "--gpu-reference", str(SIMULATED_PLUGIN),
+        "--gpu-profile", "pools,workloads,isolation,operator",
+    )  # fmt: skip
+
+    assert outcome.report["cluster"]["evidence"] == "simulated", outcome.output
+    assert outcome.ids("failed") == outcome.ids("error") == set(), outcome.output
+    evidence = {each["requirement"]: each["evidence"] for each in outcome.report["requirements"]}
+    assert {"POOL-04", "WORK-01", "WORK-05", "WORK-06", "WORK-07", "OPER-01"} <= outcome.ids("passed"), outcome.output
+    assert {evidence["WORK-01"], evidence["WORK-05"], evidence["ISO-01"]} == {"container"}
+    assert nodes_left() == before
+
+
+@pytest.mark.kills_in(12)
+def test_a_killed_run_leaves_nothing(tmp_path: Path, kill: int, chance: random.Random) -> None:
+    """The first one has a node in any case when it is killed."""
+    before, nodes, moment = things(), nodes_left(), chance.uniform(0.0, 60.0)
+
+    def wait(run: subprocess.Popen[bytes]) -> None:
+        if kill > 1:
+            time.sleep(moment)
+            return
         deadline = time.monotonic() + PATIENCE
-        while nodes_left() == before:
+        while nodes_left() == nodes:
             assert run.poll() is None
             assert time.monotonic() < deadline
             time.sleep(0.2)
-    finally:
-        os.kill(run.pid, signal.SIGKILL)
-        run.wait()
+        time.sleep(moment / 4)
+        found = new(before)
+        assert {each.partition(" ")[0] for each in found} >= {"container", "volume", "process", "mount"}, found
 
-    deadline = time.monotonic() + PATIENCE
-    while nodes_left() != before and time.monotonic() < deadline:
-        time.sleep(0.5)
-    assert nodes_left() == before
+    kill_a_run(tmp_path, chance, wait, "--cluster", "kind", "--gpu-cluster-image", MADE_HERE)
+
+    assert until_nothing_is_left(before) == set(), f"killed {moment:.2f} s after its start"
 
 
 def test_an_image_that_is_not_there_is_told(conform) -> None:

@@ -1,6 +1,9 @@
 """The simulated device plugin before a kubelet of our own making: what it registers, lists, prefers and gives."""
 
 import json
+import os
+import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -293,3 +296,33 @@ def test_devices_are_no_more_than_what_an_offer_says() -> None:
     offer = Offer((Device("GPU-x", "GPU-x", 0),))
 
     assert Inventory("n", Machine("T4", 1, 1, "7.5"), offers={GPU: offer}).broken("allocate-fails") is None
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root makes device files")
+def test_a_machine_that_is_told_needs_no_api_server(short_folder: Path) -> None:
+    """As a DaemonSet on nodes without GPUs it gets neither a kubeconfig nor a token."""
+    machine = json.loads(a_node(gpus=2)["metadata"]["annotations"][HARDWARE])
+    folder = short_folder / "plugins"
+    with kubelet(folder) as there:
+        process = a_process(short_folder, "--folder", str(folder), "--machine", json.dumps(machine))
+        try:
+            assert [each["id"] for each in listed(there)] == uuids(0, 1)
+        finally:
+            process.terminate()
+            process.communicate(timeout=PATIENCE)
+    assert process.returncode == 0
+
+
+def test_a_machine_that_cannot_be_read_is_told_in_one_line(short_folder: Path) -> None:
+    process = a_process(short_folder, "--machine", '{"gpus": "two"}')
+
+    said = process.communicate(timeout=PATIENCE)[1]
+
+    assert (process.returncode, said.count("\n")) == (1, 1)
+    assert said.startswith("the device plugin cannot go on: ")
+
+
+def a_process(folder: Path, *arguments: str) -> subprocess.Popen[str]:
+    named = ["--node", "a100-1", "--files", str(folder / "files")]
+    command = [sys.executable, "-m", "conformance.deviceplugin", *named, *arguments]
+    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True)

@@ -43,12 +43,12 @@ _SITE = f"usr/local/lib/{interpreter.PYTHON}/site-packages"
 def spec(version: str, *, assets: Path | None, cache: Path | None, progress: Progress) -> ImageSpec:
     """The image for a Kubernetes version. Raises BinariesError and ImageError where its parts cannot be had."""
     binaries = resolve(version, CONTROL_PLANE, assets=assets, cache=cache, progress=progress)
-    packages = dict(_packages(_DISTRIBUTIONS))
-    extensions = [file for file in packages.values() if file.suffix == ".so"]
+    needed = dict(packages(_DISTRIBUTIONS))
+    extensions = [file for file in needed.values() if file.suffix == ".so"]
     files = {
         **interpreter.files(extensions),
-        **packages,
-        **dict(_own()),
+        **needed,
+        **dict(own_files()),
         **{f"{BINARIES}/{name}": path for name, path in binaries.items()},
     }
     texts = {"etc/passwd": "root:x:0:0:root:/root:/bin/false\n", "etc/hosts": "127.0.0.1 localhost\n"}
@@ -58,7 +58,7 @@ def spec(version: str, *, assets: Path | None, cache: Path | None, progress: Pro
         "ExposedPorts": {f"{PORT}/tcp": {}},
         "Labels": {"io.gpu-conformance.image": "control-plane", "io.gpu-conformance.kubernetes": release(version)},
     }
-    key = _key(files, texts, settings)
+    key = key_of(files, texts, settings)
     return ImageSpec(
         name=f"{LOCAL}:{release(version)}-{key}",
         architecture=this_platform().arch,
@@ -88,7 +88,8 @@ def _prune(folder: Path) -> None:
             path.unlink(missing_ok=True)
 
 
-def _own() -> Iterator[tuple[str, Path]]:
+def own_files() -> Iterator[tuple[str, Path]]:
+    """The files of this very package: path in the image -> file."""
     home = Path(conformance.__file__).parent
     for file in sorted(home.rglob("*")):
         if file.is_file() and "__pycache__" not in file.parts and "_shipped" not in file.relative_to(home).parts:
@@ -98,7 +99,7 @@ def _own() -> Iterator[tuple[str, Path]]:
         yield f"{_SITE}/conformance/_shipped/fixtures/topologies/{file.name}", file
 
 
-def _packages(names: Iterable[str]) -> Iterator[tuple[str, Path]]:
+def packages(names: Iterable[str]) -> Iterator[tuple[str, Path]]:
     """The files of installed distributions and of all that they need."""
     pending, seen = list(names), set()
     while pending:
@@ -123,7 +124,7 @@ def _needed(distribution: importlib.metadata.Distribution) -> Iterator[str]:
             yield requirement.name
 
 
-def _key(files: Mapping[str, Path], texts: Mapping[str, str], settings: Mapping[str, object]) -> str:
+def key_of(files: Mapping[str, Path], texts: Mapping[str, str], settings: Mapping[str, object]) -> str:
     """What an image is found by: what its files hold, and what is said about them.
 
     The programs are told apart by size and time: hashing 300 MB at every start is not worth it.

@@ -43,7 +43,8 @@ class KindSpec:
     """A kind cluster. ``name`` None makes one up; a cluster of a given name that is there is used and stays.
 
     ``image`` is the node image, None kind's own, pinned, with ``registry`` in place of its registry; ``made-here`` is
-    the one of kind_node_image. ``topology`` says which workers there are, and how many GPUs they say that they have.
+    the one of kind_node_image. ``topology`` says which workers there are, and how many GPUs they say that they have;
+    with ``simulated_plugin`` they say none, and have the image of a device plugin that may be deployed to them.
     """
 
     name: str | None = None
@@ -53,6 +54,7 @@ class KindSpec:
     registry: str | None = None
     program: Path | None = None
     assets: Path | None = None
+    simulated_plugin: bool = False
     timeout: float = _START_WITHIN
 
 
@@ -89,10 +91,12 @@ def running(spec: KindSpec, progress: Progress) -> Iterator[KindCluster]:
         config.write_text(json.dumps(cluster_config(name, image, workers, made_here=made_here)), encoding="utf-8")
         progress.step(f"Making the kind cluster {name}")
         local = LocalSpec("kind", name, spec.version, program, kubeconfig, config)
-        with _made(local, workers + 1):
+        with _made(local, workers + 1) as cluster:
+            if spec.simulated_plugin:
+                _load_plugin(client, cluster, progress)
             with _client_of(kubeconfig) as api:
                 wait_usable(api, workers, progress, timeout=spec.timeout)
-                give_gpus(api, topology)
+                give_gpus(api, topology, by_plugin=spec.simulated_plugin)
             yield KindCluster(name, kubeconfig, ours=True, made_here=made_here)
 
 
@@ -109,7 +113,7 @@ def require_existing(name: str) -> None:
 
 
 @contextlib.contextmanager
-def _made(spec: LocalSpec, nodes: int) -> Iterator[None]:
+def _made(spec: LocalSpec, nodes: int) -> Iterator[LocalCluster]:
     """A new cluster of so many nodes for the time of a block."""
     with reaping(delete_command(spec)) as reaper:
         cluster = LocalCluster(spec, reaper)
@@ -124,7 +128,7 @@ def _made(spec: LocalSpec, nodes: int) -> Iterator[None]:
             # kind takes away what it could not complete, and the reaper whatever it left.
             raise _with_shortage(error, nodes) from error
         try:
-            yield
+            yield cluster
         finally:
             cluster.delete()
             reaper.done()
@@ -165,6 +169,20 @@ def _image(client: Any, spec: KindSpec, progress: Progress) -> str:
 def default_image(registry: str | None = None) -> str:
     """Kind's own node image, pinned by its digest, with another registry (or one with a path) in place of its own."""
     return f"{(registry or REGISTRY).rstrip('/')}/{DEFAULT_IMAGE}"
+
+
+def _load_plugin(client: Any, cluster: LocalCluster, progress: Progress) -> None:
+    """Bring the image of the simulated device plugin to the nodes. Raises ContainerClusterError."""
+    from . import simulated_plugin_image
+
+    image = simulated_plugin_image.spec()
+    content = simulated_plugin_image.content_of(image)
+    there = client.images.get(image.name).labels or {} if has(client, image.name) else {}
+    if there.get(simulated_plugin_image.DIGEST) != content:
+        progress.step(f"Making the image {image.name}")
+        load_archive(client, image.name, simulated_plugin_image.archive(image), progress)
+    progress.step(f"Loading {image.name} into the nodes")
+    cluster.load(image.name)
 
 
 def _is_made_here(client: Any, image: str) -> bool:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from conformance.clusters.embedded.topologies import Topology, nodes
 from conformance.kube.errors import KubeError
+from conformance.kube.names import SIMULATED_GPUS
 
 from .errors import ContainerClusterError
 
@@ -14,8 +15,6 @@ if TYPE_CHECKING:
     from conformance.kube.client import Client
     from conformance.progress import Progress
 
-SIMULATED_GPUS = "gpu-conformance.io/simulated-gpus"
-"""The label of a node whose GPUs are a number in its status: nothing hands them out, and pods get none."""
 MOST_WORKERS = 8
 _NODES = "/api/v1/nodes"
 _CONTROL_PLANE = "node-role.kubernetes.io/control-plane"
@@ -45,8 +44,11 @@ def wait_usable(client: Client, workers: int, progress: Progress, *, timeout: fl
         time.sleep(_LOOK_EVERY)
 
 
-def give_gpus(client: Client, topology: Topology) -> None:
-    """Make each worker the node of a topology: its labels and taints, and its extended resources as a number."""
+def give_gpus(client: Client, topology: Topology, *, by_plugin: bool = False) -> None:
+    """Make each worker the node of a topology: its labels and taints, and its extended resources as a number.
+
+    Nothing hands those out, and pods get none. With ``by_plugin`` they are left to a device plugin.
+    """
     workers = [node for node in client.list(_NODES) if _CONTROL_PLANE not in node["metadata"]["labels"]]
     for worker, wanted in zip(sorted(workers, key=_name), nodes(topology), strict=True):
         place = f"{_NODES}/{_name(worker)}"
@@ -54,7 +56,7 @@ def give_gpus(client: Client, topology: Topology) -> None:
         resources = {
             name: amount for name, amount in wanted["status"].get("capacity", {}).items() if name not in _KUBELETS
         }
-        if resources:
+        if resources and not by_plugin:
             labels[SIMULATED_GPUS] = "true"
             change = {"status": {"capacity": resources, "allocatable": resources}}
             client.patch(f"{place}/status", change, kind="strategic")

@@ -181,4 +181,5 @@ _PARTS: dict[str, Callable[[Stack], tuple[_Make, ...]]] = {
     "gpu-operator": lambda stack: (_operator, _dra_beside) if stack.dra else (_operator,),
     "device-plugin": lambda stack: (_plugin, _dra_beside) if stack.dra else (_plugin,),
     "dra-driver": lambda stack: (_dra_alone,),
+    "simulated-plugin": lambda stack: (),
 }

@@ -32,7 +32,7 @@ def values_text(reference: Reference, part: str | None = None, registry: str | N
     ValueError for a set-up without a stack, and for a part that it does not have.
     """
     wanted = releases(reference)
-    if not wanted:
+    if reference.stack is None:
         raise ValueError(f"{reference} declares no GPU stack: give it a 'stack', see docs/deploying-the-stack.md")
     made = {"apiVersion": "v1", "kind": "List", "items": stack_objects(reference)}
     documents = {OBJECTS: _commented(_OBJECTS, made)}
