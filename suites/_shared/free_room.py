@@ -12,10 +12,19 @@ from conformance.facts.podspec import PodSpec
 from conformance.gpu.quantities import quantity
 
 
-class FreeRoom:
-    """The free resources of nodes, of which pods that are placed take their part."""
+def preempts_below(pod: PodSpec) -> int | None:
+    """The priority below which a pod preempts others; None where it preempts nobody."""
+    return None if pod.preemption_policy == "Never" else pod.priority
 
-    def __init__(self, nodes: Iterable[Node], facts: Facts) -> None:
+
+class FreeRoom:
+    """The free resources of nodes, of which pods that are placed take their part.
+
+    With ``above`` pods of a priority below that take nothing: a pod of that priority preempts them.
+    """
+
+    def __init__(self, nodes: Iterable[Node], facts: Facts, *, above: int | None = None) -> None:
+        self._above = above
         self._nodes = tuple(node for node in nodes if node.ready and not node.unschedulable)
         self._facts = facts
         self._free: dict[str, dict[str, Fraction]] = {}
@@ -36,7 +45,7 @@ class FreeRoom:
         if node.name not in self._free:
             free = {name: quantity(amount) for name, amount in node.allocatable.items()}
             for pod in self._facts.pods_on(node.name):
-                if not pod.finished:
+                if not pod.finished and (self._above is None or (pod.priority or 0) >= self._above):
                     for name, amount in (pod.requests() | {"pods": Fraction(1)}).items():
                         free[name] = free.get(name, Fraction(0)) - amount
             self._free[node.name] = free

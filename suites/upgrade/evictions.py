@@ -7,11 +7,11 @@ Sources: kubernetes/kubernetes, pkg/registry/core/pod/storage/eviction.go (two b
 NVIDIA/k8s-operator-libs, pkg/upgrade/pod_manager.go (pods are evicted until the timeout).
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 from conformance.facts import Facts, Node, Pod, PodDisruptionBudget
 from suites._shared.formatting import join_limited
-from suites._shared.free_room import FreeRoom
+from suites._shared.free_room import FreeRoom, preempts_below
 from suites._shared.upgrade_obstacles import forbidding_budget
 
 
@@ -44,6 +44,8 @@ def _refusal_of(budget: PodDisruptionBudget, pods: Sequence[Pod], node: Node, fa
         )
 
 
-def _placed(pods: Iterable[Pod], node: Node, facts: Facts) -> int:
-    room = FreeRoom((each for each in facts.nodes if each.name != node.name), facts)
+def _placed(pods: Sequence[Pod], node: Node, facts: Facts) -> int:
+    """For how many of the pods other nodes have room, pods of lower priority taken away."""
+    others = (each for each in facts.nodes if each.name != node.name)
+    room = FreeRoom(others, facts, above=preempts_below(pods[0]))
     return sum(room.place(pod) is not None for pod in pods)

@@ -66,7 +66,7 @@ def test_the_policy_lets_the_upgrade_begin(groups: tuple[UpgradeGroup, ...], jud
             group,
             ok=not obstacle,
             expected=f"a policy by which one of {len(group.nodes)} nodes may begin",
-            actual=obstacle or f"{_at_once(group)} of {len(group.nodes)} nodes may be away at once",
+            actual=obstacle or f"{group.at_once} of {len(group.nodes)} nodes may be away at once",
             cause=obstacle,
             hidden_because="nodes get the label upgrade-required and keep it; no object is in an error state",
             inspect=_inspect(group),
@@ -174,11 +174,6 @@ def _why_none_begins(group: UpgradeGroup) -> str:
         names = join_limited([each.name for each in down])
         return f"{len(down)} nodes are cordoned or not Ready ({names}), and maxUnavailable of {group} allows {most}"
     return ""
-
-
-def _at_once(group: UpgradeGroup) -> int:
-    most = group.policy.unavailable(len(group.nodes))
-    return min(most, group.policy.parallel) if group.policy.parallel else most
 
 
 def _patience(group: UpgradeGroup) -> int:

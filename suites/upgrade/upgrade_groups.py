@@ -32,6 +32,12 @@ class UpgradeGroup(NamedTuple):
         """The nodes."""
         return tuple(node for _, node in self.members)
 
+    @property
+    def at_once(self) -> int:
+        """How many of the nodes may be away at the same time."""
+        most = self.policy.unavailable(len(self.members))
+        return min(most, self.policy.parallel) if self.policy.parallel else most
+
     def __str__(self) -> str:
         return self.policy.source
 
