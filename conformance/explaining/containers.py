@@ -5,24 +5,27 @@ from typing import Any
 
 import msgspec
 
+from conformance.explaining import signs
 from conformance.gpu.placement import Manifest
 
 # kubernetes/pkg/kubelet/lifecycle/predicate.go and pkg/kubelet/kubelet.go: why a kubelet refuses what is bound to it.
-REFUSALS = (
+_REFUSALS = (
     "UnexpectedAdmissionError",
-    "OutOfcpu",
-    "OutOfmemory",
-    "OutOfpods",
+    "TopologyAffinityError",
     "NodeAffinity",
     "TaintToleration",
     "NodeShutdown",
+    "Terminated",
+    "PodOSNotSupported",
+    "InPlacePodVerticalScaling",
 )
+_NO_ROOM = "OutOf"
 _PULLING = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "RegistryUnavailable")
 _SIGKILL, _SIGTERM = 137, 143
 
 
 class ContainerProblem(msgspec.Struct, frozen=True):
-    """What is wrong with a container. ``ran`` where its program has run."""
+    """What is wrong with a container. ``ran`` where its program has run, or was to and could not."""
 
     cause: str
     remedy: str
@@ -30,28 +33,61 @@ class ContainerProblem(msgspec.Struct, frozen=True):
     ran: bool = False
 
 
+def is_refusal(reason: str) -> bool:
+    """Whether a failed pod's reason says that a kubelet refused it."""
+    return reason in _REFUSALS or reason.startswith(_NO_ROOM)
+
+
 def refusal(pod: Manifest) -> tuple[str, str]:
     """Why a kubelet refused a pod, and what to do."""
     node, status = pod["spec"].get("nodeName"), pod["status"]
-    cause = f"the kubelet of node {node} refused it ({status['reason']}): {status.get('message') or 'it says no more'}"
-    if status["reason"] == "UnexpectedAdmissionError":
+    reason, words = status["reason"], status.get("message") or "it says no more"
+    cause = f"the kubelet of node {node} refused it ({reason}): {words}"
+    sign = signs.read(words)
+    if sign is not None:
+        return cause, sign.remedy
+    if reason == "UnexpectedAdmissionError":
         return cause, (
             "The device plugin could not give what the scheduler had counted: devices turned unhealthy, or the plugin "
             f"was restarting. Compare capacity and allocatable of node {node}, and read its device plugin's log. It "
             "stays as it is; its owner makes another one."
+        )
+    if reason == "TopologyAffinityError":
+        return cause, (
+            "The kubelet wants its CPUs and devices on one NUMA node (topologyManagerPolicy), and the scheduler does "
+            "not know of NUMA. Ask for amounts that fit one, or use pools for each number of GPUs."
         )
     return cause, f"The pod stays as it is; its owner makes another one. See what the message names on node {node}."
 
 
 def problem_of(pod: Manifest) -> ContainerProblem | None:
     """What is wrong with the first container that is in trouble, None where none is."""
-    return next((found for each in _statuses(pod) if (found := _waiting(pod, each) or _ended(pod, each))), None)
+    found = next((found for each in _statuses(pod) if (found := _waiting(pod, each) or _ended(pod, each))), None)
+    sign = signs.read(found.cause) if found is not None else None
+    if found is None or sign is None:
+        return found
+    return msgspec.structs.replace(found, cause=f"{found.cause}: {sign.means}", remedy=sign.remedy)
+
+
+def initialising(pod: Manifest) -> str:
+    """The init container that runs and has not ended, empty where there is none; sidecars run on beside the others."""
+    sidecars = {
+        each["name"] for each in pod["spec"].get("initContainers") or () if each.get("restartPolicy") == "Always"
+    }
+    for status in (pod.get("status") or {}).get("initContainerStatuses") or ():
+        if status["name"] not in sidecars and (status.get("state") or {}).get("running"):
+            return str(status["name"])
+    return ""
 
 
 def _statuses(pod: Manifest) -> Iterator[dict[str, Any]]:
     status = pod.get("status") or {}
     yield from status.get("initContainerStatuses") or ()
     yield from status.get("containerStatuses") or ()
+
+
+def _is_init(pod: Manifest, status: Manifest) -> bool:
+    return any(each.get("name") == status["name"] for each in pod["spec"].get("initContainers") or ())
 
 
 def _image(pod: Manifest, status: Manifest) -> str:
@@ -65,6 +101,7 @@ def _waiting(pod: Manifest, status: Manifest) -> ContainerProblem | None:
     reason, told = str(waiting.get("reason") or ""), str(waiting.get("message") or "")
     what, words = f"container {status['name']}", f": {told}" if told else ""
     if reason in _PULLING:
+        what = f"init {what}" if _is_init(pod, status) else what
         return ContainerProblem(
             f"{what} waits for its image {_image(pod, status)} ({reason}){words}",
             "See that the image and its tag exist, that the node reaches the registry, and that the pull secret that "
@@ -98,7 +135,9 @@ def _crash(pod: Manifest, status: Manifest, ended: Manifest, *, again: bool) -> 
     logs = f"kubectl logs {name} -n {namespace} -c {status['name']}{' --previous' if again else ''}"
     reason, code, restarts = str(ended.get("reason") or ""), ended.get("exitCode"), int(status.get("restartCount") or 0)
     often = f", restarted {restarts} times" if restarts else ""
-    cause = f"container {status['name']} ended with exit code {code} ({reason or 'no reason'}{often})"
+    said = f": {ended['message'].strip()}" if ended.get("message") else ""
+    kind = "init container" if _is_init(pod, status) else "container"
+    cause = f"{kind} {status['name']} ended with exit code {code} ({reason or 'no reason'}{often}){said}"
     if reason == "OOMKilled":
         cause = f"container {status['name']} used more memory than its limit and was killed (OOMKilled{often})"
         return ContainerProblem(
@@ -106,7 +145,9 @@ def _crash(pod: Manifest, status: Manifest, ended: Manifest, *, again: bool) -> 
         )
     if reason in ("StartError", "ContainerCannotRun"):
         words = f": {ended['message']}" if ended.get("message") else ""
-        return ContainerProblem(f"container {status['name']} could not be started ({reason}){words}", _RUNTIME, logs)
+        return ContainerProblem(
+            f"container {status['name']} could not be started ({reason}){words}", _RUNTIME, logs, True
+        )
     if code in (_SIGKILL, _SIGTERM):
         signal = "SIGKILL" if code == _SIGKILL else "SIGTERM"
         return ContainerProblem(

@@ -24,10 +24,17 @@ def for_pod(seen: Seen, pod: Manifest, found: Mapping[str, Sequence[Obstacle]]) 
         named = pod["spec"].get("priorityClassName") or "it"
         return f"nobody is evicted for it: {named} has preemptionPolicy Never"
     for name in full:
+        ending = _ending(seen, name)
+        if ending and (pod.get("status") or {}).get("nominatedNodeName") == name:
+            return f"room is being made for it on node {name}, where these are still ending: {_listed(ending)}"
         victims = _victims(seen, name, pod, priority)
         if victims:
             return f"on node {name} preemption can take {_listed(victims)}{_guarded(seen, victims)}"
     return f"nobody can be evicted for it: no pods of a priority below {priority} hold enough on any of these nodes"
+
+
+def _ending(seen: Seen, node: str) -> list[Manifest]:
+    return [each for each in seen.bound.get(node, ()) if each["metadata"].get("deletionTimestamp")]
 
 
 def _only_full(obstacle: Obstacle) -> bool:

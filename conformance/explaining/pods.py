@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from conformance.explaining import containers, queues, scheduling
 from conformance.explaining.explanation import Explanation, Stage
-from conformance.explaining.seen import has_condition
+from conformance.explaining.on_node import deleting, in_trouble, on_node
+from conformance.explaining.seen import condition
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,8 +20,8 @@ if TYPE_CHECKING:
 
 def explain(seen: Seen, pod: Manifest) -> Explanation:
     """Explain a pod by the first of its stages that it has not left."""
-    steps: tuple[Callable[[Seen, Manifest], Explanation | None], ...] = (_ended, _deleting, queues.held_back, _unbound)
-    found = next((told for step in steps if (told := step(seen, pod)) is not None), None) or _on_node(pod)
+    steps: tuple[Callable[[Seen, Manifest], Explanation | None], ...] = (deleting, _ended, queues.held_back, _unbound)
+    found = next((told for step in steps if (told := step(seen, pod)) is not None), None) or on_node(seen, pod)
     name, namespace = pod["metadata"]["name"], pod["metadata"].get("namespace")
     return msgspec.structs.replace(
         found,
@@ -30,59 +31,41 @@ def explain(seen: Seen, pod: Manifest) -> Explanation:
     )
 
 
-def _told(stage: Stage, cause: str, remedy: str = "", inspect: str = "", **more: Any) -> Explanation:
-    return Explanation(subject="", stage=stage, cause=cause, remedy=remedy, inspect=inspect, **more)
+def _told(stage: Stage, cause: str, remedy: str = "", inspect: str = "") -> Explanation:
+    return Explanation(subject="", stage=stage, cause=cause, remedy=remedy, inspect=inspect)
 
 
-def _status(pod: Manifest) -> Manifest:
-    return pod.get("status") or {}
-
-
-def _ended(_: Seen, pod: Manifest) -> Explanation | None:
-    status = _status(pod)
+def _ended(seen: Seen, pod: Manifest) -> Explanation | None:
+    status = pod.get("status") or {}
     phase, reason = status.get("phase"), str(status.get("reason") or "")
     if phase not in ("Succeeded", "Failed"):
         return None
-    if phase == "Failed" and reason in containers.REFUSALS:
+    if phase == "Failed" and containers.is_refusal(reason):
         return _told(Stage.REFUSED_BY_NODE, *containers.refusal(pod))
+    if phase == "Failed" and reason == "Evicted":
+        return _told(Stage.FINISHED, *_evicted(pod))
+    gone = condition(pod, "DisruptionTarget")
+    if phase == "Failed" and gone.get("status") == "True":
+        return _told(
+            Stage.FINISHED,
+            f"it was ended by others ({gone.get('reason')}): {gone.get('message') or 'no message'}",
+            "Its owner makes another one. If that must not happen, see its priority, the taints of its node, and "
+            "disruption budgets.",
+        )
     problem = containers.problem_of(pod)
     if phase == "Failed" and problem is not None:
-        return _told(Stage.CRASHED, problem.cause, problem.remedy, problem.inspect)
+        return in_trouble(seen, pod, problem)
     why = f" ({reason}: {status.get('message') or 'no message'})" if reason else ""
     return _told(Stage.FINISHED, f"it has ended: {phase}{why}")
 
 
-def _deleting(_: Seen, pod: Manifest) -> Explanation | None:
-    if not pod["metadata"].get("deletionTimestamp"):
-        return None
-    kept = ", ".join(pod["metadata"].get("finalizers") or ())
-    waits = f"the finalizer {kept}" if kept else "its containers to end, which its kubelet reports"
-    remedy = (
-        "A finalizer is removed by whoever set it." if kept else "If its node is gone, the node object has to go first."
+def _evicted(pod: Manifest) -> tuple[str, str]:
+    node, words = pod["spec"].get("nodeName"), (pod.get("status") or {}).get("message") or "it does not say why"
+    return f"the kubelet of node {node} evicted it (Evicted): {words}", (
+        "State what it uses as its requests (memory, ephemeral-storage), and let an emptyDir in memory have a "
+        "sizeLimit that its memory limit covers. Its owner makes another one."
     )
-    return _told(Stage.DELETING, f"it is being deleted and waits for {waits}", remedy)
 
 
 def _unbound(seen: Seen, pod: Manifest) -> Explanation | None:
     return None if pod["spec"].get("nodeName") else scheduling.explain(seen, pod)
-
-
-def _on_node(pod: Manifest) -> Explanation:
-    problem = containers.problem_of(pod)
-    if problem is not None:
-        stage = Stage.CRASHED if problem.ran else Stage.STARTING
-        return _told(stage, problem.cause, problem.remedy, problem.inspect)
-    node = pod["spec"]["nodeName"]
-    if _status(pod).get("phase") == "Running":
-        if has_condition(pod, "Ready"):
-            return _told(Stage.RUNNING, "it runs and is ready")
-        return _told(
-            Stage.RUNNING,
-            "it runs and is not ready: a readiness probe or a readiness gate does not hold",
-            "Its events say what the probe got; a probe that asks before a model is loaded needs a startupProbe.",
-        )
-    return _told(
-        Stage.STARTING,
-        f"it is bound to node {node}, whose kubelet has started none of its containers yet",
-        f"See whether node {node} is Ready; the pod's events say what its kubelet waits for (image, volume, claim).",
-    )

@@ -1,30 +1,126 @@
-"""Pods that nobody may schedule yet: gates, and the queues that set them."""
+"""Pods that nobody may schedule yet: gates, suspended Jobs, and what the queues of Kueue and KAI say of them.
+
+Quotas of queues are not computed: their controllers lend, borrow and reclaim by rules of their own, so what they
+say is told. Sources: kubernetes-sigs/kueue (apis/kueue, constants), kai-scheduler/KAI-Scheduler (docs/quickstart,
+pkg/apis/scheduling/v2alpha2).
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from conformance.explaining.explanation import Explanation, Stage
-from conformance.explaining.seen import Seen
+from conformance.explaining.seen import Seen, condition
 from conformance.gpu.placement import Manifest
 
-# By the beginning of a gate's name: who opens it, and where it says for what it waits.
-# kueue: pkg/controller/constants (kueue.x-k8s.io/admission, kueue.x-k8s.io/topology).
-_OPENERS = {
-    "kueue.x-k8s.io/": ("Kueue", "kubectl get workloads.kueue.x-k8s.io -n {namespace} says for which quota it waits."),
-}
+_KUEUE, _KUEUE_QUEUE = "kueue.x-k8s.io/", "kueue.x-k8s.io/queue-name"
+_KUEUE_GROUP = "kueue.x-k8s.io/pod-group-name"
+_KAI, _KAI_QUEUE, _KAI_GROUP = "kai-scheduler", "kai.scheduler/queue", "pod-group-name"
+_STOPS = ("Hold", "HoldAndDrain")
 
 
-def held_back(_: Seen, pod: Manifest) -> Explanation | None:
-    """The explanation of a pod with scheduling gates, None for others."""
-    gates = [str(gate["name"]) for gate in pod["spec"].get("schedulingGates") or ()]
-    if not gates or pod["spec"].get("nodeName"):
+def held_back(seen: Seen, pod: Manifest) -> Explanation | None:
+    """The explanation of a pod that a gate or its queue holds back, None for others."""
+    if pod["spec"].get("nodeName"):
         return None
-    named = f"scheduling gate{'s' if len(gates) > 1 else ''} {', '.join(gates)}"
-    for start, (who, how) in _OPENERS.items():
-        if any(gate.startswith(start) for gate in gates):
-            cause = f"it is queued: {who} has not opened the {named}, and no scheduler looks at it before"
-            remedy = f"Nothing is broken. {how.format(namespace=pod['metadata'].get('namespace'))}"
-            return Explanation(subject="", stage=Stage.QUEUED, cause=cause, remedy=remedy)
-    return Explanation(
-        subject="",
-        stage=Stage.QUEUED,
-        cause=f"the {named} is still there, and no scheduler looks at it before it has gone",
-        remedy="Look for the controller that set the gate: it takes it away when the pod may be scheduled.",
+    gates = [str(gate["name"]) for gate in pod["spec"].get("schedulingGates") or ()]
+    if gates:
+        return _gated(seen, pod, gates)
+    if pod["spec"].get("schedulerName") == _KAI:
+        words, remedy = _by_kai(seen, pod)
+        return _queued(words, remedy) if words else None
+    return None
+
+
+def waits_for(seen: Seen, pod: Manifest) -> str:
+    """What a scheduler that is not Kubernetes' own says of a pod or of its group; empty where it says nothing."""
+    scheduler = pod["spec"].get("schedulerName")
+    words = _of_group(seen, pod) if scheduler == _KAI else ""
+    found = condition(pod, "PodScheduled")
+    words = words or str(found.get("message") or "" if found.get("status") == "False" else "")
+    return f"the scheduler {scheduler} says: {words}" if words else ""
+
+
+def suspended(seen: Seen, job: Manifest) -> tuple[str, str]:
+    """Why a Job is suspended, and what to do."""
+    words, remedy = _by_kueue(seen, job, ("Job",))
+    if words:
+        return f"it is suspended (spec.suspend), and Kueue has not started it: {words}", remedy
+    return (
+        "it is suspended (spec.suspend), so that no pod is made",
+        "A queue such as Kueue resumes it when its quota allows; without one somebody suspended it by hand.",
     )
+
+
+def _queued(cause: str, remedy: str) -> Explanation:
+    return Explanation(subject="", stage=Stage.QUEUED, cause=cause, remedy=remedy)
+
+
+def _gated(seen: Seen, pod: Manifest, gates: Sequence[str]) -> Explanation:
+    named = f"scheduling gate{'s' if len(gates) > 1 else ''} {', '.join(gates)}"
+    if any(gate.startswith(_KUEUE) for gate in gates):
+        words, remedy = _by_kueue(seen, pod, ("Pod",))
+        cause = f"it is queued: Kueue has not opened the {named}, and no scheduler looks at it before"
+        namespace = pod["metadata"].get("namespace")
+        where = f"kubectl get workloads.kueue.x-k8s.io -n {namespace} says for which quota it waits."
+        return _queued(f"{cause}{f': {words}' if words else ''}", remedy or f"Nothing is broken. {where}")
+    return _queued(
+        f"the {named} is still there, and no scheduler looks at it before it has gone",
+        "Look for the controller that set the gate: it takes it away when the pod may be scheduled.",
+    )
+
+
+def _by_kueue(seen: Seen, obj: Manifest, kinds: Sequence[str]) -> tuple[str, str]:
+    """What Kueue says of a pod or a Job: its queue that is missing or stopped, or its Workload's own words."""
+    workload = _workload_of(seen, obj, kinds)
+    for kind in ("QuotaReserved", "Admitted"):
+        found = condition(workload or {}, kind)
+        if found.get("status") == "False" and found.get("message"):
+            remedy = "Nothing is broken: wait, ask for less, or have the quota of its ClusterQueue raised."
+            return str(found["message"]), remedy
+    namespace, labels = str(obj["metadata"].get("namespace")), obj["metadata"].get("labels") or {}
+    name = str(labels.get(_KUEUE_QUEUE) or "")
+    queue = seen.find("LocalQueue", namespace, name) if name else None
+    if name and queue is None and "LocalQueue" in seen.objects:
+        return f"there is no LocalQueue {name} in its namespace", "Make the LocalQueue, or name one that there is."
+    cluster_queue = seen.find("ClusterQueue", "", str((queue or {}).get("spec", {}).get("clusterQueue") or ""))
+    for held in (queue, cluster_queue):
+        if held is not None and (held.get("spec") or {}).get("stopPolicy") in _STOPS:
+            return f"{held['kind']} {held['metadata']['name']} is stopped", "Whoever stopped the queue starts it again."
+    return "", ""
+
+
+def _workload_of(seen: Seen, obj: Manifest, kinds: Sequence[str]) -> Manifest | None:
+    group = (obj["metadata"].get("labels") or {}).get(_KUEUE_GROUP)
+    for workload in seen.within("Workload", obj["metadata"].get("namespace")):
+        owners = workload["metadata"].get("ownerReferences") or ()
+        if group and workload["metadata"]["name"] == group:
+            return workload
+        if any(each.get("kind") in kinds and each.get("name") == obj["metadata"]["name"] for each in owners):
+            return workload
+    return None
+
+
+def _by_kai(seen: Seen, pod: Manifest) -> tuple[str, str]:
+    """What is wrong with the queue of a KAI pod; empty where its queue is there."""
+    group = _group_of(seen, pod)
+    labels = pod["metadata"].get("labels") or {}
+    queue = str((group.get("spec") or {}).get("queue") or labels.get(_KAI_QUEUE) or "")
+    if not queue:
+        return (
+            f"it names no queue: KAI places only pods with the label {_KAI_QUEUE}",
+            f"Give the pod (or its owner's template) the label {_KAI_QUEUE} with the name of a queue.",
+        )
+    if "Queue" in seen.objects and seen.find("Queue", "", queue) is None:
+        return f"there is no KAI queue {queue} (label {_KAI_QUEUE})", "Make the queue, or name one that there is."
+    return "", ""
+
+
+def _group_of(seen: Seen, pod: Manifest) -> Manifest:
+    name = str((pod["metadata"].get("annotations") or {}).get(_KAI_GROUP) or "")
+    return (seen.find("PodGroup", str(pod["metadata"].get("namespace")), name) if name else None) or {}
+
+
+def _of_group(seen: Seen, pod: Manifest) -> str:
+    status: Mapping[str, Any] = _group_of(seen, pod).get("status") or {}
+    stated = [*(status.get("schedulingConditions") or ()), *(status.get("conditions") or ())]
+    return next((str(each["message"]) for each in stated if each.get("message")), "")

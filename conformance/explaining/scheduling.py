@@ -2,73 +2,101 @@
 
 from collections.abc import Mapping, Sequence
 
-from conformance.explaining import eviction
+import msgspec
+
+from conformance.explaining import eviction, queues
+from conformance.explaining.causes import cause
 from conformance.explaining.explanation import Explanation, NodeGroup, Stage
+from conformance.explaining.fitting import Fit, fit_of
 from conformance.explaining.seen import Seen
-from conformance.gpu.placement import AFFINITY, NONE_OF_IT, OF_ANOTHER_POOL, TAINT, Manifest, Obstacle, obstacles
+from conformance.gpu.placement import (
+    AFFINITY,
+    CLAIM,
+    HOST_PORT,
+    NEIGHBOUR,
+    NONE_OF_IT,
+    OF_ANOTHER_POOL,
+    SPREAD,
+    TAINT,
+    VOLUME,
+    Manifest,
+    Obstacle,
+)
 
 DEFAULT_SCHEDULER = "default-scheduler"
-_MOST_VALUES = 5
-# What the scheduler looks at as well, by the member of the spec that asks for it.
-_NOT_COMPUTED = {
-    "resourceClaims": "device claims (DynamicResources)",
-    "topologySpreadConstraints": "spreading over domains (PodTopologySpread)",
-}
 
 
 def explain(seen: Seen, pod: Manifest) -> Explanation:
     """Explain a pod without a node."""
-    nodes = seen.of("Node")
-    if not nodes:
-        return _told("the cluster has no node")
-    found = {str(node["metadata"]["name"]): obstacles(pod, node, nodes, seen.bound) for node in nodes}
-    fitting = sorted(name for name, kept in found.items() if not kept)
+    if not seen.nodes:
+        return Explanation(
+            subject="",
+            stage=Stage.UNSCHEDULABLE,
+            cause="the cluster has no node",
+            remedy="Add nodes; if an autoscaler is to do it, its events on the pod say why it did not.",
+        )
+    fit = fit_of(seen, pod)
+    scheduler = str(pod["spec"].get("schedulerName") or DEFAULT_SCHEDULER)
+    if scheduler != DEFAULT_SCHEDULER:
+        rules = f"the rules of the scheduler {scheduler} (queues, quotas, groups)"
+        fit = msgspec.structs.replace(fit, undecided=(*fit.undecided, rules))
+    if fit.nowhere:
+        return _nowhere(fit)
+    fitting = sorted(name for name, kept in fit.found.items() if not kept)
     if fitting:
-        return _fits(pod, fitting)
-    nearest = min(found, key=lambda name: (_distance(found[name]), name))
+        return _fits(seen, pod, fitting, fit.undecided)
+    nearest = min(fit.found, key=lambda name: (_distance(fit.found[name]), name))
     return Explanation(
         subject="",
         stage=Stage.UNSCHEDULABLE,
-        cause=_cause(pod, nodes, found),
-        remedy=_remedy(found[nearest], nearest),
+        cause=cause(pod, seen.of("Node"), fit.found),
+        remedy=_remedy(fit.found[nearest], nearest),
         nearest=nearest,
-        missing=tuple(each.text for each in found[nearest]),
-        eviction=eviction.for_pod(seen, pod, found),
-        groups=_grouped(found),
-        not_computed=not_computed(pod),
+        missing=tuple(each.text for each in fit.found[nearest]),
+        eviction=eviction.for_pod(seen, pod, fit.found),
+        groups=_grouped(fit.found),
+        not_computed=fit.undecided,
     )
 
 
-def not_computed(pod: Manifest) -> tuple[str, ...]:
-    """What else decides about this pod."""
-    spec = pod["spec"]
-    found = [words for member, words in _NOT_COMPUTED.items() if spec.get(member)]
-    if (spec.get("affinity") or {}).get("podAffinity"):
-        found.append("affinity to other pods (InterPodAffinity)")
-    if any(each.get("persistentVolumeClaim") or each.get("ephemeral") for each in spec.get("volumes") or ()):
-        found.append("where its volumes can be attached (VolumeBinding)")
-    return tuple(found)
+def _nowhere(fit: Fit) -> Explanation:
+    """What is wrong with a claim or a volume is wrong on every node."""
+    kinds = {each.kind for each in fit.nowhere}
+    remedy = (
+        "Make what is missing, or correct the pod: no node can take it before."
+        if kinds & {CLAIM, VOLUME}
+        else "Correct the pod."
+    )
+    return Explanation(
+        subject="",
+        stage=Stage.UNSCHEDULABLE,
+        cause="; ".join(each.text for each in fit.nowhere),
+        remedy=remedy,
+        groups=_grouped(fit.found) if any(fit.found.values()) else (),
+        not_computed=fit.undecided,
+    )
 
 
-def _told(cause: str) -> Explanation:
-    return Explanation(subject="", stage=Stage.UNSCHEDULABLE, cause=cause)
-
-
-def _fits(pod: Manifest, fitting: Sequence[str]) -> Explanation:
+def _fits(seen: Seen, pod: Manifest, fitting: Sequence[str], others: tuple[str, ...]) -> Explanation:
     where = f"{len(fitting)} nodes" if len(fitting) > 1 else f"node {fitting[0]}"
-    others, scheduler = not_computed(pod), str(pod["spec"].get("schedulerName") or DEFAULT_SCHEDULER)
+    scheduler = str(pod["spec"].get("schedulerName") or DEFAULT_SCHEDULER)
+    nominated = str((pod.get("status") or {}).get("nominatedNodeName") or "")
+    stage = Stage.SCHEDULABLE
     if scheduler != DEFAULT_SCHEDULER:
-        cause = f"it would fit on {where}, and waits for the scheduler {scheduler}"
+        said = queues.waits_for(seen, pod)
+        stage = Stage.QUEUED if said else stage
+        cause = f"it would fit on {where}{f'; {said}' if said else f', and waits for the scheduler {scheduler}'}"
         remedy = f"See whether {scheduler} runs, and what it says of the pod, of its queue and of its pod group."
     elif others:
-        cause = f"by taints, affinity and room it would fit on {where}; what else it asks for was not computed"
-        remedy = "The pod's events have the scheduler's own words on what was not computed."
+        cause = f"by all that is judged it would fit on {where}; what else it asks for was not decided"
+        remedy = "The pod's events have the scheduler's own words on what was not decided."
+    elif nominated:
+        cause = f"it would fit on {where}; room was made for it on node {nominated}, to which it has not come yet"
+        remedy = "Look again in a minute: the scheduler binds it when the pods that it evicted have gone."
     else:
         cause = f"it would fit on {where}: the scheduler has not come to it, or room was made since it tried"
         remedy = "Look again in a minute. If it stays, see whether kube-scheduler runs."
-    return Explanation(
-        subject="", stage=Stage.SCHEDULABLE, cause=cause, remedy=remedy, nearest=fitting[0], not_computed=others
-    )
+    return Explanation(subject="", stage=stage, cause=cause, remedy=remedy, nearest=fitting[0], not_computed=others)
 
 
 def _distance(kept: Sequence[Obstacle]) -> tuple[int, int, int]:
@@ -76,41 +104,13 @@ def _distance(kept: Sequence[Obstacle]) -> tuple[int, int, int]:
     return another, sum(each.lasting for each in kept), len(kept)
 
 
-def _cause(pod: Manifest, nodes: Sequence[Manifest], found: Mapping[str, Sequence[Obstacle]]) -> str:
-    """What comes first: a selector that no node has, then taints, then room."""
-    meant = {name: kept for name, kept in found.items() if not any(each.kind == AFFINITY for each in kept)}
-    if not meant:
-        return f"no node matches its node selector and affinity{_there(pod, nodes)}"
-    tolerated = {name: kept for name, kept in meant.items() if not any(each.kind == TAINT for each in kept)}
-    among = f"of {len(found)} nodes its selector and affinity leave {_count(meant)}"
-    if not tolerated:
-        taints = sorted({each.text for kept in meant.values() for each in kept if each.kind == TAINT})
-        return f"{among}, and each has something that it does not tolerate: {'; '.join(taints[:_MOST_VALUES])}"
-    among += f", its tolerations {_count(tolerated)}" if len(tolerated) < len(meant) else ""
-    offering = {name: kept for name, kept in tolerated.items() if not any(each.kind == NONE_OF_IT for each in kept)}
-    if not offering:
-        asked = sorted({each.text for kept in tolerated.values() for each in kept if each.kind == NONE_OF_IT})
-        return f"{among}, none of which offers what it asks for: {asked[0]}"
-    kinds = sorted({each.kind for kept in offering.values() for each in kept})
-    devices = f", of which {_count(offering)} have such devices" if len(offering) < len(tolerated) else ""
-    return f"{among}{devices}; there it is kept out by {' and '.join(kinds)}"
-
-
-def _count(nodes: Mapping[str, object]) -> str:
-    return str(len(nodes)) if len(nodes) != 1 else f"1 ({next(iter(nodes))})"
-
-
-def _there(pod: Manifest, nodes: Sequence[Manifest]) -> str:
-    """For each label of its node selector that no node meets: which values there are."""
-    told = []
-    for key, value in sorted((pod["spec"].get("nodeSelector") or {}).items()):
-        values = {(node["metadata"].get("labels") or {}).get(key) for node in nodes}
-        if value in values:
-            continue
-        known = sorted(str(each) for each in values if each is not None)
-        there = f"nodes have {', '.join(known[:_MOST_VALUES])}" if known else "no node has that label"
-        told.append(f"it wants {key}={value}, {there}")
-    return f": {'; '.join(told)}" if told else ""
+_REMEDIES = {
+    VOLUME: "Run it where its volume is, with GPUs there, or bring the data to a zone that has them.",
+    CLAIM: "Wait until pods with claims end, claim less, or let the claim match what the nodes have.",
+    HOST_PORT: "One pod of a node can have a host port: use a Service, another port, or fewer pods than nodes.",
+    NEIGHBOUR: "Its rules about other pods leave it no node: loosen them (preferred), or add domains (nodes, zones).",
+    SPREAD: "Loosen the spread (maxSkew, ScheduleAnyway, nodeTaintsPolicy Honor), or make room in the emptiest domain.",
+}
 
 
 def _remedy(kept: Sequence[Obstacle], node: str) -> str:
@@ -124,7 +124,10 @@ def _remedy(kept: Sequence[Obstacle], node: str) -> str:
             f"See who cordoned or tainted node {node}, and why: it may be broken or in an upgrade. It is not the pod."
         )
     if NONE_OF_IT in kinds:
-        return "Ask for a resource that nodes offer, or find out why the device plugin of this one offers none."
+        return "Ask for what nodes offer, or find out why the device plugin or the DRA driver of this one offers none."
+    other = next((remedy for kind, remedy in _REMEDIES.items() if kind in kinds), "")
+    if other:
+        return other
     if all(each.lasting for each in kept):
         return "It asks for more than such a node has: ask for less, or for a larger kind of node."
     return "Wait until pods end, ask for less, or add nodes."

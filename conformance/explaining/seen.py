@@ -1,15 +1,40 @@
 """What an explanation is computed from: plain objects, as the API server or a snapshot has them."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
+from conformance.gpu.claims import Claims, Offer
 from conformance.gpu.placement import Manifest, bound_by_node
+from conformance.gpu.volume_places import Storage
 
-KINDS = ("Node", "Pod", "ResourceQuota", "PriorityClass", "PodDisruptionBudget", "ReplicaSet")
-"""What is read besides the object that is explained; the last four may be unreadable."""
-MAY_BE_UNREADABLE = KINDS[2:]
+KINDS = ("Node", "Pod")
+"""What is read besides the object that is explained, and without which there is nothing to explain."""
 WORKLOADS = ("Deployment", "StatefulSet", "DaemonSet", "Job")
+OWNERS = ("ReplicaSet",)
+MAY_BE_UNREADABLE = (
+    "ReplicaSet",
+    "ResourceQuota",
+    "LimitRange",
+    "PriorityClass",
+    "PodDisruptionBudget",
+    "Namespace",
+    "Event",
+    "RuntimeClass",
+    "PersistentVolumeClaim",
+    "PersistentVolume",
+    "StorageClass",
+    "ResourceClaim",
+    "ResourceClaimTemplate",
+    "ResourceSlice",
+    "DeviceClass",
+    "Workload",
+    "LocalQueue",
+    "ClusterQueue",
+    "Queue",
+    "PodGroup",
+)
+"""What is read as well where it can be; what is missing is said where it would decide."""
 
 
 class Seen:
@@ -24,6 +49,10 @@ class Seen:
     def of(self, kind: str) -> list[dict[str, Any]]:
         """The objects of a kind; none where it could not be read."""
         return self.objects.get(kind, [])
+
+    def within(self, kind: str, namespace: object) -> list[dict[str, Any]]:
+        """The objects of a kind in one namespace."""
+        return [each for each in self.of(kind) if each["metadata"].get("namespace") == namespace]
 
     def find(self, kind: str, namespace: str, name: str) -> Manifest | None:
         """One object, None when there is none."""
@@ -41,19 +70,62 @@ class Seen:
         """The unfinished pods that are bound to a node, by its name."""
         return bound_by_node(self.of("Pod"))
 
+    @cached_property
+    def namespaces(self) -> dict[str, Mapping[str, str]] | None:
+        """The labels of the namespaces by their names, None where they were not read."""
+        if "Namespace" not in self.objects:
+            return None
+        return {str(each["metadata"]["name"]): each["metadata"].get("labels") or {} for each in self.of("Namespace")}
+
+    @cached_property
+    def storage(self) -> Storage:
+        """The volumes, with their claims and classes."""
+        return Storage(self.of("PersistentVolumeClaim"), self.of("PersistentVolume"), self.of("StorageClass"))
+
+    @cached_property
+    def offer(self) -> Offer:
+        """The devices in resource slices."""
+        return Offer(self.of("ResourceSlice"), self.of("DeviceClass"), self.of("ResourceClaim"))
+
+    def claims_of(self, pod: Manifest) -> Claims:
+        """The device claims of a pod."""
+        return Claims(pod, self.offer, self.of("ResourceClaim"), self.of("ResourceClaimTemplate"))
+
+    def lacks(self, *kinds: str) -> str:
+        """Which of these kinds were not read and why, in words; empty where all were."""
+        missing = [kind for kind in kinds if kind not in self.objects]
+        return ", ".join(f"{kind} ({self.unreadable.get(kind, 'not read')})" for kind in missing)
+
+    def warnings_of(self, *objects: Manifest) -> list[dict[str, Any]]:
+        """The warnings about objects, the newest first."""
+        about = {(each.get("kind"), *_named(each)) for each in objects}
+        found = [
+            event
+            for event in self.of("Event")
+            if event.get("type") == "Warning" and _involved(event.get("involvedObject") or {}) in about
+        ]
+        return sorted(found, key=_seen_at, reverse=True)
+
     def pods_of(self, owner: Manifest) -> list[dict[str, Any]]:
         """The pods that an object owns, a Deployment through its ReplicaSets."""
-        owners = {str(owner["metadata"].get("uid"))}
-        owners |= {str(each["metadata"].get("uid")) for each in self.of("ReplicaSet") if _owned_by(each, owners)}
+        owners = {str(each["metadata"].get("uid")) for each in (owner, *self.owners_below(owner))}
         return [pod for pod in self.of("Pod") if _owned_by(pod, owners)]
+
+    def owners_below(self, owner: Manifest) -> Sequence[Manifest]:
+        """The ReplicaSets that an object owns."""
+        owners = {str(owner["metadata"].get("uid"))}
+        return [each for each in self.of("ReplicaSet") if _owned_by(each, owners)]
 
 
 def seen_from(objects: Iterable[dict[str, Any]], unreadable: Mapping[str, str] | None = None) -> Seen:
-    """The same from objects of all kinds, each with its kind."""
-    by_kind: dict[str, list[dict[str, Any]]] = {}
+    """The same from objects of all kinds, each with its kind. Kinds of which there is none count as read, and empty."""
+    missing = dict(unreadable or {})
+    by_kind: dict[str, list[dict[str, Any]]] = {
+        kind: [] for kind in (*KINDS, *WORKLOADS, *MAY_BE_UNREADABLE) if kind not in missing
+    }
     for each in objects:
         by_kind.setdefault(str(each.get("kind")), []).append(each)
-    return Seen(by_kind, unreadable)
+    return Seen(by_kind, missing)
 
 
 def has_condition(obj: Manifest, *types: str) -> bool:
@@ -62,8 +134,30 @@ def has_condition(obj: Manifest, *types: str) -> bool:
     return any(each.get("type") in types and each.get("status") == "True" for each in conditions)
 
 
+def condition(obj: Manifest, kind: str) -> Manifest:
+    """One condition of an object, empty where there is none."""
+    conditions = (obj.get("status") or {}).get("conditions") or ()
+    return next((each for each in conditions if each.get("type") == kind), {})
+
+
 def _named(obj: Manifest) -> tuple[str, str]:
     return str(obj["metadata"].get("namespace") or ""), str(obj["metadata"].get("name"))
+
+
+def _involved(reference: Manifest) -> tuple[Any, str, str]:
+    kind, name = reference.get("kind"), str(reference.get("name"))
+    return kind, "" if kind == "Node" else str(reference.get("namespace") or ""), name
+
+
+def _seen_at(event: Manifest) -> str:
+    series = event.get("series") or {}
+    return str(
+        series.get("lastObservedTime")
+        or event.get("lastTimestamp")
+        or event.get("eventTime")
+        or event["metadata"].get("creationTimestamp")
+        or ""
+    )
 
 
 def _owned_by(obj: Manifest, owners: set[str]) -> bool:

@@ -1,11 +1,17 @@
 """Why the pods of a workload do not run, or why it has none."""
 
+from conformance.explaining import queues, refusals, scheduling
 from conformance.explaining.explanation import Explanation, Stage
 from conformance.explaining.pods import explain
-from conformance.explaining.seen import Seen, has_condition
-from conformance.gpu.placement import Manifest, explain_refusal
+from conformance.explaining.seen import Seen, condition, has_condition
+from conformance.gpu.placement import Manifest
 
 _WELL = (Stage.RUNNING, Stage.FINISHED)
+# kubernetes/pkg/controller/daemon/util/daemonset_util.go, AddOrUpdateDaemonPodTolerations.
+_OF_DAEMONS = (
+    "node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable", "node.kubernetes.io/disk-pressure",
+    "node.kubernetes.io/memory-pressure", "node.kubernetes.io/pid-pressure", "node.kubernetes.io/unschedulable",
+)  # fmt: skip
 
 
 def explain_workload(seen: Seen, workload: Manifest) -> list[Explanation]:
@@ -14,12 +20,9 @@ def explain_workload(seen: Seen, workload: Manifest) -> list[Explanation]:
     told = [explain(seen, pod) for pod in pods]
     troubled = [each for each in told if each.stage not in _WELL]
     missing = _wanted(workload) - len(pods)
-    refused = (
-        [_without_pods(seen, workload, missing)]
-        if missing > 0 and not has_condition(workload, "Complete", "Failed")
-        else []
-    )
-    return refused + troubled or told or refused
+    if missing > 0 and not has_condition(workload, "Complete", "Failed") and not (troubled and _in_order(workload)):
+        return [_without_pods(seen, workload, missing), *troubled]
+    return troubled or told or [_nothing_wanted(seen, workload)]
 
 
 def _wanted(workload: Manifest) -> int:
@@ -31,35 +34,68 @@ def _wanted(workload: Manifest) -> int:
     return int(spec.get("replicas", 1))
 
 
+def _in_order(workload: Manifest) -> bool:
+    """Whether the next pod is made only when the one before it is ready."""
+    policy = (workload.get("spec") or {}).get("podManagementPolicy") or "OrderedReady"
+    return workload["kind"] == "StatefulSet" and policy == "OrderedReady"
+
+
+def _told(workload: Manifest, stage: Stage, cause: str, remedy: str = "") -> Explanation:
+    kind, name, namespace = workload["kind"].lower(), workload["metadata"]["name"], workload["metadata"]["namespace"]
+    inspect = f"kubectl describe {kind} {name} -n {namespace}"
+    return Explanation(subject=f"{kind} {namespace}/{name}", stage=stage, cause=cause, remedy=remedy, inspect=inspect)
+
+
+def _template(workload: Manifest) -> Manifest:
+    return {"metadata": {}, "spec": {}, **((workload.get("spec") or {}).get("template") or {})}
+
+
 def _without_pods(seen: Seen, workload: Manifest, missing: int) -> Explanation:
-    kind, name, namespace = workload["kind"], workload["metadata"]["name"], workload["metadata"].get("namespace")
-    subject, inspect = f"{kind.lower()} {namespace}/{name}", f"kubectl describe {kind.lower()} {name} -n {namespace}"
-    spec = workload.get("spec") or {}
-    if spec.get("suspend"):
-        return Explanation(
-            subject=subject,
-            stage=Stage.QUEUED,
-            cause="it is suspended (spec.suspend), so that no pod is made",
-            remedy="A queue such as Kueue resumes it when its quota allows; without one somebody suspended it by hand.",
-            inspect=inspect,
+    if (workload.get("spec") or {}).get("suspend"):
+        cause, remedy = queues.suspended(seen, workload)
+        return _told(workload, Stage.QUEUED, cause, remedy)
+    words, remedy = refusals.spoken(seen, workload)
+    if not words:
+        words, remedy = refusals.computed(seen, _template(workload), str(workload["metadata"]["namespace"]))
+    if words:
+        return _told(workload, Stage.REFUSED, f"{missing} of its pods are not made: {words}", remedy)
+    unread = "; ".join(f"{kind}: {why}" for kind, why in seen.unreadable.items() if kind in ("Event", "ResourceQuota"))
+    return _told(
+        workload,
+        Stage.REFUSED,
+        f"{missing} of its pods are not there, and nothing that could be read explains it{unread and f' ({unread})'}",
+        "Its events (FailedCreate) have the words of the admission that refuses them: a policy, Pod Security, a "
+        "LimitRange, a missing service account or priority class. If it has none, its controller may not run.",
+    )
+
+
+def _nothing_wanted(seen: Seen, workload: Manifest) -> Explanation:
+    """A workload that has no pods and wants none."""
+    for kind in ("Failed", "Complete"):
+        if has_condition(workload, kind):
+            found = condition(workload, kind)
+            why = f" ({found.get('reason')}: {found.get('message') or 'no message'})" if found.get("reason") else ""
+            remedy = "Its pods are gone; their logs are where logs are kept." if kind == "Failed" else ""
+            return _told(workload, Stage.FINISHED, f"it has ended: {kind}{why}", remedy)
+    if workload["kind"] != "DaemonSet":
+        return _told(workload, Stage.FINISHED, "it is scaled to 0 pods", "Scale it up to have pods.")
+    template = _template(workload)
+    tolerations = [{"key": key, "operator": "Exists"} for key in _OF_DAEMONS]
+    spec = template["spec"] | {"tolerations": [*(template["spec"].get("tolerations") or ()), *tolerations]}
+    metadata = {**template["metadata"], "name": workload["metadata"]["name"]}
+    found_none = scheduling.explain(
+        seen, {"metadata": metadata | {"namespace": workload["metadata"]["namespace"]}, "spec": spec}
+    )
+    if found_none.stage is not Stage.UNSCHEDULABLE:
+        return _told(
+            workload, Stage.FINISHED, "it wants no pods now, though its pods would fit: look again in a minute"
         )
-    template = {"metadata": {}, "spec": {}, **(spec.get("template") or {})}
-    quotas = [each for each in seen.of("ResourceQuota") if each["metadata"].get("namespace") == namespace]
-    refusal = explain_refusal(template, str(namespace), quotas)
-    if refusal:
-        return Explanation(
-            subject=subject,
-            stage=Stage.REFUSED,
-            cause=f"{missing} of its pods are not made: {refusal}",
-            remedy="End what uses the quota, ask for less, or have the quota raised by whoever owns it.",
-            inspect=inspect,
-        )
-    unread = f" ({'; '.join(f'{kind}: {why}' for kind, why in seen.unreadable.items())})" if seen.unreadable else ""
     return Explanation(
-        subject=subject,
-        stage=Stage.REFUSED,
-        cause=f"{missing} of its pods are not there, and no quota that could be read explains it{unread}",
-        remedy="Its events (FailedCreate) have the words of the admission that refuses them: a policy, Pod Security, a "
-        "LimitRange, a missing service account or priority class.",
-        inspect=inspect,
+        subject=f"daemonset {workload['metadata']['namespace']}/{workload['metadata']['name']}",
+        stage=Stage.UNSCHEDULABLE,
+        cause=f"it wants no pod on any node, which looks healthy and is not: {found_none.cause}",
+        remedy=found_none.remedy,
+        nearest=found_none.nearest,
+        missing=found_none.missing,
+        groups=found_none.groups,
     )

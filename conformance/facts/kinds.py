@@ -94,9 +94,7 @@ class Kind(msgspec.Struct, frozen=True):
     @property
     def paths(self) -> tuple[str, ...]:
         """That path, and those of the other versions in which the kind may be served instead, in the order to try."""
-        place = PLACES[self.name]
-        others = (f"{self.group}/{version}" for version in _OTHER_VERSIONS.get(self.name, ()))
-        return (place.path(), *(msgspec.structs.replace(place, group_version=other).path() for other in others))
+        return paths_of(self.name)
 
     @property
     def grant(self) -> str:
@@ -115,9 +113,17 @@ class Kind(msgspec.Struct, frozen=True):
 
 
 # Kueue v0.15 serves both and says that v1beta1 goes; what is looked at is the same in both.
-_OTHER_VERSIONS = {"ClusterQueue": ("v1beta2",), "LocalQueue": ("v1beta2",)}
+_OTHER_VERSIONS = {"ClusterQueue": ("v1beta2",), "LocalQueue": ("v1beta2",), "Workload": ("v1beta2",)}
 _CUSTOM_GROUPS = ("nvidia.com", "nfd.k8s-sigs.io", "scheduling.run.ai", "kueue.x-k8s.io", "quota.openshift.io")
 _DRA_GROUP = "resource.k8s.io"
+
+
+def paths_of(name: str) -> tuple[str, ...]:
+    """The path of a kind's list in all namespaces, and those of the other versions of its API group."""
+    place = PLACES[name]
+    group = place.group_version.rpartition("/")[0]
+    others = (f"{group}/{version}" for version in _OTHER_VERSIONS.get(name, ()))
+    return (place.path(), *(msgspec.structs.replace(place, group_version=other).path() for other in others))
 
 
 def _typed(name: str, wire: type[Readable], words: str) -> Kind:
@@ -170,6 +176,12 @@ KINDS = _table(
     _whole("ConfigMap"),
 )
 
+
+BESIDES = ("PersistentVolumeClaim", "PersistentVolume", "StorageClass", "Event", "Workload")
+"""Kinds that no requirement looks at and `explain-pod` does: snapshots hold them where they may be read.
+
+Of events only warnings. Workloads are Kueue's.
+"""
 
 EVERYWHERE = tuple(name for name in KINDS if name != "ConfigMap")
 """The kinds that are read in all namespaces. ConfigMaps are not: other people keep things in theirs."""

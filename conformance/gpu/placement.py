@@ -2,55 +2,91 @@
 
 Decided are cordons and taints minus tolerations (NodeUnschedulable, TaintToleration), node selector and required node
 affinity (NodeAffinity), free devices, cores, bytes and pod slots (NodeResourcesFit), host ports (NodePorts) and
-required anti-affinity to other pods (InterPodAffinity). The scheduler's own words are never quoted: it stops at a
-node's first reason, and counts nodes without naming them.
+required affinity and anti-affinity to other pods (InterPodAffinity) and hard spreading (PodTopologySpread). Claims and
+volumes have modules of their own (claims.py, volume_places.py). The scheduler's own words are never quoted: it stops
+at a node's first reason, and counts nodes without naming them.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from fractions import Fraction
 from typing import Any, TypeAlias
 
 import msgspec
 
-from conformance.gpu.affinity import node_matches, required_terms, selector_matches, unmet
+from conformance.gpu.affinity import node_matches, required_terms, unmet
+from conformance.gpu.neighbours import Namespaces, Neighbours, full_name, same
 from conformance.gpu.quantities import quantity
 from conformance.gpu.requests import Asking, effective_requests, pod_requests
+from conformance.gpu.spreading import Spreading
 from conformance.gpu.taints import CORDON, taint_from, tolerates, toleration_from, untolerated
 
 Manifest: TypeAlias = Mapping[str, Any]
 
-TAINT, AFFINITY, ROOM, NEIGHBOUR = "a taint", "selector or affinity", "too little room", "pod anti-affinity"
-NONE_OF_IT, HOST_PORT = "having none of the devices", "a host port"
+TAINT, AFFINITY, ROOM, NEIGHBOUR = "a taint", "selector or affinity", "too little room", "pod (anti-)affinity"
+CLAIM, VOLUME = "a device claim", "a volume"
+NONE_OF_IT, HOST_PORT, SPREAD = "having none of the devices", "a host port", "topology spread"
 OF_ANOTHER_POOL = (AFFINITY, NONE_OF_IT)
 """A node of another pool is never the one that the reader had in mind, however little else is wrong with it."""
 
+_STATES = {
+    CORDON.key: "it is cordoned",
+    "node.kubernetes.io/not-ready": "it is not ready",
+    "node.kubernetes.io/unreachable": "it is not ready: its kubelet is not heard of",
+}
+"""Taints that Kubernetes sets for what it sees; a node that loses its kubelet has its taint twice."""
 _MOST_HOLDERS = 4
 _MIB = 2**20
 _IN_BYTES = ("memory", "ephemeral-storage")
 
 
 class Obstacle(msgspec.Struct, frozen=True):
-    """One thing that keeps a pod off a node. ``lasting`` ones do not go away by waiting."""
+    """One thing that keeps a pod off a node. ``lasting`` ones do not go away by waiting.
+
+    Of a resource ``wanted`` and ``free`` are amounts in its base unit; ``resource`` is empty for other obstacles.
+    """
 
     kind: str
     text: str
     lasting: bool
+    resource: str = ""
+    wanted: Fraction = Fraction(0)
+    free: Fraction = Fraction(0)
 
 
 def obstacles(
-    pod: Mapping[str, Any],
-    node: Mapping[str, Any],
-    nodes: Sequence[Mapping[str, Any]],
-    bound: Mapping[str, Sequence[Mapping[str, Any]]],
+    pod: Manifest,
+    node: Manifest,
+    nodes: Sequence[Manifest],
+    bound: Mapping[str, Sequence[Manifest]],
+    namespaces: Namespaces | None = None,
 ) -> list[Obstacle]:
     """Everything that keeps the pod off the node; ``bound`` are the unfinished pods by node name."""
-    return [
-        *_affinity_obstacles(pod, node),
-        *_taint_obstacles(pod, node),
-        *_room_obstacles(pod, node, bound.get(str(node["metadata"]["name"]), ())),
-        *_port_obstacles(pod, bound.get(str(node["metadata"]["name"]), ())),
-        *_neighbour_obstacles(pod, node, nodes, bound),
-    ]
+    return judge_of(pod, nodes, bound, namespaces)(node)
+
+
+def judge_of(
+    pod: Manifest,
+    nodes: Sequence[Manifest],
+    bound: Mapping[str, Sequence[Manifest]],
+    namespaces: Namespaces | None = None,
+) -> Callable[[Manifest], list[Obstacle]]:
+    """``obstacles`` for one pod and many nodes: what depends on all of them is counted once."""
+    neighbours = Neighbours(pod, nodes, bound, namespaces)
+    spreading = Spreading(pod, nodes, bound)
+    wanted = taken_of_node(pod)
+
+    def judge(node: Manifest) -> list[Obstacle]:
+        here = [other for other in bound.get(str(node["metadata"]["name"]), ()) if not same(other, pod)]
+        return [
+            *_affinity_obstacles(pod, node),
+            *_taint_obstacles(pod, node),
+            *_room_obstacles(wanted, node, here),
+            *_port_obstacles(pod, here),
+            *(Obstacle(NEIGHBOUR, words, False) for words in neighbours.on(node)),
+            *(Obstacle(SPREAD, words, False) for words in spreading.on(node)),
+        ]
+
+    return judge
 
 
 def explain_refusal(template: Mapping[str, Any], namespace: str, quotas: Iterable[Mapping[str, Any]]) -> str:
@@ -103,8 +139,11 @@ def _taint_obstacles(pod: Mapping[str, Any], node: Mapping[str, Any]) -> Iterabl
     taints = [taint_from(each) for each in node["spec"].get("taints") or ()]
     if node["spec"].get("unschedulable") and CORDON not in taints and not tolerates(tolerations, CORDON):
         yield Obstacle(TAINT, "it is cordoned", False)
-    for taint in untolerated(tolerations, taints):
-        yield Obstacle(TAINT, f"taint {taint} is not tolerated", not taint.is_lifecycle)
+    kept_by = {
+        _STATES.get(taint.key) or f"taint {taint} is not tolerated": taint for taint in untolerated(tolerations, taints)
+    }
+    for words, taint in kept_by.items():
+        yield Obstacle(TAINT, words, not taint.is_lifecycle)
 
 
 def _affinity_obstacles(pod: Mapping[str, Any], node: Mapping[str, Any]) -> Iterable[Obstacle]:
@@ -120,88 +159,63 @@ def _affinity_obstacles(pod: Mapping[str, Any], node: Mapping[str, Any]) -> Iter
         yield Obstacle(AFFINITY, f"required affinity is not met: {' or '.join(terms) or 'it has no term'}", True)
 
 
-def _room_obstacles(
-    pod: Mapping[str, Any], node: Mapping[str, Any], here: Sequence[Mapping[str, Any]]
-) -> Iterable[Obstacle]:
+def _room_obstacles(wanted: Mapping[str, Fraction], node: Manifest, here: Sequence[Manifest]) -> Iterable[Obstacle]:
     allocatable = (node.get("status") or {}).get("allocatable") or {}
-    held = [(other, taken_of_node(other)) for other in here if not _same(other, pod)]
-    for resource, wanted in taken_of_node(pod).items():
+    held = [(other, taken_of_node(other)) for other in here]
+    for resource, amount in wanted.items():
         total = quantity(allocatable.get(resource, "0"))
-        free = total - sum((asked.get(resource, Fraction(0)) for _, asked in held), Fraction(0))
-        if wanted > free:
+        free = total - sum((asked[resource] for _, asked in held if resource in asked), Fraction(0))
+        if amount > free:
             holders = [other for other, asked in held if asked.get(resource)]
-            amounts = f"{_amount(resource, wanted)} asked for, {_in_units(resource, free)} of "
-            amounts += f"{_in_units(resource, total)} free"
-            yield Obstacle(ROOM if total else NONE_OF_IT, f"{amounts}{_held_by(holders)}", wanted > total)
+            amounts = f"{_amount(resource, amount)} asked for, {in_units(resource, free)} of "
+            amounts += f"{in_units(resource, total)} free"
+            words = f"{amounts}{_held_by(holders)}"
+            yield Obstacle(ROOM if total else NONE_OF_IT, words, amount > total, resource, amount, free)
 
 
 def _port_obstacles(pod: Manifest, here: Sequence[Manifest]) -> Iterable[Obstacle]:
     """Ports of the node that another pod has; address 0.0.0.0 stands for all of them (NodePorts)."""
     for wanted in _host_ports(pod):
         for other in here:
-            if not _same(other, pod) and any(_collide(wanted, taken) for taken in _host_ports(other)):
-                yield Obstacle(HOST_PORT, f"host port {wanted[2]} is taken by pod {_full_name(other)}", False)
+            if any(_collide(wanted, taken) for taken in _host_ports(other)):
+                yield Obstacle(HOST_PORT, f"host port {wanted[2]} is taken by pod {full_name(other)}", False)
 
 
 def _host_ports(pod: Manifest) -> list[tuple[str, str, int]]:
     """Address, protocol and number of every port of the node that a pod asks for."""
     return [
         (port.get("hostIP") or "0.0.0.0", port.get("protocol") or "TCP", int(port["hostPort"]))  # noqa: S104 (compared)
-        for container in pod["spec"].get("containers") or ()
+        for container in _side_by_side(pod)
         for port in container.get("ports") or ()
         if port.get("hostPort")
     ]
+
+
+def _side_by_side(pod: Manifest) -> Iterable[Manifest]:
+    """The containers that run at the same time: init containers that restart always are sidecars."""
+    sidecars = (each for each in pod["spec"].get("initContainers") or () if each.get("restartPolicy") == "Always")
+    return (*sidecars, *(pod["spec"].get("containers") or ()))
 
 
 def _collide(one: tuple[str, str, int], other: tuple[str, str, int]) -> bool:
     return one[1:] == other[1:] and (one[0] == other[0] or "0.0.0.0" in (one[0], other[0]))  # noqa: S104 (compared)
 
 
-def _neighbour_obstacles(
-    pod: Mapping[str, Any],
-    node: Mapping[str, Any],
-    nodes: Sequence[Mapping[str, Any]],
-    bound: Mapping[str, Sequence[Mapping[str, Any]]],
-) -> Iterable[Obstacle]:
-    anti = (pod["spec"].get("affinity") or {}).get("podAntiAffinity") or {}
-    for term in anti.get("requiredDuringSchedulingIgnoredDuringExecution") or ():
-        key = term["topologyKey"]
-        domain = (node["metadata"].get("labels") or {}).get(key)
-        if domain is None or term.get("namespaceSelector") is not None:
-            continue
-        namespaces = term.get("namespaces") or [pod["metadata"].get("namespace")]
-        for other_node in nodes:
-            if (other_node["metadata"].get("labels") or {}).get(key) != domain:
-                continue
-            for other in bound.get(str(other_node["metadata"]["name"]), ()):
-                labels = other["metadata"].get("labels") or {}
-                if other["metadata"]["namespace"] in namespaces and selector_matches(term.get("labelSelector"), labels):
-                    yield Obstacle(NEIGHBOUR, f"it may not share {key}={domain} with pod {_full_name(other)}", False)
-                    break
-
-
-def _same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    return _full_name(one) == _full_name(other)
-
-
-def _full_name(pod: Mapping[str, Any]) -> str:
-    return f"{pod['metadata'].get('namespace')}/{pod['metadata'].get('name')}"
-
-
 def _held_by(holders: Sequence[Mapping[str, Any]]) -> str:
     if not holders:
         return ""
-    names = [_full_name(holder) for holder in holders[:_MOST_HOLDERS]]
+    names = [full_name(holder) for holder in holders[:_MOST_HOLDERS]]
     more = len(holders) - len(names)
     return f" (held by {', '.join(names)}{f' and {more} more' if more else ''})"
 
 
 def _amount(resource: str, amount: Fraction) -> str:
     unit = " MiB of" if resource in _IN_BYTES else ""
-    return f"{_in_units(resource, amount)}{unit} {resource}"
+    return f"{in_units(resource, amount)}{unit} {resource}"
 
 
-def _in_units(resource: str, amount: Fraction) -> str:
+def in_units(resource: str, amount: Fraction) -> str:
+    """An amount of a resource as people read it: MiB where it is bytes."""
     return _number(amount / _MIB if resource in _IN_BYTES else amount)
 
 

@@ -1,21 +1,25 @@
 """The command explain-pod: reads a cluster or a snapshot, and tells why a pod or a workload does not run."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from conformance.clusters.errors import ClusterError
 from conformance.clusters.named import SNAPSHOT
-from conformance.explaining import Explanation, Seen, explain, explain_workload, seen_from
+from conformance.explaining import Explanation, Seen, explain, explain_workload
 from conformance.explaining.seen import KINDS, MAY_BE_UNREADABLE, WORKLOADS
 from conformance.facts import snapshot
+from conformance.facts.kinds import paths_of
 from conformance.kube.client import Client
-from conformance.kube.errors import ApiError
-from conformance.kube.paths import path
+from conformance.kube.errors import ApiError, NotFound
+from conformance.kube.paths import PLACES, path
 from conformance.session.access import reading_access
 
 _KINDS = {word: kind for kind in WORKLOADS for word in (kind.lower(), f"{kind.lower()}s")}
 _KINDS |= {"deploy": "Deployment", "sts": "StatefulSet", "ds": "DaemonSet", "pod": "Pod", "pods": "Pod", "po": "Pod"}
+
+_EVENT, _OF_NODES = "Event", "default"
 
 
 class NoSuchPod(ClusterError):
@@ -31,9 +35,9 @@ def explanations(cluster: str, asked: str, clusters_file: Path | None, kubeconfi
     source, _, file = cluster.partition(":")
     if source == SNAPSHOT:
         held = snapshot.open_file(file)
-        return told(seen_from(held.plain_objects(), held.unreadable), kind, namespace, name)
+        return told(_held(held), kind, namespace, name)
     with reading_access(cluster, clusters_file, kubeconfig) as client:
-        return told(_read(client, kind), kind, namespace, name)
+        return told(_read(client, kind, namespace), kind, namespace, name)
 
 
 def parsed(asked: str) -> tuple[str, str, str]:
@@ -59,20 +63,42 @@ def told(seen: Seen, kind: str, namespace: str, name: str) -> list[Explanation]:
     return [explain(seen, found)] if kind == "Pod" else explain_workload(seen, found)
 
 
-def _read(client: Client, kind: str) -> Seen:
+def _read(client: Client, kind: str, namespace: str) -> Seen:
+    """Everything that an explanation is computed from; Events of the one namespace and of nodes only."""
     objects: dict[str, list[dict[str, Any]]] = {}
     unreadable: dict[str, str] = {}
-    for each in _wanted(kind):
+    for each in dict.fromkeys((*KINDS, kind, *MAY_BE_UNREADABLE)):
         try:
-            objects[each] = client.list(path(each))
+            objects[each] = _events(client, namespace) if each == _EVENT else _listed(client, each)
         except ApiError as error:
-            if each not in MAY_BE_UNREADABLE:
+            if each in (*KINDS, kind):
                 raise
             unreadable[each] = str(error)
     return Seen(objects, unreadable)
 
 
-def _wanted(kind: str) -> Iterator[str]:
-    yield from KINDS
-    if kind not in KINDS:
-        yield kind
+def _listed(client: Client, kind: str) -> list[dict[str, Any]]:
+    """The objects of a kind in the first version that is served; none where no version is."""
+    for each in paths_of(kind):
+        try:
+            return client.list(each)
+        except NotFound:
+            continue
+    return []
+
+
+def _events(client: Client, namespace: str) -> list[dict[str, Any]]:
+    """The warnings of a namespace, and those about nodes, whose namespace is default."""
+    warnings = "type=Warning"
+    found = client.list(path(_EVENT, namespace=namespace), field_selector=warnings)
+    if namespace != _OF_NODES:
+        about_nodes = f"{warnings},involvedObject.kind=Node"
+        found += client.list(path(_EVENT, namespace=_OF_NODES), field_selector=about_nodes)
+    return found
+
+
+def _held(held: snapshot.Snapshot) -> Seen:
+    """What a snapshot has; a kind that it does not hold counts as not read."""
+    objects = {name: [msgspec.json.decode(raw) for raw in raws] for name, raws in held.objects.items()}
+    by_kind = {name: held.unreadable[place.plural] for name, place in PLACES.items() if place.plural in held.unreadable}
+    return Seen(objects, by_kind)

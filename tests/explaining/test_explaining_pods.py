@@ -66,7 +66,7 @@ SITUATIONS = {
         pod(gpus=8, **TOLERATES),
         [TAINTED, pod("other", 1, on="a100-1")],
         Stage.UNSCHEDULABLE,
-        "there it is kept out by too little room",
+        "of 1 node: too little room: it wants 8 nvidia.com/gpu, 7 of 8 free (held by team/other) on a100-1",
     ),
     "host-port": (
         pod(containers=[{"name": "main", "ports": [{"hostPort": 9400}]}]),
@@ -96,12 +96,12 @@ SITUATIONS = {
     ),
     "fits": (pod(), [A100], Stage.SCHEDULABLE, "it would fit on node a100-1"),
     "other-scheduler": (
-        pod(schedulerName="kai-scheduler"),
+        pod(schedulerName="volcano"),
         [A100],
         Stage.SCHEDULABLE,
-        "waits for the scheduler kai-scheduler",
+        "waits for the scheduler volcano",
     ),
-    "claim": (claimed(), [A100], Stage.SCHEDULABLE, "device claims (DynamicResources)"),
+    "claim": (claimed(), [A100], Stage.UNSCHEDULABLE, "there is no ResourceClaimTemplate one in its namespace"),
     "kueue": (
         pod(schedulingGates=[{"name": "kueue.x-k8s.io/admission"}]),
         [A100],
@@ -144,7 +144,7 @@ SITUATIONS = {
         pod(on="a100-1", status=waiting("RunContainerError", "no runtime for nvidia is configured")),
         [A100],
         Stage.STARTING,
-        "RuntimeClass whose handler the node's containerd does not have",
+        "does not have the handler that the RuntimeClass names",
     ),
     "crash": (
         pod(on="a100-1", status=waiting("CrashLoopBackOff", exitCode=1, reason="Error")),
@@ -216,7 +216,10 @@ def test_the_nearest_node_is_one_of_the_pool_that_is_meant_and_groups_name_all_r
     assert explained.nearest == "a100-1"
     assert explained.missing == ("taint dedicated=gpu:NoSchedule is not tolerated",)
     assert [len(group.nodes) for group in explained.groups] == [2, 20, 1]
-    assert explained.cause.startswith("of 23 nodes its selector and affinity leave 3, and each has something")
+    assert explained.cause == (
+        "of 23 nodes its selector and affinity leave 3: taint dedicated=gpu:NoSchedule is not tolerated "
+        "(on a100-0, a100-1, a100-2)"
+    )
 
 
 def test_who_could_be_evicted_is_told_with_the_budget_that_guards_it():

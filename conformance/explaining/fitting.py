@@ -1,0 +1,75 @@
+"""One pod among all nodes: every obstacle on every node, what is wrong wherever it goes, and what is not judged."""
+
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+from conformance.explaining.seen import Seen
+from conformance.gpu.neighbours import Neighbours
+from conformance.gpu.placement import CLAIM, NONE_OF_IT, VOLUME, Manifest, Obstacle, judge_of, taken_of_node
+from conformance.gpu.volume_places import VolumePlaces
+
+_FOR_CLAIMS = ("ResourceClaim", "ResourceSlice", "DeviceClass")
+_FOR_VOLUMES = ("PersistentVolumeClaim", "PersistentVolume", "StorageClass")
+_BY_CLASS = "deviceclass.resource.kubernetes.io/"
+
+
+class Fit(msgspec.Struct, frozen=True):
+    """``nowhere`` has what keeps the pod off every node; ``undecided`` what the scheduler looks at and this did not."""
+
+    found: Mapping[str, Sequence[Obstacle]]
+    nowhere: tuple[Obstacle, ...]
+    undecided: tuple[str, ...]
+
+
+def fit_of(seen: Seen, pod: Manifest) -> Fit:
+    """Judge every node for the pod."""
+    judge = judge_of(pod, seen.of("Node"), seen.bound, seen.namespaces)
+    found = {name: judge(node) for name, node in seen.nodes.items()}
+    undecided = [*Neighbours(pod, (), {}, seen.namespaces).undecided]
+    nowhere: list[Obstacle] = []
+    if pod["spec"].get("resourceClaims"):
+        undecided += _add_claims(seen, pod, found, nowhere)
+    if _has_volumes(pod):
+        undecided += _add_volumes(seen, pod, found, nowhere)
+    undecided += _given_by_classes(seen, pod, found)
+    return Fit(found, tuple(nowhere), tuple(undecided))
+
+
+def _add_claims(seen: Seen, pod: Manifest, found: dict[str, list[Obstacle]], nowhere: list[Obstacle]) -> list[str]:
+    unread = seen.lacks(*_FOR_CLAIMS)
+    if unread:
+        return [f"device claims (DynamicResources), for these were not read: {unread}"]
+    claims = seen.claims_of(pod)
+    nowhere += [Obstacle(CLAIM, words, True) for words in claims.missing]
+    for name, kept in found.items():
+        kept += [Obstacle(NONE_OF_IT if none else CLAIM, words, none) for words, none in claims.on(seen.nodes[name])]
+    return claims.undecided
+
+
+def _add_volumes(seen: Seen, pod: Manifest, found: dict[str, list[Obstacle]], nowhere: list[Obstacle]) -> list[str]:
+    unread = seen.lacks(*_FOR_VOLUMES)
+    if unread:
+        return [f"where its volumes can be (VolumeBinding), for these were not read: {unread}"]
+    places = VolumePlaces(pod, seen.storage, seen.of("Pod"))
+    nowhere += [Obstacle(VOLUME, words, True) for words in places.missing]
+    for name, kept in found.items():
+        kept += [Obstacle(VOLUME, words, True) for words in places.on(seen.nodes[name])]
+    return list(places.undecided)
+
+
+def _has_volumes(pod: Manifest) -> bool:
+    volumes = pod["spec"].get("volumes") or ()
+    return any(each.get("persistentVolumeClaim") or each.get("ephemeral") for each in volumes)
+
+
+def _given_by_classes(seen: Seen, pod: Manifest, found: dict[str, list[Obstacle]]) -> list[str]:
+    """Extended resources that a DeviceClass gives where no device plugin does: they are not counted."""
+    by_class = {
+        str((each.get("spec") or {}).get("extendedResourceName") or f"{_BY_CLASS}{each['metadata']['name']}"): each
+        for each in seen.of("DeviceClass")
+    }
+    asked = sorted(by_class.keys() & taken_of_node(pod).keys())
+    for name, kept in found.items():
+        found[name] = [each for each in kept if not (each.kind == NONE_OF_IT and each.resource in asked)]
+    return [f"{each} through DeviceClass {by_class[each]['metadata']['name']}" for each in asked]

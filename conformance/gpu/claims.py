@@ -1,0 +1,199 @@
+"""Device claims of a pod: on which nodes they can be met, as far as counting decides it (DynamicResources).
+
+A node is ruled out where even all free devices that could match are too few; that is sure. It is not said that a node
+meets a claim where a selector is not understood (cel_bounds.py), or a constraint joins devices, or devices share
+counters: then it is undecided. Sources: kubernetes.io, Dynamic Resource Allocation; resource.k8s.io/v1.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+from typing import Any, TypeAlias
+
+import msgspec
+
+from conformance.gpu.affinity import term_matches
+from conformance.gpu.cel_bounds import holds
+
+Manifest: TypeAlias = Mapping[str, Any]
+_Place: TypeAlias = tuple[str, str, str]
+"""Driver, pool and name of a device."""
+
+
+class Device(msgspec.Struct, frozen=True):
+    """A device that a slice offers, with what decides on which nodes it is."""
+
+    place: _Place
+    body: Manifest
+    where: Manifest
+
+    def is_on(self, node: Manifest) -> bool:
+        """Whether a pod on this node could get the device."""
+        where, name = self.where, str(node["metadata"]["name"])
+        if where.get("allNodes") or where.get("nodeName") == name:
+            return True
+        return on_selected_node(where.get("nodeSelector"), node)
+
+
+class Offer:
+    """All devices of a cluster, their classes, and which of them are given to claims."""
+
+    def __init__(self, slices: Sequence[Manifest], classes: Sequence[Manifest], claims: Sequence[Manifest]) -> None:
+        self._slices = slices
+        self.classes = {str(each["metadata"]["name"]): each for each in classes}
+        self.taken = {place for claim in claims for place in _given(claim)}
+
+    @cached_property
+    def devices(self) -> tuple[Device, ...]:
+        """The devices of each pool's newest generation."""
+        newest: dict[tuple[str, str], int] = {}
+        for each in self._slices:
+            pool = each["spec"].get("pool") or {}
+            key = str(each["spec"].get("driver")), str(pool.get("name"))
+            newest[key] = max(newest.get(key, 0), int(pool.get("generation") or 0))
+        return tuple(device for each in self._slices for device in _devices(each["spec"], newest))
+
+    @cached_property
+    def by_node(self) -> Mapping[str, list[Device]]:
+        """The devices that belong to one node, by its name."""
+        found: dict[str, list[Device]] = {}
+        for device in self.devices:
+            found.setdefault(str(device.where.get("nodeName") or ""), []).append(device)
+        return found
+
+    def on(self, node: Manifest) -> list[Device]:
+        """The devices that a pod on this node could get, given away ones included."""
+        there = self.by_node.get(str(node["metadata"]["name"]), [])
+        return [*there, *(each for each in self.by_node.get("", ()) if each.is_on(node))]
+
+
+class Wish(msgspec.Struct, frozen=True):
+    """What one request of a claim asks for."""
+
+    request: str
+    device_class: str
+    count: int
+    selectors: tuple[str, ...]
+
+
+class Claims:
+    """The claims of one pod. ``missing`` says what is wrong with them on any node, ``undecided`` what is not judged."""
+
+    def __init__(self, pod: Manifest, offer: Offer, claims: Sequence[Manifest], templates: Sequence[Manifest]) -> None:
+        self._offer = offer
+        self.missing: list[str] = []
+        self.undecided: list[str] = []
+        self._allocated: list[tuple[str, Manifest]] = []
+        self._wishes: list[tuple[str, Wish]] = []
+        for name, spec, allocation in self._of(pod, claims, templates):
+            if allocation is not None:
+                self._allocated.append((name, allocation))
+            else:
+                self._wishes += [(name, wish) for wish in self._read(name, spec)]
+
+    def on(self, node: Manifest) -> Iterator[tuple[str, bool]]:
+        """What keeps the pod off the node, and whether the node has no such devices at all."""
+        for name, allocation in self._allocated:
+            if allocation.get("nodeSelector") and not on_selected_node(allocation["nodeSelector"], node):
+                yield f"claim {name} has devices of another node already", False
+        there = self._offer.on(node) if self._wishes else []
+        free = [each for each in there if each.place not in self._offer.taken]
+        perhaps_all: set[_Place] = set()
+        for name, wish in self._wishes:
+            sure, perhaps = self._matching(wish, free)
+            perhaps_all |= {*sure, *perhaps}
+            amount = len(sure) + len(perhaps)
+            if wish.count > amount:
+                total = sum(map(len, self._matching(wish, there)))
+                words = f"{'at most ' if perhaps else ''}{amount} of {total} free"
+                yield f"claim {name} wants {wish.count} of class {wish.device_class}, {words}", total == 0
+            elif wish.count > len(sure):
+                self._doubt(f"whether devices match claim {name} (selectors, counters and taints of devices)")
+        wanted = sum(wish.count for _, wish in self._wishes)
+        if len(self._wishes) > 1 and wanted > len(perhaps_all) > 0:
+            yield f"its claims want {wanted} devices together, {len(perhaps_all)} that could match are free here", False
+
+    def _matching(self, wish: Wish, free: Sequence[Device]) -> tuple[list[_Place], list[_Place]]:
+        """The devices that surely match, and those that may: whose counters or taints decide as well."""
+        sure: list[_Place] = []
+        perhaps: list[_Place] = []
+        for device in free:
+            answers = [holds(each, device.place[0], device.body) for each in wish.selectors]
+            if False not in answers:
+                unsure = None in answers or device.body.get("consumesCounters") or device.body.get("taints")
+                (perhaps if unsure else sure).append(device.place)
+        return sure, perhaps
+
+    def _of(
+        self, pod: Manifest, claims: Sequence[Manifest], templates: Sequence[Manifest]
+    ) -> Iterator[tuple[str, Manifest, Manifest | None]]:
+        """Name, spec and allocation of each claim of the pod that there is; one not made yet from its template."""
+        namespace = pod["metadata"].get("namespace")
+        held = {each["metadata"]["name"]: each for each in claims if each["metadata"].get("namespace") == namespace}
+        made = {
+            each.get("name"): each.get("resourceClaimName")
+            for each in (pod.get("status") or {}).get("resourceClaimStatuses") or ()
+        }
+        drafts = {
+            each["metadata"]["name"]: each for each in templates if each["metadata"].get("namespace") == namespace
+        }
+        for stated in pod["spec"].get("resourceClaims") or ():
+            name = str(stated.get("resourceClaimName") or made.get(stated.get("name")) or "")
+            template = str(stated.get("resourceClaimTemplateName") or "")
+            if name in held:
+                found = held[name]
+                yield name, found["spec"], (found.get("status") or {}).get("allocation")
+            elif template in drafts:
+                yield str(stated.get("name")), drafts[template]["spec"].get("spec") or {}, None
+            elif template:
+                self.missing.append(f"there is no ResourceClaimTemplate {template} in its namespace")
+            else:
+                self.missing.append(f"there is no ResourceClaim {name} in its namespace")
+
+    def _read(self, name: str, spec: Manifest) -> Iterator[Wish]:
+        devices = spec.get("devices") or {}
+        if devices.get("constraints"):
+            self._doubt(f"the constraints of claim {name}")
+        for request in devices.get("requests") or ():
+            exactly = request.get("exactly") or ({} if request.get("firstAvailable") else request)
+            device_class = str(exactly.get("deviceClassName") or "")
+            if not exactly:
+                self._doubt(f"the alternatives (firstAvailable) of claim {name}")
+            elif exactly.get("adminAccess") or exactly.get("allocationMode") == "All" or exactly.get("capacity"):
+                self._doubt(
+                    f"the request {request.get('name')} of claim {name} (all devices, capacity or admin access)"
+                )
+            elif device_class not in self._offer.classes:
+                self.missing.append(f"claim {name} asks for the DeviceClass {device_class}, there is none")
+            else:
+                of_class = (self._offer.classes[device_class].get("spec") or {}).get("selectors") or ()
+                stated = (*of_class, *(exactly.get("selectors") or ()))
+                selectors = tuple(str((each.get("cel") or {}).get("expression") or "") for each in stated)
+                yield Wish(str(request.get("name")), device_class, int(exactly.get("count") or 1), selectors)
+
+    def _doubt(self, what: str) -> None:
+        if what not in self.undecided:
+            self.undecided.append(what)
+
+
+def on_selected_node(selector: Manifest | None, node: Manifest) -> bool:
+    """Whether a NodeSelector (terms, of which one has to hold) selects a node; none selects no node."""
+    labels, name = node["metadata"].get("labels") or {}, str(node["metadata"]["name"])
+    return any(term_matches(term, labels, name) for term in (selector or {}).get("nodeSelectorTerms") or ())
+
+
+def _devices(spec: Manifest, newest: Mapping[tuple[str, str], int]) -> Iterator[Device]:
+    pool, driver = spec.get("pool") or {}, str(spec.get("driver"))
+    if int(pool.get("generation") or 0) < newest[driver, str(pool.get("name"))]:
+        return
+    for device in spec.get("devices") or ():
+        body = device.get("basic") or device
+        where = body if spec.get("perDeviceNodeSelection") else spec
+        yield Device((driver, str(pool.get("name")), str(device.get("name"))), body, where)
+
+
+def _given(claim: Manifest) -> Iterator[_Place]:
+    """The devices that a claim holds alone."""
+    allocation = (claim.get("status") or {}).get("allocation") or {}
+    for each in (allocation.get("devices") or {}).get("results") or ():
+        if not each.get("adminAccess") and not each.get("shareID"):
+            yield str(each.get("driver")), str(each.get("pool")), str(each.get("device"))

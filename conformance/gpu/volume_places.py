@@ -1,0 +1,140 @@
+"""Where the volumes of a pod can be: claims that are missing or unbound, zones, and volumes for one pod only.
+
+Decided are the parts of VolumeBinding, VolumeZone and VolumeRestrictions that objects show (kube-scheduler, plugins
+volumebinding, volumezone, volumerestrictions). How many volumes a CSI driver attaches to a node (NodeVolumeLimits) and
+whether storage has capacity left are not.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, TypeAlias
+
+from conformance.gpu.affinity import term_matches
+from conformance.gpu.claims import on_selected_node
+from conformance.gpu.neighbours import full_name, same
+
+Manifest: TypeAlias = Mapping[str, Any]
+
+NOT_DECIDED = ("how many volumes the node's CSI driver attaches (NodeVolumeLimits), and the storage's own capacity",)
+_LATE = "WaitForFirstConsumer"
+_MADE_BY_HAND = "kubernetes.io/no-provisioner"
+_ZONES = ("topology.kubernetes.io/zone", "failure-domain.beta.kubernetes.io/zone")
+_DEFAULT_CLASS = "storageclass.kubernetes.io/is-default-class"
+
+
+class Storage:
+    """The claims, volumes and classes of a cluster."""
+
+    def __init__(self, claims: Sequence[Manifest], volumes: Sequence[Manifest], classes: Sequence[Manifest]) -> None:
+        self.claims = {(each["metadata"].get("namespace"), each["metadata"]["name"]): each for each in claims}
+        self.volumes = {str(each["metadata"]["name"]): each for each in volumes}
+        self.classes = {str(each["metadata"]["name"]): each for each in classes}
+
+
+class VolumePlaces:
+    """The volumes of one pod. ``missing`` says what is wrong with them on any node."""
+
+    def __init__(self, pod: Manifest, storage: Storage, pods: Sequence[Manifest]) -> None:
+        self._storage = storage
+        self.missing: list[str] = []
+        self.undecided: tuple[str, ...] = ()
+        self._bound: list[tuple[str, Manifest]] = []
+        self._late: list[tuple[str, Manifest, Manifest]] = []
+        for name in claim_names(pod):
+            claim = storage.claims.get((pod["metadata"].get("namespace"), name))
+            self.undecided = NOT_DECIDED
+            if claim is None:
+                self.missing.append(f"there is no PersistentVolumeClaim {name} in its namespace")
+            else:
+                self._take(name, claim, pod, pods)
+
+    def on(self, node: Manifest) -> Iterator[str]:
+        """What keeps the pod off the node, in words."""
+        labels = node["metadata"].get("labels") or {}
+        for name, volume in self._bound:
+            required = ((volume.get("spec") or {}).get("nodeAffinity") or {}).get("required")
+            if required is not None and not on_selected_node(required, node):
+                yield f"volume of claim {name} ({volume['metadata']['name']}) is {_where(required, labels)}"
+                continue
+            theirs = volume["metadata"].get("labels") or {}
+            for key in _ZONES:
+                if key in theirs and labels.get(key) not in str(theirs[key]).split("__"):
+                    yield f"volume of claim {name} is in zone {theirs[key]}, the node in {labels.get(key) or 'none'}"
+        for name, claim, storage_class in self._late:
+            topologies = storage_class.get("allowedTopologies") or ()
+            if topologies and not any(_allowed(each, labels) for each in topologies):
+                yield f"StorageClass {storage_class['metadata']['name']} of claim {name} makes no volumes for this zone"
+            elif storage_class.get("provisioner") == _MADE_BY_HAND and not self._has_volume_for(claim, node):
+                yield f"claim {name} finds no free volume of StorageClass {storage_class['metadata']['name']} here"
+
+    def _take(self, name: str, claim: Manifest, pod: Manifest, pods: Sequence[Manifest]) -> None:
+        spec = claim["spec"]
+        if claim["metadata"].get("deletionTimestamp"):
+            self.missing.append(f"PersistentVolumeClaim {name} is being deleted")
+        if "ReadWriteOncePod" in (spec.get("accessModes") or ()):
+            user = next((each for each in pods if _uses(each, name, pod)), None)
+            if user is not None:
+                self.missing.append(f"claim {name} is for one pod (ReadWriteOncePod), and pod {full_name(user)} has it")
+        if spec.get("volumeName"):
+            volume = self._storage.volumes.get(str(spec["volumeName"]))
+            if volume is None:
+                self.missing.append(f"claim {name} is bound to PersistentVolume {spec['volumeName']}, there is none")
+            else:
+                self._bound.append((name, volume))
+            return
+        named = str(spec.get("storageClassName") or "")
+        storage_class = self._storage.classes.get(named)
+        if storage_class is not None and storage_class.get("volumeBindingMode") == _LATE:
+            self._late.append((name, claim, storage_class))
+        elif named and storage_class is None:
+            self.missing.append(f"claim {name} is not bound, and there is no StorageClass {named}")
+        else:
+            self.missing.append(
+                f"PersistentVolumeClaim {name} is not bound to a volume (StorageClass {named or 'none'})"
+            )
+
+    def _has_volume_for(self, claim: Manifest, node: Manifest) -> bool:
+        wanted = claim["spec"].get("storageClassName")
+        for volume in self._storage.volumes.values():
+            spec = volume.get("spec") or {}
+            if spec.get("storageClassName") != wanted or spec.get("claimRef"):
+                continue
+            required = (spec.get("nodeAffinity") or {}).get("required")
+            if required is None or on_selected_node(required, node):
+                return True
+        return False
+
+
+def claim_names(pod: Manifest) -> Iterator[str]:
+    """The PersistentVolumeClaims of a pod; those of ephemeral volumes are called after pod and volume."""
+    for volume in pod["spec"].get("volumes") or ():
+        if volume.get("persistentVolumeClaim"):
+            yield str(volume["persistentVolumeClaim"].get("claimName"))
+        elif volume.get("ephemeral"):
+            yield f"{pod['metadata']['name']}-{volume['name']}"
+
+
+def _uses(other: Manifest, claim: str, pod: Manifest) -> bool:
+    """Whether another unfinished pod with a node uses the same claim."""
+    return (
+        bool(other["spec"].get("nodeName"))
+        and other["metadata"].get("namespace") == pod["metadata"].get("namespace")
+        and (other.get("status") or {}).get("phase") not in ("Succeeded", "Failed")
+        and not same(other, pod)
+        and claim in claim_names(other)
+    )
+
+
+def _allowed(term: Manifest, labels: Mapping[str, str]) -> bool:
+    stated = term.get("matchLabelExpressions") or ()
+    return all(labels.get(each["key"]) in (each.get("values") or ()) for each in stated)
+
+
+def _where(required: Manifest, labels: Mapping[str, str]) -> str:
+    """The first label of a volume's affinity that the node lacks."""
+    for term in required.get("nodeSelectorTerms") or ():
+        for each in term.get("matchExpressions") or ():
+            if not term_matches({"matchExpressions": [each]}, labels, ""):
+                values = ", ".join(each.get("values") or ())
+                label = f"{each['key']} {each['operator']} {values}".strip()
+                return f"where {label}, the node has {labels.get(each['key']) or 'no such label'}"
+    return "on other nodes"

@@ -1,0 +1,32 @@
+"""Of pods that wait or fail the right first cause is told, in every situation of the table in the documentation."""
+
+from pathlib import Path
+
+import pytest
+from waiting_pods import explained, markdown, situations
+
+
+@pytest.mark.parametrize("name", situations())
+def test_the_first_cause_is_the_right_one(name):
+    situation = situations()[name]
+
+    told = explained(situation)
+
+    assert told.stage == situation["stage"], told
+    missing = [words for words in situation["says"] if words.lower() not in told.cause.lower()]
+    assert not missing, told
+    unsaid = [words for words in situation.get("evicts", ()) if words not in told.eviction]
+    assert not unsaid, told.eviction
+
+
+def test_the_page_of_the_documentation_has_what_is_told():
+    page = Path(__file__).parents[2] / "docs" / "pods-that-wait.md"
+
+    assert page.read_text() == markdown(), "python tests/explaining/waiting_pods.py > docs/pods-that-wait.md"
+
+
+def test_the_page_has_the_sixty_pods_that_were_promised_and_twenty_of_them_came_before_the_code():
+    every = situations().values()
+
+    assert len(every) >= 60
+    assert sum(bool(each.get("before_the_code")) for each in every) >= 20
