@@ -20,7 +20,7 @@ def on_node(seen: Seen, pod: Manifest) -> Explanation:
     """Explain a pod that is bound to a node and has not ended."""
     problem = containers.problem_of(pod)
     if problem is not None:
-        return in_trouble(seen, pod, problem)
+        return container_failure(seen, pod, problem)
     name, phase = str(pod["spec"]["nodeName"]), (pod.get("status") or {}).get("phase")
     lost = _lost(seen, name)
     if phase == "Running" and has_condition(pod, "Ready") and not lost:
@@ -74,12 +74,12 @@ def _told(stage: Stage, cause: str, remedy: str = "", inspect: str = "") -> Expl
     return Explanation(subject="", stage=stage, cause=cause, remedy=remedy, inspect=inspect)
 
 
-def in_trouble(seen: Seen, pod: Manifest, problem: containers.ContainerProblem) -> Explanation:
+def container_failure(seen: Seen, pod: Manifest, problem: containers.ContainerProblem) -> Explanation:
     """Explain a pod whose container is in trouble, with what its node says of its GPUs."""
     ended = (pod.get("status") or {}).get("phase") == "Failed"
     stage = Stage.CRASHED if problem.ran or ended else Stage.STARTING
     cause, remedy = problem.cause, problem.remedy
-    broken = _gpu_trouble(seen, pod) if problem.ran else ""
+    broken = _gpu_failures(seen, pod) if problem.ran else ""
     if broken:
         cause = f"{cause}; {broken}"
         remedy = (
@@ -90,7 +90,7 @@ def in_trouble(seen: Seen, pod: Manifest, problem: containers.ContainerProblem) 
     return _told(stage, cause, remedy, problem.inspect)
 
 
-def _gpu_trouble(seen: Seen, pod: Manifest) -> str:
+def _gpu_failures(seen: Seen, pod: Manifest) -> str:
     """What conditions and warnings of a GPU pod's node say of broken GPUs; empty where nothing does."""
     name = str(pod["spec"].get("nodeName") or "")
     node = seen.nodes.get(name)

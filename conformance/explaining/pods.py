@@ -8,7 +8,7 @@ import msgspec
 
 from conformance.explaining import containers, queues, scheduling
 from conformance.explaining.explanation import Explanation, Stage
-from conformance.explaining.on_node import deleting, in_trouble, on_node
+from conformance.explaining.on_node import deleting, container_failure, on_node
 from conformance.explaining.seen import condition
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def _ended(seen: Seen, pod: Manifest) -> Explanation | None:
         )
     problem = containers.problem_of(pod)
     if phase == "Failed" and problem is not None:
-        return in_trouble(seen, pod, problem)
+        return container_failure(seen, pod, problem)
     why = f" ({reason}: {status.get('message') or 'no message'})" if reason else ""
     return _told(Stage.FINISHED, f"it has ended: {phase}{why}")
 
