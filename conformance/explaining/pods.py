@@ -8,7 +8,7 @@ import msgspec
 
 from conformance.explaining import containers, queues, scheduling
 from conformance.explaining.explanation import Explanation, Stage
-from conformance.explaining.on_node import deleting, container_failure, on_node
+from conformance.explaining.on_node import container_failure, deleting, on_node
 from conformance.explaining.seen import condition
 
 if TYPE_CHECKING:
