@@ -94,6 +94,16 @@ def _parser() -> argparse.ArgumentParser:
     doctor.add_argument("--json", action="store_true", help="for programs")
     doctor.set_defaults(command=_doctor)
 
+    planned = commands.add_parser("plan", help="say what a run would create, occupy, borrow and evict; only reads")
+    _names_cluster(planned)
+    planned.add_argument(
+        "--gpu-mode", choices=("audit", "verify", "full"), help="of the run (default: the cluster's own)"
+    )
+    planned.add_argument("--gpu-reference", type=Path, metavar="PATH", help="the declared set-up, as for the run")
+    planned.add_argument("--gpu-baseline", type=Path, metavar="FILE", help="an earlier report: how long, how many pods")
+    planned.add_argument("--json", action="store_true", help="for programs")
+    planned.set_defaults(command=_plan)
+
     rbac = commands.add_parser("rbac", help="the ClusterRole that a run needs, for kubectl apply -f -")
     rbac.add_argument(
         "--mode", choices=("audit", "verify", "full"), default="audit", help="of the run (default: audit)"
@@ -277,6 +287,19 @@ def _doctor(chosen: argparse.Namespace) -> int:
     found = doctoring.examine(doctoring.Request(chosen.cluster, chosen.clusters_file, chosen.kubeconfig, mode))
     _say_each([json.dumps(found.as_json(), indent=2)] if chosen.json else found.lines())
     return found.exit_code
+
+
+def _plan(chosen: argparse.Namespace) -> int:
+    import msgspec
+
+    from conformance.kube.effects import Mode
+    from conformance.session import planning
+
+    mode = Mode(chosen.gpu_mode) if chosen.gpu_mode else None
+    where = (chosen.cluster, chosen.clusters_file, chosen.kubeconfig)
+    found = planning.plan(planning.Request(*where, mode, chosen.gpu_reference, chosen.gpu_baseline))
+    _say_each([msgspec.json.format(msgspec.json.encode(found), indent=2).decode()] if chosen.json else found.lines())
+    return OK
 
 
 def _rbac(chosen: argparse.Namespace) -> int:
