@@ -99,6 +99,14 @@ def test_the_task_has_no_two_results_alike_by_chance():
     assert task.count_wrong(bytes(4 * cuda.ELEMENTS)) > cuda.ELEMENTS * 0.99
 
 
+def test_the_task_expects_what_multiplying_and_adding_word_by_word_gives():
+    task = cuda.Task()
+    xs, ys, expected = cuda.words(task.xs), cuda.words(task.ys), task.expected
+
+    for at in (*range(64), *range(64, cuda.ELEMENTS, 997), cuda.ELEMENTS - 1):
+        assert expected[at] == (cuda.FACTOR * xs[at] + ys[at]) % 2**32, at
+
+
 def test_a_device_file_counts_as_open_only_when_the_kernel_lets_it(tmp_path):
     file = tmp_path / "nvidia0"
     file.touch()
