@@ -32,38 +32,41 @@ LIMITS = Timeouts(stack=0.05, running=0.05, deleted=0.2, namespace_deleted=0.2)
 RELEASE = Release("gpu-operator", "gpu-operator", "https://charts.example.com", "v26.7.0", "gpu-operator", {"a": 1})
 OURS = RELEASE.bearing("abc1")
 INSTALLED = Installed.of(RELEASE, "abc1")
+PACKAGES = str(Path(yaml.__file__).parents[1])
 DEFINITIONS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 
-# Remembers its arguments and the values that it was given; knows which releases it has installed.
-_FAKE = """#!{python}
-import json, os, pathlib, sys
-folder = pathlib.Path({folder!r})
+# Remembers its arguments and the values that it was given; knows which releases it has installed. Tests start it often,
+# so it imports only what it needs.
+_FAKE = """#!{python} -IS
+import json, os, sys
 arguments = sys.argv[1:]
 values = None
 if "--values" in arguments:
     file = arguments[arguments.index("--values") + 1]
-    values = sys.stdin.read() if file == "-" else pathlib.Path(file).read_text()
-with (folder / "calls").open("a") as calls:
+    values = (sys.stdin if file == "-" else open(file)).read()
+os.chdir({folder!r})
+with open("calls", "a") as calls:
     calls.write(json.dumps([arguments, values]) + "\\n")
 verb = arguments[0]
-fails = folder / f"fails-{{verb}}"
-if fails.exists() and not ("--no-hooks" in arguments and (folder / "hooks-fail").exists()):
-    print(fails.read_text(), file=sys.stderr)
-    if (folder / "goes-all-the-same").exists():
-        (folder / f"release-{{arguments[1]}}").unlink()
+fails = f"fails-{{verb}}"
+if os.path.exists(fails) and not ("--no-hooks" in arguments and os.path.exists("hooks-fail")):
+    print(open(fails).read(), file=sys.stderr)
+    if os.path.exists("goes-all-the-same"):
+        os.unlink(f"release-{{arguments[1]}}")
     sys.exit(1)
 name = [each for each in arguments[1:] if not each.startswith("-")][verb == "get"]
-there = folder / f"release-{{name}}"
+there = f"release-{{name}}"
 if verb == "get":
-    import yaml
-    if not there.exists():
+    if not os.path.exists(there):
         print("Error: release: not found", file=sys.stderr)
         sys.exit(1)
-    print(json.dumps(yaml.safe_load(there.read_text())))
+    sys.path.append({packages!r})
+    import yaml
+    print(json.dumps(yaml.safe_load(open(there))))
 if verb in ("install", "upgrade"):
-    there.write_text(values)
+    open(there, "w").write(values)
 if verb == "uninstall":
-    there.unlink()
+    os.unlink(there)
 """
 
 
@@ -106,7 +109,7 @@ class FakeHelm:
 
 @pytest.fixture
 def helm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeHelm:
-    _on_path(_FAKE.format(python=sys.executable, folder=str(tmp_path)), tmp_path, monkeypatch)
+    _on_path(_FAKE.format(python=sys.executable, packages=PACKAGES, folder=str(tmp_path)), tmp_path, monkeypatch)
     return FakeHelm(tmp_path)
 
 
