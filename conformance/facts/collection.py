@@ -308,6 +308,13 @@ class Facts(Found):
     def _roles(self) -> ByNamespace[Role]:
         return ByNamespace(self.roles)
 
+    @property
+    def cluster_uid(self) -> str | None:
+        """The UID of the namespace kube-system, which is taken for that of the cluster; None if it is not known."""
+        if "namespaces" in self.unreadable:
+            return None
+        return next((each.uid for each in self.namespaces if each.name == "kube-system" and each.uid), None)
+
     @cached_property
     def _role_bindings(self) -> ByNamespace[RoleBinding]:
         return ByNamespace(self.role_bindings)

@@ -13,6 +13,7 @@ class Namespace(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     labels: dict[str, str] = {}
     annotations: dict[str, str] = {}
     deleting: bool = False
+    uid: str = ""
 
     @property
     def subject(self) -> ObjectReference:
@@ -161,6 +162,7 @@ class WireNamespace(Wire):
             labels=self.metadata.labels or {},
             annotations=self.metadata.kept_annotations,
             deleting=self.metadata.deletion_timestamp is not None,
+            uid=self.metadata.uid or "",
         )
 
 

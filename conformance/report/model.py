@@ -161,7 +161,12 @@ class RunFacts(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class ClusterFacts(msgspec.Struct, frozen=True, rename="camel"):
-    """Which cluster was judged."""
+    """Which cluster was judged.
+
+    ``uid`` is that of the namespace kube-system, by which one cluster is told from another whatever it is called
+    (https://opentelemetry.io/docs/specs/semconv/resource/k8s/#cluster). None where it could not be read, and of a
+    cluster that was made for runs, whose UID is another one each time.
+    """
 
     name: str
     kind: str
@@ -170,6 +175,7 @@ class ClusterFacts(msgspec.Struct, frozen=True, rename="camel"):
     nodes: int
     gpu_nodes: int
     unreadable: dict[str, str]
+    uid: str | None = None
 
 
 class Excused(msgspec.Struct, frozen=True, rename="camel"):

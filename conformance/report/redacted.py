@@ -43,6 +43,7 @@ def learn_from(report: Report, redactor: Redactor) -> None:
     for verdict in report.requirements:
         learn_from_verdict(verdict, redactor)
     redactor.learn("cluster", cluster_names(report.cluster.name, report.cluster.kind))
+    redactor.learn("uuid", filter(None, [report.cluster.uid]))
 
 
 def learn_from_verdict(verdict: Verdict, redactor: Redactor) -> None:

@@ -31,7 +31,8 @@ class RunRedaction:
         self._redactor.learn("host", [registry_host(f"{cluster.images.registry or ''}/")])
 
     def learn_facts(self, facts: Facts) -> None:
-        """Learn the names of nodes and registries."""
+        """Learn the names of nodes and registries, and the UID of the cluster."""
+        self._redactor.learn("uuid", filter(None, [facts.cluster_uid]))
         if "nodes" not in facts.unreadable:
             self._redactor.learn("node", (name for node in facts.nodes for name in _names(node.name, node.labels)))
             self._redactor.learn("node", (node.provider_id.rpartition("/")[2] for node in facts.nodes))

@@ -58,6 +58,8 @@ from conformance.verdict import EvidenceKind, Inconclusive, Status
 
 REPORT_FOLDER = "gpu-conformance-report"
 _T = TypeVar("_T")
+# Clusters of these kinds were there before the run, and are the same ones in the next.
+_LASTING = ("context", "snapshot")
 
 
 class Run:
@@ -415,7 +417,13 @@ class Run:
             len(nodes),
             sum(1 for node in nodes if _offers_gpus(node, self.reference.gpu_resource)),
             dict(facts.unreadable),
+            self._cluster_uid,
         )
+
+    @property
+    def _cluster_uid(self) -> str | None:
+        """The UID of the cluster, where it may be read and stays the same."""
+        return self.facts.cluster_uid if self.cluster.kind in _LASTING else None
 
     @property
     def _readable_nodes(self) -> Sequence[Node]:

@@ -56,7 +56,8 @@ def made_report(
     code, outcome = exit_code(verdicts, other_failures=False)
     return Report(
         RunFacts(run, "0.1.0", "audit", "2026-11-24T06:00:00+00:00", "2026-11-24T06:01:10+00:00", {"timeout": "60"}),
-        ClusterFacts(f"prod-gpu{text}", "kubeconfig", "v1.36.3", evidence, 13, 10, {"pods": f"Forbidden{text}"}),
+        ClusterFacts(f"prod-gpu{text}", "kubeconfig", "v1.36.3", evidence, 13, 10, {"pods": f"Forbidden{text}"},
+                     f"6f1c0a52-0001-4000-8000-00000000abcd{text}"),
         f"h100-fleet{text}", outcome, code, causes_of(verdicts), summarise(verdicts), verdicts,
         (f"a note{text}",),
         (Excused(f"GKE{text}", (f"kube-system{text}",), 12, (f"gmp-critical{text}",)),),

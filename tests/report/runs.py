@@ -65,6 +65,7 @@ class Night:
     mode: str = "audit"
     nodes: tuple[str, ...] = ("gpu-1", "gpu-2", "gpu-3")
     settings: Mapping[str, str] = field(default_factory=dict)
+    uid: str | None = None
 
     def __call__(self, *verdicts: Verdict) -> Report:
         """Its report."""
@@ -74,7 +75,8 @@ class Night:
         return Report(
             RunFacts(f"run-{self.cluster}-{self.day}", "0.1.0", self.mode, f"2026-11-{self.day:02}T01:00:00+00:00",
                      f"2026-11-{self.day:02}T01:10:00+00:00", dict(self.settings)),
-            ClusterFacts(self.cluster, self.kind, "v1.36.3", evidence, len(self.nodes), len(self.nodes), {}),
+            ClusterFacts(self.cluster, self.kind, "v1.36.3", evidence, len(self.nodes), len(self.nodes), {},
+                         self.uid),
             self.reference, outcome, code, causes_of(ordered), summarise(ordered), ordered,
             fleet=(PoolFacts("h100", 1, "h100", "whole devices", self.nodes, 0, 0, {}, {}),),
         )  # fmt: skip

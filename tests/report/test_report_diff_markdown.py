@@ -53,7 +53,7 @@ def test_a_hostile_cluster_adds_no_mark_up() -> None:
 
 
 def test_two_clusters_and_simulated_evidence_are_said() -> None:
-    other = replace(OLD, cluster=replace(OLD.cluster, name="staging"))
+    other = replace(OLD, cluster=replace(OLD.cluster, name="staging", uid=None))
 
     assert "**Another cluster: staging, now prod-gpu.**" in told(other, made_report())
     assert "SIMULATED EVIDENCE" in told(OLD, made_report(evidence=EvidenceKind.SIMULATED))

@@ -69,7 +69,7 @@ def test_a_page_of_a_difference_has_what_is_new_with_its_remedy_and_not_more_tha
 
 
 def test_a_page_of_two_clusters_says_so_before_anything_else() -> None:
-    new = replace(made_report(), cluster=replace(made_report().cluster, name="staging"))
+    new = replace(made_report(), cluster=replace(made_report().cluster, name="staging", uid=None))
     text = difference_page(compare([made_report()], new))
 
     assert text.index("Another cluster:") < text.index("Verdicts that changed") if "Verdicts" in text else True

@@ -36,7 +36,7 @@ class Turn(StrEnum):
 
 
 class Compared(msgspec.Struct, frozen=True, rename="camel"):
-    """Which run was compared. Times are UTC in RFC 3339."""
+    """Which run was compared. Times are UTC in RFC 3339; ``cluster_uid`` is None where its report has none."""
 
     run: str
     cluster: str
@@ -46,6 +46,7 @@ class Compared(msgspec.Struct, frozen=True, rename="camel"):
     started: str
     outcome: str
     exit_code: int
+    cluster_uid: str | None = None
 
 
 class Unlike(msgspec.Struct, frozen=True, rename="camel"):

@@ -1,14 +1,17 @@
 """Reports of several clusters as one: how each stands, and which requirement holds where."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
+from msgspec.structs import replace
 
 from conformance.catalog import Level
+from conformance.report.comparing.runs import with_uid
 from conformance.report.comparing.shards import Shard, merged
 from conformance.report.model import EXIT_INCOMPLETE, SEVERITY, ProfileResult, Report, Verdict
+from conformance.report.reading import ReportError
 from conformance.report.story import waits_for
 from conformance.verdict import EvidenceKind, Status
 
@@ -36,6 +39,7 @@ class OfCluster(msgspec.Struct, frozen=True, rename="camel"):
     exit_code: int
     counts: dict[str, int]
     profiles: dict[str, ProfileResult]
+    uid: str | None = None
 
 
 class Cell(msgspec.Struct, frozen=True, rename="camel"):
@@ -103,11 +107,32 @@ class Fleet(msgspec.Struct, frozen=True, rename="camel"):
 
 
 def by_cluster(shards: Iterable[Shard]) -> list[Report]:
-    """One report for each cluster: several of one are its shards. Raises ReportError where they are not."""
+    """One report for each cluster: several of one are its shards. Raises ReportError where they are not.
+
+    Clusters of one name that have different UIDs are told apart by these.
+    """
+    every = list(shards)
+    uids: dict[str, set[str]] = {}
+    for shard in every:
+        uids.setdefault(shard.report.cluster.name, set()).update(filter(None, [shard.report.cluster.uid]))
     clusters: dict[str, list[Shard]] = {}
-    for shard in shards:
-        clusters.setdefault(shard.report.cluster.name, []).append(shard)
-    return [merged(of_one) for of_one in clusters.values()]
+    for shard in every:
+        clusters.setdefault(_name(shard, uids[shard.report.cluster.name]), []).append(shard)
+    found = [(name, merged(of_one)) for name, of_one in clusters.items()]
+    return [replace(report, cluster=replace(report.cluster, name=name)) for name, report in found]
+
+
+def _name(shard: Shard, uids: Collection[str]) -> str:
+    """How the cluster of a shard is called among the others. ``uids`` are those of all clusters of its name."""
+    cluster = shard.report.cluster
+    if len(uids) < 2:
+        return cluster.name
+    if cluster.uid is None:
+        raise ReportError(
+            f"{shard.file} does not say which of the {len(uids)} clusters called {cluster.name} it is of: its run "
+            "could not read the namespace kube-system, or is of an older version; leave it out"
+        )
+    return with_uid(shard.report)
 
 
 def fleet_of(reports: Sequence[Report]) -> Fleet:
@@ -131,7 +156,7 @@ def _cluster(report: Report) -> OfCluster:
         report.cluster.name, report.run.id, report.reference, report.run.mode, report.cluster.evidence,
         report.cluster.server_version, report.cluster.nodes, report.cluster.gpu_nodes, report.run.started,
         report.outcome, report.exit_code, {str(status): counts[status] for status in SEVERITY if counts[status]},
-        {profile.name: profile.result for profile in report.profiles},
+        {profile.name: profile.result for profile in report.profiles}, report.cluster.uid,
     )  # fmt: skip
 
 

@@ -36,7 +36,7 @@ def add_to(actions: "argparse._SubParsersAction[argparse.ArgumentParser]") -> No
 
     trend = actions.add_parser("trend", help="how the runs of a cluster went over time, what flaps first")
     trend.add_argument("folder", type=Path, metavar="FOLDER", help="the folder below which their reports are")
-    trend.add_argument("--cluster", metavar="NAME", help="which, where the folder has reports of several")
+    trend.add_argument("--cluster", metavar="NAME", help="its name or UID, where the folder has reports of several")
     trend.add_argument("--last", type=int, metavar="N", help="only the last N runs (default: all)")
     _written(trend, "text, json, html")
     trend.set_defaults(command=_trend)

@@ -17,7 +17,7 @@ def compared(report: Report) -> Compared:
     run, cluster = report.run, report.cluster
     return Compared(
         run.id, cluster.name, report.reference, run.mode, cluster.evidence, run.started, report.outcome,
-        report.exit_code,
+        report.exit_code, cluster.uid,
     )  # fmt: skip
 
 
@@ -27,10 +27,12 @@ def nodes_of(report: Report) -> set[str]:
 
 
 def other_cluster(old: Report, new: Report) -> bool:
-    """Whether the reports are of different clusters, by their names.
+    """Whether the reports are of different clusters: by their UIDs where both have one, else by their names.
 
     Files of snapshots have names of their own: these are of one cluster where they share nodes.
     """
+    if old.cluster.uid and new.cluster.uid:
+        return old.cluster.uid != new.cluster.uid
     if old.cluster.name == new.cluster.name:
         return False
     if _SNAPSHOT in (old.cluster.kind, new.cluster.kind):
@@ -45,7 +47,7 @@ def unlike(old: Report, new: Report) -> tuple[Unlike, ...]:
 
 def _unlike(old: Report, new: Report) -> Iterator[Unlike]:
     if other_cluster(old, new):
-        yield Unlike("cluster", old.cluster.name, new.cluster.name, grave=True)
+        yield Unlike("cluster", *_told_apart(old, new), grave=True)
     elif nodes_of(old) and nodes_of(new) and not nodes_of(old) & nodes_of(new):
         yield Unlike("nodes", "none of these", "is among these", grave=True)
     if old.reference != new.reference:
@@ -59,6 +61,18 @@ def _unlike(old: Report, new: Report) -> Iterator[Unlike]:
     yield from _where_different("nodes with GPUs", str(old.cluster.gpu_nodes), str(new.cluster.gpu_nodes))
     for name in sorted({*old.run.settings, *new.run.settings} - {*_OF_THE_MACHINE, "mode", "reference"}):
         yield from _where_different(f"setting {name}", _set(old, name), _set(new, name))
+
+
+def _told_apart(old: Report, new: Report) -> tuple[str, str]:
+    """The names of two clusters, with their UIDs where the names are the same."""
+    if old.cluster.name != new.cluster.name:
+        return old.cluster.name, new.cluster.name
+    return with_uid(old), with_uid(new)
+
+
+def with_uid(report: Report) -> str:
+    """The name of a cluster with its UID."""
+    return f"{report.cluster.name} (UID {report.cluster.uid})"
 
 
 def _where_different(what: str, old: str, new: str) -> Iterator[Unlike]:

@@ -84,15 +84,30 @@ class Trend(msgspec.Struct, frozen=True, rename="camel"):
 
 
 def of_cluster(reports: Sequence[Report], name: str | None) -> list[Report]:
-    """The reports of one cluster. Raises ReportError where there are several and none is named, or a wrong one."""
+    """The reports of one cluster, by its name or its UID.
+
+    Raises ReportError where there are several and none is named, or a wrong one.
+    """
     there = sorted({report.cluster.name for report in reports})
     if name is not None:
-        kept = [report for report in reports if report.cluster.name == name]
+        kept = [report for report in reports if name in (report.cluster.name, report.cluster.uid)]
         if not kept:
             raise ReportError(f"there is no report of {name}; there are those of {', '.join(there)}")
-        return kept
+        return _of_one(kept)
+    return _of_one(reports)
+
+
+def _of_one(reports: Sequence[Report]) -> list[Report]:
     newest = reports[-1]
     if any(other_cluster(report, newest) for report in reports):
+        several = {report.cluster.name: report for report in reports}
+        if len(several) == 1:
+            uids = sorted({report.cluster.uid for report in reports if report.cluster.uid})
+            raise ReportError(
+                f"these are reports of several clusters that are all called {newest.cluster.name}: choose one by its "
+                f"UID with --cluster; there are {', '.join(uids)}"
+            )
+        there = sorted(several)
         raise ReportError(
             f"these are reports of several clusters ({', '.join(there)}): choose one with --cluster; "
             "gpu-conformance report merge shows several side by side"
