@@ -1,6 +1,9 @@
 """The guide's set-up, deployed word for word, breaks exactly the requirements that its known mistakes break."""
 
+import json
+
 import pytest
+from samples import SAMPLES
 
 from conformance.shipped import shipped
 
@@ -37,6 +40,9 @@ def test_the_guide_breaks_what_its_mistakes_break_and_nothing_else(conform):
     )  # fmt: skip
 
     assert outcome.exit_code == 1
+    kept = json.loads((SAMPLES / "guide" / "report.json").read_text())
+    as_kept = {verdict["requirement"]: verdict["status"] for verdict in kept["requirements"]}
+    assert {each: outcome.statuses[each] for each in as_kept} == as_kept, "ci/samples makes the kept report anew"
     assert outcome.ids("failed") == set(MISTAKES) | CONSEQUENCES, outcome.output
     assert outcome.ids("error") | outcome.ids("waiting") == NOT_SEEN, outcome.output
     for requirement, word in MISTAKES.items():

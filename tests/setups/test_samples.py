@@ -65,6 +65,19 @@ def test_samples_are_small_and_hold_nothing_of_the_machine_that_made_them():
     assert not any(str(samples.CHECKOUT) in file.read_text() or "/tmp/" in file.read_text() for file in files)
 
 
+def test_runs_on_clusters_are_alike_that_come_to_the_same_verdicts(tmp_path):
+    report = json.loads((SAMPLES / "guide" / "report.json").read_text())
+    (tmp_path / "guide").mkdir()
+    made = tmp_path / "guide" / "report.json"
+    report["requirements"][0]["findings"] = []
+    made.write_text(json.dumps(report))
+    assert differing(tmp_path) == []
+
+    report["requirements"][0]["judged"] += 1
+    made.write_text(json.dumps(report))
+    assert differing(tmp_path) == [made.relative_to(tmp_path)]
+
+
 def test_times_durations_and_ids_of_runs_are_all_that_may_differ():
     text = json.dumps(
         {"run": {"id": "abcdefgh", "started": "2026-11-24T06:00:00+00:00"}, "duration": 0.25, "x": "abcdefgh"}
