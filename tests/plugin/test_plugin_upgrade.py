@@ -221,3 +221,15 @@ def test_before_and_after_are_not_asked_at_once(audit, baseline):
 
     assert outcome.exit_code == USAGE
     assert "give one of them" in outcome.output
+
+
+def test_every_format_tells_the_decision(audit, tmp_path):
+    formats = "html,markdown,openmetrics,sarif,ctrf,line"
+
+    audit([node("gpu-1"), policy(autoUpgrade=False)], "--gpu-pre-upgrade=595.91.07", f"--gpu-report-formats={formats}")
+
+    written = {each.name: each.read_text() for each in (tmp_path / "gpu-conformance-report").iterdir()}
+    metrics = written.pop("metrics.prom")
+    assert 'gpu_conformance_upgrade_decision{cluster="snapshot:a.json.gz",decision="no-go"} 1' in metrics
+    written.pop("upgrade-baseline.json")
+    assert [name for name, text in written.items() if "NO-GO for driver 595.91.07" not in text] == []

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from conformance.report.model import Cause, Report, Verdict
+from conformance.report.model import Cause, Profile, Report, Upgrade, Verdict
 from conformance.report.story import heading_of_cause, headline, story, who_waits, why_not_judged
 from conformance.verdict import Status
 
@@ -28,13 +28,18 @@ def render(report: Report, *, attachment: str = "") -> str:
             [_case(v, attachment, consequences.get(v.requirement, "")) for v in of_profile[profile.name]],
             hostname=report.cluster.name,
             timestamp=report.run.started,
-            properties={"result": str(profile.result), "evidence": str(report.cluster.evidence), "run": report.run.id},
+            properties=_properties(profile, report),
         )
         for profile in report.profiles
     ]
     if untold := [cause for cause in report.causes if not cause.told_by_its_requirement]:
         suites.insert(0, _suite_of_causes(untold, report))
     return str(to_xml_report_string(suites))
+
+
+def _properties(profile: Profile, report: Report) -> dict[str, str]:
+    told = {"result": str(profile.result), "evidence": str(report.cluster.evidence), "run": report.run.id}
+    return told | ({"upgrade": str(report.upgrade)} if isinstance(report.upgrade, Upgrade) else {})
 
 
 def _case(verdict: Verdict, attachment: str, consequences: str) -> Any:

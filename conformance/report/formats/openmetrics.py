@@ -13,7 +13,7 @@ from itertools import product
 import msgspec
 
 from conformance.report.comparing.changes import Change, Turn
-from conformance.report.model import EXIT_INCOMPLETE, SEVERITY, ProfileResult, Report, Verdict
+from conformance.report.model import EXIT_INCOMPLETE, SEVERITY, Decision, ProfileResult, Report, Upgrade, Verdict
 from conformance.report.outcome import moment
 from conformance.report.visible import visible
 from conformance.verdict import Status
@@ -75,6 +75,9 @@ def _of_run(report: Report) -> Iterable[Family]:
     verdicts = tuple(({**cluster, "verdict": each}, float(each == ended)) for each in VERDICTS)
     yield Family("run_verdict", "1 for how the last run ended, 0 for the others.", verdicts)
     yield _one("run_exit_code", "The exit code: 0, 1 failed, 10 incomplete.", cluster, report.exit_code)
+    if isinstance(report.upgrade, Upgrade):
+        told = tuple(({**cluster, "decision": str(each)}, float(each is report.upgrade.decision)) for each in Decision)
+        yield Family("upgrade_decision", "1 for what the last run said of the upgrade, 0 for the others.", told)
     started, finished = moment(run.started), moment(run.finished)
     if started and finished:
         yield _one("run_started_timestamp_seconds", "When the run began.", cluster, started.timestamp(), "seconds")
