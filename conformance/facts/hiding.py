@@ -17,13 +17,18 @@ _FLAG = re.compile(rf"(?i)--?[\w.-]*{CREDENTIAL}[\w.-]*")
 # A value ends with its line, for in YAML the next one may be a list, and a list or mapping is looked into by itself.
 _ENTRY = rf"{CREDENTIAL}[\w.-]{{0,60}}[\"']?[ \t]*[=:][ \t]*"
 _ASSIGNED_IN_LINE = re.compile(rf"(?i)({_ENTRY})(\"[^\"\n]*\"|'[^'\n]*'|[^\s,|>{{}}\[\]][^\s,}}\]]*)")
+# The password of a URL: https://user:password@host.
+_IN_URL = re.compile(r"(://[^\s/:@]{0,200}:)[^\s/@]{1,500}(@)")
+# What drivers of volumes are told: names of shares, and sometimes keys.
+_PARAMETERS = ("volumeAttributes",)
 
 
 def presentable(obj: Mapping[str, Any], *, keeps_change: bool = False) -> dict[str, Any]:
     """A copy of a Kubernetes object without Secret data, managed fields, the copy of kubectl apply and credentials.
 
-    Credentials are literal environment values (but those that say how GPUs are given), and what follows a name like
-    token, password or secret in commands, arguments and ConfigMaps. A credential that its author put elsewhere stays.
+    Credentials are literal environment values (but those that say how GPUs are given), headers of probes, parameters of
+    volumes, annotations with a name like token, password or secret, what follows such a name in commands, arguments,
+    ConfigMaps, annotations and messages, and passwords in URLs. A credential that its author put elsewhere stays.
     With ``keeps_change`` the time of the last change of anything but the status stays among the managed fields.
     """
     members = {key: value for key, value in obj.items() if key not in _SECRET_MEMBERS or obj.get("kind") != "Secret"}
@@ -61,9 +66,23 @@ def _without_copies(metadata: Mapping[str, Any], keeps_change: bool) -> dict[str
     if changed:
         kept["managedFields"] = [{"time": changed}]
     annotations = kept.get("annotations")
-    if isinstance(annotations, Mapping) and LAST_APPLIED in annotations:
-        kept["annotations"] = {key: value for key, value in annotations.items() if key != LAST_APPLIED}
+    if isinstance(annotations, Mapping):
+        kept["annotations"] = {
+            key: _hidden_annotation(key, value) for key, value in annotations.items() if key != LAST_APPLIED
+        }
     return kept
+
+
+def _hidden_annotation(key: str, value: Any) -> Any:
+    """An annotation without what could be a credential: some hold a whole configuration, as YAML or JSON."""
+    if not isinstance(value, str):
+        return value
+    return HIDDEN if is_credential(key.rpartition("/")[2]) else _hidden_text(value)
+
+
+def _hidden_text(text: str) -> str:
+    """Text of any kind, such as the last words of a program, without what follows the name of a credential."""
+    return _IN_URL.sub(rf"\1{HIDDEN}\2", _ASSIGNED_IN_LINE.sub(_hidden_entry, text))
 
 
 def _changed(managed: Any) -> str:
@@ -75,10 +94,14 @@ def _changed(managed: Any) -> str:
 def _cleaned(key: str, value: Any) -> Any:
     """A member of any depth, cleaned by the name under which it stands."""
     if isinstance(value, Mapping):
+        if key in _PARAMETERS:
+            return dict.fromkeys(value, HIDDEN)
         return {name: _cleaned(name, member) for name, member in value.items()}
+    if isinstance(value, str) and (key == "message" or "://" in value):
+        return _hidden_text(value) if key == "message" else _IN_URL.sub(rf"\1{HIDDEN}\2", value)
     if not isinstance(value, list):
         return value
-    if key == "env":
+    if key in ("env", "httpHeaders"):
         return [_hidden_variable(each) for each in value]
     if key in ("args", "command"):
         return _hidden_arguments(value)

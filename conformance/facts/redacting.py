@@ -25,8 +25,11 @@ def redacted(snapshot: Snapshot, redactor: Redactor) -> Snapshot:
         kind: [msgspec.Raw(msgspec.json.encode(_replaced(obj, redactor))) for obj in found]
         for kind, found in decoded.items()
     }
-    unreadable = {kind: redactor.text(why) for kind, why in snapshot.unreadable.items()}
-    return msgspec.structs.replace(snapshot, objects=objects, unreadable=unreadable)
+    unreadable, without = (
+        {kind: redactor.text(why) for kind, why in reasons.items()}
+        for reasons in (snapshot.unreadable, snapshot.without)
+    )
+    return msgspec.structs.replace(snapshot, objects=objects, unreadable=unreadable, without=without)
 
 
 def _names_of_node(node: Mapping[str, Any]) -> Iterator[str]:

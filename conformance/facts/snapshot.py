@@ -1,8 +1,9 @@
 """A cluster saved to a file: the objects as the API server sent them, to be judged later without the cluster.
 
 A snapshot never holds the data of Secrets: they are not read, and an object of that kind that gets in loses it.
-Of ConfigMaps it holds those of the GPU stack's namespaces, of CustomResourceDefinitions no schema. Environment values,
-arguments and entries of ConfigMaps that could be credentials are hidden (conformance.facts.hiding).
+Of ConfigMaps it holds those of the GPU stack's namespaces, of CustomResourceDefinitions no schema, of events warnings.
+Environment values, arguments, annotations, messages and entries of ConfigMaps that could be credentials are hidden
+(conformance.facts.hiding). The format is documented in docs/snapshots.md.
 """
 
 import gzip
@@ -18,12 +19,13 @@ import msgspec
 from conformance.facts.collection import Facts
 from conformance.facts.decoding import Harvest
 from conformance.facts.hiding import presentable
-from conformance.facts.kinds import EVERYWHERE, KINDS, by_plural, kind_of, undefined
+from conformance.facts.kinds import BESIDES, EVERYWHERE, KINDS, by_plural, kind_of, paths_of, undefined
 from conformance.facts.reading import CONFIG_MAP, Missing, gather, gather_config_maps, server_version
 from conformance.facts.resources import DEFINITION, WORDS, definition
 from conformance.facts.stack import STACK_WORKLOADS, namespaces_of
 from conformance.gpu.operator_stack import detect
 from conformance.kube.client import Client
+from conformance.kube.errors import KubeError, NotFound
 from conformance.kube.paths import PLACES
 
 FORMAT = 1
@@ -38,7 +40,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     """What a snapshot file holds: ``objects`` as JSON by kind, and why what is ``unreadable`` (``pods``) is missing.
 
     ``unserved`` are the kinds that the API server did not know, ``config_namespaces`` the namespaces whose ConfigMaps
-    were read, None when none was left out.
+    were read, None when none was left out. ``without`` says why kinds that only `explain-pod` looks at are not there.
     """
 
     format: int = FORMAT
@@ -47,6 +49,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     unreadable: dict[str, str] = {}
     unserved: tuple[str, ...] = ()
     config_namespaces: tuple[str, ...] | None = None
+    without: dict[str, str] = {}
     objects: dict[str, list[msgspec.Raw]] = {}
 
     @classmethod
@@ -99,7 +102,37 @@ def take(client: Client, config_namespaces: Iterable[str] = ()) -> Snapshot:
     namespaces = tuple(sorted({*_stack_namespaces(shelves), *config_namespaces}))
     failed = gather_config_maps(client, shelves[CONFIG_MAP], namespaces)
     kept = _kept(shelves, Missing(missing.unreadable | failed, missing.unserved))
-    return Snapshot(server_version=version, taken_at=taken_at, config_namespaces=namespaces, **kept)
+    besides, without = _besides(client)
+    kept["objects"] |= besides
+    return Snapshot(server_version=version, taken_at=taken_at, config_namespaces=namespaces, without=without, **kept)
+
+
+def _besides(client: Client) -> tuple[dict[str, list[msgspec.Raw]], dict[str, str]]:
+    """The kinds that only explanations look at, as far as they may be read, and why the others are missing."""
+    found: dict[str, list[msgspec.Raw]] = {}
+    without: dict[str, str] = {}
+    for kind in BESIDES:
+        shelf = _Shelf(kind)
+        try:
+            _fill(client, shelf)
+        except (KubeError, msgspec.DecodeError) as error:
+            without[PLACES[kind].plural] = str(error)
+        else:
+            found[kind] = shelf.objects
+    return found, without
+
+
+def _fill(client: Client, shelf: "_Shelf") -> None:
+    """Add the objects of the first version that is served, none where none is; of events the warnings."""
+    for version in paths_of(shelf.kind):
+        shelf.clear()
+        try:
+            warnings = "type=Warning" if shelf.kind == "Event" else None
+            for page in client.pages(version, field_selector=warnings, restarted=shelf.clear):
+                shelf.add_page(page)
+        except NotFound:
+            continue
+        return
 
 
 def save(snapshot: Snapshot, path: Path | str) -> None:

@@ -55,7 +55,7 @@ class Neighbours:
         for node in nodes:
             labels = node["metadata"].get("labels") or {}
             for other in bound.get(str(node["metadata"]["name"]), ()):
-                if not same(other, pod):
+                if (self._apart or self._together or _keeps_away(other)) and not same(other, pod):
                     self._look_at(labels, other)
 
     def on(self, node: Manifest) -> Iterator[str]:
@@ -79,9 +79,9 @@ class Neighbours:
         )
 
     def _look_at(self, labels: Mapping[str, str], other: Manifest) -> None:
-        theirs = (other["spec"].get("affinity") or {}).get("podAntiAffinity")
         apart = [term for term in self._apart if term.selects(other)]
-        apart += [term for term in self._terms(other, "podAntiAffinity") if term.selects(self._pod)] if theirs else []
+        if _keeps_away(other):
+            apart += [term for term in self._terms(other, "podAntiAffinity") if term.selects(self._pod)]
         for term in apart:
             if term.key in labels:
                 self._repelling.setdefault((term.key, labels[term.key]), other)
@@ -107,9 +107,14 @@ class Neighbours:
         return frozenset({*named, *(name for name, labels in there.items() if selector_matches(selector, labels))})
 
 
+def _keeps_away(pod: Manifest) -> bool:
+    return bool((pod["spec"].get("affinity") or {}).get("podAntiAffinity"))
+
+
 def same(one: Manifest, other: Manifest) -> bool:
     """Whether two manifests are of one pod, by namespace and name."""
-    return full_name(one) == full_name(other)
+    mine, theirs = one["metadata"], other["metadata"]
+    return bool(mine.get("name") == theirs.get("name") and mine.get("namespace") == theirs.get("namespace"))
 
 
 def full_name(pod: Manifest) -> str:

@@ -35,7 +35,7 @@ def explanations(cluster: str, asked: str, clusters_file: Path | None, kubeconfi
     source, _, file = cluster.partition(":")
     if source == SNAPSHOT:
         held = snapshot.open_file(file)
-        return told(_held(held), kind, namespace, name)
+        return told(held_in(held), kind, namespace, name)
     with reading_access(cluster, clusters_file, kubeconfig) as client:
         return told(_read(client, kind, namespace), kind, namespace, name)
 
@@ -97,8 +97,9 @@ def _events(client: Client, namespace: str) -> list[dict[str, Any]]:
     return found
 
 
-def _held(held: snapshot.Snapshot) -> Seen:
-    """What a snapshot has; a kind that it does not hold counts as not read."""
+def held_in(held: snapshot.Snapshot) -> Seen:
+    """What a snapshot has, to explain from; a kind that it does not hold counts as not read."""
     objects = {name: [msgspec.json.decode(raw) for raw in raws] for name, raws in held.objects.items()}
-    by_kind = {name: held.unreadable[place.plural] for name, place in PLACES.items() if place.plural in held.unreadable}
+    reasons = held.unreadable | held.without
+    by_kind = {name: reasons[place.plural] for name, place in PLACES.items() if place.plural in reasons}
     return Seen(objects, by_kind)

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from conformance.facts.kinds import KINDS
+from conformance.facts.kinds import BESIDES, KINDS, paths_of
 from conformance.kube.errors import NotFound, Unreachable
 
 Object = dict[str, Any]
@@ -72,6 +72,9 @@ def _place(path: str) -> tuple[str, str]:
     for kind in KINDS:
         if path in KINDS[kind].paths:
             assert kind != "ConfigMap", "ConfigMaps of all namespaces are nobody's business"
+            return kind, ""
+    for kind in BESIDES:
+        if path in paths_of(kind):
             return kind, ""
     head, namespaces, rest = path.partition("/namespaces/")
     assert (head, namespaces, rest.partition("/")[2]) == ("/api/v1", "/namespaces/", "configmaps"), path

@@ -11,6 +11,7 @@ from paged_server import PagedServer, pod
 from conformance.facts import read, snapshot
 from conformance.facts.hiding import HIDDEN, presentable
 from conformance.kube.errors import Forbidden
+from conformance.kube.paths import PLACES
 from conformance.verdict import Inconclusive
 
 
@@ -70,6 +71,16 @@ def test_only_its_owner_can_read_the_file_and_nothing_unfinished_is_left(server:
 def test_no_secret_reaches_the_file(server: PagedServer, tmp_path: Path) -> None:
     leaky = pod("leaky", annotations={"kubectl.kubernetes.io/last-applied-configuration": "hunter2"})
     leaky["metadata"]["managedFields"] = [{"manager": "hunter2"}]
+    leaky["metadata"]["annotations"] |= {
+        "example.org/api-token": "hunter2",
+        "example.org/config": '{"user": "u", "password": "hunter2"}',
+        "example.org/source": "https://u:hunter2@git.example.org/x",
+    }
+    ended = {"exitCode": 1, "message": "login failed: password=hunter2"}
+    leaky["status"] = {"containerStatuses": [{"name": "main", "lastState": {"terminated": ended}}]}
+    probe = {"httpGet": {"path": "/", "httpHeaders": [{"name": "Authorization", "value": "Bearer hunter2"}]}}
+    leaky["spec"]["containers"][0]["readinessProbe"] = probe
+    leaky["spec"]["volumes"] = [{"name": "share", "csi": {"driver": "d", "volumeAttributes": {"key": "hunter2"}}}]
     leaky["spec"]["containers"][0] |= {
         "env": [
             {"name": "DB_URL", "value": "postgres://u:hunter2@db"},
@@ -98,6 +109,20 @@ def test_hiding_leaves_the_object_that_it_was_given_alone() -> None:
     presentable(given)
 
     assert given["spec"]["containers"][0]["env"][0]["value"] == "b"
+
+
+def test_what_only_explanations_look_at_is_held_and_what_may_not_be_read_is_said(server: PagedServer) -> None:
+    claim = {"kind": "PersistentVolumeClaim", "metadata": {"name": "data", "namespace": "a"}, "spec": {}}
+    server.objects.append(claim)
+    server.failures["Event"] = Forbidden(403, "Forbidden", "no events for you", "GET", PLACES["Event"].path())
+    server.unserved.add("Workload")
+
+    taken = snapshot.take(server)
+
+    assert [msgspec.json.decode(raw)["metadata"]["name"] for raw in taken.objects["PersistentVolumeClaim"]] == ["data"]
+    assert taken.objects["Workload"] == []
+    assert "no events for you" in taken.without["events"]
+    assert "Event" not in taken.objects
 
 
 @pytest.mark.parametrize(

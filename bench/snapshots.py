@@ -1,0 +1,187 @@
+"""What a snapshot of 5,000 nodes weighs, and how long explain-pod computes on it after reading.
+
+Usage: python bench/snapshots.py [nodes]      Exit code 1 when the file or the slowest explanation is beyond its limit.
+"""
+
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from conformance.explaining import explain
+from conformance.facts import snapshot
+from conformance.session.explaining_pods import held_in
+
+LIMIT_BYTES, LIMIT_SECONDS = 15_000_000, 2.0
+ZONE = "topology.kubernetes.io/zone"
+PODS_ON_EACH = 12
+_SPREAD = {
+    "maxSkew": 1,
+    "topologyKey": ZONE,
+    "whenUnsatisfiable": "DoNotSchedule",
+    "labelSelector": {"matchLabels": {"app": "worker"}},
+}
+_APART = {"topologyKey": "kubernetes.io/hostname", "labelSelector": {"matchLabels": {"app": "worker"}}}
+WAITING = {
+    "full": {},
+    "selector": {"nodeSelector": {"nvidia.com/gpu.product": "NVIDIA-H200"}},
+    "spread": {"topologySpreadConstraints": [_SPREAD]},
+    "apart": {"affinity": {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [_APART]}}},
+}
+
+
+def fleet(nodes: int) -> Iterator[dict[str, Any]]:
+    """GPU nodes as gpu-feature-discovery labels them, each full of pods with all that an API server says of them."""
+    for number in range(nodes):
+        yield _node(number)
+        for at in range(PODS_ON_EACH):
+            yield _pod(number, at)
+    for name, spec in WAITING.items():
+        yield _waiting(name, spec)
+
+
+def _node(number: int) -> dict[str, Any]:
+    name = f"gpu-node-{number:05}"
+    labels = {f"feature.node.kubernetes.io/cpu-cpuid.F{flag}": "true" for flag in range(40)}
+    labels |= {f"nvidia.com/gpu.deploy.operand-{each}": "true" for each in range(8)}
+    labels |= {
+        "kubernetes.io/hostname": name,
+        ZONE: f"zone-{number % 3}",
+        "nvidia.com/gpu.product": "NVIDIA-H100-80GB-HBM3",
+    }
+    amounts = {"cpu": "192", "memory": "2113405056Ki", "pods": "110", "nvidia.com/gpu": "8", "ephemeral-storage": "3Ti"}
+    ready = {
+        "status": "True",
+        "lastHeartbeatTime": "2026-11-01T10:00:00Z",
+        "reason": "KubeletReady",
+        "message": "ready",
+    }
+    images = [
+        {"names": [f"registry.example/image-{each}@sha256:{each:064x}"], "sizeBytes": 10**9} for each in range(20)
+    ]
+    return {
+        "apiVersion": "v1",
+        "kind": "Node",
+        "metadata": {
+            "name": name,
+            "uid": _uid(number),
+            "labels": labels,
+            "annotations": {"example/hash": _uid(number)},
+        },
+        "spec": {"providerID": f"example:///{_uid(number)}"},
+        "status": {
+            "capacity": amounts,
+            "allocatable": amounts,
+            "images": images,
+            "conditions": [
+                {"type": kind, **ready} for kind in ("Ready", "MemoryPressure", "DiskPressure", "PIDPressure")
+            ],
+            "addresses": [{"type": "InternalIP", "address": f"10.{number >> 8}.{number & 255}.1"}],
+            "nodeInfo": {"kubeletVersion": "v1.35.1", "machineID": _uid(number), "kernelVersion": "6.8.0-1-generic"},
+        },
+    }
+
+
+def _pod(number: int, at: int) -> dict[str, Any]:
+    name, gpus = f"worker-{number:05}-{at:02}", "1" if at < 8 else "0"
+    requests = {"cpu": "8", "memory": "64Gi", **({"nvidia.com/gpu": "1"} if at < 8 else {})}
+    mount = {
+        "name": "kube-api-access-x",
+        "mountPath": "/var/run/secrets/kubernetes.io/serviceaccount",
+        "readOnly": True,
+    }
+    state = {"running": {"startedAt": "2026-11-01T10:00:00Z"}}
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {
+            "name": name,
+            "namespace": f"team-{number % 40:02}",
+            "uid": _uid(number * 100 + at),
+            "labels": {"app": "worker" if at % 2 else "server", "pod-template-hash": f"{number:08x}"},
+            "ownerReferences": [
+                {"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": f"r-{number}", "uid": _uid(number)}
+            ],
+        },
+        "spec": {
+            "nodeName": f"gpu-node-{number:05}",
+            "containers": [
+                {
+                    "name": "main",
+                    "image": f"registry.example/app@sha256:{number % 50:064x}",
+                    "resources": {"requests": requests, "limits": {"nvidia.com/gpu": gpus} if at < 8 else {}},
+                    "env": [{"name": f"SETTING_{each}", "value": "x" * 40} for each in range(10)],
+                    "volumeMounts": [mount],
+                }
+            ],
+            "tolerations": [{"key": "nvidia.com/gpu", "operator": "Exists"}],
+            "priority": 0,
+        },
+        "status": {
+            "phase": "Running",
+            "podIP": f"10.{number >> 8}.{number & 255}.{at + 2}",
+            "conditions": [{"type": "Ready", "status": "True", "lastTransitionTime": "2026-11-01T10:00:00Z"}],
+            "containerStatuses": [
+                {
+                    "name": "main",
+                    "ready": True,
+                    "restartCount": 0,
+                    "state": state,
+                    "containerID": f"containerd://{number * 100 + at:064x}",
+                }
+            ],
+        },
+    }
+
+
+def _waiting(name: str, spec: dict[str, Any]) -> dict[str, Any]:
+    container = {"name": "main", "image": "train", "resources": {"limits": {"nvidia.com/gpu": "8"}}}
+    metadata = {"name": f"waiting-{name}", "namespace": "team-00", "labels": {"app": "worker"}}
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": metadata,
+        "spec": {"containers": [container], "priority": 100, **spec},
+        "status": {"phase": "Pending"},
+    }
+
+
+def _uid(number: int) -> str:
+    """A UID that compresses as badly as a random one."""
+    digits = f"{(number + 1) * 0x9E3779B97F4A7C15F39CC0605CEDC835 % 2**128:032x}"
+    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
+
+
+def main() -> int:
+    """Print the size and the times, in CPU seconds."""
+    nodes = int(sys.argv[1]) if len(sys.argv) > 1 else 5000
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "fleet.json.gz"
+        began = time.process_time()
+        snapshot.save(snapshot.Snapshot.of(fleet(nodes)), file)
+        size = file.stat().st_size
+        print(
+            f"snapshot of {nodes} nodes, {nodes * PODS_ON_EACH} pods: {size:,} bytes (limit {LIMIT_BYTES:,}); "
+            f"{time.process_time() - began:.1f} s of CPU to make and save"
+        )
+        began = time.process_time()
+        seen = held_in(snapshot.open_file(file))
+        print(f"read in {time.process_time() - began:.1f} s of CPU")
+    slowest = 0.0
+    for name in WAITING:
+        pod = seen.find("Pod", "team-00", f"waiting-{name}")
+        assert pod is not None
+        seen.__dict__.pop("bound", None)  # counted anew, as a command does
+        began = time.process_time()
+        told = explain(seen, pod)
+        spent = time.process_time() - began
+        slowest = max(slowest, spent)
+        print(f"explained {name:<9} {spent:.2f} s of CPU: {told.cause[:100]}")
+    print(f"slowest {slowest:.2f} s (limit {LIMIT_SECONDS})")
+    return int(size > LIMIT_BYTES or slowest > LIMIT_SECONDS)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
