@@ -32,15 +32,15 @@ _NOTHING = Fraction(0)
 _Found = Mapping[str, Sequence[Obstacle]]
 
 
-def cause(pod: Manifest, nodes: Sequence[Manifest], found: _Found) -> str:
-    """Why none of the nodes takes the pod."""
+def cause(pod: Manifest, nodes: Sequence[Manifest], found: _Found, drivers: Sequence[str] = ()) -> str:
+    """Why none of the nodes takes the pod; ``drivers`` are those that have devices in resource slices."""
     meant = _without(found, AFFINITY)
     if not meant:
         return f"no node matches its node selector and affinity{_there(pod, nodes) or _met_by_none(found)}"
     offering = _without(meant, NONE_OF_IT)
     if not offering:
         there = [node for node in nodes if node["metadata"]["name"] in meant]
-        return f"{_left(found, meant)}, none of which offers what it asks for: {why_none_offers(meant, there)}"
+        return f"{_left(found, meant)}, none of which offers what it asks for: {why_none_offers(meant, there, drivers)}"
     offered = f", of which {_count(offering)} offer{'' if len(offering) > 1 else 's'} what it asks for"
     told = _left(found, meant) + (offered if len(offering) < len(meant) else "")
     return f"{told}: {'; '.join(_parts(offering))}"

@@ -70,13 +70,13 @@ def problem_of(pod: Manifest) -> ContainerProblem | None:
 
 
 def initialising(pod: Manifest) -> str:
-    """The init container that runs and has not ended, empty where there is none; sidecars run on beside the others."""
-    sidecars = {
-        each["name"] for each in pod["spec"].get("initContainers") or () if each.get("restartPolicy") == "Always"
-    }
-    for status in (pod.get("status") or {}).get("initContainerStatuses") or ():
-        if status["name"] not in sidecars and (status.get("state") or {}).get("running"):
-            return str(status["name"])
+    """The init container that the others wait for, empty where there is none; sidecars run on beside the others."""
+    stated, status = pod["spec"].get("initContainers") or (), pod.get("status") or {}
+    sidecars = {each["name"] for each in stated if each.get("restartPolicy") == "Always"}
+    begun = ("running", "waiting") if status.get("phase") == "Running" else ("running",)
+    for each in status.get("initContainerStatuses") or ():
+        if each["name"] not in sidecars and any((each.get("state") or {}).get(state) for state in begun):
+            return str(each["name"])
     return ""
 
 

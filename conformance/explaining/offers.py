@@ -15,15 +15,17 @@ _SHARED = ".shared"
 _MOST = 4
 
 
-def why_none_offers(meant: Mapping[str, Sequence[Obstacle]], nodes: Sequence[Mapping[str, Any]]) -> str:
-    """What is asked for, with the likeliest reason that these nodes have none of it."""
+def why_none_offers(
+    meant: Mapping[str, Sequence[Obstacle]], nodes: Sequence[Mapping[str, Any]], drivers: Sequence[str]
+) -> str:
+    """What is asked for, with the likeliest reason that these nodes have none; ``drivers`` have resource slices."""
     missing = [each for kept in meant.values() for each in kept if each.kind == NONE_OF_IT]
     asked = next((each for each in missing if each.resource), missing[0])
-    hint = _hint(asked.resource, nodes) if asked.resource else ""
+    hint = _hint(asked.resource, nodes, drivers) if asked.resource else ""
     return f"{asked.text}{f'; {hint}' if hint else ''}"
 
 
-def _hint(resource: str, nodes: Sequence[Mapping[str, Any]]) -> str:
+def _hint(resource: str, nodes: Sequence[Mapping[str, Any]], drivers: Sequence[str]) -> str:
     renamed = f"{resource}{_SHARED}"
     if _offering(nodes, (renamed,)):
         return f"{_names(_offering(nodes, (renamed,)))} offers shared ones, which are called {renamed}"
@@ -40,8 +42,12 @@ def _hint(resource: str, nodes: Sequence[Mapping[str, Any]]) -> str:
             return f"nodes offer {', '.join(slices[:_MOST])}"
         present = [each for each in nodes if _label(each, GPU_PRESENT) == "true"]
         if present:
-            return f"{_names(present)} has GPUs and no device plugin that offers them"
-    return f"nodes offer {', '.join(others[:_MOST])}" if others else "no node has devices to offer"
+            return f"{_names(present)} has GPUs, which no device plugin offers (it is not there, or it found none)"
+    if others:
+        return f"nodes offer {', '.join(others[:_MOST])}"
+    if drivers:
+        return f"devices are in resource slices of {', '.join(drivers[:_MOST])}: a ResourceClaim asks for those"
+    return "no node has devices to offer"
 
 
 def _offering(nodes: Iterable[Mapping[str, Any]], resources: Sequence[str]) -> list[Mapping[str, Any]]:

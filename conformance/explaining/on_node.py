@@ -28,7 +28,7 @@ def on_node(seen: Seen, pod: Manifest) -> Explanation:
     if lost:
         stage = Stage.RUNNING if phase == "Running" else Stage.STARTING
         return _told(stage, lost, f"See what is wrong with node {name}; until its kubelet is back nobody knows more.")
-    if phase == "Running":
+    if phase == "Running" and not containers.initialising(pod):
         return _told(
             Stage.RUNNING,
             "it runs and is not ready: a readiness probe or a readiness gate does not hold",
@@ -131,7 +131,7 @@ def _starting(seen: Seen, pod: Manifest, node: str) -> Explanation:
         name, namespace = pod["metadata"]["name"], pod["metadata"].get("namespace")
         return _told(
             Stage.STARTING,
-            f"its init container {running} still runs, and the others start when it has ended",
+            f"its init container {running} has not ended, and the others start after it",
             "Its log says for what it waits.",
             f"kubectl logs {name} -n {namespace} -c {running}",
         )

@@ -9,6 +9,7 @@ from conformance.explaining.causes import cause
 from conformance.explaining.explanation import Explanation, NodeGroup, Stage
 from conformance.explaining.fitting import Fit, fit_of
 from conformance.explaining.seen import Seen
+from conformance.gpu.labels import GPU_PRESENT
 from conformance.gpu.placement import (
     AFFINITY,
     CLAIM,
@@ -45,11 +46,11 @@ def explain(seen: Seen, pod: Manifest) -> Explanation:
     fitting = sorted(name for name, kept in fit.found.items() if not kept)
     if fitting:
         return _fits(seen, pod, fitting, fit.undecided)
-    nearest = min(fit.found, key=lambda name: (_distance(fit.found[name]), name))
+    nearest = min(fit.found, key=lambda name: (_distance(fit.found[name]), not _has_gpus(seen.nodes[name]), name))
     return Explanation(
         subject="",
         stage=Stage.UNSCHEDULABLE,
-        cause=cause(pod, seen.of("Node"), fit.found),
+        cause=cause(pod, seen.of("Node"), fit.found, sorted({each.place[0] for each in seen.offer.devices})),
         remedy=_remedy(fit.found[nearest], nearest),
         nearest=nearest,
         missing=tuple(each.text for each in fit.found[nearest]),
@@ -97,6 +98,11 @@ def _fits(seen: Seen, pod: Manifest, fitting: Sequence[str], others: tuple[str, 
         cause = f"it would fit on {where}: the scheduler has not come to it, or room was made since it tried"
         remedy = "Look again in a minute. If it stays, see whether kube-scheduler runs."
     return Explanation(subject="", stage=stage, cause=cause, remedy=remedy, nearest=fitting[0], not_computed=others)
+
+
+def _has_gpus(node: Manifest) -> bool:
+    """Whether a node is one that has GPUs, whatever it offers: of nodes equally near that is the one that is meant."""
+    return (node["metadata"].get("labels") or {}).get(GPU_PRESENT) == "true"
 
 
 def _distance(kept: Sequence[Obstacle]) -> tuple[int, int, int]:

@@ -4,7 +4,7 @@ from conformance.explaining import queues, refusals, scheduling
 from conformance.explaining.explanation import Explanation, Stage
 from conformance.explaining.pods import explain
 from conformance.explaining.seen import Seen, condition, has_condition
-from conformance.gpu.placement import Manifest
+from conformance.gpu.placement import AFFINITY, Manifest
 
 _WELL = (Stage.RUNNING, Stage.FINISHED)
 # kubernetes/pkg/controller/daemon/util/daemonset_util.go, AddOrUpdateDaemonPodTolerations.
@@ -69,6 +69,10 @@ def _without_pods(seen: Seen, workload: Manifest, missing: int) -> Explanation:
     )
 
 
+def _selects_no_node(explained: Explanation) -> bool:
+    return bool(explained.groups) and all(AFFINITY in group.kinds for group in explained.groups)
+
+
 def _nothing_wanted(seen: Seen, workload: Manifest) -> Explanation:
     """A workload that has no pods and wants none."""
     for kind in ("Failed", "Complete"):
@@ -86,6 +90,9 @@ def _nothing_wanted(seen: Seen, workload: Manifest) -> Explanation:
     found_none = scheduling.explain(
         seen, {"metadata": metadata | {"namespace": workload["metadata"]["namespace"]}, "spec": spec}
     )
+    if _selects_no_node(found_none):
+        cause = f"it wants no pods: {found_none.cause}"
+        return _told(workload, Stage.FINISHED, cause, "This is right where no node is meant to have what it is for.")
     if found_none.stage is not Stage.UNSCHEDULABLE:
         return _told(
             workload, Stage.FINISHED, "it wants no pods now, though its pods would fit: look again in a minute"
