@@ -1,0 +1,98 @@
+"""The command explain-pod on a live cluster and on a snapshot: what it reads, and what it does without."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from manifests import node, pod
+
+from conformance.explaining import Stage
+from conformance.facts.snapshot import Snapshot, save
+from conformance.kube.errors import Forbidden, NotFound
+from conformance.kube.paths import PLACES
+from conformance.session import explaining_pods
+
+CLAIM = {"kind": "PersistentVolumeClaim", "metadata": {"name": "data", "namespace": "team"}, "spec": {}}
+WITH_VOLUME = {"volumes": [{"name": "data", "persistentVolumeClaim": {"claimName": "data"}}]}
+
+
+class Server:
+    """Lists objects by their path; knows no custom kinds, and forbids what it is told to."""
+
+    def __init__(self, *objects: dict[str, Any], forbidden: tuple[str, ...] = ()) -> None:
+        self.objects, self.forbidden, self.asked = objects, forbidden, []
+
+    def list(self, path: str, *, field_selector: str | None = None) -> list[dict[str, Any]]:
+        self.asked.append((path, field_selector))
+        kind = next((name for name, place in PLACES.items() if place.plural == path.rpartition("/")[2]), "")
+        if "run.ai" in path or "kueue" in path:
+            raise NotFound(404, "NotFound", "no such kind", "GET", path)
+        if kind in self.forbidden:
+            raise Forbidden(403, "Forbidden", f"you may not list {kind}", "GET", path)
+        return [each for each in self.objects if each["kind"] == kind]
+
+
+@pytest.fixture
+def told(monkeypatch: pytest.MonkeyPatch):
+    def ask(server: Server, asked: str):
+        @contextmanager
+        def access(*_: object) -> Iterator[Server]:
+            yield server
+
+        monkeypatch.setattr(explaining_pods, "reading_access", access)
+        return explaining_pods.explanations("prod", asked, None, None)
+
+    return ask
+
+
+def test_a_cluster_is_read_for_what_an_explanation_takes(told):
+    server = Server(node("a100-1"), pod("train", 16))
+
+    (explained,) = told(server, "team/train")
+
+    assert explained.stage is Stage.UNSCHEDULABLE
+    assert "wants 16 nvidia.com/gpu" in explained.cause
+    assert ("/api/v1/namespaces/team/events", "type=Warning") in server.asked
+    assert not any("secrets" in path for path, _ in server.asked)
+
+
+def test_what_may_not_be_read_is_said_where_it_decides(told):
+    wanted = pod("train", **WITH_VOLUME)
+
+    (explained,) = told(Server(node("a100-1"), wanted, CLAIM, forbidden=("PersistentVolume",)), "team/train")
+
+    assert explained.stage is Stage.SCHEDULABLE
+    assert "you may not list PersistentVolume" in explained.not_computed[0]
+
+
+def test_without_the_right_to_read_nodes_there_is_no_explanation(told):
+    with pytest.raises(Forbidden):
+        told(Server(pod("train"), forbidden=("Node",)), "team/train")
+
+
+def test_a_snapshot_that_holds_no_volumes_decides_none(tmp_path: Path):
+    objects = [each | {"apiVersion": "v1"} for each in (node("a100-1"), pod("train", **WITH_VOLUME))]
+    save(Snapshot.of(objects), tmp_path / "s")
+    save(
+        Snapshot.of([*objects, *map(_empty, ("PersistentVolumeClaim", "PersistentVolume", "StorageClass"))]),
+        tmp_path / "t",
+    )
+
+    (without,) = explaining_pods.explanations(f"snapshot:{tmp_path / 's'}", "team/train", None, None)
+    (held,) = explaining_pods.explanations(f"snapshot:{tmp_path / 't'}", "team/train", None, None)
+
+    assert without.stage is Stage.SCHEDULABLE
+    assert "not read" in without.not_computed[0]
+    assert held.cause == "there is no PersistentVolumeClaim data in its namespace"
+
+
+def _empty(kind: str) -> dict[str, Any]:
+    """An object that nobody asks about, so that its kind counts as read."""
+    return {
+        "apiVersion": PLACES[kind].group_version,
+        "kind": kind,
+        "metadata": {"name": "x", "namespace": "y"},
+        "spec": {},
+    }
