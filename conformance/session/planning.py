@@ -30,10 +30,13 @@ from conformance.session import catalogue
 from conformance.session.access import opened_cluster
 from conformance.session.scenario_acts import Acts, acts_of
 from conformance.session.set_up import SHIPPED_REFERENCE
+from conformance.session.upgrades import Asked
 from conformance.shipped import shipped
 from conformance.verdict import join_limited
 
 _NAMED = 8
+# Of these a timeline has each one; of others it tells a few.
+_TOLD = ("Pod", "Job", "Deployment")
 Acting = Mapping[str, tuple[Requirement, object]]
 
 
@@ -105,7 +108,7 @@ class Plan(msgspec.Struct, frozen=True, rename="camel"):
             parts = [f"{each.of_run} of the run ({each.why})"] if each.of_run else []
             if each.requirements:
                 parts.append(f"at most those of {_ids(each.requirements)}")
-            last = f"; the earlier run made {each.last}" if each.last is not None else ""
+            last = f"; the earlier run itself made {each.last}" if each.last is not None else ""
             yield f"    {each.kind:<22} {', and '.join(parts)}{last}"
         yield f"  occupies devices of idle nodes: {_ids(self.occupies)}"
         yield f"  borrows  an idle node each, fenced meanwhile: {_ids(self.borrows)}"
@@ -190,7 +193,8 @@ def _functions() -> Iterator[tuple[Requirement, object]]:
     for module in catalogue.modules():
         for _, function in inspect.getmembers(module, inspect.isfunction):
             rule = requirement_of(function)
-            if rule is not None and function.__module__ == module.__name__:
+            # What a run is only asked before or after an upgrade, none of these plans has.
+            if rule is not None and function.__module__ == module.__name__ and Asked().admits(rule):
                 yield rule, function
 
 
@@ -222,10 +226,14 @@ def _created(seen: _Seen, acts: Mapping[str, Acts], earlier: Report | None) -> I
 
 
 def _made(earlier: Report) -> dict[str, int]:
-    """The objects of each kind that an earlier run tells of having created; of those that left out steps, nothing."""
+    """How many pods and workloads an earlier run tells of having created; nothing where it left out steps.
+
+    Pods that Jobs and Deployments made are theirs, and not counted.
+    """
     if any(each.steps_left for each in earlier.requirements):
         return {}
-    return Counter(step.kind for each in earlier.requirements for step in each.timeline if step.did == "created")
+    steps = (step for each in earlier.requirements for step in each.timeline if step.did == "created")
+    return Counter(step.kind for step in steps if step.kind in _TOLD)
 
 
 def _pool(facts: Facts, pool: Pool) -> PoolPlan:

@@ -3,6 +3,7 @@
 import json
 from collections import defaultdict
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -16,6 +17,7 @@ from conformance.lab import RequirementLab
 from conformance.lab.borrowing import idle_nodes
 from conformance.lab.creating import BORROWS, CREATES, WHATEVER_IT_IS_GIVEN
 from conformance.session import planning
+from conformance.timeline import Step
 from conformance.verdict import Waits
 
 REFERENCE = Path("corrected-guide")
@@ -112,7 +114,20 @@ def test_an_earlier_run_tells_how_long_and_how_many(fleet, conform, tmp_path):
     assert found.seconds > 0
     assert "POOL-01" not in found.not_timed
     assert "OPER-01" in found.not_timed
+    # Judged only where a run is asked about an upgrade.
+    assert not [each for each in (*found.reads, *found.left_out) if each.startswith("UPG-")]
     assert "nobody knows how long" in "\n".join(_plan(fleet, Mode.AUDIT).lines())
+
+
+def test_of_an_earlier_run_only_what_it_tells_of_completely_is_counted():
+    steps = [Step("t", "created", "Pod", "a"), Step("t", "running", "Pod", "a"), Step("t", "created", "ConfigMap", "b")]
+
+    def made(*timelines, left=0):
+        verdicts = tuple(SimpleNamespace(timeline=each, steps_left=left) for each in timelines)
+        return planning._made(SimpleNamespace(requirements=verdicts))
+
+    assert made(steps, steps) == {"Pod": 2}
+    assert made(steps, left=3) == {}
 
 
 def test_the_command_says_it_to_people_and_programs(fleet, capsys):
