@@ -88,3 +88,13 @@ def test_no_room_anywhere_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
     with pytest.raises(StateError, match="512 MiB"):
         state.make()
+
+
+def test_a_folder_whose_removal_was_killed_is_removed_by_the_next_start(tmp_path: Path) -> None:
+    """The lock may go first of all that is in it; keys would stay in memory for good."""
+    half = tmp_path / f"gpu-conformance-{os.getuid()}-run-12345678"
+    (half / "pki").mkdir(parents=True)
+    (half / "pki" / "admin.key").touch()
+
+    assert state.remove_abandoned(tmp_path) == [half]
+    assert not half.exists()

@@ -112,7 +112,8 @@ def remove_abandoned(root: Path) -> list[Path]:
         if not _is_ours(path) or _is_newborn(path):
             continue
         with _try_lock(path) as free:
-            if free or (free is None and "-new-" in path.name):
+            # One without a lock is of somebody who was killed before it got one, or while it was being removed.
+            if free is not False:
                 _end_survivors(path)
                 _delete(path)
                 removed.append(path)
