@@ -85,7 +85,7 @@ class Running(NamedTuple):
 
 
 def start(probe: str, *arguments: str, patience: dict[str, float] | None = None, **variables: str) -> Running:
-    """Start a probe; ``patience`` are names of its module and the seconds that they stand for."""
+    """Start a probe; ``patience`` are names of its module and the seconds, or rounds, that they stand for."""
     program = [str(PROGRAMS / f"{probe}.py")] if patience is None else ["-c", HURRIED, probe, json.dumps(patience)]
     process = subprocess.Popen(
         [sys.executable, *program, *arguments],

@@ -188,7 +188,7 @@ def test_an_error_on_a_mig_device_is_told(with_driver):
 
 
 def test_bandwidth_measures_devices_and_pairs(with_driver):
-    code, record, _ = with_driver("bandwidth", FAKE_GPUS="2")
+    code, record, _ = with_driver("bandwidth", patience={"ROUNDS": 1}, FAKE_GPUS="2")
 
     assert (code, record["cuda_error"]) == (0, None)
     assert len(record["devices"]) == 2

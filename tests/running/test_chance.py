@@ -25,7 +25,7 @@ def test_last(): pass
 """
 
 # What else is installed costs each of the processes more than the tests themselves.
-PLUGINS = ("-p", "chance", "-p", "no:hypothesispytest", "-p", "no:gpu-conformance")
+PLUGINS = ("-p", "xdist", "-p", "chance")
 
 
 def drawn(pytester, *arguments):
@@ -79,6 +79,7 @@ def test_only_tests_of_any_order_are_shuffled(pytester):
 def test_processes_side_by_side_draw_from_the_seed_that_the_header_names(pytester, monkeypatch):
     pytest.importorskip("xdist")
     monkeypatch.setenv("PYTHONPATH", str(Path(chance.__file__).parent))
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
     pytester.makepyfile(DRAWS, test_ordered=ORDERED)
 
     told = pytester.runpytest_subprocess(*PLUGINS, "--shuffle", "-n2", "-rP")
@@ -86,6 +87,6 @@ def test_processes_side_by_side_draw_from_the_seed_that_the_header_names(pyteste
     told.assert_outcomes(passed=23)
     seed = next(line for line in told.outlines if line.startswith("chance: ")).split()[1]
     lines = [line for line in told.outlines if " drew " in line]
-    again = pytester.runpytest_subprocess(*PLUGINS, "-p", "no:xdist", seed, "-rP")
+    again = pytester.runpytest_subprocess(*PLUGINS, seed, "-rP")
     assert sorted(lines) == sorted(line for line in again.outlines if " drew " in line)
     assert len(lines) == 2

@@ -22,6 +22,8 @@ class TestClass:
 @pytest.mark.parametrize("word", ["a@together", "b@together"])
 def test_named(word): pass
 """
+# What else is installed costs each of the processes more than the tests themselves.
+PLUGINS = ("-p", "xdist", "-p", "side_by_side")
 LINE = re.compile(r"\[(?P<process>gw\d)\].* PASSED (?P<file>[^: ]+)::(?P<test>\S+)")
 
 
@@ -29,11 +31,10 @@ LINE = re.compile(r"\[(?P<process>gw\d)\].* PASSED (?P<file>[^: ]+)::(?P<test>\S
 def distributed(pytester, monkeypatch):
     """Run the tests of the folder in so many processes; gives what pytest said of each."""
     monkeypatch.setenv("PYTHONPATH", str(Path(side_by_side.__file__).parent))
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
 
     def run(processes):
-        # What else is installed costs each of the processes more than the tests themselves.
-        plugins = ["-p", "side_by_side", "-p", "no:hypothesispytest", "-p", "no:gpu-conformance"]
-        return pytester.runpytest_subprocess(*plugins, f"-n{processes}", "--dist=loadgroup", "-v")
+        return pytester.runpytest_subprocess(*PLUGINS, f"-n{processes}", "--dist=loadgroup", "-v")
 
     return run
 
