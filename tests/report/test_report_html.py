@@ -211,6 +211,7 @@ def test_nodes_that_fail_the_same_are_told_together() -> None:
     (alike,) = page.of(made_report()).on_nodes
 
     assert alike.requirements == ("POOL-02",)
+    assert alike.pools == ("h100",)
     assert len(alike.nodes) == 7
 
 

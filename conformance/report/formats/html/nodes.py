@@ -1,7 +1,7 @@
 """The fleet on the page: the pools with what fails on their nodes, and which nodes fail the same."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
@@ -10,10 +10,11 @@ from conformance.verdict import Status
 
 
 class OnNodes(msgspec.Struct, frozen=True):
-    """Nodes on which the same requirements fail."""
+    """Nodes on which the same requirements fail, and the pools that they are of: whose nodes they are."""
 
     requirements: tuple[str, ...]
     nodes: tuple[str, ...]
+    pools: tuple[str, ...] = ()
 
 
 class OnPool(msgspec.Struct, frozen=True):
@@ -49,12 +50,16 @@ class Occupancy(msgspec.Struct, frozen=True):
         return min(100.0, round(100 * self.requested / self.allocatable, 1)) if self.allocatable else 0.0
 
 
-def alike(failing: Mapping[str, Sequence[str]]) -> tuple[OnNodes, ...]:
+def alike(failing: Mapping[str, Sequence[str]], pools: Iterable[PoolFacts] = ()) -> tuple[OnNodes, ...]:
     """The nodes that fail the same requirements together; those with most requirements first."""
+    pool_of = {node: pool.name for pool in pools for node in pool.nodes if pool.name}
     together: dict[tuple[str, ...], list[str]] = {}
     for node, requirements in failing.items():
         together.setdefault(tuple(requirements), []).append(node)
-    found = [OnNodes(requirements, tuple(sorted(nodes))) for requirements, nodes in together.items()]
+    found = [
+        OnNodes(requirements, tuple(sorted(nodes)), tuple(sorted({pool_of[node] for node in nodes if node in pool_of})))
+        for requirements, nodes in together.items()
+    ]
     return tuple(sorted(found, key=lambda each: (-len(each.requirements), -len(each.nodes), each.nodes)))
 
 

@@ -74,7 +74,7 @@ def of(report: Report) -> Page:
     counts = outcome.counts(report)
     word, tone = outcome.word_and_tone(report)
     failing = failing_by_node(report.requirements)
-    to_fix, patterns, seen = fixes(report), alike(failing), evictions(report.requirements)
+    to_fix, patterns, seen = fixes(report), alike(failing, report.fleet), evictions(report.requirements)
     return Page(
         tone,
         word,
