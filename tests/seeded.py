@@ -35,6 +35,7 @@ class Given(msgspec.Struct, forbid_unknown_fields=True):
 
 class Step(msgspec.Struct, forbid_unknown_fields=True):
     patch: str = ""
+    every: bool = False
     machine: str = ""
     merge: Object | None = None
     json: list[Object] | None = None
@@ -148,15 +149,15 @@ def broken(objects: list[Object], fault: Fault) -> list[Object]:
             changed.append(step.create)
             continue
         address = step.patch or step.delete
-        position = next((at for at, obj in enumerate(changed) if _is_at(obj, address)), None)
-        if position is None:
+        found = [at for at, obj in enumerate(changed) if _is_at(obj, address)]
+        if not found:
             raise LookupError(f"{fault.id}: nothing is at {address}")
         if step.delete:
-            del changed[position]
-        elif step.merge is not None:
-            changed[position] = merged(changed[position], step.merge)
-        else:
-            changed[position] = _operated(changed[position], step.json or [])
+            del changed[found[0]]
+            continue
+        for at in found if step.every else found[:1]:
+            obj = changed[at]
+            changed[at] = merged(obj, step.merge) if step.merge is not None else _operated(obj, step.json or [])
     return changed
 
 
@@ -227,6 +228,7 @@ def _carry_out(client: Client, step: Step) -> tuple[str, str, Object | None]:
         return client.path_of(step.create), "create", None
     if step.machine:
         return _change_machine(client, step.machine, step.merge or {})
+    assert not step.every, f"{step.patch}: only a snapshot is changed in every place at once"
     address = _path_at(client, step.patch or step.delete)
     before = client.get(address)
     if step.delete:

@@ -92,7 +92,12 @@ class Facts(Found):
 
     @cached_property
     def real_beside_simulated(self) -> frozenset[str]:
-        """The names of the nodes whose containers really run, where others are played; empty anywhere else."""
+        """The names of the nodes whose containers really run, where others are played; empty anywhere else.
+
+        Empty, too, where nodes could not be read: nobody is held to it.
+        """
+        if "nodes" in self.unreadable:
+            return frozenset()
         return frozenset(node.name for node in self.nodes if not node.simulated) if self.simulated else frozenset()
 
     def node(self, name: str) -> Node | None:

@@ -44,7 +44,7 @@ def kube(cluster: Any) -> Iterator[Client]:
 # What NVIDIA, Node Feature Discovery, KAI, Kueue and OpenShift bring along; a bare API server does not know them.
 CUSTOM = {
     *("ClusterPolicy", "GPUCluster", "NVIDIADriver", "NodeFeature", "PodGroup", "Queue"),
-    *("ClusterQueue", "LocalQueue", "ClusterResourceQuota"),
+    *("ClusterQueue", "LocalQueue", "Workload", "ClusterResourceQuota"),
 }
 
 
