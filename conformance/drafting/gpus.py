@@ -11,10 +11,8 @@ from conformance.drafting.grouping import product_of
 from conformance.drafting.node_groups import EVERY_MACHINE_IS, INSTANCE_TYPE
 from conformance.drafting.notes import Guess, Part
 from conformance.facts import Facts, Node
-from conformance.gpu.drivers import DriverVersion
+from conformance.gpu.drivers import DriverVersion, labelled_driver
 from conformance.gpu.labels import (
-    DRIVER_VERSION,
-    DRIVER_VERSION_PARTS,
     GPU_COUNT,
     GPU_MEMORY,
     GPU_PRESENT,
@@ -89,9 +87,7 @@ class Hardware:
 
     def driver(self, node: Node) -> str:
         """The driver version of a node, as GPU Feature Discovery or the DRA driver tells; empty when nobody does."""
-        older = [node.labels[key] for key in DRIVER_VERSION_PARTS if node.labels.get(key)]
-        published = self._published.get(node.name)
-        return node.labels.get(DRIVER_VERSION) or ".".join(older) or _as_nvidia_writes(published)
+        return labelled_driver(node.labels) or _as_nvidia_writes(self._published.get(node.name))
 
 
 def _as_nvidia_writes(published: DraDevices | None) -> str:

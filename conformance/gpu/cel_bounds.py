@@ -6,7 +6,7 @@ Language: kubernetes.io, Dynamic Resource Allocation (DeviceRequest, selectors).
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 _STRING = r"(?:'[^']*'|\"[^\"]*\")"
@@ -15,6 +15,11 @@ _ATTRIBUTE = re.compile(
     rf"device\.attributes\[(?P<domain>{_STRING})\]\.(?P<name>\w+)\s*==\s*(?P<value>{_STRING}|\d+|true|false)"
 )
 _OPAQUE = re.compile(r"\|\||[?]|!(?!=)")
+
+
+def expressions(selectors: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
+    """The CEL of each selector of a request or DeviceClass; empty for one that is written in another language."""
+    return tuple(str((each.get("cel") or {}).get("expression") or "") for each in selectors)
 
 
 def holds(expression: str, driver: str, device: Mapping[str, Any]) -> bool | None:

@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 import msgspec
 
 from conformance.gpu.affinity import term_matches
-from conformance.gpu.cel_bounds import holds
+from conformance.gpu.cel_bounds import expressions, holds
 
 Manifest: TypeAlias = Mapping[str, Any]
 _Place: TypeAlias = tuple[str, str, str]
@@ -166,8 +166,7 @@ class Claims:
                 self.missing.append(f"claim {name} asks for the DeviceClass {device_class}, there is none")
             else:
                 of_class = (self._offer.classes[device_class].get("spec") or {}).get("selectors") or ()
-                stated = (*of_class, *(exactly.get("selectors") or ()))
-                selectors = tuple(str((each.get("cel") or {}).get("expression") or "") for each in stated)
+                selectors = expressions((*of_class, *(exactly.get("selectors") or ())))
                 yield Wish(str(request.get("name")), device_class, int(exactly.get("count") or 1), selectors)
 
     def _doubt(self, what: str) -> None:

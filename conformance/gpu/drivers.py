@@ -5,6 +5,7 @@ lack is never judged. Days are given by the caller, nothing here asks the clock.
 """
 
 import re
+from collections.abc import Mapping
 from datetime import date
 from enum import StrEnum
 from functools import lru_cache
@@ -21,6 +22,7 @@ from conformance.gpu.driver_branches import (
     Branch,
     Regression,
 )
+from conformance.gpu.labels import DRIVER_VERSION, DRIVER_VERSION_PARTS
 from conformance.gpu.mig_profiles import MODELS
 
 _DRIVER = re.compile(r"(?P<branch>[1-9][0-9]{1,3})\.(?P<update>[0-9]{1,4})(?:\.(?P<patch>[0-9]{1,3}))?", re.ASCII)
@@ -259,3 +261,9 @@ def _not_in_tables(driver: DriverVersion) -> str:
 
 def _dotted(release: tuple[int, int]) -> str:
     return f"{release[0]}.{release[1]}"
+
+
+def labelled_driver(labels: Mapping[str, str]) -> str:
+    """The driver version that the labels of a node tell, of whichever release; empty when they tell none."""
+    older = [labels[key] for key in DRIVER_VERSION_PARTS if labels.get(key)]
+    return labels.get(DRIVER_VERSION) or ".".join(older)

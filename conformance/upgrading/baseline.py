@@ -12,9 +12,8 @@ from pathlib import Path
 import msgspec
 
 from conformance.facts import Facts, Node, Pod
+from conformance.gpu.drivers import labelled_driver
 from conformance.gpu.labels import (
-    DRIVER_VERSION,
-    DRIVER_VERSION_PARTS,
     GPU_PRODUCT,
     MIG_CONFIG,
     MIG_CONFIG_STATE,
@@ -113,12 +112,6 @@ def has_gpus(node: Node, resources: Iterable[str]) -> bool:
     return bool(_offered(node, frozenset(resources)) or node.labels.get(GPU_PRODUCT))
 
 
-def driver_of(node: Node) -> str:
-    """The driver version by the labels of GPU Feature Discovery; empty when unlabelled."""
-    parts = [node.labels[key] for key in DRIVER_VERSION_PARTS if node.labels.get(key)]
-    return node.labels.get(DRIVER_VERSION) or ".".join(parts)
-
-
 def offered(node: Node, resources: Iterable[str]) -> dict[str, int]:
     """What pods can be given on a node (allocatable), by the name of the GPU resource; names with 0 included."""
     return {name: node.gpus(name) for name in sorted(_offered(node, frozenset(resources)))}
@@ -147,7 +140,7 @@ def _before(node: Node, facts: Facts, resources: frozenset[str]) -> NodeBefore:
         node.ready,
         node.unschedulable,
         node.kernel,
-        driver_of(node),
+        labelled_driver(labels),
         labels.get(GPU_PRODUCT, ""),
         labels.get(MIG_CONFIG, ""),
         labels.get(MIG_CONFIG_STATE, ""),

@@ -4,9 +4,8 @@ import re
 from collections.abc import Callable, Mapping
 
 from conformance.facts import Facts, Node
+from conformance.gpu.drivers import labelled_driver
 from conformance.gpu.labels import (
-    DRIVER_VERSION,
-    DRIVER_VERSION_PARTS,
     GPU_COUNT,
     GPU_MEMORY,
     GPU_PRESENT,
@@ -34,8 +33,7 @@ def product(node: Node) -> str:
 
 def driver(node: Node) -> str:
     """The driver version label of GPU Feature Discovery; empty when unlabelled."""
-    older = [node.labels[key] for key in DRIVER_VERSION_PARTS if node.labels.get(key)]
-    return node.labels.get(DRIVER_VERSION) or ".".join(older)
+    return labelled_driver(node.labels)
 
 
 DRIVER_TRAIT = "driver"

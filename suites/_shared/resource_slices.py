@@ -12,6 +12,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from conformance.facts import Facts, Node
+from conformance.gpu.cel_bounds import expressions
 from conformance.gpu.quantities import quantity
 from conformance.gpu.resources import DRA_DRIVER
 from conformance.subjects import ObjectReference
@@ -206,9 +207,8 @@ class DeviceClass(NamedTuple):
 def device_class(body: Mapping[str, Any]) -> DeviceClass:
     """A class from its body."""
     spec = body.get("spec") or {}
-    selectors = spec.get("selectors") or ()
-    expressions = tuple(str((each.get("cel") or {}).get("expression") or "") for each in selectors)
-    text = " && ".join(expressions)
+    stated = expressions(spec.get("selectors") or ())
+    text = " && ".join(stated)
     # Literals decide only where all of them have to hold.
     strict = "||" not in text and "!" not in text.replace("!=", "")
     kind, driver = _TYPE.search(text), _DRIVER.search(text)
@@ -218,7 +218,7 @@ def device_class(body: Mapping[str, Any]) -> DeviceClass:
         driver[1] if driver else "",
         kind[1] if kind else "",
         str(spec.get("extendedResourceName") or ""),
-        expressions,
+        stated,
         product[1] if product else "",
     )
 

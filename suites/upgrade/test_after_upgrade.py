@@ -16,8 +16,9 @@ from conformance.gpu.labels import MIG_CONFIG, MIG_CONFIG_STATE, UPGRADE_STATE
 from conformance.reference.expected import gpu_resources
 from conformance.reference.model import Reference
 from conformance.subjects import ObjectReference
-from conformance.upgrading.baseline import Baseline, NodeBefore, driver_of, offered, owner_of
+from conformance.upgrading.baseline import Baseline, NodeBefore, offered, owner_of
 from conformance.verdict import Judge, NotApplicable, Waits
+from suites._shared.node_gpus import driver
 from suites._shared.upgrade_states import DONE, state_of
 
 _AFTER = "post-upgrade"
@@ -98,7 +99,7 @@ def test_every_node_has_the_wanted_driver(
 ) -> None:
     wanted = DriverVersion.parse(before.target.removeprefix("driver "))
     for each, node in nodes_back:
-        found = driver_of(node)
+        found = driver(node)
         if not found:
             judge.pass_over(node, "no label of GPU Feature Discovery tells its driver")
             continue
