@@ -28,7 +28,9 @@ def things() -> set[str]:
         found |= {f"network {each.name}" for each in client.networks.list()}
     mounts = Path("/proc/self/mountinfo").read_text().splitlines()
     found |= {f"mount {line.split()[4]}" for line in mounts if f"{folder}/" in line}
-    found |= {f"control group {path}" for path in Path("/sys/fs/cgroup").glob("**/docker/*") if path.is_dir()}
+    # os.walk passes over what others remove meanwhile; Path.glob stumbles over it.
+    groups = (Path(above) / each for above, below, _ in os.walk("/sys/fs/cgroup") for each in below)
+    found |= {f"control group {group}" for group in groups if group.parent.name == "docker"}
     found |= {f"folder {path}" for path in Path(tempfile.gettempdir()).glob(f"{folders._PREFIX}*")}
     return found | set(_processes(folder))
 

@@ -110,6 +110,16 @@ class Stack:
         )
         return found[0]
 
+    def agents(self) -> list[str]:
+        """Every pod with what tells why it runs or not, and what each DaemonSet wants; for messages."""
+        pods = [
+            f"{pod['metadata']['name']} on {pod['spec'].get('nodeName')}: {pod['status'].get('phase')}, "
+            f"{'ready' if ready(pod) else 'not ready'}, {pod['metadata'].get('annotations')}"
+            for pod in self.client.list(self.path("pods"))
+        ]
+        sets = self.client.list(self.path("daemonsets", "apis/apps/v1"))
+        return [*pods, *(f"{each['metadata']['name']} wants {each['status']}" for each in sets)]
+
     def node(self, name: str) -> Object:
         return self.client.get(NODE.format(name))
 
@@ -125,7 +135,11 @@ class Stack:
         """Wait until a node offers exactly this, by the last part of the resources' names."""
         wanted = {f"nvidia.com/{name.replace('_', '.')}": amount for name, amount in amounts.items()}
         wait_for(
-            lambda: offered(self.node(node)), lambda found: found == wanted, what=f"{node}: {wanted}", timeout=PATIENCE
+            lambda: offered(self.node(node)),
+            lambda found: found == wanted,
+            what=f"{node}: {wanted}",
+            timeout=PATIENCE,
+            format_seen=lambda found: f"{found} of {self.agents()}",
         )
 
     def labelled(self, node: str, **labels: str | None) -> None:

@@ -117,10 +117,15 @@ class Operated:
         ]
 
     def pod(self, app: str, node: str, until: Callable[[Object], bool], what: str, timeout: float = 180) -> Object:
+        return self._one_pod(lambda: self.pods(app, node), until, f"{app} on {node} {what}", timeout)
+
+    def _one_pod(
+        self, look: Callable[[], list[Object]], until: Callable[[Object], bool], what: str, timeout: float
+    ) -> Object:
         found = wait_for(
-            lambda: self.pods(app, node),
+            look,
             lambda pods: len(pods) == 1 and until(pods[0]),
-            what=f"{app} on {node} {what}",
+            what=what,
             timeout=timeout,
             format_seen=lambda pods: str([pod["status"] for pod in pods]),
         )
@@ -139,6 +144,21 @@ class Operated:
     def restart(self, app: str, node: str) -> None:
         for pod in self.pods(app, node):
             self.client.delete(f"{PODS}/{pod['metadata']['name']}", grace_seconds=0)
+
+    def restarts_into(self, app: str, node: str, until: Callable[[Object], bool], what: str) -> Object:
+        """Restart an operand on a node whose hardware has changed, until it comes up as the hardware demands.
+
+        The simulator hears of nodes and of pods in two streams: a pod may start on the machine as it was before.
+        """
+        self.restart(app, node)
+
+        def once_more() -> list[Object]:
+            pods = self.pods(app, node)
+            if pods and is_ready(pods[0]) and not until(pods[0]):
+                self.restart(app, node)
+            return pods
+
+        return self._one_pod(once_more, until, f"{app} on {node} {what}", timeout=180)
 
 
 @contextlib.contextmanager

@@ -333,7 +333,7 @@ def all_done(fleet: Operated) -> None:
 
 def upgraded_nodes(fleet: Operated, version: str) -> set[str]:
     drivers = fleet.pods("nvidia-driver-daemonset")
-    return {each["spec"]["nodeName"] for each in drivers if version in each["spec"]["containers"][0]["image"]}
+    return {each["spec"].get("nodeName", "") for each in drivers if version in each["spec"]["containers"][0]["image"]}
 
 
 def test_a_fleet_with_a_go_is_upgraded_and_nothing_is_missing_then(

@@ -276,13 +276,16 @@ def test_when_the_pci_label_vanishes_the_stack_of_a_node_does_too(gpus: Operated
 
 def test_a_driver_that_fails_stops_everything_behind_it_on_its_node(gpus: Operated) -> None:  # F13
     gpus.hardware("a100-1", broken={"driver-fails": True})
-    for app in ("nvidia-driver-daemonset", "nvidia-operator-validator", "nvidia-device-plugin-daemonset"):
-        gpus.restart(app, "a100-1")
-    gpus.restart("nvidia-container-toolkit-daemonset", "a100-1")
+    crashes = stuck_in("nvidia-driver-ctr", "CrashLoopBackOff")
 
-    crashed = gpus.pod(
-        "nvidia-driver-daemonset", "a100-1", stuck_in("nvidia-driver-ctr", "CrashLoopBackOff"), "crashes"
-    )
+    crashed = gpus.restarts_into("nvidia-driver-daemonset", "a100-1", crashes, "crashes")
+
+    for app in (
+        "nvidia-operator-validator",
+        "nvidia-device-plugin-daemonset",
+        "nvidia-container-toolkit-daemonset",
+    ):
+        gpus.restart(app, "a100-1")
     assert crashed["status"]["phase"] == "Running"
     gpus.pod("nvidia-container-toolkit-daemonset", "a100-1", stuck_in("driver-validation"), "waits for the driver")
     gpus.pod("nvidia-operator-validator", "a100-1", stuck_in("driver-validation"), "waits for the driver")
@@ -295,9 +298,10 @@ def test_a_driver_that_fails_stops_everything_behind_it_on_its_node(gpus: Operat
 
 def test_a_runtime_that_knows_no_gpus_keeps_pods_of_its_class_from_being_created(gpus: Operated) -> None:  # F17
     gpus.hardware("a100-1", broken={"runtime-not-configured": True})
-    gpus.restart("nvidia-dcgm-exporter", "a100-1")
+    waits = stuck_in("nvidia-dcgm-exporter", "ContainerCreating")
 
-    gpus.pod("nvidia-dcgm-exporter", "a100-1", stuck_in("nvidia-dcgm-exporter", "ContainerCreating"), "waits")
+    gpus.restarts_into("nvidia-dcgm-exporter", "a100-1", waits, "waits")
+
     assert is_ready(gpus.pods("nvidia-container-toolkit-daemonset", "a100-1")[0])
 
     gpus.hardware("a100-1", broken={})
@@ -305,9 +309,10 @@ def test_a_runtime_that_knows_no_gpus_keeps_pods_of_its_class_from_being_created
 
 def test_cuda_that_cannot_start_fails_the_validation_and_nothing_else(gpus: Operated) -> None:  # F31
     gpus.hardware("a100-1", broken={"fabric-manager": True})
-    gpus.restart("nvidia-operator-validator", "a100-1")
+    fails = stuck_in("cuda-validation", "CrashLoopBackOff")
 
-    gpus.pod("nvidia-operator-validator", "a100-1", stuck_in("cuda-validation", "CrashLoopBackOff"), "fails")
+    gpus.restarts_into("nvidia-operator-validator", "a100-1", fails, "fails")
+
     gpus.pod("nvidia-cuda-validator", "a100-1", stuck_in("cuda-validation", "CrashLoopBackOff"), "fails")
     assert is_ready(gpus.pods("nvidia-device-plugin-daemonset", "a100-1")[0])
     gpus.says("notReady", "OperandNotReady")

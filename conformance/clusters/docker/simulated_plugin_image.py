@@ -5,6 +5,7 @@ It is made of this machine's files, as the control plane's image is, for nodes w
 
 from __future__ import annotations
 
+import contextlib
 import os
 from typing import TYPE_CHECKING
 
@@ -57,10 +58,16 @@ def archive(image: ImageSpec, cache: Path | None = None) -> Path:
     path = folder / f"simulated-plugin-{content_of(image)}.tar"
     if not path.exists():
         write(path, image)
-        for other in sorted(folder.glob("simulated-plugin-*.tar"), key=lambda each: -each.stat().st_mtime)[_KEPT:]:
-            other.unlink(missing_ok=True)
+        _prune(folder)
     os.utime(path)
     return path
+
+
+def _prune(folder: Path) -> None:
+    """Keep the few that were made last; another process may do the same now."""
+    with contextlib.suppress(OSError):
+        for other in sorted(folder.glob("simulated-plugin-*.tar"), key=lambda each: -each.stat().st_mtime)[_KEPT:]:
+            other.unlink(missing_ok=True)
 
 
 def content_of(image: ImageSpec) -> str:
