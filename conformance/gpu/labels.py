@@ -20,6 +20,10 @@ PCI_PRESENT = (
 """By any of these the operator knows a node with GPUs (NVIDIA/gpu-operator v26.7.0: controllers/state_manager.go,
 gpuNodeLabels): 10de is NVIDIA's PCI vendor, 0302 a 3D controller, 0300 a VGA controller."""
 CPU_VENDOR = f"{NFD}cpu-model.vendor_id"
+OS_ID = f"{NFD}system-os_release.ID"
+OS_VERSION = f"{NFD}system-os_release.VERSION_ID"
+MELLANOX_PRESENT = f"{NFD}pci-15b3.present"
+"""The node has a network adapter of Mellanox (cmd/nvidia-validator/main.go of the operator: MellanoxDeviceLabelKey)."""
 
 # The GPU Operator labels nodes with GPUs, and reads what owners say there (NVIDIA/gpu-operator v26.7.0: the keys are in
 # controllers/state_manager.go, controllers/nodelabeling_controller.go writes them).
@@ -45,6 +49,11 @@ UPGRADE_STATE = f"{NVIDIA}gpu-driver-upgrade-state"
 UPGRADE_SKIP = f"{NVIDIA}gpu-driver-upgrade.skip"
 UPGRADE_DRAIN_SKIP = f"{NVIDIA}gpu-driver-upgrade-drain.skip"
 """With the value true on a pod: no drain of an upgrade takes it."""
+
+# The Network Operator's pods that bring a network driver (MLNX_OFED, DOCA-OFED) have this label, and its own upgrades
+# of that driver the state of each node (Mellanox/network-operator: manifests/state-ofed-driver, and the library above).
+OFED_DRIVER = f"{NVIDIA}ofed-driver"
+OFED_UPGRADE_STATE = f"{NVIDIA}ofed-driver-upgrade-state"
 
 # GPU Feature Discovery labels what the driver says of the GPUs (NVIDIA/k8s-device-plugin v0.20.0: docs/gpu-feature-
 # discovery/README.md; internal/lm: resource.go and mig-strategy.go for a resource's labels, nvml.go and vgpu.go).

@@ -28,6 +28,8 @@ GPU Feature Discovery and the MPS control daemon use the plugin's image under ot
 DRA_PLUGIN = ("dra-driver", "kubelet-plugin")
 DRA_GPU_CONTAINER = "gpus"
 """The container of the DRA driver that offers GPUs; without it the driver serves ComputeDomains only."""
+DRA_DOMAIN_CONTAINER = "compute-domains"
+"""The container of the DRA driver that serves ComputeDomains."""
 
 
 class StackKind(StrEnum):

@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
 from conformance.facts import Facts, Node, Workload
-from conformance.gpu.operator_stack import DRA_GPU_CONTAINER
+from conformance.gpu.driver_companions import DRA_DOMAINS_FLOOR, DRA_DRIVER_FLOOR, DRA_OPERATOR_FLOOR
+from conformance.gpu.operator_stack import DRA_DOMAIN_CONTAINER, DRA_GPU_CONTAINER
 from conformance.reference.expected import gpus_of
 from conformance.reference.model import Pool, Reference
 from conformance.verdict import Inconclusive
@@ -20,12 +21,9 @@ from suites._shared.operator_resource import find_operator_resource
 from suites._shared.resource_slices import GPU, MIG, Device, Published
 
 OLDEST_KUBERNETES = "1.34.2"
-_DOMAIN_CONTAINER = "compute-domains"
 _ROOT_VARIABLE = "NVIDIA_DRIVER_ROOT"
 _HOST, _OPERATOR = "/", "/run/nvidia/driver"
 _NUMBERS = re.compile(r"[0-9]+")
-
-_FLOOR, _FLOOR_FOR_DOMAINS, _FLOOR_FOR_OPERATOR = "565", "570.158.01", "580"
 
 
 @lru_cache(maxsize=256)
@@ -39,12 +37,12 @@ def driver_floor(facts: Facts, node: Node) -> tuple[str, str]:
     """The oldest GPU driver for the DRA driver of a node, and what requires it."""
     operator_resource = find_operator_resource(facts)
     if operator_resource is not None and operator_resource.kind == "GPUCluster":
-        return _FLOOR_FOR_OPERATOR, "which the GPUCluster requires"
+        return DRA_OPERATOR_FLOOR, "which the GPUCluster requires"
     plugins = [each for each in dra_plugins(facts) if pods_of([each], node, facts)]
     names = {container.name for each in plugins for container in each.template.containers}
-    if _DOMAIN_CONTAINER in names:
-        return _FLOOR_FOR_DOMAINS, "which compute domains require"
-    return _FLOOR, "which CDI devices of DRA require"
+    if DRA_DOMAIN_CONTAINER in names:
+        return DRA_DOMAINS_FLOOR, "which compute domains require"
+    return DRA_DRIVER_FLOOR, "which CDI devices of DRA require"
 
 
 def dra_plugins(facts: Facts) -> tuple[Workload, ...]:

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 from conformance.catalog import MUST, SHOULD, requirement
 from conformance.facts import Facts, Node
-from conformance.gpu.driver_hardware import Architecture, Modules, architecture_of, why_not_driven
+from conformance.gpu.driver_hardware import why_not_driven
 from conformance.gpu.drivers import (
     CudaVersion,
     DriverVersion,
@@ -27,10 +27,10 @@ from conformance.gpu.resources import MIG_PREFIX
 from conformance.reference.model import Reference
 from conformance.verdict import Judge, NotApplicable, Unsupported
 from suites._shared.driver_defects import is_affected
-from suites._shared.driver_objects import driver_object_of
 from suites._shared.gpu_holders import Holder, cuda_of, holders, images_with_gpus
 from suites._shared.node_gpus import driver, product
-from suites._shared.operator_resource import OperatorResource, require_operator_resource
+from suites._shared.operator_resource import require_operator_resource
+from suites.upgrade.driver_settings import architecture_on, modules_asked
 from suites.upgrade.upgrade_groups import UpgradeGroup
 
 _SUCCESS = "success"
@@ -135,11 +135,11 @@ def test_the_target_drives_every_gpu(
 ) -> None:
     operator_resource = require_operator_resource(facts, reference)
     for node in (node for group in groups for node in group.nodes):
-        architecture = _architecture(node)
+        architecture = architecture_on(node)
         if architecture is None:
             judge.pass_over(node, f"no label {GPU_COMPUTE[0]} tells an architecture that the tables know")
             continue
-        modules = _modules(node, operator_resource, facts)
+        modules = modules_asked(node, operator_resource, facts)
         obstacle = why_not_driven(architecture, target_driver, modules, product(node))
         judge(
             node,
@@ -218,18 +218,6 @@ def _what_may_help(cuda: CudaVersion, driver: DriverVersion, products: Iterable[
     ways = ways or [forward_compatibility(cuda, driver, None)]
     helping = [each for each in ways if each.forward in (Forward.WITH_PACKAGE, Forward.UNKNOWN)]
     return f"it runs only with {helping[0].package} in the image, which no name tells" if helping else ""
-
-
-def _architecture(node: Node) -> Architecture | None:
-    major, minor = (node.labels.get(key, "") for key in GPU_COMPUTE)
-    return architecture_of((int(major), int(minor))) if major.isdigit() and minor.isdigit() else None
-
-
-def _modules(node: Node, operator_resource: OperatorResource, facts: Facts) -> Modules:
-    """The kernel modules that are asked for on a node; AUTO where nothing is said."""
-    owner = driver_object_of(node, facts) if operator_resource.uses_nvidia_driver_objects else None
-    asked = owner.spec.get("kernelModuleType") if owner else operator_resource.at("driver.kernelModuleType")
-    return Modules(asked) if asked in list(Modules) else Modules.AUTO
 
 
 def _has_mig_devices(node: Node) -> bool:

@@ -1,0 +1,96 @@
+"""The part of docs/driver-knowledge.md on what goes with a driver, made from the tables."""
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from conformance.gpu.driver_companions import (
+    AUTO_CHOOSES_OPEN,
+    DMA_BUF_KERNEL,
+    DRA_DOMAINS_FLOOR,
+    DRA_DRIVER_FLOOR,
+    DRA_OPERATOR_FLOOR,
+    DRA_SOURCE,
+    FABRIC_SOURCE,
+    OPEN_ONLY_STORAGE,
+    STORAGE_SOURCE,
+    VGPU_BRANCHES,
+    VGPU_SOURCES,
+)
+from conformance.gpu.operator_releases import OPERATOR_RELEASES, OperatorRelease, written
+
+UNKNOWN = "unknown"
+
+
+def companions() -> Sequence[str]:
+    """The sections, one after the other."""
+    storage = ".".join(map(str, OPEN_ONLY_STORAGE))
+    return (
+        "## Releases of the GPU Operator",
+        "Drivers are those that the component matrix lists for any patch of a release; Kubernetes and containerd are "
+        "what it was validated with, over all operating systems. Programs are those of the newest patch.",
+        table(
+            ("operator", "drivers", "Kubernetes", "containerd", "programs", "maintained", "sources"),
+            map(_release, OPERATOR_RELEASES),
+        ),
+        "## Precompiled drivers",
+        "Kernels for which NVIDIA builds images; for a single kernel the registry may lack one all the same. They have "
+        "neither vGPU nor GPUDirect Storage. An image is there for every release of the operator.",
+        table(("operator", "operating system", "kernels", "flavors", "branches"), _precompiled()),
+        "## vGPU",
+        "A host takes guests of its own branch, of the branch before it, and as a long term branch of the long term "
+        f"branch before it; it never takes a newer one. Sources: {' and '.join(f'<{each}>' for each in VGPU_SOURCES)}.",
+        table(
+            ("vGPU", "driver", "long term"),
+            ((str(each.number), f"R{each.driver}", "yes" if each.long_term else "no") for each in VGPU_BRANCHES),
+        ),
+        "## Modules and services beside the driver",
+        table(
+            ("what", "needs", "source"),
+            (
+                (
+                    f"nvidia-fs (GPUDirect Storage) from {storage}",
+                    "the open kernel modules; kernelModuleType auto chooses them by the GPU with "
+                    f"{AUTO_CHOOSES_OPEN[0]}, and from {AUTO_CHOOSES_OPEN[1]}",
+                    STORAGE_SOURCE,
+                ),
+                (
+                    "nvidia-peermem (GPUDirect RDMA by rdma.enabled)",
+                    "MLNX_OFED or DOCA-OFED; the driver pod waits for it on nodes with an adapter of Mellanox",
+                    STORAGE_SOURCE,
+                ),
+                (
+                    "DMA-BUF (GPUDirect RDMA without it)",
+                    f"the open kernel modules, Turing or newer, Linux {written(DMA_BUF_KERNEL)} or newer",
+                    STORAGE_SOURCE,
+                ),
+                ("Fabric Manager", "exactly the version of the driver; driver pods bring their own", FABRIC_SOURCE),
+                ("DRA driver", f"driver {DRA_DRIVER_FLOOR} or newer", DRA_SOURCE),
+                ("DRA driver, compute domains", f"driver {DRA_DOMAINS_FLOOR} or newer", DRA_SOURCE),
+                ("GPUCluster", f"driver {DRA_OPERATOR_FLOOR} or newer", DRA_SOURCE),
+            ),
+        ),
+    )
+
+
+def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table in Markdown."""
+    lines = [heads, ["---"] * len(heads), *rows]
+    return "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines)
+
+
+def _release(each: OperatorRelease) -> Sequence[str]:
+    return (
+        str(each),
+        ", ".join(each.drivers),
+        " to ".join(map(written, each.kubernetes)),
+        " to ".join(map(written, each.containerd)),
+        ", ".join(f"{name} {version}" for name, version in each.programs.items()),
+        "yes" if each.supported else "no",
+        "; ".join(each.sources),
+    )
+
+
+def _precompiled() -> Iterator[Sequence[str]]:
+    for release in OPERATOR_RELEASES:
+        for each in release.precompiled:
+            branches = ", ".join(f"R{number}" for number in each.branches)
+            yield str(release), each.system, ", ".join(map(written, each.kernels)), ", ".join(each.flavors), branches

@@ -1,0 +1,39 @@
+"""What the operator is told about the driver of a node: by the node's NVIDIADriver, else by the ClusterPolicy."""
+
+from typing import Any
+
+from conformance.facts import Facts, Node
+from conformance.gpu.driver_hardware import Architecture, Modules, architecture_of
+from conformance.gpu.labels import GPU_COMPUTE, OS_ID, OS_VERSION
+from suites._shared.driver_objects import driver_object_of
+from suites._shared.operator_resource import OperatorResource
+
+_BESIDE_DRIVER = ("gds", "gdrcopy")
+"""Blocks that a ClusterPolicy has beside ``driver``, and an NVIDIADriver has like the others."""
+
+
+def setting(path: str, node: Node, operator_resource: OperatorResource, facts: Facts) -> Any:
+    """The value at a path such as ``rdma.enabled`` for the driver of a node; None where it is not set."""
+    owner = driver_object_of(node, facts) if operator_resource.uses_nvidia_driver_objects else None
+    if owner is not None:
+        return OperatorResource(owner).at(path)
+    beside = path.partition(".")[0] in _BESIDE_DRIVER
+    return operator_resource.at(path if beside else f"driver.{path}")
+
+
+def modules_asked(node: Node, operator_resource: OperatorResource, facts: Facts) -> Modules:
+    """The kernel modules that are asked for on a node; AUTO where nothing is said."""
+    asked = setting("kernelModuleType", node, operator_resource, facts)
+    return Modules(asked) if asked in list(Modules) else Modules.AUTO
+
+
+def architecture_on(node: Node) -> Architecture | None:
+    """The architecture of a node's GPUs by its labels; None where they tell none that the tables know."""
+    major, minor = (node.labels.get(key, "") for key in GPU_COMPUTE)
+    return architecture_of((int(major), int(minor))) if major.isdigit() and minor.isdigit() else None
+
+
+def system_of(node: Node) -> str:
+    """The operating system as in the tags of driver images, such as ubuntu24.04; empty where no label tells it."""
+    name, version = node.labels.get(OS_ID, ""), node.labels.get(OS_VERSION, "")
+    return f"{name}{version}" if name and version else ""
