@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from conformance.simulator.annotations import OFFERED, annotation
-from conformance.simulator.devices import Device, Offer, Offered
+from conformance.simulator.annotations import CLAIMED, OFFERED, annotation
+from conformance.simulator.devices import Claimed, Device, Offer, Offered
 from conformance.simulator.geometry import Geometry, geometry_of
 from conformance.simulator.hardware import Machine, machine_of
 from conformance.simulator.kubelet import offered_by_image
@@ -17,16 +17,23 @@ if TYPE_CHECKING:
 
 MISCOUNTS = "plugin-miscounts"
 _OFFERED = msgspec.json.Decoder(Offered)
+_CLAIMED = msgspec.json.Decoder(Claimed)
 
 
 class Inventory(msgspec.Struct, frozen=True):
-    """What is there. ``driver`` is the version of the loaded driver, empty without one."""
+    """What is there. ``driver`` is the version of the loaded driver, empty without one.
+
+    ``claimed`` says that a DRA driver publishes it; ``uid`` and ``runtime`` are the Node's and its container runtime's.
+    """
 
     node: str
     machine: Machine
     driver: str = ""
     geometry: Geometry = {}
     offers: dict[str, Offer] = {}
+    claimed: Claimed | None = None
+    uid: str = ""
+    runtime: str = ""
 
     def broken(self, what: str) -> Any:
         """The value of something that is broken (simulator/hardware.py, BROKEN); None when it is not."""
@@ -47,7 +54,17 @@ def inventory_of(node: Mapping[str, Any]) -> Inventory | None:
     offered = _OFFERED.decode(text) if text else Offered()
     offers = {**offered_by_image(name, machine), **offered.offers}
     miscounted = {resource: _miscounted(offer, machine) for resource, offer in offers.items()}
-    return Inventory(name, machine, machine.driver or offered.driver, geometry_of(node), miscounted)
+    text = annotation(node, CLAIMED)
+    return Inventory(
+        name,
+        machine,
+        machine.driver or offered.driver,
+        geometry_of(node),
+        miscounted,
+        claimed=_CLAIMED.decode(text) if text else None,
+        uid=str(node["metadata"].get("uid", "")),
+        runtime=str(((node.get("status") or {}).get("nodeInfo") or {}).get("containerRuntimeVersion", "")),
+    )
 
 
 def _miscounted(offer: Offer, machine: Machine) -> Offer:

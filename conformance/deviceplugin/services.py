@@ -45,17 +45,17 @@ def serve(plugin: DevicePlugin, socket: Path) -> grpc.Server:
     socket.unlink(missing_ok=True)
     server = grpc.server(ThreadPoolExecutor(_WORKERS))
     methods = {
-        "GetDevicePluginOptions": _unary(api.Empty, lambda request, context: options()),
+        "GetDevicePluginOptions": unary(api.Empty, lambda request, context: options()),
         "ListAndWatch": grpc.unary_stream_rpc_method_handler(
             lambda request, context: plugin.list_and_watch(context),
             request_deserializer=api.Empty.FromString,
             response_serializer=api.ListAndWatchResponse.SerializeToString,
         ),
-        "GetPreferredAllocation": _unary(
+        "GetPreferredAllocation": unary(
             api.PreferredAllocationRequest, lambda request, context: plugin.preferred(request)
         ),
-        "Allocate": _unary(api.AllocateRequest, plugin.allocate),
-        "PreStartContainer": _unary(
+        "Allocate": unary(api.AllocateRequest, plugin.allocate),
+        "PreStartContainer": unary(
             api.PreStartContainerRequest, lambda request, context: api.PreStartContainerResponse()
         ),
     }
@@ -104,7 +104,8 @@ def pod_resources(socket: Path, *, timeout: float = 10.0) -> resources.ListPodRe
         return call(resources.ListPodResourcesRequest(), timeout=timeout)
 
 
-def _unary(request: Any, answer: Any) -> grpc.RpcMethodHandler[Any, Any]:
+def unary(request: Any, answer: Any) -> grpc.RpcMethodHandler[Any, Any]:
+    """A method that takes one message of the type ``request``; ``answer`` makes another of it and of the context."""
     return grpc.unary_unary_rpc_method_handler(
         answer,
         request_deserializer=request.FromString,

@@ -23,6 +23,9 @@ PREPARED = f"{DOMAIN}/prepared"
 OFFERED = f"{DOMAIN}/offered"
 """On nodes with a real kubelet: JSON of devices.Offered, what a deployed stack's plugin offers there."""
 
+CLAIMED = f"{DOMAIN}/claimed"
+"""On nodes with a real kubelet: JSON of devices.Claimed, while a deployed DRA driver works there."""
+
 MIG_GEOMETRY = f"{DOMAIN}/mig-geometry"
 """On nodes: JSON ``{GPU index: {profile: count}}`` of the GPUs that have MIG on."""
 

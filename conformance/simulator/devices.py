@@ -36,6 +36,16 @@ class Offered(msgspec.Struct, frozen=True, omit_defaults=True):
     offers: dict[str, Offer] = {}
 
 
+class Claimed(msgspec.Struct, frozen=True, omit_defaults=True):
+    """That the DRA driver of a deployed stack publishes the devices of a node: the GPU driver that it found there.
+
+    ``health``: it taints what is ill (the feature gate NVMLDeviceHealthCheck).
+    """
+
+    driver: str
+    health: bool = False
+
+
 class Registrations:
     """Which plugin offers what on which node. Safe to share between threads."""
 

@@ -15,7 +15,8 @@ import msgspec
 from conformance.kube.paths import path
 from conformance.simulator import agents
 from conformance.simulator.agents import Agent
-from conformance.simulator.annotations import SIMULATED, SIMULATED_VALUE, annotation
+from conformance.simulator.annotations import CLAIMED, SIMULATED, SIMULATED_VALUE, annotation
+from conformance.simulator.devices import Claimed
 from conformance.simulator.dra_claims import (
     DOMAIN_DRIVER,
     as_annotations,
@@ -27,7 +28,7 @@ from conformance.simulator.dra_claims import (
 )
 from conformance.simulator.dra_devices import DRIVER, devices, uuids
 from conformance.simulator.geometry import geometry_of
-from conformance.simulator.hardware import Machine, machine_of
+from conformance.simulator.hardware import HARDWARE, Machine, machine_of
 from conformance.simulator.pod_failures import Kind, PodFailure, show_failure
 from conformance.simulator.world import Object, World
 
@@ -59,7 +60,7 @@ class DraDriver:
     def keys(self, kind: str, obj: Object, deleted: bool) -> Iterable[str]:
         """The nodes that a change bears on."""
         if kind == "Node":
-            return (obj["metadata"]["name"],) if agents_may_run(obj) else ()
+            return (obj["metadata"]["name"],) if agents_may_run(obj) or annotation(obj, HARDWARE) else ()
         if kind == "Pod":
             node = obj["spec"].get("nodeName")
             return (node,) if node and (has_claims(obj) or _concerns(obj)) else ()
@@ -77,10 +78,13 @@ class DraDriver:
         """Publish what one node has, and prepare the pods that wait there. Raises KubeError."""
         node = self._world.get("Node", key)
         machine = None if node is None else machine_of(node)
-        if node is None or not agents_may_run(node):
+        if node is None:
             self._sent.pop(key, None)
             return None
         plugin = _plugin_on(self._world, key)
+        if not agents_may_run(node):
+            works = plugin is not None and machine is not None and self._works(plugin, key, machine)
+            return self._tell_plugin(node, plugin if works else None, machine)
         found: list[Object] | None = None
         if plugin is not None and machine is not None and self._works(plugin, key, machine):
             found = self._devices(plugin, node, machine)
@@ -104,11 +108,27 @@ class DraDriver:
                 return False
         return bool(driver) and plugin.ready and plugin.container["name"] == GPU_CONTAINER
 
+    def _tell_plugin(self, node: Object, plugin: Agent | None, machine: Machine | None) -> float | None:
+        """Have the DRA plugin of a real node work while the stack's does, and how long to wait until it is to end."""
+        name = node["metadata"]["name"]
+        text = None
+        if plugin is not None and machine is not None:
+            claimed = Claimed(agents.driver_of(self._world, name, machine), _checks_health(plugin))
+            text = msgspec.json.encode(claimed).decode()
+        before = annotation(node, CLAIMED) or None
+        if text == before:
+            self._orphaned.pop(name, None)
+            return None
+        if text is None and (left := self._orphaned_for(name)) > 0:
+            return left
+        self._orphaned.pop(name, None)
+        self._world.client.patch(path("Node", name=name), {"metadata": {"annotations": {CLAIMED: text}}})
+        return None
+
     def _devices(self, plugin: Agent, node: Object, machine: Machine) -> list[Object]:
         name = node["metadata"]["name"]
         driver = agents.driver_of(self._world, name, machine)
-        gates = agents.environment(plugin.container).get("FEATURE_GATES", "")
-        return devices(name, machine, geometry_of(node), driver, health=_HEALTH_GATE in gates)
+        return devices(name, machine, geometry_of(node), driver, health=_checks_health(plugin))
 
     def _publish(self, node: Object, found: list[Object]) -> None:
         wanted = _slice(node, found)
@@ -128,11 +148,14 @@ class DraDriver:
         if self._world.get("ResourceSlice", name) is None:
             self._orphaned.pop(node, None)
             return None
-        left = self._orphaned.setdefault(node, time.monotonic()) + _WIPED_AFTER - time.monotonic()
-        if left > 0:
+        if (left := self._orphaned_for(node)) > 0:
             return left
         self._world.client.delete(path("ResourceSlice", name=name))
         return None
+
+    def _orphaned_for(self, node: str) -> float:
+        """How long what a node's plugin has published may still stay without one; 0 or less when it may not."""
+        return self._orphaned.setdefault(node, time.monotonic()) + _WIPED_AFTER - time.monotonic()
 
     def _prepare(self, node: str, known: Mapping[str, str], drivers: Iterable[str]) -> None:
         for pod in self._world.pods_on(node):
@@ -177,6 +200,10 @@ def _plugin_on(world: World, node: str) -> Agent | None:
             containers = [each for each in pod["spec"]["containers"] if each["name"] in _CONTAINERS]
             found.append(Agent(pod, max(containers, key=lambda each: str(each["name"]) == GPU_CONTAINER)))
     return max(found, key=lambda each: each.ready, default=None)
+
+
+def _checks_health(plugin: Agent) -> bool:
+    return _HEALTH_GATE in agents.environment(plugin.container).get("FEATURE_GATES", "")
 
 
 def _drivers_of(plugin: Agent) -> tuple[str, ...]:

@@ -171,6 +171,8 @@ def _agents(place: Place, parts: Parts) -> dict[str, list[str]]:
         "node": place.name,
         "kubeconfig": str(INSIDE / "kubelet.kubeconfig"),
         "files": str(INSIDE / "devices"),
+        "dra": str(INSIDE / "kubelet"),
+        "claims": str(settings.CLAIMS),
         "pod-resources": str(INSIDE / "kubelet" / "pod-resources" / "kubelet.sock"),
         **({"library": str(parts.library)} if parts.library else {}),
     }

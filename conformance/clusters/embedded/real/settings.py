@@ -22,6 +22,9 @@ RUNTIME_CLASSES = ("nvidia", "nvidia-cdi", "nvidia-legacy")
 SOCKET = INSIDE / "containerd.sock"
 """Where containerd listens, inside the node."""
 
+CLAIMS = INSIDE / "cdi"
+"""Where the CDI specifications of claims are, for a containerd that knows of them (1.7 or newer)."""
+
 TUNABLES = {
     "vm/overcommit_memory": "1",
     "vm/panic_on_oom": "0",
@@ -63,6 +66,8 @@ disabled_plugins = ["io.containerd.snapshotter.v1.aufs", "io.containerd.snapshot
   restrict_oom_score_adj = true
   netns_mounts_under_state_dir = true
   stream_server_address = "127.0.0.1"
+  enable_cdi = true
+  cdi_spec_dirs = [{_quoted(CLAIMS)}]
   [plugins."io.containerd.grpc.v1.cri".cni]
     bin_dir = {_quoted(cni_plugins)}
     conf_dir = {_quoted(INSIDE / "cni")}
