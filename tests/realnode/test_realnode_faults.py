@@ -12,51 +12,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import two_gpus
 from kubeconfigs import context_of
 from outcomes import Outcome, environment
 from real_containers import kubelet_of
+from two_gpus import NODE
 
-from conformance.clusters.embedded import EmbeddedSpec, start
-from conformance.clusters.embedded.simulated_installer import SimulatedInstaller
-from conformance.deploy import deploy
 from conformance.kube.client import Client
-from conformance.kube.timeouts import EMBEDDED
 from conformance.kube.waits import wait_for
-from conformance.progress import TerminalProgress
-from conformance.reference import load
 from conformance.simulator.hardware import HARDWARE
 
 pytestmark = pytest.mark.cluster
 
-NODE, GPU = "t4-1", "nvidia.com/gpu"
-TOPOLOGY = """
-name: two-gpus
-description: one node whose image brings driver and device plugin, and one for everything else
-pools:
-  - name: t4
-    count: 1
-    cpu: "8"
-    memory: 32Gi
-    labels: {example.com/pool: t4}
-    gpu: {product: Tesla-T4, family: turing, compute: "7.5", count: 2, memory_mib: 15360, driver: 580.95.05}
-  - name: cpu
-    count: 1
-    cpu: "8"
-    memory: 32Gi
-    labels: {example.com/pool: cpu}
-"""
-REFERENCE = """
-name: two-gpus
-pools:
-  - name: t4
-    selector: {example.com/pool: t4}
-    nodes: 1
-    taints: [{key: nvidia.com/gpu, value: present, effect: NoSchedule}]
-    gpu: {model: t4, product: Tesla-T4, count: 2, memory_mib: 15360}
-  - name: cpu
-    selector: {example.com/pool: cpu}
-    nodes: 1
-"""
+GPU = "nvidia.com/gpu"
 
 
 @dataclass(frozen=True)
@@ -100,16 +68,7 @@ def deployed(
     gpu_machine: None, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Deployed]:
     folder = tmp_path_factory.mktemp("two-gpus")
-    (folder / "topology.yaml").write_text(TOPOLOGY)
-    (folder / "reference").mkdir()
-    (folder / "reference" / "reference.yaml").write_text(REFERENCE)
-    spec = EmbeddedSpec(topology=folder / "topology.yaml", real_nodes=1, real_gpus=True)
-    capture = request.config.pluginmanager.getplugin("capturemanager")
-    with capture.global_and_fixture_disabled():
-        running = start(spec, TerminalProgress())
-    with running, running.client() as client:
-        result = deploy(client, load(folder / "reference"), timeouts=EMBEDDED, installer=SimulatedInstaller())
-        assert not result.not_ready
+    with two_gpus.deployed(folder, request.config) as running, running.client() as client:
         yield Deployed(client, running.kubeconfig, folder / "reference")
 
 

@@ -34,7 +34,7 @@ _CONFIG = "application/vnd.oci.image.config.v1+json"
 _LAYER = "application/vnd.oci.image.layer.v1.tar"
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 _NOBODY = 65535
-_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _FOLDERS = {"tmp": 0o1777, "etc": 0o755, "probes": 0o755}
 
 PAUSE = "localhost/gpu-conformance/pause:1"
@@ -85,11 +85,20 @@ def _prune(cache: Path) -> None:
 
 def write(path: str | Path, contents: Mapping[str, Path], names: Mapping[str, Sequence[str]]) -> None:
     """Write an OCI archive with the images PAUSE, PROBE and STAND_IN, all of one layer with these files."""
+    images = {(own, *names.get(own, ())): _settings(own, entrypoint) for own, entrypoint in _ENTRY.items()}
+    pack(path, contents, images)
+
+
+def pack(path: str | Path, contents: Mapping[str, Path], images: Mapping[tuple[str, ...], Mapping[str, Any]]) -> None:
+    """Write an OCI archive with images of one layer with these files.
+
+    ``images`` has the names of each, and what runs in it: ``config`` of OCI's image specification (Env, Entrypoint).
+    """
     layer = _layer(contents)
     blobs = [layer]
     entries = []
-    for own, entrypoint in _ENTRY.items():
-        config = _json(_config(layer, entrypoint, [oci.MARK] if own == STAND_IN else []))
+    for names, settings in images.items():
+        config = _json(_config(layer, settings))
         manifest = _json(
             {
                 "schemaVersion": 2,
@@ -99,8 +108,7 @@ def write(path: str | Path, contents: Mapping[str, Path], names: Mapping[str, Se
             }
         )
         blobs += [config, manifest]
-        for name in (own, *names.get(own, ())):
-            entries.append({**_descriptor(manifest, _MANIFEST), "annotations": {_NAME: name}})
+        entries += [{**_descriptor(manifest, _MANIFEST), "annotations": {_NAME: name}} for name in names]
     with tarfile.open(path, "w") as tar:
         _add(tar, "oci-layout", _json({"imageLayoutVersion": "1.0.0"}))
         _add(tar, "index.json", _json({"schemaVersion": 2, "manifests": entries}))
@@ -127,20 +135,21 @@ def _layer(contents: Mapping[str, Path]) -> bytes:
     return made.getvalue()
 
 
-def _config(layer: bytes, entrypoint: list[str] | None, variables: list[str]) -> dict[str, Any]:
-    machine = platform.machine()
-    settings: dict[str, Any] = {"Env": [f"PATH={_PATH}", "PYTHONDONTWRITEBYTECODE=1", *variables]}
-    if variables:
+def _settings(own: str, entrypoint: list[str] | None) -> dict[str, Any]:
+    settings: dict[str, Any] = {"Env": [f"PATH={PATH}", "PYTHONDONTWRITEBYTECODE=1"]}
+    if own == STAND_IN:
+        settings["Env"].append(oci.MARK)
         # Some of the pods whose image it stands in for may not run as root.
         settings["User"] = f"{_NOBODY}:{_NOBODY}"
-    if entrypoint:
-        settings["Entrypoint"] = entrypoint
-    else:
-        settings["Cmd"] = ["python3"]
+    return settings | ({"Entrypoint": entrypoint} if entrypoint else {"Cmd": ["python3"]})
+
+
+def _config(layer: bytes, settings: Mapping[str, Any]) -> dict[str, Any]:
+    machine = platform.machine()
     return {
         "architecture": _ARCHITECTURES.get(machine, machine),
         "os": "linux",
-        "config": settings,
+        "config": dict(settings),
         "rootfs": {"type": "layers", "diff_ids": [_digest(layer)]},
     }
 
