@@ -24,7 +24,7 @@ class Fit(msgspec.Struct, frozen=True):
 
 def fit_of(seen: Seen, pod: Manifest) -> Fit:
     """Judge every node for the pod."""
-    judge = judge_of(pod, seen.of("Node"), seen.bound, seen.namespaces)
+    judge = judge_of(pod, seen.of("Node"), seen.occupancy, seen.namespaces)
     found = {name: judge(node) for name, node in seen.nodes.items()}
     undecided = [*Neighbours(pod, (), {}, seen.namespaces).undecided]
     nowhere: list[Obstacle] = []

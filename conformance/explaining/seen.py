@@ -5,7 +5,7 @@ from functools import cached_property
 from typing import Any
 
 from conformance.gpu.claims import Claims, Offer
-from conformance.gpu.placement import Manifest, bound_by_node
+from conformance.gpu.placement import Manifest, Occupancy, bound_by_node
 from conformance.gpu.volume_places import Storage
 
 KINDS = ("Node", "Pod")
@@ -45,6 +45,8 @@ class Seen:
     ) -> None:
         self.objects = objects
         self.unreadable = dict(unreadable or {})
+        self._by_name: dict[str, dict[tuple[str, str], Manifest]] = {}
+        self._by_owner: dict[str, dict[str, list[dict[str, Any]]]] = {}
 
     def of(self, kind: str) -> list[dict[str, Any]]:
         """The objects of a kind; none where it could not be read."""
@@ -56,9 +58,10 @@ class Seen:
 
     def find(self, kind: str, namespace: str, name: str) -> Manifest | None:
         """One object, None when there is none."""
-        wanted = (namespace, name)
-        found = (each for each in self.of(kind) if _named(each) == wanted)
-        return next(found, None)
+        if kind not in self._by_name:
+            # Of two of a name the first counts, as in a list.
+            self._by_name[kind] = {_named(each): each for each in reversed(self.of(kind))}
+        return self._by_name[kind].get((namespace, name))
 
     @cached_property
     def nodes(self) -> dict[str, Manifest]:
@@ -69,6 +72,11 @@ class Seen:
     def bound(self) -> dict[str, list[Manifest]]:
         """The unfinished pods that are bound to a node, by its name."""
         return bound_by_node(self.of("Pod"))
+
+    @cached_property
+    def occupancy(self) -> Occupancy:
+        """The same with what is counted of them once."""
+        return Occupancy(self.bound)
 
     @cached_property
     def namespaces(self) -> dict[str, Mapping[str, str]] | None:
@@ -99,22 +107,34 @@ class Seen:
     def warnings_of(self, *objects: Manifest) -> list[dict[str, Any]]:
         """The warnings about objects, the newest first."""
         about = {(each.get("kind"), *_named(each)) for each in objects}
-        found = [
-            event
-            for event in self.of("Event")
-            if event.get("type") == "Warning" and _involved(event.get("involvedObject") or {}) in about
-        ]
-        return sorted(found, key=_seen_at, reverse=True)
+        return sorted((event for each in about for event in self._warnings.get(each, ())), key=_seen_at, reverse=True)
 
     def pods_of(self, owner: Manifest) -> list[dict[str, Any]]:
         """The pods that an object owns, a Deployment through its ReplicaSets."""
-        owners = {str(each["metadata"].get("uid")) for each in (owner, *self.owners_below(owner))}
-        return [pod for pod in self.of("Pod") if _owned_by(pod, owners)]
+        owners = [str(each["metadata"].get("uid")) for each in (owner, *self.owners_below(owner))]
+        return [pod for uid in dict.fromkeys(owners) for pod in self._owned("Pod").get(uid, ())]
 
     def owners_below(self, owner: Manifest) -> Sequence[Manifest]:
         """The ReplicaSets that an object owns."""
-        owners = {str(owner["metadata"].get("uid"))}
-        return [each for each in self.of("ReplicaSet") if _owned_by(each, owners)]
+        return self._owned("ReplicaSet").get(str(owner["metadata"].get("uid")), [])
+
+    def _owned(self, kind: str) -> Mapping[str, list[dict[str, Any]]]:
+        """The objects of a kind by the UID of each of their owners."""
+        if kind not in self._by_owner:
+            found: dict[str, list[dict[str, Any]]] = {}
+            for each in self.of(kind):
+                for uid in {str(owner.get("uid")) for owner in each["metadata"].get("ownerReferences") or ()}:
+                    found.setdefault(uid, []).append(each)
+            self._by_owner[kind] = found
+        return self._by_owner[kind]
+
+    @cached_property
+    def _warnings(self) -> Mapping[tuple[Any, str, str], list[dict[str, Any]]]:
+        found: dict[tuple[Any, str, str], list[dict[str, Any]]] = {}
+        for event in self.of("Event"):
+            if event.get("type") == "Warning":
+                found.setdefault(_involved(event.get("involvedObject") or {}), []).append(event)
+        return found
 
 
 def seen_from(objects: Iterable[dict[str, Any]], unreadable: Mapping[str, str] | None = None) -> Seen:
@@ -158,7 +178,3 @@ def _seen_at(event: Manifest) -> str:
         or event["metadata"].get("creationTimestamp")
         or ""
     )
-
-
-def _owned_by(obj: Manifest, owners: set[str]) -> bool:
-    return any(each.get("uid") in owners for each in obj["metadata"].get("ownerReferences") or ())

@@ -1,19 +1,21 @@
 """Reading a cluster once: every kind listed page by page, kinds side by side, ConfigMaps of the stack last."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import Protocol
+from contextlib import suppress
+from typing import Protocol, TypeVar
 
 import msgspec
 
 from conformance.facts.collection import Facts
 from conformance.facts.decoding import Harvest
-from conformance.facts.kinds import EVERYWHERE, KINDS
+from conformance.facts.kinds import EVERYWHERE, KINDS, paths_of
 from conformance.kube.client import Client
 from conformance.kube.errors import ApiError, KubeError, NotFound
 from conformance.kube.paths import path
 
 CONFIG_MAP = "ConfigMap"
+_T = TypeVar("_T")
 
 # Decoding holds the interpreter, waiting does not: more workers than this only queue up at the server.
 _AT_ONCE = 6
@@ -61,6 +63,18 @@ def read(client: Client, config_namespaces: Iterable[str] = ()) -> Facts:
     )
 
 
+def in_served_version(kind: str, read_list: Callable[[str], _T]) -> _T:
+    """What ``read_list`` gives for the path of a kind's first version that is served. Raises NotFound where none is."""
+    first, *others = paths_of(kind)
+    try:
+        return read_list(first)
+    except NotFound:
+        for other in others:
+            with suppress(NotFound):
+                return read_list(other)
+        raise
+
+
 def server_version(client: Client) -> str:
     """The gitVersion of the API server, such as ``v1.36.3``; empty when it does not say. Raises Unreachable."""
     try:
@@ -77,20 +91,18 @@ def gather(client: Client, gatherers: Mapping[str, Gatherer]) -> Missing:
 
     def listed(name: str) -> Exception | None:
         gatherer = gatherers[name]
-        missing: Exception | None = None
-        for path_of_version in KINDS[name].paths:
-            try:
-                for page in client.pages(path_of_version, restarted=gatherer.clear):
-                    gatherer.add_page(page)
-            except NotFound as error:
-                gatherer.clear()
-                missing = missing or error
-            except (KubeError, msgspec.DecodeError) as error:
-                gatherer.clear()
-                return error
-            else:
-                return None
-        return missing
+
+        def add_pages(path_of_version: str) -> None:
+            gatherer.clear()
+            for page in client.pages(path_of_version, restarted=gatherer.clear):
+                gatherer.add_page(page)
+
+        try:
+            in_served_version(name, add_pages)
+        except (KubeError, msgspec.DecodeError) as error:
+            gatherer.clear()
+            return error
+        return None
 
     with ThreadPoolExecutor(max_workers=_AT_ONCE, thread_name_prefix="facts") as workers:
         errors = dict(zip(gatherers, workers.map(listed, gatherers), strict=True))

@@ -10,6 +10,7 @@ import gzip
 import os
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,8 @@ import msgspec
 from conformance.facts.collection import Facts
 from conformance.facts.decoding import Harvest
 from conformance.facts.hiding import presentable
-from conformance.facts.kinds import BESIDES, EVERYWHERE, KINDS, by_plural, kind_of, paths_of, undefined
-from conformance.facts.reading import CONFIG_MAP, Missing, gather, gather_config_maps, server_version
+from conformance.facts.kinds import BESIDES, EVERYWHERE, KINDS, by_plural, kind_of, undefined
+from conformance.facts.reading import CONFIG_MAP, Missing, gather, gather_config_maps, in_served_version, server_version
 from conformance.facts.resources import DEFINITION, WORDS, definition
 from conformance.facts.stack import STACK_WORKLOADS, namespaces_of
 from conformance.gpu.operator_stack import detect
@@ -123,16 +124,15 @@ def _besides(client: Client) -> tuple[dict[str, list[msgspec.Raw]], dict[str, st
 
 
 def _fill(client: Client, shelf: "_Shelf") -> None:
-    """Add the objects of the first version that is served, none where none is; of events the warnings."""
-    for version in paths_of(shelf.kind):
-        shelf.clear()
-        try:
-            warnings = "type=Warning" if shelf.kind == "Event" else None
-            for page in client.pages(version, field_selector=warnings, restarted=shelf.clear):
-                shelf.add_page(page)
-        except NotFound:
-            continue
-        return
+    """Add the objects of a kind, none where it is not served; of events the warnings."""
+    warnings = "type=Warning" if shelf.kind == "Event" else None
+
+    def add_pages(version: str) -> None:
+        for page in client.pages(version, field_selector=warnings, restarted=shelf.clear):
+            shelf.add_page(page)
+
+    with suppress(NotFound):
+        in_served_version(shelf.kind, add_pages)
 
 
 def save(snapshot: Snapshot, path: Path | str) -> None:

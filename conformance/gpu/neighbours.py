@@ -55,7 +55,7 @@ class Neighbours:
         for node in nodes:
             labels = node["metadata"].get("labels") or {}
             for other in bound.get(str(node["metadata"]["name"]), ()):
-                if (self._apart or self._together or _keeps_away(other)) and not same(other, pod):
+                if (self._apart or self._together or keeps_away(other)) and not same(other, pod):
                     self._look_at(labels, other)
 
     def on(self, node: Manifest) -> Iterator[str]:
@@ -80,7 +80,7 @@ class Neighbours:
 
     def _look_at(self, labels: Mapping[str, str], other: Manifest) -> None:
         apart = [term for term in self._apart if term.selects(other)]
-        if _keeps_away(other):
+        if keeps_away(other):
             apart += [term for term in self._terms(other, "podAntiAffinity") if term.selects(self._pod)]
         for term in apart:
             if term.key in labels:
@@ -107,8 +107,15 @@ class Neighbours:
         return frozenset({*named, *(name for name, labels in there.items() if selector_matches(selector, labels))})
 
 
-def _keeps_away(pod: Manifest) -> bool:
+def keeps_away(pod: Manifest) -> bool:
+    """Whether a pod has rules by which it may keep others away."""
     return bool((pod["spec"].get("affinity") or {}).get("podAntiAffinity"))
+
+
+def has_pod_rules(pod: Manifest) -> bool:
+    """Whether a pod has rules of its own about which pods may be where it is."""
+    affinity = pod["spec"].get("affinity") or {}
+    return bool(affinity.get("podAffinity") or affinity.get("podAntiAffinity"))
 
 
 def same(one: Manifest, other: Manifest) -> bool:

@@ -9,14 +9,14 @@ at a node's first reason, and counts nodes without naming them.
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from fractions import Fraction
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from types import MappingProxyType
 from typing import Any, TypeAlias
 
 import msgspec
 
 from conformance.gpu.affinity import node_matches, required_terms, unmet
-from conformance.gpu.neighbours import Namespaces, Neighbours, full_name, same
+from conformance.gpu.neighbours import Namespaces, Neighbours, full_name, has_pod_rules, keeps_away, same
 from conformance.gpu.quantities import quantity
 from conformance.gpu.requests import Asking, effective_requests, pod_requests
 from conformance.gpu.spreading import Spreading
@@ -40,6 +40,7 @@ _STATES = {
 _MOST_HOLDERS = 4
 _MIB = 2**20
 _IN_BYTES = ("memory", "ephemeral-storage")
+_NOTHING = Fraction(0)
 
 
 class Obstacle(msgspec.Struct, frozen=True):
@@ -64,26 +65,59 @@ def obstacles(
     namespaces: Namespaces | None = None,
 ) -> list[Obstacle]:
     """Everything that keeps the pod off the node; ``bound`` are the unfinished pods by node name."""
-    return judge_of(pod, nodes, bound, namespaces)(node)
+    return judge_of(pod, nodes, Occupancy(bound), namespaces)(node)
+
+
+class Occupancy:
+    """The unfinished pods by node name, with what is counted of them once, however many pods are judged."""
+
+    def __init__(self, bound: Mapping[str, Sequence[Manifest]]) -> None:
+        self.bound = bound
+        self._taken: dict[str, Mapping[str, Fraction]] = {}
+
+    def taken_of(self, node: str) -> Mapping[str, Fraction]:
+        """What the pods of a node take of it together, by resource."""
+        if node not in self._taken:
+            self._taken[node] = _sum(self.bound.get(node, ()))
+        return self._taken[node]
+
+    def node_of(self, pod: Manifest) -> str | None:
+        """The node on which a pod is among these, None where it is not."""
+        return self._nodes.get(full_name(pod))
+
+    @cached_property
+    def _nodes(self) -> Mapping[str, str]:
+        return {full_name(pod): name for name, pods in self.bound.items() for pod in pods}
+
+    @cached_property
+    def repelling(self) -> Mapping[str, Sequence[Manifest]]:
+        """Those that have anti-affinity, the only ones that matter to pods without rules about others."""
+        found = {name: [pod for pod in pods if keeps_away(pod)] for name, pods in self.bound.items()}
+        return {name: pods for name, pods in found.items() if pods}
+
+    def neighbours_of(self, pod: Manifest) -> Mapping[str, Sequence[Manifest]]:
+        """The pods by whose labels or rules affinity and anti-affinity of a pod are decided."""
+        return self.bound if has_pod_rules(pod) else self.repelling
 
 
 def judge_of(
-    pod: Manifest,
-    nodes: Sequence[Manifest],
-    bound: Mapping[str, Sequence[Manifest]],
-    namespaces: Namespaces | None = None,
+    pod: Manifest, nodes: Sequence[Manifest], occupancy: Occupancy, namespaces: Namespaces | None = None
 ) -> Callable[[Manifest], list[Obstacle]]:
     """``obstacles`` for one pod and many nodes: what depends on all of them is counted once."""
-    neighbours = Neighbours(pod, nodes, bound, namespaces)
-    spreading = Spreading(pod, nodes, bound)
-    wanted = taken_of_node(pod)
+    neighbours = Neighbours(pod, nodes, occupancy.neighbours_of(pod), namespaces)
+    spreading = Spreading(pod, nodes, occupancy.bound)
+    wanted, own = taken_of_node(pod), occupancy.node_of(pod)
 
     def judge(node: Manifest) -> list[Obstacle]:
-        here = [other for other in bound.get(str(node["metadata"]["name"]), ()) if not same(other, pod)]
+        name = str(node["metadata"]["name"])
+        here = occupancy.bound.get(name, ())
+        if name == own:
+            here = [other for other in here if not same(other, pod)]
+        taken = occupancy.taken_of(name) if name != own else _sum(here)
         return [
             *_affinity_obstacles(pod, node),
             *_taint_obstacles(pod, node),
-            *_room_obstacles(wanted, node, here),
+            *_room_obstacles(wanted, node, here, taken),
             *_port_obstacles(pod, here),
             *(Obstacle(NEIGHBOUR, words, False) for words in neighbours.on(node)),
             *(Obstacle(SPREAD, words, False) for words in spreading.on(node)),
@@ -152,6 +186,19 @@ def bound_by_node(pods: Iterable[Mapping[str, Any]]) -> dict[str, list[Mapping[s
     return bound
 
 
+def _sum(pods: Iterable[Manifest]) -> Mapping[str, Fraction]:
+    """Pods of a node are mostly alike: what those take that ask alike is multiplied."""
+    alike: dict[int, tuple[Mapping[str, Fraction], int]] = {}
+    for pod in pods:
+        asked = taken_of_node(pod)
+        alike[id(asked)] = asked, alike[id(asked)][1] + 1 if id(asked) in alike else 1
+    amounts: dict[str, Fraction] = {}
+    for asked, number in alike.values():
+        for resource, amount in asked.items():
+            amounts[resource] = amounts.get(resource, _NOTHING) + amount * number
+    return amounts
+
+
 def _taint_obstacles(pod: Mapping[str, Any], node: Mapping[str, Any]) -> Iterable[Obstacle]:
     tolerations = [toleration_from(each) for each in pod["spec"].get("tolerations") or ()]
     taints = [taint_from(each) for each in node["spec"].get("taints") or ()]
@@ -177,14 +224,15 @@ def _affinity_obstacles(pod: Mapping[str, Any], node: Mapping[str, Any]) -> Iter
         yield Obstacle(AFFINITY, f"required affinity is not met: {' or '.join(terms) or 'it has no term'}", True)
 
 
-def _room_obstacles(wanted: Mapping[str, Fraction], node: Manifest, here: Sequence[Manifest]) -> Iterable[Obstacle]:
+def _room_obstacles(
+    wanted: Mapping[str, Fraction], node: Manifest, here: Sequence[Manifest], taken: Mapping[str, Fraction]
+) -> Iterable[Obstacle]:
     allocatable = (node.get("status") or {}).get("allocatable") or {}
-    held = [(other, taken_of_node(other)) for other in here]
     for resource, amount in wanted.items():
         total = quantity(allocatable.get(resource, "0"))
-        free = total - sum((asked[resource] for _, asked in held if resource in asked), Fraction(0))
+        free = total - taken[resource] if resource in taken else total
         if amount > free:
-            holders = [other for other, asked in held if asked.get(resource)]
+            holders = [other for other in here if taken_of_node(other).get(resource)]
             amounts = f"{_amount(resource, amount)} asked for, {in_units(resource, free)} of "
             amounts += f"{in_units(resource, total)} free"
             words = f"{amounts}{_held_by(holders)}"

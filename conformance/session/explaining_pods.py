@@ -10,7 +10,7 @@ from conformance.clusters.named import SNAPSHOT
 from conformance.explaining import Explanation, Seen, explain, explain_workload
 from conformance.explaining.seen import KINDS, MAY_BE_UNREADABLE, WORKLOADS
 from conformance.facts import snapshot
-from conformance.facts.kinds import paths_of
+from conformance.facts.reading import in_served_version
 from conformance.kube.client import Client
 from conformance.kube.errors import ApiError, NotFound
 from conformance.kube.paths import PLACES, path
@@ -78,13 +78,11 @@ def _read(client: Client, kind: str, namespace: str) -> Seen:
 
 
 def _listed(client: Client, kind: str) -> list[dict[str, Any]]:
-    """The objects of a kind in the first version that is served; none where no version is."""
-    for each in paths_of(kind):
-        try:
-            return client.list(each)
-        except NotFound:
-            continue
-    return []
+    """The objects of a kind; none where it is not served."""
+    try:
+        return in_served_version(kind, client.list)
+    except NotFound:
+        return []
 
 
 def _events(client: Client, namespace: str) -> list[dict[str, Any]]:

@@ -1,0 +1,20 @@
+"""What is read of a cluster stays until the end: Python's collector need not look at it again and again."""
+
+import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def kept_from_the_collector() -> Iterator[None]:
+    """Keep the garbage collector away while objects are read, and from then on from them.
+
+    They hold no cycle; without this a twelfth of an audit of 5,000 nodes went into looking at them, and half of an
+    explanation.
+    """
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
