@@ -123,6 +123,12 @@ OPTIONS = (
         many=True,
     ),
     Option(
+        "--gpu-explain-pods",
+        "say in the report why pods that ask for GPUs wait or fail, by owner and cause; reads the cluster once more, "
+        "see docs/explain-pod.md",
+        switch=True,
+    ),
+    Option(
         "--gpu-suites",
         "also judge the requirements of your own in this folder or file; docs/own-requirements.md",
         "PATH",

@@ -114,6 +114,10 @@ class Seen:
         owners = [str(each["metadata"].get("uid")) for each in (owner, *self.owners_below(owner))]
         return [pod for uid in dict.fromkeys(owners) for pod in self._owned("Pod").get(uid, ())]
 
+    def owned_by(self, uid: str) -> Sequence[Manifest]:
+        """The pods of which the object with this UID is an owner."""
+        return self._owned("Pod").get(uid, ())
+
     def owners_below(self, owner: Manifest) -> Sequence[Manifest]:
         """The ReplicaSets that an object owns."""
         return self._owned("ReplicaSet").get(str(owner["metadata"].get("uid")), [])

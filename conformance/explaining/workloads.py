@@ -19,10 +19,15 @@ def explain_workload(seen: Seen, workload: Manifest) -> list[Explanation]:
     pods = seen.pods_of(workload)
     told = [explain(seen, pod) for pod in pods]
     troubled = [each for each in told if each.stage not in _WELL]
-    missing = _wanted(workload) - len(pods)
+    missing = missing_pods(seen, workload)
     if missing > 0 and not has_condition(workload, "Complete", "Failed") and not (troubled and _in_order(workload)):
         return [_without_pods(seen, workload, missing), *troubled]
     return troubled or told or [_nothing_wanted(seen, workload)]
+
+
+def missing_pods(seen: Seen, workload: Manifest) -> int:
+    """How many pods a workload wants and does not have; 0 where it has ended."""
+    return _wanted(workload) - len(seen.pods_of(workload))
 
 
 def _wanted(workload: Manifest) -> int:

@@ -201,8 +201,8 @@ def _sum(pods: Iterable[Manifest]) -> Mapping[str, Fraction]:
 
 def _taint_obstacles(pod: Mapping[str, Any], node: Mapping[str, Any]) -> Iterable[Obstacle]:
     tolerations = [toleration_from(each) for each in pod["spec"].get("tolerations") or ()]
-    taints = [taint_from(each) for each in node["spec"].get("taints") or ()]
-    if node["spec"].get("unschedulable") and CORDON not in taints and not tolerates(tolerations, CORDON):
+    taints = [taint_from(each) for each in (node.get("spec") or {}).get("taints") or ()]
+    if (node.get("spec") or {}).get("unschedulable") and CORDON not in taints and not tolerates(tolerations, CORDON):
         yield Obstacle(TAINT, "it is cordoned", False)
     kept_by = {
         _STATES.get(taint.key) or f"taint {taint} is not tolerated": taint for taint in untolerated(tolerations, taints)

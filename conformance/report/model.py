@@ -7,6 +7,7 @@ from enum import StrEnum
 import msgspec
 
 from conformance.catalog import PROFILES, Level, Requirement, Source
+from conformance.explaining import WaitingPods
 from conformance.kube.effects import Effect
 from conformance.report.comparing.changes import Difference
 from conformance.report.grouping import FindingGroup, grouped
@@ -257,7 +258,7 @@ class Upgrade(msgspec.Struct, frozen=True, rename="camel"):
 class Report(msgspec.Struct, frozen=True, rename="camel"):
     """The whole report, as report.json holds it. ``baseline`` is what changed since an earlier run that was named.
 
-    ``upgrade`` is there only where the run was asked about one.
+    ``upgrade`` is there only where the run was asked about one, ``waiting_pods`` where it was asked for them.
     """
 
     run: RunFacts
@@ -275,6 +276,7 @@ class Report(msgspec.Struct, frozen=True, rename="camel"):
     api_version: str = API_VERSION
     kind: str = KIND
     upgrade: Upgrade | msgspec.UnsetType = msgspec.UNSET
+    waiting_pods: WaitingPods | msgspec.UnsetType = msgspec.UNSET
 
 
 def summarise(verdicts: Iterable[Verdict]) -> tuple[Profile, ...]:

@@ -1,5 +1,6 @@
 """The command explain-pod: reads a cluster or a snapshot, and tells why a pod or a workload does not run."""
 
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,12 @@ from conformance.kube.client import Client
 from conformance.kube.errors import ApiError, NotFound
 from conformance.kube.paths import PLACES, path
 from conformance.session.access import reading_access
+from conformance.session.garbage import kept_from_the_collector
 
 _KINDS = {word: kind for kind in WORKLOADS for word in (kind.lower(), f"{kind.lower()}s")}
 _KINDS |= {"deploy": "Deployment", "sts": "StatefulSet", "ds": "DaemonSet", "pod": "Pod", "pods": "Pod", "po": "Pod"}
 
-_EVENT, _OF_NODES = "Event", "default"
+_EVENT, _OF_NODES, _WARNINGS = "Event", "default", "type=Warning"
 
 
 class NoSuchPod(ClusterError):
@@ -34,10 +36,13 @@ def explanations(cluster: str, asked: str, clusters_file: Path | None, kubeconfi
     kind, namespace, name = parsed(asked)
     source, _, file = cluster.partition(":")
     if source == SNAPSHOT:
-        held = snapshot.open_file(file)
-        return told(held_in(held), kind, namespace, name)
+        with kept_from_the_collector():
+            seen = held_in(snapshot.open_file(file))
+        return told(seen, kind, namespace, name)
     with reading_access(cluster, clusters_file, kubeconfig) as client:
-        return told(_read(client, kind, namespace), kind, namespace, name)
+        with kept_from_the_collector():
+            seen = _read(client, (*KINDS, kind), (), lambda each: _events(each, namespace))
+        return told(seen, kind, namespace, name)
 
 
 def parsed(asked: str) -> tuple[str, str, str]:
@@ -63,15 +68,25 @@ def told(seen: Seen, kind: str, namespace: str, name: str) -> list[Explanation]:
     return [explain(seen, found)] if kind == "Pod" else explain_workload(seen, found)
 
 
-def _read(client: Client, kind: str, namespace: str) -> Seen:
-    """Everything that an explanation is computed from; Events of the one namespace and of nodes only."""
+def read_everything(client: Client) -> Seen:
+    """What explanations of all pods are computed from. Raises ApiError where nodes or pods are unreadable."""
+    return _read(client, KINDS, WORKLOADS, _all_events)
+
+
+def _read(
+    client: Client,
+    needed: Collection[str],
+    besides: Iterable[str],
+    events: Callable[[Client], list[dict[str, Any]]],
+) -> Seen:
+    """Everything that an explanation is computed from; only what is ``needed`` has to be readable."""
     objects: dict[str, list[dict[str, Any]]] = {}
     unreadable: dict[str, str] = {}
-    for each in dict.fromkeys((*KINDS, kind, *MAY_BE_UNREADABLE)):
+    for each in dict.fromkeys((*needed, *besides, *MAY_BE_UNREADABLE)):
         try:
-            objects[each] = _events(client, namespace) if each == _EVENT else _listed(client, each)
+            objects[each] = events(client) if each == _EVENT else _listed(client, each)
         except ApiError as error:
-            if each in (*KINDS, kind):
+            if each in needed:
                 raise
             unreadable[each] = str(error)
     return Seen(objects, unreadable)
@@ -85,12 +100,15 @@ def _listed(client: Client, kind: str) -> list[dict[str, Any]]:
         return []
 
 
+def _all_events(client: Client) -> list[dict[str, Any]]:
+    return client.list(path(_EVENT), field_selector=_WARNINGS)
+
+
 def _events(client: Client, namespace: str) -> list[dict[str, Any]]:
     """The warnings of a namespace, and those about nodes, whose namespace is default."""
-    warnings = "type=Warning"
-    found = client.list(path(_EVENT, namespace=namespace), field_selector=warnings)
+    found = client.list(path(_EVENT, namespace=namespace), field_selector=_WARNINGS)
     if namespace != _OF_NODES:
-        about_nodes = f"{warnings},involvedObject.kind=Node"
+        about_nodes = f"{_WARNINGS},involvedObject.kind=Node"
         found += client.list(path(_EVENT, namespace=_OF_NODES), field_selector=about_nodes)
     return found
 

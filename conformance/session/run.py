@@ -53,6 +53,7 @@ from conformance.session.judging import NotRun
 from conformance.session.redaction import RunRedaction
 from conformance.session.set_up import chosen_path, held_to
 from conformance.session.upgrades import Asked, keep_baseline, with_decision
+from conformance.session.waiting import with_waiting_pods
 from conformance.session.waivers import Waivers
 from conformance.verdict import EvidenceKind, Inconclusive, Status
 
@@ -368,6 +369,8 @@ class Run:
         )  # fmt: skip
         if self.asked:
             report = self._with_decision(report)
+        if self.settings.value("explain_pods") and self._writes_reports:
+            report = with_waiting_pods(report, self)
         report = msgspec.structs.replace(report, notes=(*report.notes, *refusals(report, self._formats)))
         if self._baseline is not None:
             report = self._baseline.compared(report)

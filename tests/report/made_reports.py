@@ -3,6 +3,7 @@
 import msgspec
 
 from conformance.catalog import MUST, READS, SHOULD, Requirement
+from conformance.explaining import Stage, WaitingGroup, WaitingPods
 from conformance.report.causes import causes_of
 from conformance.report.comparing.difference import compare
 from conformance.report.model import ClusterFacts, Excused, PoolFacts, Report, RunFacts, Verdict, exit_code, summarise
@@ -66,6 +67,23 @@ def made_report(
                       {"nvidia.com/gpu": 64}, {"nvidia.com/gpu": 56}, {"nvidia.com/gpu": 14}),
             PoolFacts(f"h100-dra{text}", 2, "h100", "by DRA", (), 0, 0, {}, {}),
         ),
+        waiting_pods=_waiting_pods(text),
+    )  # fmt: skip
+
+
+def _waiting_pods(text: str) -> WaitingPods:
+    """A Job whose pods find no room, and a Deployment whose pods are refused."""
+    full = WaitingGroup(
+        owner=ObjectReference.of("Job", f"train{text}", namespace=f"team-a{text}"), pods=12, example=f"train-0{text}",
+        stage=Stage.UNSCHEDULABLE, cause=f"too little room: it wants 8 nvidia.com/gpu{text}", nearest=f"gpu-1{text}",
+        missing=(f"8 nvidia.com/gpu asked for, 2 of 8 free{text}",), eviction=f"nobody can be evicted for it{text}",
+        remedy=f"Wait until pods end{text}", inspect=f"kubectl describe pod train-0 -n team-a{text}",
+    )  # fmt: skip
+    server = ObjectReference.of("Deployment", "server", namespace="team-a")
+    refused = WaitingGroup(owner=server, pods=1, stage=Stage.REFUSED, cause=f"1 of its pods are not made{text}")
+    return WaitingPods(
+        pods=16, groups=(full, refused), groups_left=1, pods_left=3, not_computed=2,
+        unreadable={"Event": f"you may not list events{text}"},
     )  # fmt: skip
 
 

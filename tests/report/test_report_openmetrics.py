@@ -16,6 +16,7 @@ from conformance.report.visible import visible
 from conformance.verdict import EvidenceKind, Status
 
 LABELS = {
+    "stage",
     "cluster", "requirement", "profile", "level", "status", "verdict", "result",
     "mode", "evidence", "reference", "version", "server_version", "change", "turn",
 }  # fmt: skip

@@ -50,6 +50,7 @@ def merged(shards: Sequence[Shard]) -> Report:
         _notes(shards),
         _excused(shards),
         newest.fleet,
+        waiting_pods=newest.waiting_pods,
     )
 
 

@@ -12,6 +12,7 @@ from itertools import product
 
 import msgspec
 
+from conformance.explaining import Stage, WaitingPods
 from conformance.report.comparing.changes import Change, Turn
 from conformance.report.model import EXIT_INCOMPLETE, SEVERITY, Decision, ProfileResult, Report, Upgrade, Verdict
 from conformance.report.outcome import moment
@@ -92,6 +93,12 @@ def _of_cluster(report: Report) -> Iterable[Family]:
     yield _one("gpu_nodes", "The nodes that offer GPUs.", cluster, report.cluster.gpu_nodes)
     unreadable = len(report.cluster.unreadable)
     yield _one("unreadable_kinds", "The kinds of objects that could not be read.", cluster, unreadable)
+    if isinstance(report.waiting_pods, WaitingPods):
+        by_stage = Counter[str]()
+        for group in report.waiting_pods.groups:
+            by_stage[group.stage] += group.pods
+        told = tuple(({**cluster, "stage": str(stage)}, float(by_stage[stage])) for stage in Stage)
+        yield Family("waiting_pods", "GPU pods that wait or fail, by how far they came.", told)
     yield _one("causes", "The causes for which requirements wait.", cluster, len(report.causes))
 
 

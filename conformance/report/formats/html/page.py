@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from conformance.explaining import WaitingPods
 from conformance.report import outcome
 from conformance.report.fixes import Fix, fixes
 from conformance.report.formats.html.nodes import OnNodes, OnPool, alike, failing_by_node, fleet
@@ -60,6 +61,8 @@ class Page(msgspec.Struct, frozen=True):
     scenarios: int
     groups: tuple[Group, ...]
     settings: tuple[tuple[str, str], ...]
+    waiting_left: int
+    waiting_shown: int
 
 
 # What fits a page that stays usable; report.json has everything.
@@ -67,6 +70,7 @@ FIXES = 30
 PATTERNS = 30
 CAUSES = 20
 EVICTIONS = 100
+WAITING = 100
 
 
 def of(report: Report) -> Page:
@@ -99,7 +103,14 @@ def of(report: Report) -> Page:
         sum(bool(verdict.timeline) for verdict in report.requirements),
         tuple(_group(profile, report.requirements) for profile in report.profiles),
         tuple(sorted(report.run.settings.items())),
+        _waiting_left(report.waiting_pods),
+        WAITING,
     )
+
+
+def _waiting_left(waiting: WaitingPods | msgspec.UnsetType) -> int:
+    """How many groups of waiting pods are not on the page."""
+    return waiting.groups_left + len(waiting.groups[WAITING:]) if isinstance(waiting, WaitingPods) else 0
 
 
 def _group(profile: Profile, verdicts: Sequence[Verdict]) -> Group:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 
+from conformance.explaining import WaitingGroup, WaitingPods
 from conformance.report import outcome
 from conformance.report.comparing.text import since_baseline
 from conformance.report.fixes import Fix, fixes
@@ -15,6 +16,7 @@ from conformance.verdict import EvidenceKind, Status, join_limited
 __all__ = ["LIMIT", "render"]
 
 _FOR_FIXES = 600_000
+_FOR_WAITING = 150_000
 _ENOUGH = 60
 _WITH_REMEDY = (Status.FAILED, Status.ERROR, Status.UNKNOWN)
 
@@ -26,6 +28,9 @@ def render(report: Report) -> str:
     text.add_list(_warnings(report), "warning", upto=_FOR_FIXES // 2)
     text.add(_fixes_heading(report))
     text.add_list((_fix(number, fix) for number, fix in enumerate(fixes(report), 1)), "cause", upto=_FOR_FIXES)
+    if isinstance(report.waiting_pods, WaitingPods):
+        text.add(_waiting_heading(report.waiting_pods))
+        text.add_list(map(_waiting, report.waiting_pods.groups), "waiting group", upto=_FOR_FIXES + _FOR_WAITING)
     text.add(_profiles(report))
     text.add_list(map(_pool, report.fleet), "pool", apart="\n", head=_POOLS)
     text.add("## Requirements that were not judged" if outcome.unjudged(report.requirements) else "")
@@ -97,6 +102,35 @@ def _finding(each: Shown, title: str) -> str:
     lines += [f"- {label}: {plain(text)}" for label, text in told if text]
     if first.inspect:
         lines.append(f"\n{block(first.inspect)}" if len(first.inspect) <= MOST else "- Inspect: see `report.json`")
+    return "\n".join(lines)
+
+
+def _waiting_heading(waiting: WaitingPods) -> str:
+    lines = ["## GPU pods that wait or fail\n"]
+    lines.append(f"{_pods(waiting.pods)}, by owner and cause." if waiting.groups else "None.")
+    if waiting.not_computed:
+        lines.append(f"Of {waiting.not_computed} the nodes were not judged, there are too many sorts of them.")
+    if waiting.groups_left:
+        lines.append(f"{waiting.groups_left} groups with {waiting.pods_left} pods are not listed.")
+    lines += [f"Not looked at, {plain(kind)}: {plain(why)}" for kind, why in sorted(waiting.unreadable.items())]
+    return "\n".join(lines)
+
+
+def _pods(number: int) -> str:
+    return f"{number} pod{'s' * (number != 1)}"
+
+
+def _waiting(each: WaitingGroup) -> str:
+    missing = f": {'; '.join(each.missing)}" if each.missing else ""
+    told = (
+        ("Cause", each.cause),
+        ("Eviction", each.eviction),
+        ("Nearest", f"node {each.nearest}{missing}" if each.nearest else ""),
+        ("Remedy", each.remedy),
+        ("For example", f"{each.owner.namespace}/{each.example}" if each.example else ""),
+    )
+    lines = [f"**{each.stage}:** {code(str(each.owner))}, {_pods(each.pods)}\n"]
+    lines += [f"- {label}: {plain(text)}" for label, text in told if text]
     return "\n".join(lines)
 
 
