@@ -1,0 +1,190 @@
+"""k3s in one container, by testcontainers' K3SContainer, whose description of the container is used and little else.
+
+Worked round, each read in or met with testcontainers 4.15: ports that are published on all addresses of the machine; a
+wait that goes on for two minutes beside a container that has ended; a kubeconfig with the address of the Docker bridge
+where testcontainers takes itself to be in a container; a reaper that needs an image of its own.
+
+    python -m conformance.clusters.docker.k3s NAME      removes the container of that name, for whoever does it for us
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import secrets
+import sys
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from .daemon import first_line, reached
+from .errors import ContainerClusterError
+from .folders import own_folder
+from .images import named_image
+from .reaping import reaping
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from conformance.progress import Progress
+
+LOOPBACK, PORT = "127.0.0.1", 6443
+REGISTRY = "docker.io"
+OWNER_LABEL = "io.gpu-conformance.k3s"
+KUBECONFIG = "/etc/rancher/k3s/k3s.yaml"
+READY = "Node controller sync successful"
+_LOOK_EVERY = 0.2
+_GONE_WITHIN = 30.0
+_REMEDY = "Load it into Docker ('docker load'), or name one that Docker has or can pull."
+
+
+@dataclass(frozen=True)
+class K3sSpec:
+    """A k3s server. ``version`` is a whole Kubernetes version; ``image`` None is Rancher's image of that version.
+
+    ``registry`` takes the place of its registry. ``name`` None makes one up for the container. ``timeout`` is seconds.
+    """
+
+    version: str = "1.36.3"
+    image: str | None = None
+    registry: str | None = None
+    name: str | None = None
+    timeout: float = 180.0
+
+
+@dataclass(frozen=True)
+class K3s:
+    """A k3s that runs. ``kubeconfig`` is the administrator's and goes with it."""
+
+    name: str
+    kubeconfig: Path
+    server: str
+
+
+@contextlib.contextmanager
+def running(spec: K3sSpec, progress: Progress) -> Iterator[K3s]:
+    """Start k3s; it is gone when the block ends, and soon after should we be killed.
+
+    Raises ContainerClusterError: no daemon, no image, a name that is taken, a server that does not come up.
+    """
+    name = spec.name or f"gpu-conformance-k3s-{secrets.token_hex(4)}"
+    with reached() as client, own_folder() as folder:
+        image = named_image(client, spec.image or image_of(spec.version, spec.registry), progress, _REMEDY)
+        progress.step(f"Starting k3s in the container {name}")
+        with _started(client, spec, image, name) as container:
+            server = f"https://{LOOPBACK}:{_published(container)}"
+            kubeconfig = folder / "kubeconfig"
+            kubeconfig.touch(mode=0o600)
+            kubeconfig.write_text(_kubeconfig(container, server), encoding="utf-8")
+            yield K3s(name, kubeconfig, server)
+
+
+def image_of(version: str, registry: str | None = None) -> str:
+    """Rancher's image of the first k3s of a Kubernetes version, with another registry (or one with a path)."""
+    return f"{(registry or REGISTRY).rstrip('/')}/rancher/k3s:v{version}-k3s1"
+
+
+def remove(client: Any, name: str) -> None:
+    """Remove the container of a name with its volumes, where it is one of ours. Raises ContainerClusterError."""
+    from docker.errors import APIError
+
+    deadline = time.monotonic() + _GONE_WITHIN
+    while found := client.containers.list(all=True, filters={"label": f"{OWNER_LABEL}={name}"}):
+        if time.monotonic() > deadline:
+            raise ContainerClusterError(f"container {name} is still there: docker rm --force --volumes {name}")
+        for container in found:
+            with contextlib.suppress(APIError):  # gone, or being removed already
+                container.remove(force=True, v=True)
+        time.sleep(_LOOK_EVERY)
+
+
+@contextlib.contextmanager
+def _started(client: Any, spec: K3sSpec, image: str, name: str) -> Iterator[Any]:
+    """The container, ready, and somebody who removes it when we are killed."""
+    with reaping([sys.executable, "-P", "-m", "conformance.clusters.docker.k3s", name]) as reaper:
+        try:
+            yield _start(client, spec, image, name)
+        finally:
+            remove(client, name)
+            reaper.done()
+
+
+def _start(client: Any, spec: K3sSpec, image: str, name: str) -> Any:
+    from docker.errors import DockerException
+    from testcontainers.core.config import testcontainers_config
+
+    described = _described(image, name, spec.timeout)
+    asked = testcontainers_config.ryuk_disabled
+    testcontainers_config.ryuk_disabled = True
+    try:
+        described.start()
+    except (DockerException, OSError) as error:
+        if client.containers.list(all=True, filters={"name": f"^/?{name}$"}) and "already in use" in str(error):
+            raise ContainerClusterError(
+                f"Docker has a container named {name} already: 'docker ps --all --filter name={name}' shows it. "
+                "Choose another name."
+            ) from error
+        why = str(getattr(error, "explanation", None) or first_line(error))
+        raise ContainerClusterError(f"Docker does not start a container of {image}: {why}") from error
+    finally:
+        testcontainers_config.ryuk_disabled = asked
+    return described.get_wrapped_container()
+
+
+def _described(image: str, name: str, timeout: float) -> Any:
+    """The container as testcontainers describes it, on the loopback address and with a wait of our own."""
+    from testcontainers.community.k3s import K3SContainer
+
+    class Careful(K3SContainer):
+        def _connect(self) -> None:
+            _wait_ready(self.get_wrapped_container(), time.monotonic() + timeout)
+
+    described = Careful(image, name=name)
+    described.image = image  # without the prefix that testcontainers may be told to put before every name
+    described.ports = {f"{PORT}/tcp": (LOOPBACK, None)}  # type: ignore[dict-item]
+    return described.with_kwargs(privileged=True, labels={OWNER_LABEL: name})
+
+
+def _wait_ready(container: Any, deadline: float) -> None:
+    while True:
+        said = container.logs().decode(errors="replace")
+        container.reload()
+        if READY in said:
+            return
+        if container.status != "running" or time.monotonic() > deadline:
+            end = "\n".join(said.splitlines()[-8:])
+            raise ContainerClusterError(
+                f"k3s in container {container.name} is not up ({container.status}); the end of its log:\n{end}"
+            )
+        time.sleep(_LOOK_EVERY)
+
+
+def _published(container: Any) -> int:
+    bound = container.ports.get(f"{PORT}/tcp") or []
+    if not bound:
+        raise ContainerClusterError(f"Docker published no port of container {container.name}")
+    return int(bound[0]["HostPort"])
+
+
+def _kubeconfig(container: Any, server: str) -> str:
+    """The kubeconfig out of the container, with the address at which we reach it, for which its certificate is, too."""
+    code, output = container.exec_run(["cat", KUBECONFIG])
+    if code:
+        raise ContainerClusterError(f"container {container.name} has no {KUBECONFIG}: {output.decode()[:200].strip()}")
+    content = yaml.safe_load(output)
+    content["clusters"][0]["cluster"]["server"] = server
+    return json.dumps(content, indent=2)
+
+
+def main(arguments: list[str]) -> int:
+    """Remove the container that was named."""
+    with reached() as client:
+        remove(client, arguments[0])
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,188 @@
+"""k3s through testcontainers: what Docker is asked, seen through a daemon that records it. No k3s ever runs here."""
+
+import contextlib
+import json
+import stat
+import sys
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import yaml
+
+from conformance.clusters.docker import k3s
+from conformance.clusters.docker.errors import ContainerClusterError
+from conformance.clusters.docker.k3s import K3sSpec, image_of
+from conformance.progress import SilentProgress
+
+pytest.importorskip("testcontainers.community.k3s")
+
+KUBECONFIG = {
+    "clusters": [
+        {"name": "default", "cluster": {"server": "https://127.0.0.1:6443", "certificate-authority-data": "x"}}
+    ],
+    "users": [{"name": "default", "user": {"client-key-data": "secret"}}],
+}
+
+
+class Container:
+    """A container that says what k3s says."""
+
+    def __init__(self, docker: "Docker", name: str) -> None:
+        self.docker, self.name, self.status, self.short_id = docker, name, "created", "abc"
+        self.ports = {"6443/tcp": [{"HostIp": "127.0.0.1", "HostPort": "40123"}]}
+        self._looks = 0
+
+    def reload(self) -> None:
+        if self.docker.ends:
+            self.status = "exited"
+
+    def logs(self) -> bytes:
+        self._looks += 1
+        ready = self._looks > 2 and not self.docker.ends
+        return f"Starting k3s\n{k3s.READY if ready else 'flannel: no such device'}\n".encode()
+
+    def exec_run(self, command: list[str]) -> tuple[int, bytes]:
+        assert command == ["cat", k3s.KUBECONFIG]
+        return 0, yaml.safe_dump(KUBECONFIG).encode()
+
+    def remove(self, **options: Any) -> None:
+        self.docker.calls.append(("remove", options))
+        self.docker.present.remove(self)
+
+
+class Docker:
+    """What testcontainers and we ask a daemon, both as its client and as testcontainers' own."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[str, dict[str, Any]]] = []
+        self.present: list[Container] = []
+        self.ends, self.taken = False, False
+        self.images = SimpleNamespace(get=lambda image: SimpleNamespace(labels={}))
+        self.containers = SimpleNamespace(list=self._listed)
+        self.client = self
+
+    def _listed(self, *, all: bool, filters: dict[str, str]) -> list[Any]:
+        if "name" in filters:
+            return ["somebody's"] if self.taken else []
+        return [each for each in self.present if filters["label"] == f"{k3s.OWNER_LABEL}={each.name}"]
+
+    def create(self, image: str, **options: Any) -> Container:
+        from docker.errors import APIError
+
+        self.calls.append(("create", {"image": image, **options}))
+        if self.taken:
+            raise APIError("409 Client Error: Conflict", explanation=f"name {options['name']} is already in use")
+        self.present.append(Container(self, options["name"]))
+        return self.present[-1]
+
+    def start(self, container: Container) -> None:
+        container.status = "running"
+
+    def host(self) -> str:
+        return "localhost"
+
+    def get_connection_mode(self) -> Any:
+        from testcontainers.core.config import ConnectionMode
+
+        return ConnectionMode.docker_host
+
+
+@pytest.fixture
+def docker(monkeypatch: pytest.MonkeyPatch) -> Docker:
+    recorder = Docker()
+
+    @contextlib.contextmanager
+    def reached() -> Iterator[Docker]:
+        yield recorder
+
+    reapers: list[list[str]] = []
+
+    @contextlib.contextmanager
+    def reaping(command: list[str]) -> Iterator[Any]:
+        reapers.append(command)
+        yield SimpleNamespace(done=lambda: recorder.calls.append(("reaper done", {})))
+
+    monkeypatch.setattr(k3s, "reached", reached)
+    monkeypatch.setattr(k3s, "reaping", reaping)
+    monkeypatch.setattr(k3s, "_LOOK_EVERY", 0.01)
+    monkeypatch.setattr("testcontainers.core.container.DockerClient", lambda **_: recorder)
+    recorder.reapers = reapers  # type: ignore[attr-defined]
+    return recorder
+
+
+def test_the_server_is_on_the_loopback_address_and_has_its_own_kubeconfig(docker: Docker) -> None:
+    with k3s.running(K3sSpec(name="mine"), SilentProgress()) as cluster:
+        content = json.loads(cluster.kubeconfig.read_text())
+        assert stat.S_IMODE(cluster.kubeconfig.stat().st_mode) == 0o600
+
+    (_, asked) = docker.calls[0]
+    assert asked["image"] == "docker.io/rancher/k3s:v1.36.3-k3s1"
+    assert asked["name"] == "mine"
+    assert asked["ports"] == {"6443/tcp": ("127.0.0.1", None)}
+    assert asked["command"].startswith("server ")
+    assert asked["privileged"] is True
+    assert asked["labels"] == {k3s.OWNER_LABEL: "mine"}
+    assert cluster.server == "https://127.0.0.1:40123"
+    assert content["clusters"][0]["cluster"]["server"] == cluster.server
+    assert content["users"] == KUBECONFIG["users"]
+    assert not cluster.kubeconfig.exists()
+
+
+def test_the_container_goes_with_the_run_and_a_reaper_knows_how(docker: Docker) -> None:
+    with pytest.raises(RuntimeError), k3s.running(K3sSpec(name="mine"), SilentProgress()):
+        raise RuntimeError("the run fails")
+
+    assert docker.calls[1:] == [("remove", {"force": True, "v": True}), ("reaper done", {})]
+    assert docker.reapers == [[sys.executable, "-P", "-m", "conformance.clusters.docker.k3s", "mine"]]  # type: ignore[attr-defined]
+    assert not docker.present
+
+
+def test_testcontainers_own_reaper_is_not_asked_for_and_its_setting_stays(docker: Docker) -> None:
+    from testcontainers.core.config import testcontainers_config
+
+    before = testcontainers_config.ryuk_disabled
+    with k3s.running(K3sSpec(), SilentProgress()):
+        pass
+    assert testcontainers_config.ryuk_disabled == before
+
+
+def test_a_server_that_ends_is_told_at_once_with_the_end_of_its_log_and_removed(docker: Docker) -> None:
+    docker.ends = True
+    with (
+        pytest.raises(ContainerClusterError, match=r"(?s)mine is not up \(exited\).*no such device"),
+        k3s.running(K3sSpec(name="mine"), SilentProgress()),
+    ):
+        pass
+    assert not docker.present
+
+
+def test_a_container_of_somebody_else_with_the_name_is_named_and_left(docker: Docker) -> None:
+    docker.taken = True
+    with (
+        pytest.raises(ContainerClusterError, match="has a container named mine already"),
+        k3s.running(K3sSpec(name="mine"), SilentProgress()),
+    ):
+        pass
+    assert [name for name, _ in docker.calls] == ["create", "reaper done"]
+
+
+def test_what_a_killed_run_left_is_removed_by_its_name_and_label(docker: Docker) -> None:
+    docker.present.append(Container(docker, "mine"))
+    docker.present.append(Container(docker, "another"))
+
+    assert k3s.main(["mine"]) == 0
+
+    assert [each.name for each in docker.present] == ["another"]
+
+
+@pytest.mark.parametrize(
+    ("registry", "image"),
+    [
+        (None, "docker.io/rancher/k3s:v1.36.3-k3s1"),
+        ("registry.example.com/mirror/", "registry.example.com/mirror/rancher/k3s:v1.36.3-k3s1"),
+    ],
+)
+def test_the_image_comes_from_the_registry_that_was_named(registry: str | None, image: str) -> None:
+    assert image_of("1.36.3", registry) == image
