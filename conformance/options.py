@@ -146,6 +146,17 @@ OPTIONS = (
         "VERSION",
     ),
     Option(
+        "--gpu-pre-upgrade-operator",
+        "say whether the GPU Operator itself may be upgraded to this version, such as v26.7.0: the path, Kubernetes, "
+        "runtimes, drivers and fields that it takes; see docs/upgrade.md",
+        "VERSION",
+    ),
+    Option(
+        "--gpu-pre-upgrade-kubernetes",
+        "say whether the GPU stack takes an upgrade of Kubernetes to this release, such as 1.36; see docs/upgrade.md",
+        "VERSION",
+    ),
+    Option(
         "--gpu-post-upgrade",
         "say whether an upgrade of the drivers is done and nothing is missing: compares with the baseline that a run "
         "with --gpu-pre-upgrade wrote (upgrade-baseline.json); see docs/upgrade.md",

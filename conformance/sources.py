@@ -83,6 +83,12 @@ _GUIDE = (
 )
 
 _KUBERNETES_PAGES = (
+    Source("k8s-skew", "Kubernetes: Version Skew Policy", "https://kubernetes.io/releases/version-skew-policy/"),
+    Source(
+        "k8s-1.35-release",
+        "Kubernetes v1.35: the release",
+        "https://kubernetes.io/blog/2025/12/17/kubernetes-v1-35-release/",
+    ),
     _kubernetes("affinity", "Assigning Pods to Nodes", "concepts/scheduling-eviction/assign-pod-node/"),
     _kubernetes("daemonset", "DaemonSet", "concepts/workloads/controllers/daemonset/"),
     _kubernetes(
@@ -150,6 +156,7 @@ _OPERATOR_PAGES = (
     _operator("security", "Security Considerations", "security.html"),
     _operator("time-slicing", "Time-Slicing GPUs in Kubernetes", "gpu-sharing.html"),
     _operator("troubleshooting", "Troubleshooting", "troubleshooting.html"),
+    _operator("upgrade", "Upgrading the NVIDIA GPU Operator", "upgrade.html"),
     _operator("upgrades", "GPU Driver Upgrades", "gpu-driver-upgrades.html"),
     *(
         _operator(f"notes-{version}", f"release notes of v{version}", "release-notes.html")
@@ -174,6 +181,7 @@ _OPERATOR_FILES = (
     _file("operator-states", _OPERATOR_CODE, "controllers/state_manager.go", ref=_RELEASE),
     _folder("operator-validation", _OPERATOR_CODE, "assets/state-operator-validation", ref=_RELEASE),
     _folder("operator-validator", _OPERATOR_CODE, "cmd/nvidia-validator", ref=_RELEASE),
+    _file("operator-policy-types", _OPERATOR_CODE, "api/nvidia/v1/clusterpolicy_types.go", ref=_RELEASE),
     _file("operator-values", _OPERATOR_CODE, "deployments/gpu-operator/values.yaml", ref=_RELEASE),
     *_issues(
         "operator",

@@ -62,6 +62,8 @@ class Fault(msgspec.Struct, forbid_unknown_fields=True):
     advises: dict[str, str] = {}
     never: list[str] = []
     pre_upgrade: str = ""
+    pre_upgrade_operator: str = ""
+    pre_upgrade_kubernetes: str = ""
     post_upgrade: str = ""
     waits: list[str] = []
     scheduler_config: Object | None = None
@@ -77,6 +79,10 @@ class Fault(msgspec.Struct, forbid_unknown_fields=True):
         """What is asked beside the profiles of every run; a baseline is that of the ``sound`` objects."""
         if self.pre_upgrade:
             return [f"--gpu-pre-upgrade={self.pre_upgrade}"]
+        if self.pre_upgrade_operator:
+            return [f"--gpu-pre-upgrade-operator={self.pre_upgrade_operator}"]
+        if self.pre_upgrade_kubernetes:
+            return [f"--gpu-pre-upgrade-kubernetes={self.pre_upgrade_kubernetes}"]
         if not self.post_upgrade:
             return []
         facts = Facts.from_objects(sound)

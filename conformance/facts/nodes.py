@@ -21,7 +21,8 @@ SIMULATED_ANNOTATION = "kwok.x-k8s.io/node"
 class Node(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One node: labels, taints, what it has and what it offers. Quantities are text as the API server says them.
 
-    ``created`` is when it joined the cluster, ``conditions`` its conditions, status by type.
+    ``created`` is when it joined the cluster, ``conditions`` its conditions, status by type, ``runtime`` its container
+    runtime with the version, such as containerd://2.1.5.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Node(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     conditions: dict[str, str] = {}
     kernel: str = ""
     kubelet: str = ""
+    runtime: str = ""
     provider_id: str = ""
     simulated: bool = False
     created: datetime | None = None
@@ -111,6 +113,7 @@ class _Spec(Wire):
 class _System(Wire):
     kernel_version: str | None = None
     kubelet_version: str | None = None
+    container_runtime_version: str | None = None
 
 
 class _Status(Wire):
@@ -145,6 +148,7 @@ class WireNode(Wire):
             conditions=conditions,
             kernel=system.kernel_version or "",
             kubelet=system.kubelet_version or "",
+            runtime=system.container_runtime_version or "",
             provider_id=spec.provider_id or "",
             simulated=SIMULATED_ANNOTATION in annotations,
             created=self.metadata.creation_timestamp,

@@ -15,7 +15,8 @@ from conformance.gpu.driver_companions import (
     VGPU_BRANCHES,
     VGPU_SOURCES,
 )
-from conformance.gpu.operator_releases import OPERATOR_RELEASES, OperatorRelease, written
+from conformance.gpu.kubernetes_releases import KUBELET_SKEW, KUBERNETES_SOURCES, LAST_WITH_CONTAINERD_1
+from conformance.gpu.operator_releases import IGNORED_FIELDS, OPERATOR_RELEASES, OperatorRelease, written
 
 UNKNOWN = "unknown"
 
@@ -31,6 +32,17 @@ def companions() -> Sequence[str]:
             ("operator", "drivers", "Kubernetes", "containerd", "programs", "maintained", "sources"),
             map(_release, OPERATOR_RELEASES),
         ),
+        "An upgrade goes to a patch of the same release or to the next release. These fields of a ClusterPolicy have "
+        "no effect any more; none was taken out of its CRD.",
+        table(
+            ("field", "since", "instead", "sources"),
+            ((each.path, f"v{written(each.since)}", each.instead, "; ".join(each.sources)) for each in IGNORED_FIELDS),
+        ),
+        "## Kubernetes",
+        f"Kubernetes {written(LAST_WITH_CONTAINERD_1)} is the last release that supports containerd 1.x. A kubelet may "
+        f"be {KUBELET_SKEW} minor releases older than the API server, and never newer; the control plane goes one "
+        f"minor release at a time. Sources: {' and '.join(f'<{each}>' for each in KUBERNETES_SOURCES)}. Not known: "
+        "which release of Kueue, KAI or the DRA driver goes with which Kubernetes, and who uses an API that will go.",
         "## Precompiled drivers",
         "Kernels for which NVIDIA builds images; for a single kernel the registry may lack one all the same. They have "
         "neither vGPU nor GPUDirect Storage. An image is there for every release of the operator.",

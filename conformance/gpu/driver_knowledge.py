@@ -12,7 +12,7 @@ from conformance.gpu.driver_hardware import ARCHITECTURES, OPEN_ONLY_PRODUCTS, R
 _INTRODUCTION = f"""# What is known of drivers
 
 Made from the tables of `conformance/gpu/` by `python -m conformance.gpu.driver_knowledge`. Requirements judge by these
-tables and by nothing else (UPG-06 to UPG-09, UPG-16 to UPG-21, OPER-16, OPER-17, WORK-09); what is unknown here, or
+tables and by nothing else (UPG-06 to UPG-09, UPG-16 to UPG-29, OPER-16, OPER-17, WORK-09); what is unknown here, or
 missing, is never judged as good. All was read on {READ}; the sources of branches name the edition that was read.
 
 Not known, and not judged: whether a registry has a driver's image; on which newest kernel the modules of a driver can

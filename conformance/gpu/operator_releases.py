@@ -65,6 +65,24 @@ _UNTIL_26_3 = (
     Precompiled(_NOBLE, ((6, 8),), _GENERIC, (570, 580)),
 )
 
+
+class IgnoredField(msgspec.Struct, frozen=True):
+    """A field of a ClusterPolicy that has no effect from a release on; what it did then needs another one."""
+
+    path: str
+    since: Minor
+    instead: str
+    sources: tuple[str, ...]
+
+
+_TYPES = "NVIDIA/gpu-operator: api/nvidia/v1/clusterpolicy_types.go"
+
+# No field was taken out of the CRD from v24.6 to v26.7 (the schemas of their tags compared).
+IGNORED_FIELDS: tuple[IgnoredField, ...] = (
+    IgnoredField("driver.useOpenKernelModules", (25, 3), "driver.kernelModuleType: open", (f"{_TYPES}, v25.3.4",)),
+    IgnoredField("kataManager.enabled", (26, 7), "the Helm chart kata-deploy", (f"{_TYPES}, v26.7.0",)),
+)
+
 # Oldest first. What v24.9 and v24.6 say of precompiled drivers names no kernels, and is left out.
 OPERATOR_RELEASES: tuple[OperatorRelease, ...] = (
     OperatorRelease(
@@ -154,6 +172,11 @@ def release_of(version: tuple[int, ...]) -> OperatorRelease | None:
 def first_with(branch: int) -> OperatorRelease | None:
     """The first release whose matrix lists a driver of a branch; None where none does."""
     return next((each for each in OPERATOR_RELEASES if branch in each.branches), None)
+
+
+def between(installed: tuple[int, ...], target: Minor) -> tuple[OperatorRelease, ...]:
+    """The releases that an upgrade to a later one would leave out, oldest first."""
+    return tuple(each for each in OPERATOR_RELEASES if installed[:2] < each.release < target)
 
 
 def written(minor: Minor) -> str:

@@ -249,7 +249,10 @@ class Upgrade(msgspec.Struct, frozen=True, rename="camel"):
         elif self.unjudged:
             told.append(f"not judged: {', '.join(self.unjudged)}")
         elif self.decision is Decision.UNDECIDED:
-            told.append("the operator upgrades none of these drivers")
+            of_drivers = self.target.startswith("driver ")
+            told.append(
+                "the operator upgrades none of these drivers" if of_drivers else "what is installed now is not known"
+            )
         if self.unknown:
             told.append(f"not known everywhere: {', '.join(self.unknown)}")
         return "; ".join(told)

@@ -46,6 +46,18 @@ def target_driver(pytestconfig: pytest.Config) -> DriverVersion:
 
 
 @pytest.fixture(scope="session")
+def target_operator(pytestconfig: pytest.Config) -> tuple[int, int, int]:
+    """The GPU Operator that is to be installed; only requirements of such a run ask for it."""
+    return pytestconfig.stash[RUN].asked.required_operator
+
+
+@pytest.fixture(scope="session")
+def target_kubernetes(pytestconfig: pytest.Config) -> tuple[int, int]:
+    """The Kubernetes that is to be installed; only requirements of such a run ask for it."""
+    return pytestconfig.stash[RUN].asked.required_kubernetes
+
+
+@pytest.fixture(scope="session")
 def before(pytestconfig: pytest.Config) -> Baseline:
     """What the cluster had before its upgrade; only requirements of such a run ask for it (--gpu-post-upgrade)."""
     return pytestconfig.stash[RUN].asked.required_baseline

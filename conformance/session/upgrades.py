@@ -3,15 +3,18 @@
 A run that nobody asks about an upgrade selects and says nothing of it.
 """
 
+import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeVar
 
 import msgspec
 
 from conformance.catalog import PROFILES, Requirement
 from conformance.facts import Facts
 from conformance.gpu.drivers import DriverVersion
+from conformance.gpu.kubernetes_releases import release_in
+from conformance.gpu.operator_releases import written
 from conformance.options import Settings
 from conformance.reference import Reference
 from conformance.reference.expected import gpu_resources
@@ -21,8 +24,11 @@ from conformance.upgrading.baseline import Baseline, load, require_nodes, take, 
 from conformance.verdict import Inconclusive, Status
 
 PROFILE = PROFILES["UPG"]
-AFTER = "post-upgrade"
-"""The feature of the requirements that compare with a baseline."""
+CORE, AFTER = "core", "post-upgrade"
+"""The features of the requirements on the next driver, and of those that compare with a baseline."""
+
+OPERATOR, KUBERNETES = "operator-upgrade", "kubernetes-upgrade"
+"""The features of the requirements on the next GPU Operator, and on the next Kubernetes."""
 
 COMPANIONS = ("OPER-02", "OPER-12", "OPER-13", "OPER-18", "POOL-10")
 """Requirements of other profiles that are a part of both questions: the stack is healthy, and so are its nodes."""
@@ -30,11 +36,22 @@ COMPANIONS = ("OPER-02", "OPER-12", "OPER-13", "OPER-18", "POOL-10")
 BEFORE_ONLY, AFTER_ONLY = ("OPER-19",), ("OBS-01", "OPER-14", "WORK-14")
 """Those of one: who would stay on a node; whether validators pass, metrics flow, and pods have the new driver."""
 
-POLICY, BACK = "UPG-02", "UPG-11"
-"""The requirements without whose verdict nobody knows whether there is an upgrade at all."""
+_COMPANIONS_OF = {CORE: BEFORE_ONLY, AFTER: AFTER_ONLY}
 
+KEYS = {CORE: "UPG-02", AFTER: "UPG-11", OPERATOR: "UPG-22", KUBERNETES: "UPG-27"}
+"""The requirements, by feature, without whose verdict nobody knows whether there is an upgrade at all."""
+
+_T = TypeVar("_T")
 _NO_BASELINE = "no baseline of the upgrade was written"
 _PRE_UPGRADE, _POST_UPGRADE = "--gpu-pre-upgrade", "--gpu-post-upgrade"
+_PRE_UPGRADE_OPERATOR, _PRE_UPGRADE_KUBERNETES = "--gpu-pre-upgrade-operator", "--gpu-pre-upgrade-kubernetes"
+_OPTIONS = {
+    _PRE_UPGRADE: "pre_upgrade",
+    _PRE_UPGRADE_OPERATOR: "pre_upgrade_operator",
+    _PRE_UPGRADE_KUBERNETES: "pre_upgrade_kubernetes",
+    _POST_UPGRADE: "post_upgrade",
+}
+_OPERATOR_VERSION = re.compile(r"v?(\d{2})\.(\d{1,2})\.(\d+)", re.ASCII)
 _ASK = (
     f"is judged only where an upgrade is asked about: {_PRE_UPGRADE} VERSION, such as 595.91.07, or {_POST_UPGRADE} "
     "BASELINE"
@@ -42,55 +59,84 @@ _ASK = (
 
 
 class Asked(NamedTuple):
-    """What a run is asked about an upgrade: before one to a ``driver``, after one by a ``baseline``, or nothing."""
+    """What a run is asked about an upgrade: before one to a driver, an operator or a Kubernetes, or after one."""
 
     driver: DriverVersion | None = None
     baseline: Baseline | None = None
     file: Path = Path()
+    operator: tuple[int, int, int] | None = None
+    kubernetes: tuple[int, int] | None = None
 
     @classmethod
     def by(cls, settings: Settings) -> "Asked":
-        """What the options say. Raises ValueError for what is no driver version or baseline, and for both at once."""
-        version, file = settings.value("pre_upgrade"), settings.value("post_upgrade")
-        if version and file:
-            raise ValueError(f"{_PRE_UPGRADE} and {_POST_UPGRADE} ask about one cluster at two times: give one of them")
+        """What the options say. Raises ValueError for what is no version or baseline, and for several at once."""
+        given = [(option, value) for option, key in _OPTIONS.items() if (value := settings.value(key))]
+        if len(given) > 1:
+            names = " and ".join(option for option, _ in given)
+            raise ValueError(f"{names} are questions about different upgrades, or times: give one of them")
+        return next((cls._one(option, value) for option, value in given), cls())
+
+    @classmethod
+    def _one(cls, option: str, value: str) -> "Asked":
         try:
-            if version:
-                return cls(driver=DriverVersion.parse(version))
-            return cls(baseline=load(Path(file)), file=Path(file)) if file else cls()
+            if option == _POST_UPGRADE:
+                return cls(baseline=load(Path(value)), file=Path(value))
+            if option == _PRE_UPGRADE_OPERATOR:
+                return cls(operator=_operator_version(value))
+            if option == _PRE_UPGRADE_KUBERNETES:
+                return cls(kubernetes=_kubernetes_release(value))
+            return cls(driver=DriverVersion.parse(value))
         except ValueError as error:
-            raise ValueError(f"{_PRE_UPGRADE if version else _POST_UPGRADE}: {error}") from None
+            raise ValueError(f"{option}: {error}") from None
 
     def __bool__(self) -> bool:
-        return self.driver is not None or self.baseline is not None
+        return self.feature != ""
+
+    @property
+    def feature(self) -> str:
+        """The feature of the profile's requirements that answer; empty where nothing is asked."""
+        asked = {
+            CORE: self.driver, OPERATOR: self.operator, KUBERNETES: self.kubernetes, AFTER: self.baseline,
+        }  # fmt: skip
+        return next((feature for feature, what in asked.items() if what is not None), "")
 
     @property
     def required_driver(self) -> DriverVersion:
         """The driver that is to be installed, for requirements that only a run before an upgrade judges."""
-        if self.driver is None:
-            raise RuntimeError("the run was not asked about an upgrade that is to come")
-        return self.driver
+        return _required(self.driver)
+
+    @property
+    def required_operator(self) -> tuple[int, int, int]:
+        """The operator that is to be installed, for requirements that only a run before its upgrade judges."""
+        return _required(self.operator)
+
+    @property
+    def required_kubernetes(self) -> tuple[int, int]:
+        """The Kubernetes that is to be installed, for requirements that only a run before its upgrade judges."""
+        return _required(self.kubernetes)
 
     @property
     def required_baseline(self) -> Baseline:
         """What was there before, for requirements that only a run after an upgrade judges."""
-        if self.baseline is None:
-            raise RuntimeError("the run was not asked about an upgrade that is over")
-        return self.baseline
+        return _required(self.baseline)
 
     @property
     def target(self) -> str:
         """What is or was to be upgraded to, in words."""
-        return self.baseline.target if self.baseline is not None else f"driver {self.driver}"
+        if self.baseline is not None:
+            return self.baseline.target
+        if self.operator is not None:
+            return f"GPU Operator v{'.'.join(map(str, self.operator))}"
+        return f"Kubernetes {written(self.kubernetes)}" if self.kubernetes is not None else f"driver {self.driver}"
 
     @property
     def companions(self) -> tuple[str, ...]:
         """The requirements of other profiles that answer, too."""
-        return (*COMPANIONS, *(BEFORE_ONLY if self.baseline is None else AFTER_ONLY))
+        return (*COMPANIONS, *_COMPANIONS_OF.get(self.feature, ()))
 
     def admits(self, rule: Requirement) -> bool:
         """Whether a requirement may be judged: those of the profile only where that is asked."""
-        return rule.profile != PROFILE or (bool(self) and (rule.feature == AFTER) is (self.baseline is not None))
+        return rule.profile != PROFILE or (bool(self) and rule.feature == self.feature)
 
     def names(self, rule: Requirement) -> bool:
         """Whether a requirement answers what is asked."""
@@ -122,9 +168,9 @@ def decided(asked: Asked, verdicts: Iterable[Verdict], baseline: str = "") -> Up
     unjudged = tuple(each.requirement for each in every if each.status in (*UNJUDGED, Status.WAITING))
     partly = (each.requirement for each in every if each.status is Status.UNSUPPORTED or each.unseen)
     unknown = tuple(each for each in partly if each not in (*failed, *unjudged))
-    good, bad, key = Decision.GO, Decision.NO_GO, POLICY
+    good, bad, key = Decision.GO, Decision.NO_GO, KEYS.get(asked.feature, "")
     if asked.baseline is not None:
-        good, bad, key = Decision.DONE, Decision.NOT_DONE, BACK
+        good, bad = Decision.DONE, Decision.NOT_DONE
     known = any(each.requirement == key and each.status in (Status.PASSED, Status.WAIVED) for each in every)
     decision = bad if failed else good if known and not unjudged else Decision.UNDECIDED
     return Upgrade(asked.target, decision, failed, unjudged, unknown, baseline)
@@ -172,7 +218,7 @@ class OfCluster(Protocol):
 
 def keep_baseline(run: OfCluster, folder: Path) -> tuple[Path | None, str]:
     """Write what the cluster has before the upgrade beside the report: the file, or why there is none."""
-    if run.asked.driver is None:
+    if not run.asked or run.asked.baseline is not None:
         return None, ""
     if run.redacts:
         return None, f"{_NO_BASELINE}: under the names that --gpu-redact gives its nodes nothing could be compared"
@@ -181,6 +227,26 @@ def keep_baseline(run: OfCluster, folder: Path) -> tuple[Path | None, str]:
     except Inconclusive as error:
         return None, f"{_NO_BASELINE}: {error}"
     return write(taken, folder), ""
+
+
+def _operator_version(text: str) -> tuple[int, int, int]:
+    match = _OPERATOR_VERSION.fullmatch(text.strip())
+    if match is None:
+        raise ValueError(f"{text!r} is no version of the GPU Operator such as v26.7.0")
+    return int(match[1]), int(match[2]), int(match[3])
+
+
+def _kubernetes_release(text: str) -> tuple[int, int]:
+    release = release_in(text.strip())
+    if release is None or release[0] != 1:
+        raise ValueError(f"{text!r} is no release of Kubernetes such as 1.36 or v1.36.2")
+    return release
+
+
+def _required(asked: _T | None) -> _T:
+    if asked is None:
+        raise RuntimeError("the run was not asked about such an upgrade")
+    return asked
 
 
 def _ids(verdicts: Iterable[Verdict], status: Status) -> tuple[str, ...]:

@@ -21,6 +21,7 @@ from conformance.verdict import Judge, NotApplicable, Waits
 from suites._shared.node_gpus import driver
 from suites._shared.upgrade_states import DONE, state_of
 
+_DRIVER = "driver "
 _AFTER = "post-upgrade"
 _AWAY = Waits("its node is not back", on="UPG-11")
 
@@ -97,7 +98,9 @@ def test_no_node_offers_less(reference: Reference, nodes_back: list[tuple[NodeBe
 def test_every_node_has_the_wanted_driver(
     before: Baseline, nodes_back: list[tuple[NodeBefore, Node]], judge: Judge
 ) -> None:
-    wanted = DriverVersion.parse(before.target.removeprefix("driver "))
+    if not before.target.startswith(_DRIVER):
+        raise NotApplicable(f"the upgrade was of {before.target}: no driver was asked for")
+    wanted = DriverVersion.parse(before.target.removeprefix(_DRIVER))
     for each, node in nodes_back:
         found = driver(node)
         if not found:

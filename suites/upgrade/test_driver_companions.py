@@ -28,11 +28,12 @@ from conformance.gpu.operator_stack import DRA_DOMAIN_CONTAINER, DRA_GPU_CONTAIN
 from conformance.reference.model import Reference
 from conformance.subjects import HasSubject
 from conformance.verdict import Judge, NotApplicable, Unsupported
-from suites._shared.operand_versions import Version, dotted, operator_version, parsed
+from suites._shared.operand_versions import Version, dotted, parsed
 from suites._shared.operator_resource import OperatorResource, require_operator_resource
 from suites._shared.upgrade_states import DONE
 from suites.upgrade.driver_settings import architecture_on, modules_asked, setting, system_of
 from suites.upgrade.upgrade_groups import UpgradeGroup
+from suites.upgrade.validated_releases import installed_operator
 
 _NVIDIA_REGISTRY = "nvcr.io/nvidia"
 _FABRIC_MANAGER = re.compile(r"fabric-?manager", re.IGNORECASE)
@@ -51,8 +52,7 @@ def test_the_operator_is_documented_for_the_branch(
     facts: Facts, reference: Reference, groups: tuple[UpgradeGroup, ...], target_driver: DriverVersion, judge: Judge
 ) -> None:
     operator_resource = require_operator_resource(facts, reference)
-    # The validator has the operator's image, too, and is upgraded after it.
-    version = operator_version(tuple(each for each in facts.workloads if each.kind == "Deployment"))
+    version = installed_operator(facts)
     release = release_of(version) if version else None
     if version is None or release is None:
         which = f"v{dotted(version)}" if version else "an operator whose version no image tag or label tells"

@@ -1,0 +1,110 @@
+"""The next Kubernetes: whether kubelets, container runtimes and the GPU Operator of the cluster go with it.
+
+The control plane is upgraded first, and serves old kubelets for a while. What does not go with it shows when the first
+GPU node joins with the new version: a runtime that its kubelet refuses, an operator that was never tried with it.
+"""
+
+from conformance.catalog import MUST, SHOULD, requirement
+from conformance.facts import Facts
+from conformance.gpu.kubernetes_releases import KUBELET_SKEW, LAST_WITH_CONTAINERD_1, containerd_in, release_in
+from conformance.gpu.operator_releases import Minor, release_of, written
+from conformance.reference.model import Reference
+from conformance.subjects import ObjectReference
+from conformance.verdict import Judge, Unsupported
+from suites._shared.operand_versions import dotted
+from suites._shared.operator_resource import require_operator_resource
+from suites._shared.pool_nodes import GpuPoolNode
+from suites.upgrade.validated_releases import installed_operator, judge_kubernetes, running_kubernetes
+
+_FEATURE = "kubernetes-upgrade"
+
+
+@requirement(
+    "UPG-27",
+    "Kubernetes is upgraded by one minor release, and every kubelet may stay for it",
+    level=MUST,
+    feature=_FEATURE,
+    sources=["k8s-skew"],
+    remedy="Upgrade the control plane one minor release after the other, and nodes before their kubelets are too old.",
+)
+def test_no_minor_release_is_skipped(facts: Facts, target_kubernetes: Minor, judge: Judge) -> None:
+    _judge_step(facts, target_kubernetes, judge)
+    for node in facts.nodes:
+        kubelet = release_in(node.kubelet)
+        if kubelet is None:
+            judge.pass_over(node, "its kubelet tells no version")
+            continue
+        behind = target_kubernetes[1] - kubelet[1]
+        judge(
+            node,
+            ok=0 <= behind <= KUBELET_SKEW,
+            expected=f"a kubelet at most {KUBELET_SKEW} minor releases older than {written(target_kubernetes)}",
+            actual=f"kubelet {node.kubelet}",
+            cause=f"its kubelet would be {abs(behind)} minor releases {'older' if behind > 0 else 'newer'} than that",
+            hidden_because="the node stays Ready; what its kubelet does not understand fails pod by pod",
+            inspect=f"kubectl get node {node.name} -o wide",
+        )
+
+
+@requirement(
+    "UPG-28",
+    "The GPU Operator that is installed was validated with the Kubernetes release that is to be installed",
+    level=SHOULD,
+    feature=_FEATURE,
+    sources=["operator-platforms"],
+    remedy="Upgrade the GPU Operator first, to a release that was validated with both.",
+)
+def test_the_operator_was_validated_with_the_target(
+    facts: Facts, reference: Reference, target_kubernetes: Minor, judge: Judge
+) -> None:
+    operator_resource = require_operator_resource(facts, reference)
+    version = installed_operator(facts)
+    operator = release_of(version) if version else None
+    if version is None or operator is None:
+        which = f"GPU Operator v{dotted(version)}" if version else "the GPU Operator, whose version nothing tells,"
+        raise Unsupported(f"with which Kubernetes {which} was validated is unknown")
+    judge_kubernetes(operator_resource.subject, operator, target_kubernetes, judge)
+
+
+@requirement(
+    "UPG-29",
+    "The Kubernetes release that is to be installed supports the container runtime of every GPU node",
+    level=SHOULD,
+    feature=_FEATURE,
+    sources=["k8s-1.35-release"],
+    remedy="Upgrade containerd to 2.x on these nodes first, drained, one after the other.",
+)
+def test_the_target_supports_the_runtimes(
+    nvidia_pool_nodes: tuple[GpuPoolNode, ...], target_kubernetes: Minor, judge: Judge
+) -> None:
+    for node in (each.node for each in nvidia_pool_nodes):
+        found = containerd_in(node.runtime)
+        if found is None:
+            judge.pass_over(node, f"its runtime is {node.runtime or 'not known'}, whose versions no table has")
+            continue
+        judge(
+            node,
+            ok=found[0] >= 2 or target_kubernetes <= LAST_WITH_CONTAINERD_1,
+            expected=f"a runtime that Kubernetes {written(target_kubernetes)} supports",
+            actual=node.runtime,
+            cause=f"Kubernetes {written(LAST_WITH_CONTAINERD_1)} is the last release that supports containerd 1.x",
+            hidden_because="the control plane is upgraded without a word; only the new kubelet asks more of it",
+            inspect=f"kubectl get node {node.name} -o wide",
+        )
+
+
+def _judge_step(facts: Facts, target: Minor, judge: Judge) -> None:
+    server = ObjectReference.of("APIServer", "kubernetes", text="the API server")
+    running, told = running_kubernetes(facts)
+    steps = target[1] - running[1]
+    if not told and steps > 1:
+        judge.pass_over(server, f"its version is not told; the newest kubelet is of {written(running)}")
+        return
+    judge(
+        server,
+        ok=steps in (0, 1),
+        expected=f"Kubernetes {written(target)} is the release that runs, or the next one",
+        actual=f"Kubernetes {facts.server_version}" if told else f"its newest kubelet is of {written(running)}",
+        cause="it would go back" if steps < 0 else f"it would skip {steps - 1} minor releases",
+        inspect="kubectl version",
+    )

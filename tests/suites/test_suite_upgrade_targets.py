@@ -1,0 +1,77 @@
+"""The next operator and the next Kubernetes: correct set-ups stay green, and what is unknown is no verdict."""
+
+import pytest
+from operated_cluster import Cluster, Outcome
+
+from conformance.facts import Facts
+from conformance.gpu.kubernetes_releases import containerd_in, release_in
+from conformance.verdict import Judge
+from suites.upgrade import test_target_kubernetes as kubernetes
+from suites.upgrade import test_target_operator as operator
+
+NODE = "t4-inference-1"
+
+
+def facts_of(cluster: Cluster, server: str = "v1.35.4", kubelet: str = "v1.35.4") -> Facts:
+    for each in cluster.objects:
+        if each["kind"] == "Node":
+            info = each["status"].setdefault("nodeInfo", {})
+            info.setdefault("kubeletVersion", kubelet)
+    return Facts.from_objects(cluster.objects, server_version=server)
+
+
+def steps(cluster: Cluster, target: tuple[int, int], **versions: str) -> Outcome:
+    judge = Judge()
+    kubernetes.test_no_minor_release_is_skipped(facts_of(cluster, **versions), target, judge)
+    return Outcome(judge, None)
+
+
+@pytest.mark.parametrize("target", [(1, 35), (1, 36)])
+def test_a_patch_and_the_next_minor_release_are_good(cluster, target):
+    assert steps(cluster, target).passed
+
+
+@pytest.mark.parametrize(
+    ("target", "said"), [((1, 37), "it would skip 1 minor releases"), ((1, 34), "it would go back")]
+)
+def test_a_release_that_is_skipped_or_older_is_named(cluster, target, said):
+    assert said in steps(cluster, target).broken["the API server"]
+
+
+def test_a_server_that_tells_no_version_is_not_accused_of_skipping(cluster):
+    outcome = steps(cluster, (1, 37), server="")
+
+    assert not outcome.broken
+    assert "the newest kubelet is of 1.35" in str(outcome.judge.unseen[0])
+
+
+def test_a_kubelet_three_releases_behind_may_stay_and_one_of_four_may_not(cluster):
+    cluster.node(NODE)["status"]["nodeInfo"] = {"kubeletVersion": "v1.33.9"}
+    assert steps(cluster, (1, 36)).passed
+
+    cluster.node(NODE)["status"]["nodeInfo"] = {"kubeletVersion": "v1.32.9"}
+    assert "4 minor releases older" in steps(cluster, (1, 36)).broken[f"node {NODE}"]
+
+
+def test_the_open_modules_by_both_fields_lose_nothing(cluster):
+    operated = cluster.get("Deployment", "gpu-operator")
+    operated["spec"]["template"]["spec"]["containers"][0]["image"] = "nvcr.io/nvidia/gpu-operator:v24.9.2"
+    settings = cluster.policy()["spec"].setdefault("driver", {})
+    settings |= {"useOpenKernelModules": True, "kernelModuleType": "open"}
+
+    judge = Judge()
+    operator.test_no_field_loses_its_effect(facts_of(cluster), cluster.reference, (25, 3, 4), judge)
+    assert not judge.broken
+
+    settings["kernelModuleType"] = "auto"
+    judge = Judge()
+    operator.test_no_field_loses_its_effect(facts_of(cluster), cluster.reference, (25, 3, 4), judge)
+    assert [each.subject.field for each in judge.broken] == ["driver.useOpenKernelModules"]
+
+
+def test_versions_of_any_distribution_are_read_and_others_are_unknown():
+    assert release_in("v1.36.3-gke.100") == (1, 36)
+    assert release_in("latest") is None
+    assert containerd_in("containerd://2.1.5-k3s1") == (2, 1)
+    assert containerd_in("cri-o://1.35.1") is None
+    assert containerd_in("") is None
