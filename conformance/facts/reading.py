@@ -1,8 +1,10 @@
 """Reading a cluster once: every kind listed page by page, kinds side by side, ConfigMaps of the stack last."""
 
-from collections.abc import Callable, Iterable, Mapping
+import re
+from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from typing import Protocol, TypeVar
 
 import msgspec
@@ -11,7 +13,7 @@ from conformance.facts.collection import Facts
 from conformance.facts.decoding import Harvest
 from conformance.facts.kinds import EVERYWHERE, KINDS, paths_of
 from conformance.kube.client import Client
-from conformance.kube.errors import ApiError, KubeError, NotFound
+from conformance.kube.errors import ApiError, BrokenOff, KubeError, NotFound
 from conformance.kube.paths import path
 
 CONFIG_MAP = "ConfigMap"
@@ -19,6 +21,9 @@ _T = TypeVar("_T")
 
 # Decoding holds the interpreter, waiting does not: more workers than this only queue up at the server.
 _AT_ONCE = 6
+
+LONG = ("Pod", "Node")
+"""The kinds whose lists are long in every large cluster."""
 
 
 class Gatherer(Protocol):
@@ -49,7 +54,8 @@ def read(client: Client, config_namespaces: Iterable[str] = ()) -> Facts:
     version = server_version(client)
     taken_at = client.server_time()
     harvests = {name: Harvest(kind) for name, kind in KINDS.items()}
-    missing = gather(client, {name: harvests[name] for name in EVERYWHERE})
+    whole = LONG if writes_item_by_item(version) else ()
+    missing = gather(client, {name: harvests[name] for name in EVERYWHERE}, whole)
     seen = Facts.from_harvests(harvests.values(), unreadable=missing.unreadable)
     namespaces = tuple(sorted({*seen.stack_namespaces, *config_namespaces}))
     unreadable = missing.unreadable | gather_config_maps(client, harvests[CONFIG_MAP], namespaces)
@@ -83,22 +89,30 @@ def server_version(client: Client) -> str:
         return ""
 
 
-def gather(client: Client, gatherers: Mapping[str, Gatherer]) -> Missing:
+def writes_item_by_item(server_version: str) -> bool:
+    """Whether an API server answers even the longest list cheaply: from its cache, and encoding item after item.
+
+    Both are stable since Kubernetes 1.34, and what is read is as new as what etcd has. An older server makes the whole
+    answer in memory before it sends the first byte, so that it is asked for pages.
+    Sources: https://kubernetes.io/blog/2025/05/09/kubernetes-v1-33-streaming-list-responses/ and
+    https://kubernetes.io/docs/reference/using-api/api-concepts/#semantics-for-get-and-list
+    """
+    found = re.match(r"v(\d+)\.(\d+)", server_version)
+    return found is not None and (int(found[1]), int(found[2])) >= (1, 34)
+
+
+def gather(client: Client, gatherers: Mapping[str, Gatherer], whole: Collection[str] = ()) -> Missing:
     """List the kinds of all namespaces side by side into their gatherers, and tell what is missing.
 
-    Only kinds of optional APIs are unserved when the API server answers 404; of all others that is an error.
+    The kinds in ``whole`` come in one answer each, all others in pages. Only kinds of optional APIs are unserved when
+    the API server answers 404; of all others that is an error.
     """
 
     def listed(name: str) -> Exception | None:
         gatherer = gatherers[name]
 
-        def add_pages(path_of_version: str) -> None:
-            gatherer.clear()
-            for page in client.pages(path_of_version, restarted=gatherer.clear):
-                gatherer.add_page(page)
-
         try:
-            in_served_version(name, add_pages)
+            in_served_version(name, partial(_gather_list, client, gatherer, whole=name in whole))
         except (KubeError, msgspec.DecodeError) as error:
             gatherer.clear()
             return error
@@ -109,6 +123,20 @@ def gather(client: Client, gatherers: Mapping[str, Gatherer]) -> Missing:
     unserved = [name for name, error in errors.items() if isinstance(error, NotFound) and KINDS[name].optional]
     unreadable = {name: _reason(error) for name, error in errors.items() if error and name not in unserved}
     return Missing(unreadable, tuple(unserved))
+
+
+def _gather_list(client: Client, gatherer: Gatherer, path: str, *, whole: bool) -> None:
+    gatherer.clear()
+    if whole:
+        try:
+            for piece in client.pieces(path):
+                gatherer.add_page(piece)
+            return
+        except (BrokenOff, msgspec.DecodeError):
+            # A server gives up on an answer after a minute, proxies sooner: pages are short.
+            gatherer.clear()
+    for page in client.pages(path, restarted=gatherer.clear):
+        gatherer.add_page(page)
 
 
 def gather_config_maps(client: Client, gatherer: Gatherer, namespaces: Iterable[str]) -> dict[str, str]:

@@ -28,6 +28,13 @@ class Unreachable(KubeError):
         self.what = what
 
 
+class BrokenOff(KubeError):
+    """An answer that was read while it came did not come to its end."""
+
+    def __init__(self, path: str, what: str) -> None:
+        super().__init__(f"the answer to GET {path} broke off: {what}")
+
+
 class UnclearPath(KubeError):
     """A path that a server could read differently than the guard does. It is never sent."""
 

@@ -19,7 +19,7 @@ from urllib3.exceptions import (
 )
 
 from conformance.kube.connection import Connection
-from conformance.kube.errors import ApiError, KubeError, Unreachable
+from conformance.kube.errors import ApiError, BrokenOff, KubeError, Unreachable
 from conformance.kube.timeouts import Timeouts
 
 _TRY_AGAIN = frozenset({429, 503})
@@ -82,6 +82,18 @@ class Sender:
                     return self.send(request)
 
             yield content
+
+    def parts(self, request: Request, size: int) -> Iterator[bytes]:
+        """Yield an answer in parts of ``size`` bytes while it comes. Raises BrokenOff where it does not end."""
+        with self.stream(request, self._timeouts.read) as response:
+            while True:
+                try:
+                    part = response.read(size)
+                except (HTTPError, OSError) as error:
+                    raise BrokenOff(request.path, _plain(error)) from error
+                if not part:
+                    return
+                yield part
 
     @contextmanager
     def stream(self, request: Request, silence: float) -> Iterator[urllib3.BaseHTTPResponse]:

@@ -22,6 +22,9 @@ class PagedServer:
         self.failures: dict[str, Exception] = {}
         self.raw: dict[str, list[bytes]] = {}
         self.restarts: set[str] = set()
+        self.broken: dict[str, Exception] = {}
+        self.in_one_answer: list[str] = []
+        self.version = "v1.36.3"
         self.down = False
         self.clock = lambda: datetime.now(UTC)
         self.unserved: set[str] = set()
@@ -36,7 +39,17 @@ class PagedServer:
         if self.down:
             raise Unreachable("https://127.0.0.1:1", "connection refused")
         assert path == "/version"
-        return {"gitVersion": "v1.36.3"}
+        return {"gitVersion": self.version}
+
+    def pieces(self, path: str) -> Iterator[bytes]:
+        """As ``pages``, for a list that comes in one answer; it ends early where ``broken`` says so."""
+        kind, _ = _place(path)
+        self.in_one_answer.append(kind)
+        pieces = list(self.pages(path))
+        if kind in self.broken:
+            yield pieces[0]
+            raise self.broken[kind]
+        yield from pieces
 
     def pages(self, path: str, *, restarted: Callable[[], None] | None = None, **_: Any) -> Iterator[bytes]:
         kind, namespace = _place(path)

@@ -8,7 +8,7 @@ from paged_server import PagedServer, node, pod
 
 from conformance.facts import Facts, read, snapshot
 from conformance.facts.kinds import EVERYWHERE
-from conformance.kube.errors import ApiError, Unreachable
+from conformance.kube.errors import ApiError, BrokenOff, Unreachable
 from conformance.verdict import Inconclusive
 
 
@@ -40,6 +40,35 @@ def test_reading_gives_what_the_plain_objects_give(server: PagedServer) -> None:
 
 def test_a_list_that_starts_again_counts_nothing_twice(server: PagedServer) -> None:
     server.restarts = {"Pod"}
+
+    assert [each.name for each in read(server).pods] == ["train-a", "train-b", "train-done"]
+
+
+@pytest.mark.parametrize("version", ["v1.34.0", "v1.36.1-gke.2", "v2.0.0"])
+def test_long_lists_come_in_one_answer_where_the_server_writes_it_item_by_item(
+    server: PagedServer, version: str
+) -> None:
+    server.version = version
+    read(server)
+
+    assert sorted(server.in_one_answer) == ["Node", "Pod"]
+
+
+@pytest.mark.parametrize("version", ["v1.33.9", "v1.9.0", "", "unknown"])
+def test_other_servers_are_asked_for_pages(server: PagedServer, version: str) -> None:
+    server.version = version
+
+    assert [each.name for each in read(server).pods] == ["train-a", "train-b", "train-done"]
+    assert server.in_one_answer == []
+
+
+@pytest.mark.parametrize(
+    "error", [BrokenOff("/api/v1/pods", "closed"), msgspec.DecodeError("cut within an item")], ids=["broken", "cut"]
+)
+def test_a_long_answer_that_breaks_off_is_read_again_in_pages_and_counts_nothing_twice(
+    server: PagedServer, error: Exception
+) -> None:
+    server.broken["Pod"] = error
 
     assert [each.name for each in read(server).pods] == ["train-a", "train-b", "train-done"]
 
