@@ -30,7 +30,7 @@ from suites._shared.pool_nodes import (
     GpuPoolNode,
     Members,
     PoolNode,
-    is_of_another_maker,
+    is_for_containers,
     require_nodes,
     without_nodes,
     without_open_nodes,
@@ -96,10 +96,10 @@ def gpu_pool_nodes(gpu_pools: tuple[Pool, ...], members: Members, reference: Ref
 
 @pytest.fixture
 def nvidia_pool_nodes(gpu_pool_nodes: tuple[GpuPoolNode, ...]) -> tuple[GpuPoolNode, ...]:
-    """Those nodes of GPU pools whose accelerators are NVIDIA's: its stack and its programs serve no others."""
-    nodes = tuple(each for each in gpu_pool_nodes if not is_of_another_maker(each.pool))
+    """Those nodes of GPU pools whose GPUs containers use by NVIDIA's driver: its stack and programs serve no others."""
+    nodes = tuple(each for each in gpu_pool_nodes if is_for_containers(each.pool))
     if not nodes:
-        raise NotApplicable("the accelerators of every declared pool are another maker's, not NVIDIA's")
+        raise NotApplicable("the accelerators of every declared pool are another maker's, or for virtual machines")
     return nodes
 
 
@@ -254,13 +254,13 @@ def placed_workloads(reference: Reference, facts: Facts) -> tuple[PlacedWorkload
 
 @pytest.fixture
 def gpu_workloads(
-    declared_workloads: tuple[DeclaredWorkload, ...], reference: Reference
+    declared_workloads: tuple[DeclaredWorkload, ...], reference: Reference, facts: Facts
 ) -> tuple[DeclaredWorkload, ...]:
     """Those of them that belong on GPU nodes; of a workload of another kind the pods that ask for GPUs."""
     workloads = tuple(
         workload
         for workload in declared_workloads
-        if any(pool.gpu for pool in workload.pools) and workload.is_for_gpus(reference)
+        if any(pool.gpu for pool in workload.pools) and workload.is_for_gpus(reference, facts)
     )
     if not workloads:
         raise NotApplicable("no declared workload belongs on a GPU pool")

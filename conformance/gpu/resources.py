@@ -9,19 +9,58 @@ DRA_DRIVER = "gpu.nvidia.com"
 
 
 OTHER_MAKERS = (
-    "amd.com/gpu",
-    "google.com/tpu",
-    "aws.amazon.com/neuron",
-    "aws.amazon.com/neuroncore",
-    "aws.amazon.com/neurondevice",
-    "habana.ai/gaudi",
-    "gpu.intel.com/i915",
-    "gpu.intel.com/xe",
+    "amd.com",
+    "google.com",
+    "aws.amazon.com",
+    "habana.ai",
+    "gpu.intel.com",
+    "huawei.com",
+    "cambricon.com",
+    "hygon.com",
+    "iluvatar.com",
+    "iluvatar.ai",
+    "metax-tech.com",
+    "mthreads.com",
+    "enflame.com",
+    "kunlunxin.com",
+    "qualcomm.com",
+    "furiosa.ai",
+    "rebellions.ai",
+    "tenstorrent.com",
 )
-"""Under what the device plugins of other makers offer accelerators, which none of NVIDIA's software serves.
+"""The domains under which device plugins of other makers offer accelerators, which none of NVIDIA's software serves.
 
-Sources: the README of each: ROCm/k8s-device-plugin, GKE's TPU device plugin, AWS Neuron, Habana, Intel.
+Whatever follows the slash (``amd.com/gpu``, ``huawei.com/Ascend910``, ``aws.amazon.com/neuroncore``). Sources: the
+README of each: ROCm/k8s-device-plugin, GKE's TPU device plugin, AWS Neuron, Habana, Intel, Qualcomm Cloud AI, Furiosa,
+Rebellions, Tenstorrent, Iluvatar's ix-device-plugin; Project-HAMi/HAMi, supported devices, for the others.
 """
+
+ACCELERATOR_DRIVERS = ("gpu", "vgpu", "gaudi", "npu", "tpu", "neuron")
+"""How the name of a DRA driver begins whose devices are accelerators (``gpu.nvidia.com``, ``tpu.google.com``).
+
+Sources: kubernetes-sigs/dra-driver-nvidia-gpu, ROCm/k8s-gpu-dra-driver, intel/intel-resource-drivers-for-kubernetes,
+kubernetes-sigs/dra-example-driver (gpu.example.com), GKE: dynamic resource allocation for TPUs, AWS Neuron.
+"""
+
+
+def is_of_other_maker(name: str) -> bool:
+    """Whether an extended resource is accelerators of another maker than NVIDIA."""
+    return name.partition("/")[0] in OTHER_MAKERS
+
+
+def is_for_virtual_machines(name: str) -> bool:
+    """Whether an extended resource is NVIDIA GPUs, or vGPUs, that virtual machines get.
+
+    Everything that NVIDIA's plugin for containers offers is_gpu_resource; the plugin for KubeVirt names devices by
+    their models (``nvidia.com/GA102GL_A10``, ``nvidia.com/NVIDIA_A10-12Q``) or as it is told (``nvidia.com/pgpu``).
+    Source: NVIDIA/kubevirt-gpu-device-plugin, README.
+    """
+    return name.startswith("nvidia.com/") and not is_gpu_resource(name)
+
+
+def is_accelerator_driver(name: str) -> bool:
+    """Whether a DRA driver publishes accelerators, by its name."""
+    return name.partition(".")[0] in ACCELERATOR_DRIVERS
 
 
 def is_gpu_resource(name: str) -> bool:

@@ -66,9 +66,9 @@ class DeclaredWorkload(NamedTuple):
             return f"kubectl get pod -n {self.example.namespace} {self.example.name} -o yaml"
         return f"{_get(self.declared)} -o jsonpath='{{.spec.template.spec}}'"
 
-    def is_for_gpus(self, reference: Reference) -> bool:
+    def is_for_gpus(self, reference: Reference, facts: Facts) -> bool:
         """Whether its pods are meant for GPUs: a launcher or a head of another kind may ask for none."""
-        return self.example is None or requests_gpus(self.example, reference)
+        return self.example is None or requests_gpus(self.example, self.example.namespace, reference, facts)
 
 
 class PlacedWorkload(NamedTuple):

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from conformance.facts import Container, Facts, Pod, Workload
 from conformance.facts.podspec import PodSpec
 from conformance.gpu.drivers import CudaVersion
-from conformance.gpu.resources import MIG_PREFIX, SHARED_GPU
+from conformance.gpu.resources import MIG_PREFIX, SHARED_GPU, is_for_virtual_machines, is_of_other_maker
 from conformance.reference.expected import gpu_resources
 from conformance.reference.model import Reference
 from conformance.subjects import ObjectReference
@@ -73,10 +73,19 @@ def everything_with_a_runtime_class(facts: Facts) -> tuple[Holder, ...]:
 
 
 def whole_gpus(spec: PodSpec, reference: Reference) -> int:
-    """How many whole GPUs a pod requests: replicas and MIG devices do not communicate over shared memory."""
-    counts = dict(spec.gpu_requests())
-    counts[reference.gpu_resource] = spec.gpus(reference.gpu_resource)
-    return sum(count for name, count in counts.items() if name != SHARED_GPU and not name.startswith(MIG_PREFIX))
+    """How many whole GPUs a pod requests: replicas and MIG devices do not communicate over shared memory.
+
+    Nor do those of virtual machines, whose memory is not the pod's. What other makers' libraries do is not judged.
+    """
+    return sum(count for name, count in resources_requested(spec, reference).items() if _is_whole(name, reference))
+
+
+def _is_whole(name: str, reference: Reference) -> bool:
+    """Whether a resource is whole GPUs of containers; one is not where every pool that declares it shares it."""
+    if name == SHARED_GPU or name.startswith(MIG_PREFIX) or is_for_virtual_machines(name) or is_of_other_maker(name):
+        return False
+    sharing = [bool(pool.gpu.shared_by) for pool in reference.gpu_pools if pool.gpu and pool.gpu.resource == name]
+    return not sharing or not all(sharing)
 
 
 def has_big_shared_memory(spec: PodSpec) -> bool:

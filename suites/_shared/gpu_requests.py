@@ -3,21 +3,26 @@
 Every requirement that tells GPU pods from others asks here. A request for GPUs takes one of four forms: a container
 names a resource by which the set-up's pools offer their devices (whoever makes them: ``amd.com/gpu``,
 ``google.com/tpu``, ``aws.amazon.com/neuron``, ``volcano.sh/vgpu-number``, ``aliyun.com/gpu-mem``, a passthrough
-device); or one of NVIDIA's device plugin; the pod claims devices (DRA); or its annotations ask KAI for part of a GPU,
-which a reservation pod then holds on its behalf.
+device); or one of NVIDIA's device plugin; the pod claims devices (DRA), unless all of them are known to be something
+else, such as network interfaces; or its annotations ask KAI for part of a GPU, which a reservation pod then holds on
+its behalf.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
+from contextlib import suppress
+from functools import lru_cache
 
-from conformance.facts import Pod
+from conformance.facts import Facts, Pod
 from conformance.facts.podspec import PodSpec
 from conformance.gpu.labels import KAI_FRACTION, KAI_MEMORY
-from conformance.gpu.resources import is_gpu_resource
+from conformance.gpu.resources import DRA_DRIVER, is_accelerator_driver, is_gpu_resource
 from conformance.reference.expected import gpu_resources
 from conformance.reference.model import Reference
+from conformance.verdict import Inconclusive
+from suites._shared.resource_slices import classes_asked, device_class
 
-KAI_RESERVATION_NAMESPACE = "kai-resource-reservation"
-"""Where KAI keeps the pods that hold a whole GPU for those that asked for parts of it (its value in the chart)."""
+KAI_RESERVATION_NAMESPACES = ("kai-resource-reservation", "runai-reservation")
+"""Where KAI keeps the pods that hold a whole GPU for those that asked for parts of it (charts of KAI and Run:ai)."""
 
 
 def names_gpus(resource: str, reference: Reference) -> bool:
@@ -35,16 +40,57 @@ def fraction_by_annotation(annotations: Mapping[str, str]) -> str:
     return next((f"{key}={annotations[key]}" for key in (KAI_FRACTION, KAI_MEMORY) if annotations.get(key)), "")
 
 
-def requests_gpus(spec: PodSpec, reference: Reference) -> bool:
-    """Whether a pod, or the pods of a template, ask for GPUs in any of the four forms."""
-    return bool(resources_requested(spec, reference) or spec.claims or fraction_by_annotation(spec.annotations))
+def requests_gpus(spec: PodSpec, namespace: str, reference: Reference, facts: Facts) -> bool:
+    """Whether a pod, or the pods of a template, of a namespace ask for GPUs in any of the four forms."""
+    return bool(
+        resources_requested(spec, reference)
+        or (spec.claims and _claims_gpus(spec, namespace, facts))
+        or fraction_by_annotation(spec.annotations)
+    )
 
 
 def holds_for_others(pod: Pod) -> bool:
     """Whether a pod holds a GPU on behalf of others, which are the ones that asked for it."""
-    return pod.namespace == KAI_RESERVATION_NAMESPACE
+    return pod.namespace in KAI_RESERVATION_NAMESPACES
 
 
-def gpu_pods(pods: Iterable[Pod], reference: Reference) -> tuple[Pod, ...]:
+# Several requirements ask; a run has one set of facts and one reference.
+@lru_cache(maxsize=1)
+def gpu_pods(facts: Facts, reference: Reference) -> tuple[Pod, ...]:
     """The pods that ask for GPUs themselves, finished ones included."""
-    return tuple(pod for pod in pods if requests_gpus(pod, reference) and not holds_for_others(pod))
+    return tuple(
+        pod for pod in facts.pods if requests_gpus(pod, pod.namespace, reference, facts) and not holds_for_others(pod)
+    )
+
+
+def _claims_gpus(spec: PodSpec, namespace: str, facts: Facts) -> bool:
+    """Whether a device claim is for GPUs, or may be: claim, template, class or its driver are not known."""
+    others = _claims_of_others(facts)
+    return not all({(namespace, each.claim), (namespace, each.template)} & others for each in spec.claims)
+
+
+@lru_cache(maxsize=1)
+def _claims_of_others(facts: Facts) -> frozenset[tuple[str, str]]:
+    """The claims and templates of claims, by namespace and name, that ask for no accelerators."""
+    with suppress(Inconclusive):
+        classes = classes_of_others(facts)
+        asked = {
+            **{(each.namespace, each.name): classes_asked(each.spec) for each in facts.resource_claims},
+            **{
+                (each.namespace, each.name): classes_asked(each.spec.get("spec") or {})
+                for each in facts.resource_claim_templates
+            },
+        }
+        return frozenset(place for place, names in asked.items() if names and classes.issuperset(names))
+    return frozenset()
+
+
+@lru_cache(maxsize=1)
+def classes_of_others(facts: Facts) -> frozenset[str]:
+    """The device classes that name a driver of something else than accelerators. Raises Inconclusive where unread."""
+    every = [device_class(each.body) for each in facts.device_classes]
+    return frozenset(
+        each.name
+        for each in every
+        if each.driver and not is_accelerator_driver(each.driver) and DRA_DRIVER not in " ".join(each.expressions)
+    )

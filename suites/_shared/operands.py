@@ -15,6 +15,7 @@ from conformance.facts import Facts, Node, Workload
 from conformance.gpu.labels import DEPLOY, DEPLOY_OPERANDS, MIG_CAPABLE, WORKLOAD_CONFIG
 from conformance.gpu.mig import Unknown, model_of
 from conformance.gpu.operator_stack import CUSTOM_KINDS
+from conformance.gpu.resources import is_gpu_resource
 from conformance.reference.model import Gpu, Pool, Reference
 from conformance.subjects import ObjectReference
 from suites._shared.operand_versions import Version
@@ -24,7 +25,7 @@ from suites._shared.operator_resource import (
     find_operator_resource,
     require_operator_resource,
 )
-from suites._shared.pool_nodes import is_of_another_maker
+from suites._shared.pool_nodes import is_for_containers, is_of_another_maker
 
 MIG_MANAGER = "mig-manager"
 """The end of the one such label that the operator sets only once GPU Feature Discovery has found MIG."""
@@ -306,7 +307,7 @@ def _placed(facts: Facts, places: Iterable[str]) -> tuple[Workload, ...]:
 @lru_cache(maxsize=512)
 def _belongs_to(component: Component, pool: Pool, operator_resource: OperatorResource | None) -> bool:
     """Whether the GPUs of a pool need a component, and neither the owners' labels nor their purpose keep it off."""
-    if pool.gpu is None or is_of_another_maker(pool) or _switched_off(component, pool):
+    if pool.gpu is None or not is_for_containers(pool) or _switched_off(component, pool):
         return False
     return _needs(component, pool.gpu) and purpose_of(pool, operator_resource) == CONTAINER
 
@@ -320,7 +321,7 @@ def _switched_off(component: Component, pool: Pool) -> bool:
 def _needs(component: Component, gpu: Gpu) -> bool:
     """Whether GPUs that are declared so need a component."""
     if component is PLUGIN:
-        return gpu.allocated_by == "device-plugin"
+        return gpu.allocated_by == "device-plugin" and is_gpu_resource(gpu.resource)
     if component.nodes is Nodes.MIG:
         return has_mig(gpu)
     if component.nodes is Nodes.MPS:

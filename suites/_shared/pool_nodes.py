@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple, TypeAlias
 
 from conformance.facts import Node
-from conformance.gpu.resources import OTHER_MAKERS
+from conformance.gpu.resources import is_for_virtual_machines, is_of_other_maker
 from conformance.reference.model import Gpu, Pool, Reference
 from conformance.subjects import HasSubject
 from conformance.verdict import Judge, NotApplicable, Waits, join_limited
@@ -29,7 +29,12 @@ class GpuPoolNode(NamedTuple):
 
 def is_of_another_maker(pool: Pool) -> bool:
     """Whether a pool's accelerators are not NVIDIA's, so that nothing of NVIDIA's stack belongs on its nodes."""
-    return pool.gpu is not None and pool.gpu.resource in OTHER_MAKERS
+    return pool.gpu is not None and is_of_other_maker(pool.gpu.resource)
+
+
+def is_for_containers(pool: Pool) -> bool:
+    """Whether containers use a pool's GPUs by NVIDIA's driver: not another maker's, nor those of virtual machines."""
+    return pool.gpu is not None and not is_of_another_maker(pool) and not is_for_virtual_machines(pool.gpu.resource)
 
 
 def require_nodes(

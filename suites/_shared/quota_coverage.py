@@ -20,7 +20,7 @@ from conformance.reference.expected import gpu_resources
 from conformance.reference.model import Reference
 from conformance.reference.stack import Kai
 from conformance.verdict import Inconclusive
-from suites._shared.gpu_requests import gpu_pods
+from suites._shared.gpu_requests import classes_of_others, gpu_pods
 from suites._shared.kai import UNBOUNDED, queue_of, queues_of, with_ancestors
 
 # Project-HAMi/HAMi pull request 1359: HAMi's scheduler holds these keys of a ResourceQuota, which Kubernetes does not.
@@ -68,11 +68,21 @@ def gpu_coverage(namespace: str, reference: Reference, facts: Facts) -> Coverage
     if found:
         return found
     counting = [*facts.quotas_in(namespace), *_cluster_wide(namespace, facts)]
-    by_class = [quota for quota in counting if any(key.endswith(_BY_CLASS) for key in quota.used)]
+    by_class = [quota for quota in counting if _counts_claims_of_gpus(quota, facts)]
     if by_class and not _gap(by_class, facts):
         return Coverage(tuple(map(str, by_class)), "")
     queues = _of_kai(namespace, reference, facts)
     return Coverage(queues, "") if queues else found
+
+
+def _counts_claims_of_gpus(quota: ResourceQuota, facts: Facts) -> bool:
+    """Whether a quota counts claims of a device class that is not known to choose something else than GPUs."""
+    classes = {key.removesuffix(_BY_CLASS) for key in quota.used if key.endswith(_BY_CLASS)}
+    if not classes:
+        return False
+    with suppress(Inconclusive):
+        classes -= classes_of_others(facts)
+    return bool(classes)
 
 
 def how_to_cover(facts: Facts) -> str:
@@ -188,7 +198,7 @@ def _of_kueue(namespace: str, resources: Collection[str], facts: Facts) -> Itera
 
 def _of_kai(namespace: str, reference: Reference, facts: Facts) -> tuple[str, ...]:
     """The limits of KAI's queues where all GPU pods of a namespace are in queues that have one; empty elsewhere."""
-    pods = [pod for pod in gpu_pods(facts.pods, reference) if pod.namespace == namespace and not pod.finished]
+    pods = [pod for pod in gpu_pods(facts, reference) if pod.namespace == namespace and not pod.finished]
     if not pods or not facts.serves("Queue"):
         return ()
     kai, queues = reference.kai or Kai(), queues_of(facts)

@@ -19,6 +19,7 @@ from conformance.reference.stack import Kai
 from conformance.subjects import ObjectReference
 from conformance.verdict import Inconclusive, Judge, NotApplicable, format_value
 from suites._shared.formatting import join_limited
+from suites._shared.gpu_requests import gpu_pods
 from suites._shared.kai import (
     DEFAULT_QUEUE,
     NON_PREEMPTIBLE_FROM,
@@ -236,10 +237,10 @@ def test_no_pod_group_is_placed_in_part(kai: Kai, kai_pods: tuple[Pod, ...], fac
     remedy="Delete one of the jobs, so that the other one finishes; let a gang scheduler (KAI, Kueue, Volcano) place "
     "jobs whose pods need each other.",
 )
-def test_no_two_jobs_hold_what_the_other_needs(facts: Facts, judge: Judge) -> None:
+def test_no_two_jobs_hold_what_the_other_needs(facts: Facts, reference: Reference, judge: Judge) -> None:
     jobs: dict[ObjectReference, list[Pod]] = defaultdict(list)
-    for pod in facts.pods:
-        if pod.owner_kind and pod.owner_kind not in _NO_GANGS and not pod.finished and pod.gpu_requests():
+    for pod in gpu_pods(facts, reference):
+        if pod.owner_kind and pod.owner_kind not in _NO_GANGS and not pod.finished:
             jobs[_job_of(pod)].append(pod)
     if not jobs:
         raise NotApplicable("no pod that requests GPUs belongs to a job")

@@ -70,7 +70,7 @@ def occupies_without_gpus(pod: Pod, reference: Reference, facts: Facts) -> bool:
     """
     if pod.finished or (is_node_agent(pod) and not is_of_owners(pod, reference, facts)):
         return False
-    return not requests_gpus(pod, reference)
+    return not requests_gpus(pod, pod.namespace, reference, facts)
 
 
 def how_to_move(pod: Pod, reference: Reference, facts: Facts) -> str:

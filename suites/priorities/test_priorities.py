@@ -22,6 +22,7 @@ from conformance.reference.model import PriorityClass, Reference, Workload
 from conformance.reference.platform import platform_of_class
 from conformance.verdict import Judge, NotApplicable, expect
 from suites._shared.declared_workloads import pods_of, without_pods
+from suites._shared.gpu_requests import gpu_pods
 from suites._shared.priority_order import Preemption, declared_classes, declared_preemptions, live_class
 
 FORBIDDEN = 403
@@ -199,14 +200,14 @@ def test_declared_workloads_carry_their_class(classified: tuple[Workload, ...], 
     sources=["k8s-preemption"],
     remedy="Set priorityClassName in the pod's template and replace the pod.",
 )
-def test_no_gpu_pod_lacks_the_positive_default_class(facts: Facts, judge: Judge) -> None:
+def test_no_gpu_pod_lacks_the_positive_default_class(facts: Facts, reference: Reference, judge: Judge) -> None:
     default = facts.default_priority_class
     if default is None or default.value <= 0:
         raise NotApplicable("the cluster has no default priority class with a positive value")
-    gpu_pods = [pod for pod in facts.pods if pod.gpu_requests() and not pod.finished]
-    if not gpu_pods:
+    living = [pod for pod in gpu_pods(facts, reference) if not pod.finished]
+    if not living:
         raise NotApplicable("no pod of the cluster requests GPUs")
-    for pod in gpu_pods:
+    for pod in living:
         judge(
             pod,
             ok=bool(pod.priority_class) or bool(pod.priority),

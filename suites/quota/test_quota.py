@@ -331,12 +331,12 @@ def _kind(declared: Quota) -> str:
 
 def _gpu_workloads(reference: Reference, facts: Facts) -> dict[str, str]:
     """For each namespace that has or declares GPU workloads, one of them."""
-    running = {pod.namespace: str(pod) for pod in gpu_pods(facts.pods, reference) if not pod.finished}
+    running = {pod.namespace: str(pod) for pod in gpu_pods(facts, reference) if not pod.finished}
     manifests = [workload.manifest for workload in reference.workloads if workload.manifest]
     declared = {
         workload.namespace: str(workload)
         for workload in Facts.from_objects(manifests).workloads
-        if requests_gpus(workload.template, reference)
+        if requests_gpus(workload.template, workload.namespace, reference, facts)
     }
     return running | declared
 

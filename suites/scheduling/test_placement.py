@@ -196,7 +196,7 @@ def _judge_place(
     """Judge that a pod runs in the pools of its workload; a launcher or a head without GPUs may run anywhere."""
     anywhere = (
         not workload.declared.built_in
-        and not requests_gpus(pod, reference)
+        and not requests_gpus(pod, pod.namespace, reference, facts)
         and any(pool.gpu for pool in workload.pools)
     )
     queued = is_queued(pod)

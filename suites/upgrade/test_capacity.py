@@ -33,7 +33,8 @@ def test_services_stay_up_while_nodes_are_away(
 ) -> None:
     judge.without_subjects(NotApplicable("no declared service with several replicas has pods with GPUs"))
     for workload in placed_in(reference, facts):
-        pods = [pod for pod in living(workload.pods) if pod.node and requests_gpus(pod, reference)]
+        bound = [pod for pod in living(workload.pods) if pod.node]
+        pods = [pod for pod in bound if requests_gpus(pod, pod.namespace, reference, facts)]
         if workload.declared.kind not in _SERVICES or len(pods) < 2:
             continue
         down, up = _worst(pods, groups), ""

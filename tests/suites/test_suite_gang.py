@@ -382,7 +382,7 @@ def test_indexed_jobs_in_halves_may_be_of_use_one_by_one() -> None:
     indexed = jobs(("a", 1, 1), ("b", 1, 1), kai=False)
     judge = Judge()
 
-    test_gang.test_no_two_jobs_hold_what_the_other_needs(facts(*indexed, *job_set("c", 2, 0)), judge)
+    test_gang.test_no_two_jobs_hold_what_the_other_needs(facts(*indexed, *job_set("c", 2, 0)), NOTHING, judge)
 
     assert [(str(each.subject), each.ok) for each in judge.findings] == [("1 jobs with GPUs", True)]
     assert [str(each.subject) for each in judge.unseen] == ["job ml/a", "job ml/b"]

@@ -101,7 +101,7 @@ class Ended:
             "judge": self.judge,
             "members": lambda pool: facts.nodes_with(pool.selector),
             "declared_workloads": declared,
-            "gpu_workloads": tuple(each for each in declared if each.is_for_gpus(reference)),
+            "gpu_workloads": tuple(each for each in declared if each.is_for_gpus(reference, facts)),
             "placed_workloads": placed_in(reference, facts),
             "classified": reference.workloads,
         }

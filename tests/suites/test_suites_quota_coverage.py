@@ -5,8 +5,9 @@ from typing import Any
 import pytest
 
 from conformance.facts import Facts
+from conformance.reference import Reference
 from conformance.verdict import Inconclusive
-from suites._shared.quota_coverage import coverage
+from suites._shared.quota_coverage import coverage, gpu_coverage
 
 GPU = "nvidia.com/gpu"
 
@@ -120,3 +121,14 @@ def test_a_kind_that_may_not_be_read_is_none_where_nothing_defines_it() -> None:
     with pytest.raises(Inconclusive, match="grant list on localqueues"):
         coverage("ml", [GPU], Facts.from_objects([definition], unreadable=refused))
     assert coverage("ml", [GPU], Facts.from_objects([definition, quota("all")], unreadable=refused))
+
+
+@pytest.mark.parametrize(("driver", "covers"), [("gpu.nvidia.com", True), ("dra.net", False)])
+def test_a_quota_of_claims_covers_gpus_unless_its_class_is_of_something_else(
+    reference: Reference, driver: str, covers: bool
+) -> None:
+    selects = {"selectors": [{"cel": {"expression": f'device.driver == "{driver}"'}}]}
+    chosen = {"kind": "DeviceClass", "metadata": {"name": "any"}, "spec": selects}
+    claims = quota("claims", key="any.deviceclass.resource.k8s.io/devices")
+
+    assert bool(gpu_coverage("ml", reference, Facts.from_objects([chosen, claims]))) is covers
