@@ -78,10 +78,10 @@ class Lab(RunContext):
             gpu_runtime_class=gpu_runtime_class,
             tolerations=tolerations,
             cluster=cluster,
+            disposable=disposable,
         )
         self.mode = mode
         self.holder = holder or _this_process()
-        self.disposable = disposable
         full = exclusive and mode is Mode.FULL
         self._heartbeat = Heartbeat(
             client, run_id, self.holder, full=full, duration=self.timeouts.lease, cluster=cluster

@@ -10,7 +10,7 @@ from conformance.kube.timeouts import Timeouts
 from conformance.kube.waits import wait_for
 from conformance.lab.pods import at_once
 
-__all__ = ["delete_pods", "empty_namespace", "make_namespace"]
+__all__ = ["delete_pods", "delete_pods_of", "empty_namespace", "make_namespace"]
 
 
 def make_namespace(
@@ -40,7 +40,12 @@ def empty_namespace(client: Client, name: str, timeouts: Timeouts) -> None:
     Once the namespace is terminating no controller can make new pods in it. The rest of it goes in its own time.
     """
     client.delete(path("Namespace", name=name))
-    delete_pods(client, path("Pod", namespace=name), timeouts, what=f"pods in namespace {name}")
+    delete_pods_of(name, client, timeouts)
+
+
+def delete_pods_of(namespace: str, client: Client, timeouts: Timeouts) -> None:
+    """Delete all pods of a namespace and wait until they are gone; see delete_pods."""
+    delete_pods(client, path("Pod", namespace=namespace), timeouts, what=f"pods in namespace {namespace}")
 
 
 def delete_pods(

@@ -11,6 +11,7 @@ from conformance.kube.errors import AlreadyExists, ApiError, Forbidden
 from conformance.kube.names import DOMAIN, MANAGED_BY, MANAGED_BY_US, RUN_LABEL, own_prefix
 from conformance.kube.paths import path_of
 from conformance.kube.waits import until_accepted
+from conformance.lab.belongings import Belongings
 from conformance.lab.borrowing import fence
 from conformance.lab.pod_effects import effect_of, pod_specs, require_effect, require_landing
 from conformance.lab.podspec import (
@@ -78,6 +79,7 @@ class Maker:
         self._requirement_id = requirement.id
         self._landing = requirement.pods
         self._borrowed = borrowed
+        self.made = Belongings()
         self.labels = {
             RUN_LABEL: run.run_id,
             MANAGED_BY: MANAGED_BY_US,
@@ -110,7 +112,7 @@ class Maker:
         return any(name.startswith(own_prefix(self._run.run_id)) and name in error.message for name in classes)
 
     def own(self, obj: Mapping[str, Any]) -> dict[str, Any]:
-        """A copy of the object with the run's labels, its pods with a class.
+        """A copy of the object with the run's labels, its pods with a class; noted as one of the requirement's.
 
         Raises ValueError when it is not for a namespace of the run or its pods may get where the requirement does not
         declare, EffectRefused when they may do too much.
@@ -125,6 +127,7 @@ class Maker:
             )
         for spec in pod_specs(own):
             self._judge(own, spec)
+        self.made.add(own)
         return own
 
     def template(self, options: PodOptions) -> dict[str, Any]:

@@ -34,6 +34,7 @@ class RunContext:
 
     While ``stopped`` is set, scenarios send no more requests: see ``Client.for_requirement``. Pods go to
     ``preferred_nodes`` where they have the choice: those whose containers really run, beside nodes that are played.
+    On a ``disposable`` cluster, which goes when the run ends, namespaces are emptied and left to go with it.
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class RunContext:
         gpu_runtime_class: str = "",
         tolerations: Tolerated | Iterable[Tolerated] = (),
         cluster: str = SOME_CLUSTER,
+        disposable: bool = False,
     ) -> None:
         self.client = client
         self.run_id = run_id
@@ -54,6 +56,7 @@ class RunContext:
         self.images = images or Images()
         self.gpu_resource = gpu_resource
         self.gpu_runtime_class = gpu_runtime_class
+        self.disposable = disposable
         self.tolerations: tuple[Toleration, ...] = tolerations_for(tolerations)
         self.preferred_nodes: frozenset[str] = frozenset()
         self.journal = Journal(client, run_id)

@@ -15,7 +15,7 @@ from conformance.kube.paths import path, path_of
 from conformance.kube.scraping import scrape
 from conformance.lab import access, borrowing, policies, probe_jobs
 from conformance.lab.cleanup.undo import Step, interrupts_deferred
-from conformance.lab.namespaces import empty_namespace, make_namespace
+from conformance.lab.namespaces import delete_pods_of, empty_namespace, make_namespace
 from conformance.lab.object_factory import Maker, PodOptions, collection_of, dns_name
 from conformance.lab.pods import LabPod, LabPods, at_once
 from conformance.lab.podspec import HOLD_FINALIZER, Named
@@ -82,7 +82,7 @@ class RequirementLab:
     def namespace(self, *, labels: Mapping[str, str] | None = None, name_hint: str = "") -> str:
         """A new namespace and its name. Without it, pods and other objects share one of the requirement."""
         name = self._own_name(name_hint or "ns")
-        self._undoing.will(f"namespace {name}", lambda: empty_namespace(self._run.client, name, self.timeouts))
+        self._undoing.will(f"namespace {name}", lambda: self._done_with(name))
         self._namespaces.append(name)
         make_namespace(self.client, name, {**(labels or {}), **self.labels}, self._run.pull_secret())
         return name
@@ -393,6 +393,17 @@ class RequirementLab:
             if self._default_namespace is None:
                 self._default_namespace = self.namespace(name_hint="default")
             return self._default_namespace
+
+    def _done_with(self, namespace: str) -> None:
+        """Delete a namespace, or all that the requirement has in it where it goes with the cluster anyway."""
+        made = self._maker.made
+        if self._run.disposable and made.can_be_removed(namespace):
+            try:
+                made.remove(self._run.client, namespace)
+            finally:
+                delete_pods_of(namespace, self._run.client, self.timeouts)
+        else:
+            empty_namespace(self._run.client, namespace, self.timeouts)
 
     def _before_giving_back(self, node: str) -> None:
         """Delete the workloads that would put pods on the node again."""

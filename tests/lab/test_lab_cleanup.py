@@ -3,11 +3,12 @@ from typing import Any
 
 import pytest
 from lab_runs import OTHER_RUN, RUN_ID, abandon, lab_on, rule
-from memory_cluster import MemoryCluster, later
+from memory_cluster import QUICK, MemoryCluster, later
 
 from conformance.kube.effects import Mode
 from conformance.kube.names import HOME_NAMESPACE, MANAGED_BY, REFERENCE_LABEL, RUN_LABEL
 from conformance.lab import Lab, clean, find_leftovers, records_namespace
+from conformance.lab.belongings import Belongings
 
 GPU_1 = SimpleNamespace(name="gpu-1")
 OURS = {MANAGED_BY: "gpu-conformance", REFERENCE_LABEL: "default", RUN_LABEL: RUN_ID}
@@ -232,6 +233,56 @@ def test_a_disposable_cluster_is_not_waited_for(memory: MemoryCluster) -> None:
 
     assert len(memory.requests) == requests
     assert memory.of("Pod") == []
+
+
+def disposable(memory: MemoryCluster) -> Lab:
+    return Lab(memory.client(RUN_ID), RUN_ID, QUICK, mode=Mode.FULL, disposable=True)
+
+
+def test_on_a_disposable_cluster_namespaces_are_emptied_and_left_to_go_with_it(memory: MemoryCluster) -> None:
+    with disposable(memory) as lab, lab.for_requirement(rule()) as scenario:
+        scenario.pod()
+        scenario.job(parallelism=2)
+        namespace = scenario.namespace()
+        scenario.quota(namespace, {"pods": 1})
+        own = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "own", "namespace": namespace}}
+        scenario.create_or_refusal(own)
+        before = set(memory.of("Namespace"))
+
+    assert [memory.of(kind) for kind in ("Pod", "Job", "ResourceQuota")] == [[], [], []]
+    assert "own" not in memory.of("ConfigMap")
+    assert set(memory.of("Namespace")) == before
+
+
+def test_pods_go_where_something_else_of_a_scenario_does_not(memory: MemoryCluster) -> None:
+    memory.forbidden.add(("DELETE", "ResourceQuota"))
+    with disposable(memory) as lab:
+        with lab.for_requirement(rule()) as scenario:
+            namespace = scenario.namespace()
+            scenario.pod(namespace=namespace)
+            scenario.quota(namespace, {"pods": 1})
+        left = [str(each) for each in lab.left_behind]
+
+    assert memory.of("Pod") == []
+    assert [namespace in each and "cannot DELETE ResourceQuota" in each for each in left] == [True]
+
+
+def test_a_namespace_with_a_controller_of_pods_is_deleted_even_on_a_disposable_cluster(memory: MemoryCluster) -> None:
+    """Its ReplicaSet outlives it for a moment, in which it would replace the pods that are deleted."""
+    with disposable(memory) as lab, lab.for_requirement(rule()) as scenario:
+        scenario.deployment(namespace=(namespace := scenario.namespace()))
+
+    assert namespace not in memory.of("Namespace")
+    assert memory.of("Pod") == []
+
+
+def test_a_namespace_with_something_whose_name_the_server_chose_is_deleted() -> None:
+    made = Belongings()
+    for namespace, identity in (("one", {"name": "a"}), ("two", {"generateName": "b-"})):
+        made.add({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"namespace": namespace, **identity}})
+
+    assert made.can_be_removed("one")
+    assert not made.can_be_removed("two")
 
 
 @pytest.mark.parametrize("label", ["", "not-a-run", "../../x"])
