@@ -22,7 +22,7 @@ class Node(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One node: labels, taints, what it has and what it offers. Quantities are text as the API server says them.
 
     ``created`` is when it joined the cluster, ``conditions`` its conditions, status by type, ``runtime`` its container
-    runtime with the version, such as containerd://2.1.5.
+    runtime with the version, such as containerd://2.1.5, ``os_image`` its operating system in its own words.
     """
 
     name: str
@@ -37,6 +37,7 @@ class Node(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     kernel: str = ""
     kubelet: str = ""
     runtime: str = ""
+    os_image: str = ""
     provider_id: str = ""
     simulated: bool = False
     created: datetime | None = None
@@ -114,6 +115,7 @@ class _System(Wire):
     kernel_version: str | None = None
     kubelet_version: str | None = None
     container_runtime_version: str | None = None
+    os_image: str | None = None
 
 
 class _Status(Wire):
@@ -149,6 +151,7 @@ class WireNode(Wire):
             kernel=system.kernel_version or "",
             kubelet=system.kubelet_version or "",
             runtime=system.container_runtime_version or "",
+            os_image=system.os_image or "",
             provider_id=spec.provider_id or "",
             simulated=SIMULATED_ANNOTATION in annotations,
             created=self.metadata.creation_timestamp,

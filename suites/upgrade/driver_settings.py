@@ -1,5 +1,6 @@
 """What the operator is told about the driver of a node: by the node's NVIDIADriver, else by the ClusterPolicy."""
 
+import re
 from typing import Any
 
 from conformance.facts import Facts, Node
@@ -8,6 +9,8 @@ from conformance.gpu.labels import GPU_COMPUTE, OS_ID, OS_VERSION
 from suites._shared.driver_objects import driver_object_of
 from suites._shared.operator_resource import OperatorResource
 
+# As a kubelet tells it: Ubuntu 24.04.3 LTS.
+_UBUNTU = re.compile(r"Ubuntu (\d\d\.\d\d)", re.ASCII)
 _BESIDE_DRIVER = ("gds", "gdrcopy")
 """Blocks that a ClusterPolicy has beside ``driver``, and an NVIDIADriver has like the others."""
 
@@ -34,6 +37,9 @@ def architecture_on(node: Node) -> Architecture | None:
 
 
 def system_of(node: Node) -> str:
-    """The operating system as in the tags of driver images, such as ubuntu24.04; empty where no label tells it."""
+    """The operating system as in the tags of driver images, such as ubuntu24.04; empty where nothing tells it."""
     name, version = node.labels.get(OS_ID, ""), node.labels.get(OS_VERSION, "")
-    return f"{name}{version}" if name and version else ""
+    if name and version:
+        return f"{name}{version}"
+    ubuntu = _UBUNTU.match(node.os_image)
+    return f"ubuntu{ubuntu[1]}" if ubuntu else ""

@@ -246,7 +246,7 @@ def _tags_on(node: Node, facts: Facts) -> frozenset[str]:
 def _why_images_are_unknown(repository: str, system: str, tag: str) -> str:
     if repository != _NVIDIA_REGISTRY:
         return f"its driver comes from {repository}, and whether that has the tag {tag} is not known"
-    return "no label of Node Feature Discovery tells its operating system"
+    return "neither a label of Node Feature Discovery nor its kubelet tells which operating system it has"
 
 
 def _no_precompiled_modules(node: Node, operator_resource: OperatorResource, facts: Facts) -> str:

@@ -61,7 +61,10 @@ def test_no_release_is_skipped(facts: Facts, reference: Reference, target_operat
     sources=["operator-platforms"],
     remedy="Upgrade Kubernetes first where the operator wants a newer one; else keep the operator that takes it.",
 )
-def test_the_target_was_validated_with_kubernetes(facts: Facts, target_operator: Version, judge: Judge) -> None:
+def test_the_target_was_validated_with_kubernetes(
+    facts: Facts, reference: Reference, target_operator: Version, judge: Judge
+) -> None:
+    require_operator_resource(facts, reference)
     target, (running, _) = _release(target_operator), running_kubernetes(facts)
     judge_kubernetes(ObjectReference.of("APIServer", "kubernetes", text="the API server"), target, running, judge)
 
@@ -75,8 +78,13 @@ def test_the_target_was_validated_with_kubernetes(facts: Facts, target_operator:
     remedy="Upgrade containerd on these nodes first.",
 )
 def test_the_target_was_validated_with_the_runtimes(
-    nvidia_pool_nodes: tuple[GpuPoolNode, ...], target_operator: Version, judge: Judge
+    facts: Facts,
+    reference: Reference,
+    nvidia_pool_nodes: tuple[GpuPoolNode, ...],
+    target_operator: Version,
+    judge: Judge,
 ) -> None:
+    require_operator_resource(facts, reference)
     first, last = _release(target_operator).containerd
     for node in (each.node for each in nvidia_pool_nodes):
         found = containerd_in(node.runtime)

@@ -86,6 +86,17 @@ def test_kernels_that_are_built_pass_and_the_registry_stays_unknown(cluster):
     )
 
 
+def test_without_labels_the_kubelet_tells_the_operating_system(cluster):
+    driver_settings(cluster, usePrecompiled=True)
+    for each in cluster.objects:
+        if each["kind"] == "Node":
+            labels = each["metadata"]["labels"]
+            each["metadata"]["labels"] = {key: value for key, value in labels.items() if "os_release" not in key}
+            each["status"]["nodeInfo"] = {"kernelVersion": "6.8.0-60-generic", "osImage": "Ubuntu 24.04.3 LTS"}
+
+    assert judged(cluster, companions.test_precompiled_images_are_built_for_every_kernel, "595.91.07").passed
+
+
 def test_images_of_the_owners_are_not_judged_by_what_nvidia_builds(cluster):
     with_systems(cluster, "6.8.0-1015-gke")
     driver_settings(cluster, usePrecompiled=True, repository="registry.example/gpu")

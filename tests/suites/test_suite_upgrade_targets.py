@@ -5,7 +5,8 @@ from operated_cluster import Cluster, Outcome
 
 from conformance.facts import Facts
 from conformance.gpu.kubernetes_releases import containerd_in, release_in
-from conformance.verdict import Judge
+from conformance.reference import Reference
+from conformance.verdict import Judge, NotApplicable
 from suites.upgrade import test_target_kubernetes as kubernetes
 from suites.upgrade import test_target_operator as operator
 
@@ -75,3 +76,12 @@ def test_versions_of_any_distribution_are_read_and_others_are_unknown():
     assert containerd_in("containerd://2.1.5-k3s1") == (2, 1)
     assert containerd_in("cri-o://1.35.1") is None
     assert containerd_in("") is None
+
+
+def test_without_an_operator_none_is_judged(cluster):
+    without = Reference(name="without-operator")
+
+    with pytest.raises(NotApplicable):
+        operator.test_the_target_was_validated_with_kubernetes(facts_of(cluster), without, (26, 7, 0), Judge())
+    with pytest.raises(NotApplicable):
+        operator.test_the_target_was_validated_with_the_runtimes(facts_of(cluster), without, (), (26, 7, 0), Judge())
