@@ -18,7 +18,6 @@ from conformance.kube.connection import Connection
 from conformance.kube.effects import Effect
 from conformance.kube.errors import KubeconfigError
 from conformance.kube.guard import Guard
-from conformance.kube.kubeconfig import connect_in_cluster
 from conformance.simulator.annotations import CLAIMED
 from conformance.simulator.devices import Claimed
 from conformance.simulator.hardware import HARDWARE, Machine
@@ -27,6 +26,7 @@ from conformance.simulator.process import connect
 from . import metrics
 from .dra.driver import Driver
 from .hostfiles import HostFiles
+from .in_pod import connect_in_pod
 from .inventory import Inventory, inventory_of
 from .node import follow
 from .plugin import Plugin, PluginCrash
@@ -62,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             plugin.tell(inventory_of({"metadata": metadata}))
             plugin.run(ended)
             return 0
-        with connect(chosen.kubeconfig) if chosen.kubeconfig else connect_in_cluster() as connection:
+        with connect(chosen.kubeconfig) if chosen.kubeconfig else connect_in_pod() as connection:
             _run(plugin, connection, chosen, ended)
     except (KubeconfigError, OSError, RuntimeError, PluginCrash, msgspec.MsgspecError) as error:
         print(f"the device plugin cannot go on: {error}", file=sys.stderr)

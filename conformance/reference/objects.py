@@ -37,9 +37,9 @@ ORDER = (
 )
 WORKLOADS = ("Deployment", "Job", "StatefulSet", "DaemonSet")
 STAGES = (
-    ("Namespace", "PriorityClass"),
+    ("Namespace", "PriorityClass", "DeviceClass", "ClusterRole"),
     ("ConfigMap", "ServiceAccount", "Role", "LimitRange", "ResourceQuota"),
-    ("RoleBinding",),
+    ("RoleBinding", "ClusterRoleBinding"),
     WORKLOADS,
 )
 """Kinds whose objects may be written side by side, stage after stage."""

@@ -58,6 +58,9 @@ _REFERENCES = (
     ),
 )
 
+# The stacks that give out devices of claims by themselves.
+_WITH_CLAIMS = ("dra-driver", "simulated-plugin")
+
 
 def complaints(setup: Any) -> Iterator[Complaint]:
     """Every broken relation in the plain value of a whole set-up, as a path and what is wrong there."""
@@ -196,7 +199,7 @@ def _sharing_of(setup: Any, pool: dict[str, Any], path: Trail) -> Iterator[Compl
     if shared_by is not None and replicas == 1:
         yield (*path, "gpu", "shared_by"), "needs 'replicas' beside it, from 2 on"
     stack = setup.get("stack") if isinstance(setup, dict) else None
-    without_driver = isinstance(stack, dict) and stack.get("kind") != "dra-driver" and not stack.get("dra")
+    without_driver = isinstance(stack, dict) and stack.get("kind") not in _WITH_CLAIMS and not stack.get("dra")
     if gpu.get("allocated_by") == "dra" and without_driver:
         yield (*path, "gpu", "allocated_by"), "is dra, and the stack declares no 'dra' driver"
 
@@ -214,7 +217,7 @@ def _stack(setup: Any) -> Iterator[Complaint]:
 
 
 def _simulated(setup: Any) -> Iterator[Complaint]:
-    """The simulated plugin offers whole GPUs, and nothing else can be asked of it."""
+    """The simulated plugin gives out whole GPUs, by count or as claims, and nothing else can be asked of it."""
     stack = setup.get("stack") if isinstance(setup, dict) else None
     kind = stack.get("kind") if isinstance(stack, dict) else None
     for path, _ in matches(setup, "stack.image") if kind != "simulated-plugin" else ():
@@ -224,15 +227,12 @@ def _simulated(setup: Any) -> Iterator[Complaint]:
     for pattern, what in (
         ("stack.plugin_configs", "a configuration of NVIDIA's device plugin"),
         ("stack.mig_layouts", "MIG layouts"),
-        ("stack.dra", "a DRA driver"),
+        ("stack.dra", "NVIDIA's DRA driver"),
         ("pools.*.gpu.shared_by", "GPUs that are shared"),
         ("pools.*.labels.nvidia.com/mig.config", "MIG devices"),
     ):
         for path, _ in matches(setup, pattern):
             yield path, f"is {what}, and the stack is simulated-plugin, which offers whole GPUs only"
-    for path, by in _texts(setup, "pools.*.gpu.allocated_by"):
-        if by == "dra":
-            yield path, "is dra, and the stack is simulated-plugin, which offers whole GPUs only"
 
 
 def _is_driver_version(text: str) -> bool:

@@ -33,7 +33,7 @@ def stack_objects(reference: Reference) -> list[Object]:
     if stack.plugin_configs is not None and stack.kind != "dra-driver":
         made.append(_plugin_configs(stack.plugin_configs, stack.namespace))
     if stack.kind == simulated_plugin.KIND:
-        made += simulated_plugin.daemon_sets(reference, stack)
+        made += simulated_plugin.plugin_objects(reference, stack)
     if stack.mig_layouts is not None and stack.kind == "gpu-operator":
         made.append(_mig_layouts(reference, stack.mig_layouts, stack.namespace))
     return made

@@ -146,12 +146,59 @@ def test_nodes_that_are_all_played_run_no_plugin(laptop: Any, reference: Referen
         deploy(laptop, reference, installer=NoHelm())
 
 
+CLAIMED = "gpu-conformance-simulated-dra-driver-kubelet-plugin"
+
+
+@pytest.fixture
+def claimed(tmp_path: Path) -> Reference:
+    """Devices of the pool are given to claims."""
+    return loaded(tmp_path, SETUP.replace("memory_mib: 15360", "memory_mib: 15360, allocated_by: dra"))
+
+
+def test_where_dra_allocates_the_daemon_set_is_a_dra_driver_and_offers_nothing_by_count(
+    laptop: Any, claimed: Reference
+) -> None:
+    deploy(laptop, claimed, installer=NoHelm())
+
+    assert PLUGIN not in laptop.objects
+    made = laptop.get(f"/apis/apps/v1/namespaces/gpus/daemonsets/{CLAIMED}-t4")
+    spec = made["spec"]["template"]["spec"]
+    [container] = spec["containers"]
+    assert "--dra=/var/lib/kubelet" in container["args"]
+    [machine] = [word.partition("=")[2] for word in container["args"] if word.startswith("--machine=")]
+    assert msgspec.json.decode(machine, type=Machine).offered_as == ""
+    paths = {each["hostPath"]["path"] for each in spec["volumes"]}
+    assert {"/var/lib/kubelet/plugins_registry", "/var/lib/kubelet/plugins/gpu.nvidia.com", "/var/run/cdi"} <= paths
+    assert spec["serviceAccountName"] == CLAIMED
+    assert "automountServiceAccountToken" not in spec
+
+
+def test_the_dra_driver_may_do_what_it_needs_and_no_more_and_is_withdrawn_with_it(
+    laptop: Any, claimed: Reference
+) -> None:
+    deploy(laptop, claimed, installer=NoHelm())
+
+    role = laptop.get(f"/apis/rbac.authorization.k8s.io/v1/clusterroles/{CLAIMED}")
+    may = {each: rule["verbs"] for rule in role["rules"] for each in rule["resources"]}
+    assert may["resourceclaims"] == ["get"]
+    assert set(may) == {"nodes", "events", "resourceclaims", "resourceslices"}
+    device_class = laptop.get("/apis/resource.k8s.io/v1/deviceclasses/gpu.nvidia.com")
+    assert device_class["metadata"]["labels"][SIMULATED_GPUS] == "true"
+    binding = laptop.get(f"/apis/rbac.authorization.k8s.io/v1/clusterrolebindings/{CLAIMED}")
+    assert binding["subjects"] == [{"kind": "ServiceAccount", "name": CLAIMED, "namespace": "gpus"}]
+
+    again = deploy(laptop, claimed, installer=NoHelm())
+    assert (again.left_alone, again.created, again.updated) == ("", (), ())
+    withdraw(laptop, claimed, installer=NoHelm())
+
+    assert not [place for place in laptop.objects if CLAIMED in place or "deviceclasses" in place]
+
+
 @pytest.mark.parametrize(
     ("change", "why"),
     [
         (("memory_mib: 15360", "replicas: 4, shared_by: time-slicing"), "GPUs that are shared"),
-        (("memory_mib: 15360", "allocated_by: dra"), "is dra, and the stack is simulated-plugin"),
-        (("namespace: gpus", "dra: {}"), "a DRA driver"),
+        (("namespace: gpus", "dra: {}"), "NVIDIA's DRA driver"),
         (("kind: simulated-plugin", "kind: device-plugin, image: mine"), "is of the kind simulated-plugin only"),
     ],
 )
