@@ -82,8 +82,8 @@ class ResultCollector:
     """Collects one result for each node of ``names``, from as many pods in ``namespace``: those of ``jobs``.
 
     ``selector`` selects their pods, and perhaps more. With ``held`` a pod counts as soon as its line is in its log;
-    without, when it has ended. What has not come in after nothing has moved for the time ``scheduled`` (no pod on the
-    node) or ``running`` is given up.
+    without, when its program has ended. What has not come in after nothing has moved for the time ``scheduled`` (no pod
+    on the node) or ``running`` is given up.
     """
 
     def __init__(
@@ -178,7 +178,10 @@ class ResultCollector:
         self.waiting.pop(name, None)
         self._placed.setdefault(job_of(pod), set()).add(name)
         state, phase = state_of(pod), (pod.get("status") or {}).get("phase")
-        removed, ended, broken = gone or state.removed, phase in _ENDED, state.waiting in BROKEN_STATES
+        # A kubelet takes a second more until it says that the pod has succeeded, and never does beside a container
+        # that somebody else put into the pod. Of one that failed the pod may have more to tell.
+        ended = phase in _ENDED or _terminated(pod).get("exitCode") == 0
+        removed, broken = gone or state.removed, state.waiting in BROKEN_STATES
         stays = self._held and phase == "Running"
         if removed or ended or broken or stays:
             self._came.add(name)

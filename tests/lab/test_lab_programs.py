@@ -58,6 +58,14 @@ def test_every_node_gets_its_own_pod_and_says_what_it_found(bench, cluster):
     assert {(result.phase, result.exit_code, result.failure) for result in results.values()} == {("Succeeded", 0, "")}
 
 
+def test_a_result_counts_when_the_program_has_ended_well_whatever_its_pod_still_waits_for(bench, cluster):
+    cluster.plays = lambda pod: Ending(line(seen=7), exit_code=0, phase="Running")
+
+    result = bench.run_on_nodes(nodes("gpu-1"), "devices")["gpu-1"]
+
+    assert (result.found["seen"], result.exit_code, result.failure) == (7, 0, "")
+
+
 def test_alike_nodes_share_one_job_and_others_have_their_own(bench, cluster):
     results = bench.run_on_nodes(nodes("gpu-1", "gpu-2", "gpu-3"), "cuda", gpus="free")
 
