@@ -1,5 +1,6 @@
 """DRA on a real node: the scheduler allocates, the real kubelet has claims prepared and unprepared by our driver."""
 
+import contextlib
 import json
 import os
 import signal
@@ -92,7 +93,10 @@ class DraNode:
 
     def prepared(self) -> dict[str, str]:
         """The CDI specification of each claim that is prepared, by the claim's name."""
-        found = [json.loads(each.read_text()) for each in (self.folder / "cdi").glob("*.json")]
+        found = []
+        for file in (self.folder / "cdi").glob("*.json"):
+            with contextlib.suppress(FileNotFoundError):  # it was unprepared meanwhile
+                found.append(json.loads(file.read_text()))
         return {each["annotations"]["gpu-conformance.io/claim"].partition("/")[2]: each["kind"] for each in found}
 
     def logged(self, text: str) -> bool:
