@@ -231,9 +231,14 @@ def expected_components(facts: Facts, reference: Reference) -> tuple[ExpectedCom
         ]
     elif stack.kind == "device-plugin":
         components = [ExpectedComponent(PLUGIN, _placed(facts, facts.stack.device_plugins))]
-    if stack.kind == "dra-driver" or stack.dra is not None:
+    if stack.kind == "dra-driver" or stack.dra is not None or _is_simulated_for_claims(reference):
         components.append(ExpectedComponent(DRA_DRIVER, _placed(facts, facts.stack.dra_drivers)))
     return tuple(components)
+
+
+def _is_simulated_for_claims(reference: Reference) -> bool:
+    simulated = reference.stack is not None and reference.stack.kind == "simulated-plugin"
+    return simulated and any(pool.gpu is not None and pool.gpu.allocated_by == "dra" for pool in reference.gpu_pools)
 
 
 def operator_workloads(facts: Facts, reference: Reference) -> tuple[Workload, ...]:

@@ -26,17 +26,18 @@ HIDDEN_BECAUSE = {
 _DETECTED = {
     "device-plugin": (StackKind.DEVICE_PLUGIN,),
     "dra-driver": (StackKind.DRA_DRIVER,),
-    "simulated-plugin": (StackKind.DEVICE_PLUGIN,),
 }
 _ON_ONE_NODE = (Fault.TWO_PLUGINS, Fault.TWO_ALLOCATORS)
 
 
 def expected_stacks(stack: DeclaredStack, reference: Reference) -> tuple[StackKind, ...]:
     """The stacks that the declaration allows. GPUs that only DRA allocates need no ClusterPolicy."""
+    only_dra = all(pool.gpu is not None and pool.gpu.allocated_by == "dra" for pool in reference.gpu_pools)
+    if stack.kind == "simulated-plugin":
+        return _DETECTED["dra-driver" if only_dra and reference.gpu_pools else "device-plugin"]
     if stack.kind != "gpu-operator":
         return _DETECTED[stack.kind]
     deploy_cr = (stack.values.get("gpuCluster") or {}).get("deployCR")
-    only_dra = all(pool.gpu is not None and pool.gpu.allocated_by == "dra" for pool in reference.gpu_pools)
     if deploy_cr is True or (only_dra and reference.gpu_pools and stack.dra is None and deploy_cr is None):
         return (StackKind.GPU_CLUSTER,)
     return (StackKind.CLUSTER_POLICY,)

@@ -17,6 +17,8 @@ from conformance.reference import InvalidReference, Reference, load
 from conformance.session.evidence import evidence_of
 from conformance.simulator.hardware import Machine
 from conformance.verdict import EvidenceKind
+from suites._shared.operands import expected_components
+from suites.operator.stack_faults import expected_stacks
 
 NODES = "/api/v1/nodes"
 PLUGIN = "/apis/apps/v1/namespaces/gpus/daemonsets/gpu-conformance-simulated-plugin-t4"
@@ -171,6 +173,18 @@ def test_where_dra_allocates_the_daemon_set_is_a_dra_driver_and_offers_nothing_b
     assert {"/var/lib/kubelet/plugins_registry", "/var/lib/kubelet/plugins/gpu.nvidia.com", "/var/run/cdi"} <= paths
     assert spec["serviceAccountName"] == CLAIMED
     assert "automountServiceAccountToken" not in spec
+
+
+@pytest.mark.parametrize("setup", ["reference", "claimed"])
+def test_what_is_deployed_is_the_stack_that_is_judged(setup: str, request: pytest.FixtureRequest) -> None:
+    declared: Reference = request.getfixturevalue(setup)
+    facts = Facts.from_objects(yaml.safe_load(values_text(declared))["items"])
+
+    assert declared.stack is not None
+    assert (facts.stack.stack,) == expected_stacks(declared.stack, declared)
+    [expected] = expected_components(facts, declared) or [None]
+    if setup == "claimed":
+        assert [each.name for each in expected.workloads] == [f"{CLAIMED}-t4"]
 
 
 def test_the_dra_driver_may_do_what_it_needs_and_no_more_and_is_withdrawn_with_it(
