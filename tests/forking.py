@@ -2,9 +2,11 @@
 
 Reads a JSON line for each run (``arguments``, ``folder``, ``environment``, and ``output``, the file for what it says)
 and answers with its exit code. A run is a process of its own as if it had been started anew: it shares neither memory
-nor folder nor environment with those before it, and ends as Python ends.
+nor folder nor environment with those before it. It ends as Python ends, but for one thing: nobody takes modules apart
+that the next run needs as well, which would copy all of their memory.
 """
 
+import atexit
 import contextlib
 import gc
 import io
@@ -12,7 +14,8 @@ import json
 import os
 import sys
 import tempfile
-from typing import Any
+import threading
+from typing import Any, NoReturn
 
 import pytest
 
@@ -47,8 +50,8 @@ def main() -> None:
         print(os.waitstatus_to_exitcode(status), flush=True)
 
 
-def run(asked: dict[str, Any]) -> None:
-    """Become what ``python -m pytest`` in the folder is. Raises SystemExit with pytest's exit code."""
+def run(asked: dict[str, Any]) -> NoReturn:
+    """Become what ``python -m pytest`` in the folder is, and end with pytest's exit code."""
     output = os.open(asked["output"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     for stream, source in ((0, os.open(os.devnull, os.O_RDONLY)), (1, output), (2, output)):
         os.dup2(source, stream)
@@ -58,7 +61,16 @@ def run(asked: dict[str, Any]) -> None:
     # The first entry is the folder of the program; for ``-m`` it is where one stands.
     sys.path[0] = asked["folder"]
     sys.argv = ["pytest", *asked["arguments"]]
-    sys.exit(pytest.main())
+    try:
+        code = int(pytest.main())
+    except SystemExit as ended:
+        code = ended.code if isinstance(ended.code, int) else 1
+    # What the interpreter does at its end, in its order: threads that are to end do, then what was registered for it.
+    threading._shutdown()
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 if __name__ == "__main__":
