@@ -1,9 +1,10 @@
 """A deployed cluster as it would be with many times its nodes: each node, and what DaemonSets run on it, copied."""
 
-import json
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
+
+import msgspec
 
 Object = dict[str, Any]
 
@@ -26,17 +27,21 @@ def multiplied(objects: Iterable[Object], times: int) -> list[Object]:
             own[obj["metadata"]["name"]].append(obj)
         elif obj["kind"] == "Pod" and _is_daemon(obj):
             own[obj["spec"].get("nodeName")].append(obj)
-    copies = [_copied(obj, name, number) for name in nodes for obj in own[name] for number in range(1, times)]
+    copies = [copy for name in nodes for obj in own[name] for copy in _copies(obj, name, times)]
     return [_counting(obj, times) if obj["kind"] == "DaemonSet" else obj for obj in found] + copies
 
 
-def _copied(obj: Object, node: str, number: int) -> Object:
-    made: Object = json.loads(json.dumps(obj).replace(f'"{node}"', f'"{node}-{number}"'))
-    metadata = made["metadata"]
-    metadata["uid"] = f"{metadata['uid']}-{number}"
-    if made["kind"] == "Pod":
-        metadata["name"] = f"{metadata['name']}-{number}"
-    return made
+def _copies(obj: Object, node: str, times: int) -> Iterator[Object]:
+    """All copies of a node, or of a pod on it; its text is made once."""
+    text = msgspec.json.encode(obj)
+    of_node = f'"{node}"'.encode()
+    for number in range(1, times):
+        made: Object = msgspec.json.decode(text.replace(of_node, f'"{node}-{number}"'.encode()))
+        metadata = made["metadata"]
+        metadata["uid"] = f"{metadata['uid']}-{number}"
+        if made["kind"] == "Pod":
+            metadata["name"] = f"{metadata['name']}-{number}"
+        yield made
 
 
 def _is_daemon(pod: Object) -> bool:
