@@ -53,10 +53,10 @@ def acts_of(function: Any, conftest: ModuleType) -> Acts:
         if id(each) in seen:
             continue
         seen.add(id(each))
-        tree = _tree(each)
-        methods |= set(_calls(tree))
-        spelled |= set(_kinds(tree))
-        waiting += _named(each, tree)
+        text = _text(each)
+        methods |= text.methods
+        spelled |= text.spelled
+        waiting += _named(each, text.names)
         if inspect.isfunction(each):
             waiting += _fixtures(each, conftest)
     return Acts(frozenset(methods), frozenset(spelled))
@@ -68,15 +68,23 @@ def _unwrapped(each: Any) -> Any:
     return inspect.unwrap(fixture() if fixture is not None else each)
 
 
+class _Text(msgspec.Struct, frozen=True):
+    """What is in the text of a function or class: methods of the lab that it calls, kinds of objects, all names."""
+
+    methods: frozenset[str]
+    spelled: frozenset[str]
+    names: frozenset[str]
+
+
 @cache
-def _tree(each: Any) -> ast.AST:
-    return ast.parse(textwrap.dedent(inspect.getsource(each)))
-
-
-def _calls(tree: ast.AST) -> Iterator[str]:
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Attribute) and _is_lab(node.value):
-            yield node.attr
+def _text(each: Any) -> _Text:
+    """Read once, however many requirements come by: most share the same few fixtures and helpers."""
+    nodes = list(ast.walk(ast.parse(textwrap.dedent(inspect.getsource(each)))))
+    return _Text(
+        methods=frozenset(node.attr for node in nodes if isinstance(node, ast.Attribute) and _is_lab(node.value)),
+        spelled=frozenset(kind for node in nodes for kind in _kinds(node)),
+        names=frozenset(node.id for node in nodes if isinstance(node, ast.Name)),
+    )
 
 
 def _is_lab(value: ast.expr) -> bool:
@@ -85,25 +93,20 @@ def _is_lab(value: ast.expr) -> bool:
     return isinstance(value, ast.Attribute) and value.attr in _LABS
 
 
-def _kinds(tree: ast.AST) -> Iterator[str]:
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Dict):
-            for key, value in zip(node.keys, node.values, strict=True):
-                if isinstance(key, ast.Constant) and key.value == "kind" and isinstance(value, ast.Constant):
-                    yield str(value.value)
-        elif (
-            isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == workload_object.__name__
-        ):
-            yield from (str(each.value) for each in node.args[:1] if isinstance(each, ast.Constant))
+def _kinds(node: ast.AST) -> Iterator[str]:
+    if isinstance(node, ast.Dict):
+        for key, value in zip(node.keys, node.values, strict=True):
+            if isinstance(key, ast.Constant) and key.value == "kind" and isinstance(value, ast.Constant):
+                yield str(value.value)
+    elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == workload_object.__name__:
+        yield from (str(each.value) for each in node.args[:1] if isinstance(each, ast.Constant))
 
 
-def _named(each: Any, tree: ast.AST) -> Iterator[Any]:
+def _named(each: Any, names: frozenset[str]) -> Iterator[Any]:
     """The functions and classes of the suites that a text names, its annotations included."""
     scope = vars(sys.modules[each.__module__])
-    for node in ast.walk(tree):
-        if not isinstance(node, ast.Name):
-            continue
-        found = scope.get(node.id)
+    for name in names:
+        found = scope.get(name)
         if (inspect.isroutine(found) or inspect.isclass(found)) and _is_ours(found):
             yield found
 
