@@ -2,6 +2,8 @@
 
 import ast
 import re
+from dataclasses import dataclass
+from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -31,21 +33,55 @@ def test_an_import_cycle_is_named_module_by_module() -> None:
     assert set(import_cycle(graph)) == {"b", "c"}
 
 
+ROOT = Path(__file__).parents[1]
+
+
+@dataclass(frozen=True)
+class Module:
+    """What a module is asked about: its file, its texts, and the names that it gives.
+
+    Names are those of functions, classes, parameters, variables and attributes.
+    """
+
+    file: str
+    texts: frozenset[str]
+    names: frozenset[str]
+
+
+@cache
+def modules() -> tuple[Module, ...]:
+    """All modules of the product, each read once."""
+    files = [file for top in ("conformance", "suites") for file in sorted((ROOT / top).rglob("*.py"))]
+    return tuple(_module(file) for file in files)
+
+
+def _module(file: Path) -> Module:
+    names: set[str] = set()
+    texts: set[str] = set()
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        match node:
+            case ast.FunctionDef(name=name) | ast.ClassDef(name=name) | ast.arg(arg=name):
+                names.add(name)
+            case ast.Name(id=name, ctx=ast.Store()) | ast.Attribute(attr=name):
+                names.add(name)
+            case ast.Constant(value=str(text)):
+                texts.add(text)
+    return Module(file.relative_to(ROOT).as_posix(), frozenset(texts), frozenset(names))
+
+
 _KEY = re.compile(r"(nvidia\.com|feature\.node\.kubernetes\.io)/[a-z0-9][\w.-]*")
 _OWN_KEYS = ("conformance/gpu/labels.py", "conformance/gpu/resources.py")
 
 
 def test_every_key_of_a_label_stands_once() -> None:
-    root = Path(__file__).parents[1]
-    modules = [file for top in ("conformance", "suites") for file in sorted((root / top).rglob("*.py"))]
     elsewhere = {
-        f"{name}: {node.value}"
-        for file in modules
-        if (name := file.relative_to(root).as_posix()) not in _OWN_KEYS
+        f"{module.file}: {text}"
+        for module in modules()
+        if module.file not in _OWN_KEYS
         # The simulator has its own on purpose, and programs that run inside pods import nothing of ours.
-        if not name.startswith(("conformance/simulator/", "conformance/probes/"))
-        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
-        if isinstance(node, ast.Constant) and isinstance(node.value, str) and _KEY.fullmatch(node.value)
+        if not module.file.startswith(("conformance/simulator/", "conformance/probes/"))
+        for text in module.texts
+        if _KEY.fullmatch(text)
     }
     assert not elsewhere
 
@@ -55,25 +91,11 @@ _FORMER_WORDS = {"trouble", "troubles", "ailment", "ailments", "leavings", "shar
 _FORMER_NAMES = {"CouldNotLook", "first_broken_link", "why_it_hides", "in_words"}
 
 
-def names_in(module: ast.AST) -> set[str]:
-    """The names that a module gives to functions, classes, parameters, variables and attributes."""
-    found: set[str] = set()
-    for node in ast.walk(module):
-        match node:
-            case ast.FunctionDef(name=name) | ast.ClassDef(name=name) | ast.arg(arg=name):
-                found.add(name)
-            case ast.Name(id=name, ctx=ast.Store()) | ast.Attribute(attr=name):
-                found.add(name)
-    return found
-
-
 def test_no_name_is_a_word_of_our_own_where_the_field_has_one() -> None:
-    root = Path(__file__).parents[1]
     found = {
-        f"{file.relative_to(root).as_posix()}: {name}"
-        for top in ("conformance", "suites")
-        for file in sorted((root / top).rglob("*.py"))
-        for name in names_in(ast.parse(file.read_text(encoding="utf-8")))
+        f"{module.file}: {name}"
+        for module in modules()
+        for name in module.names
         if name.strip("_") in _FORMER_NAMES
         or _FORMER_WORDS & {*re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower().split("_")}
     }

@@ -8,6 +8,7 @@ import yaml
 
 from conformance.explaining import Explanation, explain, explain_workload, seen_from
 
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 FOLDER = Path(__file__).parent / "situations"
 _KINDS = (
     "refused",
@@ -31,7 +32,7 @@ def situations() -> dict[str, dict[str, Any]]:
     found = {}
     for kind in _KINDS:
         file = FOLDER / f"{kind}.yaml"
-        for each in yaml.safe_load(file.read_text()):
+        for each in yaml.load(file.read_text(), _LOADER):
             assert each["id"] not in found, each["id"]
             found[each["id"]] = each | {"kind": kind}
     return found

@@ -11,6 +11,7 @@ import yaml
 from conformance.clusters.embedded.binaries import resolve
 from conformance.progress import TerminalProgress
 
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 CI = Path(__file__).resolve().parents[2] / "ci"
 PIPELINES = CI / "pipelines"
 KUSTOMIZE = CI / "in-cluster" / "kustomize"
@@ -19,7 +20,7 @@ MODES = ("audit", "verify", "full")
 
 
 def documents(text: str) -> list[dict[str, Any]]:
-    return [each for each in yaml.safe_load_all(text) if each]
+    return [each for each in yaml.load_all(text, _LOADER) if each]
 
 
 @cache

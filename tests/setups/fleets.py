@@ -21,6 +21,8 @@ from conformance.gpu.taints import repelling, taint_from, toleration_from
 
 Object = dict[str, Any]
 
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
 CREATED = "2026-11-20T10:00:00Z"
 _BUILT_IN = {"system-node-critical": 2000001000, "system-cluster-critical": 2000000000}
 _NAMESPACES = ("default", "kube-system", "kube-public", "kube-node-lease")
@@ -135,7 +137,8 @@ class _Made:
 
 def load(file: Path) -> Fleet:
     """The fleet in a file."""
-    return msgspec.convert(yaml.safe_load(file.read_text(encoding="utf-8")), Fleet)
+    content = yaml.load(file.read_text(encoding="utf-8"), _LOADER)
+    return msgspec.convert(content, Fleet)
 
 
 def objects_of(fleet: Fleet) -> list[Object]:
