@@ -11,7 +11,7 @@ import ipaddress
 import re
 import secrets
 from collections.abc import Iterable
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 __all__ = ["RedactionError", "Redactor", "key_from"]
@@ -33,26 +33,31 @@ _HEX = "[0-9a-fA-F]"
 
 _OF_WHAT = "(?:node|cluster|host|uuid|ip|mac|serial|file)"
 _MARK = rf"(?P<mark>(?<![0-9A-Za-z])x-{_OF_WHAT}-[0-9a-f]{{{_DIGITS}}}(?![0-9A-Za-z]))"
-_FORMS = re.compile(
-    rf"""{_MARK}
-    |(?P<url>(?<=://)(?:[^\s/@:]+(?::[^\s/@]*)?@)?(?:\[[0-9a-fA-F:.]+\]|[A-Za-z0-9][A-Za-z0-9._-]*))
-    |(?P<uuid>(?<![0-9A-Za-z]){_HEX}{{8}}-(?:{_HEX}{{4}}-){{3}}{_HEX}{{12}}(?![0-9A-Za-z]))
-    |(?P<id>(?<![0-9A-Za-z]){_HEX}{{32}}(?![0-9A-Za-z]))
-    |(?P<mac>(?<![0-9A-Za-z:]){_HEX}{{2}}(?:[:-]{_HEX}{{2}}){{5}}(?![0-9A-Za-z]|[:-][0-9A-Za-z]))
-    |(?P<ip6>(?<![0-9A-Za-z:])(?:{_HEX}{{0,4}}:){{2,9}}
-        (?:(?:\d{{1,3}}\.){{3}}\d{{1,3}}|{_HEX}{{0,4}})(?![0-9A-Za-z:]|\.\d))
-    |(?P<ip>(?<![0-9A-Za-z.])(?:\d{{1,3}}\.){{3}}\d{{1,3}}(?![0-9A-Za-z]|\.\d))
-    |(?P<serial>(?<=serial:\ )[0-9A-Za-z]{{6,}}|(?<=serial=)[0-9A-Za-z]{{6,}}|(?<=serial\ )\d{{6,}})
-    |(?P<image>(?<![\w.:/-])[A-Za-z0-9][A-Za-z0-9.-]*(?::\d+)?(?=(?:/[a-z0-9][a-z0-9._-]*)+(?::[\w][\w.-]*)?@sha256:))
-    |(?P<port>(?<![\w.:/-])[A-Za-z0-9][A-Za-z0-9.-]*[A-Za-z0-9](?=:\d{{2,5}}/[a-z]))
-    |(?P<host>(?<![\w.-])[A-Za-z0-9][A-Za-z0-9.-]*\.{_PRIVATE}(?![\w-]|\.\w))
-    |(?P<cloud>(?<![0-9A-Za-z])ip(?:-\d{{1,3}}){{4}}(?![0-9]))""",
-    re.VERBOSE | re.IGNORECASE,
-)
 _MARKS = re.compile(_MARK)
 _WORDS = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _PIECES = re.compile(r"([._-])")
 _KINDS = {"id": "uuid"}
+
+
+@cache
+def _forms() -> re.Pattern[str]:
+    """What is known by its form. Few runs redact, and each that does not would wait 10 ms for it."""
+    return re.compile(
+        rf"""{_MARK}
+        |(?P<url>(?<=://)(?:[^\s/@:]+(?::[^\s/@]*)?@)?(?:\[[0-9a-fA-F:.]+\]|[A-Za-z0-9][A-Za-z0-9._-]*))
+        |(?P<uuid>(?<![0-9A-Za-z]){_HEX}{{8}}-(?:{_HEX}{{4}}-){{3}}{_HEX}{{12}}(?![0-9A-Za-z]))
+        |(?P<id>(?<![0-9A-Za-z]){_HEX}{{32}}(?![0-9A-Za-z]))
+        |(?P<mac>(?<![0-9A-Za-z:]){_HEX}{{2}}(?:[:-]{_HEX}{{2}}){{5}}(?![0-9A-Za-z]|[:-][0-9A-Za-z]))
+        |(?P<ip6>(?<![0-9A-Za-z:])(?:{_HEX}{{0,4}}:){{2,9}}
+            (?:(?:\d{{1,3}}\.){{3}}\d{{1,3}}|{_HEX}{{0,4}})(?![0-9A-Za-z:]|\.\d))
+        |(?P<ip>(?<![0-9A-Za-z.])(?:\d{{1,3}}\.){{3}}\d{{1,3}}(?![0-9A-Za-z]|\.\d))
+        |(?P<serial>(?<=serial:\ )[0-9A-Za-z]{{6,}}|(?<=serial=)[0-9A-Za-z]{{6,}}|(?<=serial\ )\d{{6,}})
+        |(?P<image>(?<![\w.:/-])[A-Za-z0-9][A-Za-z0-9.-]*(?::\d+)?(?=(?:/[a-z0-9][a-z0-9._-]*)+(?::[\w][\w.-]*)?@sha256:))
+        |(?P<port>(?<![\w.:/-])[A-Za-z0-9][A-Za-z0-9.-]*[A-Za-z0-9](?=:\d{{2,5}}/[a-z]))
+        |(?P<host>(?<![\w.-])[A-Za-z0-9][A-Za-z0-9.-]*\.{_PRIVATE}(?![\w-]|\.\w))
+        |(?P<cloud>(?<![0-9A-Za-z])ip(?:-\d{{1,3}}){{4}}(?![0-9]))""",
+        re.VERBOSE | re.IGNORECASE,
+    )
 
 
 class RedactionError(ValueError):
@@ -98,7 +103,7 @@ class Redactor:
 
     def text(self, text: str) -> str:
         """The text with replacements. Redacting it again changes nothing."""
-        return _WORDS.sub(self._of_words, _FORMS.sub(self._of_form, text)) if text else text
+        return _WORDS.sub(self._of_words, _forms().sub(self._of_form, text)) if text else text
 
     def replacement(self, kind: str, value: str) -> str:
         """What stands for ``value``; the case of letters makes no difference."""
