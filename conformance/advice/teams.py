@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from conformance.advice.rules import Remark, Rules, Setup
+from conformance.gpu.labels import HAMI_QUOTA_KEYS
 from conformance.gpu.quantities import quantity
 from conformance.gpu.resources import is_gpu_resource, quota_key
 from conformance.reference.expected import gpu_resources, offer_of
@@ -35,7 +36,8 @@ def key_counts_nothing(setup: Setup) -> Iterator[Remark]:
     for at, each, quota in _quotas(setup):
         for key in quota.hard:
             resource = _meant(key, setup.reference)
-            if resource and key != quota_key(resource) and not key.endswith(_CLASS_QUOTA):
+            counted = key == quota_key(resource) or key.endswith(_CLASS_QUOTA)
+            if resource and not counted and not (key in HAMI_QUOTA_KEYS and _may_have_hami(setup.reference)):
                 text = f"Kubernetes takes the key {key} and counts nothing under it; say {quota_key(resource)}"
                 yield Remark(("teams", at, "quotas", each, "hard", key), text)
 
@@ -146,6 +148,11 @@ def _meant(key: str, reference: Reference) -> str:
         return key
     bare = key.removeprefix("requests.").removeprefix("limits.")
     return bare if is_gpu_resource(bare) or bare in gpu_resources(reference) else ""
+
+
+def _may_have_hami(reference: Reference) -> bool:
+    """Whether HAMi may share the GPUs of a pool, and so hold keys that Kubernetes does not count."""
+    return any(pool.gpu is not None and pool.gpu.shared_by == "other" for pool in reference.pools)
 
 
 def _offered(reference: Reference) -> frozenset[str] | None:

@@ -83,6 +83,8 @@ MIG_CONFIG_STATE = f"{NVIDIA}mig.config.state"
 
 # Resources by which pods ask HAMi for parts of a GPU (Project-HAMi/HAMi: docs/config.md).
 HAMI_RESOURCES = (f"{NVIDIA}gpumem", f"{NVIDIA}gpumem-percentage", f"{NVIDIA}gpucores", f"{NVIDIA}priority")
+# Keys of a ResourceQuota that HAMi's scheduler holds, and Kubernetes does not (Project-HAMi/HAMi pull request 1359).
+HAMI_QUOTA_KEYS = tuple(f"limits.{name}" for name in (f"{NVIDIA}gpu", *HAMI_RESOURCES))
 
 # Annotations by which pods ask KAI for a part of a GPU (kai-scheduler/KAI-Scheduler: docs/gpu-sharing).
 KAI_FRACTION = "gpu-fraction"

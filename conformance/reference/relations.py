@@ -62,6 +62,16 @@ _REFERENCES = (
 _WITH_CLAIMS = ("dra-driver", "simulated-plugin")
 
 
+# The keys of a toleration, with the values that Kubernetes allows where it names them.
+_TOLERATION: dict[str, tuple[str, ...]] = {
+    "key": (),
+    "operator": ("", "Exists", "Equal", "Lt", "Gt"),
+    "value": (),
+    "effect": ("", "NoSchedule", "PreferNoSchedule", "NoExecute"),
+    "tolerationSeconds": (),
+}
+
+
 def complaints(setup: Any) -> Iterator[Complaint]:
     """Every broken relation in the plain value of a whole set-up, as a path and what is wrong there."""
     yield from _repeated(setup)
@@ -210,10 +220,29 @@ def _stack(setup: Any) -> Iterator[Complaint]:
         default = configs.get("default") if isinstance(configs, dict) else None
         if isinstance(known, dict) and isinstance(default, str) and default and default not in known:
             yield (*path, "default"), _no_such("configuration", default, [str(key) for key in known])
+    for path, toleration in matches(setup, "stack.tolerations.*"):
+        if isinstance(toleration, dict):
+            yield from _toleration(toleration, path)
     for pattern in ("stack.driver", "pools.*.gpu.driver"):
         for path, driver in _texts(setup, pattern):
             if driver and not _is_driver_version(driver):
                 yield path, _why_no_driver_version(driver)
+
+
+def _toleration(toleration: dict[str, Any], path: Trail) -> Iterator[Complaint]:
+    """What the API server would refuse in a toleration (kubernetes: pkg/apis/core/validation, ValidateTolerations)."""
+    for key, value in toleration.items():
+        if key not in _TOLERATION:
+            yield (*path, str(key)), f"is no key of a toleration. Allowed: {', '.join(_TOLERATION)}"
+        elif (allowed := _TOLERATION[key]) and value not in allowed:
+            yield (*path, key), f"is {value!r}. Allowed: {', '.join(filter(None, allowed))}"
+    operator = toleration.get("operator") or "Equal"
+    if not toleration.get("key") and operator != "Exists":
+        yield (*path, "operator"), "needs to be Exists where no key is named"
+    if operator == "Exists" and toleration.get("value"):
+        yield (*path, "value"), "must be absent with the operator Exists"
+    if "tolerationSeconds" in toleration and toleration.get("effect") != "NoExecute":
+        yield (*path, "tolerationSeconds"), "goes with the effect NoExecute only"
 
 
 def _simulated(setup: Any) -> Iterator[Complaint]:

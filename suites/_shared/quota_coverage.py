@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 
 from conformance.facts import Facts, Resource, ResourceQuota
 from conformance.facts.limits import PRIORITY_CLASS_SCOPE, PodTraits, ScopeTerm
-from conformance.gpu.labels import HAMI_RESOURCES
-from conformance.gpu.resources import GPU, quota_key
+from conformance.gpu.labels import HAMI_QUOTA_KEYS
+from conformance.gpu.resources import quota_key
 from conformance.kube.paths import PLACES
 from conformance.reference.expected import gpu_resources
 from conformance.reference.model import Reference
@@ -23,8 +23,6 @@ from conformance.verdict import Inconclusive
 from suites._shared.gpu_requests import classes_of_others, gpu_pods
 from suites._shared.kai import UNBOUNDED, queue_of, queues_of, with_ancestors
 
-# Project-HAMi/HAMi pull request 1359: HAMi's scheduler holds these keys of a ResourceQuota, which Kubernetes does not.
-HAMI_KEYS = tuple(f"limits.{name}" for name in (GPU, *HAMI_RESOURCES))
 # Kubernetes: Resource Quotas, quota for DRA device classes.
 _BY_CLASS = ".deviceclass.resource.k8s.io/devices"
 _HAMI_NODE = "hami.io/node-"
@@ -94,6 +92,13 @@ def how_to_cover(facts: Facts) -> str:
                 "a ClusterResourceQuota with that key select it by a label or annotation of the project."
             )
     return ""
+
+
+def is_held_by_hami(key: str, facts: Facts) -> bool:
+    """Whether HAMi's scheduler holds a key of a quota: where a node says that HAMi manages its devices."""
+    return key in HAMI_QUOTA_KEYS and any(
+        name.startswith(_HAMI_NODE) for node in facts.nodes for name in node.annotations
+    )
 
 
 def _cluster_wide(namespace: str, facts: Facts) -> Iterator[ResourceQuota]:
@@ -213,11 +218,10 @@ def _of_kai(namespace: str, reference: Reference, facts: Facts) -> tuple[str, ..
 
 
 def _of_hami(namespace: str, facts: Facts) -> Iterator[str]:
-    """The quotas whose keys HAMi holds, where a node says that HAMi manages its devices."""
-    if any(key.startswith(_HAMI_NODE) for node in facts.nodes for key in node.annotations):
-        for quota in facts.quotas_in(namespace):
-            if held := [key for key in HAMI_KEYS if key in quota.hard]:
-                yield f"{quota} with {', '.join(held)}, which HAMi holds"
+    """The quotas whose keys HAMi holds."""
+    for quota in facts.quotas_in(namespace):
+        if held := [key for key in quota.hard if is_held_by_hami(key, facts)]:
+            yield f"{quota} with {', '.join(held)}, which HAMi holds"
 
 
 def _mappings(value: Any) -> list[dict[str, Any]]:

@@ -14,7 +14,7 @@ from conformance.facts import Facts
 from conformance.gpu.labels import GPU_PRESENT, PCI_PRESENT
 from conformance.gpu.taints import why_repelled
 from conformance.reference.model import Reference
-from conformance.verdict import Judge, NotApplicable, format_value
+from conformance.verdict import Judge, NotApplicable, Waits, format_value
 from suites._shared.device_plugin_configs import is_outside_kubernetes
 from suites._shared.operand_status import coverage_of, discovery_failure
 from suites._shared.operands import TESTED, VALIDATORS, expected_components, wants_discovery
@@ -180,9 +180,12 @@ def test_the_validator_has_passed_on_every_gpu_node(
         earlier = coverage_of([expected for expected in before if expected.is_needed_on(pool, node)], node, facts)
         coverage = coverage_of(needed, node, facts) if not (earlier.failure or earlier.not_judged) else earlier
         if earlier.failure or coverage.not_judged:
-            broken = earlier.failure.component if earlier.failure else ""
+            failed = earlier.failure
             judge.pass_over(
-                node, f"a component that it tests has failed, the {broken}" if broken else coverage.not_judged
+                node,
+                Waits(f"the {failed.component} that it tests does not work", on="OPER-13")
+                if failed
+                else coverage.not_judged,
             )
             continue
         judge(

@@ -73,10 +73,22 @@ def occupies_without_gpus(pod: Pod, reference: Reference, facts: Facts) -> bool:
     return not requests_gpus(pod, pod.namespace, reference, facts)
 
 
-def how_to_move(pod: Pod, reference: Reference, facts: Facts) -> str:
-    """What keeps a pod off GPU nodes where it is not the owners' to delete or change."""
-    platform = platform_of(pod, reference, facts)
-    return platform and f"Narrow its tolerations in the settings of {platform}, not in the object: they are reconciled."
+def how_to_move(pod: Pod, node: Node, reference: Reference, facts: Facts) -> str:
+    """What keeps a pod off GPU nodes; empty where the requirement's own remedy says it.
+
+    Where the pod tolerates the taints of its node, its next one comes back as long as its maker stays as it is.
+    """
+    if platform := platform_of(pod, reference, facts):
+        return f"Narrow its tolerations in the settings of {platform}, not in the object: they are reconciled."
+    repelling = [taint for taint in node.lasting_taints if taint.effect in SCHEDULING_EFFECTS]
+    if not repelling or untolerated(pod.tolerations, repelling):
+        return ""
+    maker = f"{pod.owner_kind.lower()} {pod.namespace}/{pod.owner_name}"
+    if pod.owner_kind == "DaemonSet":
+        return f"Narrow the tolerations or the nodeSelector of {maker}: of its pods a deleted one is made again there."
+    if pod.owner_kind:
+        return f"Take the toleration out of the template behind {maker}: else its next pod may come here as well."
+    return "Delete the pod and make it again without the toleration."
 
 
 def why_it_was_admitted(pod: Pod, node: Node) -> str:

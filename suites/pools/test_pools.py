@@ -292,7 +292,7 @@ def test_no_ordinary_pod_occupies_a_gpu_node(
                 actual=f"no GPU request, running on {node.name} of {pool}",
                 cause=why_it_was_admitted(pod, node),
                 hidden_because="it uses CPU and memory, not GPUs: the node looks free until a GPU pod does not fit",
-                remedy=how_to_move(pod, reference, facts),
+                remedy=how_to_move(pod, node, reference, facts),
                 inspect=f"kubectl get pods -A --field-selector spec.nodeName={node.name}",
             )
 

@@ -25,7 +25,7 @@ from conformance.subjects import ObjectReference
 from conformance.verdict import Judge, NotApplicable, Waits
 from suites._shared.gpu_requests import gpu_pods, names_gpus, requests_gpus
 from suites._shared.pool_nodes import Members, without_gpus
-from suites._shared.quota_coverage import coverage, gpu_coverage, how_to_cover
+from suites._shared.quota_coverage import coverage, gpu_coverage, how_to_cover, is_held_by_hami
 from suites._shared.quota_namespace import (
     ADMITTED,
     REFUSED,
@@ -73,11 +73,12 @@ def gpu_quotas(reference: Reference) -> tuple[tuple[Team, Quota], ...]:
     remedy="Apply the declared quota. Running pods stay, also when they use more than the new limit.",
 )
 def test_declared_quotas_exist_with_their_limits(
-    quotas: tuple[tuple[Team, Quota], ...], facts: Facts, judge: Judge
+    quotas: tuple[tuple[Team, Quota], ...], reference: Reference, facts: Facts, judge: Judge
 ) -> None:
     for team, declared in quotas:
         live = _quota(facts, team.namespace, declared.name)
         differing = _differing(declared, live) if live else []
+        mistakes = [each for each in gpu_keys(declared.hard, reference) if not _is_held(each, facts)]
         judge(
             _named(team, declared),
             ok=live is not None and not differing,
@@ -85,7 +86,9 @@ def test_declared_quotas_exist_with_their_limits(
             actual=({key: live.hard.get(key, "absent") for key in differing} or _kind(declared))
             if live
             else "no such quota",
-            cause=f"{', '.join(differing)} differ from what is declared" if differing else "",
+            cause=_mistake_in(reference, mistakes)
+            or (f"{', '.join(differing)} differ from what is declared" if differing else ""),
+            remedy=_correct_declaration(mistakes),
             inspect=f"kubectl get quota -n {team.namespace} {declared.name} -o yaml",
         )
 
@@ -103,6 +106,9 @@ def test_every_limit_on_gpus_is_spelled_so_that_it_counts(reference: Reference, 
     if not limits:
         raise NotApplicable("no quota of the cluster names GPUs")
     for quota, key in limits:
+        if is_held_by_hami(key.key, facts):
+            judge(quota.subject.only(key.key), ok=True, expected="a key that is counted", actual="held by HAMi")
+            continue
         judge(
             quota.subject.only(key.key),
             ok=key.counts and key.key in quota.used,
@@ -259,6 +265,9 @@ def test_each_teams_quota_refuses_one_gpu_too_many(
         for key in gpu_keys(declared.hard, reference):
             free = max(as_count(declared.hard[key.key]) - as_count(used.get(key.key, "0")), 0)
             subject = _named(team, declared).only(key.key)
+            if is_held_by_hami(key.key, facts):
+                judge.pass_over(subject, "HAMi holds it when it places a pod, and no dry run shows that")
+                continue
             without = _asked_in(team, declared, {}, lab)
             if without != ADMITTED:
                 judge.pass_over(subject, f"a pod without GPUs is {without}")
@@ -367,6 +376,22 @@ def _asked_in(team: Team, declared: Quota, amounts: dict[str, int], lab: Require
     priority = next(iter(declared.priority_classes), None)
     pod = never_starting(amounts, image=lab.pause_image, namespace=team.namespace, priority=priority)
     return outcome(lab.dry_run(pod))
+
+
+def _is_held(key: GpuKey, facts: Facts) -> bool:
+    """Whether Kubernetes counts what a key limits, or HAMi does."""
+    return key.counts or is_held_by_hami(key.key, facts)
+
+
+def _mistake_in(reference: Reference, mistakes: list[GpuKey]) -> str:
+    """What is wrong with the keys that a set-up declares and nobody counts; empty without any."""
+    named = ", ".join(each.key for each in mistakes)
+    return f"a mistake of {reference} itself: Kubernetes counts nothing under {named}" if mistakes else ""
+
+
+def _correct_declaration(mistakes: list[GpuKey]) -> str:
+    keys = ", ".join(f"{quota_key(each.resource)} instead of {each.key}" for each in mistakes)
+    return f"Declare {keys}; do not apply it as it is: it would limit nothing." if mistakes else ""
 
 
 def _why_not(key: GpuKey, used: dict[str, str]) -> str:

@@ -294,6 +294,15 @@ def test_an_advice_names_file_and_line(tmp_path):
     assert (advice.position.file.name, advice.position.line) == ("b.yaml", 3)
 
 
+def test_a_key_that_hami_holds_is_no_mistake_where_something_else_shares(tmp_path):
+    parted = pool(gpu={"model": "l4", "count": 1, "replicas": 4, "shared_by": "other"})
+    held = {"namespace": "vision", "quotas": [{"name": "gpus", "hard": {"limits.nvidia.com/gpu": "4"}}]}
+
+    found = {each.rule.id for each in given(tmp_path, set_up(pools=[parted, CPU], teams=[held]))}
+
+    assert "quota-key-counts-nothing" not in found
+
+
 def test_nothing_is_said_of_the_shipped_set_up():
     assert advise(load_placed(shipped("fixtures/reference"))) == ()
 

@@ -125,6 +125,26 @@ def test_a_driver_that_no_node_can_report_is_refused(tmp_path: Path, driver: str
     assert "stack.driver" in str(of_stack)
 
 
+@pytest.mark.parametrize(
+    ("toleration", "told"),
+    [
+        ("{key: a, operator: Exist}", "operator: is 'Exist'. Allowed: Exists, Equal"),
+        ("{key: a, effekt: NoSchedule}", "effekt: is no key of a toleration"),
+        ("{key: a, operator: Exists, effect: NoShedule}", "effect: is 'NoShedule'"),
+        ("{value: a}", "operator: needs to be Exists where no key is named"),
+        ("{key: a, operator: Exists, value: b}", "value: must be absent"),
+        ("{key: a, operator: Exists, effect: NoSchedule, tolerationSeconds: 60}", "goes with the effect NoExecute"),
+    ],
+)
+def test_a_toleration_that_the_api_server_would_refuse_is_refused(tmp_path: Path, toleration: str, told: str) -> None:
+    text = WHOLE + f"stack: {{kind: gpu-operator, tolerations: [{toleration}]}}\n"
+
+    (problem,) = refusal(written(tmp_path, all=text)).problems
+
+    assert "stack.tolerations[0]" in str(problem)
+    assert told in str(problem)
+
+
 def test_files_of_a_directory_are_merged_and_their_lists_joined(tmp_path: Path) -> None:
     written(
         tmp_path,

@@ -6,8 +6,10 @@ import pytest
 
 from conformance.facts import Facts
 from conformance.reference import Reference
-from conformance.verdict import Inconclusive
+from conformance.reference.model import Quota, Team
+from conformance.verdict import Inconclusive, Judge
 from suites._shared.quota_coverage import coverage, gpu_coverage
+from suites.quota import test_quota
 
 GPU = "nvidia.com/gpu"
 
@@ -132,3 +134,37 @@ def test_a_quota_of_claims_covers_gpus_unless_its_class_is_of_something_else(
     claims = quota("claims", key="any.deviceclass.resource.k8s.io/devices")
 
     assert bool(gpu_coverage("ml", reference, Facts.from_objects([chosen, claims]))) is covers
+
+
+def judged(requirement: Any, **known: Any) -> Judge:
+    judge = Judge()
+    requirement(judge=judge, **known)
+    return judge
+
+
+HAMI_NODE = {"kind": "Node", "metadata": {"name": "n", "annotations": {"hami.io/node-nvidia-register": "..."}}}
+
+
+def test_a_declared_key_that_counts_nothing_is_the_mistake_of_the_set_up(reference: Reference) -> None:
+    team = Team("ml", quotas=(Quota("gpus", {f"limits.{GPU}": "4"}),))
+
+    (finding,) = judged(
+        test_quota.test_declared_quotas_exist_with_their_limits,
+        quotas=((team, team.quotas[0]),),
+        reference=reference,
+        facts=Facts.from_objects([]),
+    ).broken
+
+    assert "a mistake of" in finding.cause
+    assert finding.remedy.startswith(f"Declare requests.{GPU} instead of limits.{GPU}")
+
+
+@pytest.mark.parametrize(("others", "ok"), [([HAMI_NODE], True), ([], False)])
+def test_a_key_that_hami_holds_is_spelled_right_where_hami_is(
+    reference: Reference, others: list[dict[str, Any]], ok: bool
+) -> None:
+    facts = Facts.from_objects([quota("gpus", key=f"limits.{GPU}", counted=False), *others])
+
+    judge = judged(test_quota.test_every_limit_on_gpus_is_spelled_so_that_it_counts, reference=reference, facts=facts)
+
+    assert [each.ok for each in judge.findings] == [ok]
