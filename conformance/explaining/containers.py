@@ -25,12 +25,16 @@ _SIGKILL, _SIGTERM = 137, 143
 
 
 class ContainerProblem(msgspec.Struct, frozen=True):
-    """What is wrong with a container. ``ran`` where its program has run, or was to and could not."""
+    """What is wrong with a container. ``ran`` where its program has run, or was to and could not.
+
+    ``killed`` where a signal ended it that kubelets send.
+    """
 
     cause: str
     remedy: str
     inspect: str = ""
     ran: bool = False
+    killed: bool = False
 
 
 def is_refusal(reason: str) -> bool:
@@ -150,9 +154,8 @@ def _crash(pod: Manifest, status: Manifest, ended: Manifest, *, again: bool) -> 
         )
     if code in (_SIGKILL, _SIGTERM):
         signal = "SIGKILL" if code == _SIGKILL else "SIGTERM"
-        return ContainerProblem(
-            f"{cause}: {signal}", "A probe, an eviction or the node ended it; the pod's events say which.", logs, True
-        )
+        remedy = "A probe, an eviction or the node ended it; the pod's events say which."
+        return ContainerProblem(f"{cause}: {signal}", remedy, logs, ran=True, killed=True)
     return ContainerProblem(
         cause, "Its log says why. XIDs are in the node's kernel log and in DCGM's metrics.", logs, True
     )

@@ -14,6 +14,7 @@ _HOLDS = (
     "FailedKillPod", "NetworkNotReady", "Failed", "BackOff", "ErrImageNeverPull", "InspectFailed", "FailedSync",
 )  # fmt: skip
 _MOST_CONDITIONS = 3
+_PROBE = "A probe that asks before a model is loaded needs a startupProbe; see that port, path and timeout are right."
 
 
 def on_node(seen: Seen, pod: Manifest) -> Explanation:
@@ -29,12 +30,23 @@ def on_node(seen: Seen, pod: Manifest) -> Explanation:
         stage = Stage.RUNNING if phase == "Running" else Stage.STARTING
         return _told(stage, lost, f"See what is wrong with node {name}; until its kubelet is back nobody knows more.")
     if phase == "Running" and not containers.initialising(pod):
-        return _told(
-            Stage.RUNNING,
-            "it runs and is not ready: a readiness probe or a readiness gate does not hold",
-            "Its events say what the probe got; a probe that asks before a model is loaded needs a startupProbe.",
-        )
+        return _told(Stage.RUNNING, f"it runs and is not ready: {_not_ready(seen, pod)}", _PROBE)
     return _starting(seen, pod, name)
+
+
+def _not_ready(seen: Seen, pod: Manifest) -> str:
+    """The readiness gate that does not hold, or what a probe got."""
+    gates = [str(each.get("conditionType")) for each in pod["spec"].get("readinessGates") or ()]
+    closed = [each for each in gates if not has_condition(pod, each)]
+    if closed:
+        return f"its readiness gate {', '.join(closed)} is not true, which a controller has to set"
+    return _of_probe(seen, pod) or "a readiness probe does not hold"
+
+
+def _of_probe(seen: Seen, pod: Manifest) -> str:
+    """What the kubelet said last of a probe of the pod; empty where it said nothing."""
+    told = (str(each.get("message")) for each in seen.warnings_of(pod) if each.get("reason") == "Unhealthy")
+    return next(told, "").strip()
 
 
 def deleting(seen: Seen, pod: Manifest) -> Explanation | None:
@@ -87,6 +99,8 @@ def container_failure(seen: Seen, pod: Manifest, problem: containers.ContainerPr
         )
     elif not problem.ran:
         cause += _last_words(seen, pod, cause)
+    elif problem.killed and (words := _of_probe(seen, pod)):
+        cause, remedy = f"{cause}; the kubelet had said: {words}", f"The kubelet ended it for its probe. {_PROBE}"
     return _told(stage, cause, remedy, problem.inspect)
 
 

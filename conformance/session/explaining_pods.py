@@ -40,9 +40,14 @@ def explanations(cluster: str, asked: str, clusters_file: Path | None, kubeconfi
             seen = held_in(snapshot.open_file(file))
         return told(seen, kind, namespace, name)
     with reading_access(cluster, clusters_file, kubeconfig) as client:
-        with kept_from_the_collector():
-            seen = _read(client, (*KINDS, kind), (), lambda each: _events(each, namespace))
-        return told(seen, kind, namespace, name)
+        return explained_by(client, kind, namespace, name)
+
+
+def explained_by(client: Client, kind: str, namespace: str, name: str) -> list[Explanation]:
+    """The explanations, from a live cluster. Raises NoSuchPod, and ApiError where what is needed is unreadable."""
+    with kept_from_the_collector():
+        seen = _read(client, (*KINDS, kind), (), lambda each: _events(each, namespace))
+    return told(seen, kind, namespace, name)
 
 
 def parsed(asked: str) -> tuple[str, str, str]:

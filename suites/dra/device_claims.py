@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from conformance.facts import Facts, Node, Pod, Resource
+from conformance.gpu.cel_bounds import expressions
 from conformance.gpu.resources import DRA_DRIVER
 from conformance.kube.errors import NotFound, WaitTimeout
 from conformance.kube.paths import path
@@ -176,11 +177,8 @@ def _requests(claim: Resource) -> list[Mapping[str, Any]]:
     return list((claim.spec.get("devices") or {}).get("requests") or ())
 
 
-def _selectors(request: Mapping[str, Any]) -> list[str]:
-    return [
-        str((each.get("cel") or {}).get("expression"))
-        for each in (request.get("exactly") or request).get("selectors") or ()
-    ]
+def _selectors(request: Mapping[str, Any]) -> tuple[str, ...]:
+    return expressions((request.get("exactly") or request).get("selectors") or ())
 
 
 # --- Claims of a scenario ----------------------------------------------------------------------------------------
