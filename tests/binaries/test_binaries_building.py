@@ -9,6 +9,7 @@ import time
 from collections import namedtuple
 
 import pytest
+from patience import PATIENCE
 from release_site import environment, program
 
 from conformance.clusters.embedded.binaries import BinariesUnavailable, resolve
@@ -162,7 +163,7 @@ def start_resolving(*names, **variables):
 
 
 def wait_for(path):
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + PATIENCE
     while not path.exists() or not path.read_text():
         assert time.monotonic() < deadline, f"{path} did not appear"
         time.sleep(0.02)
@@ -189,7 +190,7 @@ def test_an_interrupt_ends_go_and_what_it_started(go, tmp_path, cache_root):
     process = start_resolving("etcd", FAKE_GO_HANGS=str(tmp_path / "hanging"))
     compiler = int(wait_for(tmp_path / "hanging"))
     process.send_signal(signal.SIGINT)
-    process.wait(timeout=10)
+    process.wait(timeout=PATIENCE)
 
     with pytest.raises(ProcessLookupError):
         os.kill(compiler, 0)

@@ -361,7 +361,7 @@ def _forwarded(embedded: EmbeddedCluster, namespace: str, port: int) -> bytes:
         f"{address}?ports={port}",
         sslopt={name: str(file) for name, file in identity.items()},
         subprotocols=["v4.channel.k8s.io"],
-        timeout=5,
+        timeout=PATIENCE,
     )
     try:
         opened = {bytes(stream.recv()) for _ in range(2)}  # one message for data, one for errors, each with the port

@@ -46,7 +46,7 @@ def lives(pid: int) -> bool:
         return False
 
 
-def eventually(claim: Callable[[], bool], seconds: float = 10.0) -> bool:
+def eventually(claim: Callable[[], bool], seconds: float = PATIENCE) -> bool:
     deadline = time.monotonic() + seconds
     while not claim():
         if time.monotonic() > deadline:
@@ -178,7 +178,7 @@ def test_a_process_can_show_by_a_file_that_it_is_ready(tmp_path: Path) -> None:
     waited = Component("slow", slow, {"PATH": "/usr/bin:/bin"}, folder.path / "slow.log", ready.as_uri())
     processes.start(waited)
 
-    processes.wait_ready([waited], None, deadline=time.monotonic() + 10)  # type: ignore[arg-type]
+    processes.wait_ready([waited], None, deadline=time.monotonic() + PATIENCE)  # type: ignore[arg-type]
 
     assert ready.exists()
     processes.end()

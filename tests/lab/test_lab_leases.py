@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from lab_runs import OTHER_RUN, RUN_ID, abandon, lab_on, rule
 from memory_cluster import MemoryCluster, later
+from patience import PATIENCE
 
 from conformance.kube.effects import Mode
 from conformance.kube.waits import wait_for
@@ -69,7 +70,7 @@ def test_leases_are_renewed_while_the_run_goes_on(memory: MemoryCluster) -> None
             lambda: memory.get("Lease", FULL_RUN, "gpu-conformance")["spec"]["renewTime"],
             lambda renewed: renewed > taken,
             what="a renewal",
-            timeout=2,
+            timeout=PATIENCE,
         )
         assert heartbeat.lost is None
     finally:
@@ -97,7 +98,7 @@ def test_a_lost_lease_is_noticed(memory: MemoryCluster, accident: str) -> None:
         }
     else:
         memory.forbidden.add(("PATCH", "Lease"))
-    deadline = time.monotonic() + 2
+    deadline = time.monotonic() + PATIENCE
     while heartbeat.lost is None and time.monotonic() < deadline:
         time.sleep(0.01)
     heartbeat.stop()

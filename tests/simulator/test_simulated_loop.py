@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from patience import PATIENCE
 
 from conformance.clusters.embedded import EmbeddedSpec
 from conformance.simulator.actors import Loop
@@ -64,7 +65,7 @@ class Mistaken(Recording):
 
 
 def eventually(claim: Callable[[], bool]) -> bool:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + PATIENCE
     while not claim() and time.monotonic() < deadline:
         time.sleep(0.01)
     return claim()

@@ -4,6 +4,7 @@ import urllib.error
 import urllib.request
 
 import pytest
+from patience import PATIENCE
 
 from conformance.gpu import dcgm
 from conformance.simulator.exporter_page import Holder, page
@@ -84,10 +85,10 @@ def test_each_door_says_its_own_text_until_it_is_closed() -> None:
     silent = servers.open(lambda: None)
 
     for name, port in ports.items():
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=PATIENCE) as answer:
             assert answer.read().decode() == f"up_{name} 1\n"
     with pytest.raises(urllib.error.HTTPError) as refused:
-        urllib.request.urlopen(f"http://127.0.0.1:{ports['a']}/other", timeout=5)
+        urllib.request.urlopen(f"http://127.0.0.1:{ports['a']}/other", timeout=PATIENCE)
     refused.value.close()
     assert refused.value.code == 404
     with pytest.raises((ConnectionError, urllib.error.URLError)):
