@@ -23,6 +23,11 @@ _LEVELS = tuple(Level)
 ATTENTION = (Status.FAILED, Status.ERROR, Status.UNKNOWN)
 
 
+def rank(exit_code: int) -> int:
+    """0 for a run that failed, 1 for one that is incomplete, 2 for one without a failure."""
+    return 2 if exit_code == 0 else 1 if exit_code == EXIT_INCOMPLETE else 0
+
+
 class OfCluster(msgspec.Struct, frozen=True, rename="camel"):
     """How one cluster stands. Times are UTC in RFC 3339; ``profiles`` are results by name, ``counts`` by status."""
 
@@ -69,6 +74,14 @@ class OfRequirement(msgspec.Struct, frozen=True, rename="camel"):
         """The clusters on which somebody has to look after it."""
         return tuple(cell for cell in self.clusters if cell.status in ATTENTION)
 
+    @property
+    def alike(self) -> list[list[Cell]]:
+        """Those clusters, together where they have the same cause."""
+        alike: dict[tuple[Status, str, str], list[Cell]] = {}
+        for cell in self.attention:
+            alike.setdefault((cell.status, cell.why, cell.remedy), []).append(cell)
+        return list(alike.values())
+
     def on(self, cluster: str) -> Cell | None:
         """The requirement on a cluster."""
         return next((cell for cell in self.clusters if cell.cluster == cluster), None)
@@ -91,6 +104,11 @@ class Fleet(msgspec.Struct, frozen=True, rename="camel"):
     requirements: tuple[OfRequirement, ...]
     api_version: str = API_VERSION
     kind: str = KIND
+
+    @property
+    def worst_first(self) -> list[OfCluster]:
+        """The clusters that failed, then those that are incomplete, then the others."""
+        return sorted(self.clusters, key=lambda each: (rank(each.exit_code), each.cluster))
 
     @property
     def waiting(self) -> tuple[Waiting, ...]:

@@ -31,14 +31,14 @@ def add_to(actions: "argparse._SubParsersAction[argparse.ArgumentParser]") -> No
 
     merge = actions.add_parser("merge", help="shards of a run as one report, reports of several clusters as one fleet")
     merge.add_argument("reports", type=Path, nargs="+", metavar="REPORT", help="reports, or folders of runs")
-    _written(merge, "text, json, of a fleet html as well")
+    _written(merge, "text, json, of a fleet markdown and html as well")
     merge.set_defaults(command=_merge)
 
     trend = actions.add_parser("trend", help="how the runs of a cluster went over time, what flaps first")
     trend.add_argument("folder", type=Path, metavar="FOLDER", help="the folder below which their reports are")
     trend.add_argument("--cluster", metavar="NAME", help="its name or UID, where the folder has reports of several")
     trend.add_argument("--last", type=int, metavar="N", help="only the last N runs (default: all)")
-    _written(trend, "text, json, html")
+    _written(trend, "text, json, markdown, html")
     trend.set_defaults(command=_trend)
 
 

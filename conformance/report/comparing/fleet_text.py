@@ -15,7 +15,7 @@ def fleet_lines(fleet: Fleet, *, most: int | None = None) -> Iterator[str]:
     """The clusters, the worst first, then the requirements that do not hold everywhere."""
     yield fleet.outcome
     width = max(len(one_line(each.cluster)) for each in fleet.clusters)
-    for each in sorted(fleet.clusters, key=lambda one: (one.exit_code != 1, one.exit_code == 0, one.cluster)):
+    for each in fleet.worst_first:
         counts = ", ".join(f"{count} {status}" for status, count in each.counts.items())
         yield (
             f"  {one_line(each.cluster):<{width}}  {one_line(each.outcome)} (exit code {each.exit_code}; {counts}; "
@@ -45,17 +45,15 @@ def _waiting(fleet: Fleet, most: int | None) -> Iterator[str]:
 
 def _row(row: OfRequirement) -> Iterator[str]:
     yield f"  {row.requirement} {row.level}  {one_line(row.title)}"
-    alike: dict[tuple[str, str, str], list[Cell]] = {}
-    for cell in row.attention:
-        alike.setdefault((str(cell.status), cell.why, cell.remedy), []).append(cell)
-    for (status, why, remedy), cells in alike.items():
+    for cells in row.alike:
+        first = cells[0]
         broken = sum(cell.broken for cell in cells)
         told = f", {broken} subjects" if broken else ""
-        yield f"    {status} on {_clusters(cells)}{told}"
-        if why:
-            yield f"      cause    {one_line(why)}"
-        if remedy:
-            yield f"      remedy   {one_line(remedy)}"
+        yield f"    {first.status} on {_clusters(cells)}{told}"
+        if first.why:
+            yield f"      cause    {one_line(first.why)}"
+        if first.remedy:
+            yield f"      remedy   {one_line(first.remedy)}"
 
 
 def _clusters(cells: Sequence[Cell]) -> str:
@@ -69,21 +67,18 @@ def trend_lines(trend: Trend, *, most: int | None = None) -> Iterator[str]:
     for point in trend.runs:
         yield _point(point, before)
         before = point
-    flapping = [each for each in trend.requirements if each.flaps]
-    moved = [each for each in trend.requirements if not each.flaps and len(set(each.history)) > 1]
-    steady = [each for each in trend.requirements if len(set(each.history)) == 1]
-    bad = [each for each in steady if each.status in ("failed", "error", "unknown", "waiting")]
-    yield from _histories("flapping", flapping, most)
+    told = trend.told
+    yield from _histories("flapping", told.pop("flapping"), most)
     if trend.subjects:
         yield ""
         yield "subjects that came and went:"
         for subject in trend.subjects[:most]:
             yield f"  {subject.requirement:<9} {subject.history}  {one_line(subject.subject)}"
         yield from _left(len(trend.subjects) - len(trend.subjects[:most]))
-    yield from _histories("changed", moved, most)
-    yield from _histories("never held, or never judged", bad, most)
+    for heading, histories in told.items():
+        yield from _histories(heading, histories, most)
     yield ""
-    yield f"{len(steady) - len(bad)} other requirements ended the same in every run"
+    yield f"{trend.steady} other requirements ended the same in every run"
     yield "letters: " + ", ".join(f"{letter} {status}" for status, letter in LETTERS.items())
 
 
@@ -97,18 +92,8 @@ def _point(point: Point, before: Point | None) -> str:
 
 
 def _other_than(point: Point, before: Point) -> str:
-    """What makes a run hard to compare with the one before it."""
-    told = [
-        f"{name} {one_line(str(old))} -> {one_line(str(new))}"
-        for name, old, new in (
-            ("reference", before.reference, point.reference),
-            ("mode", before.mode, point.mode),
-            ("evidence", before.evidence, point.evidence),
-            ("gpu-conformance", before.version, point.version),
-        )
-        if old != new
-    ]
-    return f"  DIFFERENT {', '.join(told)}" if told else ""
+    told = point.other_than(before)
+    return f"  DIFFERENT {', '.join(map(one_line, told))}" if told else ""
 
 
 def _histories(heading: str, histories: Sequence[History], most: int | None) -> Iterator[str]:

@@ -10,11 +10,13 @@ import msgspec
 from conformance.report import emitters
 from conformance.report.comparing.changes import Difference
 from conformance.report.comparing.clusters import Fleet
+from conformance.report.comparing.fleet_markdown import fleet_markdown
 from conformance.report.comparing.fleet_text import fleet_lines, trend_lines
 from conformance.report.comparing.markdown import difference_markdown
 from conformance.report.comparing.pages import difference_page, fleet_page, trend_page
 from conformance.report.comparing.text import lines
 from conformance.report.comparing.trend import Trend
+from conformance.report.comparing.trend_markdown import trend_markdown
 from conformance.report.formats import line
 from conformance.report.model import Report
 
@@ -49,11 +51,13 @@ DIFFERENCE: Mapping[str, Callable[[Difference], str]] = {
 FLEET: Mapping[str, Callable[[Fleet], str]] = {
     "text": _text(lambda fleet, most: fleet_lines(fleet, most=most)),
     "json": as_json,
+    "markdown": fleet_markdown,
     "html": fleet_page,
 }
 TREND: Mapping[str, Callable[[Trend], str]] = {
     "text": _text(lambda trend, most: trend_lines(trend, most=most)),
     "json": as_json,
+    "markdown": trend_markdown,
     "html": trend_page,
 }
 ONE_CLUSTER: Mapping[str, Callable[[Report], str]] = {"text": line.render, "json": emitters.as_text}

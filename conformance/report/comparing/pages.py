@@ -1,16 +1,15 @@
 """Comparisons of runs as pages: the difference of two, a fleet of clusters, the trend of one. They have no script."""
 
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 import msgspec
 
 from conformance.report.comparing.changes import Change, ChangedFindings, Difference
-from conformance.report.comparing.clusters import Cell, Fleet, OfRequirement
+from conformance.report.comparing.clusters import Fleet, rank
 from conformance.report.comparing.text import HEADINGS, TURNS, alike_verdicts, in_numbers
 from conformance.report.comparing.trend import Trend
 from conformance.report.formats.html import document
-from conformance.report.model import EXIT_INCOMPLETE, SEVERITY
+from conformance.report.model import SEVERITY
 from conformance.verdict import EvidenceKind, join_limited
 
 SUBJECTS, CAUSES, ROWS = 20, 50, 200
@@ -62,30 +61,22 @@ def _part(change: Change, heading: str, difference: Difference) -> Part:
 
 def fleet_page(fleet: Fleet) -> str:
     """The page of a fleet: the worst clusters first."""
-    clusters = sorted(fleet.clusters, key=lambda each: (_rank(each.exit_code), each.cluster))
+    clusters = fleet.worst_first
     return document(
         "fleet.html",
         title="GPU conformance of a fleet",
         kicker="GPU conformance of a fleet",
         heading=f"{len(clusters)} clusters",
-        tone=("bad", "open", "good")[_rank(fleet.exit_code)],
+        tone=("bad", "open", "good")[rank(fleet.exit_code)],
         sentence=fleet.outcome,
         simulated=_simulated((each.cluster, each.evidence) for each in clusters),
         runs=_runs([each.run for each in clusters]),
         fleet=fleet,
         clusters=clusters,
         profiles=list(dict.fromkeys(name for each in clusters for name in each.profiles)),
-        broken=[(row, _alike(row)) for row in fleet.requirements if row.attention],
+        broken=[(row, row.alike) for row in fleet.requirements if row.attention],
         when=_when,
     )
-
-
-def _alike(row: OfRequirement) -> list[list[Cell]]:
-    """The clusters that have the same trouble together."""
-    alike: dict[tuple[Any, ...], list[Cell]] = {}
-    for cell in row.attention:
-        alike.setdefault((cell.status, cell.why, cell.remedy), []).append(cell)
-    return list(alike.values())
 
 
 def trend_page(trend: Trend) -> str:
@@ -98,7 +89,7 @@ def trend_page(trend: Trend) -> str:
         title=f"GPU conformance over time: {trend.cluster}",
         kicker="GPU conformance over time of",
         heading=trend.cluster,
-        tone=("bad", "open", "good")[_rank(newest.exit_code)],
+        tone=("bad", "open", "good")[rank(newest.exit_code)],
         sentence=f"{len(trend.runs)} runs; last: {newest.outcome}; {flapping} requirements came and went",
         simulated=_simulated((run.run, run.evidence) for run in trend.runs),
         runs=f"{len(trend.runs)} runs",
@@ -107,10 +98,6 @@ def trend_page(trend: Trend) -> str:
         rows=ROWS,
         when=_when,
     )
-
-
-def _rank(exit_code: int) -> int:
-    return 2 if exit_code == 0 else 1 if exit_code == EXIT_INCOMPLETE else 0
 
 
 def _simulated(evidence: Iterable[tuple[str, EvidenceKind]]) -> str:

@@ -17,6 +17,7 @@ from conformance.verdict import EvidenceKind, Status
 API_VERSION = "gpu-conformance.io/v1alpha1"
 KIND = "ConformanceTrend"
 _LEVELS = tuple(Level)
+_BAD = (Status.FAILED, Status.ERROR, Status.UNKNOWN, Status.WAITING)
 BROKEN, WHOLE, NOT_JUDGED = "F", ".", "-"
 
 
@@ -34,6 +35,19 @@ class Point(msgspec.Struct, frozen=True, rename="camel"):
     exit_code: int
     counts: dict[str, int]
     broken: int
+
+    def other_than(self, before: "Point") -> list[str]:
+        """What makes it hard to compare with the run before it."""
+        return [
+            f"{name} {old} -> {new}"
+            for name, old, new in (
+                ("reference", before.reference, self.reference),
+                ("mode", before.mode, self.mode),
+                ("evidence", before.evidence, self.evidence),
+                ("gpu-conformance", before.version, self.version),
+            )
+            if old != new
+        ]
 
 
 class History(msgspec.Struct, frozen=True, rename="camel"):
@@ -56,6 +70,11 @@ class History(msgspec.Struct, frozen=True, rename="camel"):
     def flaps(self) -> bool:
         """Whether it came and went."""
         return self.changes >= FLAPS
+
+    @property
+    def steady(self) -> bool:
+        """Whether it ended the same in every run."""
+        return len(set(self.history)) == 1
 
 
 class ObjectHistory(msgspec.Struct, frozen=True, rename="camel"):
@@ -81,6 +100,20 @@ class Trend(msgspec.Struct, frozen=True, rename="camel"):
     left_out: tuple[str, ...] = ()
     api_version: str = API_VERSION
     kind: str = KIND
+
+    @property
+    def told(self) -> dict[str, list[History]]:
+        """The requirements that are not steadily fine, under what can be said of them."""
+        return {
+            "flapping": [each for each in self.requirements if each.flaps],
+            "changed": [each for each in self.requirements if not each.flaps and not each.steady],
+            "never held, or never judged": [each for each in self.requirements if each.steady and each.status in _BAD],
+        }
+
+    @property
+    def steady(self) -> int:
+        """How many requirements ended the same in every run, and well or not for this cluster."""
+        return sum(each.steady and each.status not in _BAD for each in self.requirements)
 
 
 def of_cluster(reports: Sequence[Report], name: str | None) -> list[Report]:
@@ -163,7 +196,6 @@ def _subjects(reports: Sequence[Report]) -> Iterable[ObjectHistory]:
 def _rank(history: History) -> tuple[object, ...]:
     """Those that flap first, then those that fail now or cannot be judged, then those that changed."""
     status = SEVERITY.index(Status(history.status)) if history.status in list(Status) else len(SEVERITY)
-    bad = history.status in (Status.FAILED, Status.ERROR, Status.UNKNOWN, Status.WAITING)
-    steady = len(set(history.history)) == 1
+    bad = history.status in _BAD
     flaps = history.changes if history.flaps else 0
-    return -flaps, not bad, steady, status, _LEVELS.index(history.level), history.requirement
+    return -flaps, not bad, history.steady, status, _LEVELS.index(history.level), history.requirement
