@@ -104,6 +104,16 @@ def _parser() -> argparse.ArgumentParser:
     planned.add_argument("--json", action="store_true", help="for programs")
     planned.set_defaults(command=_plan)
 
+    rehearsed = commands.add_parser(
+        "rehearse-upgrade", help="ask, upgrade the drivers by the simulator, and ask again: on an embedded cluster"
+    )
+    rehearsed.add_argument("version", metavar="VERSION", help="the driver that is to be installed, such as 595.91.07")
+    rehearsed.add_argument("--gpu-reference", type=Path, metavar="PATH", help="the declared set-up, as for a run")
+    rehearsed.add_argument("--topology", default="guide", metavar="NAME|PATH", help="the simulated fleet")
+    rehearsed.add_argument("--gpu-report", type=Path, default=Path("upgrade-rehearsal"), metavar="DIR")
+    rehearsed.add_argument("--patience", type=float, default=600.0, metavar="SECONDS", help="for the upgrade itself")
+    rehearsed.set_defaults(command=_rehearse_upgrade)
+
     rbac = commands.add_parser("rbac", help="the ClusterRole that a run needs, for kubectl apply -f -")
     rbac.add_argument(
         "--mode", choices=("audit", "verify", "full"), default="audit", help="of the run (default: audit)"
@@ -300,6 +310,19 @@ def _plan(chosen: argparse.Namespace) -> int:
     found = planning.plan(planning.Request(*where, mode, chosen.gpu_reference, chosen.gpu_baseline))
     _say_each([msgspec.json.format(msgspec.json.encode(found), indent=2).decode()] if chosen.json else found.lines())
     return OK
+
+
+def _rehearse_upgrade(chosen: argparse.Namespace) -> int:
+    from conformance.progress import TerminalProgress
+    from conformance.session import rehearsing
+    from conformance.shipped import shipped
+
+    reference = chosen.gpu_reference or shipped("fixtures/reference")
+    asked = rehearsing.Request(chosen.version, reference, chosen.topology, chosen.gpu_report, chosen.patience)
+    with TerminalProgress() as progress:
+        found = rehearsing.rehearse(asked, progress)
+    _say_each(found.lines())
+    return OK if found.good else ATTENTION
 
 
 def _rbac(chosen: argparse.Namespace) -> int:
