@@ -1,5 +1,6 @@
 """What we say about API servers, asked of a real one."""
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,6 +11,7 @@ from conformance.kube.effects import Effect
 from conformance.kube.errors import AlreadyExists, ApiError, Conflict, EffectRefused, Forbidden, Invalid, NotFound
 from conformance.kube.guard import Guard
 from conformance.kube.paths import PLACES, path
+from conformance.kube.pieces import pieces
 from conformance.kube.waits import wait_for
 
 pytestmark = pytest.mark.cluster
@@ -62,6 +64,17 @@ def test_pages_and_list_agree(kube: Client) -> None:
     names = [item["metadata"]["name"] for item in kube.list(CONFIG_MAPS, limit=3)]
     assert names == sorted(set(names))
     assert {f"page-{number}" for number in range(7)} <= set(names)
+
+
+def test_one_answer_is_cut_between_items_and_agrees_with_pages(kube: Client) -> None:
+    roles = path("ClusterRole")
+    answer = kube.request("GET", roles)
+    found = list(pieces((answer[start : start + 4096] for start in range(0, len(answer), 4096)), roles))
+    names = [item["metadata"]["name"] for piece in found for item in json.loads(piece)["items"]]
+
+    assert len(found) > 5
+    assert names == [item["metadata"]["name"] for item in kube.list(roles, limit=7)]
+    assert names == [item["metadata"]["name"] for piece in kube.pieces(roles) for item in json.loads(piece)["items"]]
 
 
 def test_a_watch_tells_what_happens(kube: Client) -> None:
