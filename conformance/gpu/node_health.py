@@ -1,16 +1,21 @@
 """Conditions by which health agents say that the GPUs of a node are broken.
 
 Kubernetes has no condition for GPUs; each agent brings its own. Sources: the EKS node monitoring agent
-(AcceleratedHardwareReady; docs.aws.amazon.com: Node health and auto repair), NVIDIA/NVSentinel (GpuXidError and its
-kin, True when the check failed), the GPU checks of AKS' node problem detector (learn.microsoft.com: GPU health
-monitoring in AKS: GPUMissing, NVLinkStatusInactive, XIDErrors).
+(AcceleratedHardwareReady; docs.aws.amazon.com: Node health and auto repair), NVIDIA/NVSentinel (GpuXidError,
+SysLogsXIDError, SysLogsGPUFallenOff and their kin, True when the check failed), the GPU checks of AKS' node problem
+detector (learn.microsoft.com: GPU health monitoring in AKS: GPUMissing, NVLinkStatusInactive, XIDErrors).
 """
 
 import re
 from collections.abc import Mapping
 
-_ABOUT_GPUS = re.compile(r"(?i)(gpu|xid|sxid|nvlink|nvswitch|acceleratedhardware)\w*")
-_GOOD_WHEN_TRUE = ("Ready", "Healthy", "Health")
+# A word anywhere in the type: agents put the place that they look at before it (SysLogs), or a maker.
+_ABOUT_GPUS = re.compile(
+    r"GPU|Gpu|^gpu|XID|Xid|^xid|N[Vv][Ll]ink|N[Vv]LINK|N[Vv][Ss]witch|N[Vv]SWITCH|AcceleratedHardware"
+)
+_HEALTH = re.compile(r"(?<!Not)(Ready|Healthy|Health|Available|Operational|Passed|OK|Ok)$")
+# What such a condition tells is how a node is set up, and neither value of it is a failure.
+_SETTING = re.compile(r"(Enabled|Disabled|Installed|Present|Active|Initialized|Configured|Attached|Added|Online)$")
 
 
 def broken_conditions(conditions: Mapping[str, str]) -> tuple[str, ...]:
@@ -19,6 +24,6 @@ def broken_conditions(conditions: Mapping[str, str]) -> tuple[str, ...]:
 
 
 def _is_bad(kind: str, status: str) -> bool:
-    if _ABOUT_GPUS.match(kind) is None:
+    if _ABOUT_GPUS.search(kind) is None or _SETTING.search(kind):
         return False
-    return status == ("False" if kind.endswith(_GOOD_WHEN_TRUE) else "True")
+    return status == ("False" if _HEALTH.search(kind) else "True")

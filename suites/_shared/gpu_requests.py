@@ -4,8 +4,8 @@ Every requirement that tells GPU pods from others asks here. A request for GPUs 
 names a resource by which the set-up's pools offer their devices (whoever makes them: ``amd.com/gpu``,
 ``google.com/tpu``, ``aws.amazon.com/neuron``, ``volcano.sh/vgpu-number``, ``aliyun.com/gpu-mem``, a passthrough
 device); or one of NVIDIA's device plugin; the pod claims devices (DRA), unless all of them are known to be something
-else, such as network interfaces; or its annotations ask KAI for part of a GPU, which a reservation pod then holds on
-its behalf.
+else, such as network interfaces, or names the extended resource of a device class of accelerators; or its annotations
+ask KAI for part of a GPU, which a reservation pod then holds on its behalf.
 """
 
 from collections.abc import Mapping
@@ -20,6 +20,9 @@ from conformance.reference.expected import gpu_resources
 from conformance.reference.model import Reference
 from conformance.verdict import Inconclusive
 from suites._shared.resource_slices import classes_asked, device_class
+
+# kubernetes: staging/src/k8s.io/api/resource/v1/types.go, ResourceDeviceClassPrefix.
+_IMPLICIT = "deviceclass.resource.kubernetes.io/"
 
 KAI_RESERVATION_NAMESPACES = ("kai-resource-reservation", "runai-reservation")
 """Where KAI keeps the pods that hold a whole GPU for those that asked for parts of it (charts of KAI and Run:ai)."""
@@ -43,7 +46,7 @@ def fraction_by_annotation(annotations: Mapping[str, str]) -> str:
 def requests_gpus(spec: PodSpec, namespace: str, reference: Reference, facts: Facts) -> bool:
     """Whether a pod, or the pods of a template, of a namespace ask for GPUs in any of the four forms."""
     return bool(
-        resources_requested(spec, reference)
+        spec.gpu_requests(names_of_gpus(reference, facts))
         or (spec.claims and _claims_gpus(spec, namespace, facts))
         or fraction_by_annotation(spec.annotations)
     )
@@ -61,6 +64,21 @@ def gpu_pods(facts: Facts, reference: Reference) -> tuple[Pod, ...]:
     return tuple(
         pod for pod in facts.pods if requests_gpus(pod, pod.namespace, reference, facts) and not holds_for_others(pod)
     )
+
+
+@lru_cache(maxsize=1)
+def names_of_gpus(reference: Reference, facts: Facts) -> frozenset[str]:
+    """The declared resources, and those by which classes of accelerators can be asked for without a claim.
+
+    Source: kubernetes.io: Dynamic Resource Allocation, extended resource (extendedResourceName of a DeviceClass, and
+    the name that every class has implicitly).
+    """
+    names: set[str] = set()
+    with suppress(Inconclusive):
+        for each in (device_class(found.body) for found in facts.device_classes):
+            if is_accelerator_driver(each.driver) or DRA_DRIVER in " ".join(each.expressions):
+                names |= {f"{_IMPLICIT}{each.name}", each.resource} - {""}
+    return gpu_resources(reference) | names
 
 
 def _claims_gpus(spec: PodSpec, namespace: str, facts: Facts) -> bool:

@@ -16,11 +16,10 @@ from conformance.facts.limits import PRIORITY_CLASS_SCOPE, PodTraits, ScopeTerm
 from conformance.gpu.labels import HAMI_QUOTA_KEYS
 from conformance.gpu.resources import quota_key
 from conformance.kube.paths import PLACES
-from conformance.reference.expected import gpu_resources
 from conformance.reference.model import Reference
 from conformance.reference.stack import Kai
 from conformance.verdict import Inconclusive
-from suites._shared.gpu_requests import classes_of_others, gpu_pods
+from suites._shared.gpu_requests import classes_of_others, gpu_pods, names_of_gpus
 from suites._shared.kai import UNBOUNDED, queue_of, queues_of, with_ancestors
 
 # Kubernetes: Resource Quotas, quota for DRA device classes.
@@ -61,7 +60,7 @@ def gpu_coverage(namespace: str, reference: Reference, facts: Facts) -> Coverage
 
     A quota of a device class counts where claims are made, KAI's queues where all GPU pods of the namespace are KAI's.
     """
-    asked = gpu_resources(reference) | {name for node in facts.nodes for name in node.gpu_resources}
+    asked = names_of_gpus(reference, facts) | {name for node in facts.nodes for name in node.gpu_resources}
     found = coverage(namespace, sorted(asked), facts)
     if found:
         return found

@@ -102,6 +102,23 @@ def test_a_claim_of_another_device_is_no_request_for_gpus(
     assert requests_gpus(asking, asking.namespace, reference, Facts.from_objects(objects)) is does
 
 
+@pytest.mark.parametrize(
+    ("resource", "does"),
+    [
+        ("acme.com/h100", True),
+        ("deviceclass.resource.kubernetes.io/gpu", True),
+        ("deviceclass.resource.kubernetes.io/nic", False),
+        ("acme.com/nic", False),
+    ],
+)
+def test_a_class_may_be_asked_for_by_its_extended_resource(reference: Reference, resource: str, does: bool) -> None:
+    gpu, nic = device_class("gpu", "gpu.nvidia.com"), device_class("nic", "dra.net")
+    gpu["spec"]["extendedResourceName"], nic["spec"]["extendedResourceName"] = "acme.com/h100", "acme.com/nic"
+    asking = pod(resources={"limits": {resource: "1"}})
+
+    assert requests_gpus(asking, asking.namespace, reference, Facts.from_objects([gpu, nic])) is does
+
+
 def test_where_classes_may_not_be_read_every_claim_may_be_for_gpus(reference: Reference) -> None:
     asking = pod(resourceClaims=[{"name": "d", "resourceClaimName": "c"}])
     facts = Facts.from_objects(claimed("nic"), unreadable={"DeviceClass": "Forbidden: no"})
