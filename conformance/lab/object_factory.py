@@ -35,6 +35,8 @@ __all__ = ["Maker", "PodOptions", "collection_of", "dns_name"]
 
 REQUIREMENT_LABEL = f"{DOMAIN}/requirement"
 _LONGEST_HINT = 28
+# A container is started within its limits: with 10m the runtime's own start takes ten seconds (seen on kind).
+_CPU, _CPU_TO_START = "10m", "100m"
 # Until the admission plugins of every API server know a new PriorityClass.
 _RACE_SECONDS = 5.0
 
@@ -132,13 +134,14 @@ class Maker:
 
     def template(self, options: PodOptions) -> dict[str, Any]:
         """Metadata and spec of a pod as it was asked for."""
-        amounts = {"cpu": options.get("cpu", "10m"), "memory": options.get("memory", "16Mi")}
+        amounts = {"cpu": options.get("cpu", _CPU), "memory": options.get("memory", "16Mi")}
         resources = {key: value for key, value in amounts.items() if value is not None}
         if options.get("gpus"):
             resources[options.get("resource") or self._run.gpu_resource] = str(options["gpus"])
         nodes = node_names(options.get("on"))
         asked = Asked(
             resources=resources,
+            limits={"cpu": _CPU_TO_START} if resources.get("cpu") == _CPU else {},
             priority=options.get("priority"),
             tolerations=self._tolerations(members_of(options.get("tolerates", ())), nodes),
             nodes=nodes,

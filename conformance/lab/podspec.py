@@ -63,6 +63,7 @@ class Asked(msgspec.Struct, frozen=True):
     """What a scenario asks of a pod; see RequirementLab.pod for the meaning of each."""
 
     resources: dict[str, str] = {}
+    limits: dict[str, str] = {}
     priority: str | None = None
     tolerations: tuple[Toleration, ...] = ()
     nodes: tuple[str, ...] = ()
@@ -92,7 +93,11 @@ def pod_spec(asked: Asked) -> dict[str, Any]:
                 "name": "holder",
                 "image": asked.image,
                 "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
-                "resources": {"requests": dict(asked.resources), "limits": dict(asked.resources), **used(asked.claims)},
+                "resources": {
+                    "requests": dict(asked.resources),
+                    "limits": {**asked.resources, **asked.limits},
+                    **used(asked.claims),
+                },
             }
         ],
     }

@@ -270,6 +270,15 @@ def test_an_image_that_nobody_uses_cannot_be_replaced() -> None:
         Images(pull_secret="registry")
 
 
+def test_a_pod_asks_for_little_and_may_use_enough_to_start(scenario: RequirementLab, memory: MemoryCluster) -> None:
+    pods = [scenario.pod(), scenario.pod(cpu="1")]
+    found = [memory.get("Pod", pod.name, pod.namespace)["spec"]["containers"][0]["resources"] for pod in pods]
+
+    assert [each["requests"]["cpu"] for each in found] == ["10m", "1"]
+    assert [each["limits"]["cpu"] for each in found] == ["100m", "1"]
+    assert [each["requests"]["memory"] == each["limits"]["memory"] for each in found] == [True, True]
+
+
 def test_a_pod_may_ask_for_no_cpu_and_memory(scenario: RequirementLab, memory: MemoryCluster) -> None:
     pod = scenario.pod(cpu=None, memory=None, spec={"priority": None, "hostNetwork": True, "enableServiceLinks": None})
     spec = memory.get("Pod", pod.name, pod.namespace)["spec"]
