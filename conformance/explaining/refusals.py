@@ -6,6 +6,7 @@ runtimeclass), apiserver/pkg/admission/plugin/webhook.
 
 import re
 
+from conformance.explaining import bounds
 from conformance.explaining.seen import Seen, condition
 from conformance.gpu.placement import Manifest, explain_refusal
 
@@ -50,12 +51,21 @@ def spoken(seen: Seen, workload: Manifest) -> tuple[str, str]:
 
 def computed(seen: Seen, template: Manifest, namespace: str) -> tuple[str, str]:
     """What would refuse pods of a template, from objects alone; both empty where nothing is known to."""
-    refusal = explain_refusal(template, namespace, seen.within("ResourceQuota", namespace))
+    quotas = bounds.quotas_that_count(template, seen.within("ResourceQuota", namespace), _default_class(seen))
+    refusal = explain_refusal(template, namespace, quotas)
     if refusal:
         return refusal, _KINDS[0][1]
+    limited = bounds.limit_refusal(template, seen.within("LimitRange", namespace))
+    if limited:
+        return limited, "Ask for what the limit range allows, or have it changed by whoever owns the namespace."
     spec = template["spec"]
     for member, kind in (("priorityClassName", "PriorityClass"), ("runtimeClassName", "RuntimeClass")):
         name = spec.get(member)
         if name and kind in seen.objects and seen.find(kind, "", str(name)) is None and not name.startswith("system-"):
             return f"they name the {kind} {name}, there is none", f"Make the {kind}, or name one that there is."
     return "", ""
+
+
+def _default_class(seen: Seen) -> str:
+    """The priority class of pods that name none."""
+    return next((str(each["metadata"]["name"]) for each in seen.of("PriorityClass") if each.get("globalDefault")), "")

@@ -276,3 +276,29 @@ def test_of_a_workload_the_pods_that_do_not_run_are_told():
     told = explain_workload(seen_from([runs, waits, A100]), job(pods=2))
 
     assert [each.subject for each in told] == ["pod team/two"]
+
+
+def test_a_quota_of_another_priority_class_refuses_nothing():
+    other = quota("4", "4")
+    scope = {"scopeName": "PriorityClass", "operator": "In", "values": ["inference"]}
+    other["spec"]["scopeSelector"] = {"matchExpressions": [scope]}
+
+    (told,) = explain_workload(seen_from([node("a"), job(), other]), job())
+
+    assert "quota team/gpus" not in told.cause
+
+
+def test_a_limit_range_that_allows_the_pod_refuses_nothing():
+    most = {"type": "Container", "max": {"nvidia.com/gpu": "4", "cpu": "4"}, "maxLimitRequestRatio": {"cpu": "2"}}
+    together = {"type": "Pod", "max": {"nvidia.com/gpu": "4"}, "min": {"nvidia.com/gpu": "1"}}
+    limits = {
+        "kind": "LimitRange",
+        "metadata": {"name": "l", "namespace": "team"},
+        "spec": {"limits": [most, together]},
+    }
+
+    (told,) = explain_workload(seen_from([node("a"), job(gpus=4), limits]), job(gpus=4))
+
+    assert "limit range l" not in told.cause
+    (told,) = explain_workload(seen_from([node("a"), job(gpus=5), limits]), job(gpus=5))
+    assert "limit range l: at most 4 nvidia.com/gpu is allowed as limit, 5 is that" in told.cause
