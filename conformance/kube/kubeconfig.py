@@ -1,7 +1,6 @@
 """Credentials from a kubeconfig or a pod's service account, by way of the official client's loaders.
 
-That client knows exec plugins, OIDC and the rest; importing it costs much, so it happens only here, and only where the
-kubeconfig has more than certificates and a token (plain_credentials).
+That client knows exec plugins, OIDC and the rest; importing it costs seconds of CPU, so it happens only here.
 Its loaders log a failed plugin and go on anonymously, which is caught here and said.
 """
 
@@ -22,7 +21,6 @@ import yaml
 
 from conformance.kube.connection import Connection, Headers, load_certificate, trusting
 from conformance.kube.errors import KubeconfigError
-from conformance.kube.plain_credentials import Plain, plain
 
 # The context that means the service account of the pod we run in, unless a kubeconfig has one of that name.
 IN_CLUSTER = "in-cluster"
@@ -51,9 +49,6 @@ def connect(path: Path | str | None = None, context: str | None = None) -> Conne
         raise KubeconfigError(_missing(path))
     user = merged.user_of(context)
     impersonated = _impersonation(user)
-    cluster = merged.cluster_of(context)
-    if (found := plain(cluster, user)) is not None:
-        return _connect_plainly(found, impersonated, renew=lambda: connect(path, context))
 
     def load(configuration: Any) -> None:
         with _complaints() as said:
@@ -65,7 +60,7 @@ def connect(path: Path | str | None = None, context: str | None = None) -> Conne
             )
         _require_credentials(configuration, user, context, said)
 
-    return _connect(load, proxy=cluster.get("proxy-url"), impersonated=impersonated)
+    return _connect(load, proxy=merged.cluster_of(context).get("proxy-url"), impersonated=impersonated)
 
 
 def connect_in_cluster() -> Connection:
@@ -161,27 +156,6 @@ def _connect(
         tls_server_name=getattr(configuration, "tls_server_name", None) or None,
         anonymous_context=_tls(configuration, with_certificate=False),
         renew=lambda: _connect(load, proxy=proxy, impersonated=impersonated),
-    )
-
-
-def _connect_plainly(found: Plain, impersonated: Headers, renew: Callable[[], Connection]) -> Connection:
-    cluster, token = found.cluster, found.user.token
-    credentials = {**({"Authorization": f"Bearer {token}"} if token else {}), **impersonated}
-    own: Any = None
-    anonymous: Any = None
-    if urlsplit(cluster.server).scheme == "https":
-        with found.files() as (authorities, certificate, key):
-            own, anonymous = (trusting(authorities, insecure=cluster.insecure_skip_tls_verify) for _ in range(2))
-            if certificate:
-                load_certificate(own, certificate, key)
-    return Connection(
-        cluster.server,
-        own,
-        credentials.copy,
-        proxy=cluster.proxy_url or _environment_proxy(cluster.server),
-        tls_server_name=cluster.tls_server_name or None,
-        anonymous_context=anonymous,
-        renew=renew,
     )
 
 

@@ -1,11 +1,9 @@
 """Connections: kubeconfig contexts, credentials that refresh or fail, certificates, proxies."""
 
-import base64
 import os
 import socket
 import ssl
 import sys
-import tempfile
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
@@ -27,7 +25,6 @@ from conformance.kube.effects import Effect
 from conformance.kube.errors import KubeconfigError, Unreachable
 from conformance.kube.guard import Guard
 from conformance.kube.kubeconfig import connect, connect_in_cluster, contexts, server_of
-from conformance.kube.plain_credentials import plain
 from conformance.kube.timeouts import Timeouts
 
 PLUGIN = """
@@ -375,76 +372,6 @@ def test_certificates_of_a_kubeconfig_are_shown(authority: Authority, tls_api: F
     file = kubeconfig(tmp_path, tls_api.url, user, **{"certificate-authority": authority.file.name})
     with connect(file) as connection:
         assert client_of(connection).get("/version") == {"client": "admin"}
-
-
-@pytest.fixture
-def without_official_client(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Fail where the official client is asked, whose import costs more than a small audit's judging."""
-    monkeypatch.setattr("conformance.kube.kubeconfig._connect", lambda *_, **__: pytest.fail("asked the loaders"))
-
-
-def as_data(**files: Path) -> dict[str, str]:
-    return {
-        f"{name.replace('_', '-')}-data": base64.b64encode(file.read_bytes()).decode() for name, file in files.items()
-    }
-
-
-@pytest.mark.usefixtures("without_official_client")
-def test_certificates_within_a_kubeconfig_are_shown_and_left_on_no_disk(
-    authority: Authority, tls_api: FakeApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    written = tmp_path / "written"
-    written.mkdir()
-    monkeypatch.setattr(tempfile, "tempdir", str(written))
-    certificate, key = authority.issue("admin")
-    user = as_data(client_certificate=certificate, client_key=key)
-    file = kubeconfig(tmp_path, tls_api.url, user, **as_data(certificate_authority=authority.file))
-    with connect(file) as connection:
-        assert list(written.iterdir()) == []
-        assert client_of(connection).get("/version") == {"client": "admin"}
-        assert client_of(connection).with_token("t").get("/version") == {"client": ""}
-
-
-@pytest.mark.usefixtures("without_official_client")
-def test_a_token_and_absolute_files_need_no_official_client(
-    authority: Authority, tls_api: FakeApi, tmp_path: Path
-) -> None:
-    user = {"token": "t", "as": "ann", "extensions": [{"name": "x"}]}
-    file = kubeconfig(tmp_path, tls_api.url, user, **{"certificate-authority": str(authority.file)})
-    with connect(file) as connection:
-        client_of(connection).get("/version")
-
-    sent = tls_api.asked[-1].headers
-    assert (sent["authorization"], sent["impersonate-user"]) == ("Bearer t", "ann")
-
-
-SERVER = {"server": "https://k.example.com"}
-
-
-@pytest.mark.parametrize(
-    ("cluster", "user"),
-    [
-        (SERVER, {"exec": {"command": "aws"}}),
-        (SERVER, {"auth-provider": {"name": "oidc"}, "token": "t"}),
-        (SERVER, {"tokenFile": "/var/run/token"}),
-        (SERVER, {"username": "ann", "password": "p"}),
-        (SERVER, {"token": ""}),
-        (SERVER, {"token": "two\nlines"}),
-        (SERVER, {"token": 7}),
-        (SERVER, {"client-certificate": "/c"}),
-        (SERVER, {"client-certificate": "c", "client-key": "/k"}),
-        (SERVER, {"client-certificate": "/c", "client-certificate-data": "YQ==", "client-key": "/k"}),
-        (SERVER, {"client-certificate-data": "no base64", "client-key": "/k"}),
-        ({**SERVER, "certificate-authority": "ca.crt"}, {}),
-        ({**SERVER, "certificate-authority-data": ""}, {}),
-        ({**SERVER, "insecure-skip-tls-verify": "true"}, {}),
-        ({**SERVER, "of-a-later-release": 1}, {}),
-        ({"server": ""}, {}),
-        ({}, {}),
-    ],
-)
-def test_what_is_not_plain_is_left_to_the_official_client(cluster: dict[str, Any], user: dict[str, Any]) -> None:
-    assert plain(cluster, user) is None
 
 
 def test_another_name_is_expected_of_the_server_if_the_kubeconfig_says_so(
