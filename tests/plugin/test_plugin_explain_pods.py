@@ -42,7 +42,8 @@ def test_a_run_that_is_not_asked_explains_no_pods(audit, tmp_path):
     assert "waitingPods" not in json.loads((tmp_path / "gpu-conformance-report" / "report.json").read_text())
 
 
-def test_reports_say_why_pods_wait(audit, tmp_path):
+def test_reports_say_why_pods_wait(audit, tmp_path, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")  # on a terminal of 80 columns the line is cut before these words
     outcome = audit("--gpu-explain-pods", "--gpu-report-formats=html,markdown,openmetrics")
 
     folder = tmp_path / "gpu-conformance-report"
