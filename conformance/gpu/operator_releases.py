@@ -15,6 +15,10 @@ READ = "2026-11-28"
 Minor: TypeAlias = tuple[int, int]
 """A release by its first two numbers: 1.36 of Kubernetes, 26.7 of the operator."""
 
+CONTAINERD_GAP: tuple[Minor, Minor] = ((1, 7), (2, 0))
+"""Between these two releases containerd has none (https://containerd.io/releases/), though NVIDIA's page for operator
+v26.7 names 1.8 as the first one: whether it means the one or the other is not known."""
+
 _DOCS = "docs.nvidia.com/datacenter/cloud-native/gpu-operator"
 _MATRIX = f"{_DOCS}: Component Matrix and Platform Support of"
 

@@ -7,6 +7,7 @@ from conformance.facts import Facts
 from conformance.gpu.kubernetes_releases import containerd_in, release_in
 from conformance.reference import Reference
 from conformance.verdict import Judge, NotApplicable
+from suites._shared.pool_nodes import GpuPoolNode
 from suites.upgrade import test_target_kubernetes as kubernetes
 from suites.upgrade import test_target_operator as operator
 
@@ -76,6 +77,29 @@ def test_versions_of_any_distribution_are_read_and_others_are_unknown():
     assert containerd_in("containerd://2.1.5-k3s1") == (2, 1)
     assert containerd_in("cri-o://1.35.1") is None
     assert containerd_in("") is None
+
+
+@pytest.mark.parametrize(
+    ("target", "runtime", "verdict"),
+    [
+        ((26, 7, 0), "containerd://1.7.27", "unseen"),
+        ((26, 7, 0), "containerd://1.6.39", "broken"),
+        ((26, 7, 0), "containerd://2.1.5", "passed"),
+        ((26, 3, 0), "containerd://1.7.27", "passed"),
+    ],
+)
+def test_a_release_of_containerd_that_never_was_condemns_nobody(cluster, target, runtime, verdict):
+    cluster.node(NODE)["status"].setdefault("nodeInfo", {})["containerRuntimeVersion"] = runtime
+    facts = facts_of(cluster)
+    (node,) = [each for each in facts.nodes if each.name == NODE]
+    (pool,) = [each for each in cluster.reference.pools if each.name == "t4-inference"]
+    judge = Judge()
+
+    operator.test_the_target_was_validated_with_the_runtimes(
+        facts, cluster.reference, (GpuPoolNode(pool, node, pool.gpu),), target, judge
+    )
+
+    assert ("broken" if judge.broken else "unseen" if judge.unseen else "passed") == verdict
 
 
 def test_without_an_operator_none_is_judged(cluster):
