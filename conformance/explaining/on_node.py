@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from conformance.explaining import containers, signs
+from conformance.explaining import containers, operand_waits, signs
 from conformance.explaining.explanation import Explanation, Stage
 from conformance.explaining.seen import Seen, condition, has_condition
 from conformance.gpu.node_health import broken_conditions
@@ -142,13 +142,7 @@ def _starting(seen: Seen, pod: Manifest, node: str) -> Explanation:
         return _told(Stage.STARTING, f"it is bound to node {node}, whose kubelet reports: {words}{means}", remedy)
     running = containers.initialising(pod)
     if running:
-        name, namespace = pod["metadata"]["name"], pod["metadata"].get("namespace")
-        return _told(
-            Stage.STARTING,
-            f"its init container {running} has not ended, and the others start after it",
-            "Its log says for what it waits.",
-            f"kubectl logs {name} -n {namespace} -c {running}",
-        )
+        return _initialising(seen, pod, node, running)
     lacking = _missing_runtime_class(seen, pod)
     if lacking:
         return _told(Stage.STARTING, lacking, "Make the RuntimeClass, or name one that there is.")
@@ -157,6 +151,30 @@ def _starting(seen: Seen, pod: Manifest, node: str) -> Explanation:
         f"it is bound to node {node}, whose kubelet has started none of its containers yet",
         "The pod's events say what its kubelet waits for (image, volume, claim).",
     )
+
+
+def _initialising(seen: Seen, pod: Manifest, node: str, running: str) -> Explanation:
+    name, namespace = pod["metadata"]["name"], pod["metadata"].get("namespace")
+    logs = f"kubectl logs {name} -n {namespace} -c {running}"
+    work = operand_waits.work_before(running)
+    if work is None:
+        cause = f"its init container {running} has not ended, and the others start after it"
+        return _told(Stage.STARTING, cause, "Its log says for what it waits.", logs)
+    waits = f"its init container {running} waits for {work.words} of node {node}"
+    worker = operand_waits.worker_on(seen, node, work)
+    if worker is None:
+        why, remedy = operand_waits.nobody_works(seen, node, work)
+        return _told(Stage.STARTING, f"{waits}: {why}", remedy, logs)
+    other = f"{worker['metadata'].get('namespace')}/{worker['metadata']['name']}"
+    found = deleting(seen, worker) or on_node(seen, worker)
+    if found.stage is Stage.RUNNING and has_condition(worker, "Ready"):
+        return _told(
+            Stage.STARTING,
+            f"{waits}, whose pod {other} is ready: so what the init container tries fails",
+            "Its log says what it has tried, and how that ended.",
+            logs,
+        )
+    return _told(Stage.STARTING, f"{waits}, and of pod {other} there: {found.cause}", found.remedy, found.inspect)
 
 
 def _held_by(seen: Seen, pod: Manifest) -> str:

@@ -1,0 +1,63 @@
+"""What the pods of NVIDIA's GPU Operator wait for on their node: the work of another pod there.
+
+Their init containers look for a file that the validator writes once driver, toolkit or plugin work on the node.
+Sources: NVIDIA/gpu-operator v26.7.0, assets/state-device-plugin/0500_daemonset.yaml and its neighbours (which init
+containers there are), cmd/nvidia-validator/main.go (what each of them asks for).
+"""
+
+from typing import NamedTuple
+
+from conformance.explaining.seen import Seen, has_condition
+from conformance.gpu.labels import DEPLOY, DEPLOY_DRIVER
+from conformance.gpu.placement import Manifest
+
+
+class Work(NamedTuple):
+    """What an init container waits for: its name in words, the container that does it, and the node's deploy label."""
+
+    words: str
+    container: str
+    label: str
+
+
+_PRE_INSTALLED = "pre-installed"
+_WAITS_FOR = {
+    "driver-validation": Work("the driver", "nvidia-driver-ctr", DEPLOY_DRIVER),
+    "toolkit-validation": Work("the container toolkit", "nvidia-container-toolkit-ctr", f"{DEPLOY}container-toolkit"),
+    "plugin-validation": Work("GPUs of the device plugin", "nvidia-device-plugin", f"{DEPLOY}device-plugin"),
+}
+
+
+def work_before(init_container: str) -> Work | None:
+    """What an operand's init container waits for; None for one that is not known."""
+    return _WAITS_FOR.get(init_container)
+
+
+def worker_on(seen: Seen, node: str, work: Work) -> Manifest | None:
+    """The pod on a node that does the work, one that is ready last; None where there is none."""
+    pods = [pod for pod in seen.bound.get(node, ()) if any(each.get("name") == work.container for each in _all(pod))]
+    return min(pods, key=lambda pod: has_condition(pod, "Ready"), default=None)
+
+
+def _all(pod: Manifest) -> list[Manifest]:
+    return list(pod["spec"].get("containers") or ())
+
+
+def nobody_works(seen: Seen, node: str, work: Work) -> tuple[str, str]:
+    """Why nothing on a node does the work, and what to do."""
+    labels = ((seen.nodes.get(node) or {}).get("metadata") or {}).get("labels") or {}
+    value = labels.get(work.label)
+    if work.label == DEPLOY_DRIVER and value == _PRE_INSTALLED:
+        return (
+            f"{work.label}={value} says that the machine's own driver is used, and it does not answer",
+            f"Run nvidia-smi on node {node}: its driver has to work before anything else does.",
+        )
+    if value not in (None, "true"):
+        return (
+            f"no pod there brings it, and the node's label {work.label} is {value}",
+            "The operator deploys it where that label is true; what is paused comes back when the driver is upgraded.",
+        )
+    return (
+        f"no pod there brings it (container {work.container})",
+        "See whether the set-up has it come with the machine, and why its DaemonSet has no pod on this node.",
+    )
