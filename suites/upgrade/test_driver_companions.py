@@ -27,7 +27,7 @@ from conformance.gpu.operator_releases import OperatorRelease, first_with, relea
 from conformance.gpu.operator_stack import DRA_DOMAIN_CONTAINER, DRA_GPU_CONTAINER
 from conformance.reference.model import Reference
 from conformance.subjects import HasSubject
-from conformance.verdict import Judge, NotApplicable, Unsupported
+from conformance.verdict import Judge, NotApplicable, Unsupported, Waits
 from suites._shared.operand_versions import Version, dotted, parsed
 from suites._shared.operator_resource import OperatorResource, require_operator_resource
 from suites._shared.upgrade_states import DONE
@@ -58,8 +58,9 @@ def test_the_operator_is_documented_for_the_branch(
         which = f"v{dotted(version)}" if version else "an operator whose version no image tag or label tells"
         raise Unsupported(f"which drivers {which} is documented for is unknown")
     listed = target_driver.branch in release.branches
-    maintained = lifecycle(target_driver, facts.taken_at.date()).support is not Support.ENDED
-    if not listed and release.supported and maintained:
+    if not listed and lifecycle(target_driver, facts.taken_at.date()).support is Support.ENDED:
+        raise Waits(f"NVIDIA does not maintain R{target_driver.branch}, so that no matrix gains it", on="UPG-07")
+    if not listed and release.supported:
         raise Unsupported(
             f"the component matrix of {release} has no driver of R{target_driver.branch}; NVIDIA says that it works "
             "with every production driver that is maintained"
@@ -231,7 +232,7 @@ def _why_not_listed(release: OperatorRelease, driver: DriverVersion) -> str:
         return (
             f"{first} is the first release with a driver of R{driver.branch}, and NVIDIA no longer maintains {release}"
         )
-    return f"no driver of R{driver.branch} is in the matrix of {release}, and NVIDIA does not maintain that branch"
+    return f"no driver of R{driver.branch} is in the matrix of {release}, which NVIDIA no longer maintains"
 
 
 def _tags_on(node: Node, facts: Facts) -> frozenset[str]:

@@ -3,7 +3,7 @@
 from operated_cluster import Cluster, Outcome, pod_on
 
 from conformance.gpu.drivers import DriverVersion
-from conformance.verdict import Inconclusive, Judge, NotApplicable, Unsupported
+from conformance.verdict import Inconclusive, Judge, NotApplicable, Unsupported, Waits
 from suites._shared.pool_nodes import GpuPoolNode
 from suites.upgrade import test_driver_companions as companions
 from suites.upgrade.upgrade_groups import upgrade_groups
@@ -57,6 +57,13 @@ def test_a_maintained_branch_that_a_maintained_operator_does_not_list_is_unknown
 
     assert isinstance(outcome.ended, Unsupported)
     assert "every production driver that is maintained" in str(outcome.ended)
+
+
+def test_a_branch_that_ended_is_told_once(cluster):
+    outcome = judged(cluster, companions.test_the_operator_is_documented_for_the_branch, "575.57.08")
+
+    assert isinstance(outcome.ended, Waits)
+    assert outcome.ended.requirement == "UPG-07"
 
 
 def test_an_operator_that_the_tables_do_not_know_is_unknown(cluster):
