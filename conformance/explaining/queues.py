@@ -1,13 +1,14 @@
 """Pods that nobody may schedule yet: gates, suspended Jobs, and what the queues of Kueue and KAI say of them.
 
-Quotas of queues are not computed: their controllers lend, borrow and reclaim by rules of their own, so what they
-say is told. Sources: kubernetes-sigs/kueue (apis/kueue, constants), kai-scheduler/KAI-Scheduler (docs/quickstart,
+What Kueue's quotas lack is computed (kueue_quota). What the controllers say is told where nothing that was computed
+explains it. Sources: kubernetes-sigs/kueue (apis/kueue, constants), kai-scheduler/KAI-Scheduler (docs/quickstart,
 pkg/apis/scheduling/v2alpha2).
 """
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from conformance.explaining import kueue_quota
 from conformance.explaining.explanation import Explanation, Stage
 from conformance.explaining.seen import Seen, condition
 from conformance.gpu.placement import Manifest
@@ -70,34 +71,59 @@ def _gated(seen: Seen, pod: Manifest, gates: Sequence[str]) -> Explanation:
 
 
 def _by_kueue(seen: Seen, obj: Manifest, kinds: Sequence[str]) -> tuple[str, str]:
-    """What Kueue says of a pod or a Job: its queue that is missing or stopped, or its Workload's own words."""
-    workload = _workload_of(seen, obj, kinds)
-    for kind in ("QuotaReserved", "Admitted"):
-        found = condition(workload or {}, kind)
-        if found.get("status") == "False" and found.get("message"):
-            remedy = "Nothing is broken: wait, ask for less, or have the quota of its ClusterQueue raised."
-            return str(found["message"]), remedy
+    """Why Kueue holds a pod or a Job: its queue is missing or stopped, quota that is missing, or Kueue's own words."""
+    workload = _workload_of(seen, obj, kinds) or {}
     namespace, labels = str(obj["metadata"].get("namespace")), obj["metadata"].get("labels") or {}
-    name = str(labels.get(_KUEUE_QUEUE) or "")
+    name = str((workload.get("spec") or {}).get("queueName") or labels.get(_KUEUE_QUEUE) or "")
     queue = seen.find("LocalQueue", namespace, name) if name else None
-    if name and queue is None and "LocalQueue" in seen.objects:
-        return f"there is no LocalQueue {name} in its namespace", "Make the LocalQueue, or name one that there is."
     cluster_queue = seen.find("ClusterQueue", "", str((queue or {}).get("spec", {}).get("clusterQueue") or ""))
     for held in (queue, cluster_queue):
         if held is not None and (held.get("spec") or {}).get("stopPolicy") in _STOPS:
             return f"{held['kind']} {held['metadata']['name']} is stopped", "Whoever stopped the queue starts it again."
+        inactive = condition(held or {}, "Active")
+        if held is not None and inactive.get("status") == "False":
+            words = inactive.get("message") or inactive.get("reason") or "it does not say why"
+            remedy = "Have what it names made or repaired by whoever owns the queue: it admits nothing before."
+            return f"{held['kind']} {held['metadata']['name']} is not active: {words}", remedy
+    if cluster_queue is not None:
+        words, remedy = kueue_quota.lacking(seen, workload, cluster_queue)
+        if words:
+            return words, remedy
+    return _in_words_of_kueue(workload) or _without_queue(seen, name, queue)
+
+
+def _in_words_of_kueue(workload: Manifest) -> tuple[str, str] | None:
+    for kind in ("QuotaReserved", "Admitted"):
+        found = condition(workload, kind)
+        if found.get("status") == "False" and found.get("message"):
+            remedy = "Nothing is broken: wait, ask for less, or have the quota of its ClusterQueue raised."
+            return str(found["message"]), remedy
+    return None
+
+
+def _without_queue(seen: Seen, name: str, queue: Manifest | None) -> tuple[str, str]:
+    if name and queue is None and "LocalQueue" in seen.objects:
+        return f"there is no LocalQueue {name} in its namespace", "Make the LocalQueue, or name one that there is."
     return "", ""
 
 
 def _workload_of(seen: Seen, obj: Manifest, kinds: Sequence[str]) -> Manifest | None:
-    group = (obj["metadata"].get("labels") or {}).get(_KUEUE_GROUP)
-    for workload in seen.within("Workload", obj["metadata"].get("namespace")):
-        owners = workload["metadata"].get("ownerReferences") or ()
-        if group and workload["metadata"]["name"] == group:
-            return workload
-        if any(each.get("kind") in kinds and each.get("name") == obj["metadata"]["name"] for each in owners):
-            return workload
-    return None
+    """Kueue's Workload of a pod or a Job: that of its group of pods, or the first that it owns."""
+    metadata = obj["metadata"]
+    namespace, group = str(metadata.get("namespace")), (metadata.get("labels") or {}).get(_KUEUE_GROUP)
+    of_group = seen.find("Workload", namespace, str(group)) if group else None
+    owned = seen.once("workloads by owner", lambda: _by_owner(seen))
+    found = (owned.get((namespace, kind, str(metadata["name"]))) for kind in kinds)
+    return of_group or next((each for each in found if each is not None), None)
+
+
+def _by_owner(seen: Seen) -> dict[tuple[str, str, str], Manifest]:
+    by_owner: dict[tuple[str, str, str], Manifest] = {}
+    for workload in seen.of("Workload"):
+        for owner in workload["metadata"].get("ownerReferences") or ():
+            key = str(workload["metadata"].get("namespace")), str(owner.get("kind")), str(owner.get("name"))
+            by_owner.setdefault(key, workload)
+    return by_owner
 
 
 def _by_kai(seen: Seen, pod: Manifest) -> tuple[str, str]:

@@ -1,8 +1,8 @@
 """What an explanation is computed from: plain objects, as the API server or a snapshot has them."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 from conformance.gpu.claims import Claims, Offer
 from conformance.gpu.placement import Manifest, Occupancy, bound_by_node
@@ -36,6 +36,8 @@ MAY_BE_UNREADABLE = (
 )
 """What is read as well where it can be; what is missing is said where it would decide."""
 
+_Computed = TypeVar("_Computed")
+
 
 class Seen:
     """Objects by kind; ``unreadable`` says why a kind is missing."""
@@ -47,6 +49,7 @@ class Seen:
         self.unreadable = dict(unreadable or {})
         self._by_name: dict[str, dict[tuple[str, str], Manifest]] = {}
         self._by_owner: dict[str, dict[str, list[dict[str, Any]]]] = {}
+        self._computed: dict[Hashable, Any] = {}
 
     def of(self, kind: str) -> list[dict[str, Any]]:
         """The objects of a kind; none where it could not be read."""
@@ -62,6 +65,13 @@ class Seen:
             # Of two of a name the first counts, as in a list.
             self._by_name[kind] = {_named(each): each for each in reversed(self.of(kind))}
         return self._by_name[kind].get((namespace, name))
+
+    def once(self, key: Hashable, compute: Callable[[], _Computed]) -> _Computed:
+        """What is computed of the objects, computed only the first time that this key is asked for."""
+        if key not in self._computed:
+            self._computed[key] = compute()
+        found: _Computed = self._computed[key]
+        return found
 
     @cached_property
     def nodes(self) -> dict[str, Manifest]:
