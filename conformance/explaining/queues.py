@@ -1,6 +1,7 @@
 """Pods that nobody may schedule yet: gates, suspended Jobs, and what the queues of Kueue and KAI say of them.
 
-What Kueue's quotas lack is computed (kueue_quota). What the controllers say is told where nothing that was computed
+What Kueue's quotas lack and which bound of a KAI queue is reached is computed (kueue_quota, kai_quota). What the
+controllers say is told where nothing that was computed
 explains it. Sources: kubernetes-sigs/kueue (apis/kueue, constants), kai-scheduler/KAI-Scheduler (docs/quickstart,
 pkg/apis/scheduling/v2alpha2).
 """
@@ -8,14 +9,13 @@ pkg/apis/scheduling/v2alpha2).
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from conformance.explaining import kueue_quota
+from conformance.explaining import kai_quota, kueue_quota
 from conformance.explaining.explanation import Explanation, Stage
 from conformance.explaining.seen import Seen, condition
 from conformance.gpu.placement import Manifest
 
 _KUEUE, _KUEUE_QUEUE = "kueue.x-k8s.io/", "kueue.x-k8s.io/queue-name"
 _KUEUE_GROUP = "kueue.x-k8s.io/pod-group-name"
-_KAI, _KAI_QUEUE, _KAI_GROUP = "kai-scheduler", "kai.scheduler/queue", "pod-group-name"
 _STOPS = ("Hold", "HoldAndDrain")
 
 
@@ -26,7 +26,7 @@ def held_back(seen: Seen, pod: Manifest) -> Explanation | None:
     gates = [str(gate["name"]) for gate in pod["spec"].get("schedulingGates") or ()]
     if gates:
         return _gated(seen, pod, gates)
-    if pod["spec"].get("schedulerName") == _KAI:
+    if pod["spec"].get("schedulerName") == kai_quota.SCHEDULER:
         words, remedy = _by_kai(seen, pod)
         return _queued(words, remedy) if words else None
     return None
@@ -35,7 +35,7 @@ def held_back(seen: Seen, pod: Manifest) -> Explanation | None:
 def waits_for(seen: Seen, pod: Manifest) -> str:
     """What a scheduler that is not Kubernetes' own says of a pod or of its group; empty where it says nothing."""
     scheduler = pod["spec"].get("schedulerName")
-    words = _of_group(seen, pod) if scheduler == _KAI else ""
+    words = _of_group(seen, pod) if scheduler == kai_quota.SCHEDULER else ""
     found = condition(pod, "PodScheduled")
     words = words or str(found.get("message") or "" if found.get("status") == "False" else "")
     return f"the scheduler {scheduler} says: {words}" if words else ""
@@ -127,26 +127,22 @@ def _by_owner(seen: Seen) -> dict[tuple[str, str, str], Manifest]:
 
 
 def _by_kai(seen: Seen, pod: Manifest) -> tuple[str, str]:
-    """What is wrong with the queue of a KAI pod; empty where its queue is there."""
-    group = _group_of(seen, pod)
-    labels = pod["metadata"].get("labels") or {}
-    queue = str((group.get("spec") or {}).get("queue") or labels.get(_KAI_QUEUE) or "")
+    """What is wrong with the queue of a KAI pod, or which of its bounds is reached; empty where nothing is."""
+    queue = kai_quota.queue_of(seen, pod)
     if not queue:
         return (
-            f"it names no queue: KAI places only pods with the label {_KAI_QUEUE}",
-            f"Give the pod (or its owner's template) the label {_KAI_QUEUE} with the name of a queue.",
+            f"it names no queue: KAI places only pods with the label {kai_quota.QUEUE_LABEL}",
+            f"Give the pod (or its owner's template) the label {kai_quota.QUEUE_LABEL} with the name of a queue.",
         )
     if "Queue" in seen.objects and seen.find("Queue", "", queue) is None:
-        return f"there is no KAI queue {queue} (label {_KAI_QUEUE})", "Make the queue, or name one that there is."
-    return "", ""
-
-
-def _group_of(seen: Seen, pod: Manifest) -> Manifest:
-    name = str((pod["metadata"].get("annotations") or {}).get(_KAI_GROUP) or "")
-    return (seen.find("PodGroup", str(pod["metadata"].get("namespace")), name) if name else None) or {}
+        return (
+            f"there is no KAI queue {queue} (label {kai_quota.QUEUE_LABEL})",
+            "Make the queue, or name one that there is.",
+        )
+    return kai_quota.over_bound(seen, pod)
 
 
 def _of_group(seen: Seen, pod: Manifest) -> str:
-    status: Mapping[str, Any] = _group_of(seen, pod).get("status") or {}
+    status: Mapping[str, Any] = kai_quota.group_of(seen, pod).get("status") or {}
     stated = [*(status.get("schedulingConditions") or ()), *(status.get("conditions") or ())]
     return next((str(each["message"]) for each in stated if each.get("message")), "")
