@@ -139,7 +139,7 @@ def _is_replaced(seen: Seen, pod: Manifest) -> bool:
     if owner.get("kind") == "Job":
         job = seen.find("Job", str(pod["metadata"].get("namespace")), str(owner.get("name")))
         return job is not None and has_condition(job, "Complete")
-    siblings = seen.owned_by(str(owner.get("uid")))
+    siblings = seen.owned_by(str(pod["metadata"].get("namespace") or ""), owner)
     return any((each.get("status") or {}).get("phase") not in ("Failed", "Succeeded") for each in siblings)
 
 

@@ -48,7 +48,7 @@ class Seen:
         self.objects = objects
         self.unreadable = dict(unreadable or {})
         self._by_name: dict[str, dict[tuple[str, str], Manifest]] = {}
-        self._by_owner: dict[str, dict[str, list[dict[str, Any]]]] = {}
+        self._by_owner: dict[str, dict[tuple[str, ...], list[dict[str, Any]]]] = {}
         self._computed: dict[Hashable, Any] = {}
 
     def of(self, kind: str) -> list[dict[str, Any]]:
@@ -121,24 +121,32 @@ class Seen:
 
     def pods_of(self, owner: Manifest) -> list[dict[str, Any]]:
         """The pods that an object owns, a Deployment through its ReplicaSets."""
-        owners = [str(each["metadata"].get("uid")) for each in (owner, *self.owners_below(owner))]
-        return [pod for uid in dict.fromkeys(owners) for pod in self._owned("Pod").get(uid, ())]
+        found = (pod for each in (owner, *self.owners_below(owner)) for pod in self._owned_by("Pod", each))
+        return list({id(pod): pod for pod in found}.values())
 
-    def owned_by(self, uid: str) -> Sequence[Manifest]:
-        """The pods of which the object with this UID is an owner."""
-        return self._owned("Pod").get(uid, ())
+    def owned_by(self, namespace: str, reference: Manifest) -> Sequence[Manifest]:
+        """The pods whose owner is the one of an owner reference in this namespace."""
+        metadata = {"namespace": namespace, "name": reference.get("name"), "uid": reference.get("uid")}
+        return self._owned_by("Pod", {"kind": reference.get("kind"), "metadata": metadata})
 
     def owners_below(self, owner: Manifest) -> Sequence[Manifest]:
         """The ReplicaSets that an object owns."""
-        return self._owned("ReplicaSet").get(str(owner["metadata"].get("uid")), [])
+        return self._owned_by("ReplicaSet", owner)
 
-    def _owned(self, kind: str) -> Mapping[str, list[dict[str, Any]]]:
-        """The objects of a kind by the UID of each of their owners."""
+    def _owned_by(self, kind: str, owner: Manifest) -> Sequence[dict[str, Any]]:
+        """By its UID; by its name where the owner or the reference to it has none, as in manifests."""
+        by_owner, uid = self._owned(kind), owner["metadata"].get("uid")
+        named = (str(owner.get("kind")), *_named(owner))
+        keys = [(str(uid),), (*named, "")] if uid else [(*named, "uid"), (*named, "")]
+        return [each for key in keys for each in by_owner.get(key, ())]
+
+    def _owned(self, kind: str) -> Mapping[tuple[str, ...], list[dict[str, Any]]]:
+        """The objects of a kind by the UID of each of their owners, and by name and whether the reference has one."""
         if kind not in self._by_owner:
-            found: dict[str, list[dict[str, Any]]] = {}
+            found: dict[tuple[str, ...], list[dict[str, Any]]] = {}
             for each in self.of(kind):
-                for uid in {str(owner.get("uid")) for owner in each["metadata"].get("ownerReferences") or ()}:
-                    found.setdefault(uid, []).append(each)
+                for key in _owner_keys(each):
+                    found.setdefault(key, []).append(each)
             self._by_owner[kind] = found
         return self._by_owner[kind]
 
@@ -176,6 +184,16 @@ def condition(obj: Manifest, kind: str) -> Manifest:
 
 def _named(obj: Manifest) -> tuple[str, str]:
     return str(obj["metadata"].get("namespace") or ""), str(obj["metadata"].get("name"))
+
+
+def _owner_keys(obj: Manifest) -> set[tuple[str, ...]]:
+    keys: set[tuple[str, ...]] = set()
+    namespace = str(obj["metadata"].get("namespace") or "")
+    for owner in obj["metadata"].get("ownerReferences") or ():
+        uid = owner.get("uid")
+        keys |= {(str(uid),)} if uid else set()
+        keys.add((str(owner.get("kind")), namespace, str(owner.get("name")), "uid" if uid else ""))
+    return keys
 
 
 def _involved(reference: Manifest) -> tuple[Any, str, str]:

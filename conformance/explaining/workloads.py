@@ -22,12 +22,31 @@ def explain_workload(seen: Seen, workload: Manifest) -> list[Explanation]:
     missing = missing_pods(seen, workload)
     if missing > 0 and not has_condition(workload, "Complete", "Failed") and not (troubled and _in_order(workload)):
         return [_without_pods(seen, workload, missing), *troubled]
+    gone = min(_counted(workload), _wanted(workload)) - len(pods)
+    if gone > 0 and not troubled:
+        return [_no_longer_there(workload, gone)]
     return troubled or told or [_nothing_wanted(seen, workload)]
 
 
 def missing_pods(seen: Seen, workload: Manifest) -> int:
-    """How many pods a workload wants and does not have; 0 where it has ended."""
-    return _wanted(workload) - len(seen.pods_of(workload))
+    """How many pods a workload wants that were not made: they are not there, and its status does not count them."""
+    return _wanted(workload) - max(len(seen.pods_of(workload)), _counted(workload))
+
+
+def _counted(workload: Manifest) -> int:
+    """How many pods its controller has counted."""
+    members = {"DaemonSet": "currentNumberScheduled", "Job": "active"}
+    return int((workload.get("status") or {}).get(members.get(str(workload.get("kind")), "replicas")) or 0)
+
+
+def _no_longer_there(workload: Manifest, gone: int) -> Explanation:
+    return _told(
+        workload,
+        Stage.DELETING,
+        f"its status counts {gone} pods that are not among those that were read: they were deleted meanwhile, or not "
+        "all pods were read",
+        "Look again in a minute: its controller counts anew and makes others.",
+    )
 
 
 def _wanted(workload: Manifest) -> int:
@@ -35,7 +54,9 @@ def _wanted(workload: Manifest) -> int:
     if kind == "DaemonSet":
         return int((workload.get("status") or {}).get("desiredNumberScheduled") or 0)
     if kind == "Job":
-        return int(spec.get("parallelism", 1))
+        parallel, completions = int(spec.get("parallelism", 1)), spec.get("completions")
+        succeeded = int((workload.get("status") or {}).get("succeeded") or 0)
+        return parallel if completions is None else min(parallel, max(0, int(completions) - succeeded))
     return int(spec.get("replicas", 1))
 
 
