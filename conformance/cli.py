@@ -118,6 +118,9 @@ def _parser() -> argparse.ArgumentParser:
     rbac.add_argument(
         "--mode", choices=("audit", "verify", "full"), default="audit", help="of the run (default: audit)"
     )
+    rbac.add_argument(
+        "--explain-pods", action="store_true", help="only what explain-pod and --gpu-explain-pods read beyond an audit"
+    )
     rbac.set_defaults(command=_rbac)
 
     images = commands.add_parser("images", help="every image that a run can pull, for whoever mirrors them")
@@ -329,9 +332,10 @@ def _rbac(chosen: argparse.Namespace) -> int:
     import yaml
 
     from conformance.kube.effects import Mode
-    from conformance.session.rights import role
+    from conformance.session.rights import explaining_role, role
 
-    print(yaml.safe_dump(role(Mode(chosen.mode)), sort_keys=False), end="")
+    printed = explaining_role() if chosen.explain_pods else role(Mode(chosen.mode))
+    print(yaml.safe_dump(printed, sort_keys=False), end="")
     return OK
 
 

@@ -35,6 +35,8 @@ MAY_BE_UNREADABLE = (
     "PodGroup",
 )
 """What is read as well where it can be; what is missing is said where it would decide."""
+READ = (*KINDS, *WORKLOADS, *MAY_BE_UNREADABLE)
+"""Everything that explanations of all pods are computed from."""
 
 _Computed = TypeVar("_Computed")
 
@@ -162,9 +164,7 @@ class Seen:
 def seen_from(objects: Iterable[dict[str, Any]], unreadable: Mapping[str, str] | None = None) -> Seen:
     """The same from objects of all kinds, each with its kind. Kinds of which there is none count as read, and empty."""
     missing = dict(unreadable or {})
-    by_kind: dict[str, list[dict[str, Any]]] = {
-        kind: [] for kind in (*KINDS, *WORKLOADS, *MAY_BE_UNREADABLE) if kind not in missing
-    }
+    by_kind: dict[str, list[dict[str, Any]]] = {kind: [] for kind in READ if kind not in missing}
     for each in objects:
         by_kind.setdefault(str(each.get("kind")), []).append(each)
     return Seen(by_kind, missing)

@@ -13,6 +13,7 @@ from conformance.facts.snapshot import Snapshot, save
 from conformance.kube.errors import Forbidden, NotFound
 from conformance.kube.paths import PLACES
 from conformance.session import explaining_pods
+from conformance.session.rights import audit_role, explaining_role
 
 CLAIM = {"kind": "PersistentVolumeClaim", "metadata": {"name": "data", "namespace": "team"}, "spec": {}}
 WITH_VOLUME = {"volumes": [{"name": "data", "persistentVolumeClaim": {"claimName": "data"}}]}
@@ -95,4 +96,34 @@ def _empty(kind: str) -> dict[str, Any]:
         "kind": kind,
         "metadata": {"name": "x", "namespace": "y"},
         "spec": {},
+    }
+
+
+@pytest.mark.parametrize("all_pods", [True, False], ids=["all pods", "one pod"])
+def test_what_is_read_takes_the_rights_of_an_audit_and_those_of_explaining_and_no_more(all_pods):
+    server = Server(node("a100-1"), pod("train"))
+
+    if all_pods:
+        explaining_pods.read_everything(server)
+    else:
+        explaining_pods.explained_by(server, "Pod", "team", "train")
+
+    asked = {_right(path) for path, _ in server.asked}
+    audit, explaining = _granted(audit_role()), _granted(explaining_role())
+    assert asked - audit == explaining
+    assert not audit & explaining
+
+
+def _right(path: str) -> tuple[str, str]:
+    group = path.split("/")[2] if path.startswith("/apis/") else ""
+    return group, path.rpartition("/")[2]
+
+
+def _granted(role: dict[str, Any]) -> set[tuple[str, str]]:
+    return {
+        (group, resource)
+        for rule in role["rules"]
+        if "list" in rule["verbs"]
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
     }

@@ -24,11 +24,17 @@ from shipped_ci import (
 
 from conformance.kube.effects import Mode
 from conformance.kube.errors import NotFound
-from conformance.session.rights import role
+from conformance.options import OPTIONS, Option
+from conformance.session.rights import explaining_role, role
 
 sys.path.insert(0, str(CI / "in-cluster" / "image"))
 
 import nightly
+
+
+def option_of(flag: str) -> Option:
+    return next(each for each in OPTIONS if each.flag == flag)
+
 
 COMPONENTS = sorted(path.name for path in (KUSTOMIZE / "components").iterdir())
 
@@ -39,6 +45,16 @@ def test_the_roles_are_those_that_the_command_prints(mode):
 
     for file in (KUSTOMIZE / "overlays" / mode / "role.yaml", CHART / "files" / f"role-{mode}.yaml"):
         assert yaml.safe_load(file.read_text()) == printed, f"gpu-conformance rbac --mode {mode} > {file}"
+
+
+def test_the_role_of_explaining_pods_is_the_one_that_the_command_prints_and_the_component_binds_it():
+    component = KUSTOMIZE / "components" / "explain-pods"
+
+    for file in (component / "role.yaml", CHART / "files" / "role-explain-pods.yaml"):
+        assert yaml.safe_load(file.read_text()) == explaining_role(), f"gpu-conformance rbac --explain-pods > {file}"
+    binding = yaml.safe_load((component / "binding.yaml").read_text())
+    assert binding["roleRef"]["name"] == explaining_role()["metadata"]["name"]
+    assert f"name: {option_of('--gpu-explain-pods').variable}," in (component / "kustomization.yaml").read_text()
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -100,6 +116,8 @@ def test_every_component_goes_with_every_other(with_every_component):
     assert arguments.s3 == "s3://gpu-conformance/reports"
     assert arguments.pushgateway
     assert arguments.configmap
+    environment = {each["name"] for each in container(job)["env"]}
+    assert option_of("--gpu-explain-pods").variable in environment
     volumes = job["spec"]["jobTemplate"]["spec"]["template"]["spec"]["volumes"]
     claim = the("PersistentVolumeClaim", with_every_component)["metadata"]["name"]
     assert next(each for each in volumes if each["name"] == "reports")["persistentVolumeClaim"]["claimName"] == claim
@@ -108,6 +126,19 @@ def test_every_component_goes_with_every_other(with_every_component):
 @pytest.mark.cluster
 def test_helm_finds_nothing_wrong_with_the_chart():
     assert "0 chart(s) failed" in output(program("helm"), "lint", "--strict", CHART)
+
+
+@pytest.mark.cluster
+def test_the_chart_gives_the_rights_of_explaining_pods_where_it_is_asked_to():
+    objects = templated("audit", "--set", "explainPods=true")
+
+    roles = {each["metadata"]["name"]: each for each in objects if each["kind"] == "ClusterRole"}
+    (added,) = (name for name in roles if name.endswith("-explain-pods"))
+    assert roles[added]["rules"] == explaining_role()["rules"]
+    bound = {each["roleRef"]["name"] for each in objects if each["kind"] == "ClusterRoleBinding"}
+    assert bound == set(roles)
+    environment = {each["name"]: each.get("value") for each in container(the("CronJob", objects))["env"]}
+    assert environment[option_of("--gpu-explain-pods").variable] == "true"
 
 
 @pytest.mark.cluster
