@@ -16,6 +16,7 @@ from conformance.gpu.labels import KAI_FRACTION, KAI_FRACTION_DEVICES
 from conformance.gpu.mig import ProfileName
 from conformance.gpu.placement import Manifest, requests_of
 from conformance.gpu.quantities import quantity
+from conformance.gpu.resources import GPU
 
 SCHEDULER = "kai-scheduler"
 QUEUE_LABEL = "kai.scheduler/queue"
@@ -153,7 +154,7 @@ def _gpus(pod: Manifest) -> Fraction:
     gpus = quantity(annotations.get(KAI_FRACTION) or 0) * (quantity(annotations.get(KAI_FRACTION_DEVICES) or 0) or 1)
     for resource, amount in requests_of(pod).items():
         profile = ProfileName.from_resource(resource)
-        counted = profile.slices if profile is not None else int(resource == "nvidia.com/gpu")
+        counted = profile.slices if profile is not None else int(resource == GPU)
         gpus += amount * counted
     return gpus
 
