@@ -384,7 +384,8 @@ class Run:
 
     def _with_decision(self, report: Report) -> Report:
         """The report with what it says of the upgrade; what the cluster has before that is written beside it."""
-        file, why_not = keep_baseline(self, self.folder) if self._writes_reports else (None, "")
+        earlier = self._baseline.report if self._baseline is not None else None
+        file, why_not = keep_baseline(self, self.folder, earlier) if self._writes_reports else (None, "")
         self.files = [file] if file is not None else []
         return with_decision(report, self.asked, file, why_not)
 

@@ -4,7 +4,7 @@ A run that nobody asks about an upgrade selects and says nothing of it.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol, TypeVar
 
@@ -20,6 +20,7 @@ from conformance.reference import Reference
 from conformance.reference.expected import gpu_resources
 from conformance.report.model import EXIT_INCOMPLETE, UNJUDGED, Decision, Report, Upgrade, Verdict
 from conformance.session.cluster import OpenCluster
+from conformance.session.upgrade_probes import probes_of, told_of, worse_since
 from conformance.upgrading.baseline import Baseline, load, require_nodes, take, write
 from conformance.verdict import Inconclusive, Status
 
@@ -157,13 +158,18 @@ class Asked(NamedTuple):
             require_nodes(self.baseline, self.file, nodes)
 
 
-def decided(asked: Asked, verdicts: Iterable[Verdict], baseline: str = "") -> Upgrade:
+def decided(asked: Asked, verdicts: Sequence[Verdict], baseline: str = "") -> Upgrade:
     """What the verdicts say of the upgrade that was asked about; ``baseline`` is the file that was written.
 
     Go is an answer of its own: whatever could not be judged keeps it away, and so does an operator that upgrades none
-    of the drivers.
+    of the drivers. Probes that passed before an upgrade and fail after it speak against its being done.
     """
-    every = [each for each in verdicts if each.profile == PROFILE or each.requirement in asked.companions]
+    worse = worse_since(asked.baseline.probes, verdicts) if asked.baseline is not None else ()
+    every = [
+        each
+        for each in verdicts
+        if each.profile == PROFILE or each.requirement in asked.companions or each.requirement in worse
+    ]
     failed = _ids(every, Status.FAILED)
     unjudged = tuple(each.requirement for each in every if each.status in (*UNJUDGED, Status.WAITING))
     partly = (each.requirement for each in every if each.status is Status.UNSUPPORTED or each.unseen)
@@ -179,16 +185,17 @@ def decided(asked: Asked, verdicts: Iterable[Verdict], baseline: str = "") -> Up
 def with_decision(report: Report, asked: Asked, baseline: Path | None, why_not: str = "") -> Report:
     """The report with what it says of the upgrade: as a section, in front of its outcome, and in its exit code.
 
-    ``why_not`` is why there is no baseline, which the notes tell.
+    ``why_not`` is why there is no baseline, which the notes tell, and so they do how probes went since the baseline.
     """
     upgrade = decided(asked, report.requirements, str(baseline or ""))
     undecided = upgrade.decision is Decision.UNDECIDED and not report.exit_code
+    probes = told_of(asked.baseline.probes, report.requirements) if asked.baseline is not None else ()
     return msgspec.structs.replace(
         report,
         upgrade=upgrade,
         outcome=f"{upgrade}: {report.outcome}",
         exit_code=EXIT_INCOMPLETE if undecided else report.exit_code,
-        notes=(*report.notes, *([why_not] if why_not else [])),
+        notes=(*report.notes, *([why_not] if why_not else []), *probes),
     )
 
 
@@ -216,8 +223,11 @@ class OfCluster(Protocol):
         """Whether names of machines are replaced in all that is written."""
 
 
-def keep_baseline(run: OfCluster, folder: Path) -> tuple[Path | None, str]:
-    """Write what the cluster has before the upgrade beside the report: the file, or why there is none."""
+def keep_baseline(run: OfCluster, folder: Path, earlier: Report | None = None) -> tuple[Path | None, str]:
+    """Write what the cluster has before the upgrade beside the report: the file, or why there is none.
+
+    ``earlier`` is the report of a run before this one, whose results of probes are kept with it.
+    """
     if not run.asked or run.asked.baseline is not None:
         return None, ""
     if run.redacts:
@@ -226,7 +236,8 @@ def keep_baseline(run: OfCluster, folder: Path) -> tuple[Path | None, str]:
         taken = take(run.facts, gpu_resources(run.reference), cluster=run.cluster.name, target=run.asked.target)
     except Inconclusive as error:
         return None, f"{_NO_BASELINE}: {error}"
-    return write(taken, folder), ""
+    probes = probes_of(earlier.requirements) if earlier is not None else {}
+    return write(msgspec.structs.replace(taken, probes=probes), folder), ""
 
 
 def _operator_version(text: str) -> tuple[int, int, int]:

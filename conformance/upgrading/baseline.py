@@ -48,12 +48,16 @@ class NodeBefore(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class Baseline(msgspec.Struct, frozen=True, rename="camel"):
-    """All GPU nodes of a cluster at one time (UTC), before its drivers are upgraded to ``target``."""
+    """All GPU nodes of a cluster at one time (UTC), before its drivers are upgraded to ``target``.
+
+    ``probes`` are the statuses that an earlier run gave requirements on workloads, isolation and metrics, by their ids.
+    """
 
     cluster: str
     target: str
     taken_at: datetime
     nodes: tuple[NodeBefore, ...]
+    probes: dict[str, str] = {}
     api_version: str = API_VERSION
     kind: str = KIND
 

@@ -233,3 +233,41 @@ def test_every_format_tells_the_decision(audit, tmp_path):
     assert 'gpu_conformance_upgrade_decision{cluster="snapshot:a.json.gz",decision="no-go"} 1' in metrics
     written.pop("upgrade-baseline.json")
     assert [name for name, text in written.items() if "NO-GO for driver 595.91.07" not in text] == []
+
+
+@pytest.fixture
+def probed(audit, tmp_path):
+    """A baseline that has results of an earlier run: OBS-01 and WORK-01 passed, WORK-02 was not run."""
+    objects = [node("gpu-1"), node("gpu-2"), POD, policy()]
+    chosen = [f"--gpu-requirement={each}" for each in ("OBS-01", "WORK-01", "WORK-02")]
+    audit(objects, *chosen, "--gpu-report=nightly")
+    report = tmp_path / "nightly" / "report.json"
+    told = json.loads(report.read_text())
+    for each in told["requirements"]:
+        if each["requirement"] in ("OBS-01", "WORK-01"):
+            each.update(status="passed", findings=[], broken=0)
+    report.write_text(json.dumps(told))
+    audit(objects, "--gpu-pre-upgrade=580.95.05", f"--gpu-baseline={report}", "--gpu-report=before")
+    return tmp_path / "before" / "upgrade-baseline.json"
+
+
+def test_the_baseline_keeps_what_an_earlier_run_judged(probed):
+    assert json.loads(probed.read_text())["probes"] == {"OBS-01": "passed", "WORK-01": "passed"}
+
+
+def test_probes_are_compared_after_an_upgrade_and_what_was_not_judged_again_is_named(audit, probed):
+    outcome = audit([node("gpu-1"), node("gpu-2"), POD, policy()], f"--gpu-post-upgrade={probed}")
+
+    notes = " ".join(outcome.report["notes"])
+    assert "OBS-01 was passed and is failed" in notes
+    assert "not compared, because this run did not judge them: WORK-01" in notes
+
+
+def test_a_baseline_without_results_of_probes_is_compared_without_a_word_on_them(audit, baseline):
+    told = json.loads(baseline.read_text())
+    del told["probes"]
+    baseline.write_text(json.dumps(told))
+
+    outcome = audit([node("gpu-1"), node("gpu-2"), POD, policy()], f"--gpu-post-upgrade={baseline}")
+
+    assert not [each for each in outcome.report["notes"] if "before the upgrade" in each]
