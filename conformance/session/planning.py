@@ -32,7 +32,7 @@ from conformance.session.scenario_acts import Acts, acts_of
 from conformance.session.set_up import SHIPPED_REFERENCE
 from conformance.session.upgrades import Asked
 from conformance.shipped import shipped
-from conformance.verdict import join_limited
+from conformance.verdict import Status, join_limited
 
 _NAMED = 8
 # Of these a timeline has each one; of others it tells a few.
@@ -41,7 +41,10 @@ Acting = Mapping[str, tuple[Requirement, object]]
 
 
 class Request(NamedTuple):
-    """What the user asked about; ``baseline`` is the report of an earlier run on the same cluster."""
+    """What the user asked about; ``baseline`` is the report of an earlier run on the same cluster.
+
+    ``upgrade`` is what the planned run would be asked about an upgrade.
+    """
 
     cluster: str
     clusters_file: Path | None = None
@@ -49,6 +52,7 @@ class Request(NamedTuple):
     mode: Mode | None = None
     reference: Path | None = None
     baseline: Path | None = None
+    upgrade: Asked = Asked()
 
 
 class Created(msgspec.Struct, frozen=True, rename="camel"):
@@ -74,7 +78,10 @@ class PoolPlan(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class Plan(msgspec.Struct, frozen=True, rename="camel"):
-    """What a run would do. ``seconds`` is how long the same requirements took in the earlier run, None without one."""
+    """What a run would do. ``seconds`` is how long the same requirements took in the earlier run, None without one.
+
+    ``upgrade`` is the upgrade that the run would be asked about, in words, and empty without one.
+    """
 
     cluster: str
     mode: Mode
@@ -90,19 +97,26 @@ class Plan(msgspec.Struct, frozen=True, rename="camel"):
     pools: tuple[PoolPlan, ...]
     seconds: float | None = None
     not_timed: tuple[str, ...] = ()
+    upgrade: str = ""
 
     def lines(self) -> Iterator[str]:
         """The plan for people."""
         yield f"a run on {self.cluster} in mode {self.mode}, held to {self.reference}; the plan itself only reads"
+        if self.upgrade:
+            yield f"  asked about the upgrade to {self.upgrade}: judges only what answers it; upgrades nothing"
         counted = f"{len(self.reads)} requirements only read, {len(self.acts)} may act"
         yield f"  {counted}, {len(self.left_out)} are left out by the mode"
-        if not self.acts:
+        if not self.creates:
             yield "  creates, occupies and evicts nothing"
         else:
+            yield from self._creating()
+        if self.acts:
             yield from self._acting()
+        elif self.creates:
+            yield "  occupies, borrows and evicts nothing; mode audit answers the same and creates nothing"
         yield f"  takes    {self._duration()}"
 
-    def _acting(self) -> Iterator[str]:
+    def _creating(self) -> Iterator[str]:
         yield "  creates  (everything goes again before the run ends)"
         for each in self.creates:
             parts = [f"{each.of_run} of the run ({each.why})"] if each.of_run else []
@@ -110,6 +124,8 @@ class Plan(msgspec.Struct, frozen=True, rename="camel"):
                 parts.append(f"at most those of {_ids(each.requirements)}")
             last = f"; the earlier run itself made {each.last}" if each.last is not None else ""
             yield f"    {each.kind:<22} {', and '.join(parts)}{last}"
+
+    def _acting(self) -> Iterator[str]:
         yield f"  occupies devices of idle nodes: {_ids(self.occupies)}"
         yield f"  borrows  an idle node each, fenced meanwhile: {_ids(self.borrows)}"
         yield f"  evicts   only pods of its own, on nodes that it has borrowed: {_ids(self.evicts)}"
@@ -136,18 +152,21 @@ def _ids(requirements: Sequence[str]) -> str:
 def plan(asked: Request) -> Plan:
     """Plan a run from reads alone.
 
-    Raises ValueError for a cluster that a run would make, ReferenceError and ReportError for files that cannot be used,
-    and what reading a cluster raises.
+    Raises ValueError for a cluster that a run would make and for a baseline of other nodes, ReferenceError and
+    ReportError for files that cannot be used, and what reading a cluster raises.
     """
     earlier = read_report(asked.baseline) if asked.baseline else None
     seen = _read(asked)
     mode, facts = seen.mode, seen.facts
+    asked.upgrade.require_nodes(node.name for node in facts.nodes)
     is_shipped = seen.reference == Path(SHIPPED_REFERENCE) and not seen.reference.exists()
     declared = load(shipped("fixtures/reference") if is_shipped or seen.reference is None else seen.reference)
-    rules = {rule.id: (rule, function) for rule, function in sorted(_functions(), key=lambda each: each[0].id)}
+    rules = {
+        rule.id: (rule, function) for rule, function in sorted(_functions(asked.upgrade), key=lambda each: each[0].id)
+    }
     acting = {id: each for id, each in rules.items() if Effect.READS < each[0].effect <= mode.limit}
     acts = acts_of_all(acting.values())
-    timed = {each.requirement: each.duration for each in earlier.requirements} if earlier else {}
+    timed = _times(earlier) if earlier else {}
     judged = [id for id, (rule, _) in rules.items() if rule.effect <= mode.limit]
     return Plan(
         cluster=asked.cluster,
@@ -156,7 +175,7 @@ def plan(asked: Request) -> Plan:
         reads=tuple(id for id in judged if id not in acting),
         acts=tuple(acting),
         left_out=tuple(id for id in rules if id not in judged),
-        creates=tuple(_created(seen, acts, earlier)) if acting else (),
+        creates=tuple(_created(seen, acts, earlier)) if mode is not Mode.AUDIT else (),
         occupies=_those(acting, lambda rule: _occupies(rule, acts[rule.id])),
         borrows=tuple(id for id in acting if acts[id].borrows),
         evicts=_those(acting, lambda rule: rule.effect >= Effect.DISRUPTIVE),
@@ -164,6 +183,7 @@ def plan(asked: Request) -> Plan:
         pools=tuple(_pool(facts, pool) for pool in declared.gpu_pools),
         seconds=sum(timed.get(id, 0.0) for id in judged) if earlier else None,
         not_timed=tuple(id for id in judged if id not in timed) if earlier else (),
+        upgrade=asked.upgrade.target if asked.upgrade else "",
     )
 
 
@@ -189,12 +209,13 @@ def _read(asked: Request) -> _Seen:
         return _Seen(opened.mode, asked.reference or opened.reference, facts, copied)
 
 
-def _functions() -> Iterator[tuple[Requirement, object]]:
+def _functions(upgrade: Asked) -> Iterator[tuple[Requirement, object]]:
+    """What a run would judge in some mode: everything, or what answers the question about an upgrade."""
+    wanted = upgrade.names if upgrade else upgrade.admits
     for module in catalogue.modules():
         for _, function in inspect.getmembers(module, inspect.isfunction):
             rule = requirement_of(function)
-            # What a run is only asked before or after an upgrade, none of these plans has.
-            if rule is not None and function.__module__ == module.__name__ and Asked().admits(rule):
+            if rule is not None and function.__module__ == module.__name__ and wanted(rule):
                 yield rule, function
 
 
@@ -223,6 +244,11 @@ def _created(seen: _Seen, acts: Mapping[str, Acts], earlier: Report | None) -> I
             why += ", and the lock that keeps two full runs apart"
         makers = tuple(id for id, kinds in made.items() if kind in kinds)
         yield Created(kind, own.get(kind, 0), why, makers, last.get(kind))
+
+
+def _times(earlier: Report) -> dict[str, float]:
+    """Seconds by requirement; not those which an earlier run left out, whose time nobody knows."""
+    return {each.requirement: each.duration for each in earlier.requirements if each.status is not Status.NOT_RUN}
 
 
 def _made(earlier: Report) -> dict[str, int]:

@@ -4,7 +4,7 @@ A run that nobody asks about an upgrade selects and says nothing of it.
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol, TypeVar
 
@@ -71,7 +71,12 @@ class Asked(NamedTuple):
     @classmethod
     def by(cls, settings: Settings) -> "Asked":
         """What the options say. Raises ValueError for what is no version or baseline, and for several at once."""
-        given = [(option, value) for option, key in _OPTIONS.items() if (value := settings.value(key))]
+        return cls.of({option: settings.value(key) for option, key in _OPTIONS.items()})
+
+    @classmethod
+    def of(cls, values: Mapping[str, str | None]) -> "Asked":
+        """What the values of the options say, by option. Raises ValueError as ``by`` does."""
+        given = [(option, value) for option, value in values.items() if value]
         if len(given) > 1:
             names = " and ".join(option for option, _ in given)
             raise ValueError(f"{names} are questions about different upgrades, or times: give one of them")

@@ -2,6 +2,7 @@
 
 import json
 from collections import defaultdict
+from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,9 +16,11 @@ from conformance.kube.names import HOME_NAMESPACE
 from conformance.kube.paths import PLACES
 from conformance.lab import RequirementLab
 from conformance.lab.borrowing import idle_nodes
-from conformance.lab.creating import BORROWS, CREATES, WHATEVER_IT_IS_GIVEN
+from conformance.lab.creating import BORROWS, CREATES, OF_A_RUN, WHATEVER_IT_IS_GIVEN
 from conformance.session import planning
+from conformance.session.upgrades import Asked
 from conformance.timeline import Step
+from conformance.upgrading.baseline import Baseline, NodeBefore, write
 from conformance.verdict import Waits
 
 REFERENCE = Path("corrected-guide")
@@ -117,6 +120,81 @@ def test_an_earlier_run_tells_how_long_and_how_many(fleet, conform, tmp_path):
     # Judged only where a run is asked about an upgrade.
     assert not [each for each in (*found.reads, *found.left_out) if each.startswith("UPG-")]
     assert "nobody knows how long" in "\n".join(_plan(fleet, Mode.AUDIT).lines())
+
+
+UPGRADES = {
+    "--gpu-pre-upgrade": ("595.91.07", "driver 595.91.07", "UPG-02"),
+    "--gpu-pre-upgrade-operator": ("v26.7.0", "GPU Operator v26.7.0", "UPG-22"),
+    "--gpu-pre-upgrade-kubernetes": ("1.36", "Kubernetes 1.36", "UPG-27"),
+}
+
+
+@pytest.mark.parametrize("option", UPGRADES)
+def test_what_answers_a_question_about_an_upgrade_only_reads(fleet, option, capsys):
+    value, target, key = UPGRADES[option]
+    arguments = ["plan", "--cluster", fleet, "--gpu-mode", "full", "--gpu-reference", str(REFERENCE), option, value]
+
+    assert cli.main(arguments) == 0
+    text = capsys.readouterr().out
+    assert cli.main([*arguments, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+
+    assert f"asked about the upgrade to {target}: judges only what answers it; upgrades nothing" in text
+    assert "  occupies, borrows and evicts nothing; mode audit answers the same and creates nothing" in text
+    assert (told["upgrade"], told["acts"], told["leftOut"]) == (target, [], [])
+    # As every run above audit, it announces itself.
+    assert {each["kind"] for each in told["creates"]} == set(OF_A_RUN)
+    assert not [each for each in told["creates"] if each["requirements"]]
+    assert {key, "OPER-02"} <= set(told["reads"])
+    assert "PRIO-03" not in told["reads"]
+
+
+def test_the_plan_judges_of_an_upgrade_what_the_run_judges(fleet, conform, tmp_path):
+    asked = "--gpu-pre-upgrade=595.91.07"
+    conform("--cluster", fleet, asked, f"--gpu-reference={REFERENCE}", f"--gpu-report={tmp_path / 'r'}")
+    judged = json.loads((tmp_path / "r" / "report.json").read_text())["requirements"]
+
+    upgrade = Asked.of({"--gpu-pre-upgrade": "595.91.07"})
+    planned = planning.plan(planning.Request(fleet, mode=Mode.AUDIT, reference=REFERENCE, upgrade=upgrade))
+
+    assert planned.creates == ()
+    assert sorted(planned.reads) == sorted(each["requirement"] for each in judged if each["status"] != "not-run")
+
+
+def test_the_plan_after_an_upgrade_is_held_to_the_nodes_of_its_baseline(fleet, capsys, tmp_path):
+    arguments = ["plan", "--cluster", fleet, "--gpu-mode", "full", "--gpu-reference", str(REFERENCE), "--json"]
+
+    def after(*nodes):
+        before = tuple(NodeBefore(each, True, False, *[""] * 6, {}, {}, {}) for each in nodes)
+        kept = write(Baseline("dev", "driver 595.91.07", datetime(2026, 1, 1, tzinfo=UTC), before), tmp_path)
+        return cli.main([*arguments, "--gpu-post-upgrade", str(kept)])
+
+    assert after("gpu-1") == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["acts"], told["leftOut"]) == ([], [])
+    assert {"UPG-11", "WORK-14"} <= set(told["reads"])
+    assert after("elsewhere-1") == 4
+    assert "has none of its 1 GPU nodes" in capsys.readouterr().err
+
+
+def test_a_question_about_an_upgrade_that_cannot_be_asked_is_one_line(fleet, capsys):
+    arguments = ["plan", "--cluster", fleet, "--gpu-reference", str(REFERENCE)]
+
+    assert cli.main([*arguments, "--gpu-pre-upgrade", "soon"]) == 4
+    assert capsys.readouterr().err.startswith("gpu-conformance: --gpu-pre-upgrade: ")
+    with pytest.raises(SystemExit) as ended:
+        cli.main([*arguments, "--gpu-pre-upgrade", "595.91.07", "--gpu-pre-upgrade-kubernetes", "1.36"])
+    assert ended.value.code == 4
+
+
+def test_what_an_earlier_run_left_out_has_no_time(fleet, conform, tmp_path):
+    only = ("--gpu-requirement=POOL-01", f"--gpu-reference={REFERENCE}", f"--gpu-report={tmp_path / 'r'}")
+    conform("--cluster", fleet, *only)
+
+    untimed = _plan(fleet, Mode.AUDIT, tmp_path / "r" / "report.json").not_timed
+
+    assert "POOL-01" not in untimed
+    assert "POOL-02" in untimed  # in the report, as not run
 
 
 def test_of_an_earlier_run_only_what_it_tells_of_completely_is_counted():
