@@ -62,7 +62,7 @@ class SpentQuota(NamedTuple):
     @property
     def text(self) -> str:
         """How much of the key is used."""
-        return f"{self.key} {self.quota.used.get(self.key, '0')} of {self.quota.hard[self.key]} used"
+        return f"{self.key}: {self.quota.used.get(self.key, '0')} used, {self.quota.hard[self.key]} allowed"
 
 
 def spent_quota(quota: ResourceQuota, workloads: Iterable[Workload]) -> SpentQuota | None:
