@@ -45,6 +45,7 @@ class Operated:
 
     def __init__(self, client: Client) -> None:
         self.client = client
+        self.asked_at = ""
 
     def deploy(self, values: Object) -> None:
         """Create what ``helm install`` of the chart creates."""
@@ -66,8 +67,8 @@ class Operated:
         return True
 
     def ask(self, **spec: Any) -> None:
-        """Change the ClusterPolicy."""
-        self.client.patch(POLICY, {"spec": spec})
+        """Change the ClusterPolicy; ``asked_at`` is the version of the cluster's state that the change made."""
+        self.asked_at = self.client.patch(POLICY, {"spec": spec})["metadata"]["resourceVersion"]
 
     def status(self, path: str = POLICY) -> tuple[str, str]:
         """State, and the reason of the condition that is true."""

@@ -93,10 +93,10 @@ def upgrade(fleet: Operated, **policy: Any) -> str:
 
 
 def history(fleet: Operated, until: str = "upgrade-done") -> list[tuple[str, str]]:
-    """Node and state, in the order in which they came, until all three nodes are there and have been elsewhere."""
+    """Node and state, in the order in which they came since the policy was changed, until all three are through."""
     told: list[tuple[str, str]] = []
     last: dict[str, str] = {}
-    for event in fleet.client.watch(NODES, timeout=120):
+    for event in fleet.client.watch(NODES, resource_version=fleet.asked_at, timeout=120):
         name = event.object["metadata"]["name"]
         now = event.object["metadata"]["labels"].get(STATE, "")
         if name in GPU_NODES and last.get(name) != now:
@@ -262,7 +262,7 @@ def test_a_validator_that_is_never_ready_fails_the_upgrade_after_its_time(fleet:
     version = upgrade(fleet)
 
     told = []
-    for event in fleet.client.watch(NODES, timeout=60):
+    for event in fleet.client.watch(NODES, resource_version=fleet.asked_at, timeout=120):
         if event.object["metadata"]["name"] == "a100-1":
             told.append(event.object["metadata"]["labels"].get(STATE, ""))
             if told[-1] == "upgrade-failed":
