@@ -1,8 +1,11 @@
 """Requests for GPUs in namespaces with a quota: pods that are admitted or refused, and never start."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple
 
+from conformance.kube.errors import WaitTimeout
+from conformance.kube.waits import wait_for
 from conformance.lab import Answer, LabQuota, Rejected, RequirementLab
 from conformance.lab.podspec import Asked, pod_spec
 from conformance.reference.model import Quota, Reference, Team
@@ -67,6 +70,26 @@ def outcome(answer: Answer, by: str = BY_QUOTA) -> str:
     return REFUSED if by in answer.message else f"refused with {answer.status}: {answer.message}"
 
 
+def refused_in_time(lab: RequirementLab, obj: Mapping[str, Any]) -> Answer:
+    """The answer to a dry run that a new quota or LimitRange refuses; asked again while the object is admitted.
+
+    An API server knows both from a cache of its own, and admits until that has heard of them, though the quota
+    controller has counted; where it looked a moment before they were made, it looks no further for 30 s (kubernetes:
+    apiserver/pkg/admission/plugin/resourcequota/resource_access.go, plugin/pkg/admission/limitranger/admission.go).
+    """
+    answers: list[Answer] = []
+
+    def ask() -> Answer:
+        answers.append(lab.dry_run(obj))
+        return answers[-1]
+
+    with suppress(WaitTimeout):
+        wait_for(
+            ask, lambda found: isinstance(found, Rejected), what="it is refused", timeout=lab.timeouts.quota_counted
+        )
+    return answers[-1]
+
+
 class QuotaNamespace:
     """A namespace of the scenario's own with one quota."""
 
@@ -84,7 +107,7 @@ class QuotaNamespace:
 
     def refuses(self, amounts: Mapping[str, object], *, because: str, priority: str | None = None) -> None:
         """Expect that a pod with these requests is refused."""
-        answer = self._lab.dry_run(self._pod(amounts, priority))
+        answer = refused_in_time(self._lab, self._pod(amounts, priority))
         self._expect(answer, REFUSED, amounts, because, priority)
 
     def _expect(

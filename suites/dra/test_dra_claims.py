@@ -7,6 +7,7 @@ never by requests.nvidia.com/gpu.
 
 import re
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 
@@ -27,7 +28,7 @@ from conformance.reference.model import Reference
 from conformance.subjects import ObjectReference
 from conformance.verdict import Inconclusive, Judge, NotApplicable, Unsupported, expect
 from suites._shared.pool_nodes import GpuPoolNode
-from suites._shared.quota_namespace import ADMITTED, REFUSED, gpu_keys, outcome
+from suites._shared.quota_namespace import ADMITTED, REFUSED, gpu_keys, outcome, refused_in_time
 from suites._shared.resource_slices import Device, DeviceClass, Published, device_class, without_chosen_devices
 from suites.dra.device_claims import (
     DELETION_MAY_TAKE,
@@ -189,15 +190,19 @@ def test_a_quota_counts_claims(gpu_class: DeviceClass, lab: RequirementLab) -> N
     namespace = lab.namespace()
     quota = lab.quota(namespace, {gpu_class.quota_key: 2})
 
-    def request(name: str, count: int) -> str:
-        claim = claim_object(name, gpu_class.name, count=count)
-        claim["metadata"]["namespace"] = namespace
-        return outcome(lab.create_or_refusal(claim))
+    def claim(name: str, count: int) -> dict[str, Any]:
+        made = claim_object(name, gpu_class.name, count=count)
+        made["metadata"]["namespace"] = namespace
+        return made
 
-    expect(request("two-too-many", 3), "a claim of 3 devices").equals(REFUSED, because=f"{quota} allows 2")
-    expect(request("both", 2), "a claim of 2 devices").equals(ADMITTED, because=f"{quota} allows 2")
+    def refused(name: str, count: int) -> str:
+        return outcome(refused_in_time(lab, claim(name, count)))
+
+    expect(refused("two-too-many", 3), "a claim of 3 devices").equals(REFUSED, because=f"{quota} allows 2")
+    both = lab.create_or_refusal(claim("both", 2))
+    expect(outcome(both), "a claim of 2 devices").equals(ADMITTED, because=f"{quota} allows 2")
     quota.wait_until_used({gpu_class.quota_key: 2}, because="the claim counts whether or not a pod uses it")
-    expect(request("one-more", 1), "one more device").equals(REFUSED, because=f"{quota} is used up")
+    expect(refused("one-more", 1), "one more device").equals(REFUSED, because=f"{quota} is used up")
 
 
 # --- New claims --------------------------------------------------------------------------------------------------

@@ -22,6 +22,7 @@ from suites._shared.quota_namespace import (
     declared_gpu_quotas,
     never_starting,
     outcome,
+    refused_in_time,
 )
 
 BELOW_ALL_PODS = -1_500_000_000
@@ -163,8 +164,9 @@ def test_a_maximum_of_gpus_harms_pods_that_ask_for_none(gpu: str, lab: Requireme
     lab.limit_range(per_container, [{"type": "Container", "max": {gpu: "2"}}])
     lab.limit_range(per_pod, [{"type": "Pod", "max": {gpu: "2"}}])
 
+    # The later of the two is asked for first: who has heard of it has heard of the other.
+    refused = refused_in_time(lab, never_starting({}, image=lab.pause_image, namespace=per_pod))
     given = lab.pod(gated=True, namespace=per_container)
-    refused = lab.dry_run(never_starting({}, image=lab.pause_image, namespace=per_pod))
 
     expect(_requests(given.created).get(gpu), given).equals(
         "2", because="a maximum per container without default becomes the default"

@@ -2,6 +2,7 @@
 
 import pytest
 
+from conformance.kube.timeouts import Timeouts
 from conformance.lab import Rejected
 from conformance.verdict import ExpectationFailed, Inconclusive
 from suites._shared.quota_namespace import ADMITTED, BY_LIMIT_RANGE, REFUSED, QuotaNamespace, outcome
@@ -19,6 +20,7 @@ class Server:
     """A lab whose API server answers by what a pod asks for."""
 
     pause_image = "registry.k8s.io/pause:3.10"
+    timeouts = Timeouts(quota_counted=0.2)
 
     def __init__(self, answer):
         self.answer = answer
@@ -55,6 +57,19 @@ def test_a_quota_that_does_its_work_passes():
 
     sound.admits({GPU: 2}, because="the quota is 2")
     sound.refuses({GPU: 3}, because="the quota is 2")
+
+
+def test_an_api_server_that_hears_of_the_quota_a_moment_late_refuses_in_time():
+    late = iter(({"kind": "Pod"}, {"kind": "Pod"}, QUOTA))
+
+    namespace(lambda gpus: next(late)).refuses({GPU: 3}, because="the quota is 2")
+
+
+def test_a_quota_that_never_refuses_fails():
+    idle = namespace(lambda gpus: {"kind": "Pod"})
+
+    with pytest.raises(ExpectationFailed, match="found admitted"):
+        idle.refuses({GPU: 3}, because="the quota is 2")
 
 
 def test_a_policy_that_refuses_every_pod_proves_nothing_about_quotas():
