@@ -12,6 +12,7 @@ from fractions import Fraction
 from typing import NamedTuple
 
 from conformance.explaining.seen import Seen
+from conformance.explaining.users import MOST_USERS, and_others
 from conformance.gpu.labels import KAI_FRACTION, KAI_FRACTION_DEVICES
 from conformance.gpu.mig import ProfileName
 from conformance.gpu.placement import Manifest, requests_of
@@ -24,7 +25,6 @@ GROUP_ANNOTATION = "pod-group-name"
 _PREEMPTIBILITY = "kai.scheduler/preemptibility"
 _NON_PREEMPTIBLE_FROM = 100
 _NOTHING = Fraction(0)
-_MOST_USERS = 3
 
 
 class _Use(NamedTuple):
@@ -81,9 +81,9 @@ def _beyond(bound: str, gpu: Manifest, wanted: Fraction, uses: list[_Use]) -> st
     used = sum((use.gpus for use in uses), _NOTHING)
     if allowed < 0 or not wanted or used + wanted <= allowed:
         return ""
-    largest = sorted(uses, key=lambda use: (-use.gpus, use.pod))[:_MOST_USERS]
-    more = f" and {len(uses) - _MOST_USERS} others" if len(uses) > _MOST_USERS else ""
-    by = f" by {', '.join(f'{use.pod} ({_said(use.gpus)})' for use in largest)}{more}" if uses else ""
+    largest = sorted(uses, key=lambda use: (-use.gpus, use.pod))[:MOST_USERS]
+    told = [f"{use.pod} ({_said(use.gpus)})" for use in largest]
+    by = f" by {and_others(told, len(uses))}" if uses else ""
     missing = _said(used + wanted - allowed)
     return (
         f"{_said(wanted)} GPUs asked for, its {bound} is {_said(allowed)}, "

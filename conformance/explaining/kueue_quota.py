@@ -12,11 +12,11 @@ from fractions import Fraction
 from typing import Any, NamedTuple
 
 from conformance.explaining.seen import Seen, condition, has_condition
+from conformance.explaining.users import MOST_USERS, and_others
 from conformance.gpu.placement import Manifest, in_units, requests_of
 from conformance.gpu.quantities import quantity
 
 _NOTHING = Fraction(0)
-_MOST_USERS = 3
 _MOST_FLAVORS = 3
 _WAITS = "Nothing is broken: wait until enough of that has ended, ask for less, or have the quota raised."
 _NEVER = "Waiting does not help: ask for less, or have the nominal quota raised by whoever owns the ClusterQueue."
@@ -158,9 +158,9 @@ def _users(books: _Books, place: _Place) -> str:
     told = [
         f"{each.workload} ({in_units(place[1], each.amount)}"
         f"{f', of ClusterQueue {each.queue}' if each.queue != books.queue else ''})"
-        for each in uses[:_MOST_USERS]
+        for each in uses[:MOST_USERS]
     ]
-    return ", ".join(told) + (f" and {len(uses) - _MOST_USERS} others" if len(uses) > _MOST_USERS else "")
+    return and_others(told, len(uses))
 
 
 def _said(resource: str, amount: Fraction) -> str:

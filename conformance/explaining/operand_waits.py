@@ -35,12 +35,12 @@ def work_before(init_container: str) -> Work | None:
 
 def worker_on(seen: Seen, node: str, work: Work) -> Manifest | None:
     """The pod on a node that does the work, one that is ready last; None where there is none."""
-    pods = [pod for pod in seen.bound.get(node, ()) if any(each.get("name") == work.container for each in _all(pod))]
+    pods = [pod for pod in seen.bound.get(node, ()) if _has_container(pod, work.container)]
     return min(pods, key=lambda pod: has_condition(pod, "Ready"), default=None)
 
 
-def _all(pod: Manifest) -> list[Manifest]:
-    return list(pod["spec"].get("containers") or ())
+def _has_container(pod: Manifest, name: str) -> bool:
+    return any(each.get("name") == name for each in pod["spec"].get("containers") or ())
 
 
 def nobody_works(seen: Seen, node: str, work: Work) -> tuple[str, str]:

@@ -1,9 +1,8 @@
 """Pods that nobody may schedule yet: gates, suspended Jobs, and what the queues of Kueue and KAI say of them.
 
 What Kueue's quotas lack and which bound of a KAI queue is reached is computed (kueue_quota, kai_quota). What the
-controllers say is told where nothing that was computed
-explains it. Sources: kubernetes-sigs/kueue (apis/kueue, constants), kai-scheduler/KAI-Scheduler (docs/quickstart,
-pkg/apis/scheduling/v2alpha2).
+controllers say is told where nothing that was computed explains it. Sources: kubernetes-sigs/kueue (apis/kueue,
+constants), kai-scheduler/KAI-Scheduler (docs/quickstart, pkg/apis/scheduling/v2alpha2).
 """
 
 from collections.abc import Mapping, Sequence

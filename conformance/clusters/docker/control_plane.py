@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from .attaching import attached
-from .daemon import reached
+from .daemon import published_port, reached
 from .errors import ContainerClusterError
 from .folders import own_folder
 from .images import MADE_HERE, has, load_archive, named_image
@@ -81,7 +81,7 @@ def running(spec: ControlPlaneSpec, progress: Progress) -> Iterator[ControlPlane
         image = _present(client, spec, progress)
         progress.step("Starting the control plane in a container")
         with _container(client, spec, image) as container:
-            address = f"https://{LOOPBACK}:{_published(container)}"
+            address = f"https://{LOOPBACK}:{published_port(container, PORT)}"
             kubeconfig = folder / "kubeconfig"
             kubeconfig.touch(mode=0o600)
             kubeconfig.write_text(_kubeconfig(container, address), encoding="utf-8")
@@ -216,13 +216,6 @@ def _wait_ready(container: Any, deadline: float) -> None:
                 f"log:\n{end}"
             )
         time.sleep(_LOOK_EVERY)
-
-
-def _published(container: Any) -> int:
-    bound = container.ports.get(f"{PORT}/tcp") or []
-    if not bound:
-        raise ContainerClusterError(f"Docker published no port of container {container.name}")
-    return int(bound[0]["HostPort"])
 
 
 def _kubeconfig(container: Any, address: str) -> str:

@@ -59,3 +59,14 @@ def refuse_remote(base_url: str) -> None:
 def first_line(error: BaseException) -> str:
     """What an error says, in one line."""
     return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def published_port(container: Any, port: int) -> int:
+    """The port of the loopback address at which a container's port is reached.
+
+    Raises ContainerClusterError where Docker published none.
+    """
+    bound = container.ports.get(f"{port}/tcp") or []
+    if not bound:
+        raise ContainerClusterError(f"Docker published no port of container {container.name}")
+    return int(bound[0]["HostPort"])

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from .daemon import first_line, reached
+from .daemon import first_line, published_port, reached
 from .errors import ContainerClusterError
 from .folders import own_folder
 from .images import named_image
@@ -75,7 +75,7 @@ def running(spec: K3sSpec, progress: Progress) -> Iterator[K3s]:
         image = named_image(client, spec.image or image_of(spec.version, spec.registry), progress, _REMEDY)
         progress.step(f"Starting k3s in the container {name}")
         with _started(client, spec, image, name) as container:
-            server = f"https://{LOOPBACK}:{_published(container)}"
+            server = f"https://{LOOPBACK}:{published_port(container, PORT)}"
             kubeconfig = folder / "kubeconfig"
             kubeconfig.touch(mode=0o600)
             kubeconfig.write_text(_kubeconfig(container, server), encoding="utf-8")
@@ -160,13 +160,6 @@ def _wait_ready(container: Any, deadline: float) -> None:
                 f"k3s in container {container.name} is not up ({container.status}); the end of its log:\n{end}"
             )
         time.sleep(_LOOK_EVERY)
-
-
-def _published(container: Any) -> int:
-    bound = container.ports.get(f"{PORT}/tcp") or []
-    if not bound:
-        raise ContainerClusterError(f"Docker published no port of container {container.name}")
-    return int(bound[0]["HostPort"])
 
 
 def _kubeconfig(container: Any, server: str) -> str:
