@@ -47,8 +47,9 @@ class Setting:
 CLUSTER = Option(
     "--cluster",
     "run the suites against this cluster: embedded, embedded:NAME (kept by `gpu-conformance cluster up`), "
-    "container (the same in a Docker container), kind (made for the run) or kind:NAME (which stays), snapshot:FILE, a "
-    "cluster of the clusters file, or a kubeconfig context; without it the plugin does nothing",
+    "container (the same in a Docker container), kind (made for the run) or kind:NAME (which stays), k3s (in a Docker "
+    "container, for the run), snapshot:FILE, a cluster of the clusters file, or a kubeconfig context; without it the "
+    "plugin does nothing",
     "NAME",
 )
 OPTIONS = (
@@ -100,14 +101,14 @@ OPTIONS = (
     ),
     Option(
         "--gpu-cluster-image",
-        "the image of the containers that --cluster container or kind starts, made-here for one that is made here "
-        "(default: container made-here, kind its own; see docs/containers.md)",
+        "the image of the containers that --cluster container, kind or k3s starts, made-here for one that is made here "
+        "(default: container made-here, kind and k3s their own; see docs/containers.md)",
         "IMAGE",
     ),
     Option(
         "--gpu-cluster-registry",
-        "the registry, or one with a path, that takes the place of the registry in the images of --cluster kind: its "
-        "nodes' and those of the run's pods",
+        "the registry, or one with a path, that takes the place of the registry in the images of --cluster kind or "
+        "k3s: of its nodes and of the run's pods",
         "PREFIX",
     ),
     Option(

@@ -3,6 +3,7 @@
 import difflib
 import os
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
@@ -20,6 +21,7 @@ EMBEDDED = "embedded"
 SNAPSHOT = "snapshot"
 CONTAINER = "container"
 KIND = "kind"
+K3S = "k3s"
 FILE_VARIABLE = "GPU_CONFORMANCE_CLUSTERS"
 _PORTS = {"http": 80, "https": 443}
 USUAL_FILES = ("clusters.yaml", "~/.config/gpu-conformance/clusters.yaml")
@@ -31,10 +33,10 @@ class ClusterTarget(msgspec.Struct, frozen=True):
     ``context`` is None for clusters that runs start and snapshots; ``kubeconfig`` None means the usual places.
     ``mode`` is the one to run in: what was asked for, or the cluster's own. ``evidence`` None leaves the kind of
     evidence to what the cluster shows. ``given_name`` is what follows the colon of
-    ``container:NAME`` and ``kind:NAME``.
+    ``container:NAME``, ``kind:NAME`` and ``k3s:NAME``.
     """
 
-    kind: Literal["embedded", "container", "kind", "context", "snapshot"]
+    kind: Literal["embedded", "container", "kind", "k3s", "context", "snapshot"]
     name: str
     mode: Mode
     context: str | None = None
@@ -77,6 +79,9 @@ def resolve(
         return ClusterTarget(kind="container", name=name, mode=mode or Mode.FULL, given_name=rest or None)
     if kind == KIND and (rest or name == KIND):
         return ClusterTarget(kind="kind", name=name, mode=mode or Mode.FULL, given_name=rest or None)
+    if kind == K3S and (rest or name == K3S):
+        _refuse_context(name, kubeconfig)
+        return ClusterTarget(kind="k3s", name=name, mode=mode or Mode.FULL, given_name=rest or None)
     if kind == SNAPSHOT and rest:
         return _snapshot(name, Path(rest).expanduser(), mode)
     known = _clusters_file(clusters_file)
@@ -202,6 +207,17 @@ def _contexts(kubeconfig: Path | None) -> list[str]:
         raise ClusterError(str(error)) from error
 
 
+def _refuse_context(name: str, kubeconfig: Path | None) -> None:
+    """Raise ClusterError where a kind of clusters is also the name of a context, which somebody might mean."""
+    with suppress(KubeconfigError):  # of one that cannot be read nothing is needed
+        if name in contexts(kubeconfig):
+            raise ClusterError(
+                f"The kubeconfig has a context {name}, and --cluster {name} starts a cluster in a container. For the "
+                f"context give it another name in a clusters file (lab: {{context: {name}}}) and say --cluster lab; "
+                f"for a container say --cluster {name}:NAME."
+            )
+
+
 def _is_this_pods(name: str) -> bool:
     return name == IN_CLUSTER and "KUBERNETES_SERVICE_HOST" in os.environ
 
@@ -213,7 +229,7 @@ def _no_such_cluster(name: str, known: ClustersFile | None, kubeconfig: Path | N
     else:
         file = f"There is no clusters file ({' or '.join(USUAL_FILES)})"
     close = difflib.get_close_matches(
-        name, [*entries, *found, EMBEDDED, CONTAINER, KIND, f"{SNAPSHOT}:FILE"], n=1, cutoff=0.5
+        name, [*entries, *found, EMBEDDED, CONTAINER, KIND, K3S, f"{SNAPSHOT}:FILE"], n=1, cutoff=0.5
     )
     hint = f" Did you mean {close[0]}?" if close else " The cluster called embedded needs neither."
     if missing := why_missing(kubeconfig):

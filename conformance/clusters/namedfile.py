@@ -12,7 +12,7 @@ from conformance.clusters.errors import ClusterError
 from conformance.kube.effects import Effect, Mode
 from conformance.verdict import EvidenceKind
 
-_RESERVED = ("embedded", "container", "kind", "snapshot")
+_RESERVED = ("embedded", "container", "kind", "k3s", "snapshot")
 _KINDS = f"{', '.join(_RESERVED[:-1])} and {_RESERVED[-1]}"
 _WHERE = re.compile(r"^(?P<what>.*?)(?: - at `\$(?P<where>[^`]*)`)?$", re.DOTALL)
 _STEP = re.compile(r"\.(?P<key>\w+)|\[(?P<index>\d+)\]")

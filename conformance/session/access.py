@@ -51,7 +51,7 @@ def opened_cluster(
 ) -> Iterator[OpenCluster]:
     """The cluster of that name as a run would get it, in ``mode`` where one is given."""
     chosen = {"cluster": cluster, "clusters_file": clusters_file, "kubeconfig": kubeconfig, "mode": mode}
-    if cluster.partition(":")[0] == "container" or cluster == "kind":
+    if cluster.partition(":")[0] in ("container", "k3s") or cluster == "kind":
         raise ValueError("a cluster in containers ends with its run; name one that stays: --cluster kind:NAME")
     if cluster.startswith("kind:"):
         from conformance.clusters.docker.kind import require_existing

@@ -184,6 +184,33 @@ def _kind(target: named.ClusterTarget, settings: Settings, progress: Progress) -
             )
 
 
+@contextmanager
+def _k3s(target: named.ClusterTarget, settings: Settings, progress: Progress) -> Iterator[OpenCluster]:
+    from conformance.clusters.docker.k3s import K3sSpec, running
+
+    registry = settings.value("cluster_registry")
+    chosen = {
+        "name": target.given_name,
+        "version": settings.value("kubernetes"),
+        "image": settings.value("cluster_image"),
+        "registry": registry,
+        "simulated_plugin": _declares_simulated_plugin(settings),
+    }
+    with running(K3sSpec(**{name: value for name, value in chosen.items() if value}), progress) as made:
+        target = msgspec.structs.replace(target, kubeconfig=made.kubeconfig, registry=registry)
+        with connect(made.kubeconfig, None) as connection:
+            yield OpenCluster(
+                target.name,
+                "k3s",
+                target.mode,
+                connection,
+                images=Images(registry),
+                ephemeral=True,
+                kubeconfig=made.kubeconfig,
+                installer=_helm(target, settings),
+            )
+
+
 def _declares_simulated_plugin(settings: Settings) -> bool:
     """Whether the set-up that is to be deployed brings the GPUs itself. Raises as loading the set-up does."""
     chosen = settings.value("reference")
@@ -198,7 +225,7 @@ def _joined(target: named.ClusterTarget, handed_down: dict[str, str]) -> Iterato
         yield OpenCluster(target.name, handed_down["kind"], target.mode, connection, kubeconfig=kubeconfig)
 
 
-_MAKERS = {"embedded": _embedded, "container": _container, "kind": _kind}
+_MAKERS = {"embedded": _embedded, "container": _container, "kind": _kind, "k3s": _k3s}
 """How the kinds of clusters are had that a run starts itself."""
 
 
@@ -233,7 +260,7 @@ def _refuse_real_nodes(settings: Settings, target: named.ClusterTarget) -> None:
     """Raise ClusterError where real nodes are asked for and no cluster is started that could have them."""
     if not _real_nodes(settings) or (target.kind == "embedded" and not target.embedded_name):
         return
-    if target.kind in ("container", "kind"):
+    if target.kind in ("container", "kind", "k3s"):
         raise ClusterError("--gpu-real-nodes is for --cluster embedded: not for one in containers")
     how = f"gpu-conformance cluster up {target.embedded_name or 'NAME'} --real-nodes {_real_nodes(settings)}"
     raise ClusterError(

@@ -278,7 +278,7 @@ def test_a_broken_kubeconfig_is_a_message(home: Path) -> None:
         ("clusters:\n  a:\n    mode: full\n    mode: audit", ["c.yaml:4: mode is there twice"]),
         (
             "clusters:\n  embedded: {}",
-            ["c.yaml:2: clusters.embedded: embedded, container, kind and snapshot"],
+            ["c.yaml:2: clusters.embedded: embedded, container, kind, k3s and snapshot"],
         ),
         ("clusters: [a, b]", ["c.yaml:1: clusters: expected a mapping"]),
         ("clusters:\n  a: text", ["c.yaml:2: clusters.a: expected a mapping"]),

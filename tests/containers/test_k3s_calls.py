@@ -5,6 +5,7 @@ import json
 import stat
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,7 +15,12 @@ import yaml
 from conformance.clusters.docker import k3s
 from conformance.clusters.docker.errors import ContainerClusterError
 from conformance.clusters.docker.k3s import K3sSpec, image_of
+from conformance.clusters.errors import ClusterError
+from conformance.clusters.named import resolve
+from conformance.kube.effects import Mode
+from conformance.options import OPTIONS, Setting, Settings
 from conformance.progress import SilentProgress
+from conformance.session.access import reading_access
 
 pytest.importorskip("testcontainers.community.k3s")
 
@@ -52,6 +58,24 @@ class Container:
         self.docker.present.remove(self)
 
 
+class Server:
+    """An API server with one node, which is ready at the third look."""
+
+    def __init__(self) -> None:
+        self.looks = 0
+        self.becomes_ready = True
+
+    def list(self, path: str) -> list[dict[str, Any]]:
+        self.looks += 1
+        status = "True" if self.becomes_ready and self.looks > 2 else "False"
+        return [
+            {"metadata": {"name": "k3s"}, "spec": {}, "status": {"conditions": [{"type": "Ready", "status": status}]}}
+        ]
+
+    def get(self, path: str) -> dict[str, Any]:
+        return {}
+
+
 class Docker:
     """What testcontainers and we ask a daemon, both as its client and as testcontainers' own."""
 
@@ -62,6 +86,7 @@ class Docker:
         self.images = SimpleNamespace(get=lambda image: SimpleNamespace(labels={}))
         self.containers = SimpleNamespace(list=self._listed)
         self.client = self
+        self.server = Server()
 
     def _listed(self, *, all: bool, filters: dict[str, str]) -> list[Any]:
         if "name" in filters:
@@ -104,7 +129,13 @@ def docker(monkeypatch: pytest.MonkeyPatch) -> Docker:
         reapers.append(command)
         yield SimpleNamespace(done=lambda: recorder.calls.append(("reaper done", {})))
 
+    @contextlib.contextmanager
+    def client_of(kubeconfig: Path) -> Iterator[Any]:
+        yield recorder.server
+
     monkeypatch.setattr(k3s, "reached", reached)
+    monkeypatch.setattr(k3s, "client_of", client_of)
+    monkeypatch.setattr("conformance.clusters.docker.usable._LOOK_EVERY", 0.01)
     monkeypatch.setattr(k3s, "reaping", reaping)
     monkeypatch.setattr(k3s, "_LOOK_EVERY", 0.01)
     monkeypatch.setattr("testcontainers.core.container.DockerClient", lambda **_: recorder)
@@ -128,6 +159,94 @@ def test_the_server_is_on_the_loopback_address_and_has_its_own_kubeconfig(docker
     assert content["clusters"][0]["cluster"]["server"] == cluster.server
     assert content["users"] == KUBECONFIG["users"]
     assert not cluster.kubeconfig.exists()
+
+
+def test_the_node_is_waited_for(docker: Docker) -> None:
+    with k3s.running(K3sSpec(name="mine"), SilentProgress()):
+        assert docker.server.looks == 3
+
+
+def test_a_node_that_does_not_become_ready_is_told_and_the_container_removed(docker: Docker) -> None:
+    docker.server.becomes_ready = False
+    with (
+        pytest.raises(ContainerClusterError, match=r"k3s in container mine was not ready within 0 s: 0 of 1 nodes"),
+        k3s.running(K3sSpec(name="mine", timeout=0.2), SilentProgress()),
+    ):
+        pass
+    assert not docker.present
+
+
+def test_the_simulated_plugins_image_is_where_a_server_imports_it_from(
+    docker: Docker, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    archive = tmp_path / "simulated-plugin-1.tar"
+    monkeypatch.setattr(k3s.simulated_plugin_image, "spec", lambda: None)
+    monkeypatch.setattr(k3s.simulated_plugin_image, "archive", lambda image: archive)
+    with k3s.running(K3sSpec(simulated_plugin=True), SilentProgress()):
+        pass
+
+    bound = docker.calls[0][1]["volumes"][str(archive)]
+    assert bound == {"bind": f"/var/lib/rancher/k3s/agent/images/{archive.name}", "mode": "ro"}
+
+
+def test_an_image_of_k3s_is_not_made_here(docker: Docker) -> None:
+    with (
+        pytest.raises(ContainerClusterError, match="no image of k3s is made here: Load it into Docker"),
+        k3s.running(K3sSpec(image="made-here"), SilentProgress()),
+    ):
+        pass
+    assert docker.calls == []
+
+
+def test_k3s_is_a_kind_of_its_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
+    plain, given = resolve("k3s"), resolve("k3s:lab", mode=Mode.AUDIT)
+
+    assert (plain.kind, plain.given_name, plain.mode) == ("k3s", None, Mode.FULL)
+    assert (given.kind, given.given_name, given.mode) == ("k3s", "lab", Mode.AUDIT)
+
+
+def test_who_has_a_context_of_that_name_is_asked_which_one_is_meant(tmp_path: Path) -> None:
+    kubeconfig = tmp_path / "config"
+    cluster = {"name": "c", "cluster": {"server": "https://127.0.0.1:6443"}}
+    context = {"name": "k3s", "context": {"cluster": "c", "user": "u"}}
+    users = [{"name": "u", "user": {}}]
+    kubeconfig.write_text(yaml.safe_dump({"clusters": [cluster], "users": users, "contexts": [context]}))
+
+    with pytest.raises(ClusterError, match=r"has a context k3s, .* say --cluster lab; for a container .* k3s:NAME"):
+        resolve("k3s", kubeconfig=kubeconfig)
+    assert resolve("k3s:lab", kubeconfig=kubeconfig).kind == "k3s"
+
+
+def test_a_run_is_given_the_cluster_and_what_was_asked_for(docker: Docker, monkeypatch: pytest.MonkeyPatch) -> None:
+    from conformance.session import cluster as opening
+
+    connected: list[Path | None] = []
+
+    @contextlib.contextmanager
+    def connect(kubeconfig: Path | None, context: str | None) -> Iterator[str]:
+        connected.append(kubeconfig)
+        yield "connection"
+
+    monkeypatch.setattr(opening, "connect", connect)
+    asked = {"cluster": "k3s:lab", "kubernetes": "1.35", "cluster_registry": "registry.example.com/mirror"}
+    names = (option.ini.removeprefix("gpu_") for option in OPTIONS)
+    settings = Settings({name: Setting(asked.get(name), "option") for name in names})
+
+    with opening.open_cluster(settings, SilentProgress()) as opened:
+        assert (opened.kind, opened.mode, opened.ephemeral, opened.deploys) == ("k3s", Mode.FULL, True, False)
+        assert opened.images.registry == "registry.example.com/mirror"
+        assert connected == [opened.kubeconfig]
+
+    assert docker.calls[0][1]["image"] == "registry.example.com/mirror/rancher/k3s:v1.35.4-k3s1"
+    assert docker.calls[0][1]["name"] == "lab"
+    assert not docker.present
+
+
+@pytest.mark.parametrize("name", ["k3s", "k3s:lab"])
+def test_a_command_starts_no_container(name: str) -> None:
+    with pytest.raises(ValueError, match="a cluster in containers ends with its run"), reading_access(name, None, None):
+        pass
 
 
 def test_the_container_goes_with_the_run_and_a_reaper_knows_how(docker: Docker) -> None:

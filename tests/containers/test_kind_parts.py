@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from conformance.clusters.docker import kind, kind_config, kind_fleet, kind_node_image
+from conformance.clusters.docker import kind, kind_config, kind_fleet, kind_node_image, usable
 from conformance.clusters.docker.errors import ContainerClusterError
 from conformance.clusters.embedded.topologies import load
 from conformance.clusters.errors import ClusterError
@@ -116,9 +116,9 @@ def test_workers_get_the_labels_and_gpus_of_the_topology_and_say_that_they_are_s
 def test_a_cluster_is_waited_for_until_every_node_is_ready() -> None:
     api = Api(node("a"), node("b"), node("c", ready="False"))
 
-    assert kind_fleet._missing(api, 2) == "2 of 3 nodes are ready"  # type: ignore[arg-type]
+    assert usable._missing(api, 3) == "2 of 3 nodes are ready"  # type: ignore[arg-type]
     api.nodes[2] = node("c")
-    assert kind_fleet._missing(api, 2) == ""  # type: ignore[arg-type]
+    assert usable._missing(api, 3) == ""  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("file", sorted(kind_node_image._FILES.iterdir()), ids=lambda path: path.name)

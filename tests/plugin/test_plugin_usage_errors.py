@@ -22,6 +22,7 @@ USAGE = 4
         (["--cluster", "embedded", "--gpu-real-nodes", "-1"], "--gpu-real-nodes is '-1': give a number"),
         (["--cluster", "embedded:dev", "--gpu-real-nodes", "1"], "cluster up dev --real-nodes 1"),
         (["--cluster", "container", "--gpu-real-nodes", "1"], "--gpu-real-nodes is for --cluster embedded"),
+        (["--cluster", "k3s:mine", "--gpu-real-nodes", "1"], "--gpu-real-nodes is for --cluster embedded"),
         (["--cluster", "container", "--gpu-cluster-port", "66000"], "--gpu-cluster-port is '66000'"),
     ],
 )

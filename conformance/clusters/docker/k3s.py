@@ -19,11 +19,15 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from conformance.clusters.embedded.binaries.versions import DEFAULT_MINOR, release
+
+from . import simulated_plugin_image
 from .daemon import first_line, published_port, reached
 from .errors import ContainerClusterError
 from .folders import own_folder
-from .images import named_image
+from .images import MADE_HERE, named_image
 from .reaping import reaping
+from .usable import client_of, wait_usable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,6 +40,8 @@ REGISTRY = "docker.io"
 OWNER_LABEL = "io.gpu-conformance.k3s"
 KUBECONFIG = "/etc/rancher/k3s/k3s.yaml"
 READY = "Node controller sync successful"
+_IMPORTED = "/var/lib/rancher/k3s/agent/images"
+# docs.k3s.io, Air-Gap Install: a server imports the archives of images that it finds there when it starts.
 _LOOK_EVERY = 0.2
 _GONE_WITHIN = 30.0
 _REMEDY = "Load it into Docker ('docker load'), or name one that Docker has or can pull."
@@ -43,15 +49,17 @@ _REMEDY = "Load it into Docker ('docker load'), or name one that Docker has or c
 
 @dataclass(frozen=True)
 class K3sSpec:
-    """A k3s server. ``version`` is a whole Kubernetes version; ``image`` None is Rancher's image of that version.
+    """A k3s server. ``version`` is a minor or a whole Kubernetes version; ``image`` None is Rancher's image of it.
 
     ``registry`` takes the place of its registry. ``name`` None makes one up for the container. ``timeout`` is seconds.
+    With ``simulated_plugin`` the node has the image of a device plugin that may be deployed to it.
     """
 
-    version: str = "1.36.3"
+    version: str = DEFAULT_MINOR
     image: str | None = None
     registry: str | None = None
     name: str | None = None
+    simulated_plugin: bool = False
     timeout: float = 180.0
 
 
@@ -72,13 +80,17 @@ def running(spec: K3sSpec, progress: Progress) -> Iterator[K3s]:
     """
     name = spec.name or f"gpu-conformance-k3s-{secrets.token_hex(4)}"
     with reached() as client, own_folder() as folder:
-        image = named_image(client, spec.image or image_of(spec.version, spec.registry), progress, _REMEDY)
+        if spec.image == MADE_HERE:
+            raise ContainerClusterError(f"no image of k3s is made here: {_REMEDY}")
+        image = named_image(client, spec.image or image_of(release(spec.version), spec.registry), progress, _REMEDY)
         progress.step(f"Starting k3s in the container {name}")
         with _started(client, spec, image, name) as container:
             server = f"https://{LOOPBACK}:{published_port(container, PORT)}"
             kubeconfig = folder / "kubeconfig"
             kubeconfig.touch(mode=0o600)
             kubeconfig.write_text(_kubeconfig(container, server), encoding="utf-8")
+            with client_of(kubeconfig) as api:
+                wait_usable(api, 1, progress, what=f"k3s in container {name}", timeout=spec.timeout)
             yield K3s(name, kubeconfig, server)
 
 
@@ -116,7 +128,7 @@ def _start(client: Any, spec: K3sSpec, image: str, name: str) -> Any:
     from docker.errors import DockerException
     from testcontainers.core.config import testcontainers_config
 
-    described = _described(image, name, spec.timeout)
+    described = _described(image, name, spec)
     asked = testcontainers_config.ryuk_disabled
     testcontainers_config.ryuk_disabled = True
     try:
@@ -134,17 +146,20 @@ def _start(client: Any, spec: K3sSpec, image: str, name: str) -> Any:
     return described.get_wrapped_container()
 
 
-def _described(image: str, name: str, timeout: float) -> Any:
+def _described(image: str, name: str, spec: K3sSpec) -> Any:
     """The container as testcontainers describes it, on the loopback address and with a wait of our own."""
     from testcontainers.community.k3s import K3SContainer
 
     class Careful(K3SContainer):
         def _connect(self) -> None:
-            _wait_ready(self.get_wrapped_container(), time.monotonic() + timeout)
+            _wait_ready(self.get_wrapped_container(), time.monotonic() + spec.timeout)
 
     described = Careful(image, name=name)
     described.image = image  # without the prefix that testcontainers may be told to put before every name
     described.ports = {f"{PORT}/tcp": (LOOPBACK, None)}  # type: ignore[dict-item]
+    if spec.simulated_plugin:
+        archive = simulated_plugin_image.archive(simulated_plugin_image.spec())
+        described.with_volume_mapping(str(archive), f"{_IMPORTED}/{archive.name}", "ro")
     return described.with_kwargs(privileged=True, labels={OWNER_LABEL: name})
 
 

@@ -18,15 +18,15 @@ from .errors import ContainerClusterError
 from .folders import own_folder
 from .images import MADE_HERE, has, load_archive, named_image
 from .kind_config import LABEL, cluster_config
-from .kind_fleet import give_gpus, wait_usable, workers_of
+from .kind_fleet import give_gpus, workers_of
 from .local_providers import LocalCluster, LocalSpec, delete_command, program_of
 from .reaping import reaping
+from .usable import client_of, wait_usable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from conformance.kube.client import Client
     from conformance.progress import Progress
 
 NODE_LABEL = "io.x-k8s.kind.cluster"
@@ -94,8 +94,8 @@ def running(spec: KindSpec, progress: Progress) -> Iterator[KindCluster]:
         with _made(local, workers + 1) as cluster:
             if spec.simulated_plugin:
                 _load_plugin(client, cluster, progress)
-            with _client_of(kubeconfig) as api:
-                wait_usable(api, workers, progress, timeout=spec.timeout)
+            with client_of(kubeconfig) as api:
+                wait_usable(api, workers + 1, progress, what="the kind cluster", timeout=spec.timeout)
                 give_gpus(api, topology, by_plugin=spec.simulated_plugin)
             yield KindCluster(name, kubeconfig, ours=True, made_here=made_here)
 
@@ -200,14 +200,3 @@ def _kubeconfig_of(program: Path, name: str) -> str:
     if ran.returncode:
         raise ContainerClusterError(f"{' '.join(command)} ended with {ran.returncode}: {ran.stderr.strip()}")
     return ran.stdout
-
-
-@contextlib.contextmanager
-def _client_of(kubeconfig: Path) -> Iterator[Client]:
-    from conformance.kube.client import Client
-    from conformance.kube.effects import Effect
-    from conformance.kube.guard import Guard
-    from conformance.kube.kubeconfig import connect
-
-    with connect(kubeconfig, None) as connection:
-        yield Client(connection, Guard(Effect.DISRUPTIVE, None))

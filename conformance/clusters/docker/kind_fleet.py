@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, Any
 
 from conformance.clusters.embedded.topologies import Topology, nodes
-from conformance.kube.errors import KubeError
 from conformance.kube.names import SIMULATED_GPUS
 
 from .errors import ContainerClusterError
 
 if TYPE_CHECKING:
     from conformance.kube.client import Client
-    from conformance.progress import Progress
 
 MOST_WORKERS = 8
 _NODES = "/api/v1/nodes"
@@ -21,7 +18,6 @@ _CONTROL_PLANE = "node-role.kubernetes.io/control-plane"
 # What a kubelet says of itself: a topology cannot know it better.
 _KUBELETS = ("cpu", "memory", "pods", "ephemeral-storage")
 _KUBELETS_LABELS = ("kubernetes.io/", "beta.kubernetes.io/")
-_LOOK_EVERY = 0.3  # seconds
 
 
 def workers_of(topology: Topology) -> int:
@@ -32,16 +28,6 @@ def workers_of(topology: Topology) -> int:
             f"one of at most {MOST_WORKERS} for --cluster kind, such as --gpu-topology single"
         )
     return topology.size
-
-
-def wait_usable(client: Client, workers: int, progress: Progress, *, timeout: float) -> None:
-    """Wait until all nodes are ready and pods can be created. ContainerClusterError after ``timeout`` seconds."""
-    deadline = time.monotonic() + timeout
-    while missing := _missing(client, workers):
-        progress.step(f"Waiting for the kind cluster: {missing}")
-        if time.monotonic() > deadline:
-            raise ContainerClusterError(f"the kind cluster was not ready within {timeout:.0f} s: {missing}")
-        time.sleep(_LOOK_EVERY)
 
 
 def give_gpus(client: Client, topology: Topology, *, by_plugin: bool = False) -> None:
@@ -64,25 +50,6 @@ def give_gpus(client: Client, topology: Topology, *, by_plugin: bool = False) ->
         if taints := wanted["spec"].get("taints"):
             change["spec"] = {"taints": taints}
         client.patch(place, change)
-
-
-def _missing(client: Client, workers: int) -> str:
-    try:
-        found = list(client.list(_NODES))
-        ready = [node for node in found if _is_ready(node)]
-        if len(ready) <= workers:
-            return f"{len(ready)} of {workers + 1} nodes are ready"
-        client.get("/api/v1/namespaces/default/serviceaccounts/default")
-    except KubeError as error:
-        return str(error)
-    return ""
-
-
-def _is_ready(node: dict[str, Any]) -> bool:
-    conditions = node["status"].get("conditions", ())
-    taints = node["spec"].get("taints", ())
-    ready = any(each["type"] == "Ready" and each["status"] == "True" for each in conditions)
-    return ready and not any(taint["key"] == "node.kubernetes.io/not-ready" for taint in taints)
 
 
 def _is_free(label: str) -> bool:
