@@ -6,12 +6,14 @@ Names: NVIDIA/k8s-device-plugin README (shared resources, MIG strategies), NVIDI
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from conformance.gpu.labels import GPU_PRESENT, MIG_STRATEGY
+from conformance.gpu.labels import GPU_PRESENT, GPU_PRODUCT, MIG_STRATEGY
 from conformance.gpu.placement import NONE_OF_IT, Obstacle
 from conformance.gpu.quantities import quantity
 from conformance.gpu.resources import GPU, MIG_PREFIX
 
 _SHARED = ".shared"
+_DIVIDED = "-MIG-"
+"""Between product and profile in what gpu-feature-discovery says (NVIDIA/k8s-device-plugin, internal/lm)."""
 _MOST = 4
 
 
@@ -29,13 +31,14 @@ def _hint(resource: str, nodes: Sequence[Mapping[str, Any]], drivers: Sequence[s
     renamed = f"{resource}{_SHARED}"
     if _offering(nodes, (renamed,)):
         return f"{_names(_offering(nodes, (renamed,)))} offers shared ones, which are called {renamed}"
-    single = [each for each in nodes if _label(each, MIG_STRATEGY) == "single" and _amount(each, GPU)]
-    if resource.startswith(MIG_PREFIX) and single:
+    if resource.startswith(MIG_PREFIX) and (single := [each for each in nodes if _is_one_slice_size(each)]):
         return f"the MIG strategy of {_names(single)} is single, there a slice is called {GPU}"
+    others = sorted({each for node in nodes for each in _extended(node) if _amount(node, each)})
     withheld = [each for each in nodes if _amount(each, resource, "capacity")]
     if withheld:
-        return f"{_names(withheld)} has them in its capacity and none to give: unhealthy, or the device plugin is gone"
-    others = sorted({each for node in nodes for each in _extended(node) if _amount(node, each)})
+        return _withheld(resource, withheld)
+    if resource.startswith(MIG_PREFIX) and GPU in others and not any(each.startswith(MIG_PREFIX) for each in others):
+        return f"no GPU is divided (MIG) there: nodes offer {', '.join(others[:_MOST])}"
     if resource == GPU or resource.startswith(MIG_PREFIX):
         slices = [each for each in others if each.startswith(MIG_PREFIX) or each == GPU]
         if slices:
@@ -48,6 +51,30 @@ def _hint(resource: str, nodes: Sequence[Mapping[str, Any]], drivers: Sequence[s
     if drivers:
         return f"devices are in resource slices of {', '.join(drivers[:_MOST])}: a ResourceClaim asks for those"
     return "no node has devices to offer"
+
+
+def _is_one_slice_size(node: Mapping[str, Any]) -> bool:
+    """Whether a node's GPUs are divided into slices that are called as whole GPUs are.
+
+    The strategy is a label of every node, also where no GPU is divided: the product then has no profile behind it.
+    """
+    divided = _DIVIDED in _label(node, GPU_PRODUCT)
+    return divided and _label(node, MIG_STRATEGY) == "single" and _amount(node, GPU)
+
+
+def _withheld(resource: str, nodes: Sequence[Mapping[str, Any]]) -> str:
+    """A kubelet keeps in its capacity what it once offered, also when a device plugin now calls it something else."""
+    vendor = f"{resource.partition('/')[0]}/"
+    instead = sorted({each for node in nodes for each in _extended(node) if each.startswith(vendor)})
+    offered = [each for each in instead if any(_amount(node, each) for node in nodes)]
+    if offered:
+        return f"{_names(nodes)} had them before, and offers {', '.join(offered[:_MOST])} now"
+    return f"{_names(nodes)} has them in its capacity and none to give: unhealthy, or the device plugin is gone"
+
+
+def offers_devices(nodes: Iterable[Mapping[str, Any]], drivers: Sequence[str] = ()) -> bool:
+    """Whether any of the nodes offers a device of any name, or there are some in resource slices."""
+    return bool(drivers) or any(_amount(node, each) for node in nodes for each in _extended(node))
 
 
 def _offering(nodes: Iterable[Mapping[str, Any]], resources: Sequence[str]) -> list[Mapping[str, Any]]:

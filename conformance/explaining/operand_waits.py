@@ -2,12 +2,13 @@
 
 Their init containers look for a file that the validator writes once driver, toolkit or plugin work on the node.
 Sources: NVIDIA/gpu-operator v26.7.0, assets/state-device-plugin/0500_daemonset.yaml and its neighbours (which init
-containers there are), cmd/nvidia-validator/main.go (what each of them asks for).
+containers there are), cmd/nvidia-validator/main.go (what each of them asks for), api/nvidia/v1alpha1 (NVIDIADriver).
 """
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
-from conformance.explaining.seen import Seen, has_condition
+from conformance.explaining.seen import Seen, condition, has_condition
 from conformance.gpu.labels import DEPLOY, DEPLOY_DRIVER
 from conformance.gpu.placement import Manifest
 
@@ -52,6 +53,8 @@ def nobody_works(seen: Seen, node: str, work: Work) -> tuple[str, str]:
             f"{work.label}={value} says that the machine's own driver is used, and it does not answer",
             f"Run nvidia-smi on node {node}: its driver has to work before anything else does.",
         )
+    if work.label == DEPLOY_DRIVER and (refused := _refused_driver(seen, labels)):
+        return refused
     if value not in (None, "true"):
         return (
             f"no pod there brings it, and the node's label {work.label} is {value}",
@@ -61,3 +64,17 @@ def nobody_works(seen: Seen, node: str, work: Work) -> tuple[str, str]:
         f"no pod there brings it (container {work.container})",
         "See whether the set-up has it come with the machine, and why its DaemonSet has no pod on this node.",
     )
+
+
+def _refused_driver(seen: Seen, labels: Mapping[str, str]) -> tuple[str, str] | None:
+    """The NVIDIADriver for a node that the operator does not act on, and why, as its condition Error says."""
+    for driver in seen.of("NVIDIADriver"):
+        error, wanted = condition(driver, "Error"), (driver.get("spec") or {}).get("nodeSelector") or {}
+        if error.get("status") == "True" and wanted.items() <= labels.items():
+            name, words = driver["metadata"]["name"], str(error.get("message") or "it does not say why").strip()
+            refused = f"the operator refuses NVIDIADriver {name} ({error.get('reason')}): {words}"
+            return (
+                f"no pod there brings it, for {refused}",
+                "Correct the NVIDIADriver as its condition says: where selectors conflict, each node may match one.",
+            )
+    return None

@@ -11,11 +11,13 @@ from typing import Any
 from conformance.explaining import kai_quota, kueue_quota
 from conformance.explaining.explanation import Explanation, Stage
 from conformance.explaining.seen import Seen, condition
+from conformance.gpu.labels import KAI_FRACTION, KAI_MEMORY
 from conformance.gpu.placement import Manifest
 
 _KUEUE, _KUEUE_QUEUE = "kueue.x-k8s.io/", "kueue.x-k8s.io/queue-name"
 _KUEUE_GROUP = "kueue.x-k8s.io/pod-group-name"
 _STOPS = ("Hold", "HoldAndDrain")
+KAI = kai_quota.SCHEDULER
 
 
 def held_back(seen: Seen, pod: Manifest) -> Explanation | None:
@@ -38,6 +40,25 @@ def waits_for(seen: Seen, pod: Manifest) -> str:
     found = condition(pod, "PodScheduled")
     words = words or str(found.get("message") or "" if found.get("status") == "False" else "")
     return f"the scheduler {scheduler} says: {words}" if words else ""
+
+
+def is_seen(seen: Seen, scheduler: str) -> bool:
+    """Whether anything of a scheduler is there: a pod that is called so, or one that it has placed."""
+    return seen.once(("scheduler", scheduler), lambda: any(_is_of(scheduler, each) for each in seen.of("Pod")))
+
+
+def _is_of(scheduler: str, pod: Manifest) -> bool:
+    if pod["spec"].get("schedulerName") == scheduler:
+        return bool(pod["spec"].get("nodeName"))
+    return scheduler in str(pod["metadata"]["name"]) or any(
+        scheduler in str(each.get("name")) or scheduler in str(each.get("image"))
+        for each in pod["spec"].get("containers") or ()
+    )
+
+
+def asks_kai_for_a_share(pod: Manifest) -> bool:
+    """Whether a pod asks for a share of a GPU as only KAI understands it."""
+    return bool({KAI_FRACTION, KAI_MEMORY} & (pod["metadata"].get("annotations") or {}).keys())
 
 
 def suspended(seen: Seen, job: Manifest) -> tuple[str, str]:

@@ -1,6 +1,7 @@
 """Why no node takes a pod: every reason of every node, the nearest node, and who could be evicted for it."""
 
 from collections.abc import Mapping, Sequence
+from fractions import Fraction
 
 import msgspec
 
@@ -8,6 +9,7 @@ from conformance.explaining import eviction, queues
 from conformance.explaining.causes import cause
 from conformance.explaining.explanation import Explanation, NodeGroup, Stage
 from conformance.explaining.fitting import Fit, fit_of
+from conformance.explaining.offers import offers_devices
 from conformance.explaining.seen import Seen
 from conformance.gpu.labels import GPU_PRESENT
 from conformance.gpu.placement import (
@@ -17,6 +19,7 @@ from conformance.gpu.placement import (
     NEIGHBOUR,
     NONE_OF_IT,
     OF_ANOTHER_POOL,
+    ROOM,
     SPREAD,
     TAINT,
     VOLUME,
@@ -24,6 +27,7 @@ from conformance.gpu.placement import (
     Obstacle,
 )
 
+_NOTHING = Fraction(0)
 DEFAULT_SCHEDULER = "default-scheduler"
 
 
@@ -47,11 +51,12 @@ def explain(seen: Seen, pod: Manifest) -> Explanation:
     if fitting:
         return _fits(seen, pod, fitting, fit.undecided)
     nearest = min(fit.found, key=lambda name: (_distance(fit.found[name]), not _has_gpus(seen.nodes[name]), name))
+    drivers = sorted({each.place[0] for each in seen.offer.devices})
     return Explanation(
         subject="",
         stage=Stage.UNSCHEDULABLE,
-        cause=cause(pod, seen.of("Node"), fit.found, sorted({each.place[0] for each in seen.offer.devices})),
-        remedy=_remedy(fit.found[nearest], nearest),
+        cause=cause(pod, seen.of("Node"), fit.found, drivers),
+        remedy=_remedy(fit.found[nearest], nearest, anything_offered=offers_devices(seen.of("Node"), drivers)),
         nearest=nearest,
         missing=tuple(each.text for each in fit.found[nearest]),
         eviction=eviction.for_pod(seen, pod, fit.found),
@@ -88,6 +93,9 @@ def _fits(seen: Seen, pod: Manifest, fitting: Sequence[str], others: tuple[str, 
         stage = Stage.QUEUED if said else stage
         cause = f"it would fit on {where}{f'; {said}' if said else f', and waits for the scheduler {scheduler}'}"
         remedy = f"See whether {scheduler} runs, and what it says of the pod, of its queue and of its pod group."
+        if not said and not queues.is_seen(seen, scheduler):
+            cause += ", of which nothing is to be seen: no pod is called so, and it has placed none that is there"
+            remedy = f"Correct the pod's schedulerName, or find out what {scheduler} is: nobody else looks at the pod."
     elif others:
         cause = f"by all that is judged it would fit on {where}; what else it asks for was not decided"
         remedy = "The pod's events have the scheduler's own words on what was not decided."
@@ -97,17 +105,22 @@ def _fits(seen: Seen, pod: Manifest, fitting: Sequence[str], others: tuple[str, 
     else:
         cause = f"it would fit on {where}: the scheduler has not come to it, or room was made since it tried"
         remedy = "Look again in a minute. If it stays, see whether kube-scheduler runs."
+    if scheduler == DEFAULT_SCHEDULER and queues.asks_kai_for_a_share(pod):
+        cause += "; its share of a GPU (annotation) is known to KAI only: this scheduler starts it without one"
+        remedy = f"Let it name the scheduler that gives shares (schedulerName {queues.KAI}), and a queue of it."
     return Explanation(subject="", stage=stage, cause=cause, remedy=remedy, nearest=fitting[0], not_computed=others)
 
 
 def _has_gpus(node: Manifest) -> bool:
     """Whether a node is one that has GPUs, whatever it offers: of nodes equally near that is the one that is meant."""
-    return (node["metadata"].get("labels") or {}).get(GPU_PRESENT) == "true"
+    return (node["metadata"].get("labels") or {}).get(GPU_PRESENT) == "true" or offers_devices((node,))
 
 
-def _distance(kept: Sequence[Obstacle]) -> tuple[int, int, int]:
+def _distance(kept: Sequence[Obstacle]) -> tuple[int, int, int, float]:
+    """What keeps a pod off, and by how much: of two nodes with too little room that with more of it is nearer."""
     another = sum(each.kind in OF_ANOTHER_POOL for each in kept)
-    return another, sum(each.lasting for each in kept), len(kept)
+    short = sum(float((each.wanted - max(each.free, _NOTHING)) / each.wanted) for each in kept if each.kind == ROOM)
+    return another, sum(each.lasting for each in kept), len(kept), short
 
 
 _REMEDIES = {
@@ -119,18 +132,23 @@ _REMEDIES = {
 }
 
 
-def _remedy(kept: Sequence[Obstacle], node: str) -> str:
+def _remedy(kept: Sequence[Obstacle], node: str, *, anything_offered: bool) -> str:
     kinds = {each.kind for each in kept}
     if AFFINITY in kinds:
         return "Correct the pod's node selector or affinity, or label the nodes that are meant where they are made."
+    if NONE_OF_IT in kinds and not anything_offered:
+        return (
+            "Add nodes that have what it asks for, or find out why those that are meant to offer none. Where an "
+            "autoscaler adds them, its events on the pod say why it did not."
+        )
+    if NONE_OF_IT in kinds:
+        return "Ask for what nodes offer, or find out why the device plugin or the DRA driver of this one offers none."
     if any(each.kind == TAINT and each.lasting for each in kept):
         return "If the pod belongs there, give it the toleration that others there have; if not, choose another pool."
     if TAINT in kinds:
         return (
             f"See who cordoned or tainted node {node}, and why: it may be broken or in an upgrade. It is not the pod."
         )
-    if NONE_OF_IT in kinds:
-        return "Ask for what nodes offer, or find out why the device plugin or the DRA driver of this one offers none."
     other = next((remedy for kind, remedy in _REMEDIES.items() if kind in kinds), "")
     if other:
         return other

@@ -28,6 +28,7 @@ MAY_BE_UNREADABLE = (
     "ResourceClaimTemplate",
     "ResourceSlice",
     "DeviceClass",
+    "NVIDIADriver",
     "Workload",
     "LocalQueue",
     "ClusterQueue",

@@ -302,3 +302,11 @@ def test_a_limit_range_that_allows_the_pod_refuses_nothing():
     assert "limit range l" not in told.cause
     (told,) = explain_workload(seen_from([node("a"), job(gpus=5), limits]), job(gpus=5))
     assert "limit range l: at most 4 nvidia.com/gpu is allowed as limit, 5 is that" in told.cause
+
+
+def test_of_nodes_with_too_little_room_that_with_more_of_it_is_nearest():
+    nodes = [node("a", 4), node("b", 6), node("c", 4)]
+
+    told = explain(seen_from([*nodes, waits := pod(gpus=8)]), waits)
+
+    assert (told.nearest, told.missing) == ("b", ("8 nvidia.com/gpu asked for, 6 of 6 free",))

@@ -15,6 +15,8 @@ def test_the_first_cause_is_the_right_one(name):
     assert told.stage == situation["stage"], told
     missing = [words for words in situation["says"] if words.lower() not in told.cause.lower()]
     assert not missing, told
+    assert not [words for words in situation.get("never_says", ()) if words.lower() in told.cause.lower()], told
+    assert all(words in told.remedy for words in situation.get("advises", ())), told.remedy
     unsaid = [words for words in situation.get("evicts", ()) if words not in told.eviction]
     assert not unsaid, told.eviction
 
