@@ -42,10 +42,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _without_traceback(command: Callable[[argparse.Namespace], int], chosen: argparse.Namespace) -> int:
-    from conformance.session.refusals import USER_ERRORS
+    from conformance.session.refusals import USER_ERRORS, explained
 
     try:
-        return command(chosen)
+        with explained():
+            return command(chosen)
     except USER_ERRORS as error:
         print(f"gpu-conformance: {error}", file=sys.stderr)
         return USAGE

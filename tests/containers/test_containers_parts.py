@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tarfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,6 +16,7 @@ import pytest
 import yaml
 from filelock import FileLock
 
+from conformance.cli import USAGE, main
 from conformance.clusters.docker import (
     archive,
     control_plane,
@@ -164,6 +166,29 @@ def test_the_simulated_plugins_image_has_what_it_imports(tmp_path: Path) -> None
     assert simulated_plugin_image.content_of(image) == simulated_plugin_image.content_of(
         simulated_plugin_image.spec(tmp_path)
     )
+
+
+@pytest.fixture
+def full_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of two megabytes."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(place)], capture_output=True)
+    if mounted.returncode:
+        pytest.skip(f"NOT TESTED, a full disk: {mounted.stderr.decode().strip()}")
+    yield place
+    subprocess.run(["umount", str(place)], check=True)
+
+
+def test_an_image_that_the_disk_has_no_room_for_is_told_and_nothing_of_it_left(
+    full_disk: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("GPU_CONFORMANCE_CACHE", str(full_disk))
+
+    assert main(["cluster", "image", "simulated-plugin"]) == USAGE
+
+    assert "gpu-conformance: the disk is full" in capsys.readouterr().err
+    assert not [each for each in (full_disk / "images").iterdir() if each.name.startswith((".making", "simulated"))]
 
 
 def test_the_kubeconfig_that_leaves_the_container_has_everything_in_it(tmp_path: Path) -> None:

@@ -189,6 +189,26 @@ def test_the_simulated_plugins_image_is_where_a_server_imports_it_from(
     assert bound == {"bind": f"/var/lib/rancher/k3s/agent/images/{archive.name}", "mode": "ro"}
 
 
+def test_an_image_that_is_not_there_is_told_and_nothing_started(docker: Docker) -> None:
+    from docker.errors import ImageNotFound, NotFound
+
+    def get(image: str) -> None:
+        raise ImageNotFound(image)
+
+    def pull(image: str) -> None:
+        raise NotFound(f"manifest of {image} unknown")
+
+    docker.images = SimpleNamespace(get=get, pull=pull)
+    with (
+        pytest.raises(
+            ContainerClusterError, match=r"Docker has no image .*k3s:v1\.36\.3-k3s1 and cannot pull it.*docker load"
+        ),
+        k3s.running(K3sSpec(), SilentProgress()),
+    ):
+        pass
+    assert docker.calls == []
+
+
 def test_an_image_of_k3s_is_not_made_here(docker: Docker) -> None:
     with (
         pytest.raises(ContainerClusterError, match="no image of k3s is made here: Load it into Docker"),

@@ -27,6 +27,7 @@ def test_explain_takes_an_id_in_any_case(capsys):
         (["clean", "--cluster", "embedded"], "embedded:NAME"),
         (["clean", "--cluster", "container"], "kind:NAME"),
         (["clean", "--cluster", "kind"], "kind:NAME"),
+        (["clean", "--cluster", "k3s:lab"], "kind:NAME"),
         (["cluster", "up", "--real-nodes", "some"], "--real-nodes is 'some': give a number"),
         (["cluster", "down", "nobody"], "nobody"),
         (["cluster", "up", "x", "--kubernetes", "1.2"], "1.2"),

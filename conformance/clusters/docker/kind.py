@@ -145,13 +145,16 @@ def _program(spec: KindSpec, progress: Progress) -> Path:
     """The kind on PATH, or else the pinned one."""
     from conformance.clusters.embedded.binaries import resolve
 
+    why = ""
     if spec.program is None:
-        with contextlib.suppress(ContainerClusterError):
+        try:
             return program_of("kind")
+        except ContainerClusterError as error:
+            why = str(error)
     try:
         pinned = spec.program or resolve(spec.version, ["kind"], assets=spec.assets, progress=progress)["kind"]
     except BinariesError as error:
-        raise ContainerClusterError(f"no program kind that is new enough is on PATH, and: {error}") from error
+        raise ContainerClusterError(f"no program kind that is new enough is on PATH ({why}), and: {error}") from error
     return program_of("kind", pinned)
 
 
