@@ -2,6 +2,7 @@
 
 Modules own clusters and change them; the tests of others run beside them meanwhile. A parameter whose id ends in
 ``@name`` moves its test into the group of that name, ``@alone`` into one of its own: so one file uses several clusters.
+The files of a folder that need something that the machine has once are one group: else processes would wait for a lock.
 (xdist's marker ``xdist_group`` would say the same. With pytest 9.2 xdist 3.8 passes over it: it writes it where nobody
 reads it any more.)
 
@@ -10,12 +11,28 @@ reads it any more.)
 
 import os
 import re
+from collections.abc import Container
 from typing import Any
 
 import pytest
 
-# What takes longest begins first, so that no process is left alone with it at the end.
-LONGEST = ("tests/kill", "tests/faults", "tests/setups", "tests/guide", "tests/simulator", "tests/embedded")
+# What takes longest begins first, so that no process is left alone with it at the end: minutes, then tests of clusters,
+# and what needs none fills the gaps.
+LONGEST = (
+    "tests/faults",
+    "tests/realnode",
+    "tests/kill",
+    "tests/containers",
+    "tests/plugin/test_package",
+    "tests/setups",
+    "tests/guide",
+    "tests/explaining/test_agreement",
+    "tests/simulator",
+    "tests/embedded",
+)
+
+# Of real nodes and of Docker daemons a machine has one set at a time; modules wait for each other (their conftest.py).
+TAKING_TURNS = ("tests/realnode", "tests/containers")
 
 # Tests of clusters wait for controllers more than they compute, and each process may own a cluster meanwhile. Of the
 # time of all others a third goes into waiting, for processes that they start and for what hangs on purpose.
@@ -27,11 +44,14 @@ NAMED = re.compile(r"@(?P<group>[^@\]]+)\]$")
 
 
 def group_of(nodeid: str) -> str:
-    """The tests that take turns with this one: those of its named group, or else of its class or file."""
+    """The tests that take turns with this one: its named group, or else its folder if that does, its class or file."""
     named = NAMED.search(nodeid)
-    if named is None:
-        return nodeid.partition("[")[0].rpartition("::")[0]
-    return nodeid if named["group"] == "alone" else named["group"]
+    if named is not None:
+        return nodeid if named["group"] == "alone" else named["group"]
+    for folder in TAKING_TURNS:
+        if nodeid.startswith(f"{folder}/"):
+            return folder
+    return nodeid.partition("[")[0].rpartition("::")[0]
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -61,10 +81,14 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Begin with what takes longest, where tests run side by side."""
+    """Begin with what takes longest, where tests run side by side; the tests of a group keep their order."""
     if hasattr(config, "workerinput"):
-        items.sort(key=_turn)
+        of_clusters = {group_of(item.nodeid) for item in items if item.get_closest_marker("cluster")}
+        items.sort(key=lambda item: _turn(item.nodeid, of_clusters))
 
 
-def _turn(item: pytest.Item) -> int:
-    return next((at for at, folder in enumerate(LONGEST) if item.nodeid.startswith(folder)), len(LONGEST))
+def _turn(nodeid: str, of_clusters: Container[str]) -> int:
+    listed = next((at for at, start in enumerate(LONGEST) if nodeid.startswith(start)), None)
+    if listed is not None:
+        return listed
+    return len(LONGEST) + (group_of(nodeid) not in of_clusters)
