@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from conformance.kube.effects import Effect, Landing, Mode
+from conformance.owners import Owner
 from conformance.sources import SOURCES, Source
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "Landing",
     "Level",
     "Mode",
+    "Owner",
     "Requirement",
     "Source",
     "declare_profile",
@@ -72,6 +74,7 @@ PROFILES = {
     "UPG": "upgrade",
 }
 
+_SHIPPED = frozenset(PROFILES)
 _ID = re.compile(r"(?P<prefix>[A-Z]+)-(?P<number>\d\d)")
 _PREFIX = re.compile(r"[A-Z]{2,12}")
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?")
@@ -90,6 +93,7 @@ class Requirement(msgspec.Struct, frozen=True):
     remedy: str
     feature: str = "core"
     pods: Landing = Landing.ANYWHERE
+    owner: Owner = Owner.UNKNOWN
 
 
 def declare_profile(prefix: str, name: str) -> None:
@@ -122,6 +126,7 @@ def requirement(
     effect: Effect = READS,
     feature: str = "core",
     pods: Landing = Landing.ANYWHERE,
+    owner: Owner | None = None,
 ) -> Callable[[_T], _T]:
     """Make a test function the test of one requirement.
 
@@ -129,6 +134,8 @@ def requirement(
     ``feature`` is ``core`` or the name of an extended feature of the profile. ``pods`` says where the pods of a
     scenario may get to. One that restricts that may run beside others that do: the lab holds it to that, and it gets no
     fixture but ``lab`` that has something to do after its ``yield``, because that comes before the scenario has ended.
+    ``owner`` is who carries out the remedy: of a shipped profile the platform's team where nothing is said, of a
+    profile of your own nobody.
     Raises ValueError for an id whose form or prefix no profile has, for an unknown source, and where source or remedy
     is missing: nobody could act on that.
     """
@@ -140,7 +147,10 @@ def requirement(
         )
     if not sources or not remedy:
         raise ValueError(f"requirement {id} needs at least one source and a remedy")
-    rule = Requirement(id, title, level, PROFILES[match["prefix"]], effect, _cited(id, sources), remedy, feature, pods)
+    if owner is None:
+        owner = Owner.PLATFORM if match["prefix"] in _SHIPPED else Owner.UNKNOWN
+    cited = _cited(id, sources)
+    rule = Requirement(id, title, level, PROFILES[match["prefix"]], effect, cited, remedy, feature, pods, owner)
 
     def decorate(function: _T) -> _T:
         function.__requirement__ = rule  # type: ignore[attr-defined]

@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from conformance.owners import Owner
 from conformance.subjects import HasSubject, ObjectReference, subject_of
 
 
@@ -35,7 +36,10 @@ class EvidenceKind(StrEnum):
 
 
 class Finding(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel", gc=False):
-    """One judged subject inside a requirement: what was expected of it and what was seen."""
+    """One judged subject inside a requirement: what was expected of it and what was seen.
+
+    ``owner`` is who carries out its remedy, where that is not for the requirement to say.
+    """
 
     subject: ObjectReference
     ok: bool
@@ -45,6 +49,7 @@ class Finding(msgspec.Struct, frozen=True, omit_defaults=True, rename="camel", g
     hidden_because: str = ""
     remedy: str = ""
     inspect: str = ""
+    owner: Owner = Owner.UNKNOWN
 
 
 class Unseen(msgspec.Struct, frozen=True, rename="camel"):
@@ -140,6 +145,7 @@ class Judge:
         hidden_because: str = "",
         remedy: str = "",
         inspect: str = "",
+        owner: Owner = Owner.UNKNOWN,
     ) -> bool:
         """Judge one subject and go on; a subject that is not ``ok`` fails the requirement when it ends.
 
@@ -147,12 +153,13 @@ class Judge:
         part of one. A sentence is none: TypeError.
 
         ``remedy`` replaces the requirement's own remedy where the subject needs a more exact one;
-        ``inspect`` is a command that shows the fault. Returns ``ok``.
+        ``inspect`` is a command that shows the fault; ``owner`` is who carries out this remedy, where the requirement
+        leaves that open. Returns ``ok``.
         """
         if ok and len(self._examples) == EXAMPLES and hasattr(type(subject), "subject"):
             self._judged.append(_Held(subject, expected, actual))
             return True
-        advice = () if ok else (cause, hidden_because, remedy, inspect)
+        advice = () if ok else (cause, hidden_because, remedy, inspect, owner)
         self.record(Finding(subject_of(subject), ok, format_value(expected), format_value(actual), *advice))
         return ok
 

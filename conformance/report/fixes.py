@@ -11,6 +11,7 @@ from typing import TypeVar
 import msgspec
 
 from conformance.catalog import Level
+from conformance.report import owners
 from conformance.report.grouping import FindingGroup
 from conformance.report.model import Cause, Report, Verdict
 from conformance.report.shown import Shown, shown
@@ -29,7 +30,7 @@ _K = TypeVar("_K", bound=Hashable)
 class Fix(msgspec.Struct, frozen=True):
     """One thing to fix: what it fails, with its findings, and the causes for which other requirements wait.
 
-    ``subjects`` counts what is broken.
+    ``subjects`` counts what is broken, ``owner`` says who has to act where that is known.
     """
 
     title: str
@@ -39,6 +40,7 @@ class Fix(msgspec.Struct, frozen=True):
     subjects: int
     findings: tuple[Shown, ...]
     findings_left: int
+    owner: str
 
     @property
     def rank(self) -> tuple[object, ...]:
@@ -116,6 +118,7 @@ def _fix(
         sum(group.count for _, group in broken),
         tuple(shown(group, remedy=judge.remedy) for judge, group in broken[:FINDINGS]),
         len(broken[FINDINGS:]),
+        owners.who_acts(group for _, group in broken),
     )
 
 

@@ -11,6 +11,7 @@ from operator import attrgetter
 
 import msgspec
 
+from conformance.owners import Owner
 from conformance.subjects import ObjectReference
 from conformance.verdict import Finding
 
@@ -41,7 +42,8 @@ class FindingGroup(msgspec.Struct, frozen=True, omit_defaults=True, rename="came
 
     All texts are templates: ``{name}``, ``{namespace}``, ``{node}``, ``{container}`` and ``{field}`` stand for the
     members of each of ``subjects``; ``subject`` is how a subject is called (``pod {namespace}/{name}``). ``new`` counts
-    the subjects that the baseline of the run does not have; without a baseline it is absent.
+    the subjects that the baseline of the run does not have; without a baseline it is absent. ``owner`` is who has to
+    act: a workload team is that of the subject's namespace.
     """
 
     ok: bool
@@ -58,6 +60,7 @@ class FindingGroup(msgspec.Struct, frozen=True, omit_defaults=True, rename="came
     remedy: str = ""
     inspect: str = ""
     new: int | None = None
+    owner: Owner = Owner.UNKNOWN
 
     def findings(self) -> Iterator[Finding]:
         """Each subject's finding, in its own words."""
@@ -79,7 +82,8 @@ class FindingGroup(msgspec.Struct, frozen=True, omit_defaults=True, rename="came
         )  # fmt: skip
         expected = each.expected or _filled(self.expected, each)
         actual = each.actual or _filled(self.actual, each)
-        return Finding(about, self.ok, expected, actual, *(_filled(getattr(self, text), each) for text in _TEXTS))
+        texts = {text: _filled(getattr(self, text), each) for text in _TEXTS}
+        return Finding(about, self.ok, expected, actual, owner=self.owner, **texts)
 
 
 def grouped(findings: Iterable[Finding]) -> tuple[FindingGroup, ...]:
@@ -112,7 +116,10 @@ class _Templates:
     def key(self) -> tuple[object, ...]:
         about = self.finding.subject
         without_cause = "" if self.finding.cause else self.expected
-        return self.finding.ok, about.kind, about.api_version, about.declared, self.subject, self.texts, without_cause
+        return (
+            self.finding.ok, about.kind, about.api_version, about.declared, self.subject, self.texts, without_cause,
+            self.finding.owner,
+        )  # fmt: skip
 
 
 def _group(members: Sequence[_Templates]) -> FindingGroup:
@@ -135,6 +142,7 @@ def _group(members: Sequence[_Templates]) -> FindingGroup:
         hidden_because,
         remedy,
         inspect,
+        owner=first.finding.owner,
     )
 
 

@@ -60,15 +60,14 @@ def is_of_first(verdict: Mapping[str, Any]) -> bool:
 
 def _groups(findings: Iterable[Mapping[str, Any]]) -> Any:
     found = [
-        Finding(subject(each["subject"]), each["ok"], each["expected"], each["actual"], *_advice(each))
+        Finding(subject(each["subject"]), each["ok"], each["expected"], each["actual"], **_advice(each))
         for each in findings
     ]
     return msgspec.to_builtins(grouped(found))
 
 
-def _advice(finding: Mapping[str, Any]) -> Iterable[str]:
-    for names in _TEXTS:
-        yield next((finding[name] for name in names if name in finding), "")
+def _advice(finding: Mapping[str, Any]) -> dict[str, Any]:
+    return {names[0]: next((finding[name] for name in names if name in finding), "") for names in _TEXTS}
 
 
 def subject(text: str) -> ObjectReference:

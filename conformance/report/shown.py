@@ -4,6 +4,7 @@ from itertools import islice
 
 import msgspec
 
+from conformance.report import owners
 from conformance.report.grouping import FindingGroup
 from conformance.report.story import new_in_words
 from conformance.verdict import Finding
@@ -15,7 +16,7 @@ class Shown(msgspec.Struct, frozen=True):
     """A group of findings on a page. ``alike`` says whether the others have the first one's expected and actual.
 
     ``remedy`` is the finding's own, or else its requirement's; ``new`` says which of them the baseline of
-    the run does not have.
+    the run does not have, ``owner`` who has to act where that is known.
     """
 
     first: Finding
@@ -25,6 +26,7 @@ class Shown(msgspec.Struct, frozen=True):
     alike: bool
     remedy: str
     new: str = ""
+    owner: str = ""
 
 
 def shown(group: FindingGroup, *, remedy: str) -> Shown:
@@ -39,4 +41,5 @@ def shown(group: FindingGroup, *, remedy: str) -> Shown:
         alike,
         first.remedy or remedy,
         new_in_words(group),
+        owners.who_acts([group]),
     )

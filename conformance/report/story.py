@@ -2,6 +2,7 @@
 
 from msgspec.structs import replace
 
+from conformance.report import owners
 from conformance.report.grouping import FindingGroup
 from conformance.report.model import Cause, Verdict
 from conformance.verdict import Status, join_limited
@@ -90,6 +91,7 @@ def _group(group: FindingGroup) -> list[str]:
         ("cause", finding.cause),
         ("hidden because", finding.hidden_because),
         ("remedy", finding.remedy),
+        ("owner", owners.who_acts([group])),
         ("inspect", finding.inspect),
     )
     return lines + [_line(label, text) for label, text in told if text]

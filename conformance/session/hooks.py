@@ -274,7 +274,10 @@ class ConformanceHooks:
             return report
         raised = call.excinfo.value if call.excinfo is not None else None
         judge = item.stash[JUDGE] if call.when != "teardown" else Judge()
-        verdict = verdict_on(rule, judge, raised, evidence=self.run.evidence, duration=call.duration)
+        verdict = verdict_on(
+            rule, judge, raised, evidence=self.run.evidence, duration=call.duration,
+            is_of_the_platform=self.run.is_of_the_platform,
+        )  # fmt: skip
         verdict = _with_timeline(verdict, item)
         _retell(report, verdict if self.worker else self.run.record(verdict))
         return report

@@ -1,10 +1,12 @@
 """From how a test function ended to the verdict on its requirement."""
 
 import traceback
+from collections.abc import Callable
 
 from conformance.catalog import Requirement
 from conformance.kube.errors import EffectRefused, KubeError
 from conformance.report.model import Verdict
+from conformance.report.owners import with_owners
 from conformance.verdict import (
     EvidenceKind,
     ExpectationFailed,
@@ -34,12 +36,23 @@ _STATUS_OF: tuple[tuple[type[BaseException], Status], ...] = (
 )
 
 
+def _of_nobody(_namespace: str) -> bool:
+    return False
+
+
 def verdict_on(
-    rule: Requirement, judge: Judge, raised: BaseException | None, *, evidence: EvidenceKind, duration: float
+    rule: Requirement,
+    judge: Judge,
+    raised: BaseException | None,
+    *,
+    evidence: EvidenceKind,
+    duration: float,
+    is_of_the_platform: Callable[[str], bool] = _of_nobody,
 ) -> Verdict:
     """The verdict on ``rule`` after its test function returned or ``raised``.
 
     A broken finding weighs more than whatever ended the function afterwards: what was seen broken is broken.
+    ``is_of_the_platform`` tells whose a namespace is, where pods in it are broken.
     """
     if evidence is EvidenceKind.SIMULATED and judge.containers == {True}:
         evidence = EvidenceKind.CONTAINER
@@ -47,11 +60,12 @@ def verdict_on(
     unmet = [raised.finding] if isinstance(raised, ExpectationFailed) else []
     ended = raised or judge.nothing_judged()
     status, reason = _status([*broken, *unmet], ended)
-    return Verdict.of(
+    verdict = Verdict.of(
         rule, status, (*broken, *unmet, *judge.examples), judged=judge.judged + len(unmet), evidence=evidence,
         reason=reason, duration=duration, unseen=judge.unseen,
         waits_for=ended.requirement if isinstance(ended, Waits) and status is Status.WAITING else "",
     )  # fmt: skip
+    return with_owners(verdict, rule.owner, is_of_the_platform)
 
 
 def _status(broken: list[Finding], raised: BaseException | None) -> tuple[Status, str]:

@@ -26,6 +26,7 @@ from conformance.options import Settings
 from conformance.progress import Progress
 from conformance.reference import Reference, load
 from conformance.reference.objects import name_of, objects
+from conformance.reference.platform import platform_of_namespace
 from conformance.reference.stack_objects import stack_objects
 from conformance.remains import Left
 from conformance.report.causes import causes_of, with_waived_causes
@@ -315,6 +316,12 @@ class Run:
     def shown(self, text: str) -> str:
         """A text as others may see it: as it is, or with what the user wants to be replaced."""
         return text if self._redaction is None else self._redaction.text(text)
+
+    def is_of_the_platform(self, namespace: str) -> bool:
+        """Whether a namespace is that of the GPU stack, or of a system that is known, and no declared team's."""
+        if self.reference.team(namespace) is not None:
+            return False
+        return namespace in self.facts.stack_namespaces or bool(platform_of_namespace(namespace, self.reference))
 
     def leave_out(self, rules: Iterable[Requirement], reason: str) -> None:
         """Say of each rule that has no verdict that it did not run, and why."""

@@ -19,6 +19,7 @@ from conformance.catalog import (
     ON_NO_NODE,
     OWN_NAMESPACE,
     SHOULD,
+    Owner,
     requirement,
 )
 from conformance.facts import Facts
@@ -96,6 +97,7 @@ def test_no_claim_is_stuck_in_its_deletion(slices: dict[str, Published], facts: 
     "DRA-09",
     "No pod waits for a ResourceClaim that gets no device",
     level=SHOULD,
+    owner=Owner.UNKNOWN,
     sources=["dra-driver-46", "dra-driver-150", "k8s-dra"],
     remedy="Correct the class or the selector of the claim, or delete the pod.",
 )

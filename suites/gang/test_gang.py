@@ -12,7 +12,7 @@ from datetime import timedelta
 
 import pytest
 
-from conformance.catalog import MUST, SHOULD, requirement
+from conformance.catalog import MUST, SHOULD, Owner, requirement
 from conformance.facts import Facts, Pod, Resource
 from conformance.reference.model import Reference
 from conformance.reference.stack import Kai
@@ -108,6 +108,7 @@ def test_queues_exist_as_declared(kai: Kai, queues: dict[str, Queue], judge: Jud
     "GANG-02",
     "Every pod scheduled by KAI is in an existing leaf queue",
     level=MUST,
+    owner=Owner.WORKLOAD,
     sources=["kai-queues", "kai-612"],
     remedy="Label the workload with an existing leaf queue.",
 )
@@ -133,6 +134,7 @@ def test_workloads_are_in_queues(
     "GANG-03",
     "No KAI queue is asked for more GPUs than its limit, or than its quota by non-preemptible pods",
     level=SHOULD,
+    owner=Owner.UNKNOWN,
     sources=["kai-queues", "kai-priority"],
     remedy="Raise the limit, or for workloads that are never evicted the quota, of the queue or of the one above it; "
     "or let those workloads be preemptible.",
@@ -171,6 +173,7 @@ def test_no_queue_is_asked_for_more_than_it_may_have(
     "GANG-04",
     "Pods and PriorityClasses declared to be preempted are preemptible under KAI",
     level=MUST,
+    owner=Owner.WORKLOAD,
     sources=["guide-5", "kai-priority"],
     remedy=f"Give the pods the label {PREEMPTIBILITY}=preemptible, or a class below {NON_PREEMPTIBLE_FROM} such as "
     "KAI's own train.",
@@ -201,6 +204,7 @@ def test_what_is_to_be_preempted_can_be(kai: Kai, reference: Reference, facts: F
     "GANG-05",
     "No KAI PodGroup has some of its minMember pods placed while the others keep waiting",
     level=MUST,
+    owner=Owner.UNKNOWN,
     sources=["kai-batch"],
     remedy="See the conditions of the pod group; delete it when another scheduler placed its pods.",
 )
@@ -233,6 +237,7 @@ def test_no_pod_group_is_placed_in_part(kai: Kai, kai_pods: tuple[Pod, ...], fac
     "GANG-06",
     "No two jobs hold GPUs while each of them waits for more",
     level=SHOULD,
+    owner=Owner.UNKNOWN,
     sources=["kube-batch-158", "koordinator-872", "kai-batch"],
     remedy="Delete one of the jobs, so that the other one finishes; let a gang scheduler (KAI, Kueue, Volcano) place "
     "jobs whose pods need each other.",

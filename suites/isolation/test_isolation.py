@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from conformance.catalog import MUST, OCCUPIES_IDLE_GPUS, OWN_NAMESPACE, requirement
+from conformance.catalog import MUST, OCCUPIES_IDLE_GPUS, OWN_NAMESPACE, Owner, requirement
 from conformance.facts import Facts, Pod
 from conformance.lab import ProbeResult, RequirementLab
 from conformance.lab.probe_jobs import ProbeOptions
@@ -174,6 +174,7 @@ def test_one_device_is_one_device_file(
     "ISO-06",
     "No ordinary pod on a GPU node has a privileged container",
     level=MUST,
+    owner=Owner.BOTH,
     sources=["k8s-pod-security", "k8s-81256", "device-plugin-336"],
     remedy="Enforce the Pod Security Standard baseline in the namespaces of teams (TEN-01 shows their labels).",
 )
@@ -198,6 +199,7 @@ def test_no_ordinary_pod_is_privileged(pods_on_gpu_nodes: tuple[Pod, ...], judge
     "ISO-07",
     "No ordinary pod on a GPU node mounts device files, the driver or device plugin sockets by hostPath",
     level=MUST,
+    owner=Owner.BOTH,
     sources=["cncf-secure-access", "k8s-pod-security"],
     remedy="Ask for nvidia.com/gpu instead of mounting devices, and enforce the Pod Security Standard baseline, which "
     "forbids host paths.",
@@ -221,6 +223,7 @@ def test_no_ordinary_pod_mounts_devices(pods_on_gpu_nodes: tuple[Pod, ...], judg
     "ISO-08",
     "No ordinary pod on a GPU node gets devices by a CDI annotation",
     level=MUST,
+    owner=Owner.BOTH,
     sources=["operator-cdi", "cncf-secure-access"],
     remedy="Refuse the annotation in the namespaces of teams by an admission policy, or switch the NRI plugin off "
     "(cdi.nriPluginEnabled: false).",

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from conformance.catalog import MUST, OCCUPIES_IDLE_GPUS, SHOULD, requirement
+from conformance.catalog import MUST, OCCUPIES_IDLE_GPUS, SHOULD, Owner, requirement
 from conformance.facts import Facts, Node
 from conformance.gpu import mig_config
 from conformance.gpu.labels import GPU_COUNT, GPU_PRODUCT, MIG_CAPABLE, MIG_CONFIG, MIG_CONFIG_STATE, MIG_STRATEGY
@@ -350,6 +350,7 @@ def test_the_strategy_can_offer_what_the_layout_makes(
     "MIG-09",
     "Pods, workloads and quotas that name MIG devices use a resource name that their pools offer",
     level=MUST,
+    owner=Owner.UNKNOWN,
     sources=["operator-mig", "operator-values"],
     remedy="Ask for nvidia.com/gpu where the strategy is single, for nvidia.com/mig-<profile> where it is mixed, and "
     "for a profile that a layout makes.",
@@ -407,6 +408,7 @@ def test_mig_devices_are_given_to_pods(mig_nodes: MigNodes, lab: RequirementLab)
     "MIG-11",
     "No user pod holds a GPU on a node while the MIG manager changes its layout, or after the change failed",
     level=SHOULD,
+    owner=Owner.UNKNOWN,
     sources=["guide-summary", "operator-mig"],
     remedy="Cordon and drain the node before its label nvidia.com/mig.config is changed, then change the label.",
 )

@@ -7,7 +7,7 @@ wait for jobs has no timeout. No object is in an error state then: some nodes on
 
 from collections.abc import Iterable, Sequence
 
-from conformance.catalog import MUST, SHOULD, requirement
+from conformance.catalog import MUST, SHOULD, Owner, requirement
 from conformance.facts import Facts, Node
 from conformance.gpu.drivers import DriverVersion, Support, known_regressions, lifecycle
 from conformance.gpu.labels import DRIVER_VERSION, UPGRADE_SKIP, UPGRADE_STATE
@@ -167,6 +167,7 @@ def test_no_driver_upgrade_is_stuck(
     "OPER-19",
     "No pod on a GPU node would make an automatic driver upgrade fail",
     level=SHOULD,
+    owner=Owner.UNKNOWN,
     sources=["operator-upgrades", "operator-upgrade-library", "operator-367", "operator-2166", "operator-2509"],
     remedy="Move the pod or change the upgradePolicy first: otherwise the node becomes upgrade-failed and cordoned.",
 )

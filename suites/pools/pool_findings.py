@@ -7,6 +7,7 @@ from contextlib import suppress
 from conformance.facts import Facts, Node, Pod
 from conformance.gpu.labels import DEPLOY, DEPLOY_OPERANDS, DRIVER_VERSION, GPU_COUNT, GPU_PRODUCT, NVIDIA
 from conformance.gpu.taints import ORDINARY_POD, QUARANTINE, SCHEDULING_EFFECTS, untolerated
+from conformance.owners import Owner
 from conformance.reference.expected import offer_of
 from conformance.reference.model import Pool, Reference
 from conformance.verdict import Inconclusive, Judge, format_value
@@ -80,8 +81,7 @@ def how_to_move(pod: Pod, node: Node, reference: Reference, facts: Facts) -> str
     """
     if platform := platform_of(pod, reference, facts):
         return f"Narrow its tolerations in the settings of {platform}, not in the object: they are reconciled."
-    repelling = [taint for taint in node.lasting_taints if taint.effect in SCHEDULING_EFFECTS]
-    if not repelling or untolerated(pod.tolerations, repelling):
+    if not _is_let_in(pod, node):
         return ""
     maker = f"{pod.owner_kind.lower()} {pod.namespace}/{pod.owner_name}"
     if pod.owner_kind == "DaemonSet":
@@ -89,6 +89,18 @@ def how_to_move(pod: Pod, node: Node, reference: Reference, facts: Facts) -> str
     if pod.owner_kind:
         return f"Take the toleration out of the template behind {maker}: else its next pod may come here as well."
     return "Delete the pod and make it again without the toleration."
+
+
+def who_moves(pod: Pod, node: Node, reference: Reference, facts: Facts) -> Owner:
+    """Whose it is to keep a pod off GPU nodes: who wrote its tolerations, or who is to taint the node."""
+    of_owners = _is_let_in(pod, node) and not platform_of(pod, reference, facts)
+    return Owner.WORKLOAD if of_owners else Owner.PLATFORM
+
+
+def _is_let_in(pod: Pod, node: Node) -> bool:
+    """Whether the node has taints, and the pod tolerates them all."""
+    repelling = [taint for taint in node.lasting_taints if taint.effect in SCHEDULING_EFFECTS]
+    return bool(repelling) and not untolerated(pod.tolerations, repelling)
 
 
 def why_it_was_admitted(pod: Pod, node: Node) -> str:

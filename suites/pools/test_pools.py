@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 
 import pytest
 
-from conformance.catalog import MUST, SHOULD, requirement
+from conformance.catalog import MUST, SHOULD, Owner, requirement
 from conformance.facts import Facts, Node
 from conformance.gpu.labels import GPU_MEMORY, GPU_PRODUCT
 from conformance.gpu.node_health import broken_conditions
@@ -45,6 +45,7 @@ from suites.pools.pool_findings import (
     other_nodes_first,
     state,
     wants_gpu_discovery,
+    who_moves,
     why_closed_to_ordinary_pods,
     why_it_was_admitted,
     why_of_two_models,
@@ -271,6 +272,7 @@ def test_ordinary_pods_have_a_node(facts: Facts, gpu_pools: tuple[Pool, ...], ju
     "POOL-09",
     "No pod without GPU request or claim runs on a tainted GPU pool, except node agents of the platform",
     level=MUST,
+    owner=Owner.UNKNOWN,
     sources=["guide-1"],
     remedy="Taint the node (POOL-03) and delete the pod, so that its controller places it elsewhere.",
 )
@@ -293,6 +295,7 @@ def test_no_ordinary_pod_occupies_a_gpu_node(
                 cause=why_it_was_admitted(pod, node),
                 hidden_because="it uses CPU and memory, not GPUs: the node looks free until a GPU pod does not fit",
                 remedy=how_to_move(pod, node, reference, facts),
+                owner=who_moves(pod, node, reference, facts),
                 inspect=f"kubectl get pods -A --field-selector spec.nodeName={node.name}",
             )
 

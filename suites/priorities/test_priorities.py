@@ -14,7 +14,7 @@ from itertools import pairwise
 
 import pytest
 
-from conformance.catalog import MUST, ON_NO_NODE, OWN_NAMESPACE, SHOULD, requirement
+from conformance.catalog import MUST, ON_NO_NODE, OWN_NAMESPACE, SHOULD, Owner, requirement
 from conformance.facts import Facts, Pod
 from conformance.facts import PriorityClass as LiveClass
 from conformance.lab import Rejected, RequirementLab
@@ -167,6 +167,7 @@ def test_the_default_class_does_not_preempt(facts: Facts, judge: Judge) -> None:
     "PRIO-13",
     "Declared workloads and their pods carry the declared priorityClassName and its value",
     level=MUST,
+    owner=Owner.WORKLOAD,
     sources=["guide-5"],
     remedy="Set priorityClassName in the pod template and let the controller replace its pods: a pod's priority is "
     "set at admission only.",
@@ -197,6 +198,7 @@ def test_declared_workloads_carry_their_class(classified: tuple[Workload, ...], 
     "PRIO-15",
     "No GPU pod has priority 0 and no class where the globalDefault PriorityClass is positive",
     level=SHOULD,
+    owner=Owner.WORKLOAD,
     sources=["k8s-preemption"],
     remedy="Set priorityClassName in the pod's template and replace the pod.",
 )

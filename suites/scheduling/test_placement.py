@@ -8,7 +8,7 @@ that no node can ever meet is reported as Insufficient, as if waiting helped.
 The workload is judged as it is deployed, or by its declared manifest where it is not.
 """
 
-from conformance.catalog import MUST, SHOULD, requirement
+from conformance.catalog import MUST, SHOULD, Owner, requirement
 from conformance.facts import Facts, Node, Pod
 from conformance.gpu.affinity import preferred_terms, unmet
 from conformance.gpu.taints import Toleration, repelling, why_repelled
@@ -34,6 +34,7 @@ _IN_ITS_POOLS = "pods on nodes of its pools, or queued"
     "SCHED-13",
     "Every declared GPU workload tolerates every taint of its pools and can run on their nodes alone",
     level=MUST,
+    owner=Owner.WORKLOAD,
     sources=["guide-4", "k8s-taints", "k8s-affinity"],
     remedy="Give the pod template one toleration for each taint of its pools, and a required affinity or nodeSelector "
     "on labels that only their nodes carry; both are needed.",
@@ -79,6 +80,7 @@ def test_declared_workloads_can_run_in_their_pools_only(
     "SCHED-14",
     "Every preferred node affinity term can be met by a node that the required terms allow",
     level=SHOULD,
+    owner=Owner.WORKLOAD,
     sources=["guide-4", "k8s-affinity"],
     remedy="Drop the preference, or widen the required terms so that a preferred node is among those allowed.",
 )
@@ -114,6 +116,7 @@ def test_every_preference_can_be_met(
     "SCHED-15",
     "Every declared workload fits on an empty node of its pools",
     level=MUST,
+    owner=Owner.WORKLOAD,
     sources=["guide-4", "k8s-gpus"],
     remedy="Ask for no more GPUs, CPU and memory than one node has, or declare the pool whose nodes are big enough.",
 )
@@ -142,6 +145,7 @@ def test_every_declared_workload_fits_a_node(
     "SCHED-16",
     "Declared workloads have all replicas available, and their pods run in the declared pools",
     level=MUST,
+    owner=Owner.UNKNOWN,
     sources=["guide-4"],
     remedy="Fix the cause that the finding names; then restart the pods that run in another pool.",
 )
@@ -169,6 +173,7 @@ def test_declared_workloads_run_where_they_were_declared_to(
     "SCHED-17",
     "No ordinary pod tolerates every NoSchedule taint by operator Exists without a key",
     level=SHOULD,
+    owner=Owner.WORKLOAD,
     sources=["guide-1", "k8s-taints"],
     remedy="Replace the toleration without key by one for each taint that the pod has to pass.",
 )

@@ -14,7 +14,7 @@ from typing import TypeAlias
 
 import pytest
 
-from conformance.catalog import MUST, OWN_NAMESPACE, requirement
+from conformance.catalog import MUST, OWN_NAMESPACE, Owner, requirement
 from conformance.facts import Facts, Namespace
 from conformance.facts import ServiceAccount as LiveAccount
 from conformance.lab import RequirementLab
@@ -133,6 +133,7 @@ def test_accounts_roles_and_bindings_grant_exactly_what_is_declared(
     "TEN-10",
     "Declared workloads and their pods run as their declared ServiceAccount",
     level=MUST,
+    owner=Owner.WORKLOAD,
     sources=["guide-5", "k8s-service-account-tokens"],
     remedy="Set serviceAccountName in the pod template; its controller then replaces the pods.",
 )
@@ -173,6 +174,7 @@ def test_declared_workloads_run_as_their_service_account(reference: Reference, f
     "TEN-03",
     "ServiceAccounts declared without a token have automountServiceAccountToken false, and no pod overrides it",
     level=MUST,
+    owner=Owner.WORKLOAD,
     sources=["guide-5", "k8s-service-account-tokens"],
     remedy="Set automountServiceAccountToken: false at the top level of the ServiceAccount, beside metadata, and drop "
     "the annotation; leave the field out of pod templates.",

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 import pytest
 
-from conformance.catalog import MUST, SHOULD, requirement
+from conformance.catalog import MUST, SHOULD, Owner, requirement
 from conformance.facts import Facts, Node
 from conformance.gpu.drivers import DriverVersion
 from conformance.gpu.labels import MIG_CONFIG, MIG_CONFIG_STATE, UPGRADE_STATE
@@ -122,6 +122,7 @@ def test_every_node_has_the_wanted_driver(
     "UPG-14",
     "Every owner has as many running pods with GPUs after the upgrade as before",
     level=SHOULD,
+    owner=Owner.UNKNOWN,
     feature=_AFTER,
     sources=["operator-upgrades"],
     remedy="Ask why its pods do not run: gpu-conformance explain-pod. Jobs that have ended meanwhile are no loss.",

@@ -4,7 +4,7 @@ An upgrade that cannot go on does not fail at once. A node is cordoned, its pods
 for ever nothing happens; meanwhile its GPUs stand still, and the other nodes wait for their turn.
 """
 
-from conformance.catalog import MUST, SHOULD, requirement
+from conformance.catalog import MUST, SHOULD, Owner, requirement
 from conformance.facts import Facts, Node
 from conformance.gpu.labels import UPGRADE_SKIP, UPGRADE_STATE
 from conformance.reference.model import Pool, Reference
@@ -106,6 +106,7 @@ def test_no_wait_is_without_end(facts: Facts, groups: tuple[UpgradeGroup, ...], 
     "UPG-04",
     "Disruption budgets, taken together, let all pods leave a GPU node that the driver upgrade evicts from it",
     level=MUST,
+    owner=Owner.UNKNOWN,
     sources=["operator-upgrade-library", "k8s-disruptions"],
     remedy="Let the budget allow as many disruptions as it has pods on one node, spread the pods over more nodes, or "
     "scale them down for the upgrade; a pod must be counted by one budget only.",
@@ -131,6 +132,7 @@ def test_budgets_let_the_pods_of_a_node_go(facts: Facts, groups: tuple[UpgradeGr
     "UPG-05",
     "No GPU pod may take longer to end than the upgrade policy waits for it (terminationGracePeriodSeconds)",
     level=SHOULD,
+    owner=Owner.UNKNOWN,
     sources=["operator-upgrades", "operator-upgrade-library"],
     remedy="Raise timeoutSeconds of podDeletion in the upgrade policy above the longest grace period, or stop the pod "
     "before the upgrade.",

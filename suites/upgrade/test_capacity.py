@@ -8,7 +8,7 @@ replicas does not help it then.
 from collections import Counter
 from collections.abc import Collection, Sequence
 
-from conformance.catalog import SHOULD, requirement
+from conformance.catalog import SHOULD, Owner, requirement
 from conformance.facts import Facts, Node, Pod
 from conformance.reference.model import Reference
 from conformance.verdict import Judge, NotApplicable
@@ -25,6 +25,7 @@ _SERVICES = ("Deployment", "StatefulSet")
     "UPG-15",
     "Every declared GPU service with several replicas keeps a pod while the policy's number of nodes is away",
     level=SHOULD,
+    owner=Owner.UNKNOWN,
     sources=["operator-upgrades", "k8s-disruptions"],
     remedy="Spread the replicas over more nodes, free a node that takes one of them, or lower maxParallelUpgrades.",
 )

@@ -7,7 +7,7 @@ What NVIDIA publishes is entered with its source in docs/driver-knowledge.md; wh
 
 from collections.abc import Iterable
 
-from conformance.catalog import MUST, SHOULD, requirement
+from conformance.catalog import MUST, SHOULD, Owner, requirement
 from conformance.facts import Facts, Node
 from conformance.gpu.driver_hardware import why_not_driven
 from conformance.gpu.drivers import (
@@ -40,6 +40,7 @@ _SUCCESS = "success"
     "UPG-06",
     "The CUDA version in the images of GPU pods runs on the driver that is to be installed",
     level=MUST,
+    owner=Owner.UNKNOWN,
     sources=["cuda-compatibility"],
     remedy="Take a driver of a branch that runs the CUDA of the image, or an image with an older CUDA.",
 )

@@ -8,7 +8,7 @@ their image says. None of that shows in the state of a node.
 from datetime import timedelta
 from typing import Any
 
-from conformance.catalog import MUST, SHOULD, requirement
+from conformance.catalog import MUST, SHOULD, Owner, requirement
 from conformance.facts import Facts, Pod
 from conformance.facts.podspec import PodSpec
 from conformance.gpu.drivers import (
@@ -85,6 +85,7 @@ def test_every_test_pod_fits_somewhere(reference: Reference, facts: Facts, membe
     "WORK-09",
     "The CUDA version in the images of declared GPU workloads runs on the drivers of their pools",
     level=MUST,
+    owner=Owner.UNKNOWN,
     sources=["guide-6", "cuda-compatibility", "operator-1947", "toolkit-152"],
     remedy="Upgrade the driver of the pool, or take an image with an older CUDA.",
 )
@@ -125,6 +126,7 @@ def test_images_run_on_the_driver(reference: Reference, facts: Facts, members: M
     "WORK-10",
     "No pod with a GPU request was rejected by its kubelet",
     level=MUST,
+    owner=Owner.UNKNOWN,
     sources=["k8s-84869", "k8s-125579", "k8s-130145", "device-plugin"],
     remedy="Delete the failed pod; then fix the cause of the rejection, or the next pod fails as well.",
 )
@@ -175,6 +177,7 @@ def test_no_gpu_pod_hangs_in_terminating(facts: Facts, reference: Reference, jud
     "WORK-12",
     "Pods with several GPUs mount a volume at /dev/shm for NCCL",
     level=SHOULD,
+    owner=Owner.WORKLOAD,
     sources=["nccl-290", "nccl-525", "k8s-28272"],
     remedy="Mount an emptyDir with medium: Memory and a sizeLimit at /dev/shm, counted in the memory limit. A driver "
     "upgrade that deletes pods must then be told deleteEmptyDir, else it stops at them.",
@@ -200,6 +203,7 @@ def test_pods_with_several_gpus_have_shared_memory(facts: Facts, reference: Refe
     "WORK-13",
     "No pod with GPUs sets hostUsers to false",
     level=MUST,
+    owner=Owner.WORKLOAD,
     sources=["operator-cdi", "toolkit-648"],
     remedy="Leave hostUsers out of pods that ask for GPUs.",
 )
@@ -220,6 +224,7 @@ def test_no_gpu_pod_asks_for_a_user_namespace(facts: Facts, reference: Reference
     "WORK-14",
     "No pod with GPUs started before the driver that now runs on its node",
     level=SHOULD,
+    owner=Owner.WORKLOAD,
     sources=["operator-upgrades", "operator-416"],
     remedy="Restart the pod: it still has the files of the driver that was there before.",
 )
@@ -253,6 +258,7 @@ def test_no_gpu_pod_is_older_than_its_driver(facts: Facts, reference: Reference,
     "WORK-15",
     "Every RuntimeClass that a pod or pod template names exists",
     level=MUST,
+    owner=Owner.UNKNOWN,
     sources=["operator-cdi", "k8s-runtime-class"],
     remedy="Take runtimeClassName out of the pods (with CDI they need none), or create the class.",
 )
@@ -280,6 +286,7 @@ def test_every_named_runtime_class_exists(facts: Facts, reference: Reference, ju
     "WORK-16",
     "Every pod and pod template with GPUs names the RuntimeClass that the stack needs",
     level=MUST,
+    owner=Owner.WORKLOAD,
     sources=["k3s-runtimes", "k8s-runtime-class"],
     remedy="Set runtimeClassName in the pod template to the class that stack.runtime_class declares.",
 )

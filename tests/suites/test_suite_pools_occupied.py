@@ -5,9 +5,10 @@ from typing import Any
 import pytest
 
 from conformance.facts import Facts
+from conformance.owners import Owner
 from conformance.reference import Reference
 from conformance.reference.model import Pool
-from conformance.verdict import Judge
+from conformance.verdict import Finding, Judge
 from suites._shared.pool_nodes import GpuPoolNode
 from suites.pools.test_pools import test_no_ordinary_pod_occupies_a_gpu_node as occupied
 
@@ -15,8 +16,8 @@ TAINT = {"key": "acme.io/gpu", "value": "yes", "effect": "NoSchedule"}
 EVERYTHING = [{"operator": "Exists"}]
 
 
-def remedy(pool: Pool, reference: Reference, owner: str, *, taints: list[Any], tolerations: list[Any]) -> str:
-    """What is advised about a pod of an owner (a kind, or nothing) on a node of the pool."""
+def found(pool: Pool, reference: Reference, owner: str, *, taints: list[Any], tolerations: list[Any]) -> Finding:
+    """What is found of a pod of an owner (a kind, or nothing) on a node of the pool."""
     references = [{"kind": owner, "name": "probe", "controller": True}] if owner else []
     namespace = reference.teams[0].namespace
     facts = Facts.from_objects(
@@ -34,7 +35,7 @@ def remedy(pool: Pool, reference: Reference, owner: str, *, taints: list[Any], t
     judge = Judge()
     occupied(facts, reference, (GpuPoolNode(pool, facts.nodes[0], pool.gpu),), judge)
     (finding,) = judge.broken
-    return finding.remedy
+    return finding
 
 
 @pytest.mark.parametrize(
@@ -52,7 +53,9 @@ def test_what_moves_a_pod_depends_on_what_let_it_in(
 ) -> None:
     pool = next(pool for pool in reference.gpu_pools if pool.taints)
 
-    told = remedy(pool, reference, owner, taints=taints, tolerations=tolerations)
+    told = found(pool, reference, owner, taints=taints, tolerations=tolerations)
 
-    assert advises in told
-    assert bool(told) == bool(advises)
+    assert advises in told.remedy
+    assert bool(told.remedy) == bool(advises)
+    # Its team wrote the toleration; where the node lacks its taint, the platform's team is to put it.
+    assert told.owner is (Owner.WORKLOAD if advises else Owner.PLATFORM)

@@ -75,6 +75,8 @@ def _fixes_heading(report: Report) -> str:
 def _fix(number: int, fix: Fix) -> str:
     status = fix.status if fix.failed else Status.WAITING
     lines = [f"### {number}. {plain(fix.title)}\n", f"- {status}" + f": {fix.subjects} broken" * bool(fix.subjects)]
+    if fix.owner:
+        lines.append(f"- Owner: {plain(fix.owner)}")
     lines += [f"- {each.requirement} {each.level}: {plain(each.title)}" for each in fix.requirements[:5]]
     if others := [each.requirement for each in fix.requirements[5:]]:
         lines.append(f"- and {join_limited(others, most=_ENOUGH)}")
