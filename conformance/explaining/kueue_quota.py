@@ -1,82 +1,44 @@
 """Why the quota of a ClusterQueue has no room for a Workload: of which resource how much is missing, and who uses it.
 
-What may be used is computed as Kueue computes it: without a cohort the nominal quota; within one what the queue does
-not lend, and what is left of what the cohort's queues lend together, up to the borrowing limit. Quotas and parents of
-Cohort objects are not read, which is said. Preemption and the order of a queue are not computed either, so nothing is
-told where there is room. Sources: https://kueue.sigs.k8s.io/docs/concepts/cluster_queue/ and
-https://kueue.sigs.k8s.io/docs/concepts/workload/, kubernetes-sigs/kueue (pkg/cache, resource node: available).
+What may be used of each flavor is in kueue_books, which flavors the pods may be of in kueue_flavors, whom Kueue may
+preempt in kueue_preemption. Nothing is told where there is room: the order of a queue is kueue_order's. Sources:
+https://kueue.sigs.k8s.io/docs/concepts/cluster_queue/ and https://kueue.sigs.k8s.io/docs/concepts/workload/.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from fractions import Fraction
 from typing import Any, NamedTuple
 
+from conformance.explaining import kueue_flavors, kueue_preemption
+from conformance.explaining.kueue_books import NOTHING, Books, Place
 from conformance.explaining.seen import Seen, condition, has_condition
 from conformance.explaining.users import MOST_USERS, and_others
 from conformance.gpu.placement import Manifest, in_units, requests_of
 from conformance.gpu.quantities import quantity
 
-_NOTHING = Fraction(0)
 _MOST_FLAVORS = 3
 _WAITS = "Nothing is broken: wait until enough of that has ended, ask for less, or have the quota raised."
 _NEVER = "Waiting does not help: ask for less, or have the nominal quota raised by whoever owns the ClusterQueue."
+_OTHER_FLAVOR = (
+    "Waiting does not help: correct node selector, affinity or tolerations of its pods, or have the ClusterQueue offer "
+    "a flavor that they may be of."
+)
 
 
-class _Quota(NamedTuple):
-    """What a ClusterQueue has of one resource in one flavor. None is a limit that is not set."""
+class _Demand(NamedTuple):
+    """What has to be had of one flavor by pods of these templates."""
 
-    queue: str
-    nominal: Fraction
-    borrowing: Fraction | None
-    lending: Fraction | None
-
-    @property
-    def kept(self) -> Fraction:
-        """What no other queue may borrow."""
-        return max(_NOTHING, self.nominal - self.lending) if self.lending is not None else _NOTHING
+    amounts: Mapping[str, Fraction]
+    templates: Sequence[Manifest]
 
 
-class _Use(NamedTuple):
-    queue: str
-    workload: str
-    amount: Fraction
+class _Case(NamedTuple):
+    """A Workload in its ClusterQueue."""
 
-
-_Place = tuple[str, str]
-"""A flavor and a resource."""
-
-
-class _Books(NamedTuple):
-    """The quotas of a ClusterQueue and of those of its cohort, and what is used of them, the largest uses first."""
-
-    queue: str
-    cohort: str
-    quotas: Mapping[_Place, Sequence[_Quota]]
-    uses: Mapping[_Place, Sequence[_Use]]
-    used: Mapping[tuple[str, _Place], Fraction]
-
-    def own(self, place: _Place) -> _Quota:
-        """The quota of the queue itself; nothing where it has none."""
-        found = (each for each in self.quotas.get(place, ()) if each.queue == self.queue)
-        return next(found, _Quota(self.queue, _NOTHING, None, None))
-
-    def used_by(self, queue: str, place: _Place) -> Fraction:
-        """What admitted Workloads of a queue use."""
-        return self.used.get((queue, place), _NOTHING)
-
-    def available(self, place: _Place) -> Fraction:
-        """What a Workload of the queue may still use; less than nothing where quotas have shrunk."""
-        own, mine = self.own(place), self.used_by(self.queue, place)
-        if not self.cohort:
-            return own.nominal - mine
-        shared = sum((self._left_to_share(each, place) for each in self.quotas.get(place, ())), _NOTHING)
-        if own.borrowing is not None:
-            shared = min(shared, self._left_to_share(own, place) + own.borrowing)
-        return max(_NOTHING, own.kept - mine) + shared
-
-    def _left_to_share(self, quota: _Quota, place: _Place) -> Fraction:
-        over = max(_NOTHING, self.used_by(quota.queue, place) - quota.kept)
-        return quota.nominal - quota.kept - over
+    seen: Seen
+    workload: Manifest
+    queue: Manifest
+    books: Books
 
 
 def lacking(seen: Seen, workload: Manifest, queue: Manifest) -> tuple[str, str]:
@@ -84,10 +46,16 @@ def lacking(seen: Seen, workload: Manifest, queue: Manifest) -> tuple[str, str]:
     if has_condition(workload, "QuotaReserved"):
         return "", ""
     try:
-        books = seen.once(("quotas", queue["metadata"]["name"]), lambda: _books(seen, queue))
+        books = seen.once(("quotas", queue["metadata"]["name"]), lambda: Books(seen, queue))
+        if books.circular:
+            return (
+                f"Cohort {books.circular} is a parent of itself, and Kueue admits nothing in such a circle",
+                "Correct the parents of the Cohorts.",
+            )
+        case = _Case(seen, workload, queue, books)
         for group in (queue.get("spec") or {}).get("resourceGroups") or ():
             for demand in _demands(workload, group):
-                told = _lacking_in(books, group, demand)
+                told = _lacking_in(case, group, demand)
                 if told[0]:
                     return told
         return _uncovered(workload, queue)
@@ -112,34 +80,57 @@ def _uncovered(workload: Manifest, queue: Manifest) -> tuple[str, str]:
     )
 
 
-def _lacking_in(books: _Books, group: Manifest, demand: Mapping[str, Fraction]) -> tuple[str, str]:
+def _lacking_in(case: _Case, group: Manifest, demand: _Demand) -> tuple[str, str]:
     """Why no flavor of a resource group has room for a demand; all of its resources are taken of one flavor."""
     flavors = [str(each["name"]) for each in group.get("flavors") or ()]
-    missing = {flavor: _missing(books, flavor, demand) for flavor in flavors}
-    if not demand or not flavors or any(not places for places in missing.values()):
+    refused = {flavor: words for flavor in flavors if (words := _refusal(case.seen, flavor, demand))}
+    missing = {flavor: _missing(case.books, flavor, demand) for flavor in flavors if flavor not in refused}
+    if not any(demand.amounts.values()) or not flavors or any(not places for places in missing.values()):
         return "", ""
-    parts = [
-        f"flavor {flavor} {'; '.join(_part(books, (flavor, resource), demand[resource]) for resource in places)}"
-        for flavor, places in list(missing.items())[:_MOST_FLAVORS]
-    ]
-    others = f"; {len(flavors) - _MOST_FLAVORS} other flavors have too little as well"
+    told = [_of_flavor(case, flavor, demand, places) for flavor, places in missing.items()]
+    told += [f"flavor {flavor} is not for it: {words}" for flavor, words in refused.items()]
+    others = f"; {len(flavors) - _MOST_FLAVORS} other flavors do not take it either"
     more = others if len(flavors) > _MOST_FLAVORS else ""
-    unread = "; quotas of Cohort objects are not counted" if books.cohort else ""
-    never = not books.cohort and all(
-        any(demand[resource] > books.own((flavor, resource)).nominal for resource in places)
-        for flavor, places in missing.items()
-    )
-    return f"ClusterQueue {books.queue}: {'; '.join(parts)}{more}{unread}", _NEVER if never else _WAITS
+    words = f"ClusterQueue {case.books.queue}: {'; '.join(told[:_MOST_FLAVORS])}{more}{_unread(case)}"
+    if not missing:
+        return words, _OTHER_FLAVOR
+    never = all(_can_never(case, flavor, demand, places) for flavor, places in missing.items())
+    return words, _NEVER if never else _WAITS
 
 
-def _missing(books: _Books, flavor: str, demand: Mapping[str, Fraction]) -> list[str]:
-    return [resource for resource, amount in demand.items() if amount > books.available((flavor, resource))]
+def _refusal(seen: Seen, flavor: str, demand: _Demand) -> str:
+    found = (kueue_flavors.refusal(seen, flavor, template) for template in demand.templates)
+    return next((words for words in found if words), "")
 
 
-def _part(books: _Books, place: _Place, wanted: Fraction) -> str:
+def _unread(case: _Case) -> str:
+    unread = case.seen.lacks("Cohort") if case.books.cohort else ""
+    return f"; quotas of Cohort objects are not counted, for these were not read: {unread}" if unread else ""
+
+
+def _can_never(case: _Case, flavor: str, demand: _Demand, places: Sequence[str]) -> bool:
+    """Whether a flavor has too little even when nobody else uses any of it."""
+    known = not case.books.cohort or "Cohort" in case.seen.objects
+    return known and any(demand.amounts[each] > case.books.at_most((flavor, each)) for each in places)
+
+
+def _missing(books: Books, flavor: str, demand: _Demand) -> list[str]:
+    return [resource for resource, amount in demand.amounts.items() if amount > books.available((flavor, resource))]
+
+
+def _of_flavor(case: _Case, flavor: str, demand: _Demand, places: Sequence[str]) -> str:
+    parts = "; ".join(_part(case.books, (flavor, each), demand.amounts[each]) for each in places)
+    if _can_never(case, flavor, demand, places):
+        return f"flavor {flavor} {parts}"
+    first = flavor, places[0]
+    preempted = kueue_preemption.said(case.books, case.queue, case.workload, first, demand.amounts[places[0]])
+    return f"flavor {flavor} {parts}; {preempted}"
+
+
+def _part(books: Books, place: Place, wanted: Fraction) -> str:
     """One resource of one flavor: what is asked for, what may be had, by which limits, and who has the rest."""
     resource, own = place[1], books.own(place)
-    left = max(_NOTHING, books.available(place))
+    left = max(NOTHING, books.available(place))
     amounts = f"lacks {_said(resource, wanted - left)}: {in_units(resource, wanted)} asked for, "
     limits = [f"nominal quota {in_units(resource, own.nominal)}"]
     if books.cohort:
@@ -153,8 +144,8 @@ def _part(books: _Books, place: _Place, wanted: Fraction) -> str:
     return f"{amounts}{in_units(resource, left)} left ({', '.join(limits)}){f'; used by {users}' if users else ''}"
 
 
-def _users(books: _Books, place: _Place) -> str:
-    uses = books.uses.get(place, ())
+def _users(books: Books, place: Place) -> str:
+    uses = books.uses(place)
     told = [
         f"{each.workload} ({in_units(place[1], each.amount)}"
         f"{f', of ClusterQueue {each.queue}' if each.queue != books.queue else ''})"
@@ -168,15 +159,18 @@ def _said(resource: str, amount: Fraction) -> str:
     return f"{in_units(resource, amount)} {unit}{resource}"
 
 
-def _demands(workload: Manifest, group: Manifest) -> Iterator[dict[str, Fraction]]:
+def _demands(workload: Manifest, group: Manifest) -> Iterator[_Demand]:
     """What has to be had of one flavor: all pod sets together where there is only one, else each of them."""
     covered = set(group.get("coveredResources") or ())
+    templates = [each.get("template") or {} for each in (workload.get("spec") or {}).get("podSets") or ()]
     each_asks = [{name: amount for name, amount in asked.items() if name in covered} for asked in _asked(workload)]
+    asking = [(asks, template) for asks, template in zip(each_asks, templates, strict=True) if any(asks.values())]
     if len(group.get("flavors") or ()) > 1:
-        yield from each_asks
+        yield from (_Demand(asks, [template]) for asks, template in asking)
         return
-    names = dict.fromkeys(name for asked in each_asks for name in asked)
-    yield {name: sum((asked.get(name, _NOTHING) for asked in each_asks), _NOTHING) for name in names}
+    names = dict.fromkeys(name for asks, _ in asking for name in asks)
+    together = {name: sum((asks.get(name, NOTHING) for asks, _ in asking), NOTHING) for name in names}
+    yield _Demand(together, [template for _, template in asking])
 
 
 def _asked(workload: Manifest) -> Iterator[dict[str, Fraction]]:
@@ -195,65 +189,3 @@ def _asked(workload: Manifest) -> Iterator[dict[str, Fraction]]:
             template: dict[str, Any] = {"spec": {}, **(pods.get("template") or {})}
             amounts = {name: amount * least for name, amount in requests_of(template).items()}
         yield amounts | {"pods": Fraction(least)}
-
-
-def _books(seen: Seen, queue: Manifest) -> _Books:
-    cohort = _cohort(queue)
-    of_cohort: list[Manifest] = [each for each in seen.of("ClusterQueue") if cohort and _cohort(each) == cohort]
-    peers = of_cohort or [queue]
-    names = {str(each["metadata"]["name"]) for each in peers}
-    quotas: dict[_Place, list[_Quota]] = {}
-    for each in peers:
-        for place, quota in _quotas(each):
-            quotas.setdefault(place, []).append(quota)
-    uses: dict[_Place, list[_Use]] = {}
-    used: dict[tuple[str, _Place], Fraction] = {}
-    for workload in seen.of("Workload"):
-        admission = (workload.get("status") or {}).get("admission") or {}
-        if admission.get("clusterQueue") in names and not has_condition(workload, "Finished"):
-            for place, use in _uses(workload, admission):
-                uses.setdefault(place, []).append(use)
-                used[use.queue, place] = used.get((use.queue, place), _NOTHING) + use.amount
-    largest = {place: sorted(of_it, key=lambda each: (-each.amount, each.workload)) for place, of_it in uses.items()}
-    return _Books(str(queue["metadata"]["name"]), cohort, quotas, largest, used)
-
-
-def _cohort(queue: Manifest) -> str:
-    """The cohort of a ClusterQueue: ``cohort`` in v1beta1, ``cohortName`` in v1beta2."""
-    spec = queue.get("spec") or {}
-    return str(spec.get("cohortName") or spec.get("cohort") or "")
-
-
-def _quotas(queue: Manifest) -> Iterator[tuple[_Place, _Quota]]:
-    for group in (queue.get("spec") or {}).get("resourceGroups") or ():
-        for flavor in group.get("flavors") or ():
-            for each in flavor.get("resources") or ():
-                borrowing, lending = (each.get(key) for key in ("borrowingLimit", "lendingLimit"))
-                yield (
-                    (str(flavor["name"]), str(each["name"])),
-                    _Quota(
-                        str(queue["metadata"]["name"]),
-                        quantity(each.get("nominalQuota", 0)),
-                        None if borrowing is None else quantity(borrowing),
-                        None if lending is None else quantity(lending),
-                    ),
-                )
-
-
-def _uses(workload: Manifest, admission: Manifest) -> Iterator[tuple[_Place, _Use]]:
-    """What an admitted Workload uses, without the pods that it has given back (reclaimablePods)."""
-    metadata, used = workload["metadata"], dict[_Place, Fraction]()
-    given_back = {
-        str(each.get("name")): int(each.get("count") or 0)
-        for each in (workload.get("status") or {}).get("reclaimablePods") or ()
-    }
-    for each in admission.get("podSetAssignments") or ():
-        count = int(each.get("count") or 1)
-        share = Fraction(max(0, count - given_back.get(str(each.get("name")), 0)), count)
-        for resource, amount in (each.get("resourceUsage") or {}).items():
-            place = str((each.get("flavors") or {}).get(resource) or ""), str(resource)
-            used[place] = used.get(place, _NOTHING) + quantity(amount) * share
-    name = f"{metadata.get('namespace')}/{metadata['name']}"
-    for place, amount in used.items():
-        if amount:
-            yield place, _Use(str(admission.get("clusterQueue")), name, amount)

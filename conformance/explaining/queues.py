@@ -1,22 +1,20 @@
 """Pods that nobody may schedule yet: gates, suspended Jobs, and what the queues of Kueue and KAI say of them.
 
-What Kueue's quotas lack and which bound of a KAI queue is reached is computed (kueue_quota, kai_quota). What the
-controllers say is told where nothing that was computed explains it. Sources: kubernetes-sigs/kueue (apis/kueue,
+Why Kueue holds one and which bound of a KAI queue is reached is computed (kueue, kai_quota). What the controllers
+say is told where nothing that was computed explains it. Sources: kubernetes-sigs/kueue (apis/kueue,
 constants), kai-scheduler/KAI-Scheduler (docs/quickstart, pkg/apis/scheduling/v2alpha2).
 """
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from conformance.explaining import kai_quota, kueue_quota
+from conformance.explaining import kai_quota, kueue
 from conformance.explaining.explanation import Explanation, Stage
 from conformance.explaining.seen import Seen, condition
 from conformance.gpu.labels import KAI_FRACTION, KAI_MEMORY
 from conformance.gpu.placement import Manifest
 
-_KUEUE, _KUEUE_QUEUE = "kueue.x-k8s.io/", "kueue.x-k8s.io/queue-name"
-_KUEUE_GROUP = "kueue.x-k8s.io/pod-group-name"
-_STOPS = ("Hold", "HoldAndDrain")
+_KUEUE = "kueue.x-k8s.io/"
 KAI = kai_quota.SCHEDULER
 
 
@@ -63,7 +61,7 @@ def asks_kai_for_a_share(pod: Manifest) -> bool:
 
 def suspended(seen: Seen, job: Manifest) -> tuple[str, str]:
     """Why a Job is suspended, and what to do."""
-    words, remedy = _by_kueue(seen, job, ("Job",))
+    words, remedy = kueue.held(seen, job, ("Job",))
     if words:
         return f"it is suspended (spec.suspend), and Kueue has not started it: {words}", remedy
     return (
@@ -79,7 +77,7 @@ def _queued(cause: str, remedy: str) -> Explanation:
 def _gated(seen: Seen, pod: Manifest, gates: Sequence[str]) -> Explanation:
     named = f"scheduling gate{'s' if len(gates) > 1 else ''} {', '.join(gates)}"
     if any(gate.startswith(_KUEUE) for gate in gates):
-        words, remedy = _by_kueue(seen, pod, ("Pod",))
+        words, remedy = kueue.held(seen, pod, ("Pod",))
         cause = f"it is queued: Kueue has not opened the {named}, and no scheduler looks at it before"
         namespace = pod["metadata"].get("namespace")
         where = f"kubectl get workloads.kueue.x-k8s.io -n {namespace} says for which quota it waits."
@@ -88,62 +86,6 @@ def _gated(seen: Seen, pod: Manifest, gates: Sequence[str]) -> Explanation:
         f"the {named} is still there, and no scheduler looks at it before it has gone",
         "Look for the controller that set the gate: it takes it away when the pod may be scheduled.",
     )
-
-
-def _by_kueue(seen: Seen, obj: Manifest, kinds: Sequence[str]) -> tuple[str, str]:
-    """Why Kueue holds a pod or a Job: its queue is missing or stopped, quota that is missing, or Kueue's own words."""
-    workload = _workload_of(seen, obj, kinds) or {}
-    namespace, labels = str(obj["metadata"].get("namespace")), obj["metadata"].get("labels") or {}
-    name = str((workload.get("spec") or {}).get("queueName") or labels.get(_KUEUE_QUEUE) or "")
-    queue = seen.find("LocalQueue", namespace, name) if name else None
-    cluster_queue = seen.find("ClusterQueue", "", str((queue or {}).get("spec", {}).get("clusterQueue") or ""))
-    for held in (queue, cluster_queue):
-        if held is not None and (held.get("spec") or {}).get("stopPolicy") in _STOPS:
-            return f"{held['kind']} {held['metadata']['name']} is stopped", "Whoever stopped the queue starts it again."
-        inactive = condition(held or {}, "Active")
-        if held is not None and inactive.get("status") == "False":
-            words = inactive.get("message") or inactive.get("reason") or "it does not say why"
-            remedy = "Have what it names made or repaired by whoever owns the queue: it admits nothing before."
-            return f"{held['kind']} {held['metadata']['name']} is not active: {words}", remedy
-    if cluster_queue is not None:
-        words, remedy = kueue_quota.lacking(seen, workload, cluster_queue)
-        if words:
-            return words, remedy
-    return _in_words_of_kueue(workload) or _without_queue(seen, name, queue)
-
-
-def _in_words_of_kueue(workload: Manifest) -> tuple[str, str] | None:
-    for kind in ("QuotaReserved", "Admitted"):
-        found = condition(workload, kind)
-        if found.get("status") == "False" and found.get("message"):
-            remedy = "Nothing is broken: wait, ask for less, or have the quota of its ClusterQueue raised."
-            return str(found["message"]), remedy
-    return None
-
-
-def _without_queue(seen: Seen, name: str, queue: Manifest | None) -> tuple[str, str]:
-    if name and queue is None and "LocalQueue" in seen.objects:
-        return f"there is no LocalQueue {name} in its namespace", "Make the LocalQueue, or name one that there is."
-    return "", ""
-
-
-def _workload_of(seen: Seen, obj: Manifest, kinds: Sequence[str]) -> Manifest | None:
-    """Kueue's Workload of a pod or a Job: that of its group of pods, or the first that it owns."""
-    metadata = obj["metadata"]
-    namespace, group = str(metadata.get("namespace")), (metadata.get("labels") or {}).get(_KUEUE_GROUP)
-    of_group = seen.find("Workload", namespace, str(group)) if group else None
-    owned = seen.once("workloads by owner", lambda: _by_owner(seen))
-    found = (owned.get((namespace, kind, str(metadata["name"]))) for kind in kinds)
-    return of_group or next((each for each in found if each is not None), None)
-
-
-def _by_owner(seen: Seen) -> dict[tuple[str, str, str], Manifest]:
-    by_owner: dict[tuple[str, str, str], Manifest] = {}
-    for workload in seen.of("Workload"):
-        for owner in workload["metadata"].get("ownerReferences") or ():
-            key = str(workload["metadata"].get("namespace")), str(owner.get("kind")), str(owner.get("name"))
-            by_owner.setdefault(key, workload)
-    return by_owner
 
 
 def _by_kai(seen: Seen, pod: Manifest) -> tuple[str, str]:

@@ -32,6 +32,8 @@ MAY_BE_UNREADABLE = (
     "Workload",
     "LocalQueue",
     "ClusterQueue",
+    "Cohort",
+    "ResourceFlavor",
     "Queue",
     "PodGroup",
 )

@@ -113,7 +113,9 @@ class Kind(msgspec.Struct, frozen=True):
 
 
 # Kueue v0.15 serves both and says that v1beta1 goes; what is looked at is the same in both.
-_OTHER_VERSIONS = {"ClusterQueue": ("v1beta2",), "LocalQueue": ("v1beta2",), "Workload": ("v1beta2",)}
+_OTHER_VERSIONS = {
+    kind: ("v1beta2",) for kind in ("ClusterQueue", "LocalQueue", "Workload", "Cohort", "ResourceFlavor")
+}
 _CUSTOM_GROUPS = ("nvidia.com", "nfd.k8s-sigs.io", "scheduling.run.ai", "kueue.x-k8s.io", "quota.openshift.io")
 _DRA_GROUP = "resource.k8s.io"
 
@@ -177,10 +179,10 @@ KINDS = _table(
 )
 
 
-BESIDES = ("PersistentVolumeClaim", "PersistentVolume", "StorageClass", "Event", "Workload")
+BESIDES = ("PersistentVolumeClaim", "PersistentVolume", "StorageClass", "Event", "Workload", "Cohort", "ResourceFlavor")
 """Kinds that no requirement looks at and `explain-pod` does: snapshots hold them where they may be read.
 
-Of events only warnings. Workloads are Kueue's.
+Of events only warnings. Workloads, Cohorts and ResourceFlavors are Kueue's.
 """
 
 EVERYWHERE = tuple(name for name in KINDS if name != "ConfigMap")

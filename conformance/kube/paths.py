@@ -106,6 +106,8 @@ PLACES: Mapping[str, Place] = {
     "Queue": _group(f"{_KAI}/v2", "queues", namespaced=False),
     "PodGroup": _group(f"{_KAI}/v2alpha2", "podgroups"),
     "ClusterQueue": _group(f"{_KUEUE}/v1beta1", "clusterqueues", namespaced=False),
+    "Cohort": _group(f"{_KUEUE}/v1beta1", "cohorts", namespaced=False),
+    "ResourceFlavor": _group(f"{_KUEUE}/v1beta1", "resourceflavors", namespaced=False),
     "Workload": _group(f"{_KUEUE}/v1beta1", "workloads"),
     "LocalQueue": _group(f"{_KUEUE}/v1beta1", "localqueues"),
     "ClusterResourceQuota": _group("quota.openshift.io/v1", "clusterresourcequotas", namespaced=False),
