@@ -60,12 +60,13 @@ def asks_kai_for_a_share(pod: Manifest) -> bool:
 
 
 def suspended(seen: Seen, job: Manifest) -> tuple[str, str]:
-    """Why a Job is suspended, and what to do."""
-    words, remedy = kueue.held(seen, job, ("Job",))
+    """Why a Job, or another workload that can be suspended, is, and what to do."""
+    where = "spec.suspend" if (job.get("spec") or {}).get("suspend") else "spec.runPolicy.suspend"
+    words, remedy = kueue.held(seen, job, (str(job["kind"]),))
     if words:
-        return f"it is suspended (spec.suspend), and Kueue has not started it: {words}", remedy
+        return f"it is suspended ({where}), and Kueue has not started it: {words}", remedy
     return (
-        "it is suspended (spec.suspend), so that no pod is made",
+        f"it is suspended ({where}), so that no pod is made",
         "A queue such as Kueue resumes it when its quota allows; without one somebody suspended it by hand.",
     )
 

@@ -33,13 +33,14 @@ _KINDS = (
     (r"admission webhook .* denied", "Whoever owns the webhook says what it wants."),
     (r"ValidatingAdmissionPolicy", "The policy says what it wants of pods."),
 )  # fmt: skip
-_SPEAKS = ("FailedCreate", "FailedDaemonPod")
+_SPEAKS = re.compile(r"FailedDaemonPod|Fail\w*Create|CreationFailed")
+"""FailedCreate of Kubernetes' own controllers, FailedCreatePod, FailedToCreateWorkerPod and their kin of others."""
 
 
 def spoken(seen: Seen, workload: Manifest) -> tuple[str, str]:
     """The newest words of an admission about a workload's pods, and what to do; both empty where nothing was said."""
-    owners = (workload, *seen.owners_below(workload))
-    told = [str(each.get("message")) for each in seen.warnings_of(*owners) if each.get("reason") in _SPEAKS]
+    owners = (workload, *(each for each in seen.made_by(workload) if each.get("kind") != "Pod"))
+    told = [str(each.get("message")) for each in seen.warnings_of(*owners) if _SPEAKS.search(str(each.get("reason")))]
     failures = [condition(owner, "ReplicaFailure") for owner in owners]
     told += [str(each.get("message")) for each in failures if each.get("status") == "True"]
     if not told:

@@ -11,7 +11,13 @@ from conformance.gpu.volume_places import Storage
 KINDS = ("Node", "Pod")
 """What is read besides the object that is explained, and without which there is nothing to explain."""
 WORKLOADS = ("Deployment", "StatefulSet", "DaemonSet", "Job")
+CUSTOM_WORKLOADS = (
+    "JobSet", "LeaderWorkerSet", "MPIJob", "PyTorchJob", "TrainJob", "RayCluster", "RayJob", "RayService",
+)  # fmt: skip
+"""Those of controllers that come with custom kinds; their pods are found by who owns whom."""
 OWNERS = ("ReplicaSet",)
+_BETWEEN = ("ReplicaSet", "StatefulSet", "Deployment", "Job", "JobSet", "RayCluster", "Pod")
+"""What such a controller makes on the way to its pods; leaders among pods own others (LeaderWorkerSet)."""
 MAY_BE_UNREADABLE = (
     "ReplicaSet",
     "ResourceQuota",
@@ -36,6 +42,7 @@ MAY_BE_UNREADABLE = (
     "ResourceFlavor",
     "Queue",
     "PodGroup",
+    *CUSTOM_WORKLOADS,
 )
 """What is read as well where it can be; what is missing is said where it would decide."""
 READ = (*KINDS, *WORKLOADS, *MAY_BE_UNREADABLE)
@@ -133,6 +140,17 @@ class Seen:
         """The pods whose owner is the one of an owner reference in this namespace."""
         metadata = {"namespace": namespace, "name": reference.get("name"), "uid": reference.get("uid")}
         return self._owned_by("Pod", {"kind": reference.get("kind"), "metadata": metadata})
+
+    def made_by(self, owner: Manifest) -> list[Manifest]:
+        """Everything that an object owns, what that owns, and so on."""
+        found, left = dict[int, Manifest](), [owner]
+        while left:
+            above = left.pop()
+            for below in (each for kind in _BETWEEN for each in self._owned_by(kind, above)):
+                if id(below) not in found:
+                    found[id(below)] = below
+                    left.append(below)
+        return list(found.values())
 
     def owners_below(self, owner: Manifest) -> Sequence[Manifest]:
         """The ReplicaSets that an object owns."""

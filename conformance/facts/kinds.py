@@ -113,9 +113,8 @@ class Kind(msgspec.Struct, frozen=True):
 
 
 # Kueue v0.15 serves both and says that v1beta1 goes; what is looked at is the same in both.
-_OTHER_VERSIONS = {
-    kind: ("v1beta2",) for kind in ("ClusterQueue", "LocalQueue", "Workload", "Cohort", "ResourceFlavor")
-}
+_OF_KUEUE = ("ClusterQueue", "LocalQueue", "Workload", "Cohort", "ResourceFlavor")
+_OTHER_VERSIONS = {**dict.fromkeys(_OF_KUEUE, ("v1beta2",)), "MPIJob": ("v1",)}
 _CUSTOM_GROUPS = ("nvidia.com", "nfd.k8s-sigs.io", "scheduling.run.ai", "kueue.x-k8s.io", "quota.openshift.io")
 _DRA_GROUP = "resource.k8s.io"
 
@@ -179,10 +178,13 @@ KINDS = _table(
 )
 
 
-BESIDES = ("PersistentVolumeClaim", "PersistentVolume", "StorageClass", "Event", "Workload", "Cohort", "ResourceFlavor")
+BESIDES = (
+    "PersistentVolumeClaim", "PersistentVolume", "StorageClass", "Event", "Workload", "Cohort", "ResourceFlavor",
+    "JobSet", "LeaderWorkerSet", "MPIJob", "PyTorchJob", "TrainJob", "RayCluster", "RayJob", "RayService",
+)  # fmt: skip
 """Kinds that no requirement looks at and `explain-pod` does: snapshots hold them where they may be read.
 
-Of events only warnings. Workloads, Cohorts and ResourceFlavors are Kueue's.
+Of events only warnings. Workloads, Cohorts and ResourceFlavors are Kueue's, the jobs those of other controllers.
 """
 
 EVERYWHERE = tuple(name for name in KINDS if name != "ConfigMap")

@@ -57,11 +57,13 @@ _DRA = "resource.k8s.io/v1"
 _NVIDIA = "nvidia.com"
 _KAI = "scheduling.run.ai"
 _KUEUE = "kueue.x-k8s.io"
+_RAY = "ray.io"
 
 # Versions as served by Kubernetes 1.34 and later; an older server needs objects that say their own apiVersion.
 # Custom kinds: NVIDIA/gpu-operator v26.7.0 (api/nvidia), kubernetes-sigs/node-feature-discovery v0.19.0 (api/nfd),
 # kai-scheduler/KAI-Scheduler v0.17.0 (deployments/kai-scheduler/crds). Queue and PodGroup are KAI's, not Volcano's.
 # kubernetes-sigs/kueue (apis/kueue/v1beta1, which v0.15 still serves beside v1beta2), openshift/api (quota/v1).
+# kubernetes-sigs/jobset and lws, kubeflow/training-operator, mpi-operator and trainer, ray-project/kuberay (api, v1).
 PLACES: Mapping[str, Place] = {
     "ConfigMap": _core("configmaps"),
     "Event": _core("events"),
@@ -110,6 +112,14 @@ PLACES: Mapping[str, Place] = {
     "ResourceFlavor": _group(f"{_KUEUE}/v1beta1", "resourceflavors", namespaced=False),
     "Workload": _group(f"{_KUEUE}/v1beta1", "workloads"),
     "LocalQueue": _group(f"{_KUEUE}/v1beta1", "localqueues"),
+    "JobSet": _group("jobset.x-k8s.io/v1alpha2", "jobsets"),
+    "LeaderWorkerSet": _group("leaderworkerset.x-k8s.io/v1", "leaderworkersets"),
+    "MPIJob": _group("kubeflow.org/v2beta1", "mpijobs"),
+    "PyTorchJob": _group("kubeflow.org/v1", "pytorchjobs"),
+    "TrainJob": _group("trainer.kubeflow.org/v1alpha1", "trainjobs"),
+    "RayCluster": _group(f"{_RAY}/v1", "rayclusters"),
+    "RayJob": _group(f"{_RAY}/v1", "rayjobs"),
+    "RayService": _group(f"{_RAY}/v1", "rayservices"),
     "ClusterResourceQuota": _group("quota.openshift.io/v1", "clusterresourcequotas", namespaced=False),
     "APIService": _group("apiregistration.k8s.io/v1", "apiservices", namespaced=False),
     "MutatingAdmissionPolicy": _group(_ADMISSION, "mutatingadmissionpolicies", namespaced=False),

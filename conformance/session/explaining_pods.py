@@ -9,7 +9,7 @@ import msgspec
 from conformance.clusters.errors import ClusterError
 from conformance.clusters.named import SNAPSHOT
 from conformance.explaining import Explanation, Seen, explain, explain_workload
-from conformance.explaining.seen import KINDS, MAY_BE_UNREADABLE, WORKLOADS
+from conformance.explaining.seen import CUSTOM_WORKLOADS, KINDS, MAY_BE_UNREADABLE, WORKLOADS
 from conformance.facts import snapshot
 from conformance.facts.reading import in_served_version
 from conformance.kube.client import Client
@@ -18,8 +18,16 @@ from conformance.kube.paths import PLACES, path
 from conformance.session.access import reading_access
 from conformance.session.garbage import kept_from_the_collector
 
-_KINDS = {word: kind for kind in WORKLOADS for word in (kind.lower(), f"{kind.lower()}s")}
-_KINDS |= {"deploy": "Deployment", "sts": "StatefulSet", "ds": "DaemonSet", "pod": "Pod", "pods": "Pod", "po": "Pod"}
+_KINDS = {word: kind for kind in (*WORKLOADS, *CUSTOM_WORKLOADS) for word in (kind.lower(), f"{kind.lower()}s")}
+_KINDS |= {
+    "deploy": "Deployment",
+    "sts": "StatefulSet",
+    "ds": "DaemonSet",
+    "pod": "Pod",
+    "pods": "Pod",
+    "po": "Pod",
+    "lws": "LeaderWorkerSet",
+}
 
 _EVENT, _OF_NODES, _WARNINGS = "Event", "default", "type=Warning"
 
@@ -57,7 +65,7 @@ def parsed(asked: str) -> tuple[str, str, str]:
         return "Pod", parts[0], parts[1]
     if len(parts) == 3 and all(parts) and parts[0].lower() in _KINDS:
         return _KINDS[parts[0].lower()], parts[1], parts[2]
-    known = ", ".join(kind.lower() for kind in WORKLOADS)
+    known = ", ".join(kind.lower() for kind in (*WORKLOADS, *CUSTOM_WORKLOADS))
     raise ValueError(f"{asked!r} is neither NAMESPACE/POD nor KIND/NAMESPACE/NAME with a kind of {known}")
 
 
