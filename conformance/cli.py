@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 import conformance
+from conformance.options import UPGRADE_QUESTIONS
 from conformance.report import commands as report_commands
 
 if TYPE_CHECKING:
@@ -15,14 +16,6 @@ if TYPE_CHECKING:
 
 # Exit codes: 0 done, 1 done but something needs attention, 4 the request cannot be carried out as given (as pytest's).
 OK, ATTENTION, USAGE = 0, 1, 4
-
-UPGRADE_QUESTIONS = (
-    ("--gpu-pre-upgrade", "of the drivers", "VERSION"),
-    ("--gpu-pre-upgrade-operator", "of the GPU Operator", "VERSION"),
-    ("--gpu-pre-upgrade-kubernetes", "of Kubernetes", "VERSION"),
-    ("--gpu-post-upgrade", "that is done", "BASELINE"),
-)
-"""The options of a run that ask about an upgrade: option, of what, what it takes."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -111,8 +104,9 @@ def _parser() -> argparse.ArgumentParser:
     planned.add_argument("--gpu-reference", type=Path, metavar="PATH", help="the declared set-up, as for the run")
     planned.add_argument("--gpu-baseline", type=Path, metavar="FILE", help="an earlier report: how long, how many pods")
     asked = planned.add_mutually_exclusive_group()
-    for flag, what, metavar in UPGRADE_QUESTIONS:
-        asked.add_argument(flag, metavar=metavar, help=f"the run is asked about an upgrade {what}: see docs/upgrade.md")
+    for each in UPGRADE_QUESTIONS:
+        told = f"the run is asked about an upgrade {each.subject}: see docs/upgrade.md"
+        asked.add_argument(each.flag, metavar=each.takes, help=told)
     planned.add_argument("--json", action="store_true", help="for programs")
     planned.set_defaults(command=_plan)
 
@@ -323,7 +317,7 @@ def _plan(chosen: argparse.Namespace) -> int:
 
     mode = Mode(chosen.gpu_mode) if chosen.gpu_mode else None
     where = (chosen.cluster, chosen.clusters_file, chosen.kubeconfig)
-    upgrade = Asked.of({flag: vars(chosen)[flag[2:].replace("-", "_")] for flag, _, _ in UPGRADE_QUESTIONS})
+    upgrade = Asked.of({each.flag: vars(chosen)[each.dest] for each in UPGRADE_QUESTIONS})
     request = planning.Request(*where, mode, chosen.gpu_reference, chosen.gpu_baseline, upgrade)
     found = planning.plan(request)
     _say_each([msgspec.json.format(msgspec.json.encode(found), indent=2).decode()] if chosen.json else found.lines())

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     import pytest
@@ -43,6 +43,30 @@ class Setting:
     value: Any
     source: str
 
+
+class UpgradeQuestion(NamedTuple):
+    """An option by which a run is asked about an upgrade: ``subject`` says of what, ``takes`` what its value is."""
+
+    flag: str
+    subject: str
+    takes: str
+
+    @property
+    def key(self) -> str:
+        """Its name among the settings."""
+        return self.flag.removeprefix("--gpu-").replace("-", "_")
+
+    @property
+    def dest(self) -> str:
+        """The attribute under which argparse keeps it."""
+        return self.flag.removeprefix("--").replace("-", "_")
+
+
+PRE_UPGRADE = UpgradeQuestion("--gpu-pre-upgrade", "of the drivers", "VERSION")
+PRE_UPGRADE_OPERATOR = UpgradeQuestion("--gpu-pre-upgrade-operator", "of the GPU Operator", "VERSION")
+PRE_UPGRADE_KUBERNETES = UpgradeQuestion("--gpu-pre-upgrade-kubernetes", "of Kubernetes", "VERSION")
+POST_UPGRADE = UpgradeQuestion("--gpu-post-upgrade", "that is done", "BASELINE")
+UPGRADE_QUESTIONS = (PRE_UPGRADE, PRE_UPGRADE_OPERATOR, PRE_UPGRADE_KUBERNETES, POST_UPGRADE)
 
 CLUSTER = Option(
     "--cluster",
@@ -141,24 +165,24 @@ OPTIONS = (
         "FILE",
     ),
     Option(
-        "--gpu-pre-upgrade",
+        PRE_UPGRADE.flag,
         "say whether the GPU Operator may upgrade the drivers to this version, such as 595.91.07: judges the profile "
         "upgrade, and writes what the cluster has now as a baseline; see docs/upgrade.md",
         "VERSION",
     ),
     Option(
-        "--gpu-pre-upgrade-operator",
+        PRE_UPGRADE_OPERATOR.flag,
         "say whether the GPU Operator itself may be upgraded to this version, such as v26.7.0: the path, Kubernetes, "
         "runtimes, drivers and fields that it takes; see docs/upgrade.md",
         "VERSION",
     ),
     Option(
-        "--gpu-pre-upgrade-kubernetes",
+        PRE_UPGRADE_KUBERNETES.flag,
         "say whether the GPU stack takes an upgrade of Kubernetes to this release, such as 1.36; see docs/upgrade.md",
         "VERSION",
     ),
     Option(
-        "--gpu-post-upgrade",
+        POST_UPGRADE.flag,
         "say whether an upgrade of the drivers is done and nothing is missing: compares with the baseline that a run "
         "with --gpu-pre-upgrade wrote (upgrade-baseline.json); see docs/upgrade.md",
         "BASELINE",

@@ -12,6 +12,7 @@ from conformance.kube.effects import Effect
 from conformance.report.comparing.changes import Difference
 from conformance.report.grouping import FindingGroup, grouped
 from conformance.timeline import Step
+from conformance.upgrading.forecast import Capacity
 from conformance.verdict import EXAMPLES, EvidenceKind, Finding, Status, Unseen
 
 API_VERSION = "gpu-conformance.io/v1alpha1"
@@ -232,6 +233,7 @@ class Upgrade(msgspec.Struct, frozen=True, rename="camel"):
 
     ``failed`` are the requirements that speak against it, ``unjudged`` those that nobody could judge, ``unknown`` those
     of which a part or all is unknown. ``baseline`` is the file with what the cluster had; empty where none was written.
+    ``capacity`` is what becomes of pods with GPUs while nodes are away, where that is asked and could be computed.
     """
 
     target: str
@@ -240,6 +242,7 @@ class Upgrade(msgspec.Struct, frozen=True, rename="camel"):
     unjudged: tuple[str, ...] = ()
     unknown: tuple[str, ...] = ()
     baseline: str = ""
+    capacity: Capacity | None = None
 
     def __str__(self) -> str:
         """The decision as the first line of a summary."""

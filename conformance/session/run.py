@@ -53,6 +53,7 @@ from conformance.session.garbage import kept_from_the_collector
 from conformance.session.judging import NotRun
 from conformance.session.redaction import RunRedaction
 from conformance.session.set_up import chosen_path, held_to
+from conformance.session.upgrade_capacity import capacity_of
 from conformance.session.upgrades import Asked, keep_baseline, with_decision
 from conformance.session.waiting import with_waiting_pods
 from conformance.session.waivers import Waivers
@@ -392,9 +393,10 @@ class Run:
     def _with_decision(self, report: Report) -> Report:
         """The report with what it says of the upgrade; what the cluster has before that is written beside it."""
         earlier = self._baseline.report if self._baseline is not None else None
-        file, why_not = keep_baseline(self, self.folder, earlier) if self._writes_reports else (None, "")
+        file, why_not = keep_baseline(self.asked, self, self.folder, earlier) if self._writes_reports else (None, "")
         self.files = [file] if file is not None else []
-        return with_decision(report, self.asked, file, why_not)
+        capacity, unknown = capacity_of(self.asked, self)
+        return with_decision(report, self.asked, file, capacity, tuple(filter(None, (why_not, unknown))))
 
     def _waive_with_causes(self) -> None:
         """Waive what waits for a waived requirement; only when all have their verdicts is that known of each."""

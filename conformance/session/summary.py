@@ -27,7 +27,7 @@ _BELOW = 2
 _NAMED = 5
 _FEW = 4
 # How lines are shared where there are too few: at least so many of each part, if it has them.
-_LEAST = {"causes": 3, "failures": 3, "pods": 1, "profiles": 4, "unknown": 1, "notes": 4}
+_LEAST = {"causes": 3, "failures": 3, "capacity": 2, "pods": 1, "profiles": 4, "unknown": 1, "notes": 4}
 _GOOD = (ProfileResult.CONFORMANT, ProfileResult.REHEARSED, ProfileResult.AUDITED)
 _LEFT, _RUN = "could not be put back: ", ". Run: "
 _COLOUR = {ProfileResult.FAILED: "red", ProfileResult.INCOMPLETE: "red", ProfileResult.PARTIAL: "yellow"}
@@ -67,7 +67,7 @@ def lines(
     last = [line for note in report.notes if _tells_what_is_left(note) for line in _on_what_is_left(note, width)]
     last += _wrapped(f"{report.outcome} (exit code {report.exit_code})", width, 2, _outcome(report))
     last += _wrapped(f"report: {', '.join(map(str, files))}", width, 2)
-    parts = [_causes(report, width), _failures(report, width), _waiting(report, width)]
+    parts = [_causes(report, width), _failures(report, width), _capacity(report, width), _waiting(report, width)]
     if not brief:
         parts += [_profiles(report, width, short=most is not None), _unknown(report, width), _notes(report, width)]
     room = None if most is None else most - len(first) - len(last)
@@ -163,6 +163,18 @@ def _failures(report: Report, width: int) -> Part:
     broken.sort(key=lambda each: not each[1].new)
     told = [f"  {verdict.requirement:<8} {_new(group)}{_cause(group)}" for verdict, group in broken]
     return Part("failures", [[Line(_on_one_line(text, width))] for text in told], "other causes of failures")
+
+
+def _capacity(report: Report, width: int) -> Part:
+    """What becomes of pods with GPUs while nodes are away, where the run was asked about an upgrade."""
+    capacity = report.upgrade.capacity if isinstance(report.upgrade, Upgrade) else None
+    if capacity is None:
+        return Part("capacity", [], "")
+    entries = [_wrapped(str(capacity), width, _FEW)]
+    for each in capacity.away:
+        names = join_limited(each.nodes)
+        entries += [[Line(_on_one_line(f"  {names} away: {one}", width))] for one in each.displaced]
+    return Part("capacity", entries, "others that do not just find room, in report.json")
 
 
 def _waiting(report: Report, width: int) -> Part:

@@ -6,22 +6,28 @@ A run that nobody asks about an upgrade selects and says nothing of it.
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple, Protocol, TypeVar
+from typing import NamedTuple, TypeVar
 
 import msgspec
 
 from conformance.catalog import PROFILES, Requirement
-from conformance.facts import Facts
 from conformance.gpu.drivers import DriverVersion
 from conformance.gpu.kubernetes_releases import release_in
 from conformance.gpu.operator_releases import written
-from conformance.options import Settings
-from conformance.reference import Reference
+from conformance.options import (
+    POST_UPGRADE,
+    PRE_UPGRADE,
+    PRE_UPGRADE_KUBERNETES,
+    PRE_UPGRADE_OPERATOR,
+    UPGRADE_QUESTIONS,
+    Settings,
+)
 from conformance.reference.expected import gpu_resources
 from conformance.report.model import EXIT_INCOMPLETE, UNJUDGED, Decision, Report, Upgrade, Verdict
-from conformance.session.cluster import OpenCluster
+from conformance.session.of_cluster import OfCluster
 from conformance.session.upgrade_probes import probes_of, told_of, worse_since
 from conformance.upgrading.baseline import Baseline, load, require_nodes, take, write
+from conformance.upgrading.forecast import Capacity
 from conformance.verdict import Inconclusive, Status
 
 PROFILE = PROFILES["UPG"]
@@ -32,30 +38,28 @@ OPERATOR, KUBERNETES = "operator-upgrade", "kubernetes-upgrade"
 """The features of the requirements on the next GPU Operator, and on the next Kubernetes."""
 
 COMPANIONS = ("OPER-02", "OPER-12", "OPER-13", "OPER-18", "POOL-10")
-"""Requirements of other profiles that are a part of both questions: the stack is healthy, and so are its nodes."""
+"""Requirements of other profiles that are a part of every question: the stack is healthy, and so are its nodes."""
 
-BEFORE_ONLY, AFTER_ONLY = ("OPER-19",), ("OBS-01", "OPER-14", "WORK-14")
-"""Those of one: who would stay on a node; whether validators pass, metrics flow, and pods have the new driver."""
+PODS_ARE_MADE_ANEW = ("OPER-06", "OPER-07", "OPER-10")
+"""Those of all questions before an upgrade: what runs now was admitted once, and an upgrade makes each pod anew."""
 
-_COMPANIONS_OF = {CORE: BEFORE_ONLY, AFTER: AFTER_ONLY}
+_COMPANIONS_OF = {
+    CORE: (*PODS_ARE_MADE_ANEW, "OPER-19"),
+    OPERATOR: PODS_ARE_MADE_ANEW,
+    KUBERNETES: PODS_ARE_MADE_ANEW,
+    AFTER: ("OBS-01", "OPER-14", "WORK-14"),
+}
+"""Before one of drivers also who would stay on a node; after one validators, metrics, and the driver in pods."""
 
 KEYS = {CORE: "UPG-02", AFTER: "UPG-11", OPERATOR: "UPG-22", KUBERNETES: "UPG-27"}
 """The requirements, by feature, without whose verdict nobody knows whether there is an upgrade at all."""
 
 _T = TypeVar("_T")
 _NO_BASELINE = "no baseline of the upgrade was written"
-_PRE_UPGRADE, _POST_UPGRADE = "--gpu-pre-upgrade", "--gpu-post-upgrade"
-_PRE_UPGRADE_OPERATOR, _PRE_UPGRADE_KUBERNETES = "--gpu-pre-upgrade-operator", "--gpu-pre-upgrade-kubernetes"
-_OPTIONS = {
-    _PRE_UPGRADE: "pre_upgrade",
-    _PRE_UPGRADE_OPERATOR: "pre_upgrade_operator",
-    _PRE_UPGRADE_KUBERNETES: "pre_upgrade_kubernetes",
-    _POST_UPGRADE: "post_upgrade",
-}
 _OPERATOR_VERSION = re.compile(r"v?(\d{2})\.(\d{1,2})\.(\d+)", re.ASCII)
 _ASK = (
-    f"is judged only where an upgrade is asked about: {_PRE_UPGRADE} VERSION, such as 595.91.07, or {_POST_UPGRADE} "
-    "BASELINE"
+    f"is judged only where an upgrade is asked about: {PRE_UPGRADE.flag} VERSION, such as 595.91.07, or "
+    f"{POST_UPGRADE.flag} BASELINE"
 )
 
 
@@ -71,7 +75,7 @@ class Asked(NamedTuple):
     @classmethod
     def by(cls, settings: Settings) -> "Asked":
         """What the options say. Raises ValueError for what is no version or baseline, and for several at once."""
-        return cls.of({option: settings.value(key) for option, key in _OPTIONS.items()})
+        return cls.of({each.flag: settings.value(each.key) for each in UPGRADE_QUESTIONS})
 
     @classmethod
     def of(cls, values: Mapping[str, str | None]) -> "Asked":
@@ -85,11 +89,11 @@ class Asked(NamedTuple):
     @classmethod
     def _one(cls, option: str, value: str) -> "Asked":
         try:
-            if option == _POST_UPGRADE:
+            if option == POST_UPGRADE.flag:
                 return cls(baseline=load(Path(value)), file=Path(value))
-            if option == _PRE_UPGRADE_OPERATOR:
+            if option == PRE_UPGRADE_OPERATOR.flag:
                 return cls(operator=_operator_version(value))
-            if option == _PRE_UPGRADE_KUBERNETES:
+            if option == PRE_UPGRADE_KUBERNETES.flag:
                 return cls(kubernetes=_kubernetes_release(value))
             return cls(driver=DriverVersion.parse(value))
         except ValueError as error:
@@ -187,58 +191,36 @@ def decided(asked: Asked, verdicts: Sequence[Verdict], baseline: str = "") -> Up
     return Upgrade(asked.target, decision, failed, unjudged, unknown, baseline)
 
 
-def with_decision(report: Report, asked: Asked, baseline: Path | None, why_not: str = "") -> Report:
+def with_decision(
+    report: Report, asked: Asked, baseline: Path | None, capacity: Capacity | None = None, notes: Sequence[str] = ()
+) -> Report:
     """The report with what it says of the upgrade: as a section, in front of its outcome, and in its exit code.
 
-    ``why_not`` is why there is no baseline, which the notes tell, and so they do how probes went since the baseline.
+    ``notes`` are why there is no baseline or no forecast; how probes went since the baseline is told beside them.
     """
     upgrade = decided(asked, report.requirements, str(baseline or ""))
     undecided = upgrade.decision is Decision.UNDECIDED and not report.exit_code
     probes = told_of(asked.baseline.probes, report.requirements) if asked.baseline is not None else ()
     return msgspec.structs.replace(
         report,
-        upgrade=upgrade,
+        upgrade=msgspec.structs.replace(upgrade, capacity=capacity),
         outcome=f"{upgrade}: {report.outcome}",
         exit_code=EXIT_INCOMPLETE if undecided else report.exit_code,
-        notes=(*report.notes, *([why_not] if why_not else []), *probes),
+        notes=(*report.notes, *notes, *probes),
     )
 
 
-class OfCluster(Protocol):
-    """What of a run a baseline is made of."""
-
-    @property
-    def asked(self) -> Asked:
-        """What it is asked about an upgrade."""
-
-    @property
-    def cluster(self) -> OpenCluster:
-        """The open cluster."""
-
-    @property
-    def facts(self) -> Facts:
-        """What was read."""
-
-    @property
-    def reference(self) -> Reference:
-        """The declared set-up."""
-
-    @property
-    def redacts(self) -> bool:
-        """Whether names of machines are replaced in all that is written."""
-
-
-def keep_baseline(run: OfCluster, folder: Path, earlier: Report | None = None) -> tuple[Path | None, str]:
+def keep_baseline(asked: Asked, run: OfCluster, folder: Path, earlier: Report | None = None) -> tuple[Path | None, str]:
     """Write what the cluster has before the upgrade beside the report: the file, or why there is none.
 
     ``earlier`` is the report of a run before this one, whose results of probes are kept with it.
     """
-    if not run.asked or run.asked.baseline is not None:
+    if not asked or asked.baseline is not None:
         return None, ""
     if run.redacts:
         return None, f"{_NO_BASELINE}: under the names that --gpu-redact gives its nodes nothing could be compared"
     try:
-        taken = take(run.facts, gpu_resources(run.reference), cluster=run.cluster.name, target=run.asked.target)
+        taken = take(run.facts, gpu_resources(run.reference), cluster=run.cluster.name, target=asked.target)
     except Inconclusive as error:
         return None, f"{_NO_BASELINE}: {error}"
     probes = probes_of(earlier.requirements) if earlier is not None else {}

@@ -1,39 +1,15 @@
 """Why the GPU pods of the judged cluster wait or fail: what a run with --gpu-explain-pods adds to its report."""
 
-from typing import Protocol
-
 import msgspec
 
 from conformance.explaining import WaitingPods, waiting_pods
-from conformance.facts import Facts, snapshot
-from conformance.kube.client import Client
+from conformance.facts import snapshot
 from conformance.kube.errors import KubeError
-from conformance.reference import Reference
 from conformance.reference.expected import gpu_resources
 from conformance.report.model import Report
-from conformance.session.cluster import OpenCluster
 from conformance.session.explaining_pods import held_in, read_everything
 from conformance.session.garbage import kept_from_the_collector
-
-
-class OfCluster(Protocol):
-    """What of a run pods are explained from."""
-
-    @property
-    def cluster(self) -> OpenCluster:
-        """The open cluster."""
-
-    @property
-    def client(self) -> Client:
-        """Its client."""
-
-    @property
-    def facts(self) -> Facts:
-        """What was read."""
-
-    @property
-    def reference(self) -> Reference:
-        """The declared set-up."""
+from conformance.session.of_cluster import OfCluster
 
 
 def with_waiting_pods(report: Report, run: OfCluster) -> Report:

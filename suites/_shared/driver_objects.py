@@ -8,33 +8,12 @@ that were refused are not looked at again when the conflict is gone) and 2355 (s
 from functools import lru_cache
 
 from conformance.facts import Facts, Node, Resource
-from conformance.gpu.affinity import node_matches
-from conformance.gpu.labels import DRIVER_OWNER, GPU_PRESENT
+from conformance.upgrading.policy import driver_objects_selecting
 from conformance.verdict import Inconclusive
 from suites._shared.formatting import join_limited
 from suites._shared.operator_resource import OperatorResource
 
 CONFLICT = "ConflictingNodeSelector"
-
-
-def selecting(node: Node, facts: Facts) -> tuple[Resource, ...]:
-    """The NVIDIADrivers that select a GPU node; the default one only where no other does."""
-    if node.labels.get(GPU_PRESENT) != "true":
-        return ()
-    found = tuple(each for each in facts.nvidia_drivers if node_matches(node.labels, node.name, _selector(each), None))
-    return tuple(each for each in found if not is_default(each)) or found
-
-
-def driver_object_of(node: Node, facts: Facts) -> Resource | None:
-    """The NVIDIADriver that defines the driver of a node: by the operator's label, else by its selector."""
-    owner = node.labels.get(DRIVER_OWNER, "")
-    owning = [each for each in facts.nvidia_drivers if each.name == owner]
-    return next(iter(owning or selecting(node, facts)), None)
-
-
-def is_default(driver: Resource) -> bool:
-    """Whether an NVIDIADriver is for the nodes that no other selects."""
-    return driver.spec.get("default") is True
 
 
 def refused(facts: Facts) -> tuple[Resource, ...]:
@@ -56,7 +35,7 @@ def overlaps(facts: Facts) -> dict[str, tuple[Node, Resource]]:
     """By the name of an NVIDIADriver: a node that it selects, and another one that selects that node, too."""
     found: dict[str, tuple[Node, Resource]] = {}
     for node in facts.nodes:
-        several = selecting(node, facts)
+        several = driver_objects_selecting(node, facts)
         for driver, other in zip(several, (*several[1:], *several[:1]), strict=True):
             if driver is not other:
                 found.setdefault(driver.name, (node, other))
@@ -91,8 +70,3 @@ def why_no_driver(facts: Facts) -> str:
 def _restart(facts: Facts) -> str:
     namespace, _, name = next(iter(facts.stack.operators), "gpu-operator/gpu-operator").partition("/")
     return f"kubectl rollout restart deployment -n {namespace} {name}"
-
-
-def _selector(driver: Resource) -> dict[str, str]:
-    found = driver.spec.get("nodeSelector")
-    return {str(key): str(value) for key, value in found.items()} if isinstance(found, dict) else {}

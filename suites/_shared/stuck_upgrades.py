@@ -11,6 +11,7 @@ from typing import NamedTuple
 from conformance.facts import Facts, Node, Pod
 from conformance.gpu.labels import UPGRADE_DRAIN_SKIP, UPGRADE_SKIP, UPGRADE_STATE
 from conformance.reference.model import Pool
+from conformance.upgrading.policy import DRAINING, UpgradePolicy, policy_for
 from suites._shared.formatting import join_limited
 from suites._shared.grace import is_recent
 from suites._shared.operand_status import failure_on
@@ -21,13 +22,10 @@ from suites._shared.pool_nodes import GpuPoolNode
 from suites._shared.upgrade_obstacles import is_known
 from suites._shared.upgrade_states import (
     AT_THE_DRIVER,
-    DRAINING,
     FAILED,
     REQUIRED,
     UNDER_WAY,
     WAITING_FOR_JOBS,
-    UpgradePolicy,
-    policy_for,
     state_of,
     unavailable,
 )
@@ -61,7 +59,7 @@ def stuck_nodes(
     fleet = [node for _, node in nodes]
     found = {}
     for pool, node in nodes:
-        policy = policy_for(node, operator_resource, facts)
+        policy = policy_for(node, facts)
         stall = _stall_after_start(node, policy, _driver_of(components), facts)
         if stall is None and state_of(node) == REQUIRED and pool.labels.get(UPGRADE_SKIP) != "true":
             stall = _stall_before_start(node, fleet, policy)

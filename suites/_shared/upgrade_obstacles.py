@@ -1,6 +1,7 @@
 """What on a GPU node would make a driver upgrade fail: pods that it may not delete, and users of GPUs it does not know.
 
-Sources: NVIDIA/k8s-operator-libs, pkg/upgrade/pod_manager.go (kubectl's drain filters decide which pods go);
+Sources: NVIDIA/k8s-operator-libs, pkg/upgrade/pod_manager.go (kubectl's drain filters decide which pods go, and a node
+on which one of those with GPUs does not go fails, whoever owns the pod);
 NVIDIA/gpu-operator, cmd/gpu-operator/main.go, gpuPodSpecFilter, and issues 367, 2166, 2509.
 """
 
@@ -10,7 +11,7 @@ from typing import NamedTuple
 from conformance.facts import Container, Facts, Node, Pod
 from conformance.gpu.labels import DEPLOY
 from conformance.gpu.resources import DRA_DRIVER, GPU, MIG_PREFIX
-from suites._shared.upgrade_states import PodRemoval, UpgradePolicy
+from conformance.upgrading.policy import PodRemoval, UpgradePolicy
 
 _GPU_RESOURCES = (GPU, MIG_PREFIX)
 _GPU_DRIVERS = (DRA_DRIVER,)
@@ -32,7 +33,10 @@ class Obstacle(NamedTuple):
 def undeletable(pods: tuple[Pod, ...], policy: UpgradePolicy, facts: Facts) -> Iterator[Obstacle]:
     """The GPU pods of a node that the upgrade has to delete and that neither deletion nor drain may."""
     for pod in pods:
-        if pod.deleting or pod.static or pod.owner_kind == "DaemonSet" or not is_known(pod, facts):
+        if pod.deleting or not is_known(pod, facts):
+            continue
+        if pod.static or pod.owner_kind == "DaemonSet":
+            yield _that_stays(pod)
             continue
         refusals = [refusal_of(pod, removal) for removal in policy.pod_removals]
         budget = forbidding_budget(pod, facts)
@@ -43,6 +47,19 @@ def undeletable(pods: tuple[Pod, ...], policy: UpgradePolicy, facts: Facts) -> I
         elif budget:
             remedy = f"Let {budget} allow a disruption: its disruptionsAllowed is 0."
             yield Obstacle(pod, f"{budget} allows no disruption although all of its pods are healthy", remedy)
+
+
+def _that_stays(pod: Pod) -> Obstacle:
+    """A pod with GPUs that no way of removal takes: both pass over what would be on the node again at once."""
+    if pod.static:
+        why = "it has GPUs and is a static pod of the node, which is neither deleted nor drained"
+        return Obstacle(pod, why, "Take its manifest off the node for the upgrade.")
+    owner = f"DaemonSet {pod.namespace}/{pod.owner_name}"
+    return Obstacle(
+        pod,
+        f"it has GPUs and is of {owner}, whose pods are neither deleted nor drained",
+        f"Take {owner} off the nodes for the upgrade: by a nodeSelector whose label you remove from each beforehand.",
+    )
 
 
 def unknown_users(nodes: Iterable[Node], facts: Facts, stack: Collection[str]) -> Iterator[Obstacle]:

@@ -11,7 +11,7 @@ from conformance.deploy.helm.values import gpu_operator_values
 from conformance.facts import Facts, Node, Resource
 from conformance.reference.expected import driver_of
 from conformance.reference.model import Reference
-from suites._shared.driver_objects import driver_object_of
+from conformance.upgrading.policy import driver_object_of
 from suites._shared.operator_resource import OperatorResource
 
 _BLOCKS = {

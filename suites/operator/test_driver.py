@@ -13,9 +13,10 @@ from conformance.gpu.drivers import DriverVersion, Support, known_regressions, l
 from conformance.gpu.labels import DRIVER_VERSION, UPGRADE_SKIP, UPGRADE_STATE
 from conformance.reference.expected import driver_of
 from conformance.reference.model import Reference
+from conformance.upgrading.policy import driver_object_of, policy_for
 from conformance.verdict import Judge, NotApplicable, Unsupported
 from suites._shared.driver_defects import is_affected
-from suites._shared.driver_objects import CONFLICT, driver_object_of, reason_of, why_refused
+from suites._shared.driver_objects import CONFLICT, reason_of, why_refused
 from suites._shared.grace import is_changing, is_left_behind, is_upgrading
 from suites._shared.node_gpus import driver
 from suites._shared.operands import DRIVER as DRIVER_COMPONENT
@@ -25,7 +26,7 @@ from suites._shared.pool_nodes import GpuPoolNode
 from suites._shared.resource_slices import devices_on
 from suites._shared.stuck_upgrades import managed_nodes, stuck_nodes
 from suites._shared.upgrade_obstacles import undeletable, unknown_users
-from suites._shared.upgrade_states import DONE, REQUIRED, policy_for, state_of
+from suites._shared.upgrade_states import DONE, REQUIRED, state_of
 from suites.operator.operator_settings import asked_for
 
 _UPGRADED = "its driver is being upgraded"
@@ -174,17 +175,13 @@ def test_no_driver_upgrade_is_stuck(
 def test_nothing_would_make_a_driver_upgrade_fail(
     facts: Facts, reference: Reference, nvidia_pool_nodes: tuple[GpuPoolNode, ...], judge: Judge
 ) -> None:
-    operator_resource = require_operator_resource(facts, reference)
+    require_operator_resource(facts, reference)
     managed = [node for _, node in managed_nodes(nvidia_pool_nodes, expected_components(facts, reference))]
-    nodes = [node for node in managed if policy_for(node, operator_resource, facts).automatic]
+    nodes = [node for node in managed if policy_for(node, facts).automatic]
     if not nodes:
         raise NotApplicable("the operator upgrades the driver of no GPU node by itself")
     stack = {declared_stack(reference).namespace, *facts.stack_namespaces}
-    found = [
-        each
-        for node in nodes
-        for each in undeletable(facts.pods_on(node.name), policy_for(node, operator_resource, facts), facts)
-    ]
+    found = [each for node in nodes for each in undeletable(facts.pods_on(node.name), policy_for(node, facts), facts)]
     found += unknown_users(nodes, facts, stack)
     blocked = {each.pod.node for each in found}
     for node in nodes:

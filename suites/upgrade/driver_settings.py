@@ -6,7 +6,7 @@ from typing import Any
 from conformance.facts import Facts, Node
 from conformance.gpu.driver_hardware import Architecture, Modules, architecture_of
 from conformance.gpu.labels import GPU_COMPUTE, OS_ID, OS_VERSION
-from suites._shared.driver_objects import driver_object_of
+from conformance.upgrading.policy import driver_object_of
 from suites._shared.operator_resource import OperatorResource
 
 # As a kubelet tells it: Ubuntu 24.04.3 LTS.

@@ -11,13 +11,13 @@ from conformance.facts import Facts, Node, Pod
 from conformance.gpu.labels import UPGRADE_DRAIN_SKIP
 from conformance.reference.model import Pool, Reference
 from conformance.subjects import ObjectReference
+from conformance.upgrading.policy import PodRemoval, UpgradePolicy, policy_for
 from conformance.verdict import NotApplicable
 from suites._shared.operands import expected_components
 from suites._shared.operator_resource import OperatorResource, require_operator_resource
 from suites._shared.pool_nodes import GpuPoolNode
 from suites._shared.stuck_upgrades import managed_nodes
 from suites._shared.upgrade_obstacles import is_known, refusal_of
-from suites._shared.upgrade_states import PodRemoval, UpgradePolicy, policy_for
 
 
 class UpgradeGroup(NamedTuple):
@@ -35,8 +35,7 @@ class UpgradeGroup(NamedTuple):
     @property
     def at_once(self) -> int:
         """How many of the nodes may be away at the same time."""
-        most = self.policy.unavailable(len(self.members))
-        return min(most, self.policy.parallel) if self.policy.parallel else most
+        return self.policy.at_once(len(self.members))
 
     def __str__(self) -> str:
         return self.policy.source
@@ -53,7 +52,7 @@ def upgrade_groups(facts: Facts, reference: Reference, nodes: Sequence[GpuPoolNo
         raise NotApplicable("the operator manages the driver of no GPU node: the drivers come with the node images")
     groups: dict[str, UpgradeGroup] = {}
     for member in managed:
-        policy = policy_for(member[1], operator_resource, facts)
+        policy = policy_for(member[1], facts)
         before = groups.get(policy.source)
         members = (*before.members, member) if before else (member,)
         groups[policy.source] = UpgradeGroup(policy, _owner(policy, operator_resource, facts), members)

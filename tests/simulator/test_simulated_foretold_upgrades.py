@@ -123,6 +123,41 @@ def one_waits(fleet: Operated) -> None:
     budget(fleet, maxUnavailable=1)
 
 
+def of_a_daemon_set(fleet: Operated) -> None:
+    template = {"metadata": {"labels": {"app": "agent"}}, "spec": pod("agent")["spec"]}
+    daemon_set = {
+        "apiVersion": "apps/v1",
+        "kind": "DaemonSet",
+        "metadata": {"name": "agent", "namespace": "default"},
+        "spec": {"selector": {"matchLabels": {"app": "agent"}}, "template": template},
+    }
+    run(fleet, daemon_set, AGENTS)
+    ready(fleet, 1)
+
+
+def refused_by_a_quota(fleet: Operated) -> None:
+    """No further pod of the priority that drivers have is admitted where the operator has its own."""
+    critical = {"scopeName": "PriorityClass", "operator": "In", "values": ["system-node-critical"]}
+    quota = {
+        "apiVersion": "v1",
+        "kind": "ResourceQuota",
+        "metadata": {"name": "critical", "namespace": "gpu-operator"},
+        "spec": {"hard": {"pods": "0"}, "scopeSelector": {"matchExpressions": [critical]}},
+    }
+    run(fleet, quota, QUOTAS)
+    wait_for(
+        lambda: (fleet.client.get(f"{QUOTAS}/critical").get("status") or {}).get("used"),
+        bool,
+        what="the quota is counted",
+        timeout=PATIENCE,
+    )
+
+
+def tainted(fleet: Operated) -> None:
+    taint = {"key": "team", "value": "vision", "effect": "NoSchedule"}
+    fleet.client.patch(f"{NODES}/a100-1", {"spec": {"taints": [taint]}})
+
+
 def failed_before(fleet: Operated) -> None:
     fleet.hardware("a100-1", broken={"driver-fails": True})
     fleet.ask(driver={"version": "595.98.01", "upgradePolicy": {**AT_ONCE, **DELETES, "maxParallelUpgrades": 1}})
@@ -133,14 +168,17 @@ def everywhere(state: str) -> dict[str, set[str]]:
     return {node: {state} for node in GPU_NODES}
 
 
-REQUIRED, WAITS, DELETION, FAILED = (
+REQUIRED, WAITS, DELETION, RESTART, FAILED = (
     "upgrade-required",
     "wait-for-jobs-required",
     "pod-deletion-required",
+    "pod-restart-required",
     "upgrade-failed",
 )
 NO_WAIT = {"waitForCompletion": {"podSelector": "", "timeoutSeconds": 0}}
 BUDGETS = "/apis/policy/v1/namespaces/default/poddisruptionbudgets"
+AGENTS = "/apis/apps/v1/namespaces/default/daemonsets"
+QUOTAS = "/api/v1/namespaces/gpu-operator/resourcequotas"
 BLOCKERS = (
     Blocker("a label keeps a node out", skipped, AT_ONCE, "UPG-01", "upgrade.skip", {"a100-1": {REQUIRED}}),
     Blocker("upgrades are off", nothing, {**AT_ONCE, "autoUpgrade": False}, "UPG-02", "autoUpgrade", everywhere("")),
@@ -217,6 +255,30 @@ BLOCKERS = (
         {"a100-1": {FAILED}},
     ),
     Blocker(
+        "pods of a DaemonSet",
+        of_a_daemon_set,
+        {**AT_ONCE, **DELETES},
+        "OPER-19",
+        "neither deleted nor drained",
+        {"a100-1": {FAILED}},
+    ),
+    Blocker(
+        "a quota refuses drivers",
+        refused_by_a_quota,
+        {**AT_ONCE, **DELETES},
+        "OPER-06",
+        "critical",
+        everywhere(RESTART),
+    ),
+    Blocker(
+        "a taint that drivers do not tolerate",
+        tainted,
+        {**AT_ONCE, **DELETES},
+        "OPER-10",
+        "team",
+        {"a100-1": {RESTART}},
+    ),
+    Blocker(
         "an upgrade that failed",
         failed_before,
         {**AT_ONCE, **DELETES, "maxParallelUpgrades": 1},
@@ -239,7 +301,8 @@ def fleet(shared: Operated) -> Iterator[Operated]:
     """Three nodes whose drivers are up to date, and that are so again afterwards."""
     all_done(shared)
     yield shared
-    for collection in ("/apis/apps/v1/namespaces/default/deployments", BUDGETS, "/api/v1/namespaces/default/pods"):
+    deployments, pods = "/apis/apps/v1/namespaces/default/deployments", "/api/v1/namespaces/default/pods"
+    for collection in (deployments, AGENTS, BUDGETS, QUOTAS, pods):
         for obj in shared.client.list(collection):
             gone(shared, f"{collection}/{obj['metadata']['name']}")
     for node in GPU_NODES:
@@ -247,7 +310,7 @@ def fleet(shared: Operated) -> Iterator[Operated]:
         shared.hardware(node, broken={})
         if FAILED in state(shared, node):
             shared.label(node, **{STATE: REQUIRED})
-        shared.client.patch(f"{NODES}/{node}", {"spec": {"unschedulable": None}})
+        shared.client.patch(f"{NODES}/{node}", {"spec": {"unschedulable": None, "taints": None}})
     shared.ask(driver={"upgradePolicy": {**AT_ONCE, **DELETES, **NO_WAIT}})
     all_done(shared)
     shared.says("ready", "Reconciled", timeout=180)

@@ -4,7 +4,7 @@ import pytest
 from operated_cluster import LONG_AGO, NOW, Cluster, made
 from operator_chapters import A_NODE, COVERAGE, FULL, RECONCILED, VERSION, WORKLOADS
 
-from suites._shared.driver_objects import driver_object_of, selecting
+from conformance.upgrading.policy import driver_object_of, driver_objects_selecting
 
 OTHER_NODE = "a100-training-1"
 GROUP = "eks.amazonaws.com/nodegroup"
@@ -27,7 +27,7 @@ def add(cluster: Cluster, name: str, selector: dict[str, str] | None = None, rea
 
 def names(cluster: Cluster, node: str) -> list[str]:
     facts = cluster.facts()
-    return [each.name for each in selecting(facts.node(node), facts)]
+    return [each.name for each in driver_objects_selecting(facts.node(node), facts)]
 
 
 def test_the_default_is_for_nodes_that_no_other_selects(several):

@@ -8,9 +8,10 @@ from conformance.report.comparing.text import since_baseline
 from conformance.report.fixes import Fix, fixes
 from conformance.report.formats.markdown.fitting import LIMIT, Fitting
 from conformance.report.formats.markdown.texts import MOST, block, cell, code, plain
-from conformance.report.model import SEVERITY, PoolFacts, Profile, Report, Verdict
+from conformance.report.model import SEVERITY, PoolFacts, Profile, Report, Upgrade, Verdict
 from conformance.report.shown import Shown
 from conformance.report.story import why_not_judged
+from conformance.upgrading.forecast import Away
 from conformance.verdict import EvidenceKind, Status, join_limited
 
 __all__ = ["LIMIT", "render"]
@@ -28,6 +29,9 @@ def render(report: Report) -> str:
     text.add_list(_warnings(report), "warning", upto=_FOR_FIXES // 2)
     text.add(_fixes_heading(report))
     text.add_list((_fix(number, fix) for number, fix in enumerate(fixes(report), 1)), "cause", upto=_FOR_FIXES)
+    if isinstance(report.upgrade, Upgrade) and (capacity := report.upgrade.capacity) is not None:
+        text.add(f"## While nodes are away\n\n{plain(str(capacity))}")
+        text.add_list(map(_away, capacity.away), "set of nodes", upto=_FOR_FIXES + _FOR_WAITING // 3)
     if isinstance(report.waiting_pods, WaitingPods):
         text.add(_waiting_heading(report.waiting_pods))
         text.add_list(map(_waiting, report.waiting_pods.groups), "waiting group", upto=_FOR_FIXES + _FOR_WAITING)
@@ -105,6 +109,12 @@ def _finding(each: Shown, title: str) -> str:
     if first.inspect:
         lines.append(f"\n{block(first.inspect)}" if len(first.inspect) <= MOST else "- Inspect: see `report.json`")
     return "\n".join(lines)
+
+
+def _away(each: Away) -> str:
+    """Nodes that are away at once, and what becomes of the pods that do not just find room."""
+    lines = [f"**{plain(join_limited(each.nodes, most=_ENOUGH))} away**, {_pods(each.pods)} with GPUs\n"]
+    return "\n".join((*lines, *(f"- {plain(str(one))}" for one in each.displaced)))
 
 
 def _waiting_heading(waiting: WaitingPods) -> str:

@@ -1,0 +1,95 @@
+"""Whom kube-scheduler evicts for a pod that finds no room: on one node, and on which of several.
+
+Pods of lower priority only. Of those on a node as many stay as can, the most important first: of two the one of higher
+priority, then the one that started earlier; before all others those whose going a disruption budget does not allow.
+Of several nodes the one is taken where least is broken.
+Source: kubernetes/kubernetes, pkg/scheduler/framework/plugins/defaultpreemption (SelectVictimsOnNode,
+filterPodsWithPDBViolation) and framework/preemption (pickOneNodeForPreemption).
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from fractions import Fraction
+from typing import NamedTuple, TypeAlias
+
+Amounts: TypeAlias = Mapping[str, Fraction]
+Rank: TypeAlias = tuple[int, int, int, int, float]
+
+_NONE = Fraction(0)
+_LIFTED = 2**31
+"""Added to each priority where they are summed up, so that every victim counts, those below 0 as well."""
+
+
+class Holding(NamedTuple):
+    """A pod on a node: what it holds, when it started (seconds since 1970), and the budgets that count it."""
+
+    name: str
+    priority: int
+    holds: Amounts
+    started: float
+    budgets: tuple[str, ...] = ()
+
+
+class Victims(NamedTuple):
+    """Those who have to go, the most important first; ``violating`` is how many of them a budget wants to stay."""
+
+    pods: tuple[Holding, ...]
+    violating: int
+
+    @property
+    def rank(self) -> Rank:
+        """By what nodes are compared: the lowest is taken, and between equal ones nobody can tell."""
+        highest = self.pods[0].priority
+        earliest = min(each.started for each in self.pods if each.priority == highest)
+        lifted = sum(each.priority + _LIFTED for each in self.pods)
+        return self.violating, highest, lifted, len(self.pods), -earliest
+
+
+def fits(wanted: Amounts, offered: Amounts, held: Amounts) -> bool:
+    """Whether a node has what a pod asks for beside what others hold."""
+    return all(amount + held.get(name, _NONE) <= offered.get(name, _NONE) for name, amount in wanted.items())
+
+
+def victims_on(
+    wanted: Amounts, offered: Amounts, here: Sequence[Holding], priority: int, allowed: Mapping[str, int]
+) -> Victims | None:
+    """Who has to leave a node for a pod of a priority; None where that does not make room, or nobody is below it.
+
+    ``here`` are all pods of the node, ``allowed`` says how many disruptions each budget allows.
+    """
+    lower = sorted((each for each in here if each.priority < priority), key=_importance)
+    held = _total(each.holds for each in here if each.priority >= priority)
+    if not lower or not fits(wanted, offered, held):
+        return None
+    violating = _violating(lower, allowed)
+    gone, broken = [], 0
+    for each in (*violating, *(each for each in lower if each not in violating)):
+        with_it = _total((held, each.holds))
+        if fits(wanted, offered, with_it):
+            held = with_it
+        else:
+            gone.append(each)
+            broken += each in violating
+    return Victims(tuple(sorted(gone, key=_importance)), broken) if gone else None
+
+
+def _importance(pod: Holding) -> tuple[int, float]:
+    return -pod.priority, pod.started
+
+
+def _violating(pods: Iterable[Holding], allowed: Mapping[str, int]) -> list[Holding]:
+    """Those whose going their budgets do not allow, when the others before them go as well."""
+    left, found = dict(allowed), []
+    for pod in pods:
+        for budget in pod.budgets:
+            left[budget] = left.get(budget, 0) - 1
+        if any(left[budget] < 0 for budget in pod.budgets):
+            found.append(pod)
+    return found
+
+
+def _total(parts: Iterable[Amounts]) -> dict[str, Fraction]:
+    total: dict[str, Fraction] = {}
+    for part in parts:
+        for name, amount in part.items():
+            total[name] = total.get(name, _NONE) + amount
+    return total
