@@ -2,6 +2,7 @@
 
 import base64
 import gzip
+import importlib
 import json
 import os
 import signal
@@ -9,14 +10,13 @@ import stat
 import subprocess
 import sys
 import threading
-import time
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 
-import boto3
 import pytest
 import yaml
-from moto.server import ThreadedMotoServer
 from outcomes import environment
 from prometheus_client.parser import text_string_to_metric_families
 from shipped_ci import CI, KUSTOMIZE
@@ -41,9 +41,13 @@ ONE = ("--", "--gpu-requirement=POOL-03", "--gpu-reference=corrected-guide")
 
 
 @pytest.fixture
-def night(tmp_path):
-    """Run the program in a folder of its own, with the commands of this installation."""
+def fleet(tmp_path):
     save(Snapshot.of([NODE]), tmp_path / "fleet.json.gz")
+
+
+@pytest.fixture
+def night(tmp_path, fleet):
+    """Run the program in a folder of its own, with the commands of this installation."""
     commands = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
 
     def run(*arguments, cluster="snapshot:fleet.json.gz", **more):
@@ -61,14 +65,43 @@ def night(tmp_path):
     return run
 
 
+@pytest.fixture(scope="module")
+def program() -> ModuleType:
+    """The program as a module."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.syspath_prepend(str(PROGRAM.parent))
+        return importlib.import_module("nightly")
+
+
+@pytest.fixture
+def soon(tmp_path, fleet, program, forked, monkeypatch, capsys):
+    """Run the program in this process, each time a second later; the runs that it calls are forked (forking.py)."""
+    times = iter(datetime(2026, 5, 1, tzinfo=UTC) + timedelta(seconds=second) for second in range(60))
+    monkeypatch.setattr(program, "datetime", SimpleNamespace(now=lambda _zone: next(times)))
+
+    def call(command):
+        assert command[0] == "pytest"
+        print(f"$ {' '.join(command)}")
+        return forked(command[1:], tmp_path, tmp_path / "said.txt", 300)
+
+    monkeypatch.setattr(program, "_call", call)
+
+    def run(*arguments):
+        code = program.main(["--cluster=snapshot:fleet.json.gz", f"--reports={tmp_path / 'reports'}", *arguments])
+        said = capsys.readouterr()
+        return SimpleNamespace(returncode=code, stdout=said.out, stderr=said.err)
+
+    return run
+
+
 def _runs(folder):
     return sorted(path.parent for path in (folder / "reports").glob("*/*/report.json"))
 
 
-def test_it_ends_as_the_run_did_and_compares_with_the_night_before(night, tmp_path):
-    first, second = night(*ONE), night(*ONE)
+def test_it_ends_as_the_run_did_and_compares_with_the_night_before(night, soon, tmp_path):
+    first, second = soon(*ONE), night(*ONE)
 
-    assert (first.returncode, second.returncode) == (1, 1), first.stdout + first.stderr
+    assert (first.returncode, second.returncode) == (1, 1), second.stdout + second.stderr
     assert "--gpu-baseline" not in first.stdout
     older, newer = _runs(tmp_path)
     assert f"--gpu-baseline={older}/report.json" in second.stdout
@@ -77,31 +110,30 @@ def test_it_ends_as_the_run_did_and_compares_with_the_night_before(night, tmp_pa
     assert "gpu-conformance clean" not in first.stdout
 
 
-def test_a_request_that_cannot_be_carried_out_leaves_no_report_and_its_code(night, tmp_path):
-    ended = night("--", "--gpu-profile=nonsense")
+def test_a_request_that_cannot_be_carried_out_leaves_no_report_and_its_code(soon, tmp_path):
+    ended = soon("--", "--gpu-profile=nonsense")
 
     assert ended.returncode == 4
     assert "no report to keep" in ended.stderr
     assert not _runs(tmp_path)
 
 
-def test_only_the_last_runs_stay(night, tmp_path):
+def test_only_the_last_runs_stay(soon, tmp_path):
     home = tmp_path / "reports" / "snapshot%3Afleet.json.gz"
     for name in ("2026-01-01T000000Z", "2026-01-02T000000Z", "2026-01-03T000000Z"):
         (home / name).mkdir(parents=True)
         (home / name / "report.json").write_text("{}")
     (home / "notes").mkdir()
 
-    night("--keep=2", "--", "--gpu-profile=nonsense")
+    soon("--keep=2", "--", "--gpu-profile=nonsense")
     assert len(_runs(tmp_path)) == 3  # nothing was judged, nothing is thrown away
 
     # What is damaged keeps no later night from beginning.
-    began = night("--keep=2", *ONE)
+    began = soon("--keep=2", *ONE)
     assert began.returncode == 1
     assert began.stderr.count("passed over as a baseline") == 3
     for _ in range(2):
-        night("--keep=2", *ONE)
-        time.sleep(1)
+        soon("--keep=2", *ONE)
     assert len(_runs(tmp_path)) == 2
     assert (home / "notes").exists()
 
@@ -129,11 +161,11 @@ def gateway():
     server.server_close()
 
 
-def test_metrics_get_to_a_pushgateway_and_into_a_file_that_is_scraped(night, tmp_path, gateway):
+def test_metrics_get_to_a_pushgateway_and_into_a_file_that_is_scraped(soon, tmp_path, gateway):
     url, put, _ = gateway
     file = tmp_path / "textfile" / "gpu_conformance.prom"
 
-    ended = night(f"--pushgateway={url}/", f"--metrics-file={file}", *ONE)
+    ended = soon(f"--pushgateway={url}/", f"--metrics-file={file}", *ONE)
 
     assert ended.returncode == 1, ended.stderr
     ((path, text),) = put.items()
@@ -148,14 +180,14 @@ def test_metrics_get_to_a_pushgateway_and_into_a_file_that_is_scraped(night, tmp
     assert stat.S_IMODE(file.stat().st_mode) == 0o644
 
 
-def test_a_place_that_fails_is_named_and_is_no_success(night, tmp_path, gateway):
+def test_a_place_that_fails_is_named_and_is_no_success(soon, tmp_path, gateway):
     url, _, door = gateway
     door.answer = 503
     save(Snapshot.of([{**NODE, "spec": {"taints": [{"key": "dedicated", "value": "gpu", "effect": "NoSchedule"}]}}]),
          tmp_path / "fleet.json.gz")  # fmt: skip
     file = tmp_path / "metrics.prom"
 
-    ended = night(f"--pushgateway={url}", f"--metrics-file={file}", "--", "--gpu-requirement=POOL-03",
+    ended = soon(f"--pushgateway={url}", f"--metrics-file={file}", "--", "--gpu-requirement=POOL-03",
                   "--gpu-reference=corrected-guide")  # fmt: skip
 
     assert f"NOT kept in {url}: it answered 503" in ended.stderr
@@ -165,10 +197,7 @@ def test_a_place_that_fails_is_named_and_is_no_success(night, tmp_path, gateway)
 
 
 @pytest.mark.parametrize(("run", "kept", "ends"), [(0, True, 0), (0, False, 11), (1, False, 1), (10, True, 10)])
-def test_not_keeping_what_passed_has_a_code_of_its_own(monkeypatch, tmp_path, run, kept, ends):
-    sys.path.insert(0, str(PROGRAM.parent))
-    import nightly
-
+def test_not_keeping_what_passed_has_a_code_of_its_own(monkeypatch, program, tmp_path, run, kept, ends):
     def call(command):
         if command[0] == "pytest":
             folder = Path(next(each for each in command if each.startswith("--gpu-report=")).partition("=")[2])
@@ -177,24 +206,28 @@ def test_not_keeping_what_passed_has_a_code_of_its_own(monkeypatch, tmp_path, ru
             return run
         return 0
 
-    monkeypatch.setattr(nightly, "_call", call)
-    monkeypatch.setattr(nightly, "_keep", lambda *_: kept)
-    assert nightly.main(["--cluster=x", f"--reports={tmp_path}"]) == ends
+    monkeypatch.setattr(program, "_call", call)
+    monkeypatch.setattr(program, "_keep", lambda *_: kept)
+    assert program.main(["--cluster=x", f"--reports={tmp_path}"]) == ends
 
 
-def test_results_get_into_an_s3_compatible_store(night, tmp_path):
+def test_results_get_into_an_s3_compatible_store(soon, tmp_path, monkeypatch):
+    import boto3
+    from moto.server import ThreadedMotoServer
+
     server = ThreadedMotoServer(port=0, verbose=False)
     server.start()
     try:
         host, port = server.get_host_and_port()
         keys = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_DEFAULT_REGION": "us-east-1"}
         endpoint = f"http://{host}:{port}"
-        store = boto3.client("s3", endpoint_url=endpoint, region_name="us-east-1", aws_access_key_id="key",
-                             aws_secret_access_key="secret")  # fmt: skip
+        for name, value in {**keys, "AWS_ENDPOINT_URL_S3": endpoint}.items():
+            monkeypatch.setenv(name, value)
+        store = boto3.client("s3")
         store.create_bucket(Bucket="results")
 
-        ended = night("--s3=s3://results/gpu/", *ONE, AWS_ENDPOINT_URL_S3=endpoint, **keys)
-        lost = night("--s3=s3://nobodys/gpu", *ONE, AWS_ENDPOINT_URL_S3=endpoint, **keys)
+        ended = soon("--s3=s3://results/gpu/", *ONE)
+        lost = soon("--s3=s3://nobodys/gpu", *ONE)
 
         (folder, _) = _runs(tmp_path)
         found = {each["Key"]: each["Size"] for each in store.list_objects_v2(Bucket="results")["Contents"]}
