@@ -103,6 +103,15 @@ def _parser() -> argparse.ArgumentParser:
     )
     planned.add_argument("--gpu-reference", type=Path, metavar="PATH", help="the declared set-up, as for the run")
     planned.add_argument("--gpu-baseline", type=Path, metavar="FILE", help="an earlier report: how long, how many pods")
+    planned.add_argument("--gpu-deploy", action="store_true", help="the run deploys the set-up first")
+    planned.add_argument(
+        "--gpu-suites",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="PATH",
+        help="requirements of your own beside these",
+    )
     asked = planned.add_mutually_exclusive_group()
     for each in UPGRADE_QUESTIONS:
         told = f"the run is asked about an upgrade {each.subject}: see docs/upgrade.md"
@@ -318,7 +327,9 @@ def _plan(chosen: argparse.Namespace) -> int:
     mode = Mode(chosen.gpu_mode) if chosen.gpu_mode else None
     where = (chosen.cluster, chosen.clusters_file, chosen.kubeconfig)
     upgrade = Asked.of({each.flag: vars(chosen)[each.dest] for each in UPGRADE_QUESTIONS})
-    request = planning.Request(*where, mode, chosen.gpu_reference, chosen.gpu_baseline, upgrade)
+    request = planning.Request(
+        *where, mode, chosen.gpu_reference, chosen.gpu_baseline, upgrade, chosen.gpu_deploy, tuple(chosen.gpu_suites)
+    )
     found = planning.plan(request)
     _say_each([msgspec.json.format(msgspec.json.encode(found), indent=2).decode()] if chosen.json else found.lines())
     return OK

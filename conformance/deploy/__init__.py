@@ -4,8 +4,8 @@
 what was made. ``helm/`` knows charts: their releases, values and mirrors.
 """
 
-from conformance.deploy.deploying import Deployed, Journal, deploy
+from conformance.deploy.deploying import Deployed, Foreseen, Journal, deploy, foresee
 from conformance.deploy.errors import ForeignObject
 from conformance.deploy.withdrawing import Withdrawn, withdraw
 
-__all__ = ["Deployed", "ForeignObject", "Journal", "Withdrawn", "deploy", "withdraw"]
+__all__ = ["Deployed", "ForeignObject", "Foreseen", "Journal", "Withdrawn", "deploy", "foresee", "withdraw"]

@@ -13,7 +13,7 @@ import msgspec
 
 from conformance.deploy import node_marks, ownership
 from conformance.deploy.errors import ForeignObject
-from conformance.deploy.installing import Installer, StackPlan
+from conformance.deploy.installing import Installer, InstallError, StackPlan, definitions
 from conformance.deploy.node_marks import Journal, NodeRecords
 from conformance.deploy.ownership import Owner
 from conformance.deploy.readiness import (
@@ -30,7 +30,7 @@ from conformance.kube.waits import until_accepted
 from conformance.reference.model import Reference
 from conformance.reference.objects import STAGES, WORKLOADS, Object, name_of, objects
 
-__all__ = ["Deployed", "Journal", "deploy"]
+__all__ = ["Deployed", "Foreseen", "Journal", "deploy", "foresee"]
 
 # Enough to hide the round trips of a set-up of some fifty objects, little enough for a small API server.
 CONCURRENT = 8
@@ -77,6 +77,49 @@ class Deployed(msgspec.Struct, frozen=True):
         )
 
 
+class Foreseen(msgspec.Struct, frozen=True, rename="camel"):
+    """What deploying for a run would do, each thing by its name; withdrawing takes all of it back.
+
+    ``updated`` are objects that a deployment of the same set-up left, ``nodes`` those that get labels or taints,
+    ``releases`` those of the GPU stack. ``definitions`` are CRDs of the stack's kinds that are there already, and stay;
+    those that the charts bring go with them. ``refused`` is why a run would deploy nothing and end.
+    """
+
+    created: tuple[str, ...]
+    updated: tuple[str, ...]
+    nodes: tuple[str, ...]
+    releases: tuple[str, ...]
+    definitions: tuple[str, ...]
+    left_alone: str
+    refused: tuple[str, ...]
+
+
+def foresee(client: Client, reference: Reference, installer: Installer | None) -> Foreseen:
+    """What ``deploy`` would do for a new run, from reads alone. Raises what reading the cluster raises.
+
+    Whether others have Helm releases of the same names is not asked: Helm keeps that in Secrets.
+    """
+    owner = Owner(reference.name, "the planned one")
+    refused: list[str] = []
+    stack = StackPlan()
+    try:
+        stack = StackPlan.of(client, reference, installer, ())
+    except InstallError as error:
+        refused.append(str(error))
+    planned = _plan(client, [*objects(reference), *stack.objects])
+    changes = node_marks.planned(reference, client.list(path("Node")))
+    refused += _conflicts(client, owner, planned, changes)
+    return Foreseen(
+        created=tuple(name_of(each.made) for each in planned if each.present is None),
+        updated=tuple(name_of(each.made) for each in planned if each.present is not None),
+        nodes=tuple(change.node for change in changes),
+        releases=tuple(map(str, stack.releases)),
+        definitions=tuple(sorted(each["metadata"]["name"] for each in definitions(client))) if stack.releases else (),
+        left_alone=stack.left_alone,
+        refused=tuple(refused),
+    )
+
+
 class _Planned(NamedTuple):
     """One object to write, and what is there under its name."""
 
@@ -106,10 +149,11 @@ def deploy(
     limits = timeouts or client.timeouts
     owner = Owner(reference.name, run_id)
     records = journal or NodeRecords(client)
-    stack = StackPlan.of(client, reference, installer, records)
+    stack = StackPlan.of(client, reference, installer, records.installed if installer is not None else ())
     planned = _plan(client, [*objects(reference), *stack.objects])
     changes = node_marks.planned(reference, client.list(path("Node")))
-    _refuse_conflicts(client, owner, planned, changes)
+    if conflicts := _conflicts(client, owner, planned, changes):
+        raise ForeignObject(owner.reference, conflicts)
     in_parallel(lambda change: _change_node(client, records, change), changes)
     outcomes: list[tuple[str, str]] = []
     releases: tuple[str, ...] = ()
@@ -157,7 +201,7 @@ def _plan(client: Client, made: list[Object]) -> list[_Planned]:
     return in_parallel(lambda each: _Planned(each, present(client, each)), made)
 
 
-def _refuse_conflicts(client: Client, owner: Owner, planned: list[_Planned], changes: list[NodeChange]) -> None:
+def _conflicts(client: Client, owner: Owner, planned: list[_Planned], changes: list[NodeChange]) -> list[str]:
     conflicts = [
         conflict
         for each in planned
@@ -165,9 +209,7 @@ def _refuse_conflicts(client: Client, owner: Owner, planned: list[_Planned], cha
         for conflict in owner.conflicts(each.made, each.present)
     ]
     conflicts += ownership.second_default([each.made for each in planned], client.list(path("PriorityClass")))
-    conflicts += node_marks.evictions(client, changes)
-    if conflicts:
-        raise ForeignObject(owner.reference, conflicts)
+    return conflicts + node_marks.evictions(client, changes)
 
 
 def present(client: Client, made: Object) -> dict[str, Any] | None:

@@ -98,14 +98,16 @@ class StackPlan(msgspec.Struct, frozen=True):
     left_alone: str = ""
 
     @classmethod
-    def of(cls, client: Client, reference: Reference, installer: Installer | None, records: Records) -> "StackPlan":
-        """The plan; empty without an installer, and for a set-up that declares no stack."""
+    def of(
+        cls, client: Client, reference: Reference, installer: Installer | None, installed: Sequence[Installed]
+    ) -> "StackPlan":
+        """The plan, where ``installed`` is ours; empty without an installer and for a set-up that declares no stack."""
         if installer is None or reference.stack is None:
             return cls()
         wanted, made = releases(reference), stack_objects(reference)
         if is_simulated(reference):
             _require_containers(client)
-        if not records.installed and (words := _left_alone(client, wanted, made)):
+        if not installed and (words := _left_alone(client, wanted, made)):
             return cls(left_alone=words)
         namespaces = (reference.stack.namespace, *(release.namespace for release in wanted))
         return cls(tuple(made), tuple(dict.fromkeys(namespaces)), wanted, installer)

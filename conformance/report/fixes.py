@@ -82,11 +82,26 @@ def _failed(verdicts: Sequence[Verdict]) -> Iterator[Fix]:
         judge, group = each
         return "" if judge.requirement in scattered else group.cause
 
-    for of_one in _alike(broken, lambda each: cause_of(each) or each[0].requirement).values():
+    for of_one in _mended_together(_alike(broken, lambda each: cause_of(each) or each[0].requirement).values()):
         judge, group = of_one[0]
         title = group.first.cause if cause_of(of_one[0]) else judge.title
         yield _fix(title, Status.FAILED, _each_once(judge for judge, _ in of_one), of_one)
     yield from (_fix(verdict.title, Status.FAILED, (verdict,), ()) for verdict in failed if not verdict.causes)
+
+
+def _mended_together(causes: Iterable[list[_Broken]]) -> list[list[_Broken]]:
+    """The causes; those of different requirements whose findings have one remedy in common are one thing to fix.
+
+    A driver image that cannot be pulled is told by the pod, by the operand and by the GPUs that the node lacks.
+    """
+    found: dict[str | int, list[_Broken]] = {}
+    for number, of_one in enumerate(causes):
+        remedies = {group.first.remedy for _, group in of_one}
+        remedy = remedies.pop() if len(remedies) == 1 else ""
+        told = {judge.requirement for judge, _ in found.get(remedy, ())}
+        apart = not remedy or any(judge.requirement in told for judge, _ in of_one)
+        found.setdefault(number if apart else remedy, []).extend(of_one)
+    return list(found.values())
 
 
 def _scattered(broken: Iterable[_Broken]) -> set[str]:

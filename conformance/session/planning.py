@@ -16,6 +16,7 @@ import msgspec
 
 from conformance.catalog import Requirement, requirement_of
 from conformance.clusters.named import SNAPSHOT
+from conformance.deploy import Foreseen, foresee
 from conformance.facts import Facts, Node, read, snapshot
 from conformance.kube.client import Client
 from conformance.kube.effects import Effect, Landing, Mode
@@ -23,11 +24,12 @@ from conformance.kube.guard import Guard
 from conformance.lab.borrowing import FENCE
 from conformance.lab.creating import OF_A_RUN
 from conformance.reference import load
-from conformance.reference.model import Pool
+from conformance.reference.model import Pool, Reference
 from conformance.report.model import Report
 from conformance.report.reading import read as read_report
 from conformance.session import catalogue
 from conformance.session.access import opened_cluster
+from conformance.session.own_suites import NO_SUITES, OwnSuites, own_suites
 from conformance.session.scenario_acts import Acts, acts_of
 from conformance.session.set_up import SHIPPED_REFERENCE
 from conformance.session.upgrades import Asked
@@ -43,7 +45,8 @@ Acting = Mapping[str, tuple[Requirement, object]]
 class Request(NamedTuple):
     """What the user asked about; ``baseline`` is the report of an earlier run on the same cluster.
 
-    ``upgrade`` is what the planned run would be asked about an upgrade.
+    ``upgrade`` is what the planned run would be asked about an upgrade, ``deploy`` whether it would deploy the set-up,
+    ``suites`` where requirements of the owners are that it would judge as well.
     """
 
     cluster: str
@@ -53,6 +56,8 @@ class Request(NamedTuple):
     reference: Path | None = None
     baseline: Path | None = None
     upgrade: Asked = Asked()
+    deploy: bool = False
+    suites: tuple[Path, ...] = ()
 
 
 class Created(msgspec.Struct, frozen=True, rename="camel"):
@@ -80,7 +85,8 @@ class PoolPlan(msgspec.Struct, frozen=True, rename="camel"):
 class Plan(msgspec.Struct, frozen=True, rename="camel"):
     """What a run would do. ``seconds`` is how long the same requirements took in the earlier run, None without one.
 
-    ``upgrade`` is the upgrade that the run would be asked about, in words, and empty without one.
+    ``upgrade`` is the upgrade that the run would be asked about, in words, and empty without one. ``deploys`` is what
+    deploying the set-up would do; the rest of the plan is about the cluster as it was before that.
     """
 
     cluster: str
@@ -98,12 +104,15 @@ class Plan(msgspec.Struct, frozen=True, rename="camel"):
     seconds: float | None = None
     not_timed: tuple[str, ...] = ()
     upgrade: str = ""
+    deploys: Foreseen | None = None
 
     def lines(self) -> Iterator[str]:
         """The plan for people."""
         yield f"a run on {self.cluster} in mode {self.mode}, held to {self.reference}; the plan itself only reads"
         if self.upgrade:
             yield f"  asked about the upgrade to {self.upgrade}: judges only what answers it; upgrades nothing"
+        if self.deploys is not None:
+            yield from deploying_in_words(self.deploys)
         counted = f"{len(self.reads)} requirements only read, {len(self.acts)} may act"
         yield f"  {counted}, {len(self.left_out)} are left out by the mode"
         if not self.creates:
@@ -149,6 +158,27 @@ def _ids(requirements: Sequence[str]) -> str:
     return f"{len(requirements)}: {join_limited(requirements, most=_NAMED)}" if requirements else "none"
 
 
+def deploying_in_words(deploys: Foreseen) -> Iterator[str]:
+    """What deploying the set-up would do, for people."""
+    yield "  deploys  the set-up first, and takes it back before the run ends"
+    told = (
+        ("would be refused", deploys.refused),
+        ("creates", deploys.created),
+        ("brings up to date", deploys.updated),
+        ("installs", deploys.releases),
+        ("labels or taints nodes", deploys.nodes),
+        ("leaves CRDs that are there", deploys.definitions),
+    )
+    for what, members in told:
+        if members:
+            yield f"    {what}, {len(members)}: {join_limited(members, most=_NAMED, apart='; ')}"
+    if deploys.releases:
+        yield "    CRDs that the charts bring, and what they write on nodes, go with the releases"
+    if deploys.left_alone:
+        yield f"    {deploys.left_alone}"
+    yield "    what follows is about the cluster as it is before that"
+
+
 def plan(asked: Request) -> Plan:
     """Plan a run from reads alone.
 
@@ -159,13 +189,12 @@ def plan(asked: Request) -> Plan:
     seen = _read(asked)
     mode, facts = seen.mode, seen.facts
     asked.upgrade.require_nodes(node.name for node in facts.nodes)
-    is_shipped = seen.reference == Path(SHIPPED_REFERENCE) and not seen.reference.exists()
-    declared = load(shipped("fixtures/reference") if is_shipped or seen.reference is None else seen.reference)
-    rules = {
-        rule.id: (rule, function) for rule, function in sorted(_functions(asked.upgrade), key=lambda each: each[0].id)
-    }
+    declared = seen.declared
+    own = own_suites(asked.suites)
+    judged_by = sorted([*_functions(asked.upgrade), *own.functions], key=lambda each: each[0].id)
+    rules = {rule.id: (rule, function) for rule, function in judged_by}
     acting = {id: each for id, each in rules.items() if Effect.READS < each[0].effect <= mode.limit}
-    acts = acts_of_all(acting.values())
+    acts = acts_of_all(acting.values(), own)
     timed = _times(earlier) if earlier else {}
     judged = [id for id, (rule, _) in rules.items() if rule.effect <= mode.limit]
     return Plan(
@@ -184,6 +213,7 @@ def plan(asked: Request) -> Plan:
         seconds=sum(timed.get(id, 0.0) for id in judged) if earlier else None,
         not_timed=tuple(id for id in judged if id not in timed) if earlier else (),
         upgrade=asked.upgrade.target if asked.upgrade else "",
+        deploys=seen.deploys,
     )
 
 
@@ -191,22 +221,34 @@ class _Seen(NamedTuple):
     """A cluster, and how a run would go there. ``copied`` are the kinds that each namespace of a scenario gets too."""
 
     mode: Mode
-    reference: Path | None
+    declared: Reference
     facts: Facts
     copied: tuple[str, ...] = ()
+    deploys: Foreseen | None = None
 
 
 def _read(asked: Request) -> _Seen:
     kind, _, file = asked.cluster.partition(":")
     if kind == SNAPSHOT:
+        if asked.deploy:
+            raise ValueError("--gpu-deploy needs a cluster: whether what it would create is there, no snapshot tells")
         # What was saved can still be planned for: in any mode, as the cluster was then.
-        return _Seen(asked.mode or Mode.AUDIT, asked.reference, snapshot.load(file))
+        return _Seen(asked.mode or Mode.AUDIT, _declared(asked.reference), snapshot.load(file))
     with opened_cluster(asked.cluster, asked.clusters_file, asked.kubeconfig, asked.mode) as opened:
         if opened.connection is None:
             raise ValueError(f"{asked.cluster}: there is no cluster behind it")
-        facts = read(Client(opened.connection, Guard(Effect.READS, None)))
+        client = Client(opened.connection, Guard(Effect.READS, None))
         copied = ("Secret",) if opened.images.pull_secret else ()
-        return _Seen(opened.mode, asked.reference or opened.reference, facts, copied)
+        declared = _declared(asked.reference or opened.reference)
+        if asked.deploy and opened.mode is not Mode.FULL:
+            raise ValueError(f"deploying the reference needs --gpu-mode full, and this run would have {opened.mode}")
+        deploys = foresee(client, declared, opened.installer) if asked.deploy else None
+        return _Seen(opened.mode, declared, read(client), copied, deploys)
+
+
+def _declared(folder: Path | None) -> Reference:
+    is_shipped = folder == Path(SHIPPED_REFERENCE) and not folder.exists()
+    return load(shipped("fixtures/reference") if is_shipped or folder is None else folder)
 
 
 def _functions(upgrade: Asked) -> Iterator[tuple[Requirement, object]]:
@@ -219,11 +261,11 @@ def _functions(upgrade: Asked) -> Iterator[tuple[Requirement, object]]:
                 yield rule, function
 
 
-def acts_of_all(acting: Iterable[tuple[Requirement, object]]) -> dict[str, Acts]:
+def acts_of_all(acting: Iterable[tuple[Requirement, object]], own: OwnSuites = NO_SUITES) -> dict[str, Acts]:
     """What each of these requirements may do in the lab, by id."""
     catalogue.modules()
-    conftest = importlib.import_module("suites.conftest")
-    return {rule.id: acts_of(function, conftest) for rule, function in acting}
+    conftests = (*own.conftests, importlib.import_module("suites.conftest"))
+    return {rule.id: acts_of(function, conftests, own.folders) for rule, function in acting}
 
 
 def _those(acting: Acting, wanted: Callable[[Requirement], bool]) -> tuple[str, ...]:

@@ -8,8 +8,9 @@ import ast
 import inspect
 import sys
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -42,8 +43,12 @@ class Acts(msgspec.Struct, frozen=True):
         return bool(self.methods & set(BORROWS))
 
 
-def acts_of(function: Any, conftest: ModuleType) -> Acts:
-    """What the test function of a requirement may do. ``conftest`` has the fixtures that suites share."""
+def acts_of(function: Any, conftests: Sequence[ModuleType], folders: Sequence[Path] = ()) -> Acts:
+    """What the test function of a requirement may do.
+
+    ``conftests`` have the fixtures that suites share, the nearest first. Followed is what the shipped suites define,
+    and what files in ``folders`` do: suites of one's own.
+    """
     methods: set[str] = set()
     spelled: set[str] = set()
     seen: set[int] = set()
@@ -56,9 +61,9 @@ def acts_of(function: Any, conftest: ModuleType) -> Acts:
         text = _text(each)
         methods |= text.methods
         spelled |= text.spelled
-        waiting += _named(each, text.names)
+        waiting += (found for found in _named(each, text.names) if _is_of_suites(found, folders))
         if inspect.isfunction(each):
-            waiting += _fixtures(each, conftest)
+            waiting += _fixtures(each, conftests)
     return Acts(frozenset(methods), frozenset(spelled))
 
 
@@ -103,21 +108,30 @@ def _kinds(node: ast.AST) -> Iterator[str]:
 
 
 def _named(each: Any, names: frozenset[str]) -> Iterator[Any]:
-    """The functions and classes of the suites that a text names, its annotations included."""
-    scope = vars(sys.modules[each.__module__])
+    """The functions and classes that a text names, its annotations included."""
+    scope = _scope(each)
     for name in names:
         found = scope.get(name)
-        if (inspect.isroutine(found) or inspect.isclass(found)) and _is_ours(found):
+        if inspect.isroutine(found) or inspect.isclass(found):
             yield found
 
 
-def _is_ours(found: Any) -> bool:
-    return str(getattr(found, "__module__", "")).partition(".")[0] == _SUITES
+def _is_of_suites(found: Any, folders: Sequence[Path]) -> bool:
+    module = str(getattr(found, "__module__", ""))
+    if module.partition(".")[0] == _SUITES:
+        return True
+    file = getattr(sys.modules.get(module), "__file__", None)
+    return file is not None and any(Path(file).is_relative_to(folder) for folder in folders)
 
 
-def _fixtures(function: Any, conftest: ModuleType) -> Iterator[Any]:
-    own = vars(sys.modules[function.__module__])
+def _scope(each: Any) -> Mapping[str, Any]:
+    """What the names in a function or class stand for. Several files may be modules of one name, such as conftest."""
+    return getattr(each, "__globals__", None) or vars(sys.modules[each.__module__])
+
+
+def _fixtures(function: Any, conftests: Sequence[ModuleType]) -> Iterator[Any]:
+    scopes = (_scope(function), *map(vars, conftests))
     for name in inspect.signature(function).parameters:
-        found = own.get(name, vars(conftest).get(name))
+        found = next((scope[name] for scope in scopes if name in scope), None)
         if hasattr(found, "_get_wrapped_function"):
             yield found

@@ -176,7 +176,8 @@ def test_one_device_is_one_device_file(
     level=MUST,
     owner=Owner.BOTH,
     sources=["k8s-pod-security", "k8s-81256", "device-plugin-336"],
-    remedy="Enforce the Pod Security Standard baseline in the namespaces of teams (TEN-01 shows their labels).",
+    remedy="Take privileged: true out of the pod's template; to refuse the next one, enforce the Pod Security Standard "
+    "baseline in the namespaces of teams (TEN-01 shows their labels).",
 )
 def test_no_ordinary_pod_is_privileged(pods_on_gpu_nodes: tuple[Pod, ...], judge: Judge) -> None:
     wrong = [(pod, names) for pod in pods_on_gpu_nodes if (names := privileged_containers(pod))]
@@ -225,8 +226,8 @@ def test_no_ordinary_pod_mounts_devices(pods_on_gpu_nodes: tuple[Pod, ...], judg
     level=MUST,
     owner=Owner.BOTH,
     sources=["operator-cdi", "cncf-secure-access"],
-    remedy="Refuse the annotation in the namespaces of teams by an admission policy, or switch the NRI plugin off "
-    "(cdi.nriPluginEnabled: false).",
+    remedy="Take the annotation out of the pod's template and ask for nvidia.com/gpu; refuse it in the namespaces of "
+    "teams by an admission policy, or switch the NRI plugin off (cdi.nriPluginEnabled: false).",
 )
 def test_no_ordinary_pod_takes_devices_by_annotation(pods_on_gpu_nodes: tuple[Pod, ...], judge: Judge) -> None:
     wrong = [(pod, named) for pod in pods_on_gpu_nodes if (named := cdi_devices_named(pod))]

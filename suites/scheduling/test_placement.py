@@ -8,10 +8,12 @@ that no node can ever meet is reported as Insufficient, as if waiting helped.
 The workload is judged as it is deployed, or by its declared manifest where it is not.
 """
 
+from collections.abc import Sequence
+
 from conformance.catalog import MUST, SHOULD, Owner, requirement
 from conformance.facts import Facts, Node, Pod
 from conformance.gpu.affinity import preferred_terms, unmet
-from conformance.gpu.taints import Toleration, repelling, why_repelled
+from conformance.gpu.taints import Taint, Toleration, repelling, seconds_tolerated, why_repelled
 from conformance.reference.model import Reference
 from conformance.subjects import ObjectReference
 from conformance.verdict import Judge, NotApplicable, format_value
@@ -57,7 +59,8 @@ def test_declared_workloads_can_run_in_their_pools_only(
                 cause="; ".join(
                     f"{taint} of {format_value(workload.pools)} {why_repelled(tolerations, taint)}" for taint in refused
                 ),
-                hidden_because="running pods keep running; the first one that has to be scheduled again stays Pending",
+                hidden_because=_hidden_because(tolerations, refused),
+                remedy=_how_to_tolerate(tolerations, refused),
                 inspect=workload.inspect,
             )
         if not pool_nodes:
@@ -74,6 +77,20 @@ def test_declared_workloads_can_run_in_their_pools_only(
             hidden_because="the pods are on the right nodes as long as these happen to score best",
             inspect=workload.inspect,
         )
+
+
+def _hidden_because(tolerations: Sequence[Toleration], refused: Sequence[Taint]) -> str:
+    if any(seconds_tolerated(tolerations, taint) for taint in refused):
+        return "its pods run until the time is over, and are evicted then, again and again"
+    return "running pods keep running; the first one that has to be scheduled again stays Pending"
+
+
+def _how_to_tolerate(tolerations: Sequence[Toleration], refused: Sequence[Taint]) -> str:
+    """What to change where every toleration is there, and some end with time; else the requirement's remedy says it."""
+    ending = [taint for taint in refused if seconds_tolerated(tolerations, taint)]
+    if not ending or len(ending) < len(refused):
+        return ""
+    return f"Take tolerationSeconds out of the tolerations of {format_value(ending)} in the pod template."
 
 
 @requirement(

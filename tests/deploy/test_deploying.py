@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from conformance.deploy import ForeignObject, deploy
+from conformance.deploy import ForeignObject, deploy, foresee
 from conformance.deploy.node_marks import RECORD
 from conformance.kube.errors import Conflict, Forbidden, Invalid
 from conformance.kube.names import MANAGED_BY, REFERENCE_LABEL, RUN_LABEL
@@ -338,3 +338,64 @@ def test_quotas_that_are_not_counted_are_reported(fleet, reference) -> None:
     quotas = [f"resourcequota {team.namespace}/{quota.name}" for team in reference.teams for quota in team.quotas]
     assert deployed.not_ready == tuple(f"{each}: it has not been counted, and so limits nothing yet" for each in quotas)
     assert quotas
+
+
+def test_what_is_foreseen_is_what_deploying_then_does(fleet, reference) -> None:
+    foreseen = foresee(fleet, reference, None)
+    assert not fleet.requests
+
+    done = deploy(fleet, reference, JournalInMemory(), RUN)
+
+    assert foreseen.created
+    assert sorted(foreseen.created) == sorted(done.created)
+    assert sorted(foreseen.nodes) == sorted(done.nodes)
+    assert (foreseen.updated, foreseen.refused, foreseen.releases, foreseen.definitions) == ((), (), (), ())
+
+
+def test_what_an_earlier_deployment_left_is_foreseen_as_brought_up_to_date(fleet, reference) -> None:
+    kept = deploy(fleet, reference)
+
+    foreseen = foresee(fleet, reference, None)
+
+    assert (foreseen.created, foreseen.nodes) == ((), ())
+    assert sorted(foreseen.updated) == sorted(kept.created)
+
+
+def test_what_deploying_would_refuse_is_foreseen_and_nothing_is_written(fleet, reference) -> None:
+    fleet.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "ml-serving"}})
+    fleet.requests.clear()
+
+    foreseen = foresee(fleet, reference, None)
+
+    assert [each for each in foreseen.refused if "ml-serving is there and not ours" in each]
+    assert not fleet.requests
+
+
+class _Helm:
+    """An installer that nobody may ask: a plan only reads."""
+
+
+def test_releases_and_the_crds_that_stay_are_foreseen(fleet) -> None:
+    operated = load(shipped("fixtures/setups") / "bare-metal" / "reference")
+    crd = {"kind": "CustomResourceDefinition", "spec": {"group": "nvidia.com"}}
+    name = "clusterpolicies.nvidia.com"
+    place = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+    fleet.objects[f"{place}/{name}"] = {**crd, "metadata": {"name": name}}
+    fleet.objects[f"{place}/others.example.com"] = {"metadata": {"name": "others.example.com"}, "spec": {"group": "x"}}
+
+    foreseen = foresee(fleet, operated, _Helm())
+
+    assert [each for each in foreseen.releases if "gpu-operator" in each]
+    assert foreseen.definitions == (name,)
+
+
+def test_a_stack_that_is_there_is_foreseen_to_be_left_alone(fleet) -> None:
+    operated = load(shipped("fixtures/setups") / "bare-metal" / "reference")
+    fleet.objects["/apis/nvidia.com/v1/clusterpolicies/theirs"] = {
+        "apiVersion": "nvidia.com/v1", "kind": "ClusterPolicy", "metadata": {"name": "theirs"},
+    }  # fmt: skip
+
+    foreseen = foresee(fleet, operated, _Helm())
+
+    assert "theirs" in foreseen.left_alone
+    assert not foreseen.releases

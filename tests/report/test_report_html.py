@@ -12,7 +12,7 @@ from made_reports import hostile_report, made_report, with_status
 from conformance.report import fixes
 from conformance.report.formats import FORMATS
 from conformance.report.formats.html import page, scenarios
-from conformance.report.model import Cause, Report
+from conformance.report.model import Cause, Report, Verdict
 from conformance.report.visible import visible
 from conformance.timeline import Step
 from conformance.verdict import EvidenceKind, Status
@@ -180,6 +180,22 @@ def test_one_cause_of_several_requirements_is_one_thing_to_fix() -> None:
 
     assert [each.requirement for each in second.requirements] == ["POOL-02", "POOL-03"]
     assert second.subjects == 14
+
+
+def test_what_one_remedy_mends_is_one_thing_to_fix_whatever_each_requirement_calls_the_cause() -> None:
+    report = made_report()
+    broken = report.requirements[1]
+    (group,) = broken.causes
+    told_otherwise = msgspec.structs.replace(group, cause="the node offers no GPU")
+    also = msgspec.structs.replace(broken, requirement="POOL-03", groups=(told_otherwise,))
+    same_requirement = msgspec.structs.replace(broken, groups=(group, told_otherwise))
+
+    def with_second(*verdicts: Verdict) -> list[tuple[str, ...]]:
+        found = fixes.fixes(msgspec.structs.replace(report, requirements=(report.requirements[0], *verdicts)))
+        return [tuple(each.requirement for each in fix.requirements) for fix in found[1:]]
+
+    assert with_second(broken, also) == [("POOL-02", "POOL-03")]
+    assert with_second(same_requirement) == [("POOL-02",), ("POOL-02",)]
 
 
 def test_a_requirement_with_a_cause_for_each_subject_is_one_thing_to_fix() -> None:

@@ -120,7 +120,7 @@ def test_a_summary_beyond_the_limit_leaves_out_the_least_important_and_says_so()
     others = tuple(
         msgspec.structs.replace(
             broken, requirement=f"POOL-{n}", title="x" * 900,
-            groups=(msgspec.structs.replace(broken.groups[0], cause=f"cause {n} {'é' * 990}"),),
+            groups=(msgspec.structs.replace(broken.groups[0], cause=f"cause {n} {'é' * 990}", remedy=f"mend {n}"),),
         )
         for n in range(1000, 2000)
     )  # fmt: skip

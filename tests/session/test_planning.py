@@ -1,6 +1,8 @@
 """The plan of a run: derived from what the run itself goes by, and held to what a run then does."""
 
 import json
+import subprocess
+import sys
 from collections import defaultdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,6 +12,7 @@ import pytest
 
 from conformance import cli
 from conformance.catalog import Mode
+from conformance.deploy import Foreseen
 from conformance.facts import read
 from conformance.facts.snapshot import Snapshot, save
 from conformance.kube.names import HOME_NAMESPACE
@@ -221,6 +224,93 @@ def test_the_command_says_it_to_people_and_programs(fleet, capsys):
     assert told["mode"] == "full"
     assert told["pools"][0].keys() == {"name", "idle", "gpusIdle", "notIdle"}
     assert cli.main(["plan", "--cluster", "embedded"]) == 4
+
+
+OWN = {
+    "conftest.py": """
+import pytest
+from conformance.catalog import declare_profile
+
+declare_profile("ACME", "acme-clusters")
+
+
+@pytest.fixture
+def tried(lab):
+    return lab.pod(gpus=1)
+""",
+    "test_racks.py": """
+from conformance.catalog import MUST, OWN_NAMESPACE, Source, requirement
+from racks import act
+
+OURS = {"level": MUST, "sources": [Source("rules", "Rules", "https://example.com")], "remedy": "Mend it."}
+
+
+@requirement("ACME-01", "Reads", **OURS)
+def test_reads(facts, judge): ...
+
+
+@requirement("ACME-02", "Acts by a function of another file", effect=OWN_NAMESPACE, **OURS)
+def test_acts(lab):
+    act(lab)
+
+
+@requirement("ACME-03", "Acts by a fixture", effect=OWN_NAMESPACE, **OURS)
+def test_tries(tried): ...
+""",
+    "racks.py": "def act(lab):\n    lab.apply({'apiVersion': 'v1', 'kind': 'ConfigMap', 'metadata': {'name': 'x'}})\n",
+}
+
+
+def _planned_with_own(fleet, tmp_path, files, *arguments):
+    folder = tmp_path / "requirements"
+    folder.mkdir()
+    for name, text in files.items():
+        (folder / name).write_text(text)
+    command = [sys.executable, "-m", "conformance.cli", "plan", "--cluster", fleet, "--gpu-mode", "verify", "--json"]
+    command += ["--gpu-suites", str(folder), *arguments]
+    # A process of its own: profiles that suites declare stay declared.
+    return subprocess.run(command, capture_output=True, text=True, timeout=90, check=False, cwd=tmp_path)
+
+
+def test_requirements_of_the_owners_are_planned_beside_the_shipped_ones(fleet, tmp_path):
+    ended = _planned_with_own(fleet, tmp_path, OWN)
+
+    told = json.loads(ended.stdout)
+    makers = {each["kind"]: each["requirements"] for each in told["creates"]}
+    assert ended.returncode == 0
+    assert {"ACME-01", "POOL-01"} <= set(told["reads"])
+    assert {"ACME-02", "ACME-03", "QUOTA-05"} <= set(told["acts"])
+    assert [each for each in makers["ConfigMap"] if each.startswith("ACME")] == ["ACME-02"]
+    assert [each for each in makers["Pod"] if each.startswith("ACME")] == ["ACME-03"]
+    assert {path.name for path in tmp_path.iterdir()} == {"requirements", "fleet.json.gz"}
+
+
+@pytest.mark.parametrize(
+    ("files", "says"),
+    [({"test_racks.py": "import nothing_of_the_kind"}, "nothing_of_the_kind"), (None, "is not there")],
+)
+def test_suites_that_cannot_be_collected_are_one_message(fleet, tmp_path, files, says):
+    ended = _planned_with_own(fleet, tmp_path, files or {}, *(() if files else ("--gpu-suites", "elsewhere")))
+
+    assert ended.returncode == 4
+    assert says in ended.stderr
+    assert "Traceback" not in ended.stderr + ended.stdout
+
+
+def test_deploying_is_planned_of_clusters_only(fleet):
+    with pytest.raises(ValueError, match="--gpu-deploy needs a cluster"):
+        planning.plan(planning.Request(fleet, mode=Mode.FULL, reference=REFERENCE, deploy=True))
+
+
+def test_what_deploying_does_is_told_before_all_else():
+    deploys = Foreseen(("namespace a",), ("quota b",), ("gpu-1",), ("Helm release x/y (z 1)",), ("crd c",), "", ("d",))
+
+    text = "\n".join(planning.deploying_in_words(deploys))
+
+    for told in ("would be refused, 1: d", "creates, 1: namespace a", "brings up to date, 1: quota b", "crd c"):
+        assert told in text
+    assert "takes it back before the run ends" in text
+    assert "installs, 1: Helm release x/y" in text
 
 
 def test_every_way_of_acting_is_known_to_the_plan():

@@ -11,6 +11,7 @@ from conformance.catalog import Level
 from conformance.report.comparing.runs import with_uid
 from conformance.report.comparing.shards import Shard, merged
 from conformance.report.model import EXIT_INCOMPLETE, SEVERITY, ProfileResult, Report, Verdict
+from conformance.report.owners import who_acts
 from conformance.report.reading import ReportError
 from conformance.report.story import waits_for
 from conformance.verdict import EvidenceKind, Status
@@ -48,7 +49,10 @@ class OfCluster(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class Cell(msgspec.Struct, frozen=True, rename="camel"):
-    """One requirement on one cluster; ``why`` is the cause of most that is broken, or why it was not judged."""
+    """One requirement on one cluster; ``why`` is the cause of most that is broken, or why it was not judged.
+
+    ``owner`` says who has to act on all that is broken, where that is known.
+    """
 
     cluster: str
     status: Status
@@ -58,6 +62,7 @@ class Cell(msgspec.Struct, frozen=True, rename="camel"):
     unseen: int
     why: str
     remedy: str
+    owner: str = ""
 
 
 class OfRequirement(msgspec.Struct, frozen=True, rename="camel"):
@@ -77,9 +82,9 @@ class OfRequirement(msgspec.Struct, frozen=True, rename="camel"):
     @property
     def alike(self) -> list[list[Cell]]:
         """Those clusters, together where they have the same cause."""
-        alike: dict[tuple[Status, str, str], list[Cell]] = {}
+        alike: dict[tuple[Status, str, str, str], list[Cell]] = {}
         for cell in self.attention:
-            alike.setdefault((cell.status, cell.why, cell.remedy), []).append(cell)
+            alike.setdefault((cell.status, cell.why, cell.remedy, cell.owner), []).append(cell)
         return list(alike.values())
 
     def on(self, cluster: str) -> Cell | None:
@@ -190,7 +195,10 @@ def _requirements(reports: Iterable[Report]) -> list[OfRequirement]:
 
 def _cell(cluster: str, verdict: Verdict) -> Cell:
     why, remedy = _why(verdict)
-    return Cell(cluster, verdict.status, verdict.evidence, verdict.judged, verdict.broken, verdict.unseen, why, remedy)
+    return Cell(
+        cluster, verdict.status, verdict.evidence, verdict.judged, verdict.broken, verdict.unseen, why, remedy,
+        who_acts(verdict.causes),
+    )  # fmt: skip
 
 
 def _why(verdict: Verdict) -> tuple[str, str]:

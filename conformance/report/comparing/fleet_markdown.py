@@ -62,6 +62,8 @@ def _alike(cells: Sequence[Cell]) -> Iterator[str]:
         yield f"  - Cause: {plain(first.why)}"
     if first.remedy:
         yield f"  - Remedy: {plain(first.remedy)}"
+    if first.owner:
+        yield f"  - Owner: {plain(first.owner)}"
 
 
 _WAITING = """## What waits for something else

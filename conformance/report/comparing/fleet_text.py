@@ -54,6 +54,8 @@ def _row(row: OfRequirement) -> Iterator[str]:
             yield f"      cause    {one_line(first.why)}"
         if first.remedy:
             yield f"      remedy   {one_line(first.remedy)}"
+        if first.owner:
+            yield f"      owner    {one_line(first.owner)}"
 
 
 def _clusters(cells: Sequence[Cell]) -> str:
