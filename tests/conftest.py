@@ -140,33 +140,54 @@ def forked() -> Iterator[Callable[..., int]]:
 def conform(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[..., Outcome]:
     """Run pytest with the plugin in a process of its own, in an empty folder, and read its report.
 
-    Settings of whoever runs the tests do not reach it; where binaries are cached does. Tests of clusters start Python
+    Settings of whoever runs the tests do not reach it; where binaries are cached does. Runs on clusters start Python
     as a user does, all others fork a process that has the imports behind it.
     """
+    forked = _forked(request)
+
+    def process(arguments: Sequence[str], folder: Path, timeout: float) -> tuple[int, str]:
+        snapshot = any(argument.startswith("snapshot:") for argument in arguments)
+        on_cluster = request.node.get_closest_marker("cluster") and not snapshot
+        return (_started if on_cluster else forked)(arguments, folder, timeout)
+
+    return _conforming(process, tmp_path)
+
+
+@pytest.fixture
+def conform_forked(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[..., Outcome]:
+    """What ``conform`` gives, but without the start of Python on clusters too: for tests that make dozens of runs."""
+    return _conforming(_forked(request), tmp_path)
+
+
+def _conforming(process: Callable[..., tuple[int, str]], empty: Path) -> Callable[..., Outcome]:
     plugins = ["-p", "no:cacheprovider", "-p", "no:hypothesispytest"]
 
-    def started(arguments: Sequence[str], folder: Path, timeout: float) -> tuple[int, str]:
-        ended = subprocess.run(
-            [sys.executable, "-m", "pytest", *arguments],
-            cwd=folder,
-            env=environment(),
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-            check=False,
-        )
-        return ended.returncode, ended.stdout + ended.stderr
-
-    def forked(arguments: Sequence[str], folder: Path, timeout: float) -> tuple[int, str]:
-        output = tmp_path_factory.mktemp("forked") / "output.txt"
-        code = request.getfixturevalue("forked")(arguments, folder, output, timeout)
-        return code, output.read_text()
-
-    tmp_path_factory: pytest.TempPathFactory = request.getfixturevalue("tmp_path_factory")
-    process = started if request.node.get_closest_marker("cluster") else forked
-
-    def run(*arguments: str, folder: Path = tmp_path, timeout: float = 600) -> Outcome:
+    def run(*arguments: str, folder: Path = empty, timeout: float = 600) -> Outcome:
         code, output = process([*plugins, *arguments], folder, timeout)
         return Outcome.of(code, output, folder / "gpu-conformance-report")
 
     return run
+
+
+def _started(arguments: Sequence[str], folder: Path, timeout: float) -> tuple[int, str]:
+    ended = subprocess.run(
+        [sys.executable, "-m", "pytest", *arguments],
+        cwd=folder,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
+    return ended.returncode, ended.stdout + ended.stderr
+
+
+def _forked(request: pytest.FixtureRequest) -> Callable[..., tuple[int, str]]:
+    folders: pytest.TempPathFactory = request.getfixturevalue("tmp_path_factory")
+
+    def forked(arguments: Sequence[str], folder: Path, timeout: float) -> tuple[int, str]:
+        output = folders.mktemp("forked") / "output.txt"
+        code = request.getfixturevalue("forked")(arguments, folder, output, timeout)
+        return code, output.read_text()
+
+    return forked

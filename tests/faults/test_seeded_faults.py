@@ -23,6 +23,7 @@ from conformance.kube.timeouts import EMBEDDED
 from conformance.progress import SilentProgress, TerminalProgress
 from conformance.reference import load
 from conformance.session import catalogue
+from conformance.session.scenarios import AT_ONCE_ON_EMBEDDED
 from conformance.shipped import shipped
 
 pytestmark = pytest.mark.cluster
@@ -79,12 +80,16 @@ class Deployed:
 
 
 def living(kubeconfig, *more):
-    """The arguments of a full run on a cluster that lives on, with waits as short as its control plane is quick."""
+    """The arguments of a full run on a cluster that lives on, with waits as short as its control plane is quick.
+
+    Its nodes are nobody's: scenarios act side by side, as on embedded clusters that a run starts for itself.
+    """
     return [
         "--cluster", context_of(kubeconfig), "--gpu-kubeconfig", str(kubeconfig), "--gpu-mode", "full",
         "--gpu-reference", "corrected-guide", "--gpu-timeout", "hold=1",
-        "--gpu-timeout", "running=6", "--gpu-timeout", "scheduled=6",
-        "--gpu-timeout", "evicted=6", "--gpu-timeout", "condition=6", "--gpu-timeout", "quota_counted=4", *more,
+        "--gpu-timeout", "running=10", "--gpu-timeout", "scheduled=10", "--gpu-timeout", "evicted=10",
+        "--gpu-timeout", "condition=10", "--gpu-timeout", "quota_counted=6",
+        "--gpu-parallel-scenarios", str(AT_ONCE_ON_EMBEDDED), *more,
     ]  # fmt: skip
 
 
@@ -147,9 +152,9 @@ def broken_down(fault, request):
 
 @pytest.mark.any_order
 @pytest.mark.parametrize("fault", living_faults())
-def test_a_fault_that_shows_only_in_action_is_noticed(fault, request, conform):
+def test_a_fault_that_shows_only_in_action_is_noticed(fault, request, conform_forked):
     with broken_down(fault, request) as kubeconfig:
-        outcome = conform(*living(kubeconfig, "--gpu-profile", PROFILES[fault.profile_prefix]))
+        outcome = conform_forked(*living(kubeconfig, "--gpu-profile", PROFILES[fault.profile_prefix]))
 
     noticed(outcome, fault)
 

@@ -9,6 +9,7 @@ from conformance.kube.effects import Mode
 from conformance.kube.names import HOME_NAMESPACE, MANAGED_BY, REFERENCE_LABEL, RUN_LABEL
 from conformance.lab import Lab, clean, find_leftovers, records_namespace
 from conformance.lab.belongings import Belongings
+from conformance.lab.cleanup.deletion import wait_until_gone
 
 GPU_1 = SimpleNamespace(name="gpu-1")
 OURS = {MANAGED_BY: "gpu-conformance", REFERENCE_LABEL: "default", RUN_LABEL: RUN_ID}
@@ -313,3 +314,21 @@ def test_a_home_that_an_administrator_made_stays(memory: MemoryCluster) -> None:
 
     assert not clean(memory.client()).namespace_removed
     assert HOME_NAMESPACE in memory.of("Namespace")
+
+
+def test_namespaces_that_are_going_are_asked_for_in_one_list(memory: MemoryCluster) -> None:
+    held = {"labels": dict(OURS), "finalizers": ["somebody/holds-it"]}
+    going = [memory.add("Namespace", f"ns-{number}", metadata=dict(held)) for number in range(5)]
+    other = memory.add("PriorityClass", "class", metadata=dict(held), value=5)
+    memory.objects["Namespace", "", "ns-0"]["metadata"]["labels"] = {}
+    del memory.objects["Namespace", "", "ns-4"]
+
+    left = wait_until_gone(memory.client(RUN_ID), [*going, other], 0.001)
+
+    assert [each.what for each in left] == [*(f"Namespace ns-{number}" for number in range(4)), "PriorityClass class"]
+    looks = memory.requests.count("GET /api/v1/namespaces")
+    assert looks
+    assert {each: memory.requests.count(each) for each in memory.requests if "ns-" in each} == {
+        "GET /api/v1/namespaces/ns-0": looks,  # somebody took its label: it is there nevertheless
+        "GET /api/v1/namespaces/ns-4": 1,  # gone
+    }

@@ -10,7 +10,7 @@ from conformance.kube.client import Client
 from conformance.kube.errors import Conflict, Forbidden, KubeError, NotFound, WaitTimeout
 from conformance.kube.keeping import kept_by_others
 from conformance.kube.names import HOME_NAMESPACE, RUN_LABEL, own_prefix
-from conformance.kube.paths import PLACES, path_of
+from conformance.kube.paths import PLACES, path, path_of
 from conformance.kube.timeouts import Timeouts
 from conformance.kube.waits import wait_for
 from conformance.lab.pods import at_once
@@ -150,8 +150,7 @@ def wait_until_gone(client: Client, objects: Sequence[Mapping[str, Any]], timeou
         for obj in still_there:
             if obj["kind"] in _OWNERS_OF_PODS:
                 hasten(client, obj)
-        seen = at_once(lambda obj: _is_there(client, obj), still_there)
-        still_there[:] = [obj for obj, there in zip(still_there, seen, strict=True) if there]
+        still_there[:] = _there(client, still_there)
         return still_there
 
     try:
@@ -159,6 +158,23 @@ def wait_until_gone(client: Client, objects: Sequence[Mapping[str, Any]], timeou
     except WaitTimeout:
         return [Left(named(obj), f"still there {timeout:g} s after it was deleted") for obj in still_there]
     return []
+
+
+def _there(client: Client, objects: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Those of a run's objects that are there.
+
+    A run makes dozens of namespaces, which take seconds to go: one list tells of those that are left. One that the list
+    lacks is asked for by name, lest somebody has taken its label.
+    """
+    namespaces = [obj for obj in objects if obj["kind"] == "Namespace"]
+    listed: set[str] = set()
+    if len(namespaces) > 1:
+        selector = f"{RUN_LABEL}={namespaces[0]['metadata']['labels'][RUN_LABEL]}"
+        listed = {str(each["metadata"]["uid"]) for each in client.list(path("Namespace"), label_selector=selector)}
+    unlisted = [obj for obj in objects if obj["metadata"]["uid"] not in listed]
+    found = at_once(lambda obj: _is_there(client, obj), unlisted)
+    gone = [obj for obj, there in zip(unlisted, found, strict=True) if not there]
+    return [obj for obj in objects if obj not in gone]
 
 
 def _is_there(client: Client, obj: Mapping[str, Any]) -> bool:
