@@ -173,7 +173,10 @@ def _parser() -> argparse.ArgumentParser:
     binaries = commands.add_parser("binaries", help="fetch or build the binaries of the embedded cluster now")
     binaries.add_argument("--kubernetes", default="1.36", metavar="VERSION", help="1.34, 1.35, 1.36 (default) or 1.37")
     binaries.add_argument("--assets", type=Path, metavar="DIR", help="a folder that has some or all of them")
-    binaries.add_argument("names", nargs="*", help="default: what a cluster needs; also kubectl, kubelet, kwokctl")
+    binaries.add_argument(
+        "names", nargs="*", help="default: what a cluster needs; also kubectl, kubelet, kwokctl, containerd"
+    )
+    binaries.add_argument("--into", type=Path, metavar="DIR", help="also copy them there: a folder for --gpu-assets")
     binaries.set_defaults(command=_binaries)
 
     report_commands.add_to(
@@ -426,6 +429,10 @@ def _binaries(chosen: argparse.Namespace) -> int:
 
     with TerminalProgress() as progress:
         found = resolve(chosen.kubernetes, chosen.names or CONTROL_PLANE, assets=chosen.assets, progress=progress)
+    if chosen.into is not None:
+        from conformance.clusters.embedded.binaries.assets import put
+
+        found = put(found, chosen.into)
     _say_each([f"{name:<24} {path}" for name, path in found.items()])
     return OK
 
@@ -488,6 +495,7 @@ def _cluster_preflight(chosen: argparse.Namespace) -> int:
     tools = required(chosen.assets, gpus=True)
     _say_each([f"{name:<24} {path}" for name, path in tools.programs.items()])
     print(f"{'CNI plugins':<24} {tools.cni}")
+    print(f"{'devices by CDI':<24} {'yes' if tools.cdi else 'no'}: containerd {tools.containerd}")
     print("nodes with real containers can run here: --gpu-real-nodes N, or `gpu-conformance cluster up --real-nodes N`")
     return OK
 

@@ -78,7 +78,8 @@ def _run(plugin: Plugin, connection: Connection, chosen: argparse.Namespace, end
     if chosen.dra is not None:
         files = HostFiles(chosen.files / "claims", chosen.library)
         writer = Client(connection, Guard(Effect.DISRUPTIVE, None), agent=agent)
-        driver = Driver(writer, chosen.node, chosen.dra, chosen.claims, files)
+        injects = chosen.cdi is not None
+        driver = Driver(writer, chosen.node, chosen.dra, chosen.claims, files, injects=injects)
         tell.append(driver.tell)
     machine = {HARDWARE: chosen.machine, CLAIMED: _claimed(chosen.machine)} if chosen.machine else {}
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 VISIBLE = "NVIDIA_VISIBLE_DEVICES"
 ALLOCATE_FAILS, STALE = "allocate-fails", "stale-allocation"
-MPS_PIPE, MPS_LOG = "/mps/pipe", "/mps/log"
+_MPS = {"CUDA_MPS_PIPE_DIRECTORY": "/mps/pipe", "CUDA_MPS_LOG_DIRECTORY": "/mps/log"}
 
 
 class AllocationFailed(Exception):
@@ -60,8 +60,7 @@ def given(inventory: Inventory, files: HostFiles, devices: Iterable[Device], *, 
     """What a container gets for devices."""
     wanted = list(devices)
     environment = {VISIBLE: ",".join(dict.fromkeys(device.uuid for device in wanted))}
-    if mps:
-        environment |= {"CUDA_MPS_PIPE_DIRECTORY": MPS_PIPE, "CUDA_MPS_LOG_DIRECTORY": MPS_LOG}
+    environment |= _MPS if mps else {}
     gpus = sorted({device.gpu for device in wanted})
     parts = any(device.profile for device in wanted)
     return Given(environment, files.mounts(), files.device_files(gpus, parts=parts))
@@ -77,9 +76,12 @@ def response(given: Given) -> api.ContainerAllocateResponse:
     return answer
 
 
-def by_name(devices: Iterable[Device]) -> api.ContainerAllocateResponse:
-    """The answer where the container runtime knows the devices by a CDI specification (see cdi.py)."""
-    answer = api.ContainerAllocateResponse()
+def by_name(devices: Iterable[Device], *, mps: bool = False) -> api.ContainerAllocateResponse:
+    """The answer where the container runtime knows the devices by a CDI specification (see cdi.py).
+
+    How a container reaches the MPS daemon depends on the offer, not on the device, and so stands in the answer itself.
+    """
+    answer = api.ContainerAllocateResponse(envs=_MPS if mps else {})
     for uuid in dict.fromkeys(device.uuid for device in devices):
         answer.cdi_devices.add(name=f"{CDI_KIND}={uuid}")
     return answer

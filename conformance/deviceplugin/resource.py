@@ -88,10 +88,11 @@ class Resource:
                 devices = giving.devices_of(inventory, self.name, each.devices_ids)
             except giving.AllocationFailed as failure:
                 context.abort(grpc.StatusCode.UNKNOWN, str(failure))
+            mps = bool(offer and offer.mps)
             if self._cdi:
-                answers.append(giving.by_name(devices))
+                answers.append(giving.by_name(devices, mps=mps))
             else:
-                given = giving.given(inventory, self._files, devices, mps=bool(offer and offer.mps))
+                given = giving.given(inventory, self._files, devices, mps=mps)
                 answers.append(giving.response(given))
             _log.info("%s: gave %s", self.name, ", ".join(device.id for device in devices))
         return api.AllocateResponse(container_responses=answers)

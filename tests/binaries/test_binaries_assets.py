@@ -3,7 +3,7 @@
 import pytest
 from release_site import executable, program
 
-from conformance.clusters.embedded.binaries import resolve
+from conformance.clusters.embedded.binaries import assets, resolve
 from conformance.clusters.embedded.binaries.failures import AssetsRefused, BinariesUnavailable
 
 
@@ -103,3 +103,13 @@ def test_what_a_folder_lacks_is_said_when_nothing_else_has_it(tmp_path):
 
     with pytest.raises(BinariesUnavailable, match=r"assets folder +.*/assets has no etcd"):
         resolve("1.36", ["etcd"], assets=tmp_path / "assets")
+
+
+def test_programs_are_put_into_a_folder_that_is_an_assets_folder_then(tmp_path):
+    program_here = executable(tmp_path / "cache" / "containerd", program("containerd 2.2.9"))
+
+    made = assets.put({"containerd": program_here}, tmp_path / "assets")
+
+    assert made == {"containerd": tmp_path / "assets" / "containerd"}
+    assert resolve("1.36", ["containerd"], assets=tmp_path / "assets") == made
+    assert [each.name for each in (tmp_path / "assets").iterdir()] == ["containerd"]

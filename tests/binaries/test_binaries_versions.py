@@ -19,6 +19,7 @@ LINUX = Platform("linux", "amd64")
 REQUIRED = {
     "etcd": r"go\.etcd\.io/etcd/server/v3 v(\S+)",
     "kubernetes": r"k8s\.io/kubernetes v(\S+)",
+    "containerd": r"github\.com/containerd/containerd/v2 v(\S+)",
     "helm": r"helm\.sh/helm/v3 v(\S+)",
     "kwok": r"sigs\.k8s\.io/kwok v(\S+)",
     "kind": r"sigs\.k8s\.io/kind v(\S+)",

@@ -165,6 +165,23 @@ def test_with_cdi_the_devices_have_names_that_the_specification_knows(
     assert "/dev/nvidia3" in [each["path"] for each in edits["deviceNodes"]]
 
 
+def test_with_cdi_too_a_client_of_mps_is_told_where_its_daemon_is(
+    short_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It depends on the offer, not on the device, so the answer says it and not the specification."""
+    monkeypatch.setattr("os.mknod", lambda path, *_: Path(path).touch())
+    running = Running(short_folder, cdi_folder=short_folder / "cdi")
+    with kubelet(running.folder) as node_kubelet:
+        running.start(shared_node("mps"))
+        ids = [each["id"] for each in listed(node_kubelet, f"{GPU}.shared")]
+
+        answer = node_kubelet.allocate(f"{GPU}.shared", ids[0])
+        running.stop()
+
+    assert [each.name for each in answer.cdi_devices] == [f"nvidia.com/gpu={uuids(0)[0]}"]
+    assert dict(answer.envs) == {"CUDA_MPS_PIPE_DIRECTORY": "/mps/pipe", "CUDA_MPS_LOG_DIRECTORY": "/mps/log"}
+
+
 def test_whole_gpus_are_preferred_from_one_numa_node(running: Running, node_kubelet: FakeKubelet) -> None:
     running.start(a_node())
     listed(node_kubelet)

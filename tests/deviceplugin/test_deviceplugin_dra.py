@@ -43,14 +43,15 @@ def a_node(*, runtime: str = WITH_CDI, geometry: Any = None, claimed: bool = Tru
 class Running:
     """A driver that runs in a thread beside a kubelet and an API server of our own making."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.api = folder, FewObjects()
+    def __init__(self, folder: Path, **options: Any) -> None:
+        self.folder, self.api, self.options = folder, FewObjects(), options
         self.kubelet = DraKubelet(folder)
         self._start()
 
     def _start(self) -> None:
         client: Any = self.api
-        self.driver = Driver(client, NODE, self.folder, self.folder / "cdi", HostFiles(self.folder / "files"))
+        files = HostFiles(self.folder / "files")
+        self.driver = Driver(client, NODE, self.folder, self.folder / "cdi", files, **self.options)
         self.ended = threading.Event()
         self.thread = threading.Thread(target=self.driver.run, args=(self.ended,))
         self.thread.start()
@@ -69,7 +70,9 @@ class Running:
 
     def serves(self, node: Object) -> DraKubelet:
         self.tell(node)
-        eventually(lambda: bool(self.kubelet.sockets() and self.api.slices))
+        eventually(lambda: bool(self.kubelet.sockets()))
+        self.kubelet.register()
+        eventually(lambda: bool(self.api.slices))
         return self.kubelet
 
     def claim(self, *devices: str, request: str = "gpu", name: str = "one", pool: str = NODE) -> Object:
@@ -113,6 +116,18 @@ def test_the_driver_says_who_it_is_and_where_its_service_is(running: Running) ->
     assert (info.type, info.name, list(info.supported_versions)) == ("DRAPlugin", DRIVER, ["v1.DRAPlugin"])
     assert Path(info.endpoint).is_socket()
     assert running.driver.registered.is_set()
+
+
+def test_nothing_is_published_before_the_kubelet_has_registered_the_driver(running: Running) -> None:
+    """A pod that is bound to the node earlier is refused, and tried again after more than a minute."""
+    running.tell(a_node())
+    eventually(lambda: bool(running.kubelet.sockets()))
+    running.driver.turn()
+    assert not running.api.slices
+
+    running.kubelet.register()
+
+    eventually(lambda: bool(running.api.slices))
 
 
 def test_the_gpus_of_the_node_are_published_and_marked_as_simulated(running: Running) -> None:
@@ -264,6 +279,17 @@ def test_where_the_runtime_has_no_cdi_claims_are_prepared_and_everybody_is_told(
     (event,) = running.api.events
     assert (event["involvedObject"]["name"], event["reason"], event["message"]) == ("trains", "DevicesNotInjected", why)
     assert event["metadata"]["labels"] == {SIMULATED_GPUS: "true"}
+
+
+def test_a_runtime_that_is_known_to_read_specifications_is_not_doubted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.mknod", lambda path, *_: Path(path).touch())
+    with tempfile.TemporaryDirectory(prefix="gpc-") as folder:
+        known = Running(Path(folder), injects=True)
+        try:
+            known.serves(a_node(runtime="containerd://1.7.27"))
+            assert "annotations" not in known.api.slices[0]["metadata"]
+        finally:
+            known.stop()
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """A machine that can run real nodes, or a loud reason why these tests do not run on this one."""
 
+import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,8 +10,13 @@ from filelock import FileLock
 from real_containers import Containers
 
 from conformance.clusters.embedded import EmbeddedSpec, start
+from conformance.clusters.embedded.binaries.assets import put
+from conformance.clusters.embedded.binaries.cache import Cache, cache_root
+from conformance.clusters.embedded.binaries.versions import DEFAULT_MINOR, artefacts, this_platform
 from conformance.clusters.embedded.real import RealNodesUnavailable, required
 from conformance.progress import TerminalProgress
+
+CONTAINERD = ("containerd", "containerd-shim-runc-v2", "ctr")
 
 
 @pytest.fixture(scope="module")
@@ -31,6 +37,23 @@ def gpu_machine(machine: None) -> None:
         required(gpus=True)
     except RealNodesUnavailable as lacking:
         pytest.skip(f"NOT TESTED, {lacking}")
+
+
+@pytest.fixture(scope="module")
+def cdi_assets(gpu_machine: None, tmp_path_factory: pytest.TempPathFactory) -> Path | None:
+    """A folder with a containerd that gives devices by CDI; None where the machine's does. Skip where there is none."""
+    machines = required(gpus=True)
+    if machines.cdi:
+        return None
+    cache = Cache(cache_root(None, os.environ))
+    wanted = artefacts(DEFAULT_MINOR, CONTAINERD, this_platform())
+    found = {each.name: path for each in wanted if (path := cache.find(each)) is not None}
+    if len(found) < len(wanted):
+        pytest.skip(
+            f"NOT TESTED, devices by CDI: this machine has containerd {machines.containerd}, and a newer "
+            f"one was not made: 'gpu-conformance binaries {' '.join(CONTAINERD)}' makes it"
+        )
+    return put(found, tmp_path_factory.mktemp("containerd"))["containerd"].parent
 
 
 @pytest.fixture(scope="module")

@@ -94,7 +94,7 @@ class DraNode:
     def prepared(self) -> dict[str, str]:
         """The CDI specification of each claim that is prepared, by the claim's name."""
         found = []
-        for file in (self.folder / "cdi").glob("*.json"):
+        for file in (self.folder / "cdi").glob("*claim*.json"):
             with contextlib.suppress(FileNotFoundError):  # it was unprepared meanwhile
                 found.append(json.loads(file.read_text()))
         return {each["annotations"]["gpu-conformance.io/claim"].partition("/")[2]: each["kind"] for each in found}

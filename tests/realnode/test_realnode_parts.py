@@ -19,8 +19,10 @@ from conformance.clusters.embedded.real import (
     interpreter,
     joining,
     network,
+    nodes,
     placing,
     preflight,
+    settings,
 )
 from conformance.realnode import cgroups, relay, size
 from conformance.realnode.orders import Orders
@@ -119,6 +121,45 @@ def test_programs_and_plugins_of_an_assets_folder_come_first(tmp_path: Path) -> 
 
     assert preflight._find("containerd", tmp_path) == tmp_path / "containerd"
     assert preflight._cni_folder(tmp_path) == tmp_path / "cni"
+
+
+@pytest.mark.parametrize(
+    ("said", "version", "cdi"),
+    [
+        ("containerd github.com/containerd/containerd 1.6.20~ds1 1.6.20~ds1-1+deb12u2", "1.6.20", False),
+        ("containerd github.com/containerd/containerd v1.7.27 05044ec0a9a75232cad458027ca8", "1.7.27", True),
+        ("containerd github.com/containerd/containerd/v2 2.2.9 ", "2.2.9", True),
+    ],
+)
+def test_whether_containerd_gives_devices_by_cdi_is_what_it_says_of_itself(
+    tmp_path: Path, said: str, version: str, cdi: bool
+) -> None:
+    program = tmp_path / "containerd"
+    program.write_text(f"#!/bin/sh\necho '{said}'\n")
+    program.chmod(0o755)
+
+    tools = preflight.Tools({}, tmp_path, preflight.containerd_version(program))
+
+    assert (tools.containerd, tools.cdi) == (version, cdi)
+
+
+def test_a_containerd_that_does_not_run_is_told(tmp_path: Path) -> None:
+    (tmp_path / "containerd").write_text("#!/bin/sh\necho 'no such library' >&2; exit 127\n")
+    (tmp_path / "containerd").chmod(0o755)
+
+    with pytest.raises(RealNodesUnavailable, match=r"--version says no version \(no such library\): apt-get install"):
+        preflight.containerd_version(tmp_path / "containerd")
+
+
+@pytest.mark.parametrize("cdi", [False, True])
+def test_the_device_plugin_names_devices_where_containerd_knows_them(tmp_path: Path, cdi: bool) -> None:
+    tools = preflight.Tools({}, tmp_path, "2.2.9" if cdi else "1.6.20")
+    place = placing.Place("gpu-1", node={"metadata": {"name": "gpu-1"}})
+
+    command = nodes._agents(place, nodes.Parts(tools, tmp_path / "kubelet", tmp_path / "images.tar"))["device-plugin"]
+
+    assert (f"--cdi={settings.CDI}" in command) is cdi
+    assert f"--claims={settings.CDI}" in command
 
 
 def test_the_archive_is_an_oci_layout_whose_digests_are_right(tmp_path: Path) -> None:

@@ -1,7 +1,8 @@
 """The DRA driver of a node as a whole: its sockets, its slice and its claims, as long as the node has it.
 
 A kubelet that starts finds the registration's socket where it was and registers the plugin anew; it deletes the node's
-slices before that, which the driver hears of and publishes again.
+slices before that, which the driver hears of and publishes again. Devices are published once the kubelet has registered
+the driver, and not before: it would refuse a pod that is quick, and try again after more than a minute.
 """
 
 from __future__ import annotations
@@ -37,10 +38,15 @@ _log = logging.getLogger(__name__)
 
 
 class Driver:
-    """The driver on one node, at the kubelet whose root folder is ``root``; CDI specifications are in ``cdi``."""
+    """The driver on one node, at the kubelet whose root folder is ``root``; CDI specifications are in ``cdi``.
 
-    def __init__(self, client: Client, node: str, root: Path, cdi: Path, files: HostFiles) -> None:
-        self._files = files
+    ``injects`` says that the node's runtime is known to read them; else its version decides what is said of that.
+    """
+
+    def __init__(
+        self, client: Client, node: str, root: Path, cdi: Path, files: HostFiles, *, injects: bool = False
+    ) -> None:
+        self._files, self._injects = files, injects
         self._endpoint = root / PLUGINS / DRIVER / "dra.sock"
         self._registration = root / REGISTRATIONS / f"{DRIVER}-reg.sock"
         self._slices = Slices(client, node, self._wake_up)
@@ -86,7 +92,8 @@ class Driver:
             self._close()
         elif not self._servers:
             self._serve()
-        self._slices.keep(self._devices, self._now.uid if self._now else "", why=self._injection.why)
+        if self._devices is None or self.registered.is_set():
+            self._slices.keep(self._devices, self._now.uid if self._now else "", why=self._injection.why)
 
     def _learn(self, inventory: Inventory | None) -> None:
         claimed = inventory.claimed if inventory else None
@@ -97,7 +104,7 @@ class Driver:
         self._devices = devices(
             inventory.node, inventory.machine, inventory.geometry, claimed.driver, health=claimed.health
         )
-        injected = injection(inventory.runtime)
+        injected = Injection(True) if self._injects else injection(inventory.runtime)
         if injected.why and injected != self._injection:
             _log.warning("%s", injected.why)
         self._injection = injected
@@ -118,6 +125,7 @@ class Driver:
         if registered:
             _log.info("the kubelet has registered %s", DRIVER)
             self.registered.set()
+            self._wake_up()
         else:
             _log.warning("the kubelet does not register %s: %s", DRIVER, error)
 

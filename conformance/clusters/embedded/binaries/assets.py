@@ -5,6 +5,7 @@ A program is taken only after it said a version that fits: another Kubernetes mi
 
 import os
 import re
+import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -69,6 +70,18 @@ def take(folder: AssetsFolder, wanted: Sequence[Artefact], progress: Progress) -
     if absent:
         lacks.append(Lack(folder.origin, f"{folder.path} has no {', '.join(absent)}"))
     return found, lacks
+
+
+def put(found: Mapping[str, Path], folder: Path) -> dict[str, Path]:
+    """Copy programs into a folder that can be an assets folder then; each appears there in one step. Raises OSError."""
+    folder.mkdir(parents=True, exist_ok=True)
+    made = {}
+    for name, program in found.items():
+        made[name] = folder.absolute() / name
+        half = folder / f".{name}.new"
+        shutil.copy(program, half)
+        half.replace(made[name])
+    return made
 
 
 def _unfit(binary: Path, artefact: Artefact) -> str:

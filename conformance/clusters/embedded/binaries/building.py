@@ -20,7 +20,7 @@ MODULES = Path(__file__).resolve().parent.parent / "modules"
 
 SPACE_NEEDED: dict[Family, int] = {
     "etcd": 1 << 30, "kubernetes": 6 << 30, "kwok": 3 << 30, "kind": 1 << 30, "cri-tools": 2 << 30,
-    "helm": 3 << 30,
+    "helm": 3 << 30, "containerd": 3 << 30,
 }  # fmt: skip
 """Bytes that a cold build takes in Go's build and module caches and for the binaries (measured: 3.8 + 1.3 + 0.3 GB)."""
 SPACE_AT_LEAST = 1 << 30
@@ -154,8 +154,8 @@ def _flags(artefact: Artefact) -> list[str]:
 def _stamps(artefact: Artefact) -> list[str]:
     """Linker flags that make the program say its version; unstamped, Kubernetes says v0.0.0-master.
 
-    Source: the variables in k8s.io/component-base/version/base.go, sigs.k8s.io/kwok/pkg/consts and
-    helm.sh/helm/v3/internal/version.
+    Source: the variables in k8s.io/component-base/version/base.go, sigs.k8s.io/kwok/pkg/consts,
+    helm.sh/helm/v3/internal/version and github.com/containerd/containerd/v2/version.
     etcd and kind have their version in their code.
     """
     if artefact.family == "kwok":
@@ -164,6 +164,8 @@ def _stamps(artefact: Artefact) -> list[str]:
         return [f"-X sigs.k8s.io/cri-tools/pkg/version.Version={artefact.version}"]
     if artefact.family == "helm":
         return [f"-X helm.sh/helm/v3/internal/version.version=v{artefact.version}"]
+    if artefact.family == "containerd":
+        return [f"-X github.com/containerd/containerd/v2/version.Version={artefact.version}"]
     if artefact.family in ("etcd", "kind"):
         return []
     major, minor, _ = artefact.version.split(".")

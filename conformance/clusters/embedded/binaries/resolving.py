@@ -31,7 +31,7 @@ from conformance.clusters.embedded.binaries.versions import (
 )
 from conformance.progress import Progress, SilentProgress
 
-FAMILIES: tuple[Family, ...] = ("etcd", "kind", "cri-tools", "helm", "kubernetes", "kwok")
+FAMILIES: tuple[Family, ...] = ("etcd", "kind", "cri-tools", "helm", "containerd", "kubernetes", "kwok")
 """The order in which families are made: the quick one first, so that a broken build shows early."""
 
 SOURCES = ("assets folder", assets_source.ASSETS_VARIABLE, "cache", "download", "go build")

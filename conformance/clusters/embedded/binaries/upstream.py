@@ -43,7 +43,7 @@ def publication(artefact: Artefact, mirror: str | None) -> Publication | None:
     ``mirror`` replaces scheme and host of every address; there, a KWOK binary needs ``<file>.sha256`` beside it.
     """
     families = {"kubernetes": _kubernetes, "etcd": _etcd, "kwok": _kwok, "kind": _kind, "cri-tools": _cri_tools}
-    families |= {"helm": _helm}
+    families |= {"helm": _helm, "containerd": _containerd}
     return families[artefact.family](artefact, mirror)
 
 
@@ -74,6 +74,14 @@ def _cri_tools(artefact: Artefact, mirror: str | None) -> Publication:
     file_name = f"crictl-v{artefact.version}-{artefact.platform.os}-{artefact.platform.arch}.tar.gz"
     url = f"{mirror or GITHUB}/kubernetes-sigs/cri-tools/releases/download/v{artefact.version}/{file_name}"
     return Publication(url, Checksum(f"{url}.sha256", file_name, "sums"), member="crictl")
+
+
+def _containerd(artefact: Artefact, mirror: str | None) -> Publication | None:
+    if artefact.platform.os != "linux":
+        return None
+    file_name = f"containerd-static-{artefact.version}-linux-{artefact.platform.arch}.tar.gz"
+    url = f"{mirror or GITHUB}/containerd/containerd/releases/download/v{artefact.version}/{file_name}"
+    return Publication(url, Checksum(f"{url}.sha256sum", file_name, "sums"), member=f"bin/{artefact.name}")
 
 
 def _helm(artefact: Artefact, mirror: str | None) -> Publication:

@@ -11,7 +11,7 @@ from typing import Literal
 
 from conformance.clusters.embedded.binaries.failures import UnknownVersion
 
-Family = Literal["etcd", "kubernetes", "kwok", "kind", "cri-tools", "helm"]
+Family = Literal["etcd", "kubernetes", "kwok", "kind", "cri-tools", "helm", "containerd"]
 
 KUBERNETES_PINS: dict[str, str] = {"1.34": "1.34.4", "1.35": "1.35.4", "1.36": "1.36.3", "1.37": "1.37.2"}
 """The selectable Kubernetes minors and the release that stands for each."""
@@ -19,15 +19,18 @@ KUBERNETES_PINS: dict[str, str] = {"1.34": "1.34.4", "1.35": "1.35.4", "1.36": "
 DEFAULT_MINOR = "1.36"
 
 SHARED_PINS: dict[Family, str] = {
-    "etcd": "3.6.10", "kwok": "0.8.0", "kind": "0.33.0", "cri-tools": "1.34.0", "helm": "3.22.0"
+    "etcd": "3.6.10", "kwok": "0.8.0", "kind": "0.33.0", "cri-tools": "1.34.0", "helm": "3.22.0",
+    "containerd": "2.2.9",
 }  # fmt: skip
 """Versions that every Kubernetes minor shares."""
 
 OLDEST_ACCEPTED: dict[Family, tuple[int, int]] = {
-    "etcd": (3, 6), "kwok": (0, 8), "kind": (0, 31), "cri-tools": (1, 30), "helm": (3, 8)
+    "etcd": (3, 6), "kwok": (0, 8), "kind": (0, 31), "cri-tools": (1, 30), "helm": (3, 8),
+    "containerd": (1, 7),
 }  # fmt: skip
 """What an assets folder may bring: Kubernetes 1.34 and later ship with etcd 3.6, our stages are for KWOK 0.8, and older
-kinds write a configuration of kubeadm that these Kubernetes no longer read; Helm reads charts from oci:// since 3.8."""
+kinds write a configuration of kubeadm that these Kubernetes no longer read; Helm reads charts from oci:// since 3.8;
+containerd gives devices by CDI since 1.7."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,10 @@ COMPONENTS: dict[str, Component] = {
         Component("kind", "kind", "sigs.k8s.io/kind", ("version",)),
         Component("helm", "helm", "helm.sh/helm/v3/cmd/helm", ("version",)),
         Component("crictl", "cri-tools", "sigs.k8s.io/cri-tools/cmd/crictl"),
+        *(
+            Component(name, "containerd", f"github.com/containerd/containerd/v2/cmd/{name}", (flag,))
+            for name, flag in (("containerd", "--version"), ("containerd-shim-runc-v2", "-v"), ("ctr", "--version"))
+        ),
     )
 }
 

@@ -172,9 +172,10 @@ def _agents(place: Place, parts: Parts) -> dict[str, list[str]]:
         "kubeconfig": str(INSIDE / "kubelet.kubeconfig"),
         "files": str(INSIDE / "devices"),
         "dra": str(INSIDE / "kubelet"),
-        "claims": str(settings.CLAIMS),
+        "claims": str(settings.CDI),
         "pod-resources": str(INSIDE / "kubelet" / "pod-resources" / "kubelet.sock"),
         **({"library": str(parts.library)} if parts.library else {}),
+        **({"cdi": str(settings.CDI)} if parts.tools.cdi else {}),
     }
     module = [sys.executable, "-P", "-m", "conformance.deviceplugin"]
     plugin = [*module, *(f"--{name}={value}" for name, value in options.items())]

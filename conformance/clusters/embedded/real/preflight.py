@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from conformance.clusters import inotify
 from conformance.clusters.embedded.errors import EmbeddedError
+from conformance.deviceplugin.dra.runtimes import injection
 from conformance.deviceplugin.library import compiler
 from conformance.realnode import cgroups
 
@@ -47,6 +49,7 @@ _SYSTEM_PATH = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/
 _CONTROLLERS_1 = ("cpu", "cpuacct", "cpuset", "devices", "freezer", "memory", "pids")
 _CONTROLLERS_2 = ("cpu", "cpuset", "memory", "pids")
 _TRY_WITHIN = 20.0
+_VERSION = re.compile(r"\bv?(\d+\.\d+\.\d+)")
 
 Lack = tuple[str, str]
 """What is missing, and what brings it."""
@@ -67,10 +70,19 @@ class RealNodesUnavailable(EmbeddedError):
 
 @dataclass(frozen=True)
 class Tools:
-    """The programs of a machine that a real node is made of, by name, and the folder of its CNI plugins."""
+    """The programs of a machine that a real node is made of, by name, and the folder of its CNI plugins.
+
+    ``containerd`` is the version that containerd says, such as ``2.2.9``.
+    """
 
     programs: Mapping[str, Path]
     cni: Path
+    containerd: str = "0.0"
+
+    @property
+    def cdi(self) -> bool:
+        """Whether this containerd gives containers the devices that a plugin names; our settings turn that on."""
+        return injection(f"containerd://{self.containerd}").names
 
     @property
     def search_path(self) -> str:
@@ -94,7 +106,22 @@ def required(assets: Path | None = None, *, gpus: bool = False, nodes: int = 1) 
     lacks += inotify.lacks(inotify.CONTROL_PLANE + nodes * inotify.REAL_NODE)
     if lacks or cni is None:
         raise RealNodesUnavailable(lacks)
-    return Tools(programs, cni)
+    return Tools(programs, cni, containerd_version(programs["containerd"]))
+
+
+def containerd_version(program: Path) -> str:
+    """The version that a containerd says. Raises RealNodesUnavailable for one that says none, or does not run."""
+    try:
+        ran = subprocess.run(
+            [program, "--version"], capture_output=True, text=True, check=False, timeout=_TRY_WITHIN, errors="replace"
+        )
+        said = ran.stdout + ran.stderr
+    except (OSError, subprocess.TimeoutExpired) as error:
+        said = str(error)
+    if found := _VERSION.search(said):
+        return found[1]
+    first = (said.strip().splitlines() or ["nothing"])[0]
+    raise RealNodesUnavailable([(f"{program} --version says no version ({first})", _install(_PACKAGES["containerd"]))])
 
 
 def _system_lacks(platform: str = sys.platform) -> list[Lack]:

@@ -22,8 +22,8 @@ RUNTIME_CLASSES = ("nvidia", "nvidia-cdi", "nvidia-legacy")
 SOCKET = INSIDE / "containerd.sock"
 """Where containerd listens, inside the node."""
 
-CLAIMS = INSIDE / "cdi"
-"""Where the CDI specifications of claims are, for a containerd that knows of them (1.7 or newer)."""
+CDI = INSIDE / "cdi"
+"""Where the CDI specifications of devices and claims are, for a containerd that reads them (1.7 or newer)."""
 
 TUNABLES = {
     "vm/overcommit_memory": "1",
@@ -67,7 +67,7 @@ disabled_plugins = ["io.containerd.snapshotter.v1.aufs", "io.containerd.snapshot
   netns_mounts_under_state_dir = true
   stream_server_address = "127.0.0.1"
   enable_cdi = true
-  cdi_spec_dirs = [{_quoted(CLAIMS)}]
+  cdi_spec_dirs = [{_quoted(CDI)}]
   [plugins."io.containerd.grpc.v1.cri".cni]
     bin_dir = {_quoted(cni_plugins)}
     conf_dir = {_quoted(INSIDE / "cni")}
