@@ -189,18 +189,26 @@ def test_a_run_makes_a_cluster_judges_it_and_leaves_nothing(conform) -> None:
 
 
 def test_the_simulated_plugin_gives_gpus_to_containers(conform) -> None:
-    """POOL-04: as many as declared. WORK-01 and WORK-05: a pod sees the devices that it asked for, and no others."""
+    """POOL-04: as many as declared. WORK-01 and WORK-05: a pod sees the devices that it asked for, and no others.
+
+    On the other worker the DaemonSet is a DRA driver, whose devices are published (DRA-03), and whose claims are
+    allocated, prepared and given back (DRA-13 to DRA-15). The containerd of these nodes has no CDI, so containers see
+    no device of a claim: DRA-12 says that, and nothing else does.
+    """
     before = nodes_left()
     outcome = conform(
         "--cluster", "kind", "--gpu-cluster-image", MADE_HERE, "--gpu-deploy", "--gpu-reference", str(SIMULATED_PLUGIN),
-        "--gpu-profile", "pools,workloads,isolation,operator",
+        "--gpu-profile", "pools,workloads,isolation,operator,dra",
     )  # fmt: skip
 
     assert outcome.report["cluster"]["evidence"] == "simulated", outcome.output
-    assert outcome.ids("failed") == outcome.ids("error") == set(), outcome.output
+    assert outcome.ids("failed") == {"DRA-12"}, outcome.output
+    assert outcome.ids("error") == set(), outcome.output
+    assert "its claim requests one device" in outcome.told("DRA-12")
     evidence = {each["requirement"]: each["evidence"] for each in outcome.report["requirements"]}
     assert {"POOL-04", "WORK-01", "WORK-05", "WORK-06", "WORK-07", "OPER-01"} <= outcome.ids("passed"), outcome.output
-    assert {evidence["WORK-01"], evidence["WORK-05"], evidence["ISO-01"]} == {"container"}
+    assert {f"DRA-{each:02}" for each in (2, 3, 5, 6, 13, 14, 15)} <= outcome.ids("passed"), outcome.output
+    assert {evidence["WORK-01"], evidence["WORK-05"], evidence["ISO-01"], evidence["DRA-13"]} == {"container"}
     assert nodes_left() == before
 
 
