@@ -25,7 +25,7 @@ from conformance.simulator.upgrade_slots import (
     free_slots,
     policy_of,
 )
-from conformance.simulator.upgrade_steps import REQUESTED, VALIDATION_SECONDS, Case, Moves, restart_only
+from conformance.simulator.upgrade_steps import REQUESTED, VALIDATION_SECONDS, Case, Moves, is_upgraded, restart_only
 from conformance.simulator.world import Object, World
 
 STEP_SECONDS = 0.1
@@ -194,8 +194,9 @@ class DriverUpgrades:
         self._moves.change(name, change, spec)
 
     def _driver_on(self, node: str) -> Object | None:
-        """The driver's pod on a node; while one replaces another, the one that stays."""
+        """The driver's pod on a node, if it is one to be upgraded; while one replaces another, the one that stays."""
         pods = [pod for pod in self._world.pods_on(node) if role_of(pod) == DRIVER.name]
+        pods = [pod for pod in pods if is_upgraded(self._world, pod)]
         return min(pods, key=lambda pod: bool(pod["metadata"].get("deletionTimestamp")), default=None)
 
     def _uses_driver_objects(self) -> bool:

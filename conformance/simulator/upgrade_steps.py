@@ -257,6 +257,20 @@ def owner_of(world: World, pod: Object) -> Object | None:
     return found if found is not None and owner and found["metadata"]["uid"] == owner["uid"] else None
 
 
+def is_upgraded(world: World, driver: Object) -> bool:
+    """Whether the upgrade controller finds a driver's pod.
+
+    It looks for DaemonSets by the label ``app`` (controllers/upgrade_controller.go), which a ClusterPolicy's
+    ``daemonsets.labels`` may override: then no node gets a state, and no driver is upgraded.
+    """
+    daemon_set = owner_of(world, driver)
+    if daemon_set is None:
+        return True
+    labels = daemon_set["metadata"].get("labels") or {}
+    own = daemon_set["spec"]["selector"].get("matchLabels") or {}
+    return "app" not in own or labels.get("app") == own["app"]
+
+
 def restart_only(world: World, driver: Object) -> bool:
     """Whether the newest revision of a driver's pod installs the same driver, so that no workload has to go."""
     daemon_set = owner_of(world, driver)

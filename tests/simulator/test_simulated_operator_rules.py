@@ -1,6 +1,7 @@
 """The rules of the simulated operator that need no cluster, against what NVIDIA documents or its sources say."""
 
 import itertools
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -32,6 +33,7 @@ from conformance.simulator.operands import (
 from conformance.simulator.podstatus import RESTARTS
 from conformance.simulator.rollout import is_rolled_out
 from conformance.simulator.upgrade_slots import Step, UpgradePolicy, UpgradingNode, free_slots, policy_of
+from conformance.simulator.upgrade_steps import is_upgraded
 from conformance.simulator.validator import PRE_INSTALLED, Validator
 from conformance.simulator.world import World
 
@@ -327,6 +329,17 @@ def test_the_plugin_is_not_validated_where_it_is_not_deployed() -> None:
 
 
 # What follows was seen of the program itself (bench/operator_comparison.py).
+@pytest.mark.parametrize(("labels", "upgraded"), [({}, True), ({"team": "platform"}, True), ({"app": "other"}, False)])
+def test_a_driver_whose_daemon_set_has_lost_its_name_is_not_upgraded(labels: dict[str, str], upgraded: bool) -> None:
+    made = daemon_set(DRIVER, policy(daemonsets={"labels": labels}))
+    made["metadata"]["uid"] = "u"
+    world: Any = SimpleNamespace(get=lambda kind, name, namespace: made)
+    owner = {"kind": "DaemonSet", "name": made["metadata"]["name"], "uid": "u"}
+    pod = {"metadata": {"namespace": made["metadata"]["namespace"], "name": "driver-1", "ownerReferences": [owner]}}
+
+    assert is_upgraded(world, pod) is upgraded
+
+
 def test_the_validator_is_told_of_the_pods_that_it_starts() -> None:
     inits = {each["name"]: variables(each) for each in pod_of(VALIDATOR, policy())["initContainers"]}
     told = {"VALIDATOR_RUNTIME_CLASS": "nvidia", "VALIDATOR_IMAGE_PULL_POLICY": "IfNotPresent"}
