@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from conformance.facts.wire import Condition, Metadata, Quantities, Wire, shared, statuses, texts
+from conformance.facts.wire import Condition, Metadata, Quantities, Wire, changes, shared, statuses, texts
 from conformance.gpu.affinity import node_matches
 from conformance.gpu.quantities import as_count
 from conformance.gpu.resources import GPU, is_gpu_resource
@@ -21,8 +21,10 @@ SIMULATED_ANNOTATION = "kwok.x-k8s.io/node"
 class Node(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One node: labels, taints, what it has and what it offers. Quantities are text as the API server says them.
 
-    ``created`` is when it joined the cluster, ``conditions`` its conditions, status by type, ``runtime`` its container
-    runtime with the version, such as containerd://2.1.5, ``os_image`` its operating system in its own words.
+    ``created`` is when it joined the cluster, ``deletion`` when somebody deleted it, ``conditions`` its conditions,
+    status by type, ``changed`` when they got it, ``tainted`` when its taints were put, by key, as far as they say so.
+    ``runtime`` is its container runtime with the version, such as containerd://2.1.5, ``os_image`` its operating system
+    in its own words.
     """
 
     name: str
@@ -34,6 +36,8 @@ class Node(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     allocatable: dict[str, str] = {}
     ready: bool = False
     conditions: dict[str, str] = {}
+    changed: dict[str, datetime] = {}
+    tainted: dict[str, datetime] = {}
     kernel: str = ""
     kubelet: str = ""
     runtime: str = ""
@@ -41,6 +45,7 @@ class Node(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     provider_id: str = ""
     simulated: bool = False
     created: datetime | None = None
+    deletion: datetime | None = None
 
     @property
     def subject(self) -> ObjectReference:
@@ -103,6 +108,7 @@ class _Taint(Wire):
     key: str
     value: str | None = None
     effect: str | None = None
+    time_added: datetime | None = None
 
 
 class _Spec(Wire):
@@ -148,6 +154,8 @@ class WireNode(Wire):
             allocatable=texts(status.allocatable),
             ready=conditions.get("Ready") == "True",
             conditions=conditions,
+            changed=changes(status.conditions),
+            tainted={each.key: each.time_added for each in spec.taints or () if each.time_added},
             kernel=system.kernel_version or "",
             kubelet=system.kubelet_version or "",
             runtime=system.container_runtime_version or "",
@@ -155,6 +163,7 @@ class WireNode(Wire):
             provider_id=spec.provider_id or "",
             simulated=SIMULATED_ANNOTATION in annotations,
             created=self.metadata.creation_timestamp,
+            deletion=self.metadata.deletion_timestamp,
         )
 
 

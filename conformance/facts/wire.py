@@ -67,6 +67,7 @@ class Condition(Wire):
     type: str = ""
     status: str = ""
     reason: str | None = None
+    last_transition_time: datetime | None = None
 
 
 class Requirements(Wire):
@@ -79,6 +80,11 @@ class Requirements(Wire):
 def statuses(conditions: Sequence[Condition] | None) -> dict[str, str]:
     """Conditions as type to status, such as ``{"Available": "True"}``."""
     return {condition.type: condition.status for condition in conditions or ()}
+
+
+def changes(conditions: Sequence[Condition] | None) -> dict[str, datetime]:
+    """When each condition got its status, by type, of those that say it."""
+    return {each.type: each.last_transition_time for each in conditions or () if each.last_transition_time}
 
 
 def texts(quantities: Mapping[str, Any] | None) -> dict[str, str]:

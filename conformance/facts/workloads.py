@@ -15,6 +15,8 @@ from conformance.subjects import ObjectReference
 class Workload(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A controller of pods. ``replicas`` is what it wants to run, ``available`` what is ready to serve or work.
 
+    Of a Job ``replicas`` are the pods that may still be needed: no more than completions that are missing.
+
     ``scheduled`` counts the nodes on which a daemon set has a pod, ``updated`` the pods of the present template.
     ``observed_generation`` is None until the controller has looked at the object.
     """
@@ -29,6 +31,7 @@ class Workload(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     replicas: int = 0
     available: int = 0
     succeeded: int = 0
+    failed: int = 0
     conditions: dict[str, str] = {}
     suspended: bool = False
     owner_kind: str = ""
@@ -99,6 +102,7 @@ class _Strategy(Wire):
 class _Spec(Wire):
     replicas: int | None = None
     parallelism: int | None = None
+    completions: int | None = None
     suspend: bool | None = None
     selector: dict[str, Any] | None = None
     template: WireTemplate | None = None
@@ -116,6 +120,7 @@ class _Status(Wire):
     observed_generation: int | None = None
     ready: int | None = None
     succeeded: int | None = None
+    failed: int | None = None
     conditions: tuple[Condition, ...] | None = None
 
 
@@ -139,6 +144,7 @@ class _WireWorkload(Wire):
             replicas=replicas,
             available=available or 0,
             succeeded=status.succeeded or 0,
+            failed=status.failed or 0,
             conditions=statuses(status.conditions),
             suspended=bool(spec.suspend),
             owner_kind=owner_kind,
@@ -187,9 +193,19 @@ class WireJob(_WireWorkload):
     """A Job in JSON."""
 
     def fact(self) -> Workload:
-        """The job as the suites see it; its parallelism is 1 when absent, as the API server defaults it."""
-        parallelism = (self.spec or _Spec()).parallelism
-        return self._fact("Job", 1 if parallelism is None else parallelism, (self.status or _Status()).ready)
+        """The job as the suites see it; its parallelism is 1 when absent, as the API server defaults it.
+
+        A Job without completions makes no new pod once one has succeeded (kubernetes: pkg/controller/job,
+        wantActivePods).
+        """
+        spec, status = self.spec or _Spec(), self.status or _Status()
+        succeeded, ready = status.succeeded or 0, status.ready
+        wanted = 1 if spec.parallelism is None else spec.parallelism
+        if spec.completions is not None:
+            wanted = min(wanted, max(0, spec.completions - succeeded))
+        elif succeeded:
+            wanted = min(wanted, ready or 0)
+        return self._fact("Job", wanted, ready)
 
 
 class WireReplicaSet(Wire):

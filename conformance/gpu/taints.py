@@ -33,6 +33,16 @@ LIFECYCLE_KEYS = (
 )
 
 
+# On the way out: whoever put one of them removes the node soon. Sources: as above.
+_REMOVAL_PREFIXES = ("aws-node-termination-handler/",)
+_REMOVAL_KEYS = (
+    "ToBeDeletedByClusterAutoscaler",
+    "karpenter.sh/disrupted",
+    "karpenter.sh/disruption",
+    "cloud.google.com/impending-node-termination",
+)
+
+
 class Taint(msgspec.Struct, frozen=True, gc=False):
     """One taint of a node."""
 
@@ -52,6 +62,11 @@ class Taint(msgspec.Struct, frozen=True, gc=False):
         """
         by_name = self.key.startswith(LIFECYCLE_PREFIXES) or self.key.endswith(LIFECYCLE_SUFFIXES)
         return by_name or self.key in LIFECYCLE_KEYS
+
+    @property
+    def announces_removal(self) -> bool:
+        """Whether whoever put it is about to remove the node: an autoscaler, or a cloud that takes its machine back."""
+        return self.key in _REMOVAL_KEYS or self.key.startswith(_REMOVAL_PREFIXES)
 
 
 class Toleration(msgspec.Struct, frozen=True, gc=False):

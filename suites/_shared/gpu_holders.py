@@ -40,6 +40,10 @@ _CUDA_IN_TAG = re.compile(r":.*cuda-?(?P<version>\d+\.\d+(?:\.\d+)?)")
 _SHORT_IN_TAG = re.compile(r":(?:.*[-_.])?cu(?P<major>\d\d)(?P<minor>\d)(?!\d)")
 
 
+# registry.k8s.io/pause:3.10, mcr.microsoft.com/oss/kubernetes/pause, rancher/mirrored-pause: they only hold a place.
+_PAUSE = re.compile(r"(?:^|/)(?:mirrored-)?pause(?:[:@]|$)")
+
+
 class Holder(NamedTuple):
     """A source of pods with GPUs: the template of a workload, or a pod whose controller is not read."""
 
@@ -150,6 +154,12 @@ def cuda_of(image: str) -> CudaVersion | None:
 def images_with_gpus(spec: PodSpec, reference: Reference) -> Iterable[str]:
     """The images of the containers that request GPUs, each once."""
     return dict.fromkeys(container.image for container in _requesting(spec, reference))
+
+
+def only_holds_a_place(spec: PodSpec, reference: Reference) -> bool:
+    """Whether the containers with GPUs do nothing: pods of low priority that keep nodes warm for others."""
+    images = [container.image for container in _requesting(spec, reference)]
+    return bool(images) and all(_PAUSE.search(image) for image in images)
 
 
 def _requesting(spec: PodSpec, reference: Reference) -> list[Container]:

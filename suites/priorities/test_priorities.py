@@ -111,6 +111,10 @@ def test_the_declared_order_holds_and_nothing_stands_above_it(
         actual=[f"{other.name} ({other.value})" for other in above] or "only such",
         cause=f"{above[0]} may preempt its pods" if above and above[0].may_preempt else "",
         hidden_because=_why_never_is_no_protection(top) if above else "",
+        remedy="Lower the value of the class where it is yours. One that whoever runs the cluster brings is declared "
+        "under platform.priority_classes."
+        if above
+        else "",
         inspect="kubectl get priorityclass --sort-by=.value",
     )
 

@@ -11,7 +11,7 @@ The workload is judged as it is deployed, or by its declared manifest where it i
 from collections.abc import Sequence
 
 from conformance.catalog import MUST, SHOULD, Owner, requirement
-from conformance.facts import Facts, Node, Pod
+from conformance.facts import Facts, Node, Pod, Workload
 from conformance.gpu.affinity import preferred_terms, unmet
 from conformance.gpu.taints import Taint, Toleration, repelling, seconds_tolerated, why_repelled
 from conformance.reference.model import Reference
@@ -255,12 +255,27 @@ def _judge_replicas(workload: PlacedWorkload, judge: Judge) -> None:
         ok=live.available >= wanted,
         expected=f"{wanted} replicas available",
         actual=f"{live.available} available, {pods} pods exist{f', {queued} queued by Kueue' if queued else ''}",
-        cause=f"{wanted - pods} pods were never created: a quota or an admission policy refuses them"
-        if pods < wanted
-        else f"{wanted - live.available} pods exist and are not ready",
+        cause=_why_fewer(live, wanted, pods),
         hidden_because="the workload exists and was created without an error",
+        remedy=_how_to_see_failures(live) if live.failed else "",
         inspect=workload.inspect_pods,
     )
+
+
+def _why_fewer(live: Workload, wanted: int, pods: int) -> str:
+    """Why fewer pods of a workload are available than it wants; the pods of a Job that failed are no refused ones."""
+    if live.conditions.get("Failed") == "True":
+        return f"the Job has failed with {live.failed} failed pods, and makes no more"
+    if live.failed and pods < wanted:
+        return f"{live.failed} pods of the Job have failed, and it waits before it makes the next"
+    if pods < wanted:
+        return f"{wanted - pods} pods were never created: a quota or an admission policy refuses them"
+    return f"{wanted - live.available} pods exist and are not ready"
+
+
+def _how_to_see_failures(live: Workload) -> str:
+    why = f"kubectl logs -n {live.namespace} job/{live.name} says why its pods failed"
+    return f"{why}; a Job that has failed has to be made anew."
 
 
 def _tolerates_every_taint(toleration: Toleration) -> bool:

@@ -37,6 +37,7 @@ from suites._shared.gpu_holders import (
     has_big_shared_memory,
     holders,
     images_with_gpus,
+    only_holds_a_place,
     pods_with_gpu_resources,
     refusal_of,
     whole_gpus,
@@ -183,7 +184,11 @@ def test_no_gpu_pod_hangs_in_terminating(facts: Facts, reference: Reference, jud
     "upgrade that deletes pods must then be told deleteEmptyDir, else it stops at them.",
 )
 def test_pods_with_several_gpus_have_shared_memory(facts: Facts, reference: Reference, judge: Judge) -> None:
-    several = [each for each in holders(facts, reference) if whole_gpus(each.spec, reference) > 1]
+    several = [
+        each
+        for each in holders(facts, reference)
+        if whole_gpus(each.spec, reference) > 1 and not only_holds_a_place(each.spec, reference)
+    ]
     if not several:
         raise NotApplicable("no pod or workload of the cluster requests several whole GPUs for one pod")
     for each in several:

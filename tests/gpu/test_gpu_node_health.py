@@ -2,7 +2,7 @@
 
 import pytest
 
-from conformance.gpu.node_health import broken_conditions
+from conformance.gpu.node_health import broken_conditions, broken_node_conditions
 
 
 @pytest.mark.parametrize(
@@ -29,6 +29,12 @@ from conformance.gpu.node_health import broken_conditions
         ("MaxIdleTime", "True", False),
         ("GpuHealthy", "True", False),
         ("GpuHealthy", "False", True),
+        ("DCGMHealthy", "False", True),
+        ("IBLinkFlapping", "True", True),
+        ("GPUBurnTestPassed", "True", False),
+        ("GPUBurnTestPassed", "False", True),
+        ("GPUDevicePluginRegistered", "True", False),
+        ("GpuDriverUpToDate", "False", False),
         ("Ready", "False", False),
         ("KernelReady", "False", False),
         ("DiskPressure", "True", False),
@@ -36,3 +42,20 @@ from conformance.gpu.node_health import broken_conditions
 )
 def test_a_condition_about_gpus_is_bad_news_by_its_name_and_status(kind: str, status: str, broken: bool) -> None:
     assert broken_conditions({kind: status, "Ready": "True"}) == ((f"{kind}={status}",) if broken else ())
+
+
+@pytest.mark.parametrize(
+    ("kind", "status", "broken"),
+    [
+        ("KernelDeadlock", "True", True),
+        ("KernelDeadlock", "False", False),
+        ("ReadonlyFilesystem", "True", True),
+        ("FrequentContainerdRestart", "True", True),
+        ("StorageReady", "False", True),
+        ("StorageReady", "Unknown", False),
+        ("VMEventScheduled", "True", False),
+        ("MemoryPressure", "True", False),
+    ],
+)
+def test_a_condition_of_the_node_itself_is_known_by_its_whole_name(kind: str, status: str, broken: bool) -> None:
+    assert broken_node_conditions({kind: status}) == ((f"{kind}={status}",) if broken else ())

@@ -24,6 +24,7 @@ def declared() -> Reference:
         ("gmp-system", "GKE"),
         ("calico-system", "Calico"),
         ("longhorn-system", "Longhorn"),
+        ("cattle-monitoring-system", "Rancher"),
         ("corp-agents", "the platform of"),
         ("kubeflow", ""),
         ("default", ""),
@@ -49,6 +50,8 @@ def test_a_class_is_the_platforms_unless_the_owners_declare_it(declared: Referen
     assert platform_of_class("system-node-critical", declared) == "Kubernetes"
     assert platform_of_class("azure-critical", declared) == "AKS"
     assert platform_of_class("openshift-user-critical", declared) == "OpenShift"
+    assert platform_of_class("rancher-critical", declared) == "Rancher"
+    assert platform_of_class("gardener-shoot-system-900", declared) == "Gardener"
     assert platform_of_class("corp-critical", declared)
     assert not platform_of_class("training-normal", declared)
     own = PriorityClass(name="gmp-critical", value=1)

@@ -282,3 +282,34 @@ def test_a_replica_that_is_missing_beside_queued_ones_is_missed():
     ]
 
     assert "1 queued by Kueue" in Ended(PLACED, set_up("Deployment"), *objects).broken["deployment ml/llm"]
+
+
+# --- Jobs that go to their end ---------------------------------------------------------------------------------------
+
+
+def job(parallelism: int, running: int, *, completions: int | None = None, **status: Any) -> Object:
+    """A Job of which so many pods run."""
+    made = controller("Job", parallelism, running, **({"completions": completions} if completions else {}))
+    made["status"] |= status
+    return made
+
+
+@pytest.mark.parametrize(("completions", "succeeded"), [(10, 8), (None, 2)], ids=["two left", "work queue"])
+def test_a_job_that_nears_its_end_needs_fewer_pods_than_run_side_by_side(completions, succeeded):
+    pods = [pod(f"llm-{index}", owner="Job/llm") for index in range(2)]
+    ended = Ended(PLACED, set_up("Job"), job(4, 2, completions=completions, succeeded=succeeded), *pods)
+
+    assert ended.passed, (ended.why, ended.broken)
+
+
+def test_a_job_lacks_the_pods_that_were_never_made():
+    ended = Ended(PLACED, set_up("Job"), job(4, 2, completions=10, succeeded=6), pod("llm-0", owner="Job/llm"))
+
+    assert "were never created" in ended.broken["job ml/llm"]
+
+
+def test_a_job_that_failed_is_told_as_that_and_not_as_refused():
+    given_up = job(1, 0, failed=7, conditions=[{"type": "Failed", "status": "True"}])
+    assert "has failed with 7 failed pods" in Ended(PLACED, set_up("Job"), given_up).broken["job ml/llm"]
+
+    assert "waits before it makes the next" in Ended(PLACED, set_up("Job"), job(1, 0, failed=2)).broken["job ml/llm"]

@@ -8,7 +8,7 @@ import pytest
 from conformance.facts import Facts, Pod
 from conformance.gpu.resources import is_for_virtual_machines, is_of_other_maker
 from conformance.reference import Reference
-from suites._shared.gpu_holders import whole_gpus
+from suites._shared.gpu_holders import only_holds_a_place, whole_gpus
 from suites._shared.gpu_requests import gpu_pods, names_gpus, requests_gpus, resources_requested
 from suites._shared.operands import DRIVER, PLUGIN, ExpectedComponent
 
@@ -167,6 +167,22 @@ def test_only_whole_gpus_of_containers_need_shared_memory(
     asking = pod(resources={"limits": {resource: "2"}})
 
     assert whole_gpus(asking, msgspec.structs.replace(reference, pools=pools)) == count
+
+
+@pytest.mark.parametrize(
+    ("image", "holds"),
+    [
+        ("registry.k8s.io/pause:3.10", True),
+        ("mcr.microsoft.com/oss/kubernetes/pause@sha256:1", True),
+        ("rancher/mirrored-pause:3.6", True),
+        ("corp/pause-and-resume-training:1", False),
+        ("nvcr.io/nvidia/pytorch:25.06-py3", False),
+    ],
+)
+def test_pods_that_only_keep_a_node_warm_exchange_no_data(reference: Reference, image: str, holds: bool) -> None:
+    asking = pod(containers=[{"name": "main", "image": image, "resources": {"limits": {"nvidia.com/gpu": "8"}}}])
+
+    assert only_holds_a_place(asking, reference) is holds
 
 
 def test_another_vendors_devices_are_gpus_only_where_a_pool_declares_them(

@@ -1,0 +1,95 @@
+"""Nodes that are Ready and not cordoned and take no pods all the same, and nodes that are on their way out."""
+
+from datetime import timedelta
+
+import pytest
+from operated_cluster import JUST_NOW, LONG_AGO, NOW, Cluster
+from operator_chapters import A_NODE
+
+from suites.pools.test_pools import test_every_gpu_node_is_ready_and_schedulable as takes_pods
+
+PRESSURE = "node.kubernetes.io/disk-pressure"
+
+
+def taint(cluster: Cluster, key: str, added: str | None = None, effect: str = "NoSchedule") -> None:
+    when = {"timeAdded": added} if added else {}
+    cluster.node(A_NODE)["spec"].setdefault("taints", []).append({"key": key, "effect": effect, **when})
+
+
+def broken(cluster: Cluster):
+    return {str(each.subject): each for each in cluster.verdict(takes_pods).judge.broken}
+
+
+def passed_over(cluster: Cluster) -> list[str]:
+    return [str(each) for each in cluster.verdict(takes_pods).judge.unseen]
+
+
+@pytest.mark.parametrize(
+    ("key", "lifted_by"),
+    [
+        (PRESSURE, "the kubelet takes the taint off"),
+        ("node.cilium.io/agent-not-ready", "whoever put node.cilium.io/agent-not-ready"),
+        ("node.cloudprovider.kubernetes.io/uninitialized", "cloud controller manager"),
+        ("karpenter.sh/unregistered", "NodeClaim"),
+    ],
+)
+def test_a_taint_that_ought_to_have_gone_keeps_new_pods_away(cluster, key, lifted_by):
+    taint(cluster, key)
+
+    found = broken(cluster)[f"node {A_NODE}"]
+
+    assert key in found.cause
+    assert lifted_by in found.remedy
+    assert "Do not take it off by hand" in found.remedy
+
+
+def test_pressure_that_began_just_now_may_pass(cluster):
+    taint(cluster, PRESSURE, JUST_NOW)
+    assert not broken(cluster)
+
+    cluster.node(A_NODE)["spec"]["taints"][-1]["timeAdded"] = LONG_AGO
+    assert "since 2026-03-01" in broken(cluster)[f"node {A_NODE}"].cause
+
+
+def test_an_agent_may_not_be_ready_yet_on_a_new_node(cluster):
+    taint(cluster, "ebs.csi.aws.com/agent-not-ready")
+    cluster.node(A_NODE)["metadata"]["creationTimestamp"] = JUST_NOW
+
+    assert not broken(cluster)
+
+
+def test_a_soft_taint_keeps_nobody_away(cluster):
+    taint(cluster, PRESSURE, LONG_AGO, effect="PreferNoSchedule")
+
+    assert not broken(cluster)
+
+
+def test_out_of_service_is_the_one_taint_that_people_take_off(cluster):
+    taint(cluster, "node.kubernetes.io/out-of-service", LONG_AGO, effect="NoExecute")
+
+    assert f"kubectl taint node {A_NODE} node.kubernetes.io/out-of-service-" in broken(cluster)[f"node {A_NODE}"].remedy
+
+
+@pytest.mark.parametrize("key", ["karpenter.sh/disrupted", "aws-node-termination-handler/spot-itn"])
+def test_a_node_that_is_about_to_go_is_not_judged_and_nobody_is_told_to_uncordon_it(cluster, key):
+    taint(cluster, key)
+    cluster.node(A_NODE)["spec"]["unschedulable"] = True
+
+    assert not broken(cluster)
+    assert passed_over(cluster) == [f"node {A_NODE}: it is about to be removed ({key}:NoSchedule)"]
+
+
+def test_a_node_that_is_being_deleted_goes_soon_or_is_held(cluster):
+    cluster.node(A_NODE)["metadata"]["deletionTimestamp"] = JUST_NOW
+    assert passed_over(cluster) == [f"node {A_NODE}: it is being deleted"]
+
+    cluster.node(A_NODE)["metadata"]["deletionTimestamp"] = (NOW - timedelta(hours=7)).isoformat()
+    held = broken(cluster)[f"node {A_NODE}"]
+    assert "a finalizer keeps it" in held.cause
+    assert "leaves the machine behind" in held.remedy
+
+
+def test_a_node_whose_kernel_hangs_is_broken_though_it_is_ready(cluster):
+    cluster.node(A_NODE)["status"]["conditions"].append({"type": "KernelDeadlock", "status": "True"})
+
+    assert "KernelDeadlock=True" in broken(cluster)[f"node {A_NODE}"].cause
