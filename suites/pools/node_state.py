@@ -58,6 +58,8 @@ def trouble_of(node: Node, facts: Facts) -> NodeTrouble:
             f"a health agent has set {', '.join(broken)}",
             f"Repair, reboot or replace the node; the health agent that set {broken[0]} takes it back then.",
         )
+    if not node.ready:
+        return NodeTrouble()  # Which says enough; what it is tainted with follows from that.
     holding = [taint for taint in node.taints if _holds(taint, node, facts)]
     return _held_by(holding[0], node) if holding else NodeTrouble()
 

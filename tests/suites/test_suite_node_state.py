@@ -70,6 +70,16 @@ def test_out_of_service_is_the_one_taint_that_people_take_off(cluster):
     assert f"kubectl taint node {A_NODE} node.kubernetes.io/out-of-service-" in broken(cluster)[f"node {A_NODE}"].remedy
 
 
+def test_nobody_is_told_to_put_a_node_that_is_down_back_into_service(cluster):
+    taint(cluster, "node.kubernetes.io/out-of-service", LONG_AGO, effect="NoExecute")
+    cluster.node(A_NODE)["status"]["conditions"] = [{"type": "Ready", "status": "Unknown"}]
+
+    found = broken(cluster)[f"node {A_NODE}"]
+
+    assert "not Ready" in found.actual
+    assert "kubectl taint" not in found.remedy
+
+
 @pytest.mark.parametrize("key", ["karpenter.sh/disrupted", "aws-node-termination-handler/spot-itn"])
 def test_a_node_that_is_about_to_go_is_not_judged_and_nobody_is_told_to_uncordon_it(cluster, key):
     taint(cluster, key)
