@@ -15,7 +15,7 @@ from conformance.explaining.pods import explain
 from conformance.explaining.seen import Seen, condition, has_condition
 from conformance.explaining.workloads import explain_workload, missing_pods
 from conformance.gpu.labels import KAI_FRACTION, KAI_MEMORY
-from conformance.gpu.placement import Manifest, requests_of
+from conformance.gpu.placement import Manifest, taken_of_node
 from conformance.kube.names import RUN_LABEL
 from conformance.subjects import ObjectReference
 
@@ -65,7 +65,7 @@ class WaitingPods(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 def waiting_pods(seen: Seen, resources: Collection[str], now: datetime) -> WaitingPods:
     """Why pods that ask for devices do not run. ``resources`` are names of GPUs besides those of NVIDIA."""
     groups = _Groups(seen)
-    troubled = [pod for pod in seen.of("Pod") if _asks(pod, resources) and _is_troubled(seen, pod, now)]
+    troubled = [pod for pod in seen.of("Pod") if _is_troubled(seen, pod, now) and _asks(pod, resources)]
     not_computed = 0
     for explained, pods in _explained(seen, troubled):
         not_computed += 0 if explained is not None else len(pods)
@@ -110,7 +110,7 @@ def _asks(pod: Manifest, resources: Collection[str]) -> bool:
         or {KAI_FRACTION, KAI_MEMORY} & (pod["metadata"].get("annotations") or {}).keys()
     ):
         return True
-    return any(name.startswith(_NVIDIA) or name in resources for name, amount in requests_of(pod).items() if amount)
+    return any(name.startswith(_NVIDIA) or name in resources for name, amount in taken_of_node(pod).items() if amount)
 
 
 def _is_troubled(seen: Seen, pod: Manifest, now: datetime) -> bool:

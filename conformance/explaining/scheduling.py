@@ -1,7 +1,6 @@
 """Why no node takes a pod: every reason of every node, the nearest node, and who could be evicted for it."""
 
 from collections.abc import Mapping, Sequence
-from fractions import Fraction
 
 import msgspec
 
@@ -27,7 +26,6 @@ from conformance.gpu.placement import (
     Obstacle,
 )
 
-_NOTHING = Fraction(0)
 DEFAULT_SCHEDULER = "default-scheduler"
 
 
@@ -119,7 +117,7 @@ def _has_gpus(node: Manifest) -> bool:
 def _distance(kept: Sequence[Obstacle]) -> tuple[int, int, int, float]:
     """What keeps a pod off, and by how much: of two nodes with too little room that with more of it is nearer."""
     another = sum(each.kind in OF_ANOTHER_POOL for each in kept)
-    short = sum(float((each.wanted - max(each.free, _NOTHING)) / each.wanted) for each in kept if each.kind == ROOM)
+    short = sum(1 - max(float(each.free), 0) / float(each.wanted) for each in kept if each.kind == ROOM)
     return another, sum(each.lasting for each in kept), len(kept), short
 
 

@@ -7,7 +7,7 @@ volumes have modules of their own (claims.py, volume_places.py). The scheduler's
 at a node's first reason, and counts nodes without naming them.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from fractions import Fraction
 from functools import cached_property, lru_cache
 from types import MappingProxyType
@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 
 import msgspec
 
-from conformance.gpu.affinity import node_matches, required_terms, unmet
+from conformance.gpu.affinity import node_matcher, required_terms, unmet
 from conformance.gpu.neighbours import Namespaces, Neighbours, full_name, has_pod_rules, keeps_away, same
 from conformance.gpu.quantities import quantity
 from conformance.gpu.requests import Asking, effective_requests, pod_requests
@@ -73,21 +73,31 @@ class Occupancy:
 
     def __init__(self, bound: Mapping[str, Sequence[Manifest]]) -> None:
         self.bound = bound
-        self._taken: dict[str, Mapping[str, Fraction]] = {}
+        self._asked: dict[str, Sequence[Mapping[str, Fraction]]] = {}
+        self._taken: dict[tuple[int, ...], tuple[Mapping[str, Fraction], Sequence[object]]] = {}
+
+    def asked_of(self, node: str) -> Sequence[Mapping[str, Fraction]]:
+        """What each of the pods of a node takes of it, in their order."""
+        if node not in self._asked:
+            self._asked[node] = [taken_of_node(pod) for pod in self.bound.get(node, ())]
+        return self._asked[node]
 
     def taken_of(self, node: str) -> Mapping[str, Fraction]:
-        """What the pods of a node take of it together, by resource."""
-        if node not in self._taken:
-            self._taken[node] = _sum(self.bound.get(node, ()))
-        return self._taken[node]
+        """What the pods of a node take of it together, by resource; one object for nodes whose pods ask alike."""
+        asked = self.asked_of(node)
+        key = tuple(sorted(map(id, asked)))
+        if key not in self._taken:
+            # What was asked for is kept with its sum, so that no other object gets the place of one that has gone.
+            self._taken[key] = _sum(asked), asked
+        return self._taken[key][0]
 
     def node_of(self, pod: Manifest) -> str | None:
         """The node on which a pod is among these, None where it is not."""
-        return self._nodes.get(full_name(pod))
-
-    @cached_property
-    def _nodes(self) -> Mapping[str, str]:
-        return {full_name(pod): name for name, pods in self.bound.items() for pod in pods}
+        name = pod["metadata"].get("name")
+        for node, pods in self.bound.items():
+            if any(other["metadata"].get("name") == name and same(other, pod) for other in pods):
+                return node
+        return None
 
     @cached_property
     def repelling(self) -> Mapping[str, Sequence[Manifest]]:
@@ -106,19 +116,22 @@ def judge_of(
     """``obstacles`` for one pod and many nodes: what depends on all of them is counted once."""
     neighbours = Neighbours(pod, nodes, occupancy.neighbours_of(pod), namespaces)
     spreading = Spreading(pod, nodes, occupancy.bound)
-    wanted, own = taken_of_node(pod), occupancy.node_of(pod)
+    room, own = _Room(taken_of_node(pod)), occupancy.node_of(pod)
+    affinity, taints = _affinity_judge(pod), _taint_judge(pod)
+    ports = _host_ports(pod)
 
     def judge(node: Manifest) -> list[Obstacle]:
         name = str(node["metadata"]["name"])
-        here = occupancy.bound.get(name, ())
+        here, asked = occupancy.bound.get(name, ()), occupancy.asked_of(name)
         if name == own:
             here = [other for other in here if not same(other, pod)]
-        taken = occupancy.taken_of(name) if name != own else _sum(here)
+            asked = [taken_of_node(other) for other in here]
+        taken = occupancy.taken_of(name) if name != own else _sum(asked)
         return [
-            *_affinity_obstacles(pod, node),
-            *_taint_obstacles(pod, node),
-            *_room_obstacles(wanted, node, here, taken),
-            *_port_obstacles(pod, here),
+            *affinity(node),
+            *taints(node),
+            *room.obstacles(node, taken, here, asked),
+            *(_port_obstacles(ports, here) if ports else ()),
             *(Obstacle(NEIGHBOUR, words, False) for words in neighbours.on(node)),
             *(Obstacle(SPREAD, words, False) for words in spreading.on(node)),
         ]
@@ -156,7 +169,7 @@ def taken_of_node(pod: Manifest) -> Mapping[str, Fraction]:
     spec = pod["spec"]
     if spec.get("initContainers") or spec.get("overhead") or spec.get("resources"):
         return requests_of(pod) | {"pods": Fraction(1)}
-    return _taken(tuple(_amounts(each) for each in spec.get("containers") or ()))
+    return _taken(tuple([_amounts(each) for each in spec.get("containers") or ()]))
 
 
 def _amounts(container: Manifest) -> tuple[_Items, _Items]:
@@ -186,11 +199,10 @@ def bound_by_node(pods: Iterable[Mapping[str, Any]]) -> dict[str, list[Mapping[s
     return bound
 
 
-def _sum(pods: Iterable[Manifest]) -> Mapping[str, Fraction]:
+def _sum(every: Iterable[Mapping[str, Fraction]]) -> Mapping[str, Fraction]:
     """Pods of a node are mostly alike: what those take that ask alike is multiplied."""
     alike: dict[int, tuple[Mapping[str, Fraction], int]] = {}
-    for pod in pods:
-        asked = taken_of_node(pod)
+    for asked in every:
         alike[id(asked)] = asked, alike[id(asked)][1] + 1 if id(asked) in alike else 1
     amounts: dict[str, Fraction] = {}
     for asked, number in alike.values():
@@ -199,49 +211,74 @@ def _sum(pods: Iterable[Manifest]) -> Mapping[str, Fraction]:
     return amounts
 
 
-def _taint_obstacles(pod: Mapping[str, Any], node: Mapping[str, Any]) -> Iterable[Obstacle]:
+def _taint_judge(pod: Manifest) -> Callable[[Manifest], Iterator[Obstacle]]:
     tolerations = [toleration_from(each) for each in pod["spec"].get("tolerations") or ()]
-    taints = [taint_from(each) for each in (node.get("spec") or {}).get("taints") or ()]
-    if (node.get("spec") or {}).get("unschedulable") and CORDON not in taints and not tolerates(tolerations, CORDON):
-        yield Obstacle(TAINT, "it is cordoned", False)
-    kept_by = {
-        _STATES.get(taint.key) or f"taint {taint} is not tolerated": taint for taint in untolerated(tolerations, taints)
-    }
-    for words, taint in kept_by.items():
-        yield Obstacle(TAINT, words, not taint.is_lifecycle)
+
+    def judge(node: Manifest) -> Iterator[Obstacle]:
+        spec = node.get("spec") or {}
+        taints = [taint_from(each) for each in spec.get("taints") or ()]
+        if spec.get("unschedulable") and CORDON not in taints and not tolerates(tolerations, CORDON):
+            yield Obstacle(TAINT, "it is cordoned", False)
+        kept_by = {
+            _STATES.get(taint.key) or f"taint {taint} is not tolerated": taint
+            for taint in (untolerated(tolerations, taints) if taints else ())
+        }
+        for words, taint in kept_by.items():
+            yield Obstacle(TAINT, words, not taint.is_lifecycle)
+
+    return judge
 
 
-def _affinity_obstacles(pod: Mapping[str, Any], node: Mapping[str, Any]) -> Iterable[Obstacle]:
-    labels, name = node["metadata"].get("labels") or {}, str(node["metadata"]["name"])
+def _affinity_judge(pod: Manifest) -> Callable[[Manifest], Iterator[Obstacle]]:
     selector = pod["spec"].get("nodeSelector") or {}
     affinity = (pod["spec"].get("affinity") or {}).get("nodeAffinity")
-    for key, value in selector.items():
-        if labels.get(key) != value:
-            has = f"is {labels[key]}" if key in labels else "is missing"
-            yield Obstacle(AFFINITY, f"node selector wants {key}={value}, the label {has}", True)
-    if not node_matches(labels, name, None, affinity):
-        terms = [", ".join(unmet(term, labels, name)) for term in required_terms(affinity)]
-        yield Obstacle(AFFINITY, f"required affinity is not met: {' or '.join(terms) or 'it has no term'}", True)
+    matches = node_matcher(None, affinity)
+
+    def judge(node: Manifest) -> Iterator[Obstacle]:
+        labels, name = node["metadata"].get("labels") or {}, str(node["metadata"]["name"])
+        for key, value in selector.items():
+            if labels.get(key) != value:
+                has = f"is {labels[key]}" if key in labels else "is missing"
+                yield Obstacle(AFFINITY, f"node selector wants {key}={value}, the label {has}", True)
+        if not matches(labels, name):
+            terms = [", ".join(unmet(term, labels, name)) for term in required_terms(affinity)]
+            yield Obstacle(AFFINITY, f"required affinity is not met: {' or '.join(terms) or 'it has no term'}", True)
+
+    return judge
 
 
-def _room_obstacles(
-    wanted: Mapping[str, Fraction], node: Manifest, here: Sequence[Manifest], taken: Mapping[str, Fraction]
-) -> Iterable[Obstacle]:
-    allocatable = (node.get("status") or {}).get("allocatable") or {}
-    for resource, amount in wanted.items():
-        total = quantity(allocatable.get(resource, "0"))
-        free = total - taken[resource] if resource in taken else total
-        if amount > free:
-            holders = [other for other in here if taken_of_node(other).get(resource)]
-            amounts = f"{_amount(resource, amount)} asked for, {in_units(resource, free)} of "
-            amounts += f"{in_units(resource, total)} free"
-            words = f"{amounts}{_held_by(holders)}"
-            yield Obstacle(ROOM if total else NONE_OF_IT, words, amount > total, resource, amount, free)
+class _Room:
+    """Which resources nodes have too little of, for what one pod wants: found once for nodes that are alike."""
+
+    def __init__(self, wanted: Mapping[str, Fraction]) -> None:
+        self._wanted = wanted
+        self._short: dict[tuple[Any, ...], tuple[Sequence[Obstacle], object]] = {}
+
+    def obstacles(
+        self, node: Manifest, taken: Mapping[str, Fraction], here: Sequence[Manifest], asked: Sequence[Manifest]
+    ) -> Iterator[Obstacle]:
+        """One for each of them, with the pods that hold it; ``asked`` is what each of those that are here takes."""
+        allocatable = (node.get("status") or {}).get("allocatable") or {}
+        key = id(taken), *(allocatable.get(resource) for resource in self._wanted)
+        if key not in self._short:
+            self._short[key] = tuple(self._lacking(allocatable, taken)), taken
+        for each in self._short[key][0]:
+            words = _held_by([other for other, amounts in zip(here, asked, strict=True) if amounts.get(each.resource)])
+            yield Obstacle(each.kind, each.text + words, each.lasting, each.resource, each.wanted, each.free)
+
+    def _lacking(self, allocatable: Mapping[str, Any], taken: Mapping[str, Fraction]) -> Iterator[Obstacle]:
+        for resource, amount in self._wanted.items():
+            total = quantity(allocatable.get(resource, "0"))
+            free = total - taken.get(resource, _NOTHING)
+            if amount > free:
+                amounts = f"{_amount(resource, amount)} asked for, {in_units(resource, free)} of "
+                amounts += f"{in_units(resource, total)} free"
+                yield Obstacle(ROOM if total else NONE_OF_IT, amounts, amount > total, resource, amount, free)
 
 
-def _port_obstacles(pod: Manifest, here: Sequence[Manifest]) -> Iterable[Obstacle]:
+def _port_obstacles(ports: Sequence[tuple[str, str, int]], here: Sequence[Manifest]) -> Iterable[Obstacle]:
     """Ports of the node that another pod has; address 0.0.0.0 stands for all of them (NodePorts)."""
-    for wanted in _host_ports(pod):
+    for wanted in ports:
         for other in here:
             if any(_collide(wanted, taken) for taken in _host_ports(other)):
                 yield Obstacle(HOST_PORT, f"host port {wanted[2]} is taken by pod {full_name(other)}", False)

@@ -310,3 +310,15 @@ def test_of_nodes_with_too_little_room_that_with_more_of_it_is_nearest():
     told = explain(seen_from([*nodes, waits := pod(gpus=8)]), waits)
 
     assert (told.nearest, told.missing) == ("b", ("8 nvidia.com/gpu asked for, 6 of 6 free",))
+
+
+def test_nodes_that_are_alike_have_each_its_own_pods_as_holders():
+    busy = [pod(f"busy-{name}", 8, on=name) for name in ("a", "b")]
+
+    told = explain(seen_from([node("a"), node("b"), node("c", 4), *busy, waits := pod(gpus=8)]), waits)
+
+    assert {group.nodes: group.reasons for group in told.groups} == {
+        ("a",): ("8 nvidia.com/gpu asked for, 0 of 8 free (held by team/busy-a)",),
+        ("b",): ("8 nvidia.com/gpu asked for, 0 of 8 free (held by team/busy-b)",),
+        ("c",): ("8 nvidia.com/gpu asked for, 4 of 4 free",),
+    }

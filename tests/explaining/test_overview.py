@@ -174,3 +174,13 @@ def test_what_is_computed_and_told_is_bounded_and_counted(monkeypatch):
 
 def test_what_could_not_be_read_is_said():
     assert told(node("gpu-1"), unreadable={"Event": "you may not"}).unreadable == {"Event": "you may not"}
+
+
+def test_what_most_pods_ask_for_is_not_looked_at_while_they_run(monkeypatch):
+    asked = []
+    monkeypatch.setattr(overview, "_asks", lambda each, _: bool(asked.append(each["metadata"]["name"])))
+    ready = {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}
+
+    told(node("gpu-1"), *(pod(f"runs-{at}", on="gpu-1", status=ready) for at in range(9)), of("waits", gpus=16))
+
+    assert asked == ["waits"]
