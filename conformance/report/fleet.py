@@ -36,8 +36,8 @@ def _requests(pods: Iterable[Pod], offered: Iterable[str]) -> _Requests:
     names = frozenset(offered)
     by_node: dict[str, Counter[str]] = {}
     for pod in pods:
-        if pod.node and not pod.finished:
-            by_node.setdefault(pod.node, Counter()).update(pod.gpu_requests(names))
+        if pod.node and not pod.finished and (requested := pod.gpu_requests(names)):
+            by_node.setdefault(pod.node, Counter()).update(requested)
     return by_node
 
 

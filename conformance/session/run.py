@@ -4,6 +4,7 @@ import tempfile
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
 
@@ -373,7 +374,7 @@ class Run:
             tuple(verdicts),
             (*self.notes, *self._waivers.notes()),
             excused_in(facts, self.reference),
-            self._pools(),
+            self._pools,
         )  # fmt: skip
         if self.asked:
             report = self._with_decision(report)
@@ -444,8 +445,9 @@ class Run:
         if self._stream is None:
             return
         facts = self._cluster_facts()
-        self.say("facts-read", nodes=facts.nodes, cluster=facts, fleet=self._pools())
+        self.say("facts-read", nodes=facts.nodes, cluster=facts, fleet=self._pools)
 
+    @cached_property
     def _pools(self) -> tuple[PoolFacts, ...]:
         """The declared pools as the cluster has them; what is asked of them only where pods could be read."""
         pods = None if "pods" in self.facts.unreadable else self.facts.pods

@@ -1,6 +1,7 @@
 """What nodes offer and pods ask for, and how they are found."""
 
 from datetime import UTC, datetime
+from typing import Any
 
 import msgspec
 import pytest
@@ -235,6 +236,57 @@ def test_each_pod_keeps_the_name_of_its_tokens_volume() -> None:
             Volume(name=name, kind="projected"),
             Volume(name="named alike", kind="configMap", source=name),
         )
+
+
+def daemon_pod(node: str, **spec: object) -> dict[str, Any]:
+    """A pod of a DaemonSet as the API server writes it: the node first, and an affinity to it."""
+    term = {"matchFields": [{"key": "metadata.name", "operator": "In", "values": [node]}]}
+    required = {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [term]}}
+    raw = pod(f"agent-{node}")
+    raw["spec"] = {**raw["spec"], **spec, "nodeName": node, "affinity": {"nodeAffinity": required}}
+    return raw
+
+
+def test_pods_of_a_daemon_set_hold_the_same_containers_and_each_its_own_node_and_affinity() -> None:
+    one, other = (pod_from(daemon_pod(name)) for name in ("a", "b"))
+
+    assert one.containers is other.containers
+    assert (one.node, other.node) == ("a", "b")
+    for each in (one, other):
+        (term,) = (each.node_affinity or {})["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"]
+        assert term["matchFields"][0]["values"] == [each.node]
+
+
+def test_a_node_selector_by_the_key_node_name_stays_that_of_its_pod() -> None:
+    for selector_first in (True, False):
+        for name in ("a", "b"):
+            raw = daemon_pod(name, nodeSelector={"nodeName": name})
+            if not selector_first:
+                raw["spec"]["nodeSelector"] = raw["spec"].pop("nodeSelector")
+            read = pod_from(raw)
+            assert (read.node, read.node_selector) == (name, {"nodeName": name})
+
+
+def test_members_in_another_order_are_read_like_those_in_the_order_of_the_api_server() -> None:
+    raw = daemon_pod("a")
+    reordered = {**raw, "spec": dict(reversed(raw["spec"].items()))}
+
+    assert pod_from(reordered) == pod_from(raw)
+
+
+def test_the_name_of_the_tokens_volume_elsewhere_in_a_pod_stays_there() -> None:
+    for name in ("kube-api-access-abcde", "kube-api-access-fghij"):
+        raw = daemon_pod("a", volumes=[{"name": "kept", "configMap": {"name": name}}, {"name": name, "projected": {}}])
+        assert [(each.name, each.source) for each in pod_from(raw).volumes] == [("kept", name), (name, "")]
+
+
+@pytest.mark.parametrize("member", ["nodeName", "nodeSelector", "affinity", "tolerations", "containers"])
+def test_what_is_odd_in_a_pods_spec_is_told_with_its_place(member: str) -> None:
+    raw = daemon_pod("a")
+    raw["spec"][member] = 7
+
+    with pytest.raises(msgspec.ValidationError, match=rf"at `\$\.spec\.{member}"):
+        pod_from(raw)
 
 
 def test_the_volume_of_the_token_mounted_elsewhere_is_a_mount_like_others() -> None:
