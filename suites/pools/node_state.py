@@ -31,7 +31,7 @@ _WHO_LIFTS_IT = {
 }
 
 
-class NodeTrouble(NamedTuple):
+class NodeProblem(NamedTuple):
     """Why a node takes no new pods although it is Ready and not cordoned, and what to do; empty where it takes them."""
 
     seen: str = ""
@@ -42,10 +42,10 @@ class NodeTrouble(NamedTuple):
         return bool(self.seen)
 
 
-def trouble_of(node: Node, facts: Facts) -> NodeTrouble:
+def problem_of(node: Node, facts: Facts) -> NodeProblem:
     """What keeps new pods off a node beside a cordon and what its GPUs are; of taints, those that are not new."""
     if node.deletion is not None and not is_recent(node.deletion, facts.taken_at):
-        return NodeTrouble(
+        return NodeProblem(
             f"deleted at {node.deletion:%Y-%m-%d %H:%M} and still there",
             "it is being deleted, and a finalizer keeps it; its pods are gone or will be",
             "Look at what keeps its pods (disruption budgets, karpenter.sh/do-not-disrupt) and at whoever has put the "
@@ -53,15 +53,15 @@ def trouble_of(node: Node, facts: Facts) -> NodeTrouble:
             "by hand leaves the machine behind.",
         )
     if broken := broken_node_conditions(node.conditions):
-        return NodeTrouble(
+        return NodeProblem(
             " and ".join(broken),
             f"a health agent has set {', '.join(broken)}",
             f"Repair, reboot or replace the node; the health agent that set {broken[0]} takes it back then.",
         )
     if not node.ready:
-        return NodeTrouble()  # Which says enough; what it is tainted with follows from that.
+        return NodeProblem()  # Which says enough; what it is tainted with follows from that.
     holding = [taint for taint in node.taints if _holds(taint, node, facts)]
-    return _held_by(holding[0], node) if holding else NodeTrouble()
+    return _held_by(holding[0], node) if holding else NodeProblem()
 
 
 def removal_of(node: Node, facts: Facts) -> str:
@@ -81,11 +81,11 @@ def _holds(taint: Taint, node: Node, facts: Facts) -> bool:
     return not is_recent(node.tainted.get(taint.key), facts.taken_at)
 
 
-def _held_by(taint: Taint, node: Node) -> NodeTrouble:
+def _held_by(taint: Taint, node: Node) -> NodeProblem:
     since = f" since {node.tainted[taint.key]:%Y-%m-%d %H:%M}" if taint.key in node.tainted else ""
     cause = f"{taint} keeps new pods away{since}"
     if taint.key == _OUT_OF_SERVICE:
         back = f"The node is Ready again: kubectl taint node {node.name} {taint.key}- once nobody works on it"
-        return NodeTrouble(str(taint), cause, back)
+        return NodeProblem(str(taint), cause, back)
     who = _WHO_LIFTS_IT.get(taint.key, f"Look at the pods on {node.name} of whoever put {taint.key}; it")
-    return NodeTrouble(str(taint), cause, f"{who} takes the taint off when that is well. Do not take it off by hand.")
+    return NodeProblem(str(taint), cause, f"{who} takes the taint off when that is well. Do not take it off by hand.")

@@ -36,7 +36,7 @@ from suites._shared.operand_status import why_still_starting
 from suites._shared.pod_terms import taints_of
 from suites._shared.pool_nodes import GpuPoolNode, Members, PoolNode, without_gpus
 from suites.pools.gpu_amounts import GpuAmounts
-from suites.pools.node_state import NodeTrouble, removal_of, trouble_of
+from suites.pools.node_state import NodeProblem, problem_of, removal_of
 from suites.pools.pool_findings import (
     how_to_bring_back,
     how_to_move,
@@ -313,8 +313,8 @@ def test_every_gpu_node_is_ready_and_schedulable(
     gpu_pool_nodes: tuple[GpuPoolNode, ...], facts: Facts, judge: Judge
 ) -> None:
     for pool, node, gpu in gpu_pool_nodes:
-        broken, trouble = broken_conditions(node.conditions), trouble_of(node, facts)
-        ok = node.ready and not node.unschedulable and not broken and not trouble
+        broken, problem = broken_conditions(node.conditions), problem_of(node, facts)
+        ok = node.ready and not node.unschedulable and not broken and not problem
         if change := (not ok and is_changing(node, facts)) or removal_of(node, facts):
             judge.pass_over(node, change)
             continue
@@ -326,18 +326,18 @@ def test_every_gpu_node_is_ready_and_schedulable(
             node,
             ok=ok,
             expected="Ready and schedulable, no condition that says that GPUs are broken",
-            actual=" and ".join((state(node), *broken, *filter(None, [trouble.seen]))),
-            cause=f"a health agent has set {', '.join(broken)}" if broken else trouble.cause or cause,
-            hidden_because=_why_it_hides(broken, trouble),
-            remedy=trouble.remedy if trouble and not broken else how_to_bring_back(node, broken, facts),
+            actual=" and ".join((state(node), *broken, *filter(None, [problem.seen]))),
+            cause=f"a health agent has set {', '.join(broken)}" if broken else problem.cause or cause,
+            hidden_because=_hidden_because(broken, problem),
+            remedy=problem.remedy if problem and not broken else how_to_bring_back(node, broken, facts),
             inspect=f"kubectl describe node {node.name}",
         )
 
 
-def _why_it_hides(broken: tuple[str, ...], trouble: NodeTrouble) -> str:
+def _hidden_because(broken: tuple[str, ...], problem: NodeProblem) -> str:
     if broken:
         return "the node is Ready, and the scheduler does not look at other conditions"
-    if trouble:
+    if problem:
         return "the node is Ready, and kubectl get nodes shows nothing else"
     return "a cordon does not expire; a driver upgrade that failed leaves the node cordoned for weeks"
 
