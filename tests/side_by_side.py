@@ -43,11 +43,6 @@ BYTES_PER_CLUSTER = 2 << 30
 NAMED = re.compile(r"@(?P<group>[^@\]]+)\]$")
 
 
-def processes_without_clusters() -> int:
-    """How many processes tests get that need no cluster."""
-    return (os.cpu_count() or 1) + WITHOUT_CLUSTERS_MORE_THAN_CPUS
-
-
 def group_of(nodeid: str) -> str:
     """The tests that take turns with this one: its named group, or else its folder if that does, its class or file."""
     named = NAMED.search(nodeid)
@@ -65,7 +60,7 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
     if "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ:
         return None
     if config.option.markexpr == "not cluster":
-        return processes_without_clusters()
+        return (os.cpu_count() or 1) + WITHOUT_CLUSTERS_MORE_THAN_CPUS
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return max(1, min(PROCESSES_PER_CPU * (os.cpu_count() or 1), memory // BYTES_PER_CLUSTER))
 
@@ -87,7 +82,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Begin with what takes longest, where tests run side by side; the tests of a group keep their order."""
-    if hasattr(config, "workerinput") or config.getoption("processes", None):
+    if hasattr(config, "workerinput"):
         of_clusters = {group_of(item.nodeid) for item in items if item.get_closest_marker("cluster")}
         items.sort(key=lambda item: _turn(item.nodeid, of_clusters))
 
