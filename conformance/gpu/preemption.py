@@ -8,13 +8,12 @@ filterPodsWithPDBViolation) and framework/preemption (pickOneNodeForPreemption).
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from fractions import Fraction
 from typing import NamedTuple, TypeAlias
 
-Amounts: TypeAlias = Mapping[str, Fraction]
+Amounts: TypeAlias = Mapping[str, int]
+"""By resource, in billionths of its base unit (quantities.nanos)."""
 Rank: TypeAlias = tuple[int, int, int, int, float]
 
-_NONE = Fraction(0)
 _LIFTED = 2**31
 """Added to each priority where they are summed up, so that every victim counts, those below 0 as well."""
 
@@ -46,7 +45,16 @@ class Victims(NamedTuple):
 
 def fits(wanted: Amounts, offered: Amounts, held: Amounts) -> bool:
     """Whether a node has what a pod asks for beside what others hold."""
-    return all(amount + held.get(name, _NONE) <= offered.get(name, _NONE) for name, amount in wanted.items())
+    return all(amount + held.get(name, 0) <= offered.get(name, 0) for name, amount in wanted.items())
+
+
+def total_of(parts: Iterable[Amounts]) -> dict[str, int]:
+    """What pods hold together."""
+    total: dict[str, int] = {}
+    for part in parts:
+        for name, amount in part.items():
+            total[name] = total.get(name, 0) + amount
+    return total
 
 
 def victims_on(
@@ -57,13 +65,13 @@ def victims_on(
     ``here`` are all pods of the node, ``allowed`` says how many disruptions each budget allows.
     """
     lower = sorted((each for each in here if each.priority < priority), key=_importance)
-    held = _total(each.holds for each in here if each.priority >= priority)
+    held = total_of(each.holds for each in here if each.priority >= priority)
     if not lower or not fits(wanted, offered, held):
         return None
     violating = _violating(lower, allowed)
     gone, broken = [], 0
     for each in (*violating, *(each for each in lower if each not in violating)):
-        with_it = _total((held, each.holds))
+        with_it = total_of((held, each.holds))
         if fits(wanted, offered, with_it):
             held = with_it
         else:
@@ -85,11 +93,3 @@ def _violating(pods: Iterable[Holding], allowed: Mapping[str, int]) -> list[Hold
         if any(left[budget] < 0 for budget in pod.budgets):
             found.append(pod)
     return found
-
-
-def _total(parts: Iterable[Amounts]) -> dict[str, Fraction]:
-    total: dict[str, Fraction] = {}
-    for part in parts:
-        for name, amount in part.items():
-            total[name] = total.get(name, _NONE) + amount
-    return total

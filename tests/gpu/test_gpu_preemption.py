@@ -1,17 +1,15 @@
 """Whom kube-scheduler evicts: as few as it can, the least important, and those whom a budget keeps only at last."""
 
-from fractions import Fraction
-
 import pytest
 
 from conformance.gpu.preemption import Holding, Victims, fits, victims_on
 
 GPU = "nvidia.com/gpu"
-FOUR = {GPU: Fraction(4)}
+FOUR = {GPU: 4}
 
 
-def gpus(count: int) -> dict[str, Fraction]:
-    return {GPU: Fraction(count)}
+def gpus(count: int) -> dict[str, int]:
+    return {GPU: count}
 
 
 def pod(name: str, priority: int, count: int = 1, started: float = 0.0, *budgets: str) -> Holding:
@@ -24,9 +22,9 @@ def evicted(wanted: int, here: list[Holding], priority: int = 100, **allowed: in
 
 
 def test_what_nobody_asks_for_does_not_count() -> None:
-    assert fits(gpus(1), FOUR, {GPU: Fraction(3), "cpu": Fraction(100)})
-    assert not fits(gpus(2), FOUR, {GPU: Fraction(3)})
-    assert not fits({"other": Fraction(1)}, FOUR, {})
+    assert fits(gpus(1), FOUR, {GPU: 3, "cpu": 100})
+    assert not fits(gpus(2), FOUR, {GPU: 3})
+    assert not fits({"other": 1}, FOUR, {})
 
 
 def test_the_least_important_goes_and_only_as_many_as_it_takes() -> None:
