@@ -134,7 +134,9 @@ def _devices(spec: Mapping[str, Any], pool: str) -> list[Device]:
 
 
 def _device(raw: Mapping[str, Any], node: str, pool: str) -> Device:
-    attributes, capacity = raw.get("attributes") or {}, raw.get("capacity") or {}
+    # resource.k8s.io/v1beta1, which is what Kubernetes 1.32 serves, has one level more.
+    body = raw.get("basic") or raw
+    attributes, capacity = body.get("attributes") or {}, body.get("capacity") or {}
     memory = str((_named(capacity, "memory") or {}).get("value") or "0")
     return Device(
         node=node,
@@ -148,9 +150,9 @@ def _device(raw: Mapping[str, Any], node: str, pool: str) -> Device:
         driver=_attribute(attributes, "driverVersion"),
         memory_mib=_mib(memory),
         taints=tuple(
-            [str(taint.get("key")) for taint in raw.get("taints") or () if taint.get("effect") in _PREVENTS_ALLOCATION]
+            [str(taint.get("key")) for taint in body.get("taints") or () if taint.get("effect") in _PREVENTS_ALLOCATION]
         ),
-        partition=bool(raw.get("consumesCounters")),
+        partition=bool(body.get("consumesCounters")),
     )
 
 

@@ -194,6 +194,13 @@ def test_a_device_is_read_whatever_form_its_attributes_have() -> None:
     )  # fmt: skip
 
 
+def test_a_device_is_the_same_in_the_older_form_of_the_api() -> None:
+    new = device(0, taints=[{"key": "gpu.nvidia.com/xid", "effect": "NoSchedule"}])
+    older = {"name": new["name"], "basic": {key: value for key, value in new.items() if key != "name"}}
+
+    assert published([slice_of("n", older)]) == published([slice_of("n", new)])
+
+
 def test_a_class_has_driver_type_and_resource() -> None:
     found = device_class(class_of("c", 'device.driver == "gpu.nvidia.com" && x.type=="mig"', extendedResourceName="r"))
 
