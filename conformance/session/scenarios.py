@@ -7,6 +7,7 @@ All others wait until nothing else acts. See docs/decisions/0012-scenarios-side-
 
 import contextvars
 import inspect
+import logging
 import threading
 import time
 from collections import deque
@@ -232,6 +233,7 @@ class ScenarioHooks:
     @pytest.hookimpl(wrapper=True)
     def pytest_runtestloop(self) -> Generator[None, Any, Any]:
         """Leave no scenario behind: one that has begun is told of or, when somebody interrupts, stopped."""
+        _let_loggers_come()
         try:
             return (yield)
         except _ENDED_EARLY:
@@ -241,6 +243,24 @@ class ScenarioHooks:
             with self._uncaptured(), interrupts_deferred("stopping what is being tried", self._what_is_left):
                 self._scenarios.stop()
             raise
+
+
+class _Loggers(dict[str, Any]):
+    """The loggers of this process by name, of which more may come while somebody looks through them."""
+
+    def values(self) -> list[Any]:  # type: ignore[override]
+        return list(super().values())
+
+
+def _let_loggers_come() -> None:
+    """Let threads import modules that make loggers at any time.
+
+    pytest 9.2 looks through all loggers in each phase of each test (_pytest/logging.py, catching_logs): a requirement
+    failed with "dictionary changed size during iteration" because a scenario beside it imported something.
+    """
+    manager = logging.root.manager
+    if not isinstance(manager.loggerDict, _Loggers):
+        manager.loggerDict = _Loggers(manager.loggerDict)
 
 
 def _landing(item: pytest.Item) -> Landing | None:

@@ -215,3 +215,20 @@ def test_nodes_of_others_are_borrowed_by_one_scenario_at_a_time_unless_more_are_
 def test_a_number_of_scenarios_that_is_none_is_a_usage_error(wrong: str) -> None:
     with pytest.raises(pytest.UsageError, match=rf"--gpu-parallel-scenarios is '{wrong}': give a number above 0"):
         how_many_at_once(SimpleNamespace(option=SimpleNamespace()), settings("embedded", wrong))
+
+
+LOGGING = """
+import logging
+
+def test_audit(world):
+    loggers = logging.root.manager.loggerDict
+    for number, _ in zip(range(3), loggers.values()):
+        logging.getLogger(f"of a scenario beside it {number}")
+    assert "of a scenario beside it 2" in loggers
+"""
+
+
+def test_a_scenario_may_make_loggers_while_pytest_looks_through_them(ran):
+    _, result = ran(LOGGING)
+
+    result.assertoutcome(passed=1)
