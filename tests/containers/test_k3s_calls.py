@@ -15,6 +15,7 @@ import yaml
 from conformance.clusters.docker import k3s
 from conformance.clusters.docker.errors import ContainerClusterError
 from conformance.clusters.docker.k3s import K3sSpec, image_of
+from conformance.clusters.embedded.binaries.versions import DEFAULT_MINOR, release
 from conformance.clusters.errors import ClusterError
 from conformance.clusters.named import resolve
 from conformance.kube.effects import Mode
@@ -149,7 +150,7 @@ def test_the_server_is_on_the_loopback_address_and_has_its_own_kubeconfig(docker
         assert stat.S_IMODE(cluster.kubeconfig.stat().st_mode) == 0o600
 
     (_, asked) = docker.calls[0]
-    assert asked["image"] == "docker.io/rancher/k3s:v1.36.3-k3s1"
+    assert asked["image"] == image_of("1.36.3")
     assert asked["name"] == "mine"
     assert asked["ports"] == {"6443/tcp": ("127.0.0.1", None)}
     assert asked["command"].startswith("server ")
@@ -201,7 +202,8 @@ def test_an_image_that_is_not_there_is_told_and_nothing_started(docker: Docker) 
     docker.images = SimpleNamespace(get=get, pull=pull)
     with (
         pytest.raises(
-            ContainerClusterError, match=r"Docker has no image .*k3s:v1\.36\.3-k3s1 and cannot pull it.*docker load"
+            ContainerClusterError,
+            match=r"Docker has no image .*k3s:v1\.36\.3-k3s1@sha256:\S+ and cannot pull it.*docker load",
         ),
         k3s.running(K3sSpec(), SilentProgress()),
     ):
@@ -211,7 +213,7 @@ def test_an_image_that_is_not_there_is_told_and_nothing_started(docker: Docker) 
 
 def test_an_image_of_k3s_is_not_made_here(docker: Docker) -> None:
     with (
-        pytest.raises(ContainerClusterError, match="no image of k3s is made here: Load it into Docker"),
+        pytest.raises(ContainerClusterError, match="no image of k3s is made here: Load one into Docker"),
         k3s.running(K3sSpec(image="made-here"), SilentProgress()),
     ):
         pass
@@ -323,5 +325,10 @@ def test_what_a_killed_run_left_is_removed_by_its_name_and_label(docker: Docker)
         ("registry.example.com/mirror/", "registry.example.com/mirror/rancher/k3s:v1.36.3-k3s1"),
     ],
 )
-def test_the_image_comes_from_the_registry_that_was_named(registry: str | None, image: str) -> None:
-    assert image_of("1.36.3", registry) == image
+def test_the_image_comes_from_the_registry_that_was_named_and_is_pinned(registry: str | None, image: str) -> None:
+    assert image_of("1.36.3", registry) == f"{image}@{k3s.DIGESTS['1.36.3']}"
+    assert image_of(release(DEFAULT_MINOR)).partition("@")[2], "the default version has its digest"
+
+
+def test_a_version_whose_digest_nobody_has_told_us_is_named_by_its_tag() -> None:
+    assert image_of("1.35.4") == "docker.io/rancher/k3s:v1.35.4-k3s1"

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from conformance.clusters.docker import reaper
+from conformance.clusters.docker import local_providers, reaper
 from conformance.clusters.docker.errors import ContainerClusterError
 from conformance.clusters.docker.local_providers import (
     LocalCluster,
@@ -50,6 +50,21 @@ class Program:
 
 def spec(program: Program, folder: Path, provider: str, config: Path | None = None) -> LocalSpec:
     return LocalSpec(provider, "my cluster's", "1.36.3", program.path, folder / "kube config", config, ("--retain",))
+
+
+@pytest.mark.parametrize(
+    ("provider", "version"),
+    [("kind", "kind v0.33.0"), ("k3d", "k3d version v5.8.3"), ("minikube", "minikube version: v1.36.0")],
+)
+def test_a_cluster_is_a_manager_of_pytest_kubernetes(tmp_path, provider, version):
+    cluster = LocalCluster(spec(Program(tmp_path, provider, version), tmp_path, provider))
+
+    bases = {base.__module__ for base in type(cluster._manager).__mro__}
+    assert f"pytest_kubernetes.providers.{provider}" in bases
+
+
+def test_the_adapter_is_small():
+    assert len(Path(local_providers.__file__).read_text().splitlines()) < 200
 
 
 def test_kind_makes_and_deletes_what_its_config_says_with_a_kubeconfig_of_our_own(tmp_path, monkeypatch):

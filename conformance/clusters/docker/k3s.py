@@ -38,13 +38,15 @@ if TYPE_CHECKING:
 LOOPBACK, PORT = "127.0.0.1", 6443
 REGISTRY = "docker.io"
 OWNER_LABEL = "io.gpu-conformance.k3s"
+DIGESTS = {"1.36.3": "sha256:d0f79175794edd9694b4a12bafc5c52ae1977369a2f7cf256264e7bd2dae0be9"}
+"""What each image was published as, by its Kubernetes version: as public repositories pin it; not pulled by us."""
 KUBECONFIG = "/etc/rancher/k3s/k3s.yaml"
 READY = "Node controller sync successful"
 _IMPORTED = "/var/lib/rancher/k3s/agent/images"
 # docs.k3s.io, Air-Gap Install: a server imports the archives of images that it finds there when it starts.
 _LOOK_EVERY = 0.2
 _GONE_WITHIN = 30.0
-_REMEDY = "Load it into Docker ('docker load'), or name one that Docker has or can pull."
+_REMEDY = "Load one into Docker ('docker load') and name it with --gpu-cluster-image, or name one that Docker can pull."
 
 
 @dataclass(frozen=True)
@@ -95,8 +97,12 @@ def running(spec: K3sSpec, progress: Progress) -> Iterator[K3s]:
 
 
 def image_of(version: str, registry: str | None = None) -> str:
-    """Rancher's image of the first k3s of a Kubernetes version, with another registry (or one with a path)."""
-    return f"{(registry or REGISTRY).rstrip('/')}/rancher/k3s:v{version}-k3s1"
+    """Rancher's image of the first k3s of a Kubernetes version, with another registry (or one with a path).
+
+    By its digest where that is known, else by its tag alone.
+    """
+    tagged = f"{(registry or REGISTRY).rstrip('/')}/rancher/k3s:v{version}-k3s1"
+    return f"{tagged}@{DIGESTS[version]}" if version in DIGESTS else tagged
 
 
 def remove(client: Any, name: str) -> None:
