@@ -7,6 +7,7 @@ import json
 import os
 import socket
 import tarfile
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -75,7 +76,7 @@ def test_a_container_without_privilege_is_told_so(tmp_path: Path) -> None:
     status = tmp_path / "status"
     status.write_text("Name:\tpython\nCapEff:\t00000000a80425fb\n")  # Docker's default capabilities
 
-    assert not preflight._has_admin_capability(status)
+    assert not preflight.has_capability(preflight.SYS_ADMIN, status)
 
 
 @pytest.mark.parametrize(
@@ -149,6 +150,27 @@ def test_a_containerd_that_does_not_run_is_told(tmp_path: Path) -> None:
 
     with pytest.raises(RealNodesUnavailable, match=r"--version says no version \(no such library\): apt-get install"):
         preflight.containerd_version(tmp_path / "containerd")
+
+
+@pytest.mark.parametrize(("capabilities", "restricted"), [("000001fffeffffff", True), ("000001ffffffffff", False)])
+def test_scores_are_left_alone_only_where_root_may_not_lower_them(
+    tmp_path: Path, capabilities: str, restricted: bool
+) -> None:
+    (tmp_path / "status").write_text(f"CapEff:\t{capabilities}\n")
+    may = preflight.has_capability(preflight.SYS_RESOURCE, tmp_path / "status")
+
+    written = tomllib.loads(settings.containerd(tmp_path, images.PAUSE, lowers_scores=may))
+
+    assert written["plugins"]["io.containerd.grpc.v1.cri"]["restrict_oom_score_adj"] is restricted
+
+
+def test_what_the_kernel_refuses_is_named_with_its_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(preflight, "_tried", lambda command: "Unknown device type" if "bridge" in command else "")
+
+    assert list(preflight._kernel_lacks()) == [
+        *preflight.cgroup_lacks(cgroups.version(), preflight._controllers()),
+        ("the kernel refuses network bridges (Unknown device type)", "try: modprobe bridge"),
+    ]
 
 
 @pytest.mark.parametrize("cdi", [False, True])

@@ -17,6 +17,7 @@ from conformance.realnode.orders import AFTERWARDS, INSIDE, Orders
 
 from . import images, settings
 from .network import Cable, free_cable
+from .preflight import SYS_RESOURCE, has_capability
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -124,7 +125,9 @@ def _write_identity(authority: pki.Authority, layout: Layout, folder: Path, name
 
 
 def _write_settings(folder: Path, cgroup: str, cable: Cable, place: Place, parts: Parts) -> None:
-    _write(folder / "containerd.toml", settings.containerd(parts.tools.cni, images.PAUSE, gpus=place.node is not None))
+    lowers = has_capability(SYS_RESOURCE)
+    runtime = settings.containerd(parts.tools.cni, images.PAUSE, gpus=place.node is not None, lowers_scores=lowers)
+    _write(folder / "containerd.toml", runtime)
     _write(folder / "runc", settings.runtime(parts.tools.programs["runc"], sys.executable))
     (folder / "runc").chmod(0o700)
     _write(folder / "registries" / "_default" / "hosts.toml", settings.registries())

@@ -48,6 +48,7 @@ _SYSTEM_PATH = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/
 # What runc puts a container into; others are welcome and not asked for.
 _CONTROLLERS_1 = ("cpu", "cpuacct", "cpuset", "devices", "freezer", "memory", "pids")
 _CONTROLLERS_2 = ("cpu", "cpuset", "memory", "pids")
+SYS_ADMIN, SYS_RESOURCE = 21, 24  # linux/capability.h
 _TRY_WITHIN = 20.0
 _VERSION = re.compile(r"\bv?(\d+\.\d+\.\d+)")
 
@@ -133,16 +134,17 @@ def _system_lacks(platform: str = sys.platform) -> list[Lack]:
 def _rights_lacks() -> Iterator[Lack]:
     if os.geteuid() != 0:
         yield f"you are user {os.geteuid()}, not root", "run the same command with sudo"
-    elif sys.platform == "linux" and not _has_admin_capability():
+    elif sys.platform == "linux" and not has_capability(SYS_ADMIN):
         yield (
             "root lacks the capability SYS_ADMIN here, as in a container that is not privileged",
             "run on the machine itself, or start the container with --privileged",
         )
 
 
-def _has_admin_capability(status: Path = Path("/proc/self/status")) -> bool:
+def has_capability(number: int, status: Path = Path("/proc/self/status")) -> bool:
+    """Whether we have a capability, by its number in linux/capability.h."""
     line = next((line for line in status.read_text().splitlines() if line.startswith("CapEff:")), "CapEff: 0")
-    return bool(int(line.split()[1], 16) >> 21 & 1)  # CAP_SYS_ADMIN of linux/capability.h
+    return bool(int(line.split()[1], 16) >> number & 1)
 
 
 def _program_lacks(programs: Container[str], cni: Path | None) -> Iterator[Lack]:

@@ -39,10 +39,12 @@ COVERED = ("/run", "/var/lib", "/var/log")
 """Where fixed places are written to: shims' sockets, device plugins, CNI's cache, links to logs."""
 
 
-def containerd(cni_plugins: Path, pause_image: str, *, gpus: bool = False) -> str:
+def containerd(cni_plugins: Path, pause_image: str, *, gpus: bool = False, lowers_scores: bool = True) -> str:
     """The configuration of containerd (version 2, which 1.3 to 2.x read) in TOML; what it keeps is the node's own.
 
     With ``gpus`` it knows the handlers of NVIDIA's runtime classes, and asks the node's own registry for images.
+    ``lowers_scores``: whether root may lower oom_score_adj here, which takes the capability SYS_RESOURCE. Where it may
+    not, a container that is to have a low score would not start.
     """
     home = INSIDE / "containerd"
     runtimes = "".join(_runtime(name) for name in ("runc", *(RUNTIME_CLASSES if gpus else ())))
@@ -61,9 +63,9 @@ disabled_plugins = ["io.containerd.snapshotter.v1.aufs", "io.containerd.snapshot
 
 [plugins."io.containerd.grpc.v1.cri"]
   sandbox_image = {_quoted(pause_image)}
+  # A profile would be loaded into the machine's kernel, and stay there.
   disable_apparmor = true
-  # Where root lacks the capability SYS_RESOURCE, lowering the score fails every container.
-  restrict_oom_score_adj = true
+  restrict_oom_score_adj = {json.dumps(not lowers_scores)}
   netns_mounts_under_state_dir = true
   stream_server_address = "127.0.0.1"
   enable_cdi = true
@@ -149,6 +151,7 @@ def kubelet(cgroup: str, address: str, taints: list[dict[str, str]], pods: int =
         # Nothing of the machine is set; see TUNABLES.
         "protectKernelDefaults": True,
         "makeIPTablesUtilChains": False,
+        # When memory runs out, what belongs to the machine goes last, and not the kubelet of a test.
         "oomScoreAdj": 0,
         # The node shares its disk with others: how full that is says nothing of the node.
         "evictionHard": {"memory.available": "0%", "nodefs.available": "0%", "imagefs.available": "0%"},
