@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 
 from conformance.explaining import signs
+from conformance.explaining.known_signs import Where
 from conformance.gpu.placement import Manifest
 
 # kubernetes/pkg/kubelet/lifecycle/predicate.go and pkg/kubelet/kubelet.go: why a kubelet refuses what is bound to it.
@@ -15,7 +16,6 @@ _REFUSALS = (
     "NodeAffinity",
     "TaintToleration",
     "NodeShutdown",
-    "Terminated",
     "PodOSNotSupported",
     "InPlacePodVerticalScaling",
 )
@@ -27,7 +27,7 @@ _SIGKILL, _SIGTERM = 137, 143
 class ContainerProblem(msgspec.Struct, frozen=True):
     """What is wrong with a container. ``ran`` where its program has run, or was to and could not.
 
-    ``killed`` where a signal ended it that kubelets send.
+    ``killed`` where a signal ended it that kubelets send; ``where`` says in whose words the cause is.
     """
 
     cause: str
@@ -35,6 +35,7 @@ class ContainerProblem(msgspec.Struct, frozen=True):
     inspect: str = ""
     ran: bool = False
     killed: bool = False
+    where: Where = Where.PROGRAM
 
 
 def is_refusal(reason: str) -> bool:
@@ -47,9 +48,9 @@ def refusal(pod: Manifest) -> tuple[str, str]:
     node, status = pod["spec"].get("nodeName"), pod["status"]
     reason, words = status["reason"], status.get("message") or "it says no more"
     cause = f"the kubelet of node {node} refused it ({reason}): {words}"
-    sign = signs.read(words)
+    sign = signs.read(words, Where.START)
     if sign is not None:
-        return cause, sign.remedy
+        return f"{cause}: {sign.means}", sign.remedy
     if reason == "UnexpectedAdmissionError":
         return cause, (
             "The device plugin could not give what the scheduler had counted: devices turned unhealthy, or the plugin "
@@ -67,7 +68,7 @@ def refusal(pod: Manifest) -> tuple[str, str]:
 def problem_of(pod: Manifest) -> ContainerProblem | None:
     """What is wrong with the first container that is in trouble, None where none is."""
     found = next((found for each in _statuses(pod) if (found := _waiting(pod, each) or _ended(pod, each))), None)
-    sign = signs.read(found.cause) if found is not None else None
+    sign = signs.read(found.cause, found.where) if found is not None else None
     if found is None or sign is None:
         return found
     return msgspec.structs.replace(found, cause=f"{found.cause}: {sign.means}", remedy=sign.remedy)
@@ -110,13 +111,18 @@ def _waiting(pod: Manifest, status: Manifest) -> ContainerProblem | None:
             f"{what} waits for its image {_image(pod, status)} ({reason}){words}",
             "See that the image and its tag exist, that the node reaches the registry, and that the pull secret that "
             "the pod names is in its namespace.",
+            where=Where.PULL,
         )
     if reason == "CreateContainerConfigError":
         return ContainerProblem(
-            f"{what} cannot be configured{words}", "A Secret, ConfigMap or key that it names is missing."
+            f"{what} cannot be configured{words}",
+            "A Secret, ConfigMap or key that it names is missing.",
+            where=Where.START,
         )
     if reason in ("CreateContainerError", "RunContainerError", "CreatePodSandboxError"):
-        return ContainerProblem(f"{what} cannot be started by the runtime ({reason}){words}", _RUNTIME)
+        return ContainerProblem(
+            f"{what} cannot be started by the runtime ({reason}){words}", _RUNTIME, where=Where.START
+        )
     if reason == "CrashLoopBackOff":
         last = (status.get("lastState") or {}).get("terminated") or {}
         return _crash(pod, status, last, again=True)
@@ -150,7 +156,11 @@ def _crash(pod: Manifest, status: Manifest, ended: Manifest, *, again: bool) -> 
     if reason in ("StartError", "ContainerCannotRun"):
         words = f": {ended['message']}" if ended.get("message") else ""
         return ContainerProblem(
-            f"container {status['name']} could not be started ({reason}){words}", _RUNTIME, logs, True
+            f"container {status['name']} could not be started ({reason}){words}",
+            _RUNTIME,
+            logs,
+            True,
+            where=Where.START,
         )
     if code in (_SIGKILL, _SIGTERM):
         signal = "SIGKILL" if code == _SIGKILL else "SIGTERM"

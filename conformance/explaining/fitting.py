@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from conformance.explaining.seen import Seen
+from conformance.explaining.shares import add_shares, leave_to_hami
 from conformance.gpu.neighbours import Neighbours
 from conformance.gpu.placement import CLAIM, NONE_OF_IT, VOLUME, Manifest, Obstacle, judge_of, taken_of_node
 from conformance.gpu.volume_places import VolumePlaces
@@ -32,7 +33,7 @@ def fit_of(seen: Seen, pod: Manifest) -> Fit:
         undecided += _add_claims(seen, pod, found, nowhere)
     if _has_volumes(pod):
         undecided += _add_volumes(seen, pod, found, nowhere)
-    undecided += _given_by_classes(seen, pod, found)
+    undecided += (*_given_by_classes(seen, pod, found), *add_shares(seen, pod, found), *leave_to_hami(pod, found))
     return Fit(found, tuple(nowhere), tuple(undecided))
 
 
@@ -41,10 +42,20 @@ def _add_claims(seen: Seen, pod: Manifest, found: dict[str, list[Obstacle]], now
     if unread:
         return [f"device claims (DynamicResources), for these were not read: {unread}"]
     claims = seen.claims_of(pod)
-    nowhere += [Obstacle(CLAIM, words, True) for words in claims.missing]
+    nowhere += [Obstacle(CLAIM, words, True) for words in (*claims.missing, *_not_made(seen, pod))]
     for name, kept in found.items():
         kept += [Obstacle(NONE_OF_IT if none else CLAIM, words, none) for words, none in claims.on(seen.nodes[name])]
     return claims.undecided
+
+
+def _not_made(seen: Seen, pod: Manifest) -> list[str]:
+    """Why claims are not made that a template stands for (kubernetes/pkg/controller/resourceclaim)."""
+    made = {each.get("name") for each in (pod.get("status") or {}).get("resourceClaimStatuses") or ()}
+    templates = [each for each in pod["spec"]["resourceClaims"] if each.get("resourceClaimTemplateName")]
+    if all(each.get("name") in made for each in templates):
+        return []
+    told = (each for each in seen.warnings_of(pod) if each.get("reason") == "FailedResourceClaimCreation")
+    return [f"its claims are not made from their templates: {each.get('message')}" for each in told][:1]
 
 
 def _add_volumes(seen: Seen, pod: Manifest, found: dict[str, list[Obstacle]], nowhere: list[Obstacle]) -> list[str]:

@@ -6,8 +6,9 @@ Names: NVIDIA/k8s-device-plugin README (shared resources, MIG strategies), NVIDI
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from conformance.gpu.labels import GPU_PRESENT, GPU_PRODUCT, MIG_STRATEGY
+from conformance.gpu.labels import GPU_PRODUCT, HAMI_RESOURCES, MIG_STRATEGY
 from conformance.gpu.placement import NONE_OF_IT, Obstacle
+from conformance.gpu.presence import has_gpus
 from conformance.gpu.quantities import quantity
 from conformance.gpu.resources import GPU, MIG_PREFIX
 
@@ -28,6 +29,8 @@ def why_none_offers(
 
 
 def _hint(resource: str, nodes: Sequence[Mapping[str, Any]], drivers: Sequence[str]) -> str:
+    if resource in HAMI_RESOURCES:
+        return "it is known to HAMi only, whose own scheduler is to place the pod (schedulerName)"
     renamed = f"{resource}{_SHARED}"
     if _offering(nodes, (renamed,)):
         return f"{_names(_offering(nodes, (renamed,)))} offers shared ones, which are called {renamed}"
@@ -43,7 +46,7 @@ def _hint(resource: str, nodes: Sequence[Mapping[str, Any]], drivers: Sequence[s
         slices = [each for each in others if each.startswith(MIG_PREFIX) or each == GPU]
         if slices:
             return f"nodes offer {', '.join(slices[:_MOST])}"
-        present = [each for each in nodes if _label(each, GPU_PRESENT) == "true"]
+        present = [each for each in nodes if has_gpus(each["metadata"].get("labels") or {})]
         if present:
             return f"{_names(present)} has GPUs, which no device plugin offers (it is not there, or it found none)"
     if others:

@@ -4,6 +4,7 @@ from typing import Any
 
 from conformance.explaining import containers, operand_waits, signs
 from conformance.explaining.explanation import Explanation, Stage
+from conformance.explaining.known_signs import Where
 from conformance.explaining.seen import Seen, condition, has_condition
 from conformance.gpu.node_health import broken_conditions
 from conformance.gpu.placement import Manifest, requests_of
@@ -13,6 +14,8 @@ _HOLDS = (
     "FailedCreatePodSandBox", "FailedMount", "FailedAttachVolume", "FailedMapVolume", "FailedPrepareDynamicResources",
     "FailedKillPod", "NetworkNotReady", "Failed", "BackOff", "ErrImageNeverPull", "InspectFailed", "FailedSync",
 )  # fmt: skip
+# kubernetes/pkg/kubelet/kubelet_pods.go, getPullSecretsForPod.
+_PULLS_WITHOUT = "FailedToRetrieveImagePullSecret"
 _MOST_CONDITIONS = 3
 _PROBE = "A probe that asks before a model is loaded needs a startupProbe; see that port, path and timeout are right."
 
@@ -97,6 +100,8 @@ def container_failure(seen: Seen, pod: Manifest, problem: containers.ContainerPr
         remedy = (
             "Look at the node's GPUs first: NVIDIA's catalogue of XIDs says which errors are of the program itself."
         )
+    elif problem.where is Where.PULL and (lacking := _missing_pull_secret(seen, pod)):
+        cause, remedy = f"{cause}; {lacking}", "Make the Secret in the pod's namespace, or name one that there is."
     elif not problem.ran:
         cause += _last_words(seen, pod, cause)
     elif problem.killed and (words := _of_probe(seen, pod)):
@@ -117,9 +122,8 @@ def _gpu_failures(seen: Seen, pod: Manifest) -> str:
         words = stated[broken[0].partition("=")[0]].get("message") or "no message"
         return f"node {name} reports broken GPUs: {', '.join(broken[:_MOST_CONDITIONS])} ({words})"
     told = (str(each.get("message")) for each in seen.warnings_of(node, pod))
-    return next(
-        (f"node {name} reports: {words}" for words in told if (sign := signs.read(words)) and sign.hardware), ""
-    )
+    signed = ((words, signs.read(words, Where.PROGRAM)) for words in told)
+    return next((f"node {name} reports: {words}" for words, sign in signed if sign and sign.hardware), "")
 
 
 def _lost(seen: Seen, name: str) -> str:
@@ -136,7 +140,7 @@ def _lost(seen: Seen, name: str) -> str:
 def _starting(seen: Seen, pod: Manifest, node: str) -> Explanation:
     words = _held_by(seen, pod)
     if words:
-        sign = signs.read(words)
+        sign = signs.read(words, Where.START)
         means = f": {sign.means}" if sign is not None else ""
         remedy = sign.remedy if sign is not None else "The message names what its kubelet waits for."
         return _told(Stage.STARTING, f"it is bound to node {node}, whose kubelet reports: {words}{means}", remedy)
@@ -180,6 +184,13 @@ def _initialising(seen: Seen, pod: Manifest, node: str, running: str) -> Explana
 def _held_by(seen: Seen, pod: Manifest) -> str:
     told = (each for each in seen.warnings_of(pod) if each.get("reason") in _HOLDS)
     return next((f"{each['reason']}: {each.get('message')}" for each in told), "")
+
+
+def _missing_pull_secret(seen: Seen, pod: Manifest) -> str:
+    """What the kubelet said of Secrets for pulling that it does not find; empty where it said nothing."""
+    told = (str(each.get("message")) for each in seen.warnings_of(pod) if each.get("reason") == _PULLS_WITHOUT)
+    words = next(told, "")
+    return f"its kubelet says before that: {words}" if words else ""
 
 
 def _last_words(seen: Seen, pod: Manifest, cause: str) -> str:

@@ -14,7 +14,7 @@ from conformance.explaining.explanation import Explanation, Stage
 from conformance.explaining.pods import explain
 from conformance.explaining.seen import Seen, condition, has_condition
 from conformance.explaining.workloads import explain_workload, missing_pods
-from conformance.gpu.labels import KAI_FRACTION, KAI_MEMORY
+from conformance.gpu.kai_shares import asks_for_a_share
 from conformance.gpu.placement import Manifest, taken_of_node
 from conformance.kube.names import RUN_LABEL
 from conformance.subjects import ObjectReference
@@ -105,10 +105,7 @@ def _needs_nodes(pod: Manifest) -> bool:
 
 def _asks(pod: Manifest, resources: Collection[str]) -> bool:
     """Whether a pod or a template asks for a device: as a resource, by a claim, or as a fraction that KAI gives."""
-    if (
-        pod["spec"].get("resourceClaims")
-        or {KAI_FRACTION, KAI_MEMORY} & (pod["metadata"].get("annotations") or {}).keys()
-    ):
+    if pod["spec"].get("resourceClaims") or asks_for_a_share(pod):
         return True
     return any(name.startswith(_NVIDIA) or name in resources for name, amount in taken_of_node(pod).items() if amount)
 

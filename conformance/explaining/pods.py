@@ -44,6 +44,8 @@ def _ended(seen: Seen, pod: Manifest) -> Explanation | None:
         return _told(Stage.REFUSED_BY_NODE, *containers.refusal(pod))
     if phase == "Failed" and reason == "Evicted":
         return _told(Stage.FINISHED, *_evicted(pod))
+    if phase == "Failed" and reason == "DeadlineExceeded":
+        return _told(Stage.FINISHED, *_over_its_deadline(pod))
     gone = condition(pod, "DisruptionTarget")
     if phase == "Failed" and gone.get("status") == "True":
         return _told(
@@ -64,6 +66,14 @@ def _evicted(pod: Manifest) -> tuple[str, str]:
     return f"the kubelet of node {node} evicted it (Evicted): {words}", (
         "State what it uses as its requests (memory, ephemeral-storage), and let an emptyDir in memory have a "
         "sizeLimit that its memory limit covers. Its owner makes another one."
+    )
+
+
+def _over_its_deadline(pod: Manifest) -> tuple[str, str]:
+    seconds = pod["spec"].get("activeDeadlineSeconds")
+    stated = f"its activeDeadlineSeconds{f' of {seconds} s' if seconds else ''}"
+    return f"it ran longer than {stated} and was ended (DeadlineExceeded)", (
+        "Give it more time (activeDeadlineSeconds of the pod or of its Job), or find out why it took so long."
     )
 
 

@@ -11,11 +11,14 @@ from typing import Any
 from conformance.explaining import kai_quota, kueue
 from conformance.explaining.explanation import Explanation, Stage
 from conformance.explaining.seen import Seen, condition
-from conformance.gpu.labels import KAI_FRACTION, KAI_MEMORY
 from conformance.gpu.placement import Manifest
 
 _KUEUE = "kueue.x-k8s.io/"
 KAI = kai_quota.SCHEDULER
+_GROUP_KEYS = (
+    # volcano.sh/apis, pkg/apis/scheduling/v1beta1; kubernetes-sigs/scheduler-plugins, apis/scheduling/v1alpha1.
+    "scheduling.k8s.io/group-name", "scheduling.volcano.sh/group-name", "scheduling.x-k8s.io/pod-group",
+)  # fmt: skip
 
 
 def held_back(seen: Seen, pod: Manifest) -> Explanation | None:
@@ -37,7 +40,24 @@ def waits_for(seen: Seen, pod: Manifest) -> str:
     words = _of_group(seen, pod) if scheduler == kai_quota.SCHEDULER else ""
     found = condition(pod, "PodScheduled")
     words = words or str(found.get("message") or "" if found.get("status") == "False" else "")
+    words = words or _warned(seen, pod, str(scheduler))
     return f"the scheduler {scheduler} says: {words}" if words else ""
+
+
+def _warned(seen: Seen, pod: Manifest, scheduler: str) -> str:
+    """The newest warning of a scheduler about a pod, or about the group of pods to which it says that it belongs."""
+    metadata = pod["metadata"]
+    keys = {**(metadata.get("labels") or {}), **(metadata.get("annotations") or {})}
+    groups = [str(keys[key]) for key in _GROUP_KEYS if keys.get(key)]
+    about = [
+        {"kind": "PodGroup", "metadata": {"namespace": metadata.get("namespace"), "name": name}} for name in groups
+    ]
+    told = [each for each in seen.warnings_of(pod) if scheduler in (_component(each), each.get("reportingComponent"))]
+    return next((str(each.get("message")) for each in (*told, *seen.warnings_of(*about)) if each.get("message")), "")
+
+
+def _component(event: Manifest) -> str:
+    return str((event.get("source") or {}).get("component") or "")
 
 
 def is_seen(seen: Seen, scheduler: str) -> bool:
@@ -52,11 +72,6 @@ def _is_of(scheduler: str, pod: Manifest) -> bool:
         scheduler in str(each.get("name")) or scheduler in str(each.get("image"))
         for each in pod["spec"].get("containers") or ()
     )
-
-
-def asks_kai_for_a_share(pod: Manifest) -> bool:
-    """Whether a pod asks for a share of a GPU as only KAI understands it."""
-    return bool({KAI_FRACTION, KAI_MEMORY} & (pod["metadata"].get("annotations") or {}).keys())
 
 
 def suspended(seen: Seen, job: Manifest) -> tuple[str, str]:

@@ -1,7 +1,8 @@
 """Why pods are not made: the words of the admission that refused them, and what can be computed without any.
 
 Sources: kubernetes/plugin/pkg/admission (resourcequota, limitranger, podsecurity, priority, serviceaccount,
-runtimeclass), apiserver/pkg/admission/plugin/webhook.
+runtimeclass), apiserver/pkg/admission/plugin/webhook; docs.redhat.com (security context constraints), cloud.google.com
+(Autopilot security), open-policy-agent/gatekeeper and kyverno/kyverno (how they word a denial).
 """
 
 import re
@@ -27,8 +28,41 @@ _KINDS = (
         "A LimitRange of the namespace forbids these amounts: ask for what it allows.",
     ),
     (r"no PriorityClass with name", "Make the PriorityClass, or name one that there is."),
+    (
+        r"is being terminated",
+        "The namespace is being deleted, and nothing new is made in it: use another one, or wait until it has gone and "
+        "make it anew.",
+    ),
     (r"serviceaccount .* not found|service account .* was not found", "Make the service account, or name another."),
     (r"RuntimeClass .* not found", "Install the GPU stack's RuntimeClass, or leave runtimeClassName out."),
+    (
+        r"Overhead doesn't match RuntimeClass",
+        "Leave overhead out of the template: admission takes it from the RuntimeClass.",
+    ),
+    (
+        r"unable to validate against any security context constraint",
+        "OpenShift lets a pod in by the SecurityContextConstraints that its service account may use: ask for what "
+        "restricted-v2 allows, or have the account given one that allows it (oc adm policy add-scc-to-user).",
+    ),
+    (
+        r"GKE Warden rejected|\[denied by autogke",
+        "GKE Autopilot forbids it: leave it out, use what Autopilot brings itself (drivers, device plugin, DCGM), or a "
+        "node pool of a Standard cluster.",
+    ),
+    (
+        r"gatekeeper\.sh\" denied the request: \[(?P<name>[^]]+)\]",
+        "Gatekeeper's constraint {name} forbids it: give the pods what it asks for, or have its owner except them.",
+    ),
+    (
+        r"kyverno.* denied the request:.*blocked due to the following policies\s+(?P<name>[\w.-]+):",
+        "Kyverno's policy {name} forbids it: give the pods what it asks for, or have its owner except them.",
+    ),
+    (
+        r"limits\[(?P<name>[^]]+/[^]]+)\].*must be an integer",
+        "Only whole devices can be asked for: ask for 1 {name}; parts are given by sharing (time-slicing, MPS), MIG or "
+        "a scheduler such as KAI.",
+    ),
+    (r"\" is invalid: spec", "Correct the template: pods of it are not valid as they are."),
     (r"failed calling webhook", "The webhook does not answer: see whether its pods run. Until then it stops all."),
     (r"admission webhook .* denied", "Whoever owns the webhook says what it wants."),
     (r"ValidatingAdmissionPolicy", "The policy says what it wants of pods."),
@@ -46,8 +80,16 @@ def spoken(seen: Seen, workload: Manifest) -> tuple[str, str]:
     if not told:
         return "", ""
     words = told[0].partition("rror creating: ")[2] or told[0].partition("failed error: ")[2] or told[0]
-    found = (remedy for pattern, remedy in _KINDS if re.search(pattern, words, re.IGNORECASE))
-    return words, next(found, "The words are those of the admission that refuses its pods.")
+    return words, _remedy(words)
+
+
+def _remedy(words: str) -> str:
+    """What to do about words of an admission, with the names that they have."""
+    for pattern, remedy in _KINDS:
+        found = re.search(pattern, words, re.IGNORECASE | re.DOTALL)
+        if found:
+            return remedy.format(**found.groupdict())
+    return "The words are those of the admission that refuses its pods."
 
 
 def computed(seen: Seen, template: Manifest, namespace: str) -> tuple[str, str]:

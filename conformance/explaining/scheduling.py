@@ -4,13 +4,14 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from conformance.explaining import eviction, queues
+from conformance.explaining import autoscalers, eviction, queues
 from conformance.explaining.causes import cause
 from conformance.explaining.explanation import Explanation, NodeGroup, Stage
 from conformance.explaining.fitting import Fit, fit_of
 from conformance.explaining.offers import offers_devices
 from conformance.explaining.seen import Seen
-from conformance.gpu.labels import GPU_PRESENT
+from conformance.gpu.kai_shares import asks_for_a_share
+from conformance.gpu.node_taints import state_of
 from conformance.gpu.placement import (
     AFFINITY,
     CLAIM,
@@ -25,6 +26,8 @@ from conformance.gpu.placement import (
     Manifest,
     Obstacle,
 )
+from conformance.gpu.presence import has_gpus
+from conformance.gpu.taints import taint_from
 
 DEFAULT_SCHEDULER = "default-scheduler"
 
@@ -35,7 +38,7 @@ def explain(seen: Seen, pod: Manifest) -> Explanation:
         return Explanation(
             subject="",
             stage=Stage.UNSCHEDULABLE,
-            cause="the cluster has no node",
+            cause=f"the cluster has no node{autoscalers.words_about(seen, pod)}",
             remedy="Add nodes; if an autoscaler is to do it, its events on the pod say why it did not.",
         )
     fit = fit_of(seen, pod)
@@ -53,11 +56,13 @@ def explain(seen: Seen, pod: Manifest) -> Explanation:
     return Explanation(
         subject="",
         stage=Stage.UNSCHEDULABLE,
-        cause=cause(pod, seen.of("Node"), fit.found, drivers),
-        remedy=_remedy(fit.found[nearest], nearest, anything_offered=offers_devices(seen.of("Node"), drivers)),
+        cause=cause(pod, seen.of("Node"), fit.found, drivers) + autoscalers.words_about(seen, pod),
+        remedy=_remedy(
+            fit.found[nearest], seen.nodes[nearest], anything_offered=offers_devices(seen.of("Node"), drivers)
+        ),
         nearest=nearest,
         missing=tuple(each.text for each in fit.found[nearest]),
-        eviction=eviction.for_pod(seen, pod, fit.found),
+        eviction=eviction.for_pod(seen, pod, fit.found) if scheduler == DEFAULT_SCHEDULER else "",
         groups=_grouped(fit.found),
         not_computed=fit.undecided,
     )
@@ -103,7 +108,7 @@ def _fits(seen: Seen, pod: Manifest, fitting: Sequence[str], others: tuple[str, 
     else:
         cause = f"it would fit on {where}: the scheduler has not come to it, or room was made since it tried"
         remedy = "Look again in a minute. If it stays, see whether kube-scheduler runs."
-    if scheduler == DEFAULT_SCHEDULER and queues.asks_kai_for_a_share(pod):
+    if scheduler == DEFAULT_SCHEDULER and asks_for_a_share(pod):
         cause += "; its share of a GPU (annotation) is known to KAI only: this scheduler starts it without one"
         remedy = f"Let it name the scheduler that gives shares (schedulerName {queues.KAI}), and a queue of it."
     return Explanation(subject="", stage=stage, cause=cause, remedy=remedy, nearest=fitting[0], not_computed=others)
@@ -111,7 +116,7 @@ def _fits(seen: Seen, pod: Manifest, fitting: Sequence[str], others: tuple[str, 
 
 def _has_gpus(node: Manifest) -> bool:
     """Whether a node is one that has GPUs, whatever it offers: of nodes equally near that is the one that is meant."""
-    return (node["metadata"].get("labels") or {}).get(GPU_PRESENT) == "true" or offers_devices((node,))
+    return has_gpus(node["metadata"].get("labels") or {}) or offers_devices((node,))
 
 
 def _distance(kept: Sequence[Obstacle]) -> tuple[int, int, int, float]:
@@ -130,7 +135,7 @@ _REMEDIES = {
 }
 
 
-def _remedy(kept: Sequence[Obstacle], node: str, *, anything_offered: bool) -> str:
+def _remedy(kept: Sequence[Obstacle], node: Manifest, *, anything_offered: bool) -> str:
     kinds = {each.kind for each in kept}
     if AFFINITY in kinds:
         return "Correct the pod's node selector or affinity, or label the nodes that are meant where they are made."
@@ -144,15 +149,23 @@ def _remedy(kept: Sequence[Obstacle], node: str, *, anything_offered: bool) -> s
     if any(each.kind == TAINT and each.lasting for each in kept):
         return "If the pod belongs there, give it the toleration that others there have; if not, choose another pool."
     if TAINT in kinds:
-        return (
-            f"See who cordoned or tainted node {node}, and why: it may be broken or in an upgrade. It is not the pod."
-        )
+        return _of_its_state(node)
     other = next((remedy for kind, remedy in _REMEDIES.items() if kind in kinds), "")
     if other:
         return other
     if all(each.lasting for each in kept):
         return "It asks for more than such a node has: ask for less, or for a larger kind of node."
     return "Wait until pods end, ask for less, or add nodes."
+
+
+def _of_its_state(node: Manifest) -> str:
+    """What to do about a node whose taints say how it is today."""
+    name = str(node["metadata"]["name"])
+    states = (state_of(taint_from(each)) for each in (node.get("spec") or {}).get("taints") or ())
+    known = next((state for state in states if state is not None), None)
+    if known is not None:
+        return known.remedy.format(node=name)
+    return f"See who cordoned or tainted node {name}, and why: it may be broken or in an upgrade. It is not the pod."
 
 
 def _grouped(found: Mapping[str, Sequence[Obstacle]]) -> tuple[NodeGroup, ...]:

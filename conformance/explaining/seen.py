@@ -48,6 +48,9 @@ MAY_BE_UNREADABLE = (
 READ = (*KINDS, *WORKLOADS, *MAY_BE_UNREADABLE)
 """Everything that explanations of all pods are computed from."""
 
+TOLD_AS_NORMAL = ("NotTriggerScaleUp",)
+"""The reasons of events that say why something does not happen, and are no warnings: an autoscaler's."""
+
 _Computed = TypeVar("_Computed")
 
 
@@ -177,7 +180,7 @@ class Seen:
     def _warnings(self) -> Mapping[tuple[Any, str, str], list[dict[str, Any]]]:
         found: dict[tuple[Any, str, str], list[dict[str, Any]]] = {}
         for event in self.of("Event"):
-            if event.get("type") == "Warning":
+            if event.get("type") == "Warning" or event.get("reason") in TOLD_AS_NORMAL:
                 found.setdefault(_involved(event.get("involvedObject") or {}), []).append(event)
         return found
 

@@ -7,11 +7,15 @@ from conformance.explaining.seen import Seen, condition, has_condition
 from conformance.gpu.placement import AFFINITY, Manifest
 
 _WELL = (Stage.RUNNING, Stage.FINISHED)
+_OWN_MANAGER = "kubernetes.io/job-controller"
 # kubernetes/pkg/controller/daemon/util/daemonset_util.go, AddOrUpdateDaemonPodTolerations.
 _OF_DAEMONS = (
     "node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable", "node.kubernetes.io/disk-pressure",
     "node.kubernetes.io/memory-pressure", "node.kubernetes.io/pid-pressure", "node.kubernetes.io/unschedulable",
 )  # fmt: skip
+
+
+_SCALED = "Scale it up to have pods; where an autoscaler (HPA, KEDA) scales it, that says why it does not."
 
 
 def explain_workload(seen: Seen, workload: Manifest) -> list[Explanation]:
@@ -80,6 +84,9 @@ def _without_pods(seen: Seen, workload: Manifest, missing: int) -> Explanation:
     if (workload.get("spec") or {}).get("suspend"):
         cause, remedy = queues.suspended(seen, workload)
         return _told(workload, Stage.QUEUED, cause, remedy)
+    left = _left_alone(workload)
+    if left[0]:
+        return _told(workload, Stage.QUEUED, *left)
     words, remedy = refusals.spoken(seen, workload)
     if not words:
         words, remedy = refusals.computed(seen, _template(workload), str(workload["metadata"]["namespace"]))
@@ -95,6 +102,26 @@ def _without_pods(seen: Seen, workload: Manifest, missing: int) -> Explanation:
     )
 
 
+def _left_alone(workload: Manifest) -> tuple[str, str]:
+    """Why Kubernetes' own controller makes no pods of it, and what to do; empty where it is to.
+
+    Sources: kubernetes.io, Jobs (managedBy) and Deployments (paused).
+    """
+    spec = workload.get("spec") or {}
+    manager = str(spec.get("managedBy") or _OWN_MANAGER)
+    if manager != _OWN_MANAGER:
+        return (
+            f"it is left to another controller (spec.managedBy: {manager}), and Kubernetes' own makes no pods of it",
+            f"See what {manager} says of it: with MultiKueue its pods are in another cluster.",
+        )
+    if spec.get("paused"):
+        return (
+            "it is paused (spec.paused), so that no new pods are made of it",
+            "kubectl rollout resume, when whoever paused it has ended.",
+        )
+    return "", ""
+
+
 def _selects_no_node(explained: Explanation) -> bool:
     return bool(explained.groups) and all(AFFINITY in group.kinds for group in explained.groups)
 
@@ -108,7 +135,7 @@ def _nothing_wanted(seen: Seen, workload: Manifest) -> Explanation:
             remedy = "Its pods are gone; their logs are where logs are kept." if kind == "Failed" else ""
             return _told(workload, Stage.FINISHED, f"it has ended: {kind}{why}", remedy)
     if workload["kind"] != "DaemonSet":
-        return _told(workload, Stage.FINISHED, "it is scaled to 0 pods", "Scale it up to have pods.")
+        return _told(workload, Stage.FINISHED, "it is scaled to 0 pods (spec.replicas)", _SCALED)
     template = _template(workload)
     tolerations = [{"key": key, "operator": "Exists"} for key in _OF_DAEMONS]
     spec = template["spec"] | {"tolerations": [*(template["spec"].get("tolerations") or ()), *tolerations]}

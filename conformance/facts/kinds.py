@@ -184,8 +184,13 @@ BESIDES = (
 )  # fmt: skip
 """Kinds that no requirement looks at and `explain-pod` does: snapshots hold them where they may be read.
 
-Of events only warnings. Workloads, Cohorts and ResourceFlavors are Kueue's, the jobs those of other controllers.
+Of events only those that EVENTS selects. Workloads, Cohorts and ResourceFlavors are Kueue's, the jobs those of other
+controllers.
 """
+
+WARNINGS = "type=Warning"
+EVENTS = (WARNINGS, "reason=NotTriggerScaleUp")
+"""Field selectors of the events that say why something does not happen: autoscalers say so in a normal one."""
 
 EVERYWHERE = tuple(name for name in KINDS if name != "ConfigMap")
 """The kinds that are read in all namespaces. ConfigMaps are not: other people keep things in theirs."""

@@ -1,7 +1,8 @@
 """A cluster saved to a file: the objects as the API server sent them, to be judged later without the cluster.
 
 A snapshot never holds the data of Secrets: they are not read, and an object of that kind that gets in loses it.
-Of ConfigMaps it holds those of the GPU stack's namespaces, of CustomResourceDefinitions no schema, of events warnings.
+Of ConfigMaps it holds those of the GPU stack's namespaces, of CustomResourceDefinitions no schema, of events warnings
+and why an autoscaler adds no node.
 Environment values, arguments, annotations, messages and entries of ConfigMaps that could be credentials are hidden
 (conformance.facts.hiding). The format is documented in docs/snapshots.md.
 """
@@ -20,7 +21,7 @@ import msgspec
 from conformance.facts.collection import Facts
 from conformance.facts.decoding import Harvest
 from conformance.facts.hiding import presentable
-from conformance.facts.kinds import BESIDES, EVERYWHERE, KINDS, by_plural, kind_of, undefined
+from conformance.facts.kinds import BESIDES, EVENTS, EVERYWHERE, KINDS, by_plural, kind_of, undefined
 from conformance.facts.reading import CONFIG_MAP, Missing, gather, gather_config_maps, in_served_version, server_version
 from conformance.facts.resources import DEFINITION, WORDS, definition
 from conformance.facts.stack import STACK_WORKLOADS, namespaces_of
@@ -124,12 +125,15 @@ def _besides(client: Client) -> tuple[dict[str, list[msgspec.Raw]], dict[str, st
 
 
 def _fill(client: Client, shelf: "_Shelf") -> None:
-    """Add the objects of a kind, none where it is not served; of events the warnings."""
-    warnings = "type=Warning" if shelf.kind == "Event" else None
+    """Add the objects of a kind, none where it is not served; of events those that tell of failure."""
+    selectors = EVENTS if shelf.kind == "Event" else (None,)
 
     def add_pages(version: str) -> None:
-        for page in client.pages(version, field_selector=warnings, restarted=shelf.clear):
-            shelf.add_page(page)
+        for selector in selectors:
+            part = _Shelf(shelf.kind)
+            for page in client.pages(version, field_selector=selector, restarted=part.clear):
+                part.add_page(page)
+            shelf.objects += part.objects
 
     with suppress(NotFound):
         in_served_version(shelf.kind, add_pages)

@@ -17,10 +17,11 @@ import msgspec
 
 from conformance.gpu.affinity import node_matcher, required_terms, unmet
 from conformance.gpu.neighbours import Namespaces, Neighbours, full_name, has_pod_rules, keeps_away, same
+from conformance.gpu.node_taints import state_of
 from conformance.gpu.quantities import quantity
 from conformance.gpu.requests import Asking, effective_requests, pod_requests
 from conformance.gpu.spreading import Spreading
-from conformance.gpu.taints import CORDON, taint_from, tolerates, toleration_from, untolerated
+from conformance.gpu.taints import CORDON, Taint, taint_from, tolerates, toleration_from, untolerated
 
 Manifest: TypeAlias = Mapping[str, Any]
 _Items: TypeAlias = tuple[tuple[str, str], ...]
@@ -220,13 +221,18 @@ def _taint_judge(pod: Manifest) -> Callable[[Manifest], Iterator[Obstacle]]:
         if spec.get("unschedulable") and CORDON not in taints and not tolerates(tolerations, CORDON):
             yield Obstacle(TAINT, "it is cordoned", False)
         kept_by = {
-            _STATES.get(taint.key) or f"taint {taint} is not tolerated": taint
+            _STATES.get(taint.key) or _not_tolerated(taint): taint
             for taint in (untolerated(tolerations, taints) if taints else ())
         }
         for words, taint in kept_by.items():
             yield Obstacle(TAINT, words, not taint.is_lifecycle)
 
     return judge
+
+
+def _not_tolerated(taint: Taint) -> str:
+    state = state_of(taint)
+    return f"taint {taint} is not tolerated{f' ({state.means})' if state else ''}"
 
 
 def _affinity_judge(pod: Manifest) -> Callable[[Manifest], Iterator[Obstacle]]:

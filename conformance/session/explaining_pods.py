@@ -11,6 +11,7 @@ from conformance.clusters.named import SNAPSHOT
 from conformance.explaining import Explanation, Seen, explain, explain_workload
 from conformance.explaining.seen import CUSTOM_WORKLOADS, KINDS, MAY_BE_UNREADABLE, WORKLOADS
 from conformance.facts import snapshot
+from conformance.facts.kinds import EVENTS, WARNINGS
 from conformance.facts.reading import in_served_version
 from conformance.kube.client import Client
 from conformance.kube.errors import ApiError, NotFound
@@ -29,7 +30,7 @@ _KINDS |= {
     "lws": "LeaderWorkerSet",
 }
 
-_EVENT, _OF_NODES, _WARNINGS = "Event", "default", "type=Warning"
+_EVENT, _OF_NODES = "Event", "default"
 
 
 class NoSuchPod(ClusterError):
@@ -114,14 +115,15 @@ def _listed(client: Client, kind: str) -> list[dict[str, Any]]:
 
 
 def _all_events(client: Client) -> list[dict[str, Any]]:
-    return client.list(path(_EVENT), field_selector=_WARNINGS)
+    return [each for selector in EVENTS for each in client.list(path(_EVENT), field_selector=selector)]
 
 
 def _events(client: Client, namespace: str) -> list[dict[str, Any]]:
-    """The warnings of a namespace, and those about nodes, whose namespace is default."""
-    found = client.list(path(_EVENT, namespace=namespace), field_selector=_WARNINGS)
+    """What events of a namespace say, and the warnings about nodes, whose namespace is default."""
+    place = path(_EVENT, namespace=namespace)
+    found = [each for selector in EVENTS for each in client.list(place, field_selector=selector)]
     if namespace != _OF_NODES:
-        about_nodes = f"{_WARNINGS},involvedObject.kind=Node"
+        about_nodes = f"{WARNINGS},involvedObject.kind=Node"
         found += client.list(path(_EVENT, namespace=_OF_NODES), field_selector=about_nodes)
     return found
 

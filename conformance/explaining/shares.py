@@ -1,0 +1,40 @@
+"""What schedulers that share GPUs give, and Kubernetes' own filters know nothing of: shares of KAI, memory of HAMi."""
+
+from collections.abc import Sequence
+from fractions import Fraction
+
+from conformance.explaining.seen import Seen
+from conformance.gpu.kai_shares import Shares, asks_for_a_share
+from conformance.gpu.labels import HAMI_RESOURCES
+from conformance.gpu.placement import NONE_OF_IT, ROOM, Manifest, Obstacle
+from conformance.gpu.resources import GPU
+
+SHARING_SCHEDULERS = ("kai-scheduler", "runai-scheduler")
+"""KAI, and Run:ai, of which it was a part: they read the same annotations."""
+_HAMI = "hami"
+
+
+def add_shares(seen: Seen, pod: Manifest, found: dict[str, list[Obstacle]]) -> Sequence[str]:
+    """Add what nodes lack for the share of a GPU that a pod asks KAI for; returns what was not decided."""
+    if pod["spec"].get("schedulerName") not in SHARING_SCHEDULERS or not asks_for_a_share(pod):
+        return ()
+    try:
+        shares = Shares(pod)
+        for name, kept in found.items():
+            taken = seen.occupancy.taken_of(name).get(GPU, Fraction(0))
+            for lack in shares.on(seen.nodes[name], seen.bound.get(name, ()), taken):
+                kind = NONE_OF_IT if lack.none else ROOM
+                kept.append(Obstacle(kind, lack.words, lack.none, GPU, lack.wanted, lack.free))
+    except ValueError as error:
+        return (f"its share of a GPU: {error}",)
+    return shares.undecided
+
+
+def leave_to_hami(pod: Manifest, found: dict[str, list[Obstacle]]) -> Sequence[str]:
+    """Take out what HAMi's own scheduler counts, where it is to place the pod: nodes never offer that."""
+    if _HAMI not in str(pod["spec"].get("schedulerName") or ""):
+        return ()
+    asked = {each.resource for kept in found.values() for each in kept if each.resource in HAMI_RESOURCES}
+    for name, kept in found.items():
+        found[name] = [each for each in kept if each.resource not in asked]
+    return [f"{each}, which HAMi's scheduler counts" for each in sorted(asked)]
