@@ -12,7 +12,7 @@ from conformance.facts.reading import read
 from conformance.facts.resources import Resource
 from conformance.facts.tenancy import Namespace, Role, RoleBinding, RoleRef, Rule, ServiceAccount, Subject
 from conformance.facts.volumes import PodClaim, Volume
-from conformance.facts.workloads import PodDisruptionBudget, ReplicaSet, Workload
+from conformance.facts.workloads import PodDisruptionBudget, ReplicaSet, Workload, passes_budgets
 
 __all__ = [
     "WORKLOAD_KINDS",
@@ -44,6 +44,7 @@ __all__ = [
     "Volume",
     "Workload",
     "node_from",
+    "passes_budgets",
     "pod_from",
     "read",
 ]

@@ -70,7 +70,10 @@ class ReplicaSet(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class PodDisruptionBudget(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """How many pods of a set may be away at once. Counts and percentages are text, empty when not set."""
+    """How many pods of a set may be away at once. Counts and percentages are text, empty when not set.
+
+    Of the ``expected`` pods that it counts ``healthy`` are Ready, and ``desired`` have to be.
+    """
 
     name: str
     namespace: str = "default"
@@ -80,7 +83,9 @@ class PodDisruptionBudget(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     max_unavailable: str = ""
     disruptions_allowed: int = 0
     healthy: int = 0
+    desired: int = 0
     expected: int = 0
+    unhealthy_eviction: str = ""
 
     @property
     def subject(self) -> ObjectReference:
@@ -93,6 +98,21 @@ class PodDisruptionBudget(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     def covers(self, pod: Pod) -> bool:
         """Whether the budget counts the pod: same namespace, selected; an empty selector selects all of them."""
         return pod.namespace == self.namespace and selector_matches(self.selector, pod.labels)
+
+    def guards(self, pod: Pod) -> bool:
+        """Whether evicting a pod that it counts takes one of the disruptions that it allows.
+
+        A pod that is not Ready goes without where ``unhealthyPodEvictionPolicy`` is AlwaysAllow, or enough others are
+        healthy. Source: kubernetes/kubernetes, pkg/registry/core/pod/storage/eviction.go (EvictionREST.Create).
+        """
+        if passes_budgets(pod):
+            return False
+        return pod.ready or not (self.unhealthy_eviction == "AlwaysAllow" or self.healthy >= self.desired > 0)
+
+
+def passes_budgets(pod: Pod) -> bool:
+    """Whether a pod is evicted whatever budgets say: Pending, ended, or going (canIgnorePDB in eviction.go)."""
+    return pod.phase == "Pending" or pod.finished or pod.deleting
 
 
 class _Strategy(Wire):
@@ -224,11 +244,13 @@ class _BudgetSpec(Wire):
     selector: dict[str, Any] | None = None
     min_available: str | int | None = None
     max_unavailable: str | int | None = None
+    unhealthy_pod_eviction_policy: str | None = None
 
 
 class _BudgetStatus(Wire):
     disruptions_allowed: int | None = None
     current_healthy: int | None = None
+    desired_healthy: int | None = None
     expected_pods: int | None = None
 
 
@@ -251,5 +273,7 @@ class WireDisruptionBudget(Wire):
             max_unavailable="" if spec.max_unavailable is None else str(spec.max_unavailable),
             disruptions_allowed=status.disruptions_allowed or 0,
             healthy=status.current_healthy or 0,
+            desired=status.desired_healthy or 0,
             expected=status.expected_pods or 0,
+            unhealthy_eviction=spec.unhealthy_pod_eviction_policy or "",
         )

@@ -78,8 +78,14 @@ def undeletable(pods: Iterable[Object], rules: Rules) -> list[Object]:
     return [pod for pod in pods if _stays(pod) or not _allowed(pod, rules)]
 
 
-def send_away(world: World, pods: Iterable[Object]) -> None:
-    """Evict the pods that are not going yet. One whose disruption budget says no is left for the next time."""
+def send_away(world: World, pods: Iterable[Object]) -> bool:
+    """Evict the pods that are not going yet; False where one is refused for good.
+
+    One whose disruption budget says no is left for the next time. That two budgets count it is an error, which the API
+    server tells as a Status in an answer of success (pkg/registry/core/pod/storage/eviction.go), and which ends a drain
+    (kubernetes/kubectl, pkg/drain/drain.go).
+    """
+    refused = False
     for pod in pods:
         metadata = pod["metadata"]
         if metadata.get("deletionTimestamp"):
@@ -88,9 +94,11 @@ def send_away(world: World, pods: Iterable[Object]) -> None:
         name = {"name": metadata["name"], "namespace": metadata["namespace"]}
         try:
             # A 429 is an answer here, not a wish to be asked again.
-            world.client.create(where, {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": name})
+            answer = world.client.create(where, {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": name})
         except (TooManyRequests, NotFound):
             continue
+        refused = refused or answer.get("status") == "Failure"
+    return not refused
 
 
 def _stays(pod: Object) -> bool:

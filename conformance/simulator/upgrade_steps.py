@@ -154,12 +154,11 @@ class Moves:
         return self._go(case, Step.FAILED)
 
     def _goes_away(self, case: Case, pods: list[Object], rules: Rules) -> bool:
-        """Send pods away; False when that is not allowed, or takes too long (0: it may take for ever)."""
+        """Send pods away; False when that is refused for good, or takes too long (0: it may take for ever)."""
         began = self._began.setdefault((case.name, case.step), time.monotonic())
         if undeletable(pods, rules) or (rules.seconds and time.monotonic() - began > rules.seconds):
             return False
-        send_away(self._world, pods)
-        return True
+        return send_away(self._world, pods)
 
     def _restart(self, case: Case) -> float | None:
         synced = self._is_synced(case.driver)

@@ -177,10 +177,10 @@ def _fates(away: Sequence[str], room: Room, facts: Facts, resources: frozenset[s
     """What becomes of each pod with GPUs of nodes that are away, and of each that is evicted for one of them."""
     meanwhile = room.without(away)
     leaving = [pod for node in away for pod in facts.pods_on(node) if _has_to_leave(pod, resources)]
-    queue = [(pod, "") for pod in sorted(leaving, key=_turn)]
+    queue = [(pod, "") for pod in sorted(leaving, key=turn_of)]
     while queue:
         pod, evictor = queue.pop(0)
-        why = _not_computed(pod)
+        why = why_not_placed(pod)
         if why or not pod.owner_kind:
             yield _displaced(pod, Fate.UNKNOWN if why else Fate.LOST, evictor, why=why)
             continue
@@ -193,7 +193,7 @@ def _fates(away: Sequence[str], room: Room, facts: Facts, resources: frozenset[s
             continue
         victims = tuple(map(str, place.victims))
         yield _displaced(pod, Fate.PREEMPTS, evictor, node=place.node, instead=place.instead, victims=victims)
-        queue = sorted([*queue, *((victim, str(pod)) for victim in place.victims)], key=lambda each: _turn(each[0]))
+        queue = sorted([*queue, *((victim, str(pod)) for victim in place.victims)], key=lambda each: turn_of(each[0]))
 
 
 def _has_to_leave(pod: Pod, resources: frozenset[str]) -> bool:
@@ -202,7 +202,7 @@ def _has_to_leave(pod: Pod, resources: frozenset[str]) -> bool:
     return bool(pod.gpu_requests(resources) or pod.claims)
 
 
-def _not_computed(pod: Pod) -> str:
+def why_not_placed(pod: Pod) -> str:
     """Why nobody can tell from reads where a pod goes; empty where one can."""
     if pod.claims:
         return "it has devices by claim"
@@ -211,7 +211,7 @@ def _not_computed(pod: Pod) -> str:
     return "Kueue has to admit it again" if _KUEUE in pod.labels else ""
 
 
-def _turn(pod: Pod) -> tuple[int, float, str]:
+def turn_of(pod: Pod) -> tuple[int, float, str]:
     """The order in which the scheduler takes pods: of higher priority first, then the older one."""
     return -(pod.priority or 0), pod.created.timestamp() if pod.created else 0.0, str(pod)
 

@@ -128,7 +128,7 @@ def forbidding_budget(pod: Pod, facts: Facts) -> str:
         (
             str(budget)
             for budget in facts.disruption_budgets_of(pod)
-            if not budget.disruptions_allowed and budget.healthy >= budget.expected > 0
+            if budget.guards(pod) and not budget.disruptions_allowed and budget.healthy >= budget.expected > 0
         ),
         "",
     )

@@ -79,6 +79,12 @@ def removals_of(policy: UpgradePolicy) -> Iterator[tuple[PodRemoval, int]]:
         yield removal, policy.timeout_of(removal.block)
 
 
+def patience_of(policy: UpgradePolicy) -> int:
+    """The seconds that the pods of a node have to end, over all ways of removal; 0 where one has no timeout."""
+    allowed = [seconds for _, seconds in removals_of(policy)]
+    return sum(allowed) if all(allowed) else 0
+
+
 def _may_leave(pod: Pod) -> bool:
     return not (pod.finished or pod.deleting or pod.static or pod.owner_kind == "DaemonSet")
 

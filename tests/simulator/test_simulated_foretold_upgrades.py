@@ -212,7 +212,7 @@ BLOCKERS = (
         {**AT_ONCE, **DELETES},
         "UPG-04",
         "more than one forbids eviction",
-        {"a100-1": {DELETION}},
+        {"a100-1": {FAILED}},
     ),
     Blocker(
         "no room for the next pod",
