@@ -18,6 +18,7 @@ from conformance.gpu.labels import (
     GPU_PRESENT,
     GPU_PRODUCT,
     PCI_PRESENT,
+    PLATFORM_PRODUCTS,
 )
 from conformance.gpu.mig import Unknown, model_of
 from conformance.gpu.quantities import quantity
@@ -40,14 +41,8 @@ _GKE_CLIENTS, _GKE_STRATEGY = (
 # Project-HAMi/HAMi: docs/develop/protocol.md (one text for each GPU), and a JSON list in later versions.
 _HAMI_REGISTER = "hami.io/node-nvidia-register"
 _STRATEGIES = {"time-slicing": "time-slicing", "time-sharing": "time-slicing", "mps": "mps"}
-# Labels of platforms that name the GPU where GPU Feature Discovery does not: GKE, Karpenter on AWS, EKS.
-_ACCELERATOR_LABELS = (
-    "cloud.google.com/gke-accelerator",
-    "cloud.google.com/gke-tpu-accelerator",
-    "karpenter.k8s.aws/instance-gpu-name",
-    "k8s.amazonaws.com/accelerator",
-    "amd.com/gpu.product-name",
-)
+# Labels that name the accelerators of a node where GPU Feature Discovery does not.
+_ACCELERATOR_LABELS = (*PLATFORM_PRODUCTS, "cloud.google.com/gke-tpu-accelerator", "amd.com/gpu.product-name")
 _DRA_DRIVER = "gpu.nvidia.com"
 _NOT_COUNTED = "no node tells how many GPUs it has: neither capacity nor a label of GPU Feature Discovery"
 _REPLICAS_OF_WHAT = (

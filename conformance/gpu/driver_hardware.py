@@ -4,6 +4,7 @@ A snapshot read in November 2026, knowledge only of what the sources say. An arc
 unknown, not wrong; docs/driver-knowledge.md is made from these tables.
 """
 
+import re
 from enum import StrEnum
 
 import msgspec
@@ -58,6 +59,22 @@ ARCHITECTURES: tuple[Architecture, ...] = (
     Architecture("Blackwell", (12, 1), (12, 1), 575, 0, Modules.OPEN, (_OPEN, _CUDA_NOTES)),
 )
 
+# Names of GPUs as they stand in products, and the compute capability of these GPUs. A name that is missing here is
+# unknown. Source: https://developer.nvidia.com/cuda/gpus and https://developer.nvidia.com/cuda/legacy-gpus.
+COMPUTE_CAPABILITIES: dict[tuple[int, int], tuple[str, ...]] = {
+    (5, 2): ("M4", "M6", "M40", "M60"),
+    (6, 0): ("P100",),
+    (6, 1): ("P4", "P6", "P40"),
+    (7, 0): ("V100", "V100S"),
+    (7, 5): ("T4", "T4G"),
+    (8, 0): ("A100", "A30", "A800"),
+    (8, 6): ("A10", "A10G", "A10M", "A16", "A2", "A40"),
+    (8, 9): ("L4", "L20", "L40", "L40S"),
+    (9, 0): ("GH200", "H100", "H20", "H200", "H800"),
+    (10, 0): ("B200", "GB200"),
+    (10, 3): ("B300", "GB300"),
+}
+
 # Part of the products that need the open modules although others of their architecture do not. Source: _OPEN.
 OPEN_ONLY_PRODUCTS = ("GH200",)
 
@@ -65,6 +82,15 @@ OPEN_ONLY_PRODUCTS = ("GH200",)
 def architecture_of(compute: tuple[int, int]) -> Architecture | None:
     """The architecture of a compute capability; None where the tables do not know it."""
     return next((each for each in ARCHITECTURES if each.first <= compute <= each.last), None)
+
+
+def architecture_of_product(product: str) -> Architecture | None:
+    """The architecture of a product, as GPU Feature Discovery or a platform names it; None where no table has it."""
+    words = {*re.split(r"[^A-Z0-9]+", product.upper())}
+    for compute, names in COMPUTE_CAPABILITIES.items():
+        if words & {*names}:
+            return architecture_of(compute)
+    return architecture_of((12, 0)) if words >= {"RTX", "PRO", "BLACKWELL"} else None
 
 
 def why_not_driven(architecture: Architecture, driver: DriverVersion, modules: Modules, product: str = "") -> str:

@@ -90,3 +90,13 @@ HAMI_QUOTA_KEYS = tuple(f"limits.{name}" for name in (f"{NVIDIA}gpu", *HAMI_RESO
 KAI_FRACTION = "gpu-fraction"
 KAI_FRACTION_DEVICES = "gpu-fraction-num-devices"
 KAI_MEMORY = "gpu-memory"
+
+PLATFORM_PRODUCTS = (
+    "cloud.google.com/gke-accelerator",
+    "karpenter.k8s.aws/instance-gpu-name",
+    "k8s.amazonaws.com/accelerator",
+    "eks.amazonaws.com/instance-gpu-name",
+    "karpenter.azure.com/sku-gpu-name",
+)
+"""The labels by which platforms name a node's GPUs of NVIDIA where GPU Feature Discovery does not: GKE, Karpenter on
+AWS, EKS, EKS Auto Mode, Karpenter on AKS."""

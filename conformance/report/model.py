@@ -254,7 +254,9 @@ class Upgrade(msgspec.Struct, frozen=True, rename="camel"):
         elif self.decision is Decision.UNDECIDED:
             of_drivers = self.target.startswith("driver ")
             told.append(
-                "the operator upgrades none of these drivers" if of_drivers else "nothing tells that it is installed"
+                "the operator upgrades none of these drivers, and how they get to their nodes is not known"
+                if of_drivers
+                else "nothing tells that it is installed"
             )
         if self.unknown:
             told.append(f"not known everywhere: {', '.join(self.unknown)}")

@@ -12,14 +12,15 @@ _NOT_COMPUTED = "what becomes of pods while nodes are away was not computed"
 def capacity_of(asked: Asked, run: OfCluster) -> tuple[Capacity | None, str]:
     """The forecast, and why there is none where it should be.
 
-    Before an upgrade of the drivers nodes are away as the policy has it, before one of Kubernetes one by one. One of
-    the operator takes no node away by itself.
+    Before an upgrade of the drivers nodes are away as the policy has it; one by one where no policy is about them, and
+    before an upgrade of Kubernetes. One of the operator takes no node away by itself.
     """
     if asked.driver is None and asked.kubernetes is None:
         return None, ""
     names = gpu_resources(run.reference)
     try:
-        groups = by_policy(run.facts, names) if asked.driver is not None else one_by_one(run.facts, names)
+        groups = by_policy(run.facts, names) if asked.driver is not None else ()
+        groups = groups or one_by_one(run.facts, names)
         return foretell(groups, run.facts, names), ""
     except (Inconclusive, ValueError) as error:
         return None, f"{_NOT_COMPUTED}: {error}"

@@ -4,9 +4,11 @@ import re
 from typing import Any
 
 from conformance.facts import Facts, Node
-from conformance.gpu.driver_hardware import Architecture, Modules, architecture_of
-from conformance.gpu.labels import GPU_COMPUTE, OS_ID, OS_VERSION
+from conformance.gpu.driver_hardware import Architecture, Modules, architecture_of, architecture_of_product
+from conformance.gpu.labels import GPU_COMPUTE, OS_ID, OS_VERSION, PLATFORM_PRODUCTS
+from conformance.reference.model import Gpu
 from conformance.upgrading.policy import driver_object_of
+from suites._shared.node_gpus import product
 from suites._shared.operator_resource import OperatorResource
 
 # As a kubelet tells it: Ubuntu 24.04.3 LTS.
@@ -30,10 +32,18 @@ def modules_asked(node: Node, operator_resource: OperatorResource, facts: Facts)
     return Modules(asked) if asked in list(Modules) else Modules.AUTO
 
 
-def architecture_on(node: Node) -> Architecture | None:
-    """The architecture of a node's GPUs by its labels; None where they tell none that the tables know."""
+def architecture_on(node: Node, declared: Gpu | None = None) -> Architecture | None:
+    """The architecture of a node's GPUs; None where nothing tells one that the tables know.
+
+    Told by the compute capability that GPU Feature Discovery labels, else by the product: labelled by it or by a
+    platform, or as the node's pool declares it.
+    """
     major, minor = (node.labels.get(key, "") for key in GPU_COMPUTE)
-    return architecture_of((int(major), int(minor))) if major.isdigit() and minor.isdigit() else None
+    if major.isdigit() and minor.isdigit():
+        return architecture_of((int(major), int(minor)))
+    told = [product(node), *(node.labels.get(key, "") for key in PLATFORM_PRODUCTS)]
+    told += [declared.product, declared.model] if declared is not None else []
+    return next((found for each in told if (found := architecture_of_product(each)) is not None), None)
 
 
 def system_of(node: Node) -> str:

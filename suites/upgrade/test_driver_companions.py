@@ -6,7 +6,7 @@ entered with its source in docs/driver-knowledge.md; what is not known there is 
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from conformance.catalog import MUST, SHOULD, requirement
 from conformance.facts import Facts, Node, Pod, Workload
@@ -32,6 +32,7 @@ from suites._shared.operand_versions import Version, dotted, parsed
 from suites._shared.operator_resource import OperatorResource, require_operator_resource
 from suites._shared.upgrade_states import DONE
 from suites.upgrade.driver_settings import architecture_on, modules_asked, setting, system_of
+from suites.upgrade.target_nodes import TargetNodes
 from suites.upgrade.upgrade_groups import UpgradeGroup
 from suites.upgrade.validated_releases import installed_operator
 
@@ -179,10 +180,10 @@ def test_modules_beside_the_driver_can_load(
     "starts a Fabric Manager of its own version.",
 )
 def test_fabric_manager_has_the_version_of_the_driver(
-    facts: Facts, groups: tuple[UpgradeGroup, ...], target_driver: DriverVersion, judge: Judge
+    facts: Facts, meant: TargetNodes, target_driver: DriverVersion, judge: Judge
 ) -> None:
     judge.without_subjects(NotApplicable("no Fabric Manager runs beside the driver pods, which start their own"))
-    for pod, image in _fabric_managers(groups, facts):
+    for pod, image in _fabric_managers(meant.nodes, facts):
         found = _DRIVER_IN_TAG.search(image.rpartition("/")[2].partition(":")[2])
         if found is None:
             judge.pass_over(pod.of_owner, f"the image {image} does not tell the version of its Fabric Manager")
@@ -207,11 +208,10 @@ def test_fabric_manager_has_the_version_of_the_driver(
     remedy="Take a driver at or above the floor.",
 )
 def test_the_target_is_new_enough_for_dra(
-    facts: Facts, reference: Reference, groups: tuple[UpgradeGroup, ...], target_driver: DriverVersion, judge: Judge
+    facts: Facts, meant: TargetNodes, target_driver: DriverVersion, judge: Judge
 ) -> None:
-    judge.without_subjects(NotApplicable("no DRA driver of NVIDIA runs on nodes whose driver the operator manages"))
-    operator_resource = require_operator_resource(facts, reference)
-    for subject, floor, by in _dra_floors(operator_resource, groups, facts):
+    judge.without_subjects(NotApplicable("no DRA driver of NVIDIA runs on the nodes that the driver is meant for"))
+    for subject, floor, by in _dra_floors(meant, facts):
         judge(
             subject,
             ok=target_driver >= DriverVersion.parse(floor if "." in floor else f"{floor}.0"),
@@ -308,10 +308,10 @@ def _judge_network_driver(node: Node, operator_resource: OperatorResource, facts
     )
 
 
-def _fabric_managers(groups: tuple[UpgradeGroup, ...], facts: Facts) -> Iterator[tuple[Pod, str]]:
-    """One pod of each owner and image that runs a Fabric Manager on a node whose driver the operator manages."""
+def _fabric_managers(nodes: Iterable[Node], facts: Facts) -> Iterator[tuple[Pod, str]]:
+    """One pod of each owner and image that runs a Fabric Manager on one of the nodes."""
     seen = set()
-    for pod in (pod for node in _nodes(groups) for pod in facts.pods_on(node.name)):
+    for pod in (pod for node in nodes for pod in facts.pods_on(node.name)):
         for container in pod.containers:
             name = container.image.partition("@")[0].rpartition("/")[2].partition(":")[0]
             key = (str(pod.of_owner), container.image)
@@ -320,13 +320,12 @@ def _fabric_managers(groups: tuple[UpgradeGroup, ...], facts: Facts) -> Iterator
                 yield pod, container.image
 
 
-def _dra_floors(
-    operator_resource: OperatorResource, groups: tuple[UpgradeGroup, ...], facts: Facts
-) -> Iterator[tuple[HasSubject, str, str]]:
+def _dra_floors(meant: TargetNodes, facts: Facts) -> Iterator[tuple[HasSubject, str, str]]:
     """What needs which driver at least, and by what."""
-    if operator_resource.kind == "GPUCluster":
+    operator_resource = meant.operator_resource
+    if operator_resource is not None and operator_resource.kind == "GPUCluster":
         yield operator_resource, DRA_OPERATOR_FLOOR, "which a GPUCluster requires"
-    nodes = {node.name for node in _nodes(groups)}
+    nodes = {node.name for node in meant.nodes}
     for plugin in _dra_plugins(facts):
         if any(pod.node in nodes for pod in facts.pods_of(plugin)):
             names = {container.name for container in plugin.template.containers}

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 from conformance.catalog import MUST, SHOULD, Owner, requirement
 from conformance.facts import Facts, Node
-from conformance.gpu.driver_hardware import why_not_driven
+from conformance.gpu.driver_hardware import Modules, why_not_driven
 from conformance.gpu.drivers import (
     CudaVersion,
     DriverVersion,
@@ -31,6 +31,7 @@ from suites._shared.gpu_holders import Holder, cuda_of, holders, images_with_gpu
 from suites._shared.node_gpus import driver, product
 from suites._shared.operator_resource import require_operator_resource
 from suites.upgrade.driver_settings import architecture_on, modules_asked
+from suites.upgrade.target_nodes import TargetNodes
 from suites.upgrade.upgrade_groups import UpgradeGroup
 
 _SUCCESS = "success"
@@ -45,16 +46,16 @@ _SUCCESS = "success"
     remedy="Take a driver of a branch that runs the CUDA of the image, or an image with an older CUDA.",
 )
 def test_images_run_on_the_target_driver(
-    facts: Facts, reference: Reference, groups: tuple[UpgradeGroup, ...], target_driver: DriverVersion, judge: Judge
+    facts: Facts, reference: Reference, meant: TargetNodes, target_driver: DriverVersion, judge: Judge
 ) -> None:
     judge.without_subjects(NotApplicable("no pod or workload of the cluster requests GPUs"))
-    is_newer = _is_newer_everywhere(target_driver, [node for group in groups for node in group.nodes])
-    products = {name for group in groups for node in group.nodes if (name := product(node))}
+    older = _why_not_newer(target_driver, meant.nodes)
+    products = {name for node in meant.nodes if (name := product(node))}
     for holder in holders(facts, reference):
         for image in images_with_gpus(holder.spec, reference):
             cuda = cuda_of(image)
             if cuda is None:
-                _judge_unnamed(holder, image, is_newer, target_driver, judge)
+                _judge_unnamed(holder, image, older, target_driver, judge)
                 continue
             verdict = runs(cuda, target_driver)
             unknown = verdict.reason if verdict.runs is Runs.UNKNOWN else ""
@@ -82,15 +83,15 @@ def test_images_run_on_the_target_driver(
     remedy="Take a driver of a Production or Long Term Support branch that is maintained.",
 )
 def test_the_target_branch_is_maintained(
-    facts: Facts, groups: tuple[UpgradeGroup, ...], target_driver: DriverVersion, judge: Judge
+    facts: Facts, meant: TargetNodes, target_driver: DriverVersion, judge: Judge
 ) -> None:
     today = facts.taken_at.date()
     support = lifecycle(target_driver, today)
     if support.support is Support.UNKNOWN:
         raise Unsupported(f"whether the branch of driver {target_driver} is maintained is unknown: {support.reason}")
-    for group in groups:
+    for source in meant.sources:
         judge(
-            group,
+            source,
             ok=support.support is Support.SUPPORTED,
             expected=f"a driver of a branch that is maintained on {today}",
             actual=f"{target_driver}: {support.reason}",
@@ -107,9 +108,9 @@ def test_the_target_branch_is_maintained(
     remedy="Take the first driver without the defect.",
 )
 def test_the_target_has_no_defect_that_matters_here(
-    reference: Reference, groups: tuple[UpgradeGroup, ...], target_driver: DriverVersion, judge: Judge
+    reference: Reference, meant: TargetNodes, target_driver: DriverVersion, judge: Judge
 ) -> None:
-    for pool, node in (member for group in groups for member in group.members):
+    for pool, node in meant.members:
         found = known_regressions(target_driver, product(node) or (pool.gpu.product if pool.gpu else ""))
         defects = [each for each in found if is_affected(each.id, reference, pool, node)]
         judge(
@@ -132,20 +133,20 @@ def test_the_target_has_no_defect_that_matters_here(
     "set kernelModuleType to auto.",
 )
 def test_the_target_drives_every_gpu(
-    facts: Facts, reference: Reference, groups: tuple[UpgradeGroup, ...], target_driver: DriverVersion, judge: Judge
+    facts: Facts, meant: TargetNodes, target_driver: DriverVersion, judge: Judge
 ) -> None:
-    operator_resource = require_operator_resource(facts, reference)
-    for node in (node for group in groups for node in group.nodes):
-        architecture = architecture_on(node)
+    for pool, node in meant.members:
+        architecture = architecture_on(node, pool.gpu)
         if architecture is None:
-            judge.pass_over(node, f"no label {GPU_COMPUTE[0]} tells an architecture that the tables know")
+            judge.pass_over(node, f"neither {GPU_COMPUTE[0]} nor a product tells an architecture that the tables know")
             continue
-        modules = modules_asked(node, operator_resource, facts)
+        operator = meant.operator_resource
+        modules = modules_asked(node, operator, facts) if operator is not None else Modules.AUTO
         obstacle = why_not_driven(architecture, target_driver, modules, product(node))
         judge(
             node,
             ok=not obstacle,
-            expected=f"driver {target_driver} with {modules} kernel modules drives {architecture.name}",
+            expected=f"driver {target_driver} with kernel modules {modules} drives {architecture.name}",
             actual=obstacle or "nothing that is known speaks against it",
             cause=obstacle,
             hidden_because="the driver is only loaded when the node is upgraded; then its pod fails, and the upgrade "
@@ -186,12 +187,12 @@ def test_mig_layouts_come_back(
         )
 
 
-def _judge_unnamed(holder: Holder, image: str, is_newer: bool, target: DriverVersion, judge: Judge) -> None:
+def _judge_unnamed(holder: Holder, image: str, older: str, target: DriverVersion, judge: Judge) -> None:
     """Judge an image whose name tells no CUDA version: a driver runs whatever an older one ran."""
-    if not is_newer:
+    if older:
         judge.pass_over(
             holder.subject.only(f"image {image}"),
-            "the name of the image tells no CUDA version, and the driver does not get newer on every node",
+            f"the name of the image tells no CUDA version, and whether the driver gets newer is not known: {older}",
         )
         return
     judge(
@@ -202,15 +203,16 @@ def _judge_unnamed(holder: Holder, image: str, is_newer: bool, target: DriverVer
     )
 
 
-def _is_newer_everywhere(target: DriverVersion, nodes: Iterable[Node]) -> bool:
-    """Whether every node is known to have the target, or an older driver, now."""
+def _why_not_newer(target: DriverVersion, nodes: Iterable[Node]) -> str:
+    """Why the target is not known to be the driver of a node, or a newer one; empty where it is, on each of them."""
     for node in nodes:
+        told = driver(node)
         try:
-            if DriverVersion.parse(driver(node)) > target:
-                return False
+            if DriverVersion.parse(told) > target:
+                return f"{node} has driver {told}, which is newer than {target}"
         except ValueError:
-            return False
-    return True
+            return f"no label tells the driver of {node}"
+    return ""
 
 
 def _what_may_help(cuda: CudaVersion, driver: DriverVersion, products: Iterable[str]) -> str:

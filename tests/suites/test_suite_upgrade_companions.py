@@ -6,6 +6,7 @@ from conformance.gpu.drivers import DriverVersion
 from conformance.verdict import Inconclusive, Judge, NotApplicable, Unsupported, Waits
 from suites._shared.pool_nodes import GpuPoolNode
 from suites.upgrade import test_driver_companions as companions
+from suites.upgrade.target_nodes import target_nodes
 from suites.upgrade.upgrade_groups import upgrade_groups
 
 NODE = "h100-training-1"
@@ -23,11 +24,13 @@ def judged(cluster: Cluster, requirement, target: str) -> Outcome:
         "facts": facts,
         "reference": reference,
         "judge": judge,
-        "groups": upgrade_groups(facts, reference, nodes),
+        "meant": target_nodes(facts, reference, nodes),
         "target_driver": DriverVersion.parse(target),
     }
     code = requirement.__code__
     try:
+        if "groups" in code.co_varnames[: code.co_argcount]:
+            known["groups"] = upgrade_groups(facts, reference, nodes)
         requirement(**{name: known[name] for name in code.co_varnames[: code.co_argcount]})
     except (Inconclusive, NotApplicable, Unsupported) as ended:
         return Outcome(judge, ended)
