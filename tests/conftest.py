@@ -17,6 +17,7 @@ import pytest
 import yaml
 from hypothesis import settings
 from outcomes import Outcome, environment
+from whole_runs import mark_whole_runs, needs_a_living_cluster
 
 from conformance.clusters.embedded import EmbeddedSpec, start
 from conformance.kube.client import Client
@@ -38,6 +39,12 @@ settings.register_profile("soak", deadline=None, max_examples=2000, database=Non
 settings.load_profile("tests")
 
 pytest_plugins = ["pytester", "side_by_side", "clock", "chance", "second_attempt"]
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark whole runs before ``-m`` selects."""
+    mark_whole_runs(items)
 
 
 def pytest_collection_finish() -> None:
@@ -147,8 +154,8 @@ def conform(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[..., Out
 
     def process(arguments: Sequence[str], folder: Path, timeout: float) -> tuple[int, str]:
         snapshot = any(argument.startswith("snapshot:") for argument in arguments)
-        on_cluster = request.node.get_closest_marker("cluster") and not snapshot
-        return (_started if on_cluster else forked)(arguments, folder, timeout)
+        living = needs_a_living_cluster(request.node) and not snapshot
+        return (_started if living else forked)(arguments, folder, timeout)
 
     return _conforming(process, tmp_path)
 

@@ -10,11 +10,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from whole_runs import CLUSTER, RECORDED
 
 MOST = 5
 """How many failed tests can be put down to the machine. More are a fault of what they have in common."""
-
-MARKER = "cluster"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -43,7 +42,7 @@ class _Failures:
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Note a phase that failed; a process of xdist that died has reports without markers."""
         if report.failed:
-            self._failed[report.nodeid] = MARKER in report.keywords
+            self._failed[report.nodeid] = CLUSTER in report.keywords and RECORDED not in report.keywords
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         """What cannot be collected fails for no want of time."""

@@ -15,6 +15,7 @@ from collections.abc import Container
 from typing import Any
 
 import pytest
+from whole_runs import needs_a_living_cluster
 
 # What takes longest begins first, so that no process is left alone with it at the end: minutes, then tests of clusters,
 # and what needs none fills the gaps.
@@ -83,7 +84,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Begin with what takes longest, where tests run side by side; the tests of a group keep their order."""
     if hasattr(config, "workerinput"):
-        of_clusters = {group_of(item.nodeid) for item in items if item.get_closest_marker("cluster")}
+        of_clusters = {group_of(item.nodeid) for item in items if needs_a_living_cluster(item)}
         items.sort(key=lambda item: _turn(item.nodeid, of_clusters))
 
 

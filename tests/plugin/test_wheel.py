@@ -7,6 +7,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from whole_runs import whole_run
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 
@@ -60,6 +61,7 @@ def test_the_wheel_carries_suites_fixtures_schemas_and_modules(installed):
         assert (site / "conformance" / travels).exists(), travels
 
 
+@whole_run
 def test_the_wheel_collects_its_own_suites_from_an_empty_folder(installed, tmp_path):
     ended = run(installed, tmp_path, "-m", "pytest", "--cluster", "embedded", "--co", "-q", "-p", "no:cacheprovider")
 

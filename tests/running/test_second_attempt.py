@@ -14,15 +14,22 @@ MARKED = """
     @pytest.mark.parametrize("number", range({clusters}))
     def test_of_a_cluster(number): assert number < 0
 
+    @pytest.mark.cluster
+    @pytest.mark.recorded
+    @pytest.mark.skipif({recorded} == 0, reason="not wanted")
+    def test_of_a_file(): assert False
+
     @pytest.mark.skipif({others} == 0, reason="not wanted")
     def test_of_none(): assert False
 """
 
 
-def attempt(pytester: pytest.Pytester, *options: str, clusters: int = 0, others: int = 0) -> list[str] | None:
+def attempt(
+    pytester: pytest.Pytester, *options: str, clusters: int = 0, others: int = 0, recorded: int = 0
+) -> list[str] | None:
     """Run tests that fail; the arguments for a second attempt, None without one."""
-    pytester.makepyfile(MARKED.format(clusters=clusters, others=others))
-    pytester.makeini("[pytest]\nmarkers = cluster: needs one")
+    pytester.makepyfile(MARKED.format(clusters=clusters, others=others, recorded=recorded))
+    pytester.makeini("[pytest]\nmarkers =\n  cluster: needs one\n  recorded: of a file")
     file = Path(pytester.path) / "again"
     file.write_text("of an earlier session")
     pytester.inline_run(*PLUGINS, f"--second-attempt-of={file}", *options)
@@ -40,6 +47,10 @@ def test_failed_tests_of_clusters_are_named_with_what_was_drawn(pytester: pytest
 
 def test_a_failure_without_a_cluster_allows_none(pytester: pytest.Pytester) -> None:
     assert attempt(pytester, clusters=1, others=1) is None
+
+
+def test_a_failure_on_a_recorded_cluster_allows_none(pytester: pytest.Pytester) -> None:
+    assert attempt(pytester, clusters=1, recorded=1) is None
 
 
 def test_six_failures_allow_none(pytester: pytest.Pytester) -> None:

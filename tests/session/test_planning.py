@@ -9,6 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from whole_runs import whole_run
 
 from conformance import cli
 from conformance.catalog import Mode
@@ -272,6 +273,7 @@ def _planned_with_own(fleet, tmp_path, files, *arguments):
     return subprocess.run(command, capture_output=True, text=True, timeout=90, check=False, cwd=tmp_path)
 
 
+@whole_run
 def test_requirements_of_the_owners_are_planned_beside_the_shipped_ones(fleet, tmp_path):
     ended = _planned_with_own(fleet, tmp_path, OWN)
 
@@ -285,6 +287,7 @@ def test_requirements_of_the_owners_are_planned_beside_the_shipped_ones(fleet, t
     assert {path.name for path in tmp_path.iterdir()} == {"requirements", "fleet.json.gz"}
 
 
+@whole_run
 @pytest.mark.parametrize(
     ("files", "says"),
     [({"test_racks.py": "import nothing_of_the_kind"}, "nothing_of_the_kind"), (None, "is not there")],

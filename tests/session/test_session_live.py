@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from outcomes import environment
+from whole_runs import whole_run
 
 from conformance.facts import snapshot
 from conformance.kube.current_waits import Wait, current_waits, waiting
@@ -202,6 +203,7 @@ def slow(tmp_path: Path) -> list[str]:
     return [str(suite), "--cluster", f"snapshot:{file}"]
 
 
+@whole_run
 def test_at_a_terminal_one_line_rewrites_itself(slow, tmp_path):
     written = at_a_terminal(slow, tmp_path)
 
@@ -215,10 +217,12 @@ def test_at_a_terminal_one_line_rewrites_itself(slow, tmp_path):
     assert len(end.splitlines()) < 24
 
 
+@whole_run
 def test_quietly_nothing_rewrites_itself(slow, tmp_path):
     assert "\x1b[2K" not in at_a_terminal(["-q", *slow], tmp_path)
 
 
+@whole_run
 def test_verbosely_each_requirement_has_its_line(slow, tmp_path):
     written = at_a_terminal(["-v", *slow], tmp_path).partition("collected")[2]
 

@@ -14,6 +14,8 @@ from conformance.facts import snapshot
 from conformance.reference.loading import load_placed
 from conformance.shipped import shipped
 
+pytestmark = [pytest.mark.cluster, pytest.mark.recorded]
+
 SETUPS = shipped("fixtures/setups")
 
 POOLS = "POOL-01 POOL-03 POOL-04 POOL-05 POOL-08 POOL-09 POOL-10 "

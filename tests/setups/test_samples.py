@@ -14,11 +14,13 @@ from samples import (
     make_nights,
     without_times_and_ids,
 )
+from whole_runs import whole_run
 
 from conformance.report.reading import read
 from conformance.verdict import EvidenceKind
 
 
+@whole_run
 def test_nights_that_are_audited_anew_say_what_the_kept_reports_say(tmp_path):
     make_nights(tmp_path)
 
