@@ -18,7 +18,8 @@ class Workload(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     Of a Job ``replicas`` are the pods that may still be needed: no more than completions that are missing.
 
     ``scheduled`` counts the nodes on which a daemon set has a pod, ``updated`` the pods of the present template.
-    ``observed_generation`` is None until the controller has looked at the object.
+    ``observed_generation`` is None until the controller has looked at the object. ``failures_left`` is how many pods of
+    a Job may still fail before it fails; None for other kinds, and where a policy ignores that a pod is evicted.
     """
 
     kind: str
@@ -42,6 +43,7 @@ class Workload(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     update_strategy: str = ""
     generation: int | None = None
     observed_generation: int | None = None
+    failures_left: int | None = None
 
     @property
     def subject(self) -> ObjectReference:
@@ -125,6 +127,9 @@ class _Spec(Wire):
     completions: int | None = None
     suspend: bool | None = None
     selector: dict[str, Any] | None = None
+    backoff_limit: int | None = None
+    backoff_limit_per_index: int | None = None
+    pod_failure_policy: dict[str, Any] | None = None
     template: WireTemplate | None = None
     strategy: _Strategy | None = None
     update_strategy: _Strategy | None = None
@@ -225,7 +230,27 @@ class WireJob(_WireWorkload):
             wanted = min(wanted, max(0, spec.completions - succeeded))
         elif succeeded:
             wanted = min(wanted, ready or 0)
-        return self._fact("Job", wanted, ready)
+        return msgspec.structs.replace(self._fact("Job", wanted, ready), failures_left=self._failures_left)
+
+    @property
+    def _failures_left(self) -> int | None:
+        """How many pods may fail; an evicted pod is one that failed, unless a policy ignores DisruptionTarget.
+
+        Source: kubernetes.io: Jobs, Pod backoff failure policy and Pod failure policy; the default limit is 6.
+        """
+        spec, status = self.spec or _Spec(), self.status or _Status()
+        if spec.backoff_limit_per_index is not None or _ignores_evictions(spec.pod_failure_policy):
+            return None
+        return max(0, (6 if spec.backoff_limit is None else spec.backoff_limit) - (status.failed or 0))
+
+
+def _ignores_evictions(policy: dict[str, Any] | None) -> bool:
+    """Whether the first rule of a podFailurePolicy that is about evicted pods ignores them."""
+    for rule in (policy or {}).get("rules") or ():
+        conditions = rule.get("onPodConditions") or ()
+        if any(each.get("type") == "DisruptionTarget" and each.get("status", "True") == "True" for each in conditions):
+            return bool(rule.get("action") == "Ignore")
+    return False
 
 
 class WireReplicaSet(Wire):

@@ -234,6 +234,7 @@ class Upgrade(msgspec.Struct, frozen=True, rename="camel"):
     ``failed`` are the requirements that speak against it, ``unjudged`` those that nobody could judge, ``unknown`` those
     of which a part or all is unknown. ``baseline`` is the file with what the cluster had; empty where none was written.
     ``capacity`` is what becomes of pods with GPUs while nodes are away, where that is asked and could be computed.
+    ``slower`` are figures that are lower after the upgrade than the baseline tolerates, in words.
     """
 
     target: str
@@ -243,10 +244,27 @@ class Upgrade(msgspec.Struct, frozen=True, rename="camel"):
     unknown: tuple[str, ...] = ()
     baseline: str = ""
     capacity: Capacity | None = None
+    slower: tuple[str, ...] = ()
+
+    @property
+    def word(self) -> str:
+        """The decision as it is shown."""
+        return self.decision.upper().replace("NOT-", "NOT ")
+
+    def parts(self) -> dict[str, tuple[str, ...]]:
+        """What it rests on, by how it is called; what there is none of is left out."""
+        told = {
+            "speaks against it": self.failed,
+            "could not be judged": self.unjudged,
+            "not known everywhere": self.unknown,
+            "slower than before": self.slower,
+            "baseline": (self.baseline,) if self.baseline else (),
+        }
+        return {called: found for called, found in told.items() if found}
 
     def __str__(self) -> str:
         """The decision as the first line of a summary."""
-        told = [f"{self.decision.upper().replace('NOT-', 'NOT ')} for {self.target}"]
+        told = [f"{self.word} for {self.target}"]
         if self.failed:
             told.append(f"failed: {', '.join(self.failed)}")
         elif self.unjudged:
@@ -257,6 +275,10 @@ class Upgrade(msgspec.Struct, frozen=True, rename="camel"):
                 "the operator upgrades none of these drivers, and how they get to their nodes is not known"
                 if of_drivers
                 else "nothing tells that it is installed"
+            )
+        if self.slower:
+            told.append(
+                f"slower than before: {self.slower[0]}" + f" and {len(self.slower) - 1} more" * (len(self.slower) > 1)
             )
         if self.unknown:
             told.append(f"not known everywhere: {', '.join(self.unknown)}")

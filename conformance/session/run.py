@@ -35,6 +35,7 @@ from conformance.report.comparing.baseline import Baseline
 from conformance.report.emitters import STREAM_NAME, EventStream, refusals, write_formats, write_json, write_junit
 from conformance.report.fleet import pools_of
 from conformance.report.formats import Format, formats_named
+from conformance.report.formats.upgrade_section import section
 from conformance.report.model import (
     API_VERSION,
     SEVERITY,
@@ -388,7 +389,7 @@ class Run:
         if self._writes_reports:
             self.files += [write_json(report, self.folder), write_junit(report, self.folder)]
             self.files += write_formats(report, self.folder, self._formats)
-            self.say("run-finished", outcome=report.outcome, exitCode=report.exit_code)
+            self.say("run-finished", outcome=report.outcome, exitCode=report.exit_code, **section(report))
         return report
 
     def _with_decision(self, report: Report) -> Report:

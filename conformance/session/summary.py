@@ -171,9 +171,11 @@ def _capacity(report: Report, width: int) -> Part:
     if capacity is None:
         return Part("capacity", [], "")
     entries = [_wrapped(str(capacity), width, _FEW)]
+    entries += [[Line(_on_one_line(f"  {each}", width))] for each in capacity.stopped if each.fails]
     for each in capacity.away:
         names = join_limited(each.nodes)
         entries += [[Line(_on_one_line(f"  {names} away: {one}", width))] for one in each.displaced]
+    entries += [[Line(_on_one_line(f"  {each}", width))] for each in capacity.stopped if not each.fails]
     return Part("capacity", entries, "others that do not just find room, in report.json")
 
 

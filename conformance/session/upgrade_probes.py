@@ -1,7 +1,4 @@
-"""How workloads, isolation and metrics were judged before an upgrade and after it, by the statuses of requirements.
-
-Kept are statuses, not figures.
-"""
+"""How workloads, isolation and metrics were judged before an upgrade and after it, by the statuses of requirements."""
 
 from collections.abc import Iterable, Mapping
 

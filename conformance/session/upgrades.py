@@ -25,6 +25,7 @@ from conformance.options import (
 from conformance.reference.expected import gpu_resources
 from conformance.report.model import EXIT_INCOMPLETE, UNJUDGED, Decision, Report, Upgrade, Verdict
 from conformance.session.of_cluster import OfCluster
+from conformance.session.upgrade_figures import figures_of, slower_since
 from conformance.session.upgrade_probes import probes_of, told_of, worse_since
 from conformance.upgrading.baseline import Baseline, load, require_nodes, take, write
 from conformance.upgrading.forecast import Capacity
@@ -171,9 +172,11 @@ def decided(asked: Asked, verdicts: Sequence[Verdict], baseline: str = "") -> Up
     """What the verdicts say of the upgrade that was asked about; ``baseline`` is the file that was written.
 
     Go is an answer of its own: whatever could not be judged keeps it away, and so does an operator that upgrades none
-    of the drivers. Probes that passed before an upgrade and fail after it speak against its being done.
+    of the drivers. Probes that passed before an upgrade and fail after it speak against its being done, and so do
+    figures that are lower than the baseline tolerates.
     """
     worse = worse_since(asked.baseline.probes, verdicts) if asked.baseline is not None else ()
+    slower = _slower(asked, verdicts)
     every = [
         each
         for each in verdicts
@@ -187,8 +190,8 @@ def decided(asked: Asked, verdicts: Sequence[Verdict], baseline: str = "") -> Up
     if asked.baseline is not None:
         good, bad = Decision.DONE, Decision.NOT_DONE
     known = any(each.requirement == key and each.status in (Status.PASSED, Status.WAIVED) for each in every)
-    decision = bad if failed else good if known and not unjudged else Decision.UNDECIDED
-    return Upgrade(asked.target, decision, failed, unjudged, unknown, baseline)
+    decision = bad if failed or slower else good if known and not unjudged else Decision.UNDECIDED
+    return Upgrade(asked.target, decision, failed, unjudged, unknown, baseline, slower=slower)
 
 
 def with_decision(
@@ -200,7 +203,7 @@ def with_decision(
     """
     upgrade = decided(asked, report.requirements, str(baseline or ""))
     undecided = upgrade.decision is Decision.UNDECIDED and not report.exit_code
-    probes = told_of(asked.baseline.probes, report.requirements) if asked.baseline is not None else ()
+    probes = _told_of_probes(asked.baseline, report.requirements) if asked.baseline is not None else ()
     return msgspec.structs.replace(
         report,
         upgrade=msgspec.structs.replace(upgrade, capacity=capacity),
@@ -208,6 +211,18 @@ def with_decision(
         exit_code=EXIT_INCOMPLETE if undecided else report.exit_code,
         notes=(*report.notes, *notes, *probes),
     )
+
+
+def _told_of_probes(before: Baseline, verdicts: Sequence[Verdict]) -> tuple[str, ...]:
+    """How probes went since the baseline, in words."""
+    told = told_of(before.probes, verdicts)
+    again = {*before.figures} & {*figures_of(verdicts)}
+    if before.figures:
+        told += (
+            f"of {len(before.figures)} figures of the baseline {len(again)} were measured again; "
+            f"{before.tolerance:.0%} less is tolerated",
+        )
+    return told
 
 
 def keep_baseline(asked: Asked, run: OfCluster, folder: Path, earlier: Report | None = None) -> tuple[Path | None, str]:
@@ -223,8 +238,17 @@ def keep_baseline(asked: Asked, run: OfCluster, folder: Path, earlier: Report | 
         taken = take(run.facts, gpu_resources(run.reference), cluster=run.cluster.name, target=asked.target)
     except Inconclusive as error:
         return None, f"{_NO_BASELINE}: {error}"
-    probes = probes_of(earlier.requirements) if earlier is not None else {}
-    return write(msgspec.structs.replace(taken, probes=probes), folder), ""
+    if earlier is not None:
+        probes, figures = probes_of(earlier.requirements), figures_of(earlier.requirements)
+        taken = msgspec.structs.replace(taken, probes=probes, figures=figures)
+    return write(taken, folder), ""
+
+
+def _slower(asked: Asked, verdicts: Sequence[Verdict]) -> tuple[str, ...]:
+    """The figures that an upgrade lost, where a baseline has some."""
+    if asked.baseline is None or not asked.baseline.figures:
+        return ()
+    return slower_since(asked.baseline.figures, figures_of(verdicts), asked.baseline.tolerance)
 
 
 def _operator_version(text: str) -> tuple[int, int, int]:

@@ -50,7 +50,8 @@ class NodeBefore(msgspec.Struct, frozen=True, rename="camel"):
 class Baseline(msgspec.Struct, frozen=True, rename="camel"):
     """All GPU nodes of a cluster at one time (UTC), before its drivers are upgraded to ``target``.
 
-    ``probes`` are the statuses that an earlier run gave requirements on workloads, isolation and metrics, by their ids.
+    ``probes`` are the statuses that an earlier run gave requirements on workloads, isolation and metrics, by their ids,
+    ``figures`` the rates that its findings tell, of which a part of ``tolerance`` may be lost afterwards.
     """
 
     cluster: str
@@ -58,6 +59,8 @@ class Baseline(msgspec.Struct, frozen=True, rename="camel"):
     taken_at: datetime
     nodes: tuple[NodeBefore, ...]
     probes: dict[str, str] = {}
+    figures: dict[str, float] = {}
+    tolerance: float = 0.1
     api_version: str = API_VERSION
     kind: str = KIND
 

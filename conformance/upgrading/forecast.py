@@ -64,6 +64,19 @@ class Displaced(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
         return f"{told} {self.fate}" + (f": {self.why}" if self.why else "")
 
 
+class Stopped(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """A Job, or the like, of which pods are ended: it starts over, or fails for good (``fails`` says why)."""
+
+    owner: str
+    pods: int
+    fails: str = ""
+
+    def __str__(self) -> str:
+        """One line about it."""
+        told = f"{self.owner} ({self.pods} pod{'s' * (self.pods != 1)})"
+        return f"{told} fails: {self.fails}" if self.fails else f"{told} starts over, but for checkpoints of its own"
+
+
 class Away(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """Nodes that are away at once, how many pods with GPUs that moves, and those that do not just find room."""
 
@@ -76,7 +89,8 @@ class Capacity(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """What becomes of all pods with GPUs, summed up over the nodes, each of which is away once.
 
     ``evicted`` counts those that have to go for others; what becomes of them is in the other counts as well. ``away``
-    are the sets of nodes with something to tell, ``away_left`` those that are not listed.
+    are the sets of nodes with something to tell, ``away_left`` those that are not listed. ``stopped`` are the Jobs
+    whose pods are ended, which the upgrade policy does not wait for without end.
     """
 
     at_once: int
@@ -89,6 +103,7 @@ class Capacity(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     evicted: int = 0
     away: tuple[Away, ...] = ()
     away_left: int = 0
+    stopped: tuple[Stopped, ...] = ()
 
     def __str__(self) -> str:
         """All of it in one sentence."""
@@ -105,14 +120,16 @@ class Capacity(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
         fates = ", ".join(f"{count} {what}" for count, what in counted if count)
         evicted = f" and {self.evicted} evicted for them" if self.evicted else ""
         leaving = f"{self.pods} pod{'s' * (self.pods != 1)} with GPUs leaving{evicted}"
-        return f"while {nodes} away, over all nodes: {leaving}: {fates}"
+        jobs = f"; Jobs that start over or fail: {len(self.stopped)}" if self.stopped else ""
+        return f"while {nodes} away, over all nodes: {leaving}: {fates}{jobs}"
 
 
 class Together(NamedTuple):
-    """Nodes that are upgraded by one policy, and how many of them may be away at once."""
+    """Nodes that are upgraded by one policy, and how many of them may be away at once; None where nobody has one."""
 
     nodes: tuple[Node, ...]
     at_once: int
+    policy: UpgradePolicy | None = None
 
 
 def by_policy(facts: Facts, resources: Iterable[str]) -> tuple[Together, ...]:
@@ -124,7 +141,9 @@ def by_policy(facts: Facts, resources: Iterable[str]) -> tuple[Together, ...]:
             policy = policy_for(node, facts)
             groups.setdefault(policy.source, (policy, []))[1].append(node)
     found = (
-        Together(tuple(nodes), policy.at_once(len(nodes))) for policy, nodes in groups.values() if policy.automatic
+        Together(tuple(nodes), policy.at_once(len(nodes)), policy)
+        for policy, nodes in groups.values()
+        if policy.automatic
     )
     return tuple(each for each in found if each.at_once)
 
@@ -170,7 +189,32 @@ def foretell(groups: Sequence[Together], facts: Facts, resources: Iterable[str])
         evicted=evicted,
         away=tuple(told[:MOST_AWAY]),
         away_left=len(told[MOST_AWAY:]),
+        stopped=_stopped(groups, facts, names),
     )
+
+
+def _stopped(groups: Sequence[Together], facts: Facts, resources: frozenset[str]) -> tuple[Stopped, ...]:
+    """The Jobs, and kinds that are called like that, of which pods have to leave before they have ended."""
+    counted: Counter[tuple[str, str, str]] = Counter()
+    for group in groups:
+        for pod in (pod for node in group.nodes for pod in facts.pods_on(node.name)):
+            waits = group.policy is not None and group.policy.waits_for_pod(pod.labels)
+            endless = waits and group.policy is not None and group.policy.waits_without_timeout
+            if pod.owner_kind.endswith("Job") and not endless and _has_to_leave(pod, resources):
+                counted[pod.owner_kind, pod.namespace, pod.owner_name] += 1
+    return tuple(
+        Stopped(owner=f"{kind} {namespace}/{name}", pods=pods, fails=_why_fails(kind, namespace, name, pods, facts))
+        for (kind, namespace, name), pods in sorted(counted.items())
+    )
+
+
+def _why_fails(kind: str, namespace: str, name: str, pods: int, facts: Facts) -> str:
+    """Why a Job fails whose pods are evicted; empty where it makes them again, or nobody can tell."""
+    job = facts.workload(kind, namespace, name) if kind == "Job" else None
+    left = job.failures_left if job is not None else None
+    if left is None or pods <= left:
+        return ""
+    return f"its backoffLimit leaves {left}, and each evicted pod is one that failed"
 
 
 def _fates(away: Sequence[str], room: Room, facts: Facts, resources: frozenset[str]) -> Iterable[Displaced]:

@@ -68,7 +68,8 @@ def test_a_pod_that_finds_room_is_only_counted() -> None:
     found = foretold(node("a"), node("b"), pod("train", "a"))
 
     assert (found.pods, found.moves, found.away) == (1, 1, ())
-    assert str(found) == "while one node is away, over all nodes: 1 pod with GPUs leaving: 1 with room elsewhere"
+    told = "while one node is away, over all nodes: 1 pod with GPUs leaving: 1 with room elsewhere"
+    assert str(found) == f"{told}; Jobs that start over or fail: 1"
 
 
 def test_training_evicts_an_experiment_which_then_waits() -> None:
@@ -193,3 +194,44 @@ def test_where_nothing_is_upgraded_by_itself_nothing_is_foretold() -> None:
     assert by_policy(facts, RESOURCES) == ()
     assert foretell((), facts, RESOURCES) is None
     assert one_by_one(facts, RESOURCES)[0].at_once == 1
+
+
+def job(**spec: Any) -> Object:
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {"name": "of-train", "namespace": "ml"},
+        "spec": {"template": {"spec": {"containers": []}}, **spec},
+    }
+
+
+IGNORES = {"rules": [{"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget"}]}]}
+
+
+def test_a_job_starts_over_and_says_so() -> None:
+    (stopped,) = foretold(node("a"), node("b"), pod("train", "a"), job()).stopped
+
+    assert str(stopped) == "Job ml/of-train (1 pod) starts over, but for checkpoints of its own"
+
+
+def test_a_job_without_retries_fails_unless_its_policy_ignores_evictions() -> None:
+    (fails,) = foretold(node("a"), node("b"), pod("train", "a"), job(backoffLimit=0)).stopped
+    (stays,) = foretold(node("a"), node("b"), pod("train", "a"), job(backoffLimit=0, podFailurePolicy=IGNORES)).stopped
+
+    assert fails.fails == "its backoffLimit leaves 0, and each evicted pod is one that failed"
+    assert not stays.fails
+
+
+def test_a_job_that_the_policy_waits_for_is_not_stopped() -> None:
+    def stopped(**wait: Any) -> int:
+        waits = {"waitForCompletion": {"podSelector": "app=train", **wait}}
+        facts = Facts.from_objects([policy(**waits), node("a"), node("b"), pod("train", "a"), job()])
+        found = foretell(by_policy(facts, RESOURCES), facts, RESOURCES)
+        return len(found.stopped) if found is not None else -1
+
+    assert stopped(timeoutSeconds=0) == 0
+    assert stopped(timeoutSeconds=60) == 1, "it may not have ended by then"
+
+
+def test_a_service_is_no_job() -> None:
+    assert not foretold(node("a"), node("b"), pod("serve", "a", owner="ReplicaSet")).stopped

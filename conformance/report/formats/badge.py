@@ -1,7 +1,7 @@
 """A report as a badge: a small SVG that says how a cluster stands, for a README or a dashboard."""
 
 from conformance.report.comparing.changes import Change
-from conformance.report.model import EXIT_INCOMPLETE, Report
+from conformance.report.model import EXIT_INCOMPLETE, Decision, Report, Upgrade
 from conformance.verdict import EvidenceKind, Status
 
 _LABEL = "GPU conformance"
@@ -34,6 +34,10 @@ def render(report: Report) -> str:
 def _told(report: Report) -> tuple[str, str]:
     failed = sum(verdict.status is Status.FAILED for verdict in report.requirements)
     simulated = " (simulated)" if report.cluster.evidence is EvidenceKind.SIMULATED else ""
+    if isinstance(report.upgrade, Upgrade):
+        upgrade = report.upgrade
+        undecided = _OPEN if upgrade.decision is Decision.UNDECIDED else _BAD
+        return f"upgrade: {upgrade.word}{simulated}", _GOOD if upgrade.decision.good else undecided
     if failed or report.exit_code not in (0, EXIT_INCOMPLETE):
         return (f"{failed} failed" if failed else "failed") + _new(report) + simulated, _BAD
     if report.exit_code == EXIT_INCOMPLETE:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from conformance.report.formats.as_json import written
+from conformance.report.formats.upgrade_section import section
 from conformance.report.model import Cause, Report, Verdict
 from conformance.report.outcome import SIMULATED, moment
 from conformance.report.story import details, heading_of_cause, headline, who_waits, why_not_judged
@@ -58,7 +59,7 @@ def _summary(report: Report, tests: list[dict[str, Any]]) -> dict[str, Any]:
         "suites": len({tuple(test["suite"]) for test in tests}),
         "start": start,
         "stop": stop,
-        "extra": {"outcome": report.outcome, "exitCode": report.exit_code},
+        "extra": {"outcome": report.outcome, "exitCode": report.exit_code, **section(report)},
     }
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from conformance.report.model import Cause, Profile, Report, Upgrade, Verdict
+from conformance.report.model import Cause, Decision, Profile, Report, Upgrade, Verdict
 from conformance.report.story import heading_of_cause, headline, story, who_waits, why_not_judged
 from conformance.verdict import Status
 
@@ -34,6 +34,8 @@ def render(report: Report, *, attachment: str = "") -> str:
     ]
     if untold := [cause for cause in report.causes if not cause.told_by_its_requirement]:
         suites.insert(0, _suite_of_causes(untold, report))
+    if isinstance(report.upgrade, Upgrade):
+        suites.insert(0, _suite_of_upgrade(report.upgrade, report))
     return str(to_xml_report_string(suites))
 
 
@@ -59,6 +61,20 @@ def _case(verdict: Verdict, attachment: str, consequences: str) -> Any:
     elif verdict.status is not Status.PASSED:
         case.add_skipped_info(why_not_judged(verdict), told)
     return case
+
+
+def _suite_of_upgrade(upgrade: Upgrade, report: Report) -> Any:
+    """The answer as a case of its own: GitLab shows no properties, and a no-go is more than the sum of failures."""
+    from junit_xml import TestCase, TestSuite
+
+    told = "\n".join([str(upgrade), *([f"{upgrade.capacity}"] if upgrade.capacity is not None else [])])
+    case = TestCase(f"Upgrade to {upgrade.target}", classname="gpu-conformance.upgrade.decision", stdout=told)
+    if upgrade.decision in (Decision.NO_GO, Decision.NOT_DONE):
+        case.add_failure_info(str(upgrade), told, failure_type="upgrade")
+    elif not upgrade.decision.good:
+        case.add_error_info(str(upgrade), told, error_type="upgrade")
+    name = f"{report.cluster.name} upgrade decision"
+    return TestSuite(name, [case], hostname=report.cluster.name, timestamp=report.run.started)
 
 
 def _suite_of_causes(causes: Sequence[Cause], report: Report) -> Any:

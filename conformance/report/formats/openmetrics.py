@@ -79,12 +79,23 @@ def _of_run(report: Report) -> Iterable[Family]:
     if isinstance(report.upgrade, Upgrade):
         told = tuple(({**cluster, "decision": str(each)}, float(each is report.upgrade.decision)) for each in Decision)
         yield Family("upgrade_decision", "1 for what the last run said of the upgrade, 0 for the others.", told)
+        yield from _of_capacity(report.upgrade, cluster)
     started, finished = moment(run.started), moment(run.finished)
     if started and finished:
         yield _one("run_started_timestamp_seconds", "When the run began.", cluster, started.timestamp(), "seconds")
         yield _one("run_finished_timestamp_seconds", "When the run ended.", cluster, finished.timestamp(), "seconds")
         took = (finished - started).total_seconds()
         yield _one("run_duration_seconds", "How long the run took.", cluster, took, "seconds")
+
+
+def _of_capacity(upgrade: Upgrade, cluster: dict[str, str]) -> Iterable[Family]:
+    """What becomes of pods with GPUs while nodes are away, where that was foretold."""
+    capacity = upgrade.capacity
+    if capacity is not None:
+        fates = ("moves", "preempts", "waits", "lost", "unknown")
+        told = tuple(({**cluster, "fate": each}, float(getattr(capacity, each))) for each in fates)
+        yield Family("upgrade_pods", "GPU pods by what becomes of them while the nodes of an upgrade are away.", told)
+        yield _one("upgrade_jobs_stopped", "Jobs that an upgrade starts over or fails.", cluster, len(capacity.stopped))
 
 
 def _of_cluster(report: Report) -> Iterable[Family]:

@@ -12,8 +12,9 @@ from typing import Any
 
 from conformance.catalog import Level
 from conformance.report.formats.as_json import written
+from conformance.report.formats.upgrade_section import section
 from conformance.report.grouping import FindingGroup
-from conformance.report.model import Report, Verdict
+from conformance.report.model import Report, Upgrade, Verdict
 from conformance.report.outcome import SIMULATED, moment, unreadable
 from conformance.report.story import heading_of_cause, who_waits
 from conformance.subjects import ObjectReference
@@ -62,6 +63,7 @@ def _run(report: Report) -> dict[str, Any]:
             "mode": report.run.mode,
             "reference": report.reference,
             "outcome": report.outcome,
+            **section(report),
         },
     }
 
@@ -96,6 +98,8 @@ def _invocation(report: Report) -> dict[str, Any]:
 def _notifications(report: Report) -> Iterator[tuple[str, str]]:
     if report.cluster.evidence is EvidenceKind.SIMULATED:
         yield "warning", f"SIMULATED EVIDENCE: {SIMULATED}"
+    if isinstance(report.upgrade, Upgrade):
+        yield "note" if report.upgrade.decision.good else "error", str(report.upgrade)
     for why, kinds in unreadable(report):
         yield "error", f"Could not read {', '.join(kinds)}: {why}"
     for cause in report.causes:

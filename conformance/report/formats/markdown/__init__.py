@@ -29,9 +29,13 @@ def render(report: Report) -> str:
     text.add_list(_warnings(report), "warning", upto=_FOR_FIXES // 2)
     text.add(_fixes_heading(report))
     text.add_list((_fix(number, fix) for number, fix in enumerate(fixes(report), 1)), "cause", upto=_FOR_FIXES)
-    if isinstance(report.upgrade, Upgrade) and (capacity := report.upgrade.capacity) is not None:
-        text.add(f"## While nodes are away\n\n{plain(str(capacity))}")
-        text.add_list(map(_away, capacity.away), "set of nodes", upto=_FOR_FIXES + _FOR_WAITING // 3)
+    if isinstance(report.upgrade, Upgrade):
+        text.add(_upgrade(report.upgrade))
+        if (capacity := report.upgrade.capacity) is not None:
+            text.add(f"## While nodes are away\n\n{plain(str(capacity))}")
+            upto = _FOR_FIXES + _FOR_WAITING // 3
+            text.add_list((f"- {plain(str(each))}" for each in capacity.stopped), "Job", apart="\n", upto=upto)
+            text.add_list(map(_away, capacity.away), "set of nodes", upto=upto)
     if isinstance(report.waiting_pods, WaitingPods):
         text.add(_waiting_heading(report.waiting_pods))
         text.add_list(map(_waiting, report.waiting_pods.groups), "waiting group", upto=_FOR_FIXES + _FOR_WAITING)
@@ -43,6 +47,11 @@ def render(report: Report) -> str:
     text.add_list(map(_requirement, _worst_first(report.requirements)), "requirement", apart="\n")
     text.end(f"Run {code(report.run.id)} of gpu-conformance {plain(report.run.version)}. Times are UTC.")
     return text.whole
+
+
+def _upgrade(upgrade: Upgrade) -> str:
+    parts = [f"- {called}: {plain(', '.join(found))}" for called, found in upgrade.parts().items()]
+    return "\n".join([f"## Upgrade to {plain(upgrade.target)}", "", f"**{upgrade.word}**", "", *parts])
 
 
 def _verdict(report: Report) -> str:
