@@ -4,33 +4,32 @@
 
 PROGRAM is a gpu-operator program that you have, such as the file /usr/bin/gpu-operator of your operator's image. It
 looks for its manifests under /opt/gpu-operator, where its image has them, too. For each set-up
-(operator_setups.py) two embedded clusters are started. On one of them the program runs in the place of the simulator's
-parts operator and upgrade, with the CRDs from /opt/gpu-operator; on the other the simulator plays everything. Both get
-what the chart would create, and then the changes of the set-up. Whenever both have come to rest, their objects are
-compared (operator_views.py). Ends with 1 when something differs, and prints it.
+(operator_setups.py) there are two embedded clusters (operator_clusters.py). On one of them the program runs in the
+place of the simulator's parts operator and upgrade, with the CRDs from /opt/gpu-operator; on the other the simulator
+plays everything. Both get what the chart would create, and then the changes of the set-up. Whenever both have come to
+rest, their objects are compared (operator_views.py). Ends with 1 when something differs, and prints it.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import subprocess
 import sys
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import operator_setups
 import operator_views
-import yaml
+from operator_clusters import MANIFESTS, NAMESPACE, Clusters, Side, objects
 
-from conformance.clusters.embedded import EmbeddedSpec, start
+from conformance.clusters.embedded import EmbeddedError
 from conformance.deploy import node_marks
 from conformance.deploy.helm.values import gpu_operator_values
 from conformance.kube.errors import Conflict, Forbidden, KubeError, NotFound
@@ -50,62 +49,38 @@ if TYPE_CHECKING:
 
 Object = dict[str, Any]
 
-MANIFESTS = Path("/opt/gpu-operator")
-NAMESPACE = "gpu-operator"
-PLAYED_BY_THE_PROGRAM = ("operator", "upgrade")
 QUIET = 3.0
 """Seconds without a change after which equal clusters count as being at rest."""
 AT_MOST = 400.0
 """Seconds after which clusters that never rest are compared as they are. A set-up says how long a difference lasts."""
 
 
-class Side(NamedTuple):
-    """One of the two clusters."""
-
-    client: Client
-    kubeconfig: Path
-    definitions: tuple[Object, ...] = ()
-    """CRDs that stand for those that the simulated chart brings."""
-
-
-def compared(setup: Setup, program: Path, log: Path) -> dict[str, list[str]]:
+def compared(setup: Setup, program: Path, log: Path, clusters: Clusters) -> dict[str, list[str]]:
     """What differs, by object; where a step differs, the following ones are left out."""
-    with ExitStack() as stack, ThreadPoolExecutor(2) as pool:
-        topology = Path(stack.enter_context(tempfile.TemporaryDirectory()), "topology.json")
-        topology.write_text(json.dumps(setup.fleet), encoding="utf-8")
-        place = setup.topology or str(topology)
-        starting = [pool.submit(start, _spec(place, parts)) for parts in (PLAYED_BY_THE_PROGRAM, ())]
-        running = [stack.enter_context(each.result()) for each in starting]
-        clients = [stack.enter_context(each.client()) for each in running]
-        sides = [
-            Side(clients[0], running[0].kubeconfig, _definitions()),
-            Side(clients[1], running[1].kubeconfig),
-        ]
+    sides = clusters.sides(setup)
+    with ThreadPoolExecutor(2) as pool:
         list(pool.map(lambda side: _prepare(side, setup), sides))
         list(pool.map(lambda side: _deploy(side, setup), sides))
-        stack.enter_context(_program(program, sides[0], _environment(setup), log))
-        if setup.together:
-            for step in setup.then:
-                for side in sides:
-                    _take(side.client, step)
-            return _at_rest(sides, setup, log)
-        found = _at_rest(sides, setup, log)
-        for number, step in enumerate(setup.then, start=1):
-            if found:
-                break
+    with _program(program, sides[0], _environment(setup), log):
+        found = _compared(setup, sides, log)
+        clusters.withdraw()
+    return found
+
+
+def _compared(setup: Setup, sides: list[Side], log: Path) -> dict[str, list[str]]:
+    if setup.together:
+        for step in setup.then:
             for side in sides:
                 _take(side.client, step)
-            found = {f"after step {number}: {name}": lines for name, lines in _at_rest(sides, setup, log).items()}
-        return found
-
-
-def _spec(topology: str, parts: tuple[str, ...]) -> EmbeddedSpec:
-    return EmbeddedSpec(topology=topology, without_parts=parts)
-
-
-def _definitions() -> tuple[Object, ...]:
-    """The CRDs that belong to the program, where its manifests are."""
-    return tuple(yaml.safe_load(file.read_text(encoding="utf-8")) for file in MANIFESTS.glob("nvidia.com_*.yaml"))
+        return _at_rest(sides, setup, log)
+    found = _at_rest(sides, setup, log)
+    for number, step in enumerate(setup.then, start=1):
+        if found:
+            break
+        for side in sides:
+            _take(side.client, step)
+        found = {f"after step {number}: {name}": lines for name, lines in _at_rest(sides, setup, log).items()}
+    return found
 
 
 def _prepare(side: Side, setup: Setup) -> None:
@@ -191,7 +166,7 @@ def _at_rest(sides: list[Side], setup: Setup, log: Path) -> dict[str, list[str]]
     began = changed = time.monotonic()
     last: list[operator_views.View] = []
     while True:
-        views = [operator_views.view(_objects(side.client)) for side in sides]
+        views = [operator_views.view(objects(side.client)) for side in sides]
         now = time.monotonic()
         if views != last:
             last, changed = views, now
@@ -200,22 +175,14 @@ def _at_rest(sides: list[Side], setup: Setup, log: Path) -> dict[str, list[str]]
         told = all(_told(each) for each in views)
         if (not found and told and quiet >= QUIET) or quiet >= setup.patience or now - began > AT_MOST:
             if not told:
-                found |= {"the operators": [f"one of them has said nothing of a ClusterPolicy; see {log}"]}
+                found |= {"the operators": [f"one of them has said nothing of what it was asked for; see {log}"]}
             return found
         time.sleep(0.5)
 
 
 def _told(view: operator_views.View) -> bool:
-    """Whether the operator has been there: it says how each set-up's ClusterPolicy stands."""
-    return bool(view.get("ClusterPolicy cluster-policy", {}).get("state"))
-
-
-def _objects(client: Client) -> dict[str, list[Object]]:
-    read: dict[str, list[Object]] = {}
-    for kind in operator_views.KINDS:
-        with suppress(NotFound):
-            read[kind] = client.list(path(kind))
-    return read
+    """Whether the operator has been there: it says how each set-up's ClusterPolicy or GPUCluster stands."""
+    return any(view.get(name, {}).get("state") for name in ("ClusterPolicy cluster-policy", "GPUCluster gpu-cluster"))
 
 
 def main() -> int:
@@ -235,7 +202,8 @@ def main() -> int:
             f"{MANIFESTS} has no manifests: copy that folder from the program's image, it is not looked for elsewhere"
         )
     names = chosen.setups or list(every)
-    different = [name for name in names if not _same(every[name], chosen.program.resolve(), chosen.logs)]
+    with Clusters() as clusters:
+        different = [name for name in names if not _same(every[name], chosen.program.resolve(), chosen.logs, clusters)]
     print(
         f"{len(names) - len(different)} of {len(names)} set-ups are the same"
         + "".join(f"\n  not {each}" for each in different)
@@ -243,12 +211,16 @@ def main() -> int:
     return int(bool(different))
 
 
-def _same(setup: Setup, program: Path, logs: Path) -> bool:
+def _same(setup: Setup, program: Path, logs: Path, clusters: Clusters) -> bool:
     began = time.monotonic()
     try:
-        found = compared(setup, program, logs / f"gpu-operator-{setup.name}.log")
-    except KubeError as error:
+        found = compared(setup, program, logs / f"gpu-operator-{setup.name}.log", clusters)
+    except (KubeError, EmbeddedError) as error:
         found = {"not compared": [str(error)]}
+    if found:
+        clusters.stop()
+    else:
+        clusters.restore()
     seconds = time.monotonic() - began
     print(f"{'DIFFERENT' if found else 'same':9} {setup.name} ({seconds:.0f} s)", flush=True)
     for name, lines in found.items():

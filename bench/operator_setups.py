@@ -60,7 +60,7 @@ class Setup(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         machine |= {"driver": self.driver, "brought_by": "stack"}
         pools = [{"name": "gpu", "count": self.gpus, "cpu": "96", "memory": "1152Gi", "gpu": machine}]
         plain = {"name": "plain", "count": 1, "cpu": "16", "memory": "64Gi"}
-        return {"name": "compared", "description": self.name, "pools": [*pools, plain]}
+        return {"name": "compared", "description": "GPU nodes and one without", "pools": [*pools, plain]}
 
 
 def every() -> list[Setup]:

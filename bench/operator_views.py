@@ -17,9 +17,20 @@ View = dict[str, dict[str, Any]]
 """The fields of each object, both by name; a field is a text, a number, or a list or mapping of such."""
 
 OURS = "gpu-conformance.io/"
-OPERATORS = ("ClusterPolicy", "NVIDIADriver")
+OPERATORS = ("ClusterPolicy", "GPUCluster", "NVIDIADriver")
 """The kinds whose objects own what the operator makes."""
-KINDS = ("Node", "Namespace", "DaemonSet", "Service", "ServiceAccount", "RuntimeClass", *OPERATORS)
+KINDS = (
+    "Node",
+    "Namespace",
+    "DaemonSet",
+    "Deployment",
+    "Service",
+    "ServiceAccount",
+    "RuntimeClass",
+    "DeviceClass",
+    "ResourceClaimTemplate",
+    *OPERATORS,
+)
 """What has to be read of a cluster."""
 
 _OF_NODES = ("nvidia.com/",)
@@ -84,8 +95,11 @@ def _said(value: Any) -> str:
 
 def _concerns(kind: str, obj: Object) -> bool:
     """Whether the operator has to do with an object: it owns it, is told by it, or marks it."""
-    if kind in ("Node", "Namespace", *OPERATORS):
-        return True
+    return kind in ("Node", "Namespace", *OPERATORS) or is_operators(obj)
+
+
+def is_operators(obj: Object) -> bool:
+    """Whether an operator made an object."""
     owners = obj["metadata"].get("ownerReferences") or ()
     return any(owner["kind"] in OPERATORS for owner in owners)
 
@@ -110,23 +124,34 @@ def _ours_and_theirs(given: Mapping[str, str] | None, prefixes: tuple[str, ...])
 
 
 def _namespace(obj: Object) -> dict[str, Any]:
-    return {"labels": _ours_and_theirs(obj["metadata"].get("labels"), ("pod-security.kubernetes.io/",))}
+    prefixes = ("pod-security.kubernetes.io/", "resource.kubernetes.io/")
+    return {"labels": _ours_and_theirs(obj["metadata"].get("labels"), prefixes)}
 
 
 def _daemon_set(obj: Object) -> dict[str, Any]:
-    spec, status = obj["spec"], obj.get("status") or {}
-    template = spec["template"]
+    status = obj.get("status") or {}
+    return {
+        **_workload(obj),
+        "strategy": obj["spec"].get("updateStrategy"),
+        "desired": status.get("desiredNumberScheduled", 0),
+        "current": status.get("updatedNumberScheduled", 0),
+    }
+
+
+def _deployment(obj: Object) -> dict[str, Any]:
+    return {**_workload(obj), "strategy": obj["spec"].get("strategy"), "replicas": obj["spec"].get("replicas")}
+
+
+def _workload(obj: Object) -> dict[str, Any]:
+    template = obj["spec"]["template"]
     return {
         "labels": _without_chance(obj["metadata"].get("labels")),
-        "selector": spec["selector"],
-        "strategy": spec.get("updateStrategy"),
+        "selector": obj["spec"]["selector"],
         "pods": {
             "labels": _without_chance(template["metadata"].get("labels")),
             "annotations": _without_chance(template["metadata"].get("annotations")),
         },
         **_pod(template["spec"]),
-        "desired": status.get("desiredNumberScheduled", 0),
-        "current": status.get("updatedNumberScheduled", 0),
     }
 
 
@@ -154,6 +179,7 @@ def _pod(spec: Object) -> dict[str, Any]:
         "init": {each["name"]: _container(each) for each in spec.get("initContainers") or ()},
         "order": [each["name"] for each in spec.get("initContainers") or ()],
         "containers": {each["name"]: _container(each) for each in spec["containers"]},
+        "claims": {each["name"]: each.get("resourceClaimTemplateName") for each in spec.get("resourceClaims") or ()},
     }
 
 
@@ -184,6 +210,10 @@ def _runtime_class(obj: Object) -> dict[str, Any]:
     return {"handler": obj.get("handler")}
 
 
+def _specified(obj: Object) -> dict[str, Any]:
+    return {"spec": obj["spec"]}
+
+
 def _service_account(_: Object) -> dict[str, Any]:
     return {}
 
@@ -198,9 +228,13 @@ _FIELDS = {
     "Node": _node,
     "Namespace": _namespace,
     "DaemonSet": _daemon_set,
+    "Deployment": _deployment,
     "Service": _service,
     "ServiceAccount": _service_account,
     "RuntimeClass": _runtime_class,
+    "DeviceClass": _specified,
+    "ResourceClaimTemplate": _specified,
     "ClusterPolicy": _operator,
+    "GPUCluster": _operator,
     "NVIDIADriver": _operator,
 }

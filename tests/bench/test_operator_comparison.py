@@ -16,7 +16,7 @@ def bench():
     """The modules of the script, which finds them beside itself."""
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(BENCH))
-        yield importlib.import_module("operator_views"), importlib.import_module("operator_setups")
+        yield tuple(map(importlib.import_module, ("operator_views", "operator_setups", "operator_clusters")))
 
 
 @pytest.fixture
@@ -135,6 +135,72 @@ def test_names_that_are_drawn_by_chance_do_not_differ(views, objects):
     assert compared(views, driver("6f7d8"), driver("c0ffee")) == {}
     [name] = views.view(driver("6f7d8"))
     assert name == "DaemonSet nvidia-gpu-driver-ubuntu24.04-of-default"
+
+
+def test_what_a_gpu_cluster_leads_to_is_compared(views, objects):
+    owner = [{"kind": "GPUCluster", "name": "gpu-cluster"}]
+    [made] = copy.deepcopy(objects["DaemonSet"])
+    made["metadata"]["ownerReferences"] = owner
+    made["spec"].update(replicas=1)
+    made["spec"]["template"]["spec"]["resourceClaims"] = [{"name": "gpu", "resourceClaimTemplateName": "admin"}]
+    claims = {"metadata": {"name": "admin", "ownerReferences": owner}, "spec": {"spec": {"devices": {}}}}
+    status = {"metadata": {"name": "gpu-cluster"}, "status": {"state": "ready", "conditions": []}}
+    real = {"Deployment": [made], "ResourceClaimTemplate": [claims], "GPUCluster": [status]}
+    simulated = copy.deepcopy(real)
+    simulated["Deployment"][0]["spec"]["template"]["spec"]["resourceClaims"] = []
+    simulated["ResourceClaimTemplate"][0]["spec"] = {}
+    simulated["GPUCluster"][0]["status"]["state"] = "notReady"
+
+    found = compared(views, real, simulated)
+
+    assert set(found) == {"Deployment plugin", "ResourceClaimTemplate admin", "GPUCluster gpu-cluster"}
+    assert found["Deployment plugin"] == ["claims.gpu: program 'admin', simulator nothing"]
+
+
+def test_a_node_is_given_back_what_it_had(bench):
+    before = {"metadata": {"labels": {"a": "1", "b": "2"}}, "spec": {}}
+    taints = [{"key": "dedicated", "effect": "NoSchedule"}]
+    now = {
+        "metadata": {"labels": {"b": "3", "c": "4"}, "annotations": {"d": "5"}},
+        "spec": {"taints": taints, "unschedulable": True},
+    }
+
+    assert bench[2].undoing(before, now) == {
+        "metadata": {"labels": {"a": "1", "b": "2", "c": None}, "annotations": {"d": None}},
+        "spec": {"taints": None, "unschedulable": None},
+    }
+    assert bench[2].undoing(before, before) == {}
+
+
+def test_each_kind_of_set_up_is_compared(bench):
+    """The kinds that docs/simulator.md names."""
+    every = {each.name: each for each in bench[1].every()}
+
+    def texts():
+        for each in every.values():
+            yield each.name, str((each.values, each.before, each.then))
+
+    for word in (
+        "'driver': {'enabled': False}",
+        "'toolkit': {'enabled': False}",
+        "'cdi': {'enabled': False}",
+        "nriPluginEnabled",
+        "'strategy': 'mixed'",
+        "'strategy': 'none'",
+        "'default': 'shared'",
+        "'default': ''",
+        "tolerations",
+        "'kind': 'ClusterPolicy'",
+        "'kind': 'NVIDIADriver'",
+        "'gpuCluster': {'deployCR': True}",
+        "unschedulable",
+        "upgradePolicy",
+        "driver-upgrade.skip",
+        "'drain': {'enable': True",
+        "usePrecompiled",
+    ):
+        assert any(word in text for _, text in texts()), word
+    assert any(each.gpus == 0 for each in every.values())
 
 
 def test_at_least_twenty_set_ups_are_compared_and_their_names_are_their_own(bench):
