@@ -12,6 +12,7 @@ from conformance.simulator.chart.defaults import GPU_OPERATOR
 from conformance.simulator.chart.objects import host_volume, named, over
 from conformance.simulator.clusterpolicy import GPU_TOLERATION, SpecError, image_of, mapping
 from conformance.simulator.conditions import Reason, State, Verdict
+from conformance.simulator.driver_modules import Modules, modules_of
 from conformance.simulator.fleet import KERNEL, Pool
 from conformance.simulator.manifests import (
     DIGEST,
@@ -25,12 +26,14 @@ from conformance.simulator.manifests import (
 )
 from conformance.simulator.nfd import OS_ID, OS_VERSION
 from conformance.simulator.nodelabels import OWNER, PRESENT, driver_objects
+from conformance.simulator.operand_env import module_type
 from conformance.simulator.operands import DRIVER, DRIVER_COMPONENT
 from conformance.simulator.rollout import bring, marked, not_rolled_out, owned_by, remove
 from conformance.simulator.world import Object, World
 
 KIND = "NVIDIADriver"
 _LONGEST = 63
+_NO_GPUS = {"NVIDIA_VISIBLE_DEVICES": "void"}
 
 
 def settle(world: World, namespace: str, driver: Object, pools: Iterable[Pool], *, used: bool) -> Verdict:
@@ -150,6 +153,8 @@ def _pod(driver: Object, spec: Mapping[str, Any], pool: Pool, kernel: str) -> Ob
         selector[OS_VERSION] = pool.os_version
     else:
         selector[f"{OS_VERSION}.major"] = pool.os_version.partition(".")[0]
+    modules = modules_of(spec.get("rdma"), spec.get("gds"), spec.get("gdrcopy"))
+    container = _container(spec, modules, pool, kernel)
     pod: Object = {
         "serviceAccountName": _account(driver, pool),
         "priorityClassName": spec.get("priorityClassName") or "system-node-critical",
@@ -158,15 +163,19 @@ def _pod(driver: Object, spec: Mapping[str, Any], pool: Pool, kernel: str) -> Ob
         "tolerations": [GPU_TOLERATION, *(spec.get("tolerations") or ())],
         "affinity": one_driver_per_node("nvidia-vgpu-manager"),
         "hostPID": True,
-        "initContainers": [driver_manager(mapping(spec.get("manager")))],
-        "containers": [_container(spec, pool, kernel)],
+        "initContainers": [driver_manager(mapping(spec.get("manager")), modules)],
+        "containers": [
+            container,
+            *modules.containers(container, pool.os_tag, precompiled=bool(kernel), env=dict(_NO_GPUS)),
+        ],
         "volumes": [host_volume(name, path) for name, path in DRIVER.host.items()],
     }
     return pod | {key: spec[key] for key in ("hostNetwork",) if spec.get(key)}
 
 
-def _container(spec: Mapping[str, Any], pool: Pool, kernel: str) -> Object:
-    env = {"NVIDIA_VISIBLE_DEVICES": "void", "KERNEL_MODULE_TYPE": str(spec.get("kernelModuleType") or "auto")}
+def _container(spec: Mapping[str, Any], modules: Modules, pool: Pool, kernel: str) -> Object:
+    kind = spec.get("kernelModuleType") or "auto"
+    env = {**_NO_GPUS, **module_type({"kernelModuleType": kind}), **modules.driver_env()}
     env |= {each["name"]: str(each.get("value") or "") for each in spec.get("env") or ()}
     image = driver_image(image_of("driver", spec), pool.os_tag, kernel)
     env[DIGEST] = digest([image, env])

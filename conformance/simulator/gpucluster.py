@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from conformance.simulator.chart.defaults import GPU_OPERATOR
-from conformance.simulator.chart.objects import field_env, host_volume, named, over
+from conformance.simulator.chart.objects import host_volume, named, over
 from conformance.simulator.clusterpolicy import image_of, mapping
-from conformance.simulator.manifests import STARTS_IN_TURN, STOPS_AT_ONCE, environment_of
-from conformance.simulator.operands import DEPLOY, DRIVER_VALIDATION
+from conformance.simulator.manifests import STARTS_IN_TURN, STOPS_AT_ONCE, environment_of, fields_of
+from conformance.simulator.operand_env import exporter_settings
+from conformance.simulator.operands import DEPLOY, DRIVER_VALIDATION, NODE_NAME, OPERATOR_NAMESPACE
 from conformance.simulator.world import Object
 
 KIND = "GPUCluster"
@@ -23,6 +24,15 @@ KUBELET_PLUGIN, CONTROLLER, VALIDATOR = (
 )
 DCGM, EXPORTER = "nvidia-dcgm-dra", "nvidia-dcgm-exporter-dra"
 DAEMON_SETS = (KUBELET_PLUGIN, VALIDATOR, DCGM, EXPORTER)
+
+_STATES: Mapping[str, str] = {
+    KUBELET_PLUGIN: "state-dra-driver",
+    CONTROLLER: "state-dra-driver",
+    VALIDATOR: "state-dra-validation",
+    DCGM: "state-dcgm",
+    EXPORTER: "state-dcgm-exporter",
+}
+"""What the operator calls the states that its workloads belong to, in a label of each."""
 
 _RESOURCE_API = "resource.k8s.io/v1"
 _GPU, _DOMAIN = "gpu.nvidia.com", "compute-domain.nvidia.com"
@@ -41,6 +51,30 @@ _DOMAIN_CLASSES = (
     ),
 )
 _PRIVILEGED = {"privileged": True}
+_GPU_PRESENT, _PCI = "nvidia.com/gpu.present", "feature.node.kubernetes.io/pci-10de.present"
+_CPU_VENDOR, _CONTROL_PLANE = "feature.node.kubernetes.io/cpu-model.vendor_id", "node-role.kubernetes.io/control-plane"
+_CLAIM_OF_METRICS = "admin-gpus"
+_CRITICAL = "system-node-critical"
+_DOMAIN_ACCOUNT = "compute-domain-daemon-service-account"
+_ALL_AT_ONCE = {"rollingUpdate": {"maxUnavailable": "100%"}}
+_BESIDE_THE_CONTROL_PLANE = {
+    "nodeAffinity": {
+        "preferredDuringSchedulingIgnoredDuringExecution": [
+            {"weight": 100, "preference": {"matchExpressions": [{"key": _CONTROL_PLANE, "operator": "Exists"}]}}
+        ]
+    },
+    "podAntiAffinity": {
+        "preferredDuringSchedulingIgnoredDuringExecution": [
+            {
+                "weight": 100,
+                "podAffinityTerm": {
+                    "labelSelector": {"matchLabels": {"app": CONTROLLER}},
+                    "topologyKey": "kubernetes.io/hostname",
+                },
+            }
+        ]
+    },
+}
 _KUBELET = {"plugins-registry": "/var/lib/kubelet/plugins_registry", "plugins": "/var/lib/kubelet/plugins"}
 _HOST = {"cdi": "/var/run/cdi", "driver-install-dir": "/run/nvidia/driver", "validations": "/run/nvidia/validations"}
 
@@ -66,19 +100,28 @@ class Cluster:
         """Everything that is to be there. Raises SpecError."""
         made = [*self._classes(), *self._kubelet_plugin(), *self._validator()]
         if self.domains:
-            made += self._controller()
-        for name, component in ((DCGM, "dcgm"), (EXPORTER, "dcgmExporter")):
-            if self._block(component).get("enabled") is True:
-                made += self._metrics(name, component)
+            made += [self._account(_DOMAIN_ACCOUNT), *self._controller()]
+        if self._has_dcgm:
+            made += self._dcgm()
+        if self._has_exporter:
+            made += self._exporter()
         return made
 
     def unwanted(self) -> list[tuple[str, str]]:
         """Kind and name of what is not to be there."""
         gone = [] if self.domains else [("Deployment", CONTROLLER)]
-        off = [
-            name for name, part in ((DCGM, "dcgm"), (EXPORTER, "dcgmExporter")) if not self._block(part).get("enabled")
-        ]
+        off = [name for name, on in ((DCGM, self._has_dcgm), (EXPORTER, self._has_exporter)) if not on]
         return gone + [("DaemonSet", name) for name in off]
+
+    @property
+    def _has_dcgm(self) -> bool:
+        return mapping(self._spec.get("dcgm")).get("enabled") is True
+
+    @property
+    def _has_exporter(self) -> bool:
+        # On wherever the object has its block, and off where the block is missing.
+        block = self._spec.get("dcgmExporter")
+        return isinstance(block, Mapping) and block.get("enabled") is not False
 
     def _classes(self) -> list[Object]:
         # No extendedResourceName: with the operator, pods ask for GPUs by claim or by the class's own resource.
@@ -92,54 +135,125 @@ class Cluster:
 
     def _kubelet_plugin(self) -> list[Object]:
         account = "nvidia-dra-driver-kubeletplugin"
-        names = ("gpus", *(("compute-domains",) if self.domains else ()))
-        env = {"COMPONENT": "driver", "WITH_WAIT": "true", "DRIVER_VALIDATION_SKIP_GPU_INIT": "true"}
-        validation = {
-            "name": DRIVER_VALIDATION,
-            "image": image_of("validator", GPU_OPERATOR["validator"]),
-            "env": environment_of(env),
-            "securityContext": dict(_PRIVILEGED),
-        }
-        pod = {
-            "serviceAccountName": account,
-            "initContainers": [validation],
-            "containers": [self._plugin_container(name) for name in names],
-            "volumes": [host_volume(name, path) for name, path in {**_KUBELET, **_HOST}.items()],
-        }
-        labels = {"app": KUBELET_PLUGIN, **_part(KUBELET_PLUGIN)}
-        made = self._daemon_set(KUBELET_PLUGIN, "dra-driver", pod, labels, {"app": KUBELET_PLUGIN}, STARTS_IN_TURN)
-        return [self._account(account), made]
-
-    def _plugin_container(self, name: str) -> Object:
-        env = {"NVIDIA_VISIBLE_DEVICES": "void", "CDI_ROOT": "/var/run/cdi", "NVIDIA_MIG_CONFIG_DEVICES": "all"}
-        gates = mapping(self.driver.get("featureGates"))
-        if gates:
-            env["FEATURE_GATES"] = ",".join(f"{gate}={str(on).lower()}" for gate, on in sorted(gates.items()))
-        return {
-            "name": name,
-            "image": image_of("draDriver", self.driver),
-            "env": [field_env("NODE_NAME", "spec.nodeName"), *environment_of(env)],
-            "securityContext": dict(_PRIVILEGED),
-            "volumeMounts": [{"name": volume, "mountPath": path} for volume, path in _KUBELET.items()],
-        }
-
-    def _controller(self) -> list[Object]:
-        labels = {"app": CONTROLLER, **_part(CONTROLLER)}
-        account = CONTROLLER
-        container = {
-            "name": "compute-domain",
-            "image": image_of("draDriver", self.driver),
-            "command": ["compute-domain-controller"],
-        }
         pod = {
             "serviceAccountName": account,
             "priorityClassName": self._priority,
-            "tolerations": [{"key": "node-role.kubernetes.io/control-plane", "effect": "NoSchedule"}],
-            "containers": [container],
+            "affinity": _on_nodes_with_any({_PCI: "true"}, {_CPU_VENDOR: "NVIDIA"}, {_GPU_PRESENT: "true"}),
+            "initContainers": [self._driver_validation()],
+            "containers": [self._gpus(), *([self._compute_domains()] if self.domains else [])],
+            "volumes": [host_volume(name, path) for name, path in {**_KUBELET, **_HOST}.items()],
         }
-        template = {"metadata": {"labels": labels, "annotations": dict(STOPS_AT_ONCE)}, "spec": pod}
+        labels = {"app": KUBELET_PLUGIN, **_part(KUBELET_PLUGIN)}
+        chosen = {"app": KUBELET_PLUGIN}
+        made = self._daemon_set(KUBELET_PLUGIN, "dra-driver", pod, labels, chosen, STARTS_IN_TURN, _ALL_AT_ONCE)
+        return [self._account(account), made]
+
+    def _driver_validation(self) -> Object:
+        env = {
+            "COMPONENT": "driver",
+            "WITH_WAIT": "true",
+            "DRIVER_VALIDATION_SKIP_GPU_INIT": "true",
+            "DISABLE_DEV_CHAR_SYMLINK_CREATION": "true",
+            "HOST_ROOT": "/",
+            "DRIVER_INSTALL_DIR": self._path("driverInstallDir", "/run/nvidia/driver"),
+            "DRIVER_INSTALL_DIR_CTR_PATH": "/driver-root",
+        }
+        return {
+            "name": DRIVER_VALIDATION,
+            "image": image_of("validator", GPU_OPERATOR["validator"]),
+            "env": [*fields_of(OPERATOR_NAMESPACE), *environment_of(env)],
+            "securityContext": dict(_PRIVILEGED),
+        }
+
+    def _gpus(self) -> Object:
+        env = {"HTTP_ENDPOINT": ":8080", "HOST_ROOT": "/host", "IMAGE_NAME": image_of("draDriver", self.driver)}
+        return self._plugin_container("gpus", env, "gpus", 51516)
+
+    def _compute_domains(self) -> Object:
+        env = {"HTTP_ENDPOINT": ":8081", "GPU_CLIQUE_LABEL_ENABLED": "true"}
+        return self._plugin_container("compute-domains", env, "computeDomains", 51515)
+
+    def _plugin_container(self, name: str, own: Mapping[str, str], capability: str, port: int) -> Object:
+        settings = mapping(mapping(self.driver.get(capability)).get("kubeletPlugin"))
+        health = mapping(settings.get("healthcheck"))
+        kubelet = self._path("kubeletRootDir", "/var/lib/kubelet")
+        env = {
+            "METRICS_PATH": "/metrics",
+            "LOG_VERBOSITY": "4",
+            "MASK_NVIDIA_DRIVER_PARAMS": "",
+            "NVIDIA_VISIBLE_DEVICES": "void",
+            "CDI_ROOT": "/var/run/cdi",
+            "NVIDIA_MIG_CONFIG_DEVICES": "all",
+            "KUBELET_REGISTRAR_DIRECTORY_PATH": f"{kubelet}/plugins_registry",
+            "KUBELET_PLUGINS_DIRECTORY_PATH": f"{kubelet}/plugins",
+            "HEALTHCHECK_PORT": "-1" if health.get("enabled") is False else str(health.get("port") or port),
+            **own,
+            **self._gates(),
+            **_given(settings),
+        }
+        made = {
+            "name": name,
+            "image": image_of("draDriver", self.driver),
+            "imagePullPolicy": self.driver.get("imagePullPolicy") or "IfNotPresent",
+            "env": [*fields_of({**NODE_NAME, "NAMESPACE": "metadata.namespace"}), *environment_of(env)],
+            "securityContext": dict(_PRIVILEGED),
+            "volumeMounts": [{"name": volume, "mountPath": path} for volume, path in _KUBELET.items()],
+        }
+        return made | _resources(settings)
+
+    def _gates(self) -> dict[str, str]:
+        gates = mapping(self.driver.get("featureGates"))
+        text = ",".join(f"{gate}={str(on).lower()}" for gate, on in sorted(gates.items()))
+        return {"FEATURE_GATES": text} if text else {}
+
+    def _path(self, name: str, default: str) -> str:
+        return str(mapping(self._spec.get("hostPaths")).get(name) or default)
+
+    def _controller(self) -> list[Object]:
+        labels = {"app": CONTROLLER, **_part(CONTROLLER)}
+        settings = mapping(mapping(self.driver.get("computeDomains")).get("controller"))
+        image = image_of("draDriver", self.driver)
+        env = {
+            "HTTP_ENDPOINT": ":8080",
+            "METRICS_PATH": "/metrics",
+            "PPROF_PATH": "",
+            "LOG_VERBOSITY": "4",
+            "LOG_VERBOSITY_CD_DAEMON": "4",
+            "IMAGE_NAME": image,
+            "NVIDIA_VISIBLE_DEVICES": "void",
+            "LEADER_ELECTION_ENABLED": "false",
+            "LEADER_ELECTION_LEASE_LOCK_NAME": CONTROLLER,
+            "LEADER_ELECTION_LEASE_LOCK_NAMESPACE": self._namespace,
+            "LEADER_ELECTION_LEASE_DURATION": "15s",
+            "LEADER_ELECTION_RENEW_DEADLINE": "10s",
+            "LEADER_ELECTION_RETRY_PERIOD": "2s",
+            **self._gates(),
+            **_given(settings),
+        }
+        fields = {"POD_NAME": "metadata.name", "NAMESPACE": "metadata.namespace"}
+        container = {
+            "name": "compute-domain",
+            "image": image,
+            "imagePullPolicy": self.driver.get("imagePullPolicy") or "IfNotPresent",
+            "command": ["compute-domain-controller"],
+            "env": [*fields_of(fields), *environment_of(env)],
+        }
+        tolerated = [
+            {"key": _CONTROL_PLANE, "operator": "Exists", "effect": "NoSchedule"},
+            {"key": "node-role.kubernetes.io/master", "operator": "Exists", "effect": "NoSchedule"},
+            {"key": "CriticalAddonsOnly", "operator": "Exists"},
+        ]
+        pod = {
+            "serviceAccountName": CONTROLLER,
+            "priorityClassName": self._priority,
+            "affinity": _BESIDE_THE_CONTROL_PLANE,
+            "tolerations": [*tolerated, *_listed(self.settings.get("tolerations"))],
+            "containers": [container | _resources(settings)],
+        }
+        template = {"metadata": self._pod_metadata(labels, STOPS_AT_ONCE), "spec": pod | self._secrets(self.driver)}
         spec = {"replicas": 1, "selector": {"matchLabels": {"app": CONTROLLER}}, "template": template}
-        return [self._account(account), named("Deployment", "apps/v1", CONTROLLER, self._namespace, labels, spec=spec)]
+        made = named("Deployment", "apps/v1", CONTROLLER, self._namespace, self._labels(CONTROLLER, labels), spec=spec)
+        return [self._account(CONTROLLER), made]
 
     def _validator(self) -> list[Object]:
         image = image_of("validator", GPU_OPERATOR["validator"])
@@ -152,52 +266,79 @@ class Cluster:
         }
         pod = {
             "serviceAccountName": VALIDATOR,
+            "priorityClassName": _CRITICAL,
+            "affinity": _on_nodes_with_any({_GPU_PRESENT: "true"}),
             "resourceClaims": [{"name": claim, "resourceClaimTemplateName": template}],
             "initContainers": [check],
             "containers": [{"name": VALIDATOR, "image": image}],
         }
-        # Upgrades look for the label app of the other stack's validator.
-        labels = {"app": "nvidia-operator-validator", **_part(VALIDATOR)}
+        labels = {"app": VALIDATOR, **_part(VALIDATOR), "app.kubernetes.io/name": VALIDATOR}
         chosen = {"app.kubernetes.io/name": VALIDATOR}
-        labels["app.kubernetes.io/name"] = VALIDATOR
-        made = self._daemon_set(VALIDATOR, "dra-validator", pod, labels, chosen, STARTS_IN_TURN)
+        made = self._daemon_set(VALIDATOR, "dra-validator", pod, labels, chosen, STARTS_IN_TURN, _ALL_AT_ONCE)
+        # Upgrades look for the label app of the other stack's validator.
+        made["spec"]["template"]["metadata"]["labels"]["app"] = "nvidia-operator-validator"
         request = {"deviceClassName": _GPU, "allocationMode": "ExactCount", "count": 1, "adminAccess": True}
         return [self._account(VALIDATOR), self._template(template, claim, request), made]
 
-    def _metrics(self, name: str, component: str) -> list[Object]:
+    def _dcgm(self) -> list[Object]:
+        block = self._block("dcgm")
+        container = {"name": "nvidia-dcgm-ctr", "env": environment_of(_given(block))}
+        pod = self._metrics_pod(DCGM, "nvidia-dcgm-admin", "dcgm", container, ("dcgm", 5555))
+        return self._metrics(DCGM, "nvidia-dcgm-admin", "dcgm-dra", pod, ("dcgm", 5555), "Local")
+
+    def _exporter(self) -> list[Object]:
+        block = self._block("dcgmExporter")
+        env = {
+            "DCGM_EXPORTER_LISTEN": ":9400",
+            "DCGM_EXPORTER_KUBERNETES": "true",
+            "DCGM_EXPORTER_COLLECTORS": "/etc/dcgm-exporter/dcp-metrics-included.csv",
+            **({"DCGM_REMOTE_HOSTENGINE_INFO": f"{DCGM}:5555"} if self._has_dcgm else {}),
+            **exporter_settings(block),
+            "KUBERNETES_ENABLE_DRA": "true",
+            **_given(block),
+        }
+        container = {"name": EXPORTER, "env": [*fields_of(NODE_NAME), *environment_of(env)]}
+        template = "nvidia-dcgm-exporter-admin"
+        pod = self._metrics_pod(EXPORTER, template, "dcgmExporter", container, ("metrics", 9400))
+        pod["volumes"] = [host_volume("pod-gpu-resources", "/var/lib/kubelet/pod-resources")]
+        traffic = str(mapping(block.get("service")).get("internalTrafficPolicy") or "Cluster")
+        return self._metrics(EXPORTER, template, "dcgm-exporter-dra", pod, ("gpu-metrics", 9400), traffic)
+
+    def _metrics_pod(
+        self, account: str, template: str, component: str, container: Object, port: tuple[str, int]
+    ) -> Object:
         block = self._block(component)
-        exporter = name == EXPORTER
-        claim = "admin-gpus"
-        template = "nvidia-dcgm-exporter-admin" if exporter else "nvidia-dcgm-admin"
-        env = {"DCGM_EXPORTER_LISTEN": ":9400", "DCGM_EXPORTER_KUBERNETES": "true", "KUBERNETES_ENABLE_DRA": "true"}
-        env |= {each["name"]: str(each.get("value") or "") for each in block.get("env") or ()}
-        port, number = ("metrics", 9400) if exporter else ("dcgm", 5555)
-        container = {
-            "name": name if exporter else "nvidia-dcgm-ctr",
+        name, number = port
+        container |= {
             "image": image_of(component, block),
-            "env": [field_env("NODE_NAME", "spec.nodeName"), *(environment_of(env) if exporter else ())],
-            "ports": [{"name": port, "containerPort": number}],
+            "imagePullPolicy": block.get("imagePullPolicy") or "IfNotPresent",
+            "ports": [{"name": name, "containerPort": number}],
             "securityContext": dict(_PRIVILEGED),
-            "resources": {"claims": [{"name": claim}]},
+            "resources": {**mapping(block.get("resources")), "claims": [{"name": _CLAIM_OF_METRICS}]},
         }
-        pod = {
-            "serviceAccountName": name,
-            "resourceClaims": [{"name": claim, "resourceClaimTemplateName": template}],
+        pod: Object = {
+            "serviceAccountName": account,
+            "priorityClassName": _CRITICAL,
+            "resourceClaims": [{"name": _CLAIM_OF_METRICS, "resourceClaimTemplateName": template}],
             "containers": [container],
-            "volumes": [host_volume("pod-gpu-resources", "/var/lib/kubelet/pod-resources")] if exporter else [],
         }
-        deploy = "dcgm-exporter-dra" if exporter else "dcgm-dra"
-        made = self._daemon_set(name, deploy, pod, {"app": name}, {"app": name}, STOPS_AT_ONCE)
-        ports = [{"name": "gpu-metrics" if exporter else "dcgm", "port": number, "targetPort": number}]
-        service = named(
-            "Service", "v1", name, self._namespace, {"app": name}, spec={"selector": {"app": name}, "ports": ports}
-        )
+        for key in ("hostPID", "hostNetwork"):
+            pod |= {key: True} if block.get(key) is True else {}
+        return pod | self._secrets(block)
+
+    def _metrics(
+        self, name: str, template: str, deploy: str, pod: Object, port: tuple[str, int], traffic: str
+    ) -> list[Object]:
+        made = self._daemon_set(name, deploy, pod, {"app": name}, {"app": name}, STOPS_AT_ONCE, {})
+        ports = [{"name": port[0], "port": port[1], "targetPort": port[1]}]
+        spec = {"selector": {"app": name}, "ports": ports, "internalTrafficPolicy": traffic}
+        service = named("Service", "v1", name, self._namespace, {"app": name}, spec=spec)
         request = {"deviceClassName": _GPU, "allocationMode": "All", "adminAccess": True}
-        return [self._account(name), self._template(template, claim, request), service, made]
+        return [self._account(name), self._template(template, _CLAIM_OF_METRICS, request), service, made]
 
     @property
     def _priority(self) -> str:
-        return str(self.settings.get("priorityClassName") or "system-node-critical")
+        return str(self.settings.get("priorityClassName") or _CRITICAL)
 
     def _account(self, name: str) -> Object:
         return named("ServiceAccount", "v1", name, self._namespace)
@@ -207,33 +348,60 @@ class Cluster:
         return named("ResourceClaimTemplate", _RESOURCE_API, name, self._namespace, spec=spec)
 
     def _daemon_set(
-        self, name: str, deploy: str, pod: Object, labels: Object, chosen: Object, marks: Mapping[str, str]
+        self,
+        name: str,
+        deploy: str,
+        pod: Object,
+        labels: Object,
+        chosen: Object,
+        marks: Mapping[str, str],
+        strategy: Mapping[str, Any],
     ) -> Object:
-        common = {
-            k: v
-            for k, v in mapping(self.settings.get("labels")).items()
-            if k not in ("app", "app.kubernetes.io/part-of")
-        }
-        annotations = dict(mapping(self.settings.get("annotations")))
         spec = {
             **pod,
-            "priorityClassName": self._priority,
             "nodeSelector": {f"{DEPLOY}{deploy}": "true"},
+            # Nothing stands in for a list that is empty, unlike with a ClusterPolicy.
             "tolerations": _listed(self.settings.get("tolerations")),
         }
         body = {
             "selector": {"matchLabels": chosen},
-            "updateStrategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": "100%"}},
-            "template": {
-                "metadata": {"labels": {**labels, **common}, "annotations": {**annotations, **marks}},
-                "spec": spec,
-            },
+            "updateStrategy": {"type": "RollingUpdate", **strategy},
+            "template": {"metadata": self._pod_metadata(labels, marks), "spec": spec},
         }
-        return named("DaemonSet", "apps/v1", name, self._namespace, {**labels, **common}, spec=body)
+        return named("DaemonSet", "apps/v1", name, self._namespace, self._labels(name, labels), spec=body)
+
+    def _labels(self, name: str, own: Mapping[str, str]) -> dict[str, str]:
+        return {**own, **mapping(self.settings.get("labels")), "nvidia.com/gpu-operator.state": _STATES[name]}
+
+    def _pod_metadata(self, own: Mapping[str, str], marks: Mapping[str, str]) -> Object:
+        given = mapping(self.settings.get("labels")).items()
+        shared = {key: value for key, value in given if key not in ("app", "app.kubernetes.io/part-of")}
+        return {"labels": {**own, **shared}, "annotations": {**mapping(self.settings.get("annotations")), **marks}}
+
+    def _secrets(self, block: Mapping[str, Any]) -> Object:
+        secrets = block.get("imagePullSecrets") or ()
+        return {"imagePullSecrets": [{"name": each} for each in secrets]} if secrets else {}
 
 
 def _part(component: str) -> dict[str, str]:
     return {"app.kubernetes.io/name": "nvidia-dra-driver", "app.kubernetes.io/component": component}
+
+
+def _given(settings: Mapping[str, Any]) -> dict[str, str]:
+    """The variables that a block of the object adds to a container."""
+    return {each["name"]: str(each.get("value") or "") for each in settings.get("env") or ()}
+
+
+def _resources(settings: Mapping[str, Any]) -> Object:
+    return {"resources": settings["resources"]} if settings.get("resources") else {}
+
+
+def _on_nodes_with_any(*labels: Mapping[str, str]) -> Object:
+    terms = [
+        {"matchExpressions": [{"key": key, "operator": "In", "values": [value]} for key, value in each.items()]}
+        for each in labels
+    ]
+    return {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": terms}}}
 
 
 def _listed(value: object) -> Sequence[Any]:

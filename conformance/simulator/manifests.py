@@ -15,7 +15,8 @@ import msgspec
 from conformance.simulator.annotations import HELD, STOP_SECONDS
 from conformance.simulator.chart.objects import field_env, host_volume, named
 from conformance.simulator.clusterpolicy import GPU_TOLERATION, ClusterPolicy, SpecError, image_of, mapping
-from conformance.simulator.operand_env import operand_env
+from conformance.simulator.driver_modules import Modules
+from conformance.simulator.operand_env import kernel_modules, operand_env
 from conformance.simulator.operand_volumes import config_maps, config_mounts, configured, mounts, volumes
 from conformance.simulator.operands import (
     CONFIG_MANAGER,
@@ -185,6 +186,8 @@ def _pod(operand: Operand, policy: ClusterPolicy, os_tag: str, kernel: str) -> O
         pod["runtimeClassName"] = policy.runtime_class
     if operand is DRIVER:
         pod["affinity"] = one_driver_per_node()
+        modules = kernel_modules(policy).containers(pod["containers"][0], os_tag, precompiled=bool(kernel), env={})
+        pod["containers"].extend(modules)
     secrets = {*(block.get("imagePullSecrets") or ())}
     if any(name in _VALIDATED for name in operand.init):
         secrets |= {*(policy.block("validator").get("imagePullSecrets") or ())}
@@ -244,7 +247,7 @@ def _init(operand: Operand, name: str, policy: ClusterPolicy) -> Object:
     if name == CONFIG_MANAGER_INIT:
         return _config_manager(name, "", policy)
     if name == MANAGER:
-        return driver_manager(mapping(policy.block("driver").get("manager")))
+        return driver_manager(mapping(policy.block("driver").get("manager")), kernel_modules(policy))
     if name not in _VALIDATED:
         return {"name": name, "image": policy.image(operand.component), "securityContext": dict(_PRIVILEGED)}
     made: Object = {"name": name, "image": policy.image("validator"), "securityContext": dict(_PRIVILEGED)}
@@ -275,7 +278,7 @@ def _of_started_pods(policy: ClusterPolicy) -> dict[str, str]:
     return env | ({"VALIDATOR_RUNTIME_CLASS": policy.runtime_class} if policy.runtime_class else {})
 
 
-def driver_manager(block: Mapping[str, Any]) -> Object:
+def driver_manager(block: Mapping[str, Any], modules: Modules) -> Object:
     """The init container that clears a node before a driver is loaded."""
     env = {
         "NVIDIA_VISIBLE_DEVICES": "void",
@@ -285,6 +288,7 @@ def driver_manager(block: Mapping[str, Any]) -> Object:
         "DRAIN_POD_SELECTOR_LABEL": "",
         "DRAIN_TIMEOUT_SECONDS": "0s",
         "DRAIN_DELETE_EMPTYDIR_DATA": "false",
+        **modules.manager_env(),
     }
     env |= {each["name"]: str(each.get("value") or "") for each in block.get("env") or ()}
     return {

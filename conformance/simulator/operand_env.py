@@ -4,8 +4,10 @@ Source: NVIDIA/gpu-operator v26.7.0, controllers/object_controls.go.
 """
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from conformance.simulator.clusterpolicy import ClusterPolicy, mapping
+from conformance.simulator.driver_modules import Modules, modules_of
 from conformance.simulator.operand_volumes import METRICS
 from conformance.simulator.operands import DRIVER, EXPORTER, GFD, MIG_MANAGER, MPS_DAEMON, PLUGIN, TOOLKIT, Operand
 
@@ -18,9 +20,20 @@ def operand_env(operand: Operand, policy: ClusterPolicy) -> Env:
     return of_kind(policy) if of_kind else {}
 
 
+def kernel_modules(policy: ClusterPolicy) -> Modules:
+    """The kernel modules that a ClusterPolicy asks for beside the driver's own."""
+    return modules_of(policy.block("driver").get("rdma"), policy.block("gds"), policy.block("gdrcopy"))
+
+
+def module_type(block: Mapping[str, Any]) -> Env:
+    """Which of NVIDIA's two kinds of kernel modules a driver's container is to load, as older ones read it, too."""
+    kind = block.get("kernelModuleType")
+    env = {"KERNEL_MODULE_TYPE": str(kind)} if kind else {}
+    return env | ({"OPEN_KERNEL_MODULES_ENABLED": "true"} if kind == "open" else {})
+
+
 def _driver_env(policy: ClusterPolicy) -> Env:
-    kind = policy.block("driver").get("kernelModuleType")
-    return {"KERNEL_MODULE_TYPE": str(kind)} if kind else {}
+    return module_type(policy.block("driver")) | kernel_modules(policy).driver_env()
 
 
 def _toolkit_env(policy: ClusterPolicy) -> Env:
@@ -49,7 +62,8 @@ def _plugin_env(policy: ClusterPolicy) -> Env:
         "DEVICE_LIST_STRATEGY": "cdi-annotations,cdi-cri",
         "CDI_ANNOTATION_PREFIX": "cdi.k8s.io/",
     }
-    return _mig_env(policy) | ({**cdi, **_cdi_hook(policy)} if policy.cdi else {})
+    env = _mig_env(policy) | kernel_modules(policy).plugin_env()
+    return env | ({**cdi, **_cdi_hook(policy)} if policy.cdi else {})
 
 
 def _cdi_hook(policy: ClusterPolicy) -> Env:
@@ -74,14 +88,19 @@ def _mig_manager_env(policy: ClusterPolicy) -> Env:
     return env | ({"CDI_ENABLED": "true", **_cdi_hook(policy)} if policy.cdi else {})
 
 
-def _exporter_env(policy: ClusterPolicy) -> Env:
-    block = policy.block("dcgmExporter")
-    env = {"DCGM_REMOTE_HOSTENGINE_INFO": "nvidia-dcgm:5555"} if policy.enabled("dcgm") else {}
+def exporter_settings(block: Mapping[str, Any]) -> Env:
+    """What the switches of a dcgmExporter block add to the exporter's variables, in both operator resources."""
+    env = {}
     if block.get("enablePodLabels") is True:
         env["DCGM_EXPORTER_KUBERNETES_ENABLE_POD_LABELS"] = "true"
     if block.get("enablePodUID") is True:
         env["DCGM_EXPORTER_KUBERNETES_ENABLE_POD_UID"] = "true"
     return env | ({"DCGM_EXPORTER_COLLECTORS": METRICS} if mapping(block.get("config")).get("name") else {})
+
+
+def _exporter_env(policy: ClusterPolicy) -> Env:
+    env = {"DCGM_REMOTE_HOSTENGINE_INFO": "nvidia-dcgm:5555"} if policy.enabled("dcgm") else {}
+    return env | exporter_settings(policy.block("dcgmExporter"))
 
 
 _ENV: Mapping[str, Callable[[ClusterPolicy], Env]] = {

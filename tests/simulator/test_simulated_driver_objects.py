@@ -123,7 +123,13 @@ def test_a_gpu_cluster_has_operands_of_its_own(gpus: Operated) -> None:
         timeout=180,
     )
 
-    body = {"apiVersion": "nvidia.com/v1alpha1", "kind": "GPUCluster", "metadata": {"name": "gpu-cluster"}, "spec": {}}
+    spec = {"dcgmExporter": {}}
+    body = {
+        "apiVersion": "nvidia.com/v1alpha1",
+        "kind": "GPUCluster",
+        "metadata": {"name": "gpu-cluster"},
+        "spec": spec,
+    }
     gpus.client.create(CLUSTERS, body)
 
     for node in ("a100-1", "a100-2"):

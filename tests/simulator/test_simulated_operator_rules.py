@@ -393,6 +393,64 @@ def test_the_driver_of_an_nvidia_driver_is_told_its_kernel_modules_and_keeps_off
     assert made["metadata"]["labels"]["nvidia.com/gpu-operator.state"] == "state-driver"
 
 
+WITH_MODULES: Object = {
+    "driver": {"rdma": {"enabled": True, "useHostMofed": True}},
+    "gds": {"enabled": True, "env": [{"name": "EXAMPLE", "value": "yes"}]},
+    "gdrcopy": {"enabled": True},
+}
+
+
+def with_modules() -> ClusterPolicy:
+    """A ClusterPolicy with GPUDirect RDMA, GPUDirect Storage and GDRCopy."""
+    return policy(**{name: {**policy().block(name), **block} for name, block in WITH_MODULES.items()})
+
+
+def test_each_kernel_module_beside_the_drivers_has_a_container() -> None:
+    pod = pod_of(DRIVER, with_modules())
+    images = {each["name"]: each["image"] for each in pod["containers"]}
+
+    assert images == {
+        "nvidia-driver-ctr": "nvcr.io/nvidia/driver:595.91.07-ubuntu24.04",
+        "nvidia-peermem-ctr": "nvcr.io/nvidia/driver:595.91.07-ubuntu24.04",
+        "nvidia-fs-ctr": "nvcr.io/nvidia/cloud-native/nvidia-fs:2.29.4-ubuntu24.04",
+        "nvidia-gdrcopy-ctr": "nvcr.io/nvidia/cloud-native/gdrdrv:v2.6-ubuntu24.04",
+    }
+    driver, peermem, storage, _ = (variables(each) for each in pod["containers"])
+    rdma = {"GPU_DIRECT_RDMA_ENABLED": "true", "USE_HOST_MOFED": "true"}
+    assert ({**rdma, "GDS_ENABLED": "true", "GDRCOPY_ENABLED": "true"}).items() <= driver.items()
+    assert (peermem, storage) == ({"USE_HOST_MOFED": "true"}, {"EXAMPLE": "yes"})
+    assert rdma.items() <= variables(pod["initContainers"][0]).items()
+    assert [each["name"] for each in pod_of(DRIVER, policy())["containers"]] == ["nvidia-driver-ctr"]
+
+
+def test_the_plugin_is_told_of_kernel_modules_whose_devices_containers_get() -> None:
+    told = variables(pod_of(PLUGIN, with_modules())["containers"][0])
+    untold = variables(pod_of(PLUGIN, policy())["containers"][0])
+
+    modules = {"GDS_ENABLED": "true", "MOFED_ENABLED": "true", "GDRCOPY_ENABLED": "true"}
+    assert modules.items() <= told.items()
+    assert not modules.keys() & untold.keys()
+
+
+def test_precompiled_drivers_do_not_go_with_modules_that_are_built() -> None:
+    with pytest.raises(SpecError, match="nvidia-fs"):
+        objects_of(DRIVER, with_modules(), "gpu-operator", "ubuntu24.04", "6.8.0-1035-aws")
+
+
+def test_an_nvidia_driver_asks_for_kernel_modules_in_the_same_words() -> None:
+    image = {"repository": "r", "image": "driver", "version": "v1", "kernelModuleType": "open"}
+    spec = {**image, "rdma": {"enabled": True}, "gdrcopy": {"enabled": True}}
+    made = drivers.daemon_set(
+        {"metadata": {"name": "d", "uid": "u"}, "spec": spec}, "n", Pool("ubuntu", "24.04", "", "d")
+    )
+    driver, peermem, copying = made["spec"]["template"]["spec"]["containers"]
+
+    told = {"GPU_DIRECT_RDMA_ENABLED": "true", "GDRCOPY_ENABLED": "true", "OPEN_KERNEL_MODULES_ENABLED": "true"}
+    assert told.items() <= variables(driver).items()
+    assert (peermem["image"], variables(peermem)) == (driver["image"], {"NVIDIA_VISIBLE_DEVICES": "void"})
+    assert copying["name"] == "nvidia-gdrcopy-ctr"
+
+
 def test_accounts_and_services_are_those_of_the_program() -> None:
     made = [each for operand in OPERANDS for each in stands_on(operand, policy(), "n")]
     accounts = {each["metadata"]["name"] for each in made if each["kind"] == "ServiceAccount"}

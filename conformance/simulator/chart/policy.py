@@ -97,6 +97,8 @@ def nvidia_driver(values: Values) -> Object:
         "driverType": driver["nvidiaDriverCRD"].get("driverType") or "gpu",
         "rdma": dict(driver["rdma"]),
         "upgradePolicy": _upgrade_policy(driver["upgradePolicy"]),
+        **({"gds": _component(values["gds"])} if values["gds"].get("enabled") else {}),
+        "gdrcopy": _component(values["gdrcopy"]),
     }
     return named("NVIDIADriver", "nvidia.com/v1alpha1", "default", spec=spec)
 
