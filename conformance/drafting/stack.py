@@ -250,7 +250,8 @@ def _by_gpu_cluster(facts: Facts) -> DraftedStack:
     namespace = next(iter(facts.stack_namespaces), "gpu-operator")
     cluster = facts.gpu_clusters[0]
     value: dict[str, Any] = {"kind": "gpu-operator", "namespace": namespace, **_version(facts), "mig_strategy": ""}
-    if _at(cluster.spec, "dcgmExporter").get("enabled") is False:
+    # Without a block for it there is none; ClusterPolicies have one by default.
+    if "dcgmExporter" not in cluster.spec or _at(cluster.spec, "dcgmExporter").get("enabled") is False:
         value["dcgm_exporter"] = False
     value["values"] = {"gpuCluster": {"deployCR": True}}
     return DraftedStack(Part(_ordered(value), Guess(f"GPUCluster {cluster.name}: the operator gives GPUs out by DRA")))

@@ -40,6 +40,8 @@ _SWITCHES = {
     },
     "GPUCluster": {"dcgmExporter": True, "draDriver.computeDomains": True},
 }
+_ONLY_WITH_BLOCK = {("GPUCluster", "dcgmExporter")}
+"""What the operator deploys only where the resource has its block, be it empty (v26.7.0, internal/state)."""
 
 
 class Condition(NamedTuple):
@@ -89,7 +91,10 @@ class OperatorResource(NamedTuple):
     def enabled(self, block: str) -> bool:
         """Whether a component such as ``dcgmExporter`` is enabled, explicitly or by default."""
         value = self.at(f"{block}.enabled")
-        return value if isinstance(value, bool) else _SWITCHES.get(self.kind, {}).get(block, False)
+        if isinstance(value, bool):
+            return value
+        by_default = _SWITCHES.get(self.kind, {}).get(block, False)
+        return by_default and ((self.kind, block) not in _ONLY_WITH_BLOCK or self.at(block) is not None)
 
     def condition(self, type_: str) -> Condition | None:
         """The condition of a type, None when it is not there."""

@@ -172,6 +172,7 @@ def test_an_operator_that_gives_gpus_out_by_dra_is_declared_with_its_driver(draf
     )
 
     assert made.reference.stack.dra.namespace == "nvidia"
+    assert made.reference.stack.dcgm_exporter is False
     assert made.reference.stack.values == {"gpuCluster": {"deployCR": True}}
     assert made.pool("h100").gpu.allocated_by == "dra"
 

@@ -90,6 +90,18 @@ def test_an_operator_with_dra_is_held_to_the_names_of_its_own_operands(dra_clust
     assert "DRA driver" in dra_cluster.verdict(COVERAGE).broken[f"node {A_NODE}"]
 
 
+@pytest.mark.parametrize(("block", "expected"), [({}, True), ({"enabled": True}, True), ({"enabled": False}, False)])
+def test_an_exporter_is_expected_where_the_gpu_cluster_has_a_block_for_it(dra_cluster, block, expected):
+    """As NVIDIA's operator was seen to deploy it (bench/operator_comparison.py)."""
+    spec = dra_cluster.get("GPUCluster", "gpu-cluster")["spec"]
+    spec["dcgmExporter"] = block
+    dra_cluster.remove(dra_cluster.get("DaemonSet", "nvidia-dcgm-exporter-dra"))
+    assert bool(dra_cluster.verdict(WORKLOADS).broken) is expected
+
+    del spec["dcgmExporter"]
+    assert not dra_cluster.verdict(WORKLOADS).broken
+
+
 def test_a_disabled_gpu_cluster_is_not_ready(dra_cluster):
     dra_cluster.get("GPUCluster", "gpu-cluster")["status"] = {"state": "disabled"}
 
