@@ -9,9 +9,10 @@ from typing import Any
 from conformance.simulator.chart.defaults import GPU_OPERATOR
 from conformance.simulator.chart.objects import host_volume, named, over
 from conformance.simulator.clusterpolicy import image_of, mapping
+from conformance.simulator.gpucluster_driver import KUBELET_FOLDERS, DriverContainers, given_variables
 from conformance.simulator.manifests import STARTS_IN_TURN, STOPS_AT_ONCE, environment_of, fields_of
 from conformance.simulator.operand_env import exporter_settings
-from conformance.simulator.operands import DEPLOY, DRIVER_VALIDATION, NODE_NAME, OPERATOR_NAMESPACE
+from conformance.simulator.operands import DEPLOY, NODE_NAME
 from conformance.simulator.world import Object
 
 KIND = "GPUCluster"
@@ -75,7 +76,6 @@ _BESIDE_THE_CONTROL_PLANE = {
         ]
     },
 }
-_KUBELET = {"plugins-registry": "/var/lib/kubelet/plugins_registry", "plugins": "/var/lib/kubelet/plugins"}
 _HOST = {"cdi": "/var/run/cdi", "driver-install-dir": "/run/nvidia/driver", "validations": "/run/nvidia/validations"}
 
 
@@ -87,6 +87,7 @@ class Cluster:
         self._namespace = namespace
         self.settings = mapping(self._spec.get("daemonsets"))
         self.driver = self._block("draDriver")
+        self._containers = DriverContainers(self.driver, mapping(self._spec.get("hostPaths")))
 
     def _block(self, component: str) -> Mapping[str, Any]:
         return over(GPU_OPERATOR.get(component) or {}, mapping(self._spec.get(component)))
@@ -139,105 +140,17 @@ class Cluster:
             "serviceAccountName": account,
             "priorityClassName": self._priority,
             "affinity": _on_nodes_with_any({_PCI: "true"}, {_CPU_VENDOR: "NVIDIA"}, {_GPU_PRESENT: "true"}),
-            "initContainers": [self._driver_validation()],
-            "containers": [self._gpus(), *([self._compute_domains()] if self.domains else [])],
-            "volumes": [host_volume(name, path) for name, path in {**_KUBELET, **_HOST}.items()],
+            "initContainers": [self._containers.validation()],
+            "containers": self._containers.of_kubelet_plugin(domains=self.domains),
+            "volumes": [host_volume(name, path) for name, path in {**KUBELET_FOLDERS, **_HOST}.items()],
         }
         labels = {"app": KUBELET_PLUGIN, **_part(KUBELET_PLUGIN)}
         chosen = {"app": KUBELET_PLUGIN}
         made = self._daemon_set(KUBELET_PLUGIN, "dra-driver", pod, labels, chosen, STARTS_IN_TURN, _ALL_AT_ONCE)
         return [self._account(account), made]
 
-    def _driver_validation(self) -> Object:
-        env = {
-            "COMPONENT": "driver",
-            "WITH_WAIT": "true",
-            "DRIVER_VALIDATION_SKIP_GPU_INIT": "true",
-            "DISABLE_DEV_CHAR_SYMLINK_CREATION": "true",
-            "HOST_ROOT": "/",
-            "DRIVER_INSTALL_DIR": self._path("driverInstallDir", "/run/nvidia/driver"),
-            "DRIVER_INSTALL_DIR_CTR_PATH": "/driver-root",
-        }
-        return {
-            "name": DRIVER_VALIDATION,
-            "image": image_of("validator", GPU_OPERATOR["validator"]),
-            "env": [*fields_of(OPERATOR_NAMESPACE), *environment_of(env)],
-            "securityContext": dict(_PRIVILEGED),
-        }
-
-    def _gpus(self) -> Object:
-        env = {"HTTP_ENDPOINT": ":8080", "HOST_ROOT": "/host", "IMAGE_NAME": image_of("draDriver", self.driver)}
-        return self._plugin_container("gpus", env, "gpus", 51516)
-
-    def _compute_domains(self) -> Object:
-        env = {"HTTP_ENDPOINT": ":8081", "GPU_CLIQUE_LABEL_ENABLED": "true"}
-        return self._plugin_container("compute-domains", env, "computeDomains", 51515)
-
-    def _plugin_container(self, name: str, own: Mapping[str, str], capability: str, port: int) -> Object:
-        settings = mapping(mapping(self.driver.get(capability)).get("kubeletPlugin"))
-        health = mapping(settings.get("healthcheck"))
-        kubelet = self._path("kubeletRootDir", "/var/lib/kubelet")
-        env = {
-            "METRICS_PATH": "/metrics",
-            "LOG_VERBOSITY": "4",
-            "MASK_NVIDIA_DRIVER_PARAMS": "",
-            "NVIDIA_VISIBLE_DEVICES": "void",
-            "CDI_ROOT": "/var/run/cdi",
-            "NVIDIA_MIG_CONFIG_DEVICES": "all",
-            "KUBELET_REGISTRAR_DIRECTORY_PATH": f"{kubelet}/plugins_registry",
-            "KUBELET_PLUGINS_DIRECTORY_PATH": f"{kubelet}/plugins",
-            "HEALTHCHECK_PORT": "-1" if health.get("enabled") is False else str(health.get("port") or port),
-            **own,
-            **self._gates(),
-            **_given(settings),
-        }
-        made = {
-            "name": name,
-            "image": image_of("draDriver", self.driver),
-            "imagePullPolicy": self.driver.get("imagePullPolicy") or "IfNotPresent",
-            "env": [*fields_of({**NODE_NAME, "NAMESPACE": "metadata.namespace"}), *environment_of(env)],
-            "securityContext": dict(_PRIVILEGED),
-            "volumeMounts": [{"name": volume, "mountPath": path} for volume, path in _KUBELET.items()],
-        }
-        return made | _resources(settings)
-
-    def _gates(self) -> dict[str, str]:
-        gates = mapping(self.driver.get("featureGates"))
-        text = ",".join(f"{gate}={str(on).lower()}" for gate, on in sorted(gates.items()))
-        return {"FEATURE_GATES": text} if text else {}
-
-    def _path(self, name: str, default: str) -> str:
-        return str(mapping(self._spec.get("hostPaths")).get(name) or default)
-
     def _controller(self) -> list[Object]:
         labels = {"app": CONTROLLER, **_part(CONTROLLER)}
-        settings = mapping(mapping(self.driver.get("computeDomains")).get("controller"))
-        image = image_of("draDriver", self.driver)
-        env = {
-            "HTTP_ENDPOINT": ":8080",
-            "METRICS_PATH": "/metrics",
-            "PPROF_PATH": "",
-            "LOG_VERBOSITY": "4",
-            "LOG_VERBOSITY_CD_DAEMON": "4",
-            "IMAGE_NAME": image,
-            "NVIDIA_VISIBLE_DEVICES": "void",
-            "LEADER_ELECTION_ENABLED": "false",
-            "LEADER_ELECTION_LEASE_LOCK_NAME": CONTROLLER,
-            "LEADER_ELECTION_LEASE_LOCK_NAMESPACE": self._namespace,
-            "LEADER_ELECTION_LEASE_DURATION": "15s",
-            "LEADER_ELECTION_RENEW_DEADLINE": "10s",
-            "LEADER_ELECTION_RETRY_PERIOD": "2s",
-            **self._gates(),
-            **_given(settings),
-        }
-        fields = {"POD_NAME": "metadata.name", "NAMESPACE": "metadata.namespace"}
-        container = {
-            "name": "compute-domain",
-            "image": image,
-            "imagePullPolicy": self.driver.get("imagePullPolicy") or "IfNotPresent",
-            "command": ["compute-domain-controller"],
-            "env": [*fields_of(fields), *environment_of(env)],
-        }
         tolerated = [
             {"key": _CONTROL_PLANE, "operator": "Exists", "effect": "NoSchedule"},
             {"key": "node-role.kubernetes.io/master", "operator": "Exists", "effect": "NoSchedule"},
@@ -248,7 +161,7 @@ class Cluster:
             "priorityClassName": self._priority,
             "affinity": _BESIDE_THE_CONTROL_PLANE,
             "tolerations": [*tolerated, *_listed(self.settings.get("tolerations"))],
-            "containers": [container | _resources(settings)],
+            "containers": [self._containers.controller(self._namespace)],
         }
         template = {"metadata": self._pod_metadata(labels, STOPS_AT_ONCE), "spec": pod | self._secrets(self.driver)}
         spec = {"replicas": 1, "selector": {"matchLabels": {"app": CONTROLLER}}, "template": template}
@@ -282,7 +195,7 @@ class Cluster:
 
     def _dcgm(self) -> list[Object]:
         block = self._block("dcgm")
-        container = {"name": "nvidia-dcgm-ctr", "env": environment_of(_given(block))}
+        container = {"name": "nvidia-dcgm-ctr", "env": environment_of(given_variables(block))}
         pod = self._metrics_pod(DCGM, "nvidia-dcgm-admin", "dcgm", container, ("dcgm", 5555))
         return self._metrics(DCGM, "nvidia-dcgm-admin", "dcgm-dra", pod, ("dcgm", 5555), "Local")
 
@@ -295,7 +208,7 @@ class Cluster:
             **({"DCGM_REMOTE_HOSTENGINE_INFO": f"{DCGM}:5555"} if self._has_dcgm else {}),
             **exporter_settings(block),
             "KUBERNETES_ENABLE_DRA": "true",
-            **_given(block),
+            **given_variables(block),
         }
         container = {"name": EXPORTER, "env": [*fields_of(NODE_NAME), *environment_of(env)]}
         template = "nvidia-dcgm-exporter-admin"
@@ -385,15 +298,6 @@ class Cluster:
 
 def _part(component: str) -> dict[str, str]:
     return {"app.kubernetes.io/name": "nvidia-dra-driver", "app.kubernetes.io/component": component}
-
-
-def _given(settings: Mapping[str, Any]) -> dict[str, str]:
-    """The variables that a block of the object adds to a container."""
-    return {each["name"]: str(each.get("value") or "") for each in settings.get("env") or ()}
-
-
-def _resources(settings: Mapping[str, Any]) -> Object:
-    return {"resources": settings["resources"]} if settings.get("resources") else {}
 
 
 def _on_nodes_with_any(*labels: Mapping[str, str]) -> Object:
