@@ -79,6 +79,9 @@ def test_every_generated_layout_can_be_made_and_holds_as_many_as_documented(mode
 def test_the_balanced_layouts_are_the_documented_ones() -> None:
     assert standard_layouts(A100_40GB)["all-balanced"][0]["mig-devices"] == {"1g.5gb": 2, "2g.10gb": 1, "3g.20gb": 1}
     assert standard_layouts(A30)["all-balanced"][0]["mig-devices"] == {"1g.6gb": 2, "2g.12gb": 1}
+    # GPU 0x294110DE of the operator's default configuration.
+    balanced = standard_layouts(GB200_186GB)["all-balanced"][0]["mig-devices"]
+    assert balanced == {"1g.23gb": 2, "2g.47gb": 1, "3g.93gb": 1}
     assert "all-1g.5gb.me" in standard_layouts(A100_40GB)
 
 

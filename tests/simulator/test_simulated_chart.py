@@ -168,6 +168,19 @@ def test_the_plugin_chart_runs_without_an_operator() -> None:
     assert detect(objects).stack is StackKind.DEVICE_PLUGIN
 
 
+@pytest.mark.parametrize(
+    ("values", "rights"),
+    [
+        ({"migStrategy": "none"}, {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}),
+        ({"migStrategy": "single"}, {"capabilities": {"add": ["SYS_ADMIN"]}}),
+    ],
+)
+def test_a_plugin_that_looks_at_no_mig_devices_has_no_capability(values: dict[str, Any], rights: object) -> None:
+    plugin = pod_of(one(device_plugin(values), "DaemonSet", "nvidia-device-plugin"))["containers"][-1]
+
+    assert plugin["securityContext"] == rights
+
+
 def test_configurations_in_the_values_become_a_config_map() -> None:
     objects = device_plugin({"config": {"map": {"default": "version: v1"}}})
 
@@ -276,9 +289,11 @@ def test_what_the_definitions_of_nvidia_refuse_is_refused(client: Client, refere
     odd = {"apiVersion": "nvidia.com/v1", "kind": "ClusterPolicy", "metadata": {"name": "odd"}}
     with pytest.raises(Invalid, match="Unsupported value"):
         client.apply({**odd, "spec": {"mig": {"strategy": "double"}}})
-    cluster_ = {"apiVersion": "nvidia.com/v1alpha1", "kind": "GPUCluster", "metadata": {"name": "other"}, "spec": {}}
+    cluster_ = {"apiVersion": "nvidia.com/v1alpha1", "kind": "GPUCluster", "metadata": {"name": "other"}}
     with pytest.raises(Invalid, match="gpu-cluster"):
-        client.apply(cluster_)
+        client.apply({**cluster_, "spec": {"draDriver": {}}})
+    with pytest.raises(Invalid, match=r"spec\.draDriver: Required"):
+        client.apply({**cluster_, "metadata": {"name": "gpu-cluster"}, "spec": {}})
 
 
 @pytest.mark.cluster

@@ -41,12 +41,12 @@ def variables(container: Object) -> dict[str, str]:
 
 
 def test_metrics_come_where_the_object_has_a_block_for_them() -> None:
-    bare = {"metadata": {"name": "gpu-cluster", "uid": "u"}, "spec": {}}
+    bare = {"metadata": {"name": "gpu-cluster", "uid": "u"}, "spec": {"draDriver": {}}}
 
     assert ("DaemonSet", EXPORTER) in wanted(cluster())
     assert ("DaemonSet", DCGM) not in wanted(cluster())
     assert ("DaemonSet", EXPORTER) not in wanted(bare)
-    assert ("DaemonSet", EXPORTER) in wanted({**bare, "spec": {"dcgmExporter": {}}})
+    assert ("DaemonSet", EXPORTER) in wanted({**bare, "spec": {"draDriver": {}, "dcgmExporter": {}}})
     assert ("DaemonSet", EXPORTER) in Cluster(bare, "gpu-operator").unwanted()
 
 

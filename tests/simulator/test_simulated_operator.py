@@ -239,7 +239,8 @@ def test_what_cannot_be_deployed_is_said_in_the_condition(gpus: Operated) -> Non
 
 def test_both_operator_resources_keep_each_other_from_being_ready(gpus: Operated) -> None:
     clusters = "/apis/nvidia.com/v1alpha1/gpuclusters"
-    gpus.client.create(clusters, {"metadata": {"name": "gpu-cluster"}, "spec": {}, **_of("v1alpha1", "GPUCluster")})
+    spec = {"draDriver": {}}
+    gpus.client.create(clusters, {"metadata": {"name": "gpu-cluster"}, "spec": spec, **_of("v1alpha1", "GPUCluster")})
 
     gpus.says("notReady", "ReconcileFailed")
     gpus.says("notReady", "PrerequisiteNotMet", f"{clusters}/gpu-cluster")
@@ -269,6 +270,8 @@ def test_when_the_pci_label_vanishes_the_stack_of_a_node_does_too(gpus: Operated
     gpus.label("a100-1", **{PCI: None})
     gpus.gone("nvidia-driver-daemonset", "a100-1")
     assert gpus.labels("a100-1")["nvidia.com/gpu.present"] == "false"
+    annotations = gpus.node("a100-1")["metadata"]["annotations"]
+    assert annotations["nvidia.com/gpu-driver-upgrade-enabled"] == "true"  # nobody takes it away
 
     gpus.client.patch(workers, {"spec": {"template": {"spec": {"nodeSelector": None}}}})
     gpus.pod("nvidia-operator-validator", "a100-1", is_ready, "is back", timeout=90)

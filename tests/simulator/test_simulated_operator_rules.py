@@ -14,8 +14,9 @@ from conformance.simulator import drivers
 from conformance.simulator.annotations import SIMULATED, SIMULATED_VALUE
 from conformance.simulator.chart import gpu_operator
 from conformance.simulator.clusterpolicy import ClusterPolicy, SpecError, oldest
+from conformance.simulator.deployment import Deployment
 from conformance.simulator.evacuation import Rules, selected, undeletable
-from conformance.simulator.fleet import Fleet, Pool
+from conformance.simulator.fleet import Fleet, Pool, Seen
 from conformance.simulator.hardware import HARDWARE, Machine
 from conformance.simulator.manifests import objects_of, operator_service, rolling, runtime_classes, stands_on
 from conformance.simulator.nfd import PREFIX, NodeFeatureDiscovery
@@ -295,6 +296,37 @@ def test_environment_of_the_policy_wins() -> None:
     assert told["ACCEPT_NVIDIA_VISIBLE_DEVICES_ENVVAR_WHEN_UNPRIVILEGED"] == "false"
     assert told["NVIDIA_RUNTIME_SET_AS_DEFAULT"] == "true"
     assert told["CDI_ENABLED"] == "true"
+
+
+def test_environment_of_the_device_plugin_does_not_reach_the_mps_control_daemon() -> None:
+    asked = policy(devicePlugin={**policy().block("devicePlugin"), "env": [{"name": "EXAMPLE", "value": "yes"}]})
+    daemon = BY_APP["nvidia-device-plugin-mps-control-daemon"]
+
+    assert variables(pod_of(PLUGIN, asked)["containers"][0])["EXAMPLE"] == "yes"
+    assert "EXAMPLE" not in variables(pod_of(daemon, asked)["containers"][0])
+
+
+def test_labels_of_the_policy_override_those_of_daemon_sets_and_not_those_of_their_pods() -> None:
+    made = daemon_set(PLUGIN, policy(daemonsets={"labels": {"app": "other", "team": "platform"}}))
+
+    assert made["metadata"]["labels"] == {"app": "other", "team": "platform"}
+    assert made["spec"]["template"]["metadata"]["labels"] == {"app": PLUGIN.name, "team": "platform"}
+
+
+def test_a_runtime_class_of_before_stays_and_those_of_cdi_go() -> None:
+    asked = policy(operator={"runtimeClass": "others"}, cdi={"enabled": False})
+    mine = [{"kind": "ClusterPolicy", "name": "cluster-policy", "uid": "u"}]
+    there = {name: {"metadata": {"name": name, "ownerReferences": mine}} for name in ("nvidia", "nvidia-cdi")}
+    deleted: list[str] = []
+    client = SimpleNamespace(apply=lambda made, **_: made, delete=lambda where: deleted.append(where))
+    world: Any = SimpleNamespace(
+        client=client, get=lambda kind, name, namespace="": there.get(name) if kind == "RuntimeClass" else None
+    )
+    asked.object["metadata"]["generation"] = 1
+
+    Deployment(world).of_policy(asked, Seen(), "gpu-operator", rival=None)
+
+    assert deleted == ["/apis/node.k8s.io/v1/runtimeclasses/nvidia-cdi"]
 
 
 def test_drivers_are_exchanged_by_hand_and_the_rest_one_by_one() -> None:

@@ -52,7 +52,8 @@ def _cluster_policy() -> Object:
 
 
 def _gpu_cluster() -> Object:
-    schema = _root(_OPEN, _status("ready", "notReady", "disabled"))
+    spec = {**_having(draDriver=_OPEN), "required": ["draDriver"]}
+    schema = _root(spec, _status("ready", "notReady", "disabled"))
     schema["x-kubernetes-validations"] = [
         {
             "rule": "self.metadata.name == 'gpu-cluster'",
