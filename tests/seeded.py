@@ -91,7 +91,13 @@ class Fault(msgspec.Struct, forbid_unknown_fields=True):
 
     @property
     def needs_own_cluster(self) -> bool:
-        return bool(self.scheduler_config or self.apiserver or self.controllers or self.given != Given())
+        return bool(self.apiserver or self.controllers or self.given != Given())
+
+    @property
+    def own_cluster(self) -> str:
+        """What the cluster that the fault needs is made of, as a text: faults of the same text may share one."""
+        made_of = {"given": self.given, "apiserver": self.apiserver, "controllers": self.controllers}
+        return msgspec.json.encode(made_of, order="deterministic").decode()
 
 
 # libyaml reads the files in a twentieth of the time; not every platform's wheel has it.

@@ -1,8 +1,10 @@
 """Every requirement notices its fault, and its neighbours do not."""
 
+import json
 import os
+import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,9 +12,12 @@ import pytest
 import seeded
 from audits import audits
 from kubeconfigs import context_of
+from patience import PATIENCE
 
 from conformance.catalog import PROFILES
-from conformance.clusters.embedded import EmbeddedSpec, start
+from conformance.clusters.embedded import EmbeddedCluster, EmbeddedSpec, start
+from conformance.clusters.embedded.components import SCHEDULER, Components
+from conformance.clusters.embedded.control_plane import trust
 from conformance.clusters.embedded.simulated_installer import SimulatedInstaller
 from conformance.deploy import deploy
 from conformance.doctor.needs import NEEDS
@@ -44,11 +49,13 @@ EVERY = [*seeded.faults("static"), *seeded.faults("live")]
 
 
 def living_faults():
-    """Each fault that shows only in action; the id says on which cluster, or that it has its own (side_by_side.py)."""
-    own = [pytest.param(each, id=f"{each.id}@alone") for each in seeded.faults("live") if each.needs_own_cluster]
+    """Each fault that shows only in action; the id says on which cluster, or with whom it has one (side_by_side.py)."""
+    own = [each for each in seeded.faults("live") if each.needs_own_cluster]
+    first = {each.own_cluster: each.id for each in reversed(own)}
+    apart = [pytest.param(each, id=f"{each.id}@cluster of {first[each.own_cluster]}") for each in own]
     shared = [each for each in seeded.faults("live") if not each.needs_own_cluster]
     dealt = [pytest.param(each, id=f"{each.id}@{cluster(number)}") for number, each in enumerate(shared)]
-    return [*dealt, *own]
+    return [*dealt, *apart]
 
 
 def cluster(number):
@@ -65,7 +72,7 @@ def deployed(request):
         result = deploy(client, load(shipped("fixtures/reference")), timeouts=EMBEDDED, installer=SimulatedInstaller())
         assert not result.not_ready
         assert not result.notes
-        yield Deployed(client, running.kubeconfig)
+        yield Deployed(client, running)
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +83,67 @@ def sound_objects(deployed):
 @dataclass(frozen=True)
 class Deployed:
     client: Client
-    kubeconfig: Path
+    running: EmbeddedCluster
+
+    @property
+    def kubeconfig(self) -> Path:
+        return self.running.kubeconfig
+
+    @contextmanager
+    def scheduling(self, overlay):
+        """With a scheduler whose configuration is overlaid, afterwards with its own again."""
+        if overlay is None:
+            yield
+            return
+        usual = self._scheduler_configuration.read_text()
+        overlaid = Components({}, self.running.layout, EmbeddedSpec(scheduler_config=overlay))
+        self._restart_scheduler(json.dumps(overlaid.scheduler_configuration()))
+        try:
+            yield
+        finally:
+            self._restart_scheduler(usual)
+
+    @property
+    def _scheduler_configuration(self) -> Path:
+        return self.running.folder / "scheduler.yaml"
+
+    def _restart_scheduler(self, configuration):
+        processes = self.running.processes
+        scheduler = processes.components[SCHEDULER]
+        processes.stop(SCHEDULER)
+        self._scheduler_configuration.write_text(configuration)
+        processes.start(scheduler)
+        processes.wait_ready([scheduler], trust(self.running.layout), deadline=time.monotonic() + PATIENCE)
+
+
+class OwnClusters:
+    """The cluster that the last fault with flags needed: the next with the same flags finds it there."""
+
+    def __init__(self, held):
+        self._held = held
+        self._made_of = ""
+        self._last = None
+
+    def of(self, fault):
+        if self._made_of != fault.own_cluster:
+            self._made_of = ""
+            self._held.close()
+            spec = EmbeddedSpec(
+                topology=fault.given.topology,
+                apiserver_flags=fault.apiserver,
+                controller_manager_flags=fault.controllers,
+            )
+            running = self._held.enter_context(start(spec, SilentProgress()))
+            client = self._held.enter_context(running.client())
+            deploy(client, load(shipped(f"fixtures/{fault.given.reference}")), installer=SimulatedInstaller())
+            self._made_of, self._last = fault.own_cluster, Deployed(client, running)
+        return self._last
+
+
+@pytest.fixture(scope="module")
+def own_clusters():
+    with ExitStack() as held:
+        yield OwnClusters(held)
 
 
 def living(kubeconfig, *more):
@@ -132,22 +199,13 @@ def test_a_fault_that_can_be_read_is_noticed_offline(fault, audited):
 
 @contextmanager
 def broken_down(fault, request):
-    """A living cluster that has the fault: the shared one where objects make it, one of its own where flags do."""
-    if not fault.needs_own_cluster:
+    """A living cluster that has the fault: the shared one, or one of those where flags make it."""
+    if fault.needs_own_cluster:
+        deployed = request.getfixturevalue("own_clusters").of(fault)
+    else:
         deployed = request.getfixturevalue("deployed")
-        with seeded.broken_cluster(deployed.client, fault):
-            yield deployed.kubeconfig
-        return
-    spec = EmbeddedSpec(
-        topology=fault.given.topology,
-        scheduler_config=fault.scheduler_config,
-        apiserver_flags=fault.apiserver,
-        controller_manager_flags=fault.controllers,
-    )
-    with start(spec, SilentProgress()) as own, own.client() as client:
-        deploy(client, load(shipped(f"fixtures/{fault.given.reference}")), installer=SimulatedInstaller())
-        with seeded.broken_cluster(client, fault):
-            yield own.kubeconfig
+    with deployed.scheduling(fault.scheduler_config), seeded.broken_cluster(deployed.client, fault):
+        yield deployed.kubeconfig
 
 
 @pytest.mark.any_order
