@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -106,6 +107,7 @@ def test_a_process_that_dies_is_told_by_check(root: Path) -> None:
         with pytest.raises(ComponentDied, match="kube-scheduler ended \\(killed by SIGKILL\\)"):
             while True:
                 cluster.check()
+                time.sleep(0.02)
 
 
 def test_a_flag_that_a_program_does_not_know_is_told_at_once(root: Path) -> None:

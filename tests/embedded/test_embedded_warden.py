@@ -120,8 +120,7 @@ def test_a_process_that_ends_is_reported_with_the_end_of_its_log(tmp_path: Path)
     processes.start(component(folder.path, "/bin/sh", "-c", "echo the disk is full >&2; exit 3"))
 
     with pytest.raises(ComponentDied, match=r"(?s)stubborn ended \(exit code 3\).*the disk is full"):
-        while True:
-            processes.check()
+        eventually(lambda: bool(processes.check()))
 
     processes.end()
     assert list(tmp_path.iterdir()) == []
@@ -133,8 +132,7 @@ def test_a_program_that_is_not_there_is_reported(tmp_path: Path) -> None:
     processes.start(component(folder.path, "/nowhere/etcd"))
 
     with pytest.raises(ComponentDied, match="No such file"):
-        while True:
-            processes.check()
+        eventually(lambda: bool(processes.check()))
 
     processes.end()
 

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -453,6 +454,7 @@ def test_a_simulator_that_dies_is_told_by_check() -> None:
         with pytest.raises(ComponentDied, match="simulator ended \\(killed by SIGKILL\\)"):
             while True:
                 cluster.check()
+                time.sleep(0.02)
 
 
 @pytest.mark.cluster

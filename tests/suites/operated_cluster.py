@@ -36,8 +36,8 @@ _CONTAINER_LABELS = (
 WORKER = "gpu-operator-node-feature-discovery-worker"
 
 
-# The sound objects of the set-ups last asked for. Each entry keeps its set-up, so that no other one can have its id.
-_BUILT: dict[tuple[type, int, str, str], tuple[Reference, bytes]] = {}
+# The sound objects of the set-ups last asked for, by what these declare.
+_BUILT: dict[tuple[type, str, str, str], bytes] = {}
 _KEPT = 16
 
 
@@ -49,13 +49,13 @@ class Cluster:
         self.objects: list[Object] = []
         self.values = gpu_operator_values(reference) | values
         self.driver = driver
-        built = (type(self), id(reference), driver, repr(values))
+        built = (type(self), repr(reference), driver, repr(values))
         if built not in _BUILT:
             self._build()
-            _BUILT[built] = (reference, pickle.dumps(self.objects))
+            _BUILT[built] = pickle.dumps(self.objects)
             if len(_BUILT) > _KEPT:
                 del _BUILT[next(iter(_BUILT))]
-        self.objects = pickle.loads(_BUILT[built][1])
+        self.objects = pickle.loads(_BUILT[built])
 
     # --- what is there -------------------------------------------------------------------------------------------
 
