@@ -1,15 +1,17 @@
 """Who could be evicted for a pod that finds no room, and why that does not happen.
 
-Preemption takes pods of lower priority, on nodes where their going would be enough (kube-scheduler, DefaultPreemption).
+Preemption takes pods of lower priority, on the node where least is broken (conformance.gpu.preemption): first of all
+disruption budgets, which count all victims of a node together.
 """
 
-from collections.abc import Mapping, Sequence
-from fractions import Fraction
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
 
 from conformance.explaining.seen import Seen
 from conformance.gpu.affinity import selector_matches
 from conformance.gpu.placement import ROOM, Manifest, Obstacle, taken_of_node
-from conformance.gpu.quantities import quantity
+from conformance.gpu.preemption import Amounts, Holding, Victims, victims_on
+from conformance.gpu.quantities import nanos, quantity
 
 _SHOWN = 3
 
@@ -19,18 +21,89 @@ def for_pod(seen: Seen, pod: Manifest, found: Mapping[str, Sequence[Obstacle]]) 
     full = sorted(name for name, kept in found.items() if kept and all(_only_full(each) for each in kept))
     if not full:
         return ""
-    priority = int(pod["spec"].get("priority") or 0)
+    priority = _priority(pod)
     if pod["spec"].get("preemptionPolicy") == "Never":
         named = pod["spec"].get("priorityClassName") or "it"
         return f"nobody is evicted for it: {named} has preemptionPolicy Never"
-    for name in full:
-        ending = _ending(seen, name)
-        if ending and (pod.get("status") or {}).get("nominatedNodeName") == name:
-            return f"room is being made for it on node {name}, where these are still ending: {_listed(ending)}"
-        victims = _victims(seen, name, pod, priority)
-        if victims:
-            return f"on node {name} preemption can take {_listed(victims)}{_guarded(seen, victims)}"
-    return f"nobody can be evicted for it: no pods of a priority below {priority} hold enough on any of these nodes"
+    nominated = str((pod.get("status") or {}).get("nominatedNodeName") or "")
+    ending = _ending(seen, nominated) if nominated in full else []
+    if ending:
+        return f"room is being made for it on node {nominated}, where these are still ending: {_listed(ending)}"
+    budgets = _Budgets(seen)
+    victims = {name: each for name in full if (each := _victims(seen, name, pod, budgets)) is not None}
+    if not victims:
+        return f"nobody can be evicted for it: no pods of a priority below {priority} hold enough on any of these nodes"
+    node = min(victims, key=lambda name: (victims[name].rank, name))
+    names = [each.name for each in reversed(victims[node].pods)]
+    return f"on node {node} preemption can take {_shown(names)}{budgets.guarding(victims[node])}"
+
+
+class _Budgets:
+    """The disruption budgets as preemption counts them: one without a selector, or an empty one, counts no pod."""
+
+    def __init__(self, seen: Seen) -> None:
+        self._selecting: dict[str, list[tuple[str, Manifest]]] = {}
+        self.allowed: dict[str, int] = {}
+        for each in seen.of("PodDisruptionBudget"):
+            namespace, name = str(each["metadata"].get("namespace")), str(each["metadata"]["name"])
+            selector = (each.get("spec") or {}).get("selector") or {}
+            self.allowed[f"{namespace}/{name}"] = int((each.get("status") or {}).get("disruptionsAllowed") or 0)
+            if selector.get("matchLabels") or selector.get("matchExpressions"):
+                self._selecting.setdefault(namespace, []).append((f"{namespace}/{name}", selector))
+
+    def of(self, pod: Manifest) -> tuple[str, ...]:
+        """The budgets that count a pod."""
+        labels = pod["metadata"].get("labels") or {}
+        every = self._selecting.get(str(pod["metadata"].get("namespace")), ()) if labels else ()
+        return tuple(name for name, selector in every if selector_matches(selector, labels))
+
+    def guarding(self, victims: Victims) -> str:
+        """Which budgets let fewer go than would have to, all of them together; empty where all let go."""
+        asked: dict[str, int] = {}
+        for each in victims.pods:
+            for budget in each.budgets:
+                asked[budget] = asked.get(budget, 0) + 1
+        told = ", ".join(
+            f"{name} lets {self.allowed[name]} of {n} go" for name, n in sorted(asked.items()) if n > self.allowed[name]
+        )
+        many = "disruption budgets guard" if told.count(" lets ") > 1 else "a disruption budget guards"
+        return f"; {many} some of them, which preemption respects where it can: {told}" if told else ""
+
+
+def _victims(seen: Seen, node: str, pod: Manifest, budgets: _Budgets) -> Victims | None:
+    """Who would have to leave a node; None where that makes no room, or nobody there is of lower priority."""
+    here, priority = seen.bound.get(node, ()), _priority(pod)
+    if not any(_priority(each) < priority for each in here):
+        return None
+    offered = (seen.nodes[node].get("status") or {}).get("allocatable") or {}
+    holding = tuple(_holdings(here, budgets))
+    return victims_on(
+        _amounts(pod),
+        {name: nanos(quantity(amount)) for name, amount in offered.items()},
+        holding,
+        priority,
+        budgets.allowed,
+    )
+
+
+def _holdings(pods: Sequence[Manifest], budgets: _Budgets) -> Iterator[Holding]:
+    for each in pods:
+        name = f"pod {each['metadata'].get('namespace')}/{each['metadata']['name']}"
+        yield Holding(name, _priority(each), _amounts(each), _started(each), budgets.of(each))
+
+
+def _amounts(pod: Manifest) -> Amounts:
+    return {name: nanos(amount) for name, amount in taken_of_node(pod).items()}
+
+
+def _started(pod: Manifest) -> float:
+    """When a pod started, in seconds; one that does not say so has started last."""
+    stated = (pod.get("status") or {}).get("startTime")
+    return datetime.fromisoformat(str(stated)).timestamp() if stated else float("inf")
+
+
+def _priority(pod: Manifest) -> int:
+    return int(pod["spec"].get("priority") or 0)
 
 
 def _ending(seen: Seen, node: str) -> list[Manifest]:
@@ -41,44 +114,10 @@ def _only_full(obstacle: Obstacle) -> bool:
     return obstacle.kind == ROOM and not obstacle.lasting
 
 
-def _victims(seen: Seen, node: str, pod: Manifest, priority: int) -> list[Manifest]:
-    """Pods of lower priority, the lowest first, whose going makes room; empty where even all of them do not."""
-    wanted = taken_of_node(pod)
-    here = [(other, taken_of_node(other)) for other in seen.bound.get(node, ())]
-    offered = (seen.nodes[node].get("status") or {}).get("allocatable") or {}
-    short = {
-        name: amount
-        + sum((held.get(name, Fraction(0)) for _, held in here), Fraction(0))
-        - quantity(offered.get(name, "0"))
-        for name, amount in wanted.items()
-    }
-    taken: list[Manifest] = []
-    for other, held in sorted(here, key=lambda each: int(each[0]["spec"].get("priority") or 0)):
-        missing = [name for name, amount in short.items() if amount > 0]
-        if not missing or int(other["spec"].get("priority") or 0) >= priority:
-            break
-        if any(held.get(name) for name in missing):
-            taken.append(other)
-            short = {name: amount - held.get(name, Fraction(0)) for name, amount in short.items()}
-    return taken if all(amount <= 0 for amount in short.values()) else []
+def _listed(pods: Sequence[Manifest]) -> str:
+    return _shown([f"pod {each['metadata'].get('namespace')}/{each['metadata']['name']}" for each in pods])
 
 
-def _listed(victims: Sequence[Manifest]) -> str:
-    names = [f"pod {each['metadata'].get('namespace')}/{each['metadata']['name']}" for each in victims[:_SHOWN]]
-    more = f" and {len(victims) - _SHOWN} more" if len(victims) > _SHOWN else ""
-    return f"{', '.join(names)}{more}"
-
-
-def _guarded(seen: Seen, victims: Sequence[Manifest]) -> str:
-    budgets = [
-        str(budget["metadata"]["name"])
-        for budget in seen.of("PodDisruptionBudget")
-        if not (budget.get("status") or {}).get("disruptionsAllowed")
-        and any(
-            budget["metadata"].get("namespace") == each["metadata"].get("namespace")
-            and selector_matches(budget["spec"].get("selector"), each["metadata"].get("labels") or {})
-            for each in victims
-        )
-    ]
-    told = ", ".join(budgets)
-    return f"; disruption budget {told} guards some of them, which preemption respects where it can" if told else ""
+def _shown(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return f"{', '.join(names[:_SHOWN])}{more}"

@@ -1,6 +1,7 @@
 """The command explain-pod: reads a cluster or a snapshot, and tells why a pod or a workload does not run."""
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -9,21 +10,26 @@ import msgspec
 from conformance.clusters.errors import ClusterError
 from conformance.clusters.named import SNAPSHOT
 from conformance.explaining import Explanation, Seen, explain, explain_workload
-from conformance.explaining.seen import CUSTOM_WORKLOADS, KINDS, MAY_BE_UNREADABLE, WORKLOADS
+from conformance.explaining.seen import CUSTOM_WORKLOADS, KINDS, MAY_BE_UNREADABLE, OWNERS, WORKLOADS
+from conformance.explaining.shapes import odd_object
 from conformance.facts import snapshot
 from conformance.facts.kinds import EVENTS, WARNINGS
 from conformance.facts.reading import in_served_version
+from conformance.facts.snapshot import SnapshotError
 from conformance.kube.client import Client
 from conformance.kube.errors import ApiError, NotFound
 from conformance.kube.paths import PLACES, path
 from conformance.session.access import reading_access
 from conformance.session.garbage import kept_from_the_collector
 
-_KINDS = {word: kind for kind in (*WORKLOADS, *CUSTOM_WORKLOADS) for word in (kind.lower(), f"{kind.lower()}s")}
+_KINDS = {
+    word: kind for kind in (*WORKLOADS, *OWNERS, *CUSTOM_WORKLOADS) for word in (kind.lower(), f"{kind.lower()}s")
+}
 _KINDS |= {
     "deploy": "Deployment",
     "sts": "StatefulSet",
     "ds": "DaemonSet",
+    "rs": "ReplicaSet",
     "pod": "Pod",
     "pods": "Pod",
     "po": "Pod",
@@ -47,7 +53,8 @@ def explanations(cluster: str, asked: str, clusters_file: Path | None, kubeconfi
     if source == SNAPSHOT:
         with kept_from_the_collector():
             seen = held_in(snapshot.open_file(file))
-        return told(seen, kind, namespace, name)
+        with understood(seen, file):
+            return told(seen, kind, namespace, name)
     with reading_access(cluster, clusters_file, kubeconfig) as client:
         return explained_by(client, kind, namespace, name)
 
@@ -66,7 +73,7 @@ def parsed(asked: str) -> tuple[str, str, str]:
         return "Pod", parts[0], parts[1]
     if len(parts) == 3 and all(parts) and parts[0].lower() in _KINDS:
         return _KINDS[parts[0].lower()], parts[1], parts[2]
-    known = ", ".join(kind.lower() for kind in (*WORKLOADS, *CUSTOM_WORKLOADS))
+    known = ", ".join(kind.lower() for kind in (*WORKLOADS, *OWNERS, *CUSTOM_WORKLOADS))
     raise ValueError(f"{asked!r} is neither NAMESPACE/POD nor KIND/NAMESPACE/NAME with a kind of {known}")
 
 
@@ -126,6 +133,28 @@ def _events(client: Client, namespace: str) -> list[dict[str, Any]]:
         about_nodes = f"{WARNINGS},involvedObject.kind=Node"
         found += client.list(path(_EVENT, namespace=_OF_NODES), field_selector=about_nodes)
     return found
+
+
+@contextmanager
+def understood(seen: Seen, file: Path | str) -> Iterator[None]:
+    """Tell of an object of a snapshot that no API server has like that, where explaining fails on it.
+
+    Raises SnapshotError instead of what was raised.
+    """
+    try:
+        yield
+    except ClusterError:
+        raise
+    except Exception as error:
+        odd = odd_object(seen)
+        if odd:
+            raise SnapshotError(
+                f"the snapshot {file} has an object that is not as an API server has it: {odd}"
+            ) from None
+        raise SnapshotError(
+            f"what the snapshot {file} holds cannot be explained ({type(error).__name__}: {error}): an object in it is "
+            "not as an API server has it, or gpu-conformance is wrong; if nobody changed the file, please report it"
+        ) from error
 
 
 def held_in(held: snapshot.Snapshot) -> Seen:
