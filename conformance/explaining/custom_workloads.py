@@ -6,6 +6,9 @@ pods, or nobody acts on it. Sources: kubeflow/training-operator (runPolicy.suspe
 ray-project/kuberay (suspend, jobDeploymentStatus).
 """
 
+from collections.abc import Iterator
+from typing import Any
+
 from conformance.explaining import queues, refusals, workloads
 from conformance.explaining.explanation import Explanation, Stage
 from conformance.explaining.pods import explain
@@ -36,6 +39,28 @@ def is_suspended(workload: Manifest) -> bool:
     """Whether a workload is told to have no pods."""
     spec = workload.get("spec") or {}
     return bool(spec.get("suspend") or (spec.get("runPolicy") or {}).get("suspend"))
+
+
+def pod_templates(workload: Manifest) -> list[Manifest]:
+    """The pod templates of a custom kind, wherever they stand in it: each replica type has one, RayClusters more.
+
+    A TrainJob has none of its own and says only what its trainer's pods ask for (resourcesPerNode).
+    """
+    return list(_templates(workload.get("spec")))
+
+
+def _templates(value: Any) -> Iterator[Manifest]:
+    if isinstance(value, list):
+        for each in value:
+            yield from _templates(each)
+    elif isinstance(value, dict):
+        if isinstance(value.get("containers"), list):
+            yield {"metadata": {}, "spec": value}
+        elif isinstance(value.get("resourcesPerNode"), dict):
+            yield {"metadata": {}, "spec": {"containers": [{"name": "node", "resources": value["resourcesPerNode"]}]}}
+        else:
+            for member in value.values():
+                yield from _templates(member)
 
 
 def _lacking(seen: Seen, made: list[Manifest]) -> list[Explanation]:

@@ -49,6 +49,12 @@ def workload_of(seen: Seen, obj: Manifest, kinds: Sequence[str]) -> Manifest | N
     return of_group or next((each for each in found if each is not None), None)
 
 
+def pods_asked_for(seen: Seen, obj: Manifest) -> int:
+    """How many pods the Workload of an object asks for; 0 where it has none."""
+    workload = workload_of(seen, obj, (str(obj["kind"]),)) or {}
+    return sum(int(each.get("count") or 1) for each in (workload.get("spec") or {}).get("podSets") or ())
+
+
 def _by_owner(seen: Seen) -> dict[tuple[str, str, str], Manifest]:
     by_owner: dict[tuple[str, str, str], Manifest] = {}
     for workload in seen.of("Workload"):

@@ -9,10 +9,11 @@ from datetime import datetime, timedelta
 
 import msgspec
 
+from conformance.explaining import custom_workloads, kueue
 from conformance.explaining.alike import Alike
 from conformance.explaining.explanation import Explanation, Stage
 from conformance.explaining.pods import explain
-from conformance.explaining.seen import Seen, condition, has_condition
+from conformance.explaining.seen import CUSTOM_WORKLOADS, Seen, condition, has_condition
 from conformance.explaining.workloads import explain_workload, missing_pods
 from conformance.gpu.kai_shares import asks_for_a_share
 from conformance.gpu.placement import Manifest, taken_of_node
@@ -32,7 +33,8 @@ _NOT_COMPUTED = "not computed here"
 class WaitingGroup(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """Pods of one owner that do not run for one cause.
 
-    ``pods`` counts them, and ``example`` names one of them; it is empty where they are not made at all.
+    ``pods`` counts them, and ``example`` names one of them; it is empty where they are not made at all. Of a
+    custom kind that nothing counts yet it has one for each pod template.
     """
 
     owner: ObjectReference
@@ -70,7 +72,8 @@ def waiting_pods(seen: Seen, resources: Collection[str], now: datetime) -> Waiti
     for explained, pods in _explained(seen, troubled):
         not_computed += 0 if explained is not None else len(pods)
         groups.add(pods, explained or _in_words_of_the_scheduler(pods[0]))
-    for workload, explained, number in _without_pods(seen, resources, now):
+    unmade = (*_without_pods(seen, resources, now), *_custom_without_pods(seen, resources, now))
+    for workload, explained, number in unmade:
         groups.add_unmade(workload, explained, number)
     every = groups.ordered()
     left = every[MOST_GROUPS:]
@@ -163,6 +166,20 @@ def _without_pods(seen: Seen, resources: Collection[str], now: datetime) -> Iter
                 first = explain_workload(seen, workload)[0]
                 if first.stage in (Stage.REFUSED, Stage.QUEUED) and not first.subject.startswith("pod "):
                     yield workload, first, number
+
+
+def _custom_without_pods(
+    seen: Seen, resources: Collection[str], now: datetime
+) -> Iterator[tuple[Manifest, Explanation, int]]:
+    """The same of custom kinds. What one has made is told as that: a Job without pods, or pods."""
+    for workload in (each for kind in CUSTOM_WORKLOADS for each in seen.of(kind)):
+        kind, templates = str(workload["kind"]), custom_workloads.pod_templates(workload)
+        old = _moment(workload["metadata"].get("creationTimestamp"), now) <= now - YOUNG
+        made_by_another = (_controller(workload) or {}).get("kind") in CUSTOM_WORKLOADS
+        if old and not made_by_another and any(_asks(each, resources) for each in templates):
+            first = custom_workloads.explain_workload(seen, workload)[0]
+            if first.stage in (Stage.REFUSED, Stage.QUEUED) and first.subject.startswith(f"{kind.lower()} "):
+                yield workload, first, kueue.pods_asked_for(seen, workload) or len(templates)
 
 
 class _Groups:

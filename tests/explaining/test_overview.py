@@ -184,3 +184,44 @@ def test_what_most_pods_ask_for_is_not_looked_at_while_they_run(monkeypatch):
     told(node("gpu-1"), *(pod(f"runs-{at}", on="gpu-1", status=ready) for at in range(9)), of("waits", gpus=16))
 
     assert asked == ["waits"]
+
+
+def _custom(kind: str, spec, name: str = "train", **metadata):
+    return {
+        "kind": kind,
+        "metadata": {"name": name, "namespace": "team", "uid": f"{kind}-{name}", "creationTimestamp": OLD, **metadata},
+        "spec": spec,
+    }
+
+
+_WORKER = {"spec": {"containers": [{"name": "w", "image": "i", "resources": {"limits": {"nvidia.com/gpu": "8"}}}]}}
+_SUSPENDED = {
+    "PyTorchJob": {"runPolicy": {"suspend": True}, "pytorchReplicaSpecs": {"Worker": {"template": _WORKER}}},
+    "JobSet": {"suspend": True, "replicatedJobs": [{"name": "w", "template": {"spec": {"template": _WORKER}}}]},
+    "RayCluster": {"suspend": True, "workerGroupSpecs": [{"groupName": "g", "template": _WORKER}]},
+    "TrainJob": {"suspend": True, "trainer": {"resourcesPerNode": {"limits": {"nvidia.com/gpu": "8"}}}},
+}
+
+
+@pytest.mark.parametrize("kind", _SUSPENDED)
+def test_a_custom_workload_that_kueue_holds_is_told_with_the_pods_that_it_asks_for(kind):
+    held = _custom(kind, _SUSPENDED[kind])
+    workload = _custom("Workload", {"podSets": [{"name": "main", "count": 4}]}, "kueue-train")
+    workload["metadata"]["ownerReferences"] = [{"kind": kind, "name": "train"}]
+    workload["status"] = {"conditions": [{"type": "QuotaReserved", "status": "False", "message": "no quota is left"}]}
+
+    (group,) = told(node("gpu-1"), held, workload).groups
+
+    assert (group.owner.kind, group.owner.name, group.pods, group.stage) == (kind, "train", 4, Stage.QUEUED)
+    assert "no quota is left" in group.cause
+
+
+def test_a_custom_workload_is_told_once_whoever_made_it_and_not_without_gpus():
+    job_of_ray = _custom("RayJob", {"suspend": True, "rayClusterSpec": _SUSPENDED["RayCluster"]})
+    owner = [{"kind": "RayJob", "name": "train", "uid": "RayJob-train", "controller": True}]
+    cluster = _custom("RayCluster", _SUSPENDED["RayCluster"], "train-x", ownerReferences=owner)
+    without = _custom("PyTorchJob", {"runPolicy": {"suspend": True}, "pytorchReplicaSpecs": {}}, "cpu")
+
+    (group,) = told(node("gpu-1"), job_of_ray, cluster, without).groups
+
+    assert (group.owner.kind, group.owner.name, group.pods) == ("RayJob", "train", 1)
