@@ -62,7 +62,7 @@ def _add_volumes(seen: Seen, pod: Manifest, found: dict[str, list[Obstacle]], no
     unread = seen.lacks(*_FOR_VOLUMES)
     if unread:
         return [f"where its volumes can be (VolumeBinding), for these were not read: {unread}"]
-    places = VolumePlaces(pod, seen.storage, seen.of("Pod"))
+    places = VolumePlaces(pod, seen.storage, seen.of("Pod"), seen.bound)
     nowhere += [Obstacle(VOLUME, words, True) for words in places.missing]
     for name, kept in found.items():
         kept += [Obstacle(VOLUME, words, True) for words in places.on(seen.nodes[name])]

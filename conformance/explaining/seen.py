@@ -30,6 +30,7 @@ MAY_BE_UNREADABLE = (
     "PersistentVolumeClaim",
     "PersistentVolume",
     "StorageClass",
+    "CSINode",
     "ResourceClaim",
     "ResourceClaimTemplate",
     "ResourceSlice",
@@ -113,7 +114,8 @@ class Seen:
     @cached_property
     def storage(self) -> Storage:
         """The volumes, with their claims and classes."""
-        return Storage(self.of("PersistentVolumeClaim"), self.of("PersistentVolume"), self.of("StorageClass"))
+        claims, volumes = self.of("PersistentVolumeClaim"), self.of("PersistentVolume")
+        return Storage(claims, volumes, self.of("StorageClass"), self.objects.get("CSINode"))
 
     @cached_property
     def offer(self) -> Offer:

@@ -19,16 +19,22 @@ _ENTRY = rf"{CREDENTIAL}[\w.-]{{0,60}}[\"']?[ \t]*[=:][ \t]*"
 _ASSIGNED_IN_LINE = re.compile(rf"(?i)({_ENTRY})(\"[^\"\n]*\"|'[^'\n]*'|[^\s,|>{{}}\[\]][^\s,}}\]]*)")
 # The password of a URL: https://user:password@host.
 _IN_URL = re.compile(r"(://[^\s/:@]{0,200}:)[^\s/@]{1,500}(@)")
-# What drivers of volumes are told: names of shares, and sometimes keys.
-_PARAMETERS = ("volumeAttributes",)
+# What drivers of volumes are told: names of shares, and sometimes keys. What Ray is started with, with its password.
+_PARAMETERS = ("volumeAttributes", "options", "parameters", "rayStartParams")
+# What KubeRay is told as a text: a command, and YAML with environment variables (ray-project/kuberay, apis/ray/v1).
+_TEXTS = ("entrypoint", "runtimeEnvYAML", "serveConfigV2")
+# A copy of an object, its environment values included: of kubectl apply, kopf, banzaicloud, Rancher (compressed).
+_COPY_KEY = re.compile(r"(?i)last[-.]?applied|last[-.]?handled|/applied$")
+_COPY = re.compile(r"[\"']?\b(?:env|containers)\b[\"']?[ \t]*:\s*[\[-]")
 
 
 def presentable(obj: Mapping[str, Any], *, keeps_change: bool = False) -> dict[str, Any]:
-    """A copy of a Kubernetes object without Secret data, managed fields, the copy of kubectl apply and credentials.
+    """A copy of a Kubernetes object without Secret data, managed fields, copies of it in annotations and credentials.
 
     Credentials are literal environment values (but those that say how GPUs are given), headers of probes, parameters of
-    volumes, annotations with a name like token, password or secret, what follows such a name in commands, arguments,
-    ConfigMaps, annotations and messages, and passwords in URLs. A credential that its author put elsewhere stays.
+    volumes and of Ray, what Ray is told as text, annotations with a name like token, password or secret, what follows
+    such a name in commands, arguments, ConfigMaps, annotations, messages and queries, and passwords in URLs. A
+    credential that its author put elsewhere stays.
     With ``keeps_change`` the time of the last change of anything but the status stays among the managed fields.
     """
     members = {key: value for key, value in obj.items() if key not in _SECRET_MEMBERS or obj.get("kind") != "Secret"}
@@ -67,9 +73,7 @@ def _without_copies(metadata: Mapping[str, Any], keeps_change: bool) -> dict[str
         kept["managedFields"] = [{"time": changed}]
     annotations = kept.get("annotations")
     if isinstance(annotations, Mapping):
-        kept["annotations"] = {
-            key: _hidden_annotation(key, value) for key, value in annotations.items() if key != LAST_APPLIED
-        }
+        kept["annotations"] = {key: value for key, value in annotations.items() if key != LAST_APPLIED}
     return kept
 
 
@@ -77,7 +81,8 @@ def _hidden_annotation(key: str, value: Any) -> Any:
     """An annotation without what could be a credential: some hold a whole configuration, as YAML or JSON."""
     if not isinstance(value, str):
         return value
-    return HIDDEN if is_credential(key.rpartition("/")[2]) else _hidden_text(value)
+    hidden = is_credential(key.rpartition("/")[2]) or _COPY_KEY.search(key) or _COPY.search(value)
+    return HIDDEN if hidden else _hidden_text(value)
 
 
 def _hidden_text(text: str) -> str:
@@ -97,14 +102,18 @@ def _cleaned(key: str, value: Any) -> Any:
     Most members are texts; whether something is a Mapping takes ten times as long to find out, and is asked last.
     """
     if isinstance(value, str):
-        if key == "message":
+        if key == "message" or "?" in value:
             return _hidden_text(value)
+        if key in _TEXTS:
+            return HIDDEN
         return _IN_URL.sub(rf"\1{HIDDEN}\2", value) if "://" in value else value
     if isinstance(value, list):
         return _cleaned_list(key, value)
     if isinstance(value, (dict, Mapping)):
         if key in _PARAMETERS:
             return dict.fromkeys(value, HIDDEN)
+        if key == "annotations":
+            return {name: _hidden_annotation(name, member) for name, member in value.items()}
         return {name: _cleaned(name, member) for name, member in value.items()}
     return value
 

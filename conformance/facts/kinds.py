@@ -179,8 +179,9 @@ KINDS = _table(
 
 
 BESIDES = (
-    "PersistentVolumeClaim", "PersistentVolume", "StorageClass", "Event", "Workload", "Cohort", "ResourceFlavor",
-    "JobSet", "LeaderWorkerSet", "MPIJob", "PyTorchJob", "TrainJob", "RayCluster", "RayJob", "RayService",
+    "PersistentVolumeClaim", "PersistentVolume", "StorageClass", "CSINode", "Event", "Workload", "Cohort",
+    "ResourceFlavor", "JobSet", "LeaderWorkerSet", "MPIJob", "PyTorchJob", "TrainJob", "RayCluster", "RayJob",
+    "RayService",
 )  # fmt: skip
 """Kinds that no requirement looks at and `explain-pod` does: snapshots hold them where they may be read.
 

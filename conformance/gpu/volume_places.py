@@ -1,8 +1,8 @@
-"""Where the volumes of a pod can be: claims that are missing or unbound, zones, and volumes for one pod only.
+"""Where the volumes of a pod can be: claims that are missing or unbound, zones, limits, and volumes for one pod only.
 
-Decided are the parts of VolumeBinding, VolumeZone and VolumeRestrictions that objects show (kube-scheduler, plugins
-volumebinding, volumezone, volumerestrictions). How many volumes a CSI driver attaches to a node (NodeVolumeLimits) and
-whether storage has capacity left are not.
+Decided are the parts of VolumeBinding, VolumeZone, VolumeRestrictions and NodeVolumeLimits that objects show
+(kube-scheduler, plugins volumebinding, volumezone, volumerestrictions, nodevolumelimits). Whether storage has capacity
+left is not, nor are volumes that are attached to a node and used by no pod there.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,7 +14,9 @@ from conformance.gpu.neighbours import full_name, same
 
 Manifest: TypeAlias = Mapping[str, Any]
 
-NOT_DECIDED = ("how many volumes the node's CSI driver attaches (NodeVolumeLimits), and the storage's own capacity",)
+_CAPACITY = "the storage's own capacity (CSIStorageCapacity)"
+_ATTACHED = "volumes that are attached to nodes and used by no pod there (NodeVolumeLimits)"
+_LIMITS_UNREAD = "how many volumes a CSI driver attaches to a node (NodeVolumeLimits), for CSINodes were not read"
 _LATE = "WaitForFirstConsumer"
 _MADE_BY_HAND = "kubernetes.io/no-provisioner"
 _ZONES = ("topology.kubernetes.io/zone", "failure-domain.beta.kubernetes.io/zone")
@@ -22,30 +24,71 @@ _DEFAULT_CLASS = "storageclass.kubernetes.io/is-default-class"
 
 
 class Storage:
-    """The claims, volumes and classes of a cluster."""
+    """The claims, volumes and classes of a cluster, and what its nodes attach; None where that was not read."""
 
-    def __init__(self, claims: Sequence[Manifest], volumes: Sequence[Manifest], classes: Sequence[Manifest]) -> None:
+    def __init__(
+        self,
+        claims: Sequence[Manifest],
+        volumes: Sequence[Manifest],
+        classes: Sequence[Manifest],
+        csi_nodes: Sequence[Manifest] | None = None,
+    ) -> None:
         self.claims = {(each["metadata"].get("namespace"), each["metadata"]["name"]): each for each in claims}
         self.volumes = {str(each["metadata"]["name"]): each for each in volumes}
         self.classes = {str(each["metadata"]["name"]): each for each in classes}
+        self._most = None if csi_nodes is None else {str(each["metadata"]["name"]): _most(each) for each in csi_nodes}
+
+    @property
+    def has_limits(self) -> bool:
+        """Whether it is known how many volumes nodes attach."""
+        return self._most is not None
+
+    def most_on(self, node: str) -> Mapping[str, int]:
+        """How many volumes each CSI driver attaches to a node, of those that say so."""
+        return (self._most or {}).get(node, {})
+
+    def attached_for(self, pod: Manifest) -> set[tuple[str, str]]:
+        """The volumes of CSI drivers that a node has to attach for a pod: driver, and what tells volumes apart."""
+        namespace, found = pod["metadata"].get("namespace"), set()
+        for name in claim_names(pod):
+            spec = (self.claims.get((namespace, name)) or {}).get("spec") or {}
+            csi = ((self.volumes.get(str(spec.get("volumeName"))) or {}).get("spec") or {}).get("csi") or {}
+            if csi:
+                found.add((str(csi.get("driver")), str(csi.get("volumeHandle"))))
+            elif spec and not spec.get("volumeName"):
+                made_by = (self.classes.get(str(spec.get("storageClassName"))) or {}).get("provisioner")
+                found.add((str(made_by), f"{namespace}/{name}"))
+        return found
+
+
+def _most(csi_node: Manifest) -> dict[str, int]:
+    drivers = (csi_node.get("spec") or {}).get("drivers") or ()
+    stated = ((each, (each.get("allocatable") or {}).get("count")) for each in drivers)
+    return {str(each.get("name")): int(count) for each, count in stated if count is not None}
 
 
 class VolumePlaces:
     """The volumes of one pod. ``missing`` says what is wrong with them on any node."""
 
-    def __init__(self, pod: Manifest, storage: Storage, pods: Sequence[Manifest]) -> None:
-        self._storage = storage
+    def __init__(
+        self, pod: Manifest, storage: Storage, pods: Sequence[Manifest], bound: Mapping[str, Sequence[Manifest]]
+    ) -> None:
+        self._storage, self._pod, self._others = storage, pod, bound
+        self._attached = storage.attached_for(pod)
         self.missing: list[str] = []
         self.undecided: tuple[str, ...] = ()
         self._bound: list[tuple[str, Manifest]] = []
         self._late: list[tuple[str, Manifest, Manifest]] = []
         for name in claim_names(pod):
             claim = storage.claims.get((pod["metadata"].get("namespace"), name))
-            self.undecided = NOT_DECIDED
             if claim is None:
                 self.missing.append(f"there is no PersistentVolumeClaim {name} in its namespace")
             else:
                 self._take(name, claim, pod, pods)
+        if self._late:
+            self.undecided += (_CAPACITY,)
+        if self._attached:
+            self.undecided += (_ATTACHED if storage.has_limits else _LIMITS_UNREAD,)
 
     def on(self, node: Manifest) -> Iterator[str]:
         """What keeps the pod off the node, in words."""
@@ -65,6 +108,20 @@ class VolumePlaces:
                 yield f"StorageClass {storage_class['metadata']['name']} of claim {name} makes no volumes for this zone"
             elif storage_class.get("provisioner") == _MADE_BY_HAND and not self._has_volume_for(claim, node):
                 yield f"claim {name} finds no free volume of StorageClass {storage_class['metadata']['name']} here"
+        yield from self._beyond_limits(str(node["metadata"]["name"]))
+
+    def _beyond_limits(self, node: str) -> Iterator[str]:
+        """The CSI drivers that attach no more volumes to a node (NodeVolumeLimits)."""
+        most = self._storage.most_on(node) if self._attached else {}
+        if not most.keys() & {driver for driver, _ in self._attached}:
+            return
+        others = (each for each in self._others.get(node, ()) if not same(each, self._pod))
+        there = {volume for other in others for volume in self._storage.attached_for(other)}
+        for driver, count in most.items():
+            held = sum(each[0] == driver for each in there)
+            more = sum(each[0] == driver for each in self._attached - there)
+            if more and held + more > count:
+                yield f"CSI driver {driver} attaches at most {count} volumes here, {held} are in use, {more} asked for"
 
     def _take(self, name: str, claim: Manifest, pod: Manifest, pods: Sequence[Manifest]) -> None:
         spec = claim["spec"]

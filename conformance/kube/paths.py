@@ -85,6 +85,7 @@ PLACES: Mapping[str, Place] = {
     "Lease": _group("coordination.k8s.io/v1", "leases"),
     "PodDisruptionBudget": _group("policy/v1", "poddisruptionbudgets"),
     "StorageClass": _group("storage.k8s.io/v1", "storageclasses", namespaced=False),
+    "CSINode": _group("storage.k8s.io/v1", "csinodes", namespaced=False),
     "PriorityClass": _group("scheduling.k8s.io/v1", "priorityclasses", namespaced=False),
     "RuntimeClass": _group("node.k8s.io/v1", "runtimeclasses", namespaced=False),
     "Role": _group(_RBAC, "roles"),
