@@ -19,6 +19,9 @@ _NOTEBOOK_WORDS = ("notebook", "jupyter", "workbench")
 # PyTorchJob, RayJob, JobSet, Argo's Workflow.
 _JOBS = ("Job", "JobSet", "Workflow")
 _TRAINING_WORDS = ("train", "finetun", "fine-tun")
+_ONLY_BY_DEVICES = (
+    "where it belongs. Neither nodeSelector nor affinity confines it, only what it asks for, which all of these offer"
+)
 
 
 def drafted_workloads(
@@ -118,24 +121,19 @@ class _Drafter:
         return Part(value, Guess(contradicted=tuple(odd), decide="; ".join(open_ones)), guesses)
 
     def _places(self, sorts: "_Sorts", namespace: str) -> tuple[list[DraftedPool], Guess]:
-        """The pools on which it may land, none where nothing confines it and it runs all the same."""
+        """The pools on which it may land: they offer what it asks for, and its terms and tolerations let it on them."""
         found = [self._places_of(spec, namespace) for spec in sorts.specs]
         open_to_it = {pool.name for fitting, _ in found for pool in fitting}
         places = [pool for pool in self.pools if pool.name in open_to_it]
-        tolerated = all(fits for _, fits in found)
-        confined = not any(self._strays(spec, places) for spec in sorts.specs)
+        if not places:
+            return [], Guess(decide="where it belongs: no drafted pool offers what it asks for")
         waiting = [pod for pod in sorts.pods if not pod.finished and not pod.node and not pod.gated]
-        if confined or waiting:
-            odd = [f"{waiting[0]} waits for a node"] if waiting else []
-            if places and not tolerated:
-                odd.append(f"it does not tolerate the taints of {', '.join(pool.name for pool in places)} (SCHED-13)")
-            return places, Guess(f"the selector, affinity and tolerations of its {sorts.source}", tuple(odd))
-        names = ", ".join(pool.name for pool in places)
-        decide = (
-            f"where it belongs. Neither nodeSelector nor affinity confines it, only what it asks for: it fits {names}. "
-            f"With pools: [{names}] SCHED-13 asks for such a term"
-        )
-        return [], Guess(decide=decide if places else "where it belongs: no drafted pool offers what it asks for")
+        odd = [f"{waiting[0]} waits for a node"] if waiting else []
+        if not all(fits for _, fits in found):
+            odd.append(f"it does not tolerate the taints of {', '.join(pool.name for pool in places)} (SCHED-13)")
+        derived = f"the selector, affinity and tolerations of its {sorts.source}, and what they ask for"
+        anywhere = len(places) > 1 and any(self._selects_others(spec, places) for spec in sorts.specs)
+        return places, Guess(derived, tuple(odd), _ONLY_BY_DEVICES if anywhere else "")
 
     def _places_of(self, spec: PodSpec, namespace: str) -> tuple[list[DraftedPool], bool]:
         """The pools on which one sort of pods may land, and whether it tolerates their taints."""
@@ -153,7 +151,8 @@ class _Drafter:
         there = offered(node)
         return all(name in there for name in resources(spec))
 
-    def _strays(self, spec: PodSpec, places: Sequence[DraftedPool]) -> bool:
+    def _selects_others(self, spec: PodSpec, places: Sequence[DraftedPool]) -> bool:
+        """Whether its terms alone would let one sort of pods on nodes of no drafted pool of its own."""
         homes = {node.name for pool in places for node in pool.nodes}
         return any(spec.selects(node) for node in self.facts.nodes if node.name not in homes)
 

@@ -2,8 +2,8 @@
 
 The module on scheduling shows that taints and affinity work; this one shows that the workloads use them. A template
 without one of two tolerations runs for months, until its pod has to be scheduled again. A template without affinity is
-on the right nodes by chance. Preferred affinity for nodes that the same template excludes has no effect, and a request
-that no node can ever meet is reported as Insufficient, as if waiting helped.
+on the right nodes by chance where others have the same devices. Preferred affinity for nodes that the same template
+excludes has no effect, and a request that no node can ever meet is reported as Insufficient, as if waiting helped.
 
 The workload is judged as it is deployed, or by its declared manifest where it is not.
 """
@@ -28,6 +28,7 @@ from suites._shared.declared_workloads import (
 from suites._shared.formatting import join_limited
 from suites._shared.gpu_requests import requests_gpus
 from suites._shared.pool_nodes import Members, set_aside, without_nodes
+from suites.scheduling.open_nodes import could_take
 
 _IN_ITS_POOLS = "pods on nodes of its pools, or queued"
 
@@ -38,8 +39,8 @@ _IN_ITS_POOLS = "pods on nodes of its pools, or queued"
     level=MUST,
     owner=Owner.WORKLOAD,
     sources=["guide-4", "k8s-taints", "k8s-affinity"],
-    remedy="Give the pod template one toleration for each taint of its pools, and a required affinity or nodeSelector "
-    "on labels that only their nodes carry; both are needed.",
+    remedy="Give the pod template one toleration for each taint of its pools, and, where other nodes have such devices "
+    "behind taints that it tolerates, a required affinity or nodeSelector on labels that only its nodes carry.",
 )
 def test_declared_workloads_can_run_in_their_pools_only(
     gpu_workloads: tuple[DeclaredWorkload, ...], facts: Facts, reference: Reference, members: Members, judge: Judge
@@ -66,13 +67,17 @@ def test_declared_workloads_can_run_in_their_pools_only(
         if not pool_nodes:
             set_aside(judge, workload, without_nodes(workload.pools, reference, members))
             continue
-        allowed = [node.name for node in workload.template.selected(facts.nodes)]
+        namespace = workload.declared.namespace
+        allowed = [
+            node.name for node in facts.nodes if could_take(node, workload.template, namespace, reference, facts)
+        ]
         others = [name for name in allowed if name not in pool_nodes]
+        selected = bool(workload.template.selected(facts.nodes))
         judge(
             workload,
-            ok=bool(allowed) and not others,
-            expected=f"required affinity or nodeSelector that matches nodes of {format_value(workload.pools)} alone",
-            actual=f"it matches {join_limited(allowed) or 'no node'}",
+            ok=selected and not others,
+            expected=f"pods that only nodes of {format_value(workload.pools)} take",
+            actual=f"{join_limited(allowed) or 'no node'} can take them",
             cause=f"{join_limited(others)} may take its pods" if others else "no node matches its required terms",
             hidden_because="the pods are on the right nodes as long as these happen to score best",
             inspect=workload.inspect,

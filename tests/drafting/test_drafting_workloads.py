@@ -53,11 +53,19 @@ def test_a_workload_that_is_confined_belongs_to_its_pools(drafted):
     assert (found.role, found.pools, found.priority_class) == ("inference", ("t4",), "high")
 
 
-def test_a_workload_that_nothing_confines_is_left_to_decide(drafted):
+def test_a_workload_that_only_what_it_asks_for_confines_has_every_pool_that_offers_it(drafted):
     made = drafted(FLEET, workload("Deployment", "vision", "detector", pod_template(tolerations=[TOLERATION])))
 
+    assert made.reference.workloads[0].pools == ("l4", "t4")
+    assert "only what it asks for, which all of these offer" in made.comments
+
+
+def test_a_workload_that_asks_for_what_nobody_offers_is_left_to_decide(drafted):
+    asking = pod_template(resource="nvidia.com/mig-1g.5gb", tolerations=[TOLERATION])
+    made = drafted(FLEET, workload("Deployment", "vision", "detector", asking))
+
     assert made.reference.workloads[0].pools == ()
-    assert "With pools: [l4, t4] SCHED-13 asks for such a term" in made.comments
+    assert "no drafted pool offers what it asks for" in made.comments
 
 
 def test_a_workload_that_waits_shows_its_pools_so_that_it_is_judged(drafted):
@@ -103,7 +111,7 @@ def test_what_makes_pods_through_jobs_is_drafted_instead_of_them(drafted):
     job = workload("Job", "vision", "tune-0", ownerReferences=made_by)
     made = drafted(FLEET, job, pod("vision", "tune-0-x", ("Job", "tune-0"), nodeName="l4-1"))
 
-    assert [(each.kind, each.name, each.pools) for each in made.reference.workloads] == [("JobSet", "tune", ())]
+    assert [(each.kind, each.name, each.pools) for each in made.reference.workloads] == [("JobSet", "tune", ("l4",))]
     assert "JobSet tune makes it" not in made.comments
 
 
