@@ -13,7 +13,17 @@ SCHEDULING_EFFECTS = ("NoSchedule", "NoExecute")
 # NVIDIA/NVSentinel: docs, fault quarantine; it takes the taint away when the node is healthy again.
 QUARANTINE = "AggregatedNodeHealth"
 # aws/aws-node-termination-handler: docs, TAINT_NODE (spot-itn, scheduled-maintenance, rebalance-recommendation).
-LIFECYCLE_PREFIXES = ("node.kubernetes.io/", "node.cloudprovider.kubernetes.io/", "aws-node-termination-handler/")
+# kubernetes-sigs/node-readiness-controller: until a NodeReadinessRule is met.
+# kubernetes/autoscaler: FAQ, startup taints.
+LIFECYCLE_PREFIXES = (
+    "node.kubernetes.io/",
+    "node.cloudprovider.kubernetes.io/",
+    "aws-node-termination-handler/",
+    "readiness.k8s.io/",
+    "startup-taint.cluster-autoscaler.kubernetes.io/",
+    "status-taint.cluster-autoscaler.kubernetes.io/",
+    "ignore-taint.cluster-autoscaler.kubernetes.io/",
+)
 # Until the agent of a node is ready: node.cilium.io, and ebs, efs, fsx and s3.csi.aws.com (the README of each).
 LIFECYCLE_SUFFIXES = ("/agent-not-ready",)
 LIFECYCLE_KEYS = (
@@ -30,6 +40,8 @@ LIFECYCLE_KEYS = (
     # kubernetes-sigs/cluster-api: api/core/v1beta2/common_types.go; owners may use other keys of this prefix.
     "node.cluster.x-k8s.io/uninitialized",
     "node.cluster.x-k8s.io/outdated-revision",
+    # gardener/gardener: docs/usage/advanced/node-readiness.md.
+    "node.gardener.cloud/critical-components-not-ready",
 )
 
 

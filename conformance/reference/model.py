@@ -317,6 +317,13 @@ class Platform(Declared, frozen=True):
     priority_classes: Annotated[
         tuple[str, ...], Meta(description="names of priority classes, * for any characters")
     ] = ()
+    healthy_conditions: Annotated[
+        dict[str, Literal["True", "False"]],
+        Meta(
+            description="the status that a condition of a health agent has on a node that is well, by type, such as "
+            "GPUPassiveHealthCheck; what it names is judged by that alone"
+        ),
+    ] = {}
 
 
 class Reference(Declared, frozen=True):

@@ -5,6 +5,7 @@ ids run out, and network and storage agents keep their taint on it until they ar
 takes it off; taken off by hand it comes back, or pods come to a node that cannot run them.
 """
 
+from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
 from conformance.facts import Facts, Node
@@ -29,6 +30,15 @@ _WHO_LIFTS_IT = {
     "karpenter.sh/rebooting": "Look at the conditions of the node's NodeClaim; Karpenter",
     "node.cluster.x-k8s.io/uninitialized": "Look at the conditions of the node's Machine; Cluster API",
 }
+_OF_READINESS_RULES = "readiness.k8s.io/"
+
+
+_OF_AUTOSCALER = "ToBeDeletedByClusterAutoscaler"
+# It evicts for at most 10 minutes (--max-graceful-termination-sec) and takes the taint off where it gives up.
+# kubernetes/autoscaler: cluster-autoscaler/utils/taints/taints.go (the value), FAQ (the flag).
+_AUTOSCALER_TAKES = timedelta(minutes=30)
+# Spot and maintenance notices end within the hour; Karpenter drains for as long as terminationGracePeriod allows.
+_REMOVAL_TAKES = timedelta(days=1)
 
 
 class NodeProblem(NamedTuple):
@@ -69,23 +79,55 @@ def removal_of(node: Node, facts: Facts) -> str:
     if node.deletion is not None:
         return "it is being deleted" if is_recent(node.deletion, facts.taken_at) else ""
     announced = next((taint for taint in node.taints if taint.announces_removal), None)
-    return f"it is about to be removed ({announced})" if announced else ""
+    if announced is None or _is_overdue(announced, node, facts):
+        return ""
+    return f"it is about to be removed ({announced})"
+
+
+def _is_overdue(taint: Taint, node: Node, facts: Facts) -> bool:
+    """Whether a node that was announced to go is still there when it ought to be gone; unknown without a time."""
+    since = announced_at(taint, node)
+    longest = _AUTOSCALER_TAKES if taint.key == _OF_AUTOSCALER else _REMOVAL_TAKES
+    return since is not None and facts.taken_at - since > longest
+
+
+def announced_at(taint: Taint, node: Node) -> datetime | None:
+    """When a taint was put: ``timeAdded``, or the seconds since 1970 that are the value of the cluster autoscaler's."""
+    if taint.key == _OF_AUTOSCALER and taint.value.isdigit():
+        return datetime.fromtimestamp(int(taint.value), tz=UTC)
+    return node.tainted.get(taint.key)
 
 
 def _holds(taint: Taint, node: Node, facts: Facts) -> bool:
     """Whether a taint that is there for a while has been there for long."""
-    if not taint.is_lifecycle or taint.effect not in SCHEDULING_EFFECTS or taint.announces_removal:
+    if not taint.is_lifecycle or taint.effect not in SCHEDULING_EFFECTS:
         return False
+    if taint.announces_removal:
+        return _is_overdue(taint, node, facts)
     if taint.key in _TOLD_OTHERWISE or joined_just_now(node, facts):
         return False
     return not is_recent(node.tainted.get(taint.key), facts.taken_at)
 
 
+def _why_it_stays(taint: Taint) -> str:
+    if taint.key == _OF_AUTOSCALER:
+        return "the log of the cluster autoscaler, or whether it still runs"
+    return "disruption budgets, karpenter.sh/do-not-disrupt, pods that do not end"
+
+
 def _held_by(taint: Taint, node: Node) -> NodeProblem:
-    since = f" since {node.tainted[taint.key]:%Y-%m-%d %H:%M}" if taint.key in node.tainted else ""
+    put = announced_at(taint, node)
+    since = f" since {put:%Y-%m-%d %H:%M}" if put is not None else ""
     cause = f"{taint} keeps new pods away{since}"
+    if taint.announces_removal:
+        stays = (
+            f"Look at what keeps the node, which was to be removed: {_why_it_stays(taint)}. Only where nobody removes"
+        )
+        return NodeProblem(str(taint), cause, f"{stays} it any more: kubectl taint node {node.name} {taint.key}-")
     if taint.key == _OUT_OF_SERVICE:
         back = f"The node is Ready again: kubectl taint node {node.name} {taint.key}- once nobody works on it"
         return NodeProblem(str(taint), cause, back)
     who = _WHO_LIFTS_IT.get(taint.key, f"Look at the pods on {node.name} of whoever put {taint.key}; it")
+    if taint.key.startswith(_OF_READINESS_RULES):
+        who = "Look at the conditions that its NodeReadinessRule asks of the node; the node readiness controller"
     return NodeProblem(str(taint), cause, f"{who} takes the taint off when that is well. Do not take it off by hand.")

@@ -9,18 +9,18 @@ A node belongs to a pool by the pool's selector, the labels that the cloud or th
 of the owners are then judged against the declaration, never taken from the node.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import pytest
 
 from conformance.catalog import MUST, SHOULD, Owner, requirement
 from conformance.facts import Facts, Node
 from conformance.gpu.labels import GPU_MEMORY, GPU_PRODUCT
-from conformance.gpu.node_health import broken_conditions
+from conformance.gpu.node_health import broken_conditions, open_conditions, usual_statuses
 from conformance.reference.expected import offer_of
 from conformance.reference.model import Pool, Reference
 from conformance.subjects import ObjectReference
-from conformance.verdict import Judge, NotApplicable, Unsupported, format_value
+from conformance.verdict import Inconclusive, Judge, NotApplicable, Unsupported, format_value
 from suites._shared.formatting import join_limited, pairs
 from suites._shared.grace import is_changing, is_upgrading, joined_just_now
 from suites._shared.node_gpus import (
@@ -310,16 +310,22 @@ def test_no_ordinary_pod_occupies_a_gpu_node(
     "over.",
 )
 def test_every_gpu_node_is_ready_and_schedulable(
-    gpu_pool_nodes: tuple[GpuPoolNode, ...], facts: Facts, judge: Judge
+    gpu_pool_nodes: tuple[GpuPoolNode, ...], facts: Facts, reference: Reference, judge: Judge
 ) -> None:
+    usual = usual_statuses(node.conditions for _, node, _ in gpu_pool_nodes)
+    healthy = reference.platform.healthy_conditions
+    unclear: dict[str, str] = {}
     for pool, node, gpu in gpu_pool_nodes:
-        broken, problem = broken_conditions(node.conditions), problem_of(node, facts)
+        broken, problem = broken_conditions(node.conditions, healthy), problem_of(node, facts)
         ok = node.ready and not node.unschedulable and not broken and not problem
         if change := (not ok and is_changing(node, facts)) or removal_of(node, facts):
             judge.pass_over(node, change)
             continue
         if not node.ready and joined_just_now(node, facts):
             judge.pass_over(node, "it joined just now and is not Ready yet")
+            continue
+        if ok and (told := open_conditions(node.conditions, usual, healthy)):
+            unclear[node.name] = format_value(told)
             continue
         cause = f"{gpu.count} GPUs of {pool} take no new pods while the node is {state(node)}"
         judge(
@@ -332,6 +338,17 @@ def test_every_gpu_node_is_ready_and_schedulable(
             remedy=problem.remedy if problem and not broken else how_to_bring_back(node, broken, facts),
             inspect=f"kubectl describe node {node.name}",
         )
+    if unclear:
+        raise _not_told(unclear)
+
+
+def _not_told(unclear: Mapping[str, str]) -> Inconclusive:
+    """That conditions of nodes are of a kind of which nobody knows whether they say that GPUs are broken."""
+    told = join_limited([f"{said} of node {name}" for name, said in unclear.items()])
+    return Inconclusive(
+        f"it is not known whether {told} says that its GPUs are broken: look at the condition's message, and declare "
+        "under platform.healthy_conditions which status it has on a node that is well"
+    )
 
 
 def _hidden_because(broken: tuple[str, ...], problem: NodeProblem) -> str:

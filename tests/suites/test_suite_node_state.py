@@ -2,10 +2,12 @@
 
 from datetime import timedelta
 
+import msgspec
 import pytest
 from operated_cluster import JUST_NOW, LONG_AGO, NOW, Cluster
 from operator_chapters import A_NODE
 
+from conformance.verdict import Inconclusive
 from suites.pools.test_pools import test_every_gpu_node_is_ready_and_schedulable as takes_pods
 
 PRESSURE = "node.kubernetes.io/disk-pressure"
@@ -103,3 +105,63 @@ def test_a_node_whose_kernel_hangs_is_broken_though_it_is_ready(cluster):
     cluster.node(A_NODE)["status"]["conditions"].append({"type": "KernelDeadlock", "status": "True"})
 
     assert "KernelDeadlock=True" in broken(cluster)[f"node {A_NODE}"].cause
+
+
+def condition(cluster: Cluster, node: str, kind: str, status: str) -> None:
+    cluster.node(node)["status"]["conditions"].append({"type": kind, "status": status})
+
+
+def test_a_condition_of_unknown_meaning_is_neither_passed_nor_failed(cluster):
+    condition(cluster, A_NODE, "GPUPassiveHealthCheck", "True")
+
+    ended = cluster.verdict(takes_pods)
+
+    assert isinstance(ended.ended, Inconclusive)
+    assert f"GPUPassiveHealthCheck=True of node {A_NODE}" in str(ended.ended)
+    assert "platform.healthy_conditions" in str(ended.ended)
+    assert not ended.judge.broken
+
+
+def test_what_the_fleet_agrees_on_is_well_and_what_its_owners_declare_decides(cluster):
+    for node in cluster.facts().nodes:
+        condition(cluster, node.name, "GPUPassiveHealthCheck", "True")
+    ended = cluster.verdict(takes_pods)
+    assert ended.ended is None
+    assert not ended.judge.broken
+
+    platform = msgspec.structs.replace(
+        cluster.reference.platform, healthy_conditions={"GPUPassiveHealthCheck": "False"}
+    )
+    cluster.reference = msgspec.structs.replace(cluster.reference, platform=platform)
+    assert "GPUPassiveHealthCheck=True" in broken(cluster)[f"node {A_NODE}"].cause
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "added", "overdue"),
+    [
+        ("ToBeDeletedByClusterAutoscaler", str(int((NOW - timedelta(minutes=5)).timestamp())), None, False),
+        ("ToBeDeletedByClusterAutoscaler", str(int((NOW - timedelta(days=3)).timestamp())), None, True),
+        ("karpenter.sh/disrupted", "", LONG_AGO, True),
+        # Without a time nobody knows, and nothing is said.
+        ("karpenter.sh/disrupted", "", None, False),
+    ],
+)
+def test_a_node_that_was_to_be_removed_long_ago_and_is_there_is_told(cluster, key, value, added, overdue):
+    taint(cluster, key, added)
+    cluster.node(A_NODE)["spec"]["taints"][-1]["value"] = value
+
+    found = broken(cluster)
+
+    assert bool(found) is overdue
+    if overdue:
+        assert key in found[f"node {A_NODE}"].cause
+        assert "since" in found[f"node {A_NODE}"].cause
+        assert "which was to be removed" in found[f"node {A_NODE}"].remedy
+    else:
+        assert any(f"node {A_NODE}" in each for each in passed_over(cluster))
+
+
+def test_a_readiness_rule_that_is_not_met_keeps_its_taint(cluster):
+    taint(cluster, "readiness.k8s.io/nvidia.com/gpu-not-ready", LONG_AGO)
+
+    assert "NodeReadinessRule" in broken(cluster)[f"node {A_NODE}"].remedy
