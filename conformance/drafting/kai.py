@@ -7,6 +7,9 @@ from conformance.facts import Facts, Resource
 from conformance.verdict import Inconclusive
 
 _PROGRAM = "kai-scheduler"
+_LIMITS = "which of their limits the owners promise"
+# Run:ai has KAI's queues under another scheduler's name (run-ai/docs: Researcher/scheduling/the-runai-scheduler.md).
+_RUN_AI = {"namespace": "runai", "scheduler": "runai-scheduler", "queue_label": "runai/queue"}
 
 
 def drafted_kai(facts: Facts) -> Part | None:
@@ -20,10 +23,13 @@ def drafted_kai(facts: Facts) -> Part | None:
     names = {each.name for each in queues}
     items: list[Item] = [_queue(each, names) for each in sorted(queues, key=lambda each: each.name)]
     value: dict[str, Any] = {"queues": items}
+    if any(pod.scheduler == _RUN_AI["scheduler"] for pod in facts.pods):
+        value = {**_RUN_AI, **value}
+        return Part(value, Guess("the queues of scheduling.run.ai and pods of Run:ai's scheduler", decide=_LIMITS))
     namespace = next((each.namespace for each in workloads if each.kind == "Deployment" and _PROGRAM in each.name), "")
     if namespace:
         value = {"namespace": namespace, **value}
-    return Part(value, Guess("the queues of scheduling.run.ai", decide="which of their limits the owners promise"))
+    return Part(value, Guess("the queues of scheduling.run.ai", decide=_LIMITS))
 
 
 def _queue(queue: Resource, names: set[str]) -> Item:

@@ -62,6 +62,10 @@ PARTS = (
         "cloud.ibm.com: Kubernetes Service, Setting pod priority",
     ),
     PlatformPart(
+        "CoreWeave", ("cw-*",), (), "docs.coreweave.com: CKS, Cluster components (namespaces of the control plane)"
+    ),
+    PlatformPart("Run:ai", ("runai", "runai-backend"), (), "run-ai-docs.nvidia.com: Self-hosted installation"),
+    PlatformPart(
         "Gardener",
         ("kube-system",),
         ("gardener-*",),

@@ -12,6 +12,7 @@ from typing import NamedTuple
 from conformance.facts import Facts, Node, Pod, PodTemplate
 from conformance.facts import Workload as LiveWorkload
 from conformance.facts.podspec import PodSpec
+from conformance.gpu.labels import HAMI_RESOURCES
 from conformance.gpu.quantities import quantity
 from conformance.gpu.taints import Taint
 from conformance.reference.model import Pool, Reference, Workload
@@ -217,10 +218,11 @@ def _obstacles(pod: Pod, node: Node, facts: Facts) -> list[str]:
 
 
 def _short(wanted: dict[str, Fraction], there: dict[str, Fraction]) -> dict[str, str]:
+    """What is wanted and not there; of HAMi's own resources no node offers any, its scheduler alone counts them."""
     return {
         name: f"{_format_amount(name, amount)} {name} requested, {_format_amount(name, there[name])} free"
         for name, amount in wanted.items()
-        if amount > there[name]
+        if amount > there[name] and name not in HAMI_RESOURCES
     }
 
 

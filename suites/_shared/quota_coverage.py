@@ -20,7 +20,7 @@ from conformance.reference.model import Reference
 from conformance.reference.stack import Kai
 from conformance.verdict import Inconclusive
 from suites._shared.gpu_requests import classes_of_others, gpu_pods, names_of_gpus
-from suites._shared.kai import UNBOUNDED, queue_of, queues_of, with_ancestors
+from suites._shared.kai import RUN_AI, UNBOUNDED, queue_of, queues_of, with_ancestors
 
 # Kubernetes: Resource Quotas, quota for DRA device classes.
 _BY_CLASS = ".deviceclass.resource.k8s.io/devices"
@@ -205,9 +205,10 @@ def _of_kai(namespace: str, reference: Reference, facts: Facts) -> tuple[str, ..
     pods = [pod for pod in gpu_pods(facts, reference) if pod.namespace == namespace and not pod.finished]
     if not pods or not facts.serves("Queue"):
         return ()
-    kai, queues = reference.kai or Kai(), queues_of(facts)
+    queues = queues_of(facts)
     limits: dict[str, None] = {}
     for pod in pods:
+        kai = reference.kai or (RUN_AI if pod.scheduler == RUN_AI.scheduler else Kai())
         chain = [queues[name] for name in with_ancestors(queue_of(pod, kai, facts), queues)]
         limited = next((queue for queue in chain if queue.limit != UNBOUNDED), None)
         if pod.scheduler != kai.scheduler or limited is None:

@@ -1,6 +1,6 @@
 """The stack is read from what tells of it, and what nothing tells of is not declared."""
 
-from fleet import T4, gpu_nodes, named, node
+from fleet import T4, gpu_nodes, named, node, pod
 
 NODES = gpu_nodes("t4", 2, {"agentpool": "t4", **T4})
 SLICED = "version: v1\nsharing:\n  timeSlicing:\n    resources: [{name: nvidia.com/gpu, replicas: 4}]\n"
@@ -158,6 +158,14 @@ def test_queues_of_kai_are_declared_with_their_limits(drafted):
         "team": ("all", 4, -1),
     }
     assert any("its parent none does not exist" in each for each in made.draft.contradictions)
+
+
+def test_queues_of_run_ai_are_declared_with_its_scheduler_and_label(drafted):
+    queue = named("Queue", "nlp", apiVersion="scheduling.run.ai/v2", spec={"resources": {"gpu": {"limit": 8}}})
+    made = drafted(NODES, queue, pod("runai-nlp", "train-0", schedulerName="runai-scheduler"))
+
+    kai = made.reference.kai
+    assert (kai.namespace, kai.scheduler, kai.queue_label) == ("runai", "runai-scheduler", "runai/queue")
 
 
 def test_an_operator_that_gives_gpus_out_by_dra_is_declared_with_its_driver(drafted):

@@ -168,3 +168,28 @@ def test_a_key_that_hami_holds_is_spelled_right_where_hami_is(
     judge = judged(test_quota.test_every_limit_on_gpus_is_spelled_so_that_it_counts, reference=reference, facts=facts)
 
     assert [each.ok for each in judge.findings] == [ok]
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "label", "limit", "covered"),
+    [
+        ("kai-scheduler", "kai.scheduler/queue", 8, True),
+        ("runai-scheduler", "runai/queue", 8, True),
+        ("runai-scheduler", "runai/queue", -1, False),
+        ("runai-scheduler", "kai.scheduler/queue", 8, False),
+        ("default-scheduler", "runai/queue", 8, False),
+    ],
+)
+def test_a_queue_of_kai_or_run_ai_covers_the_pods_of_its_scheduler(
+    scheduler: str, label: str, limit: int, covered: bool
+) -> None:
+    place = {"apiVersion": "scheduling.run.ai/v2", "kind": "Queue", "metadata": {"name": "nlp"}}
+    queue = place | {"spec": {"resources": {"gpu": {"quota": 4, "limit": limit}}}}
+    container = {"name": "main", "image": "x", "resources": {"limits": {GPU: "1"}}}
+    pod = {
+        "kind": "Pod",
+        "metadata": {"name": "p", "namespace": "ml", "labels": {label: "nlp"}},
+        "spec": {"schedulerName": scheduler, "containers": [container]},
+    }
+
+    assert bool(gpu_coverage("ml", Reference("cluster"), Facts.from_objects([queue, pod]))) is covered
