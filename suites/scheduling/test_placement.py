@@ -30,6 +30,7 @@ from suites._shared.gpu_requests import requests_gpus
 from suites._shared.pool_nodes import Members, set_aside, without_nodes
 from suites.scheduling.open_nodes import could_take
 
+_NO_NODE = "no node matches its required terms"
 _IN_ITS_POOLS = "pods on nodes of its pools, or queued"
 
 
@@ -39,8 +40,8 @@ _IN_ITS_POOLS = "pods on nodes of its pools, or queued"
     level=MUST,
     owner=Owner.WORKLOAD,
     sources=["guide-4", "k8s-taints", "k8s-affinity"],
-    remedy="Give the pod template one toleration for each taint of its pools, and, where other nodes have such devices "
-    "behind taints that it tolerates, a required affinity or nodeSelector on labels that only its nodes carry.",
+    remedy="Give the pod template one toleration for each taint of its pools, and a required affinity or nodeSelector "
+    "on labels that only their nodes carry; both are needed.",
 )
 def test_declared_workloads_can_run_in_their_pools_only(
     gpu_workloads: tuple[DeclaredWorkload, ...], facts: Facts, reference: Reference, members: Members, judge: Judge
@@ -67,18 +68,21 @@ def test_declared_workloads_can_run_in_their_pools_only(
         if not pool_nodes:
             set_aside(judge, workload, without_nodes(workload.pools, reference, members))
             continue
+        selected = workload.template.selected(facts.nodes)
         namespace = workload.declared.namespace
         allowed = [
-            node.name for node in facts.nodes if could_take(node, workload.template, namespace, reference, facts)
+            node.name
+            for node in selected
+            if node.name in pool_nodes or could_take(node, workload.template, namespace, reference, facts)
         ]
         others = [name for name in allowed if name not in pool_nodes]
-        selected = bool(workload.template.selected(facts.nodes))
+        none = "no node that matches its required terms has what it asks for" if selected else _NO_NODE
         judge(
             workload,
-            ok=selected and not others,
-            expected=f"pods that only nodes of {format_value(workload.pools)} take",
-            actual=f"{join_limited(allowed) or 'no node'} can take them",
-            cause=f"{join_limited(others)} may take its pods" if others else "no node matches its required terms",
+            ok=bool(allowed) and not others,
+            expected=f"required affinity or nodeSelector that matches nodes of {format_value(workload.pools)} alone",
+            actual=f"it matches {join_limited(allowed) or 'no node'}",
+            cause=f"{join_limited(others)} may take its pods" if others else none,
             hidden_because="the pods are on the right nodes as long as these happen to score best",
             inspect=workload.inspect,
         )
