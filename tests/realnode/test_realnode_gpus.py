@@ -1,110 +1,23 @@
 """A real node in the place of one of the topology with GPUs: its pods get devices, and the kubelet says the same."""
 
-import json
 import os
 import signal
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from real_containers import PODS, Containers, kubelet_of
+from gpu_node import GPU, NODE, GpuNode, gpu_node, listed, uuids
+from real_containers import PODS, kubelet_of
 
-from conformance.clusters.embedded import EmbeddedSpec, start
-from conformance.clusters.embedded.real import images
-from conformance.deviceplugin.allocated import SOCKET, Container, allocated
 from conformance.kube.waits import wait_for
-from conformance.progress import TerminalProgress
-from conformance.simulator.hardware import HARDWARE, gpu_uuid
 
 pytestmark = pytest.mark.cluster
 
-NODE, GPU = "a100-1", "nvidia.com/gpu"
-SEES = """
-import json, os, subprocess, sys, time
-def smi():
-    try:
-        return subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True).stdout.splitlines()
-    except FileNotFoundError:
-        return None
-mounts = [line.split()[4] for line in open("/proc/self/mountinfo")]
-print(json.dumps({
-    "visible": os.environ.get("NVIDIA_VISIBLE_DEVICES"),
-    "files": sorted(name for name in os.listdir("/dev") if name.startswith("nvidia")),
-    "smi": smi(),
-    "mounts": sorted(mount for mount in mounts if "nvidia" in mount),
-}), flush=True)
-if "hold" in sys.argv:
-    time.sleep(600)
-"""
-
 
 @pytest.fixture(scope="module")
-def node(gpu_machine: None, request: pytest.FixtureRequest) -> Iterator["GpuNode"]:
-    capture = request.config.pluginmanager.getplugin("capturemanager")
-    with capture.global_and_fixture_disabled():
-        running = start(EmbeddedSpec(topology="single", real_nodes=1, real_gpus=True), TerminalProgress())
-    with running, running.client() as client:
-        gpus = GpuNode(Containers(running, client))
-        gpus.wait_allocatable("8")
-        yield gpus
-
-
-class GpuNode:
-    """The node, and pods on it."""
-
-    def __init__(self, containers: Containers) -> None:
-        self.containers, self.client = containers, containers.client
-        self.folder = containers.cluster.folder / "real-nodes" / NODE
-        self._number = 0
-
-    def object(self) -> dict[str, Any]:
-        return self.client.get(f"/api/v1/nodes/{NODE}")
-
-    def wait_allocatable(self, count: str) -> None:
-        wait_for(
-            lambda: self.object()["status"]["allocatable"].get(GPU),
-            lambda found: found == count,
-            what=f"node {NODE} has {count} GPUs allocatable",
-            timeout=90,
-        )
-
-    def breaks(self, **changes: Any) -> None:
-        """Change the hardware, as its annotation says it; without changes all is well again."""
-        known = json.loads(self.object()["metadata"]["annotations"][HARDWARE])
-        whole = {key: value for key, value in known.items() if key not in ("unhealthy", "missing", "broken")}
-        change = {"metadata": {"annotations": {HARDWARE: json.dumps({**whole, **changes})}}}
-        self.client.patch(f"/api/v1/nodes/{NODE}", change)
-
-    def create(self, gpus: int, *, hold: bool = False) -> str:
-        self._number += 1
-        name = f"asks-{self._number}"
-        command = ["python3", "-c", SEES, *(["hold"] if hold else [])]
-        container: dict[str, Any] = {"name": "main", "image": images.PROBE, "command": command}
-        container["resources"] = {"limits": {GPU: str(gpus)}} if gpus else {}
-        self.containers.create(name, node=NODE, containers=[container], terminationGracePeriodSeconds=0)
-        return name
-
-    def sees(self, gpus: int) -> dict[str, Any]:
-        """What a container with so many GPUs sees."""
-        name = self.create(gpus)
-        said = self.containers.said(name)
-        self.delete(name)
-        return said
-
-    def delete(self, name: str) -> None:
-        self.client.delete(f"{PODS}/{name}", grace_seconds=0)
-
-    def allocated(self) -> dict[Container, dict[str, list[str]]]:
-        return allocated(self.folder / "kubelet" / SOCKET)
-
-
-def uuids(*indices: int) -> list[str]:
-    return [gpu_uuid(NODE, index) for index in indices]
-
-
-def listed(said: dict[str, Any]) -> list[str]:
-    """The UUIDs that nvidia-smi has listed in a container."""
-    return [line.partition("UUID: ")[2].rstrip(")") for line in said["smi"]]
+def node(gpu_machine: None, request: pytest.FixtureRequest) -> Iterator[GpuNode]:
+    with gpu_node(request.config) as node:
+        yield node
 
 
 def test_the_node_is_the_one_of_the_topology(node: GpuNode) -> None:
@@ -129,24 +42,35 @@ def test_a_container_sees_the_gpus_that_it_was_given_and_no_others(node: GpuNode
 
 
 def test_a_container_without_gpus_sees_nothing_of_them(node: GpuNode) -> None:
-    assert node.sees(0) == {"visible": None, "files": [], "smi": None, "mounts": []}
+    assert node.sees(0) == {"visible": None, "files": [], "smi": None, "mounts": [], "mps": []}
 
 
 def test_the_kubelet_says_of_each_container_what_the_container_saw(node: GpuNode) -> None:
-    names = [node.create(3, hold=True), node.create(2, hold=True)]
-    for name in names:
-        node.containers.wait_phase(name, "Running")
-        log = f"{PODS}/{name}/log"
-        wait_for(lambda log=log: node.client.request("GET", log), bool, what="it has looked", timeout=90)
+    saw = dict(node.held(gpus) for gpus in (3, 2))
 
     found = {container.pod: devices for container, devices in node.allocated().items()}
 
-    assert set(found) == set(names)
-    saw = {name: listed(json.loads(node.client.request("GET", f"{PODS}/{name}/log"))) for name in names}
-    for name in names:
-        assert sorted(found[name][GPU]) == sorted(saw[name]), name
+    assert set(found) == set(saw)
+    for name, seen in saw.items():
+        assert sorted(found[name][GPU]) == sorted(seen), name
         node.delete(name)
-    assert not set(saw[names[0]]) & set(saw[names[1]])
+    assert len({uuid for seen in saw.values() for uuid in seen}) == 5
+    wait_for(node.allocated, lambda left: not left, what="the devices are given back", timeout=90)
+
+
+def test_the_kubelet_takes_the_gpus_that_the_plugin_prefers(node: GpuNode) -> None:
+    """GPUs 0 to 3 hang on one NUMA node, 4 to 7 on the other; no pod is given some of each that need not be."""
+    saw = dict(node.held(gpus) for gpus in (3, 2, 1, 2))
+
+    places = [sorted(uuids(*range(8)).index(each) for each in seen) for seen in saw.values()]
+
+    assert [[gpu // 4 for gpu in place] for place in places] == [[0, 0, 0], [1, 1], [0], [1, 1]], places
+    # Where a device is, the plugin has told the kubelet, and that tells it on.
+    told = node.numa_nodes()
+    for uuid in (uuid for seen in saw.values() for uuid in seen):
+        assert uuids(*range(8)).index(uuid) // 4 in told[uuid]
+    for name in saw:
+        node.delete(name)
     wait_for(node.allocated, lambda left: not left, what="the devices are given back", timeout=90)
 
 
