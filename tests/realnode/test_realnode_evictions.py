@@ -1,12 +1,16 @@
 """Real nodes: how pods are told to leave, which simulated kubelets only play. Signals, grace, exit codes are real."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from patience import PATIENCE
 from real_containers import PODS, Containers
 
+from conformance.kube.client import Client
+from conformance.kube.errors import ApiError
 from conformance.kube.waits import wait_for
 
 pytestmark = pytest.mark.cluster
@@ -31,6 +35,9 @@ time.sleep(600)
 """
 _HELD = "gpu-conformance.io/held"
 _CLASS = "/apis/scheduling.k8s.io/v1/priorityclasses"
+_BUDGETS = "/apis/policy/v1/namespaces/default/poddisruptionbudgets"
+_DEPLOYMENTS = "/apis/apps/v1/namespaces/default/deployments"
+_REFUSED = 429  # HTTP: a budget does not allow the eviction now
 
 
 @pytest.fixture
@@ -135,21 +142,107 @@ def test_a_taint_with_no_execute_ends_what_does_not_tolerate_it(pods: Leaving) -
 
 def test_an_eviction_ends_a_pod_in_order_unless_a_budget_forbids_it(pods: Leaving) -> None:
     client = pods.client
-    budgets = "/apis/policy/v1/namespaces/default/poddisruptionbudgets"
     pods.working("evicted")
     client.patch(f"{PODS}/evicted", {"metadata": {"labels": {"app": "evicted"}}})
     selector = {"matchLabels": {"app": "evicted"}}
-    client.create(budgets, {"metadata": {"name": "keeps"}, "spec": {"minAvailable": 1, "selector": selector}})
-    budget = f"{budgets}/keeps"
+    client.create(_BUDGETS, {"metadata": {"name": "keeps"}, "spec": {"minAvailable": 1, "selector": selector}})
+    budget = f"{_BUDGETS}/keeps"
     wait_for(
         lambda: client.get(budget)["status"], lambda now: now.get("expectedPods") == 1, what="counted", timeout=PATIENCE
     )
-    eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": "evicted", "namespace": "default"}}
 
-    with pytest.raises(Exception, match="disruption budget"):
-        client.create(f"{PODS}/evicted/eviction", eviction)
+    assert not evict(client, "evicted")
     client.delete(budget)
-    wait_for(lambda: client.list(budgets), lambda left: not left, what="no budget", timeout=PATIENCE)
-    client.create(f"{PODS}/evicted/eviction", eviction)
+    wait_for(lambda: client.list(_BUDGETS), lambda left: not left, what="no budget", timeout=PATIENCE)
+    assert evict(client, "evicted")
 
     assert pods.ended("evicted")["exitCode"] == 7
+
+
+SERVED = {"app": "served"}
+
+
+@contextmanager
+def served(containers: Containers) -> Iterator[None]:
+    """Two replicas on node real-2, one of which has to be there always; either real node may take them."""
+    client = containers.client
+    hosts = {"key": "kubernetes.io/hostname", "operator": "In", "values": ["real-1", "real-2"]}
+    required = {"nodeSelectorTerms": [{"matchExpressions": [hosts]}]}
+    spec = {
+        "tolerations": [{"key": "gpu-conformance.io/real-node", "operator": "Exists"}],
+        "terminationGracePeriodSeconds": 10,
+        "affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": required}},
+        "containers": [
+            {"name": "main", "image": "localhost/gpu-conformance/python:1", "command": ["python3", "-c", _POLITE]}
+        ],
+    }
+    template = {"metadata": {"labels": SERVED}, "spec": spec}
+    selector = {"matchLabels": SERVED}
+    cordon(containers, "real-1", True)
+    client.create(
+        _DEPLOYMENTS,
+        {"metadata": {"name": "served"}, "spec": {"replicas": 2, "selector": selector, "template": template}},
+    )
+    client.create(_BUDGETS, {"metadata": {"name": "served"}, "spec": {"minAvailable": 1, "selector": selector}})
+    try:
+        wait_for(
+            lambda: client.get(f"{_BUDGETS}/served")["status"],
+            lambda now: now.get("currentHealthy") == 2,
+            what="both replicas are counted",
+            timeout=PATIENCE,
+        )
+        yield
+    finally:
+        for node in ("real-1", "real-2"):
+            cordon(containers, node, False)
+        client.delete(f"{_DEPLOYMENTS}/served")
+        client.delete(f"{_BUDGETS}/served")
+
+
+def cordon(containers: Containers, node: str, cordoned: bool) -> None:
+    containers.client.patch(f"/api/v1/nodes/{node}", {"spec": {"unschedulable": cordoned or None}})
+
+
+def test_a_drain_waits_for_the_budget_and_moves_every_replica(containers: Containers) -> None:
+    client = containers.client
+
+    def replicas() -> dict[str, tuple[str, bool]]:
+        """The node of each replica that is not on its way out, and whether it is ready."""
+        found = {}
+        for pod in client.list(PODS, label_selector="app=served"):
+            if "deletionTimestamp" not in pod["metadata"]:
+                ready = [each["status"] for each in pod["status"].get("conditions", ()) if each["type"] == "Ready"]
+                found[pod["metadata"]["name"]] = (pod["spec"].get("nodeName", ""), ready == ["True"])
+        return found
+
+    with served(containers):
+        assert {node for node, _ in replicas().values()} == {"real-2"}
+        cordon(containers, "real-2", True)
+        first, second = replicas()
+        assert evict(client, first)
+        # The first one's successor has no node that takes it.
+        assert not evict(client, second)
+        assert replicas()[second] == ("real-2", True)
+
+        cordon(containers, "real-1", False)
+        wait_for(lambda: evict(client, second), bool, what="the budget lets the second one go", timeout=PATIENCE)
+        assert ("real-1", True) in replicas().values()
+        wait_for(
+            replicas,
+            lambda now: sorted(now.values()) == [("real-1", True)] * 2,
+            what="both replicas are on the other node",
+            timeout=PATIENCE,
+        )
+
+
+def evict(client: Client, pod: str) -> bool:
+    """Whether the pod may go, by its budget, and so goes: asked once, where our client would ask again and again."""
+    once = Client(client.connection, client.guard, replace(client.timeouts, retry=0.01))
+    eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": pod, "namespace": "default"}}
+    try:
+        once.create(f"{PODS}/{pod}/eviction", eviction)
+    except ApiError as error:
+        if error.status == _REFUSED:
+            return False
+        raise
+    return True
