@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from .hostfiles import HostFiles
     from .inventory import Inventory
 
-CRASHES = "plugin-crashes"
+CRASHES, REGISTERS_ONCE = "plugin-crashes", "plugin-registers-once"
 _LOOK = 0.2  # seconds between looks at the kubelet's socket
 _CRASH_AFTER = 0.2
 _log = logging.getLogger(__name__)
@@ -70,6 +70,8 @@ class Plugin:
             self._inventory = self._news.pop(0)
         kubelet = self._kubelet_now()
         if kubelet != self._kubelet:
+            if self._kubelet is not None and self._inventory and self._inventory.broken(REGISTERS_ONCE):
+                return
             if self._kubelet is not None:
                 _log.info("the kubelet is gone or another one")
             self._close()

@@ -18,6 +18,7 @@ HARDWARE = f"{DOMAIN}/hardware"
 BROKEN: Mapping[str, str] = {
     "plugin-blind": "the device plugin runs and finds no device",
     "plugin-crashes": "the device plugin ends a moment after it has registered, again and again (real nodes)",
+    "plugin-registers-once": "the device plugin does not register with a kubelet that has started anew (real nodes)",
     "plugin-miscounts": "the device plugin offers so many devices too many, too few if negative (real nodes)",
     "allocate-fails": "the device plugin gives nothing out: Allocate fails with the value as its text (real nodes)",
     "stale-allocation": "the device plugin gives the first devices, whatever the kubelet has chosen (real nodes)",

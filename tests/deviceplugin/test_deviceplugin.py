@@ -18,7 +18,7 @@ from fake_kubelet import FakeKubelet, kubelet
 
 from conformance.deviceplugin.hostfiles import HostFiles
 from conformance.deviceplugin.inventory import Inventory, inventory_of
-from conformance.deviceplugin.plugin import Plugin, PluginCrash
+from conformance.deviceplugin.plugin import _LOOK, Plugin, PluginCrash
 from conformance.simulator.annotations import OFFERED
 from conformance.simulator.devices import Device, Offer
 from conformance.simulator.hardware import HARDWARE, Machine, gpu_uuid, machine_of
@@ -265,6 +265,19 @@ def test_a_kubelet_that_starts_again_hears_of_everything_again(running: Running,
     with kubelet(running.folder) as next_kubelet:
         assert [each["id"] for each in listed(next_kubelet)] == uuids(0, 1, 2, 3)
         assert next_kubelet.allocate(GPU, *uuids(0)).envs
+
+
+def test_a_plugin_that_registers_once_is_not_heard_by_the_next_kubelet(
+    running: Running, node_kubelet: FakeKubelet
+) -> None:
+    running.start(a_node(broken={"plugin-registers-once": True}))
+    listed(node_kubelet)
+
+    with kubelet(running.folder) as next_kubelet:
+        time.sleep(5 * _LOOK)
+        assert next_kubelet.registered == []
+        running.plugin.tell(inventory_of(a_node()))
+        assert [each["id"] for each in listed(next_kubelet)] == uuids(0, 1, 2, 3)
 
 
 def test_without_a_kubelet_the_plugin_waits_for_one(running: Running) -> None:
