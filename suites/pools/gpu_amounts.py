@@ -185,8 +185,9 @@ class GpuAmounts:
             product = self.node.labels.get(GPU_PRODUCT, "one model")
             return (
                 f"the node offers {total} GPUs, and GPU Feature Discovery counts {found} of {product}: two models are "
-                "in the node, and the labels are of one of them",
-                "Keep one model in a node: a pod that requests GPUs gets either. Only claims of DRA choose by product.",
+                "in the node, and the labels are of one of them, or the device plugin offers GPUs that are not there",
+                "Compare nvidia-smi -L on the node with the device plugin's log. Keep one model in a node: a pod that "
+                "requests GPUs gets either, and only claims of DRA choose by product. Restart a plugin that is wrong.",
             )
         return (
             f"the node offers {format_amounts(more)} more than were declared",
