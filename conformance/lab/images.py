@@ -36,7 +36,7 @@ IMAGES = {
         # not pulled by us. glibc, so that the driver's libraries and nvidia-smi, which the container toolkit puts in,
         # can run.
         digest="sha256:593bd06efe90efa80dc4eee3948be7c0fde4134606dd40d8dd8dbcade98e669c",
-        used_for="pods that look at their GPUs and compute on them",
+        used_for="pods that look at their GPUs and compute on them, or take time to end",
     ),
 }
 

@@ -37,6 +37,7 @@ REQUIREMENT_LABEL = f"{DOMAIN}/requirement"
 _LONGEST_HINT = 28
 # A container is started within its limits: with 10m the runtime's own start takes ten seconds (seen on kind).
 _CPU, _CPU_TO_START = "10m", "100m"
+_MEMORY, _MEMORY_OF_PYTHON = "16Mi", "64Mi"
 # Until the admission plugins of every API server know a new PriorityClass.
 _RACE_SECONDS = 5.0
 
@@ -47,7 +48,8 @@ class PodOptions(TypedDict, total=False):
     ``gpus`` devices of ``resource`` (the set-up's GPU resource, if not named). ``priority`` is the name of a
     PriorityClass; without it the pod gets a class of the run that is below every real workload and pushes nobody
     out. ``tolerates`` takes nodes (all their lasting taints), taints and tolerations. ``on`` takes nodes and lets
-    the pod land nowhere else. ``gated`` keeps every scheduler away; ``held`` keeps an evicted pod visible until it
+    the pod land nowhere else. With ``stop_seconds`` its program takes so long to end once it is told to, as one does
+    that saves a checkpoint. ``gated`` keeps every scheduler away; ``held`` keeps an evicted pod visible until it
     is released. ``cpu`` and ``memory`` (requests and limits) may be None to ask for none. ``claims`` are device claims
     by the name that they have in the pod: ``resourceClaimName`` or ``resourceClaimTemplateName``. ``spec`` is merged
     over the pod's spec.
@@ -62,6 +64,7 @@ class PodOptions(TypedDict, total=False):
     affinity: Mapping[str, Any]
     labels: Mapping[str, str]
     grace_seconds: int
+    stop_seconds: int
     gated: bool
     held: bool
     cpu: str | None
@@ -134,7 +137,9 @@ class Maker:
 
     def template(self, options: PodOptions) -> dict[str, Any]:
         """Metadata and spec of a pod as it was asked for."""
-        amounts = {"cpu": options.get("cpu", _CPU), "memory": options.get("memory", "16Mi")}
+        stop_seconds = options.get("stop_seconds", 0)
+        memory = _MEMORY_OF_PYTHON if stop_seconds else _MEMORY
+        amounts = {"cpu": options.get("cpu", _CPU), "memory": options.get("memory", memory)}
         resources = {key: value for key, value in amounts.items() if value is not None}
         if options.get("gpus"):
             resources[options.get("resource") or self._run.gpu_resource] = str(options["gpus"])
@@ -148,8 +153,9 @@ class Maker:
             node_selector=dict(options.get("node_selector") or {}),
             affinity=preferring(options.get("affinity") or {}, () if nodes else self._run.preferred_nodes),
             grace_seconds=options.get("grace_seconds", 0),
+            stop_seconds=stop_seconds,
             gated=options.get("gated", False),
-            image=self.pause_image,
+            image=self._run.images.reference("python") if stop_seconds else self.pause_image,
             pull_secret=self._run.pull_secret_name,
             claims={name: dict(source) for name, source in (options.get("claims") or {}).items()},
             spec=dict(options.get("spec") or {}),

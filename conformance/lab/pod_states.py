@@ -29,6 +29,8 @@ class PodState(msgspec.Struct, frozen=True):
     """The reason of its PodScheduled condition while that is False: Unschedulable, SchedulingGated."""
     waiting: str = ""
     """Why its first waiting container waits, such as ImagePullBackOff."""
+    exit_code: int | None = None
+    """That of its first container that has ended."""
 
     @property
     def removed(self) -> bool:
@@ -64,8 +66,9 @@ def state_of(pod: Mapping[str, Any] | None) -> PodState:
     waiting = [
         each["state"]["waiting"].get("reason", "")
         for each in status.get("containerStatuses") or ()
-        if (each.get("state") or {}).get("waiting")
+        if _has(each, "waiting")
     ]
+    ended = [each["state"]["terminated"] for each in status.get("containerStatuses") or () if _has(each, "terminated")]
     return PodState(
         phase=str(status.get("phase") or ""),
         node=pod["spec"].get("nodeName"),
@@ -75,4 +78,9 @@ def state_of(pod: Mapping[str, Any] | None) -> PodState:
         disrupted=str(disrupted.get("reason") or "DisruptionTarget") if disrupted.get("status") == "True" else "",
         unscheduled=str(scheduled.get("reason") or "") if scheduled.get("status") == "False" else "",
         waiting=waiting[0] if waiting else "",
+        exit_code=int(ended[0].get("exitCode", 0)) if ended else None,
     )
+
+
+def _has(container: Mapping[str, Any], state: str) -> bool:
+    return bool((container.get("state") or {}).get(state))

@@ -22,6 +22,7 @@ __all__ = ["BROKEN_STATES", "PREEMPTED", "TAINTED", "LabPod", "LabPods", "PodSta
 _BROKEN_IMAGE = {"ErrImageNeverPull", "ImagePullBackOff", "InvalidImageName"}
 _BROKEN_CONTAINER = {"CreateContainerConfigError", "CreateContainerError", "RunContainerError"}
 BROKEN_STATES = _BROKEN_IMAGE | _BROKEN_CONTAINER
+KILLED = 128 + 9  # the exit code of a container that SIGKILL ended
 # Seconds between two computations of why a pod is not placed; each reads all nodes and pods.
 _THINK_AGAIN = 2.0
 _AT_ONCE = 8
@@ -144,6 +145,34 @@ class LabPod:
         self._expect(ok, "to be evicted", because, state, link)
         return self
 
+    def ends_by_itself(self, *, because: str = "") -> "LabPod":
+        """Expect that its container ends once it is told to (SIGTERM), and is not killed before its grace is over.
+
+        For a pod that was created with ``stop_seconds`` and is held. Raises Inconclusive where nobody saw its end.
+        """
+        grace = int(self.created["spec"].get("terminationGracePeriodSeconds") or 0)
+        try:
+            state = wait_for(
+                lambda: self.state,
+                lambda state: state.gone or state.exit_code is not None,
+                what=f"the container of {self} has ended",
+                timeout=self._timeouts.evicted + grace,
+            )
+        except WaitTimeout as error:
+            raise Inconclusive(f"{error}. Does its node report the status of pods?") from error
+        if state.exit_code is None:
+            raise Inconclusive(f"{self} was removed before its node said how its container had ended")
+        self._expect(
+            state.exit_code != KILLED,
+            f"to end by itself on SIGTERM, within its grace period of {grace} s",
+            because,
+            f"exit code {state.exit_code}",
+            "SIGTERM did not reach its program, or its node did not wait for the program's end",
+            "Find what wraps or replaces the command of pods and hands no signal on, such as an admission policy; else "
+            "look at what kubelet and container runtime of the node say.",
+        )
+        return self
+
     def wait_until_gone(self, *, because: str = "") -> "LabPod":
         """Expect that nothing is left of it."""
         try:
@@ -259,9 +288,9 @@ class LabPod:
         self._expect(True, expected, because, state)
         return self
 
-    def _expect(self, ok: bool, expected: str, because: str, actual: object, cause: str = "") -> None:
+    def _expect(self, ok: bool, expected: str, because: str, actual: object, cause: str = "", remedy: str = "") -> None:
         reason = f"{expected} ({because})" if because else expected
-        require_ok(Finding(self.subject, ok, reason, str(actual), cause=cause))
+        require_ok(Finding(self.subject, ok, reason, str(actual), cause=cause, remedy=remedy))
 
     def _hopeless(self, state: PodState) -> str | None:
         """Why waiting for it to run is in vain; raises Inconclusive for what says nothing about scheduling."""

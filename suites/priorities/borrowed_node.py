@@ -25,6 +25,7 @@ class FillOptions(TypedDict, total=False):
     priority: str
     labels: Mapping[str, str]
     grace_seconds: int
+    stop_seconds: int
     held: bool
 
 

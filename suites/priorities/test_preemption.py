@@ -25,7 +25,8 @@ from suites._shared.priority_order import declared_classes, declared_preemptions
 from suites.priorities.borrowed_node import FakeGpuNode
 
 CONTROL_PLANE = "node-role.kubernetes.io/control-plane"
-GRACE_SECONDS = 2
+# A victim needs one second to end, and has time for more on a busy node.
+GRACE_SECONDS, STOP_SECONDS = 10, 1
 
 BorrowFakeGpuNodes: TypeAlias = Callable[..., list[FakeGpuNode]]
 
@@ -208,7 +209,9 @@ def test_a_victim_gets_its_grace_period_and_the_newcomer_waits(
     fake_gpu_nodes: BorrowFakeGpuNodes, training_over_experiments: ClassPair, lab: RequirementLab
 ) -> None:
     [node] = fake_gpu_nodes(1)
-    [experiment] = node.filled(priority=training_over_experiments.lower, grace_seconds=GRACE_SECONDS, held=True)
+    [experiment] = node.filled(
+        priority=training_over_experiments.lower, grace_seconds=GRACE_SECONDS, stop_seconds=STOP_SECONDS, held=True
+    )
     expect(experiment.created["spec"]["terminationGracePeriodSeconds"], experiment).equals(
         GRACE_SECONDS, because="that is the grace period in its spec"
     )
@@ -223,7 +226,8 @@ def test_a_victim_gets_its_grace_period_and_the_newcomer_waits(
             GRACE_SECONDS, because="preemption does not shorten a grace period"
         )
         expect(waiting.node, training).equals(None, because="the evicted pod still holds the GPU")
-    training.wait_until_running(because="the grace period is over")
+    experiment.ends_by_itself(because="a preempted program can save a checkpoint")
+    training.wait_until_running(because="the victim has ended")
     expect(experiment.phase, experiment).is_among(
         ("Failed", "Succeeded", ""), because="it had ended before its GPU was allocated again"
     )

@@ -34,6 +34,8 @@ from suites._shared.pod_terms import avoiding, carrying, named, preferring, requ
 from suites._shared.pool_nodes import Members
 from suites.scheduling.gpu_pod import GpuPod
 
+# Seconds: what an evicted pod needs to end is a tenth of what it has, so that a busy node is no reason to fail.
+_GRACE, _STOPS_WITHIN = 10, 1
 _TRIAL_KEY, _TRIAL = "gpu-conformance.io/eviction", "gpu-conformance-trial"
 NOWHERE = {"gpu-conformance.io/nowhere": "nowhere"}
 
@@ -94,7 +96,9 @@ def test_no_schedule_spares_running_pods_and_no_execute_evicts_them(
     no_execute = _taint_tolerated_by_all(facts, idle_gpu_node)
     no_schedule = Taint(_TRIAL_KEY, _TRIAL, "NoSchedule")
     with lab.borrow(idle_gpu_node) as node:
-        intolerant = lab.pod(on=node, tolerates=node).require_running()
+        intolerant = lab.pod(
+            on=node, tolerates=node, grace_seconds=_GRACE, stop_seconds=_STOPS_WITHIN, held=True
+        ).require_running()
         tolerant = lab.pod(on=node, tolerates=(node, no_schedule, no_execute)).require_running()
 
         node.set_taints((*idle_gpu_node.taints, no_schedule))
@@ -102,6 +106,7 @@ def test_no_schedule_spares_running_pods_and_no_execute_evicts_them(
 
         node.set_taints((*idle_gpu_node.taints, no_execute))
         intolerant.wait_until_evicted(by=TAINTED)
+        intolerant.ends_by_itself(because="a pod that a taint evicts has its grace period")
         tolerant.keeps_running(because=f"it tolerates {no_execute}")
 
 

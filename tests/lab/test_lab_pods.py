@@ -1,17 +1,23 @@
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from lab_runs import RUN_ID, rule
 from memory_cluster import MemoryCluster
+from patience import PATIENCE
 
 from conformance.gpu.taints import Taint, Toleration
 from conformance.kube.effects import Effect
 from conformance.kube.errors import EffectRefused, Forbidden
 from conformance.kube.names import MANAGED_BY, RUN_LABEL
 from conformance.lab import TAINTED, Images, Lab, RequirementLab
-from conformance.lab.podspec import merged, pinned, tolerations_for
+from conformance.lab.podspec import merged, pinned, stopping_program, tolerations_for
 from conformance.lab.policies import BELOW_ZERO
 from conformance.verdict import ExpectationFailed, Inconclusive, Judge
 
@@ -216,6 +222,69 @@ def test_a_scenario_says_whether_it_means_the_taint_manager(
     pod.wait_until_evicted(by=TAINTED)
     with pytest.raises(Inconclusive, match="DeletionByTaintManager"):
         pod.wait_until_evicted(because="it is below the newcomer")
+
+
+def test_a_program_that_takes_time_to_end_asks_for_the_signal_and_says_its_time(
+    scenario: RequirementLab, memory: MemoryCluster
+) -> None:
+    pod = scenario.pod(grace_seconds=10, stop_seconds=1)
+
+    found = memory.get("Pod", pod.name, pod.namespace)
+    assert found["metadata"]["annotations"]["gpu-conformance.io/stop-seconds"] == "1"
+    assert found["spec"]["shareProcessNamespace"] is True
+    [container] = found["spec"]["containers"]
+    assert container["image"] == Images().reference("python")
+    assert container["command"][0] == "python3"
+    assert container["resources"]["limits"]["memory"] == "64Mi"
+    plain = memory.get("Pod", (other := scenario.pod()).name, other.namespace)["spec"]
+    assert "command" not in plain["containers"][0]
+    assert "shareProcessNamespace" not in plain
+
+
+def test_the_program_ends_by_itself_after_its_time() -> None:
+    command = [sys.executable, *stopping_program(1)[1:]]
+    with subprocess.Popen(command) as running:
+        until = time.monotonic() + PATIENCE
+        while not _catches(running.pid, signal.SIGTERM) and time.monotonic() < until:
+            time.sleep(0.01)
+        began = time.monotonic()
+        running.terminate()
+        assert running.wait(PATIENCE) == 0
+        assert time.monotonic() - began >= 1
+
+
+def _catches(pid: int, number: signal.Signals) -> bool:
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    caught = next(line.split()[1] for line in lines if line.startswith("SigCgt:"))
+    return bool(int(caught, 16) >> (number - 1) & 1)
+
+
+@pytest.mark.parametrize("code", [0, 143, 137])
+def test_whoever_is_killed_did_not_end_by_itself(
+    scenario: RequirementLab, memory: MemoryCluster, judge: Judge, code: int
+) -> None:
+    [pod] = scenario.pods(1, held=True, grace_seconds=10, stop_seconds=1)
+    memory.evict(pod.namespace, pod.name)
+    found = memory.get("Pod", pod.name, pod.namespace)
+    ended = {"name": "holder", "state": {"terminated": {"exitCode": code}}}
+    memory._put({**found, "status": {**found["status"], "containerStatuses": [ended]}})
+
+    if code != 137:
+        pod.ends_by_itself()
+        return
+    with pytest.raises(ExpectationFailed, match="within its grace period of 10 s, found exit code 137") as disproof:
+        pod.ends_by_itself()
+    assert "SIGTERM did not reach its program" in disproof.value.finding.cause
+
+
+def test_an_end_that_nobody_saw_is_no_proof_of_anything(
+    scenario: RequirementLab, memory: MemoryCluster, judge: Judge
+) -> None:
+    [pod] = scenario.pods(1, grace_seconds=10, stop_seconds=1)
+    memory.evict(pod.namespace, pod.name)
+
+    with pytest.raises(Inconclusive, match="removed before its node said how its container had ended"):
+        pod.ends_by_itself()
 
 
 def test_nobody_evicts_a_pod_that_is_let_alone(scenario: RequirementLab, judge: Judge) -> None:
