@@ -15,7 +15,7 @@ import pytest
 
 from conformance.clusters.embedded import state
 from conformance.realnode import cgroups
-from conformance.realnode.orders import INSIDE
+from conformance.realnode.orders import API_SOCKET, INSIDE
 
 pytestmark = pytest.mark.cluster
 
@@ -38,6 +38,10 @@ with start(spec) as cluster, cluster.client() as client:
 """
 
 
+OF_DOCKER = ("veth", "br-", "docker", "gpucd")
+"""How interfaces are named that tests/containers makes beside these: those of a node's cables and bridges are not."""
+
+
 def things() -> list[str]:
     """What the machine has of real nodes, whoever started them: counted before a cluster, and after it is gone."""
     found, docker_has_containers = [], False
@@ -50,11 +54,14 @@ def things() -> list[str]:
             if "/real-nodes/" in command or f"{INSIDE}/" in command or inside:
                 found.append(f"process {process.name} {command[:120]}")
     mounts = Path("/proc/self/mountinfo").read_text().splitlines()
-    found += [f"mount {line}" for line in mounts if "/real-nodes/" in line]
-    found += [f"cable {path.name}" for path in Path("/sys/class/net").iterdir() if path.name.startswith("gpc")]
+    found += [f"mount {line}" for line in mounts if "/real-nodes/" in line or f" {INSIDE}" in line]
+    interfaces = (path.name for path in Path("/sys/class/net").iterdir())
+    found += [f"network {name}" for name in interfaces if not name.startswith(OF_DOCKER)]
+    sockets = (line.split()[7:] for line in Path("/proc/net/unix").read_text().splitlines()[1:])
+    found += [f"socket {path}" for [path] in filter(None, sockets) if API_SOCKET in path or str(INSIDE) in path]
     groups = (path for root in cgroups.hierarchies() for path in root.glob("gpu-conformance-*"))
     found += [f"control group {path}" for path in groups]
-    fixed = [INSIDE, *Path("/var/lib/kubelet/device-plugins").glob("*.sock")]
+    fixed = [INSIDE, *Path("/var/lib/kubelet/device-plugins").glob("*.sock"), *Path("/run/netns").glob("cni-*")]
     if not docker_has_containers:  # those of tests/containers, which run beside these, have their sockets there, too
         fixed += Path("/run/containerd").glob("s/*")
     return found + [f"file {path}" for path in fixed if path.exists()]
@@ -107,7 +114,8 @@ def test_a_running_node_is_seen_by_what_is_counted(before: list[str], running: R
     # Of each of two nodes: keeper, unshare, first process, containerd, kubelet, and two pods with a shim, a pause
     # container and their own one.
     assert found.count("process") >= 2 * (5 + 2 * 3)
-    assert found.count("cable") == 2
+    assert found.count("network") == 2
+    assert found.count("socket") >= 2
     assert found.count("control") == 2 * len(cgroups.hierarchies())
     # Mounts and files in fixed places are the node's own from the beginning.
     assert not {"mount", "file"} & set(found)
