@@ -48,11 +48,12 @@ class Deployed:
 
         wait_for(offered, lambda found: found == count, what=f"{NODE} offers {count} GPUs", timeout=90)
 
-    def judged(self, folder: Path, profiles: str) -> Outcome:
-        """A full run of some profiles."""
+    def judged(self, folder: Path, profiles: str = "", *, requirement: str = "") -> Outcome:
+        """A full run of some profiles, or of one requirement."""
+        chosen = ["--gpu-requirement", requirement] if requirement else ["--gpu-profile", profiles]
         arguments = [
             "--cluster", context_of(self.kubeconfig), "--gpu-kubeconfig", str(self.kubeconfig), "--gpu-mode", "full",
-            "--gpu-reference", str(self.reference), "--gpu-profile", profiles,
+            "--gpu-reference", str(self.reference), *chosen,
             "--gpu-timeout", "running=20", "--gpu-timeout", "condition=20", "--gpu-timeout", "hold=1",
             "--gpu-timeout", "scheduled=10", "--gpu-report", str(folder),
         ]  # fmt: skip
@@ -91,12 +92,80 @@ def test_all_is_well_and_containers_are_the_evidence(sound: Deployed, tmp_path: 
     assert evidence["POOL-01"] == "simulated"
 
 
-FAULTS = {
-    "lost-gpu": ({"unhealthy": [1]}, "1", "pools", {"POOL-04"}),
-    "wrong-count": ({"broken": {"plugin-miscounts": 1}}, "3", "pools,workloads", {"POOL-04", "WORK-05"}),
-    "allocate-fails": ({"broken": {"allocate-fails": "no answer"}}, "2", "workloads", {"WORK-01", "WORK-07"}),
-    "stale-allocation": ({"broken": {"stale-allocation": True}}, "2", "workloads", {"WORK-06"}),
+DEAF = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(600)"
+POLICIES = "/apis/admissionregistration.k8s.io/v1/mutatingadmissionpolicies"
+WRAPS = {
+    "failurePolicy": "Fail",
+    "reinvocationPolicy": "Never",
+    "matchConstraints": {
+        "resourceRules": [{"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["pods"]}]
+    },
+    "matchConditions": [{"name": "has-a-command", "expression": "has(object.spec.containers[0].command)"}],
+    "mutations": [
+        {
+            "patchType": "JSONPatch",
+            "jsonPatch": {
+                "expression": '[JSONPatch{op: "replace", path: "/spec/containers/0/command", '
+                f'value: ["python3", "-c", "{DEAF}"]}}]'
+            },
+        }
+    ],
 }
+"""A policy that puts something around every program, which hands no signal on."""
+
+
+@pytest.fixture
+def wrapped(sound: Deployed) -> Iterator[Deployed]:
+    client, bindings = sound.client, f"{POLICIES[: -len('policies')]}policybindings"
+    client.create(POLICIES, {"metadata": {"name": "wraps"}, "spec": WRAPS})
+    client.create(bindings, {"metadata": {"name": "wraps"}, "spec": {"policyName": "wraps"}})
+    container = {"name": "main", "image": "never-pulled", "command": ["sleep"]}
+    pod = {"metadata": {"name": "looks"}, "spec": {"containers": [container]}}
+
+    def command() -> list[str]:
+        seen = client.create("/api/v1/namespaces/default/pods", pod, dry_run=True)
+        return list(seen["spec"]["containers"][0]["command"])
+
+    try:
+        wait_for(command, lambda found: DEAF in found, what="the policy is in effect", timeout=90)
+        yield sound
+    finally:
+        client.delete(f"{bindings}/wraps")
+        client.delete(f"{POLICIES}/wraps")
+        wait_for(command, lambda found: DEAF not in found, what="the policy is gone", timeout=90)
+
+
+def test_an_evicted_program_gets_the_signal_and_the_time_to_end(sound: Deployed, tmp_path: Path) -> None:
+    outcome = sound.judged(tmp_path / "report", requirement="SCHED-03")
+
+    assert outcome.ids("passed") == {"SCHED-03"}, outcome.output
+    assert outcome.verdict("SCHED-03")["evidence"] == "container"
+
+
+def test_a_policy_that_keeps_signals_from_programs_is_noticed(wrapped: Deployed, tmp_path: Path) -> None:
+    outcome = wrapped.judged(tmp_path / "report", requirement="SCHED-03")
+
+    assert outcome.ids("failed") == {"SCHED-03"}, (outcome.ids("error"), outcome.output)
+    assert "exit code 137" in outcome.told("SCHED-03")
+    assert "SIGTERM did not reach its program" in outcome.told("SCHED-03")
+
+
+FAULTS = {
+    "sick-gpu": ({"unhealthy": [1]}, "1", "pools", {"POOL-04": "reports 1 of 2 nvidia.com/gpu as unhealthy"}),
+    "lost-gpu": ({"missing": [1]}, "1", "pools", {"POOL-04": "registered only 1 nvidia.com/gpu"}),
+    "wrong-count": (
+        {"broken": {"plugin-miscounts": 1}}, "3", "pools,workloads",
+        {"POOL-04": "the device plugin offers GPUs that are not there", "WORK-05": "2 devices reached the container"},
+    ),
+    "allocate-fails": (
+        {"broken": {"allocate-fails": "no answer"}}, "2", "workloads",
+        {"WORK-01": "UnexpectedAdmissionError", "WORK-07": "UnexpectedAdmissionError"},
+    ),
+    "stale-allocation": (
+        {"broken": {"stale-allocation": True}}, "2", "workloads", {"WORK-06": "was allocated to both pods"},
+    ),
+}  # fmt: skip
+"""What is broken, how many GPUs are offered then, what is judged, and what fails with which words."""
 
 
 @pytest.mark.parametrize("fault", FAULTS)
@@ -107,7 +176,9 @@ def test_a_broken_device_plugin_is_noticed(sound: Deployed, fault: str, tmp_path
 
     outcome = sound.judged(tmp_path / "report", profiles)
 
-    assert outcome.ids("failed") == fails, (outcome.ids("error"), outcome.output)
+    assert outcome.ids("failed") == set(fails), (outcome.ids("error"), outcome.output)
+    for requirement, words in fails.items():
+        assert words in outcome.told(requirement)
 
 
 def test_a_plugin_that_crashes_again_and_again_is_noticed(sound: Deployed, tmp_path: Path) -> None:
@@ -122,11 +193,28 @@ def test_a_plugin_that_crashes_again_and_again_is_noticed(sound: Deployed, tmp_p
     assert wait_for(failed, bool, what="a run fails", timeout=90) == {"POOL-04"}
 
 
-def test_a_kubelet_that_starts_again_is_no_fault(sound: Deployed, tmp_path: Path) -> None:
+def restart_kubelet() -> None:
     kubelet = kubelet_of(NODE)
     os.kill(kubelet, signal.SIGKILL)
     wait_for(lambda: kubelet_of(NODE), lambda pid: pid not in (0, kubelet), what="a new kubelet", timeout=90)
 
+
+def test_a_kubelet_that_starts_again_is_no_fault(sound: Deployed, tmp_path: Path) -> None:
+    restart_kubelet()
+
     outcome = sound.judged(tmp_path / "report", "workloads")
 
     assert not outcome.ids("failed"), outcome.output
+
+
+def test_a_plugin_that_does_not_register_with_the_next_kubelet_is_noticed(sound: Deployed, tmp_path: Path) -> None:
+    """The plugin runs on, and nothing but the count of GPUs shows that the kubelet has never heard of it."""
+    sound.breaks(unhealthy=[1], broken={"plugin-registers-once": True})
+    sound.wait_offered("1")  # the plugin has heard
+    restart_kubelet()
+    sound.wait_offered("0")
+
+    outcome = sound.judged(tmp_path / "report", "pools")
+
+    assert outcome.ids("failed") == {"POOL-04"}, (outcome.ids("error"), outcome.output)
+    assert "no device plugin has registered GPUs with the kubelet" in outcome.told("POOL-04")
