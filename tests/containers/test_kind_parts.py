@@ -1,9 +1,15 @@
 """What kind clusters are made of, without a Docker daemon."""
 
+import contextlib
 import json
+import os
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
+from patience import PATIENCE
 
 from conformance.clusters.docker import kind, kind_config, kind_fleet, kind_node_image, usable
 from conformance.clusters.docker.errors import ContainerClusterError
@@ -143,3 +149,39 @@ def test_a_cluster_that_could_not_be_made_names_inotify_where_its_instances_run_
 
     monkeypatch.setattr(kind.inotify, "shortage", lambda wanted: "")
     assert kind._with_shortage(error, 3) is error
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root has namespaces of its own")
+def test_a_step_of_the_node_image_that_takes_too_long_leaves_nothing(tmp_path: Path) -> None:
+    """As debootstrap does, it mounts something, and what it has started goes on writing."""
+    place = tmp_path / "root"
+    place.mkdir()
+    busy = f"mount -t tmpfs tmpfs {place} && {{ while :; do mkdir -p {place}/$RANDOM; done & }} && sleep 600"
+    with pytest.raises(ContainerClusterError, match=r"took longer than 2 s: sh -c mount .*Run it again"):
+        kind_node_image._run([*kind_node_image._APART, "sh", "-c", busy], timeout=2)
+
+    deadline = time.monotonic() + PATIENCE
+    while _running(tmp_path) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert _running(tmp_path) == []
+    assert str(tmp_path) not in Path("/proc/self/mounts").read_text()
+
+
+def _running(folder: Path) -> list[str]:
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            found.append((process / "cmdline").read_bytes().decode(errors="replace"))
+    return [each for each in found if str(folder) in each]
+
+
+def test_a_folder_goes_although_somebody_still_writes_into_it(tmp_path: Path) -> None:
+    writes = "import pathlib, sys, time\nfor number in range(50):\n  p = pathlib.Path(sys.argv[1], str(number))\n"
+    writes += "  p.parent.exists() and p.mkdir()\n  time.sleep(0.01)\n"
+    with kind_node_image._scratch(tmp_path) as scratch:
+        writer = subprocess.Popen([sys.executable, "-c", writes, str(scratch)], stderr=subprocess.DEVNULL)
+        while not list(scratch.iterdir()):
+            assert writer.poll() is None
+
+    writer.wait(PATIENCE)
+    assert list(tmp_path.iterdir()) == []

@@ -31,7 +31,7 @@ from .errors import ContainerClusterError
 from .kind_config import ETCD_TAG, LABEL, POD_RANGE, REPOSITORY, SERVICE_RANGE
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from conformance.progress import Progress
 
@@ -56,7 +56,11 @@ _PROXY_TOOLS = {
 }  # fmt: skip
 _LIBRARY = re.compile(r"(?:=>\s*)?(/\S+)\s+\(0x")
 _PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-_BOOTSTRAP_WITHIN = 1200.0  # seconds
+_APART = ("unshare", "--mount", "--pid", "--fork", "--kill-child")
+"""What runs so ends with this program, whoever ends it, and so do all that it has started and mounted."""
+_BOOTSTRAP_WITHIN = 1800.0  # seconds
+_LAST_WRITES_WITHIN = 20.0
+_SHOWN = 80  # characters of a command
 _UNUSED = 14 * 24 * 3600.0  # seconds
 _ABANDONED = 24 * 3600.0  # seconds; making one takes minutes
 _MAKING = ".making-"
@@ -84,12 +88,26 @@ def obtain(version: str, *, assets: Path | None, cache: Path | None, progress: P
     if not archive.exists():
         _require_tools()
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder, prefix=_MAKING) as scratch:
-            made = _made(Path(scratch), f"{REPOSITORY}/kind-node:{tag}", pinned, binaries, progress)
+        with _scratch(folder) as scratch:
+            made = _made(scratch, f"{REPOSITORY}/kind-node:{tag}", pinned, binaries, progress)
             made.rename(archive)
         _prune(folder)
     os.utime(archive)
     return NodeImage(f"{REPOSITORY}/kind-node:{tag}", archive)
+
+
+@contextlib.contextmanager
+def _scratch(folder: Path) -> Iterator[Path]:
+    """A folder for the time of a block. What was killed in it may go on writing for a moment."""
+    scratch = Path(tempfile.mkdtemp(dir=folder, prefix=_MAKING))
+    try:
+        yield scratch
+    finally:
+        deadline = time.monotonic() + _LAST_WRITES_WITHIN
+        shutil.rmtree(scratch, ignore_errors=True)
+        while scratch.exists() and time.monotonic() < deadline:
+            time.sleep(0.1)
+            shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _require_tools() -> None:
@@ -110,7 +128,7 @@ def _made(scratch: Path, name: str, version: str, binaries: Mapping[str, Path], 
     root = scratch / "root"
     progress.step("Installing the packages of a kind node")
     command = [str(_found("debootstrap")), "--variant=minbase", f"--include={','.join(_PACKAGES)}", _RELEASE, str(root)]
-    _run(command, timeout=_BOOTSTRAP_WITHIN)
+    _run([*_APART, *command], timeout=_BOOTSTRAP_WITHIN)
     _furnish(root, version, binaries)
     progress.step("Putting the images of the control plane into the kind node")
     _bake(root, version, binaries)
@@ -202,7 +220,7 @@ def _in_root(root: Path, script: Path) -> None:
         f'mount --bind "$1" "$1" && cd "$1" && cp run/{script.name} ./{script.name} && exec chroot . /{script.name}'
     )
     try:
-        _run(["unshare", "--mount", "--pid", "--fork", "--kill-child", "sh", "-c", inside, "sh", str(root)])
+        _run([*_APART, "sh", "-c", inside, "sh", str(root)])
     finally:
         (root / script.name).unlink(missing_ok=True)
         place.unlink(missing_ok=True)
@@ -215,7 +233,11 @@ def _run(command: Sequence[str], *, timeout: float = 600.0) -> None:
             command, env=environment, capture_output=True, text=True, errors="replace", check=False, timeout=timeout
         )
     except subprocess.TimeoutExpired as error:
-        raise ContainerClusterError(f"making the node image: {command[0]} took longer than {timeout:.0f} s") from error
+        told = " ".join(command[len(_APART) :] if tuple(command[: len(_APART)]) == _APART else command)
+        raise ContainerClusterError(
+            f"making the node image took longer than {timeout:.0f} s: {told[:_SHOWN]}. Is the package server slow, or "
+            "the machine busy? Run it again."
+        ) from error
     if ran.returncode:
         said = "\n".join([*ran.stdout.splitlines()[-4:], *ran.stderr.splitlines()[-6:]])
         raise ContainerClusterError(f"making the node image: {' '.join(command)} ended with {ran.returncode}:\n{said}")
