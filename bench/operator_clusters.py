@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from operator_setups import Setup
 
+    from conformance.clusters.embedded import EmbeddedCluster
     from conformance.kube.client import Client
 
 Object = dict[str, Any]
@@ -58,6 +59,7 @@ class Clusters:
         self._stack = ExitStack()
         self._fleet = ""
         self._sides: list[Side] = []
+        self._running: list[EmbeddedCluster] = []
         self._first: list[operator_views.View] = []
 
     def __enter__(self) -> Clusters:
@@ -69,7 +71,12 @@ class Clusters:
     def stop(self) -> None:
         """Stop the pair at hand, if there is one."""
         self._stack.close()
-        self._fleet, self._sides = "", []
+        self._fleet, self._sides, self._running = "", [], []
+
+    def check(self) -> None:
+        """Raise EmbeddedError where a part of a cluster has ended, so that nothing can be said of a difference."""
+        for each in self._running:
+            each.check()
 
     def sides(self, setup: Setup) -> list[Side]:
         """The program's cluster and the simulator's, as new, with the fleet of a set-up. Raises EmbeddedError."""
@@ -91,6 +98,7 @@ class Clusters:
             running = [self._stack.enter_context(each.result()) for each in starting if each.exception() is None]
         for each in starting:
             each.result()
+        self._running = running
         clients = [self._stack.enter_context(each.client()) for each in running]
         definitions = (_definitions(), ())
         return [

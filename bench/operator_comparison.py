@@ -63,6 +63,7 @@ def compared(setup: Setup, program: Path, log: Path, clusters: Clusters) -> dict
         list(pool.map(lambda side: _deploy(side, setup), sides))
     with _program(program, sides[0], _environment(setup), log):
         found = _compared(setup, sides, log)
+        clusters.check()
         clusters.withdraw()
     return found
 
