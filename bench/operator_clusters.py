@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import operator_views
 import yaml
 
-from conformance.clusters.embedded import EmbeddedSpec, start
+from conformance.clusters.embedded import EmbeddedError, EmbeddedSpec, start
 from conformance.kube.errors import KubeError, NotFound
 from conformance.kube.paths import path
 
@@ -37,6 +37,9 @@ NAMESPACE = "gpu-operator"
 PLAYED_BY_THE_PROGRAM = ("operator", "upgrade")
 GONE_WITHIN = 120.0
 """Seconds within which what a set-up brought has to be gone; after that its clusters are not used again."""
+
+STARTS = 3
+"""How often a pair is started until one is there."""
 
 _OPERATOR_RESOURCES = ("NVIDIADriver", "GPUCluster", "ClusterPolicy")
 
@@ -82,11 +85,19 @@ class Clusters:
         """The program's cluster and the simulator's, as new, with the fleet of a set-up. Raises EmbeddedError."""
         fleet = Path(setup.topology).read_text(encoding="utf-8") if setup.topology else json.dumps(setup.fleet)
         if fleet != self._fleet or not self._sides:
-            self.stop()
-            self._sides = self._started(fleet)
+            self._sides = self._started_at_last(fleet)
             self._first = [operator_views.view(objects(side.client)) for side in self._sides]
             self._fleet = fleet
         return self._sides
+
+    def _started_at_last(self, fleet: str) -> list[Side]:
+        """A pair; on a busy machine a part of a new cluster gives up before the others are there: it is tried again."""
+        for _ in range(STARTS - 1):
+            self.stop()
+            with suppress(EmbeddedError):
+                return self._started(fleet)
+        self.stop()
+        return self._started(fleet)
 
     def _started(self, fleet: str) -> list[Side]:
         topology = Path(self._stack.enter_context(tempfile.TemporaryDirectory()), "topology.yaml")

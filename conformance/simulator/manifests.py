@@ -124,7 +124,8 @@ def fields_of(variables: Mapping[str, str]) -> list[Object]:
 def _daemon_set(operand: Operand, policy: ClusterPolicy, namespace: str, os_tag: str, kernel: str) -> Object:
     settings = policy.block("daemonsets")
     name = precompiled_name(kernel, os_tag) if kernel else operand.name
-    own = {**operand.pod_labels, "app": name}
+    # Precompiled drivers have a DaemonSet for each kernel, and the label app of the one that there would be otherwise.
+    own = dict(operand.pod_labels)
     if operand is DRIVER:
         own["nvidia.com/precompiled"] = "true" if kernel else "false"
     shared = {k: v for k, v in mapping(settings.get("labels")).items() if k not in ("app", "app.kubernetes.io/part-of")}
@@ -136,7 +137,7 @@ def _daemon_set(operand: Operand, policy: ClusterPolicy, namespace: str, os_tag:
         },
         "spec": _pod(operand, policy, os_tag, kernel),
     }
-    chosen = {"app": name, **{k: v for k, v in operand.labels.items() if operand is not DRIVER}}
+    chosen = {"app": operand.name, **{k: v for k, v in operand.labels.items() if operand is not DRIVER}}
     spec: Object = {"selector": {"matchLabels": chosen}, "template": template}
     strategy = {"type": "OnDelete"} if operand is DRIVER else rolling(settings)
     if strategy:

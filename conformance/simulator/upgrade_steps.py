@@ -240,9 +240,10 @@ class Moves:
     def _newest_revision(self, daemon_set: Object) -> str:
         metadata = daemon_set["metadata"]
         where = f"/apis/apps/v1/namespaces/{metadata['namespace']}/controllerrevisions"
+        app = daemon_set["spec"]["template"]["metadata"]["labels"]["app"]
         mine = [
             each
-            for each in self._world.client.list(where, label_selector=f"app={metadata['name']}")
+            for each in self._world.client.list(where, label_selector=f"app={app}")
             if any(owner["uid"] == metadata["uid"] for owner in each["metadata"].get("ownerReferences") or ())
         ]
         newest = max(mine, key=lambda each: int(each["revision"]), default=None)

@@ -348,6 +348,9 @@ def test_a_precompiled_driver_has_a_daemon_set_for_each_kernel() -> None:
     made = objects_of(DRIVER, policy(), "gpu-operator", "ubuntu24.04", "6.8.0-1035-aws")[-1]
 
     assert made["metadata"]["name"] == "nvidia-driver-daemonset-6.8.0-1035-aws-ubuntu24.04"
+    # Seen of the program: the label app and the selector do not follow the name.
+    assert made["metadata"]["labels"]["app"] == "nvidia-driver-daemonset"
+    assert made["spec"]["selector"]["matchLabels"]["app"] == "nvidia-driver-daemonset"
     pod = made["spec"]["template"]["spec"]
     assert pod["containers"][0]["image"].endswith(":595.91.07-6.8.0-1035-aws-ubuntu24.04")
     assert pod["nodeSelector"]["feature.node.kubernetes.io/kernel-version.full"] == "6.8.0-1035-aws"
