@@ -27,6 +27,7 @@ OWNER_LABELS: Mapping[str, str] = {
     "TrainJob": "jobset.sigs.k8s.io/jobset-name",
 }
 """The label with the owner's name on pods that an owner of this kind makes through objects that are not read."""
+_LABELS = tuple(dict.fromkeys(OWNER_LABELS.values()))
 _RAY_KIND = "ray.io/originated-from-crd"
 
 
@@ -46,7 +47,8 @@ class Ownership:
         controllers: Iterable[Workload | ReplicaSet],
         pod_groups: Iterable[Resource],
     ) -> None:
-        self._pods: dict[tuple[str, Owner], list[Pod]] = defaultdict(list)
+        # Of several with one name, which a snapshot may hold, the first one counts.
+        self._pods: dict[tuple[str, Owner], Pod] = {}
         self._made: dict[tuple[str, Owner], list[Owner]] = defaultdict(list)
         self._above: dict[tuple[str, Owner], Owner] = {}
         self._labelled: dict[tuple[str, str, str], list[Pod]] = defaultdict(list)
@@ -67,7 +69,7 @@ class Ownership:
         """The pods that an object makes, itself or through others, finished ones included, each once."""
         found: dict[str, Pod] = {}
         for owner in self._below(namespace, Owner(kind, name)):
-            for pod in self._pods.get((namespace, owner), ()):
+            if pod := self._pods.get((namespace, owner)):
                 found.setdefault(pod.name, pod)
         label = OWNER_LABELS.get(kind, "")
         for pod in self._labelled.get((namespace, label, name), ()):
@@ -84,7 +86,7 @@ class Ownership:
         """The topmost owner that is known of a pod; of a pod that nobody owns the pod itself."""
         owner = Owner("Pod", pod.name)
         seen: set[Owner] = set()
-        while owner not in seen and (above := self._above.get((pod.namespace, owner))):
+        while owner not in seen and (above := self._owner_of(pod.namespace, owner)):
             seen.add(owner)
             owner = above
         for kind, label in OWNER_LABELS.items():
@@ -94,14 +96,23 @@ class Ownership:
         return owner
 
     def _add_pod(self, pod: Pod) -> None:
-        self._link(pod.namespace, Owner("Pod", pod.name), Owner(pod.owner_kind, pod.owner_name))
-        self._pods[pod.namespace, Owner("Pod", pod.name)].append(pod)
+        namespace, own = pod.namespace, Owner("Pod", pod.name)
+        self._pods.setdefault((namespace, own), pod)
+        if pod.owner_kind:
+            self._made[namespace, Owner(pod.owner_kind, pod.owner_name)].append(own)
         group = pod.annotations.get(POD_GROUP_ANNOTATION, "")
         if group:
-            self._made[pod.namespace, Owner("PodGroup", group)].append(Owner("Pod", pod.name))
-        for label in set(OWNER_LABELS.values()):
+            self._made[namespace, Owner("PodGroup", group)].append(own)
+        for label in _LABELS:
             if name := pod.labels.get(label):
-                self._labelled[pod.namespace, label, name].append(pod)
+                self._labelled[namespace, label, name].append(pod)
+
+    def _owner_of(self, namespace: str, made: Owner) -> Owner | None:
+        """What has made an object, as far as is known; a pod says it itself."""
+        pod = self._pods.get((namespace, made))
+        if pod is None:
+            return self._above.get((namespace, made))
+        return Owner(pod.owner_kind, pod.owner_name) if pod.owner_kind else None
 
     def _link(self, namespace: str, made: Owner, above: Owner) -> None:
         if above.kind:

@@ -5,6 +5,7 @@ A pattern that is too wide excuses what it should not; so whatever is excused st
 
 from collections import defaultdict
 from contextlib import suppress
+from functools import cache, partial
 
 from conformance.facts import Facts, Pod
 from conformance.reference.model import Reference
@@ -36,18 +37,19 @@ def _pods_by_platform(facts: Facts, reference: Reference) -> dict[str, list[Pod]
     with suppress(Inconclusive):
         nodes = {node.name for pool in reference.gpu_pools for node in facts.nodes_with(pool.selector)}
         stack = facts.stack_namespaces
+        # A fleet has few namespaces for its pods.
+        whose = cache(partial(platform_of_namespace, reference=reference))
         for pod in (pod for name in nodes for pod in facts.pods_on(name)):
             team = reference.team(pod.namespace) is not None
             if pod.finished or pod.namespace in stack or (team and not pod.static):
                 continue
-            if platform := _whose(pod, reference):
+            if platform := whose(pod.namespace) or (NODE_AGENTS if _is_of_every_node(pod) else ""):
                 found[platform].append(pod)
     return found
 
 
-def _whose(pod: Pod, reference: Reference) -> str:
-    platform = platform_of_namespace(pod.namespace, reference)
-    return platform or (NODE_AGENTS if pod.static or pod.owner_kind == "DaemonSet" else "")
+def _is_of_every_node(pod: Pod) -> bool:
+    return pod.static or pod.owner_kind == "DaemonSet"
 
 
 def _classes_by_platform(facts: Facts, reference: Reference) -> dict[str, list[str]]:

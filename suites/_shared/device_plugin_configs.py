@@ -5,6 +5,8 @@ is then unsupported, not unknown.
 """
 
 import posixpath
+from functools import cached_property
+from itertools import chain
 from typing import NamedTuple
 
 from conformance.facts import Container, Facts, Node, Pod, PodSpec, Resource, Workload
@@ -139,11 +141,16 @@ class PluginConfigs:
 
     def _plugin_for(self, node: Node) -> Workload | None:
         """The DaemonSet whose device plugin runs on a node, or would; None when the cluster has no device plugin."""
-        plugins = [self._workload(name) for name in self._facts.stack.device_plugins]
+        plugins = self._plugins
         present = {pod.owner_name for pod in plugin_pods(self._facts, node)}
-        running = [plugin for plugin in plugins if plugin.name in present]
-        selecting = [plugin for plugin in plugins if plugin.template.selects(node)]
-        return next(iter((*running, *selecting, *plugins)), None)
+        # One after the other: where one runs, which is nearly everywhere, no selector is looked at.
+        running = (plugin for plugin in plugins if plugin.name in present)
+        selecting = (plugin for plugin in plugins if plugin.template.selects(node))
+        return next(chain(running, selecting, plugins), None)
+
+    @cached_property
+    def _plugins(self) -> tuple[Workload, ...]:
+        return tuple(self._workload(name) for name in self._facts.stack.device_plugins)
 
     def _workload(self, address: str) -> Workload:
         namespace, _, name = address.partition("/")
