@@ -269,6 +269,8 @@ class Upgrade(msgspec.Struct, frozen=True, rename="camel"):
             told.append(f"failed: {', '.join(self.failed)}")
         elif self.unjudged:
             told.append(f"not judged: {', '.join(self.unjudged)}")
+        elif self.decision is Decision.UNDECIDED and "UPG-11" in self.unknown:
+            told.append("whether nodes that are gone were scaled down is not known")
         elif self.decision is Decision.UNDECIDED:
             of_drivers = self.target.startswith("driver ")
             told.append(

@@ -188,7 +188,7 @@ def plan(asked: Request) -> Plan:
     earlier = read_report(asked.baseline) if asked.baseline else None
     seen = _read(asked)
     mode, facts = seen.mode, seen.facts
-    asked.upgrade.require_nodes(node.name for node in facts.nodes)
+    asked.upgrade.require_cluster((node.name for node in facts.nodes), facts.cluster_uid)
     declared = seen.declared
     own = own_suites(asked.suites)
     judged_by = sorted([*_functions(asked.upgrade), *own.functions], key=lambda each: each[0].id)

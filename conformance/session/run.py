@@ -148,7 +148,7 @@ class Run:
         if self._redaction is not None:
             self._redaction.learn_facts(facts)
         self._facts = self._without_other_runs(facts, own, told=told)
-        self.asked.require_nodes(node.name for node in self._readable_nodes)
+        self.asked.require_cluster((node.name for node in self._readable_nodes), self.facts.cluster_uid)
 
     def _without_other_runs(self, facts: Facts, own: Collection[str] = (), *, told: bool = True) -> Facts:
         """The facts without what other runs have on the cluster, with a note on each.

@@ -11,6 +11,7 @@ from typing import NamedTuple, TypeVar
 import msgspec
 
 from conformance.catalog import PROFILES, Requirement
+from conformance.facts import Node
 from conformance.gpu.drivers import DriverVersion
 from conformance.gpu.kubernetes_releases import release_in
 from conformance.gpu.operator_releases import written
@@ -22,12 +23,13 @@ from conformance.options import (
     UPGRADE_QUESTIONS,
     Settings,
 )
+from conformance.reference import Reference
 from conformance.reference.expected import gpu_resources
 from conformance.report.model import EXIT_INCOMPLETE, UNJUDGED, Decision, Report, Upgrade, Verdict
 from conformance.session.of_cluster import OfCluster
 from conformance.session.upgrade_figures import figures_of, slower_since
 from conformance.session.upgrade_probes import probes_of, told_of, worse_since
-from conformance.upgrading.baseline import Baseline, load, require_nodes, take, write
+from conformance.upgrading.baseline import Baseline, load, require_cluster, take, write
 from conformance.upgrading.forecast import Capacity
 from conformance.verdict import Inconclusive, Status
 
@@ -162,10 +164,10 @@ class Asked(NamedTuple):
         named += [each for each in ids if each.startswith(f"{prefix}-")]
         return f"{', '.join(named)} {_ASK}" if named else ""
 
-    def require_nodes(self, nodes: Iterable[str]) -> None:
+    def require_cluster(self, nodes: Iterable[str], uid: str | None) -> None:
         """Raise ValueError where the baseline is of another cluster."""
         if self.baseline is not None:
-            require_nodes(self.baseline, self.file, nodes)
+            require_cluster(self.baseline, self.file, nodes, uid)
 
 
 def decided(asked: Asked, verdicts: Sequence[Verdict], baseline: str = "") -> Upgrade:
@@ -189,7 +191,13 @@ def decided(asked: Asked, verdicts: Sequence[Verdict], baseline: str = "") -> Up
     good, bad, key = Decision.GO, Decision.NO_GO, KEYS.get(asked.feature, "")
     if asked.baseline is not None:
         good, bad = Decision.DONE, Decision.NOT_DONE
-    known = any(each.requirement == key and each.status in (Status.PASSED, Status.WAIVED) for each in every)
+    known = any(
+        each.requirement == key
+        and each.status in (Status.PASSED, Status.WAIVED)
+        # Whether a node is lost that nobody can tell of must not be read as done.
+        and not (each.unseen and asked.baseline is not None)
+        for each in every
+    )
     decision = bad if failed or slower else good if known and not unjudged else Decision.UNDECIDED
     return Upgrade(asked.target, decision, failed, unjudged, unknown, baseline, slower=slower)
 
@@ -235,13 +243,25 @@ def keep_baseline(asked: Asked, run: OfCluster, folder: Path, earlier: Report | 
     if run.redacts:
         return None, f"{_NO_BASELINE}: under the names that --gpu-redact gives its nodes nothing could be compared"
     try:
-        taken = take(run.facts, gpu_resources(run.reference), cluster=run.cluster.name, target=asked.target)
+        taken = take(
+            run.facts,
+            gpu_resources(run.reference),
+            cluster=run.cluster.name,
+            target=asked.target,
+            pool_of=lambda node: _pool_of(node, run.reference),
+            uid=run.facts.cluster_uid or "",
+        )
     except Inconclusive as error:
         return None, f"{_NO_BASELINE}: {error}"
     if earlier is not None:
         probes, figures = probes_of(earlier.requirements), figures_of(earlier.requirements)
         taken = msgspec.structs.replace(taken, probes=probes, figures=figures)
     return write(taken, folder), ""
+
+
+def _pool_of(node: Node, reference: Reference) -> str:
+    """The first declared GPU pool that has a node; empty where none does."""
+    return next((pool.name for pool in reference.gpu_pools if pool.holds(node.labels)), "")
 
 
 def _slower(asked: Asked, verdicts: Sequence[Verdict]) -> tuple[str, ...]:

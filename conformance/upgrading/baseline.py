@@ -5,7 +5,7 @@ afterwards; a pod without owner is its own.
 """
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from pathlib import Path
 
@@ -30,7 +30,7 @@ class NodeBefore(msgspec.Struct, frozen=True, rename="camel"):
     """One GPU node: what it offers, its driver and layout, and how many pods with GPUs each owner has there.
 
     ``driver`` is empty where no label tells it. ``labels`` are those of NVIDIA's programs and of the owners below
-    nvidia.com/.
+    nvidia.com/. ``pool`` is the declared pool that has it; empty where none does, and in older baselines.
     """
 
     name: str
@@ -45,6 +45,7 @@ class NodeBefore(msgspec.Struct, frozen=True, rename="camel"):
     allocatable: dict[str, int]
     labels: dict[str, str]
     owners: dict[str, int]
+    pool: str = ""
 
 
 class Baseline(msgspec.Struct, frozen=True, rename="camel"):
@@ -61,6 +62,7 @@ class Baseline(msgspec.Struct, frozen=True, rename="camel"):
     probes: dict[str, str] = {}
     figures: dict[str, float] = {}
     tolerance: float = 0.1
+    uid: str = ""
     api_version: str = API_VERSION
     kind: str = KIND
 
@@ -87,8 +89,16 @@ def load(file: Path) -> Baseline:
         raise BaselineError(f"{file} is damaged: {error}") from None
 
 
-def require_nodes(baseline: Baseline, file: Path, nodes: Iterable[str]) -> None:
-    """Raise BaselineError where the cluster has none of the nodes of the baseline: it is of another one."""
+def require_cluster(baseline: Baseline, file: Path, nodes: Iterable[str], uid: str | None) -> None:
+    """Raise BaselineError where the baseline is of another cluster.
+
+    Told by the UIDs of both, else by whether the cluster has any node of the baseline: managed node pools may have
+    replaced all of them.
+    """
+    if baseline.uid and uid:
+        if baseline.uid != uid:
+            raise BaselineError(f"{file} is of the cluster {baseline.cluster}, whose UID {baseline.uid} is another one")
+        return
     named = {each.name for each in baseline.nodes}
     if named and not named & {*nodes}:
         raise BaselineError(
@@ -96,14 +106,23 @@ def require_nodes(baseline: Baseline, file: Path, nodes: Iterable[str]) -> None:
         )
 
 
-def take(facts: Facts, resources: Iterable[str], *, cluster: str, target: str) -> Baseline:
+def take(
+    facts: Facts,
+    resources: Iterable[str],
+    *,
+    cluster: str,
+    target: str,
+    pool_of: Callable[[Node], str] = lambda _: "",
+    uid: str = "",
+) -> Baseline:
     """The baseline of a cluster; ``resources`` are the names by which the owners' set-up offers GPUs.
 
-    Raises Waits where nodes or pods could not be read.
+    ``pool_of`` names the pool of a node, ``uid`` is the cluster's where it stays the same. Raises Waits where nodes or
+    pods could not be read.
     """
     names = frozenset(resources)
-    nodes = (_before(node, facts, names) for node in facts.nodes if has_gpus(node, names))
-    return Baseline(cluster, target, facts.taken_at, tuple(nodes))
+    nodes = (_before(node, facts, names, pool_of(node)) for node in facts.nodes if has_gpus(node, names))
+    return Baseline(cluster, target, facts.taken_at, tuple(nodes), uid=uid)
 
 
 def write(baseline: Baseline, folder: Path) -> Path:
@@ -140,7 +159,7 @@ def owners_on(node: str, facts: Facts, resources: frozenset[str]) -> dict[str, i
     return dict(sorted(Counter(owner_of(pod) for pod in here).items()))
 
 
-def _before(node: Node, facts: Facts, resources: frozenset[str]) -> NodeBefore:
+def _before(node: Node, facts: Facts, resources: frozenset[str], pool: str) -> NodeBefore:
     labels = node.labels
     return NodeBefore(
         node.name,
@@ -155,6 +174,7 @@ def _before(node: Node, facts: Facts, resources: frozenset[str]) -> NodeBefore:
         offered(node, resources),
         {key: value for key, value in sorted(labels.items()) if key.startswith(NVIDIA)},
         owners_on(node.name, facts, resources),
+        pool,
     )
 
 

@@ -20,6 +20,7 @@ from conformance.upgrading.baseline import Baseline, NodeBefore, offered, owner_
 from conformance.verdict import Judge, NotApplicable, Waits
 from suites._shared.node_gpus import driver
 from suites._shared.upgrade_states import DONE, state_of
+from suites.upgrade.returned_nodes import Returned
 
 _DRIVER = "driver "
 _AFTER = "post-upgrade"
@@ -27,15 +28,20 @@ _AWAY = Waits("its node is not back", on="UPG-11")
 
 
 @pytest.fixture
-def nodes_back(facts: Facts, before: Baseline, judge: Judge) -> list[tuple[NodeBefore, Node]]:
+def returned(facts: Facts, reference: Reference, before: Baseline) -> Returned:
+    """The nodes of the baseline and those that are there in their place."""
+    return Returned(facts, reference, before)
+
+
+@pytest.fixture
+def nodes_back(returned: Returned, judge: Judge) -> list[tuple[NodeBefore, Node]]:
     """The nodes of the baseline that are there and Ready; the others are passed over, because UPG-11 judges them."""
     found = []
-    for each in before.nodes:
-        node = facts.node(each.name)
-        if node is None or not node.ready:
-            judge.pass_over(ObjectReference.of("Node", each.name), _AWAY)
-        else:
+    for each, node in returned.pairs:
+        if node is not None and node.ready:
             found.append((each, node))
+        else:
+            judge.pass_over(ObjectReference.of("Node", each.name), _AWAY)
     return found
 
 
@@ -47,19 +53,23 @@ def nodes_back(facts: Facts, before: Baseline, judge: Judge) -> list[tuple[NodeB
     sources=["operator-upgrades", "operator-upgrade-library"],
     remedy="Look at the driver pod and at the validator of the node; uncordon it when both are Ready.",
 )
-def test_every_node_is_back(facts: Facts, before: Baseline, judge: Judge) -> None:
+def test_every_node_is_back(before: Baseline, returned: Returned, judge: Judge) -> None:
     judge.without_subjects(NotApplicable("the baseline has no GPU node"))
-    for each in before.nodes:
-        node = facts.node(each.name)
-        missing = _why_not_back(each, node)
+    for each, node in returned.pairs:
+        fewer = returned.fewer(each) if node is None else None
+        if fewer is not None and not fewer.enough:
+            judge.pass_over(ObjectReference.of("Node", each.name), fewer.told)
+            continue
+        missing = "" if fewer is not None else _why_not_back(each, node)
+        instead = f", node {node.name} in its place" if node is not None and node.name != each.name else ""
         judge(
             node if node is not None else ObjectReference.of("Node", each.name),
             ok=not missing,
             expected=f"Ready, {UPGRADE_STATE} {DONE}" + (", cordoned as before" if each.cordoned else ", schedulable"),
-            actual=missing or "back",
+            actual=missing or (f"gone: {fewer.told}" if fewer is not None else f"back{instead}"),
             cause=missing,
             hidden_because="the other nodes work; only what it offered is missing",
-            inspect=f"kubectl get node {each.name} -L {UPGRADE_STATE}",
+            inspect=f"kubectl get node {node.name if node is not None else each.name} -L {UPGRADE_STATE}",
         )
 
 
