@@ -22,9 +22,11 @@ from conformance.reference.expected import driver_of, gpus_of, offer_of
 from conformance.reference.model import Reference
 from conformance.verdict import Inconclusive, Judge, NotApplicable, Unsupported, Waits, expect, format_value
 from suites._shared.formatting import join_limited
-from suites._shared.operand_status import why_still_starting
+from suites._shared.operand_status import Coverage, why_still_starting
 from suites._shared.operator_resource import find_operator_resource
+from suites._shared.pod_status import why_not_ready
 from suites._shared.pool_nodes import GpuPoolNode
+from suites.observability.exporter_failures import why_no_exporter
 from suites.observability.exporters import (
     ASKED_OF_A_POOL,
     Answer,
@@ -77,24 +79,27 @@ def exporters(facts: Facts, monitored_nodes: tuple[GpuPoolNode, ...], judge: Jud
     remedy="Fix the cause that the finding names: the exporter needs the node's taints tolerated, a driver, and its "
     "host engine (with dcgm.enabled the service nvidia-dcgm on port 5555, which a NetworkPolicy can block).",
 )
-def test_every_gpu_node_has_an_exporter(facts: Facts, monitored_nodes: tuple[GpuPoolNode, ...], judge: Judge) -> None:
-    for _, node, _ in monitored_nodes:
-        pods = exporter_pods(facts, node)
+def test_every_gpu_node_has_an_exporter(
+    facts: Facts, reference: Reference, monitored_nodes: tuple[GpuPoolNode, ...], judge: Judge
+) -> None:
+    for member in monitored_nodes:
+        node, pods = member.node, exporter_pods(facts, member.node)
         ready = [pod for pod in pods if pod.ready]
-        not_judged = "" if ready else why_still_starting(node, facts, pods=pods)
+        coverage = Coverage() if ready else why_no_exporter(member, pods, facts, reference)
+        not_judged = "" if ready else why_still_starting(node, facts, pods=pods) or coverage.not_judged
         if not_judged:
             judge.pass_over(node, not_judged)
             continue
-        states = [status.waiting or status.terminated for pod in pods for status in pod.statuses]
-        waiting = list(dict.fromkeys(filter(None, states)))
+        failure = coverage.failure
         judge(
             node,
             ok=bool(ready),
-            expected="a ready pod of dcgm-exporter",
-            actual=ready or pods or "none",
-            cause=f"{format_value(pods)} is not ready: {format_value(waiting)}" if pods else f"no pod on {node}",
+            expected="a Ready pod of dcgm-exporter",
+            actual=ready or [f"{pod} is not Ready ({why_not_ready(pod)})" for pod in pods] or "none",
+            cause=failure.cause if failure else "",
             hidden_because="a node without dcgm-exporter has no metrics, and dashboards show a gap instead of an error",
-            inspect=f"kubectl get pods -A --field-selector spec.nodeName={node.name} | grep dcgm-exporter",
+            remedy=failure.remedy if failure else "",
+            inspect=f"kubectl get pods -A -o wide --field-selector spec.nodeName={node.name}",
         )
 
 

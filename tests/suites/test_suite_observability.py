@@ -142,14 +142,23 @@ def test_the_exporter_of_a_gpu_cluster_has_a_switch_of_its_own(value: str, expec
 # --- OBS-01 ------------------------------------------------------------------------------------------------------
 
 
-MANAGING_DRIVERS = {"apiVersion": "nvidia.com/v1", "kind": "ClusterPolicy", "metadata": {"name": "p"}, "spec": {}}
+MANAGING_DRIVERS = {
+    "apiVersion": "nvidia.com/v1",
+    "kind": "ClusterPolicy",
+    "metadata": {"name": "p"},
+    "spec": {"dcgm": {"enabled": False}},  # as the chart has it
+}
+
+
+def judged(found: Facts, judge: Judge) -> None:
+    reference = shipped_reference()
+    test_observability.test_every_gpu_node_has_an_exporter(found, reference, members(reference, found), judge)
 
 
 def covered(*objects: Object) -> tuple[dict[str, bool], dict[str, str]]:
     """What is said of each node, and of those that are passed over, why."""
     found, judge = Facts.from_objects([*objects, MANAGING_DRIVERS], taken_at=NOW), Judge()
-    nodes = members(shipped_reference(), found)
-    test_observability.test_every_gpu_node_has_an_exporter(found, nodes, judge)
+    judged(found, judge)
     if nothing := judge.nothing_judged():
         raise nothing
     return {str(each.subject): each.ok for each in judge.findings}, {
@@ -188,6 +197,63 @@ def test_an_exporter_that_time_does_not_bring_is_missed(broken: list[Object]) ->
 
     assert verdicts == {"node node-00": True, "node node-01": False}
     assert unseen == {}
+
+
+def operand(name: str, container: str) -> Object:
+    """A DaemonSet of the operator that wants pods on every node."""
+    template = {"spec": {"containers": [{"name": container, "image": container}]}}
+    metadata = {"name": name, "namespace": "gpu-operator", "labels": {"app": name}, "creationTimestamp": LONG_AGO}
+    return {"apiVersion": "apps/v1", "kind": "DaemonSet", "metadata": metadata, "spec": {"template": template}}
+
+
+def pod_of(name: str, container: str, *, waits: str = "") -> Object:
+    """Its pod on node-01, which is Ready unless it waits for something."""
+    made = exporter(1, ready=not waits, waits=waits)
+    owner = {"kind": "DaemonSet", "name": name, "controller": True, "apiVersion": "apps/v1", "uid": name}
+    made["metadata"] |= {"name": f"{name}-x", "ownerReferences": [owner]}
+    made["spec"]["containers"] = [{"name": container, "image": f"registry.example/{container}:1"}]
+    for each in made["status"]["containerStatuses"]:
+        each["name"] = container
+    return made
+
+
+DRIVER, TOOLKIT, EXPORTER = (
+    ("nvidia-driver-daemonset", "nvidia-driver-ctr"),
+    ("nvidia-container-toolkit-daemonset", "nvidia-container-toolkit-ctr"),
+    ("nvidia-dcgm-exporter", "nvidia-dcgm-exporter"),
+)
+
+
+def told_of_the_exporter(*pods: Object) -> tuple[str, str]:
+    """Cause and remedy of the finding on the node of these pods, of a stack that has all its DaemonSets."""
+    stack = [operand(*each) for each in (DRIVER, TOOLKIT, EXPORTER)]
+    found = Facts.from_objects([node(1), *stack, *pods, MANAGING_DRIVERS], taken_at=NOW)
+    judge = Judge()
+    judged(found, judge)
+    (finding,) = judge.findings
+    assert not finding.ok
+    return finding.cause, finding.remedy
+
+
+def test_an_exporter_that_waits_for_the_driver_is_told_as_the_driver_with_its_remedy() -> None:
+    waiting = pod_of(*EXPORTER, waits="PodInitializing")
+    driver = pod_of(*DRIVER, waits="ImagePullBackOff")
+
+    cause, remedy = told_of_the_exporter(driver, pod_of(*TOOLKIT, waits="PodInitializing"), waiting)
+
+    assert cause.startswith("the driver does not work on the node: ")
+    assert "ImagePullBackOff of registry.example/nvidia-driver-ctr:1" in cause
+    assert "registry.example/nvidia-driver-ctr:1" in remedy
+
+
+def test_an_exporter_that_fails_by_itself_is_told_with_its_own_log() -> None:
+    broken = pod_of(*EXPORTER, waits="CrashLoopBackOff")
+
+    cause, remedy = told_of_the_exporter(pod_of(*DRIVER), pod_of(*TOOLKIT), broken)
+
+    assert "the driver does not work" not in cause
+    assert "nvidia-dcgm-exporter-x exists and is not Ready (container nvidia-dcgm-exporter: CrashLoopBackOff" in cause
+    assert remedy == "kubectl logs -n gpu-operator nvidia-dcgm-exporter-x -c nvidia-dcgm-exporter --previous"
 
 
 def test_where_every_node_is_new_there_is_nothing_to_see_yet() -> None:
