@@ -15,7 +15,6 @@ from conformance.report.formats.html import page
 from conformance.report.model import Report
 from conformance.report.shown import SUBJECTS
 from conformance.report.visible import visible
-from conformance.subjects import ObjectReference
 
 if TYPE_CHECKING:
     import jinja2
@@ -90,6 +89,5 @@ def _environment() -> "jinja2.Environment":
 
 
 def _shown(value: object) -> object:
-    """What an expression gives to the page; mark-up of our own stays, text has nothing hidden in it."""
-    is_text = isinstance(value, str | ObjectReference) and not hasattr(value, "__html__")
-    return visible(str(value)) if is_text else value
+    """What an expression gives to the page; mark-up of our own stays, whatever else is put as text hides nothing."""
+    return value if hasattr(value, "__html__") or isinstance(value, int | float) else visible(str(value))
