@@ -153,7 +153,8 @@ def understood(seen: Seen, file: Path | str) -> Iterator[None]:
             ) from None
         raise SnapshotError(
             f"what the snapshot {file} holds cannot be explained ({type(error).__name__}: {error}): an object in it is "
-            "not as an API server has it, or gpu-conformance is wrong; if nobody changed the file, please report it"
+            "not as an API server has it, or the error is in gpu-conformance itself; if nobody changed the file, "
+            "please report it"
         ) from error
 
 
