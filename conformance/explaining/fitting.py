@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from conformance.explaining.seen import Seen
-from conformance.explaining.shares import add_shares, leave_to_hami
+from conformance.explaining.sharing_schedulers import add_fractions, leave_to_hami
 from conformance.gpu.neighbours import Neighbours
 from conformance.gpu.placement import CLAIM, NONE_OF_IT, VOLUME, Manifest, Obstacle, judge_of, taken_of_node
 from conformance.gpu.volume_places import VolumePlaces
@@ -33,7 +33,7 @@ def fit_of(seen: Seen, pod: Manifest) -> Fit:
         undecided += _add_claims(seen, pod, found, nowhere)
     if _has_volumes(pod):
         undecided += _add_volumes(seen, pod, found, nowhere)
-    undecided += (*_given_by_classes(seen, pod, found), *add_shares(seen, pod, found), *leave_to_hami(pod, found))
+    undecided += (*_given_by_classes(seen, pod, found), *add_fractions(seen, pod, found), *leave_to_hami(pod, found))
     return Fit(found, tuple(nowhere), tuple(undecided))
 
 

@@ -15,7 +15,7 @@ from conformance.explaining.explanation import Explanation, Stage
 from conformance.explaining.pods import explain
 from conformance.explaining.seen import CUSTOM_WORKLOADS, Seen, condition, has_condition
 from conformance.explaining.workloads import explain_workload, missing_pods
-from conformance.gpu.kai_shares import asks_for_a_share
+from conformance.gpu.kai_fractions import asks_for_a_share
 from conformance.gpu.placement import Manifest, taken_of_node
 from conformance.kube.names import RUN_LABEL
 from conformance.subjects import ObjectReference

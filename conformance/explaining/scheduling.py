@@ -10,7 +10,7 @@ from conformance.explaining.explanation import Explanation, NodeGroup, Stage
 from conformance.explaining.fitting import Fit, fit_of
 from conformance.explaining.offers import offers_devices
 from conformance.explaining.seen import Seen
-from conformance.gpu.kai_shares import asks_for_a_share
+from conformance.gpu.kai_fractions import asks_for_a_share
 from conformance.gpu.node_taints import state_of
 from conformance.gpu.placement import (
     AFFINITY,

@@ -32,8 +32,8 @@ class Lack(NamedTuple):
     none: bool
 
 
-class Shares:
-    """The shares that one pod asks for; ``undecided`` says what of it could not be judged."""
+class RequestedFraction:
+    """The part of a GPU, or of each of several, that one pod asks for; ``undecided`` says what could not be judged."""
 
     def __init__(self, pod: Manifest) -> None:
         self._annotations: Mapping[str, str] = pod["metadata"].get("annotations") or {}

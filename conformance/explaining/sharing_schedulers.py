@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from fractions import Fraction
 
 from conformance.explaining.seen import Seen
-from conformance.gpu.kai_shares import Shares, asks_for_a_share
+from conformance.gpu.kai_fractions import RequestedFraction, asks_for_a_share
 from conformance.gpu.labels import HAMI_RESOURCES
 from conformance.gpu.placement import NONE_OF_IT, ROOM, Manifest, Obstacle
 from conformance.gpu.resources import GPU
@@ -14,20 +14,20 @@ SHARING_SCHEDULERS = ("kai-scheduler", "runai-scheduler")
 _HAMI = "hami"
 
 
-def add_shares(seen: Seen, pod: Manifest, found: dict[str, list[Obstacle]]) -> Sequence[str]:
+def add_fractions(seen: Seen, pod: Manifest, found: dict[str, list[Obstacle]]) -> Sequence[str]:
     """Add what nodes lack for the share of a GPU that a pod asks KAI for; returns what was not decided."""
     if pod["spec"].get("schedulerName") not in SHARING_SCHEDULERS or not asks_for_a_share(pod):
         return ()
     try:
-        shares = Shares(pod)
+        fraction = RequestedFraction(pod)
         for name, kept in found.items():
             taken = seen.occupancy.taken_of(name).get(GPU, Fraction(0))
-            for lack in shares.on(seen.nodes[name], seen.bound.get(name, ()), taken):
+            for lack in fraction.on(seen.nodes[name], seen.bound.get(name, ()), taken):
                 kind = NONE_OF_IT if lack.none else ROOM
                 kept.append(Obstacle(kind, lack.words, lack.none, GPU, lack.wanted, lack.free))
     except ValueError as error:
         return (f"its share of a GPU: {error}",)
-    return shares.undecided
+    return fraction.undecided
 
 
 def leave_to_hami(pod: Manifest, found: dict[str, list[Obstacle]]) -> Sequence[str]:
