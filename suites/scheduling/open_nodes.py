@@ -18,9 +18,19 @@ def could_take(node: Node, template: PodSpec, namespace: str, reference: Referen
     if not template.selects(node) or node.repels(template.tolerations):
         return False
     if not requests_gpus(template, namespace, reference, facts):
-        return True
+        # Devices that neither the set-up nor we know by name are found where a device plugin offers them.
+        return all(name in node.capacity for name in template.requests() if _is_extended(name))
     pool = reference.pool_of(node.labels)
     declared = offer_of(reference, pool).resources if pool is not None else {}
     if wanted := resources_requested(template, reference):
         return declared is None or all(name in declared or node.gpu_capacity(name) for name in wanted)
     return (pool is not None and pool.gpu is not None) or shows_gpus(node, reference, facts)
+
+
+def _is_extended(resource: str) -> bool:
+    """Whether a device plugin offers it: a name with a domain that is not Kubernetes' own.
+
+    Source: https://kubernetes.io/docs/concepts/configuration/manage-resources-containers/#extended-resources
+    """
+    domain, slash, _ = resource.partition("/")
+    return bool(slash) and not domain.endswith("kubernetes.io")

@@ -8,6 +8,8 @@ from conformance.facts import Facts, Node
 from conformance.reference.model import Gpu, Pool, PoolTaint, Reference
 from suites.scheduling.open_nodes import could_take
 
+ODD_NAME = "devices.example.com/odd"
+ODD = {"resources": {"limits": {ODD_NAME: "1"}}}
 GPUS = {"resources": {"limits": {"nvidia.com/gpu": "1"}}}
 TAINT = {"key": "nvidia.com/gpu", "value": "present", "effect": "NoSchedule"}
 REFERENCE = Reference(
@@ -29,10 +31,13 @@ def facts_with(node: dict[str, Any], container: dict[str, Any], **spec: Any) -> 
     return facts.nodes[0], facts.workloads[0].template, facts
 
 
-def node(labels: dict[str, str], taints: tuple[dict[str, str], ...] = (), gpus: int = 0) -> dict[str, Any]:
+def node(
+    labels: dict[str, str], taints: tuple[dict[str, str], ...] = (), gpus: int = 0, more: dict[str, str] | None = None
+) -> dict[str, Any]:
+    capacity = {"cpu": "8", "nvidia.com/gpu": str(gpus)} | (more or {})
     return {
         "apiVersion": "v1", "kind": "Node", "metadata": {"name": "n", "labels": labels},
-        "spec": {"taints": list(taints)}, "status": {"capacity": {"cpu": "8", "nvidia.com/gpu": str(gpus)}},
+        "spec": {"taints": list(taints)}, "status": {"capacity": capacity},
     }  # fmt: skip
 
 
@@ -51,6 +56,9 @@ def node(labels: dict[str, str], taints: tuple[dict[str, str], ...] = (), gpus: 
         # A cordon does not last.
         (node({"pool": "gpu"}, ({"key": "node.kubernetes.io/unschedulable", "effect": "NoSchedule"},)), {}, GPUS, True),
         (node({"pool": "gpu"}), {"nodeSelector": {"pool": "cpu"}}, GPUS, False),
+        # Devices that nobody declared, of a maker whose names we do not know: only where they are offered.
+        (node({"pool": "cpu"}), {}, ODD, False),
+        (node({"pool": "other"}, more={ODD_NAME: "2"}), {}, ODD, True),
         # Another resource than the node's.
         (node({"pool": "gpu"}, gpus=1), {}, {"resources": {"limits": {"nvidia.com/mig-1g.5gb": "1"}}}, False),
     ],
