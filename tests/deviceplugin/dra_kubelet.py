@@ -61,7 +61,8 @@ def _ask(socket: Path, method: str, request: Any, answer: Any) -> Any:
             request_serializer=lambda message: message.SerializeToString(),
             response_deserializer=answer.FromString,
         )
-        return call(request, timeout=60)
+        # A socket is there a moment before anybody listens.
+        return call(request, timeout=60, wait_for_ready=True)
 
 
 class FewObjects:

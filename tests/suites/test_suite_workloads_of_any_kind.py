@@ -153,7 +153,6 @@ def test_a_workload_of_another_kind_is_judged_by_its_pods(requirement, reference
     ("requirement", "wrong", "says"),
     [
         (CONFINED, {"tolerations": []}, "nvidia.com/gpu=present:NoSchedule"),
-        (CONFINED, {"nodeSelector": {}}, "cpu-0"),
         (FITS, {"gpus": 16}, "16 nvidia.com/gpu requested"),
         (PLACED, {"on": "cpu-0"}, "cpu-0 is in another pool"),
         (PLACED, {"on": ""}, "nothing prevents it"),
@@ -167,6 +166,15 @@ def test_what_is_wrong_with_its_pods_is_reported(requirement, wrong, says):
     assert len(ended.broken) == 1
     assert says in str(ended.broken)
     assert "llm-1" in next(iter(ended.broken))
+
+
+def test_what_pods_ask_for_keeps_them_off_nodes_without_it():
+    pods = pod("llm-0", "gpu-1"), pod("llm-1", nodeSelector={})
+    spare = node("spare-0", 8)
+    spare["metadata"]["labels"] = {"pool": "spare"}
+
+    assert Ended(CONFINED, set_up(), *pods).passed
+    assert "spare-0" in str(Ended(CONFINED, set_up(), *pods, spare).broken)
 
 
 def test_each_sort_of_pods_tolerates_the_taints_of_its_own_pools():
