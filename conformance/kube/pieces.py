@@ -8,7 +8,7 @@ PIECE = 2**17
 """So many bytes of an answer are read at once. A piece is decoded in about a millisecond, while the next bytes come.
 
 It fits with its copies into the caches of a processor, and its memory is used again for the next one: a piece of a
-megabyte gets new pages of memory from the kernel each time, which cost as much as receiving its bytes.
+megabyte gets new pages of memory from the kernel each time (docs/architecture.md: what that costs).
 """
 
 _ITEMS = b'"items":['
