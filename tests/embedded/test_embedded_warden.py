@@ -168,6 +168,26 @@ def test_who_gives_the_api_server_up_is_started_again(tmp_path: Path) -> None:
     processes.end()
 
 
+def test_who_gives_the_api_server_up_after_saying_that_it_is_ready_is_started_again(tmp_path: Path) -> None:
+    folder = state.make(root=tmp_path)
+    ready, again = folder.path / "ready", folder.path / "again"
+    first = f"touch '{ready}'; sleep 0.3; echo 'err=\"failed to wait for apiserver being healthy: timed out\"'; exit 1"
+    script = f"[ -e '{ready}' ] || {{ {first}; }}; touch '{again}'; sleep 60"
+    processes = Processes(folder)
+    manager = Component(
+        "manager", ("/bin/sh", "-c", script), {"PATH": "/usr/bin:/bin"}, folder.path / "manager.log", ready.as_uri()
+    )
+    processes.start(manager)
+    processes.wait_ready([manager], None, deadline=time.monotonic() + PATIENCE)  # type: ignore[arg-type]
+
+    def started_again() -> bool:
+        processes.check()
+        return again.exists()
+
+    assert eventually(started_again)
+    processes.end()
+
+
 def test_a_process_can_show_by_a_file_that_it_is_ready(tmp_path: Path) -> None:
     folder = state.make(root=tmp_path)
     ready = folder.path / "it is ready"

@@ -71,8 +71,12 @@ class Processes:
         )
 
     def check(self) -> None:
-        """Raise ComponentDied, with the end of its log, for the first process that ended unasked."""
+        """Raise ComponentDied, with the end of its log, for the first process that ended unasked.
+
+        One that gave the API server up is started again: it answers that it is well before it gives up.
+        """
         self._listen(0.0)
+        self._start_impatient_again()
         self._raise_for_ended()
 
     def _raise_for_ended(self) -> None:
@@ -89,9 +93,7 @@ class Processes:
         """
         waiting = [component for component in components if component.ready]
         while waiting:
-            self._listen(0.0)
-            self._start_impatient_again()
-            self._raise_for_ended()
+            self.check()
             seen = {each.name: probe(each.ready or "", trust) for each in waiting}
             waiting = [each for each in waiting if seen[each.name] != "200"]
             if waiting and time.monotonic() > deadline:
