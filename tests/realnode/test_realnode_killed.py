@@ -57,8 +57,10 @@ def things() -> list[str]:
     found += [f"mount {line}" for line in mounts if "/real-nodes/" in line or f" {INSIDE}" in line]
     interfaces = (path.name for path in Path("/sys/class/net").iterdir())
     found += [f"network {name}" for name in interfaces if not name.startswith(OF_DOCKER)]
-    sockets = (line.split()[7:] for line in Path("/proc/net/unix").read_text().splitlines()[1:])
-    found += [f"socket {path}" for [path] in filter(None, sockets) if API_SOCKET in path or str(INSIDE) in path]
+    # Number, references, protocol, flags, type, state, inode, and the path of those that have one.
+    sockets = (line.split(maxsplit=7) for line in Path("/proc/net/unix").read_text().splitlines()[1:])
+    named = (socket[6:] for socket in sockets if len(socket) == 8)
+    found += [f"socket {inode} {path}" for inode, path in named if API_SOCKET in path or str(INSIDE) in path]
     groups = (path for root in cgroups.hierarchies() for path in root.glob("gpu-conformance-*"))
     found += [f"control group {path}" for path in groups]
     fixed = [INSIDE, *Path("/var/lib/kubelet/device-plugins").glob("*.sock"), *Path("/run/netns").glob("cni-*")]
