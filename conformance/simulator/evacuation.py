@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from conformance.kube.errors import NotFound, TooManyRequests
+from conformance.kube.errors import ApiError, NotFound, TooManyRequests
 from conformance.kube.paths import path
 from conformance.simulator.agents import phase_of
 from conformance.simulator.clusterpolicy import mapping
@@ -18,6 +18,7 @@ from conformance.simulator.world import Object, World
 SKIP_DRAIN = "nvidia.com/gpu-driver-upgrade-drain.skip"
 _GPU_DRIVER = "gpu.nvidia.com"
 _MIRROR = "kubernetes.io/config.mirror"
+_TWO_BUDGETS = "more than one PodDisruptionBudget"
 _PREFIXES = ("nvidia.com/gpu", "nvidia.com/mig-")
 
 
@@ -81,9 +82,9 @@ def undeletable(pods: Iterable[Object], rules: Rules) -> list[Object]:
 def send_away(world: World, pods: Iterable[Object]) -> bool:
     """Evict the pods that are not going yet; False where one is refused for good.
 
-    One whose disruption budget says no is left for the next time. That two budgets count it is an error, which the API
-    server tells as a Status in an answer of success (pkg/registry/core/pod/storage/eviction.go), and which ends a drain
-    (kubernetes/kubectl, pkg/drain/drain.go).
+    One whose disruption budget says no is left for the next time. That two budgets count it is an internal error of the
+    API server, told as a Status (pkg/registry/core/pod/storage/eviction.go), and ends a drain (kubernetes/kubectl,
+    pkg/drain/drain.go).
     """
     refused = False
     for pod in pods:
@@ -96,6 +97,11 @@ def send_away(world: World, pods: Iterable[Object]) -> bool:
             # A 429 is an answer here, not a wish to be asked again.
             answer = world.client.create(where, {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": name})
         except (TooManyRequests, NotFound):
+            continue
+        except ApiError as error:
+            if _TWO_BUDGETS not in error.message:
+                raise
+            refused = True
             continue
         refused = refused or answer.get("status") == "Failure"
     return not refused
