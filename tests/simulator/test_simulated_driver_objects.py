@@ -123,7 +123,7 @@ def test_a_gpu_cluster_has_operands_of_its_own(gpus: Operated) -> None:
         timeout=180,
     )
 
-    spec = {"dcgmExporter": {}}
+    spec = {"draDriver": {}, "dcgmExporter": {}}
     body = {
         "apiVersion": "nvidia.com/v1alpha1",
         "kind": "GPUCluster",
