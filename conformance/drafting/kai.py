@@ -4,12 +4,12 @@ from typing import Any
 
 from conformance.drafting.notes import Guess, Item, LeftOut, Part
 from conformance.facts import Facts, Resource
+from conformance.reference.stack import RUN_AI
 from conformance.verdict import Inconclusive
 
 _PROGRAM = "kai-scheduler"
 _LIMITS = "which of their limits the owners promise"
-# Run:ai has KAI's queues under another scheduler's name (run-ai/docs: Researcher/scheduling/the-runai-scheduler.md).
-_RUN_AI = {"namespace": "runai", "scheduler": "runai-scheduler", "queue_label": "runai/queue"}
+_RUN_AI = {"namespace": RUN_AI.namespace, "scheduler": RUN_AI.scheduler, "queue_label": RUN_AI.queue_label}
 
 
 def drafted_kai(facts: Facts) -> Part | None:
@@ -23,7 +23,7 @@ def drafted_kai(facts: Facts) -> Part | None:
     names = {each.name for each in queues}
     items: list[Item] = [_queue(each, names) for each in sorted(queues, key=lambda each: each.name)]
     value: dict[str, Any] = {"queues": items}
-    if any(pod.scheduler == _RUN_AI["scheduler"] for pod in facts.pods):
+    if any(pod.scheduler == RUN_AI.scheduler for pod in facts.pods):
         value = {**_RUN_AI, **value}
         return Part(value, Guess("the queues of scheduling.run.ai and pods of Run:ai's scheduler", decide=_LIMITS))
     namespace = next((each.namespace for each in workloads if each.kind == "Deployment" and _PROGRAM in each.name), "")

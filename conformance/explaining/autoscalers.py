@@ -5,7 +5,7 @@ a normal event) and FailedScaleUp of GKE's (cloud.google.com, Troubleshoot clust
 kubernetes-sigs/karpenter, pkg/controllers/provisioning/scheduling/events.go (FailedScheduling by karpenter).
 """
 
-from conformance.explaining.seen import Seen
+from conformance.explaining.seen import Seen, reporters_of
 from conformance.gpu.placement import Manifest
 
 _COMPONENTS = ("karpenter", "cluster-autoscaler")
@@ -17,7 +17,7 @@ _MOST = 400
 def words_about(seen: Seen, pod: Manifest) -> str:
     """The newest words of an autoscaler about a pod, to be read behind a cause; empty where none said anything."""
     for event in seen.warnings_of(pod):
-        component = str((event.get("source") or {}).get("component") or event.get("reportingComponent") or "")
+        component = next(iter(reporters_of(event)), "")
         if component in _COMPONENTS or event.get("reason") in _REASONS:
             said = " ".join(str(event.get("message")).split())
             return (

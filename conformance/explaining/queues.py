@@ -10,7 +10,7 @@ from typing import Any
 
 from conformance.explaining import kai_quota, kueue
 from conformance.explaining.explanation import Explanation, Stage
-from conformance.explaining.seen import Seen, condition
+from conformance.explaining.seen import Seen, condition, reporters_of
 from conformance.gpu.placement import Manifest
 
 _KUEUE = "kueue.x-k8s.io/"
@@ -52,12 +52,8 @@ def _warned(seen: Seen, pod: Manifest, scheduler: str) -> str:
     about = [
         {"kind": "PodGroup", "metadata": {"namespace": metadata.get("namespace"), "name": name}} for name in groups
     ]
-    told = [each for each in seen.warnings_of(pod) if scheduler in (_component(each), each.get("reportingComponent"))]
+    told = [each for each in seen.warnings_of(pod) if scheduler in reporters_of(each)]
     return next((str(each.get("message")) for each in (*told, *seen.warnings_of(*about)) if each.get("message")), "")
-
-
-def _component(event: Manifest) -> str:
-    return str((event.get("source") or {}).get("component") or "")
 
 
 def is_seen(seen: Seen, scheduler: str) -> bool:

@@ -196,6 +196,12 @@ def seen_from(objects: Iterable[dict[str, Any]], unreadable: Mapping[str, str] |
     return Seen(by_kind, missing)
 
 
+def reporters_of(event: Mapping[str, Any]) -> tuple[str, ...]:
+    """Who reported an event, as its older member and its newer one say it; those that are empty left out."""
+    told = ((event.get("source") or {}).get("component"), event.get("reportingComponent"))
+    return tuple(str(each) for each in told if each)
+
+
 def has_condition(obj: Manifest, *types: str) -> bool:
     """Whether one of these conditions is true of an object."""
     conditions = (obj.get("status") or {}).get("conditions") or ()

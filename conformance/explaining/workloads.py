@@ -13,8 +13,6 @@ _OF_DAEMONS = (
     "node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable", "node.kubernetes.io/disk-pressure",
     "node.kubernetes.io/memory-pressure", "node.kubernetes.io/pid-pressure", "node.kubernetes.io/unschedulable",
 )  # fmt: skip
-
-
 _SCALED = "Scale it up to have pods; where an autoscaler (HPA, KEDA) scales it, that says why it does not."
 
 

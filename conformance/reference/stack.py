@@ -175,3 +175,10 @@ class Kai(Declared, frozen=True):
 
     def __str__(self) -> str:
         return f"scheduler {self.scheduler}"
+
+
+RUN_AI = Kai(namespace="runai", scheduler="runai-scheduler", queue_label="runai/queue")
+"""Run:ai's scheduler, of which KAI is the open part: the same queues, under another name and label.
+
+Sources: run-ai/docs, Researcher/scheduling/the-runai-scheduler.md; run-ai/runai-cli, cmd/util/const.go.
+"""

@@ -122,17 +122,20 @@ def _listed(client: Client, kind: str) -> list[dict[str, Any]]:
 
 
 def _all_events(client: Client) -> list[dict[str, Any]]:
-    return [each for selector in EVENTS for each in client.list(path(_EVENT), field_selector=selector)]
+    return _events_in(client, path(_EVENT))
 
 
 def _events(client: Client, namespace: str) -> list[dict[str, Any]]:
     """What events of a namespace say, and the warnings about nodes, whose namespace is default."""
-    place = path(_EVENT, namespace=namespace)
-    found = [each for selector in EVENTS for each in client.list(place, field_selector=selector)]
+    found = _events_in(client, path(_EVENT, namespace=namespace))
     if namespace != _OF_NODES:
         about_nodes = f"{WARNINGS},involvedObject.kind=Node"
         found += client.list(path(_EVENT, namespace=_OF_NODES), field_selector=about_nodes)
     return found
+
+
+def _events_in(client: Client, place: str) -> list[dict[str, Any]]:
+    return [each for selector in EVENTS for each in client.list(place, field_selector=selector)]
 
 
 @contextmanager

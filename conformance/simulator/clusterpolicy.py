@@ -121,6 +121,11 @@ def mapping(value: object) -> Mapping[str, Any]:
     return value if isinstance(value, Mapping) else {}
 
 
+def given_variables(block: Mapping[str, Any]) -> dict[str, str]:
+    """The variables that a block adds to its container (``env``); those without a value are empty."""
+    return {each["name"]: str(each.get("value") or "") for each in block.get("env") or ()}
+
+
 def image_of(component: str, block: Mapping[str, Any]) -> str:
     """The image that repository, image and version make, the version being a tag or a digest. Raises SpecError."""
     repository, image, version = (str(block.get(key) or "") for key in ("repository", "image", "version"))

@@ -12,7 +12,7 @@ import msgspec
 
 from conformance.simulator.chart.defaults import GPU_OPERATOR
 from conformance.simulator.chart.objects import over
-from conformance.simulator.clusterpolicy import SpecError, image_of, mapping
+from conformance.simulator.clusterpolicy import SpecError, given_variables, image_of, mapping
 from conformance.simulator.world import Object
 
 Env = dict[str, str]
@@ -64,9 +64,7 @@ class Modules(msgspec.Struct, frozen=True):
             kept = {key: driver[key] for key in ("resources",) if key in driver}
             kept["image"] = image if "sha256:" in image else f"{image}-{os_tag}"
             kept["imagePullPolicy"] = block.get("imagePullPolicy") or "IfNotPresent"
-            yield _container(
-                name, {each["name"]: str(each.get("value") or "") for each in block.get("env") or ()}, kept
-            )
+            yield _container(name, given_variables(block), kept)
 
     def _host_mofed(self) -> Env:
         return {"USE_HOST_MOFED": "true"} if self.rdma.get("useHostMofed") is True else {}

@@ -10,7 +10,7 @@ from typing import Any
 from conformance.kube.errors import Forbidden, Invalid
 from conformance.simulator.chart.defaults import GPU_OPERATOR
 from conformance.simulator.chart.objects import host_volume, named, over
-from conformance.simulator.clusterpolicy import GPU_TOLERATION, SpecError, image_of, mapping
+from conformance.simulator.clusterpolicy import GPU_TOLERATION, SpecError, given_variables, image_of, mapping
 from conformance.simulator.conditions import Reason, State, Verdict
 from conformance.simulator.driver_modules import Modules, modules_of
 from conformance.simulator.fleet import KERNEL, Pool
@@ -176,7 +176,7 @@ def _pod(driver: Object, spec: Mapping[str, Any], pool: Pool, kernel: str) -> Ob
 def _container(spec: Mapping[str, Any], modules: Modules, pool: Pool, kernel: str) -> Object:
     kind = spec.get("kernelModuleType") or "auto"
     env = {**_NO_GPUS, **module_type({"kernelModuleType": kind}), **modules.driver_env()}
-    env |= {each["name"]: str(each.get("value") or "") for each in spec.get("env") or ()}
+    env |= given_variables(spec)
     image = driver_image(image_of("driver", spec), pool.os_tag, kernel)
     env[DIGEST] = digest([image, env])
     return {

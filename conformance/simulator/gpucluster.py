@@ -8,8 +8,8 @@ from typing import Any
 
 from conformance.simulator.chart.defaults import GPU_OPERATOR
 from conformance.simulator.chart.objects import host_volume, named, over
-from conformance.simulator.clusterpolicy import image_of, mapping
-from conformance.simulator.gpucluster_driver import KUBELET_FOLDERS, DriverContainers, given_variables
+from conformance.simulator.clusterpolicy import given_variables, image_of, mapping
+from conformance.simulator.gpucluster_driver import KUBELET_FOLDERS, DriverContainers
 from conformance.simulator.manifests import STARTS_IN_TURN, STOPS_AT_ONCE, environment_of, fields_of
 from conformance.simulator.operand_env import exporter_settings
 from conformance.simulator.operands import DEPLOY, NODE_NAME

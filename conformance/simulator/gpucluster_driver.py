@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from conformance.simulator.chart.defaults import GPU_OPERATOR
-from conformance.simulator.clusterpolicy import image_of, mapping
+from conformance.simulator.clusterpolicy import given_variables, image_of, mapping
 from conformance.simulator.manifests import environment_of, fields_of
 from conformance.simulator.operands import DRIVER_VALIDATION, NODE_NAME, OPERATOR_NAMESPACE
 from conformance.simulator.world import Object
@@ -120,11 +120,6 @@ class DriverContainers(msgspec.Struct, frozen=True):
 
     def _path(self, name: str, default: str) -> str:
         return str(self.paths.get(name) or default)
-
-
-def given_variables(settings: Mapping[str, Any]) -> dict[str, str]:
-    """The variables that a block of the object adds to a container."""
-    return {each["name"]: str(each.get("value") or "") for each in settings.get("env") or ()}
 
 
 def _resources(settings: Mapping[str, Any]) -> Object:

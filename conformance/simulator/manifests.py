@@ -14,7 +14,14 @@ import msgspec
 
 from conformance.simulator.annotations import HELD, STOP_SECONDS
 from conformance.simulator.chart.objects import field_env, host_volume, named
-from conformance.simulator.clusterpolicy import GPU_TOLERATION, ClusterPolicy, SpecError, image_of, mapping
+from conformance.simulator.clusterpolicy import (
+    GPU_TOLERATION,
+    ClusterPolicy,
+    SpecError,
+    given_variables,
+    image_of,
+    mapping,
+)
 from conformance.simulator.driver_modules import Modules
 from conformance.simulator.operand_env import kernel_modules, operand_env
 from conformance.simulator.operand_volumes import config_maps, config_mounts, configured, mounts, volumes
@@ -216,7 +223,7 @@ def _main(operand: Operand, policy: ClusterPolicy, os_tag: str, kernel: str) -> 
     if configured(operand, policy):
         env["CONFIG_FILE"] = "/config/config.yaml"
     if operand is not MPS_DAEMON:  # it shares the block of the device plugin, but not the variables there
-        env |= {each["name"]: str(each.get("value") or "") for each in block.get("env") or ()}
+        env |= given_variables(block)
     image = policy.image(operand.component)
     if operand is DRIVER:
         image = driver_image(image, os_tag, kernel)
@@ -291,7 +298,7 @@ def driver_manager(block: Mapping[str, Any], modules: Modules) -> Object:
         "DRAIN_DELETE_EMPTYDIR_DATA": "false",
         **modules.manager_env(),
     }
-    env |= {each["name"]: str(each.get("value") or "") for each in block.get("env") or ()}
+    env |= given_variables(block)
     return {
         "name": MANAGER,
         "image": image_of(MANAGER, block),

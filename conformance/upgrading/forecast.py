@@ -197,9 +197,9 @@ def _stopped(groups: Sequence[Together], facts: Facts, resources: frozenset[str]
     """The Jobs, and kinds that are called like that, of which pods have to leave before they have ended."""
     counted: Counter[tuple[str, str, str]] = Counter()
     for group in groups:
+        policy = group.policy
         for pod in (pod for node in group.nodes for pod in facts.pods_on(node.name)):
-            waits = group.policy is not None and group.policy.waits_for_pod(pod.labels)
-            endless = waits and group.policy is not None and group.policy.waits_without_timeout
+            endless = policy is not None and policy.waits_for_pod(pod.labels) and policy.waits_without_timeout
             if pod.owner_kind.endswith("Job") and not endless and _has_to_leave(pod, resources):
                 counted[pod.owner_kind, pod.namespace, pod.owner_name] += 1
     return tuple(

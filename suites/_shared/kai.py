@@ -17,12 +17,6 @@ from conformance.reference.stack import Kai
 from conformance.subjects import ObjectReference
 from conformance.verdict import NotApplicable, Unsupported
 
-RUN_AI = Kai(namespace="runai", scheduler="runai-scheduler", queue_label="runai/queue")
-"""Run:ai's scheduler, of which KAI is the open part: the same queues, under another name and label.
-
-Sources: run-ai/docs, Researcher/scheduling/the-runai-scheduler.md; run-ai/runai-cli, cmd/util/const.go.
-"""
-
 PREEMPTIBILITY = "kai.scheduler/preemptibility"
 PREEMPTIBLE = ("preemptible", "semi-preemptible")
 CLASS_LABEL = "priorityClassName"

@@ -17,10 +17,10 @@ from conformance.gpu.labels import HAMI_QUOTA_KEYS
 from conformance.gpu.resources import quota_key
 from conformance.kube.paths import PLACES
 from conformance.reference.model import Reference
-from conformance.reference.stack import Kai
+from conformance.reference.stack import RUN_AI, Kai
 from conformance.verdict import Inconclusive
 from suites._shared.gpu_requests import classes_of_others, gpu_pods, names_of_gpus
-from suites._shared.kai import RUN_AI, UNBOUNDED, queue_of, queues_of, with_ancestors
+from suites._shared.kai import UNBOUNDED, queue_of, queues_of, with_ancestors
 
 # Kubernetes: Resource Quotas, quota for DRA device classes.
 _BY_CLASS = ".deviceclass.resource.k8s.io/devices"

@@ -31,8 +31,6 @@ _WHO_LIFTS_IT = {
     "node.cluster.x-k8s.io/uninitialized": "Look at the conditions of the node's Machine; Cluster API",
 }
 _OF_READINESS_RULES = "readiness.k8s.io/"
-
-
 _OF_AUTOSCALER = "ToBeDeletedByClusterAutoscaler"
 # It evicts for at most 10 minutes (--max-graceful-termination-sec) and takes the taint off where it gives up.
 # kubernetes/autoscaler: cluster-autoscaler/utils/taints/taints.go (the value), FAQ (the flag).
@@ -120,10 +118,12 @@ def _held_by(taint: Taint, node: Node) -> NodeProblem:
     since = f" since {put:%Y-%m-%d %H:%M}" if put is not None else ""
     cause = f"{taint} keeps new pods away{since}"
     if taint.announces_removal:
-        stays = (
-            f"Look at what keeps the node, which was to be removed: {_why_it_stays(taint)}. Only where nobody removes"
+        return NodeProblem(
+            str(taint),
+            cause,
+            f"Look at what keeps the node, which was to be removed: {_why_it_stays(taint)}. Only where nobody removes "
+            f"it any more: kubectl taint node {node.name} {taint.key}-",
         )
-        return NodeProblem(str(taint), cause, f"{stays} it any more: kubectl taint node {node.name} {taint.key}-")
     if taint.key == _OUT_OF_SERVICE:
         back = f"The node is Ready again: kubectl taint node {node.name} {taint.key}- once nobody works on it"
         return NodeProblem(str(taint), cause, back)

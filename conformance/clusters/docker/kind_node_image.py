@@ -233,7 +233,7 @@ def _run(command: Sequence[str], *, timeout: float = 600.0) -> None:
             command, env=environment, capture_output=True, text=True, errors="replace", check=False, timeout=timeout
         )
     except subprocess.TimeoutExpired as error:
-        told = " ".join(command[len(_APART) :] if tuple(command[: len(_APART)]) == _APART else command)
+        told = " ".join(command).removeprefix(f"{' '.join(_APART)} ")
         raise ContainerClusterError(
             f"making the node image took longer than {timeout:.0f} s: {told[:_SHOWN]}. Is the package server slow, or "
             "the machine busy? Run it again."
