@@ -1,13 +1,19 @@
 """Where a session's time went, so that its growth is seen: with ``--durations=N``, also the time of each area.
 
 An area is a folder of tests/. Setup, call and teardown count alike: much of what cluster tests cost is their fixtures.
+Beside the clock stands what the processors did, which other work on the machine hardly changes: of the test, of what it
+started, and of clusters that run meanwhile in its process. Whatever has left the test's process tree is not seen.
 """
 
+import os
 from collections import Counter
+from collections.abc import Generator, Iterator
+from pathlib import Path
 
 import pytest
 
 HERE = "tests/"
+_TICKS = os.sysconf("SC_CLK_TCK")
 
 
 class Clock:
@@ -15,19 +21,25 @@ class Clock:
 
     def __init__(self) -> None:
         self.seconds: Counter[str] = Counter()
+        self.processors: Counter[str] = Counter()
         self.tests: Counter[str] = Counter()
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Count one phase; under xdist the controller hears of the phases of all processes."""
         area = area_of(report.nodeid)
         self.seconds[area] += report.duration
+        self.processors[area] += getattr(report, "processors", 0.0)
         self.tests[area] += report.when == "call"
 
     def lines(self) -> list[str]:
         """One line for each area, the dearest first, and one for all of them."""
-        every = [(area, seconds, self.tests[area]) for area, seconds in self.seconds.most_common()]
-        total = ("all areas", self.seconds.total(), self.tests.total())
-        return [f"{seconds:9.2f}s {tests:5} tests  {area}" for area, seconds, tests in (*every, total)]
+        every = [
+            (area, seconds, self.processors[area], self.tests[area]) for area, seconds in self.seconds.most_common()
+        ]
+        total = ("all areas", self.seconds.total(), self.processors.total(), self.tests.total())
+        return [
+            f"{clock:9.2f}s {busy:9.2f}s of CPU {tests:5} tests  {area}" for area, clock, busy, tests in (*every, total)
+        ]
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """Say it after the slowest tests. Side by side, the sum is longer than the session was."""
@@ -37,6 +49,54 @@ class Clock:
                 terminalreporter.write_line(line)
 
 
+class Processors:
+    """Notes in each report what the processors did since the one before, in this process and in all below it."""
+
+    def __init__(self) -> None:
+        self._before = busy()
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_makereport(self) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+        """Add the seconds as an attribute, which xdist carries to the process that tells."""
+        report = yield
+        now = busy()
+        # Less than before: a process ended and its parent never asked for it, or has gone.
+        report.processors = max(0.0, now - self._before)
+        self._before = now
+        return report
+
+
+def busy() -> float:
+    """The CPU seconds, user and system, of this process and its descendants, living or waited for.
+
+    Of descendants that live only where Linux lists the children of a process.
+    """
+    return sum(os.times()[:4]) + sum(_busy(process) for process in _below(os.getpid()))
+
+
+def _below(process: int) -> Iterator[int]:
+    try:
+        children = [
+            int(child)
+            for thread in Path(f"/proc/{process}/task").iterdir()
+            for child in (thread / "children").read_text().split()
+        ]
+    except OSError:
+        return
+    for child in children:
+        yield child
+        yield from _below(child)
+
+
+def _busy(process: int) -> float:
+    try:
+        fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    # utime, stime, cutime and cstime: see proc_pid_stat(5), https://man7.org/linux/man-pages/man5/proc_pid_stat.5.html
+    return sum(map(int, fields[11:15])) / _TICKS
+
+
 def area_of(nodeid: str) -> str:
     """``tests/kube`` of ``tests/kube/test_kube_paths.py::test_name``; whatever lies elsewhere is one area."""
     folder, slash, _ = nodeid.removeprefix(HERE).partition("/")
@@ -44,6 +104,9 @@ def area_of(nodeid: str) -> str:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Begin to count, in the one process that tells."""
-    if config.option.durations is not None and not hasattr(config, "workerinput"):
+    """Begin to measure, in each process that tests, and to count, in the one that tells."""
+    if config.option.durations is None:
+        return
+    config.pluginmanager.register(Processors())
+    if not hasattr(config, "workerinput"):
         config.pluginmanager.register(Clock())

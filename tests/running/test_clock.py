@@ -1,11 +1,21 @@
 """Where the time of a session went is told by area."""
 
+import subprocess
+import sys
+from pathlib import Path
+
+import clock
 import pytest
-from clock import Clock, area_of
+from clock import Clock, area_of, busy
+
+# Until its own CPU time has reached what it is told to use.
+BUSY = "import sys, time\nwhile time.process_time() < float(sys.argv[1]): pass\nprint(flush=True)\ninput()"
 
 
-def phase(nodeid, when, duration):
-    return pytest.TestReport(nodeid, ("file", 0, "name"), {}, "passed", None, when, duration=duration)
+def phase(nodeid, when, duration, processors):
+    report = pytest.TestReport(nodeid, ("file", 0, "name"), {}, "passed", None, when, duration=duration)
+    report.processors = processors
+    return report
 
 
 def test_an_area_is_a_folder_of_tests():
@@ -16,21 +26,47 @@ def test_an_area_is_a_folder_of_tests():
 
 
 def test_all_phases_count_and_each_test_once():
-    clock = Clock()
+    told = Clock()
 
-    for nodeid, when, seconds in [
-        ("tests/lab/a.py::one", "setup", 2.0),
-        ("tests/lab/a.py::one", "call", 1.0),
-        ("tests/lab/a.py::one", "teardown", 0.5),
-        ("tests/kube/b.py::two", "call", 4.0),
+    for nodeid, when, seconds, processors in [
+        ("tests/lab/a.py::one", "setup", 2.0, 1.0),
+        ("tests/lab/a.py::one", "call", 1.0, 0.5),
+        ("tests/lab/a.py::one", "teardown", 0.5, 0.25),
+        ("tests/kube/b.py::two", "call", 4.0, 0.75),
     ]:
-        clock.pytest_runtest_logreport(phase(nodeid, when, seconds))
+        told.pytest_runtest_logreport(phase(nodeid, when, seconds, processors))
 
-    assert clock.lines() == [
-        "     4.00s     1 tests  tests/kube",
-        "     3.50s     1 tests  tests/lab",
-        "     7.50s     2 tests  all areas",
+    assert told.lines() == [
+        "     4.00s      0.75s of CPU     1 tests  tests/kube",
+        "     3.50s      1.75s of CPU     1 tests  tests/lab",
+        "     7.50s      2.50s of CPU     2 tests  all areas",
     ]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux lists the children of a process")
+def test_what_a_process_below_does_counts_while_it_runs_and_once_after_it_has_ended():
+    before = busy()
+
+    with subprocess.Popen(
+        [sys.executable, "-c", BUSY, "0.3"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        process.stdout.readline()
+        running = busy() - before
+        process.communicate("\n")
+
+    assert running >= 0.29
+    assert running <= busy() - before < running + 0.3
+
+
+@pytest.mark.parametrize("more", [("-p", "no:xdist"), ("-n2",)])
+def test_each_report_says_what_its_test_cost(pytester, monkeypatch, more):
+    monkeypatch.setenv("PYTHONPATH", str(Path(clock.__file__).parent))
+    loop = "import time\ndef test_it():\n    end = time.process_time() + 0.3\n    while time.process_time() < end: pass"
+    pytester.makepyfile(**{"tests/one/test_it": loop, "tests/two/test_that": "def test_that(): pass"})
+
+    told = pytester.runpytest_subprocess("-p", "clock", "--durations=15", *more)
+
+    told.stdout.re_match_lines([r".*s +(0\.[3-9]|[1-9]).*s of CPU +1 tests  tests/one"])
 
 
 def test_areas_are_told_together_with_the_slowest_tests(pytester):
@@ -38,7 +74,7 @@ def test_areas_are_told_together_with_the_slowest_tests(pytester):
 
     told = pytester.runpytest_inprocess("-p", "clock", "--durations=15")
 
-    told.stdout.fnmatch_lines(["*time per area*", "*s     1 tests  tests/*", "*s     2 tests  all areas"])
+    told.stdout.fnmatch_lines(["*time per area*", "*s of CPU     1 tests  tests/*", "*s of CPU     2 tests  all areas"])
 
 
 def test_without_durations_nobody_is_told(pytester):
