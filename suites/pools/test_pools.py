@@ -227,15 +227,17 @@ def test_site_labels_agree_with_the_hardware(
 
 @requirement(
     "POOL-07",
-    "Nodes of one pool are alike in driver, kernel and GPU product",
+    "Nodes of one GPU pool are alike in driver, kernel and GPU product",
     level=SHOULD,
     sources=["guide-2", "gpu-feature-discovery", "operator-upgrades"],
     remedy="Finish the upgrade that stopped half-way, or split the pool in two; pools may differ from each other.",
 )
-def test_nodes_of_one_pool_are_alike(pools: tuple[Pool, ...], members: Members, facts: Facts, judge: Judge) -> None:
-    groups = [(pool, nodes) for pool in pools if len(nodes := members(pool)) > 1]
+def test_nodes_of_one_pool_are_alike(
+    gpu_pools: tuple[Pool, ...], members: Members, facts: Facts, judge: Judge
+) -> None:
+    groups = [(pool, nodes) for pool in gpu_pools if len(nodes := members(pool)) > 1]
     if not groups:
-        raise NotApplicable("no declared pool has two nodes that could differ")
+        raise NotApplicable("no declared GPU pool has two nodes that could differ")
     for pool, nodes in groups:
         upgraded = next((node for node in nodes if is_upgrading(node, facts)), None)
         for trait, of in TRAITS.items():

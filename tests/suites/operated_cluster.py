@@ -102,8 +102,8 @@ class Cluster:
                 for node in facts.nodes
                 if pool.gpu and pool.holds(node.labels)
             )
-        if "pools" in names:
-            known["pools"] = reference.pools
+        declared = {"pools": reference.pools, "gpu_pools": reference.gpu_pools}
+        known |= {name: declared[name] for name in {*declared} & {*names}}
         if "members" in names:
             known["members"] = lambda pool: tuple(node for node in facts.nodes if pool.holds(node.labels))
         try:
