@@ -219,7 +219,7 @@ def _why_no_quota(quota: ResourceQuota, classes: Sequence[str]) -> str:
     terms = quota.scope_selector
     if not quota.hard:
         return "it limits nothing"
-    if quota.scopes or any(term.scope != _PRIORITY_SCOPE or term.operator != "In" for term in terms):
+    if quota.scopes or len(terms) > 1 or any(term.scope != _PRIORITY_SCOPE or term.operator != "In" for term in terms):
         scopes = ", ".join((*quota.scopes, *map(str, terms)))
         return f"a set-up holds no quota of the scope {scopes}; pods outside that scope are not counted"
     unknown = [name for term in terms for name in term.values if name not in classes]

@@ -44,14 +44,14 @@ def coverage(namespace: str, resources: Collection[str], facts: Facts) -> Covera
     """
     keys = {quota_key(each) for each in resources}
     own = [quota for quota in facts.quotas_in(namespace) if keys & quota.used.keys()]
-    if own and not _gap(own, facts):
+    if own and not _gap(own, namespace, facts):
         return Coverage(tuple(map(str, own)), "")
     quotas = [*own, *(quota for quota in _cluster_wide(namespace, facts) if keys & quota.used.keys())]
     others = [*_of_kueue(namespace, resources, facts), *_of_hami(namespace, facts)]
     by = (*map(str, quotas), *others)
     if not by:
         return Coverage((), "no quota counts it")
-    gap = "" if others else _gap(quotas, facts)
+    gap = "" if others else _gap(quotas, namespace, facts)
     return Coverage(by, gap)
 
 
@@ -66,7 +66,7 @@ def gpu_coverage(namespace: str, reference: Reference, facts: Facts) -> Coverage
         return found
     counting = [*facts.quotas_in(namespace), *_cluster_wide(namespace, facts)]
     by_class = [quota for quota in counting if _counts_claims_of_gpus(quota, facts)]
-    if by_class and not _gap(by_class, facts):
+    if by_class and not _gap(by_class, namespace, facts):
         return Coverage(tuple(map(str, by_class)), "")
     queues = _of_kai(namespace, reference, facts)
     return Coverage(queues, "") if queues else found
@@ -107,30 +107,43 @@ def _cluster_wide(namespace: str, facts: Facts) -> Iterator[ResourceQuota]:
             yield _as_quota(each)
 
 
-def _gap(quotas: list[ResourceQuota], facts: Facts) -> str:
+def _gap(quotas: list[ResourceQuota], namespace: str, facts: Facts) -> str:
     """The first kind of pod that none of the quotas counts, in words; empty when every pod is counted."""
     if any(not quota.scope_terms for quota in quotas):
         return ""
-    missed = next((pod for pod in _possible(quotas, facts) if not any(quota.counts(pod) for quota in quotas)), None)
+    missed = next(
+        (pod for pod in _possible(quotas, namespace, facts) if not any(quota.counts(pod) for quota in quotas)), None
+    )
     if missed is None:
         return ""
     scopes = "; ".join(f"{quota} counts {' and '.join(map(str, quota.scope_terms))}" for quota in quotas)
     return f"{missed} is counted by none: {scopes}"
 
 
-def _possible(quotas: Iterable[ResourceQuota], facts: Facts) -> Iterator[PodTraits]:
-    """The pods that differ in what the scopes of these quotas ask for, the most ordinary first."""
+def _possible(quotas: Iterable[ResourceQuota], namespace: str, facts: Facts) -> Iterator[PodTraits]:
+    """The pods of a namespace that differ in what the scopes of these quotas ask for, the most ordinary first."""
     scopes = {term.scope for quota in quotas for term in quota.scope_terms}
     either = (False, True)
+    best_effort = (False,) if _has_default_amounts(namespace, facts) else either
     for traits in product(
         _classes(facts) if PRIORITY_CLASS_SCOPE in scopes else ("",),
         either if scopes & {"Terminating", "NotTerminating"} else (False,),
-        either if scopes & {"BestEffort", "NotBestEffort"} else (False,),
+        best_effort if scopes & {"BestEffort", "NotBestEffort"} else (False,),
         either if "CrossNamespacePodAffinity" in scopes else (False,),
     ):
         yield PodTraits(
             priority_class=traits[0], terminating=traits[1], best_effort=traits[2], crosses_namespaces=traits[3]
         )
+
+
+def _has_default_amounts(namespace: str, facts: Facts) -> bool:
+    """Whether every container of a namespace gets CPU or memory, so that none of its pods is BestEffort.
+
+    Without a default of its own, an item's maximum becomes the default (kubernetes: pkg/apis/core/v1/defaults.go,
+    SetDefaults_LimitRangeItem; the API server has filled it in by then).
+    """
+    items = [item for each in facts.limit_ranges_in(namespace) for item in each.items if item.type == "Container"]
+    return any({*item.default, *item.default_request} & {"cpu", "memory"} for item in items)
 
 
 def _classes(facts: Facts) -> tuple[str, ...]:

@@ -232,9 +232,7 @@ def test_site_labels_agree_with_the_hardware(
     sources=["guide-2", "gpu-feature-discovery", "operator-upgrades"],
     remedy="Finish the upgrade that stopped half-way, or split the pool in two; pools may differ from each other.",
 )
-def test_nodes_of_one_pool_are_alike(
-    gpu_pools: tuple[Pool, ...], members: Members, facts: Facts, judge: Judge
-) -> None:
+def test_nodes_of_one_pool_are_alike(gpu_pools: tuple[Pool, ...], members: Members, facts: Facts, judge: Judge) -> None:
     groups = [(pool, nodes) for pool in gpu_pools if len(nodes := members(pool)) > 1]
     if not groups:
         raise NotApplicable("no declared GPU pool has two nodes that could differ")

@@ -10,13 +10,11 @@ This chapter reads the quotas that exist and asks each team's own namespace for 
 chapter on counting shows why the rules are what they are.
 """
 
-from fractions import Fraction
-
 import pytest
 
 from conformance.catalog import MUST, ON_NO_NODE, OWN_NAMESPACE, SHOULD, requirement
 from conformance.facts import Facts, LimitRange, ResourceQuota
-from conformance.gpu.quantities import as_count, quantity
+from conformance.gpu.quantities import as_count
 from conformance.gpu.resources import quota_key
 from conformance.lab import LabQuota, RequirementLab
 from conformance.reference.expected import gpu_resources
@@ -35,6 +33,7 @@ from suites._shared.quota_namespace import (
     never_starting,
     outcome,
 )
+from suites.quota.declared_quotas import as_it_is, differing_keys, kind_of
 
 # --- What the owners declared ------------------------------------------------------------------------------------
 
@@ -77,15 +76,13 @@ def test_declared_quotas_exist_with_their_limits(
 ) -> None:
     for team, declared in quotas:
         live = _quota(facts, team.namespace, declared.name)
-        differing = _differing(declared, live) if live else []
+        differing = differing_keys(declared, live) if live else []
         mistakes = [each for each in gpu_keys(declared.hard, reference) if not _is_held(each, facts)]
         judge(
             _named(team, declared),
             ok=live is not None and not differing,
-            expected={key: declared.hard[key] for key in differing if key in declared.hard} or _kind(declared),
-            actual=({key: live.hard.get(key, "absent") for key in differing} or _kind(declared))
-            if live
-            else "no such quota",
+            expected={key: declared.hard[key] for key in differing if key in declared.hard} or kind_of(declared),
+            actual=(as_it_is(live, differing) or kind_of(declared)) if live else "no such quota",
             cause=_mistake_in(reference, mistakes)
             or (f"{', '.join(differing)} differ from what is declared" if differing else ""),
             remedy=_correct_declaration(mistakes),
@@ -316,26 +313,6 @@ _WITHOUT_SCOPE = (
 
 def _quota(facts: Facts, namespace: str, name: str) -> ResourceQuota | None:
     return next((quota for quota in facts.quotas_in(namespace) if quota.name == name), None)
-
-
-def _differing(declared: Quota, live: ResourceQuota) -> list[str]:
-    keys = sorted({*declared.hard, *live.hard})
-    differing = [key for key in keys if _amount(declared.hard.get(key)) != _amount(live.hard.get(key))]
-    classes = tuple(value for term in live.scope_selector for value in term.values)
-    same_scope = set(classes) == set(declared.priority_classes) and not live.scopes
-    return differing if same_scope else [*differing, "its scope"]
-
-
-def _amount(text: str | None) -> Fraction | None:
-    return None if text is None else quantity(text)
-
-
-def _kind(declared: Quota) -> str:
-    return (
-        f"as declared, for classes {', '.join(declared.priority_classes)}"
-        if declared.priority_classes
-        else "as declared"
-    )
 
 
 def _gpu_workloads(reference: Reference, facts: Facts) -> dict[str, str]:

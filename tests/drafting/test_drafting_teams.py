@@ -142,6 +142,17 @@ def test_a_quota_that_a_set_up_cannot_hold_is_left_out_and_told(drafted):
     assert "a set-up holds no quota of the scope NotTerminating" in made.comments
 
 
+def test_a_quota_of_two_terms_counts_fewer_pods_than_a_set_up_can_say(drafted):
+    names = [["high", "low"], ["high"]]
+    terms = [{"scopeName": "PriorityClass", "operator": "In", "values": each} for each in names]
+    high = named("PriorityClass", "high", apiVersion="scheduling.k8s.io/v1", value=10)
+    low = named("PriorityClass", "low", apiVersion="scheduling.k8s.io/v1", value=5)
+
+    made = drafted(NODES, high, low, quota("vision", "gpus", COUNTING, scopeSelector={"matchExpressions": terms}))
+
+    assert made.reference.teams[0].quotas == ()
+
+
 def test_a_key_that_counts_nothing_is_told_and_not_declared(drafted):
     made = drafted(NODES, quota("vision", "gpus", {"limits.nvidia.com/gpu": "4"}))
 

@@ -62,6 +62,40 @@ def test_scopes_cover_all_pods_that_could_be_made_or_leave_a_gap(objects: list[d
     assert gap in found.gap
 
 
+@pytest.mark.parametrize(("given", "gap"), [({"gpu": "1"}, True), ({"memory": "1Gi"}, False)])
+def test_no_pod_is_best_effort_where_a_limit_range_gives_every_container_memory(given, gap) -> None:
+    items = [{"type": "Container", "defaultRequest": given}]
+    limits = {"kind": "LimitRange", "metadata": {"name": "usual", "namespace": "ml"}, "spec": {"limits": items}}
+
+    found = coverage("ml", [GPU], Facts.from_objects([quota("serious", scopes=["NotBestEffort"]), limits]))
+
+    assert ("no requests of CPU and memory" in found.gap) is gap
+
+
+@pytest.mark.parametrize(
+    ("classes", "live", "scope"),
+    [
+        ((), {}, ""),
+        ((), {"scopes": ["NotTerminating"]}, "NotTerminating Exists"),
+        ((), of_classes("Exists"), "PriorityClass Exists"),
+        ((), {"scopeSelector": {"matchExpressions": [{"scopeName": "Terminating"}]}}, "Terminating Exists"),
+        (("high",), of_classes("In", "high"), ""),
+        (("high",), of_classes("NotIn", "high"), "PriorityClass NotIn (high)"),
+        (("high",), {}, "every pod"),
+        (("high",), {**of_classes("In", "high"), "scopes": ["BestEffort"]}, "BestEffort Exists and PriorityClass In"),
+    ],
+)
+def test_a_quota_of_another_scope_is_not_the_declared_one(classes, live, scope) -> None:
+    declared = Quota(name="gpus", hard={f"requests.{GPU}": "4"}, priority_classes=classes)
+    team, judge = Team(namespace="ml", quotas=(declared,)), Judge()
+
+    test_quota.test_declared_quotas_exist_with_their_limits(
+        ((team, declared),), Reference(name="mine", teams=(team,)), Facts.from_objects([quota("gpus", **live)]), judge
+    )
+
+    assert [scope in each.actual and "its scope" in each.cause for each in judge.broken] == [True] * bool(scope)
+
+
 def openshift(*namespaces: str, **spec: Any) -> dict[str, Any]:
     return {
         "apiVersion": "quota.openshift.io/v1",
