@@ -10,13 +10,13 @@ judged for what time will settle.
 """
 
 from conformance.catalog import MUST, requirement
-from conformance.facts import Facts
+from conformance.facts import Facts, Node
 from conformance.gpu.labels import GPU_PRESENT, PCI_PRESENT
 from conformance.gpu.taints import why_repelled
-from conformance.reference.model import Reference
+from conformance.reference.model import Pool, Reference
 from conformance.verdict import Judge, NotApplicable, Waits, format_value
 from suites._shared.device_plugin_configs import is_outside_kubernetes
-from suites._shared.operand_status import coverage_of, discovery_failure
+from suites._shared.operand_status import Coverage, coverage_of, discovery_failure
 from suites._shared.operands import TESTED, VALIDATORS, expected_components, wants_discovery
 from suites._shared.operator_resource import declared_stack, require_operator_resource, require_operator_stack
 from suites._shared.pool_nodes import GpuPoolNode
@@ -143,8 +143,8 @@ def test_every_component_runs_on_every_gpu_node(
             continue
         coverage = coverage_of(needed, node, facts, found=found)
         failure = coverage.failure
-        if coverage.not_judged:
-            judge.pass_over(node, coverage.not_judged)
+        if not_judged := coverage.not_judged or _awaits_labels(coverage, pool, node, facts):
+            judge.pass_over(node, not_judged)
         else:
             judge(
                 node,
@@ -183,7 +183,8 @@ def test_the_validator_has_passed_on_every_gpu_node(
             failed = earlier.failure
             judge.pass_over(
                 node,
-                Waits(f"the {failed.component} that it tests does not work", on="OPER-13")
+                _awaits_labels(earlier, pool, node, facts)
+                or Waits(f"the {failed.component} that it tests does not work", on="OPER-13")
                 if failed
                 else coverage.not_judged,
             )
@@ -199,3 +200,13 @@ def test_the_validator_has_passed_on_every_gpu_node(
             inspect=f"kubectl get pods -A -o wide --field-selector spec.nodeName={node.name}",
         )
     judge.without_subjects(NotApplicable("no GPU pool has a validator"))
+
+
+def _awaits_labels(coverage: Coverage, pool: Pool, node: Node, facts: Facts) -> Waits | None:
+    """That no operand comes to a node because it lacks the labels of discovery, which OPER-11 judges; else None."""
+    undiscovered = coverage.failure is not None and coverage.failure == discovery_failure(node, facts.taken_at)
+    return (
+        Waits("it lacks the labels that bring operands to it", on="OPER-11")
+        if undiscovered and wants_discovery(pool)
+        else None
+    )

@@ -111,6 +111,18 @@ def test_an_undiscovered_node_is_traced_to_the_worker_that_cannot_come(cluster):
     assert f"not tolerated by daemonset gpu-operator/{WORKER}" in str(broken)
 
 
+@pytest.mark.parametrize("requirement", [COVERAGE, VALIDATED])
+def test_operands_that_wait_for_labels_are_told_under_discovery_and_not_beside_it(cluster, requirement):
+    cluster.label(A_NODE, {"feature.node.kubernetes.io/pci-10de.present": None, "nvidia.com/gpu.present": "false"})
+
+    ended = cluster.verdict(requirement)
+
+    assert not ended.broken
+    assert [str(each) for each in ended.judge.unseen] == [
+        f"node {A_NODE}: it lacks the labels that bring operands to it (OPER-11)"
+    ]
+
+
 def test_a_pci_label_that_discovery_calls_otherwise_is_named(cluster):
     label = "feature.node.kubernetes.io/pci-10de_1eb8.present"
     cluster.label(A_NODE, {"feature.node.kubernetes.io/pci-10de.present": None, label: "true"})
