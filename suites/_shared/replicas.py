@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from conformance.facts import Node
-from conformance.gpu.labels import GPU_PRODUCT
+from conformance.gpu.labels import GPU_PRODUCT, NVIDIA
 from conformance.gpu.plugin_config_selection import Chain
 from conformance.gpu.resources import GPU
-from conformance.gpu.sharing import MigStrategy, labels
+from conformance.gpu.sharing import MigStrategy, SharingStrategy, labels
 from conformance.kube.errors import WaitTimeout
 from conformance.kube.waits import wait_for
 from conformance.lab import LabPod, RequirementLab
@@ -24,6 +24,9 @@ SHARED_PRODUCT = "-SHARED"
 
 NO_GPU = Waits("it offers no GPU", on="POOL-04")
 """Why the replicas of a node are not judged."""
+
+_JUDGED_BY = {SharingStrategy.TIME_SLICING.value: "TS-04", SharingStrategy.MPS.value: "MPS-06"}
+"""The requirement that the nodes of a pool offer their replicas, by what shares the GPUs."""
 
 RUNS = "runs"
 REFUSED = "Failed with UnexpectedAdmissionError"
@@ -53,6 +56,15 @@ def judge_offers(shared: SharedNodes, judge: Judge) -> None:
             hidden_because="the node is Ready and offers GPUs; only their number or their name is not the declared one",
             inspect=f"kubectl get node {node.name} -o jsonpath='{{.status.capacity}}'",
         )
+
+
+def awaits_replicas(pool: Pool, node: Node, expected: Mapping[str, int]) -> Waits | None:
+    """That a node has its GPUs and offers other replicas than declared, which TS-04 or MPS-06 judges; else None."""
+    gpu = pool.gpu
+    judged_by = _JUDGED_BY.get(gpu.shared_by or "") if gpu is not None and gpu.resource.startswith(NVIDIA) else None
+    if judged_by is None or not counted(node, expected) or agrees(node, pool, expected):
+        return None
+    return Waits("it offers other replicas than declared", on=judged_by)
 
 
 def _by_arithmetic(shared: SharedNodes, pool: Pool, gpu: Gpu) -> str:
@@ -183,7 +195,9 @@ def _idle_node(shared: SharedNodes, lab: RequirementLab, pool: Pool, resource: s
     whole = [node for node in nodes if node.gpus(resource) == replicas and node.ready and not node.unschedulable]
     if not whole:
         names = join_limited([node.name for node in nodes])
-        raise Waits(f"no node of {pool} takes pods and offers {replicas} {resource} (nodes: {names})", on="POOL-04")
+        awaited = [awaits for node in nodes if (awaits := awaits_replicas(pool, node, {resource: replicas}))]
+        judged_by = awaited[0].requirement if awaited else "POOL-04"
+        raise Waits(f"no node of {pool} takes pods and offers {replicas} {resource} (nodes: {names})", on=judged_by)
     return lab.pick_idle(whole, 1)[0], replicas
 
 

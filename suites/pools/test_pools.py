@@ -35,6 +35,7 @@ from suites._shared.node_gpus import (
 from suites._shared.operand_status import why_still_starting
 from suites._shared.pod_terms import taints_of
 from suites._shared.pool_nodes import GpuPoolNode, Members, PoolNode, without_gpus
+from suites._shared.replicas import awaits_replicas
 from suites.pools.gpu_amounts import GpuAmounts
 from suites.pools.node_state import NodeProblem, problem_of, removal_of
 from suites.pools.pool_findings import (
@@ -146,6 +147,9 @@ def test_every_gpu_node_advertises_its_gpus(
         waiting = [pod for pod in amounts.plugins if not pod.ready]
         if not amounts.agree and (not_now := why_still_starting(node, facts, pods=waiting)):
             judge.pass_over(node, not_now)
+            continue
+        if not amounts.agree and (awaits := awaits_replicas(pool, node, offer.resources)):
+            judge.pass_over(node, awaits)
             continue
         cause, remedy = ("", "") if amounts.agree else amounts.why(reference)
         judge(

@@ -47,9 +47,31 @@ def test_a_device_plugin_on_a_node_of_dra_is_a_second_allocator(cluster):
 
 
 def test_a_resource_beside_the_declared_ones_is_reported(cluster):
-    cluster.offer("t4-shared-1", gpu_shared=8, gpu=1)
+    cluster.offer("t4-inference-1", gpu=4, gpu_shared=1)
 
-    assert "1 nvidia.com/gpu more than were declared" in broken(cluster)["node t4-shared-1"]
+    assert "1 nvidia.com/gpu.shared more than were declared" in broken(cluster)["node t4-inference-1"]
+
+
+@pytest.mark.parametrize(
+    ("node", "judged_by", "offered"),
+    [
+        ("t4-shared-1", "TS-04", {"gpu": 2}),
+        ("t4-shared-1", "TS-04", {"gpu_shared": 4}),
+        ("l4-mps-1", "MPS-06", {"gpu": 4}),
+        # None at all, or those of one GPU less: that is no matter of replicas.
+        ("t4-shared-1", "", {}),
+        ("t4-shared-1", "", {"gpu_shared": 0}),
+    ],
+)
+def test_other_replicas_than_declared_are_told_under_their_own_requirement_alone(cluster, node, judged_by, offered):
+    cluster.offer(node, **offered)
+
+    outcome = cluster.verdict(every_gpu_node_advertises_its_gpus)
+
+    assert [*outcome.broken] == ([] if judged_by else [f"node {node}"])
+    assert [str(each) for each in outcome.judge.unseen] == (
+        [f"node {node}: it offers other replicas than declared ({judged_by})"] if judged_by else []
+    )
 
 
 def test_an_unhealthy_mig_device_is_reported_by_its_name(cluster):
