@@ -22,7 +22,7 @@ from suites._shared.declared_workloads import (
     PlacedWorkload,
     declared_in,
     placed_in,
-    without_pods,
+    without_any,
 )
 from suites._shared.pod_owners import pods_of_owners
 from suites._shared.pod_terms import taints_of
@@ -239,7 +239,7 @@ def declared_workloads(reference: Reference, facts: Facts) -> tuple[DeclaredWork
         raise NotApplicable(f"{reference} declares no workload with pools")
     workloads = declared_in(reference, facts)
     if not workloads:
-        raise without_pods(named)
+        raise without_any(named, facts)
     return workloads
 
 

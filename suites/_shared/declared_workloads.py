@@ -5,7 +5,7 @@ Of Kubernetes' own kinds the object is read, with its pod template and its repli
 no pods, nothing is known: it may have ended, be scaled to zero, or wait in a queue.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
 from typing import NamedTuple
 
@@ -17,7 +17,7 @@ from conformance.gpu.quantities import quantity
 from conformance.gpu.taints import Taint
 from conformance.reference.model import Pool, Reference, Workload
 from conformance.subjects import ObjectReference
-from conformance.verdict import Unsupported, join_limited
+from conformance.verdict import Unsupported, Waits, join_limited
 from suites._shared.gpu_requests import requests_gpus
 from suites._shared.pod_terms import taints_of
 from suites._shared.pool_nodes import Members
@@ -111,7 +111,8 @@ def placed_in(reference: Reference, facts: Facts) -> tuple[PlacedWorkload, ...]:
 def declared_in(reference: Reference, facts: Facts) -> tuple[DeclaredWorkload, ...]:
     """The declared workloads that name their pools; for one that is not deployed, the template of its manifest.
 
-    One of another kind than Kubernetes' own is here as often as it has sorts of pods, and not at all without pods.
+    One of another kind than Kubernetes' own is here as often as it has sorts of pods, and not at all without pods; nor
+    is one that is neither deployed nor declared with a manifest, of which nothing but its absence is known.
     """
     named = (workload for workload in reference.workloads if workload.pools)
     return tuple(found for workload in named for found in _with_live_state(workload, reference, facts))
@@ -126,6 +127,21 @@ def pods_of(workload: Workload, facts: Facts) -> tuple[Pod, ...]:
         members = facts.pods_in(workload.namespace)
         return tuple(pod for pod in members if workload.selector.items() <= pod.labels.items())
     return facts.pods_below(workload.kind, workload.namespace, workload.name)
+
+
+def not_deployed(workload: Workload, facts: Facts) -> Waits | None:
+    """That a workload of Kubernetes' own kinds is not there, where SCHED-16 judges that; else None."""
+    if not workload.built_in or not workload.pools or facts.workload(workload.kind, workload.namespace, workload.name):
+        return None
+    return Waits("it is not deployed", on="SCHED-16")
+
+
+def without_any(workloads: Sequence[Workload], facts: Facts) -> Unsupported | Waits:
+    """Why nothing can be said of declared workloads of which none is deployed, to be raised."""
+    absent = [str(workload) for workload in workloads if not_deployed(workload, facts)]
+    if not absent:
+        return without_pods(workloads)
+    return Waits(f"{join_limited(absent)} {'is' if len(absent) == 1 else 'are'} not deployed", on="SCHED-16")
 
 
 def without_pods(workloads: Iterable[Workload]) -> Unsupported:
@@ -149,7 +165,8 @@ def _with_live_state(workload: Workload, reference: Reference, facts: Facts) -> 
     if workload.built_in:
         live = facts.workload(workload.kind, workload.namespace, workload.name)
         template = live.template if live else _template_of(workload)
-        yield DeclaredWorkload(workload, pools, facts.as_admitted(template), live)
+        if template is not None:
+            yield DeclaredWorkload(workload, pools, facts.as_admitted(template), live)
         return
     sorts: dict[object, Pod] = {}
     for pod in living(pods_of(workload, facts)):
@@ -182,9 +199,9 @@ def _sort_of(pod: Pod) -> object:
     return (requests, selector, repr(pod.node_affinity), frozenset(pod.tolerations))
 
 
-def _template_of(workload: Workload) -> PodTemplate:
+def _template_of(workload: Workload) -> PodTemplate | None:
     found = Facts.from_objects([workload.manifest] if workload.manifest else []).workloads
-    return found[0].template if found else PodTemplate()
+    return found[0].template if found else None
 
 
 def lacking(template: PodSpec, node: Node) -> dict[str, str]:

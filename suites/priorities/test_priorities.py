@@ -21,7 +21,7 @@ from conformance.lab import Rejected, RequirementLab
 from conformance.reference.model import PriorityClass, Reference, Workload
 from conformance.reference.platform import platform_of_class
 from conformance.verdict import Judge, NotApplicable, expect
-from suites._shared.declared_workloads import pods_of, without_pods
+from suites._shared.declared_workloads import not_deployed, pods_of, without_pods
 from suites._shared.gpu_requests import gpu_pods
 from suites._shared.priority_order import Preemption, declared_classes, declared_preemptions, live_class
 
@@ -183,6 +183,9 @@ def test_declared_workloads_carry_their_class(classified: tuple[Workload, ...], 
                 _judge_priority(judge, pod, facts.priority_class(declared.priority_class or ""), facts)
         if not declared.built_in:
             continue  # The template is not read: its pods tell.
+        if absent := not_deployed(declared, facts):
+            judge.pass_over(declared, absent)
+            continue
         workload = facts.workload(declared.kind, declared.namespace, declared.name)
         carried = workload.template.priority_class if workload else ""
         judge(

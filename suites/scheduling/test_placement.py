@@ -32,6 +32,9 @@ from suites.scheduling.open_nodes import could_take
 
 _NO_NODE = "no node matches its required terms"
 _IN_ITS_POOLS = "pods on nodes of its pools, or queued"
+_HOW_TO_BRING_A_JOB_BACK = (
+    "Make it again, or take it out of the set-up if it was to end: ttlSecondsAfterFinished removes a Job with its pods."
+)
 
 
 @requirement(
@@ -252,6 +255,7 @@ def _judge_replicas(workload: PlacedWorkload, judge: Judge) -> None:
             expected="deployed, as the reference set-up declares",
             actual="nothing of that name",
             cause=f"namespace {workload.declared.namespace} has no {workload}",
+            remedy=_HOW_TO_BRING_A_JOB_BACK if workload.declared.kind == "Job" else "Deploy it, or declare it no more.",
             inspect=workload.inspect_pods,
         )
         return

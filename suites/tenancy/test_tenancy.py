@@ -20,7 +20,7 @@ from conformance.facts import ServiceAccount as LiveAccount
 from conformance.lab import RequirementLab
 from conformance.reference.model import Reference, Team
 from conformance.verdict import Judge, NotApplicable, Waits, expect
-from suites._shared.declared_workloads import pods_of, without_pods
+from suites._shared.declared_workloads import not_deployed, pods_of, without_pods
 from suites._shared.formatting import pairs
 from suites.tenancy.access_checks import (
     ANNOTATION,
@@ -152,6 +152,9 @@ def test_declared_workloads_run_as_their_service_account(reference: Reference, f
             )
         if not each.built_in:
             continue  # The template is not read: its pods tell.
+        if absent := not_deployed(each, facts):
+            judge.pass_over(each, absent)
+            continue
         workload = facts.workload(each.kind, each.namespace, each.name)
         named = workload.template.service_account if workload else ""
         judge(
