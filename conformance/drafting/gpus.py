@@ -22,7 +22,7 @@ from conformance.gpu.labels import (
 )
 from conformance.gpu.mig import Unknown, model_of
 from conformance.gpu.quantities import quantity
-from conformance.gpu.resources import GPU, MIG_PREFIX, SHARED_GPU
+from conformance.gpu.resources import ALIBABA_GPUS, ALIBABA_MEMORY, GPU, MIG_PREFIX, SHARED_GPU
 from conformance.gpu.sharing import SHARED_SUFFIX
 from conformance.verdict import Inconclusive
 
@@ -181,6 +181,9 @@ def _sharing_of(node: Node) -> tuple[int, str, str]:
             "other",
             f"; shared by HAMi, as {_HAMI_REGISTER} says",
         )
+    gpus = _count(node.capacity.get(ALIBABA_GPUS, "0"))
+    if gpus and (memory := _count(node.capacity.get(ALIBABA_MEMORY, "0"))):
+        return memory // gpus, "other", f"; their memory is given out in parts, {ALIBABA_GPUS} counts the GPUs"
     clients = node.labels.get(_GKE_CLIENTS, "")
     if clients.isdigit() and int(clients) > 1:
         by = _STRATEGIES.get(node.labels.get(_GKE_STRATEGY, "time-sharing"), "time-slicing")

@@ -1,5 +1,7 @@
 """Names under which GPUs are offered as extended resources."""
 
+import re
+
 GPU = "nvidia.com/gpu"
 SHARED_GPU = "nvidia.com/gpu.shared"
 MIG_PREFIX = "nvidia.com/mig-"
@@ -35,6 +37,21 @@ README of each: ROCm/k8s-device-plugin, GKE's TPU device plugin, AWS Neuron, Hab
 Rebellions, Tenstorrent, Iluvatar's ix-device-plugin; Project-HAMi/HAMi, supported devices, for the others.
 """
 
+# Beside devices some of them offer amounts of these (memory, cores, percent), and Intel's a way to watch all of a node.
+_NOT_DEVICES = re.compile(
+    r"(?i)(_monitoring|[-.](memory|mem|vmem|core|cores|vcore|percentage)|/(vmemory|vcore|monitoring|millicores|tiles)"
+    r"|\.vmemory|/memory\.max|/dcu(mem|cores))$"
+)
+
+ALIBABA_MEMORY, ALIBABA_GPUS = "aliyun.com/gpu-mem", "aliyun.com/gpu-count"
+"""What Alibaba's GPU sharing offers: memory of all GPUs of a node, in GiB, beside the number of the GPUs.
+
+Source: AliyunContainerService/gpushare-device-plugin, pkg/gpu/nvidia/const.go.
+"""
+
+PARTS_OF_GPUS = ("volcano.sh/vgpu-number", ALIBABA_MEMORY)
+"""By what pods ask other device plugins than NVIDIA's for parts of NVIDIA's GPUs: Volcano's vGPU plugin, Alibaba's."""
+
 ACCELERATOR_DRIVERS = ("gpu", "vgpu", "gaudi", "npu", "tpu", "neuron")
 """How the name of a DRA driver begins whose devices are accelerators (``gpu.nvidia.com``, ``tpu.google.com``).
 
@@ -44,8 +61,13 @@ kubernetes-sigs/dra-example-driver (gpu.example.com), GKE: dynamic resource allo
 
 
 def is_of_other_maker(name: str) -> bool:
-    """Whether an extended resource is accelerators of another maker than NVIDIA."""
-    return name.partition("/")[0] in OTHER_MAKERS
+    """Whether an extended resource is accelerators of another maker than NVIDIA, which a pod holds.
+
+    Not what goes with them: memory and cores of the devices, and ``gpu.intel.com/i915_monitoring``, by which an
+    exporter sees every GPU of its node. Sources: intel/intel-device-plugins-for-kubernetes, cmd/gpu_plugin/README.md;
+    Project-HAMi/HAMi, supported devices.
+    """
+    return name.partition("/")[0] in OTHER_MAKERS and not _NOT_DEVICES.search(name)
 
 
 def is_for_virtual_machines(name: str) -> bool:

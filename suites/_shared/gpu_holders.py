@@ -9,7 +9,13 @@ from typing import NamedTuple
 from conformance.facts import Container, Facts, Pod, Workload
 from conformance.facts.podspec import PodSpec
 from conformance.gpu.drivers import CudaVersion
-from conformance.gpu.resources import MIG_PREFIX, SHARED_GPU, is_for_virtual_machines, is_of_other_maker
+from conformance.gpu.resources import (
+    ALIBABA_MEMORY,
+    MIG_PREFIX,
+    SHARED_GPU,
+    is_for_virtual_machines,
+    is_of_other_maker,
+)
 from conformance.reference.expected import gpu_resources
 from conformance.reference.model import Reference
 from conformance.subjects import ObjectReference
@@ -86,7 +92,9 @@ def whole_gpus(spec: PodSpec, reference: Reference) -> int:
 
 def _is_whole(name: str, reference: Reference) -> bool:
     """Whether a resource is whole GPUs of containers; one is not where every pool that declares it shares it."""
-    if name == SHARED_GPU or name.startswith(MIG_PREFIX) or is_for_virtual_machines(name) or is_of_other_maker(name):
+    if name in (SHARED_GPU, ALIBABA_MEMORY) or name.startswith(MIG_PREFIX):
+        return False
+    if is_for_virtual_machines(name) or is_of_other_maker(name):
         return False
     sharing = [bool(pool.gpu.shared_by) for pool in reference.gpu_pools if pool.gpu and pool.gpu.resource == name]
     return not sharing or not all(sharing)

@@ -194,6 +194,25 @@ def test_replicas_of_hami_are_read_from_its_register_and_left_to_it(drafted, reg
     assert "shared by HAMi" in made.comments
 
 
+def test_memory_that_alibabas_plugin_offers_is_parts_of_the_gpus_that_it_counts(drafted):
+    made = drafted(gpu_nodes("v100", 2, {"agentpool": "v100"}, {"aliyun.com/gpu-mem": 60, "aliyun.com/gpu-count": 4}))
+
+    gpu = made.pool("v100").gpu
+    assert (gpu.resource, gpu.count, gpu.replicas, gpu.shared_by) == ("aliyun.com/gpu-mem", 4, 15, "other")
+    assert not made.draft.contradictions
+
+
+def test_by_what_an_exporter_watches_gpus_is_no_gpu(drafted):
+    offered = {"gpu.intel.com/i915": 2, "gpu.intel.com/i915_monitoring": 1}
+    made = drafted(
+        gpu_nodes("flex", 1, {"agentpool": "flex"}, offered),
+        gpu_nodes("igpu", 1, {"agentpool": "igpu"}, {"gpu.intel.com/i915_monitoring": 1}),
+    )
+
+    assert (made.pool("flex").gpu.resource, made.pool("flex").gpu.count) == ("gpu.intel.com/i915", 2)
+    assert made.pool("igpu").gpu is None
+
+
 @pytest.mark.parametrize("registered", ["", "odd", "[1]", '{"a": 1}'])
 def test_a_register_of_hami_that_cannot_be_read_makes_no_replicas(drafted, registered):
     nodes = gpu_nodes("a40", 1, {"agentpool": "a40"}, {"nvidia.com/gpu": 2})

@@ -134,6 +134,13 @@ def test_where_classes_may_not_be_read_every_claim_may_be_for_gpus(reference: Re
         ("amd.com/gpu", True, False),
         ("huawei.com/Ascend910", True, False),
         ("aws.amazon.com/neuroncore", True, False),
+        ("gpu.intel.com/xe", True, False),
+        ("gpu.intel.com/i915_monitoring", False, False),
+        ("gpu.intel.com/millicores", False, False),
+        ("huawei.com/Ascend910A-memory", False, False),
+        ("iluvatar.ai/BI-V150.vMem", False, False),
+        ("cambricon.com/mlu.smlu.vmemory", False, False),
+        ("metax-tech.com/vcore", False, False),
         ("volcano.sh/vgpu-number", False, False),
         ("nvidia.com/GH100_H100L_94GB", False, True),
         ("nvidia.com/pgpu", False, True),
@@ -151,6 +158,8 @@ def test_whose_devices_a_resource_is(name: str, of_other_maker: bool, for_machin
         ("amd.com/gpu", "", 0),
         ("volcano.sh/vgpu-number", "", 2),
         ("volcano.sh/vgpu-number", "other", 0),
+        # Two GiB of memory.
+        ("aliyun.com/gpu-mem", "", 0),
         ("nvidia.com/GH100_H100L_94GB", "", 0),
     ],
 )
