@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from conformance.drafting.accelerators import is_accelerator
+from conformance.drafting.accelerators import number_of, offered
 from conformance.drafting.grouping import product_of
 from conformance.drafting.node_groups import EVERY_MACHINE_IS, INSTANCE_TYPE
 from conformance.drafting.notes import Guess, Part
@@ -26,11 +26,6 @@ from conformance.gpu.resources import ALIBABA_GPUS, ALIBABA_MEMORY, GPU, MIG_PRE
 from conformance.gpu.sharing import SHARED_SUFFIX
 from conformance.verdict import Inconclusive
 
-# AWS' plugin offers its devices, and the cores of the same devices, under names of their own.
-_SAME_DEVICES = {
-    "aws.amazon.com/neuroncore": "aws.amazon.com/neuron",
-    "aws.amazon.com/neurondevice": "aws.amazon.com/neuron",
-}
 _PRESENT = (GPU_PRESENT, *PCI_PRESENT)
 # GKE: "Share GPUs with multiple workloads using GPU time-sharing", node labels.
 _GKE_CLIENTS, _GKE_STRATEGY = (
@@ -92,19 +87,6 @@ def _as_nvidia_writes(published: DraDevices | None) -> str:
         return str(DriverVersion.parse(told))
     except ValueError:
         return told
-
-
-def offered(node: Node) -> dict[str, int]:
-    """The accelerators that a node counts, by resource; names whose allocatable and capacity are 0 left out.
-
-    Capacity decides: devices that a plugin holds back are there and ought to be offered. A name that the kubelet only
-    remembers, capacity without anything allocatable beside another name that has some, is left out, and so is a second
-    name of the same devices.
-    """
-    capacity = {name: _count(amount) for name, amount in node.capacity.items() if is_accelerator(name)}
-    there = {name: count for name, count in capacity.items() if count}
-    living = {name: count for name, count in there.items() if _count(node.allocatable.get(name, "0"))}
-    return {name: count for name, count in (living or there).items() if _SAME_DEVICES.get(name) not in there}
 
 
 def gpu_part(nodes: Sequence[Node], hardware: Hardware, layout: Mapping[int, Mapping[str, int]] | None) -> Part:
@@ -181,8 +163,8 @@ def _sharing_of(node: Node) -> tuple[int, str, str]:
             "other",
             f"; shared by HAMi, as {_HAMI_REGISTER} says",
         )
-    gpus = _count(node.capacity.get(ALIBABA_GPUS, "0"))
-    if gpus and (memory := _count(node.capacity.get(ALIBABA_MEMORY, "0"))):
+    gpus = number_of(node.capacity.get(ALIBABA_GPUS, "0"))
+    if gpus and (memory := number_of(node.capacity.get(ALIBABA_MEMORY, "0"))):
         return memory // gpus, "other", f"; their memory is given out in parts, {ALIBABA_GPUS} counts the GPUs"
     clients = node.labels.get(_GKE_CLIENTS, "")
     if clients.isdigit() and int(clients) > 1:
@@ -253,7 +235,7 @@ def _differing(nodes: Sequence[Node], expected: Mapping[str, int]) -> list[str]:
     odd = [
         f"{node.name} offers {_amounts(there)}"
         for node in nodes
-        if (there := {name: _count(node.allocatable.get(name, "0")) for name in {**offered(node), **expected}})
+        if (there := {name: number_of(node.allocatable.get(name, "0")) for name in {**offered(node), **expected}})
         != expected
     ]
     return [*odd[:3], *([f"{len(odd) - 3} more nodes"] if len(odd) > 3 else [])]
@@ -310,13 +292,6 @@ def _most(values: Iterable[Any]) -> Any:
 def most(values: Iterable[Any]) -> Any:
     """The same for whoever else has to choose what most nodes say."""
     return _most(values)
-
-
-def _count(amount: str) -> int:
-    try:
-        return int(quantity(amount))
-    except ValueError:
-        return 0
 
 
 def _published(facts: Facts) -> dict[str, DraDevices]:

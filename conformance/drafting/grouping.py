@@ -5,6 +5,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
+from conformance.drafting.accelerators import offered
 from conformance.drafting.node_groups import (
     COMMON_ROLES,
     CONTROL_PLANE_ROLES,
@@ -182,7 +183,7 @@ def _divided(group: Group, gpu_names: set[str]) -> list[Group]:
     """A group as it is, or one for each kind of GPU node in it where a label that all of them carry tells the kinds."""
     kinds = Counter(_kind(node, gpu_names) for node in group.nodes)
     if len(kinds) == 1:
-        return [group]
+        return _by_machine(group)
     for key in _DIVIDING:
         if key in group.selector or not all(key in node.labels for node in group.nodes):
             continue
@@ -194,10 +195,31 @@ def _divided(group: Group, gpu_names: set[str]) -> list[Group]:
     return [group]
 
 
+def _by_machine(group: Group) -> list[Group]:
+    """A group as it is, or one for each instance type where these have other numbers of devices, as with Karpenter.
+
+    What most nodes of a type offer counts: one that lost a device is no other machine.
+    """
+    if INSTANCE_TYPE in group.selector or not all(INSTANCE_TYPE in node.labels for node in group.nodes):
+        return [group]
+    parts = _parted(group.nodes, INSTANCE_TYPE)
+    usual = [Counter(there) for members in parts.values() if (there := _offers(members))]
+    if len({counted.most_common(1)[0][0] for counted in usual}) < _LEAST_OF_A_KIND:
+        return [group]
+    return [_part(group, INSTANCE_TYPE, value, members) for value, members in parts.items()]
+
+
+def _offers(nodes: Iterable[Node]) -> list[tuple[tuple[str, int], ...]]:
+    """What each node that offers accelerators offers."""
+    return [tuple(sorted(there.items())) for node in nodes if (there := offered(node))]
+
+
 def _part(group: Group, key: str, value: str, members: Sequence[Node]) -> Group:
     derived = f"{group.guess.derived}, of which {_number(members)} with {key}={value}: the group holds several kinds"
     lasting = key == INSTANCE_TYPE
     decide = group.guess.decide if lasting else f"whether to part the group: a node that loses {key} is not found"
+    if lasting and group.scales:
+        decide = "which other instance types the group may take: their nodes belong to no pool here (POOL-05)"
     return Group({**group.selector, key: value}, tuple(members), Guess(derived, decide=decide), group.scales)
 
 

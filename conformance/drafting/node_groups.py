@@ -118,6 +118,8 @@ PROGRAM_PREFIXES = (
     "node.cluster.x-k8s.io/",
     "worker.gardener.cloud/",
     "node.k0sproject.io/",
+    "extensions.talos.dev/",
+    "talos.dev/",
     "microk8s.io/",
     "minikube.k8s.io/",
     "k3s.io/",

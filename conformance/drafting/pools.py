@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from conformance.drafting.gpus import Hardware, gpu_part, most, offered
+from conformance.drafting.accelerators import offered
+from conformance.drafting.gpus import Hardware, gpu_part, most
 from conformance.drafting.grouping import Group, groups_of
 from conformance.drafting.node_groups import is_a_choice
 from conformance.drafting.notes import Guess, LeftOut, Part, plain

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
-from conformance.drafting.gpus import offered
+from conformance.drafting.accelerators import offered
 from conformance.drafting.notes import Guess, Item, LeftOut, Part
 from conformance.drafting.pools import DraftedPool
 from conformance.drafting.requests import GpuRequests, resources

@@ -14,9 +14,11 @@ from functools import lru_cache
 
 from conformance.facts import Facts, Node
 from conformance.gpu.labels import DEPLOY, MIG_CONFIG_STATE
+from conformance.reference.model import Reference
 from conformance.verdict import Inconclusive
 from suites._shared.operands import DRIVER, MIG_MANAGER, PRE_INSTALLED
 from suites._shared.operator_resource import find_operator_resource
+from suites._shared.pool_nodes import is_for_containers
 from suites._shared.upgrade_states import DONE, UNDER_WAY, state_of
 
 STARTING = timedelta(minutes=15)
@@ -62,6 +64,14 @@ def why_unavailable(node: Node, facts: Facts) -> str:
 def has_managed_driver(node: Node, facts: Facts) -> bool:
     """Whether the operator manages the driver of a node; so, too, where the operator's resource could not be read."""
     return node.labels.get(f"{DEPLOY}{DRIVER.deploy}") != PRE_INSTALLED and _manages_drivers(facts)
+
+
+def every_driver_is_pre_installed(facts: Facts, reference: Reference) -> bool:
+    """Whether all nodes of NVIDIA GPU pools bring a driver, which the operator found there and leaves alone."""
+    nodes = [
+        node for pool in reference.gpu_pools if is_for_containers(pool) for node in facts.nodes_with(pool.selector)
+    ]
+    return bool(nodes) and all(node.labels.get(f"{DEPLOY}{DRIVER.deploy}") == PRE_INSTALLED for node in nodes)
 
 
 # Asked for each node of thousands; a run has one set of facts.

@@ -223,6 +223,35 @@ def test_a_register_of_hami_that_cannot_be_read_makes_no_replicas(drafted, regis
     assert (gpu.count, gpu.replicas) == (2, 1)
 
 
+def karpenter(prefix: str, instance: str, *gpus: int) -> list:
+    labels = {"karpenter.sh/nodepool": "gpu", "node.kubernetes.io/instance-type": instance}
+    return [node(f"{prefix}-{at}", labels, {"nvidia.com/gpu": count}) for at, count in enumerate(gpus)]
+
+
+def test_a_node_pool_of_several_instance_types_is_a_pool_for_each_number_of_gpus(drafted):
+    made = drafted(karpenter("small", "g6.xlarge", 1, 1), karpenter("big", "g6.12xlarge", 4))
+
+    assert {pool.name: pool.gpu.count for pool in made.reference.pools} == {"gpu-g6-xlarge": 1, "gpu-g6-12xlarge": 4}
+    assert "which other instance types the group may take" in made.comments
+    assert not made.draft.contradictions
+
+
+def test_a_node_that_lost_a_gpu_is_no_other_kind_of_machine(drafted):
+    made = drafted(karpenter("big", "g6.12xlarge", 4, 4, 3), karpenter("other", "g6e.12xlarge", 4))
+
+    assert [pool.name for pool in made.reference.pools] == ["gpu"]
+    assert any("big-2 offers 3" in each for each in made.draft.contradictions)
+
+
+def test_nodes_are_not_selected_by_the_version_of_an_extension_of_talos(drafted):
+    labels = {"extensions.talos.dev/nonfree-kmod-nvidia-production": "570.195.03-v1.11.2", **T4}
+
+    (pool,) = drafted(gpu_nodes("gpu", 2, labels)).reference.pools
+
+    assert pool.selector == {"nvidia.com/gpu.product": "Tesla-T4"}
+    assert pool.labels == {}
+
+
 def test_under_the_strategy_single_the_label_counts_mig_devices(drafted):
     labels = {"agentpool": "a100", **MIG_SINGLE}
     pool = drafted(gpu_nodes("a100", 2, labels, {"nvidia.com/gpu": 14})).pool("a100")

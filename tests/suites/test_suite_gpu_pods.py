@@ -144,6 +144,15 @@ def test_what_starts_again_beside_the_driver_is_no_start_of_the_driver(cluster, 
     assert cluster.verdict(OLDER).passed
 
 
+def test_where_every_node_brings_its_driver_no_pod_starts_one(cluster):
+    cluster.objects = [each for each in cluster.objects if not each["metadata"]["name"].startswith("nvidia-driver-")]
+    assert str(cluster.verdict(OLDER).ended) == "no driver pod runs in the cluster"
+
+    for name in [each.name for each in cluster.facts().nodes]:
+        cluster.label(name, {"nvidia.com/gpu.deploy.driver": "pre-installed"})
+    assert isinstance(cluster.verdict(OLDER).ended, NotApplicable)
+
+
 # --- WORK-09 -----------------------------------------------------------------------------------------------------
 
 
