@@ -174,6 +174,40 @@ def test_a_cluster_that_is_there_is_audited_and_stays(made: KindCluster, conform
     assert len(nodes_left()) == 3
 
 
+def test_a_run_that_is_killed_on_a_cluster_that_was_there_leaves_the_cluster(
+    made: KindCluster, api: Client, tmp_path: Path, chance: random.Random
+) -> None:
+    """What the run has made there, clean takes away; the cluster is its owner's."""
+    nodes, objects = nodes_left(), of_runs(api)
+
+    def wait(run: subprocess.Popen[bytes]) -> None:
+        deadline = time.monotonic() + PATIENCE
+        while of_runs(api) == objects:
+            assert run.poll() is None, (tmp_path / "output").read_text()
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        time.sleep(chance.uniform(0.0, 5.0))
+
+    arguments = ["--gpu-reference", str(REFERENCE), "--gpu-deploy", "--gpu-requirement", "PRIO-03"]
+    kill_a_run(tmp_path, chance, wait, "--cluster", "kind:shared", "--gpu-mode", "full", *arguments)
+
+    # Once the run counts as dead.
+    wait_for(
+        lambda: (main(["clean", "--cluster", "kind:shared"]), of_runs(api)),
+        lambda seen: seen == (0, objects),
+        what="clean has left nothing of the run",
+        timeout=PATIENCE,
+    )
+    assert nodes_left() == nodes
+
+
+def of_runs(api: Client) -> set[str]:
+    """The namespaces and priority classes that runs have made, and teams' namespaces that they have deployed."""
+    places = ("/api/v1/namespaces", "/apis/scheduling.k8s.io/v1/priorityclasses")
+    found = {each["metadata"]["name"] for place in places for each in api.list(place)}
+    return {name for name in found if name.startswith("gpuc-") or name in ("lab", "normal", "low")}
+
+
 def test_a_run_makes_a_cluster_judges_it_and_leaves_nothing(conform) -> None:
     before = nodes_left()
     outcome = conform(

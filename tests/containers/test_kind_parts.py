@@ -7,11 +7,13 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from patience import PATIENCE
 
-from conformance.clusters.docker import kind, kind_config, kind_fleet, kind_node_image, usable
+from conformance.clusters.docker import kind, kind_config, kind_fleet, kind_network, kind_node_image, usable
 from conformance.clusters.docker.errors import ContainerClusterError
 from conformance.clusters.embedded.topologies import load
 from conformance.clusters.errors import ClusterError
@@ -149,6 +151,53 @@ def test_a_cluster_that_could_not_be_made_names_inotify_where_its_instances_run_
 
     monkeypatch.setattr(kind.inotify, "shortage", lambda wanted: "")
     assert kind._with_shortage(error, 3) is error
+
+
+class Networks:
+    """Docker's networks, one of which is in use for a while. Names are found by a part of them, as Docker does it."""
+
+    def __init__(self, *names: str, busy: int = 0) -> None:
+        self.networks, self.names, self.busy = self, list(names), busy
+
+    def list(self, names: list[str]) -> list[Any]:
+        found = [each for each in self.names if names[0] in each]
+        return [SimpleNamespace(name=each, remove=lambda each=each: self._remove(each)) for each in found]
+
+    def _remove(self, name: str) -> None:
+        from docker.errors import APIError
+
+        self.busy -= 1
+        if self.busy >= 0:
+            raise APIError(f"network {name} has active endpoints")
+        self.names.remove(name)
+
+
+def test_the_network_of_a_cluster_goes_when_its_containers_have_gone_and_no_other_one_does(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(kind_network, "_LOOK_EVERY", 0.0)
+    docker = Networks("kind", "gpu-conformance-1", "gpu-conformance-12", busy=2)
+
+    kind_network.remove_network(docker, "gpu-conformance-1")
+
+    assert docker.names == ["kind", "gpu-conformance-12"]
+
+
+def test_a_network_that_stays_is_named_with_the_command_that_removes_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kind_network, "_GONE_WITHIN", 0.0)
+    with pytest.raises(ContainerClusterError, match="docker network rm gpu-conformance-1"):
+        kind_network.remove_network(Networks("gpu-conformance-1", busy=1000), "gpu-conformance-1")
+
+
+def test_a_network_that_the_user_has_chosen_is_used_and_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(kind_network.VARIABLE, raising=False)
+    own = kind_network.own_network()
+    assert own.startswith("gpu-conformance-")
+    assert kind_network.removal(own, ["kind", "delete"])[-3:] == [own, "kind", "delete"]
+    assert kind_network.own_network() != own
+    monkeypatch.setenv(kind_network.VARIABLE, "ours")
+    assert kind_network.own_network() == ""
+    assert kind_network.removal("", ["kind", "delete"]) == ["kind", "delete"]
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root has namespaces of its own")

@@ -19,6 +19,7 @@ from .folders import own_folder
 from .images import MADE_HERE, has, load_archive, named_image
 from .kind_config import LABEL, cluster_config
 from .kind_fleet import give_gpus, workers_of
+from .kind_network import VARIABLE, own_network, removal, remove_network
 from .local_providers import LocalCluster, LocalSpec, delete_command, program_of
 from .reaping import reaping
 from .usable import client_of, wait_usable
@@ -90,8 +91,10 @@ def running(spec: KindSpec, progress: Progress) -> Iterator[KindCluster]:
         config = folder / "kind.json"
         config.write_text(json.dumps(cluster_config(name, image, workers, made_here=made_here)), encoding="utf-8")
         progress.step(f"Making the kind cluster {name}")
-        local = LocalSpec("kind", name, spec.version, program, kubeconfig, config)
-        with _made(local, workers + 1) as cluster:
+        network = own_network()
+        variables = ((VARIABLE, network),) if network else ()
+        local = LocalSpec("kind", name, spec.version, program, kubeconfig, config, variables=variables)
+        with _made(client, local, workers + 1, network) as cluster:
             if spec.simulated_plugin:
                 _load_plugin(client, cluster, progress)
             with client_of(kubeconfig) as api:
@@ -113,9 +116,9 @@ def require_existing(name: str) -> None:
 
 
 @contextlib.contextmanager
-def _made(spec: LocalSpec, nodes: int) -> Iterator[LocalCluster]:
-    """A new cluster of so many nodes for the time of a block."""
-    with reaping(delete_command(spec)) as reaper:
+def _made(client: Any, spec: LocalSpec, nodes: int, network: str) -> Iterator[LocalCluster]:
+    """A new cluster of so many nodes, in a network of its own, for the time of a block."""
+    with reaping(removal(network, delete_command(spec))) as reaper:
         cluster = LocalCluster(spec, reaper)
         try:
             cluster.create()
@@ -131,6 +134,8 @@ def _made(spec: LocalSpec, nodes: int) -> Iterator[LocalCluster]:
             yield cluster
         finally:
             cluster.delete()
+            if network:
+                remove_network(client, network)
             reaper.done()
 
 

@@ -35,7 +35,8 @@ _VERSION = re.compile(r"v(\d+)\.(\d+)\.\d+")
 class LocalSpec:
     """A cluster that a provider makes: ``config`` is a file of the provider's own, which then decides all but the name.
 
-    ``version`` is a whole Kubernetes version (``1.36.3``); ``program`` where the provider's program is.
+    ``version`` is a whole Kubernetes version (``1.36.3``); ``program`` where the provider's program is; ``variables``
+    are set for it in its environment.
     """
 
     provider: str
@@ -45,6 +46,7 @@ class LocalSpec:
     kubeconfig: Path
     config: Path | None = None
     options: tuple[str, ...] = ()
+    variables: tuple[tuple[str, str], ...] = ()
 
 
 class LocalCluster:
@@ -157,7 +159,7 @@ def _runner(spec: LocalSpec, reaper: Reaper | None) -> Callable[[Sequence[str], 
         words, output = _redirected(arguments)
         command = [str(spec.program), *words]
         # A group of its own: Ctrl-C is ours to answer, by deleting the cluster, and the reaper can end it.
-        setting = {**os.environ, "KUBECONFIG": str(spec.kubeconfig), **environment}
+        setting = {**os.environ, "KUBECONFIG": str(spec.kubeconfig), **dict(spec.variables), **environment}
         process = subprocess.Popen(
             command, env=setting, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
             stderr=subprocess.PIPE, text=True, errors="replace", start_new_session=True,
