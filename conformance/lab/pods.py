@@ -20,6 +20,8 @@ __all__ = ["BROKEN_STATES", "PREEMPTED", "TAINTED", "LabPod", "LabPods", "PodSta
 
 # Container states that no waiting heals; they come from the image or the kubelet, never from the requirement.
 _BROKEN_IMAGE = {"ErrImageNeverPull", "ImagePullBackOff", "InvalidImageName"}
+# What the kubelet says between two attempts: an image that is late may come with the next one.
+_PULL_FAILED = "ErrImagePull"
 _BROKEN_CONTAINER = {"CreateContainerConfigError", "CreateContainerError", "RunContainerError"}
 BROKEN_STATES = _BROKEN_IMAGE | _BROKEN_CONTAINER
 KILLED = 128 + 9  # the exit code of a container that SIGKILL ended
@@ -277,7 +279,13 @@ class LabPod:
         wait_for(lambda: self.state, lambda state: state.gone, what=f"{self} is gone", timeout=timeout)
 
     def _wait(self, until: Callable[[PodState], bool], what: str, timeout: float) -> PodState:
-        return wait_for(lambda: self.state, until, what=what, timeout=timeout, give_up=self._hopeless)
+        try:
+            return wait_for(lambda: self.state, until, what=what, timeout=timeout, give_up=self._hopeless)
+        except WaitTimeout:
+            state = self.state
+            if state.waiting == _PULL_FAILED:
+                raise self._without_image(state) from None
+            raise
 
     def _awaits(self, expected: str, until: Callable[[PodState], bool], timeout: float, because: str) -> "LabPod":
         try:
@@ -297,16 +305,19 @@ class LabPod:
         if state.removed:
             return "it was removed"
         if state.waiting in _BROKEN_IMAGE:
-            image = self.created["spec"]["containers"][0]["image"]
-            raise Inconclusive(
-                f"{self} cannot start on node {state.node}: {state.waiting} for image {image}. "
-                "Name a registry that the node can reach (registry and pull secret of the cluster)"
-            )
+            raise self._without_image(state)
         if state.waiting in _BROKEN_CONTAINER:
             raise Inconclusive(f"{self} cannot start on node {state.node}: {state.waiting}")
         if state.phase in ("Failed", "Succeeded"):
             return f"it has ended as {state.phase}"
         return self._unplaceable(state)
+
+    def _without_image(self, state: PodState) -> Inconclusive:
+        image = self.created["spec"]["containers"][0]["image"]
+        return Inconclusive(
+            f"{self} cannot start on node {state.node}: {state.waiting} for image {image}. "
+            "Name a registry that the node can reach (registry and pull secret of the cluster)"
+        )
 
     def _unplaceable(self, state: PodState) -> str | None:
         if state.unscheduled != "Unschedulable" or time.monotonic() < self._explained_at + _THINK_AGAIN:

@@ -172,14 +172,15 @@ def test_a_scheduler_that_never_looks_is_no_proof_of_anything(
         scenario.pod().stays_pending(because="x")
 
 
+@pytest.mark.parametrize("reason", ["ImagePullBackOff", "ErrImagePull"])
 def test_an_image_that_cannot_be_pulled_says_nothing_about_scheduling(
-    scenario: RequirementLab, memory: MemoryCluster, judge: Judge
+    scenario: RequirementLab, memory: MemoryCluster, judge: Judge, reason: str
 ) -> None:
     pod = scenario.pod()
     status = memory.get("Pod", pod.name, pod.namespace)["status"]
-    status |= {"phase": "Pending", "containerStatuses": [{"state": {"waiting": {"reason": "ImagePullBackOff"}}}]}
+    status |= {"phase": "Pending", "containerStatuses": [{"state": {"waiting": {"reason": reason}}}]}
 
-    with pytest.raises(Inconclusive, match=r"ImagePullBackOff for image registry\.k8s\.io/pause.*Name a registry"):
+    with pytest.raises(Inconclusive, match=rf"{reason} for image registry\.k8s\.io/pause.*Name a registry"):
         pod.wait_until_running()
 
 
