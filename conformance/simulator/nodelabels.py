@@ -64,6 +64,11 @@ class Situation(msgspec.Struct, frozen=True):
     drivers: tuple[DriverObject, ...] = ()
 
     @property
+    def has_one_stack(self) -> bool:
+        """Whether there is one of the two, and neither none nor both."""
+        return (self.policy is None) == self.dra
+
+    @property
     def uses_driver_objects(self) -> bool:
         """Whether drivers come from NVIDIADriver objects."""
         return self.dra or (self.policy is not None and self.policy.uses_driver_objects)
@@ -121,7 +126,7 @@ def wanted_changes(labels: Labels, situation: Situation) -> dict[str, str | None
 
     Without a stack, or with both, it does nothing.
     """
-    if (situation.policy is None) == (not situation.dra):
+    if not situation.has_one_stack:
         return {}
     now = dict(labels)
     if has_gpus(now):
@@ -155,6 +160,18 @@ def upgrade_annotation(labels: Labels, situation: Situation) -> str | None:
         return "true" if situation.policy is not None and situation.policy.upgrades else None
     upgraded = any(driver.upgrades for driver in situation.drivers if driver.name == labels.get(OWNER))
     return "true" if upgraded else None
+
+
+def sees_to_upgrade_annotation(labels: Labels, situation: Situation) -> bool:
+    """Whether the operator sets or takes away that annotation of a node.
+
+    It stays on a node whose GPUs have gone, and where NVIDIADriver objects bring drivers, on one that belongs to none.
+    """
+    if not situation.has_one_stack:
+        return False
+    if situation.uses_driver_objects:
+        return labels.get(OWNER) in {driver.name for driver in situation.drivers}
+    return labels.get(PRESENT) == "true"
 
 
 def _label_for_policy(now: dict[str, str], policy: ClusterPolicy) -> None:

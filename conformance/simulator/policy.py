@@ -21,12 +21,12 @@ from conformance.simulator.deployment import Deployment
 from conformance.simulator.fleet import Fleet, Seen
 from conformance.simulator.nodelabels import (
     OWNER,
-    PRESENT,
     UPGRADE_ENABLED,
     Situation,
     WatchedLabels,
     concerns,
     driver_objects,
+    sees_to_upgrade_annotation,
     upgrade_annotation,
     wanted_changes,
     watched_labels,
@@ -164,9 +164,7 @@ class GpuOperator:
         labels, situation = node["metadata"].get("labels") or {}, self._situation()
         changes: Object = {"labels": wanted_changes(labels, situation)}
         wanted = upgrade_annotation(labels, situation)
-        # Of a node whose GPUs have gone the annotation stays.
-        followed = labels.get(PRESENT) == "true" and (situation.policy or situation.dra)
-        if (annotation(node, UPGRADE_ENABLED) or None) != wanted and followed:
+        if (annotation(node, UPGRADE_ENABLED) or None) != wanted and sees_to_upgrade_annotation(labels, situation):
             changes["annotations"] = {UPGRADE_ENABLED: wanted}
         if any(changes.values()):
             self._world.client.patch(path("Node", name=name), {"metadata": changes})

@@ -20,7 +20,15 @@ from conformance.simulator.fleet import Fleet, Pool, Seen
 from conformance.simulator.hardware import HARDWARE, Machine
 from conformance.simulator.manifests import objects_of, operator_service, rolling, runtime_classes, stands_on
 from conformance.simulator.nfd import PREFIX, NodeFeatureDiscovery
-from conformance.simulator.nodelabels import DriverObject, Situation, is_mig_capable, wanted_changes, watched_labels
+from conformance.simulator.nodelabels import (
+    DriverObject,
+    Situation,
+    is_mig_capable,
+    sees_to_upgrade_annotation,
+    upgrade_annotation,
+    wanted_changes,
+    watched_labels,
+)
 from conformance.simulator.operands import (
     BY_APP,
     DRIVER,
@@ -42,6 +50,7 @@ Object = dict[str, Any]
 NFD = "node-feature-discovery"
 PCI = "feature.node.kubernetes.io/pci-10de.present"
 DEPLOY = "nvidia.com/gpu.deploy."
+OWNER = "nvidia.com/gpu-operator.driver.owner"
 # gpu-operator v26.7.0, controllers/state_manager.go: the labels of a node whose GPUs are for containers.
 NINE = {
     f"{DEPLOY}{end}": "true"
@@ -146,6 +155,25 @@ def test_mig_capability_is_told_by_gfd_and_before_that_by_the_product(labels: di
 def test_nothing_is_labelled_without_a_stack_or_with_both() -> None:
     assert wanted_changes({PCI: "true"}, Situation()) == {}
     assert wanted_changes({PCI: "true"}, Situation(policy(), dra=True)) == {}
+
+
+def test_the_upgrade_annotation_stays_without_gpus_without_a_stack_and_with_both() -> None:
+    gpus, gone = {"nvidia.com/gpu.present": "true"}, {"nvidia.com/gpu.present": "false"}
+
+    assert sees_to_upgrade_annotation(gpus, Situation(policy()))
+    assert not sees_to_upgrade_annotation(gone, Situation(policy()))
+    assert not sees_to_upgrade_annotation(gpus, Situation())
+    assert not sees_to_upgrade_annotation(gpus, Situation(policy(), dra=True))
+
+
+@pytest.mark.parametrize("upgrades", [True, False])
+def test_of_driver_objects_the_upgrade_annotation_follows_the_one_that_a_node_belongs_to(upgrades: bool) -> None:
+    situation = Situation(dra=True, drivers=(DriverObject("blue", upgrades=upgrades),))
+    owned, unowned = ({"nvidia.com/gpu.present": "true", OWNER: name} for name in ("blue", "former"))
+
+    assert sees_to_upgrade_annotation(owned, situation)
+    assert upgrade_annotation(owned, situation) == ("true" if upgrades else None)
+    assert not sees_to_upgrade_annotation(unowned, situation)
 
 
 def test_a_deploy_label_is_not_watched_and_the_labels_of_a_drivers_selector_are() -> None:
