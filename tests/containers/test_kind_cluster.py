@@ -30,6 +30,7 @@ REFERENCE = Path(__file__).with_name("kind-reference.yaml")
 SIMULATED_PLUGIN = Path(__file__).with_name("kind-simulated-plugin.yaml")
 PODS = "/api/v1/namespaces/default/pods"
 Object = dict[str, Any]
+SYS_RESOURCE = 24  # linux/capability.h
 # An address that no service has, one of a pod on a node that is not there, and one outside (RFC 5737).
 NOWHERE = ["10.96.77.77", "10.244.200.9", "192.0.2.1"]
 DIAL = """
@@ -100,6 +101,18 @@ def test_nodes_are_those_of_the_topology_with_gpus_that_say_they_are_simulated(m
     assert worker["status"]["allocatable"]["nvidia.com/gpu"] == "8"
     assert worker["metadata"]["labels"]["gpu-conformance.io/simulated-gpus"] == "true"
     assert worker["status"]["nodeInfo"]["containerRuntimeVersion"].startswith("containerd://1.6")
+
+
+def test_a_node_lowers_scores_unless_root_may_not(made: KindCluster, docker_host: str) -> None:
+    """The tests' own daemon hands on what root has: nothing is worked round where that is everything."""
+    lacks = bool(docker_daemon.missing_capabilities() >> SYS_RESOURCE & 1)
+    with reached() as client:
+        node = client.containers.get("shared-worker")
+        runtime = node.exec_run("containerd config dump").output.decode()
+        kubelet = node.exec_run("ls /etc/kubernetes/kubelet.conf.d").output.decode().split()
+
+    assert f"restrict_oom_score_adj = {str(lacks).lower()}" in runtime
+    assert kubelet == ["10-node.conf", *(["20-oom-scores.conf"] if lacks else [])]
 
 
 def test_no_packet_leaves_the_machine_from_a_pod_or_from_a_node(made: KindCluster, api: Client) -> None:

@@ -142,6 +142,27 @@ def test_the_node_refuses_what_is_not_translated_before_anything_else() -> None:
     assert not [line for line in lines[:refusing] if line.startswith(("exec", "mount", "mkdir", "systemd"))]
 
 
+@pytest.mark.parametrize(
+    ("bounding", "restricted"), [("000001ffffffffff", False), ("000001fffeffffff", True), ("00000000a80425fb", True)]
+)
+def test_scores_are_left_as_they_are_only_where_root_may_not_lower_them(
+    tmp_path: Path, bounding: str, restricted: bool
+) -> None:
+    (tmp_path / "status").write_text(f"Name:\tbash\nCapPrm:\t0000000000000000\nCapBnd:\t{bounding}\n")
+    runtime = (kind_node_image._FILES / "containerd.toml").read_text()
+    (tmp_path / "containerd.toml").write_text(runtime)
+
+    files = [tmp_path / "status", tmp_path / "containerd.toml", tmp_path]
+    subprocess.run([kind_node_image._FILES / "oom-scores", *files], check=True)
+
+    before = {"restrict_oom_score_adj = false", "restrict_oom_score_adj = true"} & set(runtime.splitlines())
+    now = (tmp_path / "containerd.toml").read_text()
+    assert before == {"restrict_oom_score_adj = false"}
+    assert ("restrict_oom_score_adj = true" in now) is restricted
+    assert (now == runtime) is not restricted
+    assert [file.name for file in tmp_path.glob("*.conf")] == (["20-oom-scores.conf"] if restricted else [])
+
+
 def test_a_cluster_that_could_not_be_made_names_inotify_where_its_instances_run_out(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

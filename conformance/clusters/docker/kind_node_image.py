@@ -158,6 +158,7 @@ def _furnish(root: Path, version: str, binaries: Mapping[str, Path]) -> None:
     """Put our files and the programs into the root of the distribution."""
     placed = {
         "usr/local/bin/entrypoint": "entrypoint",
+        "usr/local/bin/oom-scores": "oom-scores",
         "etc/containerd/config.toml": "containerd.toml",
         "etc/systemd/system/containerd.service": "containerd.service",
         "etc/systemd/system/kubelet.service": "kubelet.service",
@@ -171,7 +172,9 @@ def _furnish(root: Path, version: str, binaries: Mapping[str, Path]) -> None:
     for name in _IN_NODE:
         shutil.copy(binaries[name], root / "usr/bin" / name)
     (root / "kind/version").write_text(f"v{version}\n", encoding="utf-8")
-    (root / "usr/local/bin/entrypoint").chmod(0o755)
+    for place in placed:
+        if place.startswith("usr/local/bin/"):
+            (root / place).chmod(0o755)
     _in_root(root, _FILES / "furnish")
 
 
