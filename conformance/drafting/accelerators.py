@@ -3,24 +3,21 @@
 from conformance.facts import Node
 from conformance.gpu.labels import HAMI_RESOURCES
 from conformance.gpu.quantities import quantity
-from conformance.gpu.resources import PARTS_OF_GPUS, is_gpu_resource, is_of_other_maker
+from conformance.gpu.resources import PARTS_OF_GPUS, is_for_virtual_machines, is_gpu_resource, is_of_other_maker
 
 # AWS' plugin offers its devices, and the cores of the same devices, under names of their own.
 _SAME_DEVICES = {
     "aws.amazon.com/neuroncore": "aws.amazon.com/neuron",
     "aws.amazon.com/neurondevice": "aws.amazon.com/neuron",
 }
-# Beside nvidia.com/gpu HAMi asks for parts of a GPU by these; they count memory and cores, not devices.
-_NVIDIA = "nvidia.com/"
 
 
 def is_accelerator(resource: str) -> bool:
     """Whether an extended resource stands for accelerators: GPUs, parts of them, passthrough devices, others' chips."""
-    if resource in HAMI_RESOURCES:
+    if resource in HAMI_RESOURCES:  # memory and cores of a GPU, beside nvidia.com/gpu
         return False
-    # NVIDIA/kubevirt-gpu-device-plugin offers passthrough devices by the name of the model: nvidia.com/GA102GL_A10.
     known = is_gpu_resource(resource) or resource in PARTS_OF_GPUS or is_of_other_maker(resource)
-    return known or resource.startswith(_NVIDIA)
+    return known or is_for_virtual_machines(resource)
 
 
 def offered(node: Node) -> dict[str, int]:

@@ -56,6 +56,10 @@ NODE_GROUPS = (
     GroupLabel("ibm-cloud.kubernetes.io/worker-pool-name", "an IBM Cloud worker pool", "IBM Cloud: Worker node labels"),
     GroupLabel("alibabacloud.com/nodepool-id", "an ACK node pool", "Alibaba Cloud ACK: Node pools"),
     GroupLabel("compute.coreweave.com/node-pool", "a CoreWeave NodePool", "CoreWeave: Node Pools"),
+    GroupLabel("nebius.com/node-group-id", "a node group of Nebius", "nebius/nebius-solutions-library: soperator"),
+    GroupLabel("vke.vultr.com/node-pool", "a Vultr node pool", "ctrox/zeropod: README, VKE"),
+    GroupLabel("crusoe.ai/nodepool.name", "a node pool of Crusoe", "crusoecloud: Managed Kubernetes, node pools"),
+    GroupLabel("crusoe.ai/nodepool.id", "a node pool of Crusoe", "crusoecloud: Managed Kubernetes, node pools"),
 )
 
 # OpenShift (MachineConfigPool), kubeadm and k3s mark what a node is for by the role in the key.
@@ -134,6 +138,17 @@ PROGRAM_PREFIXES = (
     "ibm-cloud.kubernetes.io/",
     "alibabacloud.com/",
     "compute.coreweave.com/",
+    "node.coreweave.cloud/",
+    "backend.coreweave.cloud/",
+    "ib.coreweave.cloud/",
+    "net.coreweave.cloud/",
+    "ds.coreweave.com/",
+    "gpu.nvidia.com/",
+    "nebius.com/",
+    "vke.vultr.com/",
+    "crusoe.ai/",
+    "intel.feature.node.kubernetes.io/",
+    "kmm.node.kubernetes.io/",
     "kueue.x-k8s.io/",
     "k8saas.nvidia.com/",
 )

@@ -2,6 +2,7 @@
 
 import re
 
+_NVIDIA = "nvidia.com/"
 GPU = "nvidia.com/gpu"
 SHARED_GPU = "nvidia.com/gpu.shared"
 MIG_PREFIX = "nvidia.com/mig-"
@@ -43,6 +44,12 @@ _NOT_DEVICES = re.compile(
     r"|\.vmemory|/memory\.max|/dcu(mem|cores))$"
 )
 
+# NVIDIA's network operator offers network devices under the same domain, by names that its users choose.
+_OF_NETWORK = re.compile(
+    r"(?i)hostdev|host_dev|sriov|rdma|mlnx|mellanox|roce|infiniband|doca|(?:^|[-_.])rail|"
+    r"(?:^|[-_.])(?:ib|nics?|vfs?|bf|cx|eth|net)(?:\d|[-_.]|$)|^res(?:ib|en)"
+)
+
 ALIBABA_MEMORY, ALIBABA_GPUS = "aliyun.com/gpu-mem", "aliyun.com/gpu-count"
 """What Alibaba's GPU sharing offers: memory of all GPUs of a node, in GiB, beside the number of the GPUs.
 
@@ -77,7 +84,16 @@ def is_for_virtual_machines(name: str) -> bool:
     their models (``nvidia.com/GA102GL_A10``, ``nvidia.com/NVIDIA_A10-12Q``) or as it is told (``nvidia.com/pgpu``).
     Source: NVIDIA/kubevirt-gpu-device-plugin, README.
     """
-    return name.startswith("nvidia.com/") and not is_gpu_resource(name)
+    return name.startswith(_NVIDIA) and not is_gpu_resource(name) and not is_of_network(name)
+
+
+def is_of_network(name: str) -> bool:
+    """Whether an extended resource of NVIDIA's domain is network devices, such as ``nvidia.com/sriov_rdma_vf``.
+
+    Sources: NVIDIA network operator documentation, SR-IOV and host device networks (resourcePrefix nvidia.com, and
+    ``nvidia.com/hostdev``, ``nvidia.com/resibp12s0`` as its examples); oracle-quickstart/oci-hpc-oke, README.
+    """
+    return name.startswith(_NVIDIA) and bool(_OF_NETWORK.search(name.removeprefix(_NVIDIA)))
 
 
 def is_accelerator_driver(name: str) -> bool:

@@ -223,6 +223,25 @@ def test_a_register_of_hami_that_cannot_be_read_makes_no_replicas(drafted, regis
     assert (gpu.count, gpu.replicas) == (2, 1)
 
 
+def test_network_devices_of_nvidia_are_no_gpus(drafted):
+    with_gpus = gpu_nodes("h100", 2, {"agentpool": "h100"}, {"nvidia.com/gpu": 8, "nvidia.com/sriov_rdma_vf": 16})
+    storage = gpu_nodes("storage", 2, {"agentpool": "storage"}, {"nvidia.com/hostdev": 2})
+
+    made = drafted(with_gpus, storage)
+
+    assert made.pool("h100").gpu.count == 8
+    assert made.pool("storage").gpu is None
+    assert not made.draft.contradictions
+
+
+@pytest.mark.parametrize(
+    "label",
+    ["backend.coreweave.cloud/fabric", "gpu.nvidia.com/class", "nebius.com/gpu-name", "kmm.node.kubernetes.io/x.ready"],
+)
+def test_what_a_platform_writes_on_its_nodes_is_not_declared(drafted, label):
+    assert drafted(gpu_nodes("gpu", 2, {"agentpool": "gpu", label: "x"})).pool("gpu").labels == {}
+
+
 def karpenter(prefix: str, instance: str, *gpus: int) -> list:
     labels = {"karpenter.sh/nodepool": "gpu", "node.kubernetes.io/instance-type": instance}
     return [node(f"{prefix}-{at}", labels, {"nvidia.com/gpu": count}) for at, count in enumerate(gpus)]

@@ -144,6 +144,14 @@ def test_where_classes_may_not_be_read_every_claim_may_be_for_gpus(reference: Re
         ("volcano.sh/vgpu-number", False, False),
         ("nvidia.com/GH100_H100L_94GB", False, True),
         ("nvidia.com/pgpu", False, True),
+        ("nvidia.com/NVIDIA_A10-12Q", False, True),
+        ("nvidia.com/TU104GL_Tesla_T4", False, True),
+        # Of NVIDIA's network operator.
+        ("nvidia.com/sriov_rdma_vf", False, False),
+        ("nvidia.com/hostdev", False, False),
+        ("nvidia.com/resibp12s0", False, False),
+        ("nvidia.com/bf3-p0-vfs", False, False),
+        ("nvidia.com/rail_1", False, False),
     ],
 )
 def test_whose_devices_a_resource_is(name: str, of_other_maker: bool, for_machines: bool) -> None:
