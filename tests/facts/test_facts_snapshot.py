@@ -8,7 +8,7 @@ import msgspec
 import pytest
 from paged_server import PagedServer, pod
 
-from conformance.facts import read, snapshot
+from conformance.facts import Facts, read, snapshot
 from conformance.facts.hiding import HIDDEN, presentable
 from conformance.kube.errors import Forbidden
 from conformance.kube.paths import PLACES
@@ -109,6 +109,21 @@ def test_hiding_leaves_the_object_that_it_was_given_alone() -> None:
     presentable(given)
 
     assert given["spec"]["containers"][0]["env"][0]["value"] == "b"
+
+
+@pytest.mark.parametrize("silent", [True, False])
+def test_when_a_taint_was_written_is_kept_where_the_taint_does_not_say_it(silent: bool) -> None:
+    written = {"time": "2026-03-01T00:00:00Z", "fieldsV1": {"f:spec": {"f:taints": {}, "f:unschedulable": {}}}}
+    status = {"time": "2026-09-01T00:00:00Z", "subresource": "status", "fieldsV1": {"f:status": {}}}
+    taint = {"key": "karpenter.sh/disrupted", "effect": "NoSchedule"}
+    taint |= {} if silent else {"timeAdded": "2026-02-01T00:00:00Z"}
+    metadata = {"name": "n", "managedFields": [written, status]}
+
+    kept = presentable({"kind": "Node", "metadata": metadata, "spec": {"taints": [taint]}})
+
+    assert ("managedFields" in kept["metadata"]) is silent
+    facts = Facts.from_objects([kept])
+    assert f"{facts.nodes[0].tainted['karpenter.sh/disrupted']:%m}" == ("03" if silent else "02")
 
 
 def test_what_only_explanations_look_at_is_held_and_what_may_not_be_read_is_said(server: PagedServer) -> None:

@@ -101,6 +101,27 @@ def test_a_node_that_is_being_deleted_goes_soon_or_is_held(cluster):
     assert "leaves the machine behind" in held.remedy
 
 
+def test_a_node_waits_for_its_pods_as_long_as_they_may_take(cluster):
+    cluster.node(A_NODE)["metadata"]["deletionTimestamp"] = (NOW - timedelta(minutes=50)).isoformat()
+    assert "a finalizer keeps it" in broken(cluster)[f"node {A_NODE}"].cause
+
+    # A trainer that saves a checkpoint.
+    cluster.pod("nvidia-dcgm-exporter", A_NODE)["spec"]["terminationGracePeriodSeconds"] = 3600
+    assert passed_over(cluster) == [f"node {A_NODE}: it is being deleted"]
+
+
+@pytest.mark.parametrize("key", ["karpenter.sh/disrupted", "aws-node-termination-handler/spot-itn"])
+def test_a_taint_without_a_time_is_as_old_as_its_writers_last_change_of_the_node(cluster, key):
+    taint(cluster, key)
+    fields = {"f:spec": {"f:taints": {}}}
+    cluster.node(A_NODE)["metadata"]["managedFields"] = [
+        {"manager": "kubelet", "time": JUST_NOW, "fieldsV1": {"f:status": {}, "f:spec": {"f:providerID": {}}}},
+        {"manager": "karpenter", "time": LONG_AGO, "fieldsV1": fields},
+    ]
+
+    assert "since 2026-03-01" in broken(cluster)[f"node {A_NODE}"].cause
+
+
 def test_a_node_whose_kernel_hangs_is_broken_though_it_is_ready(cluster):
     cluster.node(A_NODE)["status"]["conditions"].append({"type": "KernelDeadlock", "status": "True"})
 
