@@ -83,6 +83,12 @@ _GUIDE = (
 )
 
 _KUBERNETES_PAGES = (
+    Source(
+        "k8s-api-lifecycle",
+        "kubernetes/api: when a type goes (zz_generated.prerelease-lifecycle.go)",
+        "https://github.com/kubernetes/api/blob/v0.36.0/resource/v1beta1/zz_generated.prerelease-lifecycle.go",
+    ),
+    _kubernetes("deprecation-guide", "Deprecated API Migration Guide", "reference/using-api/deprecation-guide/"),
     Source("k8s-skew", "Kubernetes: Version Skew Policy", "https://kubernetes.io/releases/version-skew-policy/"),
     Source(
         "k8s-1.35-release",

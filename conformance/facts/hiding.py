@@ -35,7 +35,8 @@ def presentable(obj: Mapping[str, Any], *, keeps_change: bool = False) -> dict[s
     volumes and of Ray, what Ray is told as text, annotations with a name like token, password or secret, what follows
     such a name in commands, arguments, ConfigMaps, annotations, messages and queries, and passwords in URLs. A
     credential that its author put elsewhere stays.
-    With ``keeps_change`` the time of the last change of anything but the status stays among the managed fields.
+    With ``keeps_change`` the time of the last change of anything but the status stays among the managed fields, and the
+    API versions through which the object was written.
     """
     members = {key: value for key, value in obj.items() if key not in _SECRET_MEMBERS or obj.get("kind") != "Secret"}
     if obj.get("kind") == "ConfigMap":
@@ -68,9 +69,11 @@ def _hidden_entry(entry: re.Match[str]) -> str:
 
 def _without_copies(metadata: Mapping[str, Any], keeps_change: bool) -> dict[str, Any]:
     kept = {key: value for key, value in metadata.items() if key != "managedFields"}
-    changed = _changed(metadata.get("managedFields")) if keeps_change else ""
+    managed = metadata.get("managedFields")
+    changed = _changed(managed) if keeps_change else ""
     if changed:
-        kept["managedFields"] = [{"time": changed}]
+        versions = sorted({str(each["apiVersion"]) for each in _entries(managed) if each.get("apiVersion")})
+        kept["managedFields"] = [{"time": changed}, *({"apiVersion": each} for each in versions)]
     annotations = kept.get("annotations")
     if isinstance(annotations, Mapping):
         kept["annotations"] = {key: value for key, value in annotations.items() if key != LAST_APPLIED}
@@ -92,8 +95,12 @@ def _hidden_text(text: str) -> str:
 
 def _changed(managed: Any) -> str:
     """The newest time of managed fields outside the status: the API server writes them all in UTC, to the second."""
-    entries = [each for each in managed or () if isinstance(each, Mapping) and each.get("subresource") != "status"]
+    entries = [each for each in _entries(managed) if each.get("subresource") != "status"]
     return max((str(each.get("time") or "") for each in entries), default="")
+
+
+def _entries(managed: Any) -> list[Mapping[str, Any]]:
+    return [each for each in managed or () if isinstance(each, Mapping)]
 
 
 def _cleaned(key: str, value: Any) -> Any:

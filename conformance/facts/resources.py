@@ -5,7 +5,7 @@ Custom kinds change their members with every version of their operator, so what 
 
 from collections.abc import Callable, Mapping
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -35,12 +35,20 @@ WORDS: Mapping[str, str] = {
 DEFINITION = "CustomResourceDefinition"
 
 
+class Writer(NamedTuple):
+    """A program that writes an object, empty where nothing tells it, and the API version that it speaks."""
+
+    api_version: str
+    program: str
+
+
 class Resource(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One object. ``body`` is all of it as the API server sent it, managed fields and kubectl's copy left out.
 
     Of a CustomResourceDefinition ``body`` has metadata.name, metadata.creationTimestamp, spec.group and spec.names
     only. ``namespace`` is empty for cluster-scoped kinds. ``changed`` is when anything but the status was last
-    written, as managed fields tell, ``created`` when they do not.
+    written, as managed fields tell, ``created`` when they do not. ``writers`` are the API versions through which it
+    was written, with the program that did; snapshots keep no programs, and older ones neither.
     """
 
     kind: str
@@ -55,6 +63,7 @@ class Resource(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     finalizers: tuple[str, ...] = ()
     uid: str = ""
     body: dict[str, Any] = {}
+    writers: tuple["Writer", ...] = ()
 
     @property
     def subject(self) -> ObjectReference:
@@ -89,6 +98,8 @@ class Resource(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 class _Managed(Wire):
     time: datetime | None = None
     subresource: str | None = None
+    manager: str | None = None
+    api_version: str | None = None
 
 
 class _Metadata(Metadata):
@@ -99,6 +110,11 @@ class _Metadata(Metadata):
     def changed(self) -> datetime | None:
         times = [each.time for each in self.managed_fields or () if each.time and each.subresource != "status"]
         return max(times, default=self.creation_timestamp)
+
+    @property
+    def writers(self) -> tuple[Writer, ...]:
+        found = {Writer(each.api_version, each.manager or "") for each in self.managed_fields or () if each.api_version}
+        return tuple(sorted(found))
 
 
 class _Headed(Wire):
@@ -161,6 +177,7 @@ def reader(kind: str) -> Callable[[msgspec.Raw], Resource]:
             finalizers=metadata.finalizers or (),
             uid=metadata.uid or "",
             body={**body, "apiVersion": api_version, "kind": kind},
+            writers=metadata.writers,
         )
 
     return resource

@@ -54,6 +54,15 @@ VGPU_BRANCHES: tuple[VgpuBranch, ...] = (
     VgpuBranch(19, 580, True),
 )
 
+DRIVER_MAY_TAKE = 1260
+"""The seconds that the operator gives a driver to load, of all that keeps a node away: its startupProbe waits 60
+(initialDelaySeconds), and may then fail 120 times (failureThreshold), 10 seconds apart (periodSeconds). Source:
+STARTUP_SOURCE."""
+
+STARTUP_SOURCE = (
+    "NVIDIA/gpu-operator, deployments/gpu-operator/values.yaml (driver.startupProbe), the same from v24.6.0 to v26.7.0"
+)
+
 DRA_DRIVER_FLOOR, DRA_DOMAINS_FLOOR, DRA_OPERATOR_FLOOR = "565", "570.158.01", "580"
 """The oldest GPU drivers for the DRA driver, for its compute domains, and for a GPUCluster. Source: DRA_SOURCE."""
 

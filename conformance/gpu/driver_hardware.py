@@ -59,8 +59,9 @@ ARCHITECTURES: tuple[Architecture, ...] = (
     Architecture("Blackwell", (12, 1), (12, 1), 575, 0, Modules.OPEN, (_OPEN, _CUDA_NOTES)),
 )
 
-# Names of GPUs as they stand in products, and the compute capability of these GPUs. A name that is missing here is
-# unknown. Source: https://developer.nvidia.com/cuda/gpus and https://developer.nvidia.com/cuda/legacy-gpus.
+CAPABILITY_SOURCES = ("https://developer.nvidia.com/cuda-gpus", "https://developer.nvidia.com/cuda-legacy-gpus")
+"""Read on 2026-11-29. What these pages do not list is in SAME_CHIP."""
+
 COMPUTE_CAPABILITIES: dict[tuple[int, int], tuple[str, ...]] = {
     (5, 2): ("M4", "M6", "M40", "M60"),
     (6, 0): ("P100",),
@@ -74,6 +75,25 @@ COMPUTE_CAPABILITIES: dict[tuple[int, int], tuple[str, ...]] = {
     (10, 0): ("B200", "GB200"),
     (10, 3): ("B300", "GB300"),
 }
+"""Names of GPUs as they stand in products, and the compute capability of these GPUs. One that is missing is unknown."""
+
+SAME_CHIP: dict[str, tuple[str, str]] = {
+    "M4": ("GM206", "GTX 960"),
+    "M6": ("GM204", "M60"),
+    "P6": ("GP104", "P4"),
+    "V100S": ("GV100", "V100"),
+    "T4G": ("TU104", "T4"),
+    "A800": ("GA100", "A100"),
+    "A10G": ("GA102", "A10"),
+    "A10M": ("GA102", "A10"),
+    "L20": ("AD102", "L40"),
+    "H20": ("GH100", "H100"),
+    "H800": ("GH100", "H100"),
+}
+"""GPUs that NVIDIA's pages do not list: their chip, and one that is listed and has it, too. Read on 2026-11-29."""
+
+CHIP_SOURCE = "https://pci-ids.ucw.cz/ (version of 2026-05-24 and later)"
+"""Of the chips; it does not list the T4G, which AWS calls a T4 for Graviton2 (EC2 G5g)."""
 
 # Part of the products that need the open modules although others of their architecture do not. Source: _OPEN.
 OPEN_ONLY_PRODUCTS = ("GH200",)

@@ -7,17 +7,35 @@ from collections.abc import Sequence
 
 from conformance.gpu.companion_knowledge import UNKNOWN, companions, table
 from conformance.gpu.driver_branches import BRANCHES, MINOR_COMPATIBILITY_FLOOR, REGRESSIONS, Branch
-from conformance.gpu.driver_hardware import ARCHITECTURES, OPEN_ONLY_PRODUCTS, READ, Architecture, Modules
+from conformance.gpu.driver_hardware import (
+    ARCHITECTURES,
+    CAPABILITY_SOURCES,
+    CHIP_SOURCE,
+    COMPUTE_CAPABILITIES,
+    OPEN_ONLY_PRODUCTS,
+    READ,
+    SAME_CHIP,
+    Architecture,
+    Modules,
+)
 
 _INTRODUCTION = f"""# What is known of drivers
 
 Made from the tables of `conformance/gpu/` by `python -m conformance.gpu.driver_knowledge`. Requirements judge by these
-tables and by nothing else (UPG-06 to UPG-09, UPG-16 to UPG-29, OPER-16, OPER-17, WORK-09); what is unknown here, or
-missing, is never judged as good. All was read on {READ}; the sources of branches name the edition that was read.
+tables and by nothing else (UPG-06 to UPG-09, UPG-16 to UPG-29, UPG-31, OPER-16, OPER-17, WORK-09); what is unknown
+here, or missing, is never judged as good. All was read on {READ}, unless another day is named; the sources of branches
+name the edition that was read.
 
 Not known, and not judged: whether a registry has a driver's image; on which newest kernel the modules of a driver can
 still be built (NVIDIA publishes no such bound); which container toolkit or device plugin a driver needs beyond what a
 release of the operator ships; which Network Operator goes with a driver."""
+
+_BY_NAME = (
+    "Where GPU Feature Discovery tells no compute capability, the name of the product does, as one of its words. "
+    f"Sources: {' and '.join(f'<{each}>' for each in CAPABILITY_SOURCES)}, read on 2026-11-29. They do not list "
+    f"{', '.join(SAME_CHIP)}, which have the chip of one that they list ({CHIP_SOURCE}; of the T4G AWS says so). "
+    "Products with RTX, PRO and BLACKWELL in their names have 12.0."
+)
 
 
 def markdown() -> str:
@@ -38,6 +56,8 @@ def markdown() -> str:
                 ("architecture", "compute capability", "first branch", "last branch", "kernel modules", "sources"),
                 map(_architecture, ARCHITECTURES),
             ),
+            _BY_NAME,
+            table(("compute capability", "names in products"), map(_capability, COMPUTE_CAPABILITIES.items())),
             "## Known defects",
             table(
                 ("id", "from", "to", "products", "effect", "what to do", "sources"),
@@ -52,6 +72,12 @@ def markdown() -> str:
             *companions(),
         ]
     ) + "\n"  # fmt: skip
+
+
+def _capability(row: tuple[tuple[int, int], tuple[str, ...]]) -> Sequence[str]:
+    (major, minor), names = row
+    same = (f"{each} ({SAME_CHIP[each][0]}, as {SAME_CHIP[each][1]})" if each in SAME_CHIP else each for each in names)
+    return f"{major}.{minor}", ", ".join(same)
 
 
 def _branch(branch: Branch) -> Sequence[str]:

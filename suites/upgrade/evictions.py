@@ -15,15 +15,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from conformance.facts import Facts, Node, Pod, PodDisruptionBudget, passes_budgets
+from conformance.gpu.driver_companions import DRIVER_MAY_TAKE
 from conformance.upgrading.forecast import turn_of, why_not_placed
 from conformance.upgrading.room import Meanwhile, Room
 from suites._shared.formatting import join_limited
 from suites._shared.upgrade_obstacles import forbidding_budget
 from suites.upgrade.upgrade_groups import UpgradeGroup, leaving_pods, patience_of
-
-DRIVER_MAY_TAKE = 1260
-"""The seconds that the operator gives a driver to load, of all that keeps a node away (startupProbe of the driver's
-container: 60 and 120 times 10; NVIDIA/gpu-operator v26.7.0, deployments/gpu-operator/values.yaml)."""
 
 
 class Refusal(NamedTuple):

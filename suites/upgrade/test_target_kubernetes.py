@@ -4,13 +4,16 @@ The control plane is upgraded first, and serves old kubelets for a while. What d
 GPU node joins with the new version: a runtime that its kubelet refuses, an operator that was never tried with it.
 """
 
+from collections.abc import Iterator
+
 from conformance.catalog import MUST, SHOULD, requirement
-from conformance.facts import Facts
+from conformance.facts import Facts, Resource
+from conformance.gpu.kubernetes_apis import NEWEST, gone
 from conformance.gpu.kubernetes_releases import KUBELET_SKEW, LAST_WITH_CONTAINERD_1, containerd_in, release_in
 from conformance.gpu.operator_releases import Minor, release_of, written
 from conformance.reference.model import Reference
 from conformance.subjects import ObjectReference
-from conformance.verdict import Judge, Unsupported
+from conformance.verdict import Judge, NotApplicable, Unsupported
 from suites._shared.operand_versions import dotted
 from suites._shared.operator_resource import require_operator_resource
 from suites._shared.pool_nodes import GpuPoolNode
@@ -91,6 +94,52 @@ def test_the_target_supports_the_runtimes(
             hidden_because="the control plane is upgraded without a word; only the new kubelet asks more of it",
             inspect=f"kubectl get node {node.name} -o wide",
         )
+
+
+@requirement(
+    "UPG-31",
+    "Every DRA object is written through an API version that the Kubernetes release to be installed still serves",
+    level=MUST,
+    feature=_FEATURE,
+    sources=["k8s-deprecation-guide", "k8s-api-lifecycle"],
+    remedy="Upgrade the program that writes it, the DRA driver for example, to a release that speaks the version that "
+    "takes its place, and apply manifests again by that one.",
+)
+def test_no_writer_of_dra_objects_needs_a_removed_api(facts: Facts, target_kubernetes: Minor, judge: Judge) -> None:
+    judge.without_subjects(NotApplicable("the cluster has no objects of DRA (resource.k8s.io)"))
+    if target_kubernetes > NEWEST:
+        raise Unsupported(
+            f"what Kubernetes {written(target_kubernetes)} takes away is unknown: tables end at "
+            f"{written(NEWEST)} (docs/driver-knowledge.md)"
+        )
+    for each in _dra_objects(facts):
+        if not each.writers:
+            judge.pass_over(each, "no managed fields tell through which API version it is written")
+            continue
+        lost = [
+            (writer, row) for writer in each.writers if (row := gone(writer.api_version, each.kind, target_kubernetes))
+        ]
+        told = "; ".join(
+            f"{writer.program or 'a program'} writes it through {row.version}, which Kubernetes {written(row.gone_in)} "
+            f"no longer serves: {row.instead} takes its place"
+            for writer, row in lost
+        )
+        judge(
+            each,
+            ok=not lost,
+            expected=f"API versions that Kubernetes {written(target_kubernetes)} serves",
+            actual=", ".join(sorted({writer.api_version for writer in each.writers})),
+            cause=told,
+            hidden_because="objects that are there stay readable; only the next write of that program is refused",
+            inspect=f"kubectl get {each.kind.lower()} -A --show-managed-fields -o yaml",
+        )
+
+
+def _dra_objects(facts: Facts) -> Iterator[Resource]:
+    yield from facts.device_classes
+    yield from facts.resource_slices
+    yield from facts.resource_claim_templates
+    yield from facts.resource_claims
 
 
 def _judge_step(facts: Facts, target: Minor, judge: Judge) -> None:

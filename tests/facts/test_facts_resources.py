@@ -9,6 +9,7 @@ from paged_server import PagedServer, node
 
 from conformance.facts import Facts, read
 from conformance.facts.kinds import KINDS, kind_of
+from conformance.facts.snapshot import Snapshot
 from conformance.kube.errors import Forbidden, NotFound
 from conformance.kube.paths import PLACES
 from conformance.verdict import Inconclusive
@@ -68,6 +69,20 @@ def test_what_the_operator_writes_into_the_status_does_not_count_as_a_change() -
 
     assert policy.changed == datetime(2026, 1, 3, tzinfo=UTC)
     assert untouched.changed == untouched.created == datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def test_who_writes_an_object_through_which_api_version_is_told_and_a_snapshot_keeps_the_versions() -> None:
+    written = [
+        {"manager": "helm", "apiVersion": "resource.k8s.io/v1beta1", "time": "2026-01-02T00:00:00Z"},
+        {"manager": "kubectl", "apiVersion": "resource.k8s.io/v1", "time": "2026-01-03T00:00:00Z"},
+    ]
+    body = {"kind": "DeviceClass", "metadata": {"name": "gpu.nvidia.com", "managedFields": written}}
+    (read,) = Facts.from_objects([body]).device_classes
+    (kept,) = Facts.from_objects(Snapshot.of([body]).plain_objects()).device_classes
+
+    assert read.writers == (("resource.k8s.io/v1", "kubectl"), ("resource.k8s.io/v1beta1", "helm"))
+    assert kept.writers == (("resource.k8s.io/v1", ""), ("resource.k8s.io/v1beta1", ""))
+    assert kept.changed == read.changed
 
 
 def test_copies_of_the_object_inside_it_are_not_kept() -> None:

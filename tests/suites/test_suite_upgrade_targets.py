@@ -1,12 +1,12 @@
 """The next operator and the next Kubernetes: correct set-ups stay green, and what is unknown is no verdict."""
 
 import pytest
-from operated_cluster import Cluster, Outcome
+from operated_cluster import Cluster, Outcome, made
 
 from conformance.facts import Facts
 from conformance.gpu.kubernetes_releases import containerd_in, release_in
 from conformance.reference import Reference
-from conformance.verdict import Judge, NotApplicable
+from conformance.verdict import Judge, NotApplicable, Unsupported
 from suites._shared.pool_nodes import GpuPoolNode
 from suites.upgrade import test_target_kubernetes as kubernetes
 from suites.upgrade import test_target_operator as operator
@@ -109,3 +109,40 @@ def test_without_an_operator_none_is_judged(cluster):
         operator.test_the_target_was_validated_with_kubernetes(facts_of(cluster), without, (26, 7, 0), Judge())
     with pytest.raises(NotApplicable):
         operator.test_the_target_was_validated_with_the_runtimes(facts_of(cluster), without, (), (26, 7, 0), Judge())
+
+
+def written_by(cluster: Cluster, target: tuple[int, int], *writers: dict[str, str]) -> Outcome:
+    """What is said of a device class that programs wrote through API versions."""
+    body = made("resource.k8s.io/v1", "DeviceClass", "gpu.nvidia.com", spec={})
+    body["metadata"]["managedFields"] = list(writers)
+    cluster.objects.append(body)
+    judge = Judge()
+    kubernetes.test_no_writer_of_dra_objects_needs_a_removed_api(facts_of(cluster), target, judge)
+    return Outcome(judge, None)
+
+
+HELM = {"manager": "helm", "apiVersion": "resource.k8s.io/v1beta1", "time": "2026-01-10T08:00:00Z"}
+
+
+def test_a_program_that_writes_through_an_api_that_goes_is_named(cluster):
+    outcome = written_by(cluster, (1, 38), HELM, {**HELM, "manager": "new", "apiVersion": "resource.k8s.io/v1"})
+
+    [told] = outcome.broken.values()
+    assert "helm writes it through resource.k8s.io/v1beta1, which Kubernetes 1.38 no longer serves" in told
+    assert "new writes" not in told
+
+
+def test_an_api_that_the_target_still_serves_is_no_finding(cluster):
+    assert written_by(cluster, (1, 37), HELM).passed
+
+
+def test_an_object_that_tells_no_writer_is_not_judged(cluster):
+    outcome = written_by(cluster, (1, 38))
+
+    assert not outcome.broken
+    assert "no managed fields" in outcome.judge.unseen[0].why
+
+
+def test_what_a_kubernetes_beyond_the_tables_takes_away_is_unknown(cluster):
+    with pytest.raises(Unsupported, match=r"1\.45"):
+        written_by(cluster, (1, 45), HELM)
