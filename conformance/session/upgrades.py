@@ -59,6 +59,9 @@ KEYS = {CORE: "UPG-02", AFTER: "UPG-11", OPERATOR: "UPG-22", KUBERNETES: "UPG-27
 
 _T = TypeVar("_T")
 _NO_BASELINE = "no baseline of the upgrade was written"
+_KUBERNETES_VERSION = re.compile(r"v?1\.\d{1,3}(\.\d+([-+][\w.+-]+)?)?", re.ASCII)
+"""A release, a version, or a version as clouds name it: 1.36, v1.36.2, v1.36.3-gke.100, v1.36.2+k3s1."""
+
 _OPERATOR_VERSION = re.compile(r"v?(\d{2})\.(\d{1,2})\.(\d+)", re.ASCII)
 _ASK = (
     f"is judged only where an upgrade is asked about: {PRE_UPGRADE.flag} VERSION, such as 595.91.07, or "
@@ -83,7 +86,8 @@ class Asked(NamedTuple):
     @classmethod
     def of(cls, values: Mapping[str, str | None]) -> "Asked":
         """What the values of the options say, by option. Raises ValueError as ``by`` does."""
-        given = [(option, value) for option, value in values.items() if value]
+        # An empty value was given, by a variable of a script that nobody set: no run may take that for no question.
+        given = [(option, value) for option, value in values.items() if value is not None]
         if len(given) > 1:
             names = " and ".join(option for option, _ in given)
             raise ValueError(f"{names} are questions about different upgrades, or times: give one of them")
@@ -279,8 +283,8 @@ def _operator_version(text: str) -> tuple[int, int, int]:
 
 
 def _kubernetes_release(text: str) -> tuple[int, int]:
-    release = release_in(text.strip())
-    if release is None or release[0] != 1:
+    release = release_in(text.strip()) if _KUBERNETES_VERSION.fullmatch(text.strip()) else None
+    if release is None:
         raise ValueError(f"{text!r} is no release of Kubernetes such as 1.36 or v1.36.2")
     return release
 

@@ -41,7 +41,7 @@ NODE = {
     },
 }
 OF_OPERATOR = {"UPG-22", "UPG-23", "UPG-24", "UPG-25", "UPG-26"}
-OF_KUBERNETES = {"UPG-27", "UPG-28", "UPG-29"}
+OF_KUBERNETES = {"UPG-27", "UPG-28", "UPG-29", "UPG-31"}
 
 
 @pytest.fixture
@@ -109,6 +109,11 @@ def test_kubernetes_that_the_operator_was_not_validated_with_is_named(audit):
         (["--gpu-pre-upgrade-operator=latest"], "'latest' is no version of the GPU Operator such as v26.7.0"),
         (["--gpu-pre-upgrade-kubernetes=next"], "'next' is no release of Kubernetes such as 1.36"),
         (["--gpu-pre-upgrade=595.91.07", "--gpu-pre-upgrade-operator=26.7.0"], "give one of them"),
+        (["--gpu-pre-upgrade="], "'' is no NVIDIA driver version"),
+        (["--gpu-pre-upgrade-operator="], "'' is no version of the GPU Operator"),
+        (["--gpu-pre-upgrade-kubernetes="], "'' is no release of Kubernetes"),
+        (["--gpu-pre-upgrade-kubernetes=1.36foo"], "'1.36foo' is no release of Kubernetes"),
+        (["--gpu-post-upgrade="], "cannot be read"),
     ],
 )
 def test_what_cannot_be_asked_is_one_usage_error(audit, options, said):
