@@ -6,7 +6,7 @@ It fits one screen, whatever failed: what is above it, and the reports, have the
 
 import shutil
 import textwrap
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,8 +17,9 @@ from conformance.explaining import WaitingPods
 from conformance.progress import printable
 from conformance.report.comparing.text import since_baseline
 from conformance.report.grouping import FindingGroup
-from conformance.report.model import Excused, Profile, ProfileResult, Report, Upgrade
+from conformance.report.model import Excused, Profile, ProfileResult, Report, Upgrade, Verdict
 from conformance.report.story import heading_of_cause, who_waits
+from conformance.session.upgrades import KEYS
 from conformance.verdict import Status, join_limited
 
 LINES = 24
@@ -27,7 +28,7 @@ _BELOW = 2
 _NAMED = 5
 _FEW = 4
 # How lines are shared where there are too few: at least so many of each part, if it has them.
-_LEAST = {"causes": 3, "failures": 3, "capacity": 2, "pods": 1, "profiles": 4, "unknown": 1, "notes": 4}
+_LEAST = {"causes": 3, "failures": 3, "unjudged": 2, "capacity": 2, "pods": 1, "profiles": 4, "unknown": 1, "notes": 4}
 _GOOD = (ProfileResult.CONFORMANT, ProfileResult.REHEARSED, ProfileResult.AUDITED)
 _LEFT, _RUN = "could not be put back: ", ". Run: "
 _COLOUR = {ProfileResult.FAILED: "red", ProfileResult.INCOMPLETE: "red", ProfileResult.PARTIAL: "yellow"}
@@ -67,7 +68,8 @@ def lines(
     last = [line for note in report.notes if _tells_what_is_left(note) for line in _on_what_is_left(note, width)]
     last += _wrapped(f"{report.outcome} (exit code {report.exit_code})", width, 2, _outcome(report))
     last += _wrapped(f"report: {', '.join(map(str, files))}", width, 2)
-    parts = [_causes(report, width), _failures(report, width), _capacity(report, width), _waiting(report, width)]
+    parts = [_causes(report, width), _failures(report, width), _unjudged(report, width)]
+    parts += [_capacity(report, width), _waiting(report, width)]
     if not brief:
         parts += [_profiles(report, width, short=most is not None), _unknown(report, width), _notes(report, width)]
     room = None if most is None else most - len(first) - len(last)
@@ -163,6 +165,30 @@ def _failures(report: Report, width: int) -> Part:
     broken.sort(key=lambda each: not each[1].new)
     told = [f"  {verdict.requirement:<8} {_new(group)}{_cause(group)}" for verdict, group in broken]
     return Part("failures", [[Line(_on_one_line(text, width))] for text in told], "other causes of failures")
+
+
+def _unjudged(report: Report, width: int) -> Part:
+    """Why an upgrade is not decided, where the run was asked about one: of each requirement the first reason."""
+    asked = isinstance(report.upgrade, Upgrade)
+    unjudged = report.upgrade.unjudged if isinstance(report.upgrade, Upgrade) else ()
+    # What waits is told under its cause. Without the key's verdict nobody knows whether there is an upgrade at all.
+    told = [
+        f"  {each.requirement:<8} not judged: {_first_reason(each)}"
+        for each in report.requirements
+        if asked and _keeps_undecided(each, unjudged)
+    ]
+    return Part("unjudged", [[Line(_on_one_line(text, width))] for text in told], "others that could not be judged")
+
+
+def _keeps_undecided(verdict: Verdict, unjudged: Collection[str]) -> bool:
+    if verdict.requirement in KEYS.values():
+        return verdict.status in (Status.ERROR, Status.UNSUPPORTED, Status.NOT_APPLICABLE)
+    return verdict.requirement in unjudged and verdict.status is not Status.WAITING
+
+
+def _first_reason(verdict: Verdict) -> str:
+    unseen = next(iter(verdict.unseen_examples), None)
+    return f"{unseen.why} ({unseen.subject})" if unseen is not None else verdict.reason
 
 
 def _capacity(report: Report, width: int) -> Part:

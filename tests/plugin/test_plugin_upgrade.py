@@ -133,7 +133,18 @@ def test_drivers_of_node_images_leave_the_question_undecided(audit):
 
     assert outcome.report["upgrade"]["decision"] in ("undecided", "no-go")
     assert outcome.statuses["UPG-02"] == "not-applicable"
+    assert "UPG-02   not judged: the operator manages the driver of no GPU node" in outcome.output
     assert outcome.exit_code != 0
+
+
+def test_what_could_not_be_judged_is_told_with_its_reason(audit):
+    unlabelled = node("gpu-1")
+    unlabelled["metadata"]["labels"].pop("nvidia.com/cuda.driver-version.full", None)
+
+    outcome = audit([unlabelled, POD, policy()], "--gpu-pre-upgrade=645.10.01")
+
+    assert "UPG-06" in outcome.report["upgrade"]["unjudged"]
+    assert "UPG-06   not judged: the name of the image tells no CUDA version" in outcome.output
 
 
 @pytest.mark.parametrize("named", [["--gpu-profile=upgrade"], ["--gpu-requirement=UPG-02"]])
