@@ -10,11 +10,13 @@ Source: NVIDIA/gpu-operator v26.7.0, assets/ and cmd/nvidia-validator/main.go.
 from collections.abc import Iterator
 
 from conformance.simulator.agents import driver_of, environment, is_played, is_ready, phase_of
+from conformance.simulator.device_holders import holders
 from conformance.simulator.gpucluster import DCGM as DRA_DCGM
 from conformance.simulator.gpucluster import EXPORTER as DRA_EXPORTER
 from conformance.simulator.gpucluster import KUBELET_PLUGIN
 from conformance.simulator.gpucluster import VALIDATOR as DRA_VALIDATOR
 from conformance.simulator.hardware import Machine, machine_of
+from conformance.simulator.nodelabels import UPGRADE_STATE
 from conformance.simulator.operands import (
     BY_APP,
     CUDA_VALIDATION,
@@ -29,6 +31,7 @@ from conformance.simulator.operands import (
     VALIDATOR,
 )
 from conformance.simulator.podstatus import Stop
+from conformance.simulator.upgrade_slots import NOT_IN_PROGRESS
 from conformance.simulator.world import Object, World
 
 CUDA_POD, PLUGIN_POD = "nvidia-cuda-validator", "nvidia-device-plugin-validator"
@@ -137,9 +140,16 @@ class Host:
     def _stop_of_driver(self) -> Stop | None:
         if self.has_host_driver or next(iter(self.clients), None):
             return Stop(MANAGER)
+        if self._is_being_upgraded and holders(self._world, self.name):
+            return Stop(MANAGER, exit_code=1)
         if self.machine is None or not self.machine.present or "driver-fails" in self.machine.broken:
             return Stop(DRIVER.container, exit_code=1)
         return None
+
+    @property
+    def _is_being_upgraded(self) -> bool:
+        """Whether an old driver is to be unloaded: before the first one nobody can have a device open."""
+        return self.labels.get(UPGRADE_STATE, "") not in NOT_IN_PROGRESS
 
     def _stop_of_validator(self, pod: Object) -> Stop | None:
         if not self._succeeded(CUDA_POD, pod):

@@ -18,6 +18,7 @@ from conformance.kube.paths import path
 from conformance.simulator.agents import phase_of
 from conformance.simulator.annotations import EXIT_CODE, HELD, RUN_SECONDS, annotation
 from conformance.simulator.chart.objects import named
+from conformance.simulator.device_holders import may_hold
 from conformance.simulator.gpucluster import DCGM as DRA_DCGM
 from conformance.simulator.gpucluster import EXPORTER as DRA_EXPORTER
 from conformance.simulator.gpucluster import KUBELET_PLUGIN
@@ -60,7 +61,7 @@ class Validator:
         self._waiting: dict[str, float] = {}
 
     def keys(self, kind: str, obj: Object, deleted: bool) -> Iterable[str]:
-        """The node of an operand or of a trying pod, and a node with GPUs itself."""
+        """The node of an operand, of a trying pod or of one that may have GPUs open, and a node with GPUs itself."""
         if kind == "Node":
             return (obj["metadata"]["name"],) if annotation(obj, HARDWARE) and not deleted else ()
         if kind != "Pod":
@@ -69,7 +70,8 @@ class Validator:
             self._waiting.pop(obj["metadata"]["uid"], None)
         labels = obj["metadata"].get("labels") or {}
         node = obj["spec"].get("nodeName")
-        return (node,) if node and (role_of(obj) or labels.get("app") in (CUDA_POD, PLUGIN_POD)) else ()
+        concerned = role_of(obj) or labels.get("app") in (CUDA_POD, PLUGIN_POD) or may_hold(obj)
+        return (node,) if node and concerned else ()
 
     def reconcile(self, key: str) -> float | None:
         """Let go what may start, hold what may not, and say of what is held for longer why."""

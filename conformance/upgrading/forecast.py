@@ -189,18 +189,19 @@ def foretell(groups: Sequence[Together], facts: Facts, resources: Iterable[str])
         evicted=evicted,
         away=tuple(told[:MOST_AWAY]),
         away_left=len(told[MOST_AWAY:]),
-        stopped=_stopped(groups, facts, names),
+        stopped=stopped_jobs(groups, facts, names),
     )
 
 
-def _stopped(groups: Sequence[Together], facts: Facts, resources: frozenset[str]) -> tuple[Stopped, ...]:
+def stopped_jobs(groups: Iterable[Together], facts: Facts, resources: Iterable[str]) -> tuple[Stopped, ...]:
     """The Jobs, and kinds that are called like that, of which pods have to leave before they have ended."""
+    names = frozenset(resources)
     counted: Counter[tuple[str, str, str]] = Counter()
     for group in groups:
         policy = group.policy
         for pod in (pod for node in group.nodes for pod in facts.pods_on(node.name)):
             endless = policy is not None and policy.waits_for_pod(pod.labels) and policy.waits_without_timeout
-            if pod.owner_kind.endswith("Job") and not endless and _has_to_leave(pod, resources):
+            if pod.owner_kind.endswith("Job") and not endless and _has_to_leave(pod, names):
                 counted[pod.owner_kind, pod.namespace, pod.owner_name] += 1
     return tuple(
         Stopped(owner=f"{kind} {namespace}/{name}", pods=pods, fails=_why_fails(kind, namespace, name, pods, facts))

@@ -15,6 +15,7 @@ from conformance.gpu.labels import DRIVER_OWNER, GPU_PRESENT
 
 DELETING_PODS, DRAINING = "pod-deletion-required", "drain-required"
 
+_EVICTION_LABEL = "NODE_LABEL_FOR_GPU_POD_EVICTION"
 _BLOCK_OF_STATE = {DELETING_PODS: "podDeletion", DRAINING: "drain"}
 """The states in which pods are removed from a node, and their blocks of the upgrade policy."""
 
@@ -107,15 +108,36 @@ class UpgradePolicy(NamedTuple):
 
 def policy_for(node: Node, facts: Facts) -> UpgradePolicy:
     """The policy for the driver of a node: of its NVIDIADriver, else of the operator's resource, else of nobody."""
+    told = _told_of_driver(node, facts)
+    if told is None:
+        return UpgradePolicy("", {})
+    return UpgradePolicy(told[0], _block(told[1], "upgradePolicy"))
+
+
+def eviction_label_of(node: Node, facts: Facts) -> str:
+    """The node label by which the driver manager takes pods off a node beside the operands; empty where it knows none.
+
+    Its variable NODE_LABEL_FOR_GPU_POD_EVICTION (NVIDIA/k8s-driver-manager, cmd/driver-manager/main.go).
+    """
+    told = _told_of_driver(node, facts)
+    variables = _block(told[1], "manager").get("env") if told is not None else None
+    for each in variables if isinstance(variables, list) else ():
+        if isinstance(each, dict) and each.get("name") == _EVICTION_LABEL:
+            return str(each.get("value") or "")
+    return ""
+
+
+def _told_of_driver(node: Node, facts: Facts) -> tuple[str, Mapping[str, Any]] | None:
+    """What says how the driver of a node is brought, and what it says; None where nothing does."""
     operator = facts.followed_policy or next(iter(facts.gpu_clusters), None)
     if operator is None:
-        return UpgradePolicy("", {})
+        return None
     settings = _block(operator.spec, "driver")
     if operator.kind == "GPUCluster" or settings.get("useNvidiaDriverCRD") is True:
         driver = driver_object_of(node, facts)
         if driver is not None and isinstance(driver.spec.get("upgradePolicy"), dict):
-            return UpgradePolicy(str(driver), driver.spec["upgradePolicy"])
-    return UpgradePolicy(str(operator), _block(settings, "upgradePolicy"))
+            return str(driver), driver.spec
+    return str(operator), settings
 
 
 def driver_objects_selecting(node: Node, facts: Facts) -> tuple[Resource, ...]:

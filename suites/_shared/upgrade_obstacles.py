@@ -1,25 +1,19 @@
-"""What on a GPU node would make a driver upgrade fail: pods that it may not delete, and users of GPUs it does not know.
+"""What on a GPU node would make a driver upgrade fail: pods with GPUs that it has to delete, and may not.
 
 Sources: NVIDIA/k8s-operator-libs, pkg/upgrade/pod_manager.go (kubectl's drain filters decide which pods go, and a node
 on which one of those with GPUs does not go fails, whoever owns the pod);
-NVIDIA/gpu-operator, cmd/gpu-operator/main.go, gpuPodSpecFilter, and issues 367, 2166, 2509.
+NVIDIA/gpu-operator, cmd/gpu-operator/main.go, gpuPodSpecFilter.
 """
 
-from collections.abc import Collection, Iterable, Iterator
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
 
-from conformance.facts import Container, Facts, Node, Pod
-from conformance.gpu.labels import DEPLOY
+from conformance.facts import Container, Facts, Pod
 from conformance.gpu.resources import DRA_DRIVER, GPU, MIG_PREFIX
 from conformance.upgrading.policy import PodRemoval, UpgradePolicy
 
 _GPU_RESOURCES = (GPU, MIG_PREFIX)
 _GPU_DRIVERS = (DRA_DRIVER,)
-_CLIENT = f"{DEPLOY}client"
-_DEVICES = "NVIDIA_VISIBLE_DEVICES"
-_NO_DEVICES = ("", "void", "none")
-_ALL_DEVICE_FILES = "/dev"
-_OF_THE_SYSTEM = ("kube-", "openshift-")
 
 
 class Obstacle(NamedTuple):
@@ -62,53 +56,33 @@ def _that_stays(pod: Pod) -> Obstacle:
     )
 
 
-def unknown_users(nodes: Iterable[Node], facts: Facts, stack: Collection[str]) -> Iterator[Obstacle]:
-    """The pods of nodes that may use their GPUs without requesting them, so that the upgrade leaves them running.
-
-    ``stack`` are the namespaces of the GPU stack, whose pods the operator removes by node labels. A DaemonSet that also
-    runs on nodes without GPUs uses what every node has: CSI drivers, for example, mount all of /dev.
-    """
-    everywhere: dict[tuple[str, str], bool] = {}
-    for pod in (pod for node in nodes for pod in facts.pods_on(node.name)):
-        if pod.finished or pod.deleting or pod.namespace in stack or pod.namespace.startswith(_OF_THE_SYSTEM):
-            continue
-        how = "" if is_known(pod, facts) or _CLIENT in pod.node_selector else _held_by(pod)
-        if how and pod.owner_kind == "DaemonSet":
-            owner = (pod.namespace, pod.owner_name)
-            if owner not in everywhere:
-                everywhere[owner] = _runs_without_gpus(*owner, facts)
-            how = "" if everywhere[owner] else how
-        if how:
-            yield Obstacle(pod, how, _remedy_for(pod))
-
-
 def is_known(pod: Pod, facts: Facts) -> bool:
     """Whether the operator knows that a pod uses GPUs: by a container, not an init container, or by a ResourceClaim."""
     if pod.phase not in ("Running", "Pending"):
         return False
-    return any(_asks(container) for container in pod.containers) or _claims_gpus(pod, facts)
+    if any(asks_for_gpus(container) for container in pod.containers):
+        return True
+    return any(not each.get("adminAccess") for each in gpu_results(pod, facts))
 
 
-def _asks(container: Container) -> bool:
+def asks_for_gpus(container: Container) -> bool:
+    """Whether a container names GPUs, or MIG devices, among its limits or requests."""
     return any(name.startswith(_GPU_RESOURCES) for name in (*container.limits, *container.requests))
 
 
-def _claims_gpus(pod: Pod, facts: Facts) -> bool:
+def gpu_results(pod: Pod, facts: Facts) -> Iterator[Mapping[str, Any]]:
+    """The GPUs that were allocated to the ResourceClaims of a pod, those for admin access included."""
     names = {each.claim for each in pod.claims if each.claim}
-    return bool(names) and any(
-        claim.namespace == pod.namespace and claim.name in names and _is_of_gpus(claim.status)
-        for claim in facts.resource_claims
-    )
+    for claim in facts.resource_claims if names else ():
+        if claim.namespace == pod.namespace and claim.name in names:
+            yield from (each for each in _results(claim.status) if each.get("driver") in _GPU_DRIVERS)
 
 
-def _is_of_gpus(status: dict[str, object]) -> bool:
+def _results(status: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
     allocation = status.get("allocation")
     devices = allocation.get("devices") if isinstance(allocation, dict) else None
     results = devices.get("results") if isinstance(devices, dict) else None
-    return isinstance(results, list) and any(
-        isinstance(each, dict) and each.get("driver") in _GPU_DRIVERS and not each.get("adminAccess")
-        for each in results
-    )
+    return (each for each in results if isinstance(each, dict)) if isinstance(results, list) else iter(())
 
 
 def refusal_of(pod: Pod, removal: PodRemoval) -> tuple[str, str] | None:
@@ -132,39 +106,3 @@ def forbidding_budget(pod: Pod, facts: Facts) -> str:
         ),
         "",
     )
-
-
-def _held_by(pod: Pod) -> str:
-    """How a pod without GPU request may use a GPU; empty when it may not."""
-    if any(_asks(container) for container in pod.init_containers):
-        return "only an init container of it requests GPUs"
-    mounted = [volume.host_path for volume in pod.volumes if volume.kind == "hostPath" and _has_gpus(volume.host_path)]
-    if mounted:
-        return f"it mounts {mounted[0]} of its node, which has the GPU device files"
-    if pod.runtime_class.startswith("nvidia") and any(_wants_devices(each) for each in pod.containers):
-        return f"it has runtimeClassName {pod.runtime_class} with {_DEVICES} set"
-    if pod.owner_kind != "DaemonSet" and any(container.privileged for container in pod.containers):
-        return "it is privileged, and a privileged container can open every device of its node"
-    return ""
-
-
-def _has_gpus(path: str) -> bool:
-    return path.rstrip("/") == _ALL_DEVICE_FILES or path.startswith("/dev/nvidia")
-
-
-def _wants_devices(container: Container) -> bool:
-    return container.env.get(_DEVICES, "") not in _NO_DEVICES
-
-
-def _runs_without_gpus(namespace: str, name: str, facts: Facts) -> bool:
-    """Whether a DaemonSet also runs on nodes that have no GPU."""
-    owner = facts.workload("DaemonSet", namespace, name)
-    pods = facts.pods_of(owner) if owner is not None else ()
-    nodes = (facts.node(node) for node in {pod.node for pod in pods})
-    return any(node is not None and not any(node.gpu_capacity(name) for name in node.gpu_resources) for node in nodes)
-
-
-def _remedy_for(pod: Pod) -> str:
-    if pod.owner_kind == "DaemonSet":
-        return f"Give the DaemonSet the nodeSelector {_CLIENT}: 'true', so that it is removed with the operands."
-    return "Stop it before the upgrade, or let it request the GPUs that it uses."

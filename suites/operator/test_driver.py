@@ -5,10 +5,10 @@ tests it. Each step can get stuck. A pod with an emptyDir may not be deleted, a 
 wait for jobs has no timeout. No object is in an error state then: some nodes only keep the old driver, for weeks.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from conformance.catalog import MUST, SHOULD, Owner, requirement
-from conformance.facts import Facts, Node
+from conformance.facts import Facts, Node, Pod
 from conformance.gpu.drivers import DriverVersion, Support, known_regressions, lifecycle
 from conformance.gpu.labels import DRIVER_VERSION, UPGRADE_SKIP, UPGRADE_STATE
 from conformance.reference.expected import driver_of
@@ -25,7 +25,8 @@ from suites._shared.operator_resource import declared_stack, find_operator_resou
 from suites._shared.pool_nodes import GpuPoolNode
 from suites._shared.resource_slices import devices_on
 from suites._shared.stuck_upgrades import managed_nodes, stuck_nodes
-from suites._shared.upgrade_obstacles import undeletable, unknown_users
+from suites._shared.unseen_gpu_users import unseen_users, what_becomes_of
+from suites._shared.upgrade_obstacles import undeletable
 from suites._shared.upgrade_states import DONE, REQUIRED, state_of
 from suites.operator.operator_settings import asked_for
 
@@ -181,23 +182,36 @@ def test_nothing_would_make_a_driver_upgrade_fail(
     if not nodes:
         raise NotApplicable("the operator upgrades the driver of no GPU node by itself")
     stack = {declared_stack(reference).namespace, *facts.stack_namespaces}
+    unseen = list(unseen_users(nodes, facts, reference, stack))
     found = [each for node in nodes for each in undeletable(facts.pods_on(node.name), policy_for(node, facts), facts)]
-    found += unknown_users(nodes, facts, stack)
-    blocked = {each.pod.node for each in found}
+    _judge_free_nodes(nodes, {*(each.pod.node for each in found), *(each.pod.node for each in unseen)}, judge)
+    for obstacle in found:
+        becomes = f"the upgrade of {obstacle.pod.node} would end with upgrade-failed"
+        _judge_in_the_way(obstacle.pod, obstacle.why, becomes, obstacle.remedy, judge)
+    for user in unseen:
+        if user.sure:
+            _judge_in_the_way(user.pod, user.why, what_becomes_of(user.pod), user.remedy, judge)
+        else:
+            judge.pass_over(user.pod, f"{user.why}: if it does, {what_becomes_of(user.pod)}; no read tells")
+
+
+def _judge_free_nodes(nodes: Iterable[Node], blocked: Collection[str], judge: Judge) -> None:
     for node in nodes:
         if node.name not in blocked:
             judge(node, ok=True, expected="no pod that would make an upgrade fail", actual="none")
-    for obstacle in found:
-        judge(
-            obstacle.pod,
-            ok=False,
-            expected="deletable by a driver upgrade, or known to use GPUs",
-            actual=obstacle.why,
-            cause=f"{obstacle.why}; the upgrade of {obstacle.pod.node} would end with upgrade-failed",
-            hidden_because="the pod runs well; only the driver cannot be unloaded while it runs",
-            remedy=obstacle.remedy,
-            inspect=f"kubectl get pod -n {obstacle.pod.namespace} {obstacle.pod.name} -o yaml",
-        )
+
+
+def _judge_in_the_way(pod: Pod, why: str, becomes: str, remedy: str, judge: Judge) -> None:
+    judge(
+        pod,
+        ok=False,
+        expected="deletable by a driver upgrade, or known to use GPUs",
+        actual=why,
+        cause=f"{why}; {becomes}",
+        hidden_because="the pod runs well; only the driver cannot be unloaded while it runs",
+        remedy=remedy,
+        inspect=f"kubectl get pod -n {pod.namespace} {pod.name} -o yaml",
+    )
 
 
 def _judge_left_behind(nodes: Iterable[Node], judge: Judge) -> None:

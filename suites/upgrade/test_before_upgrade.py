@@ -7,7 +7,10 @@ for ever nothing happens; meanwhile its GPUs stand still, and the other nodes wa
 from conformance.catalog import MUST, SHOULD, Owner, requirement
 from conformance.facts import Facts, Node
 from conformance.gpu.labels import UPGRADE_SKIP, UPGRADE_STATE
+from conformance.reference.expected import gpu_resources
 from conformance.reference.model import Pool, Reference
+from conformance.subjects import ObjectReference
+from conformance.upgrading.forecast import Together, stopped_jobs
 from conformance.verdict import Judge, NotApplicable, Waits
 from suites._shared.formatting import join_limited
 from suites._shared.operands import expected_components
@@ -158,6 +161,34 @@ def test_pods_end_within_the_timeout(facts: Facts, groups: tuple[UpgradeGroup, .
                 hidden_because="the pod may end sooner; where it does not, the node is upgrade-failed and cordoned",
                 inspect=f"kubectl get pod -n {pod.namespace} {pod.name} -o yaml",
             )
+
+
+@requirement(
+    "UPG-30",
+    "No Job fails for good because a driver upgrade evicts its pods (backoffLimit, podFailurePolicy)",
+    level=SHOULD,
+    owner=Owner.UNKNOWN,
+    sources=["k8s-pod-failure-policy", "operator-upgrades"],
+    remedy="Let the Job end before the upgrade, give it a podFailurePolicy that ignores DisruptionTarget, or let "
+    "waitForCompletion of the upgrade policy select its pods.",
+)
+def test_no_job_fails_for_good(
+    facts: Facts, reference: Reference, groups: tuple[UpgradeGroup, ...], judge: Judge
+) -> None:
+    judge.without_subjects(NotApplicable("no Job has pods with GPUs on a node that is upgraded"))
+    together = (Together(group.nodes, group.at_once, group.policy) for group in groups)
+    for job in stopped_jobs(together, facts, gpu_resources(reference)):
+        kind, _, name = job.owner.partition(" ")
+        namespace, _, own = name.partition("/")
+        judge(
+            ObjectReference.of(kind, own, namespace=namespace),
+            ok=not job.fails,
+            expected="a Job that makes evicted pods again",
+            actual=str(job),
+            cause=f"{job.pods} of its pods are evicted: {job.fails}" if job.fails else "",
+            hidden_because="the upgrade itself succeeds; the Job is only found to be Failed afterwards",
+            inspect=f"kubectl get {kind.lower()} -n {namespace} {own} -o yaml",
+        )
 
 
 def _left_from_before(pool: Pool, node: Node) -> str:

@@ -5,27 +5,21 @@ all the same.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 from operated import NODES, POLICY, Operated, is_ready, operated
 from outcomes import Outcome
 from patience import PATIENCE
+from upgrade_blockers import AT_ONCE, BLOCKERS, DELETES, FAILED, NO_WAIT, REQUIRED, SKIP, Blocker, served, trained
+from upgrading_fleet import AGENTS, BUDGETS, CLAIMS, GPU_NODES, JOBS, QUOTAS, STATE, gone, is_at, ready, state
 
 from conformance.facts import snapshot
-from conformance.kube.errors import NotFound
 from conformance.kube.waits import holds, wait_for
 
 pytestmark = pytest.mark.cluster
 
-STATE = "nvidia.com/gpu-driver-upgrade-state"
-SKIP = "nvidia.com/gpu-driver-upgrade.skip"
 DRIVER = "nvidia.com/cuda.driver-version.full"
-GPU_NODES = ("a100-1", "a100-2", "a100-3")
-AT_ONCE = {"autoUpgrade": True, "maxParallelUpgrades": 0, "maxUnavailable": "100%"}
-DELETES = {"podDeletion": {"force": True, "deleteEmptyDir": True, "timeoutSeconds": 300}}
 SET_UP = """
 name: three
 stack: {kind: gpu-operator, version: v26.7.0}
@@ -34,259 +28,9 @@ pools:
     selector: {nvidia.com/gpu.present: "true"}
     nodes: 3
     gpu: {model: a100, product: NVIDIA-A100-SXM4-40GB, count: 2, memory_mib: 40960}
+teams:
+  - namespace: default
 """
-
-
-@dataclass(frozen=True)
-class Blocker:
-    """Something that holds an upgrade up: how it comes about, who foretells it, and where the upgrade then stands."""
-
-    name: str
-    prepare: Callable[[Operated], None]
-    policy: dict[str, Any]
-    foretold_by: str
-    words: str
-    stands: dict[str, set[str]]
-
-    def __str__(self) -> str:
-        return self.name
-
-
-def skipped(fleet: Operated) -> None:
-    fleet.label("a100-1", **{SKIP: "true"})
-
-
-def nothing(fleet: Operated) -> None:
-    """The policy alone is what blocks."""
-
-
-def cordoned(fleet: Operated) -> None:
-    fleet.client.patch(f"{NODES}/a100-3", {"spec": {"unschedulable": True}})
-
-
-def bare(fleet: Operated, **spec: Any) -> None:
-    run(fleet, pod("job", **spec), "/api/v1/namespaces/default/pods")
-    ready(fleet, 1)
-
-
-def with_empty_dir(fleet: Operated) -> None:
-    bare(fleet, volumes=[{"name": "shm", "emptyDir": {"medium": "Memory"}}])
-
-
-def served(fleet: Operated, replicas: int = 2, running: int | None = None) -> None:
-    """A Deployment on one node, a GPU for each of its pods, of which the node has two."""
-    template = {"metadata": {"labels": {"app": "serve"}}, "spec": pod("serve")["spec"]}
-    deployment = {
-        "apiVersion": "apps/v1",
-        "kind": "Deployment",
-        "metadata": {"name": "serve", "namespace": "default"},
-        "spec": {"replicas": replicas, "selector": {"matchLabels": {"app": "serve"}}, "template": template},
-    }
-    run(fleet, deployment, "/apis/apps/v1/namespaces/default/deployments")
-    ready(fleet, replicas if running is None else running)
-
-
-def budget(fleet: Operated, name: str = "serve", **allowed: Any) -> None:
-    body = {
-        "apiVersion": "policy/v1",
-        "kind": "PodDisruptionBudget",
-        "metadata": {"name": name, "namespace": "default"},
-        "spec": {"selector": {"matchLabels": {"app": "serve"}}, **allowed},
-    }
-    run(fleet, body, BUDGETS)
-    wait_for(
-        lambda: fleet.client.get(f"{BUDGETS}/{name}").get("status") or {},
-        lambda status: status.get("expectedPods", 0) > 0,
-        what=f"budget {name} is counted",
-        timeout=PATIENCE,
-    )
-
-
-def all_must_stay(fleet: Operated) -> None:
-    served(fleet)
-    budget(fleet, minAvailable=2)
-
-
-def two_budgets(fleet: Operated) -> None:
-    served(fleet)
-    budget(fleet, maxUnavailable=1)
-    budget(fleet, "other", maxUnavailable=2)
-
-
-def no_room(fleet: Operated) -> None:
-    served(fleet)
-    budget(fleet, maxUnavailable=1)
-
-
-def one_waits(fleet: Operated) -> None:
-    served(fleet, replicas=3, running=2)
-    budget(fleet, maxUnavailable=1)
-
-
-def of_a_daemon_set(fleet: Operated) -> None:
-    template = {"metadata": {"labels": {"app": "agent"}}, "spec": pod("agent")["spec"]}
-    daemon_set = {
-        "apiVersion": "apps/v1",
-        "kind": "DaemonSet",
-        "metadata": {"name": "agent", "namespace": "default"},
-        "spec": {"selector": {"matchLabels": {"app": "agent"}}, "template": template},
-    }
-    run(fleet, daemon_set, AGENTS)
-    ready(fleet, 1)
-
-
-def refused_by_a_quota(fleet: Operated) -> None:
-    """No further pod of the priority that drivers have is admitted where the operator has its own."""
-    critical = {"scopeName": "PriorityClass", "operator": "In", "values": ["system-node-critical"]}
-    quota = {
-        "apiVersion": "v1",
-        "kind": "ResourceQuota",
-        "metadata": {"name": "critical", "namespace": "gpu-operator"},
-        "spec": {"hard": {"pods": "0"}, "scopeSelector": {"matchExpressions": [critical]}},
-    }
-    run(fleet, quota, QUOTAS)
-    wait_for(
-        lambda: (fleet.client.get(f"{QUOTAS}/critical").get("status") or {}).get("used"),
-        bool,
-        what="the quota is counted",
-        timeout=PATIENCE,
-    )
-
-
-def tainted(fleet: Operated) -> None:
-    taint = {"key": "team", "value": "vision", "effect": "NoSchedule"}
-    fleet.client.patch(f"{NODES}/a100-1", {"spec": {"taints": [taint]}})
-
-
-def failed_before(fleet: Operated) -> None:
-    fleet.hardware("a100-1", broken={"driver-fails": True})
-    fleet.ask(driver={"version": "595.98.01", "upgradePolicy": {**AT_ONCE, **DELETES, "maxParallelUpgrades": 1}})
-    is_at(fleet, "a100-1", {"upgrade-failed"})
-
-
-def everywhere(state: str) -> dict[str, set[str]]:
-    return {node: {state} for node in GPU_NODES}
-
-
-REQUIRED, WAITS, DELETION, RESTART, FAILED = (
-    "upgrade-required",
-    "wait-for-jobs-required",
-    "pod-deletion-required",
-    "pod-restart-required",
-    "upgrade-failed",
-)
-NO_WAIT = {"waitForCompletion": {"podSelector": "", "timeoutSeconds": 0}}
-BUDGETS = "/apis/policy/v1/namespaces/default/poddisruptionbudgets"
-AGENTS = "/apis/apps/v1/namespaces/default/daemonsets"
-QUOTAS = "/api/v1/namespaces/gpu-operator/resourcequotas"
-BLOCKERS = (
-    Blocker("a label keeps a node out", skipped, AT_ONCE, "UPG-01", "upgrade.skip", {"a100-1": {REQUIRED}}),
-    Blocker("upgrades are off", nothing, {**AT_ONCE, "autoUpgrade": False}, "UPG-02", "autoUpgrade", everywhere("")),
-    Blocker(
-        "no node may be away",
-        nothing,
-        {**AT_ONCE, "maxUnavailable": 0},
-        "UPG-02",
-        "no node to be away",
-        everywhere(REQUIRED),
-    ),
-    Blocker(
-        "a cordoned node uses up the slot",
-        cordoned,
-        {**AT_ONCE, "maxUnavailable": 1},
-        "UPG-02",
-        "a100-3",
-        {"a100-1": {REQUIRED}, "a100-2": {REQUIRED}},
-    ),
-    Blocker(
-        "service is waited for",
-        served,
-        {**AT_ONCE, **DELETES, "waitForCompletion": {"podSelector": "app=serve", "timeoutSeconds": 0}},
-        "UPG-03",
-        "until somebody stops them",
-        {"a100-1": {WAITS}},
-    ),
-    Blocker(
-        "two budgets of one pod",
-        two_budgets,
-        {**AT_ONCE, **DELETES},
-        "UPG-04",
-        "more than one forbids eviction",
-        {"a100-1": {FAILED}},
-    ),
-    Blocker(
-        "no room for the next pod",
-        no_room,
-        {**AT_ONCE, **DELETES},
-        "UPG-04",
-        "other nodes have room for 0",
-        {"a100-1": {DELETION}},
-    ),
-    Blocker(
-        "a pod that waits counts against its budget",
-        one_waits,
-        {**AT_ONCE, **DELETES},
-        "UPG-04",
-        "2 of its 3 pods are healthy",
-        {"a100-1": {DELETION}},
-    ),
-    Blocker(
-        "all pods must stay",
-        all_must_stay,
-        {**AT_ONCE, **DELETES},
-        "OPER-19",
-        "allows no disruption",
-        {"a100-1": {DELETION}},
-    ),
-    Blocker(
-        "a bare pod",
-        bare,
-        {**AT_ONCE, "podDeletion": {"force": False, "deleteEmptyDir": True}},
-        "OPER-19",
-        "podDeletion.force",
-        {"a100-1": {FAILED}},
-    ),
-    Blocker(
-        "an emptyDir",
-        with_empty_dir,
-        {**AT_ONCE, "podDeletion": {"force": True, "deleteEmptyDir": False}},
-        "OPER-19",
-        "deleteEmptyDir",
-        {"a100-1": {FAILED}},
-    ),
-    Blocker(
-        "pods of a DaemonSet",
-        of_a_daemon_set,
-        {**AT_ONCE, **DELETES},
-        "OPER-19",
-        "neither deleted nor drained",
-        {"a100-1": {FAILED}},
-    ),
-    Blocker(
-        "a quota refuses drivers",
-        refused_by_a_quota,
-        {**AT_ONCE, **DELETES},
-        "OPER-06",
-        "critical",
-        everywhere(RESTART),
-    ),
-    Blocker(
-        "a taint that drivers do not tolerate",
-        tainted,
-        {**AT_ONCE, **DELETES},
-        "OPER-10",
-        "team",
-        {"a100-1": {RESTART}},
-    ),
-    Blocker(
-        "an upgrade that failed",
-        failed_before,
-        {**AT_ONCE, **DELETES, "maxParallelUpgrades": 1},
-        "OPER-18",
-        "upgrade failed",
-        {"a100-1": {FAILED}},
-    ),
-)
 
 
 @pytest.fixture(scope="module")
@@ -302,7 +46,7 @@ def fleet(shared: Operated) -> Iterator[Operated]:
     all_done(shared)
     yield shared
     deployments, pods = "/apis/apps/v1/namespaces/default/deployments", "/api/v1/namespaces/default/pods"
-    for collection in (deployments, AGENTS, BUDGETS, QUOTAS, pods):
+    for collection in (deployments, AGENTS, JOBS, BUDGETS, QUOTAS, pods, CLAIMS):
         for obj in shared.client.list(collection):
             gone(shared, f"{collection}/{obj['metadata']['name']}")
     for node in GPU_NODES:
@@ -346,56 +90,13 @@ def foretell(audit: Callable[..., Outcome], tmp_path: Path) -> Callable[[Operate
     return asked
 
 
-def pod(name: str, **spec: Any) -> dict[str, Any]:
-    container = {"name": "main", "image": "busybox", "resources": {"limits": {"nvidia.com/gpu": "1"}}}
-    return {
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {"name": name, "namespace": "default"},
-        "spec": {
-            "nodeSelector": {"kubernetes.io/hostname": "a100-1"},
-            "terminationGracePeriodSeconds": 0,
-            "containers": [container],
-            **spec,
-        },
-    }
-
-
-def run(fleet: Operated, obj: dict[str, Any], collection: str) -> None:
-    fleet.client.create(collection, obj)
-
-
-def ready(fleet: Operated, count: int) -> None:
-    wait_for(
-        lambda: sum(is_ready(each) for each in fleet.client.list("/api/v1/namespaces/default/pods")),
-        lambda found: found == count,
-        what=f"{count} pods are ready",
-        timeout=PATIENCE,
-    )
-
-
-def gone(fleet: Operated, path: str) -> None:
-    try:
-        fleet.client.delete(path, grace_seconds=0)
-    except NotFound:
-        return
-
-
-def state(fleet: Operated, node: str) -> str:
-    return str(fleet.labels(node).get(STATE, ""))
-
-
-def is_at(fleet: Operated, node: str, wanted: set[str]) -> None:
-    wait_for(lambda: state(fleet, node), lambda found: found in wanted, what=f"{node} is {wanted}", timeout=PATIENCE)
-
-
 def all_done(fleet: Operated) -> None:
     for node in GPU_NODES:
         is_at(fleet, node, {"upgrade-done"})
 
 
 def upgraded_nodes(fleet: Operated, version: str) -> set[str]:
-    drivers = fleet.pods("nvidia-driver-daemonset")
+    drivers = [each for each in fleet.pods("nvidia-driver-daemonset") if is_ready(each)]
     return {each["spec"].get("nodeName", "") for each in drivers if version in each["spec"]["containers"][0]["image"]}
 
 
@@ -432,6 +133,52 @@ def test_a_fleet_with_a_go_is_upgraded_and_nothing_is_missing_then(
     assert outcome.report["upgrade"]["decision"] == "done", outcome.output
 
 
+def is_failed(fleet: Operated) -> bool:
+    conditions = (fleet.client.get(f"{JOBS}/train").get("status") or {}).get("conditions") or ()
+    return any(each["type"] == "Failed" and each["status"] == "True" for each in conditions)
+
+
+def test_a_job_that_may_not_fail_once_is_lost_as_it_was_foretold(
+    fleet: Operated, foretell: Callable[[Operated, str], Outcome]
+) -> None:
+    fleet.ask(driver={"upgradePolicy": {**AT_ONCE, **DELETES}})
+    trained(fleet, backoffLimit=0)
+
+    outcome = foretell(fleet, "595.96.01")
+
+    assert outcome.report["upgrade"]["decision"] == "no-go", outcome.output
+    assert outcome.report["upgrade"]["failed"] == ["UPG-30"]
+    assert "backoffLimit leaves 0" in outcome.told("UPG-30")
+    fleet.ask(driver={"version": "595.96.01"})
+    wait_for(lambda: is_failed(fleet), bool, what="the Job has failed", timeout=PATIENCE)
+    wait_for(
+        lambda: upgraded_nodes(fleet, "595.96.01"),
+        lambda found: found == {*GPU_NODES},
+        what="every driver is new",
+        timeout=PATIENCE,
+    )
+
+
+def test_a_job_starts_over_as_it_was_foretold(fleet: Operated, foretell: Callable[[Operated, str], Outcome]) -> None:
+    fleet.ask(driver={"upgradePolicy": {**AT_ONCE, **DELETES}})
+    before = trained(fleet, backoffLimit=3)
+
+    outcome = foretell(fleet, "595.96.02")
+
+    assert outcome.report["upgrade"]["decision"] == "go", outcome.output
+    assert outcome.report["upgrade"]["capacity"]["stopped"] == [{"owner": "Job default/train", "pods": 1, "fails": ""}]
+    fleet.ask(driver={"version": "595.96.02"})
+    wait_for(
+        lambda: {
+            each["metadata"]["name"] for each in fleet.client.list("/api/v1/namespaces/default/pods") if is_ready(each)
+        },
+        lambda names: bool(names) and before not in names,
+        what="the Job has another pod",
+        timeout=PATIENCE,
+    )
+    assert not is_failed(fleet)
+
+
 @pytest.mark.parametrize("blocker", BLOCKERS, ids=str)
 def test_an_upgrade_stands_still_as_it_was_foretold(
     fleet: Operated, foretell: Callable[[Operated, str], Outcome], blocker: Blocker
@@ -456,7 +203,5 @@ def test_an_upgrade_stands_still_as_it_was_foretold(
         what="it stands still",
     )
     assert left is None
-    assert not upgraded_nodes(fleet, version) & {*blocker.stands} - {
-        "a100-1" if blocker.foretold_by == "OPER-18" else ""
-    }
+    assert not upgraded_nodes(fleet, version) & {*blocker.stands}
     assert fleet.client.get(POLICY)["spec"]["driver"]["version"] == version

@@ -401,6 +401,106 @@ def test_what_runs_on_every_node_holds_no_gpu(cluster):
     assert "nodeSelector" in str(cluster.verdict(OBSTACLES).broken)
 
 
+PRIVILEGED = {"securityContext": {"privileged": True}}
+
+
+def agents(cluster, namespace, nodes=(A_NODE,), **container):
+    """A DaemonSet with a pod on each of some nodes."""
+    cluster.objects.append(
+        made("apps/v1", "DaemonSet", "agent-1", namespace, spec={"template": {"spec": {"containers": []}}})
+    )
+    for node in nodes:
+        pod = workload_pod(node, owner="DaemonSet", gpus=False, name="agent", container=container)
+        pod["metadata"] |= {"name": f"agent-{node}", "namespace": namespace}
+        cluster.objects.append(pod)
+    return cluster.verdict(OBSTACLES)
+
+
+def test_a_privileged_daemonset_of_a_team_may_hold_gpus_unseen(cluster):
+    broken = agents(cluster, "ml-training", **PRIVILEGED).broken[f"pod ml-training/agent-{A_NODE}"]
+
+    assert "it is privileged" in broken
+    assert "it stays, because pods of a DaemonSet are neither deleted nor drained" in broken
+    assert f"the old driver of {A_NODE} cannot be unloaded" in broken
+
+
+def test_a_privileged_daemonset_of_nobody_known_is_named_and_not_judged(cluster):
+    verdict = agents(cluster, "storage", **PRIVILEGED)
+
+    assert verdict.passed
+    [unseen] = verdict.judge.unseen
+    assert "it is privileged" in unseen.why
+    assert "no read tells" in unseen.why
+
+
+@pytest.mark.parametrize(
+    ("namespace", "nodes"),
+    [("ml-training", (A_NODE, "cpu-1")), ("cilium", (A_NODE,)), ("kube-system", (A_NODE,))],
+    ids=["on every node", "of a network", "of Kubernetes"],
+)
+def test_agents_that_have_to_be_privileged_hold_no_gpu(cluster, namespace, nodes):
+    verdict = agents(cluster, namespace, nodes, **PRIVILEGED)
+
+    assert verdict.passed
+    assert not verdict.judge.unseen
+
+
+@pytest.mark.parametrize("namespace", ["ml-training", "kube-system", "gpu-operator"])
+@pytest.mark.parametrize(
+    "container", [{"name": "mps-control-daemon-ctr"}, {"image": "registry.example/nvidia-mps-server:1"}], ids=str
+)
+def test_an_mps_daemon_holds_gpus_wherever_it_is_from(cluster, namespace, container):
+    assert "is an MPS daemon" in str(agents(cluster, namespace, **container).broken)
+
+
+def test_an_mps_daemon_that_goes_with_the_operands_is_in_nobodys_way(cluster):
+    pod = workload_pod(owner="DaemonSet", gpus=False, name="mps", container={"name": "mps-control-daemon-ctr"})
+    pod["spec"]["nodeSelector"] = {"nvidia.com/gpu.deploy.device-plugin": "true", "nvidia.com/mps.capable": "true"}
+    cluster.objects.append(pod)
+    assert cluster.verdict(OBSTACLES).passed
+
+    del pod["spec"]["nodeSelector"]["nvidia.com/gpu.deploy.device-plugin"]
+    assert cluster.verdict(OBSTACLES).broken
+
+
+def test_an_older_operator_does_not_know_the_label_of_clients(cluster):
+    pod = workload_pod(owner="DaemonSet", gpus=False, name="watch", **DEVICES)
+    pod["spec"]["nodeSelector"] = {"nvidia.com/gpu.deploy.client": "true"}
+    cluster.objects.append(pod)
+    assert cluster.verdict(OBSTACLES).passed
+
+    operator = cluster.get("Deployment", "gpu-operator")["spec"]["template"]["spec"]["containers"][0]
+    operator["image"] = "nvcr.io/nvidia/gpu-operator:v26.3.3"
+    assert "NODE_LABEL_FOR_GPU_POD_EVICTION" in str(cluster.verdict(OBSTACLES).broken)
+
+
+def test_a_plugin_of_dra_that_the_driver_manager_does_not_know_is_found(cluster):
+    pod = workload_pod(owner="DaemonSet", gpus=False, name="dra-driver-kubelet-plugin", container={"name": "gpus"})
+    pod["spec"]["nodeSelector"] = {"nvidia.com/dra-kubelet-plugin": "true"}
+    cluster.objects.append(pod)
+    assert "the driver manager does not know" in str(cluster.verdict(OBSTACLES).broken)
+
+    told = [{"name": "NODE_LABEL_FOR_GPU_POD_EVICTION", "value": "nvidia.com/dra-kubelet-plugin"}]
+    cluster.policy()["spec"]["driver"].setdefault("manager", {})["env"] = told
+    assert cluster.verdict(OBSTACLES).passed
+
+
+@pytest.mark.parametrize("admin", [True, False])
+def test_a_claim_for_admin_access_is_no_use_that_the_operator_knows(cluster, admin):
+    pod = workload_pod(gpus=False, resourceClaims=[{"name": "gpu", "resourceClaimName": "watched"}])
+    result = {"driver": "gpu.nvidia.com", "pool": A_NODE, "device": "gpu-0", "request": "gpu", "adminAccess": admin}
+    claim = made(
+        "resource.k8s.io/v1", "ResourceClaim", "watched", "ml-training",
+        spec={}, status={"allocation": {"devices": {"results": [result]}}},
+    )  # fmt: skip
+    cluster.objects += [pod, claim]
+
+    verdict = cluster.verdict(OBSTACLES)
+
+    assert verdict.passed is not admin
+    assert ("adminAccess" in str(verdict.broken)) is admin
+
+
 def test_no_pod_is_an_obstacle_where_the_operator_does_not_manage_the_driver(reference):
     declared = other(reference, driver_managed=False)
     cluster = Cluster(declared)
