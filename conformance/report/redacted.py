@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from conformance.catalog import Source
+from conformance.explaining import WaitingPods
 from conformance.redaction import Redactor
 from conformance.report.comparing.changes import ChangedFindings, ChangedVerdict, Compared, Difference
 from conformance.report.grouping import FindingGroup, grouped
@@ -42,6 +43,7 @@ def learn_from(report: Report, redactor: Redactor) -> None:
     redactor.learn("node", (node for pool in report.fleet for node in pool.nodes))
     for verdict in report.requirements:
         learn_from_verdict(verdict, redactor)
+    redactor.learn("node", _nodes_of_pods(report))
     redactor.learn("cluster", cluster_names(report.cluster.name, report.cluster.kind))
     redactor.learn("uuid", filter(None, [report.cluster.uid]))
 
@@ -54,6 +56,16 @@ def learn_from_verdict(verdict: Verdict, redactor: Redactor) -> None:
             redactor.learn("node", (each.name for each in group.subjects))
     redactor.learn("node", {_node_of(each.subject) for each in verdict.unseen_examples})
     redactor.learn("node", set(map(_node_of, verdict.timeline)))
+
+
+def _nodes_of_pods(report: Report) -> Iterable[str]:
+    """The nodes that a report names beside pods that wait, or that an upgrade displaces."""
+    if isinstance(report.waiting_pods, WaitingPods):
+        yield from filter(None, (each.nearest for each in report.waiting_pods.groups))
+    if isinstance(report.upgrade, Upgrade) and report.upgrade.capacity is not None:
+        for away in report.upgrade.capacity.away:
+            yield from away.nodes
+            yield from filter(None, (each.node for each in away.displaced))
 
 
 def _node_of(met: ObjectReference | Step) -> str:

@@ -6,10 +6,22 @@ from conformance.catalog import MUST, READS, SHOULD, Requirement
 from conformance.explaining import Stage, WaitingGroup, WaitingPods
 from conformance.report.causes import causes_of
 from conformance.report.comparing.difference import compare
-from conformance.report.model import ClusterFacts, Excused, PoolFacts, Report, RunFacts, Verdict, exit_code, summarise
+from conformance.report.model import (
+    ClusterFacts,
+    Decision,
+    Excused,
+    PoolFacts,
+    Report,
+    RunFacts,
+    Upgrade,
+    Verdict,
+    exit_code,
+    summarise,
+)
 from conformance.sources import SOURCES
 from conformance.subjects import ObjectReference
 from conformance.timeline import Step
+from conformance.upgrading.forecast import Away, Capacity, Displaced, Fate
 from conformance.verdict import EvidenceKind, Finding, Status
 
 HOSTILE = "</script><script>alert(1)</script>]]>&lt;\x1b[2J=cmd|' /C calc'!A1\n# x\n[a](javascript:b) `c` *d* | e \"f\\"
@@ -69,6 +81,22 @@ def made_report(
         ),
         waiting_pods=_waiting_pods(text),
     )  # fmt: skip
+
+
+def before_an_upgrade(report: Report, text: str = "") -> Report:
+    """The report as that of a run that was asked about an upgrade, for which a pod would evict others."""
+    evicting = Displaced(
+        owner=f"Job team-a/train{text}", pods=1, priority=100, fate=Fate.PREEMPTS, node=f"gpu-2{text}", instead=3,
+        victims=(f"pod team-b/worker{text}",),
+    )  # fmt: skip
+    evicted = Displaced(
+        owner=f"ReplicaSet team-b/serve{text}", pods=1, priority=0, fate=Fate.UNKNOWN, evicted_by=f"pod a/b{text}",
+        why=f"it is scheduled by another scheduler{text}",
+    )  # fmt: skip
+    away = Away(nodes=(f"gpu-1{text}",), pods=2, displaced=(*(evicted,) * 5, evicting))
+    capacity = Capacity(at_once=1, pods=2, moves=0, preempts=1, waits=0, lost=0, unknown=1, evicted=1, away=(away,))
+    asked = Upgrade("driver 595.91.07", Decision.NO_GO, ("POOL-02",), capacity=capacity)
+    return msgspec.structs.replace(report, upgrade=asked)
 
 
 def _waiting_pods(text: str) -> WaitingPods:

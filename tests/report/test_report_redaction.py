@@ -8,7 +8,7 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from made_reports import made_report
+from made_reports import before_an_upgrade, made_report
 
 from conformance import cli
 from conformance.facts import snapshot
@@ -161,6 +161,20 @@ def test_a_finding_about_one_node_is_about_one_node_in_all_formats():
     names = {each.name for group in after.groups for each in group.subjects if group.kind == "Node"}
     assert names == set(shown.fleet[0].nodes[:7])
     assert shown.exit_code == report.exit_code
+
+
+def test_nodes_that_only_waiting_pods_or_an_upgrade_name_are_replaced_too(tmp_path):
+    asked = before_an_upgrade(made_report(), "-away")
+    (full, *_) = asked.waiting_pods.groups
+    waiting = msgspec.structs.replace(asked.waiting_pods, groups=(msgspec.structs.replace(full, nearest="lonely-3"),))
+    report = msgspec.structs.replace(asked, waiting_pods=waiting)
+    using = redactor()
+    learn_from(report, using)
+
+    told = outputs(redacted(report, using), tmp_path)
+
+    assert "x-node-" in told
+    assert not [name for name in ("gpu-1-away", "gpu-2-away", "lonely-3") if name in told]
 
 
 def test_convert_redacts_and_keeps_the_original(tmp_path, capsys):
