@@ -4,6 +4,7 @@ A cause fails subjects, maybe of several requirements, and makes others wait. Wh
 stands for it.
 """
 
+import re
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from typing import TypeVar
@@ -21,6 +22,8 @@ _LEVELS = tuple(Level)
 _UNCLEAR = (Status.ERROR, Status.UNKNOWN)
 # Of each thing to fix so many different findings are told; its requirements below have more of them.
 FINDINGS = 3
+_FOLLOW = re.compile(r"Follow ([A-Z0-9]+-\d+)\b")
+_PRONOUN = re.compile(r"(its?|they|their)\b")
 
 _Broken = tuple[Verdict, FindingGroup]
 _T = TypeVar("_T")
@@ -30,10 +33,13 @@ _K = TypeVar("_K", bound=Hashable)
 class Fix(msgspec.Struct, frozen=True):
     """One thing to fix: what it fails, with its findings, and the causes for which other requirements wait.
 
-    ``subjects`` counts what is broken, ``owner`` says who has to act where that is known.
+    ``title`` is the ``cause``, with the subject before it where it speaks of that as "its" or "it". ``subjects`` counts
+    what is broken, ``owner`` says who has to act where that is known, ``follows`` names the requirement that all its
+    remedies refer to, if they do.
     """
 
     title: str
+    cause: str
     status: Status
     requirements: tuple[Verdict, ...]
     causes: tuple[Cause, ...]
@@ -41,6 +47,7 @@ class Fix(msgspec.Struct, frozen=True):
     findings: tuple[Shown, ...]
     findings_left: int
     owner: str
+    follows: str = ""
 
     @property
     def rank(self) -> tuple[object, ...]:
@@ -61,7 +68,45 @@ def fixes(report: Report) -> tuple[Fix, ...]:
     told = {cause.requirement for cause in report.causes}
     others = [verdict for verdict in report.requirements if verdict.requirement not in told]
     found = [*_awaited(report.causes, by_id), *_failed(others), *_unclear(others)]
-    return tuple(sorted(found, key=lambda fix: fix.rank))
+    return tuple(sorted(_followed(found), key=lambda fix: fix.rank))
+
+
+def _followed(found: Sequence[Fix]) -> list[Fix]:
+    """The fixes; what has no remedy but that of another requirement ("Follow OPER-02") is told with that one.
+
+    Where several things to fix fail that requirement, nobody can say which of them it is, and it stays on its own.
+    """
+    followers: dict[int, list[Fix]] = {}
+    taken: set[int] = set()
+    for at, fix in enumerate(found):
+        hosts = [number for number, other in enumerate(found) if fix.follows and _leads(other, fix)]
+        if len(hosts) == 1:
+            followers.setdefault(hosts[0], []).append(fix)
+            taken.add(at)
+    return [
+        _together(fix, followers[at]) if at in followers else fix for at, fix in enumerate(found) if at not in taken
+    ]
+
+
+def _leads(host: Fix, follower: Fix) -> bool:
+    """Whether the host is what the follower says to follow, and both are seen to be broken."""
+    told = {judge.requirement for judge in host.requirements}
+    return follower.follows in told and not host.follows and host.status is follower.status is Status.FAILED
+
+
+def _together(host: Fix, followers: Sequence[Fix]) -> Fix:
+    """The host with what is told with it, each by its first finding."""
+    every = (host, *followers)
+    findings = (*host.findings, *(each for fix in followers for each in fix.findings[:1]))
+    return msgspec.structs.replace(
+        host,
+        requirements=_each_once(judge for fix in every for judge in fix.requirements),
+        causes=tuple(cause for fix in every for cause in fix.causes),
+        subjects=sum(fix.subjects for fix in every),
+        findings=findings,
+        findings_left=sum(len(fix.findings) + fix.findings_left for fix in every) - len(findings),
+        owner="; ".join(dict.fromkeys(fix.owner for fix in every if fix.owner)),
+    )
 
 
 def _awaited(causes: Iterable[Cause], by_id: dict[str, Verdict]) -> Iterator[Fix]:
@@ -126,6 +171,7 @@ def _fix(
     causes: tuple[Cause, ...] = (),
 ) -> Fix:
     return Fix(
+        _standing_alone(title, broken),
         title,
         status,
         judges,
@@ -134,7 +180,23 @@ def _fix(
         tuple(shown(group, remedy=judge.remedy) for judge, group in broken[:FINDINGS]),
         len(broken[FINDINGS:]),
         owners.who_acts(group for _, group in broken),
+        _follows(broken),
     )
+
+
+def _standing_alone(cause: str, broken: Sequence[_Broken]) -> str:
+    """The cause as a title: one that begins with a pronoun needs the subject that it is about."""
+    if not broken or not _PRONOUN.match(cause):
+        return cause
+    _, group = broken[0]
+    others = sum(each.count for _, each in broken) - 1
+    return f"{group.first.subject}{f' and {others:,} more' if others else ''}: {cause}"
+
+
+def _follows(broken: Sequence[_Broken]) -> str:
+    """The requirement whose remedy is all that these findings advise, or nothing."""
+    named = {match[1] if (match := _FOLLOW.match(group.remedy)) else "" for _, group in broken}
+    return named.pop() if len(named) == 1 else ""
 
 
 def _broken(verdict: Verdict) -> list[_Broken]:

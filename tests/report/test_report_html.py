@@ -7,12 +7,11 @@ from html.parser import HTMLParser
 import html5lib
 import msgspec
 import pytest
-from made_reports import hostile_report, made_report, with_status
+from made_reports import HOSTILE, before_an_upgrade, hostile_report, made_report, with_status
 
-from conformance.report import fixes
 from conformance.report.formats import FORMATS
 from conformance.report.formats.html import page, scenarios
-from conformance.report.model import Cause, Report, Verdict
+from conformance.report.model import Cause, Report
 from conformance.report.visible import visible
 from conformance.timeline import Step
 from conformance.verdict import EvidenceKind, Status
@@ -160,69 +159,6 @@ def test_a_run_without_fault_is_called_what_its_evidence_allows(evidence: Eviden
     assert page.of(with_status(report, "OBS-02", Status.ERROR)).word == "Incomplete"
 
 
-def test_what_most_wait_for_is_first_and_has_its_findings_and_those_who_wait() -> None:
-    first, second = fixes.fixes(made_report())
-
-    assert first.title == "pool h100-dra has no node"
-    assert [cause.waiting for cause in first.causes] == [("DRA-01", "DRA-02")]
-    assert [each.first.subject.name for each in first.findings] == ["h100-dra"]
-    assert (second.title, second.subjects) == ("the node group lacks the label", 7)
-    assert second.findings[0].remedy == "kubectl label node gpu-0 gpu-pool=h100"
-
-
-def test_one_cause_of_several_requirements_is_one_thing_to_fix() -> None:
-    report = made_report()
-    broken = report.requirements[1]
-    also = msgspec.structs.replace(broken, requirement="POOL-03")
-    verdicts = (*report.requirements[:2], also, *report.requirements[3:])
-
-    _, second = fixes.fixes(msgspec.structs.replace(report, requirements=verdicts))
-
-    assert [each.requirement for each in second.requirements] == ["POOL-02", "POOL-03"]
-    assert second.subjects == 14
-
-
-def test_what_one_remedy_mends_is_one_thing_to_fix_whatever_each_requirement_calls_the_cause() -> None:
-    report = made_report()
-    broken = report.requirements[1]
-    (group,) = broken.causes
-    told_otherwise = msgspec.structs.replace(group, cause="the node offers no GPU")
-    also = msgspec.structs.replace(broken, requirement="POOL-03", groups=(told_otherwise,))
-    same_requirement = msgspec.structs.replace(broken, groups=(group, told_otherwise))
-
-    def with_second(*verdicts: Verdict) -> list[tuple[str, ...]]:
-        found = fixes.fixes(msgspec.structs.replace(report, requirements=(report.requirements[0], *verdicts)))
-        return [tuple(each.requirement for each in fix.requirements) for fix in found[1:]]
-
-    assert with_second(broken, also) == [("POOL-02", "POOL-03")]
-    assert with_second(same_requirement) == [("POOL-02",), ("POOL-02",)]
-
-
-def test_a_requirement_with_a_cause_for_each_subject_is_one_thing_to_fix() -> None:
-    report = made_report()
-    broken = report.requirements[1]
-    (group,) = broken.causes
-    groups = tuple(msgspec.structs.replace(group, cause=f"pod exporter-{number} is Pending") for number in range(9))
-    scattered = msgspec.structs.replace(broken, groups=groups)
-    verdicts = (report.requirements[0], scattered, *report.requirements[2:])
-
-    _, second = fixes.fixes(msgspec.structs.replace(report, requirements=verdicts))
-
-    assert second.title == broken.title
-    assert (second.subjects, len(second.findings), second.findings_left) == (63, 3, 6)
-
-
-def test_causes_that_one_requirement_judges_are_one_thing_to_fix_with_its_findings_once() -> None:
-    report = made_report()
-    other = Cause("POOL-01", "error", "pool t4 has no node", ("OBS-01",))
-
-    first, _ = fixes.fixes(msgspec.structs.replace(report, causes=(*report.causes, other)))
-
-    assert first.title == report.requirements[0].title
-    assert [len(cause.waiting) for cause in first.causes] == [2, 1]
-    assert first.subjects == 1
-
-
 def test_nodes_that_fail_the_same_are_told_together() -> None:
     (alike,) = page.of(made_report()).on_nodes
 
@@ -296,3 +232,39 @@ def test_a_report_without_scenarios_tells_of_none() -> None:
 
     assert "What the scenarios did" not in FORMATS["html"].render(msgspec.structs.replace(report, requirements=quiet))
     assert scenarios.lanes((Step("someday", "created", "Pod", "a"),)) == ()
+
+
+def test_a_remedy_that_names_a_requirement_of_the_page_leads_to_it() -> None:
+    report = made_report()
+    broken = report.requirements[1]
+    (group, *others) = broken.groups
+    told = msgspec.structs.replace(group, remedy="Follow POOL-03, not POOL-99 or XPOOL-03.")
+    verdict = msgspec.structs.replace(broken, groups=(told, *others))
+    verdicts = (report.requirements[0], verdict, *report.requirements[2:])
+
+    text = FORMATS["html"].render(msgspec.structs.replace(report, requirements=verdicts))
+
+    assert 'Follow <a href="#POOL-03">POOL-03</a>, not POOL-99 or XPOOL-03.' in text
+    assert 'id="POOL-03"' in text
+
+
+@pytest.mark.parametrize("text", ["", HOSTILE + "\u202e"], ids=["ordinary", "hostile"])
+def test_what_an_upgrade_does_to_pods_is_text_too(text: str) -> None:
+    page = FORMATS["html"].render(before_an_upgrade(made_report(), text))
+
+    told, tame = Parsed(page), Parsed(FORMATS["html"].render(before_an_upgrade(made_report())))
+
+    assert told.elements == tame.elements
+    assert "While one node is away" in told.text
+    assert not {"\x1b", "\u202e"} & set(page)
+    assert "1 other group of pods" in told.text
+
+
+def test_many_that_wait_are_folded() -> None:
+    many = tuple(f"DRA-{number:02}" for number in range(1, 14))
+    report = msgspec.structs.replace(made_report(), causes=(Cause("POOL-01", "error", "pool t4 has no node", many),))
+
+    page = FORMATS["html"].render(report)
+
+    assert "<summary><b>13 requirements wait for it</b></summary>" in page
+    assert page.count('<a class="id" href="#DRA-13">') == 1

@@ -37,6 +37,10 @@ def tokens(text: str) -> list[Token]:
     return found
 
 
+def links(text: str) -> list[object]:
+    return [token.attrs["href"] for token in tokens(text) if token.type == "link_open"]
+
+
 def words(text: str) -> str:
     return " ".join(token.content for token in tokens(text) if token.type in {"text", "code_inline", "fence"})
 
@@ -72,9 +76,8 @@ def test_a_hostile_cluster_adds_no_mark_up() -> None:
     assert {token.type for token in tokens(hostile) if token.level == 0 or not token.nesting} <= {
         token.type for token in tokens(FORMATS["markdown"].render(made_report()))
     } | HARMLESS
-    assert not {"html_block", "html_inline", "link_open", "image", "em_open", "s_open"} & {
-        token.type for token in tokens(hostile)
-    }
+    assert not {"html_block", "html_inline", "image", "em_open", "s_open"} & {token.type for token in tokens(hostile)}
+    assert links(hostile) == links(FORMATS["markdown"].render(made_report()))
     assert "\x1b" not in hostile
 
 
@@ -141,3 +144,16 @@ def test_a_summary_beyond_the_limit_leaves_out_the_least_important_and_says_so()
 
 def test_5000_nodes_take_little_room() -> None:
     assert len(FORMATS["markdown"].render(made_report(broken_nodes=5000))) < 10_000
+
+
+def test_a_remedy_that_names_a_requirement_which_failed_leads_to_its_heading() -> None:
+    assert plain("Follow POOL-02, not POOL-03 or a/POOL-02#x.", ids={"POOL-02"}) == (
+        "Follow [POOL-02](#pool-02), not POOL-03 or `a/POOL-02#x.`"
+    )
+    told = FORMATS["markdown"].render(made_report())
+
+    found = tokens(told)
+    headings = [found[at + 1].content for at, token in enumerate(found) if token.type == "heading_open"]
+    led = set(links(told))
+    assert led == {"#pool-01", "#pool-02"}
+    assert {f"#{heading.lower()}" for heading in headings} >= led

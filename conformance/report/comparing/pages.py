@@ -75,6 +75,7 @@ def fleet_page(fleet: Fleet) -> str:
         clusters=clusters,
         profiles=list(dict.fromkeys(name for each in clusters for name in each.profiles)),
         broken=[(row, row.alike) for row in fleet.requirements if row.attention],
+        ids=frozenset(row.requirement for row in fleet.requirements if row.attention),
         when=_when,
     )
 

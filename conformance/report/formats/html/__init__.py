@@ -6,11 +6,13 @@ through autoescape, and what a reader could not see (control characters, marks t
 
 import base64
 import hashlib
+from collections.abc import Collection
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from conformance.report.comparing.text import since_baseline
+from conformance.report.formats import references
 from conformance.report.formats.html import page
 from conformance.report.model import Report
 from conformance.report.shown import SUBJECTS
@@ -33,6 +35,7 @@ def render(report: Report) -> str:
         report=report,
         since=list(since_baseline(report)),
         subjects=SUBJECTS,
+        ids=frozenset(each.requirement for each in report.requirements),
         policy=policy(style, script),
         style=Markup(style),  # noqa: S704 - our own file
         script=Markup(script),  # noqa: S704 - our own file
@@ -78,7 +81,7 @@ def _inlined(name: str) -> str:
 def _environment() -> "jinja2.Environment":
     import jinja2
 
-    return jinja2.Environment(
+    environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_HERE),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
@@ -86,6 +89,17 @@ def _environment() -> "jinja2.Environment":
         lstrip_blocks=True,
         finalize=_shown,
     )
+    environment.filters["linked"] = _linked
+    return environment
+
+
+def _linked(text: str, ids: Collection[str]) -> object:
+    """The text, in which requirements that the page has (``ids``) are links to them."""
+    from markupsafe import Markup
+
+    link = Markup('<a href="#{0}">{0}</a>')
+    parts = references.split(visible(str(text)), ids)
+    return Markup("").join(link.format(part) if is_id else part for part, is_id in parts)
 
 
 def _shown(value: object) -> object:

@@ -1,6 +1,6 @@
 """A report as Markdown for the summary of a CI step: the verdict, what to fix, what was judged."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
 from conformance.explaining import WaitingGroup, WaitingPods
 from conformance.report import outcome
@@ -28,7 +28,9 @@ def render(report: Report) -> str:
     text.add(_verdict(report))
     text.add_list(_warnings(report), "warning", upto=_FOR_FIXES // 2)
     text.add(_fixes_heading(report))
-    text.add_list((_fix(number, fix) for number, fix in enumerate(fixes(report), 1)), "cause", upto=_FOR_FIXES)
+    ids = {each.requirement for each in report.requirements if _has_heading(each)}
+    told = (_fix(number, fix, ids) for number, fix in enumerate(fixes(report), 1))
+    text.add_list(told, "cause", upto=_FOR_FIXES)
     if isinstance(report.upgrade, Upgrade):
         text.add(_upgrade(report.upgrade))
         if (capacity := report.upgrade.capacity) is not None:
@@ -44,7 +46,10 @@ def render(report: Report) -> str:
     text.add("## Requirements that were not judged" if outcome.unjudged(report.requirements) else "")
     text.add_list(map(_unjudged, outcome.unjudged(report.requirements)), "reason", apart="\n")
     text.add("## Requirements")
-    text.add_list(map(_requirement, _worst_first(report.requirements)), "requirement", apart="\n")
+    worst_first = _worst_first(report.requirements)
+    text.add_list((_section(each, ids) for each in worst_first if _has_heading(each)), "requirement")
+    others = (f"- {_requirement(each)}" for each in worst_first if not _has_heading(each))
+    text.add_list(others, "requirement", apart="\n")
     text.end(f"Run {code(report.run.id)} of gpu-conformance {plain(report.run.version)}. Times are UTC.")
     return text.whole
 
@@ -85,23 +90,25 @@ def _fixes_heading(report: Report) -> str:
     return "## What to fix, what most hangs on first" if there_are else "Nothing that was judged is broken."
 
 
-def _fix(number: int, fix: Fix) -> str:
+def _fix(number: int, fix: Fix, ids: Collection[str]) -> str:
     status = fix.status if fix.failed else Status.WAITING
     lines = [f"### {number}. {plain(fix.title)}\n", f"- {status}" + f": {fix.subjects} broken" * bool(fix.subjects)]
     if fix.owner:
         lines.append(f"- Owner: {plain(fix.owner)}")
-    lines += [f"- {each.requirement} {each.level}: {plain(each.title)}" for each in fix.requirements[:5]]
+    lines += [
+        f"- {plain(each.requirement, ids=ids)} {each.level}: {plain(each.title)}" for each in fix.requirements[:5]
+    ]
     if others := [each.requirement for each in fix.requirements[5:]]:
         lines.append(f"- and {join_limited(others, most=_ENOUGH)}")
     for cause in fix.causes:
-        told = f"{plain(cause.cause)}: " if cause.cause != fix.title else ""
+        told = f"{plain(cause.cause)}: " if cause.cause != fix.cause else ""
         lines.append(f"- {told}waiting for it: {join_limited(cause.waiting, most=_ENOUGH)}")
-    findings = "".join(f"\n\n{_finding(each, fix.title)}" for each in fix.findings)
+    findings = "".join(f"\n\n{_finding(each, fix.cause, ids)}" for each in fix.findings)
     left = f"\n\nand {fix.findings_left} other findings, in `report.json`" if fix.findings_left else ""
     return "\n".join(lines) + findings + left
 
 
-def _finding(each: Shown, title: str) -> str:
+def _finding(each: Shown, told_before: str, ids: Collection[str]) -> str:
     first = each.first
     names = ", ".join(code(str(other.subject), most=200) for other in each.others[:5])
     others = f" and {each.count - 1} more: {names}" + ", ..." * (each.count > 6) if each.count > 1 else ""
@@ -109,12 +116,12 @@ def _finding(each: Shown, title: str) -> str:
         ("New", each.new),
         ("Expected", first.expected),
         ("Found", first.actual),
-        ("Cause", first.cause if first.cause != title else ""),
+        ("Cause", first.cause if first.cause != told_before else ""),
         ("Hidden because", first.hidden_because),
         ("Remedy", each.remedy),
     )
     lines = [f"**Subject:** {code(str(first.subject))}{others}\n"]
-    lines += [f"- {label}: {plain(text)}" for label, text in told if text]
+    lines += [f"- {label}: {plain(text, ids=ids)}" for label, text in told if text]
     if first.inspect:
         lines.append(f"\n{block(first.inspect)}" if len(first.inspect) <= MOST else "- Inspect: see `report.json`")
     return "\n".join(lines)
@@ -190,8 +197,18 @@ def _worst_first(verdicts: Iterable[Verdict]) -> list[Verdict]:
     return sorted(verdicts, key=lambda verdict: (SEVERITY.index(verdict.status), verdict.requirement))
 
 
+def _has_heading(verdict: Verdict) -> bool:
+    return verdict.status in _WITH_REMEDY
+
+
+def _section(verdict: Verdict, ids: Collection[str]) -> str:
+    """A requirement to which remedies of others may lead, with what it advises in general."""
+    advice = plain(verdict.remedy, ids=set(ids) - {verdict.requirement})
+    return f"### {verdict.requirement}\n\n{_requirement(verdict)}\n\nIn general: {advice}"
+
+
 def _requirement(verdict: Verdict) -> str:
-    line = f"- {verdict.status}: {verdict.requirement} {verdict.level} {plain(verdict.title)}"
+    line = f"{verdict.status}: {verdict.requirement} {verdict.level} {plain(verdict.title)}"
     if verdict.since:
         line = f"{line}, since the baseline: {plain(verdict.since)}"
     if verdict.broken:

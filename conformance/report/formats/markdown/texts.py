@@ -6,7 +6,9 @@ https://github.github.com/gfm/ has the rules.
 """
 
 import re
+from collections.abc import Collection
 
+from conformance.report.formats import references
 from conformance.report.visible import visible
 
 MOST = 1000
@@ -19,14 +21,17 @@ _MEANS_SOMETHING = re.compile(r":[\w+-]+:|//|www\.|\bgh-\d", re.IGNORECASE)
 _BACKTICKS = re.compile("`+")
 
 
-def plain(text: str, *, most: int = MOST) -> str:
-    """A text in one line. It never stands at the beginning of a line, where a number or a dash would begin a list."""
+def plain(text: str, *, most: int = MOST, ids: Collection[str] = ()) -> str:
+    """A text in one line. It never stands at the beginning of a line, where a number or a dash would begin a list.
+
+    Requirements that have a heading of their own (``ids``) are links to it.
+    """
     words = _one_line(text, most).split(" ")
     parts: list[str] = []
     marked: list[str] = []
     for word in words:
         if _is_plain(word):
-            parts += [*_spans(marked), word]
+            parts += [*_spans(marked), _linked(word, ids)]
             marked = []
         else:
             marked.append(word)
@@ -52,6 +57,12 @@ def block(text: str) -> str:
 
 def _is_plain(word: str) -> bool:
     return bool(_WORD.fullmatch(word)) and not _MEANS_SOMETHING.search(word)
+
+
+def _linked(word: str, ids: Collection[str]) -> str:
+    """A word of which an id is a link: readers of Markdown make ``#oper-10`` of the heading ``OPER-10``."""
+    parts = references.split(word, ids) if ids else ((word, False),)
+    return "".join(f"[{part}](#{part.lower()})" if is_id else part for part, is_id in parts)
 
 
 def _one_line(text: str, most: int) -> str:
