@@ -78,10 +78,10 @@
   addEventListener("hashchange", reveal);
   reveal();
 
-  // A print shows everything; what was closed before is closed again.
+  // A print shows all that was judged, and of long lists of names the ends; what was closed before is closed again.
   let opened = [];
   addEventListener("beforeprint", () => {
-    opened = [...document.querySelectorAll("details:not([open])")];
+    opened = [...document.querySelectorAll("details:not([open]):not(.brief)")];
     for (const each of opened) each.open = true;
   });
   addEventListener("afterprint", () => {
