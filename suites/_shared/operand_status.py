@@ -155,7 +155,7 @@ def _absent(component: Component, workload: Workload, node: Node, facts: Facts) 
         return ComponentFailure(
             title,
             cause,
-            f"Follow OPER-10: tolerate it in {where_to_tolerate(workload)} only if it is declared to stay.",
+            f"Follow OPER-10: tolerate it in {where_to_tolerate(workload)} if it is declared to stay, or take it off.",
         )
     starting = joined_just_now(node, facts) or is_recent(workload.created, facts.taken_at)
     for key, value in workload.template.node_selector.items():
@@ -201,7 +201,8 @@ def _label_missing(title: str, workload: Workload, key: str, node: Node, startin
     cause = f"label {key}={value}" if value is not None else f"no label {key}={wanted}"
     by_operator = key.startswith(DEPLOY)
     remedy = (
-        f"Restore the label to {wanted}, or declare it in the labels of the pool."
+        "Follow OPER-12. " * (value is not None)
+        + f"Restore the label to {wanted}, or declare it in the labels of the pool."
         if by_operator
         else "Find out who sets the label: the owners, GPU Feature Discovery or Node Feature Discovery."
     )

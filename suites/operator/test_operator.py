@@ -126,7 +126,8 @@ def test_one_complete_stack_is_installed(facts: Facts, reference: Reference, jud
     "ClusterPolicy (or GPUCluster) and every NVIDIADriver are Ready, and GPU nodes have been detected",
     level=MUST,
     sources=["guide-2", "operator-policy-controller", "operator-conditions"],
-    remedy="Read the message of the condition Error: it names the first state that is not ready.",
+    remedy="Fix what the message of the condition Error names: of states that are not ready, OPER-13 tells on which "
+    "nodes their operands do not work, and why.",
 )
 def test_the_operator_has_reconciled_its_resource(facts: Facts, reference: Reference, judge: Judge) -> None:
     operator_resource = operator_resource_there(facts, reference)
@@ -140,18 +141,18 @@ def test_the_operator_has_reconciled_its_resource(facts: Facts, reference: Refer
             raise Inconclusive(
                 f"{operator_resource} is {operator_resource.state} for now, as {changing or 'pods of it are starting'}"
             )
+    message = error.message if error else ""
     right = (RECONCILED, NO_GPU_NODES) if _without_gpu_nodes(facts, reference) else (RECONCILED,)
     judge(
         operator_resource,
         ok=operator_resource.state == "ready" and (ready is None or (ready.status == "True" and ready.reason in right)),
         expected=f"state ready, for the reason {' or '.join(right)}",
         actual=f"state {operator_resource.state or 'missing'}" + (f", {reason}" if reason else ", without a condition"),
-        cause=REASONS_WITHOUT_OPERANDS.get(reason)
-        or (error.message if error else "")
-        or "its conditions have no message",
+        cause=REASONS_WITHOUT_OPERANDS.get(reason) or message or "its conditions have no message",
         hidden_because="the state is ready also while the operator knows of no GPU node"
         if operator_resource.state == "ready"
         else "running pods keep running; the missing ones show on the next new nodes",
+        remedy=_how_to_reconcile(reason, message),
         inspect=operator_resource.inspect,
     )
 
@@ -379,6 +380,16 @@ def test_no_setting_is_known_to_break_pods(facts: Facts, reference: Reference, j
             hidden_because="GPUs work; settings of other containerd files are lost, for example registry mirrors",
             remedy="Upgrade to toolkit 1.18.1 or later, and restore the imports.",
         )
+
+
+def _how_to_reconcile(reason: str, message: str) -> str:
+    """What to do about an operator resource that is not Ready; empty where the requirement's own remedy says it."""
+    if reason in REASONS_WITHOUT_OPERANDS:
+        return (
+            "Let Node Feature Discovery run on the GPU nodes: the operator knows them by its labels of PCI devices "
+            "(OPER-10 tells which taints keep it off)."
+        )
+    return "" if message else "Read the operator's log: it says what it could not do, if it runs at all (OPER-01)."
 
 
 def _without_gpu_nodes(facts: Facts, reference: Reference) -> bool:

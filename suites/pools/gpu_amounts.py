@@ -67,7 +67,7 @@ class GpuAmounts:
             return None
         return (
             f"label {DEPLOY_DEVICE_PLUGIN}={deploy} keeps the device plugin off the node",
-            "Finish the driver upgrade that set the label, or restore it to true.",
+            "Follow OPER-12. Finish the driver upgrade that set the label, or restore it to true.",
         )
 
     def _layout_failed(self) -> tuple[str, str] | None:

@@ -247,7 +247,19 @@ def test_a_missing_pod_is_explained_by_the_label_that_is_missing(cluster):
     cluster.label(A_NODE, {"nvidia.com/gpu.deploy.dcgm-exporter": None})
     cluster.remove(cluster.pod("nvidia-dcgm-exporter", A_NODE))
 
-    assert "no label nvidia.com/gpu.deploy.dcgm-exporter=true" in cluster.verdict(COVERAGE).broken[f"node {A_NODE}"]
+    told = cluster.verdict(COVERAGE).broken[f"node {A_NODE}"]
+    assert "no label nvidia.com/gpu.deploy.dcgm-exporter=true" in told
+    assert "OPER-12" not in told
+
+
+def test_a_missing_pod_that_a_label_keeps_away_follows_the_requirement_of_such_labels(cluster):
+    cluster.label(A_NODE, {"nvidia.com/gpu.deploy.dcgm-exporter": "false"})
+    cluster.remove(cluster.pod("nvidia-dcgm-exporter", A_NODE))
+
+    told = cluster.verdict(COVERAGE).broken[f"node {A_NODE}"]
+    assert "label nvidia.com/gpu.deploy.dcgm-exporter=false" in told
+    assert "Follow OPER-12." in told
+    assert f"node {A_NODE}" in cluster.verdict(SWITCHED_OFF).broken
 
 
 def test_cordoned_nodes_keep_their_components_and_dead_ones_are_not_asked(cluster):

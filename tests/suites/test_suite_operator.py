@@ -186,7 +186,17 @@ def test_without_an_operator_only_what_is_about_the_plugin_is_judged(reference):
 def test_ready_for_want_of_gpu_nodes_is_not_ready(cluster, reason):
     cluster.policy()["status"]["conditions"][0]["reason"] = reason
 
-    assert "no operand was deployed" in cluster.verdict(RECONCILED).broken["cluster policy cluster-policy"]
+    told = cluster.verdict(RECONCILED).broken["cluster policy cluster-policy"]
+    assert "no operand was deployed" in told
+    assert "Let Node Feature Discovery run on the GPU nodes" in told
+
+
+def test_without_a_message_of_the_operator_its_log_is_named(cluster):
+    cluster.policy()["status"] = {"state": "notReady", "conditions": []}
+
+    told = cluster.verdict(RECONCILED).broken["cluster policy cluster-policy"]
+    assert "its conditions have no message" in told
+    assert "Read the operator's log" in told
 
 
 def test_no_gpu_nodes_is_right_where_every_pool_is_scaled_to_zero(cluster, reference):
@@ -204,7 +214,9 @@ def test_no_gpu_nodes_is_right_where_every_pool_is_scaled_to_zero(cluster, refer
 def test_not_ready_is_reported_with_the_message_of_the_operator(cluster):
     not_ready(cluster, "2026-09-20T10:00:00Z")
 
-    assert "state-driver" in cluster.verdict(RECONCILED).broken["cluster policy cluster-policy"]
+    told = cluster.verdict(RECONCILED).broken["cluster policy cluster-policy"]
+    assert "state-driver" in told
+    assert "operator's log" not in told
 
 
 def test_not_ready_since_a_minute_is_a_start_and_no_fault(cluster):
