@@ -50,7 +50,8 @@ def made_report(
         Finding(
             ObjectReference.of("Node", f"gpu-{number}"), False, "gpu-pool=h100", f"no label{text}", label,
             "pods that select the pool stay away" + text,
-            f"kubectl label node gpu-{number} gpu-pool=h100", f"kubectl get node gpu-{number} --show-labels",
+            f"kubectl label node gpu-{number} gpu-pool=h100{text}",
+            f"kubectl get node gpu-{number} --show-labels{text}",
         )
         for number in range(broken_nodes)
     ]  # fmt: skip
@@ -95,7 +96,7 @@ def before_an_upgrade(report: Report, text: str = "") -> Report:
     )  # fmt: skip
     away = Away(nodes=(f"gpu-1{text}",), pods=2, displaced=(*(evicted,) * 5, evicting))
     capacity = Capacity(at_once=1, pods=2, moves=0, preempts=1, waits=0, lost=0, unknown=1, evicted=1, away=(away,))
-    asked = Upgrade("driver 595.91.07", Decision.NO_GO, ("POOL-02",), capacity=capacity)
+    asked = Upgrade(f"driver 595.91.07{text}", Decision.NO_GO, ("POOL-02",), capacity=capacity)
     return msgspec.structs.replace(report, upgrade=asked)
 
 

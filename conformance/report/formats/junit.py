@@ -1,11 +1,18 @@
 """A report as JUnit's XML, the way GitLab, GitHub and Jenkins read it."""
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
 from conformance.report.model import Cause, Decision, Profile, Report, Upgrade, Verdict
 from conformance.report.story import heading_of_cause, headline, story, who_waits, why_not_judged
+from conformance.report.visible import visible
 from conformance.verdict import Status
+
+# GitLab finds the mark anywhere in a text, and both it and Jenkins then take the file that it names.
+# https://gitlab.com/gitlab-org/gitlab/-/blob/master/lib/gitlab/ci/parsers/test/junit.rb,
+# https://plugins.jenkins.io/junit-attachments/
+_ATTACHMENT = re.compile(r"\[\[(?=ATTACHMENT)", re.IGNORECASE)
 
 
 def render(report: Report, *, attachment: str = "") -> str:
@@ -24,9 +31,9 @@ def render(report: Report, *, attachment: str = "") -> str:
     of_profile = {each.name: [v for v in report.requirements if v.profile == each.name] for each in report.profiles}
     suites = [
         TestSuite(
-            f"{report.cluster.name} {profile.name}",
+            text(f"{report.cluster.name} {profile.name}"),
             [_case(v, attachment, consequences.get(v.requirement, "")) for v in of_profile[profile.name]],
-            hostname=report.cluster.name,
+            hostname=text(report.cluster.name),
             timestamp=report.run.started,
             properties=_properties(profile, report),
         )
@@ -39,15 +46,20 @@ def render(report: Report, *, attachment: str = "") -> str:
     return str(to_xml_report_string(suites))
 
 
+def text(of_cluster: str) -> str:
+    """What a cluster says, with nothing hidden in it and no mark by which a reader would attach a file."""
+    return _ATTACHMENT.sub("[ [", visible(of_cluster))
+
+
 def _properties(profile: Profile, report: Report) -> dict[str, str]:
     told = {"result": str(profile.result), "evidence": str(report.cluster.evidence), "run": report.run.id}
-    return told | ({"upgrade": str(report.upgrade)} if isinstance(report.upgrade, Upgrade) else {})
+    return told | ({"upgrade": text(str(report.upgrade))} if isinstance(report.upgrade, Upgrade) else {})
 
 
 def _case(verdict: Verdict, attachment: str, consequences: str) -> Any:
     from junit_xml import TestCase
 
-    told = f"{story(verdict)}\n{consequences}".rstrip()
+    told = text(f"{story(verdict)}\n{consequences}").rstrip()
     case = TestCase(
         f"{verdict.requirement} {verdict.title}",
         classname=f"gpu-conformance.{verdict.profile}.{verdict.requirement}",
@@ -59,7 +71,7 @@ def _case(verdict: Verdict, attachment: str, consequences: str) -> Any:
     elif verdict.status in (Status.ERROR, Status.UNKNOWN):
         case.add_error_info(headline(verdict), told, error_type=str(verdict.status))
     elif verdict.status is not Status.PASSED:
-        case.add_skipped_info(why_not_judged(verdict), told)
+        case.add_skipped_info(text(why_not_judged(verdict)), told)
     return case
 
 
@@ -67,29 +79,33 @@ def _suite_of_upgrade(upgrade: Upgrade, report: Report) -> Any:
     """The answer as a case of its own: GitLab shows no properties, and a no-go is more than the sum of failures."""
     from junit_xml import TestCase, TestSuite
 
-    told = "\n".join([str(upgrade), *([f"{upgrade.capacity}"] if upgrade.capacity is not None else [])])
-    case = TestCase(f"Upgrade to {upgrade.target}", classname="gpu-conformance.upgrade.decision", stdout=told)
+    told = text("\n".join([str(upgrade), *([f"{upgrade.capacity}"] if upgrade.capacity is not None else [])]))
+    case = TestCase(text(f"Upgrade to {upgrade.target}"), classname="gpu-conformance.upgrade.decision", stdout=told)
     if upgrade.decision in (Decision.NO_GO, Decision.NOT_DONE):
-        case.add_failure_info(str(upgrade), told, failure_type="upgrade")
+        case.add_failure_info(text(str(upgrade)), told, failure_type="upgrade")
     elif not upgrade.decision.good:
-        case.add_error_info(str(upgrade), told, error_type="upgrade")
-    name = f"{report.cluster.name} upgrade decision"
-    return TestSuite(name, [case], hostname=report.cluster.name, timestamp=report.run.started)
+        case.add_error_info(text(str(upgrade)), told, error_type="upgrade")
+    name = text(f"{report.cluster.name} upgrade decision")
+    return TestSuite(name, [case], hostname=text(report.cluster.name), timestamp=report.run.started)
 
 
 def _suite_of_causes(causes: Sequence[Cause], report: Report) -> Any:
     """What requirements wait for and no requirement tells as a failure: nobody may read it as merely skipped."""
     from junit_xml import TestSuite
 
-    name = f"{report.cluster.name} causes"
+    name = text(f"{report.cluster.name} causes")
     return TestSuite(
-        name, [_case_of_cause(each) for each in causes], hostname=report.cluster.name, timestamp=report.run.started
+        name,
+        [_case_of_cause(each) for each in causes],
+        hostname=text(report.cluster.name),
+        timestamp=report.run.started,
     )
 
 
 def _case_of_cause(cause: Cause) -> Any:
     from junit_xml import TestCase
 
-    case = TestCase(heading_of_cause(cause), classname="gpu-conformance.causes")
-    case.add_error_info(heading_of_cause(cause), who_waits(cause, most=len(cause.waiting)), error_type="cause")
+    heading = text(heading_of_cause(cause))
+    case = TestCase(heading, classname="gpu-conformance.causes")
+    case.add_error_info(heading, who_waits(cause, most=len(cause.waiting)), error_type="cause")
     return case

@@ -5,9 +5,9 @@ from typing import Any
 
 import msgspec
 
+from conformance.report.formats import junit
 from conformance.report.model import Report, Verdict
 from conformance.report.story import details
-from conformance.report.visible import visible
 
 JUNIT, RESULTS, LOG = FILES = ("junit.xml", "results.json", "e2e.log")
 _PACKAGE = "gpu-conformance"
@@ -61,5 +61,5 @@ def _log(shown: Iterable[Verdict]) -> str:
 def _told(verdict: Verdict) -> list[str]:
     """The requirement and what was found of its subjects, line by line."""
     held = [f"{each.subject}: {each.actual}" for group in verdict.groups if group.ok for each in group.findings()]
-    text = "\n".join((f"{verdict.requirement} {verdict.level} {verdict.title}", details(verdict), *held))
-    return visible(text).split("\n")
+    told = "\n".join((f"{verdict.requirement} {verdict.level} {verdict.title}", details(verdict), *held))
+    return junit.text(told).split("\n")
