@@ -19,6 +19,7 @@ from conformance.progress import Progress, QuietProgress, TerminalProgress
 from conformance.report.letters import LETTERS
 from conformance.report.model import Report, Verdict
 from conformance.report.story import details, heading, headline, why_not_judged
+from conformance.report.visible import visible
 from conformance.session import catalogue, fixtures, summary
 from conformance.session.fixtures import JUDGE, LAB, RUN
 from conformance.session.judging import NotRun, verdict_on
@@ -388,15 +389,15 @@ def _with_timeline(verdict: Verdict, item: pytest.Item) -> Verdict:
 def _retell(report: pytest.TestReport, verdict: Verdict) -> None:
     """Make pytest's report say what the verdict says, in its outcome, its heading and its text.
 
-    pytest puts FAILED or ERROR before the heading itself.
+    pytest puts FAILED or ERROR before the heading itself, and writes what it is given to the terminal as it is.
     """
     setattr(report, _VERDICT, msgspec.to_builtins(verdict))
     file, line, _ = report.location
     says_itself = verdict.status in (Status.FAILED, Status.ERROR)
     report.location = (file, line, heading(verdict) if says_itself else headline(verdict))
     if verdict.status in _COUNTS_AS_FAILED:
-        report.outcome, report.longrepr = "failed", details(verdict)
+        report.outcome, report.longrepr = "failed", visible(details(verdict))
     elif verdict.status is Status.PASSED:
         report.outcome, report.longrepr = "passed", None
     else:
-        report.outcome, report.longrepr = "skipped", (file, line or 0, why_not_judged(verdict))
+        report.outcome, report.longrepr = "skipped", (file, line or 0, visible(why_not_judged(verdict)))

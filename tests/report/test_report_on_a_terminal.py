@@ -6,7 +6,9 @@ import msgspec
 import pytest
 from made_reports import HOSTILE, hostile_report, made_report
 
+from conformance.facts import snapshot
 from conformance.report.model import Cause, Report
+from conformance.report.visible import visible
 from conformance.session import summary
 from conformance.verdict import Status
 
@@ -94,3 +96,23 @@ def test_names_of_a_cluster_do_nothing_to_the_terminal():
     assert "\x1b" in HOSTILE
     assert written
     assert not any("\x1b" in line for line in written)
+
+
+@pytest.mark.parametrize("verbosity", ["-q", "-rA", "-v"])
+def test_a_message_of_the_cluster_does_nothing_to_the_terminal_of_a_run(conform, tmp_path, verbosity):
+    node = {
+        "apiVersion": "v1", "kind": "Node",
+        "metadata": {"name": "gpu-1", "labels": {"nvidia.com/gpu.present": "true"}},
+        "status": {"capacity": {"nvidia.com/gpu": "8"}, "conditions": [{"type": "Ready", "status": "True"}]},
+    }  # fmt: skip
+    condition = {"type": "Error", "status": "True", "reason": "ReconcileFailed", "message": f"{HOSTILE}\u202e"}
+    policy = {
+        "apiVersion": "nvidia.com/v1", "kind": "ClusterPolicy", "metadata": {"name": "cluster-policy"}, "spec": {},
+        "status": {"state": "notReady", "conditions": [condition]},
+    }  # fmt: skip
+    snapshot.save(snapshot.Snapshot.of([node, policy]), tmp_path / "cluster.json.gz")
+
+    outcome = conform("--cluster", f"snapshot:{tmp_path / 'cluster.json.gz'}", "--color=no", verbosity)
+
+    assert visible(HOSTILE.partition("\n")[0]) in outcome.output
+    assert not {"\x1b", "\u202e"} & set(outcome.output)
