@@ -6,7 +6,7 @@ stands for it.
 
 import re
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
 import msgspec
@@ -72,26 +72,46 @@ def fixes(report: Report) -> tuple[Fix, ...]:
 
 
 def _followed(found: Sequence[Fix]) -> list[Fix]:
-    """The fixes; what has no remedy but that of another requirement ("Follow OPER-02") is told with that one.
-
-    Where several things to fix fail that requirement, nobody can say which of them it is, and it stays on its own.
-    """
+    """The fixes; what has no remedy but that of another requirement ("Follow OPER-02") is told with that one."""
+    hosts = {at: host for at, fix in enumerate(found) if (host := _host(found, at, fix)) is not None}
     followers: dict[int, list[Fix]] = {}
-    taken: set[int] = set()
-    for at, fix in enumerate(found):
-        hosts = [number for number, other in enumerate(found) if fix.follows and _leads(other, fix)]
-        if len(hosts) == 1:
-            followers.setdefault(hosts[0], []).append(fix)
-            taken.add(at)
-    return [
-        _together(fix, followers[at]) if at in followers else fix for at, fix in enumerate(found) if at not in taken
-    ]
+    for at in hosts:
+        if (first := _first(at, hosts)) is not None:
+            followers.setdefault(first, []).append(found[at])
+    taken = {id(fix) for of_one in followers.values() for fix in of_one}
+    told = ((fix, followers.get(at)) for at, fix in enumerate(found) if id(fix) not in taken)
+    return [_together(fix, of_one) if of_one else fix for fix, of_one in told]
 
 
-def _leads(host: Fix, follower: Fix) -> bool:
-    """Whether the host is what the follower says to follow, and both are seen to be broken."""
-    told = {judge.requirement for judge in host.requirements}
-    return follower.follows in told and not host.follows and host.status is follower.status is Status.FAILED
+def _host(found: Sequence[Fix], at: int, follower: Fix) -> int | None:
+    """Which of the fixes one is told with.
+
+    Where several fail the requirement to be followed, it is the one whose subject the cause names; else nobody can say.
+    """
+    if not follower.follows or follower.status is not Status.FAILED:
+        return None
+    hosts = [number for number, other in enumerate(found) if number != at and _fails(other, follower.follows)]
+    if len(hosts) > 1:
+        causes = " ".join(each.first.cause for each in follower.findings)
+        hosts = [
+            number for number in hosts if any(str(each.first.subject) in causes for each in found[number].findings)
+        ]
+    return hosts[0] if len(hosts) == 1 else None
+
+
+def _fails(fix: Fix, requirement: str) -> bool:
+    return fix.status is Status.FAILED and any(judge.requirement == requirement for judge in fix.requirements)
+
+
+def _first(at: int, hosts: Mapping[int, int]) -> int | None:
+    """The fix at the end of those that follow each other; None where they lead in a circle."""
+    met = {at}
+    while at in hosts:
+        at = hosts[at]
+        if at in met:
+            return None
+        met.add(at)
+    return at
 
 
 def _together(host: Fix, followers: Sequence[Fix]) -> Fix:

@@ -126,8 +126,7 @@ def test_one_complete_stack_is_installed(facts: Facts, reference: Reference, jud
     "ClusterPolicy (or GPUCluster) and every NVIDIADriver are Ready, and GPU nodes have been detected",
     level=MUST,
     sources=["guide-2", "operator-policy-controller", "operator-conditions"],
-    remedy="Fix what the message of the condition Error names: of states that are not ready, OPER-13 tells on which "
-    "nodes their operands do not work, and why.",
+    remedy="Fix what the message of the condition Error names.",
 )
 def test_the_operator_has_reconciled_its_resource(facts: Facts, reference: Reference, judge: Judge) -> None:
     operator_resource = operator_resource_there(facts, reference)
@@ -178,7 +177,7 @@ def test_every_component_has_its_workload(facts: Facts, reference: Reference, ju
             actual="none",
             cause="no node is labelled as a GPU node, and without one the operator deploys no component",
             hidden_because="status.state is ready: there is nothing to deploy",
-            remedy="Fix Node Feature Discovery first (OPER-11).",
+            remedy="Follow OPER-11: Node Feature Discovery comes first.",
             inspect=f"kubectl get nodes -L {GPU_PRESENT}",
         )
         return
@@ -195,6 +194,7 @@ def test_every_component_has_its_workload(facts: Facts, reference: Reference, ju
             actual=found or "no workload",
             cause=_why_not_deployed(component, facts) if wanted else f"{join_limited(found)} is left over",
             hidden_because="the other components work without it" if wanted else "it runs beside what replaced it",
+            remedy="Follow OPER-02." if wanted and component is DRIVER and why_no_driver(facts) else "",
             inspect=f"kubectl get {component.kind.lower()}s -A | grep {component.name}",
         )
 
@@ -389,6 +389,8 @@ def _how_to_reconcile(reason: str, message: str) -> str:
             "Let Node Feature Discovery run on the GPU nodes: the operator knows them by its labels of PCI devices "
             "(OPER-10 tells which taints keep it off)."
         )
+    if reason in STARTING_REASONS:
+        return "Follow OPER-13: it tells on which nodes the operands of these states do not work, and why."
     return "" if message else "Read the operator's log: it says what it could not do, if it runs at all (OPER-01)."
 
 

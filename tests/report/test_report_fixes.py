@@ -76,6 +76,39 @@ def test_where_several_causes_fail_what_is_to_be_followed_nobody_says_which_it_i
     assert sorted(with_followers("Follow DRA-01.", hosts=2)) == [("DRA-01",), ("DRA-01",), ("POOL-02",)]
 
 
+def told_of(*broken: tuple[str, str, str, str]) -> list[tuple[str, ...]]:
+    """The requirements of each thing to fix, of findings of one requirement, node, cause and remedy each."""
+    report = made_report()
+    (group,) = report.requirements[1].causes
+    (member, *_) = group.subjects
+
+    def verdict(id: str, node: str, cause: str, remedy: str) -> Verdict:
+        subject = msgspec.structs.replace(member, name=node)
+        of_one = msgspec.structs.replace(group, subjects=(subject,), count=1, cause=cause, remedy=remedy)
+        return msgspec.structs.replace(report.requirements[1], requirement=id, groups=(of_one,))
+
+    verdicts = tuple(verdict(*each) for each in broken)
+    told = fixes.fixes(msgspec.structs.replace(report, causes=(), requirements=verdicts))
+    return sorted(tuple(each.requirement for each in fix.requirements) for fix in told)
+
+
+def test_of_several_that_fail_what_is_to_be_followed_it_is_the_one_that_the_cause_names() -> None:
+    several = [("DRA-01", "gpu-a", "a", "Mend a."), ("DRA-01", "gpu-b", "b", "Mend b.")]
+
+    assert told_of(*several, ("POOL-02", "n", "node gpu-b is ill", "Follow DRA-01.")) == [
+        ("DRA-01",),
+        ("DRA-01", "POOL-02"),
+    ]
+    assert len(told_of(*several, ("POOL-02", "n", "node gpu-c is ill", "Follow DRA-01."))) == 3
+
+
+def test_what_follows_a_follower_is_told_with_the_first_and_a_circle_with_nobody() -> None:
+    chain = [("OBS-01", "n", "c", "Follow POOL-02."), ("POOL-02", "n", "b", "Follow DRA-01.")]
+
+    assert told_of(*chain, ("DRA-01", "n", "a", "Mend it.")) == [("DRA-01", "OBS-01", "POOL-02")]
+    assert told_of(*chain, ("DRA-01", "n", "a", "Follow OBS-01.")) == [("DRA-01",), ("OBS-01",), ("POOL-02",)]
+
+
 def test_a_follower_among_whose_many_findings_one_has_a_remedy_of_its_own_stays_a_thing_to_fix() -> None:
     many = [f"Follow DRA-01: mend {number}." for number in range(4)]
 

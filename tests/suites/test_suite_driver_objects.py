@@ -83,7 +83,9 @@ def test_a_missing_driver_is_traced_to_the_conflict(several):
         each for each in several.objects if not each["metadata"]["name"].startswith("nvidia-driver-daemonset")
     ]
 
-    assert "ConflictingNodeSelector" in several.verdict(WORKLOADS).broken["driver"]
+    told = several.verdict(WORKLOADS).broken["driver"]
+    assert "ConflictingNodeSelector" in told
+    assert "Follow OPER-02." in told
     assert "ConflictingNodeSelector" in several.verdict(COVERAGE).broken[f"node {A_NODE}"]
 
 

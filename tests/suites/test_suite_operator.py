@@ -216,7 +216,10 @@ def test_not_ready_is_reported_with_the_message_of_the_operator(cluster):
 
     told = cluster.verdict(RECONCILED).broken["cluster policy cluster-policy"]
     assert "state-driver" in told
-    assert "operator's log" not in told
+    assert "Follow OPER-13: it tells on which nodes" in told
+
+    not_ready(cluster, "2026-09-20T10:00:00Z", reason="ReconcileFailed")
+    assert "OPER-13" not in cluster.verdict(RECONCILED).broken["cluster policy cluster-policy"]
 
 
 def test_not_ready_since_a_minute_is_a_start_and_no_fault(cluster):
