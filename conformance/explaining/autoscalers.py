@@ -6,10 +6,11 @@ kubernetes-sigs/karpenter, pkg/controllers/provisioning/scheduling/events.go (Fa
 """
 
 from conformance.explaining.seen import Seen, reporters_of
+from conformance.facts.kinds import NOT_SCALED_UP
 from conformance.gpu.placement import Manifest
 
 _COMPONENTS = ("karpenter", "cluster-autoscaler")
-_REASONS = ("NotTriggerScaleUp", "FailedScaleUp")
+_REASONS = (NOT_SCALED_UP, "FailedScaleUp")
 _MOST = 400
 """Karpenter tells why each of its node pools is none for the pod."""
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Any, TypeVar
 
+from conformance.facts.kinds import NOT_SCALED_UP
 from conformance.gpu.claims import Claims, Offer
 from conformance.gpu.placement import Manifest, Occupancy, bound_by_node
 from conformance.gpu.volume_places import Storage
@@ -48,9 +49,6 @@ MAY_BE_UNREADABLE = (
 """What is read as well where it can be; what is missing is said where it would decide."""
 READ = (*KINDS, *WORKLOADS, *MAY_BE_UNREADABLE)
 """Everything that explanations of all pods are computed from."""
-
-TOLD_AS_NORMAL = ("NotTriggerScaleUp",)
-"""The reasons of events that say why something does not happen, and are no warnings: an autoscaler's."""
 
 _Computed = TypeVar("_Computed")
 
@@ -182,7 +180,7 @@ class Seen:
     def _warnings(self) -> Mapping[tuple[Any, str, str], list[dict[str, Any]]]:
         found: dict[tuple[Any, str, str], list[dict[str, Any]]] = {}
         for event in self.of("Event"):
-            if event.get("type") == "Warning" or event.get("reason") in TOLD_AS_NORMAL:
+            if event.get("type") == "Warning" or event.get("reason") == NOT_SCALED_UP:
                 found.setdefault(_involved(event.get("involvedObject") or {}), []).append(event)
         return found
 

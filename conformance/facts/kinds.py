@@ -190,7 +190,8 @@ controllers.
 """
 
 WARNINGS = "type=Warning"
-EVENTS = (WARNINGS, "reason=NotTriggerScaleUp")
+NOT_SCALED_UP = "NotTriggerScaleUp"
+EVENTS = (WARNINGS, f"reason={NOT_SCALED_UP}")
 """Field selectors of the events that say why something does not happen: autoscalers say so in a normal one."""
 
 EVERYWHERE = tuple(name for name in KINDS if name != "ConfigMap")

@@ -9,7 +9,7 @@ from typing import Any
 from conformance.simulator.chart.defaults import GPU_OPERATOR
 from conformance.simulator.chart.objects import host_volume, named, over
 from conformance.simulator.clusterpolicy import given_variables, image_of, mapping
-from conformance.simulator.gpucluster_driver import KUBELET_FOLDERS, DriverContainers
+from conformance.simulator.gpucluster_driver import CONTROLLER, KUBELET_FOLDERS, DriverContainers
 from conformance.simulator.manifests import STARTS_IN_TURN, STOPS_AT_ONCE, environment_of, fields_of
 from conformance.simulator.operand_env import exporter_settings
 from conformance.simulator.operands import DEPLOY, NODE_NAME
@@ -18,11 +18,7 @@ from conformance.simulator.world import Object
 KIND = "GPUCluster"
 ADMIN_ACCESS = "resource.kubernetes.io/admin-access"
 
-KUBELET_PLUGIN, CONTROLLER, VALIDATOR = (
-    "nvidia-dra-driver-kubelet-plugin",
-    "nvidia-dra-driver-controller",
-    "nvidia-dra-validator",
-)
+KUBELET_PLUGIN, VALIDATOR = "nvidia-dra-driver-kubelet-plugin", "nvidia-dra-validator"
 DCGM, EXPORTER = "nvidia-dcgm-dra", "nvidia-dcgm-exporter-dra"
 DAEMON_SETS = (KUBELET_PLUGIN, VALIDATOR, DCGM, EXPORTER)
 

@@ -16,7 +16,7 @@ from conformance.simulator.world import Object
 
 KUBELET_FOLDERS = {"plugins-registry": "/var/lib/kubelet/plugins_registry", "plugins": "/var/lib/kubelet/plugins"}
 
-_CONTROLLER = "nvidia-dra-driver-controller"
+CONTROLLER = "nvidia-dra-driver-controller"
 _PRIVILEGED = {"privileged": True}
 
 
@@ -67,7 +67,7 @@ class DriverContainers(msgspec.Struct, frozen=True):
             "IMAGE_NAME": image,
             "NVIDIA_VISIBLE_DEVICES": "void",
             "LEADER_ELECTION_ENABLED": "false",
-            "LEADER_ELECTION_LEASE_LOCK_NAME": _CONTROLLER,
+            "LEADER_ELECTION_LEASE_LOCK_NAME": CONTROLLER,
             "LEADER_ELECTION_LEASE_LOCK_NAMESPACE": namespace,
             "LEADER_ELECTION_LEASE_DURATION": "15s",
             "LEADER_ELECTION_RENEW_DEADLINE": "10s",

@@ -5,14 +5,9 @@ from collections.abc import Callable, Mapping
 
 from conformance.facts import Facts, Node
 from conformance.gpu.drivers import labelled_driver
-from conformance.gpu.labels import (
-    GPU_COUNT,
-    GPU_MEMORY,
-    GPU_PRESENT,
-    GPU_PRODUCT,
-    PCI_PRESENT,
-)
+from conformance.gpu.labels import GPU_COUNT, GPU_MEMORY, GPU_PRODUCT
 from conformance.gpu.mig import Unknown, model_of
+from conformance.gpu.presence import has_gpus
 from conformance.gpu.sharing import Offer
 from conformance.reference.expected import gpu_resources
 from conformance.reference.model import Gpu, Pool, Reference
@@ -66,8 +61,8 @@ def memory_agrees(found_mib: int | None, declared_mib: int) -> bool:
 
 
 def shows_gpus(node: Node, reference: Reference, facts: Facts) -> bool:
-    """Whether a node has GPUs: by its capacity, a label of GPU or Node Feature Discovery, or its ResourceSlices."""
-    if any(node.labels.get(label) == "true" for label in (GPU_PRESENT, *PCI_PRESENT)):
+    """Whether a node has GPUs: by a label of whoever looked at its hardware, its capacity, or its ResourceSlices."""
+    if has_gpus(node.labels):
         return True
     counted = any(node.gpu_capacity(name) for name in {*gpu_resources(reference), *node.gpu_resources})
     return counted or bool(devices_on(node, facts))

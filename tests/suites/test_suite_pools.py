@@ -2,6 +2,7 @@
 
 import msgspec
 import pytest
+from operated_cluster import made
 from sharing_cluster import SharingCluster
 
 from conformance.reference import Reference
@@ -112,3 +113,17 @@ def test_selectors_that_overlap_are_named_as_the_mistake_of_the_set_up(cluster, 
     assert list(outcome.broken) == ["node t4-inference-1"]
     assert f"selectors of pool t4-inference ({pool.selector_text}) and pool wide (rack=1) overlap" in text
     assert "a mistake of the set-up, not of the cluster" in text
+
+
+@pytest.mark.parametrize(
+    "label",
+    [
+        {"nvidia.com/gpu.present": "true"},
+        {"cloud.google.com/gke-accelerator": "nvidia-l4"},
+        {"karpenter.k8s.aws/instance-gpu-manufacturer": "nvidia"},
+    ],
+)
+def test_a_node_of_no_pool_is_named_though_no_driver_has_shown_its_gpus(cluster, label):
+    cluster.objects.append(made("v1", "Node", "stray", labels=label, status={}))
+
+    assert list(cluster.verdict(every_node_belongs_to_one_pool).broken) == ["node stray"]
