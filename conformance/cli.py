@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 import conformance
+from conformance.clusters import commands as cluster_commands
 from conformance.options import UPGRADE_QUESTIONS
 from conformance.report import commands as report_commands
 
@@ -170,19 +171,13 @@ def _parser() -> argparse.ArgumentParser:
     report_commands.redacts(snapshot)
     snapshot.set_defaults(command=_snapshot)
 
-    binaries = commands.add_parser("binaries", help="fetch or build the binaries of the embedded cluster now")
-    binaries.add_argument("--kubernetes", default="1.36", metavar="VERSION", help="1.34, 1.35, 1.36 (default) or 1.37")
-    binaries.add_argument("--assets", type=Path, metavar="DIR", help="a folder that has some or all of them")
-    binaries.add_argument(
-        "names", nargs="*", help="default: what a cluster needs; also kubectl, kubelet, kwokctl, containerd"
+    cluster_commands.add_binaries_to(
+        commands.add_parser("binaries", help="fetch or build the binaries of the embedded cluster now")
     )
-    binaries.add_argument("--into", type=Path, metavar="DIR", help="also copy them there: a folder for --gpu-assets")
-    binaries.set_defaults(command=_binaries)
-
     report_commands.add_to(
         commands.add_parser("report", help="show, convert, compare and recover the reports of runs"), _requirements
     )
-    _add_cluster_commands(
+    cluster_commands.add_to(
         commands.add_parser("cluster", help="embedded clusters that stay up, for kubectl and for runs")
     )
     return parser
@@ -192,52 +187,6 @@ def _names_cluster(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--cluster", required=True, metavar="NAME", help="as pytest's --cluster")
     parser.add_argument("--clusters-file", type=Path, metavar="FILE")
     parser.add_argument("--kubeconfig", type=Path, metavar="FILE")
-
-
-def _add_cluster_commands(parser: argparse.ArgumentParser) -> None:
-    actions = parser.add_subparsers(required=True, metavar="ACTION")
-    up = actions.add_parser("up", help="start a cluster and leave it running")
-    up.add_argument("name", nargs="?", default="dev")
-    up.add_argument("--topology", default="guide", metavar="NAME|PATH", help="the simulated fleet (default: guide)")
-    up.add_argument("--kubernetes", metavar="VERSION", help="1.34, 1.35, 1.36 (default) or 1.37")
-    up.add_argument("--assets", type=Path, metavar="DIR", help="a folder that has the binaries")
-    played = up.add_mutually_exclusive_group()
-    played.add_argument("--no-simulator", action="store_true", help="nobody plays the GPU stack: you deploy a real one")
-    played.add_argument(
-        "--without-parts",
-        default="",
-        metavar="PART,...",
-        help="parts of the simulator that something of yours plays, such as operator,upgrade",
-    )
-    up.add_argument(
-        "--real-nodes", default="0", metavar="N", help="GPU nodes with a real kubelet (default: 0; Linux, root)"
-    )
-    up.set_defaults(command=_cluster_up)
-    down = actions.add_parser("down", help="stop a cluster and remove its state")
-    down.add_argument("name", nargs="?", default="dev")
-    down.set_defaults(command=_cluster_down)
-    preflight = actions.add_parser("preflight", help="say what this machine lacks for nodes with real containers")
-    preflight.add_argument("--assets", type=Path, metavar="DIR", help="a folder that has some of the programs")
-    preflight.set_defaults(command=_cluster_preflight)
-    image = actions.add_parser(
-        "image", help="make the image of a cluster in a container, as an archive for docker load"
-    )
-    image.add_argument(
-        "which",
-        choices=("control-plane", "kind-node", "simulated-plugin"),
-        help="of --cluster container, of --cluster kind, or of nodes without GPUs whose set-up declares that stack",
-    )
-    image.add_argument("--kubernetes", default="1.36", metavar="VERSION", help="1.34, 1.35, 1.36 (default) or 1.37")
-    image.add_argument("--assets", type=Path, metavar="DIR", help="a folder that has the binaries")
-    image.set_defaults(command=_cluster_image)
-    listing = actions.add_parser("list", help="the clusters that are up")
-    listing.set_defaults(command=_cluster_list)
-
-
-def _count(flag: str, text: str) -> int:
-    if not text.isdecimal():
-        raise ValueError(f"{flag} is {text!r}: give a number of nodes, such as 1")
-    return int(text)
 
 
 def _requirements() -> "Iterable[Requirement]":
@@ -420,94 +369,6 @@ def _snapshot(chosen: argparse.Namespace) -> int:
         taken = redacted(taken, Redactor(key_from(chosen.redact_key)))
     snapshot.save(taken, chosen.file)
     print(f"{chosen.file}: judge it with pytest --cluster snapshot:{chosen.file}")
-    return OK
-
-
-def _binaries(chosen: argparse.Namespace) -> int:
-    from conformance.clusters.embedded.binaries import CONTROL_PLANE, resolve
-    from conformance.progress import TerminalProgress
-
-    with TerminalProgress() as progress:
-        found = resolve(chosen.kubernetes, chosen.names or CONTROL_PLANE, assets=chosen.assets, progress=progress)
-    if chosen.into is not None:
-        from conformance.clusters.embedded.binaries.assets import put
-
-        found = put(found, chosen.into)
-    _say_each([f"{name:<24} {path}" for name, path in found.items()])
-    return OK
-
-
-def _cluster_up(chosen: argparse.Namespace) -> int:
-    from conformance.clusters.embedded import EmbeddedSpec, cluster_up
-    from conformance.progress import TerminalProgress
-
-    given = {
-        "topology": chosen.topology,
-        "version": chosen.kubernetes,
-        "assets": chosen.assets,
-        "without_parts": tuple(filter(None, chosen.without_parts.split(","))),
-        "real_nodes": _count("--real-nodes", chosen.real_nodes),
-        "real_gpus": _count("--real-nodes", chosen.real_nodes) > 0,
-    }
-    kept = {name: value for name, value in given.items() if value}
-    with TerminalProgress() as progress:
-        cluster = cluster_up(chosen.name, EmbeddedSpec(simulator=not chosen.no_simulator, **kept), progress)
-    print(f"cluster {chosen.name} is up: {cluster.server}")
-    print(f"  kubectl --kubeconfig {cluster.kubeconfig} get nodes")
-    print(f"  pytest --cluster embedded:{chosen.name}")
-    print(f"  gpu-conformance cluster down {chosen.name}")
-    return OK
-
-
-def _cluster_image(chosen: argparse.Namespace) -> int:
-    from conformance.clusters.docker import control_plane_image, kind_node_image, simulated_plugin_image
-    from conformance.progress import TerminalProgress
-
-    with TerminalProgress() as progress:
-        if chosen.which == "kind-node":
-            node = kind_node_image.obtain(chosen.kubernetes, assets=chosen.assets, cache=None, progress=progress)
-            print(f"{node.name}\n  docker load --input {node.archive}")
-            return OK
-        if chosen.which == "simulated-plugin":
-            plugin = simulated_plugin_image.spec()
-            progress.step(f"Making the image {plugin.name}")
-            archive = simulated_plugin_image.archive(plugin)
-            print(f"{plugin.name}\n  docker load --input {archive}")
-            return OK
-        image = control_plane_image.spec(chosen.kubernetes, assets=chosen.assets, cache=None, progress=progress)
-        progress.step(f"Making the image {image.name}")
-        archive = control_plane_image.archive(image)
-    print(f"{image.name}\n  docker load --input {archive}")
-    return OK
-
-
-def _cluster_down(chosen: argparse.Namespace) -> int:
-    from conformance.clusters.embedded import cluster_down
-
-    cluster_down(chosen.name)
-    print(f"cluster {chosen.name} is gone")
-    return OK
-
-
-def _cluster_preflight(chosen: argparse.Namespace) -> int:
-    from conformance.clusters.embedded.real import required
-
-    tools = required(chosen.assets, gpus=True)
-    _say_each([f"{name:<24} {path}" for name, path in tools.programs.items()])
-    print(f"{'CNI plugins':<24} {tools.cni}")
-    print(f"{'devices by CDI':<24} {'yes' if tools.cdi else 'no'}: containerd {tools.containerd}")
-    print("nodes with real containers can run here: --gpu-real-nodes N, or `gpu-conformance cluster up --real-nodes N`")
-    return OK
-
-
-def _cluster_list(_chosen: argparse.Namespace) -> int:
-    from conformance.clusters.embedded import cluster_list
-
-    kept = list(cluster_list())
-    for cluster in kept:
-        print(cluster)
-    if not kept:
-        print("no embedded cluster is up; `gpu-conformance cluster up` starts one")
     return OK
 
 
