@@ -1,4 +1,4 @@
-"""Whose it is to mend what is broken: the platform's team, or the team whose workload it is.
+"""Who has to fix what is broken: the platform's team, or the team whose workload it is.
 
 A requirement declares who carries out its remedy, and a finding says so where its own remedy is somebody else's. Of
 objects that teams are given (their namespaces, quotas, accounts) nobody but the platform's team is the owner.

@@ -76,7 +76,7 @@ def _deactivated(workload: Manifest) -> tuple[str, str]:
     words = f": {why.get('reason')}: {why.get('message') or 'no message'}" if why else ""
     return (
         f"its Workload {workload['metadata']['name']} is deactivated (spec.active is false){words}",
-        "Mend what made it so, then set spec.active of the Workload to true: Kueue does not try it again before.",
+        "Fix what made it so, then set spec.active of the Workload to true: Kueue does not try it again before.",
     )
 
 

@@ -112,7 +112,7 @@ class Plan(msgspec.Struct, frozen=True, rename="camel"):
         if self.upgrade:
             yield f"  asked about the upgrade to {self.upgrade}: judges only what answers it; upgrades nothing"
         if self.deploys is not None:
-            yield from deploying_in_words(self.deploys)
+            yield from format_deploying(self.deploys)
         counted = f"{len(self.reads)} requirements only read, {len(self.acts)} may act"
         yield f"  {counted}, {len(self.left_out)} are left out by the mode"
         if not self.creates:
@@ -158,7 +158,7 @@ def _ids(requirements: Sequence[str]) -> str:
     return f"{len(requirements)}: {join_limited(requirements, most=_NAMED)}" if requirements else "none"
 
 
-def deploying_in_words(deploys: Foreseen) -> Iterator[str]:
+def format_deploying(deploys: Foreseen) -> Iterator[str]:
     """What deploying the set-up would do, for people."""
     yield "  deploys  the set-up first, and takes it back before the run ends"
     told = (

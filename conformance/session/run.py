@@ -124,7 +124,7 @@ class Run:
             self._stream = self._resources.enter_context(EventStream(self.folder / STREAM_NAME))
             self.say(
                 "run-started", apiVersion=API_VERSION, run=self.id, cluster=self.cluster.name, mode=str(self.mode),
-                version=conformance.__version__, reference=self.reference.name, settings=self._settings_in_words(),
+                version=conformance.__version__, reference=self.reference.name, settings=self._formatted_settings(),
             )  # fmt: skip
         if self.cluster.snapshot is not None:
             with kept_from_the_collector():
@@ -364,7 +364,7 @@ class Run:
         report = Report(
             RunFacts(
                 self.id, conformance.__version__, str(self.mode), _stamp(self.started), _stamp(datetime.now(UTC)),
-                self._settings_in_words(),
+                self._formatted_settings(),
             ),
             self._cluster_facts(),
             self.reference.name,
@@ -437,7 +437,7 @@ class Run:
         finally:
             self._resources.close()
 
-    def _settings_in_words(self) -> dict[str, str]:
+    def _formatted_settings(self) -> dict[str, str]:
         """What was set, to what, and by whom."""
         set_ = {name: setting for name, setting in self.settings.by_name.items() if setting.source != "default"}
         return {name: f"{setting.value} (from {setting.source})" for name, setting in set_.items()}

@@ -308,7 +308,7 @@ def test_deploying_is_planned_of_clusters_only(fleet):
 def test_what_deploying_does_is_told_before_all_else():
     deploys = Foreseen(("namespace a",), ("quota b",), ("gpu-1",), ("Helm release x/y (z 1)",), ("crd c",), "", ("d",))
 
-    text = "\n".join(planning.deploying_in_words(deploys))
+    text = "\n".join(planning.format_deploying(deploys))
 
     for told in ("would be refused, 1: d", "creates, 1: namespace a", "brings up to date, 1: quota b", "crd c"):
         assert told in text
