@@ -207,16 +207,15 @@ def _catalog(chosen: argparse.Namespace) -> int:
 
 
 def _explain_pod(chosen: argparse.Namespace) -> int:
-    import json
-
     import msgspec
 
-    from conformance.explaining import lines
+    from conformance.explaining import Explanations, lines
     from conformance.session import explaining_pods
 
     found = explaining_pods.explanations(chosen.cluster, chosen.asked, chosen.clusters_file, chosen.kubeconfig)
     if chosen.json:
-        print(json.dumps([msgspec.to_builtins(each) for each in found], indent=2))
+        written = Explanations(chosen.cluster, chosen.asked, tuple(found))
+        print(msgspec.json.format(msgspec.json.encode(written), indent=2).decode())
     else:
         print("\n".join(line for each in found for line in lines(each)))
     return OK

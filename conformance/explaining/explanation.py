@@ -1,6 +1,7 @@
 """What an explanation says."""
 
 from enum import StrEnum
+from typing import Literal
 
 import msgspec
 
@@ -46,3 +47,13 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     eviction: str = ""
     groups: tuple[NodeGroup, ...] = ()
     not_computed: tuple[str, ...] = ()
+
+
+class Explanations(msgspec.Struct, frozen=True, rename="camel"):
+    """What ``explain-pod --json`` writes: one explanation for each pod of what was asked about."""
+
+    cluster: str
+    asked: str
+    explanations: tuple[Explanation, ...]
+    api_version: Literal["gpu-conformance.io/v1alpha1"] = "gpu-conformance.io/v1alpha1"
+    kind: Literal["PodExplanations"] = "PodExplanations"

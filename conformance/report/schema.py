@@ -1,10 +1,11 @@
-"""The JSON Schemas of what reports are written as, made from their models so that the two cannot differ."""
+"""The JSON Schemas of reports, comparisons and explanations of pods, made from their models: the two cannot differ."""
 
 from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 
+from conformance.explaining import Explanations
 from conformance.report.comparing.changes import Difference
 from conformance.report.comparing.clusters import Fleet
 from conformance.report.comparing.trend import Trend
@@ -17,6 +18,7 @@ SCHEMAS: Mapping[str, tuple[str, type[msgspec.Struct]]] = {
     "reports/diff.schema.json": ("gpu-conformance difference of two reports", Difference),
     "reports/fleet.schema.json": ("gpu-conformance fleet of clusters", Fleet),
     "reports/trend.schema.json": ("gpu-conformance trend of a cluster", Trend),
+    "reports/explain-pod.schema.json": ("gpu-conformance explanations of pods", Explanations),
 }
 """Each schema's file with its title and the model that it describes."""
 

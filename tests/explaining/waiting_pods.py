@@ -40,7 +40,7 @@ def situations() -> dict[str, dict[str, Any]]:
 
 def explained(situation: dict[str, Any]) -> Explanation:
     """What is told first of what a situation asks about."""
-    objects = [_whole(each) for each in situation["objects"]]
+    objects = objects_of(situation)
     kind, _, name = situation["explain"].partition(" ")
     seen = seen_from(objects)
     namespace, _, name = name.partition("/")
@@ -51,6 +51,11 @@ def explained(situation: dict[str, Any]) -> Explanation:
         and (each["metadata"].get("namespace"), each["metadata"]["name"]) == (namespace, name)
     )
     return explain(seen, found) if kind == "pod" else explain_workload(seen, found)[0]
+
+
+def objects_of(situation: dict[str, Any]) -> list[dict[str, Any]]:
+    """The objects of a situation's cluster."""
+    return [_whole(each) for each in situation["objects"]]
 
 
 def _whole(obj: dict[str, Any]) -> dict[str, Any]:
