@@ -16,6 +16,7 @@ from conformance.gpu.placement import (
     NEIGHBOUR,
     NONE_OF_IT,
     ROOM,
+    SELECTOR,
     SPREAD,
     TAINT,
     VOLUME,
@@ -26,7 +27,7 @@ from conformance.gpu.placement import (
 
 _MOST_VALUES = 5
 _MOST_NODES = 3
-_FIRST = (TAINT, VOLUME, CLAIM, ROOM, HOST_PORT, NEIGHBOUR, SPREAD)
+_FIRST = (TAINT, VOLUME, SELECTOR, CLAIM, ROOM, HOST_PORT, NEIGHBOUR, SPREAD)
 """Of several obstacles of a node that which waiting helps least is told; all are in the groups of nodes."""
 _NOTHING = Fraction(0)
 _Found = Mapping[str, Sequence[Obstacle]]

@@ -6,12 +6,15 @@ import msgspec
 
 from conformance.explaining.seen import Seen
 from conformance.explaining.sharing_schedulers import add_fractions, leave_to_hami
+from conformance.gpu.claims import Kept
 from conformance.gpu.neighbours import Neighbours
-from conformance.gpu.placement import CLAIM, NONE_OF_IT, VOLUME, Manifest, Obstacle, judge_of, taken_of_node
+from conformance.gpu.placement import CLAIM, NONE_OF_IT, SELECTOR, VOLUME, Manifest, Obstacle, judge_of, taken_of_node
 from conformance.gpu.volume_places import VolumePlaces
 
 _FOR_CLAIMS = ("ResourceClaim", "ResourceSlice", "DeviceClass")
 _FOR_VOLUMES = ("PersistentVolumeClaim", "PersistentVolume", "StorageClass")
+_LOOKED_AT_ALL = 100
+"""Of more nodes than these kube-scheduler stops when it has found enough (minFeasibleNodesToFind)."""
 _BY_CLASS = "deviceclass.resource.kubernetes.io/"
 
 
@@ -43,9 +46,31 @@ def _add_claims(seen: Seen, pod: Manifest, found: dict[str, list[Obstacle]], now
         return [f"device claims (DynamicResources), for these were not read: {unread}"]
     claims = seen.claims_of(pod)
     nowhere += [Obstacle(CLAIM, words, True) for words in (*claims.missing, *_not_made(seen, pod))]
+    ending: dict[str, str] = {}
     for name, kept in found.items():
-        kept += [Obstacle(NONE_OF_IT if none else CLAIM, words, none) for words, none in claims.on(seen.nodes[name])]
-    return claims.undecided
+        of_claims = list(claims.on(seen.nodes[name]))
+        errors = [each.text for each in of_claims if each.ends_the_attempt]
+        if errors and not kept:
+            # This filter is the last: a node that another one rules out is not looked at.
+            ending[name] = errors[0]
+        kept += map(_of_claims, of_claims)
+    return [*claims.undecided, *_ended_by(ending, found, nowhere)]
+
+
+def _of_claims(kept: Kept) -> Obstacle:
+    kind = SELECTOR if kept.ends_the_attempt else NONE_OF_IT if kept.nothing_there else CLAIM
+    return Obstacle(kind, kept.text, kind != CLAIM)
+
+
+def _ended_by(ending: Mapping[str, str], found: Mapping[str, list[Obstacle]], nowhere: list[Obstacle]) -> list[str]:
+    """What becomes of nodes that would fit, where an error at another one ends the attempt."""
+    if not ending or all(found.values()):
+        return []
+    name, words = min(ending.items())
+    if len(found) <= _LOOKED_AT_ALL:
+        nowhere.append(Obstacle(SELECTOR, f"{words} (it is met on node {name})", True))
+        return []
+    return [f"whether kube-scheduler looks at node {name} before it has found enough others: {words}"]
 
 
 def _not_made(seen: Seen, pod: Manifest) -> list[str]:

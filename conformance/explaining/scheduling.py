@@ -9,7 +9,7 @@ from conformance.explaining.causes import cause
 from conformance.explaining.explanation import Explanation, NodeGroup, Stage
 from conformance.explaining.fitting import Fit, fit_of
 from conformance.explaining.offers import offers_devices
-from conformance.explaining.seen import Seen
+from conformance.explaining.seen import Seen, condition
 from conformance.gpu.kai_fractions import asks_for_a_share
 from conformance.gpu.node_taints import state_of
 from conformance.gpu.placement import (
@@ -20,6 +20,7 @@ from conformance.gpu.placement import (
     NONE_OF_IT,
     OF_ANOTHER_POOL,
     ROOM,
+    SELECTOR,
     SPREAD,
     TAINT,
     VOLUME,
@@ -71,16 +72,12 @@ def explain(seen: Seen, pod: Manifest) -> Explanation:
 def _nowhere(fit: Fit) -> Explanation:
     """What is wrong with a claim or a volume is wrong on every node."""
     kinds = {each.kind for each in fit.nowhere}
-    remedy = (
-        "Make what is missing, or correct the pod: no node can take it before."
-        if kinds & {CLAIM, VOLUME}
-        else "Correct the pod."
-    )
+    remedy = "Make what is missing, or correct the pod: no node can take it before." if kinds & {CLAIM, VOLUME} else ""
     return Explanation(
         subject="",
         stage=Stage.UNSCHEDULABLE,
         cause="; ".join(each.text for each in fit.nowhere),
-        remedy=remedy,
+        remedy=remedy or next((_REMEDIES[each] for each in kinds if each in _REMEDIES), "Correct the pod."),
         groups=_grouped(fit.found) if any(fit.found.values()) else (),
         not_computed=fit.undecided,
     )
@@ -99,6 +96,9 @@ def _fits(seen: Seen, pod: Manifest, fitting: Sequence[str], others: tuple[str, 
         if not said and not queues.is_seen(seen, scheduler):
             cause += ", of which nothing is to be seen: no pod is called so, and it has placed none that is there"
             remedy = f"Correct the pod's schedulerName, or find out what {scheduler} is: nobody else looks at the pod."
+    elif error := _scheduler_error(pod):
+        cause = f"it would fit on {where}, and kube-scheduler's last attempt ended with an error: {error}"
+        remedy = "It tries again; an error that stays is about what its words name: correct that."
     elif others:
         cause = f"by all that is judged it would fit on {where}; what else it asks for was not decided"
         remedy = "The pod's events have the scheduler's own words on what was not decided."
@@ -114,6 +114,11 @@ def _fits(seen: Seen, pod: Manifest, fitting: Sequence[str], others: tuple[str, 
     return Explanation(subject="", stage=stage, cause=cause, remedy=remedy, nearest=fitting[0], not_computed=others)
 
 
+def _scheduler_error(pod: Manifest) -> str:
+    found = condition(pod, "PodScheduled")
+    return str(found.get("message") or "no message") if found.get("reason") == "SchedulerError" else ""
+
+
 def _has_gpus(node: Manifest) -> bool:
     """Whether a node is one that has GPUs, whatever it offers: of nodes equally near that is the one that is meant."""
     return has_gpus(node["metadata"].get("labels") or {}) or offers_devices((node,))
@@ -127,6 +132,7 @@ def _distance(kept: Sequence[Obstacle]) -> tuple[int, int, int, float]:
 
 
 _REMEDIES = {
+    SELECTOR: "Let the selector ask first whether the device has what it reads (has(), or `in`), or correct its name.",
     VOLUME: "Run it where its volume is, with GPUs there, or bring the data to a zone that has them.",
     CLAIM: "Wait until pods with claims end, claim less, or let the claim match what the nodes have.",
     HOST_PORT: "One pod of a node can have a host port: use a Service, another port, or fewer pods than nodes.",

@@ -1,7 +1,7 @@
 """Device claims of a pod: on which nodes they can be met, as far as counting decides it (DynamicResources).
 
-A node is ruled out where even all free devices that could match are too few; that is sure. It is not said that a node
-meets a claim where a selector is not understood (cel_bounds.py), or a constraint joins devices, or devices share
+A node is ruled out where no choice of the free devices that could match is enough; that is sure. It is not said that a
+node meets a claim where a selector is not understood (cel.py), or a constraint joins devices, or devices share
 counters: then it is undecided. Sources: kubernetes.io, Dynamic Resource Allocation; resource.k8s.io/v1.
 """
 
@@ -12,19 +12,19 @@ from typing import Any, TypeAlias
 import msgspec
 
 from conformance.gpu.affinity import term_matches
-from conformance.gpu.cel_bounds import expressions, holds
+from conformance.gpu.device_allocation import Asked, Candidate, Outcome, Place, outcome
+from conformance.gpu.device_selectors import Match, expressions, match
 
 Manifest: TypeAlias = Mapping[str, Any]
-_Place: TypeAlias = tuple[str, str, str]
-"""Driver, pool and name of a device."""
 
 
 class Device(msgspec.Struct, frozen=True):
     """A device that a slice offers, with what decides on which nodes it is."""
 
-    place: _Place
+    place: Place
     body: Manifest
     where: Manifest
+    slice: str
 
     def is_on(self, node: Manifest) -> bool:
         """Whether a pod on this node could get the device."""
@@ -50,7 +50,7 @@ class Offer:
             pool = each["spec"].get("pool") or {}
             key = str(each["spec"].get("driver")), str(pool.get("name"))
             newest[key] = max(newest.get(key, 0), int(pool.get("generation") or 0))
-        return tuple(device for each in self._slices for device in _devices(each["spec"], newest))
+        return tuple(device for each in self._slices for device in _devices(each, newest))
 
     @cached_property
     def by_node(self) -> Mapping[str, list[Device]]:
@@ -75,6 +75,17 @@ class Wish(msgspec.Struct, frozen=True):
     selectors: tuple[str, ...]
 
 
+class Kept(msgspec.Struct, frozen=True):
+    """What keeps a pod off a node; ``nothing_there`` where the node has no such devices at all.
+
+    What ``ends_the_attempt`` keeps kube-scheduler from looking at any other node as well.
+    """
+
+    text: str
+    nothing_there: bool = False
+    ends_the_attempt: bool = False
+
+
 class Claims:
     """The claims of one pod. ``missing`` says what is wrong with them on any node, ``undecided`` what is not judged."""
 
@@ -89,39 +100,48 @@ class Claims:
                 self._allocated.append((name, allocation))
             else:
                 self._wishes += [(name, wish) for wish in self._read(name, spec)]
+        # What else is asked for takes devices, or leaves some out: others are looked at then.
+        self._every_request_is_read = not self.undecided
 
-    def on(self, node: Manifest) -> Iterator[tuple[str, bool]]:
-        """What keeps the pod off the node, and whether the node has no such devices at all."""
+    def on(self, node: Manifest) -> Iterator[Kept]:
+        """What keeps the pod off the node."""
         for name, allocation in self._allocated:
             if allocation.get("nodeSelector") and not on_selected_node(allocation["nodeSelector"], node):
-                yield f"claim {name} has devices of another node already", False
-        there = self._offer.on(node) if self._wishes else []
-        free = [each for each in there if each.place not in self._offer.taken]
-        perhaps_all: set[_Place] = set()
-        for name, wish in self._wishes:
-            sure, perhaps = self._matching(wish, free)
-            perhaps_all |= {*sure, *perhaps}
-            amount = len(sure) + len(perhaps)
-            if wish.count > amount:
-                total = sum(map(len, self._matching(wish, there)))
-                words = f"{'at most ' if perhaps else ''}{amount} of {total} free"
-                yield f"claim {name} wants {wish.count} of class {wish.device_class}, {words}", total == 0
-            elif wish.count > len(sure):
-                self._doubt(f"whether devices match claim {name} (selectors, counters and taints of devices)")
-        wanted = sum(wish.count for _, wish in self._wishes)
-        if len(self._wishes) > 1 and wanted > len(perhaps_all) > 0:
-            yield f"its claims want {wanted} devices together, {len(perhaps_all)} that could match are free here", False
+                yield Kept(f"claim {name} has devices of another node already")
+        if self._wishes:
+            yield from self._lacking(self._offer.on(node))
 
-    def _matching(self, wish: Wish, free: Sequence[Device]) -> tuple[list[_Place], list[_Place]]:
-        """The devices that surely match, and those that may: whose counters or taints decide as well."""
-        sure: list[_Place] = []
-        perhaps: list[_Place] = []
-        for device in free:
-            answers = [holds(each, device.place[0], device.body) for each in wish.selectors]
-            if False not in answers:
-                unsure = None in answers or device.body.get("consumesCounters") or device.body.get("taints")
-                (perhaps if unsure else sure).append(device.place)
-        return sure, perhaps
+    def _lacking(self, there: Sequence[Device]) -> Iterator[Kept]:
+        free = [each for each in there if each.place not in self._offer.taken]
+        asked = [_asked(wish, free) for _, wish in self._wishes]
+        found, unreadable = outcome(asked)
+        if unreadable is not None and self._every_request_is_read:
+            yield Kept(_cannot_be_evaluated(unreadable), ends_the_attempt=True)
+        if found is Outcome.NOT_MET:
+            yield from self._too_few(asked, there)
+        elif found is Outcome.UNSURE or (unreadable is not None and not self._every_request_is_read):
+            names = ", ".join(dict.fromkeys(name for name, _ in self._wishes))
+            self._doubt(f"whether devices match claim {names} (selectors, counters and taints of devices)")
+
+    def _too_few(self, asked: Sequence[Asked], there: Sequence[Device]) -> Iterator[Kept]:
+        alone = False
+        possible: set[Place] = set()
+        for (name, wish), each in zip(self._wishes, asked, strict=True):
+            perhaps = each.places(Match.PERHAPS)
+            amount = len(each.places(Match.YES)) + len(perhaps)
+            possible |= {*each.places(Match.YES), *perhaps}
+            if wish.count > amount:
+                alone = True
+                total = len(_asked(wish, there).places(Match.YES, Match.PERHAPS))
+                words = f"{'at most ' if perhaps else ''}{amount} of {total} free"
+                yield Kept(f"claim {name} wants {wish.count} of class {wish.device_class}, {words}", total == 0)
+        wanted = sum(wish.count for _, wish in self._wishes)
+        if not alone and wanted > len(possible):
+            yield Kept(f"its claims want {wanted} devices together, {len(possible)} that could match are free here")
+        elif not alone:
+            yield Kept(
+                f"its claims want the same devices: no choice of the {len(possible)} that are free meets them all"
+            )
 
     def _of(
         self, pod: Manifest, claims: Sequence[Manifest], templates: Sequence[Manifest]
@@ -180,17 +200,37 @@ def on_selected_node(selector: Manifest | None, node: Manifest) -> bool:
     return any(term_matches(term, labels, name) for term in (selector or {}).get("nodeSelectorTerms") or ())
 
 
-def _devices(spec: Manifest, newest: Mapping[tuple[str, str], int]) -> Iterator[Device]:
+def _asked(wish: Wish, devices: Sequence[Device]) -> Asked:
+    return Asked(wish.count, [Candidate(each.place, _matched(wish, each), each.slice) for each in devices])
+
+
+def _matched(wish: Wish, device: Device) -> Match:
+    """What is surely a match may still not be given where counters, taints or conditions of the device decide."""
+    found = match(wish.selectors, device.place[0], device.body)
+    unsure = any(device.body.get(each) for each in ("consumesCounters", "taints", "bindingConditions"))
+    return Match.PERHAPS if found is Match.YES and unsure else found
+
+
+def _cannot_be_evaluated(place: Place) -> str:
+    return (
+        f"a selector of its claims cannot be evaluated for device {place[2]} of {place[0]} (pool {place[1]}): it reads "
+        "what the device does not have, or compares other types; with this error kube-scheduler ends the attempt for "
+        "all nodes"
+    )
+
+
+def _devices(each: Manifest, newest: Mapping[tuple[str, str], int]) -> Iterator[Device]:
+    spec, name = each["spec"], str(each["metadata"].get("name"))
     pool, driver = spec.get("pool") or {}, str(spec.get("driver"))
     if int(pool.get("generation") or 0) < newest[driver, str(pool.get("name"))]:
         return
     for device in spec.get("devices") or ():
         body = device.get("basic") or device
         where = body if spec.get("perDeviceNodeSelection") else spec
-        yield Device((driver, str(pool.get("name")), str(device.get("name"))), body, where)
+        yield Device((driver, str(pool.get("name")), str(device.get("name"))), body, where, name)
 
 
-def _given(claim: Manifest) -> Iterator[_Place]:
+def _given(claim: Manifest) -> Iterator[Place]:
     """The devices that a claim holds alone."""
     allocation = (claim.get("status") or {}).get("allocation") or {}
     for each in (allocation.get("devices") or {}).get("results") or ():

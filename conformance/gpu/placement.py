@@ -27,7 +27,7 @@ Manifest: TypeAlias = Mapping[str, Any]
 _Items: TypeAlias = tuple[tuple[str, str], ...]
 
 TAINT, AFFINITY, ROOM, NEIGHBOUR = "a taint", "selector or affinity", "too little room", "pod (anti-)affinity"
-CLAIM, VOLUME = "a device claim", "a volume"
+CLAIM, VOLUME, SELECTOR = "a device claim", "a volume", "a selector of devices"
 NONE_OF_IT, HOST_PORT, SPREAD = "having none of the devices", "a host port", "topology spread"
 OF_ANOTHER_POOL = (AFFINITY, NONE_OF_IT)
 """A node of another pool is never the one that the reader had in mind, however little else is wrong with it."""

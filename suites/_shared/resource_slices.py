@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from conformance.facts import Facts, Node
-from conformance.gpu.cel_bounds import expressions
+from conformance.gpu.device_selectors import expressions
 from conformance.gpu.quantities import quantity
 from conformance.gpu.resources import DRA_DRIVER
 from conformance.subjects import ObjectReference

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from conformance.facts import Facts, Node, Pod, Resource
-from conformance.gpu.cel_bounds import expressions
+from conformance.gpu.device_selectors import expressions
 from conformance.gpu.resources import DRA_DRIVER
 from conformance.kube.errors import NotFound, WaitTimeout
 from conformance.kube.paths import path
