@@ -1,6 +1,7 @@
 """One pod among all nodes: every obstacle on every node, what is wrong wherever it goes, and what is not judged."""
 
 from collections.abc import Mapping, Sequence
+from fractions import Fraction
 
 import msgspec
 
@@ -8,7 +9,17 @@ from conformance.explaining.seen import Seen
 from conformance.explaining.sharing_schedulers import add_fractions, leave_to_hami
 from conformance.gpu.claims import Kept
 from conformance.gpu.neighbours import Neighbours
-from conformance.gpu.placement import CLAIM, NONE_OF_IT, SELECTOR, VOLUME, Manifest, Obstacle, judge_of, taken_of_node
+from conformance.gpu.placement import (
+    CLAIM,
+    NONE_OF_IT,
+    SELECTOR,
+    VOLUME,
+    Manifest,
+    Obstacle,
+    in_units,
+    judge_of,
+    taken_of_node,
+)
 from conformance.gpu.volume_places import VolumePlaces
 
 _FOR_CLAIMS = ("ResourceClaim", "ResourceSlice", "DeviceClass")
@@ -99,13 +110,27 @@ def _has_volumes(pod: Manifest) -> bool:
     return any(each.get("persistentVolumeClaim") or each.get("ephemeral") for each in volumes)
 
 
+def _of_class(seen: Seen, node: Manifest, lacking: Obstacle, device_class: Manifest) -> Obstacle | None:
+    """What keeps a pod off a node without a device plugin: too few devices of the class; None where enough are free."""
+    there, free = seen.offer.of_class(node, device_class)
+    if lacking.wanted <= free:
+        return None
+    asked = f"{in_units(lacking.resource, lacking.wanted)} {lacking.resource} asked for"
+    through = f"{asked} through DeviceClass {device_class['metadata']['name']}, {free} of {there} free"
+    kind = CLAIM if there else NONE_OF_IT
+    return Obstacle(kind, through, lacking.wanted > there, lacking.resource, lacking.wanted, Fraction(free))
+
+
 def _given_by_classes(seen: Seen, pod: Manifest, found: dict[str, list[Obstacle]]) -> list[str]:
-    """Extended resources that a DeviceClass gives where no device plugin does: they are not counted."""
+    """Extended resources that a DeviceClass gives where no device plugin does: whether it does is not sure."""
     by_class = {
         str((each.get("spec") or {}).get("extendedResourceName") or f"{_BY_CLASS}{each['metadata']['name']}"): each
         for each in seen.of("DeviceClass")
     }
     asked = sorted(by_class.keys() & taken_of_node(pod).keys())
     for name, kept in found.items():
-        found[name] = [each for each in kept if not (each.kind == NONE_OF_IT and each.resource in asked)]
+        of_plugins = [each for each in kept if not (each.kind == NONE_OF_IT and each.resource in asked)]
+        lacking = [each for each in kept if each not in of_plugins]
+        instead = (_of_class(seen, seen.nodes[name], each, by_class[each.resource]) for each in lacking)
+        found[name] = [*of_plugins, *(each for each in instead if each is not None)]
     return [f"{each} through DeviceClass {by_class[each]['metadata']['name']}" for each in asked]

@@ -48,7 +48,7 @@ def _hint(resource: str, nodes: Sequence[Mapping[str, Any]], drivers: Sequence[s
             return f"nodes offer {', '.join(slices[:_MOST])}"
         present = [each for each in nodes if has_gpus(each["metadata"].get("labels") or {})]
         if present:
-            return f"{_names(present)} has GPUs, which no device plugin offers (it is not there, or it found none)"
+            return f"{_names(present)} has GPUs, which no device plugin offers"
     if others:
         return f"nodes offer {', '.join(others[:_MOST])}"
     if drivers:

@@ -163,6 +163,9 @@ def _initialising(seen: Seen, pod: Manifest, node: str, running: str) -> Explana
     work = operand_waits.work_before(running)
     if work is None:
         cause = f"its init container {running} has not ended, and the others start after it"
+        upgrade = operand_waits.upgrade_by(seen, node, running)
+        if upgrade[0]:
+            return _told(Stage.STARTING, f"{cause}: {upgrade[0]}", upgrade[1], logs)
         return _told(Stage.STARTING, cause, "Its log says for what it waits.", logs)
     waits = f"its init container {running} waits for {work.words} of node {node}"
     worker = operand_waits.worker_on(seen, node, work)
@@ -179,6 +182,22 @@ def _initialising(seen: Seen, pod: Manifest, node: str, running: str) -> Explana
             logs,
         )
     return _told(Stage.STARTING, f"{waits}, and of pod {other} there: {found.cause}", found.remedy, found.inspect)
+
+
+def why_nothing_is_offered(seen: Seen, node: str) -> tuple[str, str]:
+    """What the pod of the device plugin on a node says of its offering no GPU, and what to do where that is known."""
+    plugin = operand_waits.device_plugin_on(seen, node)
+    if plugin is None:
+        return f"on node {node} is no pod of NVIDIA's device plugin", ""
+    name = f"{plugin['metadata'].get('namespace')}/{plugin['metadata']['name']}"
+    found = deleting(seen, plugin) or on_node(seen, plugin)
+    if found.stage is Stage.RUNNING and has_condition(plugin, "Ready"):
+        return (
+            f"on node {node} its pod {name} is ready, and offers none",
+            f"Its log says which devices it found and why it offers none: kubectl logs {plugin['metadata']['name']} "
+            f"-n {plugin['metadata'].get('namespace')}.",
+        )
+    return f"on node {node} its pod {name} does not run: {found.cause}", found.remedy
 
 
 def _held_by(seen: Seen, pod: Manifest) -> str:

@@ -2,14 +2,15 @@
 
 Their init containers look for a file that the validator writes once driver, toolkit or plugin work on the node.
 Sources: NVIDIA/gpu-operator v26.7.0, assets/state-device-plugin/0500_daemonset.yaml and its neighbours (which init
-containers there are), cmd/nvidia-validator/main.go (what each of them asks for), api/nvidia/v1alpha1 (NVIDIADriver).
+containers there are), cmd/nvidia-validator/main.go (what each of them asks for), api/nvidia/v1alpha1 (NVIDIADriver);
+https://github.com/NVIDIA/k8s-driver-manager (what the driver manager does before a driver starts).
 """
 
 from collections.abc import Mapping
 from typing import NamedTuple
 
 from conformance.explaining.seen import Seen, condition, has_condition
-from conformance.gpu.labels import DEPLOY, DEPLOY_DRIVER
+from conformance.gpu.labels import DEPLOY, DEPLOY_DRIVER, UPGRADE_STATE
 from conformance.gpu.placement import Manifest
 
 
@@ -22,6 +23,8 @@ class Work(NamedTuple):
 
 
 _PRE_INSTALLED = "pre-installed"
+_DRIVER_MANAGER = "k8s-driver-manager"
+_PLUGINS = ("nvidia-device-plugin", "nvidia-device-plugin-ctr", "nvidia-gpu-device-plugin")
 _WAITS_FOR = {
     "driver-validation": Work("the driver", "nvidia-driver-ctr", DEPLOY_DRIVER),
     "toolkit-validation": Work("the container toolkit", "nvidia-container-toolkit-ctr", f"{DEPLOY}container-toolkit"),
@@ -38,6 +41,25 @@ def worker_on(seen: Seen, node: str, work: Work) -> Manifest | None:
     """The pod on a node that does the work, one that is ready last; None where there is none."""
     pods = [pod for pod in seen.bound.get(node, ()) if _has_container(pod, work.container)]
     return min(pods, key=lambda pod: has_condition(pod, "Ready"), default=None)
+
+
+def device_plugin_on(seen: Seen, node: str) -> Manifest | None:
+    """The pod of NVIDIA's device plugin on a node: an operand's, or one of the plugin's own chart; None without one."""
+    pods = [pod for pod in seen.bound.get(node, ()) if any(_has_container(pod, each) for each in _PLUGINS)]
+    return min(pods, key=lambda pod: has_condition(pod, "Ready"), default=None)
+
+
+def upgrade_by(seen: Seen, node: str, init_container: str) -> tuple[str, str]:
+    """What the driver manager does before a driver starts on a node, and what to do; empty for other containers."""
+    if init_container != _DRIVER_MANAGER:
+        return "", ""
+    labels = ((seen.nodes.get(node) or {}).get("metadata") or {}).get("labels") or {}
+    state = labels.get(UPGRADE_STATE)
+    stands = f"; the upgrade of node {node} is at {state}" if state else ""
+    return (
+        f"it sends away the pods that hold GPUs of node {node} and unloads the driver that was there{stands}",
+        "An upgrade of a node takes minutes. If it stands still, the log names the pods or modules that it waits for.",
+    )
 
 
 def _has_container(pod: Manifest, name: str) -> bool:

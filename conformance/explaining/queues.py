@@ -1,14 +1,14 @@
-"""Pods that nobody may schedule yet: gates, suspended Jobs, and what the queues of Kueue and KAI say of them.
+"""Pods that nobody may schedule yet: gates, suspended Jobs, and what queues of Kueue, KAI and Volcano say of them.
 
-Why Kueue holds one and which bound of a KAI queue is reached is computed (kueue, kai_quota). What the controllers
-say is told where nothing that was computed explains it. Sources: kubernetes-sigs/kueue (apis/kueue,
+Why Kueue or Volcano holds one and which bound of a KAI queue is reached is computed (kueue, volcano, kai_quota). What
+the controllers say is told where nothing that was computed explains it. Sources: kubernetes-sigs/kueue (apis/kueue,
 constants), kai-scheduler/KAI-Scheduler (docs/quickstart, pkg/apis/scheduling/v2alpha2).
 """
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from conformance.explaining import kai_quota, kueue
+from conformance.explaining import kai_quota, kueue, volcano
 from conformance.explaining.explanation import Explanation, Stage
 from conformance.explaining.seen import Seen, condition, reporters_of
 from conformance.gpu.placement import Manifest
@@ -16,8 +16,8 @@ from conformance.gpu.placement import Manifest
 _KUEUE = "kueue.x-k8s.io/"
 KAI = kai_quota.SCHEDULER
 _GROUP_KEYS = (
-    # volcano.sh/apis, pkg/apis/scheduling/v1beta1; kubernetes-sigs/scheduler-plugins, apis/scheduling/v1alpha1.
-    "scheduling.k8s.io/group-name", "scheduling.volcano.sh/group-name", "scheduling.x-k8s.io/pod-group",
+    # kubernetes-sigs/scheduler-plugins, apis/scheduling/v1alpha1.
+    *volcano.GROUP_KEYS, "scheduling.x-k8s.io/pod-group",
 )  # fmt: skip
 
 
@@ -31,13 +31,15 @@ def held_back(seen: Seen, pod: Manifest) -> Explanation | None:
     if pod["spec"].get("schedulerName") == kai_quota.SCHEDULER:
         words, remedy = _by_kai(seen, pod)
         return _queued(words, remedy) if words else None
-    return None
+    words, remedy = volcano.held(seen, pod)
+    return _queued(words, remedy) if words else None
 
 
 def waits_for(seen: Seen, pod: Manifest) -> str:
     """What a scheduler that is not Kubernetes' own says of a pod or of its group; empty where it says nothing."""
     scheduler = pod["spec"].get("schedulerName")
     words = _of_group(seen, pod) if scheduler == kai_quota.SCHEDULER else ""
+    words = volcano.said_of(seen, pod) if scheduler == volcano.SCHEDULER else words
     found = condition(pod, "PodScheduled")
     words = words or str(found.get("message") or "" if found.get("status") == "False" else "")
     words = words or _warned(seen, pod, str(scheduler))

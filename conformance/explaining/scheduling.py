@@ -4,13 +4,14 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from conformance.explaining import autoscalers, eviction, queues
+from conformance.explaining import autoscalers, eviction, karpenter, on_node, queues
 from conformance.explaining.causes import cause
 from conformance.explaining.explanation import Explanation, NodeGroup, Stage
 from conformance.explaining.fitting import Fit, fit_of
 from conformance.explaining.offers import offers_devices
 from conformance.explaining.seen import Seen, condition
 from conformance.gpu.kai_fractions import asks_for_a_share
+from conformance.gpu.labels import NVIDIA
 from conformance.gpu.node_taints import state_of
 from conformance.gpu.placement import (
     AFFINITY,
@@ -36,11 +37,12 @@ DEFAULT_SCHEDULER = "default-scheduler"
 def explain(seen: Seen, pod: Manifest) -> Explanation:
     """Explain a pod without a node."""
     if not seen.nodes:
+        no_node, remedy = karpenter.why_no_node(seen, pod)
         return Explanation(
             subject="",
             stage=Stage.UNSCHEDULABLE,
-            cause=f"the cluster has no node{autoscalers.words_about(seen, pod)}",
-            remedy="Add nodes; if an autoscaler is to do it, its events on the pod say why it did not.",
+            cause=f"the cluster has no node{autoscalers.words_about(seen, pod)}{f'; {no_node}' if no_node else ''}",
+            remedy=remedy or "Add nodes; if an autoscaler is to do it, its events on the pod say why it did not.",
         )
     fit = fit_of(seen, pod)
     scheduler = str(pod["spec"].get("schedulerName") or DEFAULT_SCHEDULER)
@@ -53,20 +55,39 @@ def explain(seen: Seen, pod: Manifest) -> Explanation:
     if fitting:
         return _fits(seen, pod, fitting, fit.undecided)
     nearest = min(fit.found, key=lambda name: (_distance(fit.found[name]), not _has_gpus(seen.nodes[name]), name))
+    kept = fit.found[nearest]
+    no_node, remedy = _why_no_other_node(seen, pod, kept)
+    plugin, of_plugin = _of_device_plugin(seen, nearest, kept)
+    besides = [words for words in (plugin, no_node) if words]
     drivers = sorted({each.place[0] for each in seen.offer.devices})
     return Explanation(
         subject="",
         stage=Stage.UNSCHEDULABLE,
-        cause=cause(pod, seen.of("Node"), fit.found, drivers) + autoscalers.words_about(seen, pod),
-        remedy=_remedy(
-            fit.found[nearest], seen.nodes[nearest], anything_offered=offers_devices(seen.of("Node"), drivers)
-        ),
+        cause=f"{cause(pod, seen.of('Node'), fit.found, drivers)}{autoscalers.words_about(seen, pod)}"
+        f"{''.join(f'; {words}' for words in besides)}",
+        remedy=remedy
+        or of_plugin
+        or _remedy(fit.found[nearest], seen.nodes[nearest], anything_offered=offers_devices(seen.of("Node"), drivers)),
         nearest=nearest,
         missing=tuple(each.text for each in fit.found[nearest]),
         eviction=eviction.for_pod(seen, pod, fit.found) if scheduler == DEFAULT_SCHEDULER else "",
         groups=_grouped(fit.found),
         not_computed=fit.undecided,
     )
+
+
+def _why_no_other_node(seen: Seen, pod: Manifest, kept: Sequence[Obstacle]) -> tuple[str, str]:
+    """Why Karpenter brings no other node, where one more would help; empty where it would not."""
+    helps = {each.kind for each in kept} <= {ROOM, NONE_OF_IT, AFFINITY}
+    return karpenter.why_no_node(seen, pod) if helps else ("", "")
+
+
+def _of_device_plugin(seen: Seen, node: str, kept: Sequence[Obstacle]) -> tuple[str, str]:
+    """What keeps the device plugin of a node with GPUs from offering any, and what to do; empty for other nodes."""
+    asks_for_gpus = any(each.kind == NONE_OF_IT and each.resource.startswith(NVIDIA) for each in kept)
+    if not asks_for_gpus or not _has_gpus(seen.nodes[node]) or offers_devices([seen.nodes[node]]):
+        return "", ""
+    return on_node.why_nothing_is_offered(seen, node)
 
 
 def _nowhere(fit: Fit) -> Explanation:

@@ -8,6 +8,7 @@ from conformance.facts.kinds import NOT_SCALED_UP
 from conformance.gpu.claims import Claims, Offer
 from conformance.gpu.placement import Manifest, Occupancy, bound_by_node
 from conformance.gpu.volume_places import Storage
+from conformance.kube.paths import name_in_places
 
 KINDS = ("Node", "Pod")
 """What is read besides the object that is explained, and without which there is nothing to explain."""
@@ -44,6 +45,10 @@ MAY_BE_UNREADABLE = (
     "ResourceFlavor",
     "Queue",
     "PodGroup",
+    "VolcanoQueue",
+    "VolcanoPodGroup",
+    "NodePool",
+    "NodeClaim",
     *CUSTOM_WORKLOADS,
 )
 """What is read as well where it can be; what is missing is said where it would decide."""
@@ -190,7 +195,8 @@ def seen_from(objects: Iterable[dict[str, Any]], unreadable: Mapping[str, str] |
     missing = dict(unreadable or {})
     by_kind: dict[str, list[dict[str, Any]]] = {kind: [] for kind in READ if kind not in missing}
     for each in objects:
-        by_kind.setdefault(str(each.get("kind")), []).append(each)
+        name = name_in_places(str(each.get("apiVersion")), str(each.get("kind")))
+        by_kind.setdefault(name, []).append(each)
     return Seen(by_kind, missing)
 
 

@@ -181,12 +181,12 @@ KINDS = _table(
 BESIDES = (
     "PersistentVolumeClaim", "PersistentVolume", "StorageClass", "CSINode", "Event", "Workload", "Cohort",
     "ResourceFlavor", "JobSet", "LeaderWorkerSet", "MPIJob", "PyTorchJob", "TrainJob", "RayCluster", "RayJob",
-    "RayService",
+    "RayService", "VolcanoQueue", "VolcanoPodGroup", "NodePool", "NodeClaim",
 )  # fmt: skip
 """Kinds that no requirement looks at and `explain-pod` does: snapshots hold them where they may be read.
 
 Of events only those that EVENTS selects. Workloads, Cohorts and ResourceFlavors are Kueue's, the jobs those of other
-controllers.
+controllers, NodePools and NodeClaims Karpenter's.
 """
 
 WARNINGS = "type=Warning"

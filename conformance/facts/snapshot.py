@@ -28,9 +28,10 @@ from conformance.facts.stack import STACK_WORKLOADS, namespaces_of
 from conformance.gpu.operator_stack import detect
 from conformance.kube.client import Client
 from conformance.kube.errors import KubeError, NotFound
-from conformance.kube.paths import PLACES
+from conformance.kube.paths import OTHER_NAMES, PLACES, name_in_places, resource_of
 
 FORMAT = 1
+_KINDS_OF = {name: kind for (_, kind), name in OTHER_NAMES.items()}
 _NOT_SAVED = "the snapshot does not hold them; take it again with this version of gpu-conformance"
 
 
@@ -118,7 +119,7 @@ def _besides(client: Client) -> tuple[dict[str, list[msgspec.Raw]], dict[str, st
         try:
             _fill(client, shelf)
         except (KubeError, msgspec.DecodeError) as error:
-            without[PLACES[kind].plural] = str(error)
+            without[resource_of(kind)] = str(error)
         else:
             found[kind] = shelf.objects
     return found, without
@@ -230,7 +231,7 @@ class _Shelf:
 
     def _keep(self, obj: Mapping[str, Any]) -> None:
         named = {"apiVersion": PLACES[self.kind].group_version} if self.kind in PLACES else {}
-        whole = {**named, "kind": self.kind, **obj}
+        whole = {**named, "kind": _KINDS_OF.get(self.kind, self.kind), **obj}
         kept = presentable(whole, keeps_change=self.kind in WORDS)
         self.objects.append(msgspec.Raw(msgspec.json.encode(kept)))
 
@@ -243,8 +244,10 @@ def _stack_namespaces(shelves: Mapping[str, _Shelf]) -> tuple[str, ...]:
 
 def _name_of_unread(obj: Mapping[str, Any]) -> str:
     """The name of a shelf for a kind that is not read, apart from a kind of the same name in another API group."""
-    kind = str(obj.get("kind"))
-    return f"{kind} of {obj.get('apiVersion')}" if kind in KINDS else kind
+    version, kind = str(obj.get("apiVersion")), str(obj.get("kind"))
+    if (named := name_in_places(version, kind)) != kind:
+        return named
+    return f"{kind} of {version}" if kind in KINDS else kind
 
 
 def _kept(shelves: Mapping[str, _Shelf], missing: Missing) -> dict[str, Any]:

@@ -65,6 +65,13 @@ class Offer:
         there = self.by_node.get(str(node["metadata"]["name"]), [])
         return [*there, *(each for each in self.by_node.get("", ()) if each.is_on(node))]
 
+    def of_class(self, node: Manifest, device_class: Manifest) -> tuple[int, int]:
+        """How many devices on a node may be of a class, and how many of these are free."""
+        selectors = expressions((device_class.get("spec") or {}).get("selectors") or ())
+        wish = Wish("", str(device_class["metadata"]["name"]), 1, selectors)
+        places = _asked(wish, self.on(node)).places(Match.YES, Match.PERHAPS)
+        return len(places), sum(place not in self.taken for place in places)
+
 
 class Wish(msgspec.Struct, frozen=True):
     """What one request of a claim asks for."""

@@ -58,12 +58,16 @@ _NVIDIA = "nvidia.com"
 _KAI = "scheduling.run.ai"
 _KUEUE = "kueue.x-k8s.io"
 _RAY = "ray.io"
+_VOLCANO = "scheduling.volcano.sh"
+_KARPENTER = "karpenter.sh"
 
 # Versions as served by Kubernetes 1.34 and later; an older server needs objects that say their own apiVersion.
 # Custom kinds: NVIDIA/gpu-operator v26.7.0 (api/nvidia), kubernetes-sigs/node-feature-discovery v0.19.0 (api/nfd),
-# kai-scheduler/KAI-Scheduler v0.17.0 (deployments/kai-scheduler/crds). Queue and PodGroup are KAI's, not Volcano's.
+# kai-scheduler/KAI-Scheduler v0.17.0 (deployments/kai-scheduler/crds). Queue and PodGroup are KAI's; those of Volcano
+# (volcano-sh/apis, pkg/apis/scheduling/v1beta1) have the names of OTHER_NAMES here.
 # kubernetes-sigs/kueue (apis/kueue/v1beta1, which v0.15 still serves beside v1beta2), openshift/api (quota/v1).
 # kubernetes-sigs/jobset and lws, kubeflow/training-operator, mpi-operator and trainer, ray-project/kuberay (api, v1).
+# kubernetes-sigs/karpenter (pkg/apis/v1).
 PLACES: Mapping[str, Place] = {
     "ConfigMap": _core("configmaps"),
     "Event": _core("events"),
@@ -121,6 +125,10 @@ PLACES: Mapping[str, Place] = {
     "RayCluster": _group(f"{_RAY}/v1", "rayclusters"),
     "RayJob": _group(f"{_RAY}/v1", "rayjobs"),
     "RayService": _group(f"{_RAY}/v1", "rayservices"),
+    "VolcanoQueue": _group(f"{_VOLCANO}/v1beta1", "queues", namespaced=False),
+    "VolcanoPodGroup": _group(f"{_VOLCANO}/v1beta1", "podgroups"),
+    "NodePool": _group(f"{_KARPENTER}/v1", "nodepools", namespaced=False),
+    "NodeClaim": _group(f"{_KARPENTER}/v1", "nodeclaims", namespaced=False),
     "ClusterResourceQuota": _group("quota.openshift.io/v1", "clusterresourcequotas", namespaced=False),
     "APIService": _group("apiregistration.k8s.io/v1", "apiservices", namespaced=False),
     "MutatingAdmissionPolicy": _group(_ADMISSION, "mutatingadmissionpolicies", namespaced=False),
@@ -130,6 +138,24 @@ PLACES: Mapping[str, Place] = {
     "ValidatingAdmissionPolicyBinding": _group(_ADMISSION, "validatingadmissionpolicybindings", namespaced=False),
     "ValidatingWebhookConfiguration": _group(_ADMISSION, "validatingwebhookconfigurations", namespaced=False),
 }
+
+OTHER_NAMES: Mapping[tuple[str, str], str] = {
+    (_VOLCANO, "Queue"): "VolcanoQueue",
+    (_VOLCANO, "PodGroup"): "VolcanoPodGroup",
+}
+"""How kinds are called in PLACES that another API group has under the same name, by group and kind."""
+
+
+def name_in_places(api_version: str, kind: str) -> str:
+    """How a kind is called in PLACES, by what its objects say."""
+    return OTHER_NAMES.get((api_version.partition("/")[0], kind), kind)
+
+
+def resource_of(name: str) -> str:
+    """The plural of a kind, with its group where another kind has the same one: ``queues.scheduling.volcano.sh``."""
+    place = PLACES[name]
+    group = place.group_version.partition("/")[0]
+    return f"{place.plural}.{group}" if name in OTHER_NAMES.values() else place.plural
 
 
 def path(kind: str, *, namespace: str | None = None, name: str | None = None, subresource: str | None = None) -> str:

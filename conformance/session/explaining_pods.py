@@ -18,7 +18,7 @@ from conformance.facts.reading import in_served_version
 from conformance.facts.snapshot import SnapshotError
 from conformance.kube.client import Client
 from conformance.kube.errors import ApiError, NotFound
-from conformance.kube.paths import PLACES, path
+from conformance.kube.paths import PLACES, path, resource_of
 from conformance.session.access import reading_access
 from conformance.session.garbage import kept_from_the_collector
 
@@ -165,5 +165,5 @@ def held_in(held: snapshot.Snapshot) -> Seen:
     """What a snapshot has, to explain from; a kind that it does not hold counts as not read."""
     objects = {name: [msgspec.json.decode(raw) for raw in raws] for name, raws in held.objects.items()}
     reasons = held.unreadable | held.without
-    by_kind = {name: reasons[place.plural] for name, place in PLACES.items() if place.plural in reasons}
+    by_kind = {name: reasons[resource_of(name)] for name in PLACES if resource_of(name) in reasons}
     return Seen(objects, by_kind)

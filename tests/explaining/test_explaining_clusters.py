@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 from manifests import node, pod
 
 from conformance.explaining import Stage
-from conformance.facts.snapshot import Snapshot, save
+from conformance.facts.snapshot import Snapshot, open_file, save
 from conformance.kube.errors import Forbidden, NotFound
 from conformance.kube.paths import PLACES
 from conformance.session import explaining_pods
@@ -127,3 +128,35 @@ def _granted(role: dict[str, Any]) -> set[tuple[str, str]]:
         for group in rule["apiGroups"]
         for resource in rule["resources"]
     }
+
+
+VOLCANO = "scheduling.volcano.sh/v1beta1"
+OF_KAI = {"apiVersion": "scheduling.run.ai/v2", "kind": "Queue", "metadata": {"name": "research"}, "spec": {}}
+OF_VOLCANO = {"apiVersion": VOLCANO, "kind": "Queue", "metadata": {"name": "batch"}, "status": {"state": "Closed"}}
+
+
+def test_a_snapshot_keeps_the_queues_of_kai_and_of_volcano_apart(tmp_path: Path):
+    waits = pod("train", schedulerName="volcano") | {"apiVersion": "v1"}
+    waits["metadata"]["annotations"] = {"scheduling.volcano.sh/queue-name": "batch"}
+    save(Snapshot.of([OF_KAI, OF_VOLCANO, node("a100-1") | {"apiVersion": "v1"}, waits]), tmp_path / "s")
+
+    (explained,) = explaining_pods.explanations(f"snapshot:{tmp_path / 's'}", "team/train", None, None)
+
+    held = explaining_pods.held_in(open_file(tmp_path / "s"))
+    assert [each["metadata"]["name"] for each in held.of("Queue")] == ["research"]
+    assert [(each["kind"], each["metadata"]["name"]) for each in held.of("VolcanoQueue")] == [("Queue", "batch")]
+    assert explained.cause == "Volcano queue batch is Closed: it takes no PodGroup"
+
+
+@pytest.mark.parametrize("kind", ["VolcanoQueue", "VolcanoPodGroup", "NodePool", "NodeClaim"])
+def test_a_kind_that_is_not_served_or_may_not_be_read_is_done_without(told, kind):
+    class Without(Server):
+        def list(self, path: str, *, field_selector: str | None = None) -> list[dict[str, Any]]:
+            if path == PLACES[kind].path():
+                raise refusal("GET", path)
+            return super().list(path, field_selector=field_selector)
+
+    for error, code in ((NotFound, 404), (Forbidden, 403)):
+        refusal = partial(error, code, error.__name__, "no")
+        (explained,) = told(Without(node("a100-1"), pod("train", 16)), "team/train")
+        assert "wants 16 nvidia.com/gpu" in explained.cause
