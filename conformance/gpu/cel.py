@@ -43,12 +43,32 @@ class Version(msgspec.Struct, frozen=True):
     parts: tuple[int, int, int]
 
 
+class Domain(msgspec.Struct, frozen=True):
+    """The attributes or the capacities of one domain; their values are converted as they are read."""
+
+    name: str
+    of: "Domains"
+
+    def typed(self, identifier: str) -> Any:
+        """A member as the API has it, None where there is none; the driver's own need not name their domain."""
+        found = self.of.members.get(f"{self.name}/{identifier}")
+        if found is None and self.name == self.of.driver:
+            return self.of.members.get(identifier)
+        return found
+
+
 class Domains(msgspec.Struct, frozen=True):
-    """Attributes or capacities by domain; a domain that is not there has nothing in it, which is no error."""
+    """Attributes or capacities of a device of ``driver``; a domain that is not there has nothing in it.
 
-    members: Mapping[str, Mapping[str, Any]]
+    ``members`` are as the API has them, ``value`` makes of one what CEL has.
+    """
+
+    driver: str
+    members: Mapping[str, Any]
+    value: Callable[[Any], Any]
 
 
+_NOT_COMPARED = (dict, Domain, Domains, tuple)
 _Value: TypeAlias = Any
 Program: TypeAlias = Callable[[Mapping[str, _Value]], _Value]
 """Evaluates an expression with what ``device`` has: driver, attributes, capacity."""
@@ -71,6 +91,24 @@ def program(expression: str) -> Program:
         return _Parser(expression).whole()
     except _NotUnderstood:
         return lambda _: Answer.UNKNOWN
+
+
+@lru_cache(maxsize=1024)
+def names_in(expression: str) -> frozenset[str] | None:
+    """Every name and text in an expression: of a device it reads members of these names only.
+
+    None where a name may be computed (an index or the left side of ``in`` that is no text), and what is no CEL.
+    """
+    try:
+        tokens = list(_tokens(expression))
+    except _NotUnderstood:
+        return None
+    for before, (kind, text), after in zip([("", ""), *tokens], tokens, [*tokens[1:], ("", "")], strict=False):
+        if (kind, text) == ("sign", "[") and after[0] not in ("text", "number"):
+            return None
+        if (kind, text) == ("name", "in") and before[0] != "text" and after[1] != "[":
+            return None
+    return frozenset(text[1:-1] if kind == "text" else text for kind, text in tokens if kind in ("text", "name"))
 
 
 class _Parser:
@@ -232,26 +270,32 @@ def _applied(function: Callable[..., _Value], *arguments: Program) -> Program:
     """A function of values; of what is none, nothing can be computed."""
 
     def evaluate(device: Mapping[str, _Value]) -> _Value:
-        values = [each(device) for each in arguments]
-        for none in (Answer.ERROR, Answer.UNKNOWN):
-            if any(each is none for each in values):
-                return none
-        return function(*values)
+        values, unknown = [], False
+        for each in arguments:
+            value = each(device)
+            if value is Answer.ERROR:
+                return value
+            unknown = unknown or value is Answer.UNKNOWN
+            values.append(value)
+        return Answer.UNKNOWN if unknown else function(*values)
 
     return evaluate
 
 
 def _read(owner: _Value, key: _Value) -> _Value:
     if isinstance(owner, Domains):
-        return owner.members.get(key, {}) if isinstance(key, str) else Answer.ERROR
-    if isinstance(owner, Mapping):
+        return Domain(key, owner) if isinstance(key, str) else Answer.ERROR
+    if isinstance(owner, Domain):
+        typed = owner.typed(key) if isinstance(key, str) else None
+        return Answer.ERROR if typed is None else owner.of.value(typed)
+    if isinstance(owner, dict):
         return owner.get(key, Answer.ERROR) if isinstance(key, str) else Answer.ERROR
     return Answer.ERROR if isinstance(owner, (str, int, Quantity, Version)) else Answer.UNKNOWN
 
 
 def _equal(one: _Value, other: _Value) -> _Value:
     """Values of different kinds are not equal, which is no error; numbers are of one kind."""
-    if isinstance(one, (Mapping, Domains, tuple)) or isinstance(other, (Mapping, Domains, tuple)):
+    if isinstance(one, _NOT_COMPARED) or isinstance(other, _NOT_COMPARED):
         return Answer.UNKNOWN
     alike = type(one) is type(other) or (_is_number(one) and _is_number(other))
     return alike and one == other
@@ -266,8 +310,8 @@ def _is_in(key: _Value, where: _Value) -> _Value:
     if isinstance(where, tuple):
         answers = [_equal(key, each) for each in where]
         return True if True in answers else next((each for each in answers if isinstance(each, Answer)), False)
-    if isinstance(where, Mapping):
-        return key in where if isinstance(key, str) else False
+    if isinstance(where, Domain):
+        return isinstance(key, str) and where.typed(key) is not None
     return Answer.UNKNOWN
 
 
@@ -308,6 +352,7 @@ def _of_text(function: Callable[..., _Value]) -> Callable[..., _Value]:
     return evaluate
 
 
+@lru_cache(maxsize=1024)
 def _matches(text: str, pattern: str) -> _Value:
     try:
         return re.search(pattern, text, re.ASCII) is not None
@@ -315,10 +360,12 @@ def _matches(text: str, pattern: str) -> _Value:
         return Answer.UNKNOWN
 
 
+@lru_cache(maxsize=1024)
 def _lower(text: str) -> str:
     return "".join(each.lower() if each.isascii() else each for each in text)
 
 
+@lru_cache(maxsize=1024)
 def _upper(text: str) -> str:
     return "".join(each.upper() if each.isascii() else each for each in text)
 

@@ -13,7 +13,7 @@ import msgspec
 
 from conformance.gpu.affinity import term_matches
 from conformance.gpu.device_allocation import Asked, Candidate, Outcome, Place, outcome
-from conformance.gpu.device_selectors import Match, expressions, match
+from conformance.gpu.device_selectors import Match, Matching, expressions
 
 Manifest: TypeAlias = Mapping[str, Any]
 
@@ -68,7 +68,7 @@ class Offer:
     def of_class(self, node: Manifest, device_class: Manifest) -> tuple[int, int]:
         """How many devices on a node may be of a class, and how many of these are free."""
         selectors = expressions((device_class.get("spec") or {}).get("selectors") or ())
-        wish = Wish("", str(device_class["metadata"]["name"]), 1, selectors)
+        wish = Wish("", str(device_class["metadata"]["name"]), 1, Matching(selectors))
         places = _asked(wish, self.on(node)).places(Match.YES, Match.PERHAPS)
         return len(places), sum(place not in self.taken for place in places)
 
@@ -79,7 +79,7 @@ class Wish(msgspec.Struct, frozen=True):
     request: str
     device_class: str
     count: int
-    selectors: tuple[str, ...]
+    matching: Matching
 
 
 class Kept(msgspec.Struct, frozen=True):
@@ -119,27 +119,27 @@ class Claims:
             yield from self._lacking(self._offer.on(node))
 
     def _lacking(self, there: Sequence[Device]) -> Iterator[Kept]:
-        free = [each for each in there if each.place not in self._offer.taken]
-        asked = [_asked(wish, free) for _, wish in self._wishes]
+        all_there = [_asked(wish, there) for _, wish in self._wishes]
+        asked = [each.without(self._offer.taken) for each in all_there]
         found, unreadable = outcome(asked)
         if unreadable is not None and self._every_request_is_read:
             yield Kept(_cannot_be_evaluated(unreadable), ends_the_attempt=True)
         if found is Outcome.NOT_MET:
-            yield from self._too_few(asked, there)
+            yield from self._too_few(asked, all_there)
         elif found is Outcome.UNSURE or (unreadable is not None and not self._every_request_is_read):
             names = ", ".join(dict.fromkeys(name for name, _ in self._wishes))
             self._doubt(f"whether devices match claim {names} (selectors, counters and taints of devices)")
 
-    def _too_few(self, asked: Sequence[Asked], there: Sequence[Device]) -> Iterator[Kept]:
+    def _too_few(self, asked: Sequence[Asked], all_there: Sequence[Asked]) -> Iterator[Kept]:
         alone = False
         possible: set[Place] = set()
-        for (name, wish), each in zip(self._wishes, asked, strict=True):
+        for (name, wish), each, there in zip(self._wishes, asked, all_there, strict=True):
             perhaps = each.places(Match.PERHAPS)
             amount = len(each.places(Match.YES)) + len(perhaps)
             possible |= {*each.places(Match.YES), *perhaps}
             if wish.count > amount:
                 alone = True
-                total = len(_asked(wish, there).places(Match.YES, Match.PERHAPS))
+                total = len(there.places(Match.YES, Match.PERHAPS))
                 words = f"{'at most ' if perhaps else ''}{amount} of {total} free"
                 yield Kept(f"claim {name} wants {wish.count} of class {wish.device_class}, {words}", total == 0)
         wanted = sum(wish.count for _, wish in self._wishes)
@@ -194,7 +194,7 @@ class Claims:
             else:
                 of_class = (self._offer.classes[device_class].get("spec") or {}).get("selectors") or ()
                 selectors = expressions((*of_class, *(exactly.get("selectors") or ())))
-                yield Wish(str(request.get("name")), device_class, int(exactly.get("count") or 1), selectors)
+                yield Wish(str(request.get("name")), device_class, int(exactly.get("count") or 1), Matching(selectors))
 
     def _doubt(self, what: str) -> None:
         if what not in self.undecided:
@@ -213,7 +213,7 @@ def _asked(wish: Wish, devices: Sequence[Device]) -> Asked:
 
 def _matched(wish: Wish, device: Device) -> Match:
     """What is surely a match may still not be given where counters, taints or conditions of the device decide."""
-    found = match(wish.selectors, device.place[0], device.body)
+    found = wish.matching.of(device.place[0], device.body)
     unsure = any(device.body.get(each) for each in ("consumesCounters", "taints", "bindingConditions"))
     return Match.PERHAPS if found is Match.YES and unsure else found
 

@@ -6,7 +6,7 @@ whether that device is looked at before enough others are found.
 Source: kubernetes/staging/src/k8s.io/dynamic-resource-allocation/structured (allocateOne).
 """
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from enum import Enum, auto
 from typing import TypeAlias
 
@@ -19,7 +19,7 @@ Place: TypeAlias = tuple[str, str, str]
 
 
 class Candidate(msgspec.Struct, frozen=True):
-    """A free device, what the selectors of one request say of it, and the slice in which it is offered."""
+    """A device, what the selectors of one request say of it, and the slice in which it is offered."""
 
     place: Place
     match: Match
@@ -27,10 +27,14 @@ class Candidate(msgspec.Struct, frozen=True):
 
 
 class Asked(msgspec.Struct, frozen=True):
-    """How many devices a request wants, and all free devices of the node in the order in which they are offered."""
+    """How many devices a request wants, and devices of the node in the order in which they are offered."""
 
     count: int
     candidates: Sequence[Candidate]
+
+    def without(self, taken: Set[Place]) -> "Asked":
+        """The same without the devices that are given away."""
+        return Asked(self.count, [each for each in self.candidates if each.place not in taken])
 
     def places(self, *matches: Match) -> list[Place]:
         """The devices of which the selectors say one of these."""

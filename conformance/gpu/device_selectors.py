@@ -6,11 +6,11 @@ no other node is looked at. Sources: kubernetes.io, Dynamic Resource Allocation;
 staging/src/k8s.io/dynamic-resource-allocation: structured (isSelectable), cel/compile.go (what ``device`` has).
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from enum import Enum
 from typing import Any
 
-from conformance.gpu.cel import Answer, Domains, Program, Quantity, program, version
+from conformance.gpu.cel import Answer, Domains, Program, Quantity, names_in, program, version
 from conformance.gpu.quantities import quantity
 
 
@@ -30,6 +30,41 @@ def expressions(selectors: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
 
 def match(selectors: Sequence[str], driver: str, device: Mapping[str, Any]) -> Match:
     """What the selectors, in the order in which they are evaluated, say of a device."""
+    return Matching(selectors).of(driver, device)
+
+
+class Matching:
+    """Selectors for many devices: those of which they read the same are evaluated once."""
+
+    def __init__(self, selectors: Sequence[str]) -> None:
+        self._selectors = selectors
+        names = [names_in(each) for each in selectors]
+        self._names = None if None in names else frozenset().union(*(each for each in names if each is not None))
+        self._known: dict[tuple[Any, ...], Match] = {}
+
+    def of(self, driver: str, device: Mapping[str, Any]) -> Match:
+        """What the selectors say of a device."""
+        try:
+            key = self._read_of(driver, device)
+            if key not in self._known:
+                self._known[key] = _evaluated(self._selectors, driver, device)
+            return self._known[key]
+        except (TypeError, AttributeError):
+            # A name that is computed, or a value that is more than one.
+            return _evaluated(self._selectors, driver, device)
+
+    def _read_of(self, driver: str, device: Mapping[str, Any]) -> tuple[Any, ...]:
+        names = self._names
+        if names is None:
+            raise TypeError
+        members = (*(device.get("attributes") or {}).items(), None, *(device.get("capacity") or {}).items())
+        read = (
+            each and (each[0], *each[1].items()) for each in members if not each or each[0].rpartition("/")[2] in names
+        )
+        return (driver, device.get("allowMultipleAllocations"), *read)
+
+
+def _evaluated(selectors: Sequence[str], driver: str, device: Mapping[str, Any]) -> Match:
     if not selectors:
         return Match.YES
     seen = _as_cel_has_it(driver, device)
@@ -54,19 +89,10 @@ def _answer(of: Program, seen: Mapping[str, Any]) -> Match:
 def _as_cel_has_it(driver: str, device: Mapping[str, Any]) -> Mapping[str, Any]:
     return {
         "driver": driver,
-        "attributes": _by_domain(driver, device.get("attributes") or {}, _attribute),
-        "capacity": _by_domain(driver, device.get("capacity") or {}, _capacity),
+        "attributes": Domains(driver, device.get("attributes") or {}, _attribute),
+        "capacity": Domains(driver, device.get("capacity") or {}, _capacity),
         "allowMultipleAllocations": bool(device.get("allowMultipleAllocations")),
     }
-
-
-def _by_domain(driver: str, named: Mapping[str, Any], value: Callable[[Any], Any]) -> Domains:
-    """Names without a domain are in that of the driver."""
-    found: dict[str, dict[str, Any]] = {}
-    for name, typed in named.items():
-        domain, _, identifier = name.rpartition("/")
-        found.setdefault(domain or driver, {})[identifier] = value(typed)
-    return Domains(found)
 
 
 def _attribute(typed: Any) -> Any:

@@ -3,7 +3,7 @@
 import pytest
 
 from conformance.gpu.device_allocation import Asked, Candidate, Outcome, outcome
-from conformance.gpu.device_selectors import Match, match
+from conformance.gpu.device_selectors import Match, Matching, match
 
 DRIVER = "gpu.nvidia.com"
 A, C = f"device.attributes['{DRIVER}']", f"device.capacity['{DRIVER}']"
@@ -96,3 +96,25 @@ def test_in_which_order_slices_come_is_chance():
     there = [Candidate((DRIVER, "m", "d9"), Match.ERROR, "b")]
 
     assert outcome([Asked(1, [*here, *there])]) == (Outcome.UNSURE, None)
+
+
+@pytest.mark.parametrize(
+    ("expression", "says"),
+    [
+        (f"{A}.productName.lowerAscii().contains('h100')", [Match.YES, Match.NO, Match.ERROR]),
+        (f"'productName' in {A}", [Match.YES, Match.YES, Match.NO]),
+        ("'type' in device.attributes[device.driver]", [Match.NO, Match.NO, Match.YES]),
+        (f"device.driver in {A}", [Match.NO, Match.NO, Match.NO]),
+        (f"{C}.memory.isGreaterThan(quantity('60Gi'))", [Match.YES, Match.NO, Match.ERROR]),
+    ],
+)
+def test_devices_that_differ_in_what_a_selector_reads_are_told_apart(expression, says):
+    matching = Matching([expression])
+    devices = [
+        {"attributes": {"productName": {"string": "H100"}}, "capacity": {"memory": {"value": "80Gi"}}},
+        {"attributes": {"productName": {"string": "A100"}}, "capacity": {"memory": {"value": "40Gi"}}},
+        {"attributes": {"type": {"string": "gpu"}}, "capacity": {"bandwidth": {"value": "80Gi"}}},
+    ]
+
+    assert [matching.of(DRIVER, each) for each in devices] == says
+    assert [matching.of(DRIVER, each) for each in devices] == says
