@@ -36,7 +36,8 @@ def presentable(obj: Mapping[str, Any], *, keeps_change: bool = False) -> dict[s
     such a name in commands, arguments, ConfigMaps, annotations, messages and queries, and passwords in URLs. A
     credential that its author put elsewhere stays.
     With ``keeps_change`` the time of the last change of anything but the status stays among the managed fields, and the
-    API versions through which the object was written.
+    API versions through which the object was written; of a node with a taint that does not say since when, the time at
+    which its taints were written.
     """
     members = {key: value for key, value in obj.items() if key not in _SECRET_MEMBERS or obj.get("kind") != "Secret"}
     if obj.get("kind") == "ConfigMap":
@@ -44,6 +45,8 @@ def presentable(obj: Mapping[str, Any], *, keeps_change: bool = False) -> dict[s
     metadata = members.get("metadata")
     if isinstance(metadata, Mapping):
         members["metadata"] = _without_copies(metadata, keeps_change)
+        if obj.get("kind") == "Node" and (written := _taints_written(obj, metadata)):
+            members["metadata"]["managedFields"] = written
     return {key: _cleaned(key, value) for key, value in members.items()}
 
 
@@ -101,6 +104,27 @@ def _changed(managed: Any) -> str:
 
 def _entries(managed: Any) -> list[Mapping[str, Any]]:
     return [each for each in managed or () if isinstance(each, Mapping)]
+
+
+def _taints_written(node: Mapping[str, Any], metadata: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The managed fields that say when the taints of a node were written, where one of them does not."""
+    spec = node.get("spec")
+    taints = (spec.get("taints") if isinstance(spec, Mapping) else None) or ()
+    if all(isinstance(each, Mapping) and each.get("timeAdded") for each in taints):
+        return []
+    return [
+        {"time": each["time"], "fieldsV1": {"f:spec": {"f:taints": {}}}}
+        for each in metadata.get("managedFields") or ()
+        if isinstance(each, Mapping) and each.get("time") and "f:taints" in _at(each, "fieldsV1", "f:spec")
+    ]
+
+
+def _at(value: Mapping[str, Any], *path: str) -> Mapping[str, Any]:
+    """A mapping inside of others; an empty one where there is none."""
+    for key in path:
+        inner = value.get(key)
+        value = inner if isinstance(inner, Mapping) else {}
+    return value
 
 
 def _cleaned(key: str, value: Any) -> Any:

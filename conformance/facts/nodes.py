@@ -22,7 +22,8 @@ class Node(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One node: labels, taints, what it has and what it offers. Quantities are text as the API server says them.
 
     ``created`` is when it joined the cluster, ``deletion`` when somebody deleted it, ``conditions`` its conditions,
-    status by type, ``changed`` when they got it, ``tainted`` when its taints were put, by key, as far as they say so.
+    status by type, ``changed`` when they got it. ``tainted`` is when its taints were put, by key: as they say, or of
+    those that do not say and are there for a while, when the node's taints were written last, which is no earlier.
     ``runtime`` is its container runtime with the version, such as containerd://2.1.5, ``os_image`` its operating system
     in its own words.
     """
@@ -131,10 +132,34 @@ class _Status(Wire):
     node_info: _System | None = None
 
 
+class _SpecFields(Wire):
+    taints: dict[str, Any] | None = msgspec.field(name="f:taints", default=None)
+
+
+class _Fields(Wire):
+    spec: _SpecFields | None = msgspec.field(name="f:spec", default=None)
+
+
+class _Managed(Wire):
+    time: datetime | None = None
+    fields: _Fields | None = msgspec.field(name="fieldsV1", default=None)
+
+
+class _Metadata(Metadata):
+    managed_fields: tuple[_Managed, ...] | None = None
+
+    @property
+    def taints_written(self) -> datetime | None:
+        """By when ``spec.taints`` was as it is: its last writer has changed nothing of its own on the node since."""
+        every = [(each.time, each.fields.spec) for each in self.managed_fields or () if each.time and each.fields]
+        times = [time for time, spec in every if spec is not None and spec.taints is not None]
+        return max(times, default=None)
+
+
 class WireNode(Wire):
     """A Node in JSON."""
 
-    metadata: Metadata
+    metadata: _Metadata
     spec: _Spec | None = None
     status: _Status | None = None
 
@@ -155,7 +180,7 @@ class WireNode(Wire):
             ready=conditions.get("Ready") == "True",
             conditions=conditions,
             changed=changes(status.conditions),
-            tainted={each.key: each.time_added for each in spec.taints or () if each.time_added},
+            tainted=_tainted(spec.taints or (), self.metadata),
             kernel=system.kernel_version or "",
             kubelet=system.kubelet_version or "",
             runtime=system.container_runtime_version or "",
@@ -165,6 +190,14 @@ class WireNode(Wire):
             created=self.metadata.creation_timestamp,
             deletion=self.metadata.deletion_timestamp,
         )
+
+
+def _tainted(taints: Sequence[_Taint], metadata: _Metadata) -> dict[str, datetime]:
+    """When taints were put, by key. Karpenter and AWS' termination handler put theirs without ``timeAdded``."""
+    told = {each.key: each.time_added for each in taints if each.time_added}
+    silent = [each.key for each in taints if not each.time_added and Taint(each.key).is_lifecycle]
+    written = metadata.taints_written if silent else None
+    return told if written is None else {**dict.fromkeys(silent, written), **told}
 
 
 def node_from(obj: Mapping[str, Any]) -> Node:

@@ -52,7 +52,7 @@ class NodeProblem(NamedTuple):
 
 def problem_of(node: Node, facts: Facts) -> NodeProblem:
     """What keeps new pods off a node beside a cordon and what its GPUs are; of taints, those that are not new."""
-    if node.deletion is not None and not is_recent(node.deletion, facts.taken_at):
+    if node.deletion is not None and not _may_still_drain(node, node.deletion, facts):
         return NodeProblem(
             f"deleted at {node.deletion:%Y-%m-%d %H:%M} and still there",
             "it is being deleted, and a finalizer keeps it; its pods are gone or will be",
@@ -75,11 +75,17 @@ def problem_of(node: Node, facts: Facts) -> NodeProblem:
 def removal_of(node: Node, facts: Facts) -> str:
     """What says that a node is on its way out, as text; empty where nothing does, or where that was long ago."""
     if node.deletion is not None:
-        return "it is being deleted" if is_recent(node.deletion, facts.taken_at) else ""
+        return "it is being deleted" if _may_still_drain(node, node.deletion, facts) else ""
     announced = next((taint for taint in node.taints if taint.announces_removal), None)
     if announced is None or _is_overdue(announced, node, facts):
         return ""
     return f"it is about to be removed ({announced})"
+
+
+def _may_still_drain(node: Node, deleted: datetime, facts: Facts) -> bool:
+    """Whether the pods of a node that was deleted may still be ending, each within its own grace period."""
+    longest = max((pod.grace_seconds or 0 for pod in facts.pods_on(node.name) if not pod.finished), default=0)
+    return is_recent(deleted + timedelta(seconds=longest), facts.taken_at)
 
 
 def _is_overdue(taint: Taint, node: Node, facts: Facts) -> bool:
