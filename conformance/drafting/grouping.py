@@ -82,7 +82,10 @@ def _by_platform(nodes: Iterable[Node]) -> tuple[list[Group], list[Node]]:
     for (at, value), members in marked.items():
         label = NODE_GROUPS[at]
         derived = f"{_number(members)} with label {label.key}={value}, {label.platform} ({label.source})"
-        groups.append(Group({label.key: value}, tuple(members), Guess(derived), label.scales))
+        comes_and_goes = bool(label.made_for_pods) and value.startswith(label.made_for_pods)
+        decide = "whether to select by what its nodes are: the platform makes such groups and removes them"
+        guess = Guess(derived, decide=decide if comes_and_goes else "")
+        groups.append(Group({label.key: value}, tuple(members), guess, label.scales or comes_and_goes))
     return groups, rest
 
 

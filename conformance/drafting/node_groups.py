@@ -11,13 +11,15 @@ from conformance.gpu.labels import DEPLOY_OPERANDS, DEVICE_PLUGIN_CONFIG, GPU_PR
 class GroupLabel(NamedTuple):
     """A label by which a platform marks the nodes of one group.
 
-    ``scales`` says that the group makes and removes nodes by itself, so that no number of them is right for long.
+    ``scales`` says that the group makes and removes nodes by itself, so that no number of them is right for long;
+    ``made_for_pods`` how the names begin of groups that the platform itself makes and removes.
     """
 
     key: str
     platform: str
     source: str
     scales: bool = False
+    made_for_pods: str = ""
 
 
 NODE_GROUPS = (
@@ -30,7 +32,12 @@ NODE_GROUPS = (
         "karpenter.sh: Migrating",
         scales=True,
     ),
-    GroupLabel("cloud.google.com/gke-nodepool", "a GKE node pool", "GKE: About node pools"),
+    GroupLabel(
+        "cloud.google.com/gke-nodepool",
+        "a GKE node pool",
+        "GKE: About node pools, About node pool auto-creation",
+        made_for_pods="nap-",
+    ),
     GroupLabel("kubernetes.azure.com/agentpool", "an AKS node pool", "AKS: Use labels in a cluster, reserved labels"),
     GroupLabel("agentpool", "an AKS node pool", "AKS: Use labels in a cluster, reserved labels"),
     GroupLabel(

@@ -11,20 +11,22 @@ from contextlib import suppress
 from itertools import product
 from typing import Any, NamedTuple
 
-from conformance.facts import Facts, Resource, ResourceQuota
+from conformance.facts import Facts, Pod, Resource, ResourceQuota
 from conformance.facts.limits import PRIORITY_CLASS_SCOPE, PodTraits, ScopeTerm
 from conformance.gpu.labels import HAMI_QUOTA_KEYS
 from conformance.gpu.resources import quota_key
 from conformance.kube.paths import PLACES
 from conformance.reference.model import Reference
 from conformance.reference.stack import RUN_AI, Kai
-from conformance.verdict import Inconclusive
+from conformance.verdict import Inconclusive, join_limited
 from suites._shared.gpu_requests import classes_of_others, gpu_pods, names_of_gpus
 from suites._shared.kai import UNBOUNDED, queue_of, queues_of, with_ancestors
 
 # Kubernetes: Resource Quotas, quota for DRA device classes.
 _BY_CLASS = ".deviceclass.resource.k8s.io/devices"
 _HAMI_NODE = "hami.io/node-"
+# Volcano, YuniKorn and Slurm have limits of their own beside these.
+_READ_OR_WITHOUT_QUEUES = frozenset({"", "default-scheduler", "hami-scheduler", Kai().scheduler, RUN_AI.scheduler})
 
 
 class Coverage(NamedTuple):
@@ -82,8 +84,14 @@ def _counts_claims_of_gpus(quota: ResourceQuota, facts: Facts) -> bool:
     return bool(classes)
 
 
-def how_to_cover(facts: Facts) -> str:
-    """What to do about a namespace without quota where there are other quotas than Kubernetes'; empty elsewhere."""
+def how_to_cover(namespace: str, reference: Reference, facts: Facts) -> str:
+    """What to do about a namespace without quota where others than Kubernetes count or schedule; empty elsewhere."""
+    others = sorted({pod.scheduler for pod in _living(namespace, reference, facts)} - _READ_OR_WITHOUT_QUEUES)
+    if others:
+        return (
+            "Give the namespace a ResourceQuota with a key requests.<resource> for the GPUs that it uses. Limits of "
+            f"{join_limited(others)}, which places its pods, are not read: where they cover the namespace, waive it."
+        )
     with suppress(Inconclusive):
         if _is_defined("ClusterResourceQuota", facts):
             return (
@@ -215,7 +223,7 @@ def _of_kueue(namespace: str, resources: Collection[str], facts: Facts) -> Itera
 
 def _of_kai(namespace: str, reference: Reference, facts: Facts) -> tuple[str, ...]:
     """The limits of KAI's queues where all GPU pods of a namespace are in queues that have one; empty elsewhere."""
-    pods = [pod for pod in gpu_pods(facts, reference) if pod.namespace == namespace and not pod.finished]
+    pods = _living(namespace, reference, facts)
     if not pods or not facts.serves("Queue"):
         return ()
     queues = queues_of(facts)
@@ -228,6 +236,11 @@ def _of_kai(namespace: str, reference: Reference, facts: Facts) -> tuple[str, ..
             return ()
         limits[f"{limited} of KAI, limit {limited.limit:g}"] = None
     return tuple(limits)
+
+
+def _living(namespace: str, reference: Reference, facts: Facts) -> list[Pod]:
+    """The GPU pods of a namespace that have not ended."""
+    return [pod for pod in gpu_pods(facts, reference) if pod.namespace == namespace and not pod.finished]
 
 
 def _of_hami(namespace: str, facts: Facts) -> Iterator[str]:

@@ -242,6 +242,13 @@ def test_what_a_platform_writes_on_its_nodes_is_not_declared(drafted, label):
     assert drafted(gpu_nodes("gpu", 2, {"agentpool": "gpu", label: "x"})).pool("gpu").labels == {}
 
 
+def test_a_group_that_the_platform_makes_for_pods_may_be_gone_tomorrow(drafted):
+    made = drafted(gpu_nodes("g", 2, {"cloud.google.com/gke-nodepool": "nap-g2-standard-12-gpu1-1f2e", **T4}))
+
+    assert made.pool("nap-g2-standard-12-gpu1-1f2e").nodes == 0
+    assert "the platform makes such groups and removes them" in " ".join(made.comments.split())
+
+
 def karpenter(prefix: str, instance: str, *gpus: int) -> list:
     labels = {"karpenter.sh/nodepool": "gpu", "node.kubernetes.io/instance-type": instance}
     return [node(f"{prefix}-{at}", labels, {"nvidia.com/gpu": count}) for at, count in enumerate(gpus)]

@@ -227,3 +227,16 @@ def test_a_queue_of_kai_or_run_ai_covers_the_pods_of_its_scheduler(
     }
 
     assert bool(gpu_coverage("ml", Reference("cluster"), Facts.from_objects([queue, pod]))) is covered
+
+
+@pytest.mark.parametrize(("scheduler", "told"), [("volcano", True), ("slurm-bridge-scheduler", True), ("", False)])
+def test_limits_of_a_scheduler_that_is_not_read_are_named_and_not_taken_for_none(scheduler: str, told: bool) -> None:
+    container = {"name": "main", "image": "x", "resources": {"limits": {GPU: "1"}}}
+    spec = {"schedulerName": scheduler, "containers": [container]}
+    pod = {"kind": "Pod", "metadata": {"name": "p", "namespace": "ml"}, "spec": spec, "status": {"phase": "Running"}}
+
+    judge = Judge()
+    test_quota.test_every_namespace_with_gpu_workloads_has_a_gpu_quota(Reference("c"), Facts.from_objects([pod]), judge)
+
+    (found,) = judge.broken
+    assert (f"Limits of {scheduler}" in found.remedy and "waive" in found.remedy) is told
