@@ -18,6 +18,7 @@ from conformance.gpu.labels import (
     GPU_PRESENT,
     GPU_PRODUCT,
     PCI_PRESENT,
+    PLATFORM_COUNTS,
     PLATFORM_PRODUCTS,
 )
 from conformance.gpu.mig import Unknown, model_of
@@ -27,6 +28,9 @@ from conformance.gpu.sharing import SHARED_SUFFIX
 from conformance.verdict import Inconclusive
 
 _PRESENT = (GPU_PRESENT, *PCI_PRESENT)
+# karpenter.sh: well-known labels; EKS Auto Mode: the same under its own prefix.
+_MANUFACTURERS = ("karpenter.k8s.aws/instance-gpu-manufacturer", "eks.amazonaws.com/instance-gpu-manufacturer")
+_NVIDIA = "nvidia"
 # GKE: "Share GPUs with multiple workloads using GPU time-sharing", node labels.
 _GKE_CLIENTS, _GKE_STRATEGY = (
     "cloud.google.com/gke-max-shared-clients-per-gpu",
@@ -40,6 +44,7 @@ _STRATEGIES = {"time-slicing": "time-slicing", "time-sharing": "time-slicing", "
 _ACCELERATOR_LABELS = (*PLATFORM_PRODUCTS, "cloud.google.com/gke-tpu-accelerator", "amd.com/gpu.product-name")
 _DRA_DRIVER = "gpu.nvidia.com"
 _NOT_COUNTED = "no node tells how many GPUs it has: neither capacity nor a label of GPU Feature Discovery"
+_NOT_OFFERED = "no node offers a GPU: how many there are is what labels of the platform say"
 _REPLICAS_OF_WHAT = (
     "count, the GPUs of a node, and replicas, as how many each is offered, as their product is what is offered; and by "
     "what (shared_by): nothing tells"
@@ -67,9 +72,14 @@ class Hardware:
         self._published = _published(facts)
 
     def has_gpus(self, node: Node) -> bool:
-        """Whether a node has accelerators by its capacity, GPU or Node Feature Discovery, or a ResourceSlice."""
+        """Whether a node has accelerators by its capacity, GPU or Node Feature Discovery, its platform, or a slice.
+
+        The platform names the GPUs of a machine also where no driver or plugin works, which is not to be drafted as a
+        pool without GPUs.
+        """
         present = any(node.labels.get(label) == "true" for label in _PRESENT)
-        return present or bool(offered(node)) or node.name in self._published
+        named = any(node.labels.get(label) for label in PLATFORM_PRODUCTS) and not _of_other_maker(node)
+        return present or named or bool(offered(node)) or node.name in self._published
 
     def dra(self, node: Node) -> DraDevices | None:
         """What the DRA driver publishes of a node; None when it publishes nothing."""
@@ -78,6 +88,10 @@ class Hardware:
     def driver(self, node: Node) -> str:
         """The driver version of a node, as GPU Feature Discovery or the DRA driver tells; empty when nobody does."""
         return labelled_driver(node.labels) or _as_nvidia_writes(self._published.get(node.name))
+
+
+def _of_other_maker(node: Node) -> bool:
+    return any(node.labels.get(label, _NVIDIA) != _NVIDIA for label in _MANUFACTURERS)
 
 
 def _as_nvidia_writes(published: DraDevices | None) -> str:
@@ -114,8 +128,12 @@ def _by_device_plugin(nodes: Sequence[Node], layout: Mapping[int, Mapping[str, i
         count, replicas, shared_by, decide = 1, count, "other", _REPLICAS_OF_WHAT
     if not count:
         # That there are GPUs is known, and a pool without any would hide that none of them works.
-        value = _described(nodes, _most(map(product_of, nodes)), 1, 0, GPU)
-        return Part(value, Guess(contradicted=(_NOT_COUNTED,), decide="how many GPUs a node has"))
+        told = [
+            int(text) for node in nodes for label in PLATFORM_COUNTS if (text := node.labels.get(label, "")).isdigit()
+        ]
+        value = _described(nodes, _most(map(product_of, nodes)), _most(told or [0]) or 1, 0, GPU)
+        decide = "" if told else "how many GPUs a node has"
+        return Part(value, Guess(contradicted=(_NOT_OFFERED if told else _NOT_COUNTED,), decide=decide))
     divided = layout is not None or resource.startswith(MIG_PREFIX)
     value = _described(
         nodes, _most(map(product_of, nodes)), count, 0 if divided else _memory(nodes), GPU if divided else resource

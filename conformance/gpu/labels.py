@@ -100,3 +100,10 @@ PLATFORM_PRODUCTS = (
 )
 """The labels by which platforms name a node's GPUs of NVIDIA where GPU Feature Discovery does not: GKE, Karpenter on
 AWS, EKS, EKS Auto Mode, Karpenter on AKS."""
+
+PLATFORM_COUNTS = (
+    "karpenter.k8s.aws/instance-gpu-count",
+    "eks.amazonaws.com/instance-gpu-count",
+    "karpenter.azure.com/sku-gpu-count",
+)
+"""The labels by which some of them say how many GPUs the machine has (karpenter.sh: well-known labels)."""

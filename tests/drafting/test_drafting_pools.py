@@ -249,6 +249,23 @@ def test_a_group_that_the_platform_makes_for_pods_may_be_gone_tomorrow(drafted):
     assert "the platform makes such groups and removes them" in " ".join(made.comments.split())
 
 
+@pytest.mark.parametrize(
+    ("labels", "count"),
+    [
+        ({"cloud.google.com/gke-accelerator": "nvidia-l4"}, 1),
+        ({"karpenter.k8s.aws/instance-gpu-name": "l4", "karpenter.k8s.aws/instance-gpu-count": "4"}, 4),
+        ({"karpenter.k8s.aws/instance-gpu-name": "v520", "karpenter.k8s.aws/instance-gpu-manufacturer": "amd"}, None),
+        ({}, None),
+    ],
+)
+def test_gpus_that_the_platform_names_are_drafted_where_none_is_offered(drafted, labels, count):
+    made = drafted(gpu_nodes("l4", 2, {"agentpool": "l4", **labels}, {}))
+
+    gpu = made.pool("l4").gpu
+    assert (gpu and gpu.count) == count
+    assert bool(made.draft.contradictions) is (count is not None)
+
+
 def karpenter(prefix: str, instance: str, *gpus: int) -> list:
     labels = {"karpenter.sh/nodepool": "gpu", "node.kubernetes.io/instance-type": instance}
     return [node(f"{prefix}-{at}", labels, {"nvidia.com/gpu": count}) for at, count in enumerate(gpus)]
