@@ -44,12 +44,19 @@ pools:
 """
 
 
+PRIORITIES = """
+priority_classes:
+  - {name: training, value: 500000, preempts: [experiment], description: May take GPUs from experiments.}
+  - {name: experiment, value: 100000, preemption_policy: Never, description: The first to leave.}
+"""
+
+
 @contextmanager
-def deployed(folder: Path, config: pytest.Config) -> Iterator[EmbeddedCluster]:
-    """A cluster of its own in which the set-up is deployed; ``folder`` gets its ``reference``."""
+def deployed(folder: Path, config: pytest.Config, more: str = "") -> Iterator[EmbeddedCluster]:
+    """A cluster of its own in which the set-up is deployed; ``folder`` gets its ``reference``, with ``more`` in it."""
     (folder / "topology.yaml").write_text(TOPOLOGY)
     (folder / "reference").mkdir()
-    (folder / "reference" / "reference.yaml").write_text(REFERENCE)
+    (folder / "reference" / "reference.yaml").write_text(REFERENCE + more)
     spec = EmbeddedSpec(topology=folder / "topology.yaml", real_nodes=1, real_gpus=True)
     with config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
         running = start(spec, TerminalProgress())
