@@ -4,8 +4,9 @@
 
 Both starts are in this process, in turn, so that a busy moment hits both; the minimum of each counts. The probe pod is
 from its creation to its result, read from its log, and like those of the suites without a token. Memory is what the
-node's processes have for themselves (PSS), without those of its pods. Ends with 1 when a start takes more than three
-times the other, or a probe more than two seconds.
+node's processes have for themselves (PSS), without those of its pods. Beside it stands how long a plain loop takes, by
+which seconds of one machine are told from those of another. Ends with 1 when a start takes more than three times the
+other, or a probe more than two seconds.
 """
 
 from __future__ import annotations
@@ -65,6 +66,17 @@ def ended(status: dict[str, Any]) -> bool:
     return status["phase"] in ("Succeeded", "Failed") or any("terminated" in each for each in states)
 
 
+def loop() -> float:
+    """Seconds of the fastest of five loops of ten million additions."""
+    took = []
+    for _ in range(5):
+        began, total = time.perf_counter(), 0
+        for number in range(10_000_000):
+            total += number
+        took.append(time.perf_counter() - began)
+    return min(took)
+
+
 def memory() -> dict[str, int]:
     """MiB of each program of real nodes on this machine, proportional where pages are shared."""
     found: dict[str, int] = {}
@@ -91,6 +103,7 @@ def main() -> int:
     beside = min(seconds for seconds, _, _ in rounds)
     probe = sorted(each for _, probes, _ in rounds for each in probes)[len(rounds) * 3 // 2]
     used = rounds[-1][2]
+    print(f"ten million additions             {loop():6.2f} s")
     print(f"start with simulated nodes alone  {alone:6.2f} s")
     print(f"start with one real node          {beside:6.2f} s  {beside / alone:.2f} times (at most {MOST_TIMES})")
     print(f"probe pod, created to result      {probe:6.2f} s  median (at most {MOST_SECONDS})")
