@@ -82,6 +82,13 @@ def nobody_works(seen: Seen, node: str, work: Work) -> tuple[str, str]:
             f"no pod there brings it, and the node's label {work.label} is {value}",
             "The operator deploys it where that label is true; what is paused comes back when the driver is upgraded.",
         )
+    deployed = seen.of("DaemonSet")
+    if deployed and not any(_has_container(each["spec"]["template"], work.container) for each in deployed):
+        return (
+            f"no DaemonSet of the cluster brings it (container {work.container}), so it has to come with the machine",
+            f"See on node {node} whether it is installed and the container runtime uses it (nvidia-ctk), or let the "
+            "operator deploy it.",
+        )
     return (
         f"no pod there brings it (container {work.container})",
         "See whether the set-up has it come with the machine, and why its DaemonSet has no pod on this node.",

@@ -54,7 +54,7 @@ def explain(seen: Seen, pod: Manifest) -> Explanation:
     fitting = sorted(name for name, kept in fit.found.items() if not kept)
     if fitting:
         return _fits(seen, pod, fitting, fit.undecided)
-    nearest = min(fit.found, key=lambda name: (_distance(fit.found[name]), not _has_gpus(seen.nodes[name]), name))
+    nearest = min(fit.found, key=lambda name: (_distance(fit.found[name], seen.nodes[name]), name))
     kept = fit.found[nearest]
     no_node, remedy = _why_no_other_node(seen, pod, kept)
     plugin, of_plugin = _of_device_plugin(seen, nearest, kept)
@@ -145,11 +145,16 @@ def _has_gpus(node: Manifest) -> bool:
     return has_gpus(node["metadata"].get("labels") or {}) or offers_devices((node,))
 
 
-def _distance(kept: Sequence[Obstacle]) -> tuple[int, int, int, float]:
-    """What keeps a pod off, and by how much: of two nodes with too little room that with more of it is nearer."""
+def _distance(kept: Sequence[Obstacle], node: Manifest) -> tuple[int, bool, int, int, float, bool]:
+    """What keeps a pod off, and by how much: of two nodes with too little room that with more of it is nearer.
+
+    Of nodes that offer no GPU one that has some is meant before one that has none, whatever else keeps the pod off it.
+    """
     another = sum(each.kind in OF_ANOTHER_POOL for each in kept)
     short = sum(1 - max(float(each.free), 0) / float(each.wanted) for each in kept if each.kind == ROOM)
-    return another, sum(each.lasting for each in kept), len(kept), short
+    without = not _has_gpus(node)
+    never = without and any(each.kind == NONE_OF_IT and each.resource.startswith(NVIDIA) for each in kept)
+    return another, never, sum(each.lasting for each in kept), len(kept), short, without
 
 
 _REMEDIES = {
