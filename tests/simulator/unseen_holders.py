@@ -89,6 +89,11 @@ BY_CLAIM = {
 }
 
 
+def watched_by_claim(fleet: Operated) -> None:
+    claimed(fleet, admin=True)
+    with_claim(fleet, "watch", **{OPENS_DEVICES: "true"})
+
+
 def bare_by_claim(fleet: Operated) -> None:
     claimed(fleet, admin=False)
     with_claim(fleet, "job")

@@ -6,7 +6,7 @@ from typing import Any
 
 from operated import NODES, Operated
 from patience import PATIENCE
-from unseen_holders import bare_by_claim, monitored, of_mps, privileged, shown_by_variable
+from unseen_holders import bare_by_claim, monitored, of_mps, privileged, shown_by_variable, watched_by_claim
 from upgrading_fleet import AGENTS, BUDGETS, GPU_NODES, JOBS, QUOTAS, is_at, pod, ready, run
 
 from conformance.kube.waits import wait_for
@@ -281,6 +281,14 @@ BLOCKERS = (
         {**AT_ONCE, **DELETES},
         "OPER-19",
         "is an MPS daemon",
+        {"a100-1": {FAILED}},
+    ),
+    Blocker(
+        "a claim for admin access",
+        watched_by_claim,
+        {**AT_ONCE, **DELETES},
+        "OPER-19",
+        "adminAccess",
         {"a100-1": {FAILED}},
     ),
     Blocker(
