@@ -8,7 +8,7 @@ from typing import Any
 from conformance.facts.admission import S, is_added, with_added
 from conformance.facts.decoding import Harvest
 from conformance.facts.found import Found
-from conformance.facts.indexes import ByNamespace, grouped
+from conformance.facts.indexes import ByNamespace, BySelector, grouped
 from conformance.facts.kinds import KINDS, kind_of, undefined
 from conformance.facts.limits import LimitRange, PriorityClass, ResourceQuota
 from conformance.facts.nodes import Node
@@ -192,7 +192,8 @@ class Facts(Found):
 
     def disruption_budgets_of(self, pod: Pod) -> tuple[PodDisruptionBudget, ...]:
         """The disruption budgets that count a pod."""
-        return tuple(budget for budget in self._disruption_budgets.within(pod.namespace) if budget.covers(pod))
+        candidates = self._disruption_budgets.candidates(pod.namespace, pod.labels)
+        return tuple(budget for budget in candidates if budget.covers(pod))
 
     def priority_class(self, name: str) -> PriorityClass | None:
         """The priority class of this name, None when there is none."""
@@ -294,8 +295,8 @@ class Facts(Found):
         return ByNamespace(self.replica_sets)
 
     @cached_property
-    def _disruption_budgets(self) -> ByNamespace[PodDisruptionBudget]:
-        return ByNamespace(self.disruption_budgets)
+    def _disruption_budgets(self) -> BySelector[PodDisruptionBudget]:
+        return BySelector((each, each.selector) for each in self.disruption_budgets)
 
     @cached_property
     def _service_accounts(self) -> ByNamespace[ServiceAccount]:

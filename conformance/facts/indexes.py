@@ -37,6 +37,26 @@ class ByNamespace(Generic[_Namespaced]):
         return self._named[namespace].get(name)
 
 
+class BySelector(Generic[_Namespaced]):
+    """Objects with a label selector by their namespace, and there by one of the labels that the selector demands.
+
+    Of hundreds in one namespace only those are looked at of which the object at hand has that label.
+    """
+
+    def __init__(self, members: Iterable[tuple[_Namespaced, Mapping[str, object] | None]]) -> None:
+        self._members: dict[tuple[str, object], list[tuple[int, _Namespaced]]] = defaultdict(list)
+        for place, (member, selector) in enumerate(members):
+            wanted = (selector or {}).get("matchLabels")
+            demanded = next(iter(wanted.items()), None) if isinstance(wanted, Mapping) else None
+            self._members[member.namespace, demanded].append((place, member))
+
+    def candidates(self, namespace: str, labels: Mapping[str, str]) -> list[_Namespaced]:
+        """Those that may select an object with these labels, in the order in which they were read."""
+        keys = [(namespace, None), *((namespace, label) for label in labels.items())]
+        found = [pair for key in keys for pair in self._members.get(key, ())]
+        return [member for _, member in sorted(found, key=lambda pair: pair[0])]
+
+
 def grouped(pairs: Iterable[tuple[_Key, _Member]]) -> Mapping[_Key, tuple[_Member, ...]]:
     """The members of each key, in their order."""
     groups: dict[_Key, list[_Member]] = defaultdict(list)

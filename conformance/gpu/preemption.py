@@ -86,10 +86,12 @@ def _importance(pod: Holding) -> tuple[int, float]:
 
 def _violating(pods: Iterable[Holding], allowed: Mapping[str, int]) -> list[Holding]:
     """Those whose going their budgets do not allow, when the others before them go as well."""
-    left, found = dict(allowed), []
+    # Of thousands of budgets only these few are looked at; this is asked for each node and each sort of pods.
+    left: dict[str, int] = {}
+    found = []
     for pod in pods:
         for budget in pod.budgets:
-            left[budget] = left.get(budget, 0) - 1
+            left[budget] = left.get(budget, allowed.get(budget, 0)) - 1
         if any(left[budget] < 0 for budget in pod.budgets):
             found.append(pod)
     return found

@@ -14,7 +14,9 @@ from conformance.gpu.quantities import nanos, quantity
 
 _NEVER = "Never"
 _POD = {"pods": nanos(quantity(1))}
-_Sort: TypeAlias = tuple[object, ...]
+_Sort: TypeAlias = int
+"""The number of a sort of pods: its key is long, and would be hashed again at every look."""
+
 Eviction: TypeAlias = tuple[Rank, str, Victims]
 """How nodes are compared, the node, and whom a pod would evict there."""
 
@@ -56,12 +58,14 @@ class Room:
         self.nodes = tuple(node for node in facts.nodes if node.ready and not node.unschedulable)
         self._open: dict[_Sort, dict[str, None]] = {}
         self._sorts: dict[str, _Sort] = {}
+        self._numbers: dict[tuple[object, ...], _Sort] = {}
         self._with_room: dict[_Sort, tuple[str, ...]] = {}
         self._evictions: dict[_Sort, Evictions] = {}
         self._held: dict[str, tuple[Holding, ...]] = {}
         self._offered: dict[str, Amounts] = {}
         self._wanted: dict[_Sort, Amounts] = {}
         self._pods: dict[str, Pod] = {}
+        self._holdings: dict[str, Holding] = {}
 
     def without(self, away: Collection[str]) -> "Meanwhile":
         """The same while these nodes are away, to be filled."""
@@ -79,7 +83,7 @@ class Room:
     def _sort_of(self, pod: Pod) -> _Sort:
         name = str(pod)
         if name not in self._sorts:
-            self._sorts[name] = sort_of(pod)
+            self._sorts[name] = self._numbers.setdefault(sort_of(pod), len(self._numbers))
         return self._sorts[name]
 
     def wanted(self, pod: Pod) -> Amounts:
@@ -139,16 +143,14 @@ class Room:
 
     def holding(self, pod: Pod) -> Holding:
         """A pod as it takes part in preemption; a budget that selects everything counts no pod there."""
-        budgets = self._facts.disruption_budgets_of(pod) if pod.labels else ()
-        self._pods[str(pod)] = pod
-        started = pod.started.timestamp() if pod.started else float("inf")
-        return Holding(
-            str(pod),
-            pod.priority or 0,
-            self.wanted(pod),
-            started,
-            tuple(str(each) for each in budgets if each.selector),
-        )
+        name = str(pod)
+        if name not in self._holdings:
+            budgets = self._facts.disruption_budgets_of(pod) if pod.labels else ()
+            self._pods[name] = pod
+            started = pod.started.timestamp() if pod.started else float("inf")
+            counted = tuple(str(each) for each in budgets if each.selector)
+            self._holdings[name] = Holding(name, pod.priority or 0, self.wanted(pod), started, counted)
+        return self._holdings[name]
 
 
 class Meanwhile:
@@ -208,7 +210,7 @@ class Meanwhile:
         self._filled[node] = total_of(each.holds for each in self._changed[node])
 
 
-def sort_of(pod: Pod) -> _Sort:
+def sort_of(pod: Pod) -> tuple[object, ...]:
     """The key of pods that the scheduler treats alike, as far as that is looked at here."""
     return (
         tuple(sorted(pod.requests().items())),

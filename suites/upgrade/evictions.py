@@ -11,7 +11,7 @@ NVIDIA/k8s-operator-libs, pkg/upgrade/pod_manager.go (pods are evicted until the
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from conformance.facts import Facts, Node, Pod, PodDisruptionBudget, passes_budgets
@@ -57,6 +57,7 @@ class Evictions:
         self._budgets: dict[str, PodDisruptionBudget] = {}
         self._held: dict[str, Counter[str]] = defaultdict(Counter)
         self._several: dict[str, list[str]] = defaultdict(list)
+        self._kept: dict[tuple[frozenset[str], frozenset[str]], tuple[_Stuck, ...]] = {}
         for group in groups:
             for node in group.nodes:
                 self._leaving[node.name] = leaving_pods(node, group.policy, facts)
@@ -117,8 +118,17 @@ class Evictions:
                     )
                     yield from ((node, Refusal(why, not stuck.unknown)) for node in taken)
 
-    def _stuck(self, emptied: set[str], away: set[str]) -> Iterator[_Stuck]:
-        """The budgets that keep a pod on nodes that are emptied together, while some are away."""
+    def _stuck(self, emptied: Collection[str], away: Collection[str]) -> tuple[_Stuck, ...]:
+        """The budgets that keep a pod on nodes that are emptied together, while some are away.
+
+        Worked out once for the many budgets that have their pods on the same nodes.
+        """
+        key = (frozenset(emptied), frozenset(away))
+        if key not in self._kept:
+            self._kept[key] = tuple(self._stuck_anew(*key))
+        return self._kept[key]
+
+    def _stuck_anew(self, emptied: frozenset[str], away: frozenset[str]) -> Iterator[_Stuck]:
         meanwhile = self._room.without(away)
         waiting = sorted((pod for node in emptied for pod in self._leaving[node]), key=turn_of)
         allowed = {name: budget.disruptions_allowed for name, budget in self._budgets.items()}
