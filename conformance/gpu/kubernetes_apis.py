@@ -71,9 +71,6 @@ DRA_RELEASES: tuple[DraRelease, ...] = (
 release goes on until the next row. After v25.12.0 came v0.4.0."""
 
 
-def gone(version: str, kind: str, target: Minor) -> RemovedApi | None:
-    """The row of an API version that a release of Kubernetes no longer serves for a kind; None where it is served."""
-    return next(
-        (each for each in REMOVED_APIS if each.version == version and kind in each.kinds and each.gone_in <= target),
-        None,
-    )
+def taken_away(kind: str, running: Minor, target: Minor) -> dict[str, RemovedApi]:
+    """The API versions of a kind that one release of Kubernetes may serve and another one does not, by version."""
+    return {each.version: each for each in REMOVED_APIS if kind in each.kinds and running < each.gone_in <= target}

@@ -271,13 +271,11 @@ class Upgrade(msgspec.Struct, frozen=True, rename="camel"):
             told.append(f"not judged: {', '.join(self.unjudged)}")
         elif self.decision is Decision.UNDECIDED and "UPG-11" in self.unknown:
             told.append("whether nodes that are gone were scaled down is not known")
+        elif self.decision is Decision.UNDECIDED and self.target.startswith("driver "):
+            told.append("the operator upgrades none of these drivers, and how they get to their nodes is not known")
         elif self.decision is Decision.UNDECIDED:
-            of_drivers = self.target.startswith("driver ")
-            told.append(
-                "the operator upgrades none of these drivers, and how they get to their nodes is not known"
-                if of_drivers
-                else "nothing tells that it is installed"
-            )
+            known = "UPG-22" not in self.unknown
+            told.append("nothing tells that it is installed" if known else "whether a way leads there is not known")
         if self.slower:
             told.append(
                 f"slower than before: {self.slower[0]}" + f" and {len(self.slower) - 1} more" * (len(self.slower) > 1)

@@ -90,9 +90,18 @@ def test_the_next_release_passes_and_one_that_skips_fails(audit):
 def test_an_operator_that_nobody_knows_is_no_go_for_nobody(audit):
     outcome = audit("--gpu-pre-upgrade-operator=31.1.0")
 
+    assert "whether a way leads there is not known" in outcome.output
+    assert "not judged: the tables do not know" in outcome.output
     assert outcome.statuses["UPG-22"] == "unsupported"
     assert "UPG-22" not in outcome.report["upgrade"]["failed"]
     assert outcome.report["upgrade"]["decision"] != "go"
+
+
+def test_an_operator_older_than_the_tables_is_known_to_go_back(audit):
+    outcome = audit("--gpu-pre-upgrade-operator=v23.9.0")
+
+    assert outcome.report["upgrade"]["decision"] == "no-go"
+    assert "v23.9.0 is older than the operator that is installed" in outcome.told("UPG-22")
 
 
 def test_kubernetes_that_the_operator_was_not_validated_with_is_named(audit):

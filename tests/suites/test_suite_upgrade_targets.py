@@ -143,6 +143,14 @@ def test_an_object_that_tells_no_writer_is_not_judged(cluster):
     assert "no managed fields" in outcome.judge.unseen[0].why
 
 
+def test_where_no_version_goes_on_the_way_nobody_has_to_know_the_writers(cluster):
+    assert written_by(cluster, (1, 36)).passed
+
+
+def test_a_version_that_went_before_is_no_use_of_today(cluster):
+    assert written_by(cluster, (1, 36), {**HELM, "apiVersion": "resource.k8s.io/v1alpha3"}).passed
+
+
 def test_what_a_kubernetes_beyond_the_tables_takes_away_is_unknown(cluster):
     with pytest.raises(Unsupported, match=r"1\.45"):
         written_by(cluster, (1, 45), HELM)
