@@ -268,3 +268,19 @@ def test_many_that_wait_are_folded() -> None:
 
     assert "<summary><b>13 requirements wait for it</b></summary>" in page
     assert page.count('<a class="id" href="#DRA-13">') == 1
+
+
+def test_a_print_leaves_out_what_a_passed_requirement_advises_and_each_step_of_its_scenario() -> None:
+    report = made_report()
+    (passed,) = (each for each in report.requirements if each.timeline)
+    failed = msgspec.structs.replace(passed, status=Status.FAILED)
+    [as_passed, as_failed] = (
+        FORMATS["html"].render(msgspec.structs.replace(report, requirements=(each,))) for each in (passed, failed)
+    )
+
+    assert '<details class="subjects brief">\n<summary>8 steps of the scenario' in as_passed
+    assert '<details class="subjects">\n<summary>8 steps of the scenario' in as_failed
+    printed = as_passed.partition("@media print")[2].partition("</style>")[0]
+    assert "details:not(.brief)::details-content { content-visibility: visible;" in printed
+    assert '.requirement[data-status="passed"] .advice { display: none; }' in printed
+    assert '<dt class="advice">If it fails</dt><dd class="advice">' in as_passed

@@ -78,7 +78,8 @@
   addEventListener("hashchange", reveal);
   reveal();
 
-  // A print shows all that was judged, and of long lists of names the ends; what was closed before is closed again.
+  // A print shows all that was judged, of long lists of names the ends, and steps of scenarios that passed where they were
+  // opened; what was closed before is closed again.
   let opened = [];
   addEventListener("beforeprint", () => {
     opened = [...document.querySelectorAll("details:not([open]):not(.brief)")];
