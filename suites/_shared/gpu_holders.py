@@ -21,10 +21,11 @@ from conformance.reference.model import Reference
 from conformance.subjects import ObjectReference
 from suites._shared.gpu_requests import resources_requested
 
+TOPOLOGY_REFUSAL = "TopologyAffinityError"
 KUBELET_REFUSALS = {
     "UnexpectedAdmissionError": "its kubelet and the device plugin did not allocate the devices that the scheduler had "
     "counted as free",
-    "TopologyAffinityError": "the free devices were on several NUMA nodes, and the kubelet's policy wants them on one",
+    TOPOLOGY_REFUSAL: "the free devices were on several NUMA nodes, and the kubelet's policy wants them on one",
 }
 """Reasons with which a kubelet fails a pod that the scheduler gave it (kubernetes: pkg/kubelet/lifecycle)."""
 # Such as OutOfnvidia.com/gpu.

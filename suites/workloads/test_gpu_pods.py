@@ -29,6 +29,7 @@ from conformance.verdict import Inconclusive, Judge, NotApplicable, Unsupported,
 from suites._shared.declared_workloads import declared_in, lacking
 from suites._shared.formatting import join_limited
 from suites._shared.gpu_holders import (
+    TOPOLOGY_REFUSAL,
     Holder,
     cuda_of,
     devices_injected_at,
@@ -128,7 +129,6 @@ def test_images_run_on_the_driver(reference: Reference, facts: Facts, members: M
     "WORK-10",
     "No pod with a GPU request was rejected by its kubelet",
     level=MUST,
-    owner=Owner.UNKNOWN,
     sources=["k8s-84869", "k8s-125579", "k8s-130145", "device-plugin"],
     remedy="Delete the failed pod; then fix the cause of the rejection, or the next pod fails as well.",
 )
@@ -144,6 +144,8 @@ def test_no_gpu_pod_was_refused(facts: Facts, reference: Reference, judge: Judge
                 actual=f"{pod.reason} on {pod.node}: {pod.message or 'no message'}",
                 cause=why,
                 hidden_because="the pod is Failed like any program that crashed; a Job just creates the next one",
+                # The policy is the node's, and how many devices a pod wants on one NUMA node is the pod's.
+                owner=Owner.BOTH if pod.reason == TOPOLOGY_REFUSAL else Owner.UNKNOWN,
                 inspect=f"kubectl get pod -n {pod.namespace} {pod.name} -o jsonpath='{{.status}}'",
             )
     _judge_the_others(pods, [pod for pod in pods if not refusal_of(pod)], "to run where it was scheduled", judge)

@@ -4,6 +4,7 @@ import msgspec
 import pytest
 from operated_cluster import LONG_AGO, made
 
+from conformance.catalog import Owner, requirement_of
 from conformance.reference.model import TestPod
 from conformance.verdict import Inconclusive, NotApplicable
 from suites.workloads import test_gpu_pods as chapter
@@ -13,6 +14,7 @@ SHARED_MEMORY = chapter.test_pods_with_several_gpus_have_shared_memory
 USERS = chapter.test_no_gpu_pod_asks_for_a_user_namespace
 OLDER = chapter.test_no_gpu_pod_is_older_than_its_driver
 CLASSES = chapter.test_every_named_runtime_class_exists
+REFUSED = chapter.test_no_gpu_pod_was_refused
 NEEDED = chapter.test_every_gpu_pod_names_the_runtime_class
 
 NODE = "t4-inference-1"
@@ -270,3 +272,19 @@ def test_a_missing_class_that_the_stack_needs_is_to_be_created(cluster):
 
     assert [each.remedy for each in dropped] == [""]
     assert [each.remedy[:27] for each in created] == ["Create RuntimeClass special"]
+
+
+@pytest.mark.parametrize(
+    ("reason", "owner"),
+    [
+        ("UnexpectedAdmissionError", Owner.PLATFORM),
+        ("OutOfnvidia.com/gpu", Owner.PLATFORM),
+        ("TopologyAffinityError", Owner.BOTH),
+    ],
+)
+def test_a_pod_that_its_kubelet_refused_is_the_platforms_or_that_of_both(cluster, reason, owner):
+    cluster.objects.append(team_pod("train", status={"phase": "Failed", "reason": reason}))
+
+    (finding,) = (each for each in cluster.verdict(REFUSED).judge.findings if not each.ok)
+
+    assert (finding.owner or requirement_of(REFUSED).owner) == owner
