@@ -120,3 +120,11 @@ def test_hostile_text_adds_no_tag() -> None:
 def test_a_run_that_was_not_asked_says_nothing(name: str) -> None:
     assert "595.91.07" not in rendered(name, made_report())
     assert "pgrade to" not in rendered(name, made_report())
+
+
+def test_an_operator_that_nobody_knows_is_not_told_as_none_that_is_installed() -> None:
+    unknown = Upgrade("GPU Operator v31.1.0", Decision.UNDECIDED, (), (), ("UPG-22",), "")
+    none = Upgrade("GPU Operator v31.1.0", Decision.UNDECIDED, (), (), (), "")
+
+    assert "whether a way leads there is not known" in str(unknown)
+    assert "nothing tells that it is installed" in str(none)
