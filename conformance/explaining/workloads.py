@@ -90,6 +90,14 @@ def _without_pods(seen: Seen, workload: Manifest, missing: int) -> Explanation:
         words, remedy = refusals.computed(seen, _template(workload), str(workload["metadata"]["namespace"]))
     if words:
         return _told(workload, Stage.REFUSED, f"{missing} of its pods are not made: {words}", remedy)
+    # A Job has no status before it has had a pod.
+    if workload.get("kind") != "Job" and not workload.get("status"):
+        return _told(
+            workload,
+            Stage.REFUSED,
+            f"{missing} of its pods are not there, and its status is empty: no controller has looked at it",
+            "See whether kube-controller-manager runs, and whether the object is younger than a few seconds.",
+        )
     unread = "; ".join(f"{kind}: {why}" for kind, why in seen.unreadable.items() if kind in ("Event", "ResourceQuota"))
     return _told(
         workload,
