@@ -48,6 +48,10 @@ def bare(fleet: Operated, **spec: Any) -> None:
     ready(fleet, 1)
 
 
+def slow_to_end(fleet: Operated) -> None:
+    bare(fleet, terminationGracePeriodSeconds=3600)
+
+
 def with_empty_dir(fleet: Operated) -> None:
     bare(fleet, volumes=[{"name": "shm", "emptyDir": {"medium": "Memory"}}])
 
@@ -297,6 +301,14 @@ BLOCKERS = (
         {**AT_ONCE, "podDeletion": {"force": False, "deleteEmptyDir": True}},
         "OPER-19",
         "podDeletion.force",
+        {"a100-1": {FAILED}},
+    ),
+    Blocker(
+        "a pod takes longer to end than the timeout",
+        slow_to_end,
+        {**AT_ONCE, "podDeletion": {"force": True, "deleteEmptyDir": True, "timeoutSeconds": 2}},
+        "UPG-05",
+        "waits for 2",
         {"a100-1": {FAILED}},
     ),
     Blocker(
