@@ -1,6 +1,7 @@
 """What a run before an upgrade costs on a fleet without room: every GPU taken, by pods of five priorities.
 
-Usage: python bench/pre_upgrade.py [nodes]      Exit code 1 when 1,000 nodes took more than 15 s of CPU.
+Usage: python bench/pre_upgrade.py [nodes]      Exit code 1 when 1,000 nodes took more than 15 s of CPU after the lists:
+more than a run that reads the same snapshot and judges one requirement on nodes.
 Each node that is away makes eight pods look for room everywhere; most of them evict others, which look for room then.
 Every GPU pod is of a service with four pods and a budget that lets one go, and four nodes may be away at once: so all
 budgets of each node are evaluated jointly, over the nodes that share them, too.
@@ -73,24 +74,37 @@ def main() -> int:
         snapshot.save(snapshot.Snapshot.of(crowded(nodes)), file)
         reference = Path(name) / "crowded.yaml"
         reference.write_text(_REFERENCE.format(nodes=nodes))
-        chosen = ["--cluster", f"snapshot:{file}", "--gpu-reference", str(reference)]
-        chosen += ["--gpu-pre-upgrade", TARGET, "--gpu-report", name]
-        ran = subprocess.run(
-            [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *chosen], capture_output=True, text=True
-        )
+        chosen = ["--cluster", f"snapshot:{file}", "--gpu-reference", str(reference), "--gpu-report", name]
+        reading, _ = _run(*chosen, "--gpu-requirement", "POOL-03")
         report = Path(name) / "report.json"
+        report.unlink(missing_ok=True)
+        seconds, said = _run(*chosen, "--gpu-pre-upgrade", TARGET)
         if not report.exists():
-            sys.exit(f"the run wrote no report:\n{ran.stdout[-1500:]}{ran.stderr[-1500:]}")
+            sys.exit(f"the run wrote no report:\n{said}")
         told = json.loads(report.read_text())
         capacity = told["upgrade"]["capacity"]
         [budgets] = [each for each in told["requirements"] if each["requirement"] == "UPG-04"]
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    seconds = used.ru_utime + used.ru_stime
+    memory = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
     foretold = ", ".join(f"{capacity[each]} {each}" for each in ("pods", "moves", "preempts", "waits", "evicted"))
     print(f"UPG-04: {budgets['judged']} nodes judged, {budgets['broken']} with pods that budgets keep")
-    print(f"{nodes} nodes: {foretold}; {used.ru_maxrss / 1024:.0f} MiB")
-    print(f"{seconds:.1f} s of CPU, reading included (limit {LIMIT_SECONDS:.0f} for {NODES} nodes)")
-    return int(nodes == NODES and seconds > LIMIT_SECONDS)
+    print(f"{nodes} nodes: {foretold}; {memory:.0f} MiB")
+    after = seconds - reading
+    print(f"{seconds:.1f} s of CPU, {after:.1f} after the lists (limit {LIMIT_SECONDS:.0f} for {NODES} nodes)")
+    return int(nodes == NODES and after > LIMIT_SECONDS)
+
+
+def _run(*options: str) -> tuple[float, str]:
+    """The seconds of CPU that a run took, and the last that it said."""
+    before = _used()
+    ran = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *options], capture_output=True, text=True
+    )
+    return _used() - before, f"{ran.stdout[-1500:]}{ran.stderr[-1500:]}"
+
+
+def _used() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 if __name__ == "__main__":
