@@ -4,11 +4,13 @@ import json
 import random
 import socket
 import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
 from leftovers import kill_a_run, new, things, until_nothing_is_left
+from outcomes import environment
 
 from conformance.clusters.docker import control_plane
 from conformance.clusters.docker.attaching import attached
@@ -83,6 +85,36 @@ def test_a_killed_run_leaves_nothing(tmp_path: Path, kill: int, chance: random.R
     kill_a_run(tmp_path, chance, wait, "--cluster", "container")
 
     assert until_nothing_is_left(before) == set(), f"killed {moment:.2f} s after its start"
+
+
+NEVER_STARTS = """
+import time
+from docker.models.containers import Container
+from conformance.clusters.docker.control_plane import ControlPlaneSpec, running
+from conformance.progress import SilentProgress
+Container.start = lambda *_, **__: time.sleep(600)
+with running(ControlPlaneSpec(), SilentProgress()):
+    pass
+"""
+
+
+def test_a_run_that_is_killed_between_creating_and_starting_its_container_leaves_nothing():
+    before = things()
+    run = subprocess.Popen([sys.executable, "-c", NEVER_STARTS], env=environment())
+    try:
+        with reached() as client:
+            deadline = time.monotonic() + PATIENCE
+            while not client.containers.list(all=True, ignore_removed=True):
+                assert run.poll() is None
+                assert time.monotonic() < deadline
+                time.sleep(0.1)
+            [created] = client.containers.list(all=True)
+            assert created.status == "created"
+    finally:
+        run.kill()
+        run.wait()
+
+    assert until_nothing_is_left(before) == set()
 
 
 def test_a_container_that_nobody_attached_to_ends():

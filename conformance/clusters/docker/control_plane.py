@@ -1,7 +1,8 @@
 """``--cluster container``: the embedded cluster's programs in one Docker container, published on the loopback address.
 
 testcontainers creates the container; what it would need an image of its own for (its reaper) is not used. The container
-reads from us: when we end, however that happens, Docker closes its standard input, it ends, and Docker removes it.
+reads from us: when we end, however that happens, Docker closes its standard input, it ends, and Docker removes it. One
+that was created and never started reads nothing; a process of its own removes it when we are killed (reaper.py).
 """
 
 from __future__ import annotations
@@ -17,12 +18,14 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from . import owned
 from .attaching import attached
 from .daemon import published_port, reached
 from .errors import ContainerClusterError
 from .folders import own_folder
 from .images import MADE_HERE, has, load_archive, named_image
 from .protocol import FAILED, KUBECONFIG_PATH, PORT, READY
+from .reaping import reaping
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -106,13 +109,20 @@ def _present(client: Any, spec: ControlPlaneSpec, progress: Progress) -> str:
 def _container(client: Any, spec: ControlPlaneSpec, image: str) -> Iterator[Any]:
     """The container, ready; with somebody who reads what it needs to know of our end."""
     name = spec.name or f"gpu-conformance-{secrets.token_hex(4)}"
-    described = _described(spec, image, name)
-    with _created(described, name, spec, image) as container, attached(container):
-        _wait_ready(container, time.monotonic() + spec.timeout)
-        yield container
+    owner = secrets.token_hex(8)
+    described = _described(spec, image, name, owner)
+    # One that we have created and not started reads nothing yet: when we are killed then, somebody else removes it.
+    with reaping(owned.removal(owner)) as reaper:
+        try:
+            with _created(described, name, spec, image) as container, attached(container):
+                _wait_ready(container, time.monotonic() + spec.timeout)
+                yield container
+        finally:
+            owned.remove(client, owner)
+            reaper.done()
 
 
-def _described(spec: ControlPlaneSpec, image: str, name: str) -> Any:
+def _described(spec: ControlPlaneSpec, image: str, name: str, owner: str) -> Any:
     """The container as testcontainers takes it."""
     from testcontainers.core.container import DockerContainer
 
@@ -124,7 +134,7 @@ def _described(spec: ControlPlaneSpec, image: str, name: str) -> Any:
     described.ports = {f"{PORT}/tcp": (LOOPBACK, spec.port or None)}  # type: ignore[dict-item]
     described.tmpfs = {"/state": "mode=0700"}
     return described.with_kwargs(
-        labels={OWNER_LABEL: name},
+        labels={OWNER_LABEL: name, owned.LABEL: owner},
         stdin_open=True,
         auto_remove=True,
         # NET_ADMIN for inside.stay_inside; nothing else that root of a container usually has.

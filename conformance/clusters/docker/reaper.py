@@ -23,8 +23,9 @@ _COMMAND_WITHIN = 120.0
 
 def main(command: Sequence[str], pause: float = _PAUSE) -> int:
     """Wait for the caller's end, and delete what it has left."""
-    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
+    for name in ("SIGINT", "SIGHUP", "SIGTERM"):
+        if hasattr(signal, name):  # Windows has no SIGHUP
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
     group = 0
     for line in sys.stdin:
         word, _, rest = line.strip().partition(" ")
