@@ -6,12 +6,15 @@ no other node is looked at. Sources: kubernetes.io, Dynamic Resource Allocation;
 staging/src/k8s.io/dynamic-resource-allocation: structured (isSelectable), cel/compile.go (what ``device`` has).
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from enum import Enum
 from typing import Any
 
-from conformance.gpu.cel import Answer, Domains, Program, Quantity, names_in, program, version
-from conformance.gpu.quantities import quantity
+from conformance.gpu.cel import Answer, amount, evaluated, names_in, texts_in, version
+
+# A domain that the device has nothing of is there, and empty; whether it is there, or how many are, is not evaluated.
+_ALL_DOMAINS = re.compile(r"device\.(attributes|capacity)\b(?!\s*[\[.])")
 
 
 class Match(Enum):
@@ -65,12 +68,9 @@ class Matching:
 
 
 def _evaluated(selectors: Sequence[str], driver: str, device: Mapping[str, Any]) -> Match:
-    if not selectors:
-        return Match.YES
-    seen = _as_cel_has_it(driver, device)
     sure = True
     for each in selectors:
-        answer = _answer(program(each), seen)
+        answer = _answer(each, driver, device)
         if answer is Match.NO or (answer is Match.ERROR and sure):
             return answer
         if answer is Match.ERROR:
@@ -79,33 +79,51 @@ def _evaluated(selectors: Sequence[str], driver: str, device: Mapping[str, Any])
     return Match.YES if sure else Match.PERHAPS
 
 
-def _answer(of: Program, seen: Mapping[str, Any]) -> Match:
-    value = of(seen)
-    if isinstance(value, bool):
-        return Match.YES if value else Match.NO
-    return Match.PERHAPS if value is Answer.UNKNOWN else Match.ERROR
+def _answer(selector: str, driver: str, device: Mapping[str, Any]) -> Match:
+    if _ALL_DOMAINS.search(selector):
+        return Match.PERHAPS
+    try:
+        seen = _as_cel_has_it(selector, driver, device)
+    except (KeyError, TypeError, ValueError):
+        # A value of a kind that came after this was written.
+        return Match.PERHAPS
+    found = evaluated(selector, {"device": seen})
+    if isinstance(found, bool):
+        return Match.YES if found else Match.NO
+    return Match.PERHAPS if found is Answer.UNKNOWN else Match.ERROR
 
 
-def _as_cel_has_it(driver: str, device: Mapping[str, Any]) -> Mapping[str, Any]:
+def _as_cel_has_it(selector: str, driver: str, device: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The variable ``device``: with every domain that the selector names, and of members those that it may read."""
+    names, domains = names_in(selector), {driver, *texts_in(selector)}
     return {
         "driver": driver,
-        "attributes": Domains(driver, device.get("attributes") or {}, _attribute),
-        "capacity": Domains(driver, device.get("capacity") or {}, _capacity),
+        "attributes": _by_domain(driver, domains, names, device.get("attributes"), _attribute),
+        "capacity": _by_domain(driver, domains, names, device.get("capacity"), lambda typed: amount(typed["value"])),
         "allowMultipleAllocations": bool(device.get("allowMultipleAllocations")),
     }
 
 
-def _attribute(typed: Any) -> Any:
-    if not isinstance(typed, Mapping) or len(typed) != 1:
-        return Answer.UNKNOWN
+def _by_domain(
+    driver: str,
+    domains: Iterable[str],
+    names: Collection[str] | None,
+    members: Mapping[str, Any] | None,
+    value: Callable[[Any], Any],
+) -> dict[str, dict[str, Any]]:
+    """Members by domain and identifier; the driver's own need not name their domain."""
+    found: dict[str, dict[str, Any]] = {domain: {} for domain in domains}
+    for name, typed in (members or {}).items():
+        domain, _, identifier = name.rpartition("/")
+        if names is None or identifier in names:
+            found.setdefault(domain or driver, {})[identifier] = value(typed)
+    return found
+
+
+def _attribute(typed: Mapping[str, Any]) -> Any:
     ((kind, value),) = typed.items()
     if kind == "version":
-        return version(str(value))
-    return value if kind in ("string", "int", "bool") else Answer.UNKNOWN
-
-
-def _capacity(typed: Any) -> Any:
-    try:
-        return Quantity(quantity(typed["value"]))
-    except (KeyError, TypeError, ValueError):
-        return Answer.UNKNOWN
+        return version(value)
+    if kind not in ("string", "int", "bool"):
+        raise ValueError(f"an attribute of kind {kind}")
+    return value

@@ -15,6 +15,7 @@ DEVICE = {
         "healthy": {"bool": True},
         "driverVersion": {"version": "580.95.5"},
         "resource.kubernetes.io/pcieRoot": {"string": "pci0000:00"},
+        "odd": {"strings": ["x", "y"]},
     },
     "capacity": {"memory": {"value": "40Gi"}},
 }
@@ -37,23 +38,52 @@ DEVICE = {
         ("device.attributes['resource.kubernetes.io'].pcieRoot == 'pci0000:00'", Match.YES),
         (f"'profile' in {A} && {A}.profile == '1g.5gb'", Match.NO),
         (f"has({A}.profile)", Match.NO),
+        (f"{A}.index == 1 ? {A}.healthy : false", Match.YES),
+        ("has(device.attributes['other.example.com'].type)", Match.NO),
         # What is not there is an error, unless the other side decides.
         (f"{A}.profile == '1g.5gb'", Match.ERROR),
         (f"{A}.profile != '1g.5gb'", Match.ERROR),
         ("device.attributes['other.example.com'].type == 'gpu'", Match.ERROR),
         (f"{A}.profile == '1g.5gb' && {A}.type == 'mig'", Match.NO),
         (f"{A}.profile == '1g.5gb' || {A}.type == 'gpu'", Match.YES),
+        (f"{A}.index.lowerAscii() == '1'", Match.ERROR),
+        (f"{C}.memory.compareTo({A}.driverVersion) >= 0", Match.ERROR),
+        (f"{C}.memory > 3", Match.ERROR),
         (f"{A}.index.startsWith('1')", Match.ERROR),
         (f"{A}.type", Match.ERROR),
         # What is not evaluated here.
         (f"{A}.?profile.orValue('') == '1g.5gb'", Match.PERHAPS),
-        (f"{A}.index == 1 ? true : false", Match.PERHAPS),
         (f"{A}.type == 'mig' && cel.bind(x, 1, x == 1)", Match.PERHAPS),
+        ("'other.example.com' in device.attributes", Match.PERHAPS),
+        ("device.attributes.exists(domain, true)", Match.PERHAPS),
+        (f"{A}.odd == 'x'", Match.PERHAPS),
         ("", Match.PERHAPS),
     ],
 )
 def test_a_selector_says_what_cel_says(expression, says):
     assert match([expression], DRIVER, DEVICE) is says
+
+
+@pytest.mark.parametrize(
+    ("older", "newer"),
+    [
+        ("580.95.5", "580.126.9"),
+        ("1.0.0-rc.2", "1.0.0-rc.10"),
+        ("1.0.0-1", "1.0.0-alpha"),
+        ("1.0.0-rc", "1.0.0-rc.1"),
+        ("1.0.0-rc.1", "1.0.0"),
+    ],
+)
+def test_versions_are_compared_as_semantic_versioning_says(older, newer):
+    device = {"attributes": {"v": {"version": older}}}
+
+    assert match([f"{A}.v.isLessThan(semver('{newer}'))"], DRIVER, device) is Match.YES
+    assert match([f"{A}.v.compareTo(semver('{older}+build')) == 0"], DRIVER, device) is Match.YES
+
+
+def test_nothing_is_logged_of_what_is_an_answer(caplog):
+    assert match([f"{A}.index.lowerAscii() == '1'"], DRIVER, DEVICE) is Match.ERROR
+    assert not caplog.records
 
 
 def test_selectors_are_evaluated_in_their_order_until_one_is_false():
