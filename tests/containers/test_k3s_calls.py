@@ -3,7 +3,6 @@
 import contextlib
 import json
 import stat
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from conformance.clusters.docker import k3s
+from conformance.clusters.docker import k3s, owned
 from conformance.clusters.docker.errors import ContainerClusterError
 from conformance.clusters.docker.k3s import K3sSpec, image_of
 from conformance.clusters.embedded.binaries.versions import DEFAULT_MINOR, release
@@ -36,8 +35,9 @@ KUBECONFIG = {
 class Container:
     """A container that says what k3s says."""
 
-    def __init__(self, docker: "Docker", name: str) -> None:
+    def __init__(self, docker: "Docker", name: str, labels: dict[str, str]) -> None:
         self.docker, self.name, self.status, self.short_id = docker, name, "created", "abc"
+        self.labels: dict[str, str] = labels
         self.ports = {"6443/tcp": [{"HostIp": "127.0.0.1", "HostPort": "40123"}]}
         self._looks = 0
 
@@ -89,10 +89,11 @@ class Docker:
         self.client = self
         self.server = Server()
 
-    def _listed(self, *, all: bool, filters: dict[str, str]) -> list[Any]:
+    def _listed(self, *, all: bool, filters: dict[str, str], ignore_removed: bool = False) -> list[Any]:
         if "name" in filters:
             return ["somebody's"] if self.taken else []
-        return [each for each in self.present if filters["label"] == f"{k3s.OWNER_LABEL}={each.name}"]
+        key, _, value = filters["label"].partition("=")
+        return [each for each in self.present if each.labels.get(key) == value]
 
     def create(self, image: str, **options: Any) -> Container:
         from docker.errors import APIError
@@ -100,7 +101,7 @@ class Docker:
         self.calls.append(("create", {"image": image, **options}))
         if self.taken:
             raise APIError("409 Client Error: Conflict", explanation=f"name {options['name']} is already in use")
-        self.present.append(Container(self, options["name"]))
+        self.present.append(Container(self, options["name"], options["labels"]))
         return self.present[-1]
 
     def start(self, container: Container) -> None:
@@ -139,6 +140,8 @@ def docker(monkeypatch: pytest.MonkeyPatch) -> Docker:
     monkeypatch.setattr("conformance.clusters.docker.usable._LOOK_EVERY", 0.01)
     monkeypatch.setattr(k3s, "reaping", reaping)
     monkeypatch.setattr(k3s, "_LOOK_EVERY", 0.01)
+    monkeypatch.setattr(owned, "_LOOK_EVERY", 0.01)
+    monkeypatch.setattr(owned, "reached", reached)
     monkeypatch.setattr("testcontainers.core.container.DockerClient", lambda **_: recorder)
     recorder.reapers = reapers  # type: ignore[attr-defined]
     return recorder
@@ -155,7 +158,7 @@ def test_the_server_is_on_the_loopback_address_and_has_its_own_kubeconfig(docker
     assert asked["ports"] == {"6443/tcp": ("127.0.0.1", None)}
     assert asked["command"].startswith("server ")
     assert asked["privileged"] is True
-    assert asked["labels"] == {k3s.OWNER_LABEL: "mine"}
+    assert asked["labels"] == {k3s.OWNER_LABEL: "mine", owned.LABEL: docker.reapers[0][-1]}  # type: ignore[attr-defined]
     assert cluster.server == "https://127.0.0.1:40123"
     assert content["clusters"][0]["cluster"]["server"] == cluster.server
     assert content["users"] == KUBECONFIG["users"]
@@ -276,7 +279,7 @@ def test_the_container_goes_with_the_run_and_a_reaper_knows_how(docker: Docker) 
         raise RuntimeError("the run fails")
 
     assert docker.calls[1:] == [("remove", {"force": True, "v": True}), ("reaper done", {})]
-    assert docker.reapers == [[sys.executable, "-P", "-m", "conformance.clusters.docker.k3s", "mine"]]  # type: ignore[attr-defined]
+    assert docker.reapers == [owned.removal(docker.calls[0][1]["labels"][owned.LABEL])]  # type: ignore[attr-defined]
     assert not docker.present
 
 
@@ -309,11 +312,24 @@ def test_a_container_of_somebody_else_with_the_name_is_named_and_left(docker: Do
     assert [name for name, _ in docker.calls] == ["create", "reaper done"]
 
 
-def test_what_a_killed_run_left_is_removed_by_its_name_and_label(docker: Docker) -> None:
-    docker.present.append(Container(docker, "mine"))
-    docker.present.append(Container(docker, "another"))
+def test_a_container_of_another_run_with_the_name_is_named_and_left(docker: Docker) -> None:
+    docker.taken = True
+    docker.present.append(Container(docker, "mine", {k3s.OWNER_LABEL: "mine", owned.LABEL: "another run"}))
 
-    assert k3s.main(["mine"]) == 0
+    with (
+        pytest.raises(ContainerClusterError, match="has a container named mine already"),
+        k3s.running(K3sSpec(name="mine"), SilentProgress()),
+    ):
+        pass
+
+    assert [each.name for each in docker.present] == ["mine"]
+
+
+def test_what_a_killed_run_left_is_removed_by_the_label_of_its_owner(docker: Docker) -> None:
+    docker.present.append(Container(docker, "mine", {k3s.OWNER_LABEL: "mine", owned.LABEL: "the run"}))
+    docker.present.append(Container(docker, "another", {k3s.OWNER_LABEL: "mine", owned.LABEL: "another run"}))
+
+    assert owned.main(["the run"]) == 0
 
     assert [each.name for each in docker.present] == ["another"]
 

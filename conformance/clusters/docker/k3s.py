@@ -3,8 +3,6 @@
 Worked round, each read in or met with testcontainers 4.15: ports that are published on all addresses of the machine; a
 wait that goes on for two minutes beside a container that has ended; a kubeconfig with the address of the Docker bridge
 where testcontainers takes itself to be in a container; a reaper that needs an image of its own.
-
-    python -m conformance.clusters.docker.k3s NAME      removes the container of that name, for whoever does it for us
 """
 
 from __future__ import annotations
@@ -12,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import json
 import secrets
-import sys
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -21,7 +18,7 @@ import yaml
 
 from conformance.clusters.embedded.binaries.versions import DEFAULT_MINOR, release
 
-from . import simulated_plugin_image
+from . import owned, simulated_plugin_image
 from .daemon import first_line, published_port, reached
 from .errors import ContainerClusterError
 from .folders import own_folder
@@ -45,7 +42,6 @@ READY = "Node controller sync successful"
 _IMPORTED = "/var/lib/rancher/k3s/agent/images"
 # docs.k3s.io, Air-Gap Install: a server imports the archives of images that it finds there when it starts.
 _LOOK_EVERY = 0.2
-_GONE_WITHIN = 30.0
 _REMEDY = "Load one into Docker ('docker load') and name it with --gpu-cluster-image, or name one that Docker can pull."
 
 
@@ -105,36 +101,23 @@ def image_of(version: str, registry: str | None = None) -> str:
     return f"{tagged}@{DIGESTS[version]}" if version in DIGESTS else tagged
 
 
-def remove(client: Any, name: str) -> None:
-    """Remove the container of a name with its volumes, where it is one of ours. Raises ContainerClusterError."""
-    from docker.errors import APIError
-
-    deadline = time.monotonic() + _GONE_WITHIN
-    while found := client.containers.list(all=True, filters={"label": f"{OWNER_LABEL}={name}"}):
-        if time.monotonic() > deadline:
-            raise ContainerClusterError(f"container {name} is still there: docker rm --force --volumes {name}")
-        for container in found:
-            with contextlib.suppress(APIError):  # gone, or being removed already
-                container.remove(force=True, v=True)
-        time.sleep(_LOOK_EVERY)
-
-
 @contextlib.contextmanager
 def _started(client: Any, spec: K3sSpec, image: str, name: str) -> Iterator[Any]:
     """The container, ready, and somebody who removes it when we are killed."""
-    with reaping([sys.executable, "-P", "-m", "conformance.clusters.docker.k3s", name]) as reaper:
+    owner = secrets.token_hex(8)
+    with reaping(owned.removal(owner)) as reaper:
         try:
-            yield _start(client, spec, image, name)
+            yield _start(client, spec, image, name, owner)
         finally:
-            remove(client, name)
+            owned.remove(client, owner)
             reaper.done()
 
 
-def _start(client: Any, spec: K3sSpec, image: str, name: str) -> Any:
+def _start(client: Any, spec: K3sSpec, image: str, name: str, owner: str) -> Any:
     from docker.errors import DockerException
     from testcontainers.core.config import testcontainers_config
 
-    described = _described(image, name, spec)
+    described = _described(image, name, owner, spec)
     asked = testcontainers_config.ryuk_disabled
     testcontainers_config.ryuk_disabled = True
     try:
@@ -152,7 +135,7 @@ def _start(client: Any, spec: K3sSpec, image: str, name: str) -> Any:
     return described.get_wrapped_container()
 
 
-def _described(image: str, name: str, spec: K3sSpec) -> Any:
+def _described(image: str, name: str, owner: str, spec: K3sSpec) -> Any:
     """The container as testcontainers describes it, on the loopback address and with a wait of our own."""
     from testcontainers.community.k3s import K3SContainer
 
@@ -166,7 +149,7 @@ def _described(image: str, name: str, spec: K3sSpec) -> Any:
     if spec.simulated_plugin:
         archive = simulated_plugin_image.archive(simulated_plugin_image.spec())
         described.with_volume_mapping(str(archive), f"{_IMPORTED}/{archive.name}", "ro")
-    return described.with_kwargs(privileged=True, labels={OWNER_LABEL: name})
+    return described.with_kwargs(privileged=True, labels={OWNER_LABEL: name, owned.LABEL: owner})
 
 
 def _wait_ready(container: Any, deadline: float) -> None:
@@ -191,14 +174,3 @@ def _kubeconfig(container: Any, server: str) -> str:
     content = yaml.safe_load(output)
     content["clusters"][0]["cluster"]["server"] = server
     return json.dumps(content, indent=2)
-
-
-def main(arguments: list[str]) -> int:
-    """Remove the container that was named."""
-    with reached() as client:
-        remove(client, arguments[0])
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
