@@ -6,7 +6,7 @@ import msgspec
 
 from conformance.report import owners
 from conformance.report.grouping import FindingGroup
-from conformance.report.story import new_in_words
+from conformance.report.story import format_new
 from conformance.verdict import Finding
 
 SUBJECTS = 20
@@ -40,6 +40,6 @@ def shown(group: FindingGroup, *, remedy: str) -> Shown:
         group.count - 1 - len(others),
         alike,
         first.remedy or remedy,
-        new_in_words(group),
+        format_new(group),
         owners.who_acts([group]),
     )

@@ -87,7 +87,7 @@ def _group(group: FindingGroup) -> list[str]:
     if group.count > 1:
         lines.append(_line(f"and {group.count - 1} more", _others(group)))
     told = (
-        ("new", new_in_words(group)),
+        ("new", format_new(group)),
         ("cause", finding.cause),
         ("hidden because", finding.hidden_because),
         ("remedy", finding.remedy),
@@ -97,7 +97,7 @@ def _group(group: FindingGroup) -> list[str]:
     return lines + [_line(label, text) for label, text in told if text]
 
 
-def new_in_words(group: FindingGroup) -> str:
+def format_new(group: FindingGroup) -> str:
     """Which subjects the baseline does not have; empty without a baseline, and where it has them all."""
     if not group.new:
         return ""

@@ -32,8 +32,8 @@ _NAMED = 4
 
 def lines(difference: Difference, *, most: int | None = None) -> Iterator[str]:
     """The comparison line by line. ``most`` is how many of each kind are told; None for all."""
-    yield f"old  {run_in_words(difference.old[-1])}{_others(difference.old[:-1])}"
-    yield f"new  {run_in_words(difference.new)}"
+    yield f"old  {format_run(difference.old[-1])}{_others(difference.old[:-1])}"
+    yield f"new  {format_run(difference.new)}"
     for each in difference.unlike:
         words = "DIFFERENT" if each.grave else "different"
         yield f"{words} {one_line(each.what)}: {one_line(each.old)} -> {one_line(each.new)}"
@@ -81,7 +81,7 @@ def since_baseline(report: Report) -> Iterator[str]:
     yield f"since the baseline of {one_line(when)} (run {one_line(before.run)}): {numbers}"
 
 
-def run_in_words(run: Compared) -> str:
+def format_run(run: Compared) -> str:
     """Which run, in one line."""
     when = run.started.replace("T", " ")[: len("2026-11-24 06:00:00")]
     return (
