@@ -215,6 +215,11 @@ class ScenarioHooks:
         self._uncaptured = uncaptured
         self._what_is_left = what_is_left
 
+    @pytest.hookimpl(trylast=True)
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        """Let those that need the cluster to themselves come last: each in between would end what acts side by side."""
+        items.sort(key=lambda item: _landing(item) is Landing.ANYWHERE)
+
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_protocol(self, item: pytest.Item, nextitem: pytest.Item | None) -> bool:
         """Run the item beside scenarios that act meanwhile."""

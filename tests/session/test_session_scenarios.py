@@ -90,6 +90,28 @@ def test_scenarios_that_say_where_their_pods_land_act_at_the_same_time_and_are_t
     assert plugin.told == [f"test_{name} call passed" for name in ("one", "other", "audit", "alone")]
 
 
+def test_scenarios_that_need_the_cluster_to_themselves_come_last(ran) -> None:
+    plugin, _ = ran("""
+@scenario("PRIO-98")
+def test_alone(lab): pass
+
+@scenario("PRIO-96", pods=ON_BORROWED_NODES)
+def test_one(lab, world):
+    reached(world.other)
+
+@scenario("PRIO-99")
+def test_alone_too(lab): pass
+
+@scenario("PRIO-97", pods=ON_NO_NODE)
+def test_other(lab, world):
+    world.other.set()
+
+def test_audit(): pass
+""")
+
+    assert plugin.told == [f"test_{name} call passed" for name in ("one", "other", "audit", "alone", "alone_too")]
+
+
 def test_a_scenario_whose_pods_land_anywhere_begins_when_all_others_have_cleaned_up(ran) -> None:
     plugin, _ = ran(BESIDE)
 
