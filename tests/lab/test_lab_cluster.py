@@ -39,13 +39,28 @@ def everything(client: Client) -> dict[tuple[str, str, str], str]:
     return {key: kept for key, kept in found.items() if key[1] != "kube-node-lease"}
 
 
+def settled(client: Client) -> dict[tuple[str, str, str], str]:
+    """Everything, once what an earlier test on the cluster deleted is gone."""
+    wait_for(
+        lambda: [each["metadata"]["name"] for each in client.list(path("Namespace")) if _is_going(each)],
+        lambda going: not going,
+        what="namespaces of earlier tests are gone",
+        timeout=PATIENCE,
+    )
+    return everything(client)
+
+
+def _is_going(obj: dict[str, Any]) -> bool:
+    return bool(obj["metadata"].get("deletionTimestamp"))
+
+
 def _of_node(node: dict[str, Any]) -> str:
     labels, taints, status = node["metadata"].get("labels"), node["spec"].get("taints"), node["status"]
     return str((labels, taints, status["capacity"], status["allocatable"]))
 
 
 def test_a_scenario_on_a_real_control_plane_leaves_everything_as_it_was(cluster: Any, judge: Judge) -> None:
-    before, run_id = everything(cluster.client), new_run_id()
+    before, run_id = settled(cluster.client), new_run_id()
     lab = Lab(client_of(cluster, run_id), run_id, EMBEDDED, mode=Mode.FULL)
     with lab, lab.for_requirement(rule()) as scenario, scenario.borrow(NODE, taints=[]) as node:
         low, high = scenario.below_zero(EXPERIMENT), scenario.below_zero(TRAINING)
@@ -74,7 +89,7 @@ def test_a_scenario_on_a_real_control_plane_leaves_everything_as_it_was(cluster:
 
 
 def test_an_interrupted_scenario_is_cleaned_up_by_its_record(cluster: Any) -> None:
-    before, run_id = everything(cluster.client), new_run_id()
+    before, run_id = settled(cluster.client), new_run_id()
     lab = Lab(client_of(cluster, run_id), run_id, EMBEDDED, mode=Mode.FULL)
     lab.begin()
     scenario = lab.for_requirement(rule())
