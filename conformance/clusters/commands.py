@@ -1,7 +1,7 @@
 """``gpu-conformance cluster ...`` and ``binaries``: embedded clusters that stay up, and what clusters are made of."""
 
 import argparse
-from collections.abc import Iterable
+from collections.abc import Mapping
 from pathlib import Path
 
 # Commands that cannot be carried out raise.
@@ -76,7 +76,7 @@ def _binaries(chosen: argparse.Namespace) -> int:
         from conformance.clusters.embedded.binaries.assets import put
 
         found = put(found, chosen.into)
-    _say_each([f"{name:<24} {path}" for name, path in found.items()])
+    _print_paths(found)
     return OK
 
 
@@ -136,7 +136,7 @@ def _preflight(chosen: argparse.Namespace) -> int:
     from conformance.clusters.embedded.real import required
 
     tools = required(chosen.assets, gpus=True)
-    _say_each([f"{name:<24} {path}" for name, path in tools.programs.items()])
+    _print_paths(tools.programs)
     print(f"{'CNI plugins':<24} {tools.cni}")
     print(f"{'devices by CDI':<24} {'yes' if tools.cdi else 'no'}: containerd {tools.containerd}")
     print("nodes with real containers can run here: --gpu-real-nodes N, or `gpu-conformance cluster up --real-nodes N`")
@@ -154,6 +154,6 @@ def _list(_chosen: argparse.Namespace) -> int:
     return OK
 
 
-def _say_each(lines: Iterable[object]) -> None:
-    for line in lines:
-        print(line)
+def _print_paths(programs: Mapping[str, Path]) -> None:
+    for name, path in programs.items():
+        print(f"{name:<24} {path}")

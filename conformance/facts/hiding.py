@@ -114,8 +114,8 @@ def _taints_written(node: Mapping[str, Any], metadata: Mapping[str, Any]) -> lis
         return []
     return [
         {"time": each["time"], "fieldsV1": {"f:spec": {"f:taints": {}}}}
-        for each in metadata.get("managedFields") or ()
-        if isinstance(each, Mapping) and each.get("time") and "f:taints" in _at(each, "fieldsV1", "f:spec")
+        for each in _entries(metadata.get("managedFields"))
+        if each.get("time") and "f:taints" in _at(each, "fieldsV1", "f:spec")
     ]
 
 
