@@ -7,7 +7,7 @@ Sources: https://github.com/NVIDIA/KAI-Scheduler (docs/queues, docs/priority; pk
 capacity_policy: resultsOverLimit and resultsWithNonPreemptibleOverQuota walk the queue and its parents).
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from fractions import Fraction
 from typing import NamedTuple
 
@@ -49,7 +49,7 @@ def over_bound(seen: Seen, pod: Manifest) -> tuple[str, str]:
     """Which bound of its queue or of one above keeps a pod waiting, and what to do; empty where none does."""
     try:
         wanted = _wanted(seen, pod)
-        for queue in _with_parents(seen, queue_of(seen, pod)):
+        for queue in seen.with_parents("Queue", queue_of(seen, pod), "parentQueue"):
             told = _over(seen, pod, queue, wanted)
             if told[0]:
                 return told
@@ -128,25 +128,13 @@ def _uses(seen: Seen) -> Mapping[str, list[_Use]]:
                 use = _Use(
                     f"{pod['metadata'].get('namespace')}/{pod['metadata']['name']}", gpus, _is_preemptible(seen, pod)
                 )
-                for queue in _with_parents(seen, queue_of(seen, pod)):
+                for queue in seen.with_parents("Queue", queue_of(seen, pod), "parentQueue"):
                     uses.setdefault(str(queue["metadata"]["name"]), []).append(use)
     return uses
 
 
 def _counts(pod: Manifest) -> bool:
     return pod["spec"].get("schedulerName") == SCHEDULER and not pod["metadata"].get("deletionTimestamp")
-
-
-def _with_parents(seen: Seen, name: str) -> Iterator[Manifest]:
-    """A queue and those above it; a circle is walked once."""
-    visited: set[str] = set()
-    while name and name not in visited:
-        visited.add(name)
-        queue = seen.find("Queue", "", name)
-        if queue is None:
-            return
-        yield queue
-        name = str((queue.get("spec") or {}).get("parentQueue") or "")
 
 
 def _gpus(pod: Manifest) -> Fraction:

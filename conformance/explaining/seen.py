@@ -1,6 +1,6 @@
 """What an explanation is computed from: plain objects, as the API server or a snapshot has them."""
 
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any, TypeVar
 
@@ -84,6 +84,17 @@ class Seen:
             # Of two of a name the first counts, as in a list.
             self._by_name[kind] = {_named(each): each for each in reversed(self.of(kind))}
         return self._by_name[kind].get((namespace, name))
+
+    def with_parents(self, kind: str, name: str, parent: str) -> Iterator[Manifest]:
+        """An object without a namespace and those above it, named by a member of the spec; a circle is walked once."""
+        visited: set[str] = set()
+        while name and name not in visited:
+            visited.add(name)
+            found = self.find(kind, "", name)
+            if found is None:
+                return
+            yield found
+            name = str((found.get("spec") or {}).get(parent) or "")
 
     def once(self, key: Hashable, compute: Callable[[], _Computed]) -> _Computed:
         """What is computed of the objects, computed only the first time that this key is asked for."""

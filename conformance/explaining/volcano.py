@@ -22,7 +22,7 @@ _DEFAULT_QUEUE = "default"
 _OPEN = "Open"
 _WAITS_OUTSIDE = ("", "Pending")
 """The phases of a PodGroup that its queue has not let in."""
-_QUEUE, _GROUP = "VolcanoQueue", "VolcanoPodGroup"
+_QUEUE, _PARENT, _GROUP = "VolcanoQueue", "parent", "VolcanoPodGroup"
 
 
 class _Lack(NamedTuple):
@@ -69,20 +69,8 @@ def _queue_name(pod: Manifest, group: Manifest) -> str:
     return str((group.get("spec") or {}).get("queue") or annotations.get(_QUEUE_KEY) or _DEFAULT_QUEUE)
 
 
-def _with_parents(seen: Seen, name: str) -> Iterator[Manifest]:
-    """A queue and those above it; a circle is walked once."""
-    visited: set[str] = set()
-    while name and name not in visited:
-        visited.add(name)
-        queue = seen.find(_QUEUE, "", name)
-        if queue is None:
-            return
-        yield queue
-        name = str((queue.get("spec") or {}).get("parent") or "")
-
-
 def _closed(seen: Seen, name: str) -> tuple[str, str] | None:
-    for queue in _with_parents(seen, name):
+    for queue in seen.with_parents(_QUEUE, name, _PARENT):
         state = str((queue.get("status") or {}).get("state") or _OPEN)
         if state != _OPEN:
             closed = f"Volcano queue {queue['metadata']['name']} is {state}: it takes no PodGroup"
@@ -94,7 +82,7 @@ def _without_room(seen: Seen, group: Manifest | None, name: str) -> tuple[str, s
     status, spec = ((group or {}).get(part) or {} for part in ("status", "spec"))
     if group is None or str(status.get("phase") or "") not in _WAITS_OUTSIDE:
         return None
-    lacking = next((lack for queue in _with_parents(seen, name) for lack in _lacks(queue, spec)), None)
+    lacking = next((lack for queue in seen.with_parents(_QUEUE, name, _PARENT) for lack in _lacks(queue, spec)), None)
     if lacking is None:
         return None
     wanted, allowed, used = (
