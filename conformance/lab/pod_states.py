@@ -31,6 +31,7 @@ class PodState(msgspec.Struct, frozen=True):
     """Why its first waiting container waits, such as ImagePullBackOff."""
     exit_code: int | None = None
     """That of its first container that has ended."""
+    ready: bool = False
 
     @property
     def removed(self) -> bool:
@@ -79,6 +80,7 @@ def state_of(pod: Mapping[str, Any] | None) -> PodState:
         unscheduled=str(scheduled.get("reason") or "") if scheduled.get("status") == "False" else "",
         waiting=waiting[0] if waiting else "",
         exit_code=int(ended[0].get("exitCode", 0)) if ended else None,
+        ready=conditions.get("Ready", {}).get("status") == "True",
     )
 
 

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any, TypeVar
 
 from conformance.kube.client import Client
@@ -228,11 +229,18 @@ class LabPod:
             )
 
     def require_running(self) -> "LabPod":
-        """Wait until it runs, as a preparation: raises Inconclusive, with the computed reason, when it does not."""
+        """Wait until it runs, as a preparation: raises Inconclusive, with the computed reason, when it does not.
+
+        A program that takes time to end (``stop_seconds``) gets the time ``running`` to ask for the signal, too; one
+        that has not by then is what ``ends_by_itself`` judges.
+        """
         try:
             self._wait(lambda state: state.running, f"{self} runs", self._timeouts.running)
         except WaitTimeout as error:
             raise Inconclusive(f"{error}. {self.explain()}") from error
+        if "readinessProbe" in self.created["spec"]["containers"][0]:
+            with suppress(WaitTimeout):
+                self._wait(lambda state: state.ready or not state.running, f"{self} is ready", self._timeouts.running)
         return self
 
     def explain(self) -> Explanation:

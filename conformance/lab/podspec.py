@@ -36,16 +36,25 @@ HOLD_FINALIZER = f"{DOMAIN}/held"
 # no image to look at, would otherwise use up the grace period.
 STOP_SECONDS = f"{DOMAIN}/stop-seconds"
 
-# Ends so many seconds after SIGTERM, as one does that saves a checkpoint first.
-_STOPS = """
+# Ends so many seconds after SIGTERM, as one does that saves a checkpoint first. As first process of its container it
+# gets no signal before it has asked for it, which it then says where a probe of readiness sees it.
+_STARTED = "/dev/shm/started"  # noqa: S108 (in a container of its own)
+_STOPS = f"""
 import signal, sys, time
 def end(*_):
-    time.sleep({seconds})
+    time.sleep({{seconds}})
     sys.exit(0)
 signal.signal(signal.SIGTERM, end)
+open({_STARTED!r}, "w").close()
 while True:
     signal.pause()
 """
+_PYTHON = ("python3", "-I", "-S", "-c")
+_READY = {
+    "exec": {"command": [*_PYTHON, f"open({_STARTED!r})"]},
+    "periodSeconds": 1,
+    "timeoutSeconds": 10,
+}
 
 
 @runtime_checkable
@@ -110,7 +119,7 @@ def pod_spec(asked: Asked) -> dict[str, Any]:
                     "limits": {**asked.resources, **asked.limits},
                     **used(asked.claims),
                 },
-                **({"command": stopping_program(asked.stop_seconds)} if asked.stop_seconds else {}),
+                **(_stopping(asked.stop_seconds) if asked.stop_seconds else {}),
             }
         ],
     }
@@ -122,15 +131,13 @@ def pod_spec(asked: Asked) -> dict[str, Any]:
         "schedulingGates": [{"name": GATE}] if asked.gated else None,
         "imagePullSecrets": [{"name": asked.pull_secret}] if asked.pull_secret else None,
         "resourceClaims": [{"name": name, **source} for name, source in asked.claims.items()],
-        # The first process of a container gets no signal before it has asked for it; any other one would end by it.
-        "shareProcessNamespace": asked.stop_seconds > 0,
     }
     return merged(spec | {key: value for key, value in optional.items() if value}, asked.spec)
 
 
-def stopping_program(seconds: int) -> list[str]:
-    """The command of a program that ends so many seconds after it is told to."""
-    return ["python3", "-I", "-S", "-c", _STOPS.format(seconds=seconds)]
+def _stopping(seconds: int) -> dict[str, Any]:
+    """A container's command that ends so many seconds after it is told to, and how one sees that it can be told."""
+    return {"command": [*_PYTHON, _STOPS.format(seconds=seconds)], "readinessProbe": _READY}
 
 
 def used(claims: Iterable[str]) -> dict[str, Any]:

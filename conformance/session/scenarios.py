@@ -134,6 +134,8 @@ class Scenarios:
         landing = _landing(item)
         if landing is not None:
             self._wait_until_it_may_begin(landing)
+            self._tell()
+            _stop_where_asked(item.session)
         if landing not in (None, Landing.ANYWHERE):
             turn.scenario = item.stash[SCENARIO] = Scenario(self._wake)
         self._turns.append(turn)
@@ -274,6 +276,14 @@ def _landing(item: pytest.Item) -> Landing | None:
     if rule is None or "lab" not in getattr(item, "fixturenames", ()):
         return None
     return rule.pods
+
+
+def _stop_where_asked(session: pytest.Session) -> None:
+    """Raise what pytest's loop raises before an item, for one that waited while others failed (--maxfail) or ended."""
+    if session.shouldfail:
+        raise session.Failed(session.shouldfail)
+    if session.shouldstop:
+        raise session.Interrupted(session.shouldstop)
 
 
 def _is_over(turn: _Turn) -> bool:

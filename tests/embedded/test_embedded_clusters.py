@@ -32,6 +32,8 @@ import json, sys, time
 from pathlib import Path
 from conformance.clusters.embedded import EmbeddedSpec, start
 cluster = start(EmbeddedSpec(topology="single", state_dir=Path(sys.argv[1])))
+while "simulator" not in cluster.processes.pids:  # nobody has waited for it, and its start holds the lock, too
+    cluster.check()
 print(json.dumps({"pids": cluster.processes.pids, "warden": cluster.processes.warden.pid}), flush=True)
 time.sleep(600)
 """

@@ -17,7 +17,7 @@ from conformance.kube.effects import Effect
 from conformance.kube.errors import EffectRefused, Forbidden
 from conformance.kube.names import MANAGED_BY, RUN_LABEL
 from conformance.lab import TAINTED, Images, Lab, RequirementLab
-from conformance.lab.podspec import merged, pinned, stopping_program, tolerations_for
+from conformance.lab.podspec import merged, pinned, tolerations_for
 from conformance.lab.policies import BELOW_ZERO
 from conformance.verdict import ExpectationFailed, Inconclusive, Judge
 
@@ -232,22 +232,32 @@ def test_a_program_that_takes_time_to_end_asks_for_the_signal_and_says_its_time(
 
     found = memory.get("Pod", pod.name, pod.namespace)
     assert found["metadata"]["annotations"]["gpu-conformance.io/stop-seconds"] == "1"
-    assert found["spec"]["shareProcessNamespace"] is True
     [container] = found["spec"]["containers"]
     assert container["image"] == Images().reference("python")
     assert container["command"][0] == "python3"
     assert container["resources"]["limits"]["memory"] == "64Mi"
     plain = memory.get("Pod", (other := scenario.pod()).name, other.namespace)["spec"]
     assert "command" not in plain["containers"][0]
-    assert "shareProcessNamespace" not in plain
+    assert "readinessProbe" not in plain["containers"][0]
 
 
-def test_the_program_ends_by_itself_after_its_time() -> None:
-    command = [sys.executable, *stopping_program(1)[1:]]
-    with subprocess.Popen(command) as running:
+def test_the_program_is_ready_once_it_has_asked_for_the_signal_and_ends_after_its_time(
+    scenario: RequirementLab, memory: MemoryCluster, tmp_path: Path
+) -> None:
+    pod = scenario.pod(grace_seconds=10, stop_seconds=1)
+    [container] = memory.get("Pod", pod.name, pod.namespace)["spec"]["containers"]
+    here = str(tmp_path / "started")
+    program, probe = (
+        [sys.executable, *(word.replace("/dev/shm/started", here) for word in command[1:])]
+        for command in (container["command"], container["readinessProbe"]["exec"]["command"])
+    )
+    assert subprocess.run(probe, stderr=subprocess.DEVNULL, check=False).returncode == 1
+
+    with subprocess.Popen(program) as running:
         until = time.monotonic() + PATIENCE
-        while not _catches(running.pid, signal.SIGTERM) and time.monotonic() < until:
+        while subprocess.run(probe, stderr=subprocess.DEVNULL, check=False).returncode and time.monotonic() < until:
             time.sleep(0.01)
+        assert _catches(running.pid, signal.SIGTERM)
         began = time.monotonic()
         running.terminate()
         assert running.wait(PATIENCE) == 0
@@ -276,6 +286,17 @@ def test_whoever_is_killed_did_not_end_by_itself(
     with pytest.raises(ExpectationFailed, match="within its grace period of 10 s, found exit code 137") as disproof:
         pod.ends_by_itself()
     assert "SIGTERM did not reach its program" in disproof.value.finding.cause
+
+
+def test_whoever_has_not_asked_for_the_signal_in_time_is_judged_all_the_same(
+    scenario: RequirementLab, memory: MemoryCluster
+) -> None:
+    pod = scenario.pod(grace_seconds=10, stop_seconds=1)
+    found = memory.get("Pod", pod.name, pod.namespace)
+    unready = {**found["status"], "phase": "Running", "conditions": [{"type": "Ready", "status": "False"}]}
+    memory._put({**found, "status": unready})
+
+    assert pod.require_running() is pod
 
 
 def test_an_end_that_nobody_saw_is_no_proof_of_anything(
