@@ -94,7 +94,8 @@ def test_all_is_well_and_containers_are_the_evidence(sound: Deployed, tmp_path: 
     assert evidence["POOL-01"] == "simulated"
 
 
-DEAF = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(600)"
+WRAPPER = ["python3", "-I", "-S", "-c", "import subprocess, sys; sys.exit(subprocess.call(sys.argv[1:]))"]
+"""What a shell is to the program that it waits for: a container's first process, which hands no signal on."""
 NOT_MIRRORED = "example.com/mirror/library/python:none"
 POLICIES = "/apis/admissionregistration.k8s.io/v1/mutatingadmissionpolicies"
 END_BY_THEMSELVES = ("PRIO-11", "SCHED-03")
@@ -139,8 +140,8 @@ def in_effect(client: Client, policy: dict[str, Any], field: str, value: object)
 @pytest.fixture
 def wrapped(sound: Deployed) -> Iterator[Deployed]:
     """A policy puts something around every program, which hands no signal on."""
-    command = ["python3", "-c", DEAF]
-    with in_effect(sound.client, replacing("command", json.dumps(command)), "command", command):
+    around = f"{json.dumps(WRAPPER)} + object.spec.containers[0].command"
+    with in_effect(sound.client, replacing("command", around), "command", [*WRAPPER, "sleep"]):
         yield sound
 
 
