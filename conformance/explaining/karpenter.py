@@ -11,10 +11,10 @@ from collections.abc import Iterator
 from itertools import chain
 
 from conformance.explaining.seen import Seen, condition
+from conformance.gpu.labels import NODE_POOL
 from conformance.gpu.placement import Manifest, in_units, taken_of_node
 from conformance.gpu.quantities import quantity
 
-POOL_LABEL = "karpenter.sh/nodepool"
 _STEPS = (
     ("Launched", "is not launched"),
     ("Registered", "is launched, and no node has joined the cluster for it"),
@@ -82,7 +82,7 @@ def _at_limits(seen: Seen, pod: Manifest, devices: set[str]) -> Iterator[tuple[s
 def _pools_with(seen: Seen, devices: set[str]) -> Iterator[Manifest]:
     """The pools that have, or may have, such devices: by their limits, their nodes, or a NodeClaim of theirs."""
     claimed = {
-        str((claim["metadata"].get("labels") or {}).get(POOL_LABEL) or "")
+        str((claim["metadata"].get("labels") or {}).get(NODE_POOL) or "")
         for claim in seen.of("NodeClaim")
         if devices & (((claim.get("spec") or {}).get("resources") or {}).get("requests") or {}).keys()
     }
@@ -93,7 +93,7 @@ def _pools_with(seen: Seen, devices: set[str]) -> Iterator[Manifest]:
 
 
 def _named(claim: Manifest) -> str:
-    pool = (claim["metadata"].get("labels") or {}).get(POOL_LABEL)
+    pool = (claim["metadata"].get("labels") or {}).get(NODE_POOL)
     return f"{claim['metadata']['name']}{f' (NodePool {pool})' if pool else ''}"
 
 

@@ -91,6 +91,9 @@ KAI_FRACTION = "gpu-fraction"
 KAI_FRACTION_DEVICES = "gpu-fraction-num-devices"
 KAI_MEMORY = "gpu-memory"
 
+NODE_POOL = "karpenter.sh/nodepool"
+"""The label by which Karpenter names the NodePool of which it made a node (karpenter.sh: well-known labels)."""
+
 PLATFORM_PRODUCTS = (
     "cloud.google.com/gke-accelerator",
     "karpenter.k8s.aws/instance-gpu-name",

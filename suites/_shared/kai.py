@@ -179,6 +179,28 @@ def with_ancestors(name: str, queues: Mapping[str, Queue]) -> Iterator[str]:
         name = queues[name].parent
 
 
+def divided(chain: list[Queue], queues: Mapping[str, Queue]) -> Queue | None:
+    """The queue of a chain (a queue, then those above it) by whose quota KAI divides GPUs; None where none bounds it.
+
+    KAI takes back what a queue uses beyond its quota when another queue of the same parent asks for what is its own,
+    and starts nothing there that it could not evict (docs/fairness, plugins/proportion: reclaimable, quota_check). From
+    a queue without bound it takes nothing back, however small the quotas below it are. Where no other queue is there to
+    ask, only a quota above 0 says that GPUs were divided.
+    """
+    for queue in reversed(chain):
+        others = [each for each in queues.values() if each.parent == queue.parent and each.name != queue.name]
+        if queue.quota != UNBOUNDED and (others or queue.quota):
+            return queue
+        if queue.quota == UNBOUNDED and any(_promises(each, queues) for each in others):
+            return None
+    return None
+
+
+def _promises(queue: Queue, queues: Mapping[str, Queue]) -> bool:
+    """Whether a queue, or one below it, has GPUs of its own."""
+    return any(each.quota and queue.name in with_ancestors(each.name, queues) for each in queues.values())
+
+
 def _units_to_start(pods: list[Pod], facts: Facts) -> float:
     """The GPUs of a group when only minMember of its pods are scheduled; the others may follow later."""
     group = group_of(pods[0], facts)

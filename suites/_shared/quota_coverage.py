@@ -6,7 +6,7 @@ like ResourceQuotas, over several namespaces. Kueue and KAI limit what they admi
 places: they are named as what they are.
 """
 
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from itertools import product
 from typing import Any, NamedTuple
@@ -20,7 +20,7 @@ from conformance.reference.model import Reference
 from conformance.reference.stack import RUN_AI, Kai
 from conformance.verdict import Inconclusive, join_limited
 from suites._shared.gpu_requests import classes_of_others, gpu_pods, names_of_gpus
-from suites._shared.kai import UNBOUNDED, queue_of, queues_of, with_ancestors
+from suites._shared.kai import UNBOUNDED, Queue, divided, queue_of, queues_of, with_ancestors
 
 # Kubernetes: Resource Quotas, quota for DRA device classes.
 _BY_CLASS = ".deviceclass.resource.k8s.io/devices"
@@ -93,6 +93,11 @@ def how_to_cover(namespace: str, reference: Reference, facts: Facts) -> str:
             f"{join_limited(others)}, which places its pods, are not read: where they cover the namespace, waive it."
         )
     with suppress(Inconclusive):
+        if queues := _without_bound(namespace, reference, facts):
+            return (
+                f"Give {join_limited(queues)} of KAI, or a queue above, a GPU limit, or a quota beyond which KAI takes "
+                "GPUs back for other queues; or give the namespace a ResourceQuota with a key requests.<resource>."
+            )
         if _is_defined("ClusterResourceQuota", facts):
             return (
                 "Give the namespace a ResourceQuota with a key requests.<resource> for the GPUs that it uses, or have "
@@ -222,20 +227,46 @@ def _of_kueue(namespace: str, resources: Collection[str], facts: Facts) -> Itera
 
 
 def _of_kai(namespace: str, reference: Reference, facts: Facts) -> tuple[str, ...]:
-    """The limits of KAI's queues where all GPU pods of a namespace are in queues that have one; empty elsewhere."""
+    """What bounds KAI's queues where all GPU pods of a namespace are in queues that are bounded; empty elsewhere."""
     pods = _living(namespace, reference, facts)
     if not pods or not facts.serves("Queue"):
         return ()
     queues = queues_of(facts)
-    limits: dict[str, None] = {}
+    bounds: dict[str, None] = {}
     for pod in pods:
-        kai = reference.kai or (RUN_AI if pod.scheduler == RUN_AI.scheduler else Kai())
-        chain = [queues[name] for name in with_ancestors(queue_of(pod, kai, facts), queues)]
-        limited = next((queue for queue in chain if queue.limit != UNBOUNDED), None)
-        if pod.scheduler != kai.scheduler or limited is None:
+        kai = _kai_of(pod, reference)
+        bound = _bound_of_kai([queues[name] for name in with_ancestors(queue_of(pod, kai, facts), queues)], queues)
+        if pod.scheduler != kai.scheduler or not bound:
             return ()
-        limits[f"{limited} of KAI, limit {limited.limit:g}"] = None
-    return tuple(limits)
+        bounds[bound] = None
+    return tuple(bounds)
+
+
+def _kai_of(pod: Pod, reference: Reference) -> Kai:
+    return reference.kai or (RUN_AI if pod.scheduler == RUN_AI.scheduler else Kai())
+
+
+def _bound_of_kai(chain: list[Queue], queues: Mapping[str, Queue]) -> str:
+    """The limit of a queue or of one above it, else the quota beyond which KAI takes back; empty without either."""
+    limited = next((queue for queue in chain if queue.limit != UNBOUNDED), None)
+    if limited is not None:
+        return f"{limited} of KAI, limit {limited.limit:g}"
+    by_quota = divided(chain, queues)
+    return f"{by_quota} of KAI, quota {by_quota.quota:g}, beyond which it takes back" if by_quota is not None else ""
+
+
+def _without_bound(namespace: str, reference: Reference, facts: Facts) -> list[str]:
+    """The queues of KAI that bound nothing and whose pods a namespace has."""
+    if not facts.serves("Queue"):
+        return []
+    queues, found = queues_of(facts), set[str]()
+    for pod in _living(namespace, reference, facts):
+        kai = _kai_of(pod, reference)
+        name = queue_of(pod, kai, facts)
+        chain = [queues[each] for each in with_ancestors(name, queues)]
+        if pod.scheduler == kai.scheduler and chain and not _bound_of_kai(chain, queues):
+            found.add(name)
+    return sorted(found)
 
 
 def _living(namespace: str, reference: Reference, facts: Facts) -> list[Pod]:

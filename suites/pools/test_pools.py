@@ -15,7 +15,7 @@ import pytest
 
 from conformance.catalog import MUST, SHOULD, Owner, requirement
 from conformance.facts import Facts, Node
-from conformance.gpu.labels import GPU_MEMORY, GPU_PRODUCT
+from conformance.gpu.labels import GPU_MEMORY, GPU_PRODUCT, NODE_POOL
 from conformance.gpu.node_health import broken_conditions, open_conditions, usual_statuses
 from conformance.reference.expected import offer_of
 from conformance.reference.model import Pool, Reference
@@ -183,6 +183,9 @@ def test_every_node_with_gpus_belongs_to_one_pool(
         raise without_gpus(reference, members)
     for node in equipped:
         found = [pool for pool in reference.pools if pool.holds(node.labels)]
+        if not found and (made := _of_a_declared_node_pool(node, reference)):
+            judge.pass_over(node, made)
+            continue
         judge(
             node,
             ok=len(found) == 1 and found[0].gpu is not None,
@@ -389,6 +392,23 @@ def _why_not_in_one_gpu_pool(pools: list[Pool]) -> str:
         both = " and ".join(f"{pool} ({pool.selector_text})" for pool in pools)
         return f"a mistake of the set-up, not of the cluster: the selectors of {both} overlap"
     return f"{pools[0]} is declared without GPUs"
+
+
+def _of_a_declared_node_pool(node: Node, reference: Reference) -> str:
+    """Why no pool holds a node that Karpenter made of a NodePool of which others are declared; empty elsewhere.
+
+    A NodePool may take many instance types, and which one it takes next is Karpenter's choice.
+    """
+    name = node.labels.get(NODE_POOL)
+    declared = [pool for pool in reference.gpu_pools if name and pool.selector.get(NODE_POOL) == name]
+    if not declared:
+        return ""
+    differing = {key for pool in declared for key, _ in pool.selector.items() - node.labels.items()}
+    shown = pairs({key: node.labels.get(key) for key in sorted(differing)})
+    return (
+        f"it is of Karpenter's NodePool {name} with {shown}, for which no pool is declared: declare one, or allow the "
+        "NodePool only what is declared"
+    )
 
 
 def _how_to_separate(pools: Sequence[Pool]) -> str:

@@ -211,15 +211,21 @@ def test_no_limit_range_gives_gpus_to_everybody(
 
 @requirement(
     "QUOTA-13",
-    "Namespaces whose ResourceQuota counts CPU or memory have LimitRange defaults for them",
+    "Namespaces with GPUs whose ResourceQuota counts CPU or memory have LimitRange defaults for them",
     level=SHOULD,
     sources=["k8s-code-quota-pods", "k8s-limit-ranges"],
     remedy="Add a LimitRange of type Container with default and defaultRequest for what the quota counts.",
 )
-def test_where_a_quota_counts_cpu_or_memory_a_limit_range_supplies_them(facts: Facts, judge: Judge) -> None:
+def test_where_a_quota_counts_cpu_or_memory_a_limit_range_supplies_them(
+    reference: Reference, facts: Facts, judge: Judge
+) -> None:
     if not facts.quotas:
         raise NotApplicable("the cluster has no quotas")
-    for quota in facts.quotas:
+    concerned = _namespaces_with_gpus(reference, facts)
+    quotas = [quota for quota in facts.quotas if quota.namespace in concerned]
+    if not quotas:
+        raise NotApplicable("no namespace that has or declares GPUs has a quota")
+    for quota in quotas:
         counted = sorted(set(quota.hard) & set(_REQUIRED_IN_CONTAINERS))
         supplied = _supplied(facts.limit_ranges_in(quota.namespace))
         missing = [key for key in counted if _REQUIRED_IN_CONTAINERS[key] not in supplied]
@@ -325,6 +331,15 @@ def _gpu_workloads(reference: Reference, facts: Facts) -> dict[str, str]:
         if requests_gpus(workload.template, workload.namespace, reference, facts)
     }
     return running | declared
+
+
+def _namespaces_with_gpus(reference: Reference, facts: Facts) -> set[str]:
+    """The namespaces of teams, those with GPU workloads, and those of which a quota names GPUs.
+
+    Quotas of CPU and memory are nobody's business here where no pod asks for a GPU.
+    """
+    named = {quota.namespace for quota in facts.quotas if gpu_keys(quota.hard, reference)}
+    return named | {team.namespace for team in reference.teams} | _gpu_workloads(reference, facts).keys()
 
 
 def _gives(limits: LimitRange, reference: Reference) -> str:

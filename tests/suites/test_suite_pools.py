@@ -127,3 +127,33 @@ def test_a_node_of_no_pool_is_named_though_no_driver_has_shown_its_gpus(cluster,
     cluster.objects.append(made("v1", "Node", "stray", labels=label, status={}))
 
     assert list(cluster.verdict(every_node_belongs_to_one_pool).broken) == ["node stray"]
+
+
+@pytest.mark.parametrize(("node_pool", "told"), [("gpu", "seen"), ("other", "broken"), (None, "broken")])
+def test_another_instance_type_of_a_declared_node_pool_of_karpenter_is_named_and_not_blamed(
+    cluster, reference, node_pool, told
+):
+    declared = msgspec.structs.replace(
+        reference.gpu_pools[0],
+        name="karpenter-g6-xlarge",
+        selector={"karpenter.sh/nodepool": "gpu", "node.kubernetes.io/instance-type": "g6.xlarge"},
+        nodes=0,
+    )
+    labels = {"nvidia.com/gpu.present": "true", "node.kubernetes.io/instance-type": "g6.12xlarge"}
+    if node_pool:
+        labels["karpenter.sh/nodepool"] = node_pool
+    cluster.objects.append(made("v1", "Node", "taken", labels=labels, status={}))
+
+    outcome = cluster.verdict(
+        every_node_belongs_to_one_pool, msgspec.structs.replace(reference, pools=(*reference.pools, declared))
+    )
+
+    assert [*outcome.broken] == (["node taken"] if told == "broken" else [])
+    assert [str(each) for each in outcome.judge.unseen] == (
+        [
+            "node taken: it is of Karpenter's NodePool gpu with node.kubernetes.io/instance-type=g6.12xlarge, for "
+            "which no pool is declared: declare one, or allow the NodePool only what is declared"
+        ]
+        if told == "seen"
+        else []
+    )

@@ -7,7 +7,7 @@ import pytest
 from conformance.facts import Facts
 from conformance.reference import Reference
 from conformance.reference.model import Quota, Team
-from conformance.verdict import Inconclusive, Judge
+from conformance.verdict import Inconclusive, Judge, NotApplicable
 from suites._shared.quota_coverage import coverage, gpu_coverage
 from suites.quota import test_quota
 
@@ -217,16 +217,82 @@ def test_a_key_that_hami_holds_is_spelled_right_where_hami_is(
 def test_a_queue_of_kai_or_run_ai_covers_the_pods_of_its_scheduler(
     scheduler: str, label: str, limit: int, covered: bool
 ) -> None:
-    place = {"apiVersion": "scheduling.run.ai/v2", "kind": "Queue", "metadata": {"name": "nlp"}}
-    queue = place | {"spec": {"resources": {"gpu": {"quota": 4, "limit": limit}}}}
+    queue = kai_queue("nlp", quota=-1, limit=limit)
+    pod = kai_pod("nlp", scheduler, label)
+
+    assert bool(gpu_coverage("ml", Reference("cluster"), Facts.from_objects([queue, pod]))) is covered
+
+
+def kai_queue(name: str, *, quota: float = 0, limit: float = -1, parent: str = "") -> dict[str, Any]:
+    resources = {"gpu": {"quota": quota, "limit": limit, "overQuotaWeight": 1}}
+    return {
+        "apiVersion": "scheduling.run.ai/v2",
+        "kind": "Queue",
+        "metadata": {"name": name},
+        "spec": {"resources": resources, **({"parentQueue": parent} if parent else {})},
+    }
+
+
+def kai_pod(queue: str, scheduler: str = "kai-scheduler", label: str = "kai.scheduler/queue") -> dict[str, Any]:
     container = {"name": "main", "image": "x", "resources": {"limits": {GPU: "1"}}}
-    pod = {
+    return {
         "kind": "Pod",
-        "metadata": {"name": "p", "namespace": "ml", "labels": {label: "nlp"}},
+        "metadata": {"name": "p", "namespace": "ml", "labels": {label: queue}},
         "spec": {"schedulerName": scheduler, "containers": [container]},
     }
 
-    assert bool(gpu_coverage("ml", Reference("cluster"), Facts.from_objects([queue, pod]))) is covered
+
+# What KAI's chart makes where nobody says otherwise.
+KAI_DEFAULTS = [kai_queue("default-parent-queue"), kai_queue("nlp", parent="default-parent-queue")]
+
+
+@pytest.mark.parametrize(
+    ("queues", "by"),
+    [
+        # Run:ai: one department without bound, projects with what they deserve.
+        ([kai_queue("all", quota=-1), kai_queue("nlp", quota=4, parent="all"), kai_queue("cv", parent="all")], "nlp"),
+        ([kai_queue("nlp", quota=4)], "nlp"),
+        ([kai_queue("dept", quota=8), kai_queue("nlp", quota=-1, parent="dept")], "dept"),
+        # All that a queue without quota has is taken back for the others.
+        ([kai_queue("dept"), kai_queue("nlp", parent="dept"), kai_queue("cv", quota=8, parent="dept")], "nlp"),
+        ([kai_queue("spare"), kai_queue("nlp", quota=2, parent="mine"), kai_queue("mine", quota=-1)], "nlp"),
+        (KAI_DEFAULTS, ""),
+        ([kai_queue("nlp", quota=-1)], ""),
+        # Nothing is taken back from a department without bound, for a department that was promised GPUs.
+        ([kai_queue("a", quota=-1), kai_queue("nlp", quota=4, parent="a"), kai_queue("b", quota=8)], ""),
+        ([kai_queue("nlp", quota=-1), kai_queue("cv", quota=4)], ""),
+    ],
+)
+def test_a_quota_of_kai_bounds_what_a_queue_keeps_when_others_ask(queues: list[dict[str, Any]], by: str) -> None:
+    judge = Judge()
+    facts = Facts.from_objects([*queues, kai_pod("nlp")])
+    test_quota.test_every_namespace_with_gpu_workloads_has_a_gpu_quota(Reference("c"), facts, judge)
+
+    (found,) = judge.findings
+    assert found.ok is bool(by)
+    assert (
+        (f"queue {by} of KAI, quota" in found.actual) if by else found.remedy.startswith("Give nlp of KAI, or a queue")
+    )
+
+
+def counts_memory(namespace: str, **more: str) -> dict[str, Any]:
+    hard = {"limits.memory": "64Gi", **more}
+    metadata = {"name": "memory", "namespace": namespace}
+    return {"kind": "ResourceQuota", "metadata": metadata, "spec": {"hard": hard}, "status": {"used": hard}}
+
+
+def test_defaults_of_memory_are_asked_for_where_gpus_are_and_nowhere_else() -> None:
+    gpus = {f"requests.{GPU}": "4"}
+    facts = Facts.from_objects([counts_memory("web"), counts_memory("ml"), counts_memory("cv", **gpus), kai_pod("nlp")])
+    reference, judge = Reference("c", teams=(Team("declared"),)), Judge()
+
+    test_quota.test_where_a_quota_counts_cpu_or_memory_a_limit_range_supplies_them(reference, facts, judge)
+
+    assert [str(each.subject) for each in judge.broken] == ["quota ml/memory", "quota cv/memory"]
+    with pytest.raises(NotApplicable, match="no namespace that has or declares GPUs"):
+        test_quota.test_where_a_quota_counts_cpu_or_memory_a_limit_range_supplies_them(
+            reference, Facts.from_objects([counts_memory("web")]), Judge()
+        )
 
 
 @pytest.mark.parametrize(("scheduler", "told"), [("volcano", True), ("slurm-bridge-scheduler", True), ("", False)])
