@@ -177,6 +177,16 @@ class Found:
         return cast("tuple[Resource, ...]", self._of("PodGroup"))
 
     @property
+    def volcano_queues(self) -> tuple[Resource, ...]:
+        """All queues of Volcano."""
+        return cast("tuple[Resource, ...]", self._of("VolcanoQueue"))
+
+    @property
+    def volcano_pod_groups(self) -> tuple[Resource, ...]:
+        """All pod groups of Volcano."""
+        return cast("tuple[Resource, ...]", self._of("VolcanoPodGroup"))
+
+    @property
     def cluster_queues(self) -> tuple[Resource, ...]:
         """All ClusterQueues of Kueue."""
         return cast("tuple[Resource, ...]", self._of("ClusterQueue"))
@@ -218,13 +228,13 @@ class Found:
         )
 
     def _of(self, kind: str) -> tuple[Fact, ...]:
-        if KINDS[kind].plural in self.unreadable:
+        if KINDS[kind].resource in self.unreadable:
             raise self._unread(kind)
         return self._found.get(kind, ())
 
     def _unread(self, kind: str) -> Waits:
         known = KINDS[kind]
-        reason = self.unreadable[known.plural]
+        reason = self.unreadable[known.resource]
         advice = f"; grant {known.grant}" if reason.startswith("Forbidden") else ""
         return Waits(f"{known.words} could not be read: {reason}{advice}")
 

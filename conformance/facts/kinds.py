@@ -39,7 +39,7 @@ from conformance.facts.workloads import (
     WireStatefulSet,
     Workload,
 )
-from conformance.kube.paths import PLACES
+from conformance.kube.paths import PLACES, name_in_places, resource_of
 
 Fact: TypeAlias = (
     LimitRange
@@ -82,6 +82,11 @@ class Kind(msgspec.Struct, frozen=True):
         return PLACES[self.name].plural
 
     @property
+    def resource(self) -> str:
+        """The plural, with the group where another kind has the same one: ``queues.scheduling.volcano.sh``."""
+        return resource_of(self.name)
+
+    @property
     def group(self) -> str:
         """The API group, empty for the core group."""
         return PLACES[self.name].group_version.rpartition("/")[0]
@@ -115,7 +120,14 @@ class Kind(msgspec.Struct, frozen=True):
 # Kueue v0.15 serves both and says that v1beta1 goes; what is looked at is the same in both.
 _OF_KUEUE = ("ClusterQueue", "LocalQueue", "Workload", "Cohort", "ResourceFlavor")
 _OTHER_VERSIONS = {**dict.fromkeys(_OF_KUEUE, ("v1beta2",)), "MPIJob": ("v1",)}
-_CUSTOM_GROUPS = ("nvidia.com", "nfd.k8s-sigs.io", "scheduling.run.ai", "kueue.x-k8s.io", "quota.openshift.io")
+_CUSTOM_GROUPS = (
+    "nvidia.com",
+    "nfd.k8s-sigs.io",
+    "scheduling.run.ai",
+    "kueue.x-k8s.io",
+    "quota.openshift.io",
+    "scheduling.volcano.sh",
+)
 _DRA_GROUP = "resource.k8s.io"
 
 
@@ -174,6 +186,8 @@ KINDS = _table(
     _whole("ClusterQueue"),
     _whole("LocalQueue"),
     _whole("ClusterResourceQuota"),
+    _whole("VolcanoQueue"),
+    _whole("VolcanoPodGroup"),
     _whole("ConfigMap"),
 )
 
@@ -181,7 +195,7 @@ KINDS = _table(
 BESIDES = (
     "PersistentVolumeClaim", "PersistentVolume", "StorageClass", "CSINode", "Event", "Workload", "Cohort",
     "ResourceFlavor", "JobSet", "LeaderWorkerSet", "MPIJob", "PyTorchJob", "TrainJob", "RayCluster", "RayJob",
-    "RayService", "VolcanoQueue", "VolcanoPodGroup", "NodePool", "NodeClaim",
+    "RayService", "NodePool", "NodeClaim",
 )  # fmt: skip
 """Kinds that no requirement looks at and `explain-pod` does: snapshots hold them where they may be read.
 
@@ -200,7 +214,9 @@ EVERYWHERE = tuple(name for name in KINDS if name != "ConfigMap")
 
 def by_plural(reasons: Mapping[str, str]) -> dict[str, str]:
     """Reasons by kind (``Pod``) or plural (``pods``) as reasons by plural. Raises ValueError for what is neither."""
-    plurals = {kind.plural: kind.plural for kind in KINDS.values()} | {n: kind.plural for n, kind in KINDS.items()}
+    plurals = {each.resource: each.resource for each in KINDS.values()} | {
+        n: each.resource for n, each in KINDS.items()
+    }
     unknown = [name for name in reasons if name not in plurals]
     if unknown:
         raise ValueError(f"{', '.join(unknown)}: not among the kinds that are read, {', '.join(KINDS)}")
@@ -208,9 +224,10 @@ def by_plural(reasons: Mapping[str, str]) -> dict[str, str]:
 
 
 def kind_of(obj: Mapping[str, Any]) -> Kind | None:
-    """The kind of a plain object, None for one that is not read: Volcano, for one, has a Queue of its own."""
-    kind = KINDS.get(str(obj.get("kind")))
-    group, slash, _ = str(obj.get("apiVersion") or "").rpartition("/")
+    """The kind of a plain object, None for one that is not read."""
+    version = str(obj.get("apiVersion") or "")
+    kind = KINDS.get(name_in_places(version, str(obj.get("kind"))))
+    group, slash, _ = version.rpartition("/")
     return None if kind is None or (slash and group != kind.group) else kind
 
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from conformance.facts.wire import LAST_APPLIED, Metadata, Wire
-from conformance.kube.paths import PLACES
+from conformance.kube.paths import PLACES, kind_in_api
 from conformance.subjects import ObjectReference
 
 WORDS: Mapping[str, str] = {
@@ -29,6 +29,8 @@ WORDS: Mapping[str, str] = {
     "ClusterQueue": "cluster queue",
     "LocalQueue": "local queue",
     "ClusterResourceQuota": "cluster resource quota",
+    "VolcanoQueue": "Volcano queue",
+    "VolcanoPodGroup": "Volcano pod group",
 }
 """The kinds that are kept whole, and what one object is called in a message."""
 
@@ -176,7 +178,7 @@ def reader(kind: str) -> Callable[[msgspec.Raw], Resource]:
             deletion=metadata.deletion_timestamp,
             finalizers=metadata.finalizers or (),
             uid=metadata.uid or "",
-            body={**body, "apiVersion": api_version, "kind": kind},
+            body={**body, "apiVersion": api_version, "kind": kind_in_api(kind)},
             writers=metadata.writers,
         )
 

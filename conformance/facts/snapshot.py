@@ -28,10 +28,9 @@ from conformance.facts.stack import STACK_WORKLOADS, namespaces_of
 from conformance.gpu.operator_stack import detect
 from conformance.kube.client import Client
 from conformance.kube.errors import KubeError, NotFound
-from conformance.kube.paths import OTHER_NAMES, PLACES, name_in_places, resource_of
+from conformance.kube.paths import PLACES, kind_in_api, name_in_places, resource_of
 
 FORMAT = 1
-_KINDS_OF = {name: kind for (_, kind), name in OTHER_NAMES.items()}
 _NOT_SAVED = "the snapshot does not hold them; take it again with this version of gpu-conformance"
 
 
@@ -76,7 +75,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
         for name, harvest in harvests.items():
             for raw in self.objects.get(name, ()):
                 harvest.add_raw(raw)
-        missing = {kind.plural: _NOT_SAVED for name, kind in KINDS.items() if name not in self.objects}
+        missing = {kind.resource: _NOT_SAVED for name, kind in KINDS.items() if name not in self.objects}
         return Facts.from_harvests(
             harvests.values(),
             unreadable=missing | self.unreadable,
@@ -231,7 +230,7 @@ class _Shelf:
 
     def _keep(self, obj: Mapping[str, Any]) -> None:
         named = {"apiVersion": PLACES[self.kind].group_version} if self.kind in PLACES else {}
-        whole = {**named, "kind": _KINDS_OF.get(self.kind, self.kind), **obj}
+        whole = {**named, "kind": kind_in_api(self.kind), **obj}
         kept = presentable(whole, keeps_change=self.kind in WORDS)
         self.objects.append(msgspec.Raw(msgspec.json.encode(kept)))
 
@@ -253,6 +252,6 @@ def _name_of_unread(obj: Mapping[str, Any]) -> str:
 def _kept(shelves: Mapping[str, _Shelf], missing: Missing) -> dict[str, Any]:
     """What was gathered as members of a Snapshot; an unreadable kind has no objects, which is not the same as none."""
     reasons = by_plural(missing.unreadable)
-    unread = {name for name, kind in KINDS.items() if kind.plural in reasons}
+    unread = {name for name, kind in KINDS.items() if kind.resource in reasons}
     objects = {name: shelf.objects for name, shelf in shelves.items() if name not in unread}
     return {"unreadable": reasons, "unserved": missing.unserved, "objects": objects}

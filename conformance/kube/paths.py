@@ -146,6 +146,14 @@ OTHER_NAMES: Mapping[tuple[str, str], str] = {
 """How kinds are called in PLACES that another API group has under the same name, by group and kind."""
 
 
+_KINDS = {name: kind for (_, kind), name in OTHER_NAMES.items()}
+
+
+def kind_in_api(name: str) -> str:
+    """What the objects of a kind say of themselves: ``Queue`` for ``VolcanoQueue``."""
+    return _KINDS.get(name, name)
+
+
 def name_in_places(api_version: str, kind: str) -> str:
     """How a kind is called in PLACES, by what its objects say."""
     return OTHER_NAMES.get((api_version.partition("/")[0], kind), kind)

@@ -2,8 +2,8 @@
 
 A ResourceQuota with scopes counts only the pods in its scope; whoever leaves the scope is not limited. So a key is
 covered when there is no pod, of all that could be made, that no quota counts. OpenShift's ClusterResourceQuotas count
-like ResourceQuotas, over several namespaces. Kueue and KAI limit what they admit and schedule, HAMi what its scheduler
-places: they are named as what they are.
+like ResourceQuotas, over several namespaces. Kueue, KAI and Volcano limit what they admit and schedule, HAMi what its
+scheduler places: they are named as what they are.
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
@@ -11,22 +11,26 @@ from contextlib import suppress
 from itertools import product
 from typing import Any, NamedTuple
 
-from conformance.facts import Facts, Pod, Resource, ResourceQuota
+from conformance.facts import Facts, Pod, Resource, ResourceQuota, Workload
 from conformance.facts.limits import PRIORITY_CLASS_SCOPE, PodTraits, ScopeTerm
+from conformance.facts.podspec import PodSpec
 from conformance.gpu.labels import HAMI_QUOTA_KEYS
 from conformance.gpu.resources import quota_key
 from conformance.kube.paths import PLACES
 from conformance.reference.model import Reference
 from conformance.reference.stack import RUN_AI, Kai
 from conformance.verdict import Inconclusive, join_limited
-from suites._shared.gpu_requests import classes_of_others, gpu_pods, names_of_gpus
+from suites._shared import volcano
+from suites._shared.gpu_requests import classes_of_others, gpu_pods, names_of_gpus, requests_gpus
 from suites._shared.kai import UNBOUNDED, Queue, divided, queue_of, queues_of, with_ancestors
 
 # Kubernetes: Resource Quotas, quota for DRA device classes.
 _BY_CLASS = ".deviceclass.resource.k8s.io/devices"
 _HAMI_NODE = "hami.io/node-"
-# Volcano, YuniKorn and Slurm have limits of their own beside these.
-_READ_OR_WITHOUT_QUEUES = frozenset({"", "default-scheduler", "hami-scheduler", Kai().scheduler, RUN_AI.scheduler})
+# YuniKorn and Slurm have limits of their own beside these.
+_READ_OR_WITHOUT_QUEUES = frozenset(
+    {"", "default-scheduler", "hami-scheduler", Kai().scheduler, RUN_AI.scheduler, volcano.SCHEDULER}
+)
 
 
 class Coverage(NamedTuple):
@@ -70,8 +74,23 @@ def gpu_coverage(namespace: str, reference: Reference, facts: Facts) -> Coverage
     by_class = [quota for quota in counting if _counts_claims_of_gpus(quota, facts)]
     if by_class and not _gap(by_class, namespace, facts):
         return Coverage(tuple(map(str, by_class)), "")
-    queues = _of_kai(namespace, reference, facts)
+    queues = _of_kai(namespace, reference, facts) or _of_volcano(namespace, reference, facts)
     return Coverage(queues, "") if queues else found
+
+
+def undecided(namespace: str, reference: Reference, facts: Facts) -> str:
+    """Why it cannot be told whether a namespace that nothing covers is bounded; empty where it can.
+
+    What a queue of Volcano deserves bounds it where the scheduler takes the rest back, which no object says.
+    """
+    bounds = _volcano_bounds(namespace, reference, facts)
+    if not bounds or not all(bounds) or all(bound.sure for bound in bounds if bound):
+        return ""
+    told = join_limited(sorted({bound.words for bound in bounds if bound and not bound.sure}))
+    return (
+        f"{told}, beyond which Volcano takes back only where its scheduler is configured so (plugin capacity, action "
+        "reclaim), which is not read; a capability bounds in any case"
+    )
 
 
 def _counts_claims_of_gpus(quota: ResourceQuota, facts: Facts) -> bool:
@@ -86,13 +105,18 @@ def _counts_claims_of_gpus(quota: ResourceQuota, facts: Facts) -> bool:
 
 def how_to_cover(namespace: str, reference: Reference, facts: Facts) -> str:
     """What to do about a namespace without quota where others than Kubernetes count or schedule; empty elsewhere."""
-    others = sorted({pod.scheduler for pod in _living(namespace, reference, facts)} - _READ_OR_WITHOUT_QUEUES)
+    others = sorted({pod.scheduler for pod in _asking(namespace, reference, facts)} - _READ_OR_WITHOUT_QUEUES)
     if others:
         return (
             "Give the namespace a ResourceQuota with a key requests.<resource> for the GPUs that it uses. Limits of "
             f"{join_limited(others)}, which places its pods, are not read: where they cover the namespace, waive it."
         )
     with suppress(Inconclusive):
+        if any(bound is None for bound in _volcano_bounds(namespace, reference, facts)):
+            return (
+                "Give the Volcano queue of its pods a capability with the GPUs that it may have, or the namespace a "
+                "ResourceQuota with a key requests.<resource> for the GPUs that it uses."
+            )
         if queues := _without_bound(namespace, reference, facts):
             return (
                 f"Give {join_limited(queues)} of KAI, or a queue above, a GPU limit, or a quota beyond which KAI takes "
@@ -228,7 +252,7 @@ def _of_kueue(namespace: str, resources: Collection[str], facts: Facts) -> Itera
 
 def _of_kai(namespace: str, reference: Reference, facts: Facts) -> tuple[str, ...]:
     """What bounds KAI's queues where all GPU pods of a namespace are in queues that are bounded; empty elsewhere."""
-    pods = _living(namespace, reference, facts)
+    pods = _asking(namespace, reference, facts)
     if not pods or not facts.serves("Queue"):
         return ()
     queues = queues_of(facts)
@@ -260,7 +284,7 @@ def _without_bound(namespace: str, reference: Reference, facts: Facts) -> list[s
     if not facts.serves("Queue"):
         return []
     queues, found = queues_of(facts), set[str]()
-    for pod in _living(namespace, reference, facts):
+    for pod in _asking(namespace, reference, facts):
         kai = _kai_of(pod, reference)
         name = queue_of(pod, kai, facts)
         chain = [queues[each] for each in with_ancestors(name, queues)]
@@ -269,9 +293,44 @@ def _without_bound(namespace: str, reference: Reference, facts: Facts) -> list[s
     return sorted(found)
 
 
-def _living(namespace: str, reference: Reference, facts: Facts) -> list[Pod]:
-    """The GPU pods of a namespace that have not ended."""
-    return [pod for pod in gpu_pods(facts, reference) if pod.namespace == namespace and not pod.finished]
+def _of_volcano(namespace: str, reference: Reference, facts: Facts) -> tuple[str, ...]:
+    """What bounds Volcano's queues where all GPU pods of a namespace are in bounded queues; empty elsewhere."""
+    bounds = _volcano_bounds(namespace, reference, facts)
+    if not all(bound is not None and bound.sure for bound in bounds):
+        return ()
+    return tuple(dict.fromkeys(bound.words for bound in bounds if bound is not None))
+
+
+def _volcano_bounds(namespace: str, reference: Reference, facts: Facts) -> list[volcano.Bound | None]:
+    """What bounds each GPU pod of a namespace by its queue; empty unless all are Volcano's, and it has queues."""
+    pods = _asking(namespace, reference, facts)
+    if any(pod.scheduler != volcano.SCHEDULER for pod in pods):
+        return []
+    queues = {each.name: each for each in _of_kind("VolcanoQueue", facts, lambda: facts.volcano_queues)}
+    names = names_of_gpus(reference, facts)
+    return [volcano.bound_of(volcano.queue_of(pod, facts), pod.gpu_requests(names), queues) for pod in pods if queues]
+
+
+def _asking(namespace: str, reference: Reference, facts: Facts) -> list[Pod]:
+    """The GPU pods of a namespace that have not ended; where there are none, those that its workloads would make."""
+    living = [pod for pod in gpu_pods(facts, reference) if pod.namespace == namespace and not pod.finished]
+    if living:
+        return living
+    manifests = [each.manifest for each in reference.workloads if each.manifest]
+    declared = Facts.from_objects(manifests).workloads if manifests else ()
+    return [
+        _of_template(each)
+        for each in declared
+        if each.namespace == namespace and requests_gpus(each.template, namespace, reference, facts)
+    ]
+
+
+def _of_template(workload: Workload) -> Pod:
+    """The pod that a workload would make; KAI and Volcano read its own labels and annotations as well."""
+    members = {name: getattr(workload.template, name) for name in PodSpec.__struct_fields__}
+    members["labels"] = {**workload.labels, **workload.template.labels}
+    members["annotations"] = {**workload.annotations, **workload.template.annotations}
+    return Pod(name=workload.name, namespace=workload.namespace, **members)
 
 
 def _of_hami(namespace: str, facts: Facts) -> Iterator[str]:

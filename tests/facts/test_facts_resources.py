@@ -150,7 +150,8 @@ def test_a_kind_that_every_api_server_has_is_missed_when_it_is_not_found(server:
 def test_optional_are_the_kinds_of_gpu_stacks_of_dra_and_of_quota_systems_only() -> None:
     groups = {kind.group for kind in KINDS.values() if kind.optional}
 
-    assert groups == {"nvidia.com", "scheduling.run.ai", "resource.k8s.io", "kueue.x-k8s.io", "quota.openshift.io"}
+    quotas = {"scheduling.run.ai", "kueue.x-k8s.io", "quota.openshift.io", "scheduling.volcano.sh"}
+    assert groups == {"nvidia.com", "resource.k8s.io"} | quotas
 
 
 def test_kinds_of_kueue_are_read_in_the_version_that_is_served(server: PagedServer) -> None:
@@ -192,12 +193,21 @@ def test_plain_objects_serve_the_custom_kinds_that_they_are_of_or_define() -> No
 
 
 def test_objects_of_another_group_with_the_same_kind_are_passed_over() -> None:
-    volcano = {"apiVersion": "scheduling.volcano.sh/v1beta1", "kind": "Queue", "metadata": {"name": "default"}}
+    other = {"apiVersion": "scheduling.example.com/v1", "kind": "Queue", "metadata": {"name": "default"}}
     older = {"apiVersion": "resource.k8s.io/v1beta1", "kind": "DeviceClass", "metadata": {"name": "gpu"}}
 
-    assert kind_of(volcano) is None
-    assert Facts.from_objects([volcano]).queues == ()
+    assert kind_of(other) is None
+    assert Facts.from_objects([other]).queues == ()
     assert Facts.from_objects([older]).device_classes[0].api_version == "resource.k8s.io/v1beta1"
+
+
+def test_volcano_has_kinds_of_its_own_that_are_called_as_those_of_kai_are() -> None:
+    queue = {"apiVersion": "scheduling.volcano.sh/v1beta1", "kind": "Queue", "metadata": {"name": "default"}}
+    facts = Facts.from_objects([queue])
+
+    assert facts.queues == ()
+    assert [str(each) for each in facts.volcano_queues] == ["Volcano queue default"]
+    assert facts.volcano_queues[0].body["kind"] == "Queue"
 
 
 def test_five_thousand_slices_are_read_one_page_after_the_other() -> None:

@@ -6,8 +6,8 @@ import pytest
 
 from conformance.facts import Facts
 from conformance.reference import Reference
-from conformance.reference.model import Quota, Team
-from conformance.verdict import Inconclusive, Judge, NotApplicable
+from conformance.reference.model import Quota, Team, Workload
+from conformance.verdict import Inconclusive, Judge, NotApplicable, Waits
 from suites._shared.quota_coverage import coverage, gpu_coverage
 from suites.quota import test_quota
 
@@ -295,7 +295,7 @@ def test_defaults_of_memory_are_asked_for_where_gpus_are_and_nowhere_else() -> N
         )
 
 
-@pytest.mark.parametrize(("scheduler", "told"), [("volcano", True), ("slurm-bridge-scheduler", True), ("", False)])
+@pytest.mark.parametrize(("scheduler", "told"), [("yunikorn", True), ("slurm-bridge-scheduler", True), ("", False)])
 def test_limits_of_a_scheduler_that_is_not_read_are_named_and_not_taken_for_none(scheduler: str, told: bool) -> None:
     container = {"name": "main", "image": "x", "resources": {"limits": {GPU: "1"}}}
     spec = {"schedulerName": scheduler, "containers": [container]}
@@ -306,3 +306,106 @@ def test_limits_of_a_scheduler_that_is_not_read_are_named_and_not_taken_for_none
 
     (found,) = judge.broken
     assert (f"Limits of {scheduler}" in found.remedy and "waive" in found.remedy) is told
+
+
+def volcano_queue(name: str, **spec: Any) -> dict[str, Any]:
+    return {
+        "apiVersion": "scheduling.volcano.sh/v1beta1",
+        "kind": "Queue",
+        "metadata": {"name": name},
+        "spec": {"weight": 1, "reclaimable": True, **spec},
+    }
+
+
+def volcano_pod(**metadata: Any) -> dict[str, Any]:
+    container = {"name": "main", "image": "x", "resources": {"limits": {GPU: "1"}}}
+    return {
+        "kind": "Pod",
+        "metadata": {"name": "p", "namespace": "ml", **metadata},
+        "spec": {"schedulerName": "volcano", "containers": [container]},
+    }
+
+
+# A pod of a Job of Volcano, and one that only its group puts into a queue.
+IN_NLP = volcano_pod(annotations={"volcano.sh/queue-name": "nlp"})
+GROUPED = volcano_pod(annotations={"scheduling.k8s.io/group-name": "g"})
+GROUP = {
+    "apiVersion": "scheduling.volcano.sh/v1beta1",
+    "kind": "PodGroup",
+    "metadata": {"name": "g", "namespace": "ml"},
+    "spec": {"minMember": 1, "queue": "nlp"},
+}
+OPEN = volcano_queue("default")
+RESERVED = volcano_queue("serving", guarantee={"resource": {GPU: "8"}})
+
+
+@pytest.mark.parametrize(
+    ("objects", "by"),
+    [
+        ([volcano_queue("nlp", capability={GPU: 8}), IN_NLP], "Volcano queue nlp, capability 8"),
+        ([volcano_queue("nlp", capability={GPU: "8"}), GROUP, GROUPED], "Volcano queue nlp, capability 8"),
+        ([volcano_queue("nlp", capability={GPU: "0"}), IN_NLP], "Volcano queue nlp, capability 0"),
+        (
+            [volcano_queue("root", capability={GPU: "8"}), volcano_queue("nlp", parent="root"), IN_NLP],
+            "Volcano queue root, capability 8",
+        ),
+        ([volcano_queue("nlp"), RESERVED, IN_NLP], "guaranteed: Volcano queue serving 8"),
+        ([volcano_queue("nlp", capability={"cpu": "64"}), IN_NLP], ""),
+        ([volcano_queue("nlp", guarantee={"resource": {GPU: "4"}}), IN_NLP], ""),
+        ([volcano_queue("nlp", capability={GPU: 8}), OPEN, volcano_pod()], ""),
+        ([OPEN, IN_NLP], ""),
+        # A limit that leaves room for pods that do not go through Volcano bounds nobody.
+        ([volcano_queue("nlp", capability={GPU: 8}), IN_NLP, kai_pod("nlp", "default-scheduler")], ""),
+    ],
+)
+def test_a_queue_of_volcano_covers_what_its_capability_or_the_guarantees_of_others_bound(
+    objects: list[dict[str, Any]], by: str
+) -> None:
+    judge = Judge()
+    test_quota.test_every_namespace_with_gpu_workloads_has_a_gpu_quota(
+        Reference("c"), Facts.from_objects(objects), judge
+    )
+
+    (found,) = judge.findings
+    assert found.ok is bool(by)
+    assert by in found.actual
+
+
+def test_what_a_queue_of_volcano_deserves_is_no_verdict() -> None:
+    deserved = [volcano_queue("nlp", deserved={GPU: "4"}), IN_NLP]
+    kept = [volcano_queue("nlp", deserved={GPU: "4"}, reclaimable=False), IN_NLP]
+    requirement = test_quota.test_every_namespace_with_gpu_workloads_has_a_gpu_quota
+
+    unsure, sure = Judge(), Judge()
+    requirement(Reference("c"), Facts.from_objects(deserved), unsure)
+    requirement(Reference("c"), Facts.from_objects(kept), sure)
+
+    assert "Volcano queue nlp, deserved 4 nvidia.com/gpu, beyond which" in str(unsure.unseen[0])
+    assert not unsure.findings
+    (broken,) = sure.broken
+    assert broken.remedy.startswith("Give the Volcano queue of its pods a capability")
+
+
+def test_a_job_that_has_no_pod_yet_is_in_the_queue_that_its_manifest_names() -> None:
+    template = {"metadata": {"labels": {"app": "a"}}, "spec": kai_pod("")["spec"]}
+    job = {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {"name": "j", "namespace": "ml", "labels": {"kai.scheduler/queue": "nlp"}},
+        "spec": {"template": template},
+    }
+    declared = Reference("c", workloads=(Workload("training", "Job", "ml", "j", manifest=job),))
+
+    for limit, covered in ((8, True), (-1, False)):
+        facts = Facts.from_objects([kai_queue("nlp", quota=-1, limit=limit)])
+        assert bool(gpu_coverage("ml", declared, facts)) is covered
+
+
+def test_a_kind_of_volcano_is_not_taken_for_the_one_of_kai() -> None:
+    refused = {"VolcanoQueue": "Forbidden: no"}
+    facts = Facts.from_objects([kai_queue("nlp", quota=4), kai_pod("nlp"), volcano_queue("mine")], unreadable=refused)
+
+    assert [each.name for each in facts.queues] == ["nlp"]
+    assert bool(gpu_coverage("ml", Reference("c"), facts))
+    with pytest.raises(Waits, match="Volcano queues could not be read: Forbidden: no; grant list on queues of API"):
+        _ = facts.volcano_queues
