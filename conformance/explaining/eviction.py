@@ -4,8 +4,9 @@ Preemption takes pods of lower priority, on the node where least is broken (conf
 disruption budgets, which count all victims of a node together.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
+from fractions import Fraction
 
 from conformance.explaining.seen import Seen
 from conformance.gpu.affinity import selector_matches
@@ -29,8 +30,14 @@ def for_pod(seen: Seen, pod: Manifest, found: Mapping[str, Sequence[Obstacle]]) 
     ending = _ending(seen, nominated) if nominated in full else []
     if ending:
         return f"room is being made for it on node {nominated}, where these are still ending: {_listed(ending)}"
-    budgets = _Budgets(seen)
-    victims = {name: each for name in full if (each := _victims(seen, name, pod, budgets)) is not None}
+    budgets = seen.once("disruption budgets", lambda: _Budgets(seen))
+    holdings = seen.once("holdings", lambda: _Holdings(seen, budgets))
+    wanted = _in_nanos(taken_of_node(pod))
+    found_on = {
+        name: victims_on(wanted, _offered(seen.nodes[name], wanted), holdings.on(name), priority, budgets.allowed)
+        for name in full
+    }
+    victims = {name: each for name, each in found_on.items() if each is not None}
     if not victims:
         return f"nobody can be evicted for it: no pods of a priority below {priority} hold enough on any of these nodes"
     node = min(victims, key=lambda name: (victims[name].rank, name))
@@ -42,20 +49,27 @@ class _Budgets:
     """The disruption budgets as preemption counts them: one without a selector, or an empty one, counts no pod."""
 
     def __init__(self, seen: Seen) -> None:
-        self._selecting: dict[str, list[tuple[str, Manifest]]] = {}
+        self._by_label: dict[tuple[str, str, str], list[tuple[str, Manifest]]] = {}
+        self._others: dict[str, list[tuple[str, Manifest]]] = {}
         self.allowed: dict[str, int] = {}
         for each in seen.of("PodDisruptionBudget"):
             namespace, name = str(each["metadata"].get("namespace")), str(each["metadata"]["name"])
             selector = (each.get("spec") or {}).get("selector") or {}
             self.allowed[f"{namespace}/{name}"] = int((each.get("status") or {}).get("disruptionsAllowed") or 0)
-            if selector.get("matchLabels") or selector.get("matchExpressions"):
-                self._selecting.setdefault(namespace, []).append((f"{namespace}/{name}", selector))
+            first = next(iter((selector.get("matchLabels") or {}).items()), None)
+            if first is not None:
+                self._by_label.setdefault((namespace, *first), []).append((f"{namespace}/{name}", selector))
+            elif selector.get("matchExpressions"):
+                self._others.setdefault(namespace, []).append((f"{namespace}/{name}", selector))
 
     def of(self, pod: Manifest) -> tuple[str, ...]:
         """The budgets that count a pod."""
-        labels = pod["metadata"].get("labels") or {}
-        every = self._selecting.get(str(pod["metadata"].get("namespace")), ()) if labels else ()
-        return tuple(name for name, selector in every if selector_matches(selector, labels))
+        namespace, labels = str(pod["metadata"].get("namespace")), pod["metadata"].get("labels")
+        if not labels or not self.allowed:
+            return ()
+        near = [each for label in labels.items() for each in self._by_label.get((namespace, *label), ())]
+        near += self._others.get(namespace, ())
+        return tuple([name for name, selector in near if selector_matches(selector, labels)])
 
     def guarding(self, victims: Victims) -> str:
         """Which budgets let fewer go than would have to, all of them together; empty where all let go."""
@@ -70,30 +84,39 @@ class _Budgets:
         return f"; {many} some of them, which preemption respects where it can: {told}" if told else ""
 
 
-def _victims(seen: Seen, node: str, pod: Manifest, budgets: _Budgets) -> Victims | None:
-    """Who would have to leave a node; None where that makes no room, or nobody there is of lower priority."""
-    here, priority = seen.bound.get(node, ()), _priority(pod)
-    if not any(_priority(each) < priority for each in here):
-        return None
-    offered = (seen.nodes[node].get("status") or {}).get("allocatable") or {}
-    holding = tuple(_holdings(here, budgets))
-    return victims_on(
-        _amounts(pod),
-        {name: nanos(quantity(amount)) for name, amount in offered.items()},
-        holding,
-        priority,
-        budgets.allowed,
-    )
+class _Holdings:
+    """The pods of each node as preemption sees them, computed once for all that wait."""
+
+    def __init__(self, seen: Seen, budgets: _Budgets) -> None:
+        self._seen, self._budgets = seen, budgets
+        self._on: dict[str, Sequence[Holding]] = {}
+        self._nanos: dict[int, tuple[Amounts, object]] = {}
+
+    def on(self, node: str) -> Sequence[Holding]:
+        """The pods of a node."""
+        if node not in self._on:
+            here, asked = self._seen.bound.get(node, ()), self._seen.occupancy.asked_of(node)
+            self._on[node] = [*map(self._holding, here, asked)]
+        return self._on[node]
+
+    def _holding(self, pod: Manifest, taken: Mapping[str, Fraction]) -> Holding:
+        return Holding(_named(pod), _priority(pod), self._amounts(taken), _started(pod), self._budgets.of(pod))
+
+    def _amounts(self, taken: Mapping[str, Fraction]) -> Amounts:
+        """In whole numbers; pods that ask alike have one object of what they take."""
+        if id(taken) not in self._nanos:
+            self._nanos[id(taken)] = _in_nanos(taken), taken
+        return self._nanos[id(taken)][0]
 
 
-def _holdings(pods: Sequence[Manifest], budgets: _Budgets) -> Iterator[Holding]:
-    for each in pods:
-        name = f"pod {each['metadata'].get('namespace')}/{each['metadata']['name']}"
-        yield Holding(name, _priority(each), _amounts(each), _started(each), budgets.of(each))
+def _in_nanos(amounts: Mapping[str, Fraction]) -> Amounts:
+    return {name: nanos(amount) for name, amount in amounts.items()}
 
 
-def _amounts(pod: Manifest) -> Amounts:
-    return {name: nanos(amount) for name, amount in taken_of_node(pod).items()}
+def _offered(node: Manifest, wanted: Amounts) -> Amounts:
+    """What a node has to give of what is wanted."""
+    offered = (node.get("status") or {}).get("allocatable") or {}
+    return {name: nanos(quantity(offered[name])) for name in wanted if name in offered}
 
 
 def _started(pod: Manifest) -> float:
@@ -115,7 +138,11 @@ def _only_full(obstacle: Obstacle) -> bool:
 
 
 def _listed(pods: Sequence[Manifest]) -> str:
-    return _shown([f"pod {each['metadata'].get('namespace')}/{each['metadata']['name']}" for each in pods])
+    return _shown([_named(each) for each in pods])
+
+
+def _named(pod: Manifest) -> str:
+    return f"pod {pod['metadata'].get('namespace')}/{pod['metadata']['name']}"
 
 
 def _shown(names: Sequence[str]) -> str:

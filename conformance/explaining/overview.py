@@ -115,13 +115,14 @@ def _asks(pod: Manifest, resources: Collection[str]) -> bool:
 
 def _is_troubled(seen: Seen, pod: Manifest, now: datetime) -> bool:
     metadata, status = pod["metadata"], pod.get("status") or {}
-    if status.get("phase") == "Succeeded" or RUN_LABEL in (metadata.get("labels") or {}):
+    phase = status.get("phase")
+    if phase == "Succeeded" or RUN_LABEL in (metadata.get("labels") or {}):
         return False
     if metadata.get("deletionTimestamp"):
         return _moment(metadata["deletionTimestamp"], now) < now - YOUNG
-    if status.get("phase") == "Failed":
+    if phase == "Failed":
         return not _is_replaced(seen, pod)
-    if status.get("phase") == "Running" and has_condition(pod, "Ready"):
+    if phase == "Running" and has_condition(pod, "Ready"):
         return False
     return _moment(metadata.get("creationTimestamp"), now) <= now - YOUNG
 

@@ -59,7 +59,7 @@ def explain(seen: Seen, pod: Manifest) -> Explanation:
     no_node, remedy = _why_no_other_node(seen, pod, kept)
     plugin, of_plugin = _of_device_plugin(seen, nearest, kept)
     besides = [words for words in (plugin, no_node) if words]
-    drivers = sorted({each.place[0] for each in seen.offer.devices})
+    drivers = seen.offer.drivers
     return Explanation(
         subject="",
         stage=Stage.UNSCHEDULABLE,

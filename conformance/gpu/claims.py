@@ -17,6 +17,8 @@ from conformance.gpu.device_selectors import Match, Matching, expressions
 
 Manifest: TypeAlias = Mapping[str, Any]
 
+_DECIDE_AS_WELL = ("consumesCounters", "taints", "bindingConditions")
+
 
 class Device(msgspec.Struct, frozen=True):
     """A device that a slice offers, with what decides on which nodes it is."""
@@ -40,17 +42,27 @@ class Offer:
     def __init__(self, slices: Sequence[Manifest], classes: Sequence[Manifest], claims: Sequence[Manifest]) -> None:
         self._slices = slices
         self.classes = {str(each["metadata"]["name"]): each for each in classes}
+        self._of_classes: dict[str, Wish] = {}
         self.taken = {place for claim in claims for place in _given(claim)}
+
+    @cached_property
+    def drivers(self) -> Sequence[str]:
+        """The drivers that have devices in slices, by name."""
+        return sorted({str(each["spec"].get("driver")) for each in self._newest if each["spec"].get("devices")})
 
     @cached_property
     def devices(self) -> tuple[Device, ...]:
         """The devices of each pool's newest generation."""
+        return tuple(device for each in self._newest for device in _devices(each))
+
+    @cached_property
+    def _newest(self) -> Sequence[Manifest]:
+        """The slices of each pool's newest generation."""
         newest: dict[tuple[str, str], int] = {}
-        for each in self._slices:
-            pool = each["spec"].get("pool") or {}
-            key = str(each["spec"].get("driver")), str(pool.get("name"))
-            newest[key] = max(newest.get(key, 0), int(pool.get("generation") or 0))
-        return tuple(device for each in self._slices for device in _devices(each, newest))
+        generations = [(each, *_generation(each)) for each in self._slices]
+        for _, pool, generation in generations:
+            newest[pool] = max(newest.get(pool, 0), generation)
+        return [each for each, pool, generation in generations if generation >= newest[pool]]
 
     @cached_property
     def by_node(self) -> Mapping[str, list[Device]]:
@@ -67,9 +79,11 @@ class Offer:
 
     def of_class(self, node: Manifest, device_class: Manifest) -> tuple[int, int]:
         """How many devices on a node may be of a class, and how many of these are free."""
-        selectors = expressions((device_class.get("spec") or {}).get("selectors") or ())
-        wish = Wish("", str(device_class["metadata"]["name"]), 1, Matching(selectors))
-        places = _asked(wish, self.on(node)).places(Match.YES, Match.PERHAPS)
+        name = str(device_class["metadata"]["name"])
+        if name not in self._of_classes:
+            selectors = expressions((device_class.get("spec") or {}).get("selectors") or ())
+            self._of_classes[name] = Wish("", name, 1, Matching(selectors))
+        places = _asked(self._of_classes[name], self.on(node)).places(Match.YES, Match.PERHAPS)
         return len(places), sum(place not in self.taken for place in places)
 
 
@@ -208,14 +222,16 @@ def on_selected_node(selector: Manifest | None, node: Manifest) -> bool:
 
 
 def _asked(wish: Wish, devices: Sequence[Device]) -> Asked:
-    return Asked(wish.count, [Candidate(each.place, _matched(wish, each), each.slice) for each in devices])
+    """What a request asks of devices; those that do not match are left out, for they decide nothing."""
+    found = ((each, _matched(wish, each)) for each in devices)
+    return Asked(wish.count, [Candidate(each.place, told, each.slice) for each, told in found if told is not Match.NO])
 
 
 def _matched(wish: Wish, device: Device) -> Match:
     """What is surely a match may still not be given where counters, taints or conditions of the device decide."""
     found = wish.matching.of(device.place[0], device.body)
-    unsure = any(device.body.get(each) for each in ("consumesCounters", "taints", "bindingConditions"))
-    return Match.PERHAPS if found is Match.YES and unsure else found
+    unsure = found is Match.YES and any(device.body.get(each) for each in _DECIDE_AS_WELL)
+    return Match.PERHAPS if unsure else found
 
 
 def _cannot_be_evaluated(place: Place) -> str:
@@ -226,15 +242,19 @@ def _cannot_be_evaluated(place: Place) -> str:
     )
 
 
-def _devices(each: Manifest, newest: Mapping[tuple[str, str], int]) -> Iterator[Device]:
+def _generation(each: Manifest) -> tuple[tuple[str, str], int]:
+    """Driver and name of the pool of a slice, and of which generation of it the slice is."""
+    pool = each["spec"].get("pool") or {}
+    return (str(each["spec"].get("driver")), str(pool.get("name"))), int(pool.get("generation") or 0)
+
+
+def _devices(each: Manifest) -> Iterator[Device]:
     spec, name = each["spec"], str(each["metadata"].get("name"))
-    pool, driver = spec.get("pool") or {}, str(spec.get("driver"))
-    if int(pool.get("generation") or 0) < newest[driver, str(pool.get("name"))]:
-        return
+    driver, pool = _generation(each)[0]
     for device in spec.get("devices") or ():
         body = device.get("basic") or device
         where = body if spec.get("perDeviceNodeSelection") else spec
-        yield Device((driver, str(pool.get("name")), str(device.get("name"))), body, where, name)
+        yield Device((driver, pool, str(device.get("name"))), body, where, name)
 
 
 def _given(claim: Manifest) -> Iterator[Place]:

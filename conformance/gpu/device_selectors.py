@@ -44,6 +44,7 @@ class Matching:
         names = [names_in(each) for each in selectors]
         self._names = None if None in names else frozenset().union(*(each for each in names if each is not None))
         self._known: dict[tuple[Any, ...], Match] = {}
+        self._named: dict[tuple[str, ...], Sequence[str]] = {}
 
     def of(self, driver: str, device: Mapping[str, Any]) -> Match:
         """What the selectors say of a device."""
@@ -57,14 +58,23 @@ class Matching:
             return _evaluated(self._selectors, driver, device)
 
     def _read_of(self, driver: str, device: Mapping[str, Any]) -> tuple[Any, ...]:
-        names = self._names
-        if names is None:
+        """What the selectors may read of a device."""
+        if self._names is None:
             raise TypeError
-        members = (*(device.get("attributes") or {}).items(), None, *(device.get("capacity") or {}).items())
-        read = (
-            each and (each[0], *each[1].items()) for each in members if not each or each[0].rpartition("/")[2] in names
+        attributes, capacity = device.get("attributes") or {}, device.get("capacity") or {}
+        return (
+            driver,
+            device.get("allowMultipleAllocations"),
+            *[(name, *attributes[name].items()) for name in self._named_of(tuple(attributes))],
+            None,
+            *[(name, *capacity[name].items()) for name in self._named_of(tuple(capacity))],
         )
-        return (driver, device.get("allowMultipleAllocations"), *read)
+
+    def _named_of(self, members: tuple[str, ...]) -> Sequence[str]:
+        """Those members of which a selector has the name; most devices have members of the same names."""
+        if members not in self._named:
+            self._named[members] = [each for each in members if each.rpartition("/")[2] in (self._names or ())]
+        return self._named[members]
 
 
 def _evaluated(selectors: Sequence[str], driver: str, device: Mapping[str, Any]) -> Match:

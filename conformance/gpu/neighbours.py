@@ -50,7 +50,8 @@ class Neighbours:
         self.undecided: tuple[str, ...] = ()
         self._apart = self._terms(pod, "podAntiAffinity")
         self._together = self._terms(pod, "podAffinity")
-        self._repelling: dict[_Domain, Manifest] = {}
+        self._repelling: dict[_Domain, tuple[int, Manifest]] = {}
+        self._keys_of_repelling: set[str] = set()
         self._attracting: set[_Domain] = set()
         for node in nodes:
             labels = node["metadata"].get("labels") or {}
@@ -61,9 +62,10 @@ class Neighbours:
     def on(self, node: Manifest) -> Iterator[str]:
         """What keeps the pod off the node, in words."""
         labels = node["metadata"].get("labels") or {}
-        for (key, value), other in self._repelling.items():
-            if labels.get(key) == value:
-                yield f"it may not share {key}={value} with pod {full_name(other)}"
+        domains = [(key, labels[key]) for key in self._keys_of_repelling if key in labels]
+        found = sorted((*self._repelling[each], *each) for each in domains if each in self._repelling)
+        for _, other, key, value in found:
+            yield f"it may not share {key}={value} with pod {full_name(other)}"
         if not self._is_first_of_its_kind(labels):
             for term in self._together:
                 if (term.key, labels.get(term.key)) not in self._attracting:
@@ -84,7 +86,9 @@ class Neighbours:
             apart += [term for term in self._terms(other, "podAntiAffinity") if term.selects(self._pod)]
         for term in apart:
             if term.key in labels:
-                self._repelling.setdefault((term.key, labels[term.key]), other)
+                # The number keeps the order in which they were found.
+                self._repelling.setdefault((term.key, labels[term.key]), (len(self._repelling), other))
+                self._keys_of_repelling.add(term.key)
         # Only pods that all terms select count, for each term in its own domain.
         if self._together and all(term.selects(other) for term in self._together):
             self._attracting |= {(term.key, labels[term.key]) for term in self._together if term.key in labels}
@@ -109,7 +113,8 @@ class Neighbours:
 
 def keeps_away(pod: Manifest) -> bool:
     """Whether a pod has rules by which it may keep others away."""
-    return bool((pod["spec"].get("affinity") or {}).get("podAntiAffinity"))
+    affinity = pod["spec"].get("affinity")
+    return bool(affinity and affinity.get("podAntiAffinity"))
 
 
 def has_pod_rules(pod: Manifest) -> bool:

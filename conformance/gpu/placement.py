@@ -25,6 +25,7 @@ from conformance.gpu.taints import CORDON, Taint, taint_from, tolerates, tolerat
 
 Manifest: TypeAlias = Mapping[str, Any]
 _Items: TypeAlias = tuple[tuple[str, str], ...]
+_NO_AMOUNTS: tuple[_Items, _Items] = ((), ())
 
 TAINT, AFFINITY, ROOM, NEIGHBOUR = "a taint", "selector or affinity", "too little room", "pod (anti-)affinity"
 CLAIM, VOLUME, SELECTOR = "a device claim", "a volume", "a selector of devices"
@@ -42,6 +43,10 @@ _MOST_HOLDERS = 4
 _MIB = 2**20
 _IN_BYTES = ("memory", "ephemeral-storage")
 _NOTHING = Fraction(0)
+_ENDED = ("Succeeded", "Failed")
+_NO_STATUS: Mapping[str, Any] = {}
+_SIDECAR = "Always"
+"""The restartPolicy of an init container that keeps running beside the others."""
 
 
 class Obstacle(msgspec.Struct, frozen=True):
@@ -96,8 +101,9 @@ class Occupancy:
         """The node on which a pod is among these, None where it is not."""
         name = pod["metadata"].get("name")
         for node, pods in self.bound.items():
-            if any(other["metadata"].get("name") == name and same(other, pod) for other in pods):
-                return node
+            for other in pods:
+                if other["metadata"].get("name") == name and same(other, pod):
+                    return node
         return None
 
     @cached_property
@@ -166,37 +172,64 @@ def requests_of(pod: Mapping[str, Any]) -> dict[str, Fraction]:
 
 
 def taken_of_node(pod: Manifest) -> Mapping[str, Fraction]:
-    """What a pod takes of a node, by resource: its requests, and one of the pods that the kubelet runs."""
+    """What a pod takes of a node, by resource: its requests, and one of the pods that the kubelet runs.
+
+    Of tens of thousands of pods most ask alike, and get the same object.
+    """
     spec = pod["spec"]
-    if spec.get("initContainers") or spec.get("overhead") or spec.get("resources"):
-        return requests_of(pod) | {"pods": Fraction(1)}
-    return _taken(tuple([_amounts(each) for each in spec.get("containers") or ()]))
+    containers = tuple([_amounts(each) for each in spec.get("containers") or ()])
+    if not (spec.get("initContainers") or spec.get("overhead") or spec.get("resources")):
+        return _taken(containers)
+    starting = tuple([(*_amounts(each), each.get("restartPolicy")) for each in spec.get("initContainers") or ()])
+    of_pod = (spec.get("resources") or {}).get("requests")
+    return _taken(containers, starting, _items(of_pod), _items(spec.get("overhead")))
 
 
 def _amounts(container: Manifest) -> tuple[_Items, _Items]:
-    resources = container.get("resources") or {}
-    return tuple((resources.get("requests") or {}).items()), tuple((resources.get("limits") or {}).items())
+    resources = container.get("resources")
+    return (_items(resources.get("requests")), _items(resources.get("limits"))) if resources else _NO_AMOUNTS
+
+
+def _items(amounts: Mapping[str, str] | None) -> _Items:
+    return tuple(amounts.items()) if amounts else ()
 
 
 @lru_cache(maxsize=4096)
-def _taken(containers: tuple[tuple[_Items, _Items], ...]) -> Mapping[str, Fraction]:
-    """The same by what containers ask: of tens of thousands of pods most ask alike."""
-    asked = pod_requests(Asking(effective_requests(dict(requests), dict(limits))) for requests, limits in containers)
+def _taken(
+    containers: tuple[tuple[_Items, _Items], ...],
+    starting: tuple[tuple[_Items, _Items, str | None], ...] = (),
+    of_pod: _Items = (),
+    overhead: _Items = (),
+) -> Mapping[str, Fraction]:
+    asked = pod_requests(
+        [Asking(effective_requests(dict(requests), dict(limits))) for requests, limits in containers],
+        [
+            Asking(effective_requests(dict(requests), dict(limits)), restartable=policy == _SIDECAR)
+            for requests, limits, policy in starting
+        ],
+        dict(of_pod),
+        dict(overhead),
+    )
     return MappingProxyType(asked | {"pods": Fraction(1)})
 
 
 def _asking(container: Mapping[str, Any]) -> Asking:
     resources = container.get("resources") or {}
     requests = effective_requests(resources.get("requests") or {}, resources.get("limits") or {})
-    return Asking(requests, restartable=container.get("restartPolicy") == "Always")
+    return Asking(requests, restartable=container.get("restartPolicy") == _SIDECAR)
 
 
 def bound_by_node(pods: Iterable[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:
     """The unfinished pods that are bound to a node, by its name."""
     bound: dict[str, list[Mapping[str, Any]]] = {}
     for pod in pods:
-        if (pod.get("status") or {}).get("phase") not in ("Succeeded", "Failed") and pod["spec"].get("nodeName"):
-            bound.setdefault(str(pod["spec"]["nodeName"]), []).append(pod)
+        node = pod["spec"].get("nodeName")
+        if not node or (pod.get("status") or _NO_STATUS).get("phase") in _ENDED:
+            continue
+        if node in bound:
+            bound[node].append(pod)
+        else:
+            bound[str(node)] = [pod]
     return bound
 
 
@@ -302,7 +335,7 @@ def _host_ports(pod: Manifest) -> list[tuple[str, str, int]]:
 
 def _side_by_side(pod: Manifest) -> Iterable[Manifest]:
     """The containers that run at the same time: init containers that restart always are sidecars."""
-    sidecars = (each for each in pod["spec"].get("initContainers") or () if each.get("restartPolicy") == "Always")
+    sidecars = (each for each in pod["spec"].get("initContainers") or () if each.get("restartPolicy") == _SIDECAR)
     return (*sidecars, *(pod["spec"].get("containers") or ()))
 
 

@@ -73,21 +73,31 @@ def victims_on(
 
     ``here`` are all pods of the node, ``allowed`` says how many disruptions each budget allows.
     """
-    lower = sorted((each for each in here if each.priority < priority), key=_importance)
+    lower = sorted([each for each in here if each.priority < priority], key=_importance)
     if not lower:
         return None
-    held = total_of(each.holds for each in here if each.priority >= priority)
-    if not fits(wanted, offered, held):
+    # Loops and no sums: this is asked for each of thousands of nodes.
+    left = {name: offered.get(name, 0) - amount for name, amount in wanted.items()}
+    for each in here:
+        if each.priority >= priority:
+            _take(each.holds, left)
+    if min(left.values(), default=0) < 0:
         return None
     violating = _violating(lower, allowed)
     gone, broken = [], 0
-    for each in (*violating, *(each for each in lower if each not in violating)):
-        if fits(wanted, offered, held, each.holds):
-            _add(each.holds, held)
+    for each in (*violating, *(each for each in lower if each not in violating)) if violating else lower:
+        holds = each.holds
+        if not [name for name, amount in left.items() if holds.get(name, 0) > amount]:
+            _take(holds, left)
         else:
             gone.append(each)
             broken += each in violating
     return Victims(tuple(sorted(gone, key=_importance)), broken) if gone else None
+
+
+def _take(holds: Amounts, left: dict[str, int]) -> None:
+    for name in left:
+        left[name] -= holds.get(name, 0)
 
 
 def _importance(pod: Holding) -> tuple[int, float]:

@@ -13,10 +13,13 @@ _ACCELERATORS = (
     "karpenter.k8s.aws/instance-gpu-manufacturer",
 )
 _MAKER = "nvidia"
+_PRESENT = (GPU_PRESENT, *PCI_PRESENT)
 
 
 def has_gpus(labels: Mapping[str, str]) -> bool:
     """Whether labels say that the node has GPUs of NVIDIA."""
-    if any(labels.get(key) == "true" for key in (GPU_PRESENT, *PCI_PRESENT)):
-        return True
-    return any(str(labels.get(key) or "").lower().startswith(_MAKER) for key in _ACCELERATORS)
+    # A loop, for thousands of nodes are asked for each pod.
+    for key in _PRESENT:
+        if labels.get(key) == "true":
+            return True
+    return any(str(labels[key] or "").lower().startswith(_MAKER) for key in _ACCELERATORS if key in labels)

@@ -57,13 +57,12 @@ class _Rule:
         namespace = pod["metadata"].get("namespace")
         for node in nodes:
             domain = _labels(node)[self._key]
-            self._counts[domain] = self._counts.get(domain, 0) + sum(
-                other["metadata"].get("namespace") == namespace
-                and not other["metadata"].get("deletionTimestamp")
-                and not same(other, pod)
-                and selects(other)
-                for other in bound.get(str(node["metadata"]["name"]), ())
-            )
+            number = 0
+            for other in bound.get(str(node["metadata"]["name"]), ()):
+                metadata = other["metadata"]
+                counts = metadata.get("namespace") == namespace and not metadata.get("deletionTimestamp")
+                number += counts and selects(other) and not same(other, pod)
+            self._counts[domain] = self._counts.get(domain, 0) + number
         wanted = int(stated.get("minDomains") or 1)
         self._least = min(self._counts.values()) if len(self._counts) >= wanted else 0
         self._few = wanted if len(self._counts) < wanted else 0

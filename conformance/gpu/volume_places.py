@@ -5,7 +5,8 @@ Decided are the parts of VolumeBinding, VolumeZone, VolumeRestrictions and NodeV
 left is not, nor are volumes that are attached to a node and used by no pod there.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from typing import Any, TypeAlias
 
 from conformance.gpu.affinity import term_matches
@@ -36,7 +37,19 @@ class Storage:
         self.claims = {(each["metadata"].get("namespace"), each["metadata"]["name"]): each for each in claims}
         self.volumes = {str(each["metadata"]["name"]): each for each in volumes}
         self.classes = {str(each["metadata"]["name"]): each for each in classes}
+        self._free: dict[str | None, _Volumes] = {}
         self._most = None if csi_nodes is None else {str(each["metadata"]["name"]): _most(each) for each in csi_nodes}
+
+    def free_of(self, storage_class: str | None) -> "_Volumes":
+        """The volumes of a class that no claim has."""
+        if storage_class not in self._free:
+            specs = ((each, each.get("spec") or {}) for each in self.volumes.values())
+            self._free[storage_class] = _Volumes(
+                each
+                for each, spec in specs
+                if spec.get("storageClassName") == storage_class and not spec.get("claimRef")
+            )
+        return self._free[storage_class]
 
     @property
     def has_limits(self) -> bool:
@@ -150,15 +163,38 @@ class VolumePlaces:
             )
 
     def _has_volume_for(self, claim: Manifest, node: Manifest) -> bool:
-        wanted = claim["spec"].get("storageClassName")
-        for volume in self._storage.volumes.values():
-            spec = volume.get("spec") or {}
-            if spec.get("storageClassName") != wanted or spec.get("claimRef"):
+        return self._storage.free_of(claim["spec"].get("storageClassName")).has_one_on(node)
+
+
+class _Volumes:
+    """Volumes that no claim has, by the labels that nodes have where they are."""
+
+    def __init__(self, volumes: Iterable[Manifest]) -> None:
+        self._somewhere: list[Manifest | None] = []
+        self._by_label: dict[str, dict[str, list[Manifest]]] = {}
+        for volume in volumes:
+            required = ((volume.get("spec") or {}).get("nodeAffinity") or {}).get("required")
+            label = _label_of(required or {})
+            if not required or not label:
+                self._somewhere.append(required)
                 continue
-            required = (spec.get("nodeAffinity") or {}).get("required")
-            if required is None or on_selected_node(required, node):
-                return True
-        return False
+            for value in label.get("values") or ():
+                self._by_label.setdefault(str(label["key"]), {}).setdefault(str(value), []).append(required)
+
+    def has_one_on(self, node: Manifest) -> bool:
+        """Whether one of them can be used on a node."""
+        labels = node["metadata"].get("labels") or {}
+        near = (each for key, by in self._by_label.items() if key in labels for each in by.get(labels[key], ()))
+        return any(each is None or on_selected_node(each, node) for each in chain(self._somewhere, near))
+
+
+def _label_of(required: Manifest) -> Manifest:
+    """The values of a label of which a node has to have one, whatever else; empty where there is no such label."""
+    terms: Sequence[Manifest] = required.get("nodeSelectorTerms") or ()
+    if len(terms) != 1:
+        return {}
+    stated: Sequence[Manifest] = terms[0].get("matchExpressions") or ()
+    return next((each for each in stated if each.get("key") and each.get("operator") == "In"), {})
 
 
 def claim_names(pod: Manifest) -> Iterator[str]:

@@ -53,8 +53,8 @@ def explanations(cluster: str, asked: str, clusters_file: Path | None, kubeconfi
     if source == SNAPSHOT:
         with kept_from_the_collector():
             seen = held_in(snapshot.open_file(file))
-        with understood(seen, file):
-            return told(seen, kind, namespace, name)
+            with understood(seen, file):
+                return told(seen, kind, namespace, name)
     with reading_access(cluster, clusters_file, kubeconfig) as client:
         return explained_by(client, kind, namespace, name)
 
@@ -63,7 +63,7 @@ def explained_by(client: Client, kind: str, namespace: str, name: str) -> list[E
     """The explanations, from a live cluster. Raises NoSuchPod, and ApiError where what is needed is unreadable."""
     with kept_from_the_collector():
         seen = _read(client, (*KINDS, kind), (), lambda each: _events(each, namespace))
-    return told(seen, kind, namespace, name)
+        return told(seen, kind, namespace, name)
 
 
 def parsed(asked: str) -> tuple[str, str, str]:
@@ -79,13 +79,12 @@ def parsed(asked: str) -> tuple[str, str, str]:
 
 def told(seen: Seen, kind: str, namespace: str, name: str) -> list[Explanation]:
     """The explanations, from what was seen. Raises NoSuchPod."""
-    found = seen.find(kind, namespace, name)
+    there = seen.within(kind, namespace)
+    found = next((each for each in there if each["metadata"]["name"] == name), None)
     if found is None:
-        near = sorted(
-            each["metadata"]["name"] for each in seen.of(kind) if each["metadata"].get("namespace") == namespace
-        )
-        there = f"; there are {', '.join(near[:5])}" if near else f"; the namespace {namespace} has none"
-        raise NoSuchPod(f"no {kind.lower()} {namespace}/{name}{there}")
+        near = sorted(each["metadata"]["name"] for each in there)
+        instead = f"; there are {', '.join(near[:5])}" if near else f"; the namespace {namespace} has none"
+        raise NoSuchPod(f"no {kind.lower()} {namespace}/{name}{instead}")
     return [explain(seen, found)] if kind == "Pod" else explain_workload(seen, found)
 
 

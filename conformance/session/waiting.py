@@ -42,5 +42,5 @@ def _found(run: OfCluster) -> WaitingPods:
         else:
             now = run.client.server_time()
             seen = read_everything(run.client)
-    with understood(seen, run.cluster.snapshot) if run.cluster.snapshot is not None else nullcontext():
-        return waiting_pods(seen, gpu_resources(run.reference), now)
+        with understood(seen, run.cluster.snapshot) if run.cluster.snapshot is not None else nullcontext():
+            return waiting_pods(seen, gpu_resources(run.reference), now)
