@@ -111,6 +111,26 @@ def test_the_runtime_changes_what_is_created_and_hands_everything_on(tmp_path: P
     assert json.loads((tmp_path / "config.json").read_text())["process"]["args"][:4] == oci.PROGRAM
 
 
+@pytest.mark.parametrize(("mark", "code"), [(False, 0), (True, 1)])
+def test_an_interpreter_is_started_for_containers_of_stand_ins_only(tmp_path: Path, mark: bool, code: int) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(specification(mark)))
+    wrapper = tmp_path / "runc"
+    wrapper.write_text(settings.runtime(Path("/bin/true"), "/bin/false"))
+    wrapper.chmod(0o755)
+
+    assert subprocess.run([wrapper, "create", "--bundle", str(tmp_path), "id"]).returncode == code
+
+
+def test_a_bundle_that_cannot_be_read_is_the_interpreters_to_tell(tmp_path: Path) -> None:
+    wrapper = tmp_path / "runc"
+    wrapper.write_text(settings.runtime(Path("/bin/true"), sys.executable))
+    wrapper.chmod(0o755)
+    ran = subprocess.run([wrapper, "create", "--bundle", str(tmp_path), "id"], capture_output=True, text=True)
+
+    assert ran.returncode == 1
+    assert "FileNotFoundError" in ran.stderr
+
+
 @pytest.mark.parametrize(
     ("container", "image", "command", "code", "said"),
     [
