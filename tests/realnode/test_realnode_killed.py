@@ -3,6 +3,7 @@
 import contextlib
 import os
 import random
+import secrets
 import signal
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,7 +24,10 @@ pytestmark = pytest.mark.cluster
 OWNER = """
 import sys, time
 from pathlib import Path
+from types import SimpleNamespace
 from conformance.clusters.embedded import EmbeddedSpec, start
+from conformance.clusters.embedded.real import nodes
+nodes.secrets = SimpleNamespace(token_hex=lambda _: sys.argv[2])
 spec = EmbeddedSpec(topology=None, real_nodes=2, simulator=False, state_dir=Path(sys.argv[1]))
 with start(spec) as cluster, cluster.client() as client:
     for name in ("real-1", "real-2"):
@@ -38,35 +43,71 @@ with start(spec) as cluster, cluster.client() as client:
 """
 
 
-OF_DOCKER = ("veth", "br-", "docker", "gpucd")
+OF_OTHERS = ("veth", "br-", "docker", "gpucd")
 """How interfaces are named that tests/containers makes beside these: those of a node's cables and bridges are not."""
+CABLE = "gpc"
 
 
-def things() -> list[str]:
-    """What the machine has of real nodes, whoever started them: counted before a cluster, and after it is gone."""
-    found, docker_has_containers = [], False
-    for process in Path("/proc").glob("[0-9]*"):
+@dataclass(frozen=True)
+class Ours:
+    """What tells a test's own nodes from those of others on the machine: the mark in their names, and their folder."""
+
+    mark: str
+    root: Path
+
+    def start(self, **options: Any) -> subprocess.Popen[str]:
+        """A process that has a cluster with two real nodes, of these."""
+        command = [sys.executable, "-c", OWNER, str(self.root), self.mark]
+        return subprocess.Popen(command, text=True, **options)
+
+    def things(self) -> list[str]:
+        """What the machine has of these nodes, or of no one that is known: counted before a cluster, and after it."""
+        found, docker_has_containers, of_others = [], False, set()
+        for process in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                command = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+                docker_has_containers |= "containerd-shim" in command and "-namespace moby " in command
+                if self._is_of_a_node(process, command):
+                    found.append(f"process {process.name} {command[:120]}")
+                else:
+                    of_others |= _sockets(process)
+        mounts = Path("/proc/self/mountinfo").read_text().splitlines()
+        found += [f"mount {line}" for line in mounts if "/real-nodes/" in line or f" {INSIDE}" in line]
+        interfaces = (path.name for path in Path("/sys/class/net").iterdir())
+        theirs = tuple(name for name in interfaces if not name.startswith(OF_OTHERS))
+        cables = f"{CABLE}{self.mark}"
+        found += [f"network {name}" for name in theirs if name.startswith(cables) or not name.startswith(CABLE)]
+        # Number, references, protocol, flags, type, state, inode, and the path of those that have one.
+        sockets = (line.split(maxsplit=7) for line in Path("/proc/net/unix").read_text().splitlines()[1:])
+        named = (socket[6:] for socket in sockets if len(socket) == 8 and socket[6] not in of_others)
+        found += [f"socket {inode} {path}" for inode, path in named if API_SOCKET in path or str(INSIDE) in path]
+        groups = (path for root in cgroups.hierarchies() for path in root.glob(f"gpu-conformance-{self.mark}-*"))
+        found += [f"control group {path}" for path in groups]
+        fixed = [INSIDE, *Path("/var/lib/kubelet/device-plugins").glob("*.sock"), *Path("/run/netns").glob("cni-*")]
+        if (
+            not docker_has_containers
+        ):  # those of tests/containers, which run beside these, have their sockets there, too
+            fixed += Path("/run/containerd").glob("s/*")
+        return found + [f"file {path}" for path in fixed if path.exists()]
+
+    def _is_of_a_node(self, process: Path, command: str) -> bool:
+        """Programs of a node name its folder, or have it as their home; containers have its control group."""
+        homes = [f"{name}={self.root}/".encode() for name in ("HOME", "TMPDIR")]
+        variables = (process / "environ").read_bytes().split(b"\0")
+        at_home = any(each.startswith(tuple(homes)) and b"/real-nodes/" in each for each in variables)
+        inside = f"/gpu-conformance-{self.mark}-" in (process / "cgroup").read_text()
+        return inside or at_home or (f"{self.root}/" in command and "/real-nodes/" in command)
+
+
+def _sockets(process: Path) -> set[str]:
+    """The inodes of a process's sockets."""
+    found = set()
+    for descriptor in (process / "fd").iterdir():
         with contextlib.suppress(OSError):
-            command = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-            docker_has_containers |= "containerd-shim" in command and "-namespace moby " in command
-            # Programs of a node name its folder, as it is outside or inside; containers have its control group.
-            inside = "/gpu-conformance-" in (process / "cgroup").read_text()
-            if "/real-nodes/" in command or f"{INSIDE}/" in command or inside:
-                found.append(f"process {process.name} {command[:120]}")
-    mounts = Path("/proc/self/mountinfo").read_text().splitlines()
-    found += [f"mount {line}" for line in mounts if "/real-nodes/" in line or f" {INSIDE}" in line]
-    interfaces = (path.name for path in Path("/sys/class/net").iterdir())
-    found += [f"network {name}" for name in interfaces if not name.startswith(OF_DOCKER)]
-    # Number, references, protocol, flags, type, state, inode, and the path of those that have one.
-    sockets = (line.split(maxsplit=7) for line in Path("/proc/net/unix").read_text().splitlines()[1:])
-    named = (socket[6:] for socket in sockets if len(socket) == 8)
-    found += [f"socket {inode} {path}" for inode, path in named if API_SOCKET in path or str(INSIDE) in path]
-    groups = (path for root in cgroups.hierarchies() for path in root.glob("gpu-conformance-*"))
-    found += [f"control group {path}" for path in groups]
-    fixed = [INSIDE, *Path("/var/lib/kubelet/device-plugins").glob("*.sock"), *Path("/run/netns").glob("cni-*")]
-    if not docker_has_containers:  # those of tests/containers, which run beside these, have their sockets there, too
-        fixed += Path("/run/containerd").glob("s/*")
-    return found + [f"file {path}" for path in fixed if path.exists()]
+            kind, _, inode = str(descriptor.readlink()).partition(":")
+            if kind == "socket":
+                found.add(inode.strip("[]"))
+    return found
 
 
 @dataclass
@@ -80,13 +121,18 @@ class Running:
 
 
 @pytest.fixture
-def before(machine: None) -> list[str]:
-    return things()
+def ours(machine: None, tmp_path: Path) -> Ours:
+    return Ours(secrets.token_hex(4), tmp_path)
 
 
 @pytest.fixture
-def running(before: list[str], tmp_path: Path) -> Iterator[Running]:
-    owner = subprocess.Popen([sys.executable, "-c", OWNER, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+def before(ours: Ours) -> list[str]:
+    return ours.things()
+
+
+@pytest.fixture
+def running(ours: Ours, before: list[str]) -> Iterator[Running]:
+    owner = ours.start(stdout=subprocess.PIPE)
     assert owner.stdout is not None
     warden, *keepers, folder = owner.stdout.readline().split()
     yield Running(owner, int(warden), [int(keeper) for keeper in keepers], Path(folder))
@@ -104,14 +150,14 @@ def eventually(claim: Callable[[], bool], seconds: float = 90.0) -> bool:
     return True
 
 
-def new(before: list[str]) -> list[str]:
+def new(ours: Ours, before: list[str]) -> list[str]:
     """What is there that was not there before."""
-    return sorted(set(things()) - set(before))
+    return sorted(set(ours.things()) - set(before))
 
 
-def test_a_running_node_is_seen_by_what_is_counted(before: list[str], running: Running) -> None:
+def test_a_running_node_is_seen_by_what_is_counted(ours: Ours, before: list[str], running: Running) -> None:
     """The count would be worth nothing if it did not see a node that runs."""
-    found = [each.partition(" ")[0] for each in new(before)]
+    found = [each.partition(" ")[0] for each in new(ours, before)]
 
     # Of each of two nodes: keeper, unshare, first process, containerd, kubelet, and two pods with a shim, a pause
     # container and their own one.
@@ -129,7 +175,7 @@ def test_a_running_node_is_seen_by_what_is_counted(before: list[str], running: R
     ids="-and-".join,
 )
 def test_nothing_is_left_when_one_of_them_is_killed(
-    before: list[str], running: Running, victims: tuple[str, ...]
+    ours: Ours, before: list[str], running: Running, victims: tuple[str, ...]
 ) -> None:
     pids = {"owner": [running.owner.pid], "warden": [running.warden], "keepers": running.keepers}
 
@@ -142,9 +188,9 @@ def test_nothing_is_left_when_one_of_them_is_killed(
     def gone() -> bool:
         # A state folder whose owner and warden were killed goes at the next start, which looks like this.
         state.remove_abandoned(running.folder.parent)
-        return not running.folder.exists() and not new(before)
+        return not running.folder.exists() and not new(ours, before)
 
-    assert eventually(gone), new(before)
+    assert eventually(gone), new(ours, before)
 
 
 def descendants(of: int) -> list[int]:
@@ -162,11 +208,11 @@ def descendants(of: int) -> list[int]:
 
 @pytest.mark.kills_in(10)
 def test_nothing_is_left_when_some_are_killed_at_any_moment(
-    before: list[str], tmp_path: Path, kill: int, chance: random.Random
+    ours: Ours, before: list[str], kill: int, chance: random.Random
 ) -> None:
     """While the cluster starts, while its pods run, while it ends: the owner alone, or with some of its processes."""
     moment, ends, share = chance.uniform(0.2, 9.0), chance.random() < 0.3, chance.choice([0.0, 0.0, 0.3, 1.0])
-    owner = subprocess.Popen([sys.executable, "-c", OWNER, str(tmp_path)], stdout=subprocess.DEVNULL)
+    owner = ours.start(stdout=subprocess.DEVNULL)
     time.sleep(moment)
     if ends:
         owner.send_signal(signal.SIGINT)
@@ -179,7 +225,8 @@ def test_nothing_is_left_when_some_are_killed_at_any_moment(
     owner.wait()
 
     def gone() -> bool:
-        state.remove_abandoned(tmp_path)
-        return not [path for path in tmp_path.glob("gpu-conformance-*") if "-new-" not in path.name] and not new(before)
+        state.remove_abandoned(ours.root)
+        folders = [path for path in ours.root.glob("gpu-conformance-*") if "-new-" not in path.name]
+        return not folders and not new(ours, before)
 
-    assert eventually(gone), (moment, ends, share, new(before))
+    assert eventually(gone), (moment, ends, share, new(ours, before))
