@@ -13,7 +13,7 @@ from conformance.explaining import custom_workloads, kueue
 from conformance.explaining.alike import Alike
 from conformance.explaining.explanation import Explanation, Stage
 from conformance.explaining.pods import explain
-from conformance.explaining.seen import CUSTOM_WORKLOADS, Seen, condition, has_condition
+from conformance.explaining.seen import CUSTOM_WORKLOADS, Seen, condition, has_condition, kind_of, word_for
 from conformance.explaining.workloads import explain_workload, missing_pods
 from conformance.gpu.kai_fractions import asks_for_a_share
 from conformance.gpu.placement import Manifest, taken_of_node
@@ -174,13 +174,22 @@ def _custom_without_pods(
 ) -> Iterator[tuple[Manifest, Explanation, int]]:
     """The same of custom kinds. What one has made is told as that: a Job without pods, or pods."""
     for workload in (each for kind in CUSTOM_WORKLOADS for each in seen.of(kind)):
-        kind, templates = str(workload["kind"]), custom_workloads.pod_templates(workload)
+        kind, templates = kind_of(workload), custom_workloads.pod_templates(workload)
         old = _moment(workload["metadata"].get("creationTimestamp"), now) <= now - YOUNG
         made_by_another = (_controller(workload) or {}).get("kind") in CUSTOM_WORKLOADS
         if old and not made_by_another and any(_asks(each, resources) for each in templates):
             first = custom_workloads.explain_workload(seen, workload)[0]
-            if first.stage in (Stage.REFUSED, Stage.QUEUED) and first.subject.startswith(f"{kind.lower()} "):
-                yield workload, first, kueue.pods_asked_for(seen, workload) or len(templates)
+            # A CronJob that is suspended waits for nothing.
+            told = (Stage.REFUSED,) if kind == "CronJob" else (Stage.REFUSED, Stage.QUEUED)
+            if first.stage in told and first.subject.startswith(f"{word_for(kind)} "):
+                yield workload, first, _pods_asked_for(seen, workload) or len(templates)
+
+
+def _pods_asked_for(seen: Seen, workload: Manifest) -> int:
+    if kind_of(workload) == "VolcanoJob":
+        tasks = (workload.get("spec") or {}).get("tasks") or ()
+        return sum(int(each.get("replicas", 1)) for each in tasks)
+    return kueue.pods_asked_for(seen, workload)
 
 
 class _Groups:

@@ -14,9 +14,10 @@ KINDS = ("Node", "Pod")
 """What is read besides the object that is explained, and without which there is nothing to explain."""
 WORKLOADS = ("Deployment", "StatefulSet", "DaemonSet", "Job")
 CUSTOM_WORKLOADS = (
-    "JobSet", "LeaderWorkerSet", "MPIJob", "PyTorchJob", "TrainJob", "RayCluster", "RayJob", "RayService",
+    "JobSet", "LeaderWorkerSet", "MPIJob", "PyTorchJob", "TrainJob", "RayCluster", "RayJob", "RayService", "VolcanoJob",
+    "CronJob",
 )  # fmt: skip
-"""Those of controllers that come with custom kinds; their pods are found by who owns whom."""
+"""Those of controllers that come with custom kinds, and CronJobs; their pods are found by who owns whom."""
 OWNERS = ("ReplicaSet",)
 _BETWEEN = ("ReplicaSet", "StatefulSet", "Deployment", "Job", "JobSet", "RayCluster", "Pod")
 """What such a controller makes on the way to its pods; leaders among pods own others (LeaderWorkerSet)."""
@@ -54,6 +55,8 @@ MAY_BE_UNREADABLE = (
 """What is read as well where it can be; what is missing is said where it would decide."""
 READ = (*KINDS, *WORKLOADS, *MAY_BE_UNREADABLE)
 """Everything that explanations of all pods are computed from."""
+
+_WORDS = {"VolcanoJob": "vcjob"}
 
 _Computed = TypeVar("_Computed")
 
@@ -209,6 +212,16 @@ def seen_from(objects: Iterable[dict[str, Any]], unreadable: Mapping[str, str] |
         name = name_in_places(str(each.get("apiVersion")), str(each.get("kind")))
         by_kind.setdefault(name, []).append(each)
     return Seen(by_kind, missing)
+
+
+def kind_of(obj: Manifest) -> str:
+    """The kind of an object as the kinds above have it: VolcanoJob for a Job of Volcano."""
+    return name_in_places(str(obj.get("apiVersion")), str(obj["kind"]))
+
+
+def word_for(kind: str) -> str:
+    """What a kind is called on the command line, ours and that of kubectl."""
+    return _WORDS.get(kind, kind.lower())
 
 
 def reporters_of(event: Mapping[str, Any]) -> tuple[str, ...]:

@@ -44,15 +44,44 @@ def held(seen: Seen, pod: Manifest) -> tuple[str, str]:
             f"there is no PodGroup {name} of Volcano in its namespace",
             "Make the PodGroup, or correct the annotation of the pod's template that names it.",
         )
-    queue = _queue_name(pod, group or {})
+    return _held_by_queue(seen, group, _queue_name(pod, group or {})) or _too_few(seen, group) or ("", "")
+
+
+def job_held(seen: Seen, job: Manifest) -> tuple[str, str]:
+    """Why a Job of Volcano has no pods, and what to do; empty where nothing says so.
+
+    Its controller makes the pods only when the queue has let in the Job's PodGroup (volcano-sh/volcano,
+    pkg/controllers/job: syncJob); a Job that was aborted has none until it is resumed.
+    """
+    phase = str((((job.get("status") or {}).get("state")) or {}).get("phase") or "")
+    if phase.startswith("Abort"):
+        return f"it was suspended ({phase}), so that it has no pods", "Resume it (vcctl job resume) when it is to run."
+    namespace, name, uid = (str(job["metadata"].get(each) or "") for each in ("namespace", "name", "uid"))
+    group = seen.find(_GROUP, namespace, f"{name}-{uid}") or seen.find(_GROUP, namespace, name)
+    queue = str((job.get("spec") or {}).get("queue") or _queue_name(job, group or {}))
+    held_back = _held_by_queue(seen, group, queue)
+    if held_back or group is None or str((group.get("status") or {}).get("phase") or "") not in _WAITS_OUTSIDE:
+        return held_back or ("", "")
+    words, named = _said(group), group["metadata"]["name"]
+    return (
+        f"Volcano queue {queue} has not let in its PodGroup {named}, and its pods are made only then"
+        f"{f': {words}' if words else ''}",
+        "See whether Volcano's scheduler runs (with the action enqueue), and what the queue's other PodGroups hold.",
+    )
+
+
+def _held_by_queue(seen: Seen, group: Manifest | None, queue: str) -> tuple[str, str] | None:
     if seen.of(_QUEUE) and seen.find(_QUEUE, "", queue) is None:
         return f"there is no Volcano queue {queue}", "Make the queue, or name one that there is."
-    return _closed(seen, queue) or _without_room(seen, group, queue) or _too_few(seen, group) or ("", "")
+    return _closed(seen, queue) or _without_room(seen, group, queue)
 
 
 def said_of(seen: Seen, pod: Manifest) -> str:
     """What Volcano says of the PodGroup of a pod, as long as it says that it does not fit; empty where it does not."""
-    group = seen.find(_GROUP, str(pod["metadata"].get("namespace")), _group_name(pod)) or {}
+    return _said(seen.find(_GROUP, str(pod["metadata"].get("namespace")), _group_name(pod)) or {})
+
+
+def _said(group: Manifest) -> str:
     stated = (group.get("status") or {}).get("conditions") or ()
     told = [each for each in stated if each.get("type") == "Unschedulable" and each.get("status") == "True"]
     return next((str(each["message"]) for each in reversed(told) if each.get("message")), "")

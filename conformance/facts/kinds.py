@@ -195,7 +195,7 @@ KINDS = _table(
 BESIDES = (
     "PersistentVolumeClaim", "PersistentVolume", "StorageClass", "CSINode", "Event", "Workload", "Cohort",
     "ResourceFlavor", "JobSet", "LeaderWorkerSet", "MPIJob", "PyTorchJob", "TrainJob", "RayCluster", "RayJob",
-    "RayService", "NodePool", "NodeClaim",
+    "RayService", "VolcanoJob", "CronJob", "NodePool", "NodeClaim",
 )  # fmt: skip
 """Kinds that no requirement looks at and `explain-pod` does: snapshots hold them where they may be read.
 

@@ -58,7 +58,7 @@ _NVIDIA = "nvidia.com"
 _KAI = "scheduling.run.ai"
 _KUEUE = "kueue.x-k8s.io"
 _RAY = "ray.io"
-_VOLCANO = "scheduling.volcano.sh"
+_VOLCANO, _VOLCANO_JOBS = "scheduling.volcano.sh", "batch.volcano.sh"
 _KARPENTER = "karpenter.sh"
 
 # Versions as served by Kubernetes 1.34 and later; an older server needs objects that say their own apiVersion.
@@ -86,6 +86,7 @@ PLACES: Mapping[str, Place] = {
     "ReplicaSet": _group("apps/v1", "replicasets"),
     "StatefulSet": _group("apps/v1", "statefulsets"),
     "Job": _group("batch/v1", "jobs"),
+    "CronJob": _group("batch/v1", "cronjobs"),
     "Lease": _group("coordination.k8s.io/v1", "leases"),
     "PodDisruptionBudget": _group("policy/v1", "poddisruptionbudgets"),
     "StorageClass": _group("storage.k8s.io/v1", "storageclasses", namespaced=False),
@@ -127,6 +128,7 @@ PLACES: Mapping[str, Place] = {
     "RayService": _group(f"{_RAY}/v1", "rayservices"),
     "VolcanoQueue": _group(f"{_VOLCANO}/v1beta1", "queues", namespaced=False),
     "VolcanoPodGroup": _group(f"{_VOLCANO}/v1beta1", "podgroups"),
+    "VolcanoJob": _group(f"{_VOLCANO_JOBS}/v1alpha1", "jobs"),
     "NodePool": _group(f"{_KARPENTER}/v1", "nodepools", namespaced=False),
     "NodeClaim": _group(f"{_KARPENTER}/v1", "nodeclaims", namespaced=False),
     "ClusterResourceQuota": _group("quota.openshift.io/v1", "clusterresourcequotas", namespaced=False),
@@ -142,6 +144,7 @@ PLACES: Mapping[str, Place] = {
 OTHER_NAMES: Mapping[tuple[str, str], str] = {
     (_VOLCANO, "Queue"): "VolcanoQueue",
     (_VOLCANO, "PodGroup"): "VolcanoPodGroup",
+    (_VOLCANO_JOBS, "Job"): "VolcanoJob",
 }
 """How kinds are called in PLACES that another API group has under the same name, by group and kind."""
 

@@ -10,7 +10,7 @@ import msgspec
 from conformance.clusters.errors import ClusterError
 from conformance.clusters.named import SNAPSHOT
 from conformance.explaining import Explanation, Seen, explain, explain_workload
-from conformance.explaining.seen import CUSTOM_WORKLOADS, KINDS, MAY_BE_UNREADABLE, OWNERS, WORKLOADS
+from conformance.explaining.seen import CUSTOM_WORKLOADS, KINDS, MAY_BE_UNREADABLE, OWNERS, WORKLOADS, word_for
 from conformance.explaining.shapes import odd_object
 from conformance.facts import snapshot
 from conformance.facts.kinds import EVENTS, WARNINGS
@@ -23,7 +23,9 @@ from conformance.session.access import reading_access
 from conformance.session.garbage import kept_from_the_collector
 
 _KINDS = {
-    word: kind for kind in (*WORKLOADS, *OWNERS, *CUSTOM_WORKLOADS) for word in (kind.lower(), f"{kind.lower()}s")
+    word: kind
+    for kind in (*WORKLOADS, *OWNERS, *CUSTOM_WORKLOADS)
+    for word in (kind.lower(), word_for(kind), f"{word_for(kind)}s")
 }
 _KINDS |= {
     "deploy": "Deployment",
@@ -34,6 +36,7 @@ _KINDS |= {
     "pods": "Pod",
     "po": "Pod",
     "lws": "LeaderWorkerSet",
+    "cj": "CronJob",
 }
 
 _EVENT, _OF_NODES = "Event", "default"
@@ -73,7 +76,7 @@ def parsed(asked: str) -> tuple[str, str, str]:
         return "Pod", parts[0], parts[1]
     if len(parts) == 3 and all(parts) and parts[0].lower() in _KINDS:
         return _KINDS[parts[0].lower()], parts[1], parts[2]
-    known = ", ".join(kind.lower() for kind in (*WORKLOADS, *OWNERS, *CUSTOM_WORKLOADS))
+    known = ", ".join(word_for(kind) for kind in (*WORKLOADS, *OWNERS, *CUSTOM_WORKLOADS))
     raise ValueError(f"{asked!r} is neither NAMESPACE/POD nor KIND/NAMESPACE/NAME with a kind of {known}")
 
 
@@ -84,7 +87,7 @@ def told(seen: Seen, kind: str, namespace: str, name: str) -> list[Explanation]:
     if found is None:
         near = sorted(each["metadata"]["name"] for each in there)
         instead = f"; there are {', '.join(near[:5])}" if near else f"; the namespace {namespace} has none"
-        raise NoSuchPod(f"no {kind.lower()} {namespace}/{name}{instead}")
+        raise NoSuchPod(f"no {word_for(kind)} {namespace}/{name}{instead}")
     return [explain(seen, found)] if kind == "Pod" else explain_workload(seen, found)
 
 

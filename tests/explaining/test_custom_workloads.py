@@ -43,6 +43,7 @@ def chain(*kinds: str) -> list[dict[str, Any]]:
         ("RayJob", "RayCluster"),
         ("RayService", "RayCluster"),
         ("LeaderWorkerSet", "StatefulSet"),
+        ("CronJob", "Job"),
     ],
     ids="-".join,
 )
