@@ -52,7 +52,9 @@ def _hint(resource: str, nodes: Sequence[Mapping[str, Any]], drivers: Sequence[s
     if others:
         return f"nodes offer {', '.join(others[:_MOST])}"
     if drivers:
-        return f"devices are in resource slices of {', '.join(drivers[:_MOST])}: a ResourceClaim asks for those"
+        # Of network cards and other devices a pod for GPUs need not be told.
+        of_vendor = [each for each in drivers if each.endswith(resource.partition("/")[0])] or drivers
+        return f"devices are in resource slices of {', '.join(of_vendor[:_MOST])}: a ResourceClaim asks for those"
     return "no node has devices to offer"
 
 

@@ -11,7 +11,7 @@ from conformance.explaining.fitting import Fit, fit_of
 from conformance.explaining.offers import offers_devices
 from conformance.explaining.seen import Seen, condition
 from conformance.gpu.kai_fractions import asks_for_a_share
-from conformance.gpu.labels import NVIDIA
+from conformance.gpu.labels import MIG_CONFIG, MIG_CONFIG_STATE, NVIDIA
 from conformance.gpu.node_taints import state_of
 from conformance.gpu.placement import (
     AFFINITY,
@@ -57,7 +57,9 @@ def explain(seen: Seen, pod: Manifest) -> Explanation:
     nearest = min(fit.found, key=lambda name: (_distance(fit.found[name], seen.nodes[name]), name))
     kept = fit.found[nearest]
     no_node, remedy = _why_no_other_node(seen, pod, kept)
-    plugin, of_plugin = _of_device_plugin(seen, nearest, kept)
+    plugin, of_plugin = _of_mig_layout(seen, fit.found, kept)
+    if not plugin:
+        plugin, of_plugin = _of_device_plugin(seen, nearest, kept)
     besides = [words for words in (plugin, no_node) if words]
     drivers = seen.offer.drivers
     return Explanation(
@@ -82,10 +84,34 @@ def _why_no_other_node(seen: Seen, pod: Manifest, kept: Sequence[Obstacle]) -> t
     return karpenter.why_no_node(seen, pod) if helps else ("", "")
 
 
+def _of_mig_layout(seen: Seen, found: Mapping[str, Sequence[Obstacle]], kept: Sequence[Obstacle]) -> tuple[str, str]:
+    """Which node would offer what is asked for if its MIG layout were applied; empty where none of them waits for one.
+
+    ``kept`` is what keeps the pod off the nearest node. The label is mig-manager's (NVIDIA/mig-parted).
+    """
+    if not any(_of_gpus(each) for each in kept):
+        return "", ""
+    meant = [name for name, each in found.items() if not any(other.kind == AFFINITY for other in each)]
+    for name in sorted(meant):
+        labels = seen.nodes[name]["metadata"].get("labels") or {}
+        state, layout = labels.get(MIG_CONFIG_STATE), labels.get(MIG_CONFIG)
+        if state in _MIG_REMEDIES and layout and any(_of_gpus(each) for each in found[name]):
+            words = f"the MIG layout {layout} {_MIG_STATES.get(state, 'is being applied')} on node {name}"
+            return f"{words} (label {MIG_CONFIG_STATE}={state})", _MIG_REMEDIES[state]
+    return "", ""
+
+
+def _of_gpus(obstacle: Obstacle) -> bool:
+    return obstacle.kind == NONE_OF_IT and obstacle.resource.startswith(NVIDIA)
+
+
 def _of_device_plugin(seen: Seen, node: str, kept: Sequence[Obstacle]) -> tuple[str, str]:
     """What keeps the device plugin of a node with GPUs from offering any, and what to do; empty for other nodes."""
-    asks_for_gpus = any(each.kind == NONE_OF_IT and each.resource.startswith(NVIDIA) for each in kept)
-    if not asks_for_gpus or not _has_gpus(seen.nodes[node]) or offers_devices([seen.nodes[node]]):
+    if (
+        not any(_of_gpus(each) for each in kept)
+        or not _has_gpus(seen.nodes[node])
+        or offers_devices([seen.nodes[node]])
+    ):
         return "", ""
     return on_node.why_nothing_is_offered(seen, node)
 
@@ -157,6 +183,17 @@ def _distance(kept: Sequence[Obstacle], node: Manifest) -> tuple[int, bool, int,
     return another, never, sum(each.lasting for each in kept), len(kept), short, without
 
 
+_MIG_STATES = {"failed": "could not be applied"}
+_IN_ITS_LOG = "kubectl logs -l app=nvidia-mig-manager -A"
+_BEING_APPLIED = (
+    f"Wait until the layout is applied. If it stands still, mig-manager says for what it waits: {_IN_ITS_LOG}."
+)
+_MIG_REMEDIES = {
+    "failed": f"See why mig-manager failed ({_IN_ITS_LOG}): its GPUs may not have such a layout, or something holds "
+    "them. Slices are offered when it is applied.",
+    "pending": _BEING_APPLIED,
+    "rebooting": _BEING_APPLIED,
+}
 _REMEDIES = {
     SELECTOR: "Let the selector ask first whether the device has what it reads (has(), or `in`), or correct its name.",
     VOLUME: "Run it where its volume is, with GPUs there, or bring the data to a zone that has them.",

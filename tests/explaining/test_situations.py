@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from waiting_pods import explained, markdown, situations
+from waiting_pods import explained, field_clusters, markdown, situations
 
 
 @pytest.mark.parametrize("name", situations())
@@ -19,6 +19,19 @@ def test_the_first_cause_is_the_right_one(name):
     assert all(words in told.remedy for words in situation.get("advises", ())), told.remedy
     unsaid = [words for words in situation.get("evicts", ()) if words not in told.eviction]
     assert not unsaid, told.eviction
+
+
+@pytest.mark.parametrize("cluster", field_clusters(), ids=lambda each: each["held_by"])
+def test_in_a_kind_of_cluster_of_the_field_the_remedy_helps_and_does_no_harm(cluster):
+    told = explained(situations()[cluster["held_by"]])
+
+    assert cluster["advises"], "a remedy that says nothing helps nobody"
+    assert not [words for words in cluster["advises"] if words not in told.remedy], told.remedy
+    assert not [words for words in cluster["never_advises"] if words.lower() in told.remedy.lower()], told.remedy
+
+
+def test_at_least_fifteen_kinds_of_clusters_are_held_each_by_a_situation_of_its_own():
+    assert len({each["held_by"] for each in field_clusters()}) == len(field_clusters()) >= 15
 
 
 def test_the_page_of_the_documentation_has_what_is_told():

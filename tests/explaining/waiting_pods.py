@@ -38,6 +38,13 @@ def situations() -> dict[str, dict[str, Any]]:
     return found
 
 
+@cache
+def field_clusters() -> list[dict[str, Any]]:
+    """Kinds of clusters of the field, each with the situation that holds what is told there."""
+    found: list[dict[str, Any]] = yaml.load((FOLDER.parent / "field_clusters.yaml").read_text(), _LOADER)
+    return found
+
+
 def explained(situation: dict[str, Any]) -> Explanation:
     """What is told first of what a situation asks about."""
     objects = objects_of(situation)
@@ -116,7 +123,21 @@ def markdown() -> str:
     for kind, title in _TITLES.items():
         parts.append(f"\n## {title}\n\n| the situation | stage | the first cause that is told |\n| --- | --- | --- |\n")
         parts += [_row(each) for each in every.values() if each["kind"] == kind]
+    parts.append(_OF_CLUSTERS)
+    parts += [f"| {each['cluster']} | {situations()[each['held_by']]['title']} |\n" for each in field_clusters()]
     return "".join(parts)
+
+
+_OF_CLUSTERS = """
+## Kinds of clusters
+
+Kinds of clusters that owners reported in public, and the situation above that holds what is told there. A test also
+holds of each what the remedy says and what it must not say, such as to tolerate a quarantine
+(`tests/explaining/field_clusters.yaml`).
+
+| the cluster | the situation |
+| --- | --- |
+"""
 
 
 def _row(situation: dict[str, Any]) -> str:
