@@ -109,10 +109,27 @@ def test_a_node_lowers_scores_unless_root_may_not(made: KindCluster, docker_host
     with reached() as client:
         node = client.containers.get("shared-worker")
         runtime = node.exec_run("containerd config dump").output.decode()
-        kubelet = node.exec_run("ls /etc/kubernetes/kubelet.conf.d").output.decode().split()
-
     assert f"restrict_oom_score_adj = {str(lacks).lower()}" in runtime
-    assert kubelet == ["10-node.conf", *(["20-oom-scores.conf"] if lacks else [])]
+    assert ("20-oom-scores.conf" in settings_of("shared-worker")) is lacks
+
+
+def test_a_node_measures_its_storage_unless_its_kubelet_cannot_find_it(made: KindCluster, api: Client) -> None:
+    """What cAdvisor does not find is a btrfs whose device the node does not have: everything else is measured."""
+    with reached() as client:
+        node = client.containers.get("shared-worker")
+        kind_of_file_system = node.exec_run("stat --file-system --format=%T /var/lib/kubelet").output.decode().strip()
+    measures = "30-local-storage.conf" not in settings_of("shared-worker")
+    capacity = api.get("/api/v1/nodes/shared-worker")["status"]["capacity"]
+
+    assert measures or kind_of_file_system == "btrfs"
+    assert ("ephemeral-storage" in capacity) is measures
+
+
+def settings_of(node: str) -> list[str]:
+    """The files with which a node's kubelet is set, beside kubeadm's."""
+    with reached() as client:
+        container = client.containers.get(node)
+        return str(container.exec_run("ls /etc/kubernetes/kubelet.conf.d").output.decode()).split()
 
 
 def test_no_packet_leaves_the_machine_from_a_pod_or_from_a_node(made: KindCluster, api: Client) -> None:

@@ -11,10 +11,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import yaml
 from patience import PATIENCE
 
 from conformance.clusters.docker import kind, kind_config, kind_fleet, kind_network, kind_node_image, usable
 from conformance.clusters.docker.errors import ContainerClusterError
+from conformance.clusters.embedded.real.file_systems import finds_file_system
 from conformance.clusters.embedded.topologies import load
 from conformance.clusters.errors import ClusterError
 from conformance.clusters.named import as_somebodys, resolve
@@ -161,6 +163,55 @@ def test_scores_are_left_as_they_are_only_where_root_may_not_lower_them(
     assert ("restrict_oom_score_adj = true" in now) is restricted
     assert (now == runtime) is not restricted
     assert [file.name for file in tmp_path.glob("*.conf")] == (["20-oom-scores.conf"] if restricted else [])
+
+
+def mounts(tmp_path: Path, *lines: str) -> Path:
+    """A table of mounts with these after the usual fields of a folder's own file systems."""
+    number = tmp_path.stat().st_dev
+    device = f"{os.major(number)}:{os.minor(number)}"
+    table = tmp_path / "mountinfo"
+    table.write_text("".join(f"{line.format(device=device, place=tmp_path)}\n" for line in lines))
+    return table
+
+
+ROOT = "20 1 0:4095 / / rw,relatime - overlay overlay rw"
+BTRFS = "21 20 0:4094 /@/volume {place} rw,relatime shared:7 - btrfs /dev/not-there rw"
+
+
+@pytest.mark.parametrize(
+    ("lines", "found"),
+    [
+        ([ROOT, "21 20 {device} /volume /var rw - ext4 /dev/vda rw"], True),
+        ([ROOT, "21 20 0:4094 /volume /var rw - ext4 /dev/vda rw"], False),
+        ([ROOT, BTRFS], False),
+        ([ROOT, BTRFS.replace("0:4094", "{device}")], True),
+    ],
+    ids=["its-device-is-mounted", "another-device", "btrfs-without-its-device", "btrfs-that-is-told-right"],
+)
+def test_storage_is_measured_unless_the_kubelet_cannot_find_it(tmp_path: Path, lines: list[str], found: bool) -> None:
+    """The node's script and the real nodes' module decide alike."""
+    table = mounts(tmp_path, *lines)
+    subprocess.run([kind_node_image._FILES / "local-storage", table, tmp_path, tmp_path], check=True)
+    written = {file.name: file.read_text() for file in tmp_path.glob("*.conf")}
+
+    assert finds_file_system(tmp_path, table) is found
+    assert set(written) == (set() if found else {"30-local-storage.conf"})
+    assert found or yaml.safe_load(written["30-local-storage.conf"])["localStorageCapacityIsolation"] is False
+
+
+def test_a_btrfs_is_found_by_its_block_device(tmp_path: Path) -> None:
+    if not (devices := [path for path in Path("/dev").iterdir() if path.is_block_device()]):
+        pytest.skip("this machine shows no block device")
+    table = mounts(tmp_path, ROOT, BTRFS.replace("/dev/not-there", str(devices[0])))
+    subprocess.run([kind_node_image._FILES / "local-storage", table, tmp_path, tmp_path], check=True)
+
+    assert finds_file_system(tmp_path, table)
+    assert list(tmp_path.glob("*.conf")) == []
+
+
+def test_a_node_measures_its_storage_unless_told_otherwise() -> None:
+    ours = yaml.safe_load((kind_node_image._FILES / "kubelet.yaml").read_text())
+    assert "localStorageCapacityIsolation" not in ours
 
 
 def test_a_cluster_that_could_not_be_made_names_inotify_where_its_instances_run_out(

@@ -48,6 +48,18 @@ def test_a_program_runs_in_a_container_and_its_output_is_its_log(containers: Con
         assert version.startswith("3.")
 
 
+def test_a_node_says_how_much_storage_it_has_and_a_pod_may_ask_for_some(containers: Containers) -> None:
+    folder = containers.cluster.folder
+    machine = os.statvfs(folder)
+    asked = {"name": "main", "image": images.PROBE, "command": ["python3", "-c", _WHO]}
+    asked["resources"] = {"limits": {"ephemeral-storage": "1Gi"}}
+    containers.create("stores", containers=[asked])
+
+    containers.wait_phase("stores", "Succeeded")
+    capacity = containers.client.get("/api/v1/nodes/real-1")["status"]["capacity"]
+    assert capacity["ephemeral-storage"] == f"{machine.f_blocks * machine.f_frsize // 1024}Ki"
+
+
 def test_the_images_of_the_lab_are_there_under_the_names_that_its_pods_give(containers: Containers) -> None:
     for key in ("pause", "python"):
         containers.create(f"lab-{key}", "" if key == "pause" else _WHO, image=Images().reference(key))

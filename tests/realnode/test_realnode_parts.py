@@ -164,6 +164,13 @@ def test_scores_are_left_alone_only_where_root_may_not_lower_them(
     assert written["plugins"]["io.containerd.grpc.v1.cri"]["restrict_oom_score_adj"] is restricted
 
 
+@pytest.mark.parametrize("finds", [True, False])
+def test_a_kubelet_measures_its_storage_unless_it_cannot_find_it(finds: bool) -> None:
+    written = json.loads(settings.kubelet("group", "198.18.0.2", [], finds_storage=finds))
+
+    assert written.get("localStorageCapacityIsolation", True) is finds
+
+
 def test_what_the_kernel_refuses_is_named_with_its_words(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(preflight, "_tried", lambda command: "Unknown device type" if "bridge" in command else "")
 

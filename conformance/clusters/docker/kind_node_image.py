@@ -159,6 +159,7 @@ def _furnish(root: Path, version: str, binaries: Mapping[str, Path]) -> None:
     placed = {
         "usr/local/bin/entrypoint": "entrypoint",
         "usr/local/bin/oom-scores": "oom-scores",
+        "usr/local/bin/local-storage": "local-storage",
         "etc/containerd/config.toml": "containerd.toml",
         "etc/systemd/system/containerd.service": "containerd.service",
         "etc/systemd/system/kubelet.service": "kubelet.service",

@@ -16,6 +16,7 @@ from conformance.clusters.embedded.components import Component
 from conformance.realnode.orders import AFTERWARDS, INSIDE, Orders
 
 from . import images, settings
+from .file_systems import finds_file_system
 from .network import Cable, free_cable
 from .preflight import SYS_RESOURCE, has_capability
 
@@ -132,7 +133,10 @@ def _write_settings(folder: Path, cgroup: str, cable: Cable, place: Place, parts
     (folder / "runc").chmod(0o700)
     _write(folder / "registries" / "_default" / "hosts.toml", settings.registries())
     _write(folder / "cni" / "10-pods.conflist", settings.cni(cable.pods))
-    _write(folder / "kubelet.json", settings.kubelet(cgroup, cable.node, [] if place.node else [TAINT], place.pods))
+    taints = [] if place.node else [TAINT]
+    finds = finds_file_system(folder)
+    kubelet = settings.kubelet(cgroup, cable.node, taints, place.pods, finds_storage=finds)
+    _write(folder / "kubelet.json", kubelet)
     _write(folder / "resolv.conf", "options timeout:1 attempts:1\n")
 
 

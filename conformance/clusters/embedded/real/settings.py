@@ -132,8 +132,14 @@ def cni(pods: str) -> str:
     return json.dumps({"cniVersion": "0.4.0", "name": "gpu-conformance", "plugins": [bridge]}, indent=2)
 
 
-def kubelet(cgroup: str, address: str, taints: list[dict[str, str]], pods: int = 110) -> str:
-    """The KubeletConfiguration. ``address`` is where the API server reaches it; JSON is YAML, too."""
+def kubelet(
+    cgroup: str, address: str, taints: list[dict[str, str]], pods: int = 110, *, finds_storage: bool = True
+) -> str:
+    """The KubeletConfiguration. ``address`` is where the API server reaches it; JSON is YAML, too.
+
+    ``finds_storage``: whether the kubelet can measure the file system of its pods. Where it cannot, it ends unless it
+    is told to leave that alone.
+    """
     settings: dict[str, Any] = {
         "apiVersion": "kubelet.config.k8s.io/v1beta1",
         "kind": "KubeletConfiguration",
@@ -168,13 +174,14 @@ def kubelet(cgroup: str, address: str, taints: list[dict[str, str]], pods: int =
         # The node shares its disk with others: how full that is says nothing of the node.
         "evictionHard": {"memory.available": "0%", "nodefs.available": "0%", "imagefs.available": "0%"},
         "imageGCHighThresholdPercent": 100,
-        "localStorageCapacityIsolation": False,
         # Devices and conditions are seen within a second.
         "nodeStatusUpdateFrequency": "1s",
         "nodeStatusReportFrequency": "30s",
         "serializeImagePulls": False,
         "enableServer": True,
     }
+    if not finds_storage:
+        settings["localStorageCapacityIsolation"] = False
     return json.dumps(settings, indent=2)
 
 
