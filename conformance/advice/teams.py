@@ -25,7 +25,7 @@ def team_without_quota(setup: Setup) -> Iterator[Remark]:
         if not any(_meant(key, setup.reference) for key in keys):
             text = (
                 f"{team} has no quota of GPUs: it may take every GPU of the cluster, unless a quota of another system "
-                f"covers it (OpenShift's ClusterResourceQuota, Kueue, KAI)"
+                f"covers it (OpenShift's ClusterResourceQuota, Kueue, KAI, Volcano)"
             )
             yield Remark(("teams", at), text)
 

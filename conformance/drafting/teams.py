@@ -1,6 +1,7 @@
 """Teams from namespaces in which GPUs are asked for or limited: labels, accounts, roles, bindings, quotas."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from typing import Any
 
 from conformance.drafting.accelerators import is_accelerator
@@ -17,8 +18,13 @@ from conformance.facts import Facts, LimitRange, ResourceQuota, RoleBinding, Rul
 from conformance.facts.limits import LimitRangeItem
 from conformance.gpu.resources import quota_key
 from conformance.reference.platform import part_of_namespace
+from conformance.reference.stack import RUN_AI, Kai
+from conformance.verdict import Inconclusive
 
 _DEFAULT_ACCOUNT = "default"
+_NO_QUOTA = "no ResourceQuota of the namespace counts GPUs"
+_WITH_QUEUES = {Kai().scheduler: "KAI", RUN_AI.scheduler: "Run:ai", "volcano": "Volcano"}
+"""Schedulers whose queues QUOTA-04 reads, by the schedulerName of their pods."""
 _TOKEN_ANNOTATION = "automountServiceAccountToken"  # noqa: S105
 _PRIORITY_SCOPE = "PriorityClass"
 _CLASS_QUOTA = ".deviceclass.resource.k8s.io/devices"
@@ -37,11 +43,14 @@ def drafted_teams(facts: Facts, classes: Sequence[str]) -> list[Item]:
     asking = GpuRequests(facts)
     reasons = _reasons(facts, asking)
     teams: list[Item] = []
+    owners = {namespace: _owner(namespace, facts) for namespace in reasons}
+    alone = list(owners.values()).count("") == 1
     for namespace in sorted(reasons):
-        if of := _owner(namespace, facts):
+        if of := owners[namespace]:
             teams.append(LeftOut(f"namespace {namespace}", f"{reasons[namespace]}, and it belongs to {of}"))
         else:
-            teams.append(_team(facts, asking, namespace, reasons[namespace], classes))
+            about = _guess(facts, asking, namespace, reasons[namespace], alone)
+            teams.append(_team(facts, namespace, about, classes))
     return teams
 
 
@@ -67,7 +76,7 @@ def _reasons(facts: Facts, asking: GpuRequests) -> dict[str, str]:
     return reasons
 
 
-def _team(facts: Facts, asking: GpuRequests, namespace: str, reason: str, classes: Sequence[str]) -> Part:
+def _team(facts: Facts, namespace: str, about: Guess, classes: Sequence[str]) -> Part:
     live = facts.namespace(namespace)
     labels = {key: text for key, text in (live.labels if live else {}).items() if not owner_of(key, NAMESPACE_LABELS)}
     value: dict[str, Any] = {"namespace": namespace, **({"labels": dict(sorted(labels.items()))} if labels else {})}
@@ -84,22 +93,42 @@ def _team(facts: Facts, asking: GpuRequests, namespace: str, reason: str, classe
         "limit_ranges": [_limit_range(each) for each in facts.limit_ranges_in(namespace)],
     }
     value |= {key: items for key, items in sections.items() if items}
-    return Part(
-        value, Guess(reason, _contradictions(facts, asking, namespace), _to_decide(facts, asking, namespace)), guesses
-    )
+    return Part(value, about, guesses)
 
 
-def _contradictions(facts: Facts, asking: GpuRequests, namespace: str) -> tuple[str, ...]:
-    quotas = facts.quotas_in(namespace)
-    counting = [quota for quota in quotas if any(_gpu_resource(key) and _counts(key) for key in quota.hard)]
-    return (
-        ()
-        if counting
-        else ("no ResourceQuota of the namespace counts GPUs (QUOTA-04, unless a quota of another system does)",)
-    )
+def _guess(facts: Facts, asking: GpuRequests, namespace: str, reason: str, alone: bool) -> Guess:
+    """What is said of a team; ``alone`` where no other one has GPUs, so that there is nobody to keep any for."""
+    decide = [_account_to_decide(facts, asking, namespace)]
+    if _counting(facts, namespace):
+        return Guess(reason, decide=decide[0])
+    if other := _other_system(facts, asking, namespace):
+        decide.append(f"whether {other} bounds its GPUs as you want it, which QUOTA-04 reads")
+    elif alone:
+        decide.append(f"a quota before another team comes: {_NO_QUOTA}")
+    else:
+        return Guess(reason, (f"{_NO_QUOTA} (QUOTA-04)",), decide[0])
+    return Guess(reason, decide="; ".join(filter(None, decide)))
 
 
-def _to_decide(facts: Facts, asking: GpuRequests, namespace: str) -> str:
+def _counting(facts: Facts, namespace: str) -> bool:
+    return any(_gpu_resource(key) and _counts(key) for quota in facts.quotas_in(namespace) for key in quota.hard)
+
+
+def _other_system(facts: Facts, asking: GpuRequests, namespace: str) -> str:
+    """Whose queues or quotas may bound the GPUs of a namespace; QUOTA-04 looks whether they do. Empty without any."""
+    with suppress(Inconclusive):
+        if any(each.namespace == namespace for each in facts.local_queues):
+            return "Kueue"
+    with suppress(Inconclusive):
+        selected = [part for each in facts.cluster_resource_quotas for part in each.status.get("namespaces") or ()]
+        if any(isinstance(part, dict) and part.get("namespace") == namespace for part in selected):
+            return "a ClusterResourceQuota"
+    asked = [pod for pod in facts.pods_in(namespace) if not pod.finished and asking.asks(pod, namespace)]
+    schedulers = {pod.scheduler for pod in asked}
+    return next((name for scheduler, name in _WITH_QUEUES.items() if schedulers == {scheduler}), "")
+
+
+def _account_to_decide(facts: Facts, asking: GpuRequests, namespace: str) -> str:
     workloads = [(each, each.template) for each in facts.workloads_in(namespace)]
     pods = [(pod, pod) for pod in facts.pods_in(namespace) if not pod.finished]
     # What owns pods comes first: its name is the same tomorrow.

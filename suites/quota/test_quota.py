@@ -167,8 +167,12 @@ def test_every_namespace_with_gpu_workloads_has_a_gpu_quota(reference: Reference
     holding = _gpu_workloads(reference, facts)
     if not holding:
         raise NotApplicable("no namespace has or declares workloads that request GPUs")
+    alone = len(holding.keys() | {team.namespace for team in reference.teams}) == 1
+    wanted = any(gpu_keys(quota.hard, reference) for team in reference.teams for quota in team.quotas)
     for namespace, workload in sorted(holding.items()):
         found = gpu_coverage(namespace, reference, facts)
+        if alone and not wanted and not found.by:
+            raise NotApplicable(f"namespace {namespace} alone has or declares GPUs: there is nobody to keep any for")
         if not found and (why := undecided(namespace, reference, facts)):
             judge.pass_over(ObjectReference.of("Namespace", namespace), why)
             continue

@@ -1,5 +1,6 @@
 """Teams are the namespaces in which GPUs are asked for; what belongs to a platform is nobody's team."""
 
+import pytest
 from fleet import T4, gpu_nodes, named, pod, quota, workload
 
 NODES = gpu_nodes("t4", 2, {"agentpool": "t4", **T4})
@@ -158,3 +159,48 @@ def test_a_key_that_counts_nothing_is_told_and_not_declared(drafted):
 
     assert made.reference.teams[0].quotas == ()
     assert any("say requests.nvidia.com/gpu" in each for each in made.draft.contradictions)
+
+
+def of_scheduler(namespace, scheduler):
+    made = pod(namespace, "p")
+    made["spec"]["schedulerName"] = scheduler
+    return made
+
+
+LOCAL_QUEUE = named("LocalQueue", "q", "vision", apiVersion="kueue.x-k8s.io/v1beta1", spec={"clusterQueue": "all"})
+SELECTING = named(
+    "ClusterResourceQuota",
+    "all",
+    None,
+    apiVersion="quota.openshift.io/v1",
+    status={"namespaces": [{"namespace": "vision"}]},
+)
+
+
+@pytest.mark.parametrize(
+    ("objects", "said"),
+    [
+        ([pod("vision", "p")], "contradiction"),
+        ([of_scheduler("vision", "default-scheduler")], "contradiction"),
+        ([of_scheduler("vision", "kai-scheduler"), pod("vision", "q")], "contradiction"),
+        ([of_scheduler("vision", "kai-scheduler")], "whether KAI bounds"),
+        ([of_scheduler("vision", "runai-scheduler")], "whether Run:ai bounds"),
+        ([of_scheduler("vision", "volcano")], "whether Volcano bounds"),
+        ([pod("vision", "p"), LOCAL_QUEUE], "whether Kueue bounds"),
+        ([pod("vision", "p"), SELECTING], "whether a ClusterResourceQuota bounds"),
+        ([pod("vision", "p"), quota("vision", "gpus", COUNTING), LOCAL_QUEUE], ""),
+    ],
+)
+def test_who_else_may_bound_the_gpus_of_a_team_is_a_decision_and_no_contradiction(drafted, objects, said):
+    made = drafted(NODES, *objects, pod("speech", "p"), quota("speech", "gpus", COUNTING))
+
+    assert len(made.draft.contradictions) == (said == "contradiction")
+    assert ("bounds its GPUs as you want it" in made.comments) is said.startswith("whether")
+    assert said in made.comments or said == "contradiction"
+
+
+def test_the_only_team_contradicts_nothing_without_a_quota(drafted):
+    made = drafted(NODES, pod("vision", "p"))
+
+    assert made.draft.contradictions == ()
+    assert "a quota before another team comes" in made.comments

@@ -12,6 +12,7 @@ from suites._shared.quota_coverage import coverage, gpu_coverage
 from suites.quota import test_quota
 
 GPU = "nvidia.com/gpu"
+TWO_TEAMS = Reference("cluster", teams=(Team("ml"), Team("cv")))
 
 
 def quota(name: str, *, key: str = f"requests.{GPU}", counted: bool = True, **spec: Any) -> dict[str, Any]:
@@ -266,7 +267,7 @@ KAI_DEFAULTS = [kai_queue("default-parent-queue"), kai_queue("nlp", parent="defa
 def test_a_quota_of_kai_bounds_what_a_queue_keeps_when_others_ask(queues: list[dict[str, Any]], by: str) -> None:
     judge = Judge()
     facts = Facts.from_objects([*queues, kai_pod("nlp")])
-    test_quota.test_every_namespace_with_gpu_workloads_has_a_gpu_quota(Reference("c"), facts, judge)
+    test_quota.test_every_namespace_with_gpu_workloads_has_a_gpu_quota(TWO_TEAMS, facts, judge)
 
     (found,) = judge.findings
     assert found.ok is bool(by)
@@ -302,7 +303,7 @@ def test_limits_of_a_scheduler_that_is_not_read_are_named_and_not_taken_for_none
     pod = {"kind": "Pod", "metadata": {"name": "p", "namespace": "ml"}, "spec": spec, "status": {"phase": "Running"}}
 
     judge = Judge()
-    test_quota.test_every_namespace_with_gpu_workloads_has_a_gpu_quota(Reference("c"), Facts.from_objects([pod]), judge)
+    test_quota.test_every_namespace_with_gpu_workloads_has_a_gpu_quota(TWO_TEAMS, Facts.from_objects([pod]), judge)
 
     (found,) = judge.broken
     assert (f"Limits of {scheduler}" in found.remedy and "waive" in found.remedy) is told
@@ -362,9 +363,7 @@ def test_a_queue_of_volcano_covers_what_its_capability_or_the_guarantees_of_othe
     objects: list[dict[str, Any]], by: str
 ) -> None:
     judge = Judge()
-    test_quota.test_every_namespace_with_gpu_workloads_has_a_gpu_quota(
-        Reference("c"), Facts.from_objects(objects), judge
-    )
+    test_quota.test_every_namespace_with_gpu_workloads_has_a_gpu_quota(TWO_TEAMS, Facts.from_objects(objects), judge)
 
     (found,) = judge.findings
     assert found.ok is bool(by)
@@ -377,8 +376,8 @@ def test_what_a_queue_of_volcano_deserves_is_no_verdict() -> None:
     requirement = test_quota.test_every_namespace_with_gpu_workloads_has_a_gpu_quota
 
     unsure, sure = Judge(), Judge()
-    requirement(Reference("c"), Facts.from_objects(deserved), unsure)
-    requirement(Reference("c"), Facts.from_objects(kept), sure)
+    requirement(TWO_TEAMS, Facts.from_objects(deserved), unsure)
+    requirement(TWO_TEAMS, Facts.from_objects(kept), sure)
 
     assert "Volcano queue nlp, deserved 4 nvidia.com/gpu, beyond which" in str(unsure.unseen[0])
     assert not unsure.findings
@@ -409,3 +408,25 @@ def test_a_kind_of_volcano_is_not_taken_for_the_one_of_kai() -> None:
     assert bool(gpu_coverage("ml", Reference("c"), facts))
     with pytest.raises(Waits, match="Volcano queues could not be read: Forbidden: no; grant list on queues of API"):
         _ = facts.volcano_queues
+
+
+def test_a_namespace_that_nobody_shares_the_gpus_with_needs_no_quota() -> None:
+    requirement = test_quota.test_every_namespace_with_gpu_workloads_has_a_gpu_quota
+    alone = Facts.from_objects([kai_pod("", scheduler="")])
+
+    with pytest.raises(NotApplicable, match="namespace ml alone has or declares GPUs"):
+        requirement(Reference("c", teams=(Team("ml"),)), alone, Judge())
+
+    for reference, facts in (
+        (TWO_TEAMS, alone),
+        (Reference("c"), Facts.from_objects([*(kai_pod("", scheduler="") | each for each in ({}, ELSEWHERE))])),
+        (Reference("c", teams=(Team("ml", quotas=(Quota("gpus", {f"requests.{GPU}": "4"}),)),)), alone),
+        # One that is there and leaves pods out was meant to limit something.
+        (Reference("c"), Facts.from_objects([kai_pod("", scheduler=""), quota("late", scopes=["Terminating"])])),
+    ):
+        judge = Judge()
+        requirement(reference, facts, judge)
+        assert judge.broken
+
+
+ELSEWHERE = {"metadata": {"name": "p", "namespace": "cv"}}
