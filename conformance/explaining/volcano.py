@@ -56,8 +56,7 @@ def job_held(seen: Seen, job: Manifest) -> tuple[str, str]:
     phase = str((((job.get("status") or {}).get("state")) or {}).get("phase") or "")
     if phase.startswith("Abort"):
         return f"it was suspended ({phase}), so that it has no pods", "Resume it (vcctl job resume) when it is to run."
-    namespace, name, uid = (str(job["metadata"].get(each) or "") for each in ("namespace", "name", "uid"))
-    group = seen.find(_GROUP, namespace, f"{name}-{uid}") or seen.find(_GROUP, namespace, name)
+    group = _group_of_job(seen, job)
     queue = str((job.get("spec") or {}).get("queue") or _queue_name(job, group or {}))
     held_back = _held_by_queue(seen, group, queue)
     if held_back or group is None or str((group.get("status") or {}).get("phase") or "") not in _WAITS_OUTSIDE:
@@ -68,6 +67,16 @@ def job_held(seen: Seen, job: Manifest) -> tuple[str, str]:
         f"{f': {words}' if words else ''}",
         "See whether Volcano's scheduler runs (with the action enqueue), and what the queue's other PodGroups hold.",
     )
+
+
+def _group_of_job(seen: Seen, job: Manifest) -> Manifest | None:
+    """The PodGroup that the controller made of a Job: named after it and its UID, in older versions after it alone."""
+    namespace, name, uid = (str(job["metadata"].get(each) or "") for each in ("namespace", "name", "uid"))
+    for group in seen.within(_GROUP, namespace):
+        owners = group["metadata"].get("ownerReferences") or ()
+        if uid and any(each.get("uid") == uid for each in owners):
+            return group
+    return seen.find(_GROUP, namespace, f"{name}-{uid}") or seen.find(_GROUP, namespace, name)
 
 
 def _held_by_queue(seen: Seen, group: Manifest | None, queue: str) -> tuple[str, str] | None:

@@ -11,9 +11,8 @@ from conformance.facts.redacting import redacted
 from conformance.facts.snapshot import Snapshot
 from conformance.kube.paths import PLACES
 from conformance.redaction import Redactor
-from conformance.session.explaining_pods import held_in, told
+from conformance.session.explaining_pods import held_in, parsed, told
 
-KINDS = {kind.lower(): kind for kind in PLACES}
 TRIES = 500
 
 
@@ -22,12 +21,11 @@ def test_a_redacted_snapshot_tells_the_same(name: str) -> None:
     objects = [{"apiVersion": PLACES[each["kind"]].group_version, **each} for each in objects_of(situations()[name])]
     snapshot = Snapshot.of(objects)
     redactor = _that_keeps_the_order(sorted(each["metadata"]["name"] for each in objects if each["kind"] == "Node"))
-    kind, _, place = situations()[name]["explain"].partition(" ")
-    namespace, _, of = place.partition("/")
+    kind, namespace, of = parsed(situations()[name]["explain"].replace(" ", "/"))
 
-    hidden = told(held_in(redacted(snapshot, redactor)), KINDS[kind], redactor.text(namespace), redactor.text(of))
+    hidden = told(held_in(redacted(snapshot, redactor)), kind, redactor.text(namespace), redactor.text(of))
 
-    for before, after in zip(told(held_in(snapshot), KINDS[kind], namespace, of), hidden, strict=True):
+    for before, after in zip(told(held_in(snapshot), kind, namespace, of), hidden, strict=True):
         assert list(_words(after)) == [redactor.text(words) for words in _words(before)]
 
 

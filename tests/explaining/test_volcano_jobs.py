@@ -24,12 +24,14 @@ def volcano_job(**state: str) -> Object:
     }
 
 
-def pod_group(name: str = "train-vcjob-1", phase: str = "Pending", said: str = "") -> Object:
+def pod_group(
+    name: str = "train-vcjob-1", phase: str = "Pending", said: str = "", owners: list[Object] | None = None
+) -> Object:
     conditions = [{"type": "Unschedulable", "status": "True", "message": said}] if said else []
     return {
         "apiVersion": "scheduling.volcano.sh/v1beta1",
         "kind": "PodGroup",
-        "metadata": {"name": name, "namespace": "team"},
+        "metadata": {"name": name, "namespace": "team", "ownerReferences": owners or []},
         "spec": {"queue": "research", "minMember": 4, "minResources": {"nvidia.com/gpu": "32"}},
         "status": {"phase": phase, "conditions": conditions},
     }
@@ -58,10 +60,14 @@ def test_its_pods_are_those_of_the_job_of_volcano_and_not_of_one_of_kubernetes_w
     assert of_kubernetes.subject == "pod team/train-x7k2p"
 
 
-@pytest.mark.parametrize("name", ["train-vcjob-1", "train"])
-def test_a_queue_without_room_for_its_pod_group_keeps_its_pods_from_being_made(name):
+@pytest.mark.parametrize(
+    "group",
+    [pod_group(), pod_group("train"), pod_group("any", owners=[{"kind": "Job", "name": "train", "uid": "vcjob-1"}])],
+    ids=["by name and UID", "by name", "by owner"],
+)
+def test_a_queue_without_room_for_its_pod_group_keeps_its_pods_from_being_made(group):
     (told_of,) = explain_workload(
-        seen_from([node("gpu-1"), volcano_job(), pod_group(name), queue(allocated="48")]), volcano_job()
+        seen_from([node("gpu-1"), volcano_job(), group, queue(allocated="48")]), volcano_job()
     )
 
     assert told_of.subject == "vcjob team/train"

@@ -7,6 +7,7 @@ from typing import Any
 import yaml
 
 from conformance.explaining import Explanation, explain, explain_workload, seen_from
+from conformance.explaining.seen import kind_of, word_for
 
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 FOLDER = Path(__file__).parent / "situations"
@@ -54,7 +55,7 @@ def explained(situation: dict[str, Any]) -> Explanation:
     found = next(
         each
         for each in objects
-        if each["kind"].lower() == kind
+        if word_for(kind_of(each)) == kind
         and (each["metadata"].get("namespace"), each["metadata"]["name"]) == (namespace, name)
     )
     return explain(seen, found) if kind == "pod" else explain_workload(seen, found)[0]
