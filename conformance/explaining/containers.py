@@ -54,8 +54,9 @@ def refusal(pod: Manifest) -> tuple[str, str]:
     if reason == "UnexpectedAdmissionError":
         return cause, (
             "The device plugin could not give what the scheduler had counted: devices turned unhealthy, or the plugin "
-            f"was restarting. Compare capacity and allocatable of node {node}, and read its device plugin's log. It "
-            "stays as it is; its owner makes another one."
+            f"was restarting. Compare capacity and allocatable of node {node}, and read its device plugin's log; where "
+            "the node offers enough that no pod holds, its kubelet counts devices of pods that are gone: restart the "
+            "kubelet. The pod stays as it is; its owner makes another one."
         )
     if reason == "TopologyAffinityError":
         return cause, (

@@ -21,6 +21,8 @@ from conformance.gpu.resources import GPU
 
 SCHEDULER = "kai-scheduler"
 QUEUE_LABEL = "kai.scheduler/queue"
+# In the examples of KAI-Scheduler of April 2025 (its issues 44, 49 and 65), since then the one above.
+OLD_QUEUE_LABEL = "runai/queue"
 GROUP_ANNOTATION = "pod-group-name"
 _PREEMPTIBILITY = "kai.scheduler/preemptibility"
 _NON_PREEMPTIBLE_FROM = 100

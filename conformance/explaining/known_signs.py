@@ -68,6 +68,16 @@ _DRIVER_AND_CUDA = (
         "The driver was updated under a module that is still loaded: when its jobs have ended, reload it or reboot.",
     ),
 )
+_CLAIMS = (
+    Sign(
+        # kubernetes/pkg/kubelet/cm/dra: the claim's status.reservedFor lacks the pod.
+        r"not allowed to use resource claim",
+        "the claim is not reserved for it, as kube-scheduler does when it binds a pod",
+        "Let kube-scheduler place it: no nodeName in the template, and no scheduler that knows nothing of claims "
+        "(DynamicResourceAllocation).",
+        Where.START,
+    ),
+)
 _GPUS = (
     Sign(
         r"\bXid\b|fallen off the bus|GPU is lost|uncorrectable ECC",
@@ -265,4 +275,4 @@ _KUBELETS = (
         Where.START,
     ),
 )
-SIGNS = (*_DRIVER_AND_CUDA, *_GPUS, *_GIVING_GPUS, *_IMAGES, *_KUBELETS)
+SIGNS = (*_DRIVER_AND_CUDA, *_CLAIMS, *_GPUS, *_GIVING_GPUS, *_IMAGES, *_KUBELETS)

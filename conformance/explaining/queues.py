@@ -106,8 +106,10 @@ def _by_kai(seen: Seen, pod: Manifest) -> tuple[str, str]:
     """What is wrong with the queue of a KAI pod, or which of its bounds is reached; empty where nothing is."""
     queue = kai_quota.queue_of(seen, pod)
     if not queue:
+        of_before = (pod["metadata"].get("labels") or {}).get(kai_quota.OLD_QUEUE_LABEL)
+        old = f"; its label {kai_quota.OLD_QUEUE_LABEL}={of_before} is one of older versions" if of_before else ""
         return (
-            f"it names no queue: KAI places only pods with the label {kai_quota.QUEUE_LABEL}",
+            f"it names no queue: KAI places only pods with the label {kai_quota.QUEUE_LABEL}{old}",
             f"Give the pod (or its owner's template) the label {kai_quota.QUEUE_LABEL} with the name of a queue.",
         )
     if "Queue" in seen.objects and seen.find("Queue", "", queue) is None:
