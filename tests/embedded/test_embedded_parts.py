@@ -91,12 +91,32 @@ def test_processes_get_nothing_of_the_users_environment(monkeypatch: pytest.Monk
     monkeypatch.setenv("KUBECONFIG", "/home/me/.kube/config")
     monkeypatch.setenv("HTTPS_PROXY", "http://proxy")
 
-    assert set(components().kwok().env) == {"HOME", "TMPDIR", "PATH", "GOGC"}
+    assert set(components().kwok().env) == {"HOME", "TMPDIR", "PATH", "GOGC", "GOMAXPROCS"}
 
 
 def test_only_small_fleets_trade_memory_for_speed() -> None:
     assert "GOGC" in components(topology="guide").kwok().env
     assert "GOGC" not in components(topology="thousand").kwok().env
+
+
+def test_in_small_clusters_only_the_api_server_has_more_than_one_processor() -> None:
+    small, large = components(topology="guide"), components(topology="thousand")
+
+    assert small.kwok().env["GOMAXPROCS"] == small.etcd().env["GOMAXPROCS"] == "1"
+    assert "GOMAXPROCS" not in small.apiserver().env
+    assert "GOMAXPROCS" not in large.kwok().env
+
+
+def test_in_small_clusters_what_hardly_anybody_watches_is_asked_of_etcd() -> None:
+    def uncached(topology: str) -> list[str]:
+        argv = components(topology=topology).apiserver().argv
+        return [
+            each for argument in argv if argument.startswith("--watch-cache-sizes=") for each in argument.split(",")
+        ]
+
+    assert "secrets#0" in uncached("guide")
+    assert not [each for each in uncached("guide") if "pods#" in each or "nodes#" in each]
+    assert uncached("thousand") == []
 
 
 def test_certificates_serve_the_loopback_address_and_name_their_users(tmp_path: Path) -> None:

@@ -246,6 +246,22 @@ def test_a_finished_pod_goes_at_once(pods: Pods) -> None:
     pods.wait_gone("finished")
 
 
+def test_a_pod_that_goes_is_removed_once(pods: Pods, client: Client) -> None:
+    names = [f"leaves-{number}" for number in range(5)]
+    for name in names:
+        pods.create(name, terminationGracePeriodSeconds=1)
+    for name in names:
+        pods.wait_phase(name, "Running")
+    before = _removed_in_vain(client)
+
+    for name in names:
+        pods.delete(name)
+    for name in names:
+        pods.wait_gone(name)
+
+    assert holds(lambda: _removed_in_vain(client), lambda count: count == before, window=1, what="") is None
+
+
 def test_a_higher_priority_pod_evicts_exactly_what_it_needs(pods: Pods, client: Client) -> None:
     classes = "/apis/scheduling.k8s.io/v1/priorityclasses"
     client.create(classes, {"metadata": {"name": "stages-high"}, "value": 1000})
@@ -389,6 +405,15 @@ def _log(client: Client, pods: Pods) -> str:
         return client.request("GET", f"{pods.path}/talks/log").decode()
     except ApiError as error:  # KWOK has not read the rule yet
         return str(error)
+
+
+def _removed_in_vain(client: Client) -> float:
+    """How often somebody has asked the API server to delete a pod that was not there."""
+    wanted = ('code="404"', 'resource="pods"', 'verb="DELETE"')
+    lines = client.request("GET", "/metrics").decode().splitlines()
+    counted = [line for line in lines if line.startswith("apiserver_request_total{")]
+    assert counted
+    return sum(float(line.split()[-1]) for line in counted if all(part in line for part in wanted))
 
 
 def _restarts(pod: dict) -> int:
