@@ -71,7 +71,9 @@ def test_a_file_that_cannot_be_collected_allows_none(pytester: pytest.Pytester) 
     assert attempt(pytester, "--continue-on-collection-errors", clusters=1) is None
 
 
-def test_a_process_that_dies_allows_none(pytester: pytest.Pytester) -> None:
+def test_a_process_that_dies_allows_none(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    # What else is installed costs each of the processes more than the tests themselves.
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
     pytester.makepyfile(
         test_dies="""
         import os
