@@ -6,7 +6,7 @@ from fractions import Fraction
 import msgspec
 
 from conformance.explaining.seen import Seen
-from conformance.explaining.sharing_schedulers import add_fractions, leave_to_hami
+from conformance.explaining.sharing_schedulers import add_fractions, leave_to_hami, parts_of_gpus
 from conformance.gpu.claims import Kept
 from conformance.gpu.neighbours import Neighbours
 from conformance.gpu.placement import (
@@ -48,6 +48,7 @@ def fit_of(seen: Seen, pod: Manifest) -> Fit:
     if _has_volumes(pod):
         undecided += _add_volumes(seen, pod, found, nowhere)
     undecided += (*_given_by_classes(seen, pod, found), *add_fractions(seen, pod, found), *leave_to_hami(pod, found))
+    undecided += parts_of_gpus(pod)
     return Fit(found, tuple(nowhere), tuple(undecided))
 
 

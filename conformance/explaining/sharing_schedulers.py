@@ -6,8 +6,8 @@ from fractions import Fraction
 from conformance.explaining.seen import Seen
 from conformance.gpu.kai_fractions import RequestedFraction, asks_for_a_share
 from conformance.gpu.labels import HAMI_RESOURCES
-from conformance.gpu.placement import NONE_OF_IT, ROOM, Manifest, Obstacle
-from conformance.gpu.resources import GPU
+from conformance.gpu.placement import NONE_OF_IT, ROOM, Manifest, Obstacle, taken_of_node
+from conformance.gpu.resources import GPU, PARTS_OF_GPUS
 
 SHARING_SCHEDULERS = ("kai-scheduler", "runai-scheduler")
 """KAI, and Run:ai, of which it was a part: they read the same annotations."""
@@ -28,6 +28,12 @@ def add_fractions(seen: Seen, pod: Manifest, found: dict[str, list[Obstacle]]) -
     except ValueError as error:
         return (f"its share of a GPU: {error}",)
     return fraction.undecided
+
+
+def parts_of_gpus(pod: Manifest) -> Sequence[str]:
+    """Parts of GPUs that nodes offer as a sum of all of their GPUs: whether one GPU has enough left is not decided."""
+    asked = (name for name in PARTS_OF_GPUS if taken_of_node(pod).get(name))
+    return [f"how much {each} is left on a single GPU, which the scheduler that shares GPUs counts" for each in asked]
 
 
 def leave_to_hami(pod: Manifest, found: dict[str, list[Obstacle]]) -> Sequence[str]:
