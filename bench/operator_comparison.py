@@ -192,7 +192,7 @@ def main() -> int:
     parser.add_argument("program", type=Path, help="the gpu-operator program")
     parser.add_argument("setups", nargs="*", help="names of set-ups; without any all are compared")
     parser.add_argument("--logs", type=Path, default=Path(tempfile.gettempdir()), help="folder for the program's logs")
-    chosen = parser.parse_args()
+    chosen = parser.parse_intermixed_args()
     every = {each.name: each for each in operator_setups.every()}
     if unknown := sorted(set(chosen.setups) - every.keys()):
         parser.error(f"there is no set-up {', '.join(unknown)}; there are: {', '.join(every)}")

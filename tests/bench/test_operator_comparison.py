@@ -224,6 +224,7 @@ def test_the_shipped_set_ups_with_an_operator_are_compared(bench):
     ("arguments", "words"),
     [
         (["/bin/true", "nonsense"], "there is no set-up nonsense"),
+        (["/bin/true", "--logs", "/tmp", "nonsense"], "there is no set-up nonsense"),
         (["/no/such/program"], "/no/such/program is no program"),
     ],
 )
