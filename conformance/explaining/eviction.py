@@ -49,6 +49,7 @@ class _Budgets:
     """The disruption budgets as preemption counts them: one without a selector, or an empty one, counts no pod."""
 
     def __init__(self, seen: Seen) -> None:
+        # With the selector where there is more of it than one label.
         self._by_label: dict[tuple[str, str, str], list[tuple[str, Manifest]]] = {}
         self._others: dict[str, list[tuple[str, Manifest]]] = {}
         self.allowed: dict[str, int] = {}
@@ -58,7 +59,8 @@ class _Budgets:
             self.allowed[f"{namespace}/{name}"] = int((each.get("status") or {}).get("disruptionsAllowed") or 0)
             first = next(iter((selector.get("matchLabels") or {}).items()), None)
             if first is not None:
-                self._by_label.setdefault((namespace, *first), []).append((f"{namespace}/{name}", selector))
+                more = selector if len(selector["matchLabels"]) > 1 or selector.get("matchExpressions") else {}
+                self._by_label.setdefault((namespace, *first), []).append((f"{namespace}/{name}", more))
             elif selector.get("matchExpressions"):
                 self._others.setdefault(namespace, []).append((f"{namespace}/{name}", selector))
 
@@ -67,9 +69,10 @@ class _Budgets:
         namespace, labels = str(pod["metadata"].get("namespace")), pod["metadata"].get("labels")
         if not labels or not self.allowed:
             return ()
-        near = [each for label in labels.items() for each in self._by_label.get((namespace, *label), ())]
-        near += self._others.get(namespace, ())
-        return tuple([name for name, selector in near if selector_matches(selector, labels)])
+        near = [*self._others.get(namespace, ())]
+        for key, value in labels.items():
+            near += self._by_label.get((namespace, key, value), ())
+        return tuple([name for name, selector in near if not selector or selector_matches(selector, labels)])
 
     def guarding(self, victims: Victims) -> str:
         """Which budgets let fewer go than would have to, all of them together; empty where all let go."""
