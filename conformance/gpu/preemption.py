@@ -12,7 +12,6 @@ from typing import NamedTuple, TypeAlias
 
 Amounts: TypeAlias = Mapping[str, int]
 """By resource, in billionths of its base unit (quantities.nanos)."""
-_NOTHING: Amounts = {}
 Rank: TypeAlias = tuple[int, int, int, int, float]
 
 _LIFTED = 2**31
@@ -44,11 +43,11 @@ class Victims(NamedTuple):
         return self.violating, highest, lifted, len(self.pods), -earliest
 
 
-def fits(wanted: Amounts, offered: Amounts, held: Amounts, also: Amounts = _NOTHING) -> bool:
-    """Whether a node has what a pod asks for beside what others hold, and what one more of them holds."""
+def fits(wanted: Amounts, offered: Amounts, held: Amounts) -> bool:
+    """Whether a node has what a pod asks for beside what others hold."""
     # A loop: this is asked hundreds of thousands of times, and a generator costs more than the sum.
-    for name, amount in wanted.items():
-        if amount + held.get(name, 0) + also.get(name, 0) > offered.get(name, 0):
+    for name, amount in wanted.items():  # noqa: SIM110
+        if amount + held.get(name, 0) > offered.get(name, 0):
             return False
     return True
 
