@@ -146,6 +146,11 @@ _KUBERNETES_FILES = (
     _folder("k8s-code-limit-ranger", _KUBERNETES_CODE, "plugin/pkg/admission/limitranger", part="maxConstraint"),
     _folder("k8s-code-priority", _KUBERNETES_CODE, "plugin/pkg/admission/priority"),
     *_issues("k8s", _KUBERNETES_CODE, 28272, 72124, 81256, 84869, 125579, 130145),
+    Source(
+        "kep-4680",
+        "KEP-4680: resource health in the pod status",
+        "https://github.com/kubernetes/enhancements/issues/4680",
+    ),
     Source("kep-5004", "KEP-5004: extended resources by DRA", "https://github.com/kubernetes/enhancements/issues/5004"),
     Source("kep-5690", "KEP-5690: preemption for DRA", "https://github.com/kubernetes/enhancements/issues/5690"),
 )

@@ -52,11 +52,24 @@ class Container(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         return Asking(effective_requests(self.requests, self.limits), self.restartable)
 
 
+class DeviceHealth(msgspec.Struct, frozen=True, gc=False):
+    """What a kubelet says of a device that a container has: Healthy, Unhealthy, or Unknown without its plugin.
+
+    ``resource`` is the resource's name, or ``claim:<claim>/<request>`` (kubernetes.io: Device Plugins and DRA, health
+    in the pod status; KEP-4680). ``message`` is why, where the driver says so.
+    """
+
+    resource: str
+    device: str
+    health: str
+    message: str = ""
+
+
 class ContainerStatus(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """How a container fares, as its kubelet says. Reasons are empty, codes and times None where there is none.
 
     ``waiting``, ``terminated`` and ``exit_code`` are of its present state, ``last_terminated`` and ``last_exit_code``
-    of the run before.
+    of the run before. ``devices`` are those whose health the kubelet reports.
     """
 
     name: str = ""
@@ -69,6 +82,7 @@ class ContainerStatus(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     last_terminated: str = ""
     last_exit_code: int | None = None
     running_since: datetime | None = None
+    devices: tuple[DeviceHealth, ...] = ()
 
 
 class _Mount(Wire):
@@ -179,6 +193,17 @@ class _State(Wire):
     terminated: _Terminated | None = None
 
 
+class _Health(Wire):
+    device: str | None = msgspec.field(name="resourceID", default=None)
+    health: str | None = None
+    message: str | None = None
+
+
+class _Allocated(Wire):
+    name: str | None = None
+    resources: tuple[_Health, ...] | None = None
+
+
 class WireContainerStatus(Wire):
     """An entry of ``status.containerStatuses`` or ``status.initContainerStatuses`` in JSON."""
 
@@ -187,6 +212,7 @@ class WireContainerStatus(Wire):
     restart_count: int | None = None
     state: _State | None = None
     last_state: _State | None = None
+    allocated_resources_status: tuple[_Allocated, ...] | None = None
 
     def fact(self, init: bool) -> ContainerStatus:
         """The status as the suites see it."""
@@ -203,6 +229,11 @@ class WireContainerStatus(Wire):
             last_terminated=ended_before.reason or "",
             last_exit_code=ended_before.exit_code,
             running_since=state.running.started_at if state.running else None,
+            devices=tuple(
+                DeviceHealth(allocated.name or "", each.device or "", each.health or "", each.message or "")
+                for allocated in self.allocated_resources_status or ()
+                for each in allocated.resources or ()
+            ),
         )
 
 

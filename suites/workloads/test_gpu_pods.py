@@ -10,6 +10,7 @@ from typing import Any
 
 from conformance.catalog import MUST, SHOULD, Owner, requirement
 from conformance.facts import Facts, Pod
+from conformance.facts.containers import DeviceHealth
 from conformance.facts.podspec import PodSpec
 from conformance.gpu.drivers import (
     Compatibility,
@@ -43,6 +44,7 @@ from suites._shared.gpu_holders import (
     refusal_of,
     whole_gpus,
 )
+from suites._shared.gpu_requests import gpu_pods, names_gpus
 from suites._shared.grace import every_driver_is_pre_installed
 from suites._shared.node_gpus import driver, product
 from suites._shared.operator_resource import without_stack
@@ -393,6 +395,44 @@ def _why_unknown(verdict: Compatibility, ways: list[ForwardCompatibility]) -> st
         return ""
     unsure = {way.reason for way in ways if way.forward is Forward.UNKNOWN}
     return "; ".join([f"{verdict.reason}, or {ways[0].package} in the image, which its name does not show", *unsure])
+
+
+@requirement(
+    "WORK-17",
+    "No running pod with a GPU request holds a device that its kubelet reports as Unhealthy",
+    level=MUST,
+    sources=["kep-4680", "device-plugin-519", "device-plugin"],
+    remedy="Cordon the node and look for the XID in its kernel log; let the pod end or start it on another node; then "
+    "reset the GPU or restart the node. Restarting the device plugin alone hides the fault.",
+)
+def test_no_running_pod_holds_an_unhealthy_device(facts: Facts, reference: Reference, judge: Judge) -> None:
+    pods = [pod for pod in gpu_pods(facts, reference) if pod.namespace not in facts.stack_namespaces]
+    if not pods:
+        raise NotApplicable("no pod of the cluster requests GPUs")
+    judge.without_subjects(
+        Unsupported("no kubelet reports the health of devices in the pod status (ResourceHealthStatus, on from 1.36)")
+    )
+    for pod in pods:
+        devices = [] if pod.finished else _devices(pod, reference)
+        unhealthy = [each for each in devices if each.health == "Unhealthy"]
+        if not devices:
+            continue
+        judge(
+            pod,
+            ok=not unhealthy,
+            expected="no Unhealthy device",
+            actual=[f"{each.resource} {each.device}: {each.message or each.health}" for each in unhealthy] or "none",
+            cause=f"the device became Unhealthy on {pod.node} while the pod had it" if unhealthy else "",
+            hidden_because="the pod stays Running; an Unhealthy device is only kept from new pods" if unhealthy else "",
+            inspect=f"kubectl get pod -n {pod.namespace} {pod.name} "
+            "-o jsonpath='{.status.containerStatuses[*].allocatedResourcesStatus}'",
+        )
+
+
+def _devices(pod: Pod, reference: Reference) -> list[DeviceHealth]:
+    """The GPUs, and all devices of claims, of which the kubelet says how they are."""
+    every = [each for status in pod.statuses for each in status.devices]
+    return [each for each in every if each.resource.startswith("claim:") or names_gpus(each.resource, reference)]
 
 
 def _gpu_pods(facts: Facts, reference: Reference) -> tuple[Pod, ...]:

@@ -6,7 +6,7 @@ from operated_cluster import LONG_AGO, made
 
 from conformance.catalog import Owner, requirement_of
 from conformance.reference.model import TestPod
-from conformance.verdict import Inconclusive, NotApplicable
+from conformance.verdict import Inconclusive, NotApplicable, Unsupported
 from suites.workloads import test_gpu_pods as chapter
 
 RUNS = chapter.test_images_run_on_the_driver
@@ -16,6 +16,7 @@ OLDER = chapter.test_no_gpu_pod_is_older_than_its_driver
 CLASSES = chapter.test_every_named_runtime_class_exists
 REFUSED = chapter.test_no_gpu_pod_was_refused
 NEEDED = chapter.test_every_gpu_pod_names_the_runtime_class
+UNHEALTHY = chapter.test_no_running_pod_holds_an_unhealthy_device
 
 NODE = "t4-inference-1"
 BEFORE, AFTER = "2026-04-01T00:00:00Z", "2026-06-01T00:00:00Z"
@@ -288,3 +289,42 @@ def test_a_pod_that_its_kubelet_refused_is_the_platforms_or_that_of_both(cluster
     (finding,) = (each for each in cluster.verdict(REFUSED).judge.findings if not each.ok)
 
     assert (finding.owner or requirement_of(REFUSED).owner) == owner
+
+
+def reporting(*health, name="nvidia.com/gpu", phase="Running", **more):
+    """The status of a pod whose kubelet says how its devices are."""
+    devices = [{"resourceID": f"GPU-{at}", "health": each, **more} for at, each in enumerate(health)]
+    told = {"name": "main", "allocatedResourcesStatus": [{"name": name, "resources": devices}]}
+    return {"phase": phase, "containerStatuses": [told]}
+
+
+def test_a_pod_that_goes_on_with_an_unhealthy_gpu_is_named_with_the_gpu(cluster):
+    cluster.objects += [
+        team_pod("sound", status=reporting("Healthy")),
+        team_pod("broken", gpus=2, status=reporting("Healthy", "Unhealthy", message="double-bit ECC error")),
+        # Without its plugin, as in an upgrade, a kubelet does not know; what has ended holds no device.
+        team_pod("unknown", status=reporting("Unknown")),
+        team_pod("ended", status=reporting("Unhealthy", phase="Failed")),
+        team_pod("network", status=reporting("Unhealthy", name="nvidia.com/rdma_shared")),
+        team_pod("silent"),
+    ]
+
+    outcome = cluster.verdict(UNHEALTHY)
+
+    assert list(outcome.broken) == ["pod team/broken"]
+    assert "nvidia.com/gpu GPU-1: double-bit ECC error" in outcome.broken["pod team/broken"]
+    assert outcome.subjects == ["pod team/sound", "pod team/broken", "pod team/unknown"]
+
+
+def test_a_claimed_gpu_that_is_unhealthy_is_found(cluster):
+    claims = [{"name": "gpu", "resourceClaimTemplateName": "one-gpu"}]
+    pod = team_pod("claiming", gpus=0, resourceClaims=claims, status=reporting("Unhealthy", name="claim:gpu/gpu"))
+    cluster.objects.append(pod)
+
+    assert list(cluster.verdict(UNHEALTHY).broken) == ["pod team/claiming"]
+
+
+def test_where_no_kubelet_says_how_devices_are_nothing_passes(cluster):
+    cluster.objects.append(team_pod("silent"))
+
+    assert isinstance(cluster.verdict(UNHEALTHY).ended, Unsupported)
