@@ -50,6 +50,16 @@ def _processes(folder: str) -> list[str]:
     return found
 
 
+def runs(program: str, *arguments: str) -> bool:
+    """Whether a program of this name, with these first arguments, runs on the machine."""
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            name, *words = (process / "cmdline").read_text(errors="replace").split("\0")
+            if Path(name).name == program and words[: len(arguments)] == list(arguments):
+                return True
+    return False
+
+
 def kill_a_run(
     folder: Path, chance: random.Random, wait: Callable[[subprocess.Popen[bytes]], object], *cluster: str
 ) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import docker_daemon
 import pytest
-from leftovers import kill_a_run, new, things, until_nothing_is_left
+from leftovers import kill_a_run, new, runs, things, until_nothing_is_left
 
 from conformance.cli import main
 from conformance.clusters.docker.daemon import reached
@@ -276,27 +276,48 @@ def test_the_simulated_plugin_gives_gpus_to_containers(conform) -> None:
     assert nodes_left() == before
 
 
+STAGES = {
+    "starting": (2.0, ""),
+    "making": (40.0, "Making the kind cluster"),
+    "loading": (8.0, "into the nodes"),
+    "deploying": (5.0, "Deploying the reference set-up"),
+    "testing": (20.0, "Reading the cluster"),
+    "deleting": (2.0, ""),
+}
+"""What a run does one after the other: how many seconds it may take, and what the run prints when it begins."""
+WITH_NODES = ("loading", "deploying", "testing")
+
+
+def begun(stage: str, output: Path) -> bool:
+    """Whether a run that prints into this file has come to the stage."""
+    if stage == "deleting":
+        return runs("kind", "delete", "cluster")
+    return STAGES[stage][1] in output.read_text()
+
+
 @pytest.mark.kills_in(12)
-def test_a_killed_run_leaves_nothing(tmp_path: Path, kill: int, chance: random.Random) -> None:
-    """The first one has a node in any case when it is killed."""
-    before, nodes, moment = things(), nodes_left(), chance.uniform(0.0, 60.0)
+def test_a_killed_run_leaves_nothing(
+    tmp_path: Path, kill: int, chance: random.Random, pytestconfig: pytest.Config
+) -> None:
+    """At a random moment of a stage: the first run in one that chance decides, each other one in the next."""
+    before, stage = things(), list(STAGES)[(pytestconfig.option.seed + kill) % len(STAGES)]
+    moment = chance.uniform(0.0, STAGES[stage][0])
 
     def wait(run: subprocess.Popen[bytes]) -> None:
-        if kill > 1:
-            time.sleep(moment)
-            return
-        deadline = time.monotonic() + PATIENCE
-        while nodes_left() == nodes:
-            assert run.poll() is None
-            assert time.monotonic() < deadline
-            time.sleep(0.2)
-        time.sleep(moment / 4)
-        found = new(before)
-        assert {each.partition(" ")[0] for each in found} >= {"container", "volume", "process", "mount"}, found
+        deadline = time.monotonic() + 2 * PATIENCE
+        while not begun(stage, tmp_path / "output"):
+            assert run.poll() is None, (tmp_path / "output").read_text()
+            assert time.monotonic() < deadline, (stage, (tmp_path / "output").read_text())
+            time.sleep(0.1)
+        if stage in WITH_NODES:
+            found = {each.partition(" ")[0] for each in new(before)}
+            assert found >= {"container", "volume", "network", "process", "mount", "control", "folder"}, found
+        time.sleep(moment)
 
-    kill_a_run(tmp_path, chance, wait, "--cluster", "kind", "--gpu-cluster-image", MADE_HERE)
+    arguments = ["--gpu-cluster-image", MADE_HERE, "--gpu-deploy", "--gpu-reference", str(SIMULATED_PLUGIN)]
+    kill_a_run(tmp_path, chance, wait, "--cluster", "kind", *arguments, "--gpu-requirement", "POOL-01,POOL-04,PRIO-03")
 
-    assert until_nothing_is_left(before) == set(), f"killed {moment:.2f} s after its start"
+    assert until_nothing_is_left(before) == set(), f"killed {moment:.2f} s after it began with {stage}"
 
 
 def test_an_image_that_is_not_there_is_told(conform) -> None:
