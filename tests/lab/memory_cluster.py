@@ -23,10 +23,10 @@ from conformance.kube.client import Client
 from conformance.kube.clock import ServerClock
 from conformance.kube.effects import Effect
 from conformance.kube.guard import Guard
-from conformance.kube.paths import PLACES
+from conformance.kube.paths import OTHER_NAMES, PLACES
 from conformance.kube.timeouts import Timeouts
 
-KIND_OF = {place.plural: kind for kind, place in PLACES.items()}
+KIND_OF = {place.plural: kind for kind, place in PLACES.items() if kind not in OTHER_NAMES.values()}
 QUICK = Timeouts(hold=0.03, scheduled=0.3, running=0.5, evicted=0.3, condition=0.3, deleted=0.5, namespace_deleted=0.5)
 
 
