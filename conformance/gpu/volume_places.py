@@ -20,7 +20,13 @@ _ATTACHED = "volumes that are attached to nodes and used by no pod there (NodeVo
 _LIMITS_UNREAD = "how many volumes a CSI driver attaches to a node (NodeVolumeLimits), for CSINodes were not read"
 _LATE = "WaitForFirstConsumer"
 _MADE_BY_HAND = "kubernetes.io/no-provisioner"
-_ZONES = ("topology.kubernetes.io/zone", "failure-domain.beta.kubernetes.io/zone")
+# Labels by which a volume is in a zone or region (kube-scheduler, pkg/scheduler/framework/plugins/volumezone).
+_NEW_NAME = {
+    "topology.kubernetes.io/zone": "topology.kubernetes.io/zone",
+    "topology.kubernetes.io/region": "topology.kubernetes.io/region",
+    "failure-domain.beta.kubernetes.io/zone": "topology.kubernetes.io/zone",
+    "failure-domain.beta.kubernetes.io/region": "topology.kubernetes.io/region",
+}
 _DEFAULT_CLASS = "storageclass.kubernetes.io/is-default-class"
 
 
@@ -111,10 +117,7 @@ class VolumePlaces:
             if required is not None and not on_selected_node(required, node):
                 yield f"volume of claim {name} ({volume['metadata']['name']}) is {_where(required, labels)}"
                 continue
-            theirs = volume["metadata"].get("labels") or {}
-            for key in _ZONES:
-                if key in theirs and labels.get(key) not in str(theirs[key]).split("__"):
-                    yield f"volume of claim {name} is in zone {theirs[key]}, the node in {labels.get(key) or 'none'}"
+            yield from _elsewhere(name, volume["metadata"].get("labels") or {}, labels)
         for name, claim, storage_class in self._late:
             topologies = storage_class.get("allowedTopologies") or ()
             if topologies and not any(_allowed(each, labels) for each in topologies):
@@ -215,6 +218,17 @@ def _uses(other: Manifest, claim: str, pod: Manifest) -> bool:
         and not same(other, pod)
         and claim in claim_names(other)
     )
+
+
+def _elsewhere(claim: str, volume: Mapping[str, str], node: Mapping[str, str]) -> Iterator[str]:
+    """In which zone or region the volume of a claim is and the node is not; a node without any such label takes all."""
+    if not _NEW_NAME.keys() & node.keys():
+        return
+    for key, new_name in _NEW_NAME.items():
+        here = node.get(key, node.get(new_name))
+        if key in volume and here not in str(volume[key]).split("__"):
+            what = key.rpartition("/")[2]
+            yield f"volume of claim {claim} is in {what} {volume[key]}, the node in {here or 'none'}"
 
 
 def _allowed(term: Manifest, labels: Mapping[str, str]) -> bool:

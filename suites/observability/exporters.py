@@ -1,13 +1,15 @@
 """The dcgm-exporter of each GPU node, and its metrics page."""
 
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import NamedTuple
 
 from conformance.facts import Facts, Node, Pod
 from conformance.gpu import dcgm
 from conformance.gpu.labels import DEPLOY_DCGM_EXPORTER, DEPLOY_DCGM_EXPORTER_DRA, DEPLOY_OPERANDS
-from conformance.kube.errors import NotFound
+from conformance.kube.errors import NotFound, WaitTimeout
 from conformance.kube.scraping import ScrapeFailed
+from conformance.kube.waits import wait_for
 from conformance.lab import RequirementLab, at_once
 from conformance.reference.model import Gpu, Pool, Reference
 from conformance.verdict import Inconclusive, Judge, NotApplicable, Waits
@@ -26,6 +28,9 @@ LISTEN = "DCGM_EXPORTER_LISTEN"
 
 # How many exporters are scraped in each pool, spread over its nodes; OBS-01 judges that every node has one.
 ASKED_OF_A_POOL = 25
+
+# Seconds in which a page that could not be had is asked for again: what forwards the port may be late, or away.
+_ASKED_AGAIN_FOR = 5.0
 
 
 class Exporter(NamedTuple):
@@ -116,6 +121,24 @@ def ask(
 
 
 def _ask(lab: RequirementLab, exporter: Exporter) -> Answer | None:
+    """The page, or the last of the errors that came instead; None where the pod is gone."""
+    answers: list[Answer | None] = []
+
+    def answer() -> Answer | None:
+        answers.append(_ask_once(lab, exporter))
+        return answers[-1]
+
+    with suppress(WaitTimeout):
+        wait_for(
+            answer,
+            lambda found: not isinstance(found, ScrapeFailed),
+            what=f"{exporter.pod} gives its metrics",
+            timeout=min(_ASKED_AGAIN_FOR, lab.timeouts.condition),
+        )
+    return answers[-1]
+
+
+def _ask_once(lab: RequirementLab, exporter: Exporter) -> Answer | None:
     try:
         return dcgm.parse(lab.metrics_page(exporter.pod.namespace, exporter.pod.name, port_of(exporter.pod)))
     except ScrapeFailed as failure:

@@ -34,7 +34,7 @@ from conformance.shipped import shipped
 pytestmark = pytest.mark.cluster
 
 # What the default set-up leaves out (KAI, a RuntimeClass), and what stacks lack by default or no version has yet.
-NOT_JUDGED = {"OBS-07", "DRA-17", "WORK-16", *(f"GANG-0{number}" for number in range(1, 6))}
+NOT_JUDGED = {"OBS-07", "DRA-17", "WORK-16", "WORK-17", *(f"GANG-0{number}" for number in range(1, 6))}
 
 # No scheduler evicts anybody for DRA devices yet, so there is nothing that could be broken (KEP-5690).
 WITHOUT_FAULT = {"DRA-17"}

@@ -10,6 +10,7 @@ import pytest
 from conformance.facts import Facts
 from conformance.kube.errors import NotFound
 from conformance.kube.scraping import ScrapeFailed
+from conformance.kube.timeouts import Timeouts
 from conformance.reference import Reference, load
 from conformance.shipped import shipped
 from conformance.verdict import Inconclusive, Judge, NotApplicable, Unsupported, Waits
@@ -277,6 +278,8 @@ SILENT, GONE = (
 class Lab:
     """A lab whose exporters say what they were told, one answer after the other, the last one again and again."""
 
+    timeouts = Timeouts(condition=0.3)
+
     def __init__(self, *answers: list[str | Exception]) -> None:
         self.answers = {f"exporter-{number}": each for number, each in enumerate(answers)}
         self.ports: list[int] = []
@@ -332,6 +335,12 @@ def test_an_exporter_that_falls_silent_between_two_looks_is_named_once() -> None
 
     assert judged == ["node node-00"]
     assert sorted(subject for subject, _ in unseen) == ["node node-01", "node node-02"]
+
+
+def test_an_exporter_that_answers_when_it_is_asked_again_is_judged_by_that() -> None:
+    judged, unseen = looked_at(test_observability.test_values_are_plausible, [SILENT, FULL])
+
+    assert (judged, unseen) == (["node node-00"], [])
 
 
 def test_a_silent_exporter_is_a_fault_and_a_replaced_one_is_named() -> None:
