@@ -105,7 +105,7 @@ OPTIONS = (
     Option(
         "--gpu-parallel-scenarios",
         "how many scenarios may act at the same time, each on idle nodes that it has borrowed or with pods that get to "
-        "no node (default: 1, on an embedded cluster 4)",
+        "no node (default: 1; 4 on an embedded cluster and on one in containers that the run makes)",
         "N",
     ),
     Option("--gpu-topology", "the simulated fleet of an embedded cluster (default: guide)", "NAME|PATH"),

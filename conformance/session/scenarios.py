@@ -26,7 +26,9 @@ from conformance.options import Settings
 
 __all__ = ["SCENARIO", "Scenario", "ScenarioHooks", "Scenarios", "how_many_at_once"]
 
-AT_ONCE_ON_EMBEDDED = 4
+# On a cluster that is there for the run alone: an embedded one, and one in containers that the run makes.
+AT_ONCE_ON_OWN = 4
+_OWN = ("embedded", "container", "kind", "k3s")
 
 # How pytest ends its loop where nobody pressed anything: --maxfail, and what other plugins ask for.
 _ENDED_EARLY = (pytest.Session.Failed, pytest.Session.Interrupted)
@@ -47,7 +49,8 @@ def how_many_at_once(config: pytest.Config, settings: Settings) -> int:
         return 1
     if chosen is not None:
         return int(chosen)
-    return AT_ONCE_ON_EMBEDDED if settings.value("cluster").startswith("embedded") else 1
+    cluster = settings.value("cluster")
+    return AT_ONCE_ON_OWN if cluster in _OWN or cluster.startswith("embedded:") else 1
 
 
 class Scenario:

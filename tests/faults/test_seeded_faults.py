@@ -28,7 +28,7 @@ from conformance.kube.timeouts import EMBEDDED
 from conformance.progress import SilentProgress, TerminalProgress
 from conformance.reference import load
 from conformance.session import catalogue
-from conformance.session.scenarios import AT_ONCE_ON_EMBEDDED
+from conformance.session.scenarios import AT_ONCE_ON_OWN
 from conformance.shipped import shipped
 
 pytestmark = pytest.mark.cluster
@@ -156,7 +156,7 @@ def living(kubeconfig, *more):
         "--gpu-reference", "corrected-guide", "--gpu-timeout", "hold=1",
         "--gpu-timeout", "running=10", "--gpu-timeout", "scheduled=10", "--gpu-timeout", "evicted=10",
         "--gpu-timeout", "condition=10", "--gpu-timeout", "quota_counted=6",
-        "--gpu-parallel-scenarios", str(AT_ONCE_ON_EMBEDDED), *more,
+        "--gpu-parallel-scenarios", str(AT_ONCE_ON_OWN), *more,
     ]  # fmt: skip
 
 

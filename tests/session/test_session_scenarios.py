@@ -223,7 +223,8 @@ def test_nodes_of_others_are_borrowed_by_one_scenario_at_a_time_unless_more_are_
 
     assert how_many_at_once(plain, settings("staging")) == 1
     assert how_many_at_once(plain, settings("staging", "3")) == 3
-    assert how_many_at_once(plain, settings("embedded")) > 1
+    assert how_many_at_once(plain, settings("kind:theirs")) == 1
+    assert all(how_many_at_once(plain, settings(own)) > 1 for own in ("embedded", "embedded:kept", "kind", "k3s"))
     assert how_many_at_once(plain, settings("embedded", "1")) == 1
     debugged = SimpleNamespace(option=SimpleNamespace(usepdb=True))
     assert how_many_at_once(debugged, settings("embedded", "3")) == 1
