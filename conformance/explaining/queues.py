@@ -11,13 +11,14 @@ from typing import Any
 from conformance.explaining import kai_quota, kueue, volcano
 from conformance.explaining.explanation import Explanation, Stage
 from conformance.explaining.seen import Seen, condition, reporters_of
+from conformance.gpu.labels import VOLCANO, VOLCANO_GROUP_KEYS
 from conformance.gpu.placement import Manifest
 
 _KUEUE = "kueue.x-k8s.io/"
 KAI = kai_quota.SCHEDULER
 _GROUP_KEYS = (
     # kubernetes-sigs/scheduler-plugins, apis/scheduling/v1alpha1.
-    *volcano.GROUP_KEYS, "scheduling.x-k8s.io/pod-group",
+    *VOLCANO_GROUP_KEYS, "scheduling.x-k8s.io/pod-group",
 )  # fmt: skip
 
 
@@ -39,7 +40,7 @@ def waits_for(seen: Seen, pod: Manifest) -> str:
     """What a scheduler that is not Kubernetes' own says of a pod or of its group; empty where it says nothing."""
     scheduler = pod["spec"].get("schedulerName")
     words = _of_group(seen, pod) if scheduler == kai_quota.SCHEDULER else ""
-    words = volcano.said_of(seen, pod) if scheduler == volcano.SCHEDULER else words
+    words = volcano.said_of(seen, pod) if scheduler == VOLCANO else words
     found = condition(pod, "PodScheduled")
     words = words or str(found.get("message") or "" if found.get("status") == "False" else "")
     words = words or _warned(seen, pod, str(scheduler))

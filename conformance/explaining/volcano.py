@@ -12,13 +12,10 @@ from fractions import Fraction
 from typing import NamedTuple
 
 from conformance.explaining.seen import Seen
+from conformance.gpu.labels import VOLCANO, VOLCANO_DEFAULT_QUEUE, VOLCANO_GROUP_KEYS, VOLCANO_QUEUE
 from conformance.gpu.placement import Manifest, in_units
 from conformance.gpu.quantities import quantity
 
-SCHEDULER = "volcano"
-GROUP_KEYS = ("scheduling.k8s.io/group-name", "scheduling.volcano.sh/group-name")
-_QUEUE_KEY = "scheduling.volcano.sh/queue-name"
-_DEFAULT_QUEUE = "default"
 _OPEN = "Open"
 _WAITS_OUTSIDE = ("", "Pending")
 """The phases of a PodGroup that its queue has not let in."""
@@ -35,7 +32,7 @@ class _Lack(NamedTuple):
 
 def held(seen: Seen, pod: Manifest) -> tuple[str, str]:
     """What its queue or its PodGroup lets a pod wait for, and what to do; empty where neither says anything."""
-    if pod["spec"].get("schedulerName") != SCHEDULER:
+    if pod["spec"].get("schedulerName") != VOLCANO:
         return "", ""
     name, namespace = _group_name(pod), str(pod["metadata"].get("namespace"))
     group = seen.find(_GROUP, namespace, name) if name else None
@@ -99,12 +96,12 @@ def _said(group: Manifest) -> str:
 def _group_name(pod: Manifest) -> str:
     metadata = pod["metadata"]
     keys = {**(metadata.get("labels") or {}), **(metadata.get("annotations") or {})}
-    return next((str(keys[key]) for key in GROUP_KEYS if keys.get(key)), "")
+    return next((str(keys[key]) for key in VOLCANO_GROUP_KEYS if keys.get(key)), "")
 
 
 def _queue_name(pod: Manifest, group: Manifest) -> str:
     annotations = pod["metadata"].get("annotations") or {}
-    return str((group.get("spec") or {}).get("queue") or annotations.get(_QUEUE_KEY) or _DEFAULT_QUEUE)
+    return str((group.get("spec") or {}).get("queue") or annotations.get(VOLCANO_QUEUE) or VOLCANO_DEFAULT_QUEUE)
 
 
 def _closed(seen: Seen, name: str) -> tuple[str, str] | None:

@@ -91,6 +91,13 @@ KAI_FRACTION = "gpu-fraction"
 KAI_FRACTION_DEVICES = "gpu-fraction-num-devices"
 KAI_MEMORY = "gpu-memory"
 
+VOLCANO = "volcano"
+"""The schedulerName of Volcano's pods."""
+VOLCANO_GROUP_KEYS = ("scheduling.k8s.io/group-name", "scheduling.volcano.sh/group-name")
+"""The annotations that name a pod's PodGroup of Volcano (volcano-sh/apis, pkg/apis/scheduling/v1beta1)."""
+VOLCANO_QUEUE = "scheduling.volcano.sh/queue-name"
+VOLCANO_DEFAULT_QUEUE = "default"
+
 NODE_POOL = "karpenter.sh/nodepool"
 """The label by which Karpenter names the NodePool of which it made a node (karpenter.sh: well-known labels)."""
 

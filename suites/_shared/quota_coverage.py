@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from conformance.facts import Facts, Pod, Resource, ResourceQuota, Workload
 from conformance.facts.limits import PRIORITY_CLASS_SCOPE, PodTraits, ScopeTerm
 from conformance.facts.podspec import PodSpec
-from conformance.gpu.labels import HAMI_QUOTA_KEYS
+from conformance.gpu.labels import HAMI_QUOTA_KEYS, VOLCANO
 from conformance.gpu.resources import quota_key
 from conformance.kube.paths import PLACES
 from conformance.reference.model import Reference
@@ -29,7 +29,7 @@ _BY_CLASS = ".deviceclass.resource.k8s.io/devices"
 _HAMI_NODE = "hami.io/node-"
 # YuniKorn and Slurm have limits of their own beside these.
 _READ_OR_WITHOUT_QUEUES = frozenset(
-    {"", "default-scheduler", "hami-scheduler", Kai().scheduler, RUN_AI.scheduler, volcano.SCHEDULER}
+    {"", "default-scheduler", "hami-scheduler", Kai().scheduler, RUN_AI.scheduler, VOLCANO}
 )
 
 
@@ -304,7 +304,7 @@ def _of_volcano(namespace: str, reference: Reference, facts: Facts) -> tuple[str
 def _volcano_bounds(namespace: str, reference: Reference, facts: Facts) -> list[volcano.Bound | None]:
     """What bounds each GPU pod of a namespace by its queue; empty unless all are Volcano's, and it has queues."""
     pods = _asking(namespace, reference, facts)
-    if any(pod.scheduler != volcano.SCHEDULER for pod in pods):
+    if any(pod.scheduler != VOLCANO for pod in pods):
         return []
     queues = {each.name: each for each in _of_kind("VolcanoQueue", facts, lambda: facts.volcano_queues)}
     names = names_of_gpus(reference, facts)

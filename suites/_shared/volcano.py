@@ -12,12 +12,10 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from conformance.facts import Facts, Pod, Resource
+from conformance.gpu.labels import VOLCANO_DEFAULT_QUEUE, VOLCANO_GROUP_KEYS, VOLCANO_QUEUE
 from conformance.gpu.quantities import quantity
 
-SCHEDULER = "volcano"
-_GROUP_KEYS = ("scheduling.k8s.io/group-name", "scheduling.volcano.sh/group-name")
-_QUEUE_KEYS = ("scheduling.volcano.sh/queue-name", "volcano.sh/queue-name")
-_DEFAULT_QUEUE = "default"
+_QUEUE_KEYS = (VOLCANO_QUEUE, "volcano.sh/queue-name")
 
 
 class Bound(NamedTuple):
@@ -30,10 +28,10 @@ class Bound(NamedTuple):
 def queue_of(pod: Pod, facts: Facts) -> str:
     """The queue of a pod: its group's, else the one that it names, else Volcano's own default."""
     said = {**pod.labels, **pod.annotations}
-    group = next((said[key] for key in _GROUP_KEYS if said.get(key)), "")
+    group = next((said[key] for key in VOLCANO_GROUP_KEYS if said.get(key)), "")
     found = (each for each in facts.volcano_pod_groups if (each.namespace, each.name) == (pod.namespace, group))
     named = next((str(each.spec.get("queue") or "") for each in found), "")
-    return named or next((said[key] for key in _QUEUE_KEYS if said.get(key)), _DEFAULT_QUEUE)
+    return named or next((said[key] for key in _QUEUE_KEYS if said.get(key)), VOLCANO_DEFAULT_QUEUE)
 
 
 def bound_of(name: str, resources: Collection[str], queues: Mapping[str, Resource]) -> Bound | None:
