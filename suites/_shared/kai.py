@@ -16,6 +16,7 @@ from conformance.reference.model import Reference
 from conformance.reference.stack import Kai
 from conformance.subjects import ObjectReference
 from conformance.verdict import NotApplicable, Unsupported
+from suites._shared.queue_trees import with_those_above
 
 PREEMPTIBILITY = "kai.scheduler/preemptibility"
 PREEMPTIBLE = ("preemptible", "semi-preemptible")
@@ -172,11 +173,7 @@ def units_at_once(pods: Iterable[Pod], facts: Facts) -> float:
 
 def with_ancestors(name: str, queues: Mapping[str, Queue]) -> Iterator[str]:
     """A queue and its ancestors; a cycle of queues is walked once."""
-    visited: set[str] = set()
-    while name in queues and name not in visited:
-        visited.add(name)
-        yield name
-        name = queues[name].parent
+    return with_those_above(name, queues, lambda queue: queue.parent)
 
 
 def divided(chain: list[Queue], queues: Mapping[str, Queue]) -> Queue | None:

@@ -8,12 +8,13 @@ Sources: https://github.com/volcano-sh/apis (pkg/apis/scheduling/v1beta1); https
 pkg/controllers/podgroup: queue of a pod without group).
 """
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
 from conformance.facts import Facts, Pod, Resource
 from conformance.gpu.labels import VOLCANO_DEFAULT_QUEUE, VOLCANO_GROUP_KEYS, VOLCANO_QUEUE
 from conformance.gpu.quantities import quantity
+from suites._shared.queue_trees import with_those_above
 
 _QUEUE_KEYS = (VOLCANO_QUEUE, "volcano.sh/queue-name")
 
@@ -36,7 +37,7 @@ def queue_of(pod: Pod, facts: Facts) -> str:
 
 def bound_of(name: str, resources: Collection[str], queues: Mapping[str, Resource]) -> Bound | None:
     """What bounds how much of some resources a queue has; None where nothing does, or there is no such queue."""
-    chain = list(_with_those_above(name, queues))
+    chain = [queues[each] for each in with_those_above(name, queues, _parent)]
     for queue in chain:
         if capability := _amounts(queue.spec.get("capability"), resources):
             return Bound(f"{queue}, capability {capability}", sure=True)
@@ -48,13 +49,8 @@ def bound_of(name: str, resources: Collection[str], queues: Mapping[str, Resourc
     return None
 
 
-def _with_those_above(name: str, queues: Mapping[str, Resource]) -> Iterator[Resource]:
-    """A queue and those above it; a circle of queues is walked once."""
-    visited: set[str] = set()
-    while name in queues and name not in visited:
-        visited.add(name)
-        yield queues[name]
-        name = str(queues[name].spec.get("parent") or "")
+def _parent(queue: Resource) -> str:
+    return str(queue.spec.get("parent") or "")
 
 
 def _guaranteed_to_others(chain: list[Resource], resources: Collection[str], queues: Mapping[str, Resource]) -> str:
