@@ -6,7 +6,6 @@ started, and of clusters that run meanwhile in its process. Whatever has left th
 """
 
 import os
-import sys
 from collections import Counter
 from collections.abc import Generator, Iterator
 from pathlib import Path
@@ -29,7 +28,7 @@ class Clock:
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Count one phase; under xdist the controller hears of the phases of all processes."""
         area = area_of(report.nodeid)
-        self.seconds[area] += report.duration + getattr(report, "untold", 0.0)
+        self.seconds[area] += report.duration
         self.processors[area] += getattr(report, "processors", 0.0)
         self.tests[area] += report.when == "call"
 
@@ -76,20 +75,7 @@ def busy() -> float:
 
     Of descendants that live only where Linux lists the children of a process.
     """
-    below = sum(_busy(process) for process in _below(os.getpid())) if _has_children() else 0.0
-    # All are sums of ticks: what is equal must not differ by the order in which it was added.
-    return round(sum(os.times()[:4]) + below, 3)
-
-
-def _has_children() -> bool:
-    """Whether this process has any, for a thousandth of what it takes to ask each of its threads for theirs."""
-    if sys.platform != "linux":
-        return False
-    try:
-        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-    except ChildProcessError:
-        return False
-    return True
+    return sum(os.times()[:4]) + sum(_busy(process) for process in _below(os.getpid()))
 
 
 def _below(process: int) -> Iterator[int]:

@@ -14,6 +14,10 @@ from conformance.simulator.world import Object, World
 GPU_TOLERATION: Mapping[str, str] = {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}
 
 
+WORKLOADS = ("container", "vm-passthrough", "vm-vgpu")
+"""What the GPUs of a node may be for, the default first (label nvidia.com/gpu.workload.config)."""
+
+
 class SpecError(ValueError):
     """The operator cannot act on the spec; the text is what it says in the condition."""
 
@@ -69,6 +73,17 @@ class ClusterPolicy:
     def sandbox(self) -> bool:
         """Whether nodes may be set aside for virtual machines."""
         return self.enabled("sandboxWorkloads")
+
+    @property
+    def sandbox_mode(self) -> str:
+        """Who runs the virtual machines: ``kubevirt`` or ``kata``."""
+        return str(self.block("sandboxWorkloads").get("mode") or "")
+
+    @property
+    def default_workload(self) -> str:
+        """What the GPUs of a node are for that does not say it; a word that nobody knows means containers."""
+        chosen = self.block("sandboxWorkloads").get("defaultWorkload") if self.sandbox else None
+        return str(chosen) if chosen in WORKLOADS else WORKLOADS[0]
 
     @property
     def uses_driver_objects(self) -> bool:

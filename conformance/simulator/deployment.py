@@ -17,10 +17,13 @@ from conformance.simulator.clusterpolicy import ClusterPolicy, SpecError
 from conformance.simulator.conditions import Reason, State, Verdict
 from conformance.simulator.fleet import Seen
 from conformance.simulator.manifests import objects_of, operator_service, runtime_classes, stands_on
-from conformance.simulator.operands import DRIVER, OPERANDS, SERVICES, Operand
+from conformance.simulator.operands import DRIVER, OPERANDS, Operand
 from conformance.simulator.rollout import bring, marked, not_rolled_out, owned_by, remove
+from conformance.simulator.sandbox_operands import SANDBOX_OPERANDS, VGPU_MANAGER
 from conformance.simulator.world import Object, World
 
+_DRIVERS = (DRIVER, VGPU_MANAGER)
+_EVERY_OPERAND = (*OPERANDS, *SANDBOX_OPERANDS)
 _REFUSALS = (SpecError, Invalid, Forbidden)
 # The one that operator.runtimeClass named before stays.
 _RUNTIME_CLASSES_OF_CDI = ("nvidia-cdi", "nvidia-legacy")
@@ -89,12 +92,12 @@ class Deployment:
             bring(self._world, made)
         for name in {*_RUNTIME_CLASSES_OF_CDI} - {each["metadata"]["name"] for each in wanted.shared}:
             self._remove_own("RuntimeClass", name, policy)
-        for operand in OPERANDS:
+        for operand in _EVERY_OPERAND:
             for each in wanted.operands[operand.name]:
                 bring(self._world, each)
             names = wanted.daemon_sets(operand)
             # Without GPU nodes the operator deploys nothing, and leaves alone what is there.
-            if seen.pools or not policy.enabled(operand.component):
+            if seen.pools or not is_deployed(operand, policy):
                 self._clear(operand, names, policy, namespace)
             if not_rolled_out(self._world, namespace, names):
                 yield operand.state
@@ -106,7 +109,7 @@ class Deployment:
         if self._wanted is None or self._wanted.basis != basis:
             owner = owned_by("ClusterPolicy", policy.object)
             shared = [marked(each, owner) for each in (*runtime_classes(policy), operator_service(namespace))]
-            made = {each.name: list(_make(each, policy, namespace, seen, owner)) for each in OPERANDS}
+            made = {each.name: list(_make(each, policy, namespace, seen, owner)) for each in _EVERY_OPERAND}
             self._wanted = Wanted(basis, shared, made)
         return self._wanted
 
@@ -119,8 +122,10 @@ class Deployment:
                     self._remove_own("DaemonSet", name, policy, namespace)
         elif not names:
             self._remove_own("DaemonSet", operand.name, policy, namespace)
-        if operand.name in SERVICES and not names:
-            self._remove_own("Service", operand.name, policy, namespace)
+        # What a driver stood on stays when NVIDIADriver objects bring drivers instead.
+        if not names and not _is_left_to_driver_objects(operand, policy):
+            for each in stands_on(operand, policy, namespace):
+                self._remove_own(each["kind"], each["metadata"]["name"], policy, namespace)
 
     def _remove_own(self, kind: str, name: str, policy: ClusterPolicy, namespace: str = "") -> None:
         found = self._world.get(kind, name, namespace)
@@ -136,8 +141,19 @@ class Deployment:
             self._world.client.patch(path("Namespace", name=namespace), {"metadata": {"labels": changed}})
 
 
+def is_deployed(operand: Operand, policy: ClusterPolicy) -> bool:
+    """Whether a policy asks for an operand; for those of virtual machines it has to allow such machines."""
+    of_mode = operand.mode in ("", policy.sandbox_mode)
+    fits = not operand.for_virtual_machines or (policy.sandbox and of_mode)
+    return fits and policy.enabled(operand.component)
+
+
+def _is_left_to_driver_objects(operand: Operand, policy: ClusterPolicy) -> bool:
+    return operand in _DRIVERS and policy.uses_driver_objects
+
+
 def _make(operand: Operand, policy: ClusterPolicy, namespace: str, seen: Seen, owner: Object) -> Iterator[Object]:
-    if not policy.enabled(operand.component) or (operand is DRIVER and policy.uses_driver_objects):
+    if not is_deployed(operand, policy) or _is_left_to_driver_objects(operand, policy):
         return
     # Without a GPU node nobody knows which driver image it takes, and so the operator deploys no DaemonSet at all.
     if not seen.pools:
@@ -152,12 +168,12 @@ def _variants(operand: Operand, policy: ClusterPolicy, seen: Seen) -> list[tuple
     """Operating system and kernel of each DaemonSet of an operand. There is one, but for precompiled drivers."""
     if not seen.pools:
         return []
-    if operand is not DRIVER:
+    if operand not in _DRIVERS:
         return [("", "")]
     tags = [pool.os_tag for pool in seen.pools if pool.os_tag]
     if not tags:
         raise SpecError("no GPU node says by its NFD labels which operating system it has")
-    if policy.block("driver").get("usePrecompiled") is True:
+    if operand is DRIVER and policy.block("driver").get("usePrecompiled") is True:
         return sorted({(tags[0], pool.kernel) for pool in seen.pools if pool.kernel})
     return [(tags[0], "")]
 

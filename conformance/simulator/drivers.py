@@ -9,19 +9,17 @@ from typing import Any
 
 from conformance.kube.errors import Forbidden, Invalid
 from conformance.simulator.chart.defaults import GPU_OPERATOR
-from conformance.simulator.chart.objects import host_volume, named, over
+from conformance.simulator.chart.objects import environment_of, fields_of, host_volume, named, over
 from conformance.simulator.clusterpolicy import GPU_TOLERATION, SpecError, given_variables, image_of, mapping
 from conformance.simulator.conditions import Reason, State, Verdict
 from conformance.simulator.driver_modules import Modules, modules_of
 from conformance.simulator.fleet import KERNEL, Pool
+from conformance.simulator.init_containers import driver_manager
 from conformance.simulator.manifests import (
     DIGEST,
     STARTS_IN_TURN,
     digest,
     driver_image,
-    driver_manager,
-    environment_of,
-    fields_of,
     one_driver_per_node,
 )
 from conformance.simulator.nfd import OS_ID, OS_VERSION

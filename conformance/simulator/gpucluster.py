@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from conformance.simulator.chart.defaults import GPU_OPERATOR
-from conformance.simulator.chart.objects import host_volume, named, over
+from conformance.simulator.chart.objects import environment_of, fields_of, host_volume, named, over
 from conformance.simulator.clusterpolicy import given_variables, image_of, mapping
 from conformance.simulator.gpucluster_driver import CONTROLLER, KUBELET_FOLDERS, DriverContainers
-from conformance.simulator.manifests import STARTS_IN_TURN, STOPS_AT_ONCE, environment_of, fields_of
+from conformance.simulator.manifests import STARTS_IN_TURN, STOPS_AT_ONCE
 from conformance.simulator.operand_env import exporter_settings
 from conformance.simulator.operands import DEPLOY, NODE_NAME
 from conformance.simulator.world import Object

@@ -9,8 +9,8 @@ from typing import Any
 import msgspec
 
 from conformance.simulator.chart.defaults import GPU_OPERATOR
+from conformance.simulator.chart.objects import environment_of, fields_of
 from conformance.simulator.clusterpolicy import given_variables, image_of, mapping
-from conformance.simulator.manifests import environment_of, fields_of
 from conformance.simulator.operands import DRIVER_VALIDATION, NODE_NAME, OPERATOR_NAMESPACE
 from conformance.simulator.world import Object
 

@@ -13,51 +13,36 @@ from typing import Any
 import msgspec
 
 from conformance.simulator.annotations import HELD, STOP_SECONDS
-from conformance.simulator.chart.objects import field_env, host_volume, named
+from conformance.simulator.chart.objects import environment_of, fields_of, host_volume, named
 from conformance.simulator.clusterpolicy import (
     GPU_TOLERATION,
     ClusterPolicy,
     SpecError,
     given_variables,
-    image_of,
     mapping,
 )
-from conformance.simulator.driver_modules import Modules
+from conformance.simulator.init_containers import config_manager, init_container, validates
 from conformance.simulator.operand_env import kernel_modules, operand_env
-from conformance.simulator.operand_volumes import config_maps, config_mounts, configured, mounts, volumes
+from conformance.simulator.operand_volumes import config_maps, configured, mounts, volumes
 from conformance.simulator.operands import (
     CONFIG_MANAGER,
     CONFIG_MANAGER_INIT,
-    CUDA_VALIDATION,
     DRIVER,
-    DRIVER_VALIDATION,
-    MANAGER,
     MPS_DAEMON,
-    NODE_NAME,
-    OPERATOR_NAMESPACE,
     PLUGIN_VALIDATION,
     SERVICES,
     TOOLKIT_VALIDATION,
     Operand,
 )
+from conformance.simulator.sandbox_operands import CC_VALIDATION, VGPU_MANAGER
 from conformance.simulator.world import Object
 
 STOPS_AT_ONCE = {STOP_SECONDS: "0"}
 STARTS_IN_TURN = {HELD: "true", **STOPS_AT_ONCE}
 """Annotations of an operand's pods: they wait until they are let go, and end as soon as they are told to."""
 
-CONFIG_LABEL = "nvidia.com/device-plugin.config"
 DIGEST = "DRIVER_CONFIG_DIGEST"
 KERNEL = "feature.node.kubernetes.io/kernel-version.full"
-
-_PRIVILEGED = {"privileged": True}
-_VALIDATED: Mapping[str, tuple[str, str, Mapping[str, str]]] = {
-    DRIVER_VALIDATION: ("driver", "true", OPERATOR_NAMESPACE),
-    TOOLKIT_VALIDATION: ("toolkit", "false", {}),
-    CUDA_VALIDATION: ("cuda", "false", {**NODE_NAME, **OPERATOR_NAMESPACE}),
-    PLUGIN_VALIDATION: ("plugin", "false", {**NODE_NAME, **OPERATOR_NAMESPACE}),
-}
-_STARTS_A_POD = (CUDA_VALIDATION, PLUGIN_VALIDATION)
 
 
 def objects_of(operand: Operand, policy: ClusterPolicy, namespace: str, os_tag: str, kernel: str = "") -> list[Object]:
@@ -118,46 +103,34 @@ def digest(value: Any) -> str:
     return hashlib.sha256(encoded).hexdigest()[:16]
 
 
-def environment_of(variables: Mapping[str, str]) -> list[Object]:
-    """Variables as a container lists them."""
-    return [{"name": name, "value": value} for name, value in variables.items()]
-
-
-def fields_of(variables: Mapping[str, str]) -> list[Object]:
-    """Variables that hold fields of their pod, as a container lists them."""
-    return [field_env(name, field) for name, field in variables.items()]
-
-
 def _daemon_set(operand: Operand, policy: ClusterPolicy, namespace: str, os_tag: str, kernel: str) -> Object:
-    settings = policy.block("daemonsets")
+    settings, selector = policy.block("daemonsets"), operand.selector
     name = precompiled_name(kernel, os_tag) if kernel else operand.name
     # Precompiled drivers have a DaemonSet for each kernel, and the label app of the one that there would be otherwise.
-    own = dict(operand.pod_labels)
-    if operand is DRIVER:
-        own["nvidia.com/precompiled"] = "true" if kernel else "false"
+    more = {"nvidia.com/precompiled": "true" if kernel else "false"} if operand is DRIVER else {}
     shared = {k: v for k, v in mapping(settings.get("labels")).items() if k not in ("app", "app.kubernetes.io/part-of")}
     annotations = {**mapping(settings.get("annotations"))}
     template = {
         "metadata": {
-            "labels": {**own, **shared},
+            "labels": {**operand.pod_labels, **more, **shared},
             "annotations": {**annotations, **_held(operand), **_nri(operand, policy)},
         },
         "spec": _pod(operand, policy, os_tag, kernel),
     }
-    chosen = {"app": operand.name, **{k: v for k, v in operand.labels.items() if operand is not DRIVER}}
+    chosen = {selector: operand.name, **{k: v for k, v in operand.labels.items() if operand is not DRIVER}}
     spec: Object = {"selector": {"matchLabels": chosen}, "template": template}
     strategy = {"type": "OnDelete"} if operand is DRIVER else rolling(settings)
     if strategy:
         spec["updateStrategy"] = strategy
     # Those of the DaemonSet itself are all overridden; its pods keep the ones by which they are selected.
-    labels = {**own, **mapping(settings.get("labels"))}
+    labels = {**operand.own_labels, **more, **mapping(settings.get("labels"))}
     made = named("DaemonSet", "apps/v1", name, namespace, labels, spec=spec)
     made["metadata"]["annotations"] = annotations
     return made
 
 
 def _held(operand: Operand) -> Mapping[str, str]:
-    return STARTS_IN_TURN if operand.init else STOPS_AT_ONCE
+    return STARTS_IN_TURN if operand.init and not operand.for_virtual_machines else STOPS_AT_ONCE
 
 
 def _nri(operand: Operand, policy: ClusterPolicy) -> Mapping[str, str]:
@@ -177,12 +150,12 @@ def _pod(operand: Operand, policy: ClusterPolicy, os_tag: str, kernel: str) -> O
         "nodeSelector": selector,
         # An empty list leaves the operator's own one in place; any other replaces it.
         "tolerations": list(settings.get("tolerations") or [GPU_TOLERATION]),
-        "initContainers": [_init(operand, name, policy) for name in _init_names(operand, policy)],
+        "initContainers": [init_container(operand, name, policy) for name in _init_names(operand, policy)],
         "containers": [_main(operand, policy, os_tag, kernel)],
         "volumes": [*(host_volume(name, path) for name, path in operand.host.items()), *volumes(operand, policy)],
     }
     if configured(operand, policy):
-        pod["containers"].append(_config_manager(CONFIG_MANAGER, operand.process, policy))
+        pod["containers"].append(config_manager(operand, CONFIG_MANAGER, operand.process, policy))
         pod |= {} if operand.host_pid else {"shareProcessNamespace": True}
     block = policy.block(operand.component)
     for key, wanted in (
@@ -197,7 +170,7 @@ def _pod(operand: Operand, policy: ClusterPolicy, os_tag: str, kernel: str) -> O
         modules = kernel_modules(policy).containers(pod["containers"][0], os_tag, precompiled=bool(kernel), env={})
         pod["containers"].extend(modules)
     secrets = {*(block.get("imagePullSecrets") or ())}
-    if any(name in _VALIDATED for name in operand.init):
+    if any(validates(name) for name in operand.init):
         secrets |= {*(policy.block("validator").get("imagePullSecrets") or ())}
     return pod | ({"imagePullSecrets": [{"name": each} for each in sorted(secrets)]} if secrets else {})
 
@@ -211,7 +184,8 @@ def one_driver_per_node(*others: str) -> Object:
 
 def _init_names(operand: Operand, policy: ClusterPolicy) -> Iterable[str]:
     for name in operand.init:
-        if name != PLUGIN_VALIDATION or policy.enabled("devicePlugin"):
+        needed = {PLUGIN_VALIDATION: "devicePlugin", CC_VALIDATION: "ccManager"}.get(name)
+        if needed is None or policy.enabled(needed):
             yield name
     if configured(operand, policy):
         yield CONFIG_MANAGER_INIT
@@ -225,15 +199,16 @@ def _main(operand: Operand, policy: ClusterPolicy, os_tag: str, kernel: str) -> 
     if operand is not MPS_DAEMON:  # it shares the block of the device plugin, but not the variables there
         env |= given_variables(block)
     image = policy.image(operand.component)
-    if operand is DRIVER:
+    if operand in (DRIVER, VGPU_MANAGER):
         image = driver_image(image, os_tag, kernel)
+    if operand is DRIVER:
         env[DIGEST] = digest([image, env])
     made: Object = {
         "name": operand.container,
         "image": image,
         "imagePullPolicy": block.get("imagePullPolicy") or "IfNotPresent",
         "env": [*fields_of(operand.fields), *environment_of(env)],
-        "securityContext": dict(_PRIVILEGED),
+        "securityContext": {"privileged": True},
         "volumeMounts": [
             *({"name": name, "mountPath": path} for name, path in operand.host.items()),
             *mounts(operand, policy),
@@ -241,6 +216,8 @@ def _main(operand: Operand, policy: ClusterPolicy, os_tag: str, kernel: str) -> 
     }
     if operand.ports:
         made["ports"] = [{"name": name, "containerPort": port} for name, port in operand.ports.items()]
+    if operand.resources:
+        made["resources"] = {kind: dict(amounts) for kind, amounts in operand.resources.items()}
     return made | {key: block[key] for key in ("args", "resources") if block.get(key)}
 
 
@@ -249,88 +226,6 @@ def driver_image(image: str, os_tag: str, kernel: str = "") -> str:
     if "sha256:" in image:
         return image
     return f"{image}-{kernel}-{os_tag}" if kernel else f"{image}-{os_tag}"
-
-
-def _init(operand: Operand, name: str, policy: ClusterPolicy) -> Object:
-    if name == CONFIG_MANAGER_INIT:
-        return _config_manager(name, "", policy)
-    if name == MANAGER:
-        return driver_manager(mapping(policy.block("driver").get("manager")), kernel_modules(policy))
-    if name not in _VALIDATED:
-        return {"name": name, "image": policy.image(operand.component), "securityContext": dict(_PRIVILEGED)}
-    made: Object = {"name": name, "image": policy.image("validator"), "securityContext": dict(_PRIVILEGED)}
-    component, waits, fields = _VALIDATED[name]
-    if operand.component != "validator" and name == TOOLKIT_VALIDATION:
-        return made
-    env = {"COMPONENT": component, "WITH_WAIT": waits}
-    if name == TOOLKIT_VALIDATION:
-        env["NVIDIA_VISIBLE_DEVICES"] = "all"
-    if name in _STARTS_A_POD:
-        env |= _of_started_pods(policy)
-    if name == PLUGIN_VALIDATION:
-        env |= {"WITH_WORKLOAD": "false", "MIG_STRATEGY": policy.mig_strategy}
-    given = mapping(policy.block("validator").get(component)).get("env") or ()
-    env |= {each["name"]: str(each.get("value") or "") for each in given}
-    return made | {"env": [*fields_of(fields), *environment_of(env)]}
-
-
-def _of_started_pods(policy: ClusterPolicy) -> dict[str, str]:
-    """What the validator is told of the pods that it starts itself."""
-    block = policy.block("validator")
-    env = {
-        "VALIDATOR_IMAGE": policy.image("validator"),
-        "VALIDATOR_IMAGE_PULL_POLICY": str(block.get("imagePullPolicy") or ""),
-    }
-    if secrets := block.get("imagePullSecrets"):
-        env["VALIDATOR_IMAGE_PULL_SECRETS"] = ",".join(secrets)
-    return env | ({"VALIDATOR_RUNTIME_CLASS": policy.runtime_class} if policy.runtime_class else {})
-
-
-def driver_manager(block: Mapping[str, Any], modules: Modules) -> Object:
-    """The init container that clears a node before a driver is loaded."""
-    env = {
-        "NVIDIA_VISIBLE_DEVICES": "void",
-        "ENABLE_GPU_POD_EVICTION": "true",
-        "ENABLE_AUTO_DRAIN": "false",
-        "DRAIN_USE_FORCE": "false",
-        "DRAIN_POD_SELECTOR_LABEL": "",
-        "DRAIN_TIMEOUT_SECONDS": "0s",
-        "DRAIN_DELETE_EMPTYDIR_DATA": "false",
-        **modules.manager_env(),
-    }
-    env |= given_variables(block)
-    return {
-        "name": MANAGER,
-        "image": image_of(MANAGER, block),
-        "args": ["uninstall_driver"],
-        "env": [*fields_of({**NODE_NAME, **OPERATOR_NAMESPACE}), *environment_of(env)],
-        "securityContext": dict(_PRIVILEGED),
-    }
-
-
-def _config_manager(name: str, process: str, policy: ClusterPolicy) -> Object:
-    """What chooses a node's configuration: once before the program starts, then beside it, signalling ``process``."""
-    config = policy.plugin_config
-    env = {
-        "ONESHOT": "false" if process else "true",
-        "KUBECONFIG": "",
-        "NODE_LABEL": CONFIG_LABEL,
-        "CONFIG_FILE_SRCDIR": "/available-configs",
-        "CONFIG_FILE_DST": "/config/config.yaml",
-        "DEFAULT_CONFIG": str(config.get("default") or ""),
-        "FALLBACK_STRATEGIES": "empty",
-        "SEND_SIGNAL": "true" if process else "false",
-        "SIGNAL": "1" if process else "",
-        "PROCESS_TO_SIGNAL": process,
-    }
-    made: Object = {
-        "name": name,
-        "image": policy.image("devicePlugin"),
-        "command": ["config-manager"],
-        "env": [*fields_of(NODE_NAME), *environment_of(env)],
-        "volumeMounts": config_mounts(policy),
-    }
-    return made | ({"securityContext": dict(_PRIVILEGED)} if process else {})
 
 
 def _service(operand: Operand, policy: ClusterPolicy, namespace: str) -> Object:

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from conformance.simulator.clusterpolicy import ClusterPolicy, mapping
+from conformance.simulator.clusterpolicy import WORKLOADS, ClusterPolicy, mapping
 from conformance.simulator.nfd import PREFIX
 from conformance.simulator.operands import CONTAINER_LABELS, DEPLOY, DRA_LABELS, SANDBOX_LABELS
 from conformance.simulator.world import Object
@@ -32,7 +32,6 @@ _NO_LAYOUT = "all-disabled"
 
 _KATA = "kata-sandbox-device-plugin"
 _OF_SANDBOXES = frozenset((*(end for ends in SANDBOX_LABELS.values() for end in ends), _KATA))
-_WORKLOADS = ("container", *SANDBOX_LABELS)
 _EVERY_LABEL = frozenset(f"{DEPLOY}{end}" for end in (*CONTAINER_LABELS, *DRA_LABELS, *_OF_SANDBOXES)) | {_MIG_MANAGER}
 _OF_DRA = frozenset(f"{DEPLOY}{end}" for end in DRA_LABELS)
 # Both stacks use these two: a driver, and the manager of a host's vGPU driver.
@@ -194,12 +193,12 @@ def _label_for_policy(now: dict[str, str], policy: ClusterPolicy) -> None:
 
 def _ends(labels: Labels, policy: ClusterPolicy) -> Sequence[str]:
     chosen = labels.get(_WORKLOAD)
-    if chosen not in _WORKLOADS:
-        chosen = policy.block("sandboxWorkloads").get("defaultWorkload")
+    if chosen not in WORKLOADS:
+        chosen = policy.default_workload
     if not policy.sandbox or chosen not in SANDBOX_LABELS:
         return CONTAINER_LABELS
     ends = SANDBOX_LABELS[str(chosen)]
-    kata = policy.block("sandboxWorkloads").get("mode") == "kata" and chosen == "vm-passthrough"
+    kata = policy.sandbox_mode == "kata" and chosen == "vm-passthrough"
     return tuple(_KATA if kata and end == "sandbox-device-plugin" else end for end in ends)
 
 

@@ -10,6 +10,7 @@ from conformance.simulator.clusterpolicy import ClusterPolicy, mapping
 from conformance.simulator.driver_modules import Modules, modules_of
 from conformance.simulator.operand_volumes import METRICS
 from conformance.simulator.operands import DRIVER, EXPORTER, GFD, MIG_MANAGER, MPS_DAEMON, PLUGIN, TOOLKIT, Operand
+from conformance.simulator.sandbox_operands import CC_MANAGER, VGPU_DEVICE_MANAGER
 
 Env = dict[str, str]
 
@@ -103,6 +104,16 @@ def _exporter_env(policy: ClusterPolicy) -> Env:
     return env | exporter_settings(policy.block("dcgmExporter"))
 
 
+def _vgpu_device_manager_env(policy: ClusterPolicy) -> Env:
+    layouts = mapping(policy.block("vgpuDeviceManager").get("config"))
+    return {"DEFAULT_VGPU_CONFIG": str(layouts.get("default") or "default")}
+
+
+def _cc_manager_env(policy: ClusterPolicy) -> Env:
+    mode = policy.block("ccManager").get("defaultMode")
+    return {"DEFAULT_CC_MODE": str(mode)} if mode else {}
+
+
 _ENV: Mapping[str, Callable[[ClusterPolicy], Env]] = {
     DRIVER.name: _driver_env,
     TOOLKIT.name: _toolkit_env,
@@ -111,4 +122,6 @@ _ENV: Mapping[str, Callable[[ClusterPolicy], Env]] = {
     MPS_DAEMON.name: _mig_env,
     MIG_MANAGER.name: _mig_manager_env,
     EXPORTER.name: _exporter_env,
+    VGPU_DEVICE_MANAGER.name: _vgpu_device_manager_env,
+    CC_MANAGER.name: _cc_manager_env,
 }

@@ -9,10 +9,13 @@ from typing import Any
 from conformance.simulator.chart.objects import named
 from conformance.simulator.clusterpolicy import ClusterPolicy, mapping
 from conformance.simulator.operands import EXPORTER, MIG_MANAGER, Operand
+from conformance.simulator.sandbox_operands import VGPU_DEVICE_MANAGER
 from conformance.simulator.world import Object
 
 METRICS = "/etc/dcgm-exporter/dcgm-metrics.csv"
 _LAYOUTS, _CLIENTS = "default-mig-parted-config", "default-gpu-clients"
+_VGPU_LAYOUTS = "default-vgpu-devices-config"
+_NO_VGPUS = "version: v1\nvgpu-configs: {}\n"
 
 
 def configured(operand: Operand, policy: ClusterPolicy) -> bool:
@@ -35,6 +38,8 @@ def mounts(operand: Operand, policy: ClusterPolicy) -> list[Object]:
             {"name": "mig-parted-config", "mountPath": "/mig-parted-config"},
             {"name": "gpu-clients", "mountPath": "/gpu-clients"},
         ]
+    if operand is VGPU_DEVICE_MANAGER:
+        return [{"name": "vgpu-config", "mountPath": "/vgpu-config"}]
     if operand is EXPORTER and volumes(operand, policy):
         return [{"name": "metrics-config", "mountPath": METRICS, "subPath": "dcgm-metrics.csv", "readOnly": True}]
     return []
@@ -47,6 +52,9 @@ def volumes(operand: Operand, policy: ClusterPolicy) -> list[Object]:
         return [{"name": name, "configMap": {"name": name}}, {"name": "config", "emptyDir": {}}]
     if operand is MIG_MANAGER:
         return _layout_volumes(policy.block("migManager"))
+    if operand is VGPU_DEVICE_MANAGER:
+        chosen = mapping(policy.block("vgpuDeviceManager").get("config")).get("name")
+        return [{"name": "vgpu-config", "configMap": {"name": chosen or _VGPU_LAYOUTS}}]
     metrics = mapping(policy.block("dcgmExporter").get("config")).get("name") if operand is EXPORTER else None
     items = [{"key": "dcgm-metrics.csv", "path": "dcgm-metrics.csv"}]
     return [{"name": "metrics-config", "configMap": {"name": metrics, "items": items}}] if metrics else []
@@ -65,7 +73,11 @@ def _layout_volumes(block: Mapping[str, Any]) -> list[Object]:
 
 
 def config_maps(operand: Operand, policy: ClusterPolicy, namespace: str) -> list[Object]:
-    """Those that the operator brings along: layouts where a node generates none, and a list of nobody to stop first."""
+    """Those that the operator brings along: layouts of MIG and vGPU, and a list of nobody to stop first."""
+    if operand is VGPU_DEVICE_MANAGER:
+        if mapping(policy.block("vgpuDeviceManager").get("config")).get("name"):
+            return []
+        return [named("ConfigMap", "v1", _VGPU_LAYOUTS, namespace, data={"config.yaml": _NO_VGPUS})]
     if operand is not MIG_MANAGER:
         return []
     layouts = "version: v1\nmig-configs:\n  all-disabled:\n    - devices: all\n      mig-enabled: false\n"

@@ -21,6 +21,7 @@ MANAGER = "k8s-driver-manager"
 DRIVER_VALIDATION, TOOLKIT_VALIDATION = "driver-validation", "toolkit-validation"
 CUDA_VALIDATION, PLUGIN_VALIDATION = "cuda-validation", "plugin-validation"
 CONFIG_MANAGER_INIT, CONFIG_MANAGER = "config-manager-init", "config-manager"
+MPS_MOUNTS = "mps-control-daemon-mounts"
 
 NODE_NAME: Mapping[str, str] = {"NODE_NAME": "spec.nodeName"}
 OPERATOR_NAMESPACE: Mapping[str, str] = {"OPERATOR_NAMESPACE": "metadata.namespace"}
@@ -36,7 +37,9 @@ class Operand(msgspec.Struct, frozen=True):
     end of the node label that brings it to a node, ``init`` its init containers, ``env`` what its container is always
     told, ``fields`` which of its variables hold a field of the pod, ``host`` paths of the host by volume,
     ``configured`` whether it reads the device plugin's ConfigMap, ``process`` what a change of that is signalled to.
-    ``runs_with_gpus`` ones need the NVIDIA runtime class. ``unused_account`` is there, and no pod has it.
+    ``runs_with_gpus`` ones need the NVIDIA runtime class. ``unused_account`` is there, and no pod has it. Those that
+    are ``for_virtual_machines`` come with sandboxWorkloads, and some only in one ``mode`` of it. ``selector`` is the
+    label with the name by which its pods are selected, ``resources`` are those where the policy names none.
     """
 
     name: str
@@ -57,10 +60,19 @@ class Operand(msgspec.Struct, frozen=True):
     labels: Mapping[str, str] = {}
     selects: Mapping[str, str] = {}
     unused_account: str = ""
+    for_virtual_machines: bool = False
+    mode: str = ""
+    selector: str = "app"
+    resources: Mapping[str, Mapping[str, str]] = {}
 
     @property
     def pod_labels(self) -> dict[str, str]:
         """By what its pods are selected, and the labels that they carry."""
+        return {self.selector: self.name, **self.labels}
+
+    @property
+    def own_labels(self) -> dict[str, str]:
+        """The labels of its DaemonSet."""
         return {"app": self.name, **self.labels}
 
     @property
@@ -143,7 +155,7 @@ MPS_DAEMON = Operand(
     account="nvidia-device-plugin",
     unused_account="nvidia-device-plugin-mps-control-daemon",
     container="mps-control-daemon-ctr",
-    init=(TOOLKIT_VALIDATION, "mps-control-daemon-mounts"),
+    init=(TOOLKIT_VALIDATION, MPS_MOUNTS),
     env={"NVIDIA_VISIBLE_DEVICES": "all", "NVIDIA_DRIVER_CAPABILITIES": "compute,utility"},
     host={"run-nvidia": "/run/nvidia", "mps-root": "/run/nvidia/mps", "mps-shm": "/run/nvidia/mps/shm"},
     host_pid=True,
@@ -233,7 +245,7 @@ OPERANDS = (
     MIG_MANAGER,
     STATUS_EXPORTER,
 )
-"""All of them, in the order in which the operator goes through them."""
+"""Those of containers, in the order in which the operator goes through them."""
 
 BY_APP: Mapping[str, Operand] = {operand.name: operand for operand in OPERANDS}
 """Operands by the label ``app`` of their pods."""

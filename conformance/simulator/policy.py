@@ -3,7 +3,7 @@
 It acts while a pod of the Deployment gpu-operator is ready, in the namespace of that pod. ``ready`` means of it what
 it means of the real one: a DaemonSet that wants no pods is ready, and so is a cluster without GPU nodes.
 
-Not deployed are the operands for virtual machines; the labels of nodes that are set aside for those are set.
+The operands for virtual machines are deployed where these are allowed, and do nothing (sandbox_operands.py).
 Source: NVIDIA/gpu-operator v26.7.0, controllers/clusterpolicy_controller.go, gpucluster_controller.go,
 nodelabeling_controller.go, state_manager.go.
 """

@@ -129,6 +129,13 @@ def test_a_disabled_component_goes_and_comes_back(gpus: Operated) -> None:
     )
     gpus.says("ready", "Reconciled")
     assert gpus.desired()["nvidia-dcgm"] == 2
+    accounts = f"/api/v1/namespaces/{NAMESPACE}/serviceaccounts"
+    wait_for(
+        lambda: {each["metadata"]["name"] for each in gpus.client.list(accounts)},
+        lambda found: "nvidia-dcgm-exporter" not in found and "nvidia-dcgm" in found,
+        what="the exporter's account goes, too",
+        timeout=PATIENCE,
+    )
 
     gpus.ask(dcgmExporter={"enabled": True}, dcgm={"enabled": False})
 
@@ -187,6 +194,29 @@ def test_operands_false_takes_a_node_out(gpus: Operated) -> None:
 
     gpus.label("a100-1", **{f"{DEPLOY}operands": None})
     gpus.pod("nvidia-operator-validator", "a100-1", is_ready, "is back")
+
+
+def test_a_node_for_virtual_machines_has_their_operands_and_no_others(gpus: Operated) -> None:
+    node, workload = "a100-1", "nvidia.com/gpu.workload.config"
+    gpus.label(node, **{workload: "vm-passthrough"})
+    gpus.ask(sandboxWorkloads={"enabled": True})
+    theirs = {"nvidia-sandbox-validator", "nvidia-vfio-manager", "nvidia-sandbox-device-plugin-daemonset"}
+    try:
+        wait_for(
+            gpus.desired,
+            lambda found: (
+                {name for name, count in found.items() if count == 1} == EVERYWHERE | theirs
+                and found["nvidia-vgpu-device-manager"] == 0
+            ),
+            what="each kind of operand is on its node",
+            timeout=180,
+        )
+        gpus.says("ready", "Reconciled")
+        gpus.pod("nvidia-sandbox-validator", node, is_ready, "is ready")
+    finally:
+        gpus.ask(sandboxWorkloads={"enabled": False})
+        gpus.label(node, **{workload: None})
+    wait_for(gpus.desired, lambda found: not theirs & found.keys(), what="they are gone", timeout=PATIENCE)
 
 
 def test_a_taint_that_nobody_tolerates_leaves_operands_wanting_no_pods_and_the_policy_ready(

@@ -125,6 +125,16 @@ def field_env(name: str, field: str) -> Object:
     return {"name": name, "valueFrom": {"fieldRef": {"fieldPath": field}}}
 
 
+def environment_of(variables: Mapping[str, str]) -> list[Object]:
+    """Variables as a container lists them."""
+    return [{"name": name, "value": value} for name, value in variables.items()]
+
+
+def fields_of(variables: Mapping[str, str]) -> list[Object]:
+    """Variables that hold fields of their pod, as a container lists them."""
+    return [field_env(name, field) for name, field in variables.items()]
+
+
 def host_volume(name: str, path: str) -> Object:
     """A volume that is a path of the host."""
     return {"name": name, "hostPath": {"path": path}}
