@@ -214,6 +214,8 @@ def path_at(where: Place, obj: Mapping[str, Any]) -> str:
 # What RFC 3986 allows in a segment without encoding; `.` and `..` alone are handled apart.
 _PLAIN = ":@!$&'()*+,;=~"
 _FORBIDDEN = re.compile(r"[/\\%?#\x00-\x1f\x7f]")
+# Nearly all names are; each request spells and reads its path several times.
+_SPELLED_AS_IT_IS = re.compile(rf"[\w.{re.escape(_PLAIN)}-]+", re.ASCII)
 
 
 def segment(text: str) -> str:
@@ -224,7 +226,7 @@ def segment(text: str) -> str:
     """
     if text in {"", ".", ".."} or _FORBIDDEN.search(text):
         raise ValueError(f"{text!r} cannot be part of a path")
-    return quote(text, safe=_PLAIN)
+    return text if _SPELLED_AS_IT_IS.fullmatch(text) else quote(text, safe=_PLAIN)
 
 
 def segments(path: str) -> tuple[str, ...]:
