@@ -2,6 +2,7 @@
 
 import platform
 import shutil
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 
@@ -18,7 +19,7 @@ _TOLD = ("pytest", "kubernetes", "urllib3")
 def versions() -> Answer:
     """The versions of the plugin, of Python and of what the plugin stands on."""
     wrong = [problem for text in metadata.requires("gpu-conformance") or () if (problem := _why_not(text))]
-    told = ", ".join(f"{name} {metadata.version(name)}" for name in _TOLD if not _is_missing(name))
+    told = ", ".join(f"{name} {version}" for name in _TOLD if (version := _version(name)))
     text = f"gpu-conformance {conformance.__version__}, Python {platform.python_version()}, {told}"
     if wrong:
         return Answer("versions", State.ATTENTION, f"{text}; {'; '.join(wrong)}", "Run: pip install -U gpu-conformance")
@@ -80,12 +81,13 @@ def _program(plugin: ExecPlugin) -> str | None:
     return shutil.which(plugin.command)
 
 
-def _is_missing(name: str) -> bool:
+@cache
+def _version(name: str) -> str:
+    """The version that is installed, read from its file once; empty where none is."""
     try:
-        metadata.version(name)
+        return metadata.version(name)
     except metadata.PackageNotFoundError:
-        return True
-    return False
+        return ""
 
 
 def _why_not(text: str) -> str:
@@ -96,8 +98,8 @@ def _why_not(text: str) -> str:
         return ""
     if wanted.marker is not None and not wanted.marker.evaluate({"extra": ""}):
         return ""
-    if _is_missing(wanted.name):
+    version = _version(wanted.name)
+    if not version:
         return f"{wanted.name} is not installed"
-    version = metadata.version(wanted.name)
     fits = wanted.specifier.contains(version, prereleases=True)
     return "" if fits else f"{wanted.name} {version} is not {wanted.specifier}"
