@@ -1,11 +1,11 @@
 """A cluster in memory: just enough of an API server for deploying and withdrawing, with every request on record."""
 
-import copy
 import itertools
 from collections.abc import Mapping
 from typing import Any
 
 import pytest
+from copies import copied
 
 from conformance.kube import paths
 from conformance.kube.errors import ApiError, Conflict, NotFound
@@ -19,7 +19,7 @@ def _merge(target: dict[str, Any], change: Mapping[str, Any]) -> None:
         elif isinstance(value, Mapping):
             _merge(target.setdefault(key, {}), value)
         else:
-            target[key] = copy.deepcopy(value)
+            target[key] = copied(value)
 
 
 class ClusterInMemory:
@@ -35,7 +35,7 @@ class ClusterInMemory:
         self._versions = itertools.count(1)
 
     def add(self, obj: dict[str, Any]) -> dict[str, Any]:
-        return self._store(paths.path_of(obj), copy.deepcopy(obj))
+        return self._store(paths.path_of(obj), copied(obj))
 
     def node(self, name: str, pool: str, **metadata: Any) -> dict[str, Any]:
         labels = {"eks.amazonaws.com/nodegroup": pool, **metadata.pop("labels", {})}
@@ -53,10 +53,10 @@ class ClusterInMemory:
     def get(self, path: str, query: Any = None) -> dict[str, Any]:
         if path not in self.objects:
             raise NotFound(404, "NotFound", "not found", "GET", path)
-        return copy.deepcopy(self.objects[path])
+        return copied(self.objects[path])
 
     def list(self, path: str, **selectors: Any) -> list[dict[str, Any]]:
-        return [copy.deepcopy(obj) for place, obj in sorted(self.objects.items()) if place.rpartition("/")[0] == path]
+        return [copied(obj) for place, obj in sorted(self.objects.items()) if place.rpartition("/")[0] == path]
 
     def apply(self, obj: dict[str, Any], *, force: bool = False, **options: Any) -> dict[str, Any]:
         path = paths.path_of(obj)
@@ -64,7 +64,7 @@ class ClusterInMemory:
         if self.errors.get(path):
             raise self.errors[path].pop(0)
         before = self.objects.get(path)
-        after = copy.deepcopy(before or {})
+        after = copied(before or {})
         _merge(after, obj)
         if obj["kind"] == "ResourceQuota":
             after["status"] = {"hard": obj["spec"]["hard"]} if self.quotas_count else {}
@@ -95,7 +95,7 @@ class ClusterInMemory:
         obj["metadata"].setdefault("uid", f"uid-{version}")
         obj["metadata"]["resourceVersion"] = version
         self.objects[path] = obj
-        return copy.deepcopy(obj)
+        return copied(obj)
 
 
 @pytest.fixture

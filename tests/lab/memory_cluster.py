@@ -4,7 +4,6 @@ It does what the lab relies on: optimistic locking, merge and JSON patches, labe
 namespaces that take their contents along, quota, and pods that are bound where there is room for them.
 """
 
-import copy
 import itertools
 import json
 import threading
@@ -16,6 +15,8 @@ from fractions import Fraction
 from types import SimpleNamespace
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
+
+from copies import copied
 
 from conformance.gpu.placement import obstacles, requests_of
 from conformance.gpu.quantities import quantity
@@ -160,7 +161,7 @@ class MemoryCluster:
     def _list(self, target: Target, query: dict[str, str]) -> list[dict[str, Any]]:
         fields = dict(part.split("=") for part in query.get("fieldSelector", "").split(",") if part)
         return [
-            copy.deepcopy(obj)
+            copied(obj)
             for (kind, namespace, _), obj in sorted(self.objects.items())
             if kind == target.kind
             and target.namespace in (None, namespace)
@@ -175,7 +176,7 @@ class MemoryCluster:
         return self.objects[key]
 
     def _create(self, target: Target, body: dict[str, Any], dry: bool) -> dict[str, Any]:
-        obj = copy.deepcopy(body)
+        obj = copied(body)
         obj["metadata"].setdefault("name", obj["metadata"].get("generateName", "") + "x")
         if target.namespace:
             home = self.objects.get(("Namespace", "", target.namespace))
@@ -194,7 +195,7 @@ class MemoryCluster:
 
     def _patch(self, target: Target, body: Any, content_type: str) -> dict[str, Any]:
         before = self._found(target)
-        after = copy.deepcopy(before)
+        after = copied(before)
         if "json-patch" in content_type:
             for operation in body:
                 *parents, last = (part.replace("~1", "/") for part in operation["path"].split("/")[1:])
@@ -234,7 +235,7 @@ class MemoryCluster:
         self.objects[key] = obj
         if metadata.get("deletionTimestamp") and not metadata.get("finalizers"):
             del self.objects[key]
-        return copy.deepcopy(obj)
+        return copied(obj)
 
     def _remove(self, obj: dict[str, Any]) -> None:
         metadata = obj["metadata"]
