@@ -94,6 +94,7 @@ class Requirement(msgspec.Struct, frozen=True):
     feature: str = "core"
     pods: Landing = Landing.ANYWHERE
     owner: Owner = Owner.UNKNOWN
+    pause: float = 0.0
 
 
 def declare_profile(prefix: str, name: str) -> None:
@@ -126,6 +127,7 @@ def requirement(
     effect: Effect = READS,
     feature: str = "core",
     pods: Landing = Landing.ANYWHERE,
+    pause: float = 0.0,
     owner: Owner | None = None,
 ) -> Callable[[_T], _T]:
     """Make a test function the test of one requirement.
@@ -134,6 +136,8 @@ def requirement(
     ``feature`` is ``core`` or the name of an extended feature of the profile. ``pods`` says where the pods of a
     scenario may get to. One that restricts that may run beside others that do: the lab holds it to that, and it gets no
     fixture but ``lab`` that has something to do after its ``yield``, because that comes before the scenario has ended.
+    Where its cluster lets such a one wait for a fixed time, ``pause`` says how many seconds: others act meanwhile, so it
+    begins before them.
     ``owner`` is who carries out the remedy: of a shipped profile the platform's team where nothing is said, of a
     profile of your own nobody.
     Raises ValueError for an id whose form or prefix no profile has, for an unknown source, and where source or remedy
@@ -150,7 +154,7 @@ def requirement(
     if owner is None:
         owner = Owner.PLATFORM if match["prefix"] in _SHIPPED else Owner.UNKNOWN
     cited = _cited(id, sources)
-    rule = Requirement(id, title, level, PROFILES[match["prefix"]], effect, cited, remedy, feature, pods, owner)
+    rule = Requirement(id, title, level, PROFILES[match["prefix"]], effect, cited, remedy, feature, pods, owner, pause)
 
     def decorate(function: _T) -> _T:
         function.__requirement__ = rule  # type: ignore[attr-defined]

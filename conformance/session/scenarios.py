@@ -2,7 +2,8 @@
 
 pytest sets a requirement up and tears it down in its turn, in the main thread. Of a scenario that declares where its
 pods land (``@requirement(pods=...)``) the function itself then runs in a thread, which cleans its lab up at the end.
-All others wait until nothing else acts. See docs/decisions/0012-scenarios-side-by-side.md.
+One whose cluster lets it wait long (``pause``) begins first, and is told when it has ended. All others wait until
+nothing else acts. See docs/decisions/0012-scenarios-side-by-side.md.
 """
 
 import contextvars
@@ -111,11 +112,12 @@ class Scenario:
 SCENARIO = pytest.StashKey[Scenario]()
 
 
-@dataclass
+@dataclass(eq=False)
 class _Turn:
-    """One item and its reports, which are told when all before it have been told."""
+    """One item and its reports, which are told when all before it have been told, but for what ``pauses``."""
 
     item: pytest.Item
+    pauses: bool = False
     reports: list[pytest.TestReport] = field(default_factory=list)
     scenario: Scenario | None = None
     ready: bool = False
@@ -133,7 +135,7 @@ class Scenarios:
 
     def run(self, item: pytest.Item, nextitem: pytest.Item | None) -> None:
         """Set one item up, run it or let it begin, tear it down, and tell what is known by then, in order."""
-        turn = _Turn(item)
+        turn = _Turn(item, pauses=_pause(item) > 0)
         landing = _landing(item)
         if landing is not None:
             self._wait_until_it_may_begin(landing)
@@ -185,20 +187,25 @@ class Scenarios:
             self._changed.notify_all()
 
     def _news(self) -> bool:
-        """Whether the next item could be told of."""
-        return bool(self._turns) and _is_over(self._turns[0])
+        """Whether one of the next items could be told of."""
+        return any(_is_over(turn) for turn in self._next())
+
+    def _next(self) -> list[_Turn]:
+        """The items of which one may be told before all others: those that pause, up to the first that does not."""
+        first = next((at for at, turn in enumerate(self._turns) if not turn.pauses), len(self._turns))
+        return list(self._turns)[: first + 1]
 
     def _tell(self) -> None:
         """Report what has ended, up to the first item that has not."""
-        while self._turns:
-            turn = self._turns[0]
+        while following := self._next():
+            turn = next((turn for turn in following if _is_over(turn)), following[-1])
             hook, where = turn.item.ihook, {"nodeid": turn.item.nodeid, "location": turn.item.location}
             if not turn.announced:
                 turn.announced = True
                 hook.pytest_runtest_logstart(**where)
             if not _is_over(turn):
                 return
-            self._turns.popleft()
+            self._turns.remove(turn)
             for report in _reports(turn):
                 hook.pytest_runtest_logreport(report=report)
             hook.pytest_runtest_logfinish(**where)
@@ -222,8 +229,11 @@ class ScenarioHooks:
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        """Let those that need the cluster to themselves come last: each in between would end what acts side by side."""
-        items.sort(key=lambda item: _landing(item) is Landing.ANYWHERE)
+        """Let the longest pause begin first, so that most fits into it, and those come last that need to be alone.
+
+        Each of these in between would end what acts side by side.
+        """
+        items.sort(key=lambda item: (_landing(item) is Landing.ANYWHERE, -_pause(item)))
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_protocol(self, item: pytest.Item, nextitem: pytest.Item | None) -> bool:
@@ -279,6 +289,12 @@ def _landing(item: pytest.Item) -> Landing | None:
     if rule is None or "lab" not in getattr(item, "fixturenames", ()):
         return None
     return rule.pods
+
+
+def _pause(item: pytest.Item) -> float:
+    """How many seconds the cluster lets an item wait while others may act; 0 for one that needs to be alone."""
+    rule = requirement_of(getattr(item, "function", None))
+    return rule.pause if rule is not None and _landing(item) not in (None, Landing.ANYWHERE) else 0.0
 
 
 def _stop_where_asked(session: pytest.Session) -> None:

@@ -16,7 +16,7 @@ _DISRUPTIONS_DO_NOT_COUNT = {"rules": [{"action": "Ignore", "onPodConditions": [
 
 # Seconds after which the Job controller replaces a pod, whatever made the pod end
 # (kubernetes: pkg/controller/job/job_controller.go, DefaultJobPodFailureBackOff).
-_JOB_BACKOFF = 10
+JOB_BACKOFF = 10
 
 
 class FillOptions(TypedDict, total=False):
@@ -78,7 +78,7 @@ class FakeGpuNode:
             backoffLimit=0,
             podFailurePolicy=_DISRUPTIONS_DO_NOT_COUNT,
         )
-        timeouts = replace(self._lab.timeouts, running=self._lab.timeouts.running + _JOB_BACKOFF)
+        timeouts = replace(self._lab.timeouts, running=self._lab.timeouts.running + JOB_BACKOFF)
         running = LabJob(self._lab.client, timeouts, self._lab.apply(job))
         try:
             yield running

@@ -22,7 +22,7 @@ from conformance.lab import RequirementLab
 from conformance.reference.model import Reference
 from conformance.verdict import NotApplicable, expect
 from suites._shared.priority_order import declared_classes, declared_preemptions, live_class
-from suites.priorities.borrowed_node import FakeGpuNode
+from suites.priorities.borrowed_node import JOB_BACKOFF, FakeGpuNode
 
 CONTROL_PLANE = "node-role.kubernetes.io/control-plane"
 # A victim needs one second to end, and has time for more on a busy node.
@@ -239,6 +239,7 @@ def test_a_victim_gets_its_grace_period_and_the_newcomer_waits(
     level=MUST,
     effect=DISRUPTIVE,
     pods=ON_BORROWED_NODES,
+    pause=JOB_BACKOFF,
     sources=["guide-5", "k8s-pod-failure-policy"],
     remedy="Keep the Job controller on; give training Jobs a podFailurePolicy that ignores DisruptionTarget, or every "
     "preemption uses up backoffLimit.",

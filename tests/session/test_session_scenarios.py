@@ -112,6 +112,50 @@ def test_audit(): pass
     assert plugin.told == [f"test_{name} call passed" for name in ("one", "other", "audit", "alone", "alone_too")]
 
 
+PAUSE = """
+@scenario("PRIO-95", pods=ON_NO_NODE)
+def test_one(lab, world):
+    world.happened.append("one")
+
+@scenario("PRIO-98", pause=90)
+def test_alone(lab, world): pass
+
+@scenario("PRIO-96", pods=ON_NO_NODE, pause=10)
+def test_long(lab, world):
+    world.happened.append("long")
+    reached(world.other)
+
+def test_audit(): pass
+
+@scenario("PRIO-97", pods=ON_NO_NODE)
+def test_last(lab, world):
+    world.other.set()
+"""
+
+FAILING_AUDIT = """
+def test_audit(world):
+    world.other.set()
+    raise ValueError
+"""
+
+
+def test_a_scenario_that_the_cluster_lets_wait_begins_first_and_keeps_back_no_verdict_of_others(ran) -> None:
+    plugin, _ = ran(PAUSE)
+
+    assert plugin.happened[0] == "long"
+    told = [each.split()[0] for each in plugin.told]
+    assert told.index("test_long") > told.index("test_audit") > told.index("test_one")
+    assert [each for each in told if each != "test_long"] == ["test_one", "test_audit", "test_last", "test_alone"]
+    assert len(told) == len(set(told)) == 5
+    assert all(each.endswith("passed") for each in plugin.told)
+
+
+def test_a_pause_that_has_begun_is_told_of_when_the_run_ends_early(ran) -> None:
+    plugin, _ = ran(PAUSE.replace("def test_audit(): pass", FAILING_AUDIT), "--maxfail=1")
+
+    assert set(plugin.told) == {"test_one call passed", "test_audit call failed", "test_long call passed"}
+
+
 def test_a_scenario_whose_pods_land_anywhere_begins_when_all_others_have_cleaned_up(ran) -> None:
     plugin, _ = ran(BESIDE)
 
