@@ -19,6 +19,7 @@ __all__ = [
     "OCCUPIES_IDLE_GPUS",
     "ON_BORROWED_NODES",
     "ON_NO_NODE",
+    "ON_PICKED_NODES",
     "OWN_CLUSTER_OBJECTS",
     "OWN_NAMESPACE",
     "PATCHES_NODES",
@@ -46,7 +47,7 @@ class Level(StrEnum):
     MAY = "MAY"
 
 
-ON_BORROWED_NODES, ON_NO_NODE = Landing.ON_BORROWED_NODES, Landing.NOWHERE
+ON_BORROWED_NODES, ON_PICKED_NODES, ON_NO_NODE = Landing.ON_BORROWED_NODES, Landing.ON_PICKED_NODES, Landing.NOWHERE
 MUST, SHOULD, MAY = Level.MUST, Level.SHOULD, Level.MAY
 READS = Effect.READS
 OWN_NAMESPACE = Effect.OWN_NAMESPACE
@@ -136,8 +137,8 @@ def requirement(
     ``feature`` is ``core`` or the name of an extended feature of the profile. ``pods`` says where the pods of a
     scenario may get to. One that restricts that may run beside others that do: the lab holds it to that, and it gets no
     fixture but ``lab`` that has something to do after its ``yield``, because that comes before the scenario has ended.
-    Where its cluster lets such a one wait for a fixed time, ``pause`` says how many seconds: others act meanwhile, so it
-    begins before them.
+    ``pause`` are the seconds that Kubernetes lets such a one wait, whatever the cluster: it begins before others, which
+    act meanwhile.
     ``owner`` is who carries out the remedy: of a shipped profile the platform's team where nothing is said, of a
     profile of your own nobody.
     Raises ValueError for an id whose form or prefix no profile has, for an unknown source, and where source or remedy

@@ -27,6 +27,7 @@ class Landing(StrEnum):
 
     ANYWHERE = "anywhere"
     ON_BORROWED_NODES = "on nodes that it has borrowed"
+    ON_PICKED_NODES = "on nodes that it has picked"
     NOWHERE = "on no node"
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 from conformance.gpu.taints import Toleration
 from conformance.kube.client import Client
+from conformance.kube.effects import Landing
 from conformance.kube.errors import AlreadyExists, ApiError, Forbidden
 from conformance.kube.names import DOMAIN, MANAGED_BY, MANAGED_BY_US, RUN_LABEL, own_prefix
 from conformance.kube.paths import path_of
@@ -173,7 +174,9 @@ class Maker:
             spec["priorityClassName"] = self._run.harmless_priority()
         needed = effect_of(spec, self._run.pod_priority, self._borrowed)
         what = f"{obj['kind']} {obj['metadata']['namespace']}/{obj['metadata'].get('name')}"
-        require_landing(spec, self._landing, self._borrowed, what, self._requirement_id)
+        picked = self._landing is Landing.ON_PICKED_NODES
+        own = self._run.reservations.held_by(self._requirement_id) if picked else self._borrowed
+        require_landing(spec, self._landing, own, what, self._requirement_id)
         require_effect(needed, self._client.guard.limit, what, self._requirement_id)
 
 

@@ -56,13 +56,16 @@ def require_effect(needed: Effect, limit: Effect, what: str, requirement: str) -
 
 
 def require_landing(
-    spec: Mapping[str, Any], landing: Landing, borrowed: Collection[str], what: str, requirement: str
+    spec: Mapping[str, Any], landing: Landing, own: Collection[str], what: str, requirement: str
 ) -> None:
-    """Raise ValueError when a pod may get where the requirement does not declare: it may be beside others there."""
+    """Raise ValueError when a pod may get where the requirement does not declare: it may be beside others there.
+
+    ``own`` are the nodes on which it declares that its pods land, those that it has borrowed or picked.
+    """
     if landing is Landing.ANYWHERE or spec.get("schedulingGates"):
         return
     nodes = pinned_to(spec)
-    if landing is Landing.NOWHERE or not nodes or not nodes <= set(borrowed):
+    if landing is Landing.NOWHERE or not nodes or not nodes <= set(own):
         raise ValueError(f"pods of {requirement} land {landing}, as it declares, and {what} may land elsewhere")
 
 

@@ -55,9 +55,14 @@ class Reservations:
         if by != holder:
             raise Inconclusive(f"node {node} is in use by {by}, which runs at the same time")
 
-    def release(self, holder: str) -> None:
-        """Let go of everything that a requirement has in use."""
+    def held_by(self, holder: str) -> frozenset[str]:
+        """The nodes that a requirement has in use."""
         with self._changed:
-            for name in [name for name, of in self._holders.items() if of == holder]:
+            return frozenset(name for name, of in self._holders.items() if of == holder)
+
+    def release(self, holder: str, node: str = "") -> None:
+        """Let go of a node that a requirement has in use, or of everything that it has."""
+        with self._changed:
+            for name in [name for name, of in self._holders.items() if of == holder and node in ("", name)]:
                 del self._holders[name]
             self._changed.notify_all()

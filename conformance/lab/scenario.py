@@ -1,7 +1,7 @@
 """What one requirement may do to the cluster: everything goes through here, carries the run id, and is cleaned up."""
 
 import threading
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar, Unpack
@@ -338,6 +338,25 @@ class RequirementLab:
 
         chosen = self._run.reservations.pick(self.requirement.id, by_name.keys(), idle, awaited=awaited)
         return [by_name[name] for name in chosen]
+
+    def pick(self, nodes: Iterable[_Node], choose: Callable[[Sequence[_Node]], _Node]) -> _Node:
+        """The node that ``choose`` takes of those which no other requirement has in use; it need not be idle.
+
+        As with pick_idle, it is the requirement's until it ends. ``choose`` raises Inconclusive where none will do, and
+        is asked again when others let go of theirs.
+        """
+        by_name = {node.name: node for node in nodes}
+
+        def chosen(taken: Collection[str]) -> tuple[str, ...]:
+            return (choose([node for name, node in by_name.items() if name not in taken]).name,)
+
+        [name] = self._run.reservations.pick(self.requirement.id, by_name.keys(), chosen)
+        return by_name[name]
+
+    def let_go(self, node: Named) -> None:
+        """Delete the pods on a node that it has picked, wait until they are gone, and leave the node to others."""
+        borrowing.delete_pods_on(self.client, node.name, self.run_id, self.timeouts)
+        self._run.reservations.release(self.requirement.id, node.name)
 
     @property
     def labels(self) -> dict[str, str]:

@@ -159,6 +159,7 @@ def all_replicas_run_and_one_more_pod_waits(shared: SharedNodes, lab: Requiremen
         one_more.stays_pending(because=f"all {replicas} replicas of {node} are in use")
         one_more.delete()
         pods.delete()
+        lab.let_go(node)
 
 
 def requests_for_several_replicas_end_as_configured(shared: SharedNodes, lab: RequirementLab) -> None:
@@ -174,6 +175,7 @@ def requests_for_several_replicas_end_as_configured(shared: SharedNodes, lab: Re
             inspect=f"kubectl get node {node.name} -o jsonpath='{{.status.allocatable}}'",
         )
         pod.delete()
+        lab.let_go(node)
 
 
 def _replica_names(shared: SharedNodes) -> list[tuple[Pool, str]]:

@@ -1,7 +1,7 @@
 """ResourceClaims for devices: the existing ones, and those that a scenario creates on one node of a DRA pool."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
@@ -283,18 +283,28 @@ def free_devices(lab: RequirementLab, node: Node, chosen: DeviceClass) -> tuple[
 
 
 def claiming_node(lab: RequirementLab, nodes: Iterable[Node], chosen: DeviceClass, devices: int) -> ClaimingNode:
-    """The node of these with the most free devices. Raises Inconclusive when none has ``devices`` of them."""
-    found = [(node, free_devices(lab, node, chosen)) for node in nodes if node.ready and not node.unschedulable]
-    node, free = max(found, key=lambda each: len(each[1]), default=(None, ()))
-    if node is None or len(free) < devices:
-        raise Inconclusive(
-            f"{devices} free devices of {chosen} on one node are needed; "
-            + (
-                "; ".join(f"{each} has {len(idle)}" for each, idle in found)
-                or "no node of a DRA pool is Ready and schedulable"
+    """The node of these with the most free devices, which no other requirement of the run gets until this one ends.
+
+    Raises Inconclusive when none has ``devices`` of them.
+    """
+    free: dict[str, tuple[Device, ...]] = {}
+
+    def most(unused: Sequence[Node]) -> Node:
+        found = [(node, free_devices(lab, node, chosen)) for node in unused if node.ready and not node.unschedulable]
+        free.update((node.name, devices) for node, devices in found)
+        node, there = max(found, key=lambda each: len(each[1]), default=(None, ()))
+        if node is None or len(there) < devices:
+            raise Inconclusive(
+                f"{devices} free devices of {chosen} on one node are needed; "
+                + (
+                    "; ".join(f"{each} has {len(idle)}" for each, idle in found)
+                    or "no node of a DRA pool is Ready and schedulable"
+                )
             )
-        )
-    return ClaimingNode(lab, node, chosen, free)
+        return node
+
+    node = lab.pick(nodes, most)
+    return ClaimingNode(lab, node, chosen, free[node.name])
 
 
 def claims_of(*, template: str = "", claim: str = "") -> dict[str, dict[str, str]]:

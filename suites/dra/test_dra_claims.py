@@ -17,6 +17,7 @@ from conformance.catalog import (
     MUST,
     OCCUPIES_IDLE_GPUS,
     ON_NO_NODE,
+    ON_PICKED_NODES,
     OWN_NAMESPACE,
     SHOULD,
     Owner,
@@ -215,6 +216,7 @@ def test_a_quota_counts_claims(gpu_class: DeviceClass, lab: RequirementLab) -> N
     "Two pods with claims from one ResourceClaimTemplate run, each with an allocated device of its own",
     level=MUST,
     effect=OCCUPIES_IDLE_GPUS,
+    pods=ON_PICKED_NODES,
     sources=["dra-driver", "k8s-dra"],
     remedy="Look at the claims' status, then into the log of the node's kubelet plugin; a policy may rewrite pods.",
 )
@@ -246,6 +248,7 @@ def test_each_pod_gets_a_device_of_its_own(
     "Pods that reference one ResourceClaim run with the same device",
     level=MUST,
     effect=OCCUPIES_IDLE_GPUS,
+    pods=ON_PICKED_NODES,
     sources=["dra-driver", "k8s-dra"],
     remedy="Look at status.reservedFor of the claim: both pods have to be in it.",
 )
@@ -266,6 +269,7 @@ def test_pods_that_share_a_claim_share_its_device(claiming: ClaimingNode) -> Non
     "A CEL selector chooses the matching device, and one that matches none leaves the pod Pending",
     level=MUST,
     effect=OCCUPIES_IDLE_GPUS,
+    pods=ON_PICKED_NODES,
     sources=["dra-driver-attributes", "dra-driver-46", "dra-driver-150"],
     remedy="Compare the selector with the attributes in the node's ResourceSlice: names and types have to agree.",
 )
@@ -286,6 +290,7 @@ def test_a_selector_chooses_among_devices(claiming: ClaimingNode) -> None:
     "A ResourceClaim made from a template is deleted with its pod, and its device can be claimed again",
     level=MUST,
     effect=OCCUPIES_IDLE_GPUS,
+    pods=ON_PICKED_NODES,
     sources=["dra-driver", "k8s-dra"],
     remedy="Look at finalizers and status.reservedFor of the claim, and whether the kubelet plugin runs on the node.",
 )
@@ -308,6 +313,7 @@ def test_a_device_can_be_claimed_again(claiming: ClaimingNode) -> None:
     "A pod that requests the extendedResourceName of a DeviceClass gets one device of that class",
     level=MAY,
     effect=OCCUPIES_IDLE_GPUS,
+    pods=ON_PICKED_NODES,
     feature="extended-resource",
     sources=["kep-5004", "dra-driver-tests"],
     remedy="Check DRAExtendedResource on API server, scheduler and kubelet, and that one class has the resource. When "

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from conformance.catalog import MUST, OCCUPIES_IDLE_GPUS, SHOULD, Owner, requirement
+from conformance.catalog import MUST, OCCUPIES_IDLE_GPUS, ON_PICKED_NODES, SHOULD, Owner, requirement
 from conformance.facts import Facts, Node
 from conformance.gpu import mig_config
 from conformance.gpu.labels import GPU_COUNT, GPU_PRODUCT, MIG_CAPABLE, MIG_CONFIG, MIG_CONFIG_STATE, MIG_STRATEGY
@@ -388,6 +388,7 @@ def test_whoever_asks_for_mig_devices_asks_for_what_is_offered(
     "A pod that requests a MIG device runs; one that requests more than a node has stays Pending",
     level=MUST,
     effect=OCCUPIES_IDLE_GPUS,
+    pods=ON_PICKED_NODES,
     sources=["guide-3", "operator-mig"],
     remedy="Look at the events of the pod that does not run; for one that runs and should not, look for a policy that "
     "rewrites GPU requests.",
@@ -402,6 +403,7 @@ def test_mig_devices_are_given_to_pods(mig_nodes: MigNodes, lab: RequirementLab)
         too_many = lab.pod(gpus=count + 1, resource=resource, on=node, tolerates=node, name_hint="too-many")
         too_many.stays_pending(because=f"{node} has {count} {resource}, and a pod runs on one node")
         too_many.delete()
+        lab.let_go(node)
 
 
 @requirement(

@@ -20,6 +20,7 @@ from conformance.catalog import (
     OCCUPIES_IDLE_GPUS,
     ON_BORROWED_NODES,
     ON_NO_NODE,
+    ON_PICKED_NODES,
     OWN_NAMESPACE,
     PATCHES_NODES,
     requirement,
@@ -175,6 +176,7 @@ def test_required_affinity_binds(labelled_pools: tuple[Pool, ...], members: Memb
     "Preferred node affinity chooses between idle nodes, and never keeps a pod Pending",
     level=MUST,
     effect=OWN_NAMESPACE,
+    pods=ON_PICKED_NODES,
     sources=["guide-4", "k8s-affinity"],
     remedy="Leave the score plugin NodeAffinity on, with a weight above that of bin-packing, and keep admission "
     "policies from turning preferred terms into required ones.",
@@ -194,6 +196,7 @@ def test_preferred_affinity_prefers_and_never_blocks(idle_twins: tuple[Node, ...
     "Preferred pod anti-affinity spreads replicas over idle nodes, and never keeps a pod Pending",
     level=MUST,
     effect=OCCUPIES_IDLE_GPUS,
+    pods=ON_PICKED_NODES,
     sources=["guide-4", "k8s-affinity"],
     remedy="Weigh the score plugin InterPodAffinity above bin-packing, or require the anti-affinity, or use topology "
     "spread constraints.",

@@ -8,7 +8,7 @@ once. Whichever of them is violated, the node stays Ready and offers no GPU.
 
 import pytest
 
-from conformance.catalog import MUST, OCCUPIES_IDLE_GPUS, requirement
+from conformance.catalog import MUST, OCCUPIES_IDLE_GPUS, ON_PICKED_NODES, requirement
 from conformance.facts import Container, Facts, Node, Pod, Workload
 from conformance.gpu import plugin_config
 from conformance.gpu.labels import GPU_COMPUTE, MPS_CAPABLE
@@ -202,6 +202,7 @@ def test_gpu_feature_discovery_labels_mps(mps: SharedNodes, judge: Judge) -> Non
     "As many pods as a node has MPS replicas run at once, and the next one stays Pending",
     level=MUST,
     effect=OCCUPIES_IDLE_GPUS,
+    pods=ON_PICKED_NODES,
     sources=["guide-3", "device-plugin-mps"],
     remedy="Look at the log of the control daemon for rejected clients, for a policy that rewrites GPU requests, and "
     "at the events of a pod that the kubelet rejected.",
@@ -215,6 +216,7 @@ def test_as_many_pods_as_mps_replicas_run_and_one_more_waits(mps: SharedNodes, l
     "A pod that requests two MPS replicas runs or fails as failRequestsGreaterThanOne says",
     level=MUST,
     effect=OCCUPIES_IDLE_GPUS,
+    pods=ON_PICKED_NODES,
     sources=["device-plugin-mps", "device-plugin-config"],
     remedy="Omit failRequestsGreaterThanOne under sharing.mps, or set it as intended, and restart the device plugin.",
 )

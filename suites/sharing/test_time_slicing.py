@@ -11,7 +11,7 @@ replicas give no more than one. So replicas are for pods of one owner, under a n
 
 import pytest
 
-from conformance.catalog import MUST, OCCUPIES_IDLE_GPUS, SHOULD, requirement
+from conformance.catalog import MUST, OCCUPIES_IDLE_GPUS, ON_PICKED_NODES, SHOULD, requirement
 from conformance.facts import Facts, Node
 from conformance.gpu.labels import GPU_PRODUCT
 from conformance.gpu.sharing import Offer, SharingStrategy
@@ -162,6 +162,7 @@ def test_undeclared_gpus_are_not_shared(
     "As many pods as a node has time-slicing replicas run at once, and the next one stays Pending",
     level=MUST,
     effect=OCCUPIES_IDLE_GPUS,
+    pods=ON_PICKED_NODES,
     sources=["guide-3", "operator-time-slicing"],
     remedy="Look for a policy that rewrites GPU requests, and at the events of a pod that the kubelet rejected; "
     "restart a kubelet whose device accounting is stale.",
@@ -175,6 +176,7 @@ def test_as_many_pods_as_replicas_run_and_one_more_waits(sliced: SharedNodes, la
     "A pod that requests two time-slicing replicas runs or fails as failRequestsGreaterThanOne says",
     level=MUST,
     effect=OCCUPIES_IDLE_GPUS,
+    pods=ON_PICKED_NODES,
     sources=["device-plugin-sharing", "device-plugin-requests"],
     remedy="Set failRequestsGreaterThanOne under sharing.timeSlicing as intended, and restart the device plugin.",
 )

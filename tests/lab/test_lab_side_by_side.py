@@ -1,7 +1,7 @@
 """Scenarios of one run at the same time: never on one node, and each only where it says that its pods land."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import SimpleNamespace
 
@@ -138,6 +138,60 @@ def test_pods_that_are_for_borrowed_nodes_are_pinned_to_them(memory: MemoryClust
             scenario.pod(on=[node, GPU_2])
         with pytest.raises(ValueError, match="land on nodes that it has borrowed"):
             scenario.pod()
+
+
+def test_pods_that_are_for_picked_nodes_are_pinned_to_them(memory: MemoryCluster) -> None:
+    with scenario_with(memory, Landing.ON_PICKED_NODES) as scenario:
+        with pytest.raises(ValueError, match="land on nodes that it has picked, as it declares"):
+            scenario.pod(on=GPU_1)
+        scenario.pick_idle([GPU_1])
+
+        scenario.pod(on=GPU_1)
+        with pytest.raises(ValueError, match="land on nodes that it has picked"):
+            scenario.pod(on=BOTH)
+        with pytest.raises(ValueError, match="land on nodes that it has picked"):
+            scenario.pod()
+        with pytest.raises(ValueError, match="Deployment"):
+            scenario.deployment()
+
+
+def test_a_node_is_picked_by_what_a_scenario_wants_among_those_that_no_other_one_has(memory: MemoryCluster) -> None:
+    memory.add("Pod", "theirs", "team", spec={"nodeName": "gpu-2", "containers": []}, status={"phase": "Running"})
+    with lab_on(memory) as lab:
+        one, other = lab.for_requirement(rule(rule_id="PRIO-98")), lab.for_requirement(rule())
+        got: list[SimpleNamespace] = []
+
+        def last(unused: Sequence[SimpleNamespace]) -> SimpleNamespace:
+            if not unused:
+                raise Inconclusive("none is left")
+            return unused[-1]
+
+        assert one.pick(BOTH, last) == GPU_2, "it need not be idle"
+        assert other.pick(BOTH, last) == GPU_1
+        third = lab.for_requirement(rule(rule_id="PRIO-97"))
+        waiting = threading.Thread(target=lambda: got.append(third.pick(BOTH, last)), daemon=True)
+        waiting.start()
+        waiting.join(0.05)
+        assert not got
+
+        other.close()
+
+        waiting.join(SOON)
+        assert got == [GPU_1]
+
+
+def test_a_node_that_a_scenario_lets_go_of_is_empty_and_open_to_others(memory: MemoryCluster) -> None:
+    with lab_on(memory) as lab:
+        one, other = lab.for_requirement(rule(rule_id="PRIO-98")), lab.for_requirement(rule())
+        assert one.pick_idle(BOTH, 2) == list(BOTH)
+        pods = [one.pod(on=node, tolerates={"operator": "Exists"}).wait_until_scheduled() for node in BOTH]
+
+        one.let_go(GPU_1)
+
+        assert [pod.node for pod in pods] == [None, "gpu-2"]
+        assert other.pick_idle(BOTH) == [GPU_1]
+        with pytest.raises(Inconclusive, match="too few nodes are idle"):
+            other.pick_idle([GPU_2])
 
 
 def test_what_a_stopped_scenario_did_can_be_undone_afterwards(memory: MemoryCluster) -> None:
