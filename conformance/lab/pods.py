@@ -1,7 +1,7 @@
 """Pods of a scenario: what they are doing, and expectations of what becomes of them."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any, TypeVar
@@ -190,8 +190,13 @@ class LabPod:
 
         Raises Inconclusive when no scheduler looked at it within the time ``scheduled``.
         """
+        LabPods([self]).stay_pending(because=[because])
+        return self
+
+    def _once_tried(self) -> PodState:
+        """What it is doing when a scheduler has looked at it; raises Inconclusive when none does."""
         try:
-            state = wait_for(
+            return wait_for(
                 lambda: self.state,
                 lambda state: bool(state.unscheduled or state.node or state.removed),
                 what=f"a scheduler looks at {self}",
@@ -200,12 +205,8 @@ class LabPod:
         except WaitTimeout as error:
             raise Inconclusive(f"{error}. Is a scheduler running for it?") from error
 
-        def pending(state: PodState) -> bool:
-            return state.phase == "Pending" and state.node is None and not state.removed
-
-        violation = holds(lambda: self.state, pending, window=self._timeouts.hold, what=f"{self} stays Pending")
-        self._expect(violation is None, "to stay Pending", because, violation or state)
-        return self
+    def _expect_pending(self, state: PodState, because: str) -> None:
+        self._expect(_is_pending(state), "to stay Pending", because, state)
 
     def keeps_running(self, *, because: str = "") -> "LabPod":
         """Expect that it runs and is left alone for the time ``hold``.
@@ -351,6 +352,22 @@ class LabPods(list[LabPod]):
             pod for pod, runs in zip(self, at_once(lambda pod: pod.state.running, self), strict=True) if runs
         )
 
+    def stay_pending(self, *, because: Sequence[str]) -> "LabPods":
+        """Expect of each what LabPod.stays_pending does, ``because`` of its own reason, of all for the same time."""
+        if not self:
+            return self
+        tried = [pod._once_tried() for pod in self]
+        told = f"{self[0]} stays Pending" if len(self) == 1 else f"{len(self)} pods stay Pending, {self[0]} the first"
+        window = self[0]._timeouts.hold
+        broken = holds(
+            lambda: at_once(_state, self), lambda seen: all(map(_is_pending, seen)), window=window, what=told
+        )
+        # Those that did not hold come first: nothing is said of the others, whose time was cut short.
+        last = sorted(zip(broken or tried, range(len(self)), strict=True), key=lambda each: _is_pending(each[0]))
+        for state, number in last:
+            self[number]._expect_pending(state, because[number])
+        return self
+
     def require_running(self) -> "LabPods":
         """Wait until all run; raises Inconclusive as LabPod.require_running does."""
         at_once(lambda pod: pod.require_running(), self)
@@ -363,6 +380,14 @@ class LabPods(list[LabPod]):
     def delete(self, *, wait: bool = True) -> None:
         """Delete all, by default until nothing is left of them."""
         at_once(lambda pod: pod.delete(wait=wait), self)
+
+
+def _state(pod: LabPod) -> PodState:
+    return pod.state
+
+
+def _is_pending(state: PodState) -> bool:
+    return state.phase == "Pending" and state.node is None and not state.removed
 
 
 def at_once(act: Callable[[_T], _R], members: "list[_T] | tuple[_T, ...]") -> list[_R]:

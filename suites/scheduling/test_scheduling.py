@@ -27,7 +27,7 @@ from conformance.catalog import (
 )
 from conformance.facts import Facts, Node
 from conformance.gpu.taints import Taint, untolerated
-from conformance.lab import TAINTED, RequirementLab
+from conformance.lab import TAINTED, LabPods, RequirementLab
 from conformance.reference.model import Pool
 from conformance.verdict import Inconclusive, Judge, Unsupported, expect, format_value
 from suites._shared.formatting import join_limited
@@ -73,10 +73,11 @@ def test_every_taint_keeps_ordinary_pods_out(
 )
 def test_tolerating_some_of_the_taints_is_not_enough(doubly_tainted_pool: Pool, lab: RequirementLab) -> None:
     taints = taints_of([doubly_tainted_pool])
-    for missing in taints:
-        others = [taint for taint in taints if taint != missing]
-        half = lab.pod(node_selector=doubly_tainted_pool.selector, tolerates=others)
-        half.stays_pending(because=f"it tolerates {format_value(others)} and not {missing}")
+    others = {missing: [taint for taint in taints if taint != missing] for missing in taints}
+    halves = LabPods(lab.pod(node_selector=doubly_tainted_pool.selector, tolerates=each) for each in others.values())
+    halves.stay_pending(
+        because=[f"it tolerates {format_value(each)} and not {missing}" for missing, each in others.items()]
+    )
 
     lab.pod(node_selector=doubly_tainted_pool.selector, tolerates=taints).wait_until_scheduled()
 

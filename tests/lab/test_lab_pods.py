@@ -16,7 +16,7 @@ from conformance.gpu.taints import Taint, Toleration
 from conformance.kube.effects import Effect
 from conformance.kube.errors import EffectRefused, Forbidden
 from conformance.kube.names import MANAGED_BY, RUN_LABEL
-from conformance.lab import TAINTED, Images, Lab, RequirementLab
+from conformance.lab import TAINTED, Images, Lab, LabPods, RequirementLab, pods
 from conformance.lab.podspec import merged, pinned, tolerations_for
 from conformance.lab.policies import BELOW_ZERO
 from conformance.verdict import ExpectationFailed, Inconclusive, Judge
@@ -161,6 +161,39 @@ def test_an_expectation_that_does_not_hold_names_the_cause(scenario: Requirement
 def test_a_pod_that_was_placed_disproves_that_it_stays_pending(scenario: RequirementLab, judge: Judge) -> None:
     with pytest.raises(ExpectationFailed, match="found Running on node"):
         scenario.pod().stays_pending(because="it should have nowhere to go")
+
+
+def test_several_pods_stay_pending_for_one_and_the_same_time(
+    scenario: RequirementLab, judge: Judge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held, windows = pods.holds, []
+
+    def noted(*given: Any, what: str, **more: Any) -> Any:
+        windows.append(what)
+        return held(*given, what=what, **more)
+
+    monkeypatch.setattr(pods, "holds", noted)
+
+    both = scenario.pods(2, gpus=1).stay_pending(because=["one reason", "another"])
+
+    assert windows == [f"2 pods stay Pending, {both[0]} the first"]
+    assert [(finding.subject, finding.expected) for finding in judge.findings] == [
+        (both[0].subject, "to stay Pending (one reason)"),
+        (both[1].subject, "to stay Pending (another)"),
+    ]
+
+
+def test_of_several_pods_the_one_that_is_placed_disproves_it_and_nothing_is_said_of_the_others(
+    scenario: RequirementLab, judge: Judge
+) -> None:
+    waiting, placed = scenario.pod(gpus=1), scenario.pod()
+
+    with pytest.raises(ExpectationFailed) as disproof:
+        LabPods([waiting, placed]).stay_pending(because=["it tolerates nothing", "it should have nowhere to go"])
+
+    assert disproof.value.finding.subject == placed.subject
+    assert "it should have nowhere to go" in disproof.value.finding.expected
+    assert judge.findings == []
 
 
 def test_a_scheduler_that_never_looks_is_no_proof_of_anything(
