@@ -26,6 +26,7 @@ __all__ = [
     "PROFILES",
     "READS",
     "SHOULD",
+    "WITHOUT_DEVICES",
     "Effect",
     "Landing",
     "Level",
@@ -47,7 +48,8 @@ class Level(StrEnum):
     MAY = "MAY"
 
 
-ON_BORROWED_NODES, ON_PICKED_NODES, ON_NO_NODE = Landing.ON_BORROWED_NODES, Landing.ON_PICKED_NODES, Landing.NOWHERE
+ON_BORROWED_NODES, ON_PICKED_NODES = Landing.ON_BORROWED_NODES, Landing.ON_PICKED_NODES
+ON_NO_NODE, WITHOUT_DEVICES = Landing.NOWHERE, Landing.WITHOUT_DEVICES
 MUST, SHOULD, MAY = Level.MUST, Level.SHOULD, Level.MAY
 READS = Effect.READS
 OWN_NAMESPACE = Effect.OWN_NAMESPACE

@@ -22,13 +22,22 @@ class Effect(IntEnum):
 class Landing(StrEnum):
     """Where the pods of a scenario may get to: decides which other scenarios may act at the same time.
 
-    Of a scenario whose pods may get anywhere, no other one is ever beside it.
+    Of a scenario whose pods may get anywhere, no other one is ever beside it. Those without devices may be beside each
+    other, but beside none that has nodes of its own: a node on which they are is not idle.
     """
 
     ANYWHERE = "anywhere"
+    WITHOUT_DEVICES = "anywhere, without devices"
     ON_BORROWED_NODES = "on nodes that it has borrowed"
     ON_PICKED_NODES = "on nodes that it has picked"
     NOWHERE = "on no node"
+
+    def allows(self, other: "Landing") -> bool:
+        """Whether a scenario whose pods land here may act beside one whose pods land on ``other``."""
+        both = {self, other}
+        if Landing.ANYWHERE in both:
+            return False
+        return Landing.NOWHERE in both or Landing.WITHOUT_DEVICES not in both or len(both) == 1
 
 
 class Mode(StrEnum):

@@ -64,6 +64,10 @@ def require_landing(
     """
     if landing is Landing.ANYWHERE or spec.get("schedulingGates"):
         return
+    if landing is Landing.WITHOUT_DEVICES:
+        if _asks_for_devices(spec):
+            raise ValueError(f"pods of {requirement} land {landing}, as it declares, and {what} asks for devices")
+        return
     nodes = pinned_to(spec)
     if landing is Landing.NOWHERE or not nodes or not nodes <= set(own):
         raise ValueError(f"pods of {requirement} land {landing}, as it declares, and {what} may land elsewhere")

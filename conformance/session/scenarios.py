@@ -31,6 +31,9 @@ __all__ = ["SCENARIO", "Scenario", "ScenarioHooks", "Scenarios", "how_many_at_on
 AT_ONCE_ON_OWN = 4
 _OWN = ("embedded", "container", "kind", "k3s")
 
+# Those that no scenario with nodes of its own may be beside, in the order in which they come after all others.
+_LAST: dict[Landing | None, int] = {Landing.WITHOUT_DEVICES: 1, Landing.ANYWHERE: 2}
+
 # How pytest ends its loop where nobody pressed anything: --maxfail, and what other plugins ask for.
 _ENDED_EARLY = (pytest.Session.Failed, pytest.Session.Interrupted)
 _LOOK_AGAIN = 0.5
@@ -117,6 +120,7 @@ class _Turn:
     """One item and its reports, which are told when all before it have been told, but for what ``pauses``."""
 
     item: pytest.Item
+    landing: Landing | None = None
     pauses: bool = False
     reports: list[pytest.TestReport] = field(default_factory=list)
     scenario: Scenario | None = None
@@ -135,8 +139,8 @@ class Scenarios:
 
     def run(self, item: pytest.Item, nextitem: pytest.Item | None) -> None:
         """Set one item up, run it or let it begin, tear it down, and tell what is known by then, in order."""
-        turn = _Turn(item, pauses=_pause(item) > 0)
         landing = _landing(item)
+        turn = _Turn(item, landing, pauses=_pause(item) > 0)
         if landing is not None:
             self._wait_until_it_may_begin(landing)
             self._tell()
@@ -170,8 +174,11 @@ class Scenarios:
         self._stopped.clear()
 
     def _wait_until_it_may_begin(self, landing: Landing) -> None:
-        most = 1 if landing is Landing.ANYWHERE else self._most
-        self._wait_while(lambda: sum(turn.scenario is not None and turn.scenario.acts for turn in self._turns) >= most)
+        self._wait_while(lambda: not self._may_begin(landing))
+
+    def _may_begin(self, landing: Landing) -> bool:
+        acting = [turn.landing for turn in self._turns if turn.scenario is not None and turn.scenario.acts]
+        return not acting or (len(acting) < self._most and all(other and landing.allows(other) for other in acting))
 
     def _wait_while(self, condition: Callable[[], bool]) -> None:
         while True:
@@ -231,9 +238,10 @@ class ScenarioHooks:
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         """Let the longest pause begin first, so that most fits into it, and those come last that need to be alone.
 
-        Each of these in between would end what acts side by side.
+        Each of these in between would end what acts side by side. So would one without devices among those with nodes
+        of their own, and the other way round.
         """
-        items.sort(key=lambda item: (_landing(item) is Landing.ANYWHERE, -_pause(item)))
+        items.sort(key=lambda item: (_LAST.get(_landing(item), 0), -_pause(item)))
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_protocol(self, item: pytest.Item, nextitem: pytest.Item | None) -> bool:

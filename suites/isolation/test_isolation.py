@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from conformance.catalog import MUST, OCCUPIES_IDLE_GPUS, OWN_NAMESPACE, Owner, requirement
+from conformance.catalog import MUST, OCCUPIES_IDLE_GPUS, OWN_NAMESPACE, WITHOUT_DEVICES, Owner, requirement
 from conformance.facts import Facts, Pod
 from conformance.lab import ProbeResult, RequirementLab
 from conformance.lab.probe_jobs import ProbeOptions
@@ -58,6 +58,7 @@ _KEEP_OTHERS_OUT = (
     "A pod without a GPU request reaches no GPU on any GPU node",
     level=MUST,
     effect=OWN_NAMESPACE,
+    pods=WITHOUT_DEVICES,
     sources=["cncf-secure-access", "device-plugin", "operator-421"],
     remedy="Do not make the NVIDIA runtime the default runtime of the node (NVIDIA_RUNTIME_SET_AS_DEFAULT=false), and "
     "let CDI inject devices.",
@@ -75,6 +76,7 @@ def test_a_pod_without_gpu_request_reaches_no_gpu(
     "NVIDIA_VISIBLE_DEVICES=all exposes no GPU to a pod that requests none",
     level=MUST,
     effect=OWN_NAMESPACE,
+    pods=WITHOUT_DEVICES,
     sources=["cncf-secure-access", "toolkit-envvar", "operator-421", "operator-700", "kubeflow-6451"],
     remedy=_KEEP_OTHERS_OUT,
 )
@@ -90,6 +92,7 @@ def test_a_variable_gives_no_device(
     "NVIDIA_VISIBLE_DEVICES=all with an NVIDIA RuntimeClass exposes no GPU to a pod that requests none",
     level=MUST,
     effect=OWN_NAMESPACE,
+    pods=WITHOUT_DEVICES,
     sources=["cncf-secure-access", "toolkit-envvar", "operator-1588", "operator-notes-25.10.0"],
     remedy=f"{_KEEP_OTHERS_OUT} Or refuse pods that name the runtime class and ask for no GPU, by an admission policy.",
 )

@@ -23,6 +23,7 @@ from conformance.catalog import (
     ON_PICKED_NODES,
     OWN_NAMESPACE,
     PATCHES_NODES,
+    WITHOUT_DEVICES,
     requirement,
 )
 from conformance.facts import Facts, Node
@@ -68,6 +69,7 @@ def test_every_taint_keeps_ordinary_pods_out(
     "A pod that tolerates all but one of the declared taints stays Pending",
     level=MUST,
     effect=OWN_NAMESPACE,
+    pods=WITHOUT_DEVICES,
     sources=["guide-6", "k8s-taints"],
     remedy="Give every GPU node both taints (POOL-03), and tolerate both in every GPU pod.",
 )
@@ -117,6 +119,7 @@ def test_no_schedule_spares_running_pods_and_no_execute_evicts_them(
     "A toleration without node affinity lets a pod run on GPU nodes and on ordinary nodes",
     level=MUST,
     effect=OWN_NAMESPACE,
+    pods=WITHOUT_DEVICES,
     sources=["guide-4", "k8s-taints"],
     remedy="Find the policy that adds a nodeSelector to pods with tolerations; pods that need a GPU node have a "
     "required affinity (SCHED-13).",
@@ -137,6 +140,7 @@ def test_a_toleration_permits_and_does_not_force(
     "Required node affinity without tolerations leaves a pod Pending on tainted pools",
     level=MUST,
     effect=OWN_NAMESPACE,
+    pods=WITHOUT_DEVICES,
     sources=["guide-4", "k8s-taints", "k8s-affinity"],
     remedy="Put the missing taints back on the pool (POOL-03): its nodes take pods without tolerations.",
 )
@@ -155,6 +159,7 @@ def test_affinity_without_toleration_stays_pending(tainted_pools: tuple[Pool, ..
     "Required node affinity places a pod on the matching pool, or leaves it Pending",
     level=MUST,
     effect=OWN_NAMESPACE,
+    pods=WITHOUT_DEVICES,
     sources=["guide-4", "k8s-affinity"],
     remedy="Correct labels that nodes of another pool carry (POOL-02), and look for policies that rewrite affinity.",
 )

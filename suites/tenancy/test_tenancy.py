@@ -14,7 +14,7 @@ from typing import TypeAlias
 
 import pytest
 
-from conformance.catalog import MUST, OWN_NAMESPACE, Owner, requirement
+from conformance.catalog import MUST, ON_NO_NODE, OWN_NAMESPACE, Owner, requirement
 from conformance.facts import Facts, Namespace
 from conformance.facts import ServiceAccount as LiveAccount
 from conformance.lab import RequirementLab
@@ -223,6 +223,7 @@ def test_accounts_without_need_of_a_token_have_the_field(
     "automountServiceAccountToken as a field keeps the token out of pods; as an annotation it does nothing",
     level=MUST,
     effect=OWN_NAMESPACE,
+    pods=ON_NO_NODE,
     sources=["k8s-service-account-tokens", "k8s-service-account"],
     remedy="Keep the ServiceAccount admission plugin on and let nothing else add or remove token volumes.",
 )
@@ -251,6 +252,7 @@ def test_the_field_keeps_the_token_out_and_the_annotation_does_not(
     "TEN-05",
     "The API server authorizes each declared ServiceAccount for the accesses it is declared to have",
     level=MUST,
+    pods=ON_NO_NODE,
     sources=["guide-5", "k8s-rbac"],
     remedy="Bind the account to a Role that grants the access; a rule with resourceNames grants get, update, patch "
     "and delete of those names, and never list or create.",
@@ -266,6 +268,7 @@ def test_accounts_may_do_what_is_declared(
     "TEN-06",
     "The API server denies each declared ServiceAccount its forbidden accesses and other teams' namespaces",
     level=MUST,
+    pods=ON_NO_NODE,
     sources=["guide-5", "k8s-rbac"],
     remedy="Find the binding that grants it (kubectl get rolebindings,clusterrolebindings -A -o wide) and take the "
     "account or its group out.",
@@ -282,6 +285,7 @@ def test_accounts_may_not_do_what_is_denied(
     "Requests with a ServiceAccount's token succeed where access is declared",
     level=MUST,
     effect=OWN_NAMESPACE,
+    pods=ON_NO_NODE,
     sources=["guide-5", "k8s-rbac"],
     remedy="Where the decision (TEN-05) is right and the request is refused, look at what stands in front of it: a "
     "proxy, a webhook authorizer, the issuer and audience of tokens.",
@@ -298,6 +302,7 @@ def test_real_requests_pass_where_they_are_declared(
     "Requests with a ServiceAccount's token are refused where access is forbidden",
     level=MUST,
     effect=OWN_NAMESPACE,
+    pods=ON_NO_NODE,
     sources=["guide-5", "k8s-rbac"],
     remedy="Find the binding that grants it (kubectl get rolebindings,clusterrolebindings -A -o wide) and take the "
     "account or its group out.",

@@ -155,6 +155,14 @@ def test_pods_that_are_for_picked_nodes_are_pinned_to_them(memory: MemoryCluster
             scenario.deployment()
 
 
+def test_pods_that_may_land_anywhere_without_devices_ask_for_none(memory: MemoryCluster) -> None:
+    with scenario_with(memory, Landing.WITHOUT_DEVICES) as scenario:
+        scenario.pod()
+        scenario.pod(gpus=1, gated=True)
+        with pytest.raises(ValueError, match=r"land anywhere, without devices, .* asks for devices"):
+            scenario.pod(gpus=1, on=GPU_1)
+
+
 def test_a_node_is_picked_by_what_a_scenario_wants_among_those_that_no_other_one_has(memory: MemoryCluster) -> None:
     memory.add("Pod", "theirs", "team", spec={"nodeName": "gpu-2", "containers": []}, status={"phase": "Running"})
     with lab_on(memory) as lab:

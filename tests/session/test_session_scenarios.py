@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from conformance.kube.effects import Landing
 from conformance.session.scenarios import SCENARIO, ScenarioHooks, Scenarios, how_many_at_once
 
 SOON = 90
@@ -113,6 +114,46 @@ def test_audit(): pass
 """)
 
     assert plugin.told == [f"test_{name} call passed" for name in ("one", "other", "audit", "alone", "alone_too")]
+
+
+@pytest.mark.parametrize(
+    ("one", "beside"),
+    [
+        ("NOWHERE", {"NOWHERE", "ON_BORROWED_NODES", "ON_PICKED_NODES", "WITHOUT_DEVICES"}),
+        ("ON_BORROWED_NODES", {"NOWHERE", "ON_BORROWED_NODES", "ON_PICKED_NODES"}),
+        ("ON_PICKED_NODES", {"NOWHERE", "ON_BORROWED_NODES", "ON_PICKED_NODES"}),
+        ("WITHOUT_DEVICES", {"NOWHERE", "WITHOUT_DEVICES"}),
+        ("ANYWHERE", set()),
+    ],
+)
+def test_who_may_act_beside_whom(one: str, beside: set[str]) -> None:
+    assert {other.name for other in Landing if Landing[one].allows(other)} == beside
+
+
+def test_scenarios_without_devices_act_at_the_same_time_and_only_when_those_with_nodes_have_ended(ran) -> None:
+    plugin, _ = ran("""
+@scenario("PRIO-98")
+def test_alone(lab, world):
+    world.happened.append("alone")
+
+@scenario("PRIO-94", pods=WITHOUT_DEVICES)
+def test_one(lab, world):
+    world.happened.append("one")
+    reached(world.other)
+
+@scenario("PRIO-96", pods=ON_PICKED_NODES)
+def test_with_nodes(lab, world):
+    time.sleep(0.05)
+    world.happened.append("with nodes")
+
+@scenario("PRIO-95", pods=WITHOUT_DEVICES)
+def test_other(lab, world):
+    world.other.set()
+""")
+
+    assert plugin.told == [f"test_{name} call passed" for name in ("with_nodes", "one", "other", "alone")]
+    acts = [each for each in plugin.happened if each != "test_other closed"]
+    assert acts == ["with nodes", "test_with_nodes closed", "one", "test_one closed", "alone", "test_alone closed"]
 
 
 PAUSE = """
