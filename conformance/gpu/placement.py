@@ -45,6 +45,8 @@ _IN_BYTES = ("memory", "ephemeral-storage")
 _NOTHING = Fraction(0)
 _ENDED = ("Succeeded", "Failed")
 _NO_STATUS: Mapping[str, Any] = {}
+_SLOTS = "pods"
+"""The resource of which every pod takes one: how many a kubelet runs."""
 _SIDECAR = "Always"
 """The restartPolicy of an init container that keeps running beside the others."""
 
@@ -152,7 +154,7 @@ def explain_refusal(template: Mapping[str, Any], namespace: str, quotas: Iterabl
     for quota in quotas:
         status = quota.get("status") or {}
         for key, hard in (status.get("hard") or quota["spec"].get("hard") or {}).items():
-            wanted = asked.get(key.removeprefix("requests."), Fraction(0)) if key != "pods" else Fraction(1)
+            wanted = asked.get(key.removeprefix("requests."), Fraction(0)) if key != _SLOTS else Fraction(1)
             used = quantity((status.get("used") or {}).get(key, "0"))
             if wanted and used + wanted > quantity(hard):
                 name = f"{namespace}/{quota['metadata']['name']}"
@@ -160,15 +162,9 @@ def explain_refusal(template: Mapping[str, Any], namespace: str, quotas: Iterabl
     return ""
 
 
-def requests_of(pod: Mapping[str, Any]) -> dict[str, Fraction]:
+def requests_of(pod: Manifest) -> dict[str, Fraction]:
     """What a pod or pod template asks a node for, by resource."""
-    spec = pod["spec"]
-    return pod_requests(
-        [_asking(container) for container in spec.get("containers") or ()],
-        [_asking(container) for container in spec.get("initContainers") or ()],
-        (spec.get("resources") or {}).get("requests"),
-        spec.get("overhead"),
-    )
+    return {resource: amount for resource, amount in taken_of_node(pod).items() if resource != _SLOTS}
 
 
 def taken_of_node(pod: Manifest) -> Mapping[str, Fraction]:
@@ -210,13 +206,7 @@ def _taken(
         dict(of_pod),
         dict(overhead),
     )
-    return MappingProxyType(asked | {"pods": Fraction(1)})
-
-
-def _asking(container: Mapping[str, Any]) -> Asking:
-    resources = container.get("resources") or {}
-    requests = effective_requests(resources.get("requests") or {}, resources.get("limits") or {})
-    return Asking(requests, restartable=container.get("restartPolicy") == _SIDECAR)
+    return MappingProxyType(asked | {_SLOTS: Fraction(1)})
 
 
 def bound_by_node(pods: Iterable[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:
