@@ -9,6 +9,7 @@ orders: what can be placed can be reached.
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 
 import msgspec
 
@@ -16,6 +17,7 @@ from conformance.gpu.mig_profiles import MODELS, Model, Profile
 from conformance.gpu.resources import MIG_PREFIX
 from conformance.gpu.sharing import SHARED_SUFFIX
 
+_NAMES = 1024  # far more than there are; what a cluster says is no profile is not kept
 _NAME = re.compile(r"(?:(?P<c>[1-9]\d*)c\.)?(?P<g>[1-9]\d*)g\.(?P<gb>\d+)gb(?P<attribute>[+-][a-z]+(?:\.[a-z]+)*)?")
 
 
@@ -37,6 +39,7 @@ class ProfileName(msgspec.Struct, frozen=True):
     """Such as +me, +gfx, +me.all or -me."""
 
     @classmethod
+    @lru_cache(_NAMES)
     def parse(cls, text: str) -> "ProfileName":
         """The parts of ``text``. Raises ValueError when it is no MIG profile name."""
         found = _NAME.fullmatch(text)
@@ -301,7 +304,8 @@ def _fitting_parts(model: Model, left: Mapping[str, int], chosen: Layout) -> Ite
         yield chosen
         return
     (name, count), *others = left.items()
-    for times in range(count + 1):
+    yield from _fitting_parts(model, dict(others), chosen)
+    for times in range(1, count + 1):
         layout = Layout.of({**dict(chosen.counts), name: times})
         if _place(model, layout) is None:
             return
