@@ -15,7 +15,7 @@ MOST = 1000
 """Characters of one text; report.json has the rest."""
 
 # Letters and digits, and what stands beside them in a sentence.
-_WORD = re.compile(r"""(?:[^\W_]|[.,;:?!()'"%/=+–…-])+""")
+_WORD = re.compile(r"""[\w.,;:?!()'"%/=+–…-]+""")
 # :names: are pictures, addresses become links, and GH-12 is an issue.
 _MEANS_SOMETHING = re.compile(r":[\w+-]+:|//|www\.|\bgh-\d", re.IGNORECASE)
 _BACKTICKS = re.compile("`+")
@@ -56,7 +56,7 @@ def block(text: str) -> str:
 
 
 def _is_plain(word: str) -> bool:
-    return bool(_WORD.fullmatch(word)) and not _MEANS_SOMETHING.search(word)
+    return "_" not in word and bool(_WORD.fullmatch(word)) and not _MEANS_SOMETHING.search(word)
 
 
 def _linked(word: str, ids: Collection[str]) -> str:
