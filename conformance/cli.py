@@ -4,6 +4,7 @@ import argparse
 import sys
 import textwrap
 from collections.abc import Callable, Iterable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -57,6 +58,7 @@ class _Parser(argparse.ArgumentParser):
         self.exit(USAGE, f"{self.prog}: {message}\n")
 
 
+@cache
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser("gpu-conformance", description=conformance.__doc__)
     parser.add_argument("--version", action="version", version=f"gpu-conformance {conformance.__version__}")

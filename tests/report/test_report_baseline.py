@@ -4,10 +4,10 @@ import json
 from pathlib import Path
 from xml.etree import ElementTree
 
-import jsonschema
 import pytest
 from msgspec.structs import replace
 from runs import Night, broken, node, verdict
+from schemas import validate
 
 from conformance.report.comparing.baseline import Baseline
 from conformance.report.emitters import write_json
@@ -16,7 +16,6 @@ from conformance.report.model import Report, Verdict
 from conformance.report.reading import ReportError, read
 from conformance.report.story import details, story
 from conformance.session import summary
-from conformance.shipped import shipped
 from conformance.verdict import EvidenceKind, Status
 
 OLD = Night(1)(
@@ -77,7 +76,7 @@ def test_marks_survive_being_written_and_read_and_obey_the_schema(report: Report
     path = write_json(report, tmp_path / "new")
 
     assert read(path) == report
-    jsonschema.validate(json.loads(path.read_text()), json.loads(shipped("reports/report.schema.json").read_text()))
+    validate(json.loads(path.read_text()), "reports/report.schema.json")
 
 
 @pytest.mark.parametrize("name", ["html", "markdown", "line", "badge", "openmetrics", "junit", "sarif", "ctrf"])

@@ -3,15 +3,14 @@
 import json
 from pathlib import Path
 
-import jsonschema
 import pytest
 from made_reports import hostile_report, made_report
 from runs import Night, broken, node, verdict
+from schemas import validate
 
 from conformance.cli import main
 from conformance.report.emitters import write_json
 from conformance.report.model import Report
-from conformance.shipped import shipped
 
 FORMER = Path(__file__).parent / "former"
 
@@ -52,7 +51,7 @@ def test_json_obeys_its_schema_and_nothing_else_is_printed(
     assert main(["report", "diff", *nights, "--json", "--fail-on", "flapping"]) == 1
 
     found = json.loads(capsys.readouterr().out)
-    jsonschema.validate(found, json.loads(shipped("reports/diff.schema.json").read_text()))
+    validate(found, "reports/diff.schema.json")
     assert found["counts"]["flapping"] == 1
     assert found["findings"][0]["change"] == "new"
     assert [run["run"] for run in found["old"]] == ["run-prod-gpu-1", "run-prod-gpu-2"]

@@ -3,11 +3,11 @@
 import json
 from pathlib import Path
 
-import jsonschema
 import pytest
 from made_reports import HOSTILE, hostile_report, made_report
 from msgspec.structs import replace
 from runs import Night, broken, node, renamed, verdict
+from schemas import validate
 
 from conformance.cli import main
 from conformance.report.comparing.clusters import by_cluster, fleet_of
@@ -15,7 +15,6 @@ from conformance.report.comparing.shards import Shard, merged
 from conformance.report.emitters import write_json
 from conformance.report.model import EXIT_INCOMPLETE, Excused, Report
 from conformance.report.reading import ReportError, read
-from conformance.shipped import shipped
 from conformance.verdict import Status
 
 LEFT_OUT = "left out by the selection"
@@ -169,9 +168,7 @@ def test_the_command_shows_a_fleet_and_its_json_obeys_the_schema(
     assert "remedy   mend gpu-1" in told
 
     assert main(["report", "merge", *files, "--json"]) == 0
-    jsonschema.validate(
-        json.loads(capsys.readouterr().out), json.loads(shipped("reports/fleet.schema.json").read_text())
-    )
+    validate(json.loads(capsys.readouterr().out), "reports/fleet.schema.json")
 
 
 def test_the_command_writes_shards_as_a_report_that_is_read_again(tmp_path: Path) -> None:

@@ -3,18 +3,17 @@
 import json
 from pathlib import Path
 
-import jsonschema
 import pytest
 from made_reports import hostile_report
 from msgspec.structs import replace
 from runs import Night, broken, node, verdict
+from schemas import validate
 
 from conformance.cli import main
 from conformance.report.comparing.trend import Trend, of_cluster, trend_of
 from conformance.report.emitters import write_json
 from conformance.report.model import Report
 from conformance.report.reading import ReportError
-from conformance.shipped import shipped
 from conformance.verdict import Status
 
 
@@ -96,7 +95,7 @@ def folder(tmp_path: Path) -> Path:
 
 def trend_in(text: str) -> Trend:
     found = json.loads(text)
-    jsonschema.validate(found, json.loads(shipped("reports/trend.schema.json").read_text()))
+    validate(found, "reports/trend.schema.json")
     return found
 
 
