@@ -106,9 +106,11 @@ _KUBERNETES_PAGES = (
     _kubernetes("dra", "Dynamic Resource Allocation", "concepts/scheduling-eviction/dynamic-resource-allocation/"),
     _kubernetes("gpus", "Schedule GPUs", "tasks/manage-gpus/scheduling-gpus/"),
     _kubernetes("limit-ranges", "Limit Ranges", "concepts/policy/limit-range/"),
+    _kubernetes("node-shutdowns", "Node Shutdowns", "concepts/cluster-administration/node-shutdown/"),
     _kubernetes(
         "pod-failure-policy", "Jobs, pod failure policy", "concepts/workloads/controllers/job/#pod-failure-policy"
     ),
+    _kubernetes("pod-lifecycle", "Pod Lifecycle", "concepts/workloads/pods/pod-lifecycle/"),
     _kubernetes("pod-security", "Pod Security Standards", "concepts/security/pod-security-standards/"),
     _kubernetes("preemption", "Pod Priority and Preemption", "concepts/scheduling-eviction/pod-priority-preemption/"),
     _kubernetes(
@@ -145,7 +147,7 @@ _KUBERNETES_FILES = (
     _file("k8s-code-quota-pods", _KUBERNETES_CODE, "pkg/quota/v1/evaluator/core/pods.go"),
     _folder("k8s-code-limit-ranger", _KUBERNETES_CODE, "plugin/pkg/admission/limitranger", part="maxConstraint"),
     _folder("k8s-code-priority", _KUBERNETES_CODE, "plugin/pkg/admission/priority"),
-    *_issues("k8s", _KUBERNETES_CODE, 28272, 72124, 81256, 84869, 125579, 130145),
+    *_issues("k8s", _KUBERNETES_CODE, 28272, 72124, 81256, 84869, 97131, 125579, 130145),
     Source(
         "kep-4680",
         "KEP-4680: resource health in the pod status",
@@ -233,7 +235,7 @@ _DEVICE_PLUGIN = (
     _file("device-plugin-device-map", _PLUGIN, "internal/rm/device_map.go"),
     _file("device-plugin-requests", _PLUGIN, "internal/rm/rm.go"),
     _file("gpu-feature-discovery", _PLUGIN, "docs/gpu-feature-discovery/README.md"),
-    *_issues("device-plugin", _PLUGIN, 87, 211, 231, 234, 321, 336, 426, 519, 712, 990, 1132, 1433),
+    *_issues("device-plugin", _PLUGIN, 87, 211, 231, 234, 321, 336, 426, 519, 712, 990, 1132, 1433, 2038),
 )
 
 _OTHER_NVIDIA = (

@@ -20,8 +20,8 @@ STATIC_ANNOTATION = "kubernetes.io/config.mirror"
 class Pod(PodSpec, frozen=True, kw_only=True, gc=False):
     """One pod as admitted, with where and how it is.
 
-    ``created`` is when it was made, ``started`` when its kubelet took it up, ``deletion`` when it has to be gone.
-    ``statuses`` has the init containers first.
+    ``created`` is when it was made, ``started`` when its kubelet took it up, ``deletion`` when it has to be gone,
+    ``finalizers`` what has to be taken off it before. ``statuses`` has the init containers first.
     """
 
     name: str
@@ -40,6 +40,7 @@ class Pod(PodSpec, frozen=True, kw_only=True, gc=False):
     created: datetime | None = None
     started: datetime | None = None
     deletion: datetime | None = None
+    finalizers: tuple[str, ...] = ()
     statuses: tuple[ContainerStatus, ...] = ()
 
     @property
@@ -129,6 +130,7 @@ class WirePod(Wire):
             created=metadata.creation_timestamp,
             started=status.start_time,
             deletion=metadata.deletion_timestamp,
+            finalizers=metadata.finalizers or (),
             statuses=status.of_containers,
             **members,
         )

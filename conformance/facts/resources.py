@@ -105,7 +105,6 @@ class _Managed(Wire):
 
 
 class _Metadata(Metadata):
-    finalizers: tuple[str, ...] | None = None
     managed_fields: tuple[_Managed, ...] | None = None
 
     @property

@@ -41,6 +41,7 @@ class Metadata(Wire):
     owner_references: tuple[Owner, ...] | None = None
     creation_timestamp: datetime | None = None
     deletion_timestamp: datetime | None = None
+    finalizers: tuple[str, ...] | None = None
     generation: int | None = None
 
     @property

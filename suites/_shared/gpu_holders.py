@@ -21,16 +21,6 @@ from conformance.reference.model import Reference
 from conformance.subjects import ObjectReference
 from suites._shared.gpu_requests import resources_requested
 
-TOPOLOGY_REFUSAL = "TopologyAffinityError"
-KUBELET_REFUSALS = {
-    "UnexpectedAdmissionError": "its kubelet and the device plugin did not allocate the devices that the scheduler had "
-    "counted as free",
-    TOPOLOGY_REFUSAL: "the free devices were on several NUMA nodes, and the kubelet's policy wants them on one",
-}
-"""Reasons with which a kubelet fails a pod that the scheduler gave it (kubernetes: pkg/kubelet/lifecycle)."""
-# Such as OutOfnvidia.com/gpu.
-_OUT_OF = "OutOf"
-
 SHARED_MEMORY = "/dev/shm"  # noqa: S108 - where a container looks for shared memory, not a file of ours
 _ABOVE_SHARED_MEMORY = ("/", "/dev")
 _DRIVER_COMPONENT = ("app.kubernetes.io/component", "nvidia-driver")
@@ -117,15 +107,6 @@ def has_big_shared_memory(spec: PodSpec) -> bool:
         volume not in small if path == SHARED_MEMORY else path in _ABOVE_SHARED_MEMORY and volume in above
         for path, volume in mounts
     )
-
-
-def refusal_of(pod: Pod) -> str:
-    """Why its kubelet refused a pod before any container ran; empty when it did not."""
-    if pod.phase != "Failed":
-        return ""
-    if pod.reason.startswith(_OUT_OF):
-        return "its kubelet had fewer devices to allocate than the scheduler had counted as free"
-    return KUBELET_REFUSALS.get(pod.reason, "")
 
 
 def driver_starts(facts: Facts) -> dict[str, datetime]:

@@ -30,7 +30,6 @@ from conformance.verdict import Inconclusive, Judge, NotApplicable, Unsupported,
 from suites._shared.declared_workloads import declared_in, lacking
 from suites._shared.formatting import join_limited
 from suites._shared.gpu_holders import (
-    TOPOLOGY_REFUSAL,
     Holder,
     cuda_of,
     devices_injected_at,
@@ -41,7 +40,6 @@ from suites._shared.gpu_holders import (
     images_with_gpus,
     only_holds_a_place,
     pods_with_gpu_resources,
-    refusal_of,
     whole_gpus,
 )
 from suites._shared.gpu_requests import gpu_pods, names_gpus
@@ -49,7 +47,9 @@ from suites._shared.grace import every_driver_is_pre_installed
 from suites._shared.node_gpus import driver, product
 from suites._shared.operator_resource import without_stack
 from suites._shared.pool_nodes import Members, set_aside, without_nodes
+from suites._shared.refused_pods import refusal_of
 from suites._shared.runtime_classes import create_the_class
+from suites.workloads.terminating import why_terminating
 
 _MAY_HELP = (Forward.WITH_PACKAGE, Forward.UNKNOWN)
 # How long after the grace period a kubelet may need to clean up a pod.
@@ -131,23 +131,31 @@ def test_images_run_on_the_driver(reference: Reference, facts: Facts, members: M
     "WORK-10",
     "No pod with a GPU request was rejected by its kubelet",
     level=MUST,
-    sources=["k8s-84869", "k8s-125579", "k8s-130145", "device-plugin"],
+    sources=[
+        "k8s-84869",
+        "k8s-97131",
+        "k8s-125579",
+        "k8s-130145",
+        "device-plugin",
+        "device-plugin-231",
+        "device-plugin-2038",
+    ],
     remedy="Delete the failed pod; then fix the cause of the rejection, or the next pod fails as well.",
 )
 def test_no_gpu_pod_was_refused(facts: Facts, reference: Reference, judge: Judge) -> None:
     pods = _gpu_pods(facts, reference)
     for pod in pods:
-        why = refusal_of(pod)
-        if why:
+        refusal = refusal_of(pod)
+        if refusal is not None:
             judge(
                 pod,
                 ok=False,
                 expected="to run where it was scheduled",
                 actual=f"{pod.reason} on {pod.node}: {pod.message or 'no message'}",
-                cause=why,
+                cause=refusal.cause,
                 hidden_because="the pod is Failed like any program that crashed; a Job just creates the next one",
-                # The policy is the node's, and how many devices a pod wants on one NUMA node is the pod's.
-                owner=Owner.BOTH if pod.reason == TOPOLOGY_REFUSAL else Owner.UNKNOWN,
+                remedy=refusal.remedy,
+                owner=refusal.owner,
                 inspect=f"kubectl get pod -n {pod.namespace} {pod.name} -o jsonpath='{{.status}}'",
             )
     _judge_the_others(pods, [pod for pod in pods if not refusal_of(pod)], "to run where it was scheduled", judge)
@@ -157,22 +165,24 @@ def test_no_gpu_pod_was_refused(facts: Facts, reference: Reference, judge: Judge
     "WORK-11",
     "No pod with a GPU request is stuck in Terminating",
     level=MUST,
-    sources=["nvidia-docker-1553"],
-    remedy="Cordon and restart the node: the process waits for a GPU that does not answer. Deleting by force only "
-    "hides it, and the device is then allocated twice.",
+    sources=["nvidia-docker-1553", "k8s-node-shutdowns", "k8s-pod-lifecycle"],
+    remedy="Find the process that does not end on the node; where it waits for a GPU that does not answer, cordon and "
+    "restart the node. Deleting by force only hides it, and the device is then allocated twice.",
 )
 def test_no_gpu_pod_hangs_in_terminating(facts: Facts, reference: Reference, judge: Judge) -> None:
     pods = _gpu_pods(facts, reference)
     hanging = [pod for pod in pods if pod.deletion and facts.taken_at - pod.deletion > _CLEAN_UP]
     late = {id(pod) for pod in hanging}
     for pod in hanging:
+        why = why_terminating(pod, facts)
         judge(
             pod,
             ok=False,
             expected="to be deleted when its grace period is over",
             actual=f"Terminating on {pod.node or 'no node'}, due since {pod.deletion:%Y-%m-%d %H:%M} UTC",
-            cause=f"its kubelet on {pod.node or 'no node'} has not confirmed that its containers ended",
-            hidden_because="its devices stay allocated and nothing reports it",
+            cause=why.cause,
+            hidden_because=why.hidden_because,
+            remedy=why.remedy,
             inspect=f"kubectl get pod -n {pod.namespace} {pod.name} -o jsonpath='{{.metadata.deletionTimestamp}} "
             "{.metadata.finalizers}'",
         )

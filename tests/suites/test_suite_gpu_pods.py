@@ -15,6 +15,7 @@ USERS = chapter.test_no_gpu_pod_asks_for_a_user_namespace
 OLDER = chapter.test_no_gpu_pod_is_older_than_its_driver
 CLASSES = chapter.test_every_named_runtime_class_exists
 REFUSED = chapter.test_no_gpu_pod_was_refused
+HANGING = chapter.test_no_gpu_pod_hangs_in_terminating
 NEEDED = chapter.test_every_gpu_pod_names_the_runtime_class
 UNHEALTHY = chapter.test_no_running_pod_holds_an_unhealthy_device
 
@@ -289,6 +290,54 @@ def test_a_pod_that_its_kubelet_refused_is_the_platforms_or_that_of_both(cluster
     (finding,) = (each for each in cluster.verdict(REFUSED).judge.findings if not each.ok)
 
     assert (finding.owner or requirement_of(REFUSED).owner) == owner
+
+
+def leaving(cluster, *, finalizers=(), **status):
+    """What is found of a pod that should have been deleted long ago."""
+    there = team_pod("train", status=status)
+    there["metadata"] |= {"deletionTimestamp": LONG_AGO, "finalizers": list(finalizers)}
+    cluster.objects.append(there)
+    (finding,) = (each for each in cluster.verdict(HANGING).judge.findings if not each.ok)
+    return finding
+
+
+def test_a_process_that_hangs_is_one_for_whoever_can_restart_the_node(cluster):
+    finding = leaving(cluster)
+
+    assert "has not confirmed" in finding.cause
+    # The requirement's own.
+    assert finding.remedy == ""
+
+
+def test_a_finalizer_is_no_reason_to_restart_a_node(cluster):
+    finding = leaving(cluster, phase="Failed", finalizers=["batch.kubernetes.io/job-tracking"])
+
+    assert "waits for the finalizer batch.kubernetes.io/job-tracking" in finding.cause
+    assert "neither of the node nor of its GPUs" in finding.remedy
+    assert "no GPU is held any more" in finding.hidden_because
+
+
+def test_a_finalizer_of_a_pod_whose_process_hangs_is_not_what_it_waits_for(cluster):
+    assert "has not confirmed" in leaving(cluster, finalizers=["kueue.x-k8s.io/managed"]).cause
+
+
+def test_a_pod_of_a_node_that_does_not_answer_is_the_nodes(cluster):
+    conditions = cluster.node(NODE)["status"]["conditions"]
+    conditions[:] = [{"type": "Ready", "status": "Unknown"}]
+
+    finding = leaving(cluster)
+
+    assert f"node {NODE} is not Ready" in finding.cause
+    assert "Bring the node back" in finding.remedy
+
+
+def test_a_pod_of_a_node_that_is_gone_is_nobodys_to_wait_for(cluster):
+    cluster.remove(cluster.node(NODE))
+
+    finding = leaving(cluster)
+
+    assert "not in the cluster any more" in finding.cause
+    assert "Cordon" not in finding.remedy
 
 
 def reporting(*health, name="nvidia.com/gpu", phase="Running", **more):

@@ -4,9 +4,10 @@ import pytest
 
 from conformance.facts import Facts
 from conformance.gpu.drivers import CudaVersion
-from suites._shared.gpu_holders import cuda_of, driver_starts, has_big_shared_memory, refusal_of
+from suites._shared.gpu_holders import cuda_of, driver_starts, has_big_shared_memory
 from suites._shared.node_gpus import memory_agrees
 from suites._shared.node_probes import product_label, uuids
+from suites._shared.refused_pods import refusal_of
 from suites.isolation.gpu_access import (
     cdi_devices_named,
     gpu_files,
@@ -129,6 +130,66 @@ def test_a_pod_that_its_kubelet_refused_is_distinguished_from_one_that_failed(re
     assert refusal_of(pod(status={"phase": "Failed", "reason": reason}))
     assert not refusal_of(pod(status={"phase": "Failed", "reason": "Evicted"}))
     assert not refusal_of(pod(status={"phase": "Failed"}))
+
+
+# The words as reports of the field have them.
+@pytest.mark.parametrize(
+    ("message", "cause", "remedy"),
+    [
+        (
+            "Allocate failed due to rpc error: code = Unknown desc = request for 'nvidia.com/gpu: 2' too large: "
+            "maximum request size for shared resources is 1; found 2, which is unexpected",
+            "more than one replica of a shared GPU",
+            "Request one replica",
+        ),
+        (
+            "Pod Allocate failed due to device plugin GetPreferredAllocation rpc failed with err: rpc error: code = "
+            "Unknown desc = Unable to retrieve list of available devices: error creating nvml.Device 5: nvml: GPU is "
+            "lost, which is unexpected",
+            "one that is lost",
+            "Cordon the node",
+        ),
+        (
+            "Allocate failed due to device plugin GetPreferredAllocation rpc failed with err: rpc error: code = "
+            "Unknown desc = error getting list of preferred allocation devices: unable to get device link "
+            "information: error calling nvml.Init: Unknown Error, which is unexpected",
+            "cannot reach the driver",
+            "Delete the device plugin's pod",
+        ),
+        (
+            "Allocate failed due to no healthy devices present; cannot allocate unhealthy devices nvidia.com/gpu, "
+            "which is unexpected",
+            "had registered no healthy device",
+            "POOL-04",
+        ),
+        (
+            "Pod Allocate failed due to requested number of devices unavailable for nvidia.com/gpu. Requested: 1, "
+            "Available: 0, which is unexpected",
+            "counted fewer devices as free",
+            "restart its kubelet",
+        ),
+        ("something that nobody knows yet", "did not allocate the devices", ""),
+    ],
+)
+def test_the_message_of_a_refusal_tells_its_cause(message, cause, remedy):
+    refused = {"phase": "Failed", "reason": "UnexpectedAdmissionError", "message": message}
+
+    refusal = refusal_of(pod(status=refused))
+
+    assert refusal is not None
+    assert cause in refusal.cause
+    assert remedy in refusal.remedy
+    assert bool(refusal.remedy) == bool(remedy)
+
+
+def test_a_node_that_ran_out_of_cpu_is_no_node_that_ran_out_of_devices():
+    cpu, gpus = (
+        refusal_of(pod(status={"phase": "Failed", "reason": reason})) for reason in ("OutOfcpu", "OutOfnvidia.com/gpu")
+    )
+
+    assert "less cpu left" in cpu.cause
+    assert "GPUs are not the reason" in cpu.cause
+    assert "fewer devices" in gpus.cause
 
 
 def test_a_driver_starts_when_its_container_last_did():
