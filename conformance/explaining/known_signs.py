@@ -137,8 +137,8 @@ _GIVING_GPUS = (
     Sign(
         r"Failed to initialize NVML: Unknown Error",
         "the container has lost its devices, as happens when systemd on the node reloads and sets up its cgroup anew",
-        "Start it again. So that it does not come back, give devices by CDI, or set the runtime and the kubelet to "
-        "the cgroup driver that NVIDIA's container toolkit advises for it.",
+        "Start it again. So that it does not come back, give devices by CDI, or let the device plugin pass the device "
+        "files to the kubelet as well (PASS_DEVICE_SPECS=true, compatWithCPUManager of its chart).",
         Where.PROGRAM,
     ),
     Sign(
