@@ -17,6 +17,7 @@ from conformance.gpu.labels import (
     GPU_MEMORY,
     GPU_PRESENT,
     GPU_PRODUCT,
+    MIG_CONFIG,
     PCI_PRESENT,
     PLATFORM_COUNTS,
     PLATFORM_PRODUCTS,
@@ -121,6 +122,8 @@ def _by_dra(nodes: Sequence[Node], published: Sequence[DraDevices]) -> Part:
 def _by_device_plugin(nodes: Sequence[Node], layout: Mapping[int, Mapping[str, int]] | None) -> Part:
     resource, most = _usual_offer(nodes)
     replicas, shared_by, says = _sharing(nodes)
+    if layout is None and resource.startswith(MIG_PREFIX):
+        return _by_profile(nodes, resource, most, replicas, shared_by)
     count, counted_by = _physical(nodes, most, replicas, layout)
     decide = ""
     if resource.endswith(SHARED_SUFFIX) and replicas == 1 and count > 1:
@@ -134,7 +137,7 @@ def _by_device_plugin(nodes: Sequence[Node], layout: Mapping[int, Mapping[str, i
         value = _described(nodes, _most(map(product_of, nodes)), _most(told or [0]) or 1, 0, GPU)
         decide = "" if told else "how many GPUs a node has"
         return Part(value, Guess(contradicted=(_NOT_OFFERED if told else _NOT_COUNTED,), decide=decide))
-    divided = layout is not None or resource.startswith(MIG_PREFIX)
+    divided = layout is not None
     value = _described(
         nodes, _most(map(product_of, nodes)), count, 0 if divided else _memory(nodes), GPU if divided else resource
     )
@@ -142,6 +145,20 @@ def _by_device_plugin(nodes: Sequence[Node], layout: Mapping[int, Mapping[str, i
         value |= {"replicas": replicas, "shared_by": shared_by}
     contradicted = [*_unlabelled(nodes), *([] if divided else _differing(nodes, {resource: count * replicas}))]
     return Part(value, Guess(f"{counted_by}{says}", tuple(contradicted), decide))
+
+
+def _by_profile(nodes: Sequence[Node], resource: str, most: int, replicas: int, shared_by: str) -> Part:
+    """GPUs that somebody divided without a label that names the layout: their MIG devices, under the name they have.
+
+    So it is where a node pool's settings divide them (AKS, GKE: the profile of the node pool), or nvidia-smi.
+    """
+    value = _described(nodes, _most(map(product_of, nodes)), most // replicas or most, 0, resource)
+    if replicas > 1 and shared_by:
+        value |= {"replicas": replicas, "shared_by": shared_by}
+    others = sorted({name for node in nodes for name in offered(node)} - {resource})
+    several = [f"the nodes offer {', '.join(others)} as well, and a pool declares one resource"] if others else []
+    derived = f"capacity of the nodes: {resource}, and no label {MIG_CONFIG} names a layout"
+    return Part(value, Guess(derived, (*_unlabelled(nodes), *(several or _differing(nodes, {resource: most})))))
 
 
 def _described(nodes: Sequence[Node], product: str, count: int, memory: int, resource: str) -> dict[str, Any]:

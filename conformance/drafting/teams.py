@@ -16,7 +16,7 @@ from conformance.drafting.platforms import (
 from conformance.drafting.requests import GpuRequests
 from conformance.facts import Facts, LimitRange, ResourceQuota, RoleBinding, Rule, ServiceAccount
 from conformance.facts.limits import LimitRangeItem
-from conformance.gpu.labels import VOLCANO
+from conformance.gpu.labels import HAMI_NODE, HAMI_QUOTA_KEYS, VOLCANO
 from conformance.gpu.resources import quota_key
 from conformance.reference.platform import part_of_namespace
 from conformance.reference.stack import RUN_AI, Kai
@@ -112,7 +112,14 @@ def _guess(facts: Facts, asking: GpuRequests, namespace: str, reason: str, alone
 
 
 def _counting(facts: Facts, namespace: str) -> bool:
-    return any(_gpu_resource(key) and _counts(key) for quota in facts.quotas_in(namespace) for key in quota.hard)
+    keys = (key for quota in facts.quotas_in(namespace) for key in quota.hard)
+    return any(_gpu_resource(key) and _is_held(key, facts) for key in keys)
+
+
+def _is_held(key: str, facts: Facts) -> bool:
+    """Whether Kubernetes counts under a key of a quota, or HAMi's scheduler does where HAMi manages devices."""
+    by_hami = any(name.startswith(HAMI_NODE) for node in facts.nodes for name in node.annotations)
+    return _counts(key) or (key in HAMI_QUOTA_KEYS and by_hami)
 
 
 def _other_system(facts: Facts, asking: GpuRequests, namespace: str) -> str:
@@ -229,7 +236,7 @@ def _binding(binding: RoleBinding) -> Part:
 def _quotas(facts: Facts, namespace: str, classes: Sequence[str]) -> list[Item]:
     items: list[Item] = []
     for quota in facts.quotas_in(namespace):
-        idle = [key for key in quota.hard if _gpu_resource(key) and not _counts(key)]
+        idle = [key for key in quota.hard if _gpu_resource(key) and not _is_held(key, facts)]
         why, is_fault = _why_no_quota(quota, classes), False
         if idle:
             resource = _gpu_resource(idle[0])

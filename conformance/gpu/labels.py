@@ -86,6 +86,9 @@ HAMI_RESOURCES = (f"{NVIDIA}gpumem", f"{NVIDIA}gpumem-percentage", f"{NVIDIA}gpu
 # Keys of a ResourceQuota that HAMi's scheduler holds, and Kubernetes does not (Project-HAMi/HAMi pull request 1359).
 HAMI_QUOTA_KEYS = tuple(f"limits.{name}" for name in (f"{NVIDIA}gpu", *HAMI_RESOURCES))
 
+# What annotations of nodes begin with by which HAMi's device plugins tell its scheduler of their devices.
+HAMI_NODE = "hami.io/node-"
+
 # Annotations by which pods ask KAI for a part of a GPU (kai-scheduler/KAI-Scheduler: docs/gpu-sharing).
 KAI_FRACTION = "gpu-fraction"
 KAI_FRACTION_DEVICES = "gpu-fraction-num-devices"

@@ -153,9 +153,21 @@ class GpuAmounts:
             )
         names = ", ".join(f"{name}={devices}" for name, devices in self.there.items())
         cause = f"the GPUs are offered under another resource name: {names}"
-        if any(name.startswith(MIG_PREFIX) for name in self.there):
-            return cause, "Declare the pool's MIG layout, or label the node nvidia.com/mig.config=all-disabled."
+        profiles = [name for name in self.there if name.startswith(MIG_PREFIX)]
+        if profiles:
+            return cause, self._how_to_declare(profiles)
         return cause, "Correct the node's sharing configuration (renameByDefault), or declare that resource."
+
+    def _how_to_declare(self, profiles: list[str]) -> str:
+        """What to do about MIG devices that the pool does not declare; nobody is to divide GPUs anew under pods."""
+        whole = "Where its GPUs are not meant to be divided, let the pods that use them end first; then"
+        if MIG_CONFIG in self.node.labels:
+            return f"Declare the pool's MIG layout. {whole} label the node {MIG_CONFIG}=all-disabled."
+        named = f", or resource {profiles[0]} and its number where no label asks for one" if len(profiles) == 1 else ""
+        return (
+            f"Declare the pool's MIG layout{named}. {whole} undo it where it was done: the node pool's settings, "
+            "nvidia-smi."
+        )
 
     def _less(self) -> tuple[str, str]:
         if missing_gpus(self.node, self.gpu):

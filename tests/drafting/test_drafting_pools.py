@@ -310,6 +310,22 @@ def test_a_layout_that_nobody_knows_contradicts_the_pool(drafted):
     assert "the layout of-our-own is neither declared nor one of the MIG manager's own" in made.comments
 
 
+def test_mig_devices_of_which_no_label_names_the_layout_are_declared_under_their_name(drafted):
+    made = drafted(gpu_nodes("mig", 2, {"agentpool": "mig"}, {"nvidia.com/mig-1g.10gb": 7}))
+    pool = made.pool("mig")
+
+    assert (pool.gpu.resource, pool.gpu.count) == ("nvidia.com/mig-1g.10gb", 7)
+    assert "no label nvidia.com/mig.config names a layout" in made.comments
+    assert "as well" not in made.comments
+
+
+def test_a_second_profile_of_such_a_pool_contradicts_it(drafted):
+    offers = {"nvidia.com/mig-1g.10gb": 4, "nvidia.com/mig-3g.40gb": 1}
+    made = drafted(gpu_nodes("mig", 2, {"agentpool": "mig"}, offers))
+
+    assert "the nodes offer nvidia.com/mig-1g.10gb as well, and a pool declares one resource" in made.comments
+
+
 def test_a_layout_that_the_operator_writes_by_itself_is_no_choice(drafted):
     made = drafted(gpu_nodes("t4", 2, {"agentpool": "t4", **T4, "nvidia.com/mig.config": "all-disabled"}))
 

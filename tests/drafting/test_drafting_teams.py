@@ -161,6 +161,16 @@ def test_a_key_that_counts_nothing_is_told_and_not_declared(drafted):
     assert any("say requests.nvidia.com/gpu" in each for each in made.draft.contradictions)
 
 
+def test_a_key_that_hami_holds_is_declared_where_hami_manages_devices(drafted):
+    register = {"hami.io/node-nvidia-register": "GPU-0,10,16384,100,NVIDIA-Tesla T4,0,true:"}
+    nodes = [{**node, "metadata": {**node["metadata"], "annotations": register}} for node in NODES]
+
+    made = drafted(nodes, quota("vision", "gpus", {"limits.nvidia.com/gpu": "4"}))
+
+    assert [dict(each.hard) for each in made.reference.teams[0].quotas] == [{"limits.nvidia.com/gpu": "4"}]
+    assert [each for each in made.draft.contradictions if "QUOTA" in each] == []
+
+
 def of_scheduler(namespace, scheduler):
     made = pod(namespace, "p")
     made["spec"]["schedulerName"] = scheduler

@@ -92,3 +92,17 @@ def test_mig_devices_in_a_pool_without_mig_are_told_as_a_layout(cluster):
     status(cluster, {"nvidia.com/mig-1g.5gb": 7}, {"nvidia.com/mig-1g.5gb": 7})
 
     assert "MIG layout" in finding(cluster).remedy
+
+
+def test_nobody_is_to_divide_gpus_anew_under_pods_or_by_a_label_that_nothing_reads(cluster):
+    status(cluster, {"nvidia.com/mig-1g.10gb": 7}, {"nvidia.com/mig-1g.10gb": 7})
+    cluster.label(A_NODE, {"nvidia.com/mig.config": None})
+
+    assert "or resource nvidia.com/mig-1g.10gb and its number" in finding(cluster).remedy
+    assert "nvidia.com/mig.config" not in finding(cluster).remedy
+    assert "let the pods that use them end first" in finding(cluster).remedy
+
+    cluster.label(A_NODE, {"nvidia.com/mig.config": "all-1g.10gb"})
+
+    assert "Declare the pool's MIG layout" in finding(cluster).remedy
+    assert "then label the node nvidia.com/mig.config=all-disabled" in finding(cluster).remedy
