@@ -10,6 +10,27 @@ KEPT = (
     "PASS_DEVICE_SPECS", "ACCEPT_", "WITH_",
 )  # fmt: skip
 
+# How the container toolkit is told of a container runtime: no program of a team has variables of these names.
+# Source: NVIDIA/nvidia-container-toolkit, cmd/nvidia-ctk-installer.
+KEPT_NAMES = frozenset(
+    {
+        "CDI_ENABLED",
+        "CONTAINERD_CONFIG",
+        "CONTAINERD_RUNTIME_CLASS",
+        "CONTAINERD_SET_AS_DEFAULT",
+        "CONTAINERD_SOCKET",
+        "CRIO_CONFIG_MODE",
+        "FAIL_ON_INIT_ERROR",
+        "NRI_MANAGEMENT_CDI_DEVICE_NAMESPACES",
+        "NRI_SOCKET",
+        "RUNTIME_CONFIG",
+        "RUNTIME_CONFIG_SOURCE",
+        "RUNTIME_CONFIG_SOURCES",
+        "RUNTIME_DROP_IN_CONFIG",
+        "RUNTIME_SOCKET",
+    }
+)
+
 CREDENTIAL = r"(?:token|passw|secret|api[-_]?key|access[-_]?key|private[-_]?key|credential)"
 """What a name has in it that stands for a credential, as a regular expression; case does not matter."""
 
@@ -19,7 +40,7 @@ _CREDENTIAL = re.compile(CREDENTIAL, re.IGNORECASE)
 @lru_cache(maxsize=4096)
 def is_kept(name: str) -> bool:
     """Whether the literal value of a variable is kept. NVIDIA_API_KEY, for one, is not: it is NGC's credential."""
-    return name.startswith(KEPT) and not is_credential(name)
+    return name in KEPT_NAMES or (name.startswith(KEPT) and not is_credential(name))
 
 
 def is_credential(name: str) -> bool:

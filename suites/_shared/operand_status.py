@@ -12,10 +12,12 @@ from conformance.facts import Facts, Node, Pod, Workload
 from conformance.facts.indexes import grouped
 from conformance.gpu.labels import DEPLOY, GPU_PRESENT, PCI_PRESENT
 from conformance.gpu.taints import Taint, repelling, why_repelled
+from suites._shared.container_runtimes import why_not_configured
 from suites._shared.declared_workloads import why_pending
 from suites._shared.driver_objects import why_no_driver
 from suites._shared.grace import is_recent, joined_just_now, why_unavailable
-from suites._shared.operands import DRIVER, MIG_MANAGER, ON, Component, ExpectedComponent
+from suites._shared.installed_by import where_discovery_tolerates
+from suites._shared.operands import DRIVER, MIG_MANAGER, ON, Component, ExpectedComponent, is_discovery_worker
 from suites._shared.pod_status import STUCK, what_to_do, why_not_ready
 
 
@@ -102,7 +104,7 @@ def failure_on(expected: ExpectedComponent, node: Node, facts: Facts) -> Compone
     if any(pod.ready and not pod.finished for pod in pods):
         return None
     if pods:
-        return _not_ready(expected.component, max(pods, key=lambda pod: (not pod.deleting, pod.name)), facts)
+        return _not_ready(expected, max(pods, key=lambda pod: (not pod.deleting, pod.name)), node, facts)
     if not expected.workloads:
         told = why_no_driver(facts) if expected.component is DRIVER else ""
         return ComponentFailure(
@@ -124,20 +126,23 @@ def not_tolerated(workload: Workload, taints: Iterable[Taint]) -> tuple[Taint, .
     return repelling(workload.template.tolerations, [taint for taint in taints if not taint.is_lifecycle])
 
 
-def where_to_tolerate(workload: Workload) -> str:
+def where_to_tolerate(workload: Workload, facts: Facts) -> str:
     """The setting that gives a workload its tolerations."""
     if workload.owner_kind == "NVIDIADriver":
         return f"spec.tolerations of NVIDIADriver {workload.owner_name}"
     if workload.owner_kind in ("ClusterPolicy", "GPUCluster"):
         return "daemonsets.tolerations"
-    if "node-feature-discovery" in workload.name or workload.name.endswith("nfd-worker"):
-        return "node-feature-discovery.worker.tolerations"
+    if is_discovery_worker(workload):
+        return where_discovery_tolerates(workload, facts)
     return "kubeletPlugin.tolerations" if "kubelet-plugin" in workload.name else "tolerations"
 
 
-def _not_ready(component: Component, pod: Pod, facts: Facts) -> ComponentFailure:
+def _not_ready(expected: ExpectedComponent, pod: Pod, node: Node, facts: Facts) -> ComponentFailure:
     cause = f"{pod} exists and is not Ready ({why_not_ready(pod)})"
-    return ComponentFailure(str(component), cause, what_to_do(pod, facts), is_starting(pod, facts.taken_at))
+    transient = is_starting(pod, facts.taken_at)
+    why, setting = why_not_configured(pod, node, expected.operator_resource)
+    told = f"{cause}: {why}" if why else cause
+    return ComponentFailure(str(expected), told, setting or what_to_do(pod, facts), transient)
 
 
 def _nearest(workloads: Sequence[Workload], node: Node) -> Workload:
@@ -155,7 +160,8 @@ def _absent(component: Component, workload: Workload, node: Node, facts: Facts) 
         return ComponentFailure(
             title,
             cause,
-            f"Follow OPER-10: tolerate it in {where_to_tolerate(workload)} if it is declared to stay, or take it off.",
+            f"Follow OPER-10: tolerate it in {where_to_tolerate(workload, facts)} if it is declared to stay, or take "
+            "it off.",
         )
     starting = joined_just_now(node, facts) or is_recent(workload.created, facts.taken_at)
     for key, value in workload.template.node_selector.items():

@@ -263,7 +263,15 @@ def workloads_there(facts: Facts) -> tuple[Workload, ...]:
 
 def discovery_workers(facts: Facts) -> tuple[Workload, ...]:
     """The worker DaemonSets of Node Feature Discovery, of whatever release."""
-    return tuple(each for each in facts.workloads if each.kind == "DaemonSet" and _discovers(each))
+    return tuple(each for each in facts.workloads if each.kind == "DaemonSet" and is_discovery_worker(each))
+
+
+def is_discovery_worker(workload: Workload) -> bool:
+    """Whether a workload is the worker of Node Feature Discovery, by its labels or name."""
+    ends = ("node-feature-discovery-worker", "nfd-worker")
+    labels = workload.labels
+    labelled = labels.get("app.kubernetes.io/name") == "node-feature-discovery" and labels.get("role") == "worker"
+    return labelled or workload.name.endswith(ends)
 
 
 def discovery_masters(facts: Facts) -> tuple[Workload, ...]:
@@ -293,13 +301,6 @@ def purpose_of(pool: Pool, operator_resource: OperatorResource | None) -> str:
     return str(
         pool.labels.get(WORKLOAD_CONFIG) or operator_resource.at("sandboxWorkloads.defaultWorkload") or CONTAINER
     )
-
-
-def _discovers(workload: Workload) -> bool:
-    ends = ("node-feature-discovery-worker", "nfd-worker")
-    labels = workload.labels
-    labelled = labels.get("app.kubernetes.io/name") == "node-feature-discovery" and labels.get("role") == "worker"
-    return labelled or workload.name.endswith(ends)
 
 
 def _placed(facts: Facts, places: Iterable[str]) -> tuple[Workload, ...]:

@@ -96,6 +96,12 @@ class OperatorResource(NamedTuple):
         by_default = _SWITCHES.get(self.kind, {}).get(block, False)
         return by_default and ((self.kind, block) not in _ONLY_WITH_BLOCK or self.at(block) is not None)
 
+    def env(self, block: str) -> dict[str, str]:
+        """The variables of a component's containers that its block sets, by name."""
+        found = self.at(f"{block}.env")
+        members = found if isinstance(found, list) else []
+        return {str(each.get("name")): str(each.get("value") or "") for each in members if isinstance(each, dict)}
+
     def condition(self, type_: str) -> Condition | None:
         """The condition of a type, None when it is not there."""
         found = self.resource.status.get("conditions")

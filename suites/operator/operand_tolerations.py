@@ -59,14 +59,14 @@ class RequiredDaemonSet(NamedTuple):
     workload: Workload
     pools: tuple[Pool, ...]
 
-    def remedy(self, refused: Sequence[RefusedTaint]) -> str:
+    def remedy(self, refused: Sequence[RefusedTaint], facts: Facts) -> str:
         """The setting to change for taints that belong there; what belongs nowhere is not to be tolerated."""
         # Several pools may declare the same taint.
         meant = list(dict.fromkeys(each.taint for each in refused if each.declared))
         found = [each.remedy for each in refused if not each.declared]
-        return " ".join([*([self._how_to_tolerate(meant)] if meant else []), *found])
+        return " ".join([*([self._how_to_tolerate(meant, facts)] if meant else []), *found])
 
-    def _how_to_tolerate(self, refused: Sequence[Taint]) -> str:
+    def _how_to_tolerate(self, refused: Sequence[Taint], facts: Facts) -> str:
         """The setting to change, and the entries that it must keep."""
         tolerated = any(each.key == GPU or not each.key for each in self.workload.template.tolerations)
         lost = not tolerated and any(taint.key == GPU for taint in refused)
@@ -74,7 +74,7 @@ class RequiredDaemonSet(NamedTuple):
         passing = [each for each in refused if seconds_tolerated(self.workload.template.tolerations, each)]
         if passing:
             note = f"{note}; without tolerationSeconds for {', '.join(map(str, passing))}"
-        return f"Add {', '.join(map(str, refused))} to {where_to_tolerate(self.workload)}: {note}."
+        return f"Add {', '.join(map(str, refused))} to {where_to_tolerate(self.workload, facts)}: {note}."
 
 
 def workloads_on_gpu_nodes(facts: Facts, reference: Reference) -> list[RequiredDaemonSet]:

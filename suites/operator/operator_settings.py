@@ -1,4 +1,4 @@
-"""The declared settings of the stack and those of the operator resource, and settings that are known to break pods.
+"""The declared settings of the stack and those of the operator resource.
 
 The declaration has Helm values; the chart copies most of them to the same path of the operator resource, and uses the
 others itself. Source: NVIDIA/gpu-operator v26.7.0, deployments/gpu-operator/templates/clusterpolicy.yaml.
@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from conformance.deploy.helm.values import gpu_operator_values
 from conformance.facts import Facts, Node, Resource
+from conformance.facts.hiding import HIDDEN
 from conformance.reference.expected import driver_of
 from conformance.reference.model import Reference
 from conformance.upgrading.policy import driver_object_of
@@ -84,6 +85,11 @@ class Setting(NamedTuple):
             return self.configured is not None and str(self.declared) == str(self.configured)
         return bool(self.declared == self.configured)
 
+    @property
+    def is_hidden(self) -> bool:
+        """Whether it cannot be compared, because a snapshot leaves values of environment variables out."""
+        return not self.agrees and _alike(self.declared, self.configured)
+
 
 def settings_of(operator_resource: OperatorResource, reference: Reference) -> list[Setting]:
     """Every declared setting that the operator resource has to have."""
@@ -120,29 +126,6 @@ def asked_for(operator_resource: OperatorResource, node: Node, facts: Facts) -> 
     return str(driver.spec.get("version") or "") if driver is not None else ""
 
 
-def settings_that_break(operator_resource: OperatorResource) -> Iterator[tuple[str, str, str]]:
-    """Settings of the operator resource that are known to break pods: which, their effect, and the remedy.
-
-    Source: NVIDIA/gpu-operator issues 1876 and 2115: with CDI the legacy ways to pass devices to
-    containers leave pods whose devices cannot be resolved.
-    """
-    if operator_resource.kind != "ClusterPolicy" or not operator_resource.enabled("cdi"):
-        return
-    effect = "with CDI pods fail with 'unresolvable CDI devices'"
-    for block, name, value in _LEGACY:
-        if _env(operator_resource, block).get(name, "").lower() == value:
-            remedy = f"Drop {name} from {block}.env, which CDI makes unnecessary, or set cdi.enabled to false."
-            yield f"{block}.env {name}={value}", effect, remedy
-
-
-# The legacy ways to pass devices to containers, by block and variable.
-_LEGACY = (
-    ("toolkit", "ACCEPT_NVIDIA_VISIBLE_DEVICES_ENVVAR_WHEN_UNPRIVILEGED", "false"),
-    ("toolkit", "ACCEPT_NVIDIA_VISIBLE_DEVICES_AS_VOLUME_MOUNTS", "true"),
-    ("devicePlugin", "DEVICE_LIST_STRATEGY", "volume-mounts"),
-)
-
-
 def _is_set_here(setting: Setting, operator_resource: OperatorResource) -> bool:
     """Whether the operator resource has the setting, in a form that can be compared."""
     if any(setting.path == dropped or setting.path.startswith(f"{dropped}.") for dropped in _NOT_COPIED):
@@ -163,6 +146,17 @@ def _is_comparable(setting: Setting, precompiled: object) -> bool:
     return bool(configured) and not configured.startswith("sha256:") and precompiled is not True
 
 
+def _alike(declared: Any, configured: Any) -> bool:
+    """Whether two values are equal but for what a snapshot left out of the configured one."""
+    if configured == HIDDEN:
+        return True
+    if isinstance(declared, list) and isinstance(configured, list):
+        return len(declared) == len(configured) and all(map(_alike, declared, configured))
+    if isinstance(declared, Mapping) and isinstance(configured, Mapping):
+        return declared.keys() == configured.keys() and all(_alike(declared[key], configured[key]) for key in declared)
+    return bool(declared == configured)
+
+
 def _configured(operator_resource: OperatorResource, path: str) -> Any:
     value = operator_resource.at(path)
     if value is None and path.endswith(_SWITCH):
@@ -179,9 +173,3 @@ def _leaves(values: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, A
             yield from _leaves(value, path)
         else:
             yield path, value
-
-
-def _env(operator_resource: OperatorResource, block: str) -> dict[str, str]:
-    found = operator_resource.at(f"{block}.env")
-    members = found if isinstance(found, list) else []
-    return {str(each.get("name")): str(each.get("value") or "") for each in members if isinstance(each, dict)}

@@ -11,6 +11,7 @@ from conformance.verdict import NotApplicable, Waits
 from suites._shared.declared_workloads import why_pending
 from suites._shared.device_plugin_configs import is_outside_kubernetes
 from suites._shared.grace import is_recent
+from suites._shared.installed_by import how_to_give_the_operator_memory, operator_deployments
 from suites._shared.operands import discovery_masters, discovery_workers, expected_components, workloads_there
 from suites._shared.operator_resource import declared_stack, without_stack
 from suites._shared.pod_status import STUCK, what_to_do, why_not_ready
@@ -20,9 +21,6 @@ MOST_RESTARTS = 3
 
 _HOUR = timedelta(hours=1)
 _OUT_OF_MEMORY = "OOMKilled"
-_MEMORY_OF_OPERATOR = (
-    "Raise operator.resources.limits.memory: the chart's 350Mi are too little from about 300 nodes on, 1400Mi are not."
-)
 
 
 class PodProblem(NamedTuple):
@@ -35,14 +33,12 @@ class PodProblem(NamedTuple):
 
 def stack_workloads(facts: Facts, reference: Reference) -> tuple[Workload, ...]:
     """The workloads of the stack, each before those that need it: operator, Node Feature Discovery, components."""
-    places = [place.partition("/") for place in facts.stack.operators]
-    operators = [facts.workload("Deployment", namespace, name) for namespace, _, name in places]
     if reference.is_foreign and facts.stack.stack is not StackKind.NONE:
         components = list(workloads_there(facts))
     else:
         components = [workload for expected in expected_components(facts, reference) for workload in expected.workloads]
-    every = [*operators, *discovery_masters(facts), *discovery_workers(facts), *components]
-    return tuple({(each.kind, each.namespace, each.name): each for each in every if each is not None}.values())
+    every = [*operator_deployments(facts), *discovery_masters(facts), *discovery_workers(facts), *components]
+    return tuple({(each.kind, each.namespace, each.name): each for each in every}.values())
 
 
 def without_workloads(facts: Facts, reference: Reference) -> NotApplicable | Waits:
@@ -113,5 +109,9 @@ def _remedy(pod: Pod, status: ContainerStatus, facts: Facts) -> str:
     if status.last_terminated == _OUT_OF_MEMORY:
         places = {place.partition("/")[0] for place in facts.stack.operators}
         by_operator = pod.namespace in places and pod.owner_kind == "ReplicaSet" and status.name == "gpu-operator"
-        return _MEMORY_OF_OPERATOR if by_operator else f"Raise the memory limit of container {status.name}."
+        return (
+            how_to_give_the_operator_memory(facts)
+            if by_operator
+            else f"Raise the memory limit of container {status.name}."
+        )
     return what_to_do(pod, facts, ending=status)

@@ -42,8 +42,9 @@ WHAT_GREEN_PROVES = (
         "operator-423",
         "k8s-daemonset",
     ],
-    remedy="Tolerate the taint in daemonsets.tolerations and in node-feature-discovery.worker.tolerations. Both lists "
-    "replace the chart's own, so repeat what they had.",
+    remedy="Tolerate the taint in daemonsets.tolerations and for the worker of Node Feature Discovery "
+    "(node-feature-discovery.worker.tolerations in the operator's chart). Both lists replace the chart's own, so "
+    "repeat what they had.",
 )
 def test_every_component_tolerates_the_gpu_nodes(facts: Facts, reference: Reference, judge: Judge) -> None:
     workloads = workloads_on_gpu_nodes(facts, reference)
@@ -60,7 +61,7 @@ def test_every_component_tolerates_the_gpu_nodes(facts: Facts, reference: Refere
                 f"{each} {why_repelled(needed.workload.template.tolerations, each.taint)}" for each in refused
             ),
             hidden_because="it desires no pod there, and a DaemonSet with 0 desired pods counts as ready",
-            remedy=needed.remedy(refused) if refused else "",
+            remedy=needed.remedy(refused, facts) if refused else "",
             inspect=f"kubectl get daemonset -n {needed.workload.namespace} {needed.workload.name} "
             "-o jsonpath='{.spec.template.spec.tolerations}'",
         )

@@ -20,7 +20,8 @@ from conformance.verdict import Inconclusive, Judge, NotApplicable, format_value
 from suites._shared.device_plugin_configs import is_outside_kubernetes
 from suites._shared.driver_objects import why_no_driver
 from suites._shared.formatting import join_limited
-from suites._shared.grace import is_changing, is_recent
+from suites._shared.grace import every_driver_is_pre_installed, is_changing, is_recent
+from suites._shared.installed_by import how_to_install, how_to_set
 from suites._shared.node_gpus import shows_gpus
 from suites._shared.operand_versions import (
     CDI_BY_DEFAULT,
@@ -47,6 +48,7 @@ from suites._shared.operator_resource import (
     without_stack,
 )
 from suites._shared.runtime_classes import create_the_class
+from suites.operator.breaking_settings import breaking_settings
 from suites.operator.driver_resources import judge_driver_resources
 from suites.operator.namespace_admission import (
     ENFORCE,
@@ -57,7 +59,7 @@ from suites.operator.namespace_admission import (
     judge_room,
     why_privileged,
 )
-from suites.operator.operator_settings import drivers_of, settings_of, settings_that_break
+from suites.operator.operator_settings import Setting, drivers_of, settings_of
 from suites.operator.pod_health import pod_problems, stack_workloads, without_workloads
 from suites.operator.stack_faults import (
     HIDDEN_BECAUSE,
@@ -66,6 +68,8 @@ from suites.operator.stack_faults import (
     subject_of_fault,
 )
 from suites.operator.stack_version import deployed
+
+_HIDDEN_VALUES = "the snapshot leaves out values of environment variables, so that they cannot be compared"
 
 
 @requirement(
@@ -113,7 +117,7 @@ def test_one_complete_stack_is_installed(facts: Facts, reference: Reference, jud
             actual=f"version {each.actual}",
             cause=f"{each.workload} was deployed from version {each.actual}",
             hidden_because="another version works as well; its operands, defaults and known defects are other ones",
-            remedy=f"Upgrade the release to {each.declared}, or declare {each.actual} where that is meant.",
+            remedy=f"{how_to_install(each.workload, each.declared)}, or declare {each.actual} where that is meant.",
             inspect=f"kubectl get {each.workload.kind.lower()} -n {each.workload.namespace} {each.workload.name} "
             "-o jsonpath='{.metadata.labels}'",
         )
@@ -215,13 +219,18 @@ def test_the_operator_resource_has_the_declared_settings(facts: Facts, reference
     operator_resource = require_operator_resource(facts, reference)
     described = [(operator_resource.resource, setting) for setting in settings_of(operator_resource, reference)]
     for resource, setting in [*described, *drivers_of(operator_resource, facts, reference)]:
+        if setting.is_hidden:
+            judge.pass_over(resource.subject.only(setting.path), _HIDDEN_VALUES)
+            continue
+        unused = not setting.agrees and _leaves_drivers_alone(setting, facts, reference)
         judge(
             resource.subject.only(setting.path),
-            ok=setting.agrees,
+            ok=setting.agrees or unused,
             expected=_as_yaml(setting.declared),
-            actual=_as_yaml(setting.configured),
+            actual=_as_yaml(setting.configured) + (", and every node brings a driver of its own" if unused else ""),
             cause=f"{setting.path} of {resource} is not what the owners declare",
             hidden_because="the operator accepts one value as well as the other",
+            remedy="" if setting.agrees or unused else how_to_set(resource, facts),
             inspect=f"kubectl get {resource.kind.lower()} {resource.name} -o yaml",
         )
 
@@ -347,27 +356,33 @@ def test_no_program_has_a_known_way_out_of_a_container(facts: Facts, reference: 
     "OPER-09",
     "No GPU Operator setting or container toolkit version in use is known to break pods",
     level=SHOULD,
-    sources=["operator-1876", "operator-2115", "operator-notes-25.10.1"],
-    remedy="Remove device list settings that conflict with cdi.enabled, and use a container toolkit without the "
-    "defect.",
+    sources=[
+        "operator-1876",
+        "operator-2115",
+        "operator-notes-25.10.1",
+        "toolkit-visible-devices",
+        "toolkit-troubleshooting",
+        "compliantkubernetes-2473",
+    ],
+    remedy="Let device plugin and container toolkit agree on how devices are handed over, and use a toolkit without "
+    "the defect.",
 )
 def test_no_setting_is_known_to_break_pods(facts: Facts, reference: Reference, judge: Judge) -> None:
     operator_resource = require_operator_resource(facts, reference)
     own = operator_workloads(facts, reference)
-    breaking = (
-        list(settings_that_break(operator_resource)) if _may_have_cdi(operator_resource, operator_version(own)) else []
-    )
+    by_cdi = _may_have_cdi(operator_resource, operator_version(own))
+    breaking = list(breaking_settings(operator_resource, by_cdi=by_cdi))
     if not breaking:
         judge(operator_resource, ok=True, expected="no setting that is known to break pods", actual="none")
-    for what, effect, remedy in breaking:
+    for setting in breaking:
         judge(
-            operator_resource.subject.only(what),
+            operator_resource.subject.only(setting.what),
             ok=False,
-            expected="not beside cdi.enabled",
-            actual=f"{what} beside cdi.enabled",
-            cause=effect,
-            hidden_because="it worked before CDI was enabled by default (v25.10)",
-            remedy=remedy,
+            expected=f"not beside {setting.beside}",
+            actual=f"{setting.what} beside {setting.beside}",
+            cause=setting.effect,
+            hidden_because=setting.hidden_because,
+            remedy=setting.remedy,
             inspect=operator_resource.inspect,
         )
     for program in running(TOOLKIT, own):
@@ -422,10 +437,17 @@ def _toolkit_expected(facts: Facts, reference: Reference) -> None:
     )
 
 
+def _leaves_drivers_alone(setting: Setting, facts: Facts, reference: Reference) -> bool:
+    """Whether the operator may install drivers and installs none, because it has found one on each GPU node."""
+    said = (reference.stack.values.get("driver") or {}).get("enabled") if reference.stack is not None else None
+    return setting.path == "driver.enabled" and said is None and every_driver_is_pre_installed(facts, reference)
+
+
 def _may_have_cdi(operator_resource: OperatorResource, version: Version | None) -> bool:
     """Whether pods get their devices by CDI; where cdi.enabled is not set, the operator's version decides."""
-    is_set = operator_resource.at("cdi.enabled") is not None
-    return is_set or version is None or version >= CDI_BY_DEFAULT
+    if operator_resource.at("cdi.enabled") is not None:
+        return operator_resource.enabled("cdi")
+    return version is None or version >= CDI_BY_DEFAULT
 
 
 def _as_yaml(value: object) -> str:

@@ -185,6 +185,8 @@ def test_of_the_environment_only_what_tells_of_gpus_is_kept_and_no_credential() 
         {"name": "CONFIG_FILE", "value": "/config/config.yaml"},
         {"name": "NVIDIA_API_KEY", "value": "nvapi-hunter2"},
         {"name": "CONFIG_PASSWORD", "value": "hunter2"},
+        {"name": "CONTAINERD_SOCKET", "value": "/run/k3s/containerd/containerd.sock"},
+        {"name": "RUNTIME_DATABASE", "value": "postgres://u:hunter2@db"},
         {"name": "DATABASE", "value": "postgres://u:hunter2@db"},
         {"name": "NODE_NAME", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}},
     ]
@@ -193,6 +195,7 @@ def test_of_the_environment_only_what_tells_of_gpus_is_kept_and_no_credential() 
         "NVIDIA_VISIBLE_DEVICES": "all",
         "FALLBACK_STRATEGIES": "empty",
         "CONFIG_FILE": "/config/config.yaml",
+        "CONTAINERD_SOCKET": "/run/k3s/containerd/containerd.sock",
     }
 
 

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import seeded
 
+from conformance.session import catalogue
+
 PAGE = Path(__file__).parents[2] / "docs" / "failures.md"
 ROW = re.compile(r"\| F(?P<number>\d+) \| (?P<what>[^|]+) \| (?P<how>[^|]+) \|")
 
@@ -33,3 +35,10 @@ def test_each_failure_is_seeded_or_its_reason_is_given():
             assert how == ", ".join(sorted(found[number])), f"F{number}"
         else:
             assert how.startswith("not seeded: "), f"F{number} has no fault and no reason"
+
+
+def test_the_page_names_only_requirements_that_exist():
+    named = set(re.findall(r"\b[A-Z]{2,6}-\d{2}\b", PAGE.read_text(encoding="utf-8")))
+
+    assert len(named) > 50
+    assert named - {rule.id for rule in catalogue.requirements()} == set()

@@ -2,7 +2,7 @@
 
 import pytest
 from operated_cluster import JUST_NOW, OPERATOR, Cluster, made, unready
-from operator_chapters import BREAKING, CLASSES, ESCAPES, NAMESPACES, STABLE, other
+from operator_chapters import BREAKING, CLASSES, ESCAPES, NAMESPACES, SETTINGS, STABLE, other
 
 from conformance.verdict import Inconclusive, NotApplicable
 
@@ -33,6 +33,22 @@ def test_an_operator_that_runs_out_of_memory_is_reported_how_much_it_needs(clust
     broken = cluster.verdict(STABLE).broken["pod gpu-operator/gpu-operator-1-x"]
 
     assert "OOMKilled" in broken
+    assert "1400Mi" in broken
+    assert "Raise operator.resources.limits.memory" in broken
+
+
+def test_an_operator_of_olm_gets_its_memory_by_its_subscription(cluster):
+    operator_pod(
+        cluster,
+        restartCount=4,
+        state={"running": {"startedAt": "2026-09-20T11:50:00Z"}},
+        lastState={"terminated": {"reason": "OOMKilled", "exitCode": 137}},
+    )
+    cluster.get("Deployment", OPERATOR)["metadata"]["labels"] = {"olm.owner.kind": "ClusterServiceVersion"}
+
+    broken = cluster.verdict(STABLE).broken["pod gpu-operator/gpu-operator-1-x"]
+
+    assert "Raise spec.config.resources.limits.memory of the operator's Subscription" in broken
     assert "1400Mi" in broken
 
 
@@ -204,13 +220,26 @@ def test_a_toolkit_that_is_switched_off_by_hand_is_judged_as_long_as_it_runs(clu
     assert isinstance(cluster.verdict(ESCAPES).ended, Inconclusive)
 
 
+UNPRIVILEGED = "ACCEPT_NVIDIA_VISIBLE_DEVICES_ENVVAR_WHEN_UNPRIVILEGED"
+MOUNTS = "ACCEPT_NVIDIA_VISIBLE_DEVICES_AS_VOLUME_MOUNTS"
+STRATEGY = "DEVICE_LIST_STRATEGY"
+
+
+def with_settings(cluster, *, cdi=True, plugin=None, toolkit=None):
+    """The cluster with variables of device plugin and toolkit, and with or without CDI."""
+    spec = cluster.policy()["spec"]
+    spec["cdi"] = {"enabled": cdi}
+    for block, values in (("devicePlugin", plugin), ("toolkit", toolkit)):
+        spec[block]["env"] = [{"name": name, "value": value} for name, value in (values or {}).items()]
+    return cluster
+
+
 @pytest.mark.parametrize(
     ("image", "breaks"),
     [("gpu-operator:v25.3.4", False), ("gpu-operator:v25.10.0", True), ("gpu-operator@sha256:abc", True)],
 )
 def test_where_nothing_is_said_of_cdi_the_operator_s_version_decides(cluster, image, breaks):
-    spec = cluster.policy()["spec"]
-    spec["toolkit"]["env"] = [{"name": "ACCEPT_NVIDIA_VISIBLE_DEVICES_AS_VOLUME_MOUNTS", "value": "true"}]
+    spec = with_settings(cluster, plugin={STRATEGY: "volume-mounts"}, toolkit={MOUNTS: "true"}).policy()["spec"]
     operator_image(cluster, f"nvcr.io/nvidia/{image}")
     del spec["cdi"]
     assert bool(cluster.verdict(BREAKING).broken) == breaks
@@ -219,12 +248,96 @@ def test_where_nothing_is_said_of_cdi_the_operator_s_version_decides(cluster, im
     assert cluster.verdict(BREAKING).broken
 
 
-def test_legacy_ways_to_hand_over_devices_break_under_cdi_and_not_without(cluster):
-    name = "ACCEPT_NVIDIA_VISIBLE_DEVICES_ENVVAR_WHEN_UNPRIVILEGED"
-    cluster.policy()["spec"]["toolkit"]["env"] = [{"name": name, "value": "false"}]
+@pytest.mark.parametrize("strategy", ["volume-mounts", "envvar"])
+def test_a_device_plugin_that_names_no_cdi_device_breaks_pods_under_cdi(cluster, strategy):
+    with_settings(cluster, plugin={STRATEGY: strategy}, toolkit={UNPRIVILEGED: "false", MOUNTS: "true"})
+
     assert "unresolvable CDI devices" in str(cluster.verdict(BREAKING).broken)
 
-    cluster.policy()["spec"]["cdi"]["enabled"] = False
+
+@pytest.mark.parametrize("strategy", ["", "cdi-cri", "envvar, cdi-annotations, cdi-cri"])
+def test_what_keeps_the_variable_out_breaks_nothing_under_cdi(cluster, strategy):
+    # Which is what the requirements on isolation advise.
+    plugin = {STRATEGY: strategy} if strategy else {}
+    with_settings(cluster, plugin=plugin, toolkit={UNPRIVILEGED: "false", MOUNTS: "true"})
+
+    assert cluster.verdict(BREAKING).passed
+
+
+@pytest.mark.parametrize(
+    ("plugin", "toolkit", "helps"),
+    [
+        ({}, {UNPRIVILEGED: "false"}, f"Set {STRATEGY}=volume-mounts"),
+        ({}, {UNPRIVILEGED: "false", MOUNTS: "true"}, f"Set {STRATEGY}=volume-mounts"),
+        ({STRATEGY: "volume-mounts"}, {}, f"Set {MOUNTS}=true"),
+        ({STRATEGY: "volume-mounts"}, {UNPRIVILEGED: "false"}, f"Set {MOUNTS}=true"),
+    ],
+)
+def test_without_cdi_the_toolkit_has_to_take_what_the_plugin_gives(cluster, plugin, toolkit, helps):
+    with_settings(cluster, cdi=False, plugin=plugin, toolkit=toolkit)
+
+    (finding,) = (each for each in cluster.verdict(BREAKING).judge.findings if not each.ok)
+    assert "unprivileged pods that request a GPU get none" in finding.cause
+    assert helps in finding.remedy
+
+    cluster.policy()["spec"]["toolkit"]["enabled"] = False
+    assert cluster.verdict(BREAKING).passed
+
+
+@pytest.mark.parametrize(
+    ("plugin", "toolkit"),
+    [
+        ({}, {}),
+        ({STRATEGY: "volume-mounts"}, {UNPRIVILEGED: "false", MOUNTS: "true"}),
+        ({STRATEGY: "envvar,volume-mounts"}, {}),
+        ({STRATEGY: "cdi-annotations"}, {UNPRIVILEGED: "false"}),
+        ({"PASS_DEVICE_SPECS": "true"}, {}),
+    ],
+)
+def test_what_agrees_without_cdi_is_sound(cluster, plugin, toolkit):
+    with_settings(cluster, cdi=False, plugin=plugin, toolkit=toolkit)
+
+    assert cluster.verdict(BREAKING).passed
+
+
+HIDDEN_ENV = [{"name": "CONTAINERD_SOCKET", "value": "(hidden)"}]
+
+
+@pytest.mark.parametrize(
+    ("configured", "compared"),
+    [
+        (HIDDEN_ENV, False),
+        ([*HIDDEN_ENV, {"name": "RUNTIME", "value": "(hidden)"}], True),
+        ([{"name": "CONTAINERD_CONFIG", "value": "(hidden)"}], True),
+    ],
+)
+def test_what_a_snapshot_leaves_out_is_not_held_against_its_owners(reference, configured, compared):
+    env = [{"name": "CONTAINERD_SOCKET", "value": "/run/k3s/containerd/containerd.sock"}]
+    cluster = Cluster(other(reference, values={"toolkit": {"env": env}}))
+    assert cluster.verdict(SETTINGS).passed
+
+    cluster.policy()["spec"]["toolkit"]["env"] = configured
+    outcome = cluster.verdict(SETTINGS)
+
+    assert bool(outcome.broken) == compared
+    assert bool(outcome.judge.unseen) != compared
+
+
+def test_an_operator_that_finds_a_driver_on_every_node_may_be_left_to_install_them(reference):
+    cluster = Cluster(other(reference, driver_managed=False))
+    cluster.policy()["spec"]["driver"]["enabled"] = True
+    assert "driver.enabled" in str(cluster.verdict(SETTINGS).broken)
+
+    for node in (each for each in cluster.objects if each["kind"] == "Node"):
+        node["metadata"]["labels"]["nvidia.com/gpu.deploy.driver"] = "pre-installed"
+    assert cluster.verdict(SETTINGS).passed
+
+
+def test_a_plugin_that_passes_no_device_files_is_found_where_cdi_does_not_name_them(cluster):
+    with_settings(cluster, cdi=False, plugin={"PASS_DEVICE_SPECS": "false"})
+    assert "NVML: Unknown Error" in str(cluster.verdict(BREAKING).broken)
+
+    with_settings(cluster, cdi=True, plugin={"PASS_DEVICE_SPECS": "false"})
     assert cluster.verdict(BREAKING).passed
 
 

@@ -165,6 +165,6 @@ def test_a_taint_that_several_pools_declare_is_to_be_tolerated_once() -> None:
     pools = [Pool(name=name, selector={"pool": name}, taints=(taint,)) for name in ("a100", "t4")]
     plugin = RequiredDaemonSet(ControllerOfPods(kind="DaemonSet", name="nvidia-device-plugin-daemonset"), tuple(pools))
 
-    remedy = plugin.remedy([RefusedTaint(taint, pool, ()) for pool in pools])
+    remedy = plugin.remedy([RefusedTaint(taint, pool, ()) for pool in pools], Facts.from_objects([]))
 
     assert remedy.count("dedicated=gpu:NoExecute") == 1
