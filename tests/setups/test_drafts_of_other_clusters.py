@@ -23,19 +23,26 @@ POOLS = "POOL-01 POOL-04 POOL-05 POOL-08 POOL-10 "
 WORKLOADS = POOLS + "SCHED-13 SCHED-15 SCHED-16 "
 COUNTED = "QUOTA-01 QUOTA-02 QUOTA-03 QUOTA-04 WORK-10 "
 OF_A_PLUGIN = "OPER-01 OPER-05 OPER-06 OPER-10 OPER-13 WORK-10 "
+OF_AN_OPERATOR = " ".join(f"OPER-{number:02}" for number in range(1, 18)) + " OBS-01 POOL-06 "
 
 # What has to be judged and to hold, whoever declares it: by these no cluster passes by judging nothing.
 PASS = {
+    "aks-managed": WORKLOADS + COUNTED + "POOL-03 POOL-09",
+    "aks-plugin": WORKLOADS + COUNTED + OF_A_PLUGIN + "POOL-03 POOL-09 WORK-12",
     "autopilot": POOLS + COUNTED + "QUOTA-13 POOL-03",
     "dra": POOLS + "DRA-01 DRA-02 DRA-03 DRA-05 DRA-10 QUOTA-01 QUOTA-04 OPER-13",
     "eks-auto": WORKLOADS + COUNTED + "POOL-03",
+    "hami": WORKLOADS + COUNTED + "QUOTA-13 WORK-15",
     "hgx": WORKLOADS + COUNTED + OF_A_PLUGIN + "QUOTA-13 WORK-12",
+    "k0s": WORKLOADS + COUNTED + OF_AN_OPERATOR + "OPER-18 OPER-19 POOL-03 POOL-09 WORK-14 WORK-15",
     "karpenter": WORKLOADS + COUNTED,
     "karpenter-declared": POOLS + COUNTED,
     "kueue": WORKLOADS + "QUOTA-04 POOL-06 POOL-09",
     "laptop": WORKLOADS + OF_A_PLUGIN + "TS-01 TS-02 TS-04 TS-10",
     "makers": WORKLOADS + COUNTED,
+    "openshift-drivers": WORKLOADS + COUNTED + OF_AN_OPERATOR + "OPER-18 OPER-19 POOL-03 POOL-07 WORK-12 WORK-14",
     "rdma": WORKLOADS + COUNTED,
+    "rke2": WORKLOADS + COUNTED + OF_AN_OPERATOR + "OPER-07",
     "runai": POOLS + "GANG-01 GANG-02 GANG-03 QUOTA-04 POOL-06 WORK-12",
     "slinky": WORKLOADS + COUNTED + "POOL-09 TEN-01",
     "talos": WORKLOADS + COUNTED + OF_A_PLUGIN + "OPER-07 WORK-15",
