@@ -50,6 +50,11 @@ def presentable(obj: Mapping[str, Any], *, keeps_change: bool = False) -> dict[s
     return {key: _cleaned(key, value) for key, value in members.items()}
 
 
+def without_credentials(member: str, value: Any) -> Any:
+    """The value of a member of an object, such as ``env``, without what a snapshot leaves out of it."""
+    return _cleaned(member, value)
+
+
 def _hidden_entries(config_map: Mapping[str, Any]) -> dict[str, Any]:
     """The entries of a ConfigMap: text without credentials, and of what is no text the names only."""
     hidden: dict[str, Any] = {}

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from conformance.deploy.helm.values import gpu_operator_values
 from conformance.facts import Facts, Node, Resource
-from conformance.facts.hiding import HIDDEN
+from conformance.facts.hiding import HIDDEN, without_credentials
 from conformance.reference.expected import driver_of
 from conformance.reference.model import Reference
 from conformance.upgrading.policy import driver_object_of
@@ -84,6 +84,10 @@ class Setting(NamedTuple):
         if isinstance(self.declared, (str, int, float)) and not isinstance(self.configured, (list, dict)):
             return self.configured is not None and str(self.declared) == str(self.configured)
         return bool(self.declared == self.configured)
+
+    def shown(self, value: Any) -> Any:
+        """A value as a report may have it: without what may be a credential, as a proxy's in driver.env."""
+        return without_credentials(self.path.rpartition(".")[2], value)
 
     @property
     def is_hidden(self) -> bool:

@@ -69,6 +69,7 @@ from suites.operator.stack_faults import (
 )
 from suites.operator.stack_version import deployed
 
+_ALL_BRING_DRIVERS = ", and every node brings a driver of its own"
 _HIDDEN_VALUES = "the snapshot leaves out values of environment variables, so that they cannot be compared"
 
 
@@ -226,8 +227,9 @@ def test_the_operator_resource_has_the_declared_settings(facts: Facts, reference
         judge(
             resource.subject.only(setting.path),
             ok=setting.agrees or unused,
-            expected=_as_yaml(setting.declared),
-            actual=_as_yaml(setting.configured) + (", and every node brings a driver of its own" if unused else ""),
+            expected=_as_yaml(setting.shown(setting.declared)),
+            actual=_as_yaml(setting.shown(setting.configured))
+            + (", and every node brings a driver of its own" if unused else ""),
             cause=f"{setting.path} of {resource} is not what the owners declare",
             hidden_because="the operator accepts one value as well as the other",
             remedy="" if setting.agrees or unused else how_to_set(resource, facts),

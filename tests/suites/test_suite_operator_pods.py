@@ -323,6 +323,21 @@ def test_what_a_snapshot_leaves_out_is_not_held_against_its_owners(reference, co
     assert bool(outcome.judge.unseen) != compared
 
 
+def test_a_setting_is_told_without_the_credentials_in_it(reference):
+    proxy = [{"name": "HTTPS_PROXY", "value": "http://u:hunter2@proxy"}]
+    sockets = [{"name": "CONTAINERD_SOCKET", "value": "/run/k3s/containerd/containerd.sock"}]
+    cluster = Cluster(other(reference, values={"driver": {"env": proxy}, "toolkit": {"env": sockets}}))
+    spec = cluster.policy()["spec"]
+    spec["driver"]["env"] = [*proxy, {"name": "NGC_API_KEY", "value": "nvapi-hunter2"}]
+    spec["toolkit"]["env"] = [{"name": "CONTAINERD_SOCKET", "value": "/run/containerd/containerd.sock"}]
+
+    told = str(cluster.verdict(SETTINGS).judge.broken)
+
+    assert "NGC_API_KEY" in told
+    assert "hunter2" not in told
+    assert "/run/containerd/containerd.sock" in told
+
+
 def test_an_operator_that_finds_a_driver_on_every_node_may_be_left_to_install_them(reference):
     cluster = Cluster(other(reference, driver_managed=False))
     cluster.policy()["spec"]["driver"]["enabled"] = True
