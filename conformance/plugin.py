@@ -18,6 +18,9 @@ def pytest_configure(config: pytest.Config) -> None:
     settings = options.resolve(config)
     if not settings.value("cluster"):
         return
-    from conformance.session.hooks import ConformanceHooks
+    from conformance.session.garbage import kept_from_the_collector
+
+    with kept_from_the_collector():
+        from conformance.session.hooks import ConformanceHooks
 
     config.pluginmanager.register(ConformanceHooks(config, settings), "gpu-conformance-run")

@@ -22,6 +22,7 @@ from conformance.report.story import details, heading, headline, why_not_judged
 from conformance.report.visible import visible
 from conformance.session import catalogue, fixtures, summary
 from conformance.session.fixtures import JUDGE, LAB, RUN
+from conformance.session.garbage import kept_from_the_collector
 from conformance.session.judging import NotRun, verdict_on
 from conformance.session.live import Live, LiveHooks, Way, stream_of_terminal, told, way_for
 from conformance.session.refusals import refused
@@ -145,6 +146,12 @@ class ConformanceHooks:
         """Take in what an xdist worker could not put back."""
         for note in getattr(node, "workeroutput", {}).get(_WORKER, ()):
             self._take_note(note)
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_collection(self) -> Generator[None, object, object]:
+        """Collect requirements without looking for garbage: what is imported and collected stays."""
+        with kept_from_the_collector():
+            return (yield)
 
     def pytest_collect_file(self, file_path: Path, parent: pytest.Collector) -> pytest.Module | None:
         """Collect the shipped suites even where the user's own ``python_files`` names no ``test_*.py``."""

@@ -98,3 +98,13 @@ def test_a_profile_needs_a_prefix_and_a_name_of_its_own(prefix, name, why):
         declare_profile(prefix, name)
 
     assert before == PROFILES
+
+
+def test_the_garbage_collector_is_away_while_they_are_collected_and_back_when_they_are_judged(audit, tmp_path):
+    asked = OWN.replace("from conf", "import gc\n\nAWAY = not gc.isenabled()\nfrom conf", 1)
+    judged = '"example.com/rack" in node.labels'
+    (tmp_path / "our-suites" / "test_racks.py").write_text(asked.replace(judged, "AWAY and gc.isenabled()"))
+
+    outcome = audit("--gpu-suites=our-suites", "--gpu-profile=acme-clusters")
+
+    assert outcome.ids("passed") == {"ACME-01"}, outcome.output
