@@ -95,9 +95,11 @@ def gpu_pool_nodes(gpu_pools: tuple[Pool, ...], members: Members, reference: Ref
 
 
 @pytest.fixture
-def nvidia_pool_nodes(gpu_pool_nodes: tuple[GpuPoolNode, ...]) -> tuple[GpuPoolNode, ...]:
+def nvidia_pool_nodes(
+    gpu_pool_nodes: tuple[GpuPoolNode, ...], gpu_pools: tuple[Pool, ...], members: Members
+) -> tuple[GpuPoolNode, ...]:
     """Those nodes of GPU pools whose GPUs containers use by NVIDIA's driver: its stack and programs serve no others."""
-    nodes = tuple(each for each in gpu_pool_nodes if is_for_containers(each.pool))
+    nodes = _gpu_nodes_of(tuple(pool for pool in gpu_pools if is_for_containers(pool)), members)
     if not nodes:
         raise NotApplicable("the accelerators of every declared pool are another maker's, or for virtual machines")
     return nodes

@@ -265,5 +265,4 @@ def _dotted(release: tuple[int, int]) -> str:
 
 def labelled_driver(labels: Mapping[str, str]) -> str:
     """The driver version that the labels of a node tell, of whichever release; empty when they tell none."""
-    older = [labels[key] for key in DRIVER_VERSION_PARTS if labels.get(key)]
-    return labels.get(DRIVER_VERSION) or ".".join(older)
+    return labels.get(DRIVER_VERSION) or ".".join([labels[key] for key in DRIVER_VERSION_PARTS if labels.get(key)])

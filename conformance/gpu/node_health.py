@@ -17,6 +17,7 @@ Of the node itself: kubernetes/node-problem-detector, config/ (its permanent pro
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import Literal
 
 Meaning = Literal["good", "bad", "none", "unknown"]
@@ -122,6 +123,8 @@ def broken_node_conditions(conditions: Mapping[str, str]) -> tuple[str, ...]:
     return tuple(sorted(f"{kind}={status}" for kind, status in conditions.items() if (kind, status) in _BROKEN_NODE))
 
 
+# Thousands of nodes have the same few conditions.
+@lru_cache(maxsize=1024)
 def meaning_of(kind: str) -> Meaning:
     """What a condition of this type tells of GPUs while it is True; ``none`` for one that is not about GPUs."""
     if _CHECKS_THAT_FAIL.search(kind):

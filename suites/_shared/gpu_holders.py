@@ -200,7 +200,8 @@ def _of_workload(workload: Workload) -> Holder:
 
 
 def _runs_the_driver(pod: Pod) -> bool:
-    return any(pod.labels.get(key) == value for key, value in (_DRIVER_COMPONENT, _DRIVER_APP))
+    labels = pod.labels.items()
+    return _DRIVER_COMPONENT in labels or _DRIVER_APP in labels
 
 
 def _driver_began(pod: Pod) -> datetime | None:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 
 from conformance.facts import Facts, Node
 from conformance.gpu.drivers import labelled_driver
@@ -23,7 +24,13 @@ _MEMORY_TOLERANCE = 0.1
 
 def product(node: Node) -> str:
     """The product label of GPU Feature Discovery without the suffixes of sharing and MIG; empty when unlabelled."""
-    return _SHARING_SUFFIX.sub("", node.labels.get(GPU_PRODUCT, ""))
+    return _without_suffixes(node.labels.get(GPU_PRODUCT, ""))
+
+
+# Thousands of nodes have the same few products.
+@lru_cache(maxsize=256)
+def _without_suffixes(label: str) -> str:
+    return _SHARING_SUFFIX.sub("", label)
 
 
 def driver(node: Node) -> str:

@@ -158,9 +158,8 @@ def _device(raw: Mapping[str, Any], node: str, pool: str) -> Device:
 
 def _attribute(attributes: Mapping[str, Any], name: str) -> str:
     """An attribute as text, whichever type it has."""
-    for value in (_named(attributes, name) or {}).values():
-        return str(value)
-    return ""
+    values = _named(attributes, name)
+    return str(next(iter(values.values()))) if values else ""
 
 
 def _named(members: Mapping[str, Any], name: str) -> Any:

@@ -6,6 +6,7 @@ NVIDIA/gpu-operator, cmd/gpu-operator/main.go, gpuPodSpecFilter.
 """
 
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from conformance.facts import Container, Facts, Pod
@@ -65,6 +66,8 @@ def is_known(pod: Pod, facts: Facts) -> bool:
     return any(not each.get("adminAccess") for each in gpu_results(pod, facts))
 
 
+# The pods of one workload have the same containers.
+@lru_cache(maxsize=4096)
 def asks_for_gpus(container: Container) -> bool:
     """Whether a container names GPUs, or MIG devices, among its limits or requests."""
     return any(name.startswith(_GPU_RESOURCES) for name in (*container.limits, *container.requests))

@@ -45,6 +45,8 @@ def driver_floor(facts: Facts, node: Node) -> tuple[str, str]:
     return DRA_DRIVER_FLOOR, "which CDI devices of DRA require"
 
 
+# Asked for each node of thousands; a run has one set of facts.
+@lru_cache(maxsize=1)
 def dra_plugins(facts: Facts) -> tuple[Workload, ...]:
     """The DaemonSets of the DRA driver's kubelet plugin. Raises Waits where DaemonSets could not be read."""
     if "DaemonSet" in facts.stack.unread:

@@ -237,7 +237,7 @@ def _signs_of_sharing(node: Node) -> list[str]:
     """The labels and resources of a node that sharing makes, as text."""
     labels = node.labels
     shared = {
-        key: value for key, value in labels.items() if key.startswith("nvidia.com/") and key.endswith(".replicas")
+        key: value for key, value in labels.items() if key.endswith(".replicas") and key.startswith("nvidia.com/")
     }
     signs = [f"{name}={count}" for name, count in counted(node, {}).items() if name.endswith(".shared")]
     signs += [f"{key}={value}" for key, value in shared.items() if value.isdigit() and int(value) > 1]
