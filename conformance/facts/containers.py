@@ -229,12 +229,16 @@ class WireContainerStatus(Wire):
             last_terminated=ended_before.reason or "",
             last_exit_code=ended_before.exit_code,
             running_since=state.running.started_at if state.running else None,
-            devices=tuple(
-                DeviceHealth(allocated.name or "", each.device or "", each.health or "", each.message or "")
-                for allocated in self.allocated_resources_status or ()
-                for each in allocated.resources or ()
-            ),
+            devices=_healths(self.allocated_resources_status) if self.allocated_resources_status else (),
         )
+
+
+def _healths(statuses: tuple[_Allocated, ...]) -> tuple[DeviceHealth, ...]:
+    return tuple(
+        DeviceHealth(allocated.name or "", each.device or "", each.health or "", each.message or "")
+        for allocated in statuses
+        for each in allocated.resources or ()
+    )
 
 
 _NO_REQUIREMENTS = _ContainerRequirements()

@@ -175,7 +175,7 @@ class WirePodSpec(Wire):
             "overhead": texts(self.overhead),
             "runtime_class": self.runtime_class_name or "",
             "grace_seconds": self.termination_grace_period_seconds,
-            "gates": tuple(gate.name for gate in self.scheduling_gates or ()),
+            "gates": tuple([gate.name for gate in self.scheduling_gates]) if self.scheduling_gates else (),
             "volumes": _placing("volumes", volumes_from, self.volumes),
             "claims": tuple([claim.fact() for claim in self.resource_claims]) if self.resource_claims else (),
             "host_users": self.host_users,
