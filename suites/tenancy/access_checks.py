@@ -1,5 +1,7 @@
 """Access checks of service accounts: each access is reviewed by the API server, then requested with a token."""
 
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 from conformance.facts import ServiceAccount as LiveAccount
@@ -10,6 +12,8 @@ from conformance.verdict import Judge
 
 # A request for these would start something in a pod: they are reviewed and never requested.
 _NEVER_REQUESTED = ("attach", "exec", "portforward", "proxy")
+# As many as kinds are read at once: a review waits for its round trip, and nothing else.
+_AT_ONCE = 6
 
 ANNOTATION = "automountServiceAccountToken"
 """The annotation that is sometimes written instead of the field of that name."""
@@ -156,3 +160,9 @@ def forbidden_accesses(accounts: tuple[Account, ...], teams: tuple[Team, ...]) -
         if not moved.is_declared
     ]
     return (*declared, *(check for check in in_other_namespaces if check not in declared))
+
+
+def reviewed(checks: Sequence[AccessCheck], lab: RequirementLab) -> Iterator[tuple[AccessCheck, str]]:
+    """Each check with the decision on it, in their order. Raises what ``AccessCheck.reviewed`` raises of the first."""
+    with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="access") as workers:
+        yield from zip(checks, workers.map(lambda check: check.reviewed(lab), checks), strict=True)

@@ -29,6 +29,7 @@ from suites.tenancy.access_checks import (
     accounts_of,
     declared_accesses,
     forbidden_accesses,
+    reviewed,
 )
 from suites.tenancy.grants import bindings_naming, is_harmless, judge_bindings, judge_roles, listed, through
 from suites.tenancy.tokens import overriding
@@ -260,8 +261,8 @@ def test_the_field_keeps_the_token_out_and_the_annotation_does_not(
 def test_accounts_may_do_what_is_declared(
     allowed_access_checks: tuple[AccessCheck, ...], lab: RequirementLab, judge: Judge
 ) -> None:
-    for check in allowed_access_checks:
-        check.judge(judge, expected="allowed", observed=check.reviewed(lab))
+    for check, decision in reviewed(allowed_access_checks, lab):
+        check.judge(judge, expected="allowed", observed=decision)
 
 
 @requirement(
@@ -276,8 +277,8 @@ def test_accounts_may_do_what_is_declared(
 def test_accounts_may_not_do_what_is_denied(
     denied_access_checks: tuple[AccessCheck, ...], lab: RequirementLab, judge: Judge
 ) -> None:
-    for check in denied_access_checks:
-        check.judge(judge, expected="denied", observed=check.reviewed(lab))
+    for check, decision in reviewed(denied_access_checks, lab):
+        check.judge(judge, expected="denied", observed=decision)
 
 
 @requirement(
