@@ -29,7 +29,7 @@ class Clock:
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Count one phase; under xdist the controller hears of the phases of all processes."""
         area = area_of(report.nodeid)
-        self.seconds[area] += report.duration
+        self.seconds[area] += report.duration + getattr(report, "untold", 0.0)
         self.processors[area] += getattr(report, "processors", 0.0)
         self.tests[area] += report.when == "call"
 

@@ -38,7 +38,7 @@ settings.register_profile("tests", deadline=None, max_examples=60, database=None
 settings.register_profile("soak", deadline=None, max_examples=2000, database=None)
 settings.load_profile("tests")
 
-pytest_plugins = ["pytester", "side_by_side", "clock", "chance", "second_attempt"]
+pytest_plugins = ["pytester", "side_by_side", "fewer_messages", "clock", "chance", "second_attempt"]
 
 
 @pytest.hookimpl(tryfirst=True)
