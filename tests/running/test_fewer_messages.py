@@ -52,13 +52,13 @@ def distributed(pytester, monkeypatch):
 
 
 def test_what_says_something_is_told_and_nothing_else(distributed):
-    said = distributed("--durations=9")
+    said = distributed("--durations=9", "--durations-min=0.09")
 
     said.assert_outcomes(passed=3, failed=1, errors=1, skipped=1)
     said.stdout.fnmatch_lines(["*ValueError: broken at its end", "what it said"])
     said.stdout.re_match_lines([r"0\.\d+s setup +\S+::test_slow"])
-    # Five calls or what is in place of one, a slow setup, and a teardown that failed.
-    said.stdout.fnmatch_lines(["begun 0, reports 7"])
+    # Five calls or what is in place of one, a slow setup, and a teardown that failed; two more may be slow by chance.
+    said.stdout.re_match_lines(["begun 0, reports [789]"])
 
 
 def test_who_asks_for_each_phase_gets_it(distributed, pytester):
