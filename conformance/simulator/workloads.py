@@ -8,7 +8,8 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from conformance.kube.errors import ApiError
+from conformance.kube.errors import ApiError, WaitTimeout
+from conformance.kube.names import DOMAIN
 from conformance.kube.paths import path
 from conformance.kube.waits import wait_for
 from conformance.simulator.agents import is_played, phase_of
@@ -20,7 +21,9 @@ from conformance.simulator.settings import Settings
 from conformance.simulator.world import Object, World
 
 _MANAGER = "gpu-conformance-simulator"
-_LOG_PATIENCE = 2.0
+_TELLING = f"{DOMAIN}/telling"
+_LOG_PATIENCE = (0.3, 0.6, 1.2)
+"""Seconds for which KWOK may not know of a log before it is told once more, each time longer."""
 
 
 class Workloads:
@@ -76,26 +79,27 @@ class Workloads:
             file = self._logs / f"{metadata['namespace']}_{metadata['name']}_{container}.log"
             file.write_text(_as_cri(outcome.text), encoding="utf-8")
             logs.append({"containers": [container], "logsFile": str(file.resolve()), "follow": False})
-        owner = {"apiVersion": "v1", "kind": "Pod", "name": metadata["name"], "uid": metadata["uid"]}
-        obj = {
-            "apiVersion": "kwok.x-k8s.io/v1alpha1",
-            "kind": "Logs",
-            "metadata": {
-                "name": metadata["name"],
-                "namespace": metadata["namespace"],
-                # With the pod goes the rule.
-                "ownerReferences": [owner],
-            },
-            "spec": {"logs": logs},
-        }
-        self._world.client.apply(obj, manager=_MANAGER, force=True)
-        self._wait_readable(pod, next(iter(ended)))
+        self._tell(pod, logs)
 
-    def _wait_readable(self, pod: Object, container: str) -> None:
-        """Wait until KWOK knows of the file: whoever sees the pod ended reads its log at once.
+    def _tell(self, pod: Object, logs: list[Object]) -> None:
+        """Tell KWOK of the files until it knows: whoever sees the pod ended reads its log at once.
 
+        KWOK may keep a list of before for as long as no rule changes: it takes the newest version that it has heard of
+        for that of the list, which may lag behind (sigs.k8s.io/kwok v0.8.0, pkg/config/resources, cache.go and
+        dynamic.go; seen with several pods that run at once, for up to two minutes). So each telling is a change.
         Raises WaitTimeout. The pod does not end then, and its programs run again when the loop tries again.
         """
+        for telling, patience in enumerate(_LOG_PATIENCE, start=1):
+            self._world.client.apply(_rule(pod, logs, telling), manager=_MANAGER, force=True)
+            try:
+                self._wait_readable(pod, logs[0]["containers"][0], patience)
+            except WaitTimeout:
+                if telling == len(_LOG_PATIENCE):
+                    raise
+            else:
+                return
+
+    def _wait_readable(self, pod: Object, container: str, patience: float) -> None:
         place = path("Pod", namespace=pod["metadata"]["namespace"], name=pod["metadata"]["name"], subresource="log")
 
         def log() -> bytes:
@@ -104,7 +108,24 @@ class Workloads:
             except ApiError:
                 return b""
 
-        wait_for(log, bool, what=f"KWOK knows the log of {place}", timeout=_LOG_PATIENCE)
+        wait_for(log, bool, what=f"KWOK knows the log of {place}", timeout=patience)
+
+
+def _rule(pod: Object, logs: list[Object], telling: int) -> Object:
+    """KWOK's rule for the logs of a pod. With the pod it goes."""
+    metadata = pod["metadata"]
+    owner = {"apiVersion": "v1", "kind": "Pod", "name": metadata["name"], "uid": metadata["uid"]}
+    return {
+        "apiVersion": "kwok.x-k8s.io/v1alpha1",
+        "kind": "Logs",
+        "metadata": {
+            "name": metadata["name"],
+            "namespace": metadata["namespace"],
+            "annotations": {_TELLING: str(telling)},
+            "ownerReferences": [owner],
+        },
+        "spec": {"logs": logs},
+    }
 
 
 def _is_new(pod: Object) -> bool:

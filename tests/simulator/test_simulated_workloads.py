@@ -21,11 +21,15 @@ POD: Object = {
 
 
 class Cluster:
-    """One pod, and a KWOK that serves its log only from the time on that it is ``told``. World and client in one."""
+    """One pod, and a KWOK that serves its log only from the time on that it is ``told``. World and client in one.
 
-    def __init__(self, *, told: bool) -> None:
+    It has to hear of ``changes`` of a rule: of fewer it keeps an older list of rules.
+    """
+
+    def __init__(self, *, told: bool, changes: int = 1) -> None:
         self.client = self
         self.told = told
+        self.changes = changes
         self.applied: list[Object] = []
         self.patched: list[Object] = []
 
@@ -39,7 +43,8 @@ class Cluster:
         self.patched.append(change)
 
     def request(self, method: str, path: str, **_: Any) -> bytes:
-        if not self.told:
+        heard = len({str(each) for each in self.applied})
+        if not self.told or heard < self.changes:
             raise ApiError(400, "BadRequest", 'no logs found for container "main"', method, path)
         return Path(self.applied[-1]["spec"]["logs"][0]["logsFile"]).read_bytes()
 
@@ -54,8 +59,20 @@ def test_a_pod_ends_once_its_log_can_be_read(tmp_path: Path) -> None:
     assert EXIT_CODE in change["metadata"]["annotations"]
 
 
+def test_kwok_is_told_of_a_log_by_another_change_while_it_keeps_an_older_list(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workloads, "_LOG_PATIENCE", (0.01, 0.01, 0.05))
+    cluster = Cluster(told=True, changes=3)
+
+    Workloads(cluster, Settings(tmp_path)).reconcile("default/looking")  # type: ignore[arg-type]
+
+    assert len(cluster.applied) == 3
+    assert cluster.patched
+
+
 def test_a_pod_runs_on_while_nobody_could_read_its_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workloads, "_LOG_PATIENCE", 0.05)
+    monkeypatch.setattr(workloads, "_LOG_PATIENCE", (0.05, 0.05))
     cluster = Cluster(told=False)
     part = Workloads(cluster, Settings(tmp_path))  # type: ignore[arg-type]
 
