@@ -50,6 +50,14 @@ HELD = f"{DOMAIN}/held"
 NOT_READY = f"{DOMAIN}/not-ready"
 """On nodes: the node is not ready, and this is the message; ``unreachable`` makes its state unknown instead."""
 
+TELLING = f"{DOMAIN}/telling"
+"""On KWOK's rules for logs and forwarded ports: how often KWOK was told of the rule again, each time by a change.
+
+KWOK may keep a list of rules of before for as long as none changes: it takes the newest version that it has heard of
+for that of the list, which may lag behind (sigs.k8s.io/kwok v0.8.0, pkg/config/resources, cache.go and dynamic.go; seen
+with several pods that run at once, for up to two minutes).
+"""
+
 SIMULATED = "kwok.x-k8s.io/node"
 """On nodes: who plays the kubelet. With the value ``fake`` it is KWOK, and we are its device manager."""
 

@@ -115,23 +115,26 @@ class Deployment:
 
     def _clear(self, operand: Operand, names: list[str], policy: ClusterPolicy, namespace: str) -> None:
         """Remove what an operand has left from other settings."""
+        replaced = _is_left_to_driver_objects(operand, policy)
         if operand is DRIVER:
             for found in self._world.all("DaemonSet", namespace):
                 name = found["metadata"]["name"]
                 if name.startswith(DRIVER.name) and name not in names:
-                    self._remove_own("DaemonSet", name, policy, namespace)
+                    self._remove_own("DaemonSet", name, policy, namespace, keeps_pods=replaced)
         elif not names:
-            self._remove_own("DaemonSet", operand.name, policy, namespace)
-        # What a driver stood on stays when NVIDIADriver objects bring drivers instead.
-        if not names and not _is_left_to_driver_objects(operand, policy):
+            self._remove_own("DaemonSet", operand.name, policy, namespace, keeps_pods=replaced)
+        # Where NVIDIADriver objects bring drivers instead, what the old ones stand on stays, and they run on.
+        if not names and not replaced:
             for each in stands_on(operand, policy, namespace):
                 self._remove_own(each["kind"], each["metadata"]["name"], policy, namespace)
 
-    def _remove_own(self, kind: str, name: str, policy: ClusterPolicy, namespace: str = "") -> None:
+    def _remove_own(
+        self, kind: str, name: str, policy: ClusterPolicy, namespace: str = "", *, keeps_pods: bool = False
+    ) -> None:
         found = self._world.get(kind, name, namespace)
         owners = found["metadata"].get("ownerReferences") or () if found else ()
         if any(each["uid"] == policy.object["metadata"]["uid"] for each in owners):
-            remove(self._world, kind, name, namespace)
+            remove(self._world, kind, name, namespace, keeps_pods=keeps_pods)
 
     def _label_namespace(self, namespace: str, labels: Mapping[str, str]) -> None:
         found = self._world.get("Namespace", namespace)

@@ -47,12 +47,13 @@ def bring(world: World, made: Object) -> bool:
     return True
 
 
-def remove(world: World, kind: str, name: str, namespace: str = "") -> bool:
-    """Delete an object if there is one; whether there was. Raises KubeError."""
+def remove(world: World, kind: str, name: str, namespace: str = "", *, keeps_pods: bool = False) -> bool:
+    """Delete an object if there is one, with what it owns or without; whether there was one. Raises KubeError."""
     found = world.get(kind, name, namespace)
     if found is None or found["metadata"].get("deletionTimestamp"):
         return False
-    return world.client.delete(path(kind, name=name, namespace=namespace or None))
+    propagation = "Orphan" if keeps_pods else "Background"
+    return world.client.delete(path(kind, name=name, namespace=namespace or None), propagation=propagation)
 
 
 def is_rolled_out(daemon_set: Object | None) -> bool:

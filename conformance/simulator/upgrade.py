@@ -145,7 +145,8 @@ class DriverUpgrades:
         driver = self._driver_on(name)
         if driver is None:
             return None
-        return self._moves.advance(Case(node, step, driver, policy, self._validation_seconds()))
+        case = Case(node, step, driver, policy, self._validation_seconds(), self._uses_driver_objects())
+        return self._moves.advance(case)
 
     def _begin(self) -> float | None:
         """Let nodes that wait for their upgrade begin it, as many as their policy allows; first by name.

@@ -38,13 +38,17 @@ _AGAIN = 0.5
 
 
 class Case(msgspec.Struct, frozen=True):
-    """A node, the step it is in, the driver's pod on it, and the policy by which it is upgraded."""
+    """A node, the step it is in, the driver's pod on it, and the policy by which it is upgraded.
+
+    ``replaces_orphans`` where a driver's pod that nobody owns any more is to make room for that of an NVIDIADriver.
+    """
 
     node: Object
     step: str
     driver: Object
     policy: UpgradePolicy
     validation_seconds: float | None = None
+    replaces_orphans: bool = False
 
     @property
     def name(self) -> str:
@@ -111,6 +115,9 @@ class Moves:
         return 0.0
 
     def _settled(self, case: Case) -> float | None:
+        if case.replaces_orphans and not _owner(case.driver) and phase_of(case.driver) == "Running":
+            # Whoever labels nodes asks for it (controllers/nodelabeling_controller.go), and notes no cordon.
+            return self._go(case, Step.UPGRADE_REQUIRED)
         synced = self._is_synced(case.driver)
         outdated = synced is False and _owner(case.driver) is not None
         if outdated or annotation(case.node, REQUESTED) == "true":

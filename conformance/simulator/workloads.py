@@ -9,11 +9,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 from conformance.kube.errors import ApiError, WaitTimeout
-from conformance.kube.names import DOMAIN
 from conformance.kube.paths import path
 from conformance.kube.waits import wait_for
 from conformance.simulator.agents import is_played, phase_of
-from conformance.simulator.annotations import EXIT_CODE, PREPARED, RUN_SECONDS, annotation
+from conformance.simulator.annotations import EXIT_CODE, PREPARED, RUN_SECONDS, TELLING, annotation
 from conformance.simulator.containers import view_of
 from conformance.simulator.dra_claims import has_claims
 from conformance.simulator.programs import Ended, run
@@ -21,7 +20,6 @@ from conformance.simulator.settings import Settings
 from conformance.simulator.world import Object, World
 
 _MANAGER = "gpu-conformance-simulator"
-_TELLING = f"{DOMAIN}/telling"
 _LOG_PATIENCE = (0.3, 0.6, 1.2)
 """Seconds for which KWOK may not know of a log before it is told once more, each time longer."""
 
@@ -84,9 +82,7 @@ class Workloads:
     def _tell(self, pod: Object, logs: list[Object]) -> None:
         """Tell KWOK of the files until it knows: whoever sees the pod ended reads its log at once.
 
-        KWOK may keep a list of before for as long as no rule changes: it takes the newest version that it has heard of
-        for that of the list, which may lag behind (sigs.k8s.io/kwok v0.8.0, pkg/config/resources, cache.go and
-        dynamic.go; seen with several pods that run at once, for up to two minutes). So each telling is a change.
+        Each telling is a change, see TELLING.
         Raises WaitTimeout. The pod does not end then, and its programs run again when the loop tries again.
         """
         for telling, patience in enumerate(_LOG_PATIENCE, start=1):
@@ -121,7 +117,7 @@ def _rule(pod: Object, logs: list[Object], telling: int) -> Object:
         "metadata": {
             "name": metadata["name"],
             "namespace": metadata["namespace"],
-            "annotations": {_TELLING: str(telling)},
+            "annotations": {TELLING: str(telling)},
             "ownerReferences": [owner],
         },
         "spec": {"logs": logs},

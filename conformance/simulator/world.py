@@ -17,7 +17,7 @@ Notify = Callable[[str, Object, bool], None]
 Key = tuple[str, str]
 
 _LONG = 10**9
-_AGAIN = 0.5
+_SOON, _AGAIN = 0.025, 0.5
 _DEFINITION = "CustomResourceDefinition"
 _log = logging.getLogger(__name__)
 
@@ -98,19 +98,22 @@ class World:
         threading.Thread(target=self._follow, args=(kind,), name=f"watch {kind}", daemon=True).start()
 
     def _follow(self, kind: str) -> None:
+        waited = _SOON
         while True:
+            pause = _AGAIN
             try:
                 version = self._read(kind)
                 self._synced[kind].set()
                 for event in self.client.watch(path(kind), resource_version=version, timeout=_LONG):
                     self._take_in(kind, event.object, deleted=event.type == "DELETED")
             except NotFound:
-                pass  # the definition is there, and not every API server serves it yet; or it is gone
+                # The definition is there, and not every API server serves it yet, which takes little; or it is gone.
+                pause = waited = min(2 * waited, _AGAIN)
             except KubeError as error:
                 _log.warning("watching %s: %s", PLACES[kind].plural, error)
             except Exception:  # a thread that ended would leave its kind unwatched for ever, and nobody would see it
                 _log.exception("watching %s", PLACES[kind].plural)
-            time.sleep(_AGAIN)
+            time.sleep(pause)
 
     def _read(self, kind: str) -> str:
         version = ""

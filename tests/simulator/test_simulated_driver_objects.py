@@ -114,6 +114,44 @@ def test_driver_objects_have_no_effect_where_the_policy_does_not_use_them(gpus: 
     gpus.says("ready", "Reconciled", f"{DRIVERS}/older")
 
 
+def test_drivers_of_the_policy_run_on_until_the_upgrade_of_their_node(gpus: Operated) -> None:
+    app, skip = "nvidia-driver-daemonset", {"nvidia.com/gpu-driver-upgrade.skip": "true"}
+    spec = gpus.client.get(f"{DRIVERS}/default")["spec"]
+    for name in ("default", "older"):
+        gpus.client.delete(f"{DRIVERS}/{name}")
+    gpus.ask(driver={"useNvidiaDriverCRD": False})
+    wait_for(
+        lambda: [is_ready(pod) for pod in gpus.pods(app)],
+        lambda found: found == [True, True],
+        what="the policy's drivers are there",
+        timeout=180,
+    )
+    gpus.says("ready", "Reconciled")
+    gpus.label("a100-1", **skip)
+
+    body = {"apiVersion": "nvidia.com/v1alpha1", "kind": "NVIDIADriver", "metadata": {"name": "default"}}
+    gpus.client.create(DRIVERS, {**body, "spec": {**spec, "version": "580.105.08"}})
+    gpus.ask(driver={"useNvidiaDriverCRD": True})
+
+    wait_for(
+        lambda: driver_images(gpus).get("a100-2", ""),
+        lambda image: "580.105.08" in image,
+        what="the driver of the driver object",
+        timeout=180,
+    )
+    assert gpus.daemon_set(app) is None
+    (old,) = gpus.pods(app, "a100-1")
+    assert is_ready(old)
+    assert "ownerReferences" not in old["metadata"]
+    assert gpus.labels("a100-1")[STATE] == "upgrade-required"
+    assert gpus.status(f"{DRIVERS}/default")[0] == "notReady"
+
+    gpus.label("a100-1", **dict.fromkeys(skip))
+    gpus.gone(app, "a100-1")
+    gpus.says("ready", "Reconciled", f"{DRIVERS}/default")
+    gpus.says("ready", "Reconciled")
+
+
 def test_a_gpu_cluster_has_operands_of_its_own(gpus: Operated) -> None:
     gpus.client.delete(POLICY)
     wait_for(

@@ -2,13 +2,16 @@
 
 import urllib.error
 import urllib.request
+from typing import Any
 
 import pytest
 from patience import PATIENCE
 
 from conformance.gpu import dcgm
+from conformance.simulator.annotations import SIMULATED, SIMULATED_VALUE
 from conformance.simulator.exporter_page import Holder, page
 from conformance.simulator.hardware import Machine, gpu_uuid, mig_uuid
+from conformance.simulator.metrics import Metrics
 from conformance.simulator.metrics_ports import MetricsPorts
 
 A100 = Machine(
@@ -98,3 +101,37 @@ def test_each_door_says_its_own_text_until_it_is_closed() -> None:
         urllib.request.urlopen(f"http://127.0.0.1:{ports['a']}/metrics", timeout=5)
     for port in (*ports.values(), silent):
         servers.close(port)
+
+
+class Exporters:
+    """Exporter pods that are ready on a node of KWOK's. World and client in one; ``told`` are the rules, in order."""
+
+    def __init__(self) -> None:
+        self.client = self
+        self.told: list[tuple[str, str]] = []
+
+    def get(self, kind: str, name: str, namespace: str = "") -> dict[str, Any]:
+        if kind == "Node":
+            return {"metadata": {"name": name, "annotations": {SIMULATED: SIMULATED_VALUE}}}
+        ready = [{"type": "Ready", "status": "True"}]
+        return {
+            "metadata": {"name": name, "namespace": namespace},
+            "spec": {"nodeName": "node-1", "containers": [{"name": "nvidia-dcgm-exporter"}]},
+            "status": {"phase": "Running", "conditions": ready},
+        }
+
+    def apply(self, obj: dict[str, Any], **_: Any) -> None:
+        self.told.append((obj["metadata"]["name"], str(obj)))
+
+
+def test_the_last_forwarded_port_of_several_is_told_again_by_changes() -> None:
+    cluster = Exporters()
+    part = Metrics(cluster)  # type: ignore[arg-type]
+
+    assert all(part.reconcile(f"gpu-operator/{name}") for name in ("first", "last"))
+    assert part.reconcile("gpu-operator/first") is None  # KWOK has heard of another one since
+    while part.reconcile("gpu-operator/last") is not None:
+        pass
+
+    assert [name for name, _ in cluster.told] == ["first", "last", "last", "last"]
+    assert len(set(cluster.told)) == 4

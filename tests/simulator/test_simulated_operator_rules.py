@@ -346,7 +346,7 @@ def test_a_runtime_class_of_before_stays_and_those_of_cdi_go() -> None:
     mine = [{"kind": "ClusterPolicy", "name": "cluster-policy", "uid": "u"}]
     there = {name: {"metadata": {"name": name, "ownerReferences": mine}} for name in ("nvidia", "nvidia-cdi")}
     deleted: list[str] = []
-    client = SimpleNamespace(apply=lambda made, **_: made, delete=lambda where: deleted.append(where))
+    client = SimpleNamespace(apply=lambda made, **_: made, delete=lambda where, **_: deleted.append(where))
     world: Any = SimpleNamespace(
         client=client, get=lambda kind, name, namespace="": there.get(name) if kind == "RuntimeClass" else None
     )
