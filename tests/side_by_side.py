@@ -38,7 +38,7 @@ TAKING_TURNS = ("tests/realnode", "tests/containers")
 # Tests of clusters wait for controllers more than they compute, and each process may own a cluster meanwhile. Of the
 # time of all others a third goes into waiting, for processes that they start and for what hangs on purpose.
 PROCESSES_PER_CPU = 2
-WITHOUT_CLUSTERS_MORE_THAN_CPUS = 1
+WITHOUT_CLUSTERS_MORE_THAN_CPUS = 2
 BYTES_PER_CLUSTER = 2 << 30
 
 NAMED = re.compile(r"@(?P<group>[^@\]]+)\]$")

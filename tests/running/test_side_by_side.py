@@ -102,7 +102,7 @@ def test_in_one_process_nothing_is_grouped_or_moved(pytester):
 
 @pytest.mark.parametrize(
     ("selected", "gigabytes", "processes"),
-    [("not cluster", 64, 4), ("not cluster", 1, 4), ("", 64, 6), ("cluster", 64, 6), ("", 7, 3), ("", 1, 1)],
+    [("not cluster", 64, 5), ("not cluster", 1, 5), ("", 64, 6), ("cluster", 64, 6), ("", 7, 3), ("", 1, 1)],
 )
 def test_tests_that_wait_get_more_processes_than_cpus_where_memory_allows(
     pytester, monkeypatch, selected, gigabytes, processes
