@@ -1,81 +1,81 @@
-"""Declared workloads: what an empty node lacks for one, and what is told of one that is not there."""
+"""Declared GPU workloads: on which drivers their images run (WORK-09)."""
 
 import msgspec
+import pytest
 
-from conformance.facts import Facts
-from conformance.reference.model import Pool, Reference, Workload
-from conformance.verdict import Judge
-from suites._shared.declared_workloads import declared_in, lacking, placed_in, without_any
-from suites.priorities import test_priorities
-from suites.scheduling import test_placement as placement
-from suites.tenancy import test_tenancy
+from conformance.reference.model import TestPod
+from conformance.verdict import Inconclusive
+from suites.workloads import test_declared_workloads as chapter
 
-
-def test_what_only_hamis_scheduler_counts_is_lacking_nowhere() -> None:
-    limits = {"nvidia.com/gpu": "2", "nvidia.com/gpumem": "8000", "nvidia.com/gpucores": "30"}
-    template = {"spec": {"containers": [{"name": "main", "image": "x", "resources": {"limits": limits}}]}}
-    facts = Facts.from_objects(
-        [
-            {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n"}, "status": {"allocatable": {"cpu": "8"}}},
-            {
-                "apiVersion": "apps/v1",
-                "kind": "Deployment",
-                "metadata": {"name": "notebook", "namespace": "lab"},
-                "spec": {"replicas": 1, "template": template},
-            },
-        ]
-    )
-
-    assert list(lacking(facts.workloads[0].template, facts.nodes[0])) == ["nvidia.com/gpu"]
+RUNS = chapter.test_images_run_on_the_driver
 
 
-ABSENT = Workload(
-    role="training",
-    kind="Job",
-    namespace="ml",
-    name="finetune",
-    pools=("a100",),
-    priority_class="high",
-    service_account="trainer",
-)
-MINE = Reference(name="mine", pools=(Pool(name="a100", selector={"pool": "a100"}),), workloads=(ABSENT,))
+def with_test_pod(reference, image, *, driver="580.95.05", product="Tesla-T4"):
+    """The set-up with one test pod of this image, on a pool of this driver and product."""
+    asking = {"name": "main", "image": image, "resources": {"limits": {"nvidia.com/gpu": "1"}}}
+    manifest = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "try"}, "spec": {"containers": [asking]}}
+    (pool,) = [each for each in reference.pools if each.name == "t4-inference"]
+    pool = msgspec.structs.replace(pool, gpu=msgspec.structs.replace(pool.gpu, driver=driver, product=product))
+    test_pod = msgspec.convert({"name": "try", "manifest": manifest, "pools": [pool.name]}, TestPod)
+    return msgspec.structs.replace(reference, pools=(pool,), workloads=(), test_pods=(test_pod,))
 
 
-def test_a_job_that_is_not_there_is_told_once() -> None:
-    facts = Facts.from_objects([])
-    told = [Judge(), Judge(), Judge()]
-
-    placement.test_declared_workloads_run_where_they_were_declared_to(
-        placed_in(MINE, facts), MINE, facts, lambda _: (), told[0]
-    )
-    test_priorities.test_declared_workloads_carry_their_class((ABSENT,), facts, told[1])
-    test_tenancy.test_declared_workloads_run_as_their_service_account(MINE, facts, told[2])
-
-    assert [len(judge.broken) for judge in told] == [1, 0, 0]
-    assert "ttlSecondsAfterFinished" in told[0].broken[0].remedy
-    assert [str(judge.nothing_judged()) for judge in told[1:]] == ["job ml/finetune: it is not deployed"] * 2
-    assert declared_in(MINE, facts) == ()
-    assert str(without_any([ABSENT], facts)) == "job ml/finetune is not deployed"
+def on_driver(cluster, driver, product):
+    """The nodes of the pool with this driver and product."""
+    for node in (each for each in cluster.objects if each["kind"] == "Node"):
+        node["metadata"]["labels"] |= {"nvidia.com/cuda.driver-version.full": driver, "nvidia.com/gpu.product": product}
 
 
-def test_the_manifest_of_a_workload_that_is_not_deployed_is_judged() -> None:
-    manifest = {
-        "apiVersion": "batch/v1",
-        "kind": "Job",
-        "metadata": {"name": "finetune", "namespace": "ml"},
-        "spec": {"template": {"spec": {"containers": [{"name": "main", "image": "x"}]}}},
-    }
-    declared = msgspec.structs.replace(ABSENT, manifest=manifest)
-    reference = msgspec.structs.replace(MINE, workloads=(declared,))
-
-    assert [each.declared for each in declared_in(reference, Facts.from_objects([]))] == [declared]
+def runs(cluster, reference, image, driver, product):
+    on_driver(cluster, driver, product)
+    return cluster.verdict(RUNS, with_test_pod(reference, image, driver=driver, product=product))
 
 
-def test_the_class_of_a_workload_of_no_pool_is_judged_where_nobody_else_misses_it() -> None:
-    judge = Judge()
+CUDA_13 = "nvcr.io/nvidia/cuda:13.0.1-base-ubuntu24.04"
 
-    test_priorities.test_declared_workloads_carry_their_class(
-        (msgspec.structs.replace(ABSENT, pools=()),), Facts.from_objects([]), judge
-    )
 
-    assert [each.actual for each in judge.broken] == ["no such workload"]
+def test_an_image_runs_on_the_driver_of_its_cuda(cluster, reference):
+    outcome = runs(cluster, reference, CUDA_13, "580.95.05", "Tesla-T4")
+
+    assert outcome.passed
+    assert not outcome.judge.unseen
+
+
+@pytest.mark.parametrize("product", ["NVIDIA-H100-80GB-HBM3", "NVIDIA-RTX-A6000"])
+@pytest.mark.parametrize("driver", ["535.183.01", "570.172.08"])
+def test_an_image_that_may_bring_compatibility_libraries_is_not_judged(cluster, reference, driver, product):
+    outcome = runs(cluster, reference, CUDA_13, driver, product)
+
+    assert isinstance(outcome.ended, Inconclusive)
+    assert "cuda-compat-13-0" in str(outcome.ended)
+    assert not outcome.broken
+
+
+def test_compatibility_libraries_do_not_help_on_a_consumer_gpu(cluster, reference):
+    outcome = runs(cluster, reference, CUDA_13, "570.172.08", "NVIDIA-GeForce-RTX-4090")
+
+    (broken,) = outcome.broken.values()
+    assert "error 804" in broken
+
+
+def test_compatibility_libraries_do_not_help_on_a_driver_that_they_do_not_accept(cluster, reference):
+    outcome = runs(cluster, reference, "pytorch/pytorch:2.3.0-cuda12.1-cudnn8", "520.61.05", "NVIDIA-H100-80GB-HBM3")
+
+    (broken,) = outcome.broken.values()
+    assert "R520" in broken
+
+
+def test_one_node_whose_driver_is_too_old_for_sure_is_enough(cluster, reference):
+    on_driver(cluster, "520.61.05", "Tesla-T4")
+    outcome = cluster.verdict(RUNS, with_test_pod(reference, CUDA_13, driver="570.172.08"))
+
+    assert len(outcome.broken) == 1
+    assert "570.172.08" in str(outcome.judge.unseen[0])
+
+
+def test_an_image_on_an_unknown_driver_is_not_judged(cluster, reference):
+    on_driver(cluster, "600.10", "Tesla-T4")
+    outcome = cluster.verdict(RUNS, with_test_pod(reference, CUDA_13))
+
+    assert outcome.passed
+    assert "R600" in str(outcome.judge.unseen[0])
