@@ -11,7 +11,7 @@ the driver. So what has to be there is derived, never taken from a list.
 
 from conformance.catalog import MUST, SHOULD, requirement
 from conformance.deploy.helm.values import gpu_operator_values
-from conformance.facts import Facts
+from conformance.facts import Facts, Resource
 from conformance.gpu.labels import GPU_PRESENT
 from conformance.gpu.operator_stack import StackKind
 from conformance.reference.model import Reference
@@ -21,7 +21,7 @@ from suites._shared.device_plugin_configs import is_outside_kubernetes
 from suites._shared.driver_objects import why_no_driver
 from suites._shared.formatting import join_limited
 from suites._shared.grace import every_driver_is_pre_installed, is_changing, is_recent
-from suites._shared.installed_by import how_to_install, how_to_set
+from suites._shared.installed_by import how_to_install, how_to_set, operator_deployments
 from suites._shared.node_gpus import shows_gpus
 from suites._shared.operand_versions import (
     CDI_BY_DEFAULT,
@@ -49,6 +49,7 @@ from suites._shared.operator_resource import (
 )
 from suites._shared.runtime_classes import create_the_class
 from suites.operator.breaking_settings import breaking_settings
+from suites.operator.consequences import what_to_do_first
 from suites.operator.driver_resources import judge_driver_resources
 from suites.operator.namespace_admission import (
     ENFORCE,
@@ -69,6 +70,9 @@ from suites.operator.stack_faults import (
 )
 from suites.operator.stack_version import deployed
 
+_IN_THE_VALUES = (
+    "Set the field in the Helm values and upgrade the release: the next upgrade reverts a patch of the resource."
+)
 _ALL_BRING_DRIVERS = ", and every node brings a driver of its own"
 _HIDDEN_VALUES = "the snapshot leaves out values of environment variables, so that they cannot be compared"
 
@@ -213,8 +217,7 @@ def _why_not_deployed(component: Component, facts: Facts) -> str:
     "ClusterPolicy, GPUCluster and NVIDIADriver have the declared settings",
     level=MUST,
     sources=["guide-2", "operator-values"],
-    remedy="Set the field in the Helm values and upgrade the release: the next upgrade reverts a patch of the "
-    "resource.",
+    remedy=_IN_THE_VALUES,
 )
 def test_the_operator_resource_has_the_declared_settings(facts: Facts, reference: Reference, judge: Judge) -> None:
     operator_resource = require_operator_resource(facts, reference)
@@ -228,11 +231,10 @@ def test_the_operator_resource_has_the_declared_settings(facts: Facts, reference
             resource.subject.only(setting.path),
             ok=setting.agrees or unused,
             expected=_as_yaml(setting.shown(setting.declared)),
-            actual=_as_yaml(setting.shown(setting.configured))
-            + (", and every node brings a driver of its own" if unused else ""),
+            actual=_as_yaml(setting.shown(setting.configured)) + (_ALL_BRING_DRIVERS if unused else ""),
             cause=f"{setting.path} of {resource} is not what the owners declare",
             hidden_because="the operator accepts one value as well as the other",
-            remedy="" if setting.agrees or unused else how_to_set(resource, facts),
+            remedy="" if setting.agrees or unused else _how_to_change(setting, resource, facts),
             inspect=f"kubectl get {resource.kind.lower()} {resource.name} -o yaml",
         )
 
@@ -437,6 +439,13 @@ def _toolkit_expected(facts: Facts, reference: Reference) -> None:
     raise Inconclusive(
         f"{operator_resource} disables the toolkit (OPER-04); the version of another one is in no object of the cluster"
     )
+
+
+def _how_to_change(setting: Setting, resource: Resource, facts: Facts) -> str:
+    """How a setting gets its declared value; empty where the requirement's own remedy says it."""
+    version = operator_version(operator_deployments(facts))
+    first, then = what_to_do_first(setting.path, setting.declared, version), how_to_set(resource, facts)
+    return f"{first} Then: {then or _IN_THE_VALUES}" if first else then
 
 
 def _leaves_drivers_alone(setting: Setting, facts: Facts, reference: Reference) -> bool:

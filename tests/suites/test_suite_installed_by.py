@@ -1,8 +1,10 @@
 """Where settings are changed for good: in the values of Helm, in an object that OLM leaves alone, in a Subscription."""
 
 import pytest
-from operated_cluster import OPERATOR, WORKER
-from operator_chapters import SETTINGS, STACK, TOLERATIONS, tolerations
+from operated_cluster import OPERATOR, WORKER, Cluster
+from operator_chapters import SETTINGS, STACK, TOLERATIONS, other, tolerations
+
+from suites.operator.consequences import what_to_do_first
 
 HELM = {"app.kubernetes.io/managed-by": "Helm"}
 OLM = {"olm.owner": "gpu-operator-certified.v26.7.0", "olm.owner.kind": "ClusterServiceVersion"}
@@ -28,6 +30,56 @@ def test_a_field_of_a_release_is_set_in_its_values_and_one_of_nobody_in_the_obje
 
     cluster.policy()["metadata"]["labels"] = HELM
     assert remedy_of(cluster, SETTINGS) == ""
+
+
+@pytest.mark.parametrize(
+    ("tag", "told"),
+    [
+        ("v26.3.3", "drain the GPU nodes, or upgrade the operator"),
+        ("v26.7.0", "create the NVIDIADriver objects"),
+        ("own", "drain the GPU nodes, or upgrade the operator"),
+    ],
+)
+def test_whoever_lets_driver_objects_take_over_is_told_what_that_does_to_running_drivers(reference, tag, told):
+    declared = other(reference, values={"driver": {"nvidiaDriverCRD": {"enabled": True}}})
+    cluster = Cluster(declared)
+    cluster.policy()["spec"]["driver"]["useNvidiaDriverCRD"] = False
+    deployment = cluster.get("Deployment", OPERATOR)
+    deployment["metadata"]["labels"] = HELM
+    for container in deployment["spec"]["template"]["spec"]["containers"]:
+        container["image"] = f"registry.example.com/gpu-operator:{tag}"
+
+    remedy = remedy_of(cluster, SETTINGS)
+
+    assert told in remedy
+    assert "Helm values" in remedy
+
+
+def test_drivers_of_the_policy_come_back_only_when_driver_objects_are_deleted(reference):
+    declared = other(reference, values={"driver": {"nvidiaDriverCRD": {"enabled": False}}})
+    cluster = Cluster(declared)
+    cluster.policy()["spec"]["driver"]["useNvidiaDriverCRD"] = True
+
+    assert "away from all of its nodes at once" in remedy_of(cluster, SETTINGS)
+
+
+@pytest.mark.parametrize(
+    ("path", "declared", "told"),
+    [
+        ("driver.version", "580.105.08", "pytest --gpu-pre-upgrade 580.105.08"),
+        ("version", "580.105.08", "pytest --gpu-pre-upgrade 580.105.08"),
+        ("driver.enabled", False, "deletes its drivers from all nodes at once"),
+        ("toolkit.enabled", False, "no new pod with GPUs starts"),
+        ("devicePlugin.enabled", False, "new pods stay Pending"),
+        ("driver.enabled", True, ""),
+        ("dcgmExporter.enabled", False, ""),
+    ],
+)
+def test_what_a_change_does_to_running_pods_at_once_is_said_before_it_is_recommended(path, declared, told):
+    found = what_to_do_first(path, declared, None)
+
+    assert told in found
+    assert bool(found) == bool(told)
 
 
 def test_a_release_is_helms_or_that_of_a_subscription(cluster):
