@@ -342,6 +342,14 @@ def _sentence(text: str) -> str:
 # --- Whether the device plugin has loaded it ---------------------------------------------------------------------
 
 
+# What MPS makes of a GPU is made by its control daemon; running programs are clients of that.
+_RESTART = {
+    SharingStrategy.TIME_SLICING: "Restart the device plugin: kubectl rollout restart of its DaemonSet.",
+    SharingStrategy.MPS: "Once no pod has replicas of the node, delete its pods of the device plugin and of the MPS "
+    "control daemon: the clients of a daemon that ends fail.",
+}
+
+
 def judge_freshness(shared: SharedNodes, judge: Judge) -> None:
     """Judge that each device plugin has loaded the current configuration.
 
@@ -366,7 +374,7 @@ def judge_freshness(shared: SharedNodes, judge: Judge) -> None:
             cause=f"the plugin's pod is older than the last change of {chosen.config_map}, and it "
             "does not watch the ConfigMap",
             hidden_because="kubectl shows the new configuration, and the node still offers what the old one made",
-            remedy="Restart the device plugin: kubectl rollout restart of its DaemonSet.",
+            remedy=_RESTART[shared.strategy],
             inspect=f"kubectl get pods -A --field-selector spec.nodeName={node.name}; {chosen.inspect}",
         )
     judge.without_subjects(Waits("no node gets its configuration from a ConfigMap", on=_REACHED_BY[shared.strategy]))

@@ -123,8 +123,8 @@ class GpuAmounts:
         told = ", ".join(f"{count} of {capacity[name]} {name}" for name, count in less.items())
         return (
             f"the device plugin reports {told} as unhealthy",
-            "Look for the XID in the device plugin's log, reset or replace the device, then restart the plugin pod: "
-            "it never marks a device healthy again by itself.",
+            "Look for the XID in the device plugin's log; once no pod uses the device, reset or replace it, then "
+            "restart the plugin pod: it never marks a device healthy again by itself.",
         )
 
     def _two_allocators(self) -> tuple[str, str] | None:

@@ -163,7 +163,8 @@ def test_the_control_daemon_runs_on_every_mps_node(mps: SharedNodes, facts: Fact
     "The device plugin has read the current content of its MPS ConfigMap",
     level=MUST,
     sources=["operator-time-slicing"],
-    remedy="Restart the device plugin and the control daemon after each change of the ConfigMap: it is read at start.",
+    remedy="Once no pod has replicas of the node, restart its device plugin and MPS control daemon: they read the "
+    "ConfigMap at start only, and the clients of a daemon that ends fail.",
 )
 def test_the_plugin_has_read_the_current_mps_configuration(mps: SharedNodes, judge: Judge) -> None:
     judge_freshness(mps, judge)

@@ -18,7 +18,8 @@ class GpuFailure(NamedTuple):
 
 
 HARDWARE = (
-    "Look for Xid messages of this GPU in the kernel log of the node, reset or restart it, replace it when it recurs."
+    "Cordon the node and look for Xid messages of this GPU in its kernel log; once no pod there uses a GPU, reset it "
+    "or restart the node; replace it when it recurs."
 )
 # Codes of the probes for a driver call that does not return, for a crash, and for nvidia-smi that does not end.
 NO_ANSWER, CRASH, SMI_NO_ANSWER = -1, -2, 124
@@ -34,7 +35,8 @@ CUDA: Mapping[int, GpuFailure] = {
     NO_ANSWER: HANGS,
     CRASH: GpuFailure("the driver's library crashed on this device", HARDWARE),
     OUT_OF_MEMORY: GpuFailure(
-        "another process uses the memory of this GPU", "Find the process on the node (nvidia-smi there) and end it."
+        "another process uses the memory of this GPU",
+        "Find the process on the node (nvidia-smi there) and whose it is; end it where it is no running pod's.",
     ),
     34: GpuFailure(
         "the container loads a stub of libcuda that is meant for compilers",
@@ -42,7 +44,8 @@ CUDA: Mapping[int, GpuFailure] = {
     ),
     46: GpuFailure(
         "the GPU is in exclusive mode and another process has it, or MPS is set up in part",
-        "End the other process; look at compute mode and MPS control daemon on the node.",
+        "See whose the other process is (nvidia-smi on the node), and end it where it is no running pod's; look at "
+        "compute mode and MPS control daemon there.",
     ),
     100: GpuFailure("CUDA finds no device although one is allocated to the pod", NO_DRIVER_FILES.remedy),
     101: GpuFailure("a device that is allocated to the pod cannot be used", HARDWARE),
@@ -56,11 +59,12 @@ CUDA: Mapping[int, GpuFailure] = {
         "the Fabric Manager does not run, or its version is not the driver's: NVSwitch machines list GPUs and compute "
         "nothing",
         "Run nvidia-fabricmanager of exactly the driver's version on the node (the operator's driver container brings "
-        "it), restart the node, and wait for Fabric State Completed in nvidia-smi -q.",
+        "it), restart the node once no pod there uses a GPU, and wait for Fabric State Completed in nvidia-smi -q.",
     ),
     803: GpuFailure(
         "libcuda in the container and the node's kernel module have different versions",
-        "Restart the pod; when that does not help, restart the node whose driver packages were upgraded meanwhile.",
+        "Restart the pod; when that does not help, drain and restart the node whose driver packages were upgraded "
+        "meanwhile.",
     ),
     # NVIDIA/nvidia-docker#1515.
     804: GpuFailure(
@@ -85,7 +89,7 @@ _NVML: Mapping[int, GpuFailure] = {
     18: GpuFailure(
         "libraries and kernel module of the driver have different versions: driver packages were upgraded and the old "
         "module is still loaded",
-        "Restart the node, and keep its package manager from upgrading NVIDIA packages by itself.",
+        "Drain and restart the node, and keep its package manager from upgrading NVIDIA packages by itself.",
     ),
     # NVIDIA/nvidia-container-toolkit#48: what systemd's daemon-reload does to containers in legacy mode.
     999: GpuFailure(
