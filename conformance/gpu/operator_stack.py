@@ -298,7 +298,11 @@ def _allocators(observed: _Objects) -> Iterable[Finding]:
         for plugin in plugins:
             if not _owned(plugin):
                 text = "is a second device plugin beside the operator's: on a node that runs both, either may win"
-                remedy = "delete it, or keep the two on different nodes (devicePlugin.enabled, node labels)"
+                # NVIDIA/k8s-device-plugin, internal/plugin/server.go: Stop removes the socket, whoever serves it then.
+                remedy = (
+                    "keep the two on different nodes (devicePlugin.enabled, node labels), or delete it and restart "
+                    "the operator's where both were: they serve one socket, which goes with the one that ends"
+                )
                 yield Finding(Fault.TWO_PLUGINS, _workload(plugin), text, remedy)
     if plugins and drivers:
         text = f"offers the GPUs that daemonset {_place(plugins[0])} offers too: on a node with both, each GPU twice"
