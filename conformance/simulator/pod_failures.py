@@ -49,6 +49,9 @@ class PodFailure(msgspec.Struct, frozen=True):
     held: str = ""
 
 
+# Why the containers of such a pod wait, as its status says.
+_REASONS = {Kind.MOUNT: "ContainerCreating", Kind.INIT: "PodInitializing"}
+
 # Made before any thread needs it; see kube/client.py.
 _FAILURES = msgspec.json.Decoder(PodFailure)
 
@@ -106,17 +109,29 @@ def show_failure(client: Client, agent: Agent, failure: PodFailure | None) -> No
     if failure is None:
         if before is not None and before.kind is Kind.SIDECAR:
             _patch_status(client, agent, _recovered(agent.pod))
+        elif before is None and not held and _was_told_late(agent.pod):
+            _patch_status(client, agent, {"phase": "Pending", "containerStatuses": None})
         return
     wanted = _LOOKS[failure.kind](agent.pod, failure)
     if wanted is not None:
         _patch_status(client, agent, wanted)
 
 
+def _was_told_late(pod: Object) -> bool:
+    """Whether a pod that runs says that its containers wait to be started.
+
+    KWOK's stage pod-waiting has come after its stage pod-start then, on a busy machine, and no stage follows: the pod
+    would never be ready.
+    """
+    statuses = (pod.get("status") or {}).get("containerStatuses") or ()
+    reasons = {(each["state"].get("waiting") or {}).get("reason") for each in statuses}
+    return phase_of(pod) == "Running" and bool(reasons & set(_REASONS.values()))
+
+
 def _annotate(client: Client, agent: Agent, failure: PodFailure | None, held: str) -> None:
-    reason = {Kind.MOUNT: "ContainerCreating", Kind.INIT: "PodInitializing"}
     wanted = {
         POD_FAILURE: None if failure is None else msgspec.json.encode(failure).decode(),
-        WAITING_REASON: (held or None) if failure is None else reason.get(failure.kind),
+        WAITING_REASON: (held or None) if failure is None else _REASONS.get(failure.kind),
         EXIT_CODE: "1" if failure is not None and failure.kind is Kind.CRASH else None,
     }
     has = agent.annotations
