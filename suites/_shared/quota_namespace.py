@@ -77,6 +77,18 @@ def refused_in_time(lab: RequirementLab, obj: Mapping[str, Any]) -> Answer:
     controller has counted; where it looked a moment before they were made, it looks no further for 30 s (kubernetes:
     apiserver/pkg/admission/plugin/resourcequota/resource_access.go, plugin/pkg/admission/limitranger/admission.go).
     """
+    return _answered_in_time(lab, obj, refused=True)
+
+
+def admitted_in_time(lab: RequirementLab, obj: Mapping[str, Any]) -> Answer:
+    """The answer to a dry run that a quota leaves room for; asked again while the object is refused.
+
+    The cache of which refused_in_time tells may hold what was used before the quota controller counted anew.
+    """
+    return _answered_in_time(lab, obj, refused=False)
+
+
+def _answered_in_time(lab: RequirementLab, obj: Mapping[str, Any], *, refused: bool) -> Answer:
     answers: list[Answer] = []
 
     def ask() -> Answer:
@@ -85,7 +97,10 @@ def refused_in_time(lab: RequirementLab, obj: Mapping[str, Any]) -> Answer:
 
     with suppress(WaitTimeout):
         wait_for(
-            ask, lambda found: isinstance(found, Rejected), what="it is refused", timeout=lab.timeouts.quota_counted
+            ask,
+            lambda found: isinstance(found, Rejected) is refused,
+            what="it is refused" if refused else "it is admitted",
+            timeout=lab.timeouts.quota_counted,
         )
     return answers[-1]
 
@@ -102,7 +117,10 @@ class QuotaNamespace:
 
     def admits(self, amounts: Mapping[str, object], *, because: str, priority: str | None = None) -> None:
         """Expect that a pod with these requests is admitted. From then on the quota counts it."""
-        answer = self._lab.create_or_refusal(self._pod(amounts, priority))
+        pod = self._pod(amounts, priority)
+        answer = admitted_in_time(self._lab, pod)
+        if not isinstance(answer, Rejected):
+            answer = self._lab.create_or_refusal(pod)
         self._expect(answer, ADMITTED, amounts, because, priority)
 
     def refuses(self, amounts: Mapping[str, object], *, because: str, priority: str | None = None) -> None:

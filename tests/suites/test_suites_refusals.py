@@ -65,6 +65,19 @@ def test_an_api_server_that_hears_of_the_quota_a_moment_late_refuses_in_time():
     namespace(lambda gpus: next(late)).refuses({GPU: 3}, because="the quota is 2")
 
 
+def test_an_api_server_that_hears_a_moment_late_of_what_is_free_again_admits_in_time():
+    late = iter((QUOTA, QUOTA, {"kind": "Pod"}, {"kind": "Pod"}))
+
+    namespace(lambda gpus: next(late)).admits({GPU: 1}, because="no pod uses it any more")
+
+
+def test_a_quota_that_never_gives_back_fails():
+    stuck = namespace(lambda gpus: QUOTA)
+
+    with pytest.raises(ExpectationFailed, match="found refused by the quota"):
+        stuck.admits({GPU: 1}, because="no pod uses it any more")
+
+
 def test_a_quota_that_never_refuses_fails():
     idle = namespace(lambda gpus: {"kind": "Pod"})
 
