@@ -166,6 +166,9 @@ def _crash(pod: Manifest, status: Manifest, ended: Manifest, *, again: bool) -> 
     if code in (_SIGKILL, _SIGTERM):
         signal = "SIGKILL" if code == _SIGKILL else "SIGTERM"
         remedy = "A probe, an eviction or the node ended it; the pod's events say which."
+        if code == _SIGKILL:
+            # containerd can miss the kernel's event: then the reason is Error instead of OOMKilled.
+            remedy += " Where none does, it may have been out of memory: the kernel log of the node says so."
         return ContainerProblem(f"{cause}: {signal}", remedy, logs, ran=True, killed=True)
     return ContainerProblem(
         cause, "Its log says why. XIDs are in the node's kernel log and in DCGM's metrics.", logs, True

@@ -108,9 +108,9 @@ def test_memory_beyond_the_limit_is_told_as_that(client: Client) -> None:
     eats = ["python3", "-c", "held = [bytearray(2**20) for _ in range(4096)]"]
     _create(client, "eats", {"command": eats, "resources": {"limits": {"memory": "64Mi"}}}, {})
 
-    told = _told(client, "eats", lambda each: each.stage is Stage.CRASHED)
+    # A runtime that is busy can miss the kernel's word once; the container starts again, and ends again.
+    told = _told(client, "eats", lambda each: each.stage is Stage.CRASHED and "OOMKilled" in each.cause)
 
-    assert "OOMKilled" in told.cause
     assert "not the GPU's" in told.remedy
 
 
