@@ -12,7 +12,7 @@ import pytest
 from patience import PATIENCE
 from release_site import environment, program
 
-from conformance.clusters.embedded.binaries import BinariesUnavailable, resolve
+from conformance.clusters.embedded.binaries import BinariesUnavailable, go_command, resolve
 from conformance.clusters.embedded.binaries.building import MODULES
 from conformance.clusters.embedded.binaries.cache import Cache
 from conformance.clusters.embedded.binaries.versions import CONTROL_PLANE
@@ -195,6 +195,25 @@ def test_an_interrupt_ends_go_and_what_it_started(go, tmp_path, cache_root):
     with pytest.raises(ProcessLookupError):
         os.kill(compiler, 0)
     assert not list(cache_root.glob("partial/*"))
+
+
+def test_an_interrupt_before_anything_is_read_ends_go(tmp_path, monkeypatch):
+    started, start = [], subprocess.Popen
+
+    def noted(*arguments, **options):
+        started.append(start(*arguments, **options))
+        return started[-1]
+
+    def interrupted(thread):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(go_command.subprocess, "Popen", noted)
+    monkeypatch.setattr(go_command.threading.Thread, "start", interrupted)
+
+    with pytest.raises(KeyboardInterrupt):
+        go_command.run([sys.executable, "-c", "import time; time.sleep(60)"], tmp_path, os.environ, print, lambda: None)
+
+    assert started[0].poll() is not None
 
 
 def test_two_processes_build_once_and_the_second_says_for_whom_it_waits(go, narrator):

@@ -43,13 +43,14 @@ def run(
     lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
     assert process.stdout is not None  # noqa: S101 - for the type checker: we asked for the pipe
     reader = threading.Thread(target=_pump, args=(process.stdout, lines), daemon=True)
-    reader.start()
     try:
+        reader.start()
         _follow(lines, listen, tick)
         return process.wait()
     finally:
         _end(process)
-        reader.join(timeout=GRACE)
+        with suppress(RuntimeError):  # it was not started yet
+            reader.join(timeout=GRACE)
         process.stdout.close()
 
 
