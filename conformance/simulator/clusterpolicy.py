@@ -9,12 +9,13 @@ from typing import Any
 from conformance.simulator.chart.defaults import GPU_OPERATOR
 from conformance.simulator.chart.objects import over
 from conformance.simulator.chart.operator import VERSION
+from conformance.simulator.operands import SANDBOX_LABELS
 from conformance.simulator.world import Object, World
 
 GPU_TOLERATION: Mapping[str, str] = {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}
 
 
-WORKLOADS = ("container", "vm-passthrough", "vm-vgpu")
+WORKLOADS = ("container", *SANDBOX_LABELS)
 """What the GPUs of a node may be for, the default first (label nvidia.com/gpu.workload.config)."""
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from conformance.kube.errors import Forbidden, Invalid
 from conformance.simulator.chart.defaults import GPU_OPERATOR
-from conformance.simulator.chart.objects import environment_of, fields_of, host_volume, named, over
+from conformance.simulator.chart.objects import environment_of, fields_of, given, host_volume, named, over
 from conformance.simulator.clusterpolicy import GPU_TOLERATION, SpecError, given_variables, image_of, mapping
 from conformance.simulator.conditions import Reason, State, Verdict
 from conformance.simulator.driver_modules import Modules, modules_of
@@ -184,5 +184,5 @@ def _container(spec: Mapping[str, Any], modules: Modules, pool: Pool, kernel: st
         "env": [*fields_of(DRIVER.fields), *environment_of(env)],
         "securityContext": {"privileged": True},
         "volumeMounts": [{"name": name, "mountPath": path} for name, path in DRIVER.host.items()],
-        **{key: spec[key] for key in ("args", "resources") if spec.get(key)},
+        **given(spec, "args", "resources"),
     }

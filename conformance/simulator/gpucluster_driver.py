@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from conformance.simulator.chart.defaults import GPU_OPERATOR
-from conformance.simulator.chart.objects import environment_of, fields_of
+from conformance.simulator.chart.objects import environment_of, fields_of, given
 from conformance.simulator.clusterpolicy import given_variables, image_of, mapping
 from conformance.simulator.operands import DRIVER_VALIDATION, NODE_NAME, OPERATOR_NAMESPACE
 from conformance.simulator.world import Object
@@ -83,7 +83,7 @@ class DriverContainers(msgspec.Struct, frozen=True):
             "command": ["compute-domain-controller"],
             "env": [*fields_of(fields), *environment_of(env)],
         }
-        return made | _resources(settings)
+        return made | given(settings, "resources")
 
     def _plugin(self, name: str, own: Mapping[str, str], capability: str, port: int) -> Object:
         settings = mapping(mapping(self.driver.get(capability)).get("kubeletPlugin"))
@@ -111,7 +111,7 @@ class DriverContainers(msgspec.Struct, frozen=True):
             "securityContext": dict(_PRIVILEGED),
             "volumeMounts": [{"name": volume, "mountPath": path} for volume, path in KUBELET_FOLDERS.items()],
         }
-        return made | _resources(settings)
+        return made | given(settings, "resources")
 
     def _gates(self) -> dict[str, str]:
         gates = mapping(self.driver.get("featureGates"))
@@ -120,7 +120,3 @@ class DriverContainers(msgspec.Struct, frozen=True):
 
     def _path(self, name: str, default: str) -> str:
         return str(self.paths.get(name) or default)
-
-
-def _resources(settings: Mapping[str, Any]) -> Object:
-    return {"resources": settings["resources"]} if settings.get("resources") else {}

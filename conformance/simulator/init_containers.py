@@ -7,7 +7,7 @@ Source: NVIDIA/gpu-operator v26.7.0, assets/ and controllers/object_controls.go.
 from collections.abc import Mapping
 from typing import Any
 
-from conformance.simulator.chart.objects import environment_of, fields_of
+from conformance.simulator.chart.objects import config_manager_environment, environment_of, fields_of, given
 from conformance.simulator.clusterpolicy import ClusterPolicy, given_variables, image_of, mapping
 from conformance.simulator.driver_modules import Modules
 from conformance.simulator.operand_env import kernel_modules
@@ -36,7 +36,6 @@ from conformance.simulator.sandbox_operands import (
 from conformance.simulator.world import Object
 
 _PRIVILEGED = {"privileged": True}
-_CONFIG_LABEL = "nvidia.com/device-plugin.config"
 
 # What each validation looks at, whether it waits until that is there, and what it is told of its pod.
 _LOOKS_AT: Mapping[str, tuple[str, str, Mapping[str, str]]] = {
@@ -66,7 +65,7 @@ def init_container(operand: Operand, name: str, policy: ClusterPolicy) -> Object
         made = {"name": name, "image": policy.image(operand.component), "securityContext": dict(_PRIVILEGED)}
     else:
         made, own = _validation(operand, name, policy), policy.block("validator")
-    return made | _resources(own)
+    return made | given(own, "resources")
 
 
 def validates(name: str) -> bool:
@@ -91,25 +90,13 @@ def driver_manager(block: Mapping[str, Any], modules: Modules) -> Object:
 
 def config_manager(operand: Operand, name: str, process: str, policy: ClusterPolicy) -> Object:
     """What chooses a node's configuration: once before the program starts, then beside it, signalling ``process``."""
-    env = {
-        "ONESHOT": "false" if process else "true",
-        "KUBECONFIG": "",
-        "NODE_LABEL": _CONFIG_LABEL,
-        "CONFIG_FILE_SRCDIR": "/available-configs",
-        "CONFIG_FILE_DST": "/config/config.yaml",
-        "DEFAULT_CONFIG": str(policy.plugin_config.get("default") or ""),
-        "FALLBACK_STRATEGIES": "empty",
-        "SEND_SIGNAL": "true" if process else "false",
-        "SIGNAL": "1" if process else "",
-        "PROCESS_TO_SIGNAL": process,
-    }
     made: Object = {
         "name": name,
         "image": policy.image("devicePlugin"),
         "command": ["config-manager"],
-        "env": [*fields_of(NODE_NAME), *environment_of(env)],
+        "env": config_manager_environment(str(policy.plugin_config.get("default") or ""), "empty", process),
         "volumeMounts": config_mounts(policy),
-        **_resources(policy.block(operand.component)),
+        **given(policy.block(operand.component), "resources"),
     }
     return made | ({"securityContext": dict(_PRIVILEGED)} if process else {})
 
@@ -168,7 +155,3 @@ def _of_started_pods(policy: ClusterPolicy) -> dict[str, str]:
     if secrets := block.get("imagePullSecrets"):
         env["VALIDATOR_IMAGE_PULL_SECRETS"] = ",".join(secrets)
     return env | ({"VALIDATOR_RUNTIME_CLASS": policy.runtime_class} if policy.runtime_class else {})
-
-
-def _resources(block: Mapping[str, Any]) -> Object:
-    return {key: block[key] for key in ("resources",) if block.get(key)}

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from conformance.simulator.annotations import HELD, STOP_SECONDS
-from conformance.simulator.chart.objects import environment_of, fields_of, host_volume, named
+from conformance.simulator.chart.objects import environment_of, fields_of, given, host_volume, named
 from conformance.simulator.clusterpolicy import (
     GPU_TOLERATION,
     ClusterPolicy,
@@ -104,7 +104,7 @@ def digest(value: Any) -> str:
 
 
 def _daemon_set(operand: Operand, policy: ClusterPolicy, namespace: str, os_tag: str, kernel: str) -> Object:
-    settings, selector = policy.block("daemonsets"), operand.selector
+    settings = policy.block("daemonsets")
     name = precompiled_name(kernel, os_tag) if kernel else operand.name
     # Precompiled drivers have a DaemonSet for each kernel, and the label app of the one that there would be otherwise.
     more = {"nvidia.com/precompiled": "true" if kernel else "false"} if operand is DRIVER else {}
@@ -117,7 +117,7 @@ def _daemon_set(operand: Operand, policy: ClusterPolicy, namespace: str, os_tag:
         },
         "spec": _pod(operand, policy, os_tag, kernel),
     }
-    chosen = {selector: operand.name, **{k: v for k, v in operand.labels.items() if operand is not DRIVER}}
+    chosen = {operand.selector: operand.name} if operand is DRIVER else operand.pod_labels
     spec: Object = {"selector": {"matchLabels": chosen}, "template": template}
     strategy = {"type": "OnDelete"} if operand is DRIVER else rolling(settings)
     if strategy:
@@ -218,7 +218,7 @@ def _main(operand: Operand, policy: ClusterPolicy, os_tag: str, kernel: str) -> 
         made["ports"] = [{"name": name, "containerPort": port} for name, port in operand.ports.items()]
     if operand.resources:
         made["resources"] = {kind: dict(amounts) for kind, amounts in operand.resources.items()}
-    return made | {key: block[key] for key in ("args", "resources") if block.get(key)}
+    return made | given(block, "args", "resources")
 
 
 def driver_image(image: str, os_tag: str, kernel: str = "") -> str:

@@ -135,6 +135,27 @@ def fields_of(variables: Mapping[str, str]) -> list[Object]:
     return [field_env(name, field) for name, field in variables.items()]
 
 
+def config_manager_environment(default: str, fallbacks: str, process: str) -> list[Object]:
+    """The variables of config-manager: once before the program starts, then beside it, signalling ``process``.
+
+    Both charts with a device plugin have it. ``default`` is the configuration of nodes without a label, ``fallbacks``
+    say what happens where there is none, by commas.
+    """
+    env = {
+        "ONESHOT": "false" if process else "true",
+        "KUBECONFIG": "",
+        "NODE_LABEL": "nvidia.com/device-plugin.config",
+        "CONFIG_FILE_SRCDIR": "/available-configs",
+        "CONFIG_FILE_DST": "/config/config.yaml",
+        "DEFAULT_CONFIG": default,
+        "FALLBACK_STRATEGIES": fallbacks,
+        "SEND_SIGNAL": "true" if process else "false",
+        "SIGNAL": "1" if process else "",
+        "PROCESS_TO_SIGNAL": process,
+    }
+    return [field_env("NODE_NAME", "spec.nodeName"), *environment_of(env)]
+
+
 def host_volume(name: str, path: str) -> Object:
     """A volume that is a path of the host."""
     return {"name": name, "hostPath": {"path": path}}

@@ -12,6 +12,7 @@ from conformance.simulator.chart.objects import (
     Object,
     Release,
     Values,
+    config_manager_environment,
     config_map,
     field_env,
     given,
@@ -24,8 +25,6 @@ from conformance.simulator.chart.objects import (
 
 CHART = "nvidia-device-plugin"
 VERSION = "0.20.0"
-
-_CONFIG_LABEL = "nvidia.com/device-plugin.config"
 
 
 def _present(key: str, value: str) -> Object:
@@ -259,26 +258,13 @@ def _daemon_set(
 
 def _config_manager(chosen: Values, image: str, name: str, process: str) -> Object:
     """What chooses a node's configuration: once before the program starts, then beside it, signalling ``process``."""
-    variables = {
-        "ONESHOT": "false" if process else "true",
-        "KUBECONFIG": "",
-        "NODE_LABEL": _CONFIG_LABEL,
-        "CONFIG_FILE_SRCDIR": "/available-configs",
-        "CONFIG_FILE_DST": "/config/config.yaml",
-        "DEFAULT_CONFIG": chosen["config"]["default"],
-        "FALLBACK_STRATEGIES": ",".join(chosen["config"]["fallbackStrategies"]),
-        "SEND_SIGNAL": "true" if process else "false",
-        "SIGNAL": "1" if process else "",
-        "PROCESS_TO_SIGNAL": process,
-    }
+    config = chosen["config"]
+    fallbacks = ",".join(config["fallbackStrategies"])
     return {
         "name": name,
         "image": image,
         "command": ["config-manager"],
-        "env": [
-            field_env("NODE_NAME", "spec.nodeName"),
-            *({"name": key, "value": value} for key, value in variables.items()),
-        ],
+        "env": config_manager_environment(config["default"], fallbacks, process),
         "volumeMounts": [
             {"name": "available-configs", "mountPath": "/available-configs"},
             {"name": "config", "mountPath": "/config"},
