@@ -16,7 +16,7 @@ from conformance.drafting.platforms import (
 from conformance.drafting.requests import GpuRequests
 from conformance.facts import Facts, LimitRange, ResourceQuota, RoleBinding, Rule, ServiceAccount
 from conformance.facts.limits import LimitRangeItem
-from conformance.gpu.labels import HAMI_NODE, HAMI_QUOTA_KEYS, VOLCANO
+from conformance.gpu.labels import HAMI_QUOTA_KEYS, VOLCANO
 from conformance.gpu.resources import quota_key
 from conformance.reference.platform import part_of_namespace
 from conformance.reference.stack import RUN_AI, Kai
@@ -118,8 +118,7 @@ def _counting(facts: Facts, namespace: str) -> bool:
 
 def _is_held(key: str, facts: Facts) -> bool:
     """Whether Kubernetes counts under a key of a quota, or HAMi's scheduler does where HAMi manages devices."""
-    by_hami = any(name.startswith(HAMI_NODE) for node in facts.nodes for name in node.annotations)
-    return _counts(key) or (key in HAMI_QUOTA_KEYS and by_hami)
+    return _counts(key) or (key in HAMI_QUOTA_KEYS and facts.hami_manages_devices)
 
 
 def _other_system(facts: Facts, asking: GpuRequests, namespace: str) -> str:

@@ -18,6 +18,7 @@ from conformance.facts.resources import Resource
 from conformance.facts.stack import namespaces_of, stack_of
 from conformance.facts.tenancy import Namespace, Role, RoleBinding, ServiceAccount
 from conformance.facts.workloads import PodDisruptionBudget, ReplicaSet, Workload
+from conformance.gpu.labels import HAMI_NODE
 from conformance.gpu.operator_stack import Detection
 from conformance.gpu.resources import GPU
 from conformance.kube.names import SIMULATED_GPUS
@@ -223,6 +224,11 @@ class Facts(Found):
     def unread_stack(self) -> Waits:
         """Why the stack is not known where some of its kinds are ``unread``, to be raised."""
         return self._unread(self.stack.unread[0])
+
+    @cached_property
+    def hami_manages_devices(self) -> bool:
+        """Whether a node says that HAMi manages its devices."""
+        return any(name.startswith(HAMI_NODE) for node in self.nodes for name in node.annotations)
 
     @cached_property
     def stack_namespaces(self) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from conformance.facts import Facts, Pod, Resource, ResourceQuota, Workload
 from conformance.facts.limits import PRIORITY_CLASS_SCOPE, PodTraits, ScopeTerm
 from conformance.facts.podspec import PodSpec
-from conformance.gpu.labels import HAMI_NODE, HAMI_QUOTA_KEYS, VOLCANO
+from conformance.gpu.labels import HAMI_QUOTA_KEYS, VOLCANO
 from conformance.gpu.resources import quota_key
 from conformance.kube.paths import PLACES
 from conformance.reference.model import Reference
@@ -131,9 +131,7 @@ def how_to_cover(namespace: str, reference: Reference, facts: Facts) -> str:
 
 def is_held_by_hami(key: str, facts: Facts) -> bool:
     """Whether HAMi's scheduler holds a key of a quota: where a node says that HAMi manages its devices."""
-    return key in HAMI_QUOTA_KEYS and any(
-        name.startswith(HAMI_NODE) for node in facts.nodes for name in node.annotations
-    )
+    return key in HAMI_QUOTA_KEYS and facts.hami_manages_devices
 
 
 def _cluster_wide(namespace: str, facts: Facts) -> Iterator[ResourceQuota]:

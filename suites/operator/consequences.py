@@ -20,6 +20,10 @@ SWITCH = "driver.useNvidiaDriverCRD"
 _NODE_BY_NODE: Version = (26, 7, 0)
 _VERSIONS = ("driver.version", "version")
 
+_BEFORE_THEY_COME_BACK = (
+    "First drain the GPU nodes: the drivers of the ClusterPolicy come to a node only once its NVIDIADriver is deleted, "
+    "which takes the driver away from all of its nodes at once."
+)
 _WHEN_DISABLED = {
     "driver.enabled": "First see that every GPU node has a driver of its own (node image), and drain those that have "
     "none: the operator deletes its drivers from all nodes at once.",
@@ -37,7 +41,7 @@ def what_to_do_first(path: str, declared: object, version: Version | None) -> st
     None where it is unknown.
     """
     if path == SWITCH:
-        return _before_drivers_change_hands(version) if declared is True else _before_they_come_back()
+        return _before_drivers_change_hands(version) if declared is True else _BEFORE_THEY_COME_BACK
     if path in _VERSIONS:
         return (
             f"First ask whether the nodes may be upgraded (pytest --gpu-pre-upgrade {declared}): this begins a driver "
@@ -56,11 +60,4 @@ def _before_drivers_change_hands(version: Version | None) -> str:
         "First create the NVIDIADriver objects, and wait for a time at which GPU nodes may be upgraded: each one's "
         "pods with GPUs are sent away for the new driver, as the NVIDIADriver's upgrade policy says, even where the "
         "version stays the same."
-    )
-
-
-def _before_they_come_back() -> str:
-    return (
-        "First drain the GPU nodes: the drivers of the ClusterPolicy come to a node only once its NVIDIADriver is "
-        "deleted, which takes the driver away from all of its nodes at once."
     )
