@@ -25,6 +25,11 @@ class GroupLabel(NamedTuple):
 NODE_GROUPS = (
     GroupLabel("eks.amazonaws.com/nodegroup", "an EKS managed node group", "Amazon EKS: Managed node groups"),
     GroupLabel("alpha.eksctl.io/nodegroup-name", "a node group of eksctl", "eksctl.io: Nodegroups"),
+    GroupLabel(
+        "sagemaker.amazonaws.com/instance-group-name",
+        "an instance group of SageMaker HyperPod",
+        "aws/sagemaker-hyperpod-cli: instance groups",
+    ),
     GroupLabel("karpenter.sh/nodepool", "a NodePool of Karpenter", "karpenter.sh: NodePools", scales=True),
     GroupLabel(
         "karpenter.sh/provisioner-name",
@@ -112,6 +117,7 @@ PROGRAM_PREFIXES = (
     "eks.amazonaws.com/",
     "alpha.eksctl.io/",
     "k8s.io/cloud-provider-aws",
+    "sagemaker.amazonaws.com/",
     "vpc.amazonaws.com/",
     "karpenter.sh/",
     "karpenter.k8s.aws/",
@@ -157,6 +163,17 @@ PROGRAM_PREFIXES = (
     "intel.feature.node.kubernetes.io/",
     "kmm.node.kubernetes.io/",
     "kueue.x-k8s.io/",
+    "kubevirt.io/",
+    "cpu-feature.node.kubevirt.io/",
+    "cpu-model.node.kubevirt.io/",
+    "cpu-model-migration.node.kubevirt.io/",
+    "cpu-timer.node.kubevirt.io/",
+    "cpu-vendor.node.kubevirt.io/",
+    "host-model-cpu.node.kubevirt.io/",
+    "host-model-required-features.node.kubevirt.io/",
+    "hyperv.node.kubevirt.io/",
+    "machine-type.node.kubevirt.io/",
+    "scheduling.node.kubevirt.io/",
     "k8saas.nvidia.com/",
 )
 PROGRAM_KEYS = (

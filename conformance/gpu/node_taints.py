@@ -2,12 +2,13 @@
 
 Sources: kubernetes.io, Taints and Tolerations (taint based evictions) and Cloud Controller Manager Administration;
 docs.cilium.io, Taint Effects; the READMEs of the CSI drivers of EBS, EFS, FSx and S3; karpenter.sh, Disruption and
-NodePools; kubernetes/autoscaler, cluster-autoscaler FAQ; aws-node-termination-handler and k8s-node-termination-handler.
+NodePools; kubernetes/autoscaler, cluster-autoscaler FAQ; aws-node-termination-handler and k8s-node-termination-handler;
+medik8s/node-maintenance-operator; Azure/AKS, CHANGELOG.md; docs.aws.amazon.com, SageMaker HyperPod; NVIDIA/skyhook.
 """
 
 from typing import NamedTuple
 
-from conformance.gpu.taints import Taint
+from conformance.gpu.taints import HYPERPOD_HEALTH, MAINTENANCE, Taint
 
 
 class State(NamedTuple):
@@ -35,6 +36,23 @@ _STATES = {
     "node.cloudprovider.kubernetes.io/shutdown": State(
         "its machine is shut down", "Start the machine of node {node}, or remove its Node object."
     ),
+    **dict.fromkeys(
+        (MAINTENANCE, "kubevirt.io/drain"),
+        State(
+            "it is under maintenance",
+            "The taint goes when the NodeMaintenance of node {node} is deleted, once the work on it is done.",
+        ),
+    ),
+    **dict.fromkeys(
+        ("remediator.aks.microsoft.com/unschedulable", "remediator.kubernetes.azure.com/unschedulable"),
+        State("AKS is repairing it, or drains it before an event of the platform", "Wait until AKS has ended that."),
+    ),
+    HYPERPOD_HEALTH: State(
+        "HyperPod tests it, or holds it to be broken",
+        "HyperPod takes the taint away from node {node} when that has passed its health checks: see its label "
+        f"{HYPERPOD_HEALTH}.",
+    ),
+    "skyhook.nvidia.com": State("the packages of Skyhook are not installed yet", _STARTING),
     "karpenter.sh/unregistered": State(
         "Karpenter has not registered it yet",
         "The taint goes when node {node} has started and joined; see its NodeClaim.",

@@ -10,7 +10,8 @@ from typing import NamedTuple
 
 from conformance.facts import Facts, Node
 from conformance.gpu.node_health import broken_node_conditions
-from conformance.gpu.taints import CORDON, QUARANTINE, SCHEDULING_EFFECTS, Taint
+from conformance.gpu.node_labels import state_by_label
+from conformance.gpu.taints import CORDON, HYPERPOD_HEALTH, MAINTENANCE, QUARANTINE, SCHEDULING_EFFECTS, Taint
 from suites._shared.grace import is_recent, joined_just_now
 
 _OF_KUBERNETES = "node.kubernetes.io/"
@@ -18,7 +19,8 @@ _TOLD_OTHERWISE = (CORDON.key, QUARANTINE, f"{_OF_KUBERNETES}not-ready", f"{_OF_
 _OUT_OF_SERVICE = f"{_OF_KUBERNETES}out-of-service"
 
 # Who takes a taint off, and what to look at. Sources: kubernetes.io, Node-pressure Eviction; Cloud Controller Manager;
-# kubernetes-sigs/karpenter, pkg/apis/v1/taints.go; kubernetes-sigs/cluster-api, api/core/v1beta2/common_types.go.
+# kubernetes-sigs/karpenter, pkg/apis/v1/taints.go; kubernetes-sigs/cluster-api, api/core/v1beta2/common_types.go;
+# medik8s/node-maintenance-operator, README; of the others as in conformance/gpu/taints.py.
 _WHO_LIFTS_IT = {
     f"{_OF_KUBERNETES}disk-pressure": "Free space on the node's disk; the kubelet",
     f"{_OF_KUBERNETES}memory-pressure": "Find what uses the node's memory; the kubelet",
@@ -29,12 +31,24 @@ _WHO_LIFTS_IT = {
     "karpenter.sh/unregistered": "Look at the conditions of the node's NodeClaim; Karpenter",
     "karpenter.sh/rebooting": "Look at the conditions of the node's NodeClaim; Karpenter",
     "node.cluster.x-k8s.io/uninitialized": "Look at the conditions of the node's Machine; Cluster API",
+    **dict.fromkeys(
+        (MAINTENANCE, "kubevirt.io/drain"),
+        "Delete the NodeMaintenance of the node once the work on it is done; the node maintenance operator",
+    ),
+    **dict.fromkeys(
+        ("remediator.aks.microsoft.com/unschedulable", "remediator.kubernetes.azure.com/unschedulable"),
+        "Look at the events of the node (AKS node auto-repair and auto-drain); AKS",
+    ),
+    HYPERPOD_HEALTH: "Look at the instance in SageMaker HyperPod; it",
+    "skyhook.nvidia.com": "Look at the Skyhook resources that select the node; the Skyhook operator",
 }
 _OF_READINESS_RULES = "readiness.k8s.io/"
 _OF_AUTOSCALER = "ToBeDeletedByClusterAutoscaler"
 # It evicts for at most 10 minutes (--max-graceful-termination-sec) and takes the taint off where it gives up.
 # kubernetes/autoscaler: cluster-autoscaler/utils/taints/taints.go (the value), FAQ (the flag).
 _AUTOSCALER_TAKES = timedelta(minutes=30)
+# Deep health checks of HyperPod take about two hours.
+_TESTS_TAKE = timedelta(days=1)
 # Spot and maintenance notices end within the hour; Karpenter drains for as long as terminationGracePeriod allows.
 _REMOVAL_TAKES = timedelta(days=1)
 
@@ -66,6 +80,8 @@ def problem_of(node: Node, facts: Facts) -> NodeProblem:
             f"a health agent has set {', '.join(broken)}",
             f"Repair, reboot or replace the node; the health agent that set {broken[0]} takes it back then.",
         )
+    if (labelled := state_by_label(node.labels)) and labelled.remedy:
+        return NodeProblem(labelled.label, labelled.means, labelled.remedy)
     if not node.ready:
         return NodeProblem()  # Which says enough; what it is tainted with follows from that.
     holding = [taint for taint in node.taints if _holds(taint, node, facts)]
@@ -80,6 +96,16 @@ def removal_of(node: Node, facts: Facts) -> str:
     if announced is None or _is_overdue(announced, node, facts):
         return ""
     return f"it is about to be removed ({announced})"
+
+
+def why_under_test(node: Node, facts: Facts) -> str:
+    """The test that its platform runs on a node, which takes no pods meanwhile, as text; empty without one."""
+    labelled = state_by_label(node.labels)
+    if labelled is None or labelled.remedy:
+        return ""
+    began = node.tainted.get(labelled.label.partition("=")[0])
+    is_overdue = began is not None and facts.taken_at - began > _TESTS_TAKE
+    return "" if is_overdue else f"{labelled.means} ({labelled.label})"
 
 
 def _may_still_drain(node: Node, deleted: datetime, facts: Facts) -> bool:

@@ -37,7 +37,7 @@ from suites._shared.pod_terms import taints_of
 from suites._shared.pool_nodes import GpuPoolNode, Members, PoolNode, without_gpus
 from suites._shared.replicas import awaits_replicas
 from suites.pools.gpu_amounts import GpuAmounts
-from suites.pools.node_state import NodeProblem, problem_of, removal_of
+from suites.pools.node_state import NodeProblem, problem_of, removal_of, why_under_test
 from suites.pools.pool_findings import (
     how_to_bring_back,
     how_to_move,
@@ -325,7 +325,8 @@ def test_every_gpu_node_is_ready_and_schedulable(
     for pool, node, gpu in gpu_pool_nodes:
         broken, problem = broken_conditions(node.conditions, healthy), problem_of(node, facts)
         ok = node.ready and not node.unschedulable and not broken and not problem
-        if change := (not ok and is_changing(node, facts)) or removal_of(node, facts):
+        passing = is_changing(node, facts) or why_under_test(node, facts)
+        if change := (not ok and passing) or removal_of(node, facts):
             judge.pass_over(node, change)
             continue
         if not node.ready and joined_just_now(node, facts):

@@ -141,13 +141,25 @@ def test_cordon_and_node_problems_are_told_from_taints_that_last() -> None:
         "cloud.google.com/impending-node-termination",
         "node.cluster.x-k8s.io/uninitialized",
         "aws-node-termination-handler/spot-itn",
+        "medik8s.io/drain",
+        "remediator.aks.microsoft.com/unschedulable",
+        "sagemaker.amazonaws.com/node-health-status",
+        "skyhook.nvidia.com",
     ],
 )
 def test_what_those_put_that_bring_up_and_remove_nodes_does_not_last(key: str) -> None:
     assert Taint(key, effect="NoSchedule").is_lifecycle
 
 
-@pytest.mark.parametrize("key", ["karpenter.sh/team", "node.cluster.x-k8s.io/reserved", "cloud.google.com/gke-spot"])
+@pytest.mark.parametrize(
+    "key",
+    [
+        "karpenter.sh/team",
+        "sagemaker.amazonaws.com/team",
+        "node.cluster.x-k8s.io/reserved",
+        "cloud.google.com/gke-spot",
+    ],
+)
 def test_other_keys_of_their_domains_are_the_owners_own(key: str) -> None:
     assert not Taint(key, effect="NoSchedule").is_lifecycle
 

@@ -186,3 +186,48 @@ def test_a_readiness_rule_that_is_not_met_keeps_its_taint(cluster):
     taint(cluster, "readiness.k8s.io/nvidia.com/gpu-not-ready", LONG_AGO)
 
     assert "NodeReadinessRule" in broken(cluster)[f"node {A_NODE}"].remedy
+
+
+HYPERPOD = "sagemaker.amazonaws.com/node-health-status"
+
+
+@pytest.mark.parametrize(
+    ("value", "command"),
+    [
+        ("UnschedulablePendingReplacement", "batch-replace-cluster-nodes"),
+        ("UnschedulablePendingReboot", "batch-reboot-cluster-nodes"),
+    ],
+)
+def test_a_node_that_failed_the_health_checks_of_hyperpod_is_broken(cluster, value, command):
+    cluster.node(A_NODE)["metadata"]["labels"][HYPERPOD] = value
+    taint(cluster, HYPERPOD)
+
+    found = broken(cluster)[f"node {A_NODE}"]
+
+    assert f"{HYPERPOD}={value}" in found.actual
+    assert "failed the health checks of HyperPod" in found.cause
+    assert command in found.remedy
+    assert "Do not set the label to Schedulable by hand" in found.remedy
+
+
+def test_a_deep_health_check_of_hyperpod_takes_hours_and_not_days(cluster):
+    cluster.node(A_NODE)["metadata"]["labels"][HYPERPOD] = "Unschedulable"
+    taint(cluster, HYPERPOD, (NOW - timedelta(hours=3)).isoformat())
+    assert passed_over(cluster) == [f"node {A_NODE}: HyperPod runs deep health checks on it ({HYPERPOD}=Unschedulable)"]
+
+    cluster.node(A_NODE)["spec"]["taints"][-1]["timeAdded"] = LONG_AGO
+    assert "since 2026-03-01" in broken(cluster)[f"node {A_NODE}"].cause
+
+
+def test_a_node_that_passed_the_health_checks_of_hyperpod_is_judged_like_any_other(cluster):
+    cluster.node(A_NODE)["metadata"]["labels"][HYPERPOD] = "Schedulable"
+
+    assert not broken(cluster)
+    assert not passed_over(cluster)
+
+
+def test_a_maintenance_ends_with_its_object_and_not_by_uncordoning(cluster):
+    taint(cluster, "medik8s.io/drain", LONG_AGO)
+    cluster.node(A_NODE)["spec"]["unschedulable"] = True
+
+    assert "Delete the NodeMaintenance" in broken(cluster)[f"node {A_NODE}"].remedy

@@ -1,0 +1,46 @@
+"""Labels by which a platform says that it holds a node to be broken, or tests it, where no condition says so.
+
+Sources: docs.aws.amazon.com, SageMaker HyperPod, "Resilience-related Kubernetes labels" (sagemaker-hyperpod-eks-
+resiliency-node-labels: the four values) and "Manually quarantine, replace, or reboot a node". Deep health checks take
+about two hours.
+"""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from conformance.gpu.taints import HYPERPOD_HEALTH
+
+
+class LabelledState(NamedTuple):
+    """What a label says of its node. ``remedy`` is empty where the state ends by itself, as a test does."""
+
+    label: str
+    means: str
+    remedy: str = ""
+
+
+_RECOVERY = (
+    "HyperPod does that by itself where the cluster has automatic node recovery (aws sagemaker describe-cluster, "
+    "NodeRecovery); else {command}. Do not set the label to Schedulable by hand: pods would come to a broken node."
+)
+_STATES = {
+    HYPERPOD_HEALTH: {
+        "Unschedulable": ("HyperPod runs deep health checks on it", ""),
+        "UnschedulablePendingReplacement": (
+            "it failed the health checks of HyperPod and is to be replaced",
+            _RECOVERY.format(command="aws sagemaker batch-replace-cluster-nodes with the id of its instance"),
+        ),
+        "UnschedulablePendingReboot": (
+            "it failed the health checks of HyperPod and is to be rebooted",
+            _RECOVERY.format(command="aws sagemaker batch-reboot-cluster-nodes with the id of its instance"),
+        ),
+    }
+}
+
+
+def state_by_label(labels: Mapping[str, str]) -> LabelledState | None:
+    """What the labels of a node say of its health, None where they say nothing or that it is well."""
+    for key, states in _STATES.items():
+        if found := states.get(labels.get(key, "")):
+            return LabelledState(f"{key}={labels[key]}", *found)
+    return None
