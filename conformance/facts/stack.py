@@ -57,6 +57,7 @@ def _plain_workload(workload: Workload) -> dict[str, Any]:
             "name": workload.name,
             "namespace": workload.namespace,
             "labels": workload.labels,
+            "creationTimestamp": workload.created.isoformat() if workload.created else "",
             "ownerReferences": owners,
         },
         "spec": {"template": {"spec": {"containers": containers}}},

@@ -294,20 +294,30 @@ def _drivers(observed: _Objects) -> Iterable[Finding]:
 
 def _allocators(observed: _Objects) -> Iterable[Finding]:
     plugins, drivers = observed.device_plugins(), observed.dra_drivers()
-    if len(plugins) > 1 and any(_owned(plugin) for plugin in plugins):
-        for plugin in plugins:
-            if not _owned(plugin):
-                text = "is a second device plugin beside the operator's: on a node that runs both, either may win"
-                # NVIDIA/k8s-device-plugin, internal/plugin/server.go: Stop removes the socket, whoever serves it then.
-                remedy = (
-                    "keep the two on different nodes (devicePlugin.enabled, node labels), or delete it and restart "
-                    "the operator's where both were: they serve one socket, which goes with the one that ends"
-                )
-                yield Finding(Fault.TWO_PLUGINS, _workload(plugin), text, remedy)
+    if len(plugins) > 1:
+        yield from _second_plugins(plugins)
     if plugins and drivers:
         text = f"offers the GPUs that daemonset {_place(plugins[0])} offers too: on a node with both, each GPU twice"
         remedy = "one allocator for each node: keep them apart by node labels, or disable one"
         yield Finding(Fault.TWO_ALLOCATORS, _workload(drivers[0]), text, remedy)
+
+
+def _second_plugins(plugins: Sequence[Mapping[str, Any]]) -> Iterable[Finding]:
+    """The device plugins beside the operator's; without an operator all but the oldest, by name among equals."""
+    operators = [plugin for plugin in plugins if _owned(plugin)]
+    oldest = min(plugins, key=lambda plugin: (_created(plugin) or "9", _place(plugin)))
+    beside = "the operator's" if operators else f"daemonset {_place(oldest)}"
+    for plugin in plugins:
+        if plugin in (operators or [oldest]):
+            continue
+        text = f"is a second device plugin beside {beside}: on a node that runs both, either may win"
+        apart = "devicePlugin.enabled, node labels" if operators else "node selectors"
+        # NVIDIA/k8s-device-plugin, internal/plugin/server.go: Stop removes the socket, whoever serves it then.
+        remedy = (
+            f"keep the two on different nodes ({apart}), or delete it, by the add-on or chart that would make it anew, "
+            f"and restart {beside} where both were: they serve one socket, which goes with the one that ends"
+        )
+        yield Finding(Fault.TWO_PLUGINS, _workload(plugin), text, remedy)
 
 
 def _workload(item: Mapping[str, Any]) -> StackObject:

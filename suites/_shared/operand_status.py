@@ -10,15 +10,28 @@ from typing import NamedTuple
 
 from conformance.facts import Facts, Node, Pod, Workload
 from conformance.facts.indexes import grouped
-from conformance.gpu.labels import DEPLOY, GPU_PRESENT, PCI_PRESENT
+from conformance.gpu.labels import DEPLOY, GPU_PRESENT, GPU_PRODUCT, MIG_CAPABLE, MPS_CAPABLE, PCI_PRESENT
 from conformance.gpu.taints import Taint, repelling, why_repelled
 from suites._shared.container_runtimes import why_not_configured
 from suites._shared.declared_workloads import why_pending
 from suites._shared.driver_objects import why_no_driver
 from suites._shared.grace import is_recent, joined_just_now, why_unavailable
 from suites._shared.installed_by import where_discovery_tolerates
-from suites._shared.operands import DRIVER, MIG_MANAGER, ON, Component, ExpectedComponent, is_discovery_worker
+from suites._shared.operands import (
+    DRIVER,
+    MIG_MANAGER,
+    ON,
+    WORKERS_END,
+    Component,
+    ExpectedComponent,
+    is_discovery_worker,
+)
 from suites._shared.pod_status import STUCK, what_to_do, why_not_ready
+
+
+GPU_DISCOVERY = "gpu-feature-discovery"
+"""What the names of GPU Feature Discovery's pods and DaemonSets hold, whatever chart they are of."""
+_OF_GPU_DISCOVERY = (GPU_PRODUCT, MIG_CAPABLE, MPS_CAPABLE)
 
 
 class ComponentFailure(NamedTuple):
@@ -42,14 +55,37 @@ def why_still_starting(node: Node, facts: Facts, *, pods: Sequence[Pod] = (), un
     """Why a component, none of whose ``pods`` on a node is Ready, may still be starting; empty where it is missing.
 
     A node that joined just now is not judged as long as it has no label ``until``, which is set before the component
-    can run: with the label the component was there before, and is not about to start.
+    can run: with the label the component was there before, and is not about to start. A label of GPU Feature Discovery
+    may also be missing because that has just been restarted.
     """
     starting = next(
         (f"{pod} is starting ({why_not_ready(pod)})" for pod in pods if is_starting(pod, facts.taken_at)), ""
     )
     joined = not pods and until not in node.labels and joined_just_now(node, facts)
     changing = why_unavailable(node, facts)
-    return changing or starting or (f"it joined just now: it has no label {until} yet" if joined else "")
+    restarted = until in _OF_GPU_DISCOVERY and until not in node.labels and _restarted_discovery(node, facts)
+    return (
+        changing
+        or starting
+        or (f"it joined just now: it has no label {until} yet" if joined else "")
+        or (f"it has no label {until} yet: {restarted} has just been started" if restarted else "")
+    )
+
+
+def _restarted_discovery(node: Node, facts: Facts) -> Pod | None:
+    """The Ready pod of GPU Feature Discovery, or of NFD's worker, that started on a node just now; None without one.
+
+    GPU Feature Discovery takes its labels back when it ends, and with the worker's pod goes the NodeFeature object: for
+    about a minute after a restart of either the node has none of them. Sources: NVIDIA/k8s-device-plugin issue 796
+    (removeOutputFile); kubernetes-sigs/node-feature-discovery issue 1752 (the owner of the object is the pod).
+    """
+    discovering = (
+        pod
+        for pod in facts.pods_on(node.name)
+        if pod.ready and (GPU_DISCOVERY in f"{pod.owner_name} {pod.name}" or pod.owner_name.endswith(WORKERS_END))
+    )
+    started = (pod for pod in discovering if is_recent(pod.created, facts.taken_at))
+    return next(started, None)
 
 
 def why_not_judged(failure: ComponentFailure, node: Node, facts: Facts) -> str:

@@ -27,6 +27,9 @@ from suites._shared.operator_resource import (
 )
 from suites._shared.pool_nodes import is_for_containers, is_of_another_maker
 
+WORKERS_END = ("node-feature-discovery-worker", "nfd-worker")
+"""The ends of names of the DaemonSets of Node Feature Discovery's workers."""
+
 MIG_MANAGER = "mig-manager"
 """The end of the one such label that the operator sets only once GPU Feature Discovery has found MIG."""
 
@@ -268,10 +271,9 @@ def discovery_workers(facts: Facts) -> tuple[Workload, ...]:
 
 def is_discovery_worker(workload: Workload) -> bool:
     """Whether a workload is the worker of Node Feature Discovery, by its labels or name."""
-    ends = ("node-feature-discovery-worker", "nfd-worker")
     labels = workload.labels
     labelled = labels.get("app.kubernetes.io/name") == "node-feature-discovery" and labels.get("role") == "worker"
-    return labelled or workload.name.endswith(ends)
+    return labelled or workload.name.endswith(WORKERS_END)
 
 
 def discovery_masters(facts: Facts) -> tuple[Workload, ...]:

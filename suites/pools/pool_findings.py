@@ -17,6 +17,7 @@ from suites._shared.node_gpus import offered
 from suites._shared.operands import CONTAINER, ON, purpose_of
 from suites._shared.operator_resource import find_operator_resource
 from suites._shared.pod_owners import is_node_agent, is_of_owners, platform_of
+from suites._shared.pool_nodes import is_for_containers
 from suites._shared.upgrade_states import DONE, state_of
 
 IN_A_POOL = "belongs to a GPU pool"
@@ -119,7 +120,7 @@ def wants_gpu_discovery(pool: Pool, reference: Reference, facts: Facts) -> bool:
     if stack is None or not stack.gpu_feature_discovery or gpu is None:
         return False
     kept_off = any(pool.labels.get(key, ON) != ON for key in (DEPLOY_OPERANDS, f"{DEPLOY}{_DISCOVERY}"))
-    of_nvidia = gpu.allocated_by == "device-plugin" and gpu.resource.startswith(NVIDIA)
+    of_nvidia = gpu.allocated_by == "device-plugin" and gpu.resource.startswith(NVIDIA) and is_for_containers(pool)
     with suppress(Inconclusive):
         return not kept_off and of_nvidia and purpose_of(pool, find_operator_resource(facts)) == CONTAINER
     return False

@@ -62,6 +62,7 @@ OPERAND = daemonset(
     "nvidia-device-plugin-daemonset", "nvidia-device-plugin", namespace="gpu-operator", owner="ClusterPolicy"
 )
 PLAIN = daemonset("nvidia-device-plugin-daemonset", "nvidia-device-plugin-ctr")
+CHART = daemonset("nvdp-nvidia-device-plugin", "nvidia-device-plugin-ctr", namespace="nvidia-device-plugin")
 DRA = daemonset("nvidia-dra-driver-gpu-kubelet-plugin", "compute-domains", "gpus", namespace="nvidia-dra-driver-gpu")
 
 
@@ -140,6 +141,7 @@ def test_a_policy_that_says_ignored_is_not_the_one() -> None:
         ),
         ([*CRDS, policy(), RUNNING, OPERAND, PLAIN], Fault.TWO_PLUGINS, "second device plugin", False),
         ([*CRDS, policy(), RUNNING, OPERAND, DRA], Fault.TWO_ALLOCATORS, "each GPU twice", False),
+        ([PLAIN, CHART], Fault.TWO_PLUGINS, "beside daemonset", False),
         ([PLAIN, DRA], Fault.TWO_ALLOCATORS, "each GPU twice", False),
     ],
 )

@@ -2,7 +2,7 @@
 
 import msgspec
 import pytest
-from operated_cluster import JUST_NOW, Cluster
+from operated_cluster import JUST_NOW, Cluster, unready
 from operator_chapters import A_NODE
 
 from conformance.reference import Reference
@@ -49,7 +49,30 @@ def test_a_node_of_a_moment_ago_and_one_that_is_upgraded_have_them_later(cluster
     assert {str(each.subject) for each in outcome.judge.unseen} == {f"node {A_NODE}", "node t4-inference-2"}
 
 
-@pytest.mark.parametrize("gpu", [{"resource": "amd.com/gpu"}, {"allocated_by": "dra"}], ids=["other-vendor", "dra"])
+def test_a_discovery_of_a_moment_ago_has_not_written_its_labels_again(cluster):
+    cluster.label(A_NODE, {PRODUCT: None})
+    cluster.pod("gpu-feature-discovery", A_NODE)["metadata"]["creationTimestamp"] = JUST_NOW
+
+    outcome = cluster.verdict(labels_agree)
+
+    assert not outcome.broken
+    assert "has just been started" in str(outcome.judge.unseen[0])
+
+
+def test_a_discovery_that_does_not_become_ready_is_no_excuse(cluster):
+    cluster.label(A_NODE, {PRODUCT: None})
+    pod = cluster.pod("gpu-feature-discovery", A_NODE)
+    pod["metadata"]["creationTimestamp"] = JUST_NOW
+    unready(pod, reason="CrashLoopBackOff", restarts=9)
+
+    assert "is not Ready" in broken(cluster)[f"node {A_NODE}"]
+
+
+@pytest.mark.parametrize(
+    "gpu",
+    [{"resource": "amd.com/gpu"}, {"resource": "nvidia.com/pgpu"}, {"allocated_by": "dra"}],
+    ids=["other-vendor", "virtual-machines", "dra"],
+)
 def test_labels_that_nobody_sets_are_not_missed(cluster, reference, gpu):
     cluster.label(A_NODE, {PRODUCT: None})
 
