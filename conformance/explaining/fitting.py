@@ -20,13 +20,13 @@ from conformance.gpu.placement import (
     judge_of,
     taken_of_node,
 )
+from conformance.gpu.resources import BY_DEVICE_CLASS
 from conformance.gpu.volume_places import VolumePlaces
 
 _FOR_CLAIMS = ("ResourceClaim", "ResourceSlice", "DeviceClass")
 _FOR_VOLUMES = ("PersistentVolumeClaim", "PersistentVolume", "StorageClass")
 _LOOKED_AT_ALL = 100
 """Of more nodes than these kube-scheduler stops when it has found enough (minFeasibleNodesToFind)."""
-_BY_CLASS = "deviceclass.resource.kubernetes.io/"
 
 
 class Fit(msgspec.Struct, frozen=True):
@@ -125,7 +125,9 @@ def _of_class(seen: Seen, node: Manifest, lacking: Obstacle, device_class: Manif
 def _given_by_classes(seen: Seen, pod: Manifest, found: dict[str, list[Obstacle]]) -> list[str]:
     """Extended resources that a DeviceClass gives where no device plugin does: whether it does is not sure."""
     by_class = {
-        str((each.get("spec") or {}).get("extendedResourceName") or f"{_BY_CLASS}{each['metadata']['name']}"): each
+        str(
+            (each.get("spec") or {}).get("extendedResourceName") or f"{BY_DEVICE_CLASS}{each['metadata']['name']}"
+        ): each
         for each in seen.of("DeviceClass")
     }
     asked = sorted(by_class.keys() & taken_of_node(pod).keys())

@@ -10,6 +10,11 @@ MIG_PREFIX = "nvidia.com/mig-"
 DRA_DRIVER = "gpu.nvidia.com"
 """The name under which NVIDIA's DRA driver publishes GPUs in ResourceSlices."""
 
+BY_DEVICE_CLASS = "deviceclass.resource.kubernetes.io/"
+"""What precedes the name of a DeviceClass where pods ask for its devices by a counted resource, without a claim.
+
+Source: kubernetes: staging/src/k8s.io/api/resource/v1/types.go, ResourceDeviceClassPrefix."""
+
 
 OTHER_MAKERS = (
     "amd.com",

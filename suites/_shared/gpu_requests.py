@@ -11,18 +11,16 @@ ask KAI for part of a GPU, which a reservation pod then holds on its behalf.
 from collections.abc import Mapping
 from contextlib import suppress
 from functools import lru_cache
+from typing import Any
 
 from conformance.facts import Facts, Pod
 from conformance.facts.podspec import PodSpec
 from conformance.gpu.labels import KAI_FRACTION, KAI_MEMORY
-from conformance.gpu.resources import DRA_DRIVER, is_accelerator_driver, is_gpu_resource
+from conformance.gpu.resources import BY_DEVICE_CLASS, DRA_DRIVER, is_accelerator_driver, is_gpu_resource
 from conformance.reference.expected import gpu_resources
 from conformance.reference.model import Reference
 from conformance.verdict import Inconclusive
 from suites._shared.resource_slices import classes_asked, device_class
-
-# kubernetes: staging/src/k8s.io/api/resource/v1/types.go, ResourceDeviceClassPrefix.
-_IMPLICIT = "deviceclass.resource.kubernetes.io/"
 
 KAI_RESERVATION_NAMESPACES = ("kai-resource-reservation", "runai-reservation")
 """Where KAI keeps the pods that hold a whole GPU for those that asked for parts of it (charts of KAI and Run:ai)."""
@@ -77,7 +75,7 @@ def names_of_gpus(reference: Reference, facts: Facts) -> frozenset[str]:
     with suppress(Inconclusive):
         for each in (device_class(found.body) for found in facts.device_classes):
             if is_accelerator_driver(each.driver) or DRA_DRIVER in " ".join(each.expressions):
-                names |= {f"{_IMPLICIT}{each.name}", each.resource} - {""}
+                names |= {f"{BY_DEVICE_CLASS}{each.name}", each.resource} - {""}
     return gpu_resources(reference) | names
 
 
@@ -101,6 +99,34 @@ def _claims_of_others(facts: Facts) -> frozenset[tuple[str, str]]:
         }
         return frozenset(place for place, names in asked.items() if names and classes.issuperset(names))
     return frozenset()
+
+
+def classes_claimed(spec: PodSpec, namespace: str, facts: Facts) -> list[str]:
+    """The device classes of the claims of a pod, by name, as far as claim or template are there; adminAccess left out.
+
+    Raises Inconclusive where claims or templates could not be read.
+    """
+    if not spec.claims:
+        return []
+    bodies = _claims_and_templates(facts)
+    places = [(namespace, name) for each in spec.claims for name in (each.claim, each.template) if name]
+    asked = [_allocating(bodies[place]) for place in places if place in bodies]
+    return list(dict.fromkeys(name for each in asked for name in classes_asked(each)))
+
+
+@lru_cache(maxsize=1)
+def _claims_and_templates(facts: Facts) -> dict[tuple[str, str], Mapping[str, Any]]:
+    """The specs of claims and of what templates make, by namespace and name; the same name in both is the claim."""
+    templates = {(each.namespace, each.name): each.spec.get("spec") or {} for each in facts.resource_claim_templates}
+    return {**templates, **{(each.namespace, each.name): each.spec for each in facts.resource_claims}}
+
+
+def _allocating(claim_spec: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A claim without the requests that take no device from others."""
+    requests = (claim_spec.get("devices") or {}).get("requests") or ()
+    return {
+        "devices": {"requests": [each for each in requests if not (each.get("exactly") or each).get("adminAccess")]}
+    }
 
 
 @lru_cache(maxsize=1)

@@ -21,8 +21,16 @@ from conformance.reference.model import Reference
 from conformance.reference.stack import RUN_AI, Kai
 from conformance.verdict import Inconclusive, join_limited
 from suites._shared import volcano
-from suites._shared.gpu_requests import classes_of_others, gpu_pods, names_of_gpus, requests_gpus
+from suites._shared.claim_quotas import quotas_counting, quotas_kept_by_scopes
+from suites._shared.gpu_requests import (
+    classes_claimed,
+    classes_of_others,
+    gpu_pods,
+    names_of_gpus,
+    requests_gpus,
+)
 from suites._shared.kai import UNBOUNDED, Queue, divided, queue_of, queues_of, with_ancestors
+from suites._shared.resource_slices import DeviceClass, device_class
 
 # Kubernetes: Resource Quotas, quota for DRA device classes.
 _BY_CLASS = ".deviceclass.resource.k8s.io/devices"
@@ -33,10 +41,14 @@ _READ_OR_WITHOUT_QUEUES = frozenset(
 
 
 class Coverage(NamedTuple):
-    """What covers a resource in a namespace; ``gap`` says which pods nothing counts, empty when there are none."""
+    """What covers a resource in a namespace; ``gap`` says which pods nothing counts, empty when there are none.
+
+    ``remedy`` is what to do about a gap that is not one of scopes.
+    """
 
     by: tuple[str, ...]
     gap: str
+    remedy: str = ""
 
     def __bool__(self) -> bool:
         return bool(self.by) and not self.gap
@@ -67,12 +79,15 @@ def gpu_coverage(namespace: str, reference: Reference, facts: Facts) -> Coverage
     """
     asked = names_of_gpus(reference, facts) | {name for node in facts.nodes for name in node.gpu_resources}
     found = coverage(namespace, sorted(asked), facts)
-    if found:
+    uncounted = _uncounted_claims(namespace, reference, facts)
+    if found and (not uncounted or any((*_of_kueue(namespace, asked, facts), *_of_hami(namespace, facts)))):
         return found
     counting = [*facts.quotas_in(namespace), *_cluster_wide(namespace, facts)]
-    by_class = [quota for quota in counting if _counts_claims_of_gpus(quota, facts)]
-    if by_class and not _gap(by_class, namespace, facts):
+    by_class = [quota for quota in counting if not quota.scope_terms and _counts_claims_of_gpus(quota, facts)]
+    if by_class and not uncounted:
         return Coverage(tuple(map(str, by_class)), "")
+    if uncounted and counting:
+        found = _without_claims(uncounted, [str(quota) for quota in by_class] or list(found.by), counting, facts)
     queues = _of_kai(namespace, reference, facts) or _of_volcano(namespace, reference, facts)
     return Coverage(queues, "") if queues else found
 
@@ -89,6 +104,36 @@ def undecided(namespace: str, reference: Reference, facts: Facts) -> str:
     return (
         f"{told}, beyond which Volcano takes back only where its scheduler is configured so (plugin capacity, action "
         "reclaim), which is not read; a capability bounds in any case"
+    )
+
+
+def _uncounted_claims(namespace: str, reference: Reference, facts: Facts) -> list[DeviceClass]:
+    """The classes of accelerators whose devices the pods of a namespace claim, and whose claims no quota counts."""
+    with suppress(Inconclusive):
+        others = classes_of_others(facts)
+        asked = {
+            name
+            for pod in _asking(namespace, reference, facts)
+            for name in classes_claimed(pod, namespace, facts)
+            if name not in others
+        }
+        if not asked:
+            return []
+        quotas = [*facts.quotas_in(namespace), *_cluster_wide(namespace, facts)]
+        every = [device_class(each.body) for each in facts.device_classes]
+        return [each for each in every if each.name in asked and not quotas_counting(each, quotas, facts)]
+    return []
+
+
+def _without_claims(uncounted: list[DeviceClass], by: list[str], quotas: list[ResourceQuota], facts: Facts) -> Coverage:
+    """What covers a namespace but for the claims of a class."""
+    first = uncounted[0]
+    scoped = quotas_kept_by_scopes(first, quotas, facts)
+    why = f"{scoped[0]} has scopes, and claims have none" if scoped else f"no quota has {first.quota_key}"
+    return Coverage(
+        tuple(by or map(str, scoped)),
+        f"its pods claim devices of {first}, and no quota counts claims: {why}",
+        f"Add {first.quota_key} to a ResourceQuota of the namespace that has no scopes and no scopeSelector.",
     )
 
 

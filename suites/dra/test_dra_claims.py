@@ -23,12 +23,14 @@ from conformance.catalog import (
     Owner,
     requirement,
 )
-from conformance.facts import Facts
+from conformance.facts import Facts, ResourceQuota
+from conformance.gpu.resources import GPU, quota_key
 from conformance.lab import LabPod, RequirementLab
 from conformance.lab.policies import LOWEST
 from conformance.reference.model import Reference
 from conformance.subjects import ObjectReference
 from conformance.verdict import Inconclusive, Judge, NotApplicable, Unsupported, expect
+from suites._shared.claim_quotas import keys_counting, quotas_counting, quotas_kept_by_scopes
 from suites._shared.pool_nodes import GpuPoolNode
 from suites._shared.quota_namespace import ADMITTED, REFUSED, gpu_keys, outcome, refused_in_time
 from suites._shared.resource_slices import Device, DeviceClass, Published, device_class, without_chosen_devices
@@ -138,7 +140,8 @@ def test_no_pod_waits_for_a_claim(slices: dict[str, Published], facts: Facts, ju
     "Every DeviceClass that can give a team GPUs is counted by a ResourceQuota of the team",
     level=MUST,
     sources=["k8s-quotas", "k8s-code-quota-claims"],
-    remedy="Add <class>.deviceclass.resource.k8s.io/devices to the quota of GPUs, 0 for teams that must have none.",
+    remedy="Add <class>.deviceclass.resource.k8s.io/devices to a quota without scopes, 0 for teams that must have "
+    "none.",
 )
 def test_every_device_class_is_covered_by_quotas(
     slices: dict[str, Published], reference: Reference, facts: Facts, judge: Judge
@@ -150,26 +153,45 @@ def test_every_device_class_is_covered_by_quotas(
     giving = [each for each in classes if any(each.may_choose(device) for device in devices)]
     if not giving:
         raise without_chosen_devices(slices)
-    for team in _limited_teams(reference, giving):
+    for team in _limited_teams(reference, giving, facts):
+        there = facts.quotas_in(team)
         for each in giving:
-            covering = [quota for quota in facts.quotas_in(team) if each.quota_key in quota.used]
+            covering, scoped = quotas_counting(each, there, facts), quotas_kept_by_scopes(each, there, facts)
             judge(
                 ObjectReference.of("Namespace", team).only(str(each)),
                 ok=bool(covering),
-                expected=f"a quota that counts {each.quota_key}",
-                actual=covering or "no quota counts it",
-                cause="ResourceClaims are not pods' requests: requests.nvidia.com/gpu does not count them",
-                hidden_because="the quota of requests.nvidia.com/gpu still looks effective",
+                expected=f"a quota without scopes that counts {' or '.join(keys_counting(each, facts))}",
+                actual=covering or (f"{scoped[0]} with scopes" if scoped else "no quota counts it"),
+                cause=_why_claims_are_not_counted(each, scoped, facts),
+                hidden_because="the key is in its status.used, and stays at 0"
+                if scoped
+                else "the quota of pods' requests still looks effective",
+                remedy=_WITHOUT_SCOPES if scoped else "",
                 inspect=f"kubectl describe quota -n {team}",
             )
 
 
-def _limited_teams(reference: Reference, classes: Sequence[DeviceClass]) -> list[str]:
+def _why_claims_are_not_counted(chosen: DeviceClass, scoped: Sequence[ResourceQuota], facts: Facts) -> str:
+    """Why no quota counts the claims of a class; ``scoped`` are those that have a key for them and scopes."""
+    if scoped:
+        return f"ResourceClaims have no scope: {scoped[0]} counts pods only"
+    gpu = quota_key(GPU)
+    if gpu in keys_counting(chosen, facts):
+        return "no quota of the namespace has one of these keys"
+    return f"ResourceClaims are not pods' requests: {gpu} does not count them"
+
+
+_WITHOUT_SCOPES = (
+    "Put the key into a ResourceQuota without scopes and scopeSelector: a priority class of the pods limits no claims."
+)
+
+
+def _limited_teams(reference: Reference, classes: Sequence[DeviceClass], facts: Facts) -> list[str]:
     """The namespaces of teams whose GPUs a declared quota limits, by requests or by classes that give GPUs.
 
     Raises NotApplicable when there are none.
     """
-    keys = {each.quota_key for each in classes}
+    keys = {key for each in classes for key in keys_counting(each, facts)}
     limited = [
         team.namespace
         for team in reference.teams

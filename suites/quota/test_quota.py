@@ -183,7 +183,7 @@ def test_every_namespace_with_gpu_workloads_has_a_gpu_quota(reference: Reference
             actual=found.by or "none, so it may use every GPU of the cluster",
             cause=found.gap if found.by else f"{workload} requests GPUs, and no quota counts them",
             hidden_because="nothing shows it until another team finds no free GPU",
-            remedy=_WITHOUT_SCOPE if found.by else how_to_cover(namespace, reference, facts),
+            remedy=found.remedy or (_WITHOUT_SCOPE if found.by else how_to_cover(namespace, reference, facts)),
             inspect=f"kubectl describe quota -n {namespace}",
         )
 

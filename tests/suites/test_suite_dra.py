@@ -570,6 +570,51 @@ def test_a_quota_of_classes_alone_is_a_quota_of_gpus(reference: Reference) -> No
     assert {subject.rpartition(" ")[2] for subject in broken} == {"gpu.nvidia.com", "large"}
 
 
+def quota_in(namespace: str, key: str, **spec: Any) -> Object:
+    return {
+        "apiVersion": "v1",
+        "kind": "ResourceQuota",
+        "metadata": {"name": "q", "namespace": namespace},
+        "spec": {"hard": {key: "4"}, **spec},
+        "status": {"hard": {key: "4"}, "used": {key: "0"}},
+    }
+
+
+BY_CLASS = "gpu.nvidia.com.deviceclass.resource.k8s.io/devices"
+IMPLICIT = "requests.deviceclass.resource.kubernetes.io/gpu.nvidia.com"
+OF_BATCH = {"scopeSelector": {"matchExpressions": [{"scopeName": "PriorityClass", "operator": "In", "values": ["b"]}]}}
+
+
+@pytest.mark.parametrize(
+    ("key", "spec", "resource", "says"),
+    [
+        (BY_CLASS, {}, "", ""),
+        ("requests.nvidia.com/gpu", {}, "", "requests.nvidia.com/gpu does not count them"),
+        ("requests.nvidia.com/gpu", {}, "nvidia.com/gpu", ""),
+        ("requests.nvidia.com/gpu", {}, "example.com/gpu", "requests.nvidia.com/gpu does not count them"),
+        (IMPLICIT, {}, "", ""),
+        (IMPLICIT, {}, "nvidia.com/gpu", ""),
+        ("cpu", {}, "nvidia.com/gpu", "no quota of the namespace has one of these keys"),
+        (BY_CLASS, OF_BATCH, "", "ResourceClaims have no scope"),
+        ("requests.nvidia.com/gpu", OF_BATCH, "nvidia.com/gpu", "ResourceClaims have no scope"),
+        (BY_CLASS, {"scopes": ["NotTerminating"]}, "", "ResourceClaims have no scope"),
+    ],
+)
+def test_claims_are_counted_by_keys_of_their_class_and_by_no_quota_with_scopes(
+    reference: Reference, key: str, spec: Object, resource: str, says: str
+) -> None:
+    """As the API server of 1.36.3 was seen to count them."""
+    limited = with_quota(reference, **{"requests.nvidia.com/gpu": "4"})
+    chosen = copy.deepcopy(GPU_CLASS)
+    chosen["spec"] |= {"extendedResourceName": resource} if resource else {}
+    quota = quota_in(limited.teams[0].namespace, key, **spec)
+    found = facts(node(), slice_of("h100-dra-1", *EIGHT), chosen, quota)
+
+    broken = judged(test_dra_claims.test_every_device_class_is_covered_by_quotas, limited, found)
+
+    assert [says in story for story in broken.values()] == ([True] if says else [])
+
+
 def test_a_class_of_a_product_that_the_cluster_has_not_needs_no_quota(reference: Reference) -> None:
     product = "device.attributes['gpu.nvidia.com'].productName == 'NVIDIA A100-SXM4-80GB'"
     found = sound(class_of("a100", f"device.driver == 'gpu.nvidia.com' && {product}"))

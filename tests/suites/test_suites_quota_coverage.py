@@ -180,6 +180,43 @@ def judged(requirement: Any, **known: Any) -> Judge:
 HAMI_NODE = {"kind": "Node", "metadata": {"name": "n", "annotations": {"hami.io/node-nvidia-register": "..."}}}
 
 
+BY_CLASS = "gpu.nvidia.com.deviceclass.resource.k8s.io/devices"
+
+
+@pytest.mark.parametrize(
+    ("quotas", "access", "gap"),
+    [
+        ([quota("requests")], {}, "no quota counts claims: no quota has gpu.nvidia.com.deviceclass"),
+        ([quota("requests"), quota("claims", key=BY_CLASS)], {}, ""),
+        ([quota("claims", key=BY_CLASS)], {}, ""),
+        ([quota("claims", key=BY_CLASS, scopes=["NotTerminating"])], {}, "has scopes, and claims have none"),
+        ([quota("of another class", key=BY_CLASS.replace("gpu.", "mig.", 1))], {}, "no quota has gpu.nvidia.com.dev"),
+        ([quota("requests")], {"adminAccess": True}, ""),
+    ],
+)
+def test_what_counts_requests_covers_no_pods_that_claim(quotas, access, gap) -> None:
+    request = {"name": "gpu", "exactly": {"deviceClassName": "gpu.nvidia.com", **access}}
+    pod = {"resourceClaims": [{"name": "gpu", "resourceClaimTemplateName": "one"}], "containers": []}
+    selector = {"cel": {"expression": "device.driver == 'gpu.nvidia.com'"}}
+    objects = [
+        *quotas,
+        {"kind": "DeviceClass", "metadata": {"name": "gpu.nvidia.com"}, "spec": {"selectors": [selector]}},
+        {
+            "kind": "ResourceClaimTemplate",
+            "metadata": {"name": "one", "namespace": "ml"},
+            "spec": {"spec": {"devices": {"requests": [request]}}},
+        },
+        {"kind": "Pod", "metadata": {"name": "p", "namespace": "ml"}, "spec": pod, "status": {"phase": "Running"}},
+    ]
+    for each in objects[len(quotas) : -1]:
+        each["apiVersion"] = "resource.k8s.io/v1"
+
+    found = gpu_coverage("ml", TWO_TEAMS, Facts.from_objects(objects))
+
+    assert bool(found) == (not gap)
+    assert gap in found.gap
+
+
 def test_a_declared_key_that_counts_nothing_is_the_mistake_of_the_set_up(reference: Reference) -> None:
     team = Team("ml", quotas=(Quota("gpus", {f"limits.{GPU}": "4"}),))
 
