@@ -83,6 +83,12 @@ PARTS = (
     PlatformPart(
         "Node Problem Detector", ("node-problem-detector",), (), "github.com/kubernetes/node-problem-detector"
     ),
+    PlatformPart(
+        "NVIDIA Network Operator",
+        ("nvidia-network-operator", "network-operator"),
+        (),
+        "docs.nvidia.com: NVIDIA Network Operator, Deployment Guide; docs.rke2.io: GPU Operators",
+    ),
     PlatformPart("NVSentinel", ("nvsentinel",), (), "github.com/NVIDIA/NVSentinel"),
     PlatformPart("Skyhook", ("skyhook",), (), "github.com/NVIDIA/skyhook"),
     PlatformPart("KubeVirt", ("kubevirt",), ("kubevirt-cluster-critical",), "kubevirt.io: Installation"),

@@ -4,6 +4,7 @@ Transient failures are distinguished from lasting ones: pods of a node that join
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
 from functools import lru_cache
 from typing import NamedTuple
@@ -12,6 +13,8 @@ from conformance.facts import Facts, Node, Pod, Workload
 from conformance.facts.indexes import grouped
 from conformance.gpu.labels import DEPLOY, GPU_PRESENT, GPU_PRODUCT, MIG_CAPABLE, MPS_CAPABLE, PCI_PRESENT
 from conformance.gpu.taints import Taint, repelling, why_repelled
+from conformance.reference.model import Pool, Reference
+from conformance.verdict import Inconclusive, NotApplicable, Waits
 from suites._shared.container_runtimes import why_not_configured
 from suites._shared.declared_workloads import why_pending
 from suites._shared.driver_objects import why_no_driver
@@ -19,15 +22,17 @@ from suites._shared.grace import is_recent, joined_just_now, why_unavailable
 from suites._shared.installed_by import where_discovery_tolerates
 from suites._shared.operands import (
     DRIVER,
+    GPU_FEATURE_DISCOVERY,
+    LABELLING,
     MIG_MANAGER,
     ON,
     WORKERS_END,
     Component,
     ExpectedComponent,
+    expected_components,
     is_discovery_worker,
 )
-from suites._shared.pod_status import STUCK, what_to_do, why_not_ready
-
+from suites._shared.pod_status import STUCK, holding_up, what_to_do, why_not_ready
 
 GPU_DISCOVERY = "gpu-feature-discovery"
 """What the names of GPU Feature Discovery's pods and DaemonSets hold, whatever chart they are of."""
@@ -155,6 +160,26 @@ def pods_of(workloads: Iterable[Workload], node: Node, facts: Facts) -> list[Pod
     """The pods of some DaemonSets on a node."""
     of_daemon_set = _pods_of_daemon_sets(facts)
     return [pod for each in workloads for pod in of_daemon_set.get((node.name, each.namespace, each.name), ())]
+
+
+def awaits_labelling(pool: Pool, node: Node, facts: Facts, reference: Reference) -> Waits | None:
+    """That GPU Feature Discovery waits on a node for an operand that OPER-13 judges; else None.
+
+    So, too, where GPU Feature Discovery works, fails by itself, has no pod on the node, or is no operator's.
+    """
+    with suppress(Inconclusive, NotApplicable):
+        needed = [
+            each
+            for each in expected_components(facts, reference)
+            if each.component in LABELLING and each.is_needed_on(pool, node)
+        ]
+        discovery = [each for each in needed if each.component is GPU_FEATURE_DISCOVERY]
+        pods = [pod for each in discovery for pod in pods_of(each.workloads, node, facts)]
+        waiting = [broken for pod in pods if (broken := holding_up(pod)) is not None and broken.init]
+        failure = coverage_of(needed, node, facts, found=False).failure if waiting else None
+        if failure is not None:
+            return Waits(f"the {failure.component} does not work", on="OPER-13")
+    return None
 
 
 def not_tolerated(workload: Workload, taints: Iterable[Taint]) -> tuple[Taint, ...]:

@@ -105,6 +105,7 @@ class Component(NamedTuple):
 DRIVER = Component("driver", "nvidia-driver-daemonset", "driver", "driver")
 TOOLKIT = Component("container toolkit", "nvidia-container-toolkit-daemonset", "container-toolkit", "toolkit")
 PLUGIN = Component("device plugin", "nvidia-device-plugin-daemonset", "device-plugin", "devicePlugin")
+GPU_FEATURE_DISCOVERY = Component("GPU Feature Discovery", "gpu-feature-discovery", "gpu-feature-discovery", "gfd")
 VGPU_MANAGER = Component(
     "vGPU manager", "nvidia-vgpu-manager-daemonset", "vgpu-manager", "vgpuManager", nodes=Nodes.VIRTUAL
 )
@@ -128,7 +129,7 @@ COMPONENTS: dict[str, tuple[Component, ...]] = {
             nodes=Nodes.MPS,
             since=(24, 3, 0),
         ),
-        Component("GPU Feature Discovery", "gpu-feature-discovery", "gpu-feature-discovery", "gfd"),
+        GPU_FEATURE_DISCOVERY,
         Component("MIG manager", "nvidia-mig-manager", MIG_MANAGER, "migManager", nodes=Nodes.MIG),
         Component("DCGM", "nvidia-dcgm", "dcgm", "dcgm"),
         Component("dcgm-exporter", "nvidia-dcgm-exporter", "dcgm-exporter", "dcgmExporter"),
@@ -171,6 +172,8 @@ COMPONENTS: dict[str, tuple[Component, ...]] = {
 VALIDATORS = (VALIDATOR, DRA_VALIDATOR)
 TESTED = (DRIVER, TOOLKIT, PLUGIN, OWN_DRA_DRIVER)
 """The components that a validator tests."""
+LABELLING = (DRIVER, TOOLKIT, GPU_FEATURE_DISCOVERY)
+"""The components without which GPU Feature Discovery sets no labels."""
 
 
 class ExpectedComponent(NamedTuple):

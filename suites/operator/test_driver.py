@@ -12,13 +12,14 @@ from conformance.facts import Facts, Node, Pod
 from conformance.gpu.drivers import DriverVersion, Support, known_regressions, lifecycle
 from conformance.gpu.labels import DRIVER_VERSION, UPGRADE_SKIP, UPGRADE_STATE
 from conformance.reference.expected import driver_of
-from conformance.reference.model import Reference
+from conformance.reference.model import Pool, Reference
 from conformance.upgrading.policy import driver_object_of, policy_for
-from conformance.verdict import Judge, NotApplicable, Unsupported
+from conformance.verdict import Judge, NotApplicable, Unsupported, Waits
 from suites._shared.driver_defects import is_affected
 from suites._shared.driver_objects import CONFLICT, reason_of, why_refused
 from suites._shared.grace import is_changing, is_left_behind, is_upgrading
 from suites._shared.node_gpus import driver
+from suites._shared.operand_status import awaits_labelling
 from suites._shared.operands import DRIVER as DRIVER_COMPONENT
 from suites._shared.operands import ON, expected_components
 from suites._shared.operator_resource import declared_stack, find_operator_resource, require_operator_resource
@@ -54,7 +55,7 @@ def test_every_gpu_node_has_the_declared_driver(
             judge.pass_over(node, _UPGRADED)
             continue
         if not found:
-            judge.pass_over(node, _why_no_driver_version(node))
+            judge.pass_over(node, _why_no_driver_version(pool, node, facts, reference))
             continue
         same = _same(found, version)
         judge(
@@ -81,12 +82,13 @@ def test_every_driver_is_maintained(
     _require_driver_versions([node for _, node, _ in nvidia_pool_nodes], facts, reference)
     today = facts.taken_at.date()
     unknown = ""
-    for _, node, _ in nvidia_pool_nodes:
+    for pool, node, _ in nvidia_pool_nodes:
         version = _version(node, facts)
         support = lifecycle(version, today) if version is not None else None
         if support is None or support.support is Support.UNKNOWN:
             unknown = f"{node}: {support.reason}" if support else unknown
-            judge.pass_over(node, support.reason if support else _why_no_driver_version(node))
+            why = support.reason if support else _why_no_driver_version(pool, node, facts, reference)
+            judge.pass_over(node, why)
             continue
         judge(
             node,
@@ -115,7 +117,7 @@ def test_no_driver_has_a_defect_that_affects_the_pool(
     for pool, node, gpu in nvidia_pool_nodes:
         version = _version(node, facts)
         if version is None:
-            judge.pass_over(node, _why_no_driver_version(node))
+            judge.pass_over(node, _why_no_driver_version(pool, node, facts, reference))
             continue
         defects = [
             each for each in known_regressions(version, gpu.product) if is_affected(each.id, reference, pool, node)
@@ -255,10 +257,11 @@ def _version(node: Node, facts: Facts) -> DriverVersion | None:
         return None
 
 
-def _why_no_driver_version(node: Node) -> str:
+def _why_no_driver_version(pool: Pool, node: Node, facts: Facts, reference: Reference) -> str | Waits:
     """Why no label has the driver version of a node."""
-    found = driver(node)
-    return f"label {DRIVER_VERSION} is {found}, which is no driver version" if found else f"no label {DRIVER_VERSION}"
+    if found := driver(node):
+        return f"label {DRIVER_VERSION} is {found}, which is no driver version"
+    return awaits_labelling(pool, node, facts, reference) or f"no label {DRIVER_VERSION}"
 
 
 def _same(found: str, declared: str) -> bool:

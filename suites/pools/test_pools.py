@@ -20,7 +20,7 @@ from conformance.gpu.node_health import broken_conditions, open_conditions, usua
 from conformance.reference.expected import offer_of
 from conformance.reference.model import Pool, Reference
 from conformance.subjects import ObjectReference
-from conformance.verdict import Inconclusive, Judge, NotApplicable, Unsupported, format_value
+from conformance.verdict import Inconclusive, Judge, NotApplicable, Unsupported, Waits, format_value
 from suites._shared.formatting import join_limited, pairs
 from suites._shared.grace import is_changing, is_upgrading, joined_just_now
 from suites._shared.node_gpus import (
@@ -32,7 +32,7 @@ from suites._shared.node_gpus import (
     not_known,
     shows_gpus,
 )
-from suites._shared.operand_status import why_still_starting
+from suites._shared.operand_status import awaits_labelling, why_still_starting
 from suites._shared.pod_terms import taints_of
 from suites._shared.pool_nodes import GpuPoolNode, Members, PoolNode, without_gpus
 from suites._shared.replicas import awaits_replicas
@@ -216,7 +216,7 @@ def test_site_labels_agree_with_the_hardware(
     for pool, node, gpu in gpu_pool_nodes:
         if GPU_PRODUCT not in node.labels:
             if wants_gpu_discovery(pool, reference, facts):
-                _judge_undiscovered(node, facts, judge)
+                _judge_undiscovered(node, awaits_labelling(pool, node, facts, reference), facts, judge)
             continue
         of_two_models = why_of_two_models(pool, node, reference)
         judge(
@@ -367,9 +367,12 @@ def _hidden_because(broken: tuple[str, ...], problem: NodeProblem) -> str:
     return "a cordon does not expire; a driver upgrade that failed leaves the node cordoned for weeks"
 
 
-def _judge_undiscovered(node: Node, facts: Facts, judge: Judge) -> None:
-    """A finding for a node without the labels that GPU Feature Discovery is declared to set; none for a new one."""
-    not_now = why_still_starting(node, facts, until=GPU_PRODUCT)
+def _judge_undiscovered(node: Node, awaited: Waits | None, facts: Facts, judge: Judge) -> None:
+    """A finding for a node without the labels that GPU Feature Discovery is declared to set.
+
+    None for a new one, and none where what keeps GPU Feature Discovery from working is judged elsewhere.
+    """
+    not_now = why_still_starting(node, facts, until=GPU_PRODUCT) or awaited
     if not_now:
         judge.pass_over(node, not_now)
         return

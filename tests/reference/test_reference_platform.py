@@ -25,6 +25,7 @@ def declared() -> Reference:
         ("calico-system", "Calico"),
         ("longhorn-system", "Longhorn"),
         ("cattle-monitoring-system", "Rancher"),
+        ("nvidia-network-operator", "Network Operator"),
         ("corp-agents", "the platform of"),
         ("kubeflow", ""),
         ("default", ""),

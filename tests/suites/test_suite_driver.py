@@ -435,8 +435,13 @@ def test_a_privileged_daemonset_of_nobody_known_is_named_and_not_judged(cluster)
 
 @pytest.mark.parametrize(
     ("namespace", "nodes"),
-    [("ml-training", (A_NODE, "cpu-1")), ("cilium", (A_NODE,)), ("kube-system", (A_NODE,))],
-    ids=["on every node", "of a network", "of Kubernetes"],
+    [
+        ("ml-training", (A_NODE, "cpu-1")),
+        ("cilium", (A_NODE,)),
+        ("nvidia-network-operator", (A_NODE,)),
+        ("kube-system", (A_NODE,)),
+    ],
+    ids=["on every node", "of a network", "of NVIDIA's network drivers", "of Kubernetes"],
 )
 def test_agents_that_have_to_be_privileged_hold_no_gpu(cluster, namespace, nodes):
     verdict = agents(cluster, namespace, nodes, **PRIVILEGED)

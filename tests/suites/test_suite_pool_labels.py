@@ -3,7 +3,7 @@
 import msgspec
 import pytest
 from operated_cluster import JUST_NOW, Cluster, unready
-from operator_chapters import A_NODE
+from operator_chapters import A_NODE, COVERAGE, DEFECTS, FULL, MAINTAINED, VERSION, other
 
 from conformance.reference import Reference
 from conformance.verdict import Unsupported
@@ -36,6 +36,30 @@ def test_a_missing_pod_of_discovery_is_the_cause(cluster):
     cluster.remove(cluster.pod("gpu-feature-discovery", A_NODE))
 
     assert "no pod of GPU Feature Discovery" in broken(cluster)[f"node {A_NODE}"]
+
+
+def test_labels_that_wait_for_an_operand_are_judged_with_that_operand(cluster):
+    # NVIDIA/gpu-operator issue 2911: one container of the driver pod fails, and all other operands of the node wait.
+    unready(cluster.pod("nvidia-driver-daemonset", A_NODE), reason="CrashLoopBackOff", restarts=37)
+    unready(cluster.pod("gpu-feature-discovery", A_NODE), init="toolkit-validation")
+    cluster.label(A_NODE, {PRODUCT: None, FULL: None})
+
+    for requirement in (labels_agree, VERSION, MAINTAINED, DEFECTS):
+        outcome = cluster.verdict(requirement)
+
+        assert not outcome.broken
+        assert [(str(each.subject), str(each.why)) for each in outcome.judge.unseen] == [
+            (f"node {A_NODE}", "the driver does not work (OPER-13)")
+        ]
+    assert cluster.verdict(COVERAGE).broken.keys() == {f"node {A_NODE}"}
+
+
+def test_a_discovery_that_no_operator_deploys_is_judged_here(cluster, reference):
+    unready(cluster.pod("gpu-feature-discovery", A_NODE), reason="CrashLoopBackOff", restarts=37)
+    cluster.label(A_NODE, {PRODUCT: None})
+    alone = other(reference, kind="device-plugin")
+
+    assert "of GPU Feature Discovery is not Ready" in broken(cluster, reference=alone)[f"node {A_NODE}"]
 
 
 def test_a_node_of_a_moment_ago_and_one_that_is_upgraded_have_them_later(cluster):
