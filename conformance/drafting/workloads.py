@@ -71,7 +71,7 @@ class _Drafter:
 
     def draft(self, workload: Workload) -> Part:
         """One workload."""
-        template = workload.template
+        template = self.facts.template_of(workload)
         decide = "whether it is to be there at all times: a Job ends" if workload.kind == "Job" else ""
         sorts = _Sorts((template,), self.facts.pods_of(workload), "template", decide)
         named = (template.priority_class,), (template.service_account,)

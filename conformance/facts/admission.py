@@ -1,4 +1,9 @@
-"""What admission adds to the pods of a template: tolerations for taints named like the resources that they ask for.
+"""What admission adds to the pods of a template.
+
+Mutating policies and webhooks (Kyverno, Gatekeeper, MutatingAdmissionPolicy, Kueue for the pods of Deployments and
+StatefulSets) give pods tolerations, node selectors, a RuntimeClass, a priority class, volumes. Their rules are not
+read: where a workload has rolled out its present template, what all its pods have beside it was added by them.
+kubernetes.io: Dynamic Admission Control; kyverno.io: Mutate Rules; kueue.sigs.k8s.io: Run Deployment, StatefulSet.
 
 The plugin ExtendedResourceToleration gives each pod that asks for ``nvidia.com/gpu`` the toleration of
 ``nvidia.com/gpu:NoSchedule`` (kubernetes: plugin/pkg/admission/extendedresourcetoleration). No object says that it is
@@ -7,13 +12,13 @@ on: it shows where pods have such a toleration and the template that they were m
 """
 
 from collections.abc import Iterable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
 from conformance.facts.nodes import Node
 from conformance.facts.pods import Pod
-from conformance.facts.podspec import PodSpec
+from conformance.facts.podspec import PodSpec, PodTemplate
 from conformance.facts.workloads import Workload
 from conformance.gpu.taints import Taint, Toleration, tolerates
 
@@ -44,3 +49,50 @@ def with_added(spec: S) -> S:
     """The template with these tolerations."""
     added = added_tolerations(spec)
     return msgspec.structs.replace(spec, tolerations=(*spec.tolerations, *added)) if added else spec
+
+
+def as_its_pods_are(workload: Workload, pods: Iterable[Pod], default_class: str) -> PodTemplate:
+    """The template of a workload with what all its pods have beside it, where they were made from this template.
+
+    ``default_class`` is the PriorityClass that pods get which name none: of it a template says nothing.
+    """
+    template = workload.template
+    living = [pod for pod in pods if not pod.finished and not pod.deleting]
+    if not living or not _is_rolled_out(workload, len(living)):
+        return template
+    first, others = living[0], living[1:]
+    tolerated = [
+        each
+        for each in first.tolerations
+        if each not in template.tolerations
+        and not Taint(each.key, each.value, each.effect).is_lifecycle
+        and all(each in pod.tolerations for pod in others)
+    ]
+    selected = set(first.node_selector.items())
+    for pod in others:
+        selected &= set(pod.node_selector.items())
+    changed: dict[str, Any] = {
+        "tolerations": (*template.tolerations, *tolerated),
+        "node_selector": template.node_selector | dict(selected),
+    }
+    for member in ("runtime_class", "priority_class"):
+        given = {getattr(pod, member) for pod in living}
+        if len(given) == 1 and (member == "runtime_class" or given != {default_class}):
+            changed[member] = given.pop()
+    if _only_more_containers(template, living):
+        changed |= {name: getattr(first, name) for name in ("containers", "init_containers", "volumes")}
+    return msgspec.structs.replace(template, **changed)
+
+
+def _is_rolled_out(workload: Workload, pods: int) -> bool:
+    """Whether all pods are of the present template; that of a Job does not change once it has pods."""
+    if workload.kind == "Job":
+        return True
+    seen = workload.observed_generation
+    return workload.updated >= pods and (seen is None or workload.generation is None or seen >= workload.generation)
+
+
+def _only_more_containers(template: PodTemplate, pods: Iterable[Pod]) -> bool:
+    """Whether each pod has the template's containers, with volumes or others of admission beside them."""
+    wanted = {each.name for each in template.every_container}
+    return all(wanted <= {each.name for each in pod.every_container} for pod in pods)

@@ -5,7 +5,7 @@ from datetime import datetime
 from functools import cached_property
 from typing import Any
 
-from conformance.facts.admission import S, is_added, with_added
+from conformance.facts.admission import S, as_its_pods_are, is_added, with_added
 from conformance.facts.decoding import Harvest
 from conformance.facts.found import Found
 from conformance.facts.indexes import ByNamespace, BySelector, grouped
@@ -14,6 +14,7 @@ from conformance.facts.limits import LimitRange, PriorityClass, ResourceQuota
 from conformance.facts.nodes import Node
 from conformance.facts.owners import Ownership
 from conformance.facts.pods import Pod
+from conformance.facts.podspec import PodTemplate
 from conformance.facts.resources import Resource
 from conformance.facts.stack import namespaces_of, stack_of
 from conformance.facts.tenancy import Namespace, Role, RoleBinding, ServiceAccount
@@ -149,6 +150,12 @@ class Facts(Found):
     def as_admitted(self, spec: S) -> S:
         """A pod template with the tolerations that admission adds to its pods in this cluster."""
         return with_added(spec) if self._admission_adds_tolerations else spec
+
+    def template_of(self, workload: Workload) -> PodTemplate:
+        """The pod template of a workload with what admission adds to its pods, as far as the pods show it."""
+        default = self.default_priority_class
+        shown = as_its_pods_are(workload, self.pods_of(workload), default.name if default else "")
+        return self.as_admitted(shown)
 
     def free_gpus(self, node: Node, resource: str = GPU) -> int:
         """Devices of ``resource`` that the scheduler may still give away on a node; negative when overcommitted."""

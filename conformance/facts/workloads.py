@@ -20,6 +20,7 @@ class Workload(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     ``scheduled`` counts the nodes on which a daemon set has a pod, ``updated`` the pods of the present template.
     ``observed_generation`` is None until the controller has looked at the object. ``failures_left`` is how many pods of
     a Job may still fail before it fails; None for other kinds, and where a policy ignores that a pod is evicted.
+    ``refusal`` is what the API server said when it refused the next pod (condition ReplicaFailure of Deployments).
     """
 
     kind: str
@@ -44,6 +45,7 @@ class Workload(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     generation: int | None = None
     observed_generation: int | None = None
     failures_left: int | None = None
+    refusal: str = ""
 
     @property
     def subject(self) -> ObjectReference:
@@ -135,6 +137,10 @@ class _Spec(Wire):
     update_strategy: _Strategy | None = None
 
 
+class _Condition(Condition):
+    message: str | None = None
+
+
 class _Status(Wire):
     available_replicas: int | None = None
     desired_number_scheduled: int | None = None
@@ -146,7 +152,12 @@ class _Status(Wire):
     ready: int | None = None
     succeeded: int | None = None
     failed: int | None = None
-    conditions: tuple[Condition, ...] | None = None
+    conditions: tuple[_Condition, ...] | None = None
+
+    @property
+    def refusal(self) -> str:
+        failing = (each for each in self.conditions or () if (each.type, each.status) == ("ReplicaFailure", "True"))
+        return next((" ".join((each.message or "").split()) for each in failing), "")
 
 
 class _WireWorkload(Wire):
@@ -180,6 +191,7 @@ class _WireWorkload(Wire):
             update_strategy=strategy.type or "",
             generation=metadata.generation,
             observed_generation=status.observed_generation,
+            refusal=status.refusal,
         )
 
     @property

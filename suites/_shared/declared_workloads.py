@@ -31,7 +31,7 @@ class DeclaredWorkload(NamedTuple):
     """A workload of the reference set-up, its pools, and the workload of that name in the cluster.
 
     One of another kind than Kubernetes' own stands here once for each sort of its pods, of which ``example`` is one.
-    ``template`` has the tolerations, too, that admission adds to its pods.
+    ``template`` has what admission adds to its pods, too.
     """
 
     declared: Workload
@@ -164,9 +164,10 @@ def _with_live_state(workload: Workload, reference: Reference, facts: Facts) -> 
     pools = _pools_of(workload, reference)
     if workload.built_in:
         live = facts.workload(workload.kind, workload.namespace, workload.name)
-        template = live.template if live else _template_of(workload)
+        declared = _template_of(workload) if live is None else None
+        template = facts.template_of(live) if live else declared and facts.as_admitted(declared)
         if template is not None:
-            yield DeclaredWorkload(workload, pools, facts.as_admitted(template), live)
+            yield DeclaredWorkload(workload, pools, template, live)
         return
     sorts: dict[object, Pod] = {}
     for pod in living(pods_of(workload, facts)):
@@ -212,16 +213,25 @@ def lacking(template: PodSpec, node: Node) -> dict[str, str]:
 
 
 def why_pending(pod: Pod, nodes: Iterable[Node], facts: Facts) -> str:
-    """What keeps a pod off the one of ``nodes`` that comes nearest to taking it, computed from the facts."""
+    """What keeps a pod off those of ``nodes`` that come nearest to taking it, computed from the facts.
+
+    Where one lacks as little as another and something else, as a full node and one with a taint too many, one of each
+    is named, two at most.
+    """
     obstacles = [(node, _obstacles(pod, node, facts)) for node in nodes]
     if not obstacles:
         return "no node belongs to its pools"
-    node, reasons = min(obstacles, key=lambda each: len(each[1]))
-    return f"{node}: {'; '.join(reasons) or 'nothing prevents it, the scheduler has not placed it yet'}"
+    least = min(map(len, (each for _, each in obstacles)))
+    nearest: dict[tuple[str, ...], str] = {}
+    for node, found in obstacles:
+        if len(found) == least:
+            told = "; ".join(found.values()) or "nothing prevents it, the scheduler has not placed it yet"
+            nearest.setdefault(tuple(found), f"{node}: {told}")
+    return "; ".join(tuple(nearest.values())[:2])
 
 
-def _obstacles(pod: Pod, node: Node, facts: Facts) -> list[str]:
-    """Scheduling gates, affinity, taints and free resources, in the order in which one would look."""
+def _obstacles(pod: Pod, node: Node, facts: Facts) -> dict[str, str]:
+    """Scheduling gates, affinity, taints and free resources, in the order in which one would look, by their kind."""
     reasons = [f"scheduling gate {gate}" for gate in pod.gates]
     if not pod.selects(node):
         reasons.append("its required affinity or nodeSelector is not met")
@@ -231,7 +241,7 @@ def _obstacles(pod: Pod, node: Node, facts: Facts) -> list[str]:
     for other in facts.pods_on(node.name):
         asked = {} if other.finished else other.requests()
         free = {name: amount - asked.get(name, Fraction(0)) for name, amount in free.items()}
-    return [*reasons, *_short(wanted, free).values()]
+    return {**{each: each for each in reasons}, **_short(wanted, free)}
 
 
 def _short(wanted: dict[str, Fraction], there: dict[str, Fraction]) -> dict[str, str]:

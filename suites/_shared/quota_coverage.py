@@ -3,9 +3,11 @@
 A ResourceQuota with scopes counts only the pods in its scope; whoever leaves the scope is not limited. So a key is
 covered when there is no pod, of all that could be made, that no quota counts. OpenShift's ClusterResourceQuotas count
 like ResourceQuotas, over several namespaces. Kueue, KAI and Volcano limit what they admit and schedule, HAMi what its
-scheduler places: they are named as what they are.
+scheduler places, YuniKorn what an annotation of the namespace says: they are named as what they are. The queues of
+YuniKorn and the limits of Slurm are in no object that is read: of what they place nobody can tell here what bounds it.
 """
 
+import json
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from itertools import product
@@ -34,7 +36,13 @@ from suites._shared.resource_slices import DeviceClass, device_class
 
 # Kubernetes: Resource Quotas, quota for DRA device classes.
 _BY_CLASS = ".deviceclass.resource.k8s.io/devices"
-# YuniKorn and Slurm have limits of their own beside these.
+YUNIKORN = "yunikorn"
+# apache/yunikorn-site: user_guide/resource_quota_mgmt (namespace quota) and labels_and_annotations_in_yunikorn.
+_YUNIKORN_QUOTA = "yunikorn.apache.org/namespace.quota"
+_YUNIKORN_QUEUES = ("yunikorn.apache.org/queue", "queue")
+# apache/yunikorn-core: queues.yaml; SlinkyProject/slurm-bridge: it places pods as jobs of Slurm, under Slurm's limits.
+_LIMITS_ELSEWHERE = {YUNIKORN: "YuniKorn", "slurm-bridge-scheduler": "Slurm"}
+# Others have limits of their own beside these.
 _READ_OR_WITHOUT_QUEUES = frozenset(
     {"", "default-scheduler", "hami-scheduler", Kai().scheduler, RUN_AI.scheduler, VOLCANO}
 )
@@ -88,15 +96,24 @@ def gpu_coverage(namespace: str, reference: Reference, facts: Facts) -> Coverage
         return Coverage(tuple(map(str, by_class)), "")
     if uncounted and counting:
         found = _without_claims(uncounted, [str(quota) for quota in by_class] or list(found.by), counting, facts)
-    queues = _of_kai(namespace, reference, facts) or _of_volcano(namespace, reference, facts)
+    queues = (
+        _of_kai(namespace, reference, facts)
+        or _of_volcano(namespace, reference, facts)
+        or _of_yunikorn(namespace, asked, reference, facts)
+    )
     return Coverage(queues, "") if queues else found
 
 
 def undecided(namespace: str, reference: Reference, facts: Facts) -> str:
     """Why it cannot be told whether a namespace that nothing covers is bounded; empty where it can.
 
-    What a queue of Volcano deserves bounds it where the scheduler takes the rest back, which no object says.
+    What a queue of Volcano deserves bounds it where the scheduler takes the rest back, which no object says; what
+    YuniKorn and Slurm allow their queues and accounts, no object of the API says.
     """
+    schedulers = {pod.scheduler for pod in _asking(namespace, reference, facts)}
+    if schedulers and schedulers <= _LIMITS_ELSEWHERE.keys():
+        named = join_limited(sorted(_LIMITS_ELSEWHERE[each] for each in schedulers))
+        return f"{named} places its pods within limits that are in no object of the API; a ResourceQuota bounds anyway"
     bounds = _volcano_bounds(namespace, reference, facts)
     if not bounds or not all(bounds) or all(bound.sure for bound in bounds if bound):
         return ""
@@ -341,6 +358,30 @@ def _of_volcano(namespace: str, reference: Reference, facts: Facts) -> tuple[str
     if not all(bound is not None and bound.sure for bound in bounds):
         return ()
     return tuple(dict.fromkeys(bound.words for bound in bounds if bound is not None))
+
+
+def _of_yunikorn(namespace: str, asked: Collection[str], reference: Reference, facts: Facts) -> tuple[str, ...]:
+    """The annotation by which YuniKorn bounds the queue of a namespace, where all GPU pods are in that queue."""
+    found, pods = facts.namespace(namespace), _asking(namespace, reference, facts)
+    if found is None or not pods or not set(asked) & _amounts(found.annotations.get(_YUNIKORN_QUOTA, "")):
+        return ()
+    own = {"", namespace, f"root.{namespace}"}
+    if any(pod.scheduler != YUNIKORN or not own.issuperset(_queues_named_by(pod)) for pod in pods):
+        return ()
+    return (f"YuniKorn, by the annotation {_YUNIKORN_QUOTA} of namespace {namespace}",)
+
+
+def _queues_named_by(pod: Pod) -> list[str]:
+    return [pod.annotations.get(key) or pod.labels.get(key, "") for key in _YUNIKORN_QUEUES]
+
+
+def _amounts(text: str) -> Collection[str]:
+    """The resources that an annotation in JSON names; YuniKorn ignores one that is no object."""
+    try:
+        named = json.loads(text or "{}")
+    except ValueError:
+        return set()
+    return set(named) if isinstance(named, dict) else set()
 
 
 def _volcano_bounds(namespace: str, reference: Reference, facts: Facts) -> list[volcano.Bound | None]:

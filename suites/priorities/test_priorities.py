@@ -187,11 +187,11 @@ def test_declared_workloads_carry_their_class(classified: tuple[Workload, ...], 
             judge.pass_over(declared, absent)
             continue
         workload = facts.workload(declared.kind, declared.namespace, declared.name)
-        carried = workload.template.priority_class if workload else ""
+        carried = facts.template_of(workload).priority_class if workload else ""
         judge(
             declared,
             ok=carried == declared.priority_class,
-            expected=f"priorityClassName {declared.priority_class} in its pod template",
+            expected=f"priorityClassName {declared.priority_class} in its pod template, or by admission",
             actual=carried or ("no priorityClassName" if workload else "no such workload"),
             cause=_what_the_default_does(facts) if workload and not carried else "",
             hidden_because="its pods run as long as GPUs are free; the class matters only when they are not",

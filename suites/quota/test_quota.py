@@ -20,7 +20,7 @@ from conformance.lab import LabQuota, RequirementLab
 from conformance.reference.expected import gpu_resources
 from conformance.reference.model import Quota, Reference, Team
 from conformance.subjects import ObjectReference
-from conformance.verdict import Judge, NotApplicable, Waits
+from conformance.verdict import Judge, NotApplicable, Unsupported, Waits
 from suites._shared.gpu_requests import gpu_pods, names_gpus, requests_gpus
 from suites._shared.pool_nodes import Members, without_gpus
 from suites._shared.quota_coverage import coverage, gpu_coverage, how_to_cover, is_held_by_hami, undecided
@@ -169,12 +169,13 @@ def test_every_namespace_with_gpu_workloads_has_a_gpu_quota(reference: Reference
         raise NotApplicable("no namespace has or declares workloads that request GPUs")
     alone = len(holding.keys() | {team.namespace for team in reference.teams}) == 1
     wanted = any(gpu_keys(quota.hard, reference) for team in reference.teams for quota in team.quotas)
+    not_told: list[tuple[ObjectReference, str]] = []
     for namespace, workload in sorted(holding.items()):
         found = gpu_coverage(namespace, reference, facts)
         if alone and not wanted and not found.by:
             raise NotApplicable(f"namespace {namespace} alone has or declares GPUs: there is nobody to keep any for")
         if not found and (why := undecided(namespace, reference, facts)):
-            judge.pass_over(ObjectReference.of("Namespace", namespace), why)
+            not_told.append((ObjectReference.of("Namespace", namespace), why))
             continue
         judge(
             ObjectReference.of("Namespace", namespace),
@@ -186,6 +187,10 @@ def test_every_namespace_with_gpu_workloads_has_a_gpu_quota(reference: Reference
             remedy=found.remedy or (_WITHOUT_SCOPE if found.by else how_to_cover(namespace, reference, facts)),
             inspect=f"kubectl describe quota -n {namespace}",
         )
+    if not judge.judged:
+        raise Unsupported("; ".join(f"{each}: {why}" for each, why in not_told))
+    for each, why in not_told:
+        judge.pass_over(each, why)
 
 
 @requirement(

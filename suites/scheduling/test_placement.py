@@ -282,7 +282,8 @@ def _why_fewer(live: Workload, wanted: int, pods: int) -> str:
     if live.failed and pods < wanted:
         return f"{live.failed} pods of the Job have failed, and it waits before it makes the next"
     if pods < wanted:
-        return f"{wanted - pods} pods were never created: a quota or an admission policy refuses them"
+        refusal = live.refusal or "a quota or an admission policy refuses them"
+        return f"{wanted - pods} pods were never created: {refusal}"
     return f"{wanted - live.available} pods exist and are not ready"
 
 

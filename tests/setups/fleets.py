@@ -64,12 +64,14 @@ class Fleet(msgspec.Struct, forbid_unknown_fields=True):
     """What a file says: the server's version, the nodes, and manifests as ``kubectl apply`` takes them.
 
     ``tolerates_what_it_asks_for`` says that the admission plugin ExtendedResourceToleration is on: each pod gets a
-    toleration for taints that are named like the extended resources that it asks for.
+    toleration for taints that are named like the extended resources that it asks for. ``admission_adds`` is what a
+    mutating policy gives pods that ask for them, as members of a pod's spec.
     """
 
     server_version: str
     nodes: list[Nodes]
     tolerates_what_it_asks_for: bool = False
+    admission_adds: Object = {}
     objects: list[Object] = []
 
 
@@ -82,6 +84,7 @@ class _Made:
         self.pods: list[Object] = []
         self.classes = dict(_BUILT_IN)
         self.admitting = fleet.tolerates_what_it_asks_for
+        self.adds = fleet.admission_adds
 
     def pods_of(self, workload: Object) -> list[Object]:
         """The pods that a workload makes, placed; a DaemonSet one on each node that it fits."""
@@ -89,9 +92,20 @@ class _Made:
         if workload["kind"] == "DaemonSet":
             fits = [node for node in self.nodes if _fits(spec, node, _OF_DAEMONS)]
             return [self._pod(workload, node, _OF_DAEMONS) for node in fits]
+        workload = self._mutated(workload)
+        spec = workload["spec"]["template"]["spec"]
         count = workload["spec"].get("replicas", workload["spec"].get("parallelism", 1))
         added = self._admitted(_asked(spec))
         return [self._pod(workload, self._with_room(workload), added) for _ in range(count)]
+
+    def _mutated(self, workload: Object) -> Object:
+        """A workload as if its template said what admission makes of its pods."""
+        changed = copy.deepcopy(workload)
+        spec = changed["spec"]["template"]["spec"]
+        for member, added in self.adds.items() if _asked(spec) else ():
+            there = spec.get(member)
+            spec[member] = [*there, *added] if isinstance(there, list) else added
+        return changed
 
     def _admitted(self, asked: dict[str, int]) -> list[Object]:
         """What admission adds to the tolerations of a pod."""

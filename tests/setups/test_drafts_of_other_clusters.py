@@ -38,6 +38,8 @@ PASS = {
     "karpenter": WORKLOADS + COUNTED,
     "karpenter-declared": POOLS + COUNTED,
     "kueue": WORKLOADS + "QUOTA-04 POOL-06 POOL-09",
+    "kyverno": WORKLOADS + COUNTED + OF_A_PLUGIN + "POOL-03 POOL-09 PRIO-13 WORK-15",
+    "kyverno-declared": WORKLOADS + COUNTED + OF_A_PLUGIN + "POOL-03 POOL-09 PRIO-13 WORK-15 WORK-16",
     "laptop": WORKLOADS + OF_A_PLUGIN + "TS-01 TS-02 TS-04 TS-10",
     "makers": WORKLOADS + COUNTED,
     "openshift-drivers": WORKLOADS + COUNTED + OF_AN_OPERATOR + "OPER-18 OPER-19 POOL-03 POOL-07 WORK-12 WORK-14",

@@ -321,3 +321,16 @@ def test_a_job_that_failed_is_told_as_that_and_not_as_refused():
     assert "has failed with 7 failed pods" in Ended(PLACED, set_up("Job"), given_up).broken["job ml/llm"]
 
     assert "waits before it makes the next" in Ended(PLACED, set_up("Job"), job(1, 0, failed=2)).broken["job ml/llm"]
+
+
+def test_what_the_api_server_said_to_a_refused_pod_is_the_cause():
+    said = 'admission webhook "validation.gatekeeper.sh" denied the request:\n[limits] <main> has no cpu limit'
+    failing = {"type": "ReplicaFailure", "status": "True", "reason": "FailedCreate", "message": said}
+    refused = controller("Deployment", 2, 0)
+    refused["status"]["conditions"] = [failing]
+
+    cause = Ended(PLACED, set_up("Deployment"), refused).broken["deployment ml/llm"]
+
+    assert (
+        '2 pods were never created: admission webhook "validation.gatekeeper.sh" denied the request: [limits]' in cause
+    )

@@ -7,7 +7,7 @@ import pytest
 from conformance.facts import Facts
 from conformance.reference import Reference
 from conformance.reference.model import Quota, Team, Workload
-from conformance.verdict import Inconclusive, Judge, NotApplicable, Waits
+from conformance.verdict import Inconclusive, Judge, NotApplicable, Unsupported, Waits
 from suites._shared.quota_coverage import coverage, gpu_coverage
 from suites.quota import test_quota
 
@@ -333,17 +333,64 @@ def test_defaults_of_memory_are_asked_for_where_gpus_are_and_nowhere_else() -> N
         )
 
 
-@pytest.mark.parametrize(("scheduler", "told"), [("yunikorn", True), ("slurm-bridge-scheduler", True), ("", False)])
-def test_limits_of_a_scheduler_that_is_not_read_are_named_and_not_taken_for_none(scheduler: str, told: bool) -> None:
+def placed_by(scheduler: str, name: str = "p", namespace: str = "ml", **labels: str) -> dict[str, Any]:
     container = {"name": "main", "image": "x", "resources": {"limits": {GPU: "1"}}}
+    metadata = {"name": name, "namespace": namespace, "labels": labels}
     spec = {"schedulerName": scheduler, "containers": [container]}
-    pod = {"kind": "Pod", "metadata": {"name": "p", "namespace": "ml"}, "spec": spec, "status": {"phase": "Running"}}
+    return {"kind": "Pod", "metadata": metadata, "spec": spec, "status": {"phase": "Running"}}
 
+
+def quotas_judged(*objects: dict[str, Any]) -> Judge:
     judge = Judge()
-    test_quota.test_every_namespace_with_gpu_workloads_has_a_gpu_quota(TWO_TEAMS, Facts.from_objects([pod]), judge)
+    test_quota.test_every_namespace_with_gpu_workloads_has_a_gpu_quota(TWO_TEAMS, Facts.from_objects(objects), judge)
+    return judge
 
-    (found,) = judge.broken
+
+@pytest.mark.parametrize(("scheduler", "name"), [("yunikorn", "YuniKorn"), ("slurm-bridge-scheduler", "Slurm")])
+def test_limits_that_are_in_no_object_are_named_and_taken_neither_for_some_nor_for_none(
+    scheduler: str, name: str
+) -> None:
+    with pytest.raises(Unsupported, match=f"namespace ml: {name} places its pods within limits"):
+        quotas_judged(placed_by(scheduler))
+
+    beside_another = quotas_judged(placed_by(scheduler), placed_by("", namespace="cv"))
+    assert [str(each.subject) for each in beside_another.unseen] == ["namespace ml"]
+    assert [str(each.subject) for each in beside_another.broken] == ["namespace cv"]
+
+
+@pytest.mark.parametrize(("scheduler", "told"), [("binpacking", True), ("yunikorn", True), ("", False)])
+def test_a_pod_that_goes_by_no_limits_breaks_and_other_schedulers_are_named(scheduler: str, told: bool) -> None:
+    (found,) = quotas_judged(placed_by(scheduler), placed_by("", "q")).broken
+
     assert (f"Limits of {scheduler}" in found.remedy and "waive" in found.remedy) is told
+
+
+@pytest.mark.parametrize(
+    ("quota_said", "queue", "holds"),
+    [
+        ('{"cpu": "64", "nvidia.com/gpu": "8"}', "", True),
+        ('{"nvidia.com/gpu": "8"}', "root.ml", True),
+        ('{"nvidia.com/gpu": "8"}', "root.shared", False),
+        ('{"cpu": "64"}', "", False),
+        ("8 GPUs", "", False),
+    ],
+)
+def test_an_annotation_bounds_the_namespace_where_yunikorn_places_all_in_its_queue(
+    quota_said: str, queue: str, holds: bool
+) -> None:
+    annotations = {"yunikorn.apache.org/namespace.quota": quota_said}
+    namespace = {"kind": "Namespace", "metadata": {"name": "ml", "annotations": annotations}}
+    pod = placed_by("yunikorn", **({"queue": queue} if queue else {}))
+    if not holds:
+        with pytest.raises(Unsupported):
+            quotas_judged(namespace, pod)
+        return
+
+    (found,) = quotas_judged(namespace, pod).findings
+    assert found.ok
+    assert "namespace.quota of namespace ml" in found.actual
+
+    assert quotas_judged(namespace, pod, placed_by("", "q")).broken
 
 
 def volcano_queue(name: str, **spec: Any) -> dict[str, Any]:
@@ -410,15 +457,10 @@ def test_a_queue_of_volcano_covers_what_its_capability_or_the_guarantees_of_othe
 def test_what_a_queue_of_volcano_deserves_is_no_verdict() -> None:
     deserved = [volcano_queue("nlp", deserved={GPU: "4"}), IN_NLP]
     kept = [volcano_queue("nlp", deserved={GPU: "4"}, reclaimable=False), IN_NLP]
-    requirement = test_quota.test_every_namespace_with_gpu_workloads_has_a_gpu_quota
 
-    unsure, sure = Judge(), Judge()
-    requirement(TWO_TEAMS, Facts.from_objects(deserved), unsure)
-    requirement(TWO_TEAMS, Facts.from_objects(kept), sure)
-
-    assert "Volcano queue nlp, deserved 4 nvidia.com/gpu, beyond which" in str(unsure.unseen[0])
-    assert not unsure.findings
-    (broken,) = sure.broken
+    with pytest.raises(Unsupported, match=r"Volcano queue nlp, deserved 4 nvidia.com/gpu, beyond which"):
+        quotas_judged(*deserved)
+    (broken,) = quotas_judged(*kept).broken
     assert broken.remedy.startswith("Give the Volcano queue of its pods a capability")
 
 
