@@ -233,11 +233,13 @@ def _over_maximum(model: Model, layout: Layout) -> list[Profile]:
 
 def _contended(model: Model, layout: Layout) -> tuple[str, int, int] | None:
     """The media engine that runs out: its name, how many are wanted, how many the GPU has; None when all suffice."""
-    if model.engines is None:
+    of_gpu = model.engines
+    if of_gpu is None:
         return None
+    known = list(_known(model, layout))
     for engine in ("ofa", "decoders", "encoders", "jpeg"):
-        there = getattr(model.engines, engine)
-        each = [(getattr(profile.engines, engine), count) for profile, count in _known(model, layout)]
+        there = getattr(of_gpu, engine)
+        each = [(getattr(profile.engines, engine), count) for profile, count in known]
         wanted = sum(engines * count for engines, count in each if engines is not None)
         if there is not None and wanted > there:
             return engine, wanted, there

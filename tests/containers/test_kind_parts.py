@@ -277,7 +277,8 @@ def test_a_step_of_the_node_image_that_takes_too_long_leaves_nothing(tmp_path: P
     """As debootstrap does, it mounts something, and what it has started goes on writing."""
     place = tmp_path / "root"
     place.mkdir()
-    busy = f"mount -t tmpfs tmpfs {place} && {{ while :; do mkdir -p {place}/$RANDOM; done & }} && sleep 600"
+    goes_on = f"while sleep 0.02; do mkdir -p {place}/$(date +%N); done"
+    busy = f"mount -t tmpfs tmpfs {place} && {{ {goes_on} & }} && sleep 600"
     with pytest.raises(ContainerClusterError, match=r"took longer than 2 s: sh -c mount .*Run it again"):
         kind_node_image._run([*kind_node_image._APART, "sh", "-c", busy], timeout=2)
 
