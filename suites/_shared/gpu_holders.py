@@ -206,5 +206,9 @@ def _runs_the_driver(pod: Pod) -> bool:
 
 
 def _driver_began(pod: Pod) -> datetime | None:
+    """When the driver of a pod started; None while the driver manager before it has not unloaded the one before."""
     driver = next((status for status in pod.statuses if status.name == _DRIVER_CONTAINER), None)
-    return driver.running_since if driver is not None and driver.running_since else pod.started
+    if driver is None:
+        return pod.started
+    before = any(each.init and each.exit_code != 0 for each in pod.statuses)
+    return None if before and not driver.running_since else driver.running_since or pod.started

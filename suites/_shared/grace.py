@@ -12,12 +12,13 @@ controllers/upgrade_controller.go (labels are removed where autoUpgrade is off, 
 from datetime import datetime, timedelta
 from functools import lru_cache
 
-from conformance.facts import Facts, Node
+from conformance.facts import Facts, Node, Pod
 from conformance.gpu.labels import DEPLOY, MIG_CONFIG_STATE
 from conformance.reference.model import Reference
 from conformance.verdict import Inconclusive
 from suites._shared.operands import DRIVER, MIG_MANAGER, PRE_INSTALLED
 from suites._shared.operator_resource import find_operator_resource
+from suites._shared.pod_status import DRIVER_MANAGER
 from suites._shared.pool_nodes import is_for_containers
 from suites._shared.upgrade_states import DONE, UNDER_WAY, state_of
 
@@ -43,7 +44,24 @@ def is_changing(node: Node, facts: Facts) -> str:
         return f"a driver upgrade is under way ({state_of(node)})"
     if node.labels.get(MIG_CONFIG_STATE) in _MIG_UNDER_WAY and _has_mig_manager(node, facts):
         return f"its MIG layout is being changed ({MIG_CONFIG_STATE}={node.labels[MIG_CONFIG_STATE]})"
+    replacing = driver_being_replaced(node, facts)
+    if replacing is not None and is_recent(replacing.created, facts.taken_at):
+        return f"{replacing} is about to load the driver anew"
     return ""
+
+
+def driver_being_replaced(node: Node, facts: Facts) -> Pod | None:
+    """The driver pod of a node whose driver manager has not ended; None without one.
+
+    It does its work whenever a driver pod starts, with an upgrade or without one: it sets the labels of operands to
+    paused-for-driver-upgrade, cordons the node, unloads the driver, and undoes the rest when it ends, also with an
+    error. Source: NVIDIA/k8s-driver-manager, cmd/driver-manager/main.go (uninstallDriver, cleanupOnFailure).
+    """
+    for pod in facts.pods_on(node.name):
+        manager = next((each for each in pod.statuses if each.init and each.name == DRIVER_MANAGER), None)
+        if manager is not None and manager.exit_code != 0 and not pod.finished and not pod.deleting:
+            return pod
+    return None
 
 
 def is_upgrading(node: Node, facts: Facts) -> bool:

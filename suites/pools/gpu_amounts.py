@@ -21,6 +21,7 @@ from conformance.gpu.sharing import Offer
 from conformance.reference.model import Gpu, Pool, Reference
 from conformance.verdict import Inconclusive, NotApplicable
 from suites._shared.device_plugin_configs import plugin_pods
+from suites._shared.grace import driver_being_replaced
 from suites._shared.node_gpus import counted, format_amounts, leftovers, missing_gpus, offered
 from suites._shared.operand_status import coverage_of
 from suites._shared.operands import TESTED, expected_components
@@ -63,7 +64,7 @@ class GpuAmounts:
 
     def _kept_off(self) -> tuple[str, str] | None:
         deploy = self.node.labels.get(DEPLOY_DEVICE_PLUGIN, "true")
-        if deploy == "true" or self.gpu.allocated_by == "dra":
+        if deploy == "true" or self.gpu.allocated_by == "dra" or driver_being_replaced(self.node, self.facts):
             return None
         return (
             f"label {DEPLOY_DEVICE_PLUGIN}={deploy} keeps the device plugin off the node",

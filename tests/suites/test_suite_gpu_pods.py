@@ -93,6 +93,9 @@ def running(**containers):
     ]
 
 
+_WAITING = {"ready": False, "restartCount": 9, "state": {"waiting": {"reason": "CrashLoopBackOff"}}}
+
+
 def with_driver(cluster, **containers):
     driver = cluster.pod("nvidia-driver-daemonset", NODE)
     driver["status"] |= {"startTime": LONG_AGO, "containerStatuses": running(**containers)}
@@ -115,6 +118,16 @@ def test_a_pod_whose_container_runs_since_before_the_driver_has_the_old_files(cl
     cluster.objects.append(aged(LONG_AGO, main=BEFORE))
 
     assert list(cluster.verdict(OLDER).broken) == ["pod team/p"]
+
+
+def test_a_driver_pod_that_cannot_unload_the_driver_has_started_none(cluster):
+    """NVIDIA/gpu-operator issue 2166: pods keep the driver in use, and the one that was there goes on."""
+    with_driver(cluster, nvidia_driver_ctr="")
+    driver = cluster.pod("nvidia-driver-daemonset", NODE)["status"]
+    driver |= {"startTime": AFTER, "initContainerStatuses": [{"name": "k8s-driver-manager", **_WAITING}]}
+    cluster.objects.append(aged(LONG_AGO, main=BEFORE))
+
+    assert not cluster.verdict(OLDER).broken
 
 
 def test_what_runs_beside_the_container_with_gpus_has_no_files_of_a_driver(cluster):

@@ -1,8 +1,8 @@
 """What time will settle is not judged, and only while somebody is there who settles it."""
 
 import pytest
-from operated_cluster import Cluster
-from operator_chapters import A_NODE, COVERAGE, FULL, STATE, STUCK, VERSION
+from operated_cluster import JUST_NOW, LONG_AGO, Cluster, Object, unready
+from operator_chapters import A_NODE, COVERAGE, FULL, STATE, STUCK, SWITCHED_OFF, VERSION
 
 from suites._shared.grace import has_managed_driver, is_changing, is_left_behind
 from suites._shared.upgrade_states import UNDER_WAY as STATES
@@ -11,7 +11,20 @@ from suites.pools.test_pools import test_every_gpu_node_is_ready_and_schedulable
 from suites.pools.test_pools import test_nodes_of_one_pool_are_alike as alike
 
 UNDER_WAY = "validation-required"
+PAUSED = ("container-toolkit", "device-plugin", "dcgm-exporter", "gpu-feature-discovery", "operator-validator")
 IMAGE_DRIVER = {"nvidia.com/gpu.deploy.driver": "pre-installed"}
+
+
+def being_replaced(cluster: Cluster, since: str, *, reason: str = "") -> Object:
+    """The driver pod of a node of which the driver manager runs, or waits to run again for a reason."""
+    driver = cluster.pod("nvidia-driver-daemonset", A_NODE)
+    unready(driver, init="k8s-driver-manager", reason=reason or "PodInitializing", restarts=22 if reason else 0)
+    driver["metadata"]["creationTimestamp"] = driver["status"]["startTime"] = since
+    cluster.label(A_NODE, {f"nvidia.com/gpu.deploy.{each}": "paused-for-driver-upgrade" for each in PAUSED})
+    for name in ("nvidia-container-toolkit-daemonset", "nvidia-device-plugin-daemonset"):
+        cluster.remove(cluster.pod(name, A_NODE))
+    cluster.node(A_NODE)["status"]["allocatable"]["nvidia.com/gpu"] = "0"
+    return driver
 
 
 def without_managed_driver(cluster: Cluster) -> None:
@@ -30,6 +43,28 @@ def test_an_upgrade_is_under_way_where_the_operator_manages_the_driver(cluster):
     cluster.label(A_NODE, {STATE: UNDER_WAY})
 
     assert seen(cluster) == (f"a driver upgrade is under way ({UNDER_WAY})", False)
+
+
+def test_a_driver_pod_that_is_replaced_without_an_upgrade_pauses_the_operands(cluster):
+    """NVIDIA/k8s-driver-manager does so whenever a driver pod starts; a label of an upgrade need not be there."""
+    pod = being_replaced(cluster, JUST_NOW)
+
+    assert seen(cluster)[0] == f"pod gpu-operator/{pod['metadata']['name']} is about to load the driver anew"
+    for requirement in (COVERAGE, SWITCHED_OFF, advertises):
+        assert f"node {A_NODE}" not in cluster.verdict(requirement).broken
+
+
+def test_a_driver_manager_that_does_not_end_is_the_cause_and_not_the_labels(cluster):
+    """NVIDIA/gpu-operator issue 2166: the driver is in use. Labels that are set by hand would be paused again."""
+    being_replaced(cluster, LONG_AGO, reason="CrashLoopBackOff")
+
+    assert "k8s-driver-manager: CrashLoopBackOff" in cluster.verdict(COVERAGE).broken[f"node {A_NODE}"]
+    switched = cluster.verdict(SWITCHED_OFF)
+    assert not switched.broken
+    assert "the driver does not work (OPER-13)" in str(switched.judge.unseen)
+    offered = next(each for each in cluster.verdict(advertises).judge.broken if A_NODE in str(each.subject))
+    assert "k8s-driver-manager" in offered.cause
+    assert "OPER-12" not in offered.remedy
 
 
 @pytest.mark.parametrize("state", [UNDER_WAY, "upgrade-required", "upgrade-failed"])

@@ -40,6 +40,37 @@ def test_a_driver_for_a_kernel_is_told_with_the_kernel():
     assert f"built for kernel {KERNEL} of node gpu-2" in what_to_do(pod, facts)
 
 
+@pytest.mark.parametrize("system", ["cos121", "amzn2023", "talosv1.11.0"])
+def test_a_system_that_nvidia_has_no_drivers_for_brings_its_own(system):
+    pod, facts = pod_in(waiting("ImagePullBackOff"), f"nvcr.io/nvidia/driver:570.148.08-{system}")
+
+    assert "set driver.enabled to false" in what_to_do(pod, facts)
+
+
+def test_a_pod_of_which_no_container_has_started_has_events_and_no_log():
+    # NVIDIA/gpu-operator issue 2463: a hostPath of the driver's pod is not there, and the pod waits for its volumes.
+    pod, facts = pod_in(waiting("PodInitializing"))
+
+    assert "kubectl describe pod -n gpu-operator p" in what_to_do(pod, facts)
+    assert "logs" not in what_to_do(pod, facts)
+
+
+def test_a_driver_that_is_in_use_is_told_with_its_users():
+    init = {"name": "k8s-driver-manager", "ready": False, "restartCount": 22, "state": waiting("CrashLoopBackOff")}
+    containers = [{"name": "nvidia-driver-ctr", "image": PLAIN}]
+    driver = made("v1", "Pod", "driver", "gpu-operator", spec={"nodeName": "gpu-2", "containers": containers}, status={
+        "phase": "Pending", "initContainerStatuses": [init]})  # fmt: skip
+    limits = {"image": "x", "resources": {"limits": {"nvidia.com/gpu": "1"}, "requests": {"nvidia.com/gpu": "1"}}}
+    user = made("v1", "Pod", "train", "team", spec={"nodeName": "gpu-2", "containers": [{"name": "main", **limits}]},
+        status={"phase": "Running"})  # fmt: skip
+    alone, together = Facts.from_objects([driver]), Facts.from_objects([driver, user])
+
+    assert what_to_do(alone.pods[0], alone).endswith("-c k8s-driver-manager --previous")
+    told = what_to_do(next(pod for pod in together.pods if pod.name == "driver"), together)
+    assert "use GPUs of gpu-2: pod team/train" in told
+    assert "when their owners are ready" in told
+
+
 def test_a_container_that_never_started_has_no_log():
     pod, facts = pod_in(waiting("CreateContainerConfigError"))
 
