@@ -5,6 +5,7 @@ NVIDIA/k8s-device-plugin v0.20.0, deployments; kubernetes-sigs/dra-driver-nvidia
 A plugin that a node image runs outside Kubernetes leaves no object, and so looks like no stack.
 """
 
+import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from enum import StrEnum
 from typing import Any
@@ -59,6 +60,9 @@ class Fault(StrEnum):
     TWO_PLUGINS = "two device plugins"
     TWO_ALLOCATORS = "device plugin and DRA driver"
 
+
+_RELEASE = re.compile(r"v?(\d+)\.(\d+)[.\w-]*")
+_WATCHES_DRIVERS = (23, 9)
 
 HALF_INSTALLED = (Fault.NO_OPERATOR_RESOURCE, Fault.NO_OPERATOR, Fault.NO_CRD, Fault.OPERATOR_DOWN)
 
@@ -245,9 +249,27 @@ def _installation(observed: _Objects) -> Iterable[Finding]:
         yield from _without_operator_resource(defined, operators, observed)
     for operator in operators:
         if _available(operator) == 0:
-            text = "has no available pod: nobody acts on the ClusterPolicy or GPUCluster"
-            remedy = "read the events and the log of its pods; a pod that was OOMKilled needs a higher memory limit"
-            yield Finding(Fault.OPERATOR_DOWN, _workload(operator), text, remedy)
+            yield Finding(Fault.OPERATOR_DOWN, _workload(operator), *_why_down(operator, observed))
+
+
+def _why_down(operator: Mapping[str, Any], observed: _Objects) -> tuple[str, str]:
+    """Why nobody acts on the operator's objects, and what to do.
+
+    From v23.9 on the operator watches NVIDIADrivers, used or not, and ends where the API server does not know them.
+    Helm installs CRDs with the first installation only. Source: NVIDIA/gpu-operator issue 602.
+    """
+    text = "has no available pod: nobody acts on the ClusterPolicy or GPUCluster"
+    release = _RELEASE.search(str(_labels(operator).get("app.kubernetes.io/version", "")))
+    watches_drivers = release is not None and (int(release[1]), int(release[2])) >= _WATCHES_DRIVERS
+    known = observed.read("CustomResourceDefinition") and observed.defines("ClusterPolicy")
+    if known and watches_drivers and release is not None and not observed.defines("NVIDIADriver"):
+        crd = f"{CUSTOM_KINDS['NVIDIADriver']}.{GROUP}"
+        return (
+            f"{text}, and CRD {crd} is missing, without which this release does not start",
+            f"apply the CRDs of its own release (helm show crds, chart gpu-operator {release[0]}), which an upgrade by "
+            "Helm leaves out where the hook operator.upgradeCRD does not run",
+        )
+    return text, "read the events and the log of its pods; a pod that was OOMKilled needs a higher memory limit"
 
 
 def _without_operator_resource(

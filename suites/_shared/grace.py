@@ -14,6 +14,7 @@ from functools import lru_cache
 
 from conformance.facts import Facts, Node, Pod
 from conformance.gpu.labels import DEPLOY, MIG_CONFIG_STATE
+from conformance.gpu.taints import CORDON
 from conformance.reference.model import Reference
 from conformance.verdict import Inconclusive
 from suites._shared.operands import DRIVER, MIG_MANAGER, PRE_INSTALLED
@@ -26,6 +27,16 @@ STARTING = timedelta(minutes=15)
 """How long a pod or a new node may take: NVIDIA's own end-to-end tests give the operands this long to be Ready."""
 
 _MIG_UNDER_WAY = ("pending", "rebooting")
+_SYSTEM_UPDATE_TAKES = timedelta(hours=1)
+
+# Who updates the operating system of a node, the annotation by which it says so, and its values; any without values.
+# Sources: openshift/machine-config-operator, pkg/daemon/constants/constants.go; flatcar/flatcar-linux-update-operator,
+# pkg/constants/constants.go; kubereboot/kured, cmd/kured/main.go (--annotate-nodes).
+_SYSTEM_UPDATES = (
+    ("the Machine Config Operator", "machineconfiguration.openshift.io/state", ("Working", "Rebooting")),
+    ("Flatcar's update operator", "flatcar-linux-update.v1.flatcar-linux.net/reboot-in-progress", ("true",)),
+    ("kured", "weave.works/kured-reboot-in-progress", ()),
+)
 
 
 def is_recent(when: datetime | None, now: datetime) -> bool:
@@ -44,9 +55,26 @@ def is_changing(node: Node, facts: Facts) -> str:
         return f"a driver upgrade is under way ({state_of(node)})"
     if node.labels.get(MIG_CONFIG_STATE) in _MIG_UNDER_WAY and _has_mig_manager(node, facts):
         return f"its MIG layout is being changed ({MIG_CONFIG_STATE}={node.labels[MIG_CONFIG_STATE]})"
+    if updated_by := system_updated_by(node, facts):
+        return f"{updated_by} is updating its system"
     replacing = driver_being_replaced(node, facts)
     if replacing is not None and is_recent(replacing.created, facts.taken_at):
         return f"{replacing} is about to load the driver anew"
+    return ""
+
+
+def system_updated_by(node: Node, facts: Facts) -> str:
+    """Who is updating the operating system of a cordoned node, by its annotations; empty where nobody says so.
+
+    So for an hour from the cordon on, in which machines with many GPUs drain and start: the annotation stays where an
+    update hangs.
+    """
+    cordoned = node.tainted.get(CORDON.key)
+    if not node.unschedulable or cordoned is None or facts.taken_at - cordoned > _SYSTEM_UPDATE_TAKES:
+        return ""
+    for who, key, values in _SYSTEM_UPDATES:
+        if key in node.annotations and (not values or node.annotations[key] in values):
+            return who
     return ""
 
 

@@ -39,9 +39,10 @@ def driver(node: Node) -> str:
 
 
 DRIVER_TRAIT = "driver"
+KERNEL_TRAIT = "kernel"
 TRAITS: dict[str, Callable[[Node], str]] = {
     DRIVER_TRAIT: driver,
-    "kernel": lambda node: node.kernel,
+    KERNEL_TRAIT: lambda node: node.kernel,
     "GPU product": product,
 }
 """In what the nodes of one pool must be alike, and how to read it from a node."""

@@ -144,7 +144,8 @@ def test_the_operator_has_reconciled_its_resource(facts: Facts, reference: Refer
     reason = ready.reason if ready is not None and ready.status == "True" else error.reason if error else ""
     since = max((each.since for each in (ready, error) if each and each.since), default=None)
     if operator_resource.state != "ready" and reason in STARTING_REASONS:
-        changing = next((f"{node}: {change}" for node in facts.nodes if (change := is_changing(node, facts))), "")
+        with_gpus = (node for node in facts.nodes if node.labels.get(GPU_PRESENT) == "true")
+        changing = next((f"{node}: {change}" for node in with_gpus if (change := is_changing(node, facts))), "")
         if changing or is_recent(since, facts.taken_at):
             raise Inconclusive(
                 f"{operator_resource} is {operator_resource.state} for now, as {changing or 'pods of it are starting'}"

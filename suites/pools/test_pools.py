@@ -22,9 +22,10 @@ from conformance.reference.model import Pool, Reference
 from conformance.subjects import ObjectReference
 from conformance.verdict import Inconclusive, Judge, NotApplicable, Unsupported, Waits, format_value
 from suites._shared.formatting import join_limited, pairs
-from suites._shared.grace import is_changing, is_upgrading, joined_just_now
+from suites._shared.grace import is_changing, is_upgrading, joined_just_now, system_updated_by
 from suites._shared.node_gpus import (
     DRIVER_TRAIT,
+    KERNEL_TRAIT,
     TRAITS,
     format_amounts,
     has_the_memory,
@@ -245,9 +246,13 @@ def test_nodes_of_one_pool_are_alike(gpu_pools: tuple[Pool, ...], members: Membe
         raise NotApplicable("no declared GPU pool has two nodes that could differ")
     for pool, nodes in groups:
         upgraded = next((node for node in nodes if is_upgrading(node, facts)), None)
+        updated = next((node for node in nodes if system_updated_by(node, facts)), None)
         for trait, of in TRAITS.items():
             if trait == DRIVER_TRAIT and upgraded is not None:
                 judge.pass_over(pool, f"the driver of {upgraded} is being upgraded")
+                continue
+            if trait == KERNEL_TRAIT and updated is not None:
+                judge.pass_over(pool, f"the system of {updated} is being updated")
                 continue
             judge_alike(pool, nodes, trait, of, judge)
 

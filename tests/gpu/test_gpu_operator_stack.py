@@ -114,6 +114,28 @@ def test_a_policy_that_says_ignored_is_not_the_one() -> None:
 
 
 @pytest.mark.parametrize(
+    ("version", "crds", "missing"),
+    [
+        ("v25.10.1", [crd("clusterpolicies")], True),
+        ("v25.10.1", CRDS, False),
+        ("v23.6.1", [crd("clusterpolicies")], False),
+        ("", [crd("clusterpolicies")], False),
+    ],
+)
+def test_an_operator_that_lacks_a_crd_of_its_release_is_told_so(
+    version: str, crds: list[Object], missing: bool
+) -> None:
+    down = operator(observedGeneration=1)
+    down["metadata"]["labels"]["app.kubernetes.io/version"] = version
+
+    (finding,) = detect([*crds, policy(), down]).findings
+
+    assert finding.fault is Fault.OPERATOR_DOWN
+    assert ("CRD nvidiadrivers.nvidia.com is missing" in finding.text) == missing
+    assert ("apply the CRDs" in finding.remedy) == missing
+
+
+@pytest.mark.parametrize(
     ("objects", "fault", "says", "half"),
     [
         ([*CRDS, policy(), gpu_cluster(), RUNNING], Fault.TWO_OPERATOR_RESOURCES, "keeps both at notReady", False),

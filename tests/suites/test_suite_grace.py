@@ -1,8 +1,10 @@
 """What time will settle is not judged, and only while somebody is there who settles it."""
 
+from datetime import datetime, timedelta
+
 import pytest
-from operated_cluster import JUST_NOW, LONG_AGO, Cluster, Object, unready
-from operator_chapters import A_NODE, COVERAGE, FULL, STATE, STUCK, SWITCHED_OFF, VERSION
+from operated_cluster import JUST_NOW, LONG_AGO, NOW, Cluster, Object, unready
+from operator_chapters import A_NODE, COVERAGE, FULL, RECONCILED, STATE, STUCK, SWITCHED_OFF, VERSION, not_ready
 
 from suites._shared.grace import has_managed_driver, is_changing, is_left_behind
 from suites._shared.upgrade_states import UNDER_WAY as STATES
@@ -43,6 +45,56 @@ def test_an_upgrade_is_under_way_where_the_operator_manages_the_driver(cluster):
     cluster.label(A_NODE, {STATE: UNDER_WAY})
 
     assert seen(cluster) == (f"a driver upgrade is under way ({UNDER_WAY})", False)
+
+
+def cordoned(cluster: Cluster, since: datetime, annotations: dict[str, str], name: str = A_NODE) -> None:
+    """A node of a pool that somebody updates: cordoned since then, not Ready, and with another kernel."""
+    node = cluster.node(name)
+    added = {"key": "node.kubernetes.io/unschedulable", "effect": "NoSchedule", "timeAdded": since.isoformat()}
+    node["metadata"]["annotations"] = annotations
+    node["spec"] |= {"unschedulable": True, "taints": [*node["spec"]["taints"], added]}
+    node["status"]["conditions"] = [{"type": "Ready", "status": "Unknown"}]
+    for each in cluster.objects:
+        if each["kind"] == "Node":
+            each["status"]["nodeInfo"] = {"kernelVersion": "6.8.0-100-generic" if each is node else "6.8.0-85-generic"}
+
+
+@pytest.mark.parametrize(
+    "annotations",
+    [
+        {"machineconfiguration.openshift.io/state": "Working"},
+        {"flatcar-linux-update.v1.flatcar-linux.net/reboot-in-progress": "true"},
+        {"weave.works/kured-reboot-in-progress": "2026-09-20T11:50:00Z"},
+    ],
+    ids=["openshift", "flatcar", "kured"],
+)
+def test_a_node_whose_system_is_updated_comes_back(cluster, annotations):
+    cordoned(cluster, NOW - timedelta(minutes=20), annotations)
+
+    for requirement in (alike, is_schedulable):
+        verdict = cluster.verdict(requirement)
+        assert not verdict.broken
+        assert "updat" in str(verdict.judge.unseen)
+
+
+@pytest.mark.parametrize(
+    ("minutes", "state"), [(90, "Working"), (20, "Degraded"), (20, "Done")], ids=["too long", "degraded", "by hand"]
+)
+def test_an_update_that_hangs_or_is_none_is_no_excuse(cluster, minutes, state):
+    cordoned(cluster, NOW - timedelta(minutes=minutes), {"machineconfiguration.openshift.io/state": state})
+
+    assert f"node {A_NODE}" in cluster.verdict(alike).broken
+    assert f"node {A_NODE}" in cluster.verdict(is_schedulable).broken
+
+
+def test_an_update_of_a_node_without_gpus_is_no_excuse_for_the_operator(cluster):
+    not_ready(cluster, LONG_AGO)
+    cordoned(cluster, NOW - timedelta(minutes=20), {"machineconfiguration.openshift.io/state": "Working"}, "cpu-1")
+
+    assert cluster.verdict(RECONCILED).broken
+
+    cordoned(cluster, NOW - timedelta(minutes=20), {"machineconfiguration.openshift.io/state": "Working"})
+    assert "the Machine Config Operator is updating its system" in str(cluster.verdict(RECONCILED).ended)
 
 
 def test_a_driver_pod_that_is_replaced_without_an_upgrade_pauses_the_operands(cluster):
