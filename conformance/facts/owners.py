@@ -12,6 +12,7 @@ from typing import NamedTuple
 from conformance.facts.pods import Pod
 from conformance.facts.resources import Resource
 from conformance.facts.workloads import ReplicaSet, Workload
+from conformance.gpu.labels import DYNAMO_GRAPH
 
 POD_GROUP_ANNOTATION = "pod-group-name"
 """With this annotation KAI marks a pod as one of a pod group (kai-scheduler/KAI-Scheduler: pkg/common/constants)."""
@@ -25,6 +26,10 @@ OWNER_LABELS: Mapping[str, str] = {
     # kubernetes-sigs/jobset: api/jobset/v1alpha2; the JobSet of a TrainJob has its name (kubeflow/trainer).
     "JobSet": "jobset.sigs.k8s.io/jobset-name",
     "TrainJob": "jobset.sigs.k8s.io/jobset-name",
+    # ai-dynamo/dynamo: deploy/operator/internal/consts, on its pods under Deployments, LeaderWorkerSets and Grove.
+    "DynamoGraphDeployment": DYNAMO_GRAPH,
+    # kubevirt/kubevirt: api/core/v1 (VirtualMachineNameLabel), on the virt-launcher pods of a VirtualMachine.
+    "VirtualMachine": "vm.kubevirt.io/name",
 }
 """The label with the owner's name on pods that an owner of this kind makes through objects that are not read."""
 _LABELS = tuple(dict.fromkeys(OWNER_LABELS.values()))
@@ -135,5 +140,7 @@ _BETWEEN: Mapping[str, tuple[str, ...]] = {
     "RayJob": ("RayCluster", "Job"),
     "RayService": ("RayCluster",),
     "InferenceService": ("Revision", "Deployment", "ReplicaSet"),
+    "DynamoGraphDeployment": ("PodClique", "DynamoComponentDeployment", "LeaderWorkerSet", "Deployment"),
+    "VirtualMachine": ("VirtualMachineInstance",),
 }
 """The kinds at which a chain ends below an owner, because the object between them is not read."""

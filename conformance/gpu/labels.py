@@ -120,3 +120,16 @@ PLATFORM_COUNTS = (
     "karpenter.azure.com/sku-gpu-count",
 )
 """The labels by which some of them say how many GPUs the machine has (karpenter.sh: well-known labels)."""
+
+DYNAMO_GRAPH = "nvidia.com/dynamo-graph-deployment-name"
+"""On the pods of a DynamoGraphDeployment (ai-dynamo/dynamo: deploy/operator/internal/consts)."""
+
+SPOT = (
+    ("kubernetes.azure.com/scalesetpriority", "spot"),
+    ("karpenter.sh/capacity-type", "spot"),
+    ("eks.amazonaws.com/capacityType", "SPOT"),
+    ("cloud.google.com/gke-spot", "true"),
+    ("cloud.google.com/gke-preemptible", "true"),
+)
+"""Labels by which platforms mark nodes whose machines the cloud may take back at any time (AKS: spot node pools;
+karpenter.sh: Well-known labels; EKS: Managed node groups; GKE: Spot VMs, Preemptible VMs)."""

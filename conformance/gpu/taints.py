@@ -57,6 +57,8 @@ LIFECYCLE_KEYS = (
     "skyhook.nvidia.com",
 )
 
+SHUTDOWN = "node.cloudprovider.kubernetes.io/shutdown"
+"""The cloud controller found the machine of the node shut down (kubernetes.io: Cloud Controller Manager)."""
 
 # On the way out: whoever put one of them removes the node soon. Sources: as above.
 _REMOVAL_PREFIXES = ("aws-node-termination-handler/",)

@@ -153,6 +153,11 @@ def only_holds_a_place(spec: PodSpec, reference: Reference) -> bool:
     return bool(images) and all(_PAUSE.search(image) for image in images)
 
 
+def only_pauses(spec: PodSpec) -> bool:
+    """Whether all containers of a pod do nothing: its init containers have had images pulled, or it holds a place."""
+    return bool(spec.containers) and all(_PAUSE.search(container.image) for container in spec.containers)
+
+
 def _requesting(spec: PodSpec, reference: Reference) -> list[Container]:
     """The containers that request GPUs."""
     names = {*gpu_resources(reference), *spec.gpu_requests()}

@@ -104,13 +104,19 @@ def why_not_created(workload: Workload, facts: Facts) -> tuple[str, str]:
     if spent is not None:
         return f"{spent.quota} has {spent.text}", f"Raise {spent.key} of {spent.quota} to the number of operands."
     name = workload.template.priority_class
-    if name in _CRITICAL and not any(_names(quota, name) for quota in quotas):
+    # Where such pods were admitted before, or belong by Kubernetes' own rule, their class is not what keeps them away.
+    is_admitted = workload.scheduled > 0 or workload.namespace == "kube-system"
+    if name in _CRITICAL and not is_admitted and not any(_names(quota, name) for quota in quotas):
         return (
             f"the pods have priority class {name}, and no quota of the namespace admits it: where a cluster limits "
             "that class to namespaces with such a quota (GKE does), none is created",
             f"Create a ResourceQuota in {workload.namespace} with a scopeSelector for PriorityClass In [{name}].",
         )
-    return "the API server refuses them; the reason is in the events of the DaemonSet only", ""
+    return (
+        "the API server refuses them (an admission policy or webhook): the reason is in the DaemonSet's events only",
+        f"Read the events: kubectl describe daemonset -n {workload.namespace} {workload.name}. Where a policy for pods "
+        f"of teams refuses them, have it except the namespace {workload.namespace}.",
+    )
 
 
 def judge_room(quota: ResourceQuota, members: Iterable[Workload], judge: Judge) -> None:

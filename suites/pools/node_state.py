@@ -9,9 +9,10 @@ from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
 from conformance.facts import Facts, Node
+from conformance.gpu.labels import SPOT
 from conformance.gpu.node_health import broken_node_conditions
 from conformance.gpu.node_labels import state_by_label
-from conformance.gpu.taints import CORDON, HYPERPOD_HEALTH, MAINTENANCE, QUARANTINE, SCHEDULING_EFFECTS, Taint
+from conformance.gpu.taints import CORDON, HYPERPOD_HEALTH, MAINTENANCE, QUARANTINE, SCHEDULING_EFFECTS, SHUTDOWN, Taint
 from suites._shared.grace import is_recent, joined_just_now
 
 _OF_KUBERNETES = "node.kubernetes.io/"
@@ -82,8 +83,8 @@ def problem_of(node: Node, facts: Facts) -> NodeProblem:
         )
     if (labelled := state_by_label(node.labels)) and labelled.remedy:
         return NodeProblem(labelled.label, labelled.means, labelled.remedy)
-    if not node.ready:
-        return NodeProblem()  # Which says enough; what it is tainted with follows from that.
+    if not node.ready:  # Which says enough; what it is tainted with mostly follows from that.
+        return _shut_down(node) if _is_shut_down(node) else NodeProblem()
     holding = [taint for taint in node.taints if _holds(taint, node, facts)]
     return _held_by(holding[0], node) if holding else NodeProblem()
 
@@ -96,6 +97,27 @@ def removal_of(node: Node, facts: Facts) -> str:
     if announced is None or _is_overdue(announced, node, facts):
         return ""
     return f"it is about to be removed ({announced})"
+
+
+def why_taken_back(node: Node) -> str:
+    """That the cloud took back the machine of a spot node, as text; empty for any other.
+
+    AKS keeps the Node of a deallocated spot instance (learn.microsoft.com: AKS, Add a spot node pool, eviction policy).
+    """
+    is_spot = any(node.labels.get(key) == value for key, value in SPOT)
+    return "the cloud took its machine back: a spot node that is shut down" if is_spot and _is_shut_down(node) else ""
+
+
+def _is_shut_down(node: Node) -> bool:
+    return not node.ready and any(taint.key == SHUTDOWN for taint in node.taints)
+
+
+def _shut_down(node: Node) -> NodeProblem:
+    return NodeProblem(
+        "its machine is shut down",
+        f"the cloud says that the machine of {node.name} is shut down ({SHUTDOWN})",
+        "Start the machine again, or have its group replace it; where it is not to come back, delete the Node object.",
+    )
 
 
 def why_under_test(node: Node, facts: Facts) -> str:

@@ -11,6 +11,7 @@ from conformance.owners import Owner
 from conformance.reference.expected import offer_of
 from conformance.reference.model import Pool, Reference
 from conformance.verdict import Inconclusive, Judge, format_value
+from suites._shared.gpu_holders import only_pauses
 from suites._shared.gpu_requests import requests_gpus
 from suites._shared.grace import has_managed_driver
 from suites._shared.node_gpus import offered
@@ -68,8 +69,12 @@ def why_closed_to_ordinary_pods(node: Node, guarded: Iterable[Pool]) -> str:
 def occupies_without_gpus(pod: Pod, reference: Reference, facts: Facts) -> bool:
     """Whether a pod is on a GPU node without a use for it, although it could be elsewhere.
 
-    A node agent of the platform belongs there; a Deployment of the platform that has come there does not.
+    A node agent of the platform belongs there; a Deployment of the platform that has come there does not. Nor does a
+    DaemonSet take anything away that pulls images to the nodes of its team and then pauses (jupyterhub/
+    zero-to-jupyterhub-k8s: continuous-image-puller).
     """
+    if pod.owner_kind == "DaemonSet" and only_pauses(pod):
+        return False
     if pod.finished or (is_node_agent(pod) and not is_of_owners(pod, reference, facts)):
         return False
     return not requests_gpus(pod, pod.namespace, reference, facts)

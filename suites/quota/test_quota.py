@@ -13,7 +13,7 @@ chapter on counting shows why the rules are what they are.
 import pytest
 
 from conformance.catalog import MUST, ON_NO_NODE, OWN_NAMESPACE, SHOULD, requirement
-from conformance.facts import Facts, LimitRange, ResourceQuota
+from conformance.facts import Facts, LimitRange, Pod, ResourceQuota
 from conformance.gpu.quantities import as_count
 from conformance.gpu.resources import quota_key
 from conformance.lab import LabQuota, RequirementLab
@@ -21,6 +21,7 @@ from conformance.reference.expected import gpu_resources
 from conformance.reference.model import Quota, Reference, Team
 from conformance.subjects import ObjectReference
 from conformance.verdict import Judge, NotApplicable, Unsupported, Waits
+from suites._shared.gpu_holders import only_pauses
 from suites._shared.gpu_requests import gpu_pods, names_gpus, requests_gpus
 from suites._shared.pool_nodes import Members, without_gpus
 from suites._shared.quota_coverage import coverage, gpu_coverage, how_to_cover, is_held_by_hami, undecided
@@ -334,8 +335,13 @@ def _quota(facts: Facts, namespace: str, name: str) -> ResourceQuota | None:
 
 
 def _gpu_workloads(reference: Reference, facts: Facts) -> dict[str, str]:
-    """For each namespace that has or declares GPU workloads, one of them."""
-    running = {pod.namespace: str(pod) for pod in gpu_pods(facts, reference) if not pod.finished}
+    """For each namespace that has or declares GPU workloads, one of them.
+
+    Pods that keep nodes warm and that everybody evicts take GPUs from nobody (kubernetes/autoscaler: FAQ, How can I
+    configure overprovisioning with Cluster Autoscaler; its pods pause with a negative priority).
+    """
+    living = (pod for pod in gpu_pods(facts, reference) if not pod.finished)
+    running = {pod.namespace: str(pod) for pod in living if not _yields_to_everybody(pod)}
     manifests = [workload.manifest for workload in reference.workloads if workload.manifest]
     declared = {
         workload.namespace: str(workload)
@@ -343,6 +349,10 @@ def _gpu_workloads(reference: Reference, facts: Facts) -> dict[str, str]:
         if requests_gpus(workload.template, workload.namespace, reference, facts)
     }
     return running | declared
+
+
+def _yields_to_everybody(pod: Pod) -> bool:
+    return only_pauses(pod) and (pod.priority or 0) < 0
 
 
 def _namespaces_with_gpus(reference: Reference, facts: Facts) -> set[str]:

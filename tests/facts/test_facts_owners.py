@@ -47,6 +47,16 @@ CHAINS = {
         pod("a", "ReplicaSet/it-1"),
         pod("b", "ReplicaSet/it-0", {"serving.kserve.io/inferenceservice": "it"}),
     ],
+    "DynamoGraphDeployment": [
+        pod("a", "PodClique/it-0-decode", {"nvidia.com/dynamo-graph-deployment-name": "it"}),
+        obj("Deployment", "it-frontend", "DynamoComponentDeployment/it-frontend"),
+        obj("ReplicaSet", "it-frontend-1", "Deployment/it-frontend"),
+        pod("b", "ReplicaSet/it-frontend-1", {"nvidia.com/dynamo-graph-deployment-name": "it"}),
+    ],
+    "VirtualMachine": [
+        pod("a", "VirtualMachineInstance/it", {"vm.kubevirt.io/name": "it"}),
+        pod("b", "VirtualMachineInstance/it", {"vm.kubevirt.io/name": "it"}),
+    ],
     "Workflow": [pod("a", "Workflow/it"), pod("b", "Workflow/it")],
     "AnythingElse": [
         {
@@ -72,7 +82,7 @@ def test_pods_are_found_through_whatever_is_between(kind):
     assert {each.name for each in facts.pods_below(kind, "ml", "it")} == {"a", "b"}
 
 
-@pytest.mark.parametrize("kind", ["PyTorchJob", "MPIJob", "JobSet", "LeaderWorkerSet", "Notebook", "InferenceService"])
+@pytest.mark.parametrize("kind", [kind for kind in CHAINS if kind not in ("AnythingElse", "TrainJob")])
 def test_the_topmost_owner_is_found_from_the_pods(kind):
     facts = Facts.from_objects([*STRANGERS, *CHAINS[kind]])
 

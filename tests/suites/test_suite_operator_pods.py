@@ -106,6 +106,16 @@ def test_a_quota_that_the_critical_class_needs_is_missed_by_what_is_not_created(
     assert "scopeSelector" in broken
 
 
+def test_a_class_that_some_pods_were_admitted_with_does_not_keep_the_others_away(cluster):
+    status = cluster.daemonset("nvidia-dcgm-exporter")["status"]
+    status |= {"currentNumberScheduled": status["desiredNumberScheduled"] - 1}
+
+    broken = cluster.verdict(NAMESPACES).broken["daemonset gpu-operator/nvidia-dcgm-exporter"]
+
+    assert "an admission policy or webhook" in broken
+    assert "scopeSelector" not in broken
+
+
 def test_a_quota_that_is_used_up_is_named(cluster):
     starved(cluster)
     critical = {"scopeName": "PriorityClass", "operator": "In", "values": ["system-node-critical"]}

@@ -59,3 +59,29 @@ def test_what_moves_a_pod_depends_on_what_let_it_in(
     assert bool(told.remedy) == bool(advises)
     # Its team wrote the toleration; where the node lacks its taint, the platform's team is to put it.
     assert told.owner is (Owner.WORKLOAD if advises else Owner.PLATFORM)
+
+
+PULLED = {"name": "pull", "image": "quay.io/jupyter/pytorch-notebook:cuda12"}
+PAUSE = {"name": "pause", "image": "registry.k8s.io/pause:3.10"}
+
+
+@pytest.mark.parametrize(
+    ("owner", "containers", "occupies"),
+    [("DaemonSet", [PAUSE], False), ("DaemonSet", [PAUSE, PULLED], True), ("ReplicaSet", [PAUSE], True)],
+    ids=["images are pulled", "and something runs", "a place is held"],
+)
+def test_a_daemon_set_that_pulls_images_and_pauses_takes_nothing(
+    reference: Reference, owner: str, containers: list[Any], occupies: bool
+) -> None:
+    pool = next(pool for pool in reference.gpu_pools if pool.taints)
+    metadata = {"name": "p", "namespace": reference.teams[0].namespace}
+    references = {"ownerReferences": [{"kind": owner, "name": "continuous-image-puller", "controller": True}]}
+    spec = {"nodeName": "n", "tolerations": EVERYTHING, "initContainers": [PULLED], "containers": containers}
+    node = {"kind": "Node", "metadata": {"name": "n", "labels": dict(pool.selector)}, "spec": {"taints": [TAINT]}}
+    pod = {"kind": "Pod", "metadata": {**metadata, **references}, "spec": spec, "status": {"phase": "Running"}}
+    facts, judge = Facts.from_objects([node, pod]), Judge()
+    assert pool.gpu is not None
+
+    occupied(facts, reference, (GpuPoolNode(pool, facts.nodes[0], pool.gpu),), judge)
+
+    assert bool(judge.broken) is occupies

@@ -393,6 +393,27 @@ def test_an_annotation_bounds_the_namespace_where_yunikorn_places_all_in_its_que
     assert quotas_judged(namespace, pod, placed_by("", "q")).broken
 
 
+@pytest.mark.parametrize(
+    ("image", "priority", "asked_for"),
+    [
+        ("registry.k8s.io/pause:3.9", -10, False),
+        ("registry.k8s.io/pause:3.9", 0, True),
+        ("vllm/vllm-openai:v0.11.0", -10, True),
+    ],
+)
+def test_pods_that_keep_nodes_warm_and_yield_to_everybody_need_no_quota(
+    image: str, priority: int, asked_for: bool
+) -> None:
+    warm = placed_by("")
+    warm["spec"] |= {"priority": priority, "containers": [{**warm["spec"]["containers"][0], "image": image}]}
+    bounded = {**quota("gpus"), "metadata": {"name": "gpus", "namespace": "cv"}}
+
+    found = quotas_judged(warm, placed_by("", namespace="cv"), bounded)
+
+    assert [str(each.subject) for each in found.broken] == (["namespace ml"] if asked_for else [])
+    assert found.findings
+
+
 def volcano_queue(name: str, **spec: Any) -> dict[str, Any]:
     return {
         "apiVersion": "scheduling.volcano.sh/v1beta1",
