@@ -57,6 +57,7 @@ def explain(seen: Seen, pod: Manifest) -> Explanation:
     nearest = min(fit.found, key=lambda name: (_distance(fit.found[name], seen.nodes[name]), name))
     kept = fit.found[nearest]
     no_node, remedy = _why_no_other_node(seen, pod, kept)
+    provisioning, of_request = autoscalers.provisioning_of(pod) if _another_node_helps(kept) else ("", "")
     plugin, of_plugin = _of_mig_layout(seen, fit.found, kept)
     if not plugin:
         plugin, of_plugin = _of_device_plugin(seen, nearest, kept)
@@ -65,9 +66,11 @@ def explain(seen: Seen, pod: Manifest) -> Explanation:
     return Explanation(
         subject="",
         stage=Stage.UNSCHEDULABLE,
-        cause=f"{cause(pod, seen.of('Node'), fit.found, drivers)}{autoscalers.words_about(seen, pod)}"
+        cause=f"{f'{provisioning}: ' if provisioning else ''}{cause(pod, seen.of('Node'), fit.found, drivers)}"
+        f"{autoscalers.words_about(seen, pod)}"
         f"{''.join(f'; {words}' for words in besides)}",
-        remedy=remedy
+        remedy=of_request
+        or remedy
         or of_plugin
         or _remedy(fit.found[nearest], seen.nodes[nearest], anything_offered=offers_devices(seen.of("Node"), drivers)),
         nearest=nearest,
@@ -80,8 +83,11 @@ def explain(seen: Seen, pod: Manifest) -> Explanation:
 
 def _why_no_other_node(seen: Seen, pod: Manifest, kept: Sequence[Obstacle]) -> tuple[str, str]:
     """Why Karpenter brings no other node, where one more would help; empty where it would not."""
-    helps = {each.kind for each in kept} <= {ROOM, NONE_OF_IT, AFFINITY}
-    return karpenter.why_no_node(seen, pod) if helps else ("", "")
+    return karpenter.why_no_node(seen, pod) if _another_node_helps(kept) else ("", "")
+
+
+def _another_node_helps(kept: Sequence[Obstacle]) -> bool:
+    return {each.kind for each in kept} <= {ROOM, NONE_OF_IT, AFFINITY}
 
 
 def _of_mig_layout(seen: Seen, found: Mapping[str, Sequence[Obstacle]], kept: Sequence[Obstacle]) -> tuple[str, str]:
