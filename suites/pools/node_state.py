@@ -5,6 +5,7 @@ ids run out, and network and storage agents keep their taint on it until they ar
 takes it off; taken off by hand it comes back, or pods come to a node that cannot run them.
 """
 
+from collections.abc import Collection
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
@@ -43,6 +44,8 @@ _WHO_LIFTS_IT = {
     HYPERPOD_HEALTH: "Look at the instance in SageMaker HyperPod; it",
     "skyhook.nvidia.com": "Look at the Skyhook resources that select the node; the Skyhook operator",
 }
+# kubernetes-sigs/karpenter: pkg/apis/v1/labels.go.
+_REGISTERED, _INITIALIZED = "karpenter.sh/registered", "karpenter.sh/initialized"
 _OF_READINESS_RULES = "readiness.k8s.io/"
 _OF_AUTOSCALER = "ToBeDeletedByClusterAutoscaler"
 # It evicts for at most 10 minutes (--max-graceful-termination-sec) and takes the taint off where it gives up.
@@ -87,6 +90,29 @@ def problem_of(node: Node, facts: Facts) -> NodeProblem:
         return _shut_down(node) if _is_shut_down(node) else NodeProblem()
     holding = [taint for taint in node.taints if _holds(taint, node, facts)]
     return _held_by(holding[0], node) if holding else NodeProblem()
+
+
+def why_not_initialized(node: Node, declared: Collection[Taint], facts: Facts) -> NodeProblem:
+    """What keeps Karpenter from initializing a node that has joined long ago, where a taint that is not declared does.
+
+    A node that offers less than its NodeClaim asks for is not initialized either, and POOL-04 says so. Karpenter
+    neither replaces nor consolidates such a node, and makes no other one for the pods that wait for it.
+    kubernetes-sigs/karpenter: pkg/controllers/nodeclaim/lifecycle/initialization.go, issue 2187; karpenter.sh:
+    NodePools, startupTaints.
+    """
+    labels = node.labels
+    if labels.get(_REGISTERED) != "true" or labels.get(_INITIALIZED) == "true" or joined_just_now(node, facts):
+        return NodeProblem()
+    left = [each for each in node.lasting_taints if each.effect in SCHEDULING_EFFECTS and each not in declared]
+    if not left:
+        return NodeProblem()
+    named = " and ".join(map(str, left))
+    return NodeProblem(
+        f"{named}, not initialized by Karpenter",
+        f"{named} keeps new pods away: Karpenter has not initialized the node, for which its startup taints have to go",
+        f"Look at whoever is to take {left[0].key} off when the node has started, and at condition Initialized of its "
+        "NodeClaim; where the taint is to stay, it belongs under taints of the NodePool, not startupTaints.",
+    )
 
 
 def removal_of(node: Node, facts: Facts) -> str:

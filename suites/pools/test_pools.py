@@ -39,7 +39,14 @@ from suites._shared.pod_terms import taints_of
 from suites._shared.pool_nodes import GpuPoolNode, Members, PoolNode, without_gpus
 from suites._shared.replicas import awaits_replicas
 from suites.pools.gpu_amounts import GpuAmounts
-from suites.pools.node_state import NodeProblem, problem_of, removal_of, why_taken_back, why_under_test
+from suites.pools.node_state import (
+    NodeProblem,
+    problem_of,
+    removal_of,
+    why_not_initialized,
+    why_taken_back,
+    why_under_test,
+)
 from suites.pools.pool_findings import (
     how_to_bring_back,
     how_to_move,
@@ -334,7 +341,8 @@ def test_every_gpu_node_is_ready_and_schedulable(
         if ready[pool.name] >= pool.nodes and (why := why_taken_back(node)):
             judge.pass_over(node, why)
             continue
-        broken, problem = broken_conditions(node.conditions, healthy), problem_of(node, facts)
+        broken = broken_conditions(node.conditions, healthy)
+        problem = problem_of(node, facts) or why_not_initialized(node, taints_of([pool]), facts)
         ok = node.ready and not node.unschedulable and not broken and not problem
         passing = is_changing(node, facts) or why_under_test(node, facts)
         if change := (not ok and passing) or removal_of(node, facts):

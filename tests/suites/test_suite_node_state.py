@@ -231,3 +231,37 @@ def test_a_maintenance_ends_with_its_object_and_not_by_uncordoning(cluster):
     cluster.node(A_NODE)["spec"]["unschedulable"] = True
 
     assert "Delete the NodeMaintenance" in broken(cluster)[f"node {A_NODE}"].remedy
+
+
+STARTUP = "wait-for-node-ready"
+
+
+def registered(cluster: Cluster, **labels: str) -> None:
+    given = {f"karpenter.sh/{key}": value for key, value in {"registered": "true", **labels}.items()}
+    cluster.node(A_NODE)["metadata"]["labels"] |= given
+
+
+def test_a_startup_taint_that_nobody_takes_off_keeps_karpenter_from_initializing_a_node(cluster):
+    registered(cluster)
+    taint(cluster, STARTUP)
+
+    found = broken(cluster)[f"node {A_NODE}"]
+
+    assert f"{STARTUP}:NoSchedule keeps new pods away: Karpenter has not initialized the node" in found.cause
+    assert f"whoever is to take {STARTUP} off" in found.remedy
+
+
+def test_a_node_that_is_initialized_or_new_may_have_such_a_taint(cluster):
+    registered(cluster, initialized="true")
+    taint(cluster, STARTUP)
+    assert not broken(cluster)
+
+    registered(cluster, initialized="false")
+    cluster.node(A_NODE)["metadata"]["creationTimestamp"] = JUST_NOW
+    assert not broken(cluster)
+
+
+def test_the_taints_of_the_pool_are_no_startup_taints(cluster):
+    registered(cluster)
+
+    assert not broken(cluster)
