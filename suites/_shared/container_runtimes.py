@@ -8,7 +8,8 @@ well, and no object tells of either.
 Sources: NVIDIA/gpu-operator v26.7.0, controllers/object_controls.go (DefaultContainerdSocketFile,
 transformRuntimeConfigAndSocketMounts; with the NRI plugin nothing of it is used) and issue 1323 (k0s);
 docs.rke2.io: GPU Operators; docs.k3s.io: Alternative Container Runtime Support; docs.k0sproject.io: Runtime, using
-nvidia-container-runtime; docs.nvidia.com: NVIDIA GPU Operator with Google GKE.
+nvidia-container-runtime; docs.nvidia.com: NVIDIA GPU Operator with Google GKE; of containerd 2
+NVIDIA/nvidia-container-toolkit, CHANGELOG.md (v1.17.4), and NVIDIA/gpu-operator issue 2060.
 """
 
 import re
@@ -16,6 +17,7 @@ from typing import NamedTuple
 
 from conformance.facts import Node, Pod
 from conformance.facts.hiding import HIDDEN
+from suites._shared.operand_versions import Version, dotted, version_of
 from suites._shared.operator_resource import OperatorResource
 from suites._shared.pod_status import STUCK, holding_up
 
@@ -24,6 +26,8 @@ _DEFAULT = "/run/containerd/containerd.sock"
 _CONTAINERD, _OF_K3S = "containerd://", "-k3s"
 _RELEASE = re.compile(r"v?1\.(\d+)\..*-gke\.")
 _MISREAD_FROM = 33
+_TOOLKIT_CONTAINER = "nvidia-container-toolkit-ctr"
+_READS_VERSION_3: Version = (1, 17, 4)
 # What a container waits for whose sandbox was not made.
 _WITHOUT_SANDBOX = ("ContainerCreating", "PodInitializing")
 
@@ -76,7 +80,20 @@ def why_not_configured(pod: Pod, node: Node, operator_resource: OperatorResource
             f"it takes the file, and toolkit.env of {operator_resource} does not say so",
             f"Set {_SOURCE}=file in toolkit.env.",
         )
-    return "", ""
+    return _why_too_old(pod, node, operator_resource)
+
+
+def _why_too_old(pod: Pod, node: Node, operator_resource: OperatorResource) -> tuple[str, str]:
+    """That a toolkit is older than the configuration of containerd 2, and what to do; else empty."""
+    version = next((version_of(each.image) for each in pod.containers if each.name == _TOOLKIT_CONTAINER), None)
+    if not node.runtime.startswith(f"{_CONTAINERD}2.") or version is None or version >= _READS_VERSION_3:
+        return "", ""
+    return (
+        f"{node.runtime} has configurations of version 3, which the container toolkit reads from "
+        f"{dotted(_READS_VERSION_3)} on, and this one is {dotted(version)}",
+        f"Take the toolkit that the operator brings: leave toolkit.version of {operator_resource} out, or set one from "
+        f"{dotted(_READS_VERSION_3)} on.",
+    )
 
 
 def _configures(operator_resource: OperatorResource) -> bool:

@@ -18,7 +18,7 @@ from conformance.verdict import Inconclusive, NotApplicable, Waits
 from suites._shared.container_runtimes import why_not_configured
 from suites._shared.declared_workloads import why_pending
 from suites._shared.driver_objects import why_no_driver
-from suites._shared.grace import is_recent, joined_just_now, why_unavailable
+from suites._shared.grace import has_managed_driver, is_recent, joined_just_now, why_unavailable
 from suites._shared.installed_by import where_discovery_tolerates
 from suites._shared.operands import (
     DRIVER,
@@ -26,6 +26,7 @@ from suites._shared.operands import (
     LABELLING,
     MIG_MANAGER,
     ON,
+    VALIDATOR,
     WORKERS_END,
     Component,
     ExpectedComponent,
@@ -37,6 +38,11 @@ from suites._shared.pod_status import STUCK, holding_up, what_to_do, why_not_rea
 GPU_DISCOVERY = "gpu-feature-discovery"
 """What the names of GPU Feature Discovery's pods and DaemonSets hold, whatever chart they are of."""
 _OF_GPU_DISCOVERY = (GPU_PRODUCT, MIG_CAPABLE, MPS_CAPABLE)
+
+
+_DRIVER_VALIDATION = "driver-validation"
+_WAIT_FOR_VALIDATOR = (_DRIVER_VALIDATION, "toolkit-validation")
+"""Init containers of operands that wait for the validator, and steps of the validator itself."""
 
 
 class ComponentFailure(NamedTuple):
@@ -202,8 +208,33 @@ def _not_ready(expected: ExpectedComponent, pod: Pod, node: Node, facts: Facts) 
     cause = f"{pod} exists and is not Ready ({why_not_ready(pod)})"
     transient = is_starting(pod, facts.taken_at)
     why, setting = why_not_configured(pod, node, expected.operator_resource)
+    if not why:
+        why, setting = _why_not_validated(pod, node, facts)
     told = f"{cause}: {why}" if why else cause
     return ComponentFailure(str(expected), told, setting or what_to_do(pod, facts), transient)
+
+
+def _why_not_validated(pod: Pod, node: Node, facts: Facts) -> tuple[str, str]:
+    """At which step the validator of a node is for which an operand waits, and what to do; else empty.
+
+    The init containers of operands wait for files that the validator writes on the node once it has found the driver,
+    and then that containers get it. Source: NVIDIA/gpu-operator v26.7.0, cmd/nvidia-validator/main.go, assets.
+    """
+    waiting = holding_up(pod)
+    if waiting is None or waiting.name not in _WAIT_FOR_VALIDATOR or waiting.waiting in STUCK:
+        return "", ""
+    validator = next((each for each in facts.pods_on(node.name) if each.owner_name == VALIDATOR.name), None)
+    step = holding_up(validator) if validator is not None and not validator.finished else None
+    if validator is None or step is None or step.name not in _WAIT_FOR_VALIDATOR:
+        return "", ""
+    log = f"kubectl logs -n {validator.namespace} {validator.name} -c {step.name}"
+    if step.name == _DRIVER_VALIDATION and not has_managed_driver(node, facts):
+        return (
+            f"{validator} finds no driver that works on the node, where the operator installs none",
+            f"Run nvidia-smi on {node.name}. If its own driver works there, the validator looks for it elsewhere: tell "
+            f"it where (hostPaths.driverInstallDir, validator.driver.env) by what its log says: {log}",
+        )
+    return f"{validator} has not got past {step.name}", f"Read why: {log}"
 
 
 def _nearest(workloads: Sequence[Workload], node: Node) -> Workload:

@@ -15,8 +15,9 @@ from conformance.gpu.labels import (
     GPU_REPLICAS,
     MIG_CONFIG,
     MIG_CONFIG_STATE,
+    WORKLOAD_CONFIG,
 )
-from conformance.gpu.resources import MIG_PREFIX
+from conformance.gpu.resources import MIG_PREFIX, is_for_virtual_machines
 from conformance.gpu.sharing import Offer
 from conformance.reference.model import Gpu, Pool, Reference
 from conformance.verdict import Inconclusive, NotApplicable
@@ -28,6 +29,8 @@ from suites._shared.operands import TESTED, expected_components
 from suites._shared.pod_status import what_to_do, why_not_ready
 
 _UNSHARED = ("", "0", "1")
+# NVIDIA/gpu-operator v26.7.0: controllers/state_manager.go (getWorkloadConfig); any other value counts as the default.
+_OF_VIRTUAL_MACHINES = ("vm-passthrough", "vm-vgpu")
 
 
 class GpuAmounts:
@@ -157,6 +160,14 @@ class GpuAmounts:
         profiles = [name for name in self.there if name.startswith(MIG_PREFIX)]
         if profiles:
             return cause, self._how_to_declare(profiles)
+        purpose = self.node.labels.get(WORKLOAD_CONFIG, "")
+        if is_for_virtual_machines(self.gpu.resource) and purpose not in _OF_VIRTUAL_MACHINES:
+            return (
+                f"{cause}: the operator takes the node for one of containers, as label {WORKLOAD_CONFIG} is "
+                f"{purpose or 'missing'}",
+                f"Let the pods that use these GPUs end, then set {WORKLOAD_CONFIG} to "
+                f"{' or '.join(_OF_VIRTUAL_MACHINES)}, or declare that resource.",
+            )
         return cause, "Correct the node's sharing configuration (renameByDefault), or declare that resource."
 
     def _how_to_declare(self, profiles: list[str]) -> str:

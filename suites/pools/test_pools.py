@@ -16,7 +16,7 @@ import pytest
 
 from conformance.catalog import MUST, SHOULD, Owner, requirement
 from conformance.facts import Facts, Node
-from conformance.gpu.labels import GPU_MEMORY, GPU_PRODUCT, NODE_POOL
+from conformance.gpu.labels import DEPLOY_DRIVER, GPU_MEMORY, GPU_PRODUCT, MIG_CONFIG, NODE_POOL, WORKLOAD_CONFIG
 from conformance.gpu.node_health import broken_conditions, open_conditions, usual_statuses
 from conformance.reference.expected import offer_of
 from conformance.reference.model import Pool, Reference
@@ -63,6 +63,10 @@ from suites.pools.pool_findings import (
     why_unlabelled,
 )
 
+_ACTED_ON = {WORKLOAD_CONFIG, MIG_CONFIG, DEPLOY_DRIVER}
+"""Labels by which operands take GPUs away from whoever uses them, as soon as they are set."""
+_WITHOUT_PODS = "Once no pod uses its GPUs, which are taken away at once: "
+
 
 @requirement(
     "POOL-01",
@@ -105,7 +109,8 @@ def test_every_node_carries_the_declared_labels(pool_nodes: tuple[PoolNode, ...]
             actual=pairs({key: node.labels.get(key) for key in pool.labels}),
             cause=f"{pairs(wrong)}, not {pairs({key: pool.labels[key] for key in wrong})} as declared",
             hidden_because="the node is Ready; only pods that select the label are never scheduled there",
-            remedy=f"kubectl label node {node.name} --overwrite {_settings(pool, wrong)}; then in the node group",
+            remedy=f"{_WITHOUT_PODS if _ACTED_ON & wrong.keys() else ''}kubectl label node {node.name} --overwrite "
+            f"{_settings(pool, wrong)}; then in the node group",
             inspect=f"kubectl get node {node.name} -L {','.join(pool.labels)}",
         )
 

@@ -1,8 +1,9 @@
 """Why a node offers another number of GPUs: the first thing that is wrong between the device and the kubelet."""
 
+import msgspec
 import pytest
 from operated_cluster import unready
-from operator_chapters import A_NODE
+from operator_chapters import A_NODE, with_pool
 from sharing_cluster import SharingCluster
 
 from suites.pools.test_pools import test_every_gpu_node_advertises_its_gpus as offers
@@ -36,6 +37,20 @@ def test_a_layout_that_failed_is_no_reason_to_declare_something_else(cluster):
     assert "MIG manager failed to apply all-1g.5gb" in finding(cluster).cause
     assert "MIG-04" in finding(cluster).remedy
     assert "eclare" not in finding(cluster).remedy
+
+
+@pytest.mark.parametrize(("purpose", "told"), [("kata", "is kata"), (None, "is missing")])
+def test_a_node_that_the_operator_does_not_take_for_one_of_virtual_machines(cluster, reference, purpose, told):
+    # NVIDIA/gpu-operator issue 1871: a value that the operator does not know counts as the default, containers.
+    cluster.label(A_NODE, {"nvidia.com/gpu.workload.config": purpose})
+    status(cluster, {GPU: 8}, {GPU: 8})
+    inference = next(pool for pool in reference.pools if pool.name == "t4-inference")
+    passed_through = msgspec.structs.replace(inference.gpu, resource="nvidia.com/pgpu")
+
+    [found, *_] = cluster.verdict(offers, with_pool(reference, "t4-inference", gpu=passed_through)).judge.broken
+
+    assert f"nvidia.com/gpu.workload.config {told}" in found.cause
+    assert found.remedy.startswith("Let the pods that use these GPUs end, then set nvidia.com/gpu.workload.config")
 
 
 def test_the_first_operand_that_is_broken_is_the_cause(cluster):
