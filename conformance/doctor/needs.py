@@ -45,7 +45,7 @@ _MEASURED = {
         OPER-13 OPER-14 OPER-18 OPER-19 SCHED-13 SCHED-14 SCHED-15 TEN-03 WORK-08 WORK-09 WORK-12 WORK-13
         WORK-15
     """,
-    "Namespace": "OPER-06 QUOTA-11 TEN-01",
+    "Namespace": "ISO-09 OPER-06 QUOTA-11 TEN-01",
     "ServiceAccount": "TEN-02 TEN-03 TEN-09",
     "Role": "TEN-02",
     "RoleBinding": "TEN-02",
@@ -62,7 +62,7 @@ _MEASURED = {
     "GPUCluster": "MIG-02 MIG-03 MIG-04 OPER-01",
     "NVIDIADriver": "OPER-01 OPER-03 OPER-05 OPER-06 OPER-07 OPER-10 OPER-13 OPER-14 OPER-18 OPER-19",
     "RuntimeClass": "OPER-07 WORK-15",
-    "DeviceClass": "DRA-06 DRA-07 DRA-08 DRA-09 DRA-10",
+    "DeviceClass": "DRA-06 DRA-07 DRA-08 DRA-09 DRA-10 ISO-09",
     "ResourceClaimTemplate": "",
     "Queue": "",
     "ClusterQueue": "",

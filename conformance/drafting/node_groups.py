@@ -163,6 +163,7 @@ PROGRAM_PREFIXES = (
     "intel.feature.node.kubernetes.io/",
     "kmm.node.kubernetes.io/",
     "kueue.x-k8s.io/",
+    "autopilot.ibm.com/",
     "kubevirt.io/",
     "cpu-feature.node.kubevirt.io/",
     "cpu-model.node.kubevirt.io/",

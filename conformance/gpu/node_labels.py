@@ -2,7 +2,8 @@
 
 Sources: docs.aws.amazon.com, SageMaker HyperPod, "Resilience-related Kubernetes labels" (sagemaker-hyperpod-eks-
 resiliency-node-labels: the four values) and "Manually quarantine, replace, or reboot a node". Deep health checks take
-about two hours.
+about two hours. https://github.com/IBM/autopilot, README, "Deep Diagnostics and Node Labeling", and the values that its
+code writes: PASS, WARN, TESTING, EVICT, and ERR of older versions.
 """
 
 from collections.abc import Mapping
@@ -23,6 +24,11 @@ _RECOVERY = (
     "HyperPod does that by itself where the cluster has automatic node recovery (aws sagemaker describe-cluster, "
     "NodeRecovery); else {command}. Do not set the label to Schedulable by hand: pods would come to a broken node."
 )
+_OF_AUTOPILOT = (
+    "See which check failed in the log of the node's autopilot pod and in the label autopilot.ibm.com/dcgm.level.3. "
+    "Repair, reset or replace the GPU; Autopilot sets the label to PASS when its checks do. A node that is set to PASS "
+    "by hand takes pods on a broken GPU."
+)
 _STATES = {
     HYPERPOD_HEALTH: {
         "Unschedulable": ("HyperPod runs deep health checks on it", ""),
@@ -34,7 +40,12 @@ _STATES = {
             "it failed the health checks of HyperPod and is to be rebooted",
             _RECOVERY.format(command="aws sagemaker batch-reboot-cluster-nodes with the id of its instance"),
         ),
-    }
+    },
+    "autopilot.ibm.com/gpuhealth": {
+        "TESTING": ("Autopilot runs deep diagnostics on its GPUs", ""),
+        "EVICT": ("a GPU failed the deep diagnostics of Autopilot (dcgmi diag level 3)", _OF_AUTOPILOT),
+        "ERR": ("a GPU failed a health check of Autopilot", _OF_AUTOPILOT),
+    },
 }
 
 

@@ -34,6 +34,11 @@ DELETION_MAY_TAKE = timedelta(minutes=5)
 WAITING = timedelta(minutes=10)
 """How long a pod may wait for a claim before that is a failure."""
 
+# Slices do not show the taints of a DeviceTaintRule (kubernetes.io: Dynamic Resource Allocation, device taints).
+_SOMETHING_ELSE = (
+    "something else keeps the pod off their nodes, or a DeviceTaintRule taints them, which ResourceSlices do not show "
+    "(kubectl get devicetaintrules)"
+)
 _NAME_IN_POD = "gpu"
 
 
@@ -110,6 +115,9 @@ def why_not_allocated(claim: Resource, facts: Facts) -> str:
     fitting, free = _fitting(claim, facts), _fitting(claim, facts, free=True)
     if not fitting:
         return f"no node publishes a device of {' or '.join(asked)}"
+    if _wants_all(claim) and not _without_taints(fitting):
+        tainted = join_limited([str(device) for device in fitting if device.taints])
+        return f"it wants all devices of a node (allocationMode All), and no node has them without taint: {tainted}"
     most, wanted = _most_on_a_node(device for device in fitting if not device.taints), _least_wanted(claim, facts)
     if wanted > most:
         tainted = f", {join_limited([str(device) for device in fitting if device.taints])} tainted" if not most else ""
@@ -117,7 +125,7 @@ def why_not_allocated(claim: Resource, facts: Facts) -> str:
     if not free:
         return f"all {len(fitting)} devices of {' or '.join(asked)} are allocated to other claims or tainted"
     chosen = [text for each in _requests(claim) for text in _selectors(each)]
-    selects = f"its selectors ({'; '.join(chosen)}) match none of them" if chosen else "other rules prevent scheduling"
+    selects = f"its selectors ({'; '.join(chosen)}) match none of them" if chosen else _SOMETHING_ELSE
     return f"{len(free)} of {len(fitting)} devices of {' or '.join(asked)} are free: {selects}"
 
 
@@ -126,6 +134,9 @@ def is_queued(waiting: Claimed, facts: Facts) -> bool:
     chosen = {node.name for node in waiting.pod.selected(facts.nodes)}
     there = [each for each in _fitting(waiting.claim, facts) if each.node in chosen and not each.taints]
     free = [each for each in _fitting(waiting.claim, facts, free=True) if each.node in chosen]
+    if _wants_all(waiting.claim):
+        whole = _without_taints([each for each in _fitting(waiting.claim, facts) if each.node in chosen])
+        return bool(whole) and not any(set(devices) <= set(free) for devices in whole)
     return _most_on_a_node(free) < _least_wanted(waiting.claim, facts) <= _most_on_a_node(there)
 
 
@@ -165,6 +176,20 @@ def _least_wanted(claim: Resource, facts: Facts) -> int:
     ours = _naming_gpus(facts)
     exact = [each.get("exactly") or each for each in _requests(claim)]
     return max(1, sum(int(each.get("count") or 1) for each in exact if each.get("deviceClassName") in ours))
+
+
+def _wants_all(claim: Resource) -> bool:
+    """Whether a claim wants every device of a node that it selects, so that one which is taken keeps it waiting."""
+    exact = [each.get("exactly") or each for each in _requests(claim)]
+    return any(each.get("allocationMode") == "All" and not each.get("adminAccess") for each in exact)
+
+
+def _without_taints(devices: Iterable[Device]) -> list[list[Device]]:
+    """The devices of each node on which none is tainted."""
+    by_node: dict[str, list[Device]] = {}
+    for device in devices:
+        by_node.setdefault(device.node, []).append(device)
+    return [each for each in by_node.values() if not any(device.taints for device in each)]
 
 
 def _classes_and_selectors(claim: Resource) -> tuple[list[str], list[str]]:

@@ -112,7 +112,10 @@ def why_the_devices_differ(facts: Facts, node: Node, there: Published, *, right:
 
 
 def _wrong_driver_root(facts: Facts, node: Node, plugins: Sequence[Workload]) -> str:
-    """That the kubelet plugin has a wrong NVIDIA_DRIVER_ROOT; empty where it is right."""
+    """That the kubelet plugin looks for the driver where another kind of installation has it; empty elsewhere.
+
+    Any other root is where a platform keeps the driver, such as /home/kubernetes/bin/nvidia on GKE.
+    """
     roots = {
         container.env[_ROOT_VARIABLE]
         for plugin in plugins
@@ -121,7 +124,7 @@ def _wrong_driver_root(facts: Facts, node: Node, plugins: Sequence[Workload]) ->
     }
     brought = any(_brings_driver(pod.labels, pod.owner_name) for pod in facts.pods_on(node.name) if not pod.finished)
     where, whose = (_OPERATOR, "a driver pod of the operator") if brought else (_HOST, "the host itself")
-    wrong = sorted(roots - {where})
+    wrong = sorted((roots & {_HOST, _OPERATOR}) - {where})
     return f"its {_ROOT_VARIABLE} is {wrong[0]}, and {whose} has the driver at {where}" if wrong else ""
 
 

@@ -10,18 +10,20 @@ opening device files. That nvidia-smi is missing would prove nothing.
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import pytest
 
 from conformance.catalog import MUST, OCCUPIES_IDLE_GPUS, OWN_NAMESPACE, WITHOUT_DEVICES, Owner, requirement
-from conformance.facts import Facts, Pod
+from conformance.facts import Facts, Pod, Resource
 from conformance.lab import ProbeResult, RequirementLab
 from conformance.lab.probe_jobs import ProbeOptions
 from conformance.reference.model import Reference
 from conformance.subjects import ObjectReference
 from conformance.verdict import Inconclusive, Judge, NotApplicable, Unsupported
 from suites._shared.formatting import join_limited
+from suites._shared.gpu_requests import classes_of_others
 from suites._shared.node_probes import (
     Observed,
     holding_devices,
@@ -47,6 +49,9 @@ from suites.isolation.gpu_access import (
 
 # The error of the runtime hook for a container that may not select its devices by the variable.
 _UNPRIVILEGED = "insufficient privileges to read device list"
+ADMIN_ACCESS = "resource.kubernetes.io/admin-access"
+"""The label by which a namespace lets claims set adminAccess (kubernetes.io: Dynamic Resource Allocation)."""
+
 _KEEP_OTHERS_OUT = (
     "Set ACCEPT_NVIDIA_VISIBLE_DEVICES_ENVVAR_WHEN_UNPRIVILEGED=false for the container toolkit (toolkit.env) and let "
     "CDI inject devices."
@@ -247,6 +252,36 @@ def test_no_ordinary_pod_takes_devices_by_annotation(pods_on_gpu_nodes: tuple[Po
     _judge_the_others(pods_on_gpu_nodes, len(wrong), "no such annotation", judge)
 
 
+@requirement(
+    "ISO-09",
+    "No namespace of a team has the label resource.kubernetes.io/admin-access=true",
+    level=MUST,
+    sources=["k8s-dra", "cncf-secure-access"],
+    remedy="Take the label off the namespace, and run what watches GPUs in a namespace of the platform. Pods that have "
+    "devices by adminAccess keep them until they end.",
+)
+def test_no_team_may_claim_devices_of_others(facts: Facts, reference: Reference, judge: Judge) -> None:
+    namespaces = [found for team in reference.teams if (found := facts.namespace(team.namespace)) is not None]
+    if not namespaces:
+        raise NotApplicable(f"{reference} declares no team whose namespace exists")
+    others = classes_of_others(facts)
+    if not any(each.name not in others for each in facts.device_classes):
+        raise NotApplicable("the cluster has no DeviceClass of accelerators: no claim gives access to any")
+    for each in namespaces:
+        value = each.labels.get(ADMIN_ACCESS)
+        claims = _claims_by_admin_access(each.name, facts)
+        made = f"; {join_limited([str(claim) for claim in claims])} has it" if claims else ""
+        judge(
+            each,
+            ok=value != "true",
+            expected=f"no label {ADMIN_ACCESS}=true",
+            actual=f"{ADMIN_ACCESS}={value}" if value else "no such label",
+            cause=f"whoever makes a claim here may set adminAccess and gets GPUs that other pods have{made}",
+            hidden_because="a claim with adminAccess is allocated beside the pods that have the device, and takes none",
+            inspect=f"kubectl get ns {each.name} --show-labels; kubectl get resourceclaims -n {each.name} -o yaml",
+        )
+
+
 @pytest.fixture
 def one_node_of_each_pool(
     nvidia_pool_nodes: tuple[GpuPoolNode, ...], reference: Reference, members: Members
@@ -268,6 +303,18 @@ def pods_on_gpu_nodes(
     if not pods:
         raise NotApplicable("no pod but those of DaemonSets, of kubelets and of system namespaces is on a GPU node")
     return pods
+
+
+def _claims_by_admin_access(namespace: str, facts: Facts) -> list[Resource]:
+    """The claims of a namespace for devices that other pods have; none where claims could not be read."""
+    with suppress(Inconclusive):
+        return [each for each in facts.resource_claims if each.namespace == namespace and _by_admin_access(each)]
+    return []
+
+
+def _by_admin_access(claim: Resource) -> bool:
+    requests = (claim.spec.get("devices") or {}).get("requests") or ()
+    return any((each.get("exactly") or each).get("adminAccess") for each in requests)
 
 
 def _is_rejected(result: ProbeResult) -> bool:

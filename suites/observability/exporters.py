@@ -74,8 +74,11 @@ def exporter_pods(facts: Facts, node: Node) -> tuple[Pod, ...]:
 
 
 def is_exporter(pod: Pod) -> bool:
-    """Whether a pod is dcgm-exporter, by the names of its containers or by their image."""
-    return any(each.name in CONTAINERS and IMAGE in f"{each.image} {each.name}" for each in pod.containers)
+    """Whether a pod is dcgm-exporter: by the image of a container, or by its name where the image has another one."""
+    return any(
+        IMAGE in each.image.partition("@")[0].rpartition("/")[2] or (each.name in CONTAINERS and IMAGE in each.name)
+        for each in pod.containers
+    )
 
 
 def ready_exporters(facts: Facts, nodes: Iterable[GpuPoolNode]) -> tuple[Exporter, ...]:

@@ -318,6 +318,19 @@ def test_the_wrong_driver_root_is_reported_where_the_plugin_is_not_ready() -> No
     assert "nvidiaDriverRoot" in failure.remedy
 
 
+@pytest.mark.parametrize("root", ["/home/kubernetes/bin/nvidia", "/opt/nvidia"])
+def test_a_driver_root_of_a_platform_is_not_called_wrong(root: str) -> None:
+    objects = plugin(root=root, runs_on=("h100-dra-1",))
+    objects[1]["status"] = {"phase": "Pending"}
+    found = facts(node(), *objects)
+
+    failure = plugin_failure(found, found.nodes[0])
+
+    assert failure is not None
+    assert "NVIDIA_DRIVER_ROOT" not in failure.cause
+    assert "nvidiaDriverRoot" not in failure.remedy
+
+
 def test_a_node_without_its_devices_says_what_comes_first(reference: Reference) -> None:
     seven = facts(node(), slice_of("h100-dra-1", *EIGHT[:7]), *plugin(runs_on=("h100-dra-1",)))
     none = facts(node(), *plugin(runs_on=("h100-dra-1",)))
@@ -545,6 +558,31 @@ def test_a_claim_without_device_says_why(reference: Reference, asked: str, taken
 
 def test_a_pod_of_a_moment_ago_is_not_waiting_yet() -> None:
     assert not list(waiting_claims(sound(claim("wanted"), pod("p", used="wanted", created=JUST_NOW))))
+
+
+TAINTED = {"taints": [{"key": "ops.example.com/rma", "effect": "NoSchedule"}]}
+
+
+@pytest.mark.parametrize(
+    ("devices", "held", "says"),
+    [
+        (EIGHT, "gpu-3", ""),
+        (EIGHT, "", "a DeviceTaintRule taints them"),
+        ([*EIGHT[:7], device(7, **TAINTED)], "gpu-3", "no node has them without taint: gpu h100-dra-1/gpu-7"),
+    ],
+)
+def test_a_claim_of_all_devices_of_a_node_waits_for_the_last_of_them(
+    reference: Reference, devices: list[Object], held: str, says: str
+) -> None:
+    every = claim("all")
+    every["spec"]["devices"]["requests"][0]["exactly"]["allocationMode"] = "All"
+    others = [claim("one", held)] if held else []
+    slices = slice_of("h100-dra-1", *devices)
+    found = facts(node(), slices, GPU_CLASS, every, *others, pod("train", used="all"))
+
+    broken = judged(test_dra_claims.test_no_pod_waits_for_a_claim, reference, found)
+
+    assert [says in story for subject, story in broken.items() if subject == "pod ml/train"] == [True] * bool(says)
 
 
 def test_a_class_that_no_quota_counts_is_named_for_each_team(reference: Reference) -> None:

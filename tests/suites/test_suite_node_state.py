@@ -210,6 +210,23 @@ def test_a_node_that_failed_the_health_checks_of_hyperpod_is_broken(cluster, val
     assert "Do not set the label to Schedulable by hand" in found.remedy
 
 
+@pytest.mark.parametrize(
+    ("value", "says"),
+    [
+        ("PASS", ""),
+        ("WARN", ""),
+        ("EVICT", "failed the deep diagnostics"),
+        ("ERR", "failed a health check of Autopilot"),
+    ],
+)
+def test_a_node_whose_gpus_failed_the_checks_of_autopilot_is_broken(cluster, value, says):
+    cluster.node(A_NODE)["metadata"]["labels"]["autopilot.ibm.com/gpuhealth"] = value
+
+    found = broken(cluster)
+
+    assert [says in each.cause for each in found.values()] == [True] * bool(says)
+
+
 def test_a_deep_health_check_of_hyperpod_takes_hours_and_not_days(cluster):
     cluster.node(A_NODE)["metadata"]["labels"][HYPERPOD] = "Unschedulable"
     taint(cluster, HYPERPOD, (NOW - timedelta(hours=3)).isoformat())

@@ -16,7 +16,7 @@ from conformance.shipped import shipped
 from conformance.verdict import Inconclusive, Judge, NotApplicable, Unsupported, Waits
 from suites._shared.pool_nodes import GpuPoolNode
 from suites.observability import test_observability
-from suites.observability.exporters import ASKED_OF_A_POOL, Exporter, ask, metrics_command, ready_exporters
+from suites.observability.exporters import ASKED_OF_A_POOL, Exporter, ask, is_exporter, metrics_command, ready_exporters
 
 Object = dict[str, Any]
 POOL = "a100-training"
@@ -90,6 +90,23 @@ def test_a_node_without_a_ready_exporter_is_left_to_its_own_requirement() -> Non
 
     assert names == ["node-00"]
     assert unseen == dict.fromkeys(("node node-01", "node node-02"), "it has no ready dcgm-exporter (OBS-01)")
+
+
+@pytest.mark.parametrize(
+    ("name", "image", "is_one"),
+    [
+        ("gpu-metrics", "registry.example.com/mirror/nvidia/k8s/dcgm-exporter:4.4.1-4.6.0-ubuntu22.04", True),
+        ("gpu-metrics", "registry.example.com/dcgm-exporter-distroless@sha256:0", True),
+        ("dcgm-exporter", "registry.example.com/monitoring/gpu:1", True),
+        ("exporter", "quay.io/prometheus/node-exporter:v1.9.1", False),
+        ("metrics", "registry.example.com/dcgm-exporter/reloader:1", False),
+    ],
+)
+def test_an_exporter_is_known_by_its_image_whatever_its_container_is_named(name: str, image: str, is_one: bool) -> None:
+    own = exporter(0)
+    own["spec"]["containers"] = [{"name": name, "image": image}]
+
+    assert is_exporter(Facts.from_objects([own]).pods[0]) is is_one
 
 
 def test_without_any_ready_exporter_nothing_can_be_seen() -> None:
