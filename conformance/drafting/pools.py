@@ -1,7 +1,8 @@
 """Pools from groups of nodes: selector, number, the owners' labels and taints, the GPUs."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import msgspec
@@ -13,11 +14,13 @@ from conformance.drafting.node_groups import is_a_choice
 from conformance.drafting.notes import Guess, LeftOut, Part, plain
 from conformance.drafting.platforms import TAINTS, owner_of
 from conformance.facts import Facts, Node
+from conformance.gpu.claims import Offer
 from conformance.gpu.labels import MIG_CONFIG, MIG_CONFIG_STATE
-from conformance.gpu.resources import GPU
+from conformance.gpu.resources import DRA_DRIVER, GPU, is_accelerator_driver
 from conformance.gpu.taints import Taint
 from conformance.reference.expected import layout_of, offer_of
 from conformance.reference.model import Pool, Reference
+from conformance.verdict import Inconclusive
 
 # What so many of a pool's nodes carry is taken for what its owners want, and the others for nodes that lost it.
 _MOST = 2 / 3
@@ -46,7 +49,9 @@ def drafted_pools(facts: Facts, stack: dict[str, Any] | None) -> tuple[list[Draf
     equipped = {node.name for node in with_gpus}
     drafted = [_pool(name, group, hardware, stack, equipped) for name, group in _named(groups)]
     grouped = {node.name for group in groups for node in group.nodes}
-    return drafted, list(_left_out(facts.nodes, grouped))
+    others = _devices_of_others(facts)
+    rest = [node for node in facts.nodes if node.name not in {name for names in others.values() for name in names}]
+    return drafted, [*_left_out(rest, grouped), *_not_judged(others)]
 
 
 def _named(groups: Iterable[Group]) -> Iterator[tuple[str, Group]]:
@@ -177,6 +182,27 @@ def _left_out(nodes: Sequence[Node], grouped: set[str]) -> Iterator[LeftOut]:
     if rest:
         yield LeftOut(
             _some(rest), "control plane, or without GPUs and without a label of a node group: nothing of it is judged"
+        )
+
+
+def _devices_of_others(facts: Facts) -> dict[str, list[str]]:
+    """The nodes with accelerators of other DRA drivers than NVIDIA's, by driver; none where slices were not read."""
+    found: dict[str, list[str]] = {}
+    with suppress(Inconclusive):
+        offer = Offer([each.body for each in facts.resource_slices], (), ())
+        for node, devices in sorted(offer.by_node.items()):
+            for driver in sorted({device.place[0] for device in devices} - {DRA_DRIVER}):
+                if node and is_accelerator_driver(driver):
+                    found.setdefault(driver, []).append(node)
+    return found
+
+
+def _not_judged(others: Mapping[str, Sequence[str]]) -> Iterator[LeftOut]:
+    for driver, names in others.items():
+        yield LeftOut(
+            f"the devices of {_some(list(names))}",
+            f"DRA driver {driver} publishes them, and only NVIDIA's DRA driver is judged: nothing tests whether they "
+            "are there",
         )
 
 

@@ -29,6 +29,11 @@ GPU Feature Discovery and the MPS control daemon use the plugin's image under ot
 DRA_PLUGIN = ("dra-driver", "kubelet-plugin")
 DRA_GPU_CONTAINER = "gpus"
 """The container of the DRA driver that offers GPUs; without it the driver serves ComputeDomains only."""
+_FORKS_OF_DRA_DRIVER = ("hami",)
+"""What names of DRA drivers have whose DaemonSet is like that of NVIDIA's, and whose devices have another driver name.
+
+Source: Project-HAMi/k8s-dra-driver, chart/hami-dra-driver/templates/daemonset.yaml."""
+
 DRA_DOMAIN_CONTAINER = "compute-domains"
 """The container of the DRA driver that serves ComputeDomains."""
 
@@ -184,12 +189,17 @@ class _Objects:
         return [
             item
             for item in self.of("DaemonSet")
-            if all(part in _name(item) for part in DRA_PLUGIN) and DRA_GPU_CONTAINER in _containers(item)
+            if is_dra_plugin(_name(item)) and DRA_GPU_CONTAINER in _containers(item)
         ]
 
     def defines(self, kind: str) -> bool:
         wanted = f"{CUSTOM_KINDS[kind]}.{GROUP}"
         return any(_name(definition) == wanted for definition in self.of("CustomResourceDefinition"))
+
+
+def is_dra_plugin(name: str) -> bool:
+    """Whether a DaemonSet of this name is the kubelet plugin of NVIDIA's DRA driver, if it has its containers."""
+    return all(part in name for part in DRA_PLUGIN) and not any(fork in name for fork in _FORKS_OF_DRA_DRIVER)
 
 
 def _stack(observed: _Objects) -> StackKind:

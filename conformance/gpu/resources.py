@@ -64,11 +64,12 @@ Source: AliyunContainerService/gpushare-device-plugin, pkg/gpu/nvidia/const.go.
 PARTS_OF_GPUS = ("volcano.sh/vgpu-number", ALIBABA_MEMORY)
 """By what pods ask other device plugins than NVIDIA's for parts of NVIDIA's GPUs: Volcano's vGPU plugin, Alibaba's."""
 
-ACCELERATOR_DRIVERS = ("gpu", "vgpu", "gaudi", "npu", "tpu", "neuron")
+ACCELERATOR_DRIVERS = ("gpu", "vgpu", "hami-core-gpu", "gaudi", "npu", "tpu", "neuron")
 """How the name of a DRA driver begins whose devices are accelerators (``gpu.nvidia.com``, ``tpu.google.com``).
 
 Sources: kubernetes-sigs/dra-driver-nvidia-gpu, ROCm/k8s-gpu-dra-driver, intel/intel-resource-drivers-for-kubernetes,
-kubernetes-sigs/dra-example-driver (gpu.example.com), GKE: dynamic resource allocation for TPUs, AWS Neuron.
+kubernetes-sigs/dra-example-driver (gpu.example.com), GKE: dynamic resource allocation for TPUs, AWS Neuron,
+Project-HAMi/k8s-dra-driver (hami-core-gpu.project-hami.io).
 """
 
 

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from conformance.facts import Container, Facts, Node, Pod
 from conformance.gpu.labels import DEPLOY
-from conformance.gpu.operator_stack import DRA_GPU_CONTAINER, DRA_PLUGIN
+from conformance.gpu.operator_stack import DRA_GPU_CONTAINER, is_dra_plugin
 from conformance.reference.model import Reference
 from conformance.upgrading.policy import eviction_label_of
 from suites._shared.operand_versions import operator_version
@@ -139,8 +139,7 @@ def what_becomes_of(pod: Pod) -> str:
 def _serves_dra(pod: Pod) -> bool:
     """Whether a pod prepares GPUs for claims. Source: NVIDIA GPU Operator, DRA Driver for NVIDIA GPUs: Known Issues."""
     names = {each.name for each in pod.containers}
-    named = all(part in pod.owner_name for part in DRA_PLUGIN)
-    return pod.owner_kind == "DaemonSet" and named and DRA_GPU_CONTAINER in names
+    return pod.owner_kind == "DaemonSet" and is_dra_plugin(pod.owner_name) and DRA_GPU_CONTAINER in names
 
 
 def _program_of(image: str) -> str:

@@ -34,6 +34,32 @@ def test_a_pool_holds_what_its_nodes_have(drafted):
     assert (pool.gpu.model, pool.gpu.product, pool.gpu.count, pool.gpu.memory_mib) == ("t4", "Tesla-T4", 4, 15360)
 
 
+@pytest.mark.parametrize(
+    ("driver", "told"),
+    [
+        ("gpu.amd.com", True),
+        ("tpu.google.com", True),
+        ("hami-core-gpu.project-hami.io", True),
+        ("dra.net", False),
+        ("compute-domain.nvidia.com", False),
+    ],
+)
+def test_accelerators_of_another_dra_driver_are_told_and_not_declared(drafted, driver, told):
+    spec = {"driver": driver, "nodeName": "big-1", "pool": {"name": "big-1", "generation": 1, "resourceSliceCount": 1}}
+    devices = [{"name": "one", "attributes": {}}]
+    published = {
+        "apiVersion": "resource.k8s.io/v1",
+        "kind": "ResourceSlice",
+        "metadata": {"name": "big-1"},
+        "spec": {**spec, "devices": devices},
+    }
+
+    made = drafted(node("big-1", {"pool": "big"}), node("cpu-1"), gpu_nodes("t4", 1, {"pool": "t4", **T4}), published)
+
+    assert (f"DRA driver {driver} publishes them" in " ".join(made.comments.split())) is told
+    assert [pool.name for pool in made.reference.pools if pool.gpu] == ["t4"]
+
+
 def test_a_node_that_lost_a_taint_does_not_take_it_from_the_pool(drafted):
     group = {"eks.amazonaws.com/nodegroup": "t4", **T4}
     made = drafted(gpu_nodes("t4", 2, group, taints=[GPU_TAINT]), node("t4-3", group, {"nvidia.com/gpu": 4}))

@@ -79,6 +79,7 @@ DRA = daemonset("nvidia-dra-driver-gpu-kubelet-plugin", "compute-domains", "gpus
         ([daemonset("nvdp-gpu-feature-discovery", "gpu-feature-discovery-ctr")], StackKind.NONE),
         ([daemonset("nvdp-mps-control-daemon", "mps-control-daemon-ctr")], StackKind.NONE),
         ([daemonset("nvidia-dra-driver-kubelet-plugin", "compute-domains")], StackKind.NONE),
+        ([daemonset("hami-dra-driver-kubelet-plugin", "gpus", "monitor")], StackKind.NONE),
     ],
 )
 def test_a_complete_stack_is_told_without_findings(objects: list[Object], stack: StackKind) -> None:
