@@ -161,10 +161,18 @@ def _fits(seen: Seen, pod: Manifest, fitting: Sequence[str], others: tuple[str, 
     else:
         cause = f"it would fit on {where}: the scheduler has not come to it, or room was made since it tried"
         remedy = "Look again in a minute. If it stays, see whether kube-scheduler runs."
+        if (pod.get("spec") or {}).get("resourceClaims"):
+            remedy += f" {_TAINTED_BY_RULE}"
     if scheduler == DEFAULT_SCHEDULER and asks_for_a_share(pod):
         cause += "; its share of a GPU (annotation) is known to KAI only: this scheduler starts it without one"
         remedy = f"Let it name the scheduler that gives shares (schedulerName {queues.KAI}), and a queue of it."
     return Explanation(subject="", stage=stage, cause=cause, remedy=remedy, nearest=fitting[0], not_computed=others)
+
+
+_TAINTED_BY_RULE = (
+    "A DeviceTaintRule keeps claims off the devices that it selects and leaves no trace in their ResourceSlices: "
+    "kubectl get devicetaintrules."
+)
 
 
 def _scheduler_error(pod: Manifest) -> str:

@@ -114,6 +114,21 @@ def classes_claimed(spec: PodSpec, namespace: str, facts: Facts) -> list[str]:
     return list(dict.fromkeys(name for each in asked for name in classes_asked(each)))
 
 
+def only_watches_gpus(spec: PodSpec, namespace: str, reference: Reference, facts: Facts) -> bool:
+    """Whether a pod that asks for GPUs does so by claims with adminAccess only, which take no GPU from anybody."""
+    if (
+        not spec.claims
+        or spec.gpu_requests(names_of_gpus(reference, facts))
+        or fraction_by_annotation(spec.annotations)
+    ):
+        return False
+    with suppress(Inconclusive):
+        bodies, others = _claims_and_templates(facts), classes_of_others(facts)
+        found = [bodies.get((namespace, each.claim)) or bodies.get((namespace, each.template)) for each in spec.claims]
+        return all(body and others.issuperset(classes_asked(_allocating(body))) for body in found)
+    return False
+
+
 @lru_cache(maxsize=1)
 def _claims_and_templates(facts: Facts) -> dict[tuple[str, str], Mapping[str, Any]]:
     """The specs of claims and of what templates make, by namespace and name; the same name in both is the claim."""

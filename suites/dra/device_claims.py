@@ -112,6 +112,9 @@ def why_not_allocated(claim: Resource, facts: Facts) -> str:
     missing = [name for name in asked if name not in classes]
     if missing:
         return f"there is no device class {missing[0]}"
+    for name, driver in _needed_beside_gpus(claim, classes):
+        if driver not in _publishing(facts):
+            return f"no node publishes a device of driver {driver}, of which device class {name} is"
     fitting, free = _fitting(claim, facts), _fitting(claim, facts, free=True)
     if not fitting:
         return f"no node publishes a device of {' or '.join(asked)}"
@@ -176,6 +179,18 @@ def _least_wanted(claim: Resource, facts: Facts) -> int:
     ours = _naming_gpus(facts)
     exact = [each.get("exactly") or each for each in _requests(claim)]
     return max(1, sum(int(each.get("count") or 1) for each in exact if each.get("deviceClassName") in ours))
+
+
+def _needed_beside_gpus(claim: Resource, classes: Mapping[str, DeviceClass]) -> list[tuple[str, str]]:
+    """The classes of other drivers of which a claim needs a device in any case, each with its driver."""
+    exact = [str((each.get("exactly") or each).get("deviceClassName") or "") for each in _requests(claim)]
+    found = [classes[name] for name in exact if name]
+    return [(each.name, each.driver) for each in found if each.driver not in ("", DRA_DRIVER)]
+
+
+def _publishing(facts: Facts) -> set[str]:
+    """The drivers that publish devices."""
+    return {str(each.spec.get("driver")) for each in facts.resource_slices if each.spec.get("devices")}
 
 
 def _wants_all(claim: Resource) -> bool:

@@ -22,7 +22,7 @@ from conformance.reference.model import Quota, Reference, Team
 from conformance.subjects import ObjectReference
 from conformance.verdict import Judge, NotApplicable, Unsupported, Waits
 from suites._shared.gpu_holders import only_pauses
-from suites._shared.gpu_requests import gpu_pods, names_gpus, requests_gpus
+from suites._shared.gpu_requests import gpu_pods, names_gpus, only_watches_gpus, requests_gpus
 from suites._shared.pool_nodes import Members, without_gpus
 from suites._shared.quota_coverage import coverage, gpu_coverage, how_to_cover, is_held_by_hami, undecided
 from suites._shared.quota_namespace import (
@@ -335,13 +335,17 @@ def _quota(facts: Facts, namespace: str, name: str) -> ResourceQuota | None:
 
 
 def _gpu_workloads(reference: Reference, facts: Facts) -> dict[str, str]:
-    """For each namespace that has or declares GPU workloads, one of them.
+    """For each namespace that has or declares GPU workloads, one of them; what only watches GPUs is left out.
 
     Pods that keep nodes warm and that everybody evicts take GPUs from nobody (kubernetes/autoscaler: FAQ, How can I
     configure overprovisioning with Cluster Autoscaler; its pods pause with a negative priority).
     """
     living = (pod for pod in gpu_pods(facts, reference) if not pod.finished)
-    running = {pod.namespace: str(pod) for pod in living if not _yields_to_everybody(pod)}
+    running = {
+        pod.namespace: str(pod)
+        for pod in living
+        if not _yields_to_everybody(pod) and not only_watches_gpus(pod, pod.namespace, reference, facts)
+    }
     manifests = [workload.manifest for workload in reference.workloads if workload.manifest]
     declared = {
         workload.namespace: str(workload)

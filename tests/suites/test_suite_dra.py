@@ -560,6 +560,17 @@ def test_a_pod_of_a_moment_ago_is_not_waiting_yet() -> None:
     assert not list(waiting_claims(sound(claim("wanted"), pod("p", used="wanted", created=JUST_NOW))))
 
 
+def test_a_claim_of_two_drivers_waits_for_the_one_that_publishes_nothing(reference: Reference) -> None:
+    both = claim("both")
+    nic = {"name": "nic", "exactly": {"deviceClassName": "rdma"}}
+    both["spec"]["devices"]["requests"].append(nic)
+    found = sound(class_of("rdma", "device.driver == 'dra.net'"), both, pod("train", used="both"))
+
+    broken = judged(test_dra_claims.test_no_pod_waits_for_a_claim, reference, found)
+
+    assert "no node publishes a device of driver dra.net, of which device class rdma is" in broken["pod ml/train"]
+
+
 TAINTED = {"taints": [{"key": "ops.example.com/rma", "effect": "NoSchedule"}]}
 
 

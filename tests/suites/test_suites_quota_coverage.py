@@ -217,6 +217,35 @@ def test_what_counts_requests_covers_no_pods_that_claim(quotas, access, gap) -> 
     assert gap in found.gap
 
 
+@pytest.mark.parametrize("watches", [True, False])
+def test_a_namespace_that_only_watches_gpus_needs_no_quota(watches: bool) -> None:
+    """As dcgm-exporter does where DRA gives out the GPUs: claims with adminAccess take no device from anybody."""
+    request = {"name": "all", "exactly": {"deviceClassName": "gpu.nvidia.com", "adminAccess": watches}}
+    spec = {"resourceClaims": [{"name": "all", "resourceClaimName": "all"}], "containers": []}
+    selector = {"cel": {"expression": "device.driver == 'gpu.nvidia.com'"}}
+    claim = {"metadata": {"name": "all", "namespace": "monitoring"}, "spec": {"devices": {"requests": [request]}}}
+    chosen = {"metadata": {"name": "gpu.nvidia.com"}, "spec": {"selectors": [selector]}}
+    facts = Facts.from_objects(
+        [
+            {"apiVersion": "resource.k8s.io/v1", "kind": "ResourceClaim", **claim},
+            {"apiVersion": "resource.k8s.io/v1", "kind": "DeviceClass", **chosen},
+            {
+                "kind": "Pod",
+                "metadata": {"name": "exporter", "namespace": "monitoring"},
+                "spec": spec,
+                "status": {"phase": "Running"},
+            },
+        ]
+    )
+    requirement = test_quota.test_every_namespace_with_gpu_workloads_has_a_gpu_quota
+
+    if watches:
+        with pytest.raises(NotApplicable, match="no namespace has or declares workloads that request GPUs"):
+            judged(requirement, reference=TWO_TEAMS, facts=facts)
+    else:
+        assert judged(requirement, reference=TWO_TEAMS, facts=facts).broken
+
+
 def test_a_declared_key_that_counts_nothing_is_the_mistake_of_the_set_up(reference: Reference) -> None:
     team = Team("ml", quotas=(Quota("gpus", {f"limits.{GPU}": "4"}),))
 
