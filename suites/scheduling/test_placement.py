@@ -27,11 +27,16 @@ from suites._shared.declared_workloads import (
 )
 from suites._shared.formatting import join_limited
 from suites._shared.gpu_requests import requests_gpus
+from suites._shared.kueue import why_nothing_is_admitted
 from suites._shared.pool_nodes import Members, set_aside, without_nodes
 from suites.scheduling.open_nodes import could_take
 
 _NO_NODE = "no node matches its required terms"
 _IN_ITS_POOLS = "pods on nodes of its pools, or queued"
+_OPEN_THE_QUEUE = (
+    "Mend the queue, or let the workload name another one (label kueue.x-k8s.io/queue-name): Kueue admits it then, and "
+    "nothing has to be made again."
+)
 _HOW_TO_BRING_A_JOB_BACK = (
     "Make it again, or take it out of the set-up if it was to end: ttlSecondsAfterFinished removes a Job with its pods."
 )
@@ -184,9 +189,17 @@ def test_declared_workloads_run_where_they_were_declared_to(
     absent = []
     for workload in placed_workloads:
         if workload.declared.built_in:
-            _judge_replicas(workload, judge)
+            _judge_replicas(workload, facts, judge)
         elif not workload.pods and workload.suspended:
-            judge(workload, ok=True, expected=_IN_ITS_POOLS, actual=f"{format_value(workload.suspended)} is suspended")
+            closed = next(filter(None, (_why_never_admitted(each, facts) for each in workload.suspended)), "")
+            judge(
+                workload,
+                ok=not closed,
+                expected=_IN_ITS_POOLS,
+                actual=f"{format_value(workload.suspended)} is suspended",
+                cause=closed,
+                remedy=_OPEN_THE_QUEUE,
+            )
         elif not workload.pods:
             absent.append(workload)
         pool_nodes = tuple(node for pool in workload.pools for node in members(pool))
@@ -234,18 +247,20 @@ def _judge_place(
         and any(pool.gpu for pool in workload.pools)
     )
     queued = is_queued(pod)
+    closed = why_nothing_is_admitted(pod.labels, pod.namespace, facts) if queued else ""
     right = pod.phase == "Running" and (anywhere or pod.node in {node.name for node in pool_nodes})
     judge(
         pod,
-        ok=queued or right,
+        ok=(queued and not closed) or right,
         expected=f"Running on a node of {format_value(workload.pools)}" if not anywhere else "Running",
         actual="queued by Kueue" if queued else f"{pod.phase} on {pod.node or 'no node'}",
-        cause=f"{pod.node} is in another pool" if pod.node else why_pending(pod, pool_nodes, facts),
+        cause=closed or (f"{pod.node} is in another pool" if pod.node else why_pending(pod, pool_nodes, facts)),
+        remedy=_OPEN_THE_QUEUE if closed else "",
         inspect=f"kubectl get pod -n {pod.namespace} {pod.name} -o wide",
     )
 
 
-def _judge_replicas(workload: PlacedWorkload, judge: Judge) -> None:
+def _judge_replicas(workload: PlacedWorkload, facts: Facts, judge: Judge) -> None:
     """Judge that the workload exists and has its desired replicas, those left out that Kueue has not admitted yet."""
     live, pods = workload.live, len(workload.pods)
     if live is None:
@@ -261,18 +276,24 @@ def _judge_replicas(workload: PlacedWorkload, judge: Judge) -> None:
         return
     queued = sum(map(is_queued, workload.pods))
     # A StatefulSet makes its next pod when the one before is ready.
-    waits = live.suspended or workload.is_over or (queued and live.kind == "StatefulSet")
+    closed = _why_never_admitted(live, facts) if live.suspended else ""
+    waits = (live.suspended and not closed) or workload.is_over or (queued and live.kind == "StatefulSet")
     wanted = 0 if waits else max(0, live.replicas - queued)
     judge(
         workload,
         ok=live.available >= wanted,
         expected=f"{wanted} replicas available",
         actual=f"{live.available} available, {pods} pods exist{f', {queued} queued by Kueue' if queued else ''}",
-        cause=_why_fewer(live, wanted, pods),
+        cause=closed or _why_fewer(live, wanted, pods),
         hidden_because="the workload exists and was created without an error",
-        remedy=_how_to_see_failures(live) if live.failed else "",
+        remedy=_OPEN_THE_QUEUE if closed else _how_to_see_failures(live) if live.failed else "",
         inspect=workload.inspect_pods,
     )
+
+
+def _why_never_admitted(suspended: Workload, facts: Facts) -> str:
+    """Why a suspended workload is not admitted, where its queue admits nothing at all."""
+    return why_nothing_is_admitted(suspended.labels, suspended.namespace, facts)
 
 
 def _why_fewer(live: Workload, wanted: int, pods: int) -> str:

@@ -96,6 +96,8 @@ def test_declared_namespaces_exist_with_their_labels(teams: tuple[Team, ...], fa
             expected=pairs(team.labels) or "to exist",
             actual=_format_namespace(team, namespace),
             hidden_because="policies that select namespaces by label do not apply to it" if wrong else "",
+            cause="somebody has deleted it, and what is left in it keeps it" if _is_going(namespace) else "",
+            remedy=_when_it_has_gone(team.namespace) if _is_going(namespace) else "",
             inspect=f"kubectl get namespace {team.namespace} --show-labels",
         )
 
@@ -376,6 +378,17 @@ def _token_field(live: LiveAccount | None) -> str:
         "no field (which means true)" if live.automounts_token is None else f"the field {live.automounts_token}".lower()
     )
     return f"{field} and an annotation of that name" if ANNOTATION in live.annotations else field
+
+
+def _is_going(namespace: Namespace | None) -> bool:
+    return namespace is not None and namespace.deleting
+
+
+def _when_it_has_gone(namespace: str) -> str:
+    return (
+        f"See what keeps it: kubectl get namespace {namespace} -o jsonpath='{{.status.conditions}}' (objects with a "
+        "finalizer whose controller has gone, an APIService that does not answer); make it again when it has gone."
+    )
 
 
 def _format_namespace(team: Team, namespace: Namespace | None) -> str:

@@ -1,5 +1,6 @@
 """Declared workloads of kinds that nobody reads, judged by their pods; and work that Kueue holds back."""
 
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -334,3 +335,64 @@ def test_what_the_api_server_said_to_a_refused_pod_is_the_cause():
     assert (
         '2 pods were never created: admission webhook "validation.gatekeeper.sh" denied the request: [limits]' in cause
     )
+
+
+def queue(kind: str, name: str, **active: Any) -> Object:
+    conditions = [{"type": "Active", **active}] if active else []
+    return {
+        "apiVersion": "kueue.x-k8s.io/v1beta1",
+        "kind": kind,
+        "metadata": {"name": name} | ({"namespace": "ml"} if kind == "LocalQueue" else {}),
+        "spec": {"clusterQueue": "all"} if kind == "LocalQueue" else {},
+        "status": {"conditions": conditions},
+    }
+
+
+LOCAL, OPEN = queue("LocalQueue", "mine"), queue("ClusterQueue", "all", status="True", reason="Ready")
+NO_FLAVOR = {"status": "False", "reason": "FlavorNotFound", "message": "references missing ResourceFlavor(s): h100"}
+
+
+def suspended(name: str = "mine") -> Object:
+    made = controller("Job", 2, suspend=True)
+    made["metadata"]["labels"] = {"kueue.x-k8s.io/queue-name": name}
+    return made
+
+
+@pytest.mark.parametrize(
+    ("objects", "says"),
+    [
+        ([LOCAL, queue("ClusterQueue", "all", **NO_FLAVOR)], "not active: references missing ResourceFlavor(s): h100"),
+        ([LOCAL, queue("ClusterQueue", "other")], "names ClusterQueue all, which does not exist"),
+        ([queue("LocalQueue", "theirs"), OPEN], "there is no LocalQueue mine of Kueue in namespace ml"),
+    ],
+)
+def test_a_queue_that_admits_nothing_is_no_reason_to_wait(objects, says):
+    ended = Ended(PLACED, set_up("Job"), suspended(), *objects)
+
+    assert says in ended.broken["job ml/llm"]
+
+
+@pytest.mark.parametrize(
+    "objects",
+    [
+        [LOCAL, OPEN],
+        [LOCAL, queue("ClusterQueue", "all", status="False", reason="Stopped")],
+        [LOCAL, queue("ClusterQueue", "all", **NO_FLAVOR, lastTransitionTime=datetime.now(UTC).isoformat())],
+        [],
+    ],
+    ids=["open", "stopped by its owners", "just now", "not read"],
+)
+def test_a_job_waits_in_a_queue_that_admits_others(objects):
+    ended = Ended(PLACED, set_up("Job"), suspended(), *objects)
+
+    assert ended.passed, (ended.why, ended.broken)
+
+
+def test_a_pod_that_kueue_holds_back_in_a_closed_queue_is_told_so():
+    labels = {"kueue.x-k8s.io/queue-name": "mine"}
+    held = pod("llm-0", "", owner="StatefulSet/llm", schedulingGates=ADMISSION, labels=labels)
+    closed = [LOCAL, queue("ClusterQueue", "all", **NO_FLAVOR)]
+
+    ended = Ended(PLACED, set_up("StatefulSet"), controller("StatefulSet", 1), held, *closed)
+
+    assert "references missing ResourceFlavor" in ended.broken["pod ml/llm-0"]

@@ -1,0 +1,50 @@
+"""Queues of Kueue that admit nothing: what waits in them waits until somebody mends them, and says no word of it.
+
+A queue that its owners have stopped (stopPolicy) is no failure.
+Sources: kubernetes-sigs/kueue, apis/kueue (LocalQueue, ClusterQueue: conditions and reasons of Active) and
+pkg/controller/constants (the label); kueue.sigs.k8s.io: Troubleshooting Queues.
+"""
+
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from datetime import datetime
+from typing import Any
+
+from conformance.facts import Facts, Resource
+from conformance.verdict import Inconclusive
+from suites._shared.grace import is_recent
+
+_QUEUE = "kueue.x-k8s.io/queue-name"
+# A queue that was stopped, and one whose ClusterQueue was: somebody wanted that.
+_WANTED = ("Stopped", "ClusterQueueIsInactive")
+
+
+def why_nothing_is_admitted(labels: Mapping[str, str], namespace: str, facts: Facts) -> str:
+    """Why the queue that an object names by its label admits nothing; empty where it does, or where that is unknown."""
+    name = labels.get(_QUEUE, "")
+    with suppress(Inconclusive):
+        local_queues, cluster_queues = facts.local_queues, facts.cluster_queues
+        if not name or not (local_queues or cluster_queues):
+            return ""
+        local = next((each for each in local_queues if (each.namespace, each.name) == (namespace, name)), None)
+        if local is None:
+            return f"there is no LocalQueue {name} of Kueue in namespace {namespace}"
+        above = str(local.spec.get("clusterQueue"))
+        cluster = next((each for each in cluster_queues if each.name == above), None)
+        if cluster is None:
+            return f"{local} of Kueue names ClusterQueue {above}, which does not exist"
+        return _why_inactive((cluster, local), facts.taken_at)
+    return ""
+
+
+def _why_inactive(queues: Iterable[Resource], now: datetime) -> str:
+    for queue in queues:
+        active = next((each for each in queue.status.get("conditions") or () if each.get("type") == "Active"), {})
+        if active.get("status") == "False" and active.get("reason") not in _WANTED and not _is_new(active, now):
+            return f"{queue} of Kueue is not active: {active.get('message') or active.get('reason')}"
+    return ""
+
+
+def _is_new(condition: Mapping[str, Any], now: datetime) -> bool:
+    changed = condition.get("lastTransitionTime")
+    return bool(changed) and is_recent(datetime.fromisoformat(str(changed)), now)
