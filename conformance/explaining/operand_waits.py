@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from conformance.explaining.seen import Seen, condition, has_condition
-from conformance.gpu.labels import DEPLOY, DEPLOY_DRIVER, UPGRADE_STATE
+from conformance.gpu.labels import DEPLOY, DEPLOY_DRIVER, DRIVER_OWNER, UPGRADE_STATE
 from conformance.gpu.placement import Manifest
 
 
@@ -77,6 +77,8 @@ def nobody_works(seen: Seen, node: str, work: Work) -> tuple[str, str]:
         )
     if work.label == DEPLOY_DRIVER and (refused := _refused_driver(seen, labels)):
         return refused
+    if work.label == DEPLOY_DRIVER and (unselected := _unselected(seen, labels)):
+        return unselected
     if value not in (None, "true"):
         return (
             f"no pod there brings it, and the node's label {work.label} is {value}",
@@ -84,14 +86,38 @@ def nobody_works(seen: Seen, node: str, work: Work) -> tuple[str, str]:
         )
     deployed = seen.of("DaemonSet")
     if deployed and not any(_has_container(each["spec"]["template"], work.container) for each in deployed):
+        missing = (
+            f"no DaemonSet of the cluster brings it (container {work.container}), so it has to come with the machine"
+        )
+        if work.label == DEPLOY_DRIVER:
+            return (
+                missing,
+                f"Run nvidia-smi on node {node}: where the driver works, the validator has to be told where it is "
+                "(hostPaths.driverInstallDir, validator.driver.env); else let the operator deploy one.",
+            )
         return (
-            f"no DaemonSet of the cluster brings it (container {work.container}), so it has to come with the machine",
+            missing,
             f"See on node {node} whether it is installed and the container runtime uses it (nvidia-ctk), or let the "
             "operator deploy it.",
         )
     return (
         f"no pod there brings it (container {work.container})",
         "See whether the set-up has it come with the machine, and why its DaemonSet has no pod on this node.",
+    )
+
+
+def _unselected(seen: Seen, labels: Mapping[str, str]) -> tuple[str, str] | None:
+    """That there are NVIDIADrivers and none of them selects a node of these labels, and what to do."""
+    drivers = seen.of("NVIDIADriver")
+    selectors = {each["metadata"]["name"]: (each.get("spec") or {}).get("nodeSelector") or {} for each in drivers}
+    if not drivers or DRIVER_OWNER in labels or any(each.items() <= labels.items() for each in selectors.values()):
+        return None
+    wanted = "; ".join(
+        f"{name}: {', '.join(f'{key}={value}' for key, value in each.items())}" for name, each in selectors.items()
+    )
+    return (
+        f"no pod there brings it, for no NVIDIADriver selects the node ({wanted})",
+        "Give the node the labels that one of them selects, or widen its nodeSelector.",
     )
 
 

@@ -8,9 +8,9 @@ that were refused are not looked at again when the conflict is gone) and 2355 (s
 from functools import lru_cache
 
 from conformance.facts import Facts, Node, Resource
-from conformance.upgrading.policy import driver_objects_selecting
+from conformance.upgrading.policy import driver_object_of, driver_objects_selecting
 from conformance.verdict import Inconclusive
-from suites._shared.formatting import join_limited
+from suites._shared.formatting import join_limited, pairs
 from suites._shared.operator_resource import OperatorResource
 
 CONFLICT = "ConflictingNodeSelector"
@@ -65,6 +65,18 @@ def why_no_driver(facts: Facts) -> str:
     conflicting = refused(facts)
     names = join_limited([str(each) for each in conflicting])
     return f"{names}: {CONFLICT}, so that the operator deploys no driver (OPER-02)" if conflicting else ""
+
+
+def why_unselected(node: Node, facts: Facts) -> str:
+    """That no NVIDIADriver selects a node, with what they select; empty where one does, or none could be read."""
+    try:
+        drivers = facts.nvidia_drivers
+    except Inconclusive:
+        return ""
+    if not drivers or driver_object_of(node, facts) is not None:
+        return ""
+    wanted = [f"{each} selects {pairs(each.spec.get('nodeSelector') or {})}" for each in drivers]
+    return f"no NVIDIADriver selects {node}: {join_limited(wanted)}"
 
 
 def _restart(facts: Facts) -> str:

@@ -17,7 +17,7 @@ from conformance.reference.model import Pool, Reference
 from conformance.verdict import Inconclusive, NotApplicable, Waits
 from suites._shared.container_runtimes import why_not_configured
 from suites._shared.declared_workloads import why_pending
-from suites._shared.driver_objects import why_no_driver
+from suites._shared.driver_objects import why_no_driver, why_unselected
 from suites._shared.grace import has_managed_driver, is_recent, joined_just_now, why_unavailable
 from suites._shared.installed_by import where_discovery_tolerates
 from suites._shared.operands import (
@@ -152,6 +152,16 @@ def failure_on(expected: ExpectedComponent, node: Node, facts: Facts) -> Compone
         return None
     if pods:
         return _not_ready(expected, max(pods, key=lambda pod: (not pod.deleting, pod.name)), node, facts)
+    resource = expected.operator_resource
+    by_object = expected.component is DRIVER and resource is not None and resource.uses_nvidia_driver_objects
+    if by_object and (unselected := why_unselected(node, facts)) and not why_no_driver(facts):
+        return ComponentFailure(
+            str(expected),
+            unselected,
+            "Give the node the labels that one of them selects, or widen its nodeSelector: the operator then installs "
+            "that driver on every node that it selects.",
+            joined_just_now(node, facts),
+        )
     if not expected.workloads:
         told = why_no_driver(facts) if expected.component is DRIVER else ""
         return ComponentFailure(

@@ -18,7 +18,7 @@ from conformance.reference.model import Reference
 from conformance.subjects import ObjectReference
 from conformance.verdict import Inconclusive, Judge, NotApplicable, format_value
 from suites._shared.device_plugin_configs import is_outside_kubernetes
-from suites._shared.driver_objects import why_no_driver
+from suites._shared.driver_objects import why_no_driver, why_unselected
 from suites._shared.formatting import join_limited
 from suites._shared.grace import every_driver_is_pre_installed, is_changing, is_recent
 from suites._shared.installed_by import how_to_install, how_to_set, operator_deployments
@@ -204,13 +204,26 @@ def test_every_component_has_its_workload(facts: Facts, reference: Reference, ju
             actual=found or "no workload",
             cause=_why_not_deployed(component, facts) if wanted else f"{join_limited(found)} is left over",
             hidden_because="the other components work without it" if wanted else "it runs beside what replaced it",
-            remedy="Follow OPER-02." if wanted and component is DRIVER and why_no_driver(facts) else "",
+            remedy=_where_the_driver_is_judged(facts) if wanted and component is DRIVER else "",
             inspect=f"kubectl get {component.kind.lower()}s -A | grep {component.name}",
         )
 
 
 def _why_not_deployed(component: Component, facts: Facts) -> str:
-    return (why_no_driver(facts) if component is DRIVER else "") or "the operator did not deploy it"
+    told = why_no_driver(facts) or _selects_nothing(facts) if component is DRIVER else ""
+    return told or "the operator did not deploy it"
+
+
+def _where_the_driver_is_judged(facts: Facts) -> str:
+    """The requirement that tells what to do about a driver that the operator did not deploy; empty for any other."""
+    return "Follow OPER-02." if why_no_driver(facts) else "Follow OPER-13." if _selects_nothing(facts) else ""
+
+
+def _selects_nothing(facts: Facts) -> str:
+    """That no node with GPUs is selected by an NVIDIADriver, as text; empty where one is, or where there is none."""
+    nodes = [node for node in facts.nodes if node.labels.get(GPU_PRESENT) == "true"]
+    unselected = [why for node in nodes if (why := why_unselected(node, facts))]
+    return unselected[0] if nodes and len(unselected) == len(nodes) else ""
 
 
 @requirement(
