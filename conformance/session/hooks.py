@@ -48,6 +48,7 @@ class ConformanceHooks:
         self.worker = hasattr(config, "workerinput")
         self.settings = settings
         self.run = Run(settings, writes_reports=not self.worker)
+        self.reporting = self.run.reporting
         self.opened = False
         self.told = False
         self.finished: Report | None = None
@@ -56,7 +57,7 @@ class ConformanceHooks:
         config.stash[RUN] = self.run
         config.pluginmanager.register(fixtures, "gpu-conformance-fixtures")
         if not self.worker:
-            config.pluginmanager.register(StreamHooks(self.run), "gpu-conformance-stream")
+            config.pluginmanager.register(StreamHooks(self.reporting), "gpu-conformance-stream")
         if config.args_source is not pytest.Config.ArgsSource.ARGS:
             config.args[:] = [str(shipped("suites"))]
         config.args += self._own_suites()
@@ -67,10 +68,14 @@ class ConformanceHooks:
         """Say what was set, to what, and by whom."""
         shown = {name: setting for name, setting in self.settings.by_name.items() if setting.source != "default"}
         told = ", ".join(f"{n}={s.value} (from {s.source})" for n, s in shown.items())
-        lines = [self.run.shown(f"gpu-conformance: {told}")]
+        lines = [self.reporting.shown(f"gpu-conformance: {told}")]
         return [
             *lines,
-            *([self.run.shown(self.run.held_to.description)] if self.opened and self.run.held_to.is_foreign else []),
+            *(
+                [self.reporting.shown(self.run.held_to.description)]
+                if self.opened and self.run.held_to.is_foreign
+                else []
+            ),
         ]
 
     @pytest.hookimpl(tryfirst=True)
@@ -104,7 +109,7 @@ class ConformanceHooks:
         if self.worker or reporter is None:
             return
         way = way_for(self.config.get_verbosity(pytest.Config.VERBOSITY_TEST_CASES), terminal=_rewrites(reporter))
-        self.live = LiveHooks(Live(way, stream_of_terminal(), self.run.shown))
+        self.live = LiveHooks(Live(way, stream_of_terminal(), self.reporting.shown))
         self.config.pluginmanager.register(self.live, "gpu-conformance-live")
         if self.live.live.way is Way.LINE:
             # Letters by file and a percentage are what the line takes the place of.
@@ -195,11 +200,11 @@ class ConformanceHooks:
             return
         self._clean_up(session)
         if self.worker:
-            self.config.workeroutput[_WORKER] = self.run.notes  # type: ignore[attr-defined]
+            self.config.workeroutput[_WORKER] = self.reporting.notes  # type: ignore[attr-defined]
             self.told = True
             return
         self._leave_out(session)
-        self.finished = self.run.report(other_failures=self.other_failures)
+        self.finished = self.reporting.report(other_failures=self.other_failures)
         if session.exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.NO_TESTS_COLLECTED):
             session.exitstatus = self.finished.exit_code
 
@@ -209,10 +214,12 @@ class ConformanceHooks:
         Under xdist only the workers know what the selection left of the catalogue.
         """
         selected = [rule for item in session.items if (rule := _rule(item))]
-        self.run.leave_out(selected, "the session ended before its turn")
-        profiles = {verdict.profile for verdict in self.run.verdicts.values()}
+        self.reporting.leave_out(selected, "the session ended before its turn")
+        profiles = {verdict.profile for verdict in self.reporting.verdicts.values()}
         others = [rule for rule in catalogue.requirements() if rule.profile in profiles and self.run.asked.admits(rule)]
-        self.run.leave_out(others, _LEFT_OUT if selected else f"{_LEFT_OUT}, or the session ended before its turn")
+        self.reporting.leave_out(
+            others, _LEFT_OUT if selected else f"{_LEFT_OUT}, or the session ended before its turn"
+        )
 
     def _clean_up(self, session: pytest.Session) -> None:
         """Put everything back. Somebody who interrupts that is told all the same what is left, and gets the reports."""
@@ -229,7 +236,7 @@ class ConformanceHooks:
 
     def _take_note(self, note: str) -> None:
         """Something is wrong that no requirement tells: the report says it, and the run is not green."""
-        self.run.notes.append(note)
+        self.reporting.notes.append(note)
         self.other_failures = True
 
     def pytest_unconfigure(self) -> None:
@@ -287,7 +294,7 @@ class ConformanceHooks:
             is_of_the_platform=self.run.is_of_the_platform,
         )  # fmt: skip
         verdict = _with_timeline(verdict, item)
-        _retell(report, verdict if self.worker else self.run.record(verdict))
+        _retell(report, verdict if self.worker else self.reporting.record(verdict))
         return report
 
     @pytest.hookimpl(specname="pytest_runtest_makereport", tryfirst=True)
@@ -316,7 +323,7 @@ class ConformanceHooks:
             self.other_failures |= report.failed
             return
         if hasattr(report, "node"):
-            verdict = self.run.record(msgspec.convert(given, Verdict))
+            verdict = self.reporting.record(msgspec.convert(given, Verdict))
             _retell(report, verdict)
             given = getattr(report, _VERDICT)
         self.live.judged(
@@ -339,9 +346,9 @@ class ConformanceHooks:
         """Print what the verdicts add up to and where the reports are, below all else that pytest has to tell."""
         yield
         if self.finished is not None:
-            summary.write(terminalreporter, self.finished, self.run.files, verbosity=self.config.get_verbosity())
+            summary.write(terminalreporter, self.finished, self.reporting.files, verbosity=self.config.get_verbosity())
             # A command that names a cluster by what stands for it cannot be run.
-            self.told = not self.run.redacts
+            self.told = not self.reporting.redacts
 
 
 def _rewrites(reporter: Any) -> bool:

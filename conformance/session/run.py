@@ -1,14 +1,11 @@
-"""A run's life: open the cluster, deploy the reference, read the facts, judge, put everything back."""
+"""A run's life: open the cluster, deploy the reference, read the facts, put everything back."""
 
 import tempfile
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from datetime import UTC, datetime
-from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
-
-import msgspec
 
 import conformance
 from conformance.catalog import Requirement
@@ -30,41 +27,17 @@ from conformance.reference.objects import name_of, objects
 from conformance.reference.platform import platform_of_namespace
 from conformance.reference.stack_objects import stack_objects
 from conformance.remains import Left
-from conformance.report.causes import causes_of, with_waived_causes
-from conformance.report.comparing.baseline import Baseline
-from conformance.report.emitters import STREAM_NAME, EventStream, refusals, write_formats, write_json, write_junit
-from conformance.report.fleet import pools_of
-from conformance.report.formats import Format, formats_named
-from conformance.report.formats.upgrade_section import section
-from conformance.report.model import (
-    API_VERSION,
-    SEVERITY,
-    ClusterFacts,
-    PoolFacts,
-    Report,
-    RunFacts,
-    Verdict,
-    exit_code,
-    not_run,
-    summarise,
-)
+from conformance.report.model import not_run
 from conformance.session.cluster import OpenCluster, open_cluster
 from conformance.session.evidence import evidence_of
-from conformance.session.excused import excused_in
 from conformance.session.garbage import kept_from_the_collector
 from conformance.session.judging import NotRun
-from conformance.session.redaction import RunRedaction
+from conformance.session.reporting import Reporting
 from conformance.session.set_up import chosen_path, held_to
-from conformance.session.upgrade_capacity import capacity_of
-from conformance.session.upgrades import Asked, keep_baseline, with_decision
-from conformance.session.waiting import with_waiting_pods
-from conformance.session.waivers import Waivers
-from conformance.verdict import EvidenceKind, Inconclusive, Status
+from conformance.session.upgrades import Asked
+from conformance.verdict import EvidenceKind, Inconclusive
 
-REPORT_FOLDER = "gpu-conformance-report"
 _T = TypeVar("_T")
-# Clusters of these kinds were there before the run, and are the same ones in the next.
-_LASTING = ("context", "snapshot")
 
 
 class Run:
@@ -74,16 +47,9 @@ class Run:
         self.settings = settings
         self.id = new_run_id()
         self.started = datetime.now(UTC)
-        self.verdicts: dict[str, Verdict] = {}
-        self.notes: list[str] = []
-        self.folder = Path(settings.value("report") or REPORT_FOLDER)
+        self.reporting = Reporting(self, writes=writes_reports)
         self._resources = ExitStack()
         self._labs = ExitStack()
-        self.files: list[Path] = []
-        self._formats: list[Format] = []
-        self._baseline: Baseline | None = None
-        self._writes_reports = writes_reports
-        self._stream: EventStream | None = None
         self._cluster: OpenCluster | None = None
         self._reference: Reference | None = None
         self._facts: Facts | None = None
@@ -91,9 +57,7 @@ class Run:
         self._entered = False
         self._unwithdrawn: list[Left] = []
         self._client: Client | None = None
-        self._waivers = Waivers((), self.started.date())
         self._turn: AbstractContextManager[object] = nullcontext()
-        self._redaction: RunRedaction | None = None
         self.asked = Asked()
 
     # --- opening -------------------------------------------------------------------------------------------------
@@ -103,35 +67,19 @@ class Run:
 
         ``handed_down`` is what an xdist worker got from its controller, which owns the cluster and the deployment.
         """
-        self._formats = formats_named(self.settings.value("report_formats"))
+        self.reporting.prepare()
         self.asked = Asked.by(self.settings)
-        if self.settings.value("waivers"):
-            self._waivers = Waivers.load(Path(self.settings.value("waivers")), self.started.date())
-        if self.settings.value("baseline") and self._writes_reports:
-            self._baseline = Baseline.load(Path(self.settings.value("baseline")))
         if handed_down is not None:
             self._turn = _turns(handed_down["turns"])
-        if self.settings.value("redact"):
-            self._redaction = RunRedaction(self.settings)
         self.timeouts = self._timeouts()
         self._cluster = self._resources.enter_context(open_cluster(self.settings, progress, handed_down))
-        if self._baseline is not None and self.cluster.snapshot is None:
-            self._baseline.require_cluster(self.cluster.name)
+        self.reporting.open_cluster(self.cluster)
         self._reference = load(chosen_path(self.settings, self.cluster))
-        if self._redaction is not None:
-            self._redaction.learn_cluster(self.cluster)
-        if self._writes_reports:
-            self._stream = self._resources.enter_context(EventStream(self.folder / STREAM_NAME))
-            self.say(
-                "run-started", apiVersion=API_VERSION, run=self.id, cluster=self.cluster.name, mode=str(self.mode),
-                version=conformance.__version__, reference=self.reference.name, settings=self._formatted_settings(),
-            )  # fmt: skip
+        self.reporting.begin(self._resources)
         if self.cluster.snapshot is not None:
             with kept_from_the_collector():
                 self._take_facts(snapshot.load(self.cluster.snapshot))
-            if self._baseline is not None:
-                self._baseline.require_nodes(self.cluster.name, (node.name for node in self._readable_nodes))
-            self._say_what_was_read()
+            self.reporting.say_what_was_read()
             return
         self._open_lab(exclusive=handed_down is None)
         if handed_down is None and self._deploys:
@@ -142,13 +90,12 @@ class Run:
             read_facts = read(self.client, config_namespaces=self._config_namespaces)
             self._take_facts(read_facts, own, told=handed_down is None)
         self.lab.preferred_nodes = self.facts.real_beside_simulated
-        self._say_what_was_read()
+        self.reporting.say_what_was_read()
 
     def _take_facts(self, facts: Facts, own: Collection[str] = (), *, told: bool = True) -> None:
-        if self._redaction is not None:
-            self._redaction.learn_facts(facts)
+        self.reporting.learn_facts(facts)
         self._facts = self._without_other_runs(facts, own, told=told)
-        self.asked.require_cluster((node.name for node in self._readable_nodes), self.facts.cluster_uid)
+        self.asked.require_cluster((node.name for node in self.readable_nodes), self.facts.cluster_uid)
 
     def _without_other_runs(self, facts: Facts, own: Collection[str] = (), *, told: bool = True) -> Facts:
         """The facts without what other runs have on the cluster, with a note on each.
@@ -160,7 +107,7 @@ class Run:
         if not others:
             return facts
         if told:
-            self.notes += [each.told(self.cluster.name if client else SOME_CLUSTER) for each in others]
+            self.reporting.notes += [each.told(self.cluster.name if client else SOME_CLUSTER) for each in others]
         return without_runs(facts, others)
 
     def _timeouts(self) -> Timeouts:
@@ -218,8 +165,8 @@ class Run:
             )
         else:
             raise Inconclusive(f"deploying the reference needs --gpu-mode full, and this run has {self.mode}")
-        self.notes += done.notes
-        self.say("reference-deployed", reference=self.reference.name)
+        self.reporting.notes += done.notes
+        self.reporting.say("reference-deployed", reference=self.reference.name)
 
     def _withdraw(self) -> None:
         """Take back what was deployed. Runs before the lab ends, which looks for the run's objects once more."""
@@ -266,6 +213,16 @@ class Run:
         return _there(self._facts, "facts")
 
     @property
+    def redacts(self) -> bool:
+        """Whether names of machines are replaced in all that is written."""
+        return self.reporting.redacts
+
+    @property
+    def readable_nodes(self) -> Sequence[Node]:
+        """The nodes, none where they could not be read."""
+        return () if "nodes" in self.facts.unreadable else self.facts.nodes
+
+    @property
     def mode(self) -> Mode:
         """How far the run may go."""
         return self.cluster.mode
@@ -299,38 +256,11 @@ class Run:
         with self._turn, self.lab.for_requirement(rule) as bench:
             yield bench
 
-    # --- what comes out ------------------------------------------------------------------------------------------
-
-    def record(self, verdict: Verdict) -> Verdict:
-        """Keep ``verdict`` (the worse one where there are two of a requirement) and stream it."""
-        judged = self._waivers.applied_to(verdict)
-        if self._baseline is not None:
-            judged = self._baseline.marked(judged)
-        earlier = self.verdicts.get(judged.requirement)
-        self.verdicts[judged.requirement] = judged if earlier is None else _worse(earlier, judged)
-        self.say("requirement-finished", verdict=judged)
-        return judged if self._redaction is None else self._redaction.verdict(judged)
-
-    @property
-    def redacts(self) -> bool:
-        """Whether names of machines are replaced in all that is written."""
-        return self._redaction is not None
-
-    def shown(self, text: str) -> str:
-        """A text as others may see it: as it is, or with what the user wants to be replaced."""
-        return text if self._redaction is None else self._redaction.text(text)
-
     def is_of_the_platform(self, namespace: str) -> bool:
         """Whether a namespace is that of the GPU stack, or of a system that is known, and no declared team's."""
         if self.reference.team(namespace) is not None:
             return False
         return namespace in self.facts.stack_namespaces or bool(platform_of_namespace(namespace, self.reference))
-
-    def leave_out(self, rules: Iterable[Requirement], reason: str) -> None:
-        """Say of each rule that has no verdict that it did not run, and why."""
-        for rule in rules:
-            if rule.id not in self.verdicts:
-                self.record(Verdict.of(rule, Status.NOT_RUN, (), evidence=self.evidence, reason=reason))
 
     def clean_up(self) -> None:
         """Undo everything that the run did to the cluster; ``left_behind`` says what could not be undone."""
@@ -355,114 +285,12 @@ class Run:
         """The command that removes what the run left behind."""
         return clean_command(self.id, self.cluster.name)
 
-    def report(self, *, other_failures: bool) -> Report:
-        """Write every report file, which ``files`` names from then on, and return the report."""
-        self._waive_with_causes()
-        verdicts = sorted(self.verdicts.values(), key=lambda verdict: verdict.requirement)
-        code, outcome = exit_code(verdicts, other_failures=other_failures)
-        facts = self.facts
-        report = Report(
-            RunFacts(
-                self.id, conformance.__version__, str(self.mode), _stamp(self.started), _stamp(datetime.now(UTC)),
-                self._formatted_settings(),
-            ),
-            self._cluster_facts(),
-            self.reference.name,
-            outcome,
-            code,
-            causes_of(verdicts),
-            summarise(verdicts),
-            tuple(verdicts),
-            (*self.notes, *self._waivers.notes()),
-            excused_in(facts, self.reference),
-            self._pools,
-        )  # fmt: skip
-        if self.asked:
-            report = self._with_decision(report)
-        if self.settings.value("explain_pods") and self._writes_reports:
-            report = with_waiting_pods(report, self)
-        report = msgspec.structs.replace(report, notes=(*report.notes, *refusals(report, self._formats)))
-        if self._baseline is not None:
-            report = self._baseline.compared(report)
-        if self._redaction is not None:
-            report = self._redaction.report(report)
-        if self._writes_reports:
-            self.files += [write_json(report, self.folder), write_junit(report, self.folder)]
-            self.files += write_formats(report, self.folder, self._formats)
-            self.say("run-finished", outcome=report.outcome, exitCode=report.exit_code, **section(report))
-        return report
-
-    def _with_decision(self, report: Report) -> Report:
-        """The report with what it says of the upgrade; what the cluster has before that is written beside it."""
-        earlier = self._baseline.report if self._baseline is not None else None
-        file, why_not = keep_baseline(self.asked, self, self.folder, earlier) if self._writes_reports else (None, "")
-        self.files = [file] if file is not None else []
-        capacity, unknown = capacity_of(self.asked, self)
-        return with_decision(report, self.asked, file, capacity, tuple(filter(None, (why_not, unknown))))
-
-    def _waive_with_causes(self) -> None:
-        """Waive what waits for a waived requirement; only when all have their verdicts is that known of each."""
-        for verdict in with_waived_causes(self.verdicts.values()):
-            if verdict is not self.verdicts[verdict.requirement]:
-                self.verdicts[verdict.requirement] = verdict
-                self.say("requirement-finished", verdict=verdict)
-
-    def _cluster_facts(self) -> ClusterFacts:
-        facts = self.facts
-        nodes = self._readable_nodes
-        return ClusterFacts(
-            self.cluster.name,
-            self.cluster.kind,
-            facts.server_version,
-            self.evidence,
-            len(nodes),
-            sum(1 for node in nodes if _offers_gpus(node, self.reference.gpu_resource)),
-            dict(facts.unreadable),
-            self._cluster_uid,
-        )
-
-    @property
-    def _cluster_uid(self) -> str | None:
-        """The UID of the cluster, where it may be read and stays the same."""
-        return self.facts.cluster_uid if self.cluster.kind in _LASTING else None
-
-    @property
-    def _readable_nodes(self) -> Sequence[Node]:
-        return () if "nodes" in self.facts.unreadable else self.facts.nodes
-
     def close(self) -> None:
         """Clean up what is left to clean and let go of the cluster."""
         try:
             self._labs.close()
         finally:
             self._resources.close()
-
-    def _formatted_settings(self) -> dict[str, str]:
-        """What was set, to what, and by whom."""
-        set_ = {name: setting for name, setting in self.settings.by_name.items() if setting.source != "default"}
-        return {name: f"{setting.value} (from {setting.source})" for name, setting in set_.items()}
-
-    def _say_what_was_read(self) -> None:
-        if self._stream is None:
-            return
-        facts = self._cluster_facts()
-        self.say("facts-read", nodes=facts.nodes, cluster=facts, fleet=self._pools)
-
-    @cached_property
-    def _pools(self) -> tuple[PoolFacts, ...]:
-        """The declared pools as the cluster has them; what is asked of them only where pods could be read."""
-        pods = None if "pods" in self.facts.unreadable else self.facts.pods
-        return pools_of(self._readable_nodes, self.reference, pods)
-
-    def say(self, event: str, **content: object) -> None:
-        """Write an event to the stream, where this process has it."""
-        if self._stream is not None:
-            shown = content if self._redaction is None else self._redaction.event(content)
-            self._stream.write(event, **shown)
-
-
-def _offers_gpus(node: Node, usual: str) -> bool:
-    return any(node.gpus(name) for name in (usual, *node.gpu_resources))
 
 
 def _besides_objects(left: Iterable[Left], reference: Reference) -> list[Left]:
@@ -478,14 +306,6 @@ def _turns(path: str) -> AbstractContextManager[object]:
     from filelock import FileLock
 
     return FileLock(path)
-
-
-def _worse(one: Verdict, other: Verdict) -> Verdict:
-    return min(one, other, key=lambda verdict: SEVERITY.index(verdict.status))
-
-
-def _stamp(moment: datetime) -> str:
-    return moment.isoformat(timespec="seconds")
 
 
 def _there(value: _T | None, name: str) -> _T:

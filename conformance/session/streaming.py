@@ -6,7 +6,7 @@ A run that is killed leaves nothing but its stream; without these nobody could t
 import pytest
 
 from conformance.catalog import Requirement, requirement_of
-from conformance.session.run import Run
+from conformance.session.reporting import Reporting
 
 _VERDICT = "gpu_verdict"
 
@@ -14,22 +14,22 @@ _VERDICT = "gpu_verdict"
 class StreamHooks:
     """Writes to the stream of the run as pytest goes. Under xdist only workers know what is selected and begins."""
 
-    def __init__(self, run: Run) -> None:
-        self._run = run
+    def __init__(self, reporting: Reporting) -> None:
+        self._reporting = reporting
         self._judged: dict[str, str] = {}
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         """Say what will be judged."""
         rules = [rule for item in session.items if (rule := requirement_of(getattr(item, "function", None)))]
         if rules:
-            self._run.say("requirements-selected", requirements=[self._in_short(rule) for rule in rules])
+            self._reporting.say("requirements-selected", requirements=[self._in_short(rule) for rule in rules])
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
         """Say what begins."""
         rule = requirement_of(getattr(item, "function", None))
         if rule is not None:
-            self._run.say("requirement-started", requirement=rule.id)
+            self._reporting.say("requirement-started", requirement=rule.id)
 
     @pytest.hookimpl(trylast=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
@@ -41,7 +41,7 @@ class StreamHooks:
     def pytest_runtest_logfinish(self, nodeid: str) -> None:
         """Say of what was judged that nothing of it is under way any more."""
         if nodeid in self._judged:
-            self._run.say("requirement-closed", requirement=self._judged.pop(nodeid))
+            self._reporting.say("requirement-closed", requirement=self._judged.pop(nodeid))
 
     @staticmethod
     def _in_short(rule: Requirement) -> dict[str, str]:

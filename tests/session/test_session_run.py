@@ -20,6 +20,7 @@ from conformance.session import hooks
 from conformance.session import run as running
 from conformance.session.cluster import OpenCluster
 from conformance.session.hooks import ConformanceHooks
+from conformance.session.reporting import Reporting
 from conformance.session.run import Run
 from conformance.verdict import Inconclusive
 
@@ -259,8 +260,8 @@ def test_an_interrupted_clean_up_still_writes_the_report_and_names_what_is_left_
     world.withdraw = interrupted(1, [])
     session = hooked(monkeypatch)
     session.pytest_sessionstart()
-    monkeypatch.setattr(Run, "report", lambda run, **named: SimpleNamespace(exit_code=1))
-    monkeypatch.setattr(hooks.summary, "write", lambda *shown, **how: print(*session.run.notes))
+    monkeypatch.setattr(Reporting, "report", lambda reporting, **named: SimpleNamespace(exit_code=1))
+    monkeypatch.setattr(hooks.summary, "write", lambda *shown, **how: print(*session.reporting.notes))
     of_pytest: Any = SimpleNamespace(exitstatus=pytest.ExitCode.OK, items=[])
 
     session.pytest_sessionfinish(of_pytest)
