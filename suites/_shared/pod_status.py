@@ -51,6 +51,9 @@ def image_of(pod: Pod, status: ContainerStatus) -> str:
     return next((each.image for each in containers if each.name == status.name), "") or "an unknown image"
 
 
+_OUT_OF_MEMORY = "OOMKilled"
+
+
 def what_to_do(pod: Pod, facts: Facts, *, ending: ContainerStatus | None = None) -> str:
     """What to look at, or to change, so that a pod becomes Ready; ``ending`` is a container that ends repeatedly."""
     broken = ending or holding_up(pod)
@@ -58,6 +61,12 @@ def what_to_do(pod: Pod, facts: Facts, *, ending: ContainerStatus | None = None)
         return _about_the_image(pod, image_of(pod, broken), facts)
     if broken is None or broken.waiting in _NEVER_STARTED:
         return f"Read why it cannot be started: kubectl describe pod -n {pod.namespace} {pod.name}"
+    if _OUT_OF_MEMORY in (broken.terminated, broken.last_terminated) and (broken.waiting in STUCK or ending):
+        return (
+            f"It used more memory than resources.limits.memory of container {broken.name} and was killed: raise that "
+            f"limit where the pod is configured, or find out why it needs more: kubectl top pod -n {pod.namespace} "
+            f"{pod.name} --containers"
+        )
     if broken.waiting in STUCK or ending:
         log = f"kubectl logs -n {pod.namespace} {pod.name} -c {broken.name} --previous"
         return f"{log}{_who_keeps_the_driver(pod, facts)}" if broken.name == DRIVER_MANAGER else log

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from typing import NamedTuple
 
-from conformance.facts import Facts, Node, Pod
+from conformance.facts import Container, Facts, Node, Pod
 from conformance.gpu import dcgm
 from conformance.gpu.labels import DEPLOY_DCGM_EXPORTER, DEPLOY_DCGM_EXPORTER_DRA, DEPLOY_OPERANDS
 from conformance.kube.errors import NotFound, WaitTimeout
@@ -74,10 +74,15 @@ def exporter_pods(facts: Facts, node: Node) -> tuple[Pod, ...]:
 
 
 def is_exporter(pod: Pod) -> bool:
-    """Whether a pod is dcgm-exporter: by the image of a container, or by its name where the image has another one."""
+    """Whether a pod is dcgm-exporter."""
+    return has_exporter(pod.containers)
+
+
+def has_exporter(containers: Iterable[Container]) -> bool:
+    """Whether one of some containers is dcgm-exporter: by its image, or by its name where the image has another."""
     return any(
         IMAGE in each.image.partition("@")[0].rpartition("/")[2] or (each.name in CONTAINERS and IMAGE in each.name)
-        for each in pod.containers
+        for each in containers
     )
 
 

@@ -184,6 +184,44 @@ def covered(*objects: Object) -> tuple[dict[str, bool], dict[str, str]]:
     }
 
 
+def daemon_set(**spec: Any) -> Object:
+    container = {"name": "exporter", "image": "nvcr.io/nvidia/k8s/dcgm-exporter:4.5.1"}
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "DaemonSet",
+        "metadata": {"name": "dcgm", "namespace": "monitoring", "creationTimestamp": LONG_AGO},
+        "spec": {"selector": {}, "template": {"spec": {"containers": [container], **spec}}},
+        "status": {"desiredNumberScheduled": 0, "currentNumberScheduled": 0},
+    }
+
+
+@pytest.mark.parametrize(
+    ("daemon_sets", "cause", "remedy"),
+    [
+        ([], "no DaemonSet of the cluster runs dcgm-exporter", "declare dcgm_exporter: false"),
+        ([daemon_set()], "is not tolerated by daemonset monitoring/dcgm", "Give daemonset monitoring/dcgm the toler"),
+        (
+            [daemon_set(tolerations=[{"operator": "Exists"}], nodeSelector={"gpu": "on"})],
+            "no label gpu=on, which the nodeSelector of daemonset monitoring/dcgm requires",
+            "Find out who sets the label",
+        ),
+    ],
+)
+def test_an_exporter_of_its_own_chart_that_is_not_on_a_node_says_why(
+    daemon_sets: list[Object], cause: str, remedy: str
+) -> None:
+    tainted = node(0)
+    tainted["spec"]["taints"] = [{"key": "nvidia.com/gpu", "value": "present", "effect": "NoSchedule"}]
+    found, judge = Facts.from_objects([tainted, *daemon_sets], taken_at=NOW), Judge()
+
+    judged(found, judge)
+
+    [finding] = judge.findings
+    assert not finding.ok
+    assert cause in finding.cause
+    assert remedy in finding.remedy
+
+
 @pytest.mark.parametrize(
     ("new", "why"),
     [

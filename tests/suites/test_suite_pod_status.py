@@ -34,6 +34,15 @@ def test_an_image_that_cannot_be_pulled_is_named_and_nobody_reads_a_log(reason):
     assert "logs" not in what_to_do(pod, facts, ending=pod.statuses[0])
 
 
+def test_a_container_that_its_memory_limit_kills_needs_a_higher_one_and_nobody_reads_a_log():
+    killed = {"terminated": {"exitCode": 137, "reason": "OOMKilled", "finishedAt": LONG_AGO}}
+    pod, facts = pod_in(waiting("CrashLoopBackOff"), lastState=killed)
+
+    assert "resources.limits.memory of container main" in what_to_do(pod, facts)
+    assert "kubectl top pod -n gpu-operator p --containers" in what_to_do(pod, facts)
+    assert "logs" not in what_to_do(pod, facts)
+
+
 def test_a_driver_for_a_kernel_is_told_with_the_kernel():
     pod, facts = pod_in(waiting("ImagePullBackOff"), PRECOMPILED)
 
