@@ -22,6 +22,9 @@ _REFUSALS = (
 _NO_ROOM = "OutOf"
 _PULLING = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "RegistryUnavailable")
 _SIGKILL, _SIGTERM = 137, 143
+_WHERE_IT_SAYS_WHY, _XIDS = "Its log says why.", " XIDs are in the node's kernel log and in DCGM's metrics."
+# NVIDIA/gpu-operator labels the pods of its operands so.
+_MANAGED_BY, _OPERATOR = "app.kubernetes.io/managed-by", "gpu-operator"
 
 
 class ContainerProblem(msgspec.Struct, frozen=True):
@@ -170,6 +173,10 @@ def _crash(pod: Manifest, status: Manifest, ended: Manifest, *, again: bool) -> 
             # containerd can miss the kernel's event: then the reason is Error instead of OOMKilled.
             remedy += " Where none does, it may have been out of memory: the kernel log of the node says so."
         return ContainerProblem(f"{cause}: {signal}", remedy, logs, ran=True, killed=True)
-    return ContainerProblem(
-        cause, "Its log says why. XIDs are in the node's kernel log and in DCGM's metrics.", logs, True
-    )
+    return ContainerProblem(cause, _WHERE_IT_SAYS_WHY + ("" if _computes_nothing(pod, status) else _XIDS), logs, True)
+
+
+def _computes_nothing(pod: Manifest, status: Manifest) -> bool:
+    """Whether a container runs nothing on a GPU that could fail there: an init container, or an operand's."""
+    labels = pod["metadata"].get("labels") or {}
+    return _is_init(pod, status) or labels.get(_MANAGED_BY) == _OPERATOR

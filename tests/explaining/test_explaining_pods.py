@@ -196,6 +196,22 @@ def test_the_message_of_a_runtime_does_nothing_to_the_terminal():
     assert told.isprintable()
 
 
+def test_only_what_computes_on_a_gpu_is_said_to_have_xids():
+    """gpu-operator issues 2911 and 2060: an operand's container that ends has no XID to be looked for."""
+    crashed = waiting("CrashLoopBackOff", exitCode=1, reason="Error")
+    training, operand = pod(on="a100-1", status=crashed), pod("toolkit", gpus=0, on="a100-1", status=crashed)
+    operand["metadata"]["labels"] = {"app.kubernetes.io/managed-by": "gpu-operator"}
+    first = {"name": "fetch", "ready": False, "restartCount": 4, "state": {"waiting": {"reason": "CrashLoopBackOff"}}}
+    first["lastState"] = {"terminated": {"exitCode": 1, "reason": "Error"}}
+    fetching = pod("fetching", on="a100-1", status={"phase": "Pending", "initContainerStatuses": [first]})
+    fetching["spec"]["initContainers"] = [{"name": "fetch", "image": "registry.example.com/fetch:1"}]
+
+    remedies = [explain(seen_from([asked, A100]), asked).remedy for asked in (training, operand, fetching)]
+
+    assert "XIDs" in remedies[0]
+    assert remedies[1:] == ["Its log says why."] * 2
+
+
 def test_a_pod_that_is_being_deleted_waits_for_its_finalizer():
     going = pod(on="a100-1")
     going["metadata"] |= {"deletionTimestamp": "2026-11-28T00:00:00Z", "finalizers": ["example.com/keeps"]}
