@@ -126,7 +126,7 @@ def _told_version(facts: Facts) -> str:
 def _faults(facts: Facts) -> Iterator[LeftOut]:
     """What is wrong with the stack as a whole. Two that offer GPUs hurt only where both have pods on one node."""
     for fault in facts.stack.findings:
-        if fault.fault not in (Fault.TWO_PLUGINS, Fault.TWO_ALLOCATORS) or _meet(facts):
+        if fault.fault not in (Fault.TWO_PLUGINS, Fault.TWO_DRA_DRIVERS, Fault.TWO_ALLOCATORS) or _meet(facts):
             yield LeftOut(str(fault.subject), f"{fault.text}; {fault.remedy}", is_fault=True)
 
 

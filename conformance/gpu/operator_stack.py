@@ -63,6 +63,7 @@ class Fault(StrEnum):
     DRIVER_NOT_USED = "driver object without effect"
     DRIVER_MISSING = "driver object missing"
     TWO_PLUGINS = "two device plugins"
+    TWO_DRA_DRIVERS = "two DRA drivers"
     TWO_ALLOCATORS = "device plugin and DRA driver"
 
 
@@ -328,6 +329,8 @@ def _allocators(observed: _Objects) -> Iterable[Finding]:
     plugins, drivers = observed.device_plugins(), observed.dra_drivers()
     if len(plugins) > 1:
         yield from _second_plugins(plugins)
+    if len(drivers) > 1:
+        yield from _second_drivers(drivers)
     if plugins and drivers:
         text = f"offers the GPUs that daemonset {_place(plugins[0])} offers too: on a node with both, each GPU twice"
         remedy = "one allocator for each node: keep them apart by node labels, or disable one"
@@ -350,6 +353,28 @@ def _second_plugins(plugins: Sequence[Mapping[str, Any]]) -> Iterable[Finding]:
             f"and restart {beside} where both were: they serve one socket, which goes with the one that ends"
         )
         yield Finding(Fault.TWO_PLUGINS, _workload(plugin), text, remedy)
+
+
+def _second_drivers(drivers: Sequence[Mapping[str, Any]]) -> Iterable[Finding]:
+    """All DRA drivers but the newest, by name among equals: what was installed last is meant to stay.
+
+    The standalone chart was renamed (nvidia-dra-driver-gpu, dra-driver-nvidia-gpu), and a GPUCluster brings its own.
+    Source: kubernetes, pkg/kubelet/pluginmanager/pluginwatcher/README.md (plugins of one name); Helm deletes the
+    DeviceClasses of a release with it.
+    """
+    newest = max(drivers, key=lambda driver: (_created(driver) or "", _place(driver)))
+    for driver in drivers:
+        if driver is not newest:
+            text = (
+                f"is a second DRA driver beside daemonset {_place(newest)}: on a node that runs both, both register as "
+                "one driver and write the same ResourceSlices"
+            )
+            remedy = (
+                "keep the two on different nodes (kubeletPlugin.nodeSelector), or uninstall one by its chart: "
+                "DeviceClasses that its release owns go with it, and no new claim of them is allocated until the other "
+                "release has made them again"
+            )
+            yield Finding(Fault.TWO_DRA_DRIVERS, _workload(driver), text, remedy)
 
 
 def _workload(item: Mapping[str, Any]) -> StackObject:

@@ -19,6 +19,7 @@ HIDDEN_BECAUSE = {
     Fault.DRIVER_NOT_USED: "the object is accepted, and a driver is installed: that of the ClusterPolicy",
     Fault.DRIVER_MISSING: "the operator waits; no object is in an error state",
     Fault.TWO_PLUGINS: "both register the same resource, and the kubelet uses the last one registered",
+    Fault.TWO_DRA_DRIVERS: "the pods of both run, and the kubelet uses the one that registered last",
     Fault.TWO_ALLOCATORS: "each of the two works; both allocate the same device",
 }
 """Why each fault is easily overlooked."""
@@ -27,7 +28,7 @@ _DETECTED = {
     "device-plugin": (StackKind.DEVICE_PLUGIN,),
     "dra-driver": (StackKind.DRA_DRIVER,),
 }
-_ON_ONE_NODE = (Fault.TWO_PLUGINS, Fault.TWO_ALLOCATORS)
+_ON_ONE_NODE = (Fault.TWO_PLUGINS, Fault.TWO_DRA_DRIVERS, Fault.TWO_ALLOCATORS)
 
 
 def expected_stacks(stack: DeclaredStack, reference: Reference) -> tuple[StackKind, ...]:

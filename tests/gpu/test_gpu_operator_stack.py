@@ -63,6 +63,7 @@ OPERAND = daemonset(
 )
 PLAIN = daemonset("nvidia-device-plugin-daemonset", "nvidia-device-plugin-ctr")
 CHART = daemonset("nvdp-nvidia-device-plugin", "nvidia-device-plugin-ctr", namespace="nvidia-device-plugin")
+RENAMED_DRA = daemonset("dra-driver-nvidia-gpu-kubelet-plugin", "gpus", namespace="dra-driver-nvidia-gpu")
 DRA = daemonset("nvidia-dra-driver-gpu-kubelet-plugin", "compute-domains", "gpus", namespace="nvidia-dra-driver-gpu")
 
 
@@ -166,6 +167,7 @@ def test_an_operator_that_lacks_a_crd_of_its_release_is_told_so(
         ([*CRDS, policy(), RUNNING, OPERAND, DRA], Fault.TWO_ALLOCATORS, "each GPU twice", False),
         ([PLAIN, CHART], Fault.TWO_PLUGINS, "beside daemonset", False),
         ([PLAIN, DRA], Fault.TWO_ALLOCATORS, "each GPU twice", False),
+        ([DRA, RENAMED_DRA], Fault.TWO_DRA_DRIVERS, "beside daemonset nvidia-dra-driver-gpu/nvidia-dra-driver", False),
     ],
 )
 def test_what_is_wrong_has_its_own_finding(objects: list[Object], fault: Fault, says: str, half: bool) -> None:
