@@ -13,7 +13,7 @@ from conformance.reference.model import Pool, Reference
 from conformance.verdict import Inconclusive, Judge, format_value
 from suites._shared.gpu_holders import only_pauses
 from suites._shared.gpu_requests import requests_gpus
-from suites._shared.grace import has_managed_driver
+from suites._shared.grace import driver_being_replaced, has_managed_driver
 from suites._shared.node_gpus import offered
 from suites._shared.operands import CONTAINER, ON, purpose_of
 from suites._shared.operator_resource import find_operator_resource
@@ -36,6 +36,8 @@ def how_to_bring_back(node: Node, broken: Sequence[str], facts: Facts) -> str:
         return f"Repair or replace the hardware; the health agent that set {format_value(broken)} takes it back then."
     if state_of(node) not in ("", DONE) and has_managed_driver(node, facts):
         return "Follow OPER-18: the operator uncordons the node when its driver upgrade has ended well."
+    if driver_being_replaced(node, facts):
+        return "Follow OPER-13: the driver manager that is at work there uncordons the node when it ends."
     return f"kubectl uncordon {node.name} once its maintenance is over" if node.ready else ""
 
 

@@ -116,6 +116,8 @@ def test_a_driver_manager_that_does_not_end_is_the_cause_and_not_the_labels(clus
     assert "the driver does not work (OPER-13)" in str(switched.judge.unseen)
     offered = next(each for each in cluster.verdict(advertises).judge.broken if A_NODE in str(each.subject))
     assert "k8s-driver-manager" in offered.cause
+    cluster.node(A_NODE)["spec"]["unschedulable"] = True
+    assert cluster.verdict(is_schedulable).judge.broken[0].remedy.startswith("Follow OPER-13")
     assert "OPER-12" not in offered.remedy
 
 
