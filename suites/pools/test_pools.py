@@ -16,7 +16,15 @@ import pytest
 
 from conformance.catalog import MUST, SHOULD, Owner, requirement
 from conformance.facts import Facts, Node
-from conformance.gpu.labels import DEPLOY_DRIVER, GPU_MEMORY, GPU_PRODUCT, MIG_CONFIG, NODE_POOL, WORKLOAD_CONFIG
+from conformance.gpu.labels import (
+    DEPLOY_DRIVER,
+    GPU_MEMORY,
+    GPU_PRESENT,
+    GPU_PRODUCT,
+    MIG_CONFIG,
+    NODE_POOL,
+    WORKLOAD_CONFIG,
+)
 from conformance.gpu.node_health import broken_conditions, open_conditions, usual_statuses
 from conformance.reference.expected import offer_of
 from conformance.reference.model import Pool, Reference
@@ -159,7 +167,8 @@ def test_every_gpu_node_advertises_its_gpus(
             continue
         amounts = GpuAmounts(pool, node, gpu, offer, facts)
         waiting = [pod for pod in amounts.plugins if not pod.ready]
-        if not amounts.agree and (not_now := why_still_starting(node, facts, pods=waiting)):
+        until = _label_of_what_has_started(node, reference, facts)
+        if not amounts.agree and (not_now := why_still_starting(node, facts, pods=waiting, until=until)):
             judge.pass_over(node, not_now)
             continue
         if not amounts.agree and (awaits := awaits_replicas(pool, node, offer.resources)):
@@ -179,6 +188,16 @@ def test_every_gpu_node_advertises_its_gpus(
     unknown = [pool for pool, _, _ in gpu_pool_nodes if offers[pool.name].resources is None]
     if unknown:
         raise not_known(unknown[0], offers[unknown[0].name])
+
+
+def _label_of_what_has_started(node: Node, reference: Reference, facts: Facts) -> str:
+    """The label that a new node gets when its GPUs are there, or nearly.
+
+    nvidia.com/gpu.present is the GPU Operator's. Where there is none, owners set it where nodes are made, so that the
+    device plugin's affinity matches (NVIDIA/k8s-device-plugin: values.yaml), and a new node has it from the beginning.
+    """
+    operated = reference.stack is not None and reference.stack.kind == "gpu-operator"
+    return GPU_PRESENT if operated or not joined_just_now(node, facts) else GPU_PRODUCT
 
 
 @requirement(
