@@ -72,6 +72,11 @@ NODE_GROUPS = (
     GroupLabel("vke.vultr.com/node-pool", "a Vultr node pool", "ctrox/zeropod: README, VKE"),
     GroupLabel("crusoe.ai/nodepool.name", "a node pool of Crusoe", "crusoecloud: Managed Kubernetes, node pools"),
     GroupLabel("crusoe.ai/nodepool.id", "a node pool of Crusoe", "crusoecloud: Managed Kubernetes, node pools"),
+    GroupLabel("tke.cloud.tencent.com/nodepool-id", "a TKE node pool", "Tencent Kubernetes Engine: Node pools"),
+    GroupLabel("cce.cloud.com/cce-nodepool", "a CCE node pool", "Huawei Cloud CCE: Node pools"),
+    GroupLabel("yandex.cloud/node-group-id", "a node group of Yandex Cloud", "Yandex Managed Kubernetes: Node labels"),
+    GroupLabel("kubernetes.civo.com/civo-node-pool", "a Civo node pool", "Civo: Kubernetes node pools"),
+    GroupLabel("node.exoscale.net/nodepool-id", "a nodepool of Exoscale SKS", "Exoscale SKS: Nodepools"),
 )
 
 # OpenShift (MachineConfigPool), kubeadm and k3s mark what a node is for by the role in the key.
@@ -162,6 +167,14 @@ PROGRAM_PREFIXES = (
     "crusoe.ai/",
     "intel.feature.node.kubernetes.io/",
     "kmm.node.kubernetes.io/",
+    "tke.cloud.tencent.com/",
+    "node.tke.cloud.tencent.com/",
+    "cloud.tencent.com/",
+    "cce.cloud.com/",
+    "yandex.cloud/",
+    "kubernetes.civo.com/",
+    "node.exoscale.net/",
+    "node.k8s.ovh/",
     "kueue.x-k8s.io/",
     "autopilot.ibm.com/",
     "kubevirt.io/",
