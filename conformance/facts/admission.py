@@ -11,11 +11,12 @@ on: it shows where pods have such a toleration and the template that they were m
 (cloud.google.com: Run GPUs in GKE Standard node pools, node taints), also while no pod asks for GPUs.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 import msgspec
 
+from conformance.facts.containers import Container
 from conformance.facts.nodes import Node
 from conformance.facts.pods import Pod
 from conformance.facts.podspec import PodSpec, PodTemplate
@@ -58,7 +59,7 @@ def as_its_pods_are(workload: Workload, pods: Iterable[Pod], default_class: str)
     """
     template = workload.template
     living = [pod for pod in pods if not pod.finished and not pod.deleting]
-    if not living or not _is_rolled_out(workload, len(living)):
+    if not living or not _is_rolled_out(workload, len(living)) or not _ask_alike(template, living, _is_extended):
         return template
     first, others = living[0], living[1:]
     tolerated = [
@@ -79,7 +80,7 @@ def as_its_pods_are(workload: Workload, pods: Iterable[Pod], default_class: str)
         given = {getattr(pod, member) for pod in living}
         if len(given) == 1 and (member == "runtime_class" or given != {default_class}):
             changed[member] = given.pop()
-    if _only_more_containers(template, living):
+    if _ask_alike(template, living, lambda _: True):
         changed |= {name: getattr(first, name) for name in ("containers", "init_containers", "volumes")}
     return msgspec.structs.replace(template, **changed)
 
@@ -92,7 +93,25 @@ def _is_rolled_out(workload: Workload, pods: int) -> bool:
     return workload.updated >= pods and (seen is None or workload.generation is None or seen >= workload.generation)
 
 
-def _only_more_containers(template: PodTemplate, pods: Iterable[Pod]) -> bool:
-    """Whether each pod has the template's containers, with volumes or others of admission beside them."""
-    wanted = {each.name for each in template.every_container}
-    return all(wanted <= {each.name for each in pod.every_container} for pod in pods)
+def _is_extended(resource: str) -> bool:
+    return "/" in resource
+
+
+def _ask_alike(template: PodTemplate, pods: Iterable[Pod], of: Callable[[str], bool]) -> bool:
+    """Whether each pod has the template's containers, which ask for as much as there, beside what admission added.
+
+    Nothing in a cluster may change what a pod asks of extended resources: pods that differ are of another template.
+    """
+    wanted = {each.name: _asked(each, of) for each in template.every_container}
+    for pod in pods:
+        there = {each.name: _asked(each, of) for each in pod.every_container}
+        if not all(name in there and asked <= there[name] for name, asked in wanted.items()):
+            return False
+    return True
+
+
+def _asked(container: Container, of: Callable[[str], bool]) -> set[tuple[str, str, str]]:
+    members = {"requests": container.requests, "limits": container.limits}
+    return {
+        (member, name, str(amount)) for member, each in members.items() for name, amount in each.items() if of(name)
+    }

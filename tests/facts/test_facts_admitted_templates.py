@@ -95,3 +95,24 @@ def test_the_default_class_is_given_to_pods_of_templates_that_name_none():
     default = {"kind": "PriorityClass", "metadata": {"name": "serving"}, "value": 5, "globalDefault": True}
 
     assert template_of(workload(), pod("a"), pod("b"), default).priority_class == ""
+
+
+def test_pods_that_ask_for_other_gpus_are_of_another_template():
+    other = [{**CONTAINER, "resources": {"limits": {"nvidia.com/gpu": "8"}}}]
+
+    found = template_of(workload("Job", updated=0), pod("a", "Job", containers=other))
+
+    assert not tolerates(found.tolerations, RESERVED)
+    assert found.gpus() == 1
+
+
+def test_what_the_template_asks_for_is_kept_where_pods_have_less():
+    template = workload()
+    template["spec"]["template"]["spec"]["containers"] = [
+        {**CONTAINER, "resources": {"limits": {"nvidia.com/gpu": "1", "memory": "256Gi"}}}
+    ]
+    less = [{**CONTAINER, "resources": {"limits": {"nvidia.com/gpu": "1", "memory": "64Gi"}}}]
+
+    found = template_of(template, pod("a", containers=less), pod("b", containers=less))
+
+    assert found.requests()["memory"] == 256 * 2**30
