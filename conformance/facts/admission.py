@@ -2,7 +2,8 @@
 
 Mutating policies and webhooks (Kyverno, Gatekeeper, MutatingAdmissionPolicy, Kueue for the pods of Deployments and
 StatefulSets) give pods tolerations, node selectors, a RuntimeClass, a priority class, volumes. Their rules are not
-read: where a workload has rolled out its present template, what all its pods have beside it was added by them.
+read: where one of them is there and a workload has rolled out its present template, what all its pods have beside it
+was added by them. Anywhere else pods that differ are older than the template.
 kubernetes.io: Dynamic Admission Control; kyverno.io: Mutate Rules; kueue.sigs.k8s.io: Run Deployment, StatefulSet.
 
 The plugin ExtendedResourceToleration gives each pod that asks for ``nvidia.com/gpu`` the toleration of
@@ -26,6 +27,11 @@ from conformance.gpu.taints import Taint, Toleration, tolerates
 S = TypeVar("S", bound=PodSpec)
 
 _OF_GKE = "cloud.google.com/gke-nodepool"
+# Namespaces by default and API groups of those that change pods by rules of their own: kyverno.io (also policies.),
+# mutations.gatekeeper.sh, kueue.x-k8s.io. GKE does for compute classes and sandboxes (cloud.google.com: About custom
+# compute classes, GKE Sandbox).
+_NAMESPACES_OF_MUTATORS = ("kyverno", "gatekeeper-system", "kueue-system", "openshift-kueue-operator")
+_GROUPS_OF_MUTATORS = ("kyverno.io", "mutations.gatekeeper.sh", "kueue.x-k8s.io")
 
 
 def added_tolerations(spec: PodSpec) -> tuple[Toleration, ...]:
@@ -52,10 +58,20 @@ def with_added(spec: S) -> S:
     return msgspec.structs.replace(spec, tolerations=(*spec.tolerations, *added)) if added else spec
 
 
+def changes_pods(nodes: Iterable[Node], namespaces: Iterable[str], crds: Iterable[str]) -> bool:
+    """Whether something is there that is known to change pods by its rules; else pods have what templates had."""
+    return (
+        any(name in _NAMESPACES_OF_MUTATORS for name in namespaces)
+        or any(name.endswith(_GROUPS_OF_MUTATORS) for name in crds)
+        or any(_OF_GKE in node.labels for node in nodes)
+    )
+
+
 def as_its_pods_are(workload: Workload, pods: Iterable[Pod], default_class: str) -> PodTemplate:
     """The template of a workload with what all its pods have beside it, where they were made from this template.
 
-    ``default_class`` is the PriorityClass that pods get which name none: of it a template says nothing.
+    ``default_class`` is the PriorityClass that pods get which name none. Where there is one, a template that names none
+    is taken to get it, whatever its pods have: they may be older than it.
     """
     template = workload.template
     living = [pod for pod in pods if not pod.finished and not pod.deleting]
@@ -78,7 +94,7 @@ def as_its_pods_are(workload: Workload, pods: Iterable[Pod], default_class: str)
     }
     for member in ("runtime_class", "priority_class"):
         given = {getattr(pod, member) for pod in living}
-        if len(given) == 1 and (member == "runtime_class" or given != {default_class}):
+        if len(given) == 1 and (member == "runtime_class" or not default_class):
             changed[member] = given.pop()
     if _ask_alike(template, living, lambda _: True):
         changed |= {name: getattr(first, name) for name in ("containers", "init_containers", "volumes")}

@@ -1,11 +1,12 @@
 """Facts: everything that was read from a cluster at one time, immutable and indexed."""
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from datetime import datetime
 from functools import cached_property
 from typing import Any
 
-from conformance.facts.admission import S, as_its_pods_are, is_added, with_added
+from conformance.facts.admission import S, as_its_pods_are, changes_pods, is_added, with_added
 from conformance.facts.decoding import Harvest
 from conformance.facts.found import Found
 from conformance.facts.indexes import ByNamespace, BySelector, grouped
@@ -153,6 +154,8 @@ class Facts(Found):
 
     def template_of(self, workload: Workload) -> PodTemplate:
         """The pod template of a workload with what admission adds to its pods, as far as the pods show it."""
+        if not self._admission_changes_pods:
+            return self.as_admitted(workload.template)
         default = self.default_priority_class
         shown = as_its_pods_are(workload, self.pods_of(workload), default.name if default else "")
         return self.as_admitted(shown)
@@ -282,6 +285,16 @@ class Facts(Found):
     def _admission_adds_tolerations(self) -> bool:
         asking = (each for each in self.workloads if each.template.gpu_requests())
         return is_added(self.nodes, ((each, self.pods_of(each)) for each in asking))
+
+    @cached_property
+    def _admission_changes_pods(self) -> bool:
+        namespaces: tuple[str, ...] = ()
+        crds: tuple[str, ...] = ()
+        with suppress(Inconclusive):
+            namespaces = tuple(each.name for each in self.namespaces)
+        with suppress(Inconclusive):
+            crds = tuple(each.name for each in self.crds)
+        return changes_pods(self.nodes, namespaces, crds)
 
     @cached_property
     def _nodes_by_labels(self) -> dict[tuple[tuple[str, str], ...], tuple[Node, ...]]:

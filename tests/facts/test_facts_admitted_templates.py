@@ -41,8 +41,11 @@ def pod(name: str, kind: str = "StatefulSet", **spec: Any) -> dict[str, Any]:
     }
 
 
-def template_of(*objects: dict[str, Any]):
-    facts = Facts.from_objects(objects)
+KYVERNO = {"kind": "Namespace", "metadata": {"name": "kyverno"}}
+
+
+def template_of(*objects: dict[str, Any], mutators: tuple[dict[str, Any], ...] = (KYVERNO,)):
+    facts = Facts.from_objects([*objects, *mutators])
     return facts.template_of(facts.workloads[0])
 
 
@@ -116,3 +119,10 @@ def test_what_the_template_asks_for_is_kept_where_pods_have_less():
     found = template_of(template, pod("a", containers=less), pod("b", containers=less))
 
     assert found.requests()["memory"] == 256 * 2**30
+
+
+def test_where_nothing_changes_pods_those_that_differ_are_older():
+    found = template_of(workload(), pod("a"), pod("b"), mutators=())
+
+    assert not tolerates(found.tolerations, RESERVED)
+    assert (found.runtime_class, found.priority_class) == ("", "")
