@@ -173,6 +173,9 @@ def _by_policy(facts: Facts) -> DraftedStack:
         left_out += missing
     if facts.stack.dra_drivers:
         value["dra"] = _dra(facts)
+    if _at(policy.spec, "devicePlugin").get("enabled") is False:
+        # Somebody else offers the GPUs: a cloud's own plugin, or the DRA driver.
+        value["values"] = {"devicePlugin": {"enabled": False}}
     derived = f"ClusterPolicy {policy.name}: what it leaves out has the operator's default"
     return DraftedStack(Part(_ordered(value), Guess(derived), guesses), tuple(left_out))
 

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from conformance.facts import Container, Facts, Node, Pod
 from conformance.gpu.labels import DEPLOY
-from conformance.gpu.operator_stack import DRA_GPU_CONTAINER, is_dra_plugin
+from conformance.gpu.operator_stack import DRA_DOMAIN_CONTAINER, DRA_GPU_CONTAINER, is_dra_plugin
 from conformance.reference.model import Reference
 from conformance.upgrading.policy import eviction_label_of
 from suites._shared.operand_versions import operator_version
@@ -94,6 +94,8 @@ def _held_by(pod: Pod, facts: Facts, *, in_stack: bool) -> _Held | None:
             return _Held(f"its container {container.name} is an MPS daemon, whose server has the GPUs of its node open")
     if _serves_dra(pod):
         return _Held("it is the kubelet plugin of the DRA driver, of which the driver manager does not know")
+    if _serves_domains(pod):
+        return None
     if in_stack or pod.namespace.startswith(_OF_THE_SYSTEM) or is_known(pod, facts):
         return None
     if any(each.get("adminAccess") for each in gpu_results(pod, facts)):
@@ -138,8 +140,20 @@ def what_becomes_of(pod: Pod) -> str:
 
 def _serves_dra(pod: Pod) -> bool:
     """Whether a pod prepares GPUs for claims. Source: NVIDIA GPU Operator, DRA Driver for NVIDIA GPUs: Known Issues."""
-    names = {each.name for each in pod.containers}
-    return pod.owner_kind == "DaemonSet" and is_dra_plugin(pod.owner_name) and DRA_GPU_CONTAINER in names
+    return _is_dra_plugin(pod) and any(each.name == DRA_GPU_CONTAINER for each in pod.containers)
+
+
+def _serves_domains(pod: Pod) -> bool:
+    """Whether a pod is the DRA driver's plugin without GPUs: it has NVML open for a moment only, and is never evicted.
+
+    Sources: kubernetes-sigs/dra-driver-nvidia-gpu, cmd/compute-domain-kubelet-plugin/nvlib.go (alwaysShutdown); NVIDIA
+    GPU Operator, DRA Driver: only for the allocation of GPUs is the driver manager told of the plugin's nodes.
+    """
+    return _is_dra_plugin(pod) and {each.name for each in pod.containers} == {DRA_DOMAIN_CONTAINER}
+
+
+def _is_dra_plugin(pod: Pod) -> bool:
+    return pod.owner_kind == "DaemonSet" and is_dra_plugin(pod.owner_name)
 
 
 def _program_of(image: str) -> str:

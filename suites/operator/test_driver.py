@@ -34,6 +34,10 @@ from suites.operator.operator_settings import asked_for
 _UPGRADED = "its driver is being upgraded"
 
 
+_UNTOLD = "unknown.unknown.unknown"
+"""What GPU Feature Discovery writes for a driver version that it cannot tell."""
+
+
 @requirement(
     "OPER-15",
     "Every GPU node has the declared driver version",
@@ -101,6 +105,7 @@ def test_every_driver_is_maintained(
         )
     if not judge.judged and unknown:
         raise Unsupported(f"NVIDIA publishes no end of support for these drivers ({unknown})")
+    _require_tellable_drivers([node for _, node, _ in nvidia_pool_nodes])
 
 
 @requirement(
@@ -132,6 +137,7 @@ def test_no_driver_has_a_defect_that_affects_the_pool(
             remedy="; ".join(each.remedy for each in defects),
             inspect=f"kubectl get node {node.name} -L {DRIVER_VERSION}",
         )
+    _require_tellable_drivers([node for _, node, _ in nvidia_pool_nodes])
 
 
 @requirement(
@@ -255,6 +261,16 @@ def _version(node: Node, facts: Facts) -> DriverVersion | None:
         return DriverVersion.parse(_driver_version_of(node, facts))
     except ValueError:
         return None
+
+
+def _require_tellable_drivers(nodes: Sequence[Node]) -> None:
+    """Raise Unsupported where GPU Feature Discovery cannot tell the driver of any node.
+
+    On Tegra, where NVML does not tell it, the label says unknown for each part of the version.
+    Source: NVIDIA/k8s-device-plugin, internal/resource/cuda-lib.go (GetDriverVersion).
+    """
+    if nodes and all(driver(node) == _UNTOLD for node in nodes):
+        raise Unsupported(f"label {DRIVER_VERSION} of every GPU node is {_UNTOLD}: nothing tells the driver of a Tegra")
 
 
 def _why_no_driver_version(pool: Pool, node: Node, facts: Facts, reference: Reference) -> str | Waits:

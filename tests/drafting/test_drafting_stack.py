@@ -38,6 +38,12 @@ def test_switches_version_and_driver_come_from_the_cluster_policy(drafted):
     assert (stack.dcgm_exporter, stack.toolkit, stack.mig_strategy) == (False, True, "mixed")
 
 
+def test_a_plugin_that_the_operator_is_told_not_to_bring_stays_so(drafted):
+    assert drafted(NODES, operator(devicePlugin={"enabled": False})).reference.stack.values == {
+        "devicePlugin": {"enabled": False}
+    }
+
+
 def test_what_the_operator_is_told_outranks_what_a_node_has(drafted):
     made = drafted(NODES, operator(driver={"version": "595.91.07"}))
 

@@ -92,6 +92,25 @@ def test_a_label_without_version_is_reported_as_not_judged(cluster, requirement)
     assert "is latest, which is no driver version" in str(cluster.verdict(requirement).judge.unseen[0])
 
 
+@pytest.mark.parametrize("requirement", [MAINTAINED, DEFECTS], ids=["maintained", "defects"])
+def test_a_driver_that_discovery_cannot_tell_on_any_node_is_no_error(cluster, requirement):
+    nodes = [each for each in cluster.objects if each["kind"] == "Node"]
+    for each in nodes:
+        each["metadata"]["labels"][FULL] = "unknown.unknown.unknown"
+
+    ended = cluster.verdict(requirement).ended
+
+    assert isinstance(ended, Unsupported)
+    assert "Tegra" in str(ended)
+
+
+@pytest.mark.parametrize("requirement", [MAINTAINED, DEFECTS], ids=["maintained", "defects"])
+def test_a_node_without_any_label_of_discovery_is_told_elsewhere(cluster, requirement):
+    cluster.label(A_NODE, {FULL: None, "nvidia.com/gpu.product": None})
+
+    assert "(POOL-06)" in str(cluster.verdict(requirement).judge.unseen[0])
+
+
 def test_an_unknown_branch_is_reported_as_not_judged(cluster):
     cluster.label(A_NODE, {FULL: "999.10.01"})
 
@@ -466,6 +485,23 @@ def test_an_mps_daemon_that_goes_with_the_operands_is_in_nobodys_way(cluster):
 
     del pod["spec"]["nodeSelector"]["nvidia.com/gpu.deploy.device-plugin"]
     assert cluster.verdict(OBSTACLES).broken
+
+
+@pytest.mark.parametrize(
+    ("containers", "named"),
+    [(["compute-domains"], False), (["compute-domains", "gpus"], True)],
+    ids=["without GPUs", "with GPUs"],
+)
+def test_the_dra_plugin_holds_gpus_only_where_it_gives_them_out(cluster, containers, named):
+    pod = workload_pod(owner="DaemonSet", gpus=False, name="plugin")
+    pod["metadata"]["namespace"] = "nvidia-dra-driver-gpu"
+    pod["metadata"]["ownerReferences"][0]["name"] = "nvidia-dra-driver-gpu-kubelet-plugin"
+    pod["spec"]["containers"] = [{"name": each, "image": "x", **PRIVILEGED} for each in containers]
+    cluster.objects.append(pod)
+
+    verdict = cluster.verdict(OBSTACLES)
+
+    assert bool(verdict.broken or verdict.judge.unseen) is named
 
 
 def test_an_older_operator_does_not_know_the_label_of_clients(cluster):
