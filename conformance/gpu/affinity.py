@@ -6,7 +6,7 @@ operator is NotIn or DoesNotExist: the scheduler skips the whole term (component
 """
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import msgspec
@@ -30,6 +30,14 @@ class PreferredTerm(msgspec.Struct, frozen=True):
 
     weight: int
     term: dict[str, Any]
+
+
+def labels_asked_for(node_affinity: Mapping[str, Any] | None) -> Iterator[str]:
+    """``key=value`` of each label that alone meets a required term: one expression with operator In and one value."""
+    for term in (node_affinity or {}).get(_REQUIRED, {}).get("nodeSelectorTerms") or ():
+        match term:
+            case {"matchExpressions": [{"key": str(key), "operator": "In", "values": [str(value)]}]}:
+                yield f"{key}={value}"
 
 
 def node_matches(

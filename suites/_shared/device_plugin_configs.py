@@ -22,6 +22,8 @@ from conformance.subjects import ObjectReference
 from conformance.verdict import Inconclusive, Unsupported, Waits
 from suites._shared.operator_resource import without_stack
 
+_MPS_DAEMONS = ("mps-control-daemon-ctr", "nvidia-device-plugin-mps-control-daemon")
+"""The container of the control daemon, in the operator's asset and in the plugin's own chart, and in its manifest."""
 _BY_POLICY = (StackKind.CLUSTER_POLICY, StackKind.INVALID)
 
 
@@ -188,6 +190,16 @@ class PluginConfigs:
         """Whether the set-up declares that an object of the cluster configures the device plugin."""
         stack = self._reference.stack
         return stack is not None and (stack.kind == "gpu-operator" or stack.plugin_configs is not None)
+
+
+def runs_mps_daemon(pod: PodSpec) -> bool:
+    """Whether a pod, or the pods of a template, are MPS control daemons of NVIDIA's chart or operator."""
+    return any(each.name in _MPS_DAEMONS for each in pod.containers)
+
+
+def mps_daemons(facts: Facts) -> list[Workload]:
+    """The DaemonSets of the MPS control daemon."""
+    return [each for each in facts.workloads if each.kind == "DaemonSet" and runs_mps_daemon(each.template)]
 
 
 def plugin_pods(facts: Facts, node: Node) -> tuple[Pod, ...]:

@@ -11,7 +11,16 @@ from typing import NamedTuple
 
 from conformance.facts import Facts, Node, Pod, Workload
 from conformance.facts.indexes import grouped
-from conformance.gpu.labels import DEPLOY, GPU_PRESENT, GPU_PRODUCT, MIG_CAPABLE, MPS_CAPABLE, PCI_PRESENT
+from conformance.gpu.affinity import labels_asked_for
+from conformance.gpu.labels import (
+    DEPLOY,
+    GPU_PRESENT,
+    GPU_PRODUCT,
+    MIG_CAPABLE,
+    MPS_CAPABLE,
+    PCI_PRESENT,
+    WORKLOAD_CONFIG,
+)
 from conformance.gpu.taints import Taint, repelling, why_repelled
 from conformance.reference.model import Pool, Reference
 from conformance.verdict import Inconclusive, NotApplicable, Waits
@@ -21,6 +30,7 @@ from suites._shared.driver_objects import why_no_driver, why_unselected
 from suites._shared.grace import has_managed_driver, is_recent, joined_just_now, why_unavailable
 from suites._shared.installed_by import where_discovery_tolerates
 from suites._shared.operands import (
+    CONTAINER,
     DRIVER,
     GPU_FEATURE_DISCOVERY,
     LABELLING,
@@ -30,6 +40,7 @@ from suites._shared.operands import (
     WORKERS_END,
     Component,
     ExpectedComponent,
+    discovery_workers,
     expected_components,
     is_discovery_worker,
 )
@@ -37,6 +48,7 @@ from suites._shared.pod_status import STUCK, holding_up, what_to_do, why_not_rea
 
 GPU_DISCOVERY = "gpu-feature-discovery"
 """What the names of GPU Feature Discovery's pods and DaemonSets hold, whatever chart they are of."""
+_WORKER = Component("worker of Node Feature Discovery", "node-feature-discovery-worker")
 _OF_GPU_DISCOVERY = (GPU_PRODUCT, MIG_CAPABLE, MPS_CAPABLE)
 
 
@@ -143,6 +155,12 @@ def discovery_failure(node: Node, now: datetime) -> ComponentFailure | None:
         cause = f"no label {GPU_PRESENT}=true, although its PCI label is there: the operator has not labelled the node"
         return ComponentFailure("operator", cause, "Look into the log of the operator's pod.", transient)
     return None
+
+
+def worker_failure(node: Node, facts: Facts) -> ComponentFailure | None:
+    """Why the worker of Node Feature Discovery does not work on a node; None where it does, or the cluster has none."""
+    workers = discovery_workers(facts)
+    return failure_on(ExpectedComponent(_WORKER, workers), node, facts) if workers else None
 
 
 def failure_on(expected: ExpectedComponent, node: Node, facts: Facts) -> ComponentFailure | None:
@@ -271,7 +289,7 @@ def _absent(component: Component, workload: Workload, node: Node, facts: Facts) 
             return _label_missing(title, workload, key, node, starting)
     if not workload.template.selects(node):
         cause = f"the required node affinity of {workload} does not match the labels of {node.name}"
-        return ComponentFailure(title, cause, "Compare the affinity with the node's labels.", starting)
+        return ComponentFailure(title, cause, _how_to_match(workload, node), starting)
     waiting = [pod for pod in _unbound(facts).get((workload.namespace, workload.name), ()) if pod.selects(node)]
     if waiting:
         cause = f"{waiting[0]} is Pending: {why_pending(waiting[0], [node], facts)}"
@@ -282,6 +300,24 @@ def _absent(component: Component, workload: Workload, node: Node, facts: Facts) 
         return ComponentFailure(title, cause, f"Read the events: {inspect}", starting)
     return ComponentFailure(
         title, f"{workload} has no pod here, and no taint, label or affinity prevents it", transient=starting
+    )
+
+
+def _how_to_match(workload: Workload, node: Node) -> str:
+    """What to do about a required node affinity, with the labels that it asks for.
+
+    Only the chart of the device plugin asks for one that is meant to be set by hand where Node Feature Discovery, which
+    the chart brings with gfd.enabled or nfd.enabled, is not wanted. Source: NVIDIA/k8s-device-plugin issue 607.
+    """
+    asked = tuple(dict.fromkeys(labels_asked_for(workload.template.node_affinity)))
+    if not asked:
+        return "Compare the affinity with the node's labels."
+    told = f"The affinity asks for one of {', '.join(asked)}."
+    if f"{GPU_PRESENT}={ON}" not in asked:
+        return f"{told} Find out who sets that label, and why not on this node."
+    return (
+        f"{told} Have Node Feature Discovery find the GPUs (gfd.enabled or nfd.enabled of the chart), or label the "
+        f"node by hand: kubectl label node {node.name} {GPU_PRESENT}={ON}"
     )
 
 
@@ -306,6 +342,10 @@ def _unbound(facts: Facts) -> dict[tuple[str, str], list[Pod]]:
 
 def _label_missing(title: str, workload: Workload, key: str, node: Node, starting: bool) -> ComponentFailure:
     wanted, value = workload.template.node_selector[key], node.labels.get(key)
+    purpose = node.labels.get(WORKLOAD_CONFIG, CONTAINER)
+    if key.startswith(DEPLOY) and value is None and purpose != CONTAINER:
+        given = f"label {WORKLOAD_CONFIG}={purpose} gives the GPUs of the node to virtual machines"
+        return ComponentFailure(title, f"{given}, so the operator sets no {key}", "Follow OPER-12.")
     cause = f"label {key}={value}" if value is not None else f"no label {key}={wanted}"
     by_operator = key.startswith(DEPLOY)
     remedy = (

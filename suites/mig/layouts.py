@@ -202,7 +202,9 @@ class MigNodes:
         """Why the layout of a node is not applied and its resources not judged; None where it is applied."""
         if pool.name not in self._possible:
             return Waits("its layout is not possible", on="MIG-01")
-        done = node.labels.get(MIG_CONFIG_STATE, SUCCESS) == SUCCESS
+        # Where the host divides its GPUs nobody writes that label.
+        managed = self.reference.stack is not None and self.reference.stack.mig_manager
+        done = node.labels.get(MIG_CONFIG_STATE, "" if managed else SUCCESS) == SUCCESS
         return None if done else Waits("the MIG manager has not reported success", on="MIG-04")
 
     @property

@@ -7,13 +7,11 @@ from conformance.facts import Facts, Node
 from conformance.gpu.labels import DEPLOY, DEPLOY_OPERANDS, NFD, PCI_PRESENT, WORKLOAD_CONFIG
 from conformance.reference.model import Pool
 from suites._shared.grace import is_changing
-from suites._shared.operand_status import discovery_failure, failure_on
+from suites._shared.operand_status import discovery_failure, worker_failure
 from suites._shared.operands import (
     CONTAINER,
     ON,
     PRE_INSTALLED,
-    Component,
-    ExpectedComponent,
     Nodes,
     components_of,
     discovery_masters,
@@ -22,7 +20,6 @@ from suites._shared.operands import (
 from suites._shared.operator_resource import OperatorResource
 
 _PCI, _NVIDIA = f"{NFD}pci-", "10de"
-_WORKER = Component("worker of Node Feature Discovery", "node-feature-discovery-worker")
 
 
 def why_undiscovered(node: Node, facts: Facts) -> str:
@@ -36,7 +33,7 @@ def why_undiscovered(node: Node, facts: Facts) -> str:
     workers = discovery_workers(facts)
     if not workers:
         return "the cluster has no worker of Node Feature Discovery (nfd.enabled)"
-    on_node = failure_on(ExpectedComponent(_WORKER, workers), node, facts)
+    on_node = worker_failure(node, facts)
     if on_node is not None:
         return on_node.cause
     unavailable = [master for master in discovery_masters(facts) if not master.available]

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Sequence
 from conformance.catalog import MUST, SHOULD, Owner, requirement
 from conformance.facts import Facts, Node, Pod
 from conformance.gpu.drivers import DriverVersion, Support, known_regressions, lifecycle
-from conformance.gpu.labels import DRIVER_VERSION, UPGRADE_SKIP, UPGRADE_STATE
+from conformance.gpu.labels import DRIVER_VERSION, GPU_PRODUCT, UPGRADE_SKIP, UPGRADE_STATE
 from conformance.reference.expected import driver_of
 from conformance.reference.model import Pool, Reference
 from conformance.upgrading.policy import driver_object_of, policy_for
@@ -277,7 +277,12 @@ def _why_no_driver_version(pool: Pool, node: Node, facts: Facts, reference: Refe
     """Why no label has the driver version of a node."""
     if found := driver(node):
         return f"label {DRIVER_VERSION} is {found}, which is no driver version"
-    return awaits_labelling(pool, node, facts, reference) or f"no label {DRIVER_VERSION}"
+    if awaited := awaits_labelling(pool, node, facts, reference):
+        return awaited
+    judged = any(each.gpu and (each.gpu.product or each.gpu.memory_mib) for each in reference.gpu_pools)
+    if judged and GPU_PRODUCT not in node.labels:
+        return Waits("it has no labels of GPU Feature Discovery", on="POOL-06")
+    return f"no label {DRIVER_VERSION}"
 
 
 def _same(found: str, declared: str) -> bool:

@@ -21,12 +21,14 @@ from conformance.gpu.resources import MIG_PREFIX, is_for_virtual_machines
 from conformance.gpu.sharing import Offer
 from conformance.reference.model import Gpu, Pool, Reference
 from conformance.verdict import Inconclusive, NotApplicable
-from suites._shared.device_plugin_configs import plugin_pods
+from suites._shared.device_plugin_configs import mps_daemons, plugin_pods, runs_mps_daemon
 from suites._shared.grace import driver_being_replaced
 from suites._shared.node_gpus import counted, format_amounts, leftovers, missing_gpus, offered
 from suites._shared.operand_status import coverage_of
 from suites._shared.operands import TESTED, expected_components
+from suites._shared.operator_resource import find_operator_resource
 from suites._shared.pod_status import what_to_do, why_not_ready
+from suites._shared.pool_nodes import is_of_another_maker
 
 _UNSHARED = ("", "0", "1")
 # NVIDIA/gpu-operator v26.7.0: controllers/state_manager.go (getWorkloadConfig); any other value counts as the default.
@@ -55,14 +57,18 @@ class GpuAmounts:
 
     def why(self, reference: Reference) -> tuple[str, str]:
         """The cause between the devices and what the node offers, and what to do about it."""
+        if is_of_another_maker(self.pool):
+            return self._of_another_maker()
         return (
             self._kept_off()
             or self._layout_failed()
             or self._operand_broken(reference)
+            or self._waits_for_mps()
             or self._not_registered()
             or self._unhealthy()
             or self._two_allocators()
-            or self._by_the_numbers()
+            or self._layout_not_applied(reference)
+            or self._by_the_numbers(reference)
         )
 
     def _kept_off(self) -> tuple[str, str] | None:
@@ -100,6 +106,23 @@ class GpuAmounts:
         if waiting is None:
             return None
         return f"{waiting} is not Ready ({why_not_ready(waiting)})", what_to_do(waiting, self.facts)
+
+    def _waits_for_mps(self) -> tuple[str, str] | None:
+        """A plugin that shares by MPS registers nothing before the control daemon of its node answers.
+
+        Source: NVIDIA/k8s-device-plugin, cmd/nvidia-device-plugin (waiting for MPS daemon), issues 712 and 762.
+        """
+        shared = self.gpu.shared_by == "mps" and bool(mps_daemons(self.facts))
+        if not shared or any(self.there.values()) or not self.plugins:
+            return None
+        daemons = [pod for pod in self.facts.pods_on(self.node.name) if runs_mps_daemon(pod)]
+        if any(pod.ready for pod in daemons):
+            return None
+        there = f"{daemons[0]} is not Ready" if daemons else "the node has none"
+        return (
+            f"{self.plugins[0]} waits for the MPS control daemon, and {there}",
+            "Follow MPS-04: the plugin registers GPUs once the daemon of the node is Ready.",
+        )
 
     def _not_registered(self) -> tuple[str, str] | None:
         """A plugin is Ready, and the kubelet has nothing of it, or only what it remembers."""
@@ -140,16 +163,28 @@ class GpuAmounts:
             "allocators a GPU is allocated twice.",
         )
 
-    def _by_the_numbers(self) -> tuple[str, str]:
+    def _layout_not_applied(self, reference: Reference) -> tuple[str, str] | None:
+        """The MIG manager has not said of the layout that it is in place."""
+        managed = reference.stack is not None and reference.stack.mig_manager
+        state = self.node.labels.get(MIG_CONFIG_STATE)
+        if not managed or not self.pool.mig_layout or state == "success":
+            return None
+        told = f"{MIG_CONFIG_STATE} is {state}" if state else f"no label {MIG_CONFIG_STATE}"
+        return (
+            f"layout {self.pool.mig_layout} has not been applied to the node ({told})",
+            "Follow MIG-04: the device plugin offers what the layout that is still in place gives.",
+        )
+
+    def _by_the_numbers(self, reference: Reference) -> tuple[str, str]:
         if not self.expected:
             return "; ".join(self.offer.problems), "Declare a MIG layout and a strategy that go together (MIG-08)."
         if not any(self.there.get(name) for name in self.expected):
-            return self._nothing_expected()
+            return self._nothing_expected(reference)
         if any(self.there.get(name, 0) < count for name, count in self.expected.items()):
             return self._less()
         return self._more()
 
-    def _nothing_expected(self) -> tuple[str, str]:
+    def _nothing_expected(self, reference: Reference) -> tuple[str, str]:
         if not self.there:
             return (
                 f"no device plugin has registered GPUs with the kubelet of {self.node.name}",
@@ -160,15 +195,68 @@ class GpuAmounts:
         profiles = [name for name in self.there if name.startswith(MIG_PREFIX)]
         if profiles:
             return cause, self._how_to_declare(profiles)
-        purpose = self.node.labels.get(WORKLOAD_CONFIG, "")
-        if is_for_virtual_machines(self.gpu.resource) and purpose not in _OF_VIRTUAL_MACHINES:
-            return (
-                f"{cause}: the operator takes the node for one of containers, as label {WORKLOAD_CONFIG} is "
-                f"{purpose or 'missing'}",
-                f"Let the pods that use these GPUs end, then set {WORKLOAD_CONFIG} to "
-                f"{' or '.join(_OF_VIRTUAL_MACHINES)}, or declare that resource.",
-            )
+        if is_for_virtual_machines(self.gpu.resource):
+            return self._given_to_containers(cause, reference)
         return cause, "Correct the node's sharing configuration (renameByDefault), or declare that resource."
+
+    def _of_another_maker(self) -> tuple[str, str]:
+        """The programs of another maker are not judged; what the kubelet has of them tells how far they came."""
+        registered = [name for name in self.expected if name in self.node.capacity]
+        names = ", ".join(registered or self.expected)
+        capacity = counted(self.node, self.expected)
+        if not registered:
+            return (
+                f"no device plugin has registered {names} with the kubelet of {self.node.name}",
+                f"Look whether the DaemonSet of the device plugin that offers {names} has a Ready pod on the node, and "
+                "if not, which label or taint keeps it off.",
+            )
+        if not any(capacity.values()):
+            return (
+                f"a device plugin has registered {names} with the kubelet of {self.node.name}, and no device of it",
+                "Read the log of that plugin's pod on the node, and see whether the maker's driver is loaded there: a "
+                "plugin that finds no driver registers no device.",
+            )
+        if any(self.there.get(name, 0) > self.expected.get(name, 0) for name in self.there):
+            return f"the node offers {format_amounts(self.there)}", "Declare what the pool has."
+        if self.there != capacity:
+            return (
+                f"of {format_amounts(capacity)} the device plugin reports some as unhealthy",
+                "Read the log of that plugin's pod on the node, which names the device and the reason.",
+            )
+        return (
+            f"the device plugin registered only {format_amounts(self.there)}",
+            "Compare what the maker's own tool lists on the node with what the plugin's log says, and how either is "
+            "told to part the devices.",
+        )
+
+    def _given_to_containers(self, cause: str, reference: Reference) -> tuple[str, str]:
+        """The plugin for containers runs where another name was declared, such as that of GPUs for virtual machines.
+
+        The operator reads the label only with sandboxWorkloads.enabled (controllers/state_manager.go); the plugin for
+        containers ignores ``resources`` of its configuration (cmd/nvidia-device-plugin/main.go).
+        """
+        purpose = self.pool.labels.get(WORKLOAD_CONFIG)
+        with suppress(Inconclusive):
+            resource = find_operator_resource(self.facts)
+            if purpose and resource is not None and not resource.enabled("sandboxWorkloads"):
+                return (
+                    f"{cause}; sandboxWorkloads.enabled of {resource} is not true, so that label "
+                    f"{WORKLOAD_CONFIG}={purpose} has no effect",
+                    "Set sandboxWorkloads.enabled once no pod uses these GPUs any more: the operator then takes its "
+                    "components for containers off the nodes with that label.",
+                )
+            found = self.node.labels.get(WORKLOAD_CONFIG, "")
+            if resource is not None and found not in _OF_VIRTUAL_MACHINES:
+                return (
+                    f"{cause}: the operator takes the node for one of containers, as label {WORKLOAD_CONFIG} is "
+                    f"{found or 'missing'}",
+                    f"Let the pods that use these GPUs end, then set {WORKLOAD_CONFIG} to "
+                    f"{' or '.join(_OF_VIRTUAL_MACHINES)}, or declare that resource.",
+                )
+        return cause, (
+            f"Declare {', '.join(self.there)}: NVIDIA's device plugin for containers offers GPUs under no name of "
+            "one's own, and ignores resources in its configuration. Models are told apart by node labels."
+        )
 
     def _how_to_declare(self, profiles: list[str]) -> str:
         """What to do about MIG devices that the pool does not declare; nobody is to divide GPUs anew under pods."""

@@ -5,16 +5,25 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 
 from conformance.facts import Facts, Node, Pod
-from conformance.gpu.labels import DEPLOY, DEPLOY_OPERANDS, DRIVER_VERSION, GPU_COUNT, GPU_PRODUCT, NVIDIA
+from conformance.gpu.labels import (
+    DEPLOY,
+    DEPLOY_OPERANDS,
+    DRIVER_VERSION,
+    GPU_COUNT,
+    GPU_PRODUCT,
+    NVIDIA,
+    WORKLOAD_CONFIG,
+)
 from conformance.gpu.taints import ORDINARY_POD, QUARANTINE, SCHEDULING_EFFECTS, untolerated
 from conformance.owners import Owner
 from conformance.reference.expected import offer_of
 from conformance.reference.model import Pool, Reference
-from conformance.verdict import Inconclusive, Judge, format_value
+from conformance.verdict import Inconclusive, Judge, Waits, format_value
 from suites._shared.gpu_holders import only_pauses
 from suites._shared.gpu_requests import requests_gpus
 from suites._shared.grace import driver_being_replaced, has_managed_driver
 from suites._shared.node_gpus import offered
+from suites._shared.operand_status import GPU_DISCOVERY, worker_failure
 from suites._shared.operands import CONTAINER, ON, purpose_of
 from suites._shared.operator_resource import find_operator_resource
 from suites._shared.pod_owners import is_node_agent, is_of_owners, platform_of
@@ -22,7 +31,10 @@ from suites._shared.pool_nodes import is_for_containers
 from suites._shared.upgrade_states import DONE, state_of
 
 IN_A_POOL = "belongs to a GPU pool"
-_DISCOVERY = "gpu-feature-discovery"
+_WRITE_AGAIN = (
+    "Look at the NodeFeature object of the node and at Node Feature Discovery's master, which sets the labels from it; "
+    "then delete the node's pod of GPU Feature Discovery, so that it writes them again."
+)
 
 
 def how_to_bring_back(node: Node, broken: Sequence[str], facts: Facts) -> str:
@@ -126,7 +138,7 @@ def wants_gpu_discovery(pool: Pool, reference: Reference, facts: Facts) -> bool:
     stack, gpu = reference.stack, pool.gpu
     if stack is None or not stack.gpu_feature_discovery or gpu is None:
         return False
-    kept_off = any(pool.labels.get(key, ON) != ON for key in (DEPLOY_OPERANDS, f"{DEPLOY}{_DISCOVERY}"))
+    kept_off = any(pool.labels.get(key, ON) != ON for key in (DEPLOY_OPERANDS, f"{DEPLOY}{GPU_DISCOVERY}"))
     of_nvidia = gpu.allocated_by == "device-plugin" and gpu.resource.startswith(NVIDIA) and is_for_containers(pool)
     with suppress(Inconclusive):
         return not kept_off and of_nvidia and purpose_of(pool, find_operator_resource(facts)) == CONTAINER
@@ -149,14 +161,29 @@ def why_of_two_models(pool: Pool, node: Node, reference: Reference) -> str:
     return f"the node offers all {gpu.count} GPUs, and only {found} of them are {product}: it has two models"
 
 
-def why_unlabelled(node: Node, facts: Facts) -> str:
-    """Why a node lacks the labels of GPU Feature Discovery."""
-    pods = [pod for pod in facts.pods_on(node.name) if _DISCOVERY in f"{pod.owner_name} {pod.name}"]
+def kept_off_discovery(node: Node) -> Waits | None:
+    """That a label keeps GPU Feature Discovery off a node, which OPER-12 judges; None where none does."""
+    for key, usual in ((f"{DEPLOY}{GPU_DISCOVERY}", ON), (WORKLOAD_CONFIG, CONTAINER)):
+        if (value := node.labels.get(key, usual)) != usual:
+            return Waits(f"label {key}={value} keeps GPU Feature Discovery off it", on="OPER-12")
+    return None
+
+
+def why_unlabelled(node: Node, facts: Facts) -> tuple[str, str]:
+    """Why a node lacks the labels of GPU Feature Discovery, and what to do about it."""
+    pods = [pod for pod in facts.pods_on(node.name) if GPU_DISCOVERY in f"{pod.owner_name} {pod.name}"]
     if not pods:
-        return f"no pod of GPU Feature Discovery runs on {node.name}"
+        return f"no pod of GPU Feature Discovery runs on {node.name}", _WRITE_AGAIN
     if not any(pod.ready for pod in pods):
-        return f"{pods[0]} of GPU Feature Discovery is not Ready"
-    return f"{pods[0]} is Ready, and the labels that it set are gone"
+        return f"{pods[0]} of GPU Feature Discovery is not Ready", _WRITE_AGAIN
+    worker = worker_failure(node, facts)
+    if worker is not None:
+        return (
+            f"{pods[0]} is Ready, and Node Feature Discovery does not run on the node: {worker.cause}",
+            "Let the worker of Node Feature Discovery run there, as its tolerations, node selector and affinity have "
+            "to allow: it reads what GPU Feature Discovery writes on the node.",
+        )
+    return f"{pods[0]} is Ready, and the labels that it set are gone", _WRITE_AGAIN
 
 
 def state(node: Node) -> str:

@@ -60,6 +60,7 @@ from suites.pools.pool_findings import (
     how_to_move,
     how_to_taint,
     judge_alike,
+    kept_off_discovery,
     occupies_without_gpus,
     other_nodes_first,
     state,
@@ -417,19 +418,19 @@ def _judge_undiscovered(node: Node, awaited: Waits | None, facts: Facts, judge: 
 
     None for a new one, and none where what keeps GPU Feature Discovery from working is judged elsewhere.
     """
-    not_now = why_still_starting(node, facts, until=GPU_PRODUCT) or awaited
+    not_now = kept_off_discovery(node) or why_still_starting(node, facts, until=GPU_PRODUCT) or awaited
     if not_now:
         judge.pass_over(node, not_now)
         return
+    cause, remedy = why_unlabelled(node, facts)
     judge(
         node,
         ok=False,
         expected=f"label {GPU_PRODUCT} and its kin, as GPU Feature Discovery is declared",
         actual=f"no label {GPU_PRODUCT}",
-        cause=why_unlabelled(node, facts),
+        cause=cause,
         hidden_because="the device plugin goes on without them; pods that select a product are never scheduled here",
-        remedy="Look at the NodeFeature object of the node and at Node Feature Discovery's master, which sets the "
-        "labels from it; then delete the node's pod of GPU Feature Discovery, so that it writes them again.",
+        remedy=remedy,
         inspect=f"kubectl get node {node.name} -L {GPU_PRODUCT},{GPU_MEMORY}; kubectl get nodefeatures -A",
     )
 

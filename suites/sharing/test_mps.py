@@ -9,7 +9,7 @@ once. Whichever of them is violated, the node stays Ready and offers no GPU.
 import pytest
 
 from conformance.catalog import MUST, OCCUPIES_IDLE_GPUS, ON_PICKED_NODES, requirement
-from conformance.facts import Container, Facts, Node, Pod, Workload
+from conformance.facts import Facts, Node, Pod, Workload
 from conformance.gpu import plugin_config
 from conformance.gpu.labels import GPU_COMPUTE, MPS_CAPABLE
 from conformance.gpu.plugin_config import Problem
@@ -25,7 +25,7 @@ from conformance.lab import RequirementLab
 from conformance.reference.expected import gpus_of, mig_strategy_of
 from conformance.reference.model import Pool, Reference
 from conformance.verdict import Inconclusive, Judge, format_value
-from suites._shared.device_plugin_configs import ChosenConfig
+from suites._shared.device_plugin_configs import ChosenConfig, mps_daemons, runs_mps_daemon
 from suites._shared.formatting import join_limited
 from suites._shared.node_gpus import counted
 from suites._shared.operand_status import why_still_starting
@@ -37,9 +37,6 @@ from suites._shared.replicas import (
     requests_for_several_replicas_end_as_configured,
 )
 from suites._shared.shared_nodes import SharedNodes, judge_chain, judge_configurations, judge_freshness, shared_pools
-
-DAEMON_CONTAINERS = ("mps-control-daemon-ctr", "nvidia-device-plugin-mps-control-daemon")
-"""The container of the control daemon, in the operator's asset and in the plugin's own chart, and in its manifest."""
 
 # Problems of a configuration that enables MPS together with what excludes it: judged by MPS-03, not by MPS-01.
 EXCLUSIONS = ("sharing.timeSlicing", "flags.migStrategy")
@@ -136,10 +133,10 @@ def test_mps_nodes_enable_neither_mig_nor_time_slicing(mps: SharedNodes, judge: 
     "brings the daemon to the node.",
 )
 def test_the_control_daemon_runs_on_every_mps_node(mps: SharedNodes, facts: Facts, judge: Judge) -> None:
-    daemons = [each for each in facts.workloads if each.kind == "DaemonSet" and _is_daemon(each.template.containers)]
+    daemons = mps_daemons(facts)
     nodes = mps.nodes if daemons else mps.configured(judge)
     for _, node, *_ in nodes:
-        pods = [pod for pod in facts.pods_on(node.name) if not pod.finished and _is_daemon(pod.containers)]
+        pods = [pod for pod in facts.pods_on(node.name) if not pod.finished and runs_mps_daemon(pod)]
         ready = [pod for pod in pods if pod.ready and not pod.deleting]
         not_judged = why_still_starting(node, facts, pods=pods, until=MPS_CAPABLE) if daemons and not ready else ""
         if not_judged:
@@ -267,10 +264,6 @@ def _most_clients(node: Node, clients: int) -> int | None:
         return None
     capability = (int(major), int(minor) if minor.isdigit() else 0)
     return MPS_MAX_REPLICAS if capability >= MPS_FULL_CAPABILITY else MPS_MAX_REPLICAS_BEFORE_7_5
-
-
-def _is_daemon(containers: tuple[Container, ...]) -> bool:
-    return any(each.name in DAEMON_CONTAINERS for each in containers)
 
 
 def _why_no_daemon(node: Node, daemons: list[Workload], pods: list[Pod]) -> str:

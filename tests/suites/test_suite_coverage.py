@@ -262,6 +262,27 @@ def test_a_missing_pod_that_a_label_keeps_away_follows_the_requirement_of_such_l
     assert f"node {A_NODE}" in cluster.verdict(SWITCHED_OFF).broken
 
 
+def test_nobody_is_to_set_labels_of_operands_on_a_node_for_virtual_machines(cluster):
+    cluster.label(A_NODE, {"nvidia.com/gpu.workload.config": "vm-vgpu", "nvidia.com/gpu.deploy.dcgm-exporter": None})
+    cluster.remove(cluster.pod("nvidia-dcgm-exporter", A_NODE))
+
+    told = cluster.verdict(COVERAGE).broken[f"node {A_NODE}"]
+    assert "nvidia.com/gpu.workload.config=vm-vgpu gives the GPUs of the node to virtual machines" in told
+    assert "Restore" not in told
+
+
+def test_labels_that_an_affinity_asks_for_are_named(cluster):
+    asked = {"key": "nvidia.com/gpu.product", "operator": "In", "values": ["none"]}
+    terms = [{"matchExpressions": [asked]}]
+    term = {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": terms}}
+    cluster.get("DaemonSet", "nvidia-dcgm-exporter")["spec"]["template"]["spec"]["affinity"] = {"nodeAffinity": term}
+    cluster.remove(cluster.pod("nvidia-dcgm-exporter", A_NODE))
+
+    told = cluster.verdict(COVERAGE).broken[f"node {A_NODE}"]
+    assert "asks for one of nvidia.com/gpu.product=none" in told
+    assert "kubectl label" not in told
+
+
 def test_cordoned_nodes_keep_their_components_and_dead_ones_are_not_asked(cluster):
     cluster.node(A_NODE)["spec"] |= {"unschedulable": True}
     assert f"node {A_NODE}" in cluster.verdict(COVERAGE).subjects

@@ -121,3 +121,81 @@ def test_nobody_is_to_divide_gpus_anew_under_pods_or_by_a_label_that_nothing_rea
 
     assert "Declare the pool's MIG layout" in finding(cluster).remedy
     assert "then label the node nvidia.com/mig.config=all-disabled" in finding(cluster).remedy
+
+
+def of_inference(reference, gpu, **more):
+    pools = tuple(
+        msgspec.structs.replace(pool, gpu=msgspec.structs.replace(pool.gpu, **gpu), **more)
+        if pool.name == "t4-inference"
+        else pool
+        for pool in reference.pools
+    )
+    return msgspec.structs.replace(reference, pools=pools)
+
+
+def told(cluster, reference):
+    broken = cluster.verdict(offers, reference=reference).judge.broken
+    [found] = [each for each in broken if str(each.subject) == f"node {A_NODE}"]
+    return found
+
+
+def test_a_plugin_that_shares_by_mps_waits_for_the_control_daemon(cluster, reference):
+    status(cluster, {}, {})
+    shared = of_inference(reference, {"replicas": 10, "shared_by": "mps"})
+
+    assert "waits for the MPS control daemon, and the node has none" in told(cluster, shared).cause
+    assert told(cluster, shared).remedy.startswith("Follow MPS-04")
+
+    for each in [each for each in cluster.objects if "mps-control-daemon" in each["metadata"]["name"]]:
+        cluster.remove(each)
+    assert "log" in told(cluster, shared).remedy
+
+
+def test_a_layout_that_the_mig_manager_has_not_begun_with_is_no_broken_bus(cluster, reference):
+    pool = next(pool for pool in reference.gpu_pools if pool.mig_layout)
+    node = f"{pool.name}-1"
+    cluster.label(node, {"nvidia.com/mig.config.state": None})
+    cluster.node(node)["status"] |= {"capacity": {GPU: "1"}, "allocatable": {GPU: "1"}}
+
+    [found] = cluster.verdict(offers).judge.broken
+
+    assert "has not been applied to the node (no label nvidia.com/mig.config.state)" in found.cause
+    assert found.remedy.startswith("Follow MIG-04")
+
+
+@pytest.mark.parametrize(
+    ("capacity", "says"),
+    [
+        ({}, "has a Ready pod on the node"),
+        ({"amd.com/gpu": "0"}, "maker's driver is loaded"),
+        ({"amd.com/gpu": "4"}, "names the device and the reason"),
+    ],
+    ids=["no-plugin", "no-device", "no-healthy-device"],
+)
+def test_of_another_maker_nobody_is_sent_to_the_programs_of_nvidia(cluster, reference, capacity, says):
+    status(cluster, {}, {})
+    cluster.node(A_NODE)["status"]["capacity"] |= capacity
+
+    found = told(cluster, of_inference(reference, {"resource": "amd.com/gpu"}))
+
+    assert says in found.remedy
+    assert not any(word in f"{found.cause} {found.remedy}" for word in ("OPER-", "XID", "NVIDIA", "nvidia"))
+
+
+def test_gpus_for_virtual_machines_that_containers_have_are_no_matter_of_sharing(cluster, reference):
+    status(cluster, {GPU: 4}, {GPU: 4})
+    declared = of_inference(
+        reference, {"resource": "nvidia.com/TU104GL_T4"}, labels={"nvidia.com/gpu.workload.config": "vm-passthrough"}
+    )
+
+    assert "sandboxWorkloads.enabled" in told(cluster, declared).cause
+    assert told(cluster, declared).remedy.startswith("Set sandboxWorkloads.enabled once no pod uses")
+
+
+def test_a_name_that_the_plugin_cannot_be_told_is_not_looked_for_in_the_sharing(cluster, reference):
+    status(cluster, {GPU: 4}, {GPU: 4})
+    cluster.objects = [each for each in cluster.objects if each["kind"] != "ClusterPolicy"]
+
+    found = told(cluster, of_inference(reference, {"resource": "nvidia.com/t4"}))
+
+    assert "ignores resources in its configuration" in found.remedy

@@ -92,6 +92,33 @@ def test_a_discovery_that_does_not_become_ready_is_no_excuse(cluster):
     assert "is not Ready" in broken(cluster)[f"node {A_NODE}"]
 
 
+def test_a_node_without_the_worker_of_node_feature_discovery_gets_no_labels(cluster):
+    cluster.label(A_NODE, {PRODUCT: None})
+    cluster.remove(cluster.pod("gpu-operator-node-feature-discovery-worker", A_NODE))
+
+    [finding] = cluster.verdict(labels_agree).judge.broken
+
+    assert "Node Feature Discovery does not run on the node" in finding.cause
+    assert "delete" not in finding.remedy
+
+
+@pytest.mark.parametrize(
+    "label",
+    [
+        {"nvidia.com/gpu.workload.config": "vm-passthrough"},
+        {"nvidia.com/gpu.deploy.gpu-feature-discovery": "paused-for-driver-upgrade"},
+    ],
+    ids=["virtual-machines", "paused"],
+)
+def test_a_label_that_keeps_discovery_off_is_told_elsewhere(cluster, label):
+    cluster.label(A_NODE, {PRODUCT: None, **label})
+
+    outcome = cluster.verdict(labels_agree)
+
+    assert not outcome.broken
+    assert "keeps GPU Feature Discovery off it (OPER-12)" in str(outcome.judge.unseen[0])
+
+
 @pytest.mark.parametrize(
     "gpu",
     [{"resource": "amd.com/gpu"}, {"resource": "nvidia.com/pgpu"}, {"allocated_by": "dra"}],
