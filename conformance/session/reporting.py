@@ -1,17 +1,19 @@
 """What a run tells: events while it is on, verdicts as they come, and the report at its end."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import msgspec
 
 import conformance
 from conformance.catalog import Requirement
 from conformance.facts import Facts, Node
+from conformance.kube.effects import Mode
+from conformance.options import Settings
 from conformance.report.causes import causes_of, with_waived_causes
 from conformance.report.comparing.baseline import Baseline
 from conformance.report.emitters import STREAM_NAME, EventStream, refusals, write_formats, write_json, write_junit
@@ -31,19 +33,38 @@ from conformance.report.model import (
 )
 from conformance.session.cluster import OpenCluster
 from conformance.session.excused import excused_in
+from conformance.session.of_cluster import OfCluster
 from conformance.session.redaction import RunRedaction
 from conformance.session.upgrade_capacity import capacity_of
-from conformance.session.upgrades import keep_baseline, with_decision
+from conformance.session.upgrades import Asked, keep_baseline, with_decision
 from conformance.session.waiting import with_waiting_pods
 from conformance.session.waivers import Waivers
-from conformance.verdict import Status
-
-if TYPE_CHECKING:
-    from conformance.session.run import Run
+from conformance.verdict import EvidenceKind, Status
 
 REPORT_FOLDER = "gpu-conformance-report"
 # Clusters of these kinds were there before the run, and are the same ones in the next.
 _LASTING = ("context", "snapshot")
+
+
+class Reported(OfCluster, Protocol):
+    """The run that is told of. Of the cluster it is asked only when that is open."""
+
+    settings: Settings
+    id: str
+    started: datetime
+    asked: Asked
+
+    @property
+    def mode(self) -> Mode:
+        """How far the run may go."""
+
+    @property
+    def evidence(self) -> EvidenceKind:
+        """The kind of evidence that it gives."""
+
+    @property
+    def readable_nodes(self) -> Sequence[Node]:
+        """The nodes, none where they could not be read."""
 
 
 class Reporting:
@@ -52,7 +73,7 @@ class Reporting:
     ``verdicts`` are by the requirement's id, ``notes`` tell what no requirement does, ``files`` have been written.
     """
 
-    def __init__(self, run: "Run", *, writes: bool) -> None:
+    def __init__(self, run: Reported, *, writes: bool) -> None:
         self._run = run
         self._settings = run.settings
         self._writes = writes
