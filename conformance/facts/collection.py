@@ -153,12 +153,15 @@ class Facts(Found):
         return with_added(spec) if self._admission_adds_tolerations else spec
 
     def template_of(self, workload: Workload) -> PodTemplate:
-        """The pod template of a workload with what admission adds to its pods, as far as the pods show it."""
+        """The pod template of a workload with what admission adds to its pods, as far as pods show it."""
+        return self.as_admitted(self.template_of_its_pods(workload))
+
+    def template_of_its_pods(self, workload: Workload) -> PodTemplate:
+        """The pod template of a workload with what policies and webhooks add to its pods, as far as these show it."""
         if not self._admission_changes_pods:
-            return self.as_admitted(workload.template)
+            return workload.template
         default = self.default_priority_class
-        shown = as_its_pods_are(workload, self.pods_of(workload), default.name if default else "")
-        return self.as_admitted(shown)
+        return as_its_pods_are(workload, self.pods_of(workload), default.name if default else "")
 
     def free_gpus(self, node: Node, resource: str = GPU) -> int:
         """Devices of ``resource`` that the scheduler may still give away on a node; negative when overcommitted."""
@@ -288,13 +291,16 @@ class Facts(Found):
 
     @cached_property
     def _admission_changes_pods(self) -> bool:
+        nodes: tuple[Node, ...] = ()
         namespaces: tuple[str, ...] = ()
         crds: tuple[str, ...] = ()
+        with suppress(Inconclusive):
+            nodes = self.nodes
         with suppress(Inconclusive):
             namespaces = tuple(each.name for each in self.namespaces)
         with suppress(Inconclusive):
             crds = tuple(each.name for each in self.crds)
-        return changes_pods(self.nodes, namespaces, crds)
+        return changes_pods(nodes, namespaces, crds)
 
     @cached_property
     def _nodes_by_labels(self) -> dict[tuple[tuple[str, str], ...], tuple[Node, ...]]:

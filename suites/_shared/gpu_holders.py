@@ -63,7 +63,7 @@ def pods_with_gpu_resources(facts: Facts, reference: Reference) -> tuple[Pod, ..
 def holders(facts: Facts, reference: Reference) -> tuple[Holder, ...]:
     """The workloads whose pods request GPUs, as admission makes them, and such pods of no workload that is read."""
     owners = [each for each in facts.workloads if resources_requested(each.template, reference)]
-    made = (_of_workload(owner)._replace(spec=facts.template_of(owner)) for owner in owners)
+    made = (_of_workload(owner)._replace(spec=facts.template_of_its_pods(owner)) for owner in owners)
     return (*_of_others(pods_with_gpu_resources(facts, reference), facts), *made)
 
 

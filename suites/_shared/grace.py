@@ -79,13 +79,13 @@ def system_updated_by(node: Node, facts: Facts) -> str:
 
 
 def driver_being_replaced(node: Node, facts: Facts) -> Pod | None:
-    """The driver pod of a node whose driver manager has not ended; None without one.
+    """The driver pod of a node whose driver manager has not ended; None without one, or where pods could not be read.
 
     It does its work whenever a driver pod starts, with an upgrade or without one: it sets the labels of operands to
     paused-for-driver-upgrade, cordons the node, unloads the driver, and undoes the rest when it ends, also with an
     error. Source: NVIDIA/k8s-driver-manager, cmd/driver-manager/main.go (uninstallDriver, cleanupOnFailure).
     """
-    for pod in facts.pods_on(node.name):
+    for pod in () if "pods" in facts.unreadable else facts.pods_on(node.name):
         manager = next((each for each in pod.statuses if each.init and each.name == DRIVER_MANAGER), None)
         if manager is not None and manager.exit_code != 0 and not pod.finished and not pod.deleting:
             return pod

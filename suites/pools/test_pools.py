@@ -369,8 +369,8 @@ def test_every_gpu_node_is_ready_and_schedulable(
         broken = broken_conditions(node.conditions, healthy)
         problem = problem_of(node, facts) or why_not_initialized(node, taints_of([pool]), facts)
         ok = node.ready and not node.unschedulable and not broken and not problem
-        passing = is_changing(node, facts) or why_under_test(node, facts)
-        if change := (not ok and passing) or removal_of(node, facts):
+        passing = "" if ok else is_changing(node, facts) or why_under_test(node, facts)
+        if change := passing or removal_of(node, facts):
             judge.pass_over(node, change)
             continue
         if not node.ready and joined_just_now(node, facts):

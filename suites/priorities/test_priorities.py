@@ -187,7 +187,7 @@ def test_declared_workloads_carry_their_class(classified: tuple[Workload, ...], 
             judge.pass_over(declared, absent)
             continue
         workload = facts.workload(declared.kind, declared.namespace, declared.name)
-        carried = facts.template_of(workload).priority_class if workload else ""
+        carried = facts.template_of_its_pods(workload).priority_class if workload else ""
         judge(
             declared,
             ok=carried == declared.priority_class,
