@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from conformance.facts import Facts, Node, Pod
+from conformance.facts import Facts, Node, Pod, Workload
 from conformance.gpu.labels import UPGRADE_DRAIN_SKIP, UPGRADE_SKIP, UPGRADE_STATE
 from conformance.reference.model import Pool
 from conformance.upgrading.policy import DRAINING, UpgradePolicy, policy_for
@@ -22,6 +22,7 @@ from suites._shared.pool_nodes import GpuPoolNode
 from suites._shared.upgrade_obstacles import is_known
 from suites._shared.upgrade_states import (
     AT_THE_DRIVER,
+    DONE,
     FAILED,
     REQUIRED,
     UNDER_WAY,
@@ -34,6 +35,9 @@ _DRIVER_POD = ("app.kubernetes.io/component", "nvidia-driver")
 
 TERMINATION_MAY_TAKE = timedelta(minutes=5)
 """How long a pod may take to end after its grace period: a driver pod unloads modules, the kubelet cleans up."""
+
+NEXT_MAY_TAKE = timedelta(hours=1)
+"""How long it may take from one driver pod to the next while nodes wait: the operator takes the next at once."""
 
 
 class UpgradeStall(NamedTuple):
@@ -56,13 +60,13 @@ def stuck_nodes(
     facts: Facts,
 ) -> dict[str, UpgradeStall]:
     """The nodes, by name, whose upgrade is stuck."""
-    fleet = [node for _, node in nodes]
+    fleet = _Fleet([node for _, node in nodes], facts)
     found = {}
     for pool, node in nodes:
         policy = policy_for(node, facts)
         stall = _stall_after_start(node, policy, _driver_of(components), facts)
         if stall is None and state_of(node) == REQUIRED and pool.labels.get(UPGRADE_SKIP) != "true":
-            stall = _stall_before_start(node, fleet, policy)
+            stall = _stall_before_start(node, fleet, policy, facts)
         if stall is not None:
             found[node.name] = stall
     return found
@@ -159,7 +163,42 @@ def _driver_pod(node: Node, facts: Facts) -> Pod | None:
     return min(pods, key=lambda pod: pod.deleting, default=None)
 
 
-def _stall_before_start(node: Node, fleet: Sequence[Node], policy: UpgradePolicy) -> UpgradeStall | None:
+class _Fleet:
+    """What a node that waits for its upgrade depends on in the others, looked at once for all that wait."""
+
+    def __init__(self, nodes: Sequence[Node], facts: Facts) -> None:
+        self._facts = facts
+        self._states = {node.name: state_of(node) for node in nodes}
+        self._progress: dict[str, _Progress | None] = {}
+        self.size = len(nodes)
+        self.is_under_way = any(state in UNDER_WAY for state in self._states.values())
+        self.failed = [name for name, state in self._states.items() if state == FAILED]
+        self.down = [node.name for node in unavailable(nodes)]
+
+    def progress(self, driver: Workload) -> "_Progress | None":
+        """How far the nodes of a driver's DaemonSet are; None where none has the driver of its present template.
+
+        When the template was changed stands nowhere: it was before the first pod of it.
+        """
+        name = str(driver)
+        if name not in self._progress:
+            pods = self._facts.pods_of(driver)
+            done = [pod for pod in pods if self._states.get(pod.node) == DONE]
+            last = max((pod.created for pod in pods if pod.created), default=None)
+            known = 0 < len(done) <= driver.updated
+            self._progress[name] = _Progress(len(pods), len(done), last) if last and known else None
+        return self._progress[name]
+
+
+class _Progress(NamedTuple):
+    """How many of its pods are of nodes that have the present driver, and when the newest of them was made."""
+
+    pods: int
+    done: int
+    last: datetime
+
+
+def _stall_before_start(node: Node, fleet: _Fleet, policy: UpgradePolicy, facts: Facts) -> UpgradeStall | None:
     """Why the upgrade of a node does not start; None while others are upgraded first."""
     if node.labels.get(UPGRADE_SKIP) == "true":
         return UpgradeStall(
@@ -169,20 +208,35 @@ def _stall_before_start(node: Node, fleet: Sequence[Node], policy: UpgradePolicy
         return UpgradeStall(
             f"autoUpgrade of {policy.source} is false, and the label was left behind", "Set it to true again."
         )
-    if node.unschedulable or any(state_of(other) in UNDER_WAY for other in fleet):
+    if node.unschedulable or fleet.is_under_way:
         return None
-    failed = [other.name for other in fleet if state_of(other) == FAILED]
-    if policy.parallel and len(failed) >= policy.parallel:
+    if policy.parallel and len(fleet.failed) >= policy.parallel:
         counted = "failed and count as being upgraded, of which maxParallelUpgrades allows"
-        cause = f"{join_limited(failed)} {counted} {policy.parallel}"
+        cause = f"{join_limited(fleet.failed)} {counted} {policy.parallel}"
         return UpgradeStall(cause, "Fix the node that failed; it blocks all the others.")
-    down, most = unavailable(fleet), policy.unavailable(len(fleet))
-    if len(down) >= most:
-        names = join_limited([other.name for other in down])
+    most = policy.unavailable(fleet.size)
+    if len(fleet.down) >= most:
+        named = join_limited(fleet.down)
         cause = (
-            f"{len(down)} of {len(fleet)} nodes are cordoned or not Ready ({names}), and maxUnavailable allows {most}"
+            f"{len(fleet.down)} of {fleet.size} nodes are cordoned or not Ready ({named}), and maxUnavailable allows "
+            f"{most}"
         )
         return UpgradeStall(
             cause, f"Uncordon the nodes whose maintenance is over, or raise maxUnavailable of {policy.source}."
         )
-    return None
+    return _stall_without_reason(node, fleet, policy, facts)
+
+
+def _stall_without_reason(node: Node, fleet: _Fleet, policy: UpgradePolicy, facts: Facts) -> UpgradeStall | None:
+    """That nobody goes on with the upgrade of a node which others of its DaemonSet have behind them."""
+    pod = _driver_pod(node, facts)
+    driver = facts.workload("DaemonSet", pod.namespace, pod.owner_name) if pod is not None else None
+    progress = fleet.progress(driver) if driver is not None else None
+    if progress is None or facts.taken_at - progress.last < NEXT_MAY_TAKE:
+        return None
+    return UpgradeStall(
+        f"{driver} has its present driver on {progress.done} of {progress.pods} nodes, its newest pod is of "
+        f"{progress.last:%Y-%m-%d %H:%M} UTC, and no node is being upgraded although {policy.source} allows it",
+        "Read what the operator's log says of upgrades: it looks at them whenever a node, a driver pod or its resource "
+        "changes.",
+    )

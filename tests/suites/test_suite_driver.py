@@ -185,6 +185,42 @@ def test_an_upgrade_that_cordoned_nodes_block_is_reported_with_their_number(clus
     assert "maxUnavailable allows 4" in broken[f"node {A_NODE}"]
 
 
+def upgraded_but_for(cluster, node, *, updated=None):
+    """Let all nodes have the new driver of their DaemonSet but one, which waits for it."""
+    pods = [each for each in cluster.objects if each["metadata"]["name"].startswith("nvidia-driver-daemonset-")]
+    for pod in pods:
+        cluster.label(pod["spec"]["nodeName"], {STATE: "upgrade-done"})
+    cluster.label(node, {STATE: "upgrade-required"})
+    status = cluster.daemonset("nvidia-driver-daemonset")["status"]
+    status["updatedNumberScheduled"] = len(pods) - 1 if updated is None else updated
+    return pods
+
+
+def test_nodes_that_wait_although_nothing_holds_them_up_are_found(cluster):
+    upgraded_but_for(cluster, A_NODE)
+
+    broken = cluster.verdict(STUCK).broken
+
+    assert list(broken) == [f"node {A_NODE}"]
+    assert "its present driver on 15 of 16 nodes, its newest pod is of 2026-03-01 00:00" in broken[f"node {A_NODE}"]
+
+
+def test_an_upgrade_that_has_come_to_the_next_node_or_has_just_begun_goes_on(cluster):
+    pods = upgraded_but_for(cluster, A_NODE)
+    cluster.label("a100-training-1", {STATE: "pod-restart-required"})
+    assert f"node {A_NODE}" not in cluster.verdict(STUCK).broken, "another node is being upgraded"
+
+    cluster.label("a100-training-1", {STATE: "upgrade-done"})
+    pods[0]["metadata"]["creationTimestamp"] = JUST_NOW
+    assert cluster.verdict(STUCK).passed, "the node before it was done just now"
+
+
+def test_pods_of_an_earlier_driver_say_nothing_of_this_upgrade(cluster):
+    upgraded_but_for(cluster, A_NODE, updated=0)
+
+    assert cluster.verdict(STUCK).passed, "the DaemonSet may have been changed a moment ago"
+
+
 def test_a_node_that_failed_holds_up_the_others(cluster):
     cluster.label("a100-training-1", {STATE: "upgrade-failed"})
     cluster.label(A_NODE, {STATE: "upgrade-required"})
