@@ -9,6 +9,7 @@ Sources: NVIDIA/k8s-operator-libs, pkg/upgrade; NVIDIA/mig-parted, pkg/mig/recon
 controllers/upgrade_controller.go (labels are removed where autoUpgrade is off, and left where the driver is).
 """
 
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from functools import lru_cache
 
@@ -85,11 +86,20 @@ def driver_being_replaced(node: Node, facts: Facts) -> Pod | None:
     paused-for-driver-upgrade, cordons the node, unloads the driver, and undoes the rest when it ends, also with an
     error. Source: NVIDIA/k8s-driver-manager, cmd/driver-manager/main.go (uninstallDriver, cleanupOnFailure).
     """
-    for pod in () if "pods" in facts.unreadable else facts.pods_on(node.name):
-        manager = next((each for each in pod.statuses if each.init and each.name == DRIVER_MANAGER), None)
-        if manager is not None and manager.exit_code != 0 and not pod.finished and not pod.deleting:
-            return pod
-    return None
+    return _drivers_being_replaced(facts).get(node.name)
+
+
+# Asked for each node of thousands; a run has one set of facts.
+@lru_cache(maxsize=1)
+def _drivers_being_replaced(facts: Facts) -> Mapping[str, Pod]:
+    pods = () if "pods" in facts.unreadable else facts.pods
+    at_work = (
+        pod
+        for pod in reversed(pods)
+        for each in pod.statuses
+        if each.init and each.name == DRIVER_MANAGER and each.exit_code != 0
+    )
+    return {pod.node: pod for pod in at_work if not pod.finished and not pod.deleting}
 
 
 def is_upgrading(node: Node, facts: Facts) -> bool:

@@ -130,8 +130,8 @@ def why_taken_back(node: Node) -> str:
 
     AKS keeps the Node of a deallocated spot instance (learn.microsoft.com: AKS, Add a spot node pool, eviction policy).
     """
-    is_spot = any(node.labels.get(key) == value for key, value in SPOT)
-    return "the cloud took its machine back: a spot node that is shut down" if is_spot and _is_shut_down(node) else ""
+    is_spot = _is_shut_down(node) and any(node.labels.get(key) == value for key, value in SPOT)
+    return "the cloud took its machine back: a spot node that is shut down" if is_spot else ""
 
 
 def _is_shut_down(node: Node) -> bool:

@@ -87,11 +87,11 @@ def occupies_without_gpus(pod: Pod, reference: Reference, facts: Facts) -> bool:
     DaemonSet take anything away that pulls images to the nodes of its team and then pauses (jupyterhub/
     zero-to-jupyterhub-k8s: continuous-image-puller).
     """
-    if pod.owner_kind == "DaemonSet" and only_pauses(pod):
-        return False
     if pod.finished or (is_node_agent(pod) and not is_of_owners(pod, reference, facts)):
         return False
-    return not requests_gpus(pod, pod.namespace, reference, facts)
+    if requests_gpus(pod, pod.namespace, reference, facts):
+        return False
+    return not (pod.owner_kind == "DaemonSet" and only_pauses(pod))
 
 
 def how_to_move(pod: Pod, node: Node, reference: Reference, facts: Facts) -> str:

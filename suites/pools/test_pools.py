@@ -361,13 +361,14 @@ def test_every_gpu_node_is_ready_and_schedulable(
     healthy = reference.platform.healthy_conditions
     unclear: dict[str, str] = {}
     ready = Counter(pool.name for pool, node, _ in gpu_pool_nodes if node.ready)
+    taints = {pool.name: taints_of([pool]) for pool in reference.gpu_pools}
     for pool, node, gpu in gpu_pool_nodes:
         # A pool may lose spot nodes as long as it has those that its owners declare.
         if ready[pool.name] >= pool.nodes and (why := why_taken_back(node)):
             judge.pass_over(node, why)
             continue
         broken = broken_conditions(node.conditions, healthy)
-        problem = problem_of(node, facts) or why_not_initialized(node, taints_of([pool]), facts)
+        problem = problem_of(node, facts) or why_not_initialized(node, taints[pool.name], facts)
         ok = node.ready and not node.unschedulable and not broken and not problem
         passing = "" if ok else is_changing(node, facts) or why_under_test(node, facts)
         if change := passing or removal_of(node, facts):
