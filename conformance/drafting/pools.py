@@ -50,7 +50,8 @@ def drafted_pools(facts: Facts, stack: dict[str, Any] | None) -> tuple[list[Draf
     drafted = [_pool(name, group, hardware, stack, equipped) for name, group in _named(groups)]
     grouped = {node.name for group in groups for node in group.nodes}
     others = _devices_of_others(facts)
-    rest = [node for node in facts.nodes if node.name not in {name for names in others.values() for name in names}]
+    told = {name for names in others.values() for name in names}
+    rest = [node for node in facts.nodes if node.name not in told]
     return drafted, [*_left_out(rest, grouped), *_not_judged(others)]
 
 

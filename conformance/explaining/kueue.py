@@ -11,9 +11,10 @@ from conformance.explaining import kueue_quota
 from conformance.explaining.kueue_books import priority_of
 from conformance.explaining.seen import Seen, condition, has_condition
 from conformance.gpu.affinity import selector_matches
+from conformance.gpu.labels import KUEUE_QUEUE
 from conformance.gpu.placement import Manifest
 
-_QUEUE, _GROUP = "kueue.x-k8s.io/queue-name", "kueue.x-k8s.io/pod-group-name"
+_GROUP = "kueue.x-k8s.io/pod-group-name"
 _STOPS = ("Hold", "HoldAndDrain")
 _NOTHING = ("", "")
 
@@ -22,7 +23,7 @@ def held(seen: Seen, obj: Manifest, kinds: Sequence[str]) -> tuple[str, str]:
     """Why Kueue holds an object of one of these kinds, and what to do; both empty where nothing is known."""
     workload = workload_of(seen, obj, kinds) or {}
     namespace, labels = str(obj["metadata"].get("namespace")), obj["metadata"].get("labels") or {}
-    name = str((workload.get("spec") or {}).get("queueName") or labels.get(_QUEUE) or "")
+    name = str((workload.get("spec") or {}).get("queueName") or labels.get(KUEUE_QUEUE) or "")
     local = seen.find("LocalQueue", namespace, name) if name else None
     queue = _cluster_queue(seen, local)
     told = _deactivated(workload)

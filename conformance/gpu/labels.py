@@ -121,6 +121,9 @@ PLATFORM_COUNTS = (
 )
 """The labels by which some of them say how many GPUs the machine has (karpenter.sh: well-known labels)."""
 
+KUEUE_QUEUE = "kueue.x-k8s.io/queue-name"
+"""Names the LocalQueue in which an object waits (kubernetes-sigs/kueue: pkg/controller/constants)."""
+
 DYNAMO_GRAPH = "nvidia.com/dynamo-graph-deployment-name"
 """On the pods of a DynamoGraphDeployment (ai-dynamo/dynamo: deploy/operator/internal/consts)."""
 

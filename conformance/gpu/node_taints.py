@@ -8,7 +8,7 @@ medik8s/node-maintenance-operator; Azure/AKS, CHANGELOG.md; docs.aws.amazon.com,
 
 from typing import NamedTuple
 
-from conformance.gpu.taints import HYPERPOD_HEALTH, MAINTENANCE, Taint
+from conformance.gpu.taints import HYPERPOD_HEALTH, REPAIRED_BY_AKS, SHUTDOWN, SKYHOOK, UNDER_MAINTENANCE, Taint
 
 
 class State(NamedTuple):
@@ -33,18 +33,16 @@ _STATES = {
         "the cloud's controller has not taken it up",
         "The taint goes when the cloud controller manager has started to look after node {node}: see whether it runs.",
     ),
-    "node.cloudprovider.kubernetes.io/shutdown": State(
-        "its machine is shut down", "Start the machine of node {node}, or remove its Node object."
-    ),
+    SHUTDOWN: State("its machine is shut down", "Start the machine of node {node}, or remove its Node object."),
     **dict.fromkeys(
-        (MAINTENANCE, "kubevirt.io/drain"),
+        UNDER_MAINTENANCE,
         State(
             "it is under maintenance",
             "The taint goes when the NodeMaintenance of node {node} is deleted, once the work on it is done.",
         ),
     ),
     **dict.fromkeys(
-        ("remediator.aks.microsoft.com/unschedulable", "remediator.kubernetes.azure.com/unschedulable"),
+        REPAIRED_BY_AKS,
         State("AKS is repairing it, or drains it before an event of the platform", "Wait until AKS has ended that."),
     ),
     HYPERPOD_HEALTH: State(
@@ -52,7 +50,7 @@ _STATES = {
         "HyperPod takes the taint away from node {node} when that has passed its health checks: see its label "
         f"{HYPERPOD_HEALTH}.",
     ),
-    "skyhook.nvidia.com": State("the packages of Skyhook are not installed yet", _STARTING),
+    SKYHOOK: State("the packages of Skyhook are not installed yet", _STARTING),
     "karpenter.sh/unregistered": State(
         "Karpenter has not registered it yet",
         "The taint goes when node {node} has started and joined; see its NodeClaim.",

@@ -12,7 +12,12 @@ SCHEDULING_EFFECTS = ("NoSchedule", "NoExecute")
 
 # NVIDIA/NVSentinel: docs, fault quarantine; it takes the taint away when the node is healthy again.
 QUARANTINE = "AggregatedNodeHealth"
-MAINTENANCE = "medik8s.io/drain"
+UNDER_MAINTENANCE = ("medik8s.io/drain", "kubevirt.io/drain")
+"""The taint of medik8s' node maintenance operator, and that of its predecessor of KubeVirt."""
+REPAIRED_BY_AKS = ("remediator.aks.microsoft.com/unschedulable", "remediator.kubernetes.azure.com/unschedulable")
+"""The taint of AKS' node auto-repair and auto-drain; the second name is the newer one."""
+SKYHOOK = "skyhook.nvidia.com"
+"""The taint that Skyhook takes off when the packages of a new node are installed."""
 HYPERPOD_HEALTH = "sagemaker.amazonaws.com/node-health-status"
 """Label and taint of SageMaker HyperPod; the taint keeps pods away while the label is not ``Schedulable``."""
 # aws/aws-node-termination-handler: docs, TAINT_NODE (spot-itn, scheduled-maintenance, rebalance-recommendation).
@@ -45,16 +50,14 @@ LIFECYCLE_KEYS = (
     "node.cluster.x-k8s.io/outdated-revision",
     # gardener/gardener: docs/usage/advanced/node-readiness.md.
     "node.gardener.cloud/critical-components-not-ready",
-    # medik8s/node-maintenance-operator: controllers/taint.go, and its predecessor of KubeVirt.
-    MAINTENANCE,
-    "kubevirt.io/drain",
-    # Azure/AKS: CHANGELOG.md (node auto-repair and auto-drain; the second name is the newer one).
-    "remediator.aks.microsoft.com/unschedulable",
-    "remediator.kubernetes.azure.com/unschedulable",
+    # medik8s/node-maintenance-operator: controllers/taint.go.
+    *UNDER_MAINTENANCE,
+    # Azure/AKS: CHANGELOG.md.
+    *REPAIRED_BY_AKS,
     # docs.aws.amazon.com: SageMaker HyperPod, resilience-related Kubernetes labels; what it means stands in the label.
     HYPERPOD_HEALTH,
-    # NVIDIA/skyhook: chart, runtimeRequiredTaint; gone when the packages of a new node are installed.
-    "skyhook.nvidia.com",
+    # NVIDIA/skyhook: chart, runtimeRequiredTaint.
+    SKYHOOK,
 )
 
 SHUTDOWN = "node.cloudprovider.kubernetes.io/shutdown"

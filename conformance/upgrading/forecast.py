@@ -13,7 +13,7 @@ from typing import NamedTuple
 import msgspec
 
 from conformance.facts import Facts, Node, Pod
-from conformance.gpu.labels import DEPLOY_DRIVER
+from conformance.gpu.labels import DEPLOY_DRIVER, KUEUE_QUEUE
 from conformance.upgrading.baseline import has_gpus, owner_of
 from conformance.upgrading.policy import UpgradePolicy, policy_for
 from conformance.upgrading.room import Room
@@ -22,7 +22,6 @@ MOST_AWAY = 100
 """How many sets of nodes are told one by one."""
 
 _OURS = ("", "default-scheduler")
-_KUEUE = "kueue.x-k8s.io/queue-name"
 _INSTALLED_BY_OTHERS = ("false", "pre-installed")
 
 
@@ -253,7 +252,7 @@ def why_not_placed(pod: Pod) -> str:
         return "it has devices by claim"
     if pod.scheduler not in _OURS:
         return f"{pod.scheduler} places it"
-    return "Kueue has to admit it again" if _KUEUE in pod.labels else ""
+    return "Kueue has to admit it again" if KUEUE_QUEUE in pod.labels else ""
 
 
 def turn_of(pod: Pod) -> tuple[int, float, str]:

@@ -20,7 +20,7 @@ from conformance.gpu.resources import BY_DEVICE_CLASS, DRA_DRIVER, is_accelerato
 from conformance.reference.expected import gpu_resources
 from conformance.reference.model import Reference
 from conformance.verdict import Inconclusive
-from suites._shared.resource_slices import classes_asked, device_class
+from suites._shared.resource_slices import classes_asked, device_class, has_admin_access, requests_of
 
 KAI_RESERVATION_NAMESPACES = ("kai-resource-reservation", "runai-reservation")
 """Where KAI keeps the pods that hold a whole GPU for those that asked for parts of it (charts of KAI and Run:ai)."""
@@ -138,10 +138,7 @@ def _claims_and_templates(facts: Facts) -> dict[tuple[str, str], Mapping[str, An
 
 def _allocating(claim_spec: Mapping[str, Any]) -> Mapping[str, Any]:
     """A claim without the requests that take no device from others."""
-    requests = (claim_spec.get("devices") or {}).get("requests") or ()
-    return {
-        "devices": {"requests": [each for each in requests if not (each.get("exactly") or each).get("adminAccess")]}
-    }
+    return {"devices": {"requests": [each for each in requests_of(claim_spec) if not has_admin_access(each)]}}
 
 
 @lru_cache(maxsize=1)

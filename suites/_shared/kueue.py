@@ -11,17 +11,23 @@ from datetime import datetime
 from typing import Any
 
 from conformance.facts import Facts, Resource
+from conformance.gpu.labels import KUEUE_QUEUE
 from conformance.verdict import Inconclusive
 from suites._shared.grace import is_recent
 
-_QUEUE = "kueue.x-k8s.io/queue-name"
+OPEN_THE_QUEUE = (
+    f"Mend the queue, or let the workload name another one (label {KUEUE_QUEUE}): Kueue admits it then, and "
+    "nothing has to be made again."
+)
+"""What to do about a queue that admits nothing."""
+
 # A queue that was stopped, and one whose ClusterQueue was: somebody wanted that.
 _WANTED = ("Stopped", "ClusterQueueIsInactive")
 
 
 def why_nothing_is_admitted(labels: Mapping[str, str], namespace: str, facts: Facts) -> str:
     """Why the queue that an object names by its label admits nothing; empty where it does, or where that is unknown."""
-    name = labels.get(_QUEUE, "")
+    name = labels.get(KUEUE_QUEUE, "")
     with suppress(Inconclusive):
         local_queues, cluster_queues = facts.local_queues, facts.cluster_queues
         if not name or not (local_queues or cluster_queues):

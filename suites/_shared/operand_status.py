@@ -105,7 +105,7 @@ def _restarted_discovery(node: Node, facts: Facts) -> Pod | None:
     discovering = (
         pod
         for pod in facts.pods_on(node.name)
-        if pod.ready and (GPU_DISCOVERY in f"{pod.owner_name} {pod.name}" or pod.owner_name.endswith(WORKERS_END))
+        if pod.ready and (is_gpu_discovery(pod) or pod.owner_name.endswith(WORKERS_END))
     )
     started = (pod for pod in discovering if is_recent(pod.created, facts.taken_at))
     return next(started, None)
@@ -155,6 +155,11 @@ def discovery_failure(node: Node, now: datetime) -> ComponentFailure | None:
         cause = f"no label {GPU_PRESENT}=true, although its PCI label is there: the operator has not labelled the node"
         return ComponentFailure("operator", cause, "Look into the log of the operator's pod.", transient)
     return None
+
+
+def is_gpu_discovery(pod: Pod) -> bool:
+    """Whether a pod is GPU Feature Discovery, by its owner's name or its own."""
+    return GPU_DISCOVERY in f"{pod.owner_name} {pod.name}"
 
 
 def worker_failure(node: Node, facts: Facts) -> ComponentFailure | None:

@@ -9,6 +9,9 @@ from suites._shared.formatting import join_limited
 DRIVER_MANAGER = "k8s-driver-manager"
 """The init container of a driver's pod that takes GPU pods and operands off the node and unloads the driver."""
 
+OUT_OF_MEMORY = "OOMKilled"
+"""Why a container ended that its memory limit killed."""
+
 _IMAGE = ("ImagePullBackOff", "ErrImagePull", "InvalidImageName", "ErrImageNeverPull")
 _NEVER_STARTED = ("CreateContainerConfigError", "CreateContainerError", "RunContainerError")
 STUCK = ("CrashLoopBackOff", *_IMAGE, *_NEVER_STARTED)
@@ -51,9 +54,6 @@ def image_of(pod: Pod, status: ContainerStatus) -> str:
     return next((each.image for each in containers if each.name == status.name), "") or "an unknown image"
 
 
-_OUT_OF_MEMORY = "OOMKilled"
-
-
 def what_to_do(pod: Pod, facts: Facts, *, ending: ContainerStatus | None = None) -> str:
     """What to look at, or to change, so that a pod becomes Ready; ``ending`` is a container that ends repeatedly."""
     broken = ending or holding_up(pod)
@@ -61,7 +61,7 @@ def what_to_do(pod: Pod, facts: Facts, *, ending: ContainerStatus | None = None)
         return _about_the_image(pod, image_of(pod, broken), facts)
     if broken is None or broken.waiting in _NEVER_STARTED:
         return f"Read why it cannot be started: kubectl describe pod -n {pod.namespace} {pod.name}"
-    if _OUT_OF_MEMORY in (broken.terminated, broken.last_terminated) and (broken.waiting in STUCK or ending):
+    if OUT_OF_MEMORY in (broken.terminated, broken.last_terminated) and (broken.waiting in STUCK or ending):
         return (
             f"It used more memory than resources.limits.memory of container {broken.name} and was killed: raise that "
             f"limit where the pod is configured, or find out why it needs more: kubectl top pod -n {pod.namespace} "

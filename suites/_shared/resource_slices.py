@@ -265,10 +265,24 @@ def without_chosen_devices(published: Mapping[str, Published]) -> Waits:
 
 def classes_asked(claim_spec: Mapping[str, Any]) -> list[str]:
     """The device classes that the requests of a claim name, alternatives included."""
-    requests = (claim_spec.get("devices") or {}).get("requests") or ()
     named = [
         part.get("deviceClassName")
-        for each in requests
-        for part in (each.get("exactly") or each, *(each.get("firstAvailable") or ()))
+        for each in requests_of(claim_spec)
+        for part in (exactly(each), *(each.get("firstAvailable") or ()))
     ]
     return list(dict.fromkeys(str(name) for name in named if name))
+
+
+def requests_of(claim_spec: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The requests of a claim, or of what a template makes."""
+    return list((claim_spec.get("devices") or {}).get("requests") or ())
+
+
+def exactly(request: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What a request asks for beside alternatives; before v1beta2 that stood in the request itself."""
+    return request.get("exactly") or request
+
+
+def has_admin_access(request: Mapping[str, Any]) -> bool:
+    """Whether a request is for devices that others have, too, and keep."""
+    return bool(exactly(request).get("adminAccess"))

@@ -22,8 +22,11 @@ from suites._shared.resource_slices import (
     all_published,
     classes_asked,
     device_class,
+    exactly,
+    has_admin_access,
     held_by,
     published,
+    requests_of,
     still_free,
 )
 
@@ -127,7 +130,7 @@ def why_not_allocated(claim: Resource, facts: Facts) -> str:
         return f"no node has {wanted} devices of {' or '.join(asked)} for it, {most} at most{tainted}"
     if not free:
         return f"all {len(fitting)} devices of {' or '.join(asked)} are allocated to other claims or tainted"
-    chosen = [text for each in _requests(claim) for text in _selectors(each)]
+    chosen = [text for each in requests_of(claim.spec) for text in _selectors(each)]
     selects = f"its selectors ({'; '.join(chosen)}) match none of them" if chosen else _SOMETHING_ELSE
     return f"{len(free)} of {len(fitting)} devices of {' or '.join(asked)} are free: {selects}"
 
@@ -177,13 +180,13 @@ def _most_on_a_node(devices: Iterable[Device]) -> int:
 def _least_wanted(claim: Resource, facts: Facts) -> int:
     """How many GPUs a claim needs at least: requests for devices of other drivers and alternatives are not counted."""
     ours = _naming_gpus(facts)
-    exact = [each.get("exactly") or each for each in _requests(claim)]
+    exact = map(exactly, requests_of(claim.spec))
     return max(1, sum(int(each.get("count") or 1) for each in exact if each.get("deviceClassName") in ours))
 
 
 def _needed_beside_gpus(claim: Resource, classes: Mapping[str, DeviceClass]) -> list[tuple[str, str]]:
     """The classes of other drivers of which a claim needs a device in any case, each with its driver."""
-    exact = [str((each.get("exactly") or each).get("deviceClassName") or "") for each in _requests(claim)]
+    exact = [str(exactly(each).get("deviceClassName") or "") for each in requests_of(claim.spec)]
     found = [classes[name] for name in exact if name]
     return [(each.name, each.driver) for each in found if each.driver not in ("", DRA_DRIVER)]
 
@@ -195,8 +198,8 @@ def _publishing(facts: Facts) -> set[str]:
 
 def _wants_all(claim: Resource) -> bool:
     """Whether a claim wants every device of a node that it selects, so that one which is taken keeps it waiting."""
-    exact = [each.get("exactly") or each for each in _requests(claim)]
-    return any(each.get("allocationMode") == "All" and not each.get("adminAccess") for each in exact)
+    requests = requests_of(claim.spec)
+    return any(exactly(each).get("allocationMode") == "All" and not has_admin_access(each) for each in requests)
 
 
 def _without_taints(devices: Iterable[Device]) -> list[list[Device]]:
@@ -209,16 +212,12 @@ def _without_taints(devices: Iterable[Device]) -> list[list[Device]]:
 
 def _classes_and_selectors(claim: Resource) -> tuple[list[str], list[str]]:
     """The classes and the selectors of a claim, those of alternatives included."""
-    parts = [part for each in _requests(claim) for part in (each, *(each.get("firstAvailable") or ()))]
+    parts = [part for each in requests_of(claim.spec) for part in (each, *(each.get("firstAvailable") or ()))]
     return classes_asked(claim.spec), [text for each in parts for text in _selectors(each)]
 
 
-def _requests(claim: Resource) -> list[Mapping[str, Any]]:
-    return list((claim.spec.get("devices") or {}).get("requests") or ())
-
-
 def _selectors(request: Mapping[str, Any]) -> tuple[str, ...]:
-    return expressions((request.get("exactly") or request).get("selectors") or ())
+    return expressions(exactly(request).get("selectors") or ())
 
 
 # --- Claims of a scenario ----------------------------------------------------------------------------------------

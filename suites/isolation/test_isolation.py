@@ -36,6 +36,7 @@ from suites._shared.node_probes import (
     uuids,
 )
 from suites._shared.pool_nodes import GpuPoolNode, Members, without_open_nodes
+from suites._shared.resource_slices import has_admin_access, requests_of
 from suites.isolation.gpu_access import (
     ALL_DEVICES,
     VISIBLE,
@@ -313,8 +314,7 @@ def _claims_by_admin_access(namespace: str, facts: Facts) -> list[Resource]:
 
 
 def _by_admin_access(claim: Resource) -> bool:
-    requests = (claim.spec.get("devices") or {}).get("requests") or ()
-    return any((each.get("exactly") or each).get("adminAccess") for each in requests)
+    return any(has_admin_access(each) for each in requests_of(claim.spec))
 
 
 def _is_rejected(result: ProbeResult) -> bool:

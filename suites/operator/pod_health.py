@@ -14,13 +14,12 @@ from suites._shared.grace import is_recent
 from suites._shared.installed_by import how_to_give_the_operator_memory, operator_deployments
 from suites._shared.operands import discovery_masters, discovery_workers, expected_components, workloads_there
 from suites._shared.operator_resource import declared_stack, without_stack
-from suites._shared.pod_status import STUCK, what_to_do, why_not_ready
+from suites._shared.pod_status import OUT_OF_MEMORY, STUCK, what_to_do, why_not_ready
 
 MOST_RESTARTS = 3
 """More restarts than this within an hour are a problem."""
 
 _HOUR = timedelta(hours=1)
-_OUT_OF_MEMORY = "OOMKilled"
 
 
 class PodProblem(NamedTuple):
@@ -89,7 +88,7 @@ def _container_problem(status: ContainerStatus, pod: Pod, now: datetime) -> str:
     if status.waiting in STUCK:
         return f"{why_not_ready(pod)}, {status.restarts} restarts"
     recent = status.running_since is not None and now - status.running_since < _HOUR
-    if status.last_terminated == _OUT_OF_MEMORY and status.restarts > 1 and recent:
+    if status.last_terminated == OUT_OF_MEMORY and status.restarts > 1 and recent:
         return f"container {status.name} was OOMKilled, {status.restarts} restarts"
     since = pod.started or pod.created
     hours = max((now - since) / _HOUR, 1.0) if since is not None else 1.0
@@ -106,7 +105,7 @@ def _is_stable(status: ContainerStatus, now: datetime) -> bool:
 
 
 def _remedy(pod: Pod, status: ContainerStatus, facts: Facts) -> str:
-    if status.last_terminated == _OUT_OF_MEMORY:
+    if status.last_terminated == OUT_OF_MEMORY:
         places = {place.partition("/")[0] for place in facts.stack.operators}
         by_operator = pod.namespace in places and pod.owner_kind == "ReplicaSet" and status.name == "gpu-operator"
         return (

@@ -11,7 +11,7 @@ the driver. So what has to be there is derived, never taken from a list.
 
 from conformance.catalog import MUST, SHOULD, requirement
 from conformance.deploy.helm.values import gpu_operator_values
-from conformance.facts import Facts, Resource
+from conformance.facts import Facts, Node, Resource
 from conformance.gpu.labels import GPU_PRESENT
 from conformance.gpu.operator_stack import StackKind
 from conformance.reference.model import Reference
@@ -144,8 +144,7 @@ def test_the_operator_has_reconciled_its_resource(facts: Facts, reference: Refer
     reason = ready.reason if ready is not None and ready.status == "True" else error.reason if error else ""
     since = max((each.since for each in (ready, error) if each and each.since), default=None)
     if operator_resource.state != "ready" and reason in STARTING_REASONS:
-        with_gpus = (node for node in facts.nodes if node.labels.get(GPU_PRESENT) == "true")
-        changing = next((f"{node}: {change}" for node in with_gpus if (change := is_changing(node, facts))), "")
+        changing = next((f"{node}: {change}" for node in _with_gpus(facts) if (change := is_changing(node, facts))), "")
         if changing or is_recent(since, facts.taken_at):
             raise Inconclusive(
                 f"{operator_resource} is {operator_resource.state} for now, as {changing or 'pods of it are starting'}"
@@ -177,7 +176,7 @@ def test_the_operator_has_reconciled_its_resource(facts: Facts, reference: Refer
 def test_every_component_has_its_workload(facts: Facts, reference: Reference, judge: Judge) -> None:
     operator_resource = require_operator_resource(facts, reference)
     own = operator_workloads(facts, reference)
-    if not any(node.labels.get(GPU_PRESENT) == "true" for node in facts.nodes):
+    if not _with_gpus(facts):
         if not _gpu_nodes(facts, reference):
             raise NotApplicable("no GPU pool has a node, and without GPU nodes the operator deploys nothing")
         judge(
@@ -219,9 +218,14 @@ def _where_the_driver_is_judged(facts: Facts) -> str:
     return "Follow OPER-02." if why_no_driver(facts) else "Follow OPER-13." if _selects_nothing(facts) else ""
 
 
+def _with_gpus(facts: Facts) -> tuple[Node, ...]:
+    """The nodes on which Node Feature Discovery, or their owners, say that there are GPUs."""
+    return facts.nodes_with({GPU_PRESENT: "true"})
+
+
 def _selects_nothing(facts: Facts) -> str:
     """That no node with GPUs is selected by an NVIDIADriver, as text; empty where one is, or where there is none."""
-    nodes = [node for node in facts.nodes if node.labels.get(GPU_PRESENT) == "true"]
+    nodes = _with_gpus(facts)
     unselected = [why for node in nodes if (why := why_unselected(node, facts))]
     return unselected[0] if nodes and len(unselected) == len(nodes) else ""
 

@@ -68,7 +68,7 @@ class GpuAmounts:
             or self._unhealthy()
             or self._two_allocators()
             or self._layout_not_applied(reference)
-            or self._by_the_numbers(reference)
+            or self._by_the_numbers()
         )
 
     def _kept_off(self) -> tuple[str, str] | None:
@@ -175,16 +175,16 @@ class GpuAmounts:
             "Follow MIG-04: the device plugin offers what the layout that is still in place gives.",
         )
 
-    def _by_the_numbers(self, reference: Reference) -> tuple[str, str]:
+    def _by_the_numbers(self) -> tuple[str, str]:
         if not self.expected:
             return "; ".join(self.offer.problems), "Declare a MIG layout and a strategy that go together (MIG-08)."
         if not any(self.there.get(name) for name in self.expected):
-            return self._nothing_expected(reference)
+            return self._nothing_expected()
         if any(self.there.get(name, 0) < count for name, count in self.expected.items()):
             return self._less()
         return self._more()
 
-    def _nothing_expected(self, reference: Reference) -> tuple[str, str]:
+    def _nothing_expected(self) -> tuple[str, str]:
         if not self.there:
             return (
                 f"no device plugin has registered GPUs with the kubelet of {self.node.name}",
@@ -196,7 +196,7 @@ class GpuAmounts:
         if profiles:
             return cause, self._how_to_declare(profiles)
         if is_for_virtual_machines(self.gpu.resource):
-            return self._given_to_containers(cause, reference)
+            return self._given_to_containers(cause)
         return cause, "Correct the node's sharing configuration (renameByDefault), or declare that resource."
 
     def _of_another_maker(self) -> tuple[str, str]:
@@ -229,7 +229,7 @@ class GpuAmounts:
             "told to part the devices.",
         )
 
-    def _given_to_containers(self, cause: str, reference: Reference) -> tuple[str, str]:
+    def _given_to_containers(self, cause: str) -> tuple[str, str]:
         """The plugin for containers runs where another name was declared, such as that of GPUs for virtual machines.
 
         The operator reads the label only with sandboxWorkloads.enabled (controllers/state_manager.go); the plugin for

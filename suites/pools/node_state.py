@@ -13,7 +13,17 @@ from conformance.facts import Facts, Node
 from conformance.gpu.labels import SPOT
 from conformance.gpu.node_health import broken_node_conditions
 from conformance.gpu.node_labels import state_by_label
-from conformance.gpu.taints import CORDON, HYPERPOD_HEALTH, MAINTENANCE, QUARANTINE, SCHEDULING_EFFECTS, SHUTDOWN, Taint
+from conformance.gpu.taints import (
+    CORDON,
+    HYPERPOD_HEALTH,
+    QUARANTINE,
+    REPAIRED_BY_AKS,
+    SCHEDULING_EFFECTS,
+    SHUTDOWN,
+    SKYHOOK,
+    UNDER_MAINTENANCE,
+    Taint,
+)
 from suites._shared.grace import is_recent, joined_just_now
 
 _OF_KUBERNETES = "node.kubernetes.io/"
@@ -29,20 +39,20 @@ _WHO_LIFTS_IT = {
     f"{_OF_KUBERNETES}pid-pressure": "Find what uses the node's process ids; the kubelet",
     f"{_OF_KUBERNETES}network-unavailable": "Look at the network plugin's pod on the node; it",
     "node.cloudprovider.kubernetes.io/uninitialized": "Look at the cloud controller manager; it",
-    "node.cloudprovider.kubernetes.io/shutdown": "Start the machine again; the cloud controller",
+    SHUTDOWN: "Start the machine again; the cloud controller",
     "karpenter.sh/unregistered": "Look at the conditions of the node's NodeClaim; Karpenter",
     "karpenter.sh/rebooting": "Look at the conditions of the node's NodeClaim; Karpenter",
     "node.cluster.x-k8s.io/uninitialized": "Look at the conditions of the node's Machine; Cluster API",
     **dict.fromkeys(
-        (MAINTENANCE, "kubevirt.io/drain"),
+        UNDER_MAINTENANCE,
         "Delete the NodeMaintenance of the node once the work on it is done; the node maintenance operator",
     ),
     **dict.fromkeys(
-        ("remediator.aks.microsoft.com/unschedulable", "remediator.kubernetes.azure.com/unschedulable"),
+        REPAIRED_BY_AKS,
         "Look at the events of the node (AKS node auto-repair and auto-drain); AKS",
     ),
     HYPERPOD_HEALTH: "Look at the instance in SageMaker HyperPod; it",
-    "skyhook.nvidia.com": "Look at the Skyhook resources that select the node; the Skyhook operator",
+    SKYHOOK: "Look at the Skyhook resources that select the node; the Skyhook operator",
 }
 # kubernetes-sigs/karpenter: pkg/apis/v1/labels.go.
 _REGISTERED, _INITIALIZED = "karpenter.sh/registered", "karpenter.sh/initialized"

@@ -23,7 +23,7 @@ from suites._shared.gpu_holders import only_pauses
 from suites._shared.gpu_requests import requests_gpus
 from suites._shared.grace import driver_being_replaced, has_managed_driver
 from suites._shared.node_gpus import offered
-from suites._shared.operand_status import GPU_DISCOVERY, worker_failure
+from suites._shared.operand_status import GPU_DISCOVERY, is_gpu_discovery, worker_failure
 from suites._shared.operands import CONTAINER, ON, purpose_of
 from suites._shared.operator_resource import find_operator_resource
 from suites._shared.pod_owners import is_node_agent, is_of_owners, platform_of
@@ -171,7 +171,7 @@ def kept_off_discovery(node: Node) -> Waits | None:
 
 def why_unlabelled(node: Node, facts: Facts) -> tuple[str, str]:
     """Why a node lacks the labels of GPU Feature Discovery, and what to do about it."""
-    pods = [pod for pod in facts.pods_on(node.name) if GPU_DISCOVERY in f"{pod.owner_name} {pod.name}"]
+    pods = [pod for pod in facts.pods_on(node.name) if is_gpu_discovery(pod)]
     if not pods:
         return f"no pod of GPU Feature Discovery runs on {node.name}", _WRITE_AGAIN
     if not any(pod.ready for pod in pods):

@@ -27,16 +27,12 @@ from suites._shared.declared_workloads import (
 )
 from suites._shared.formatting import join_limited
 from suites._shared.gpu_requests import requests_gpus
-from suites._shared.kueue import why_nothing_is_admitted
+from suites._shared.kueue import OPEN_THE_QUEUE, why_nothing_is_admitted
 from suites._shared.pool_nodes import Members, set_aside, without_nodes
 from suites.scheduling.open_nodes import could_take
 
 _NO_NODE = "no node matches its required terms"
 _IN_ITS_POOLS = "pods on nodes of its pools, or queued"
-_OPEN_THE_QUEUE = (
-    "Mend the queue, or let the workload name another one (label kueue.x-k8s.io/queue-name): Kueue admits it then, and "
-    "nothing has to be made again."
-)
 _HOW_TO_BRING_A_JOB_BACK = (
     "Make it again, or take it out of the set-up if it was to end: ttlSecondsAfterFinished removes a Job with its pods."
 )
@@ -198,7 +194,7 @@ def test_declared_workloads_run_where_they_were_declared_to(
                 expected=_IN_ITS_POOLS,
                 actual=f"{format_value(workload.suspended)} is suspended",
                 cause=closed,
-                remedy=_OPEN_THE_QUEUE,
+                remedy=OPEN_THE_QUEUE,
             )
         elif not workload.pods:
             absent.append(workload)
@@ -255,7 +251,7 @@ def _judge_place(
         expected=f"Running on a node of {format_value(workload.pools)}" if not anywhere else "Running",
         actual="queued by Kueue" if queued else f"{pod.phase} on {pod.node or 'no node'}",
         cause=closed or (f"{pod.node} is in another pool" if pod.node else why_pending(pod, pool_nodes, facts)),
-        remedy=_OPEN_THE_QUEUE if closed else "",
+        remedy=OPEN_THE_QUEUE if closed else "",
         inspect=f"kubectl get pod -n {pod.namespace} {pod.name} -o wide",
     )
 
@@ -286,7 +282,7 @@ def _judge_replicas(workload: PlacedWorkload, facts: Facts, judge: Judge) -> Non
         actual=f"{live.available} available, {pods} pods exist{f', {queued} queued by Kueue' if queued else ''}",
         cause=closed or _why_fewer(live, wanted, pods),
         hidden_because="the workload exists and was created without an error",
-        remedy=_OPEN_THE_QUEUE if closed else _how_to_see_failures(live) if live.failed else "",
+        remedy=OPEN_THE_QUEUE if closed else _how_to_see_failures(live) if live.failed else "",
         inspect=workload.inspect_pods,
     )
 
