@@ -312,6 +312,16 @@ def test_a_place_keeps_what_the_pool_says_and_nobody_plays_it() -> None:
     assert (place.processors, place.memory_kib, place.pods) == (48, 192 << 20, 110)
 
 
+def test_a_place_offers_no_gpus_before_a_plugin_has_come_to_its_kubelet() -> None:
+    """A kubelet starts pods that ask for a resource that it finds in its object and knows no plugin of, without any."""
+    (place,) = placing.places(EmbeddedSpec(topology="single", real_nodes=1, real_gpus=True))
+
+    assert place.node is not None
+    assert place.offers == "nvidia.com/gpu"
+    assert place.offers not in {**place.node["status"]["capacity"], **place.node["status"]["allocatable"]}
+    assert place.node["status"]["allocatable"]["cpu"] == "96"
+
+
 def test_the_other_nodes_of_a_pool_say_the_kernel_that_its_real_node_has() -> None:
     found = placing.instead(EmbeddedSpec(topology="guide", real_nodes=1, real_gpus=True))
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from conformance.clusters.embedded.cluster import EmbeddedCluster
     from conformance.clusters.embedded.spec import EmbeddedSpec
+    from conformance.kube.client import Client
     from conformance.progress import Progress
 
     from .placing import Place
@@ -73,17 +74,31 @@ def lab_names() -> dict[str, tuple[str, ...]]:
 
 
 def wait_joined(cluster: EmbeddedCluster, places: Sequence[Place], progress: Progress, *, timeout: float) -> None:
-    """Wait until the real nodes take pods. Raises NodeNotReady, or ComponentDied when one of them ended."""
-    names = {place.name for place in places}
+    """Wait until the real nodes take pods and offer the GPUs for which no stack has to be deployed.
+
+    Raises NodeNotReady, or ComponentDied when one of them ended.
+    """
     deadline = time.monotonic() + timeout
     with cluster.client() as client:
-        while missing := names - fleet.usable(client, hasten=True):
+        while missing := _not_joined(client, places):
             cluster.check()
-            progress.step("Waiting for the real nodes", len(names) - len(missing), len(names))
+            progress.step("Waiting for the real nodes", len(places) - len(missing), len(places))
             if time.monotonic() > deadline:
                 name = min(missing)
                 raise NodeNotReady(name, folder_of(cluster.layout, name), timeout)
             time.sleep(_PAUSE)
+
+
+def _not_joined(client: Client, places: Sequence[Place]) -> set[str]:
+    usable = fleet.usable(client, hasten=True)
+    return {place.name for place in places if place.name not in usable or not _offers_its_gpus(client, place)}
+
+
+def _offers_its_gpus(client: Client, place: Place) -> bool:
+    if not place.offers:
+        return True
+    allocatable = client.get(f"/api/v1/nodes/{place.name}")["status"].get("allocatable") or {}
+    return str(allocatable.get(place.offers, "0")) != "0"
 
 
 def _by_digest(reference: str) -> str:

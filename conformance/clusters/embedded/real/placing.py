@@ -10,7 +10,7 @@ from conformance.clusters.embedded import topologies
 from conformance.clusters.embedded.annotations import NOT_READY, SIMULATED_ANNOTATION
 from conformance.clusters.embedded.errors import EmbeddedError
 from conformance.gpu.quantities import quantity
-from conformance.simulator.hardware import HARDWARE
+from conformance.simulator.hardware import HARDWARE, machine_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,6 +28,8 @@ class Place:
 
     name: str
     node: dict[str, Any] | None = None
+    offers: str = ""
+    """The resource as which a device plugin of its image offers its GPUs; empty without GPUs or such a plugin."""
 
     @property
     def processors(self) -> int:
@@ -58,7 +60,7 @@ def places(spec: EmbeddedSpec, *, kubelet: str = "") -> list[Place]:
             f"{spec.real_nodes} real nodes with GPUs are asked for, and topology {spec.topology or 'none'} has "
             f"{len(found)} nodes with GPUs: ask for at most so many, or name a larger topology"
         )
-    return [Place(node["metadata"]["name"], _taken_over(node)) for node in found[: spec.real_nodes]]
+    return [_place(node) for node in found[: spec.real_nodes]]
 
 
 def instead(spec: EmbeddedSpec, *, kubelet: str = "") -> dict[str, dict[str, Any]]:
@@ -96,9 +98,23 @@ def _is_well(node: dict[str, Any]) -> bool:
     return NOT_READY not in node["metadata"]["annotations"]
 
 
-def _taken_over(node: dict[str, Any]) -> dict[str, Any]:
-    """The object as its kubelet finds it: labels, annotations and taints of the pool; nobody plays it."""
-    metadata, spec = node["metadata"], node["spec"]
+def _place(node: dict[str, Any]) -> Place:
+    """A place of the topology: what its kubelet finds there is in ``node``.
+
+    The object has labels, annotations and taints of the pool, and nobody plays it. It offers no GPUs yet: a kubelet to
+    which no plugin has come would leave a resource that it does not know in the object, and start pods that ask for it
+    without any device.
+    """
+    metadata, spec, status = node["metadata"], node["spec"], node["status"]
     annotations = {name: value for name, value in metadata["annotations"].items() if name != SIMULATED_ANNOTATION}
     kept = {name: value for name, value in spec.items() if name != "providerID"}
-    return {**node, "metadata": {**metadata, "annotations": annotations}, "spec": kept}
+    machine = machine_of(node)
+    offers = machine.offered_as if machine is not None else ""
+    of_the_kubelet = {
+        part: {name: amount for name, amount in status[part].items() if name != offers}
+        for part in ("capacity", "allocatable")
+    }
+    taken_over = {
+        **node, "metadata": {**metadata, "annotations": annotations}, "spec": kept, "status": status | of_the_kubelet
+    }  # fmt: skip
+    return Place(metadata["name"], taken_over, offers)
