@@ -45,7 +45,8 @@ def why_nothing_is_admitted(labels: Mapping[str, str], namespace: str, facts: Fa
 
 def _why_inactive(queues: Iterable[Resource], now: datetime) -> str:
     for queue in queues:
-        active = next((each for each in queue.status.get("conditions") or () if each.get("type") == "Active"), {})
+        conditions: Iterable[Mapping[str, Any]] = queue.status.get("conditions") or ()
+        active = next((each for each in conditions if each.get("type") == "Active"), {})
         if active.get("status") == "False" and active.get("reason") not in _WANTED and not _is_new(active, now):
             return f"{queue} of Kueue is not active: {active.get('message') or active.get('reason')}"
     return ""

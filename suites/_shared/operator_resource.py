@@ -107,7 +107,7 @@ class OperatorResource(NamedTuple):
         found = self.resource.status.get("conditions")
         for each in found if isinstance(found, list) else ():
             if isinstance(each, dict) and each.get("type") == type_:
-                return Condition(*(_text(each, key) for key in ("status", "reason", "message")), _since(each))
+                return Condition(_text(each, "status"), _text(each, "reason"), _text(each, "message"), _since(each))
         return None
 
     @property

@@ -375,7 +375,7 @@ def _queues_named_by(pod: Pod) -> list[str]:
     return [pod.annotations.get(key) or pod.labels.get(key, "") for key in _YUNIKORN_QUEUES]
 
 
-def _amounts(text: str) -> Collection[str]:
+def _amounts(text: str) -> set[str]:
     """The resources that an annotation in JSON names; YuniKorn ignores one that is no object."""
     try:
         named = json.loads(text or "{}")

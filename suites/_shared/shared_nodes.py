@@ -154,8 +154,8 @@ class SharedNodes:
         for pool, node, gpu in self.nodes:
             try:
                 found.append(ConfiguredNode(pool, node, gpu, self.configs.known(node)))
-            except Unsupported as why:
-                elsewhere.setdefault(str(why), []).append(node)
+            except Unsupported as refusal:
+                elsewhere.setdefault(str(refusal), []).append(node)
         if not found:
             raise Unsupported(join_limited(list(elsewhere), apart="; "))
         if judge is not None:

@@ -183,20 +183,20 @@ def test_what_is_to_be_preempted_can_be(kai: Kai, reference: Reference, facts: F
     for winner, loser in declared_preemptions(reference):
         winners[loser.name].append(winner.name)
     pods = pods_of_kai(facts, kai)
-    for loser, above in winners.items():
-        its_own = [pod for pod in pods if class_of(pod) == loser]
+    for below, above in winners.items():
+        its_own = [pod for pod in pods if class_of(pod) == below]
         for subject, members in _by_owner(tuple(its_own)).items():
             judge(
                 subject,
                 ok=is_preemptible(members[0], facts),
-                expected=f"preemptible for {format_value(above)}, as declared for priority class {loser}",
+                expected=f"preemptible for {format_value(above)}, as declared for priority class {below}",
                 actual="preemptible" if is_preemptible(members[0], facts) else "never evicted by KAI",
                 cause=_why_not_preemptible(members[0], facts),
                 hidden_because="Kubernetes would evict it: every requirement about PriorityClasses passes",
                 inspect=f"kubectl get pods -n {members[0].namespace} -L {PREEMPTIBILITY}",
             )
         if not its_own and reference.kai is not None:
-            _judge_class(loser, above, facts, judge)
+            _judge_class(below, above, facts, judge)
     judge.without_subjects(NotApplicable(f"no pod of {kai} has a class that is declared to be preempted"))
 
 

@@ -83,7 +83,9 @@ def how_to_bring_back(node: Node, labels: Mapping[str, str], operator_resource: 
 @lru_cache(maxsize=1)
 def _labels_of(operator_resource: OperatorResource) -> tuple[frozenset[str], frozenset[str]]:
     """The labels of components that are disabled anyway, and those of components for containers."""
-    wanted, unwanted, of_containers = set(), set(), set()
+    wanted: set[str] = set()
+    unwanted: set[str] = set()
+    of_containers: set[str] = set()
     for component in components_of(operator_resource):
         label = f"{DEPLOY}{component.deploy}"
         (wanted if component.is_wanted(operator_resource, 1) else unwanted).add(label)
