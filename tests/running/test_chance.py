@@ -87,6 +87,6 @@ def test_processes_side_by_side_draw_from_the_seed_that_the_header_names(pyteste
     told.assert_outcomes(passed=23)
     seed = next(line for line in told.outlines if line.startswith("chance: ")).split()[1]
     lines = [line for line in told.outlines if " drew " in line]
-    again = pytester.runpytest_subprocess(*PLUGINS, seed, "-rP")
+    again = pytester.runpytest_inprocess("-p", "chance", seed, "-rP")
     assert sorted(lines) == sorted(line for line in again.outlines if " drew " in line)
     assert len(lines) == 2

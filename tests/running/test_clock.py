@@ -59,17 +59,28 @@ def test_what_a_process_below_does_counts_while_it_runs_and_once_after_it_has_en
     assert running <= busy() - before < running + 0.3
 
 
-@pytest.mark.parametrize("more", [(), ("-p", "xdist", "-n2")])
-def test_each_report_says_what_its_test_cost(pytester, monkeypatch, more):
+@pytest.fixture
+def one_is_busy(pytester):
+    """Tests of two areas, of which one computes for some time."""
+    loop = "import time\ndef test_it():\n    end = time.process_time() + 0.2\n    while time.process_time() < end: pass"
+    pytester.makepyfile(**{"tests/one/test_it": loop, "tests/two/test_that": "def test_that(): pass"})
+    return r".*s +(0\.[2-9]|[1-9]).*s of CPU +1 tests  tests/one"
+
+
+def test_each_report_says_what_its_test_cost(pytester, one_is_busy):
+    told = pytester.runpytest_inprocess("-p", "clock", "--durations=15")
+
+    told.stdout.re_match_lines([one_is_busy])
+
+
+def test_each_report_says_it_beside_others_too(pytester, monkeypatch, one_is_busy):
     monkeypatch.setenv("PYTHONPATH", str(Path(clock.__file__).parent))
     # What else is installed costs each of the processes more than the tests themselves.
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
-    loop = "import time\ndef test_it():\n    end = time.process_time() + 0.3\n    while time.process_time() < end: pass"
-    pytester.makepyfile(**{"tests/one/test_it": loop, "tests/two/test_that": "def test_that(): pass"})
 
-    told = pytester.runpytest_subprocess("-p", "clock", "--durations=15", *more)
+    told = pytester.runpytest_subprocess("-p", "clock", "-p", "xdist", "-n2", "--durations=15")
 
-    told.stdout.re_match_lines([r".*s +(0\.[3-9]|[1-9]).*s of CPU +1 tests  tests/one"])
+    told.stdout.re_match_lines([one_is_busy])
 
 
 def test_areas_are_told_together_with_the_slowest_tests(pytester):

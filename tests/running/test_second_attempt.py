@@ -83,4 +83,4 @@ def test_a_process_that_dies_allows_none(pytester: pytest.Pytester, monkeypatch:
         def test_it(): os._exit(3)
         """
     )
-    assert attempt(pytester, "-p", "xdist", "-n1", clusters=1) is None
+    assert attempt(pytester, "-p", "xdist", "-n1", "--max-worker-restart=0", clusters=1) is None

@@ -71,25 +71,22 @@ def test_a_group_is_a_name_or_a_folder_or_a_class_or_a_file(nodeid, group):
     assert side_by_side.group_of(nodeid) == group
 
 
-def test_what_takes_longest_comes_first(pytester, distributed):
-    pytester.makepyfile(**{f"tests/{name}/test_{name}": "def test_it(): pass" for name in ("gpu", "kill", "setups")})
-
-    told = distributed(1)
-
-    files = [line["file"] for line in LINE.finditer(told.stdout.str())]
-    assert files == ["tests/kill/test_kill.py", "tests/setups/test_setups.py", "tests/gpu/test_gpu.py"]
-
-
-def test_what_needs_no_cluster_comes_last_and_no_group_is_torn(pytester, distributed):
+def test_what_takes_longest_comes_first_and_what_needs_no_cluster_last_and_no_group_is_torn(pytester, distributed):
     of_clusters = "import pytest\n\ndef test_other(): pass\n\n@pytest.mark.cluster\ndef test_it(): pass\n"
     pytester.makeini("[pytest]\nmarkers =\n    cluster")
-    pytester.makepyfile(**{"tests/gpu/test_gpu": "def test_it(): pass", "tests/lab/test_lab": of_clusters})
+    pytester.makepyfile(**{f"tests/{name}/test_{name}": "def test_it(): pass" for name in ("gpu", "kill", "setups")})
+    pytester.makepyfile(**{"tests/lab/test_lab": of_clusters})
 
     told = distributed(1)
 
     tests = [f"{line['file']}::{line['test']}" for line in LINE.finditer(told.stdout.str())]
-    lab = "tests/lab/test_lab.py"
-    assert tests == [f"{lab}::test_other", f"{lab}::test_it", "tests/gpu/test_gpu.py::test_it"]
+    assert tests == [
+        "tests/kill/test_kill.py::test_it",
+        "tests/setups/test_setups.py::test_it",
+        "tests/lab/test_lab.py::test_other",
+        "tests/lab/test_lab.py::test_it",
+        "tests/gpu/test_gpu.py::test_it",
+    ]
 
 
 def test_in_one_process_nothing_is_grouped_or_moved(pytester):
