@@ -4,6 +4,7 @@ Expected values: NVIDIA/gpu-operator v26.7.0, internal/state/driver.go, internal
 """
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from operated import DAEMON_SETS, DEPLOY, NAMESPACE, POLICY, Operated, is_ready, operated
@@ -36,6 +37,24 @@ def driver_images(gpus: Operated) -> dict[str, str]:
         for pod in pods
         if not pod["metadata"].get("deletionTimestamp") and is_ready(pod)
     }
+
+
+def change_of_drivers(gpus: Operated) -> dict[str, list[str]]:
+    """Of each node the state of its upgrade, and its drivers' pods with whose they are."""
+    nodes = ("a100-1", "a100-2")
+    pods = gpus.client.list(f"/api/v1/namespaces/{NAMESPACE}/pods", label_selector=COMPONENT)
+    return {
+        node: [
+            gpus.labels(node).get(STATE, "no state"),
+            *(_in_short(pod["metadata"], pod["spec"]) for pod in pods if pod["spec"].get("nodeName") == node),
+        ]
+        for node in nodes
+    }
+
+
+def _in_short(metadata: dict[str, Any], spec: dict[str, Any]) -> str:
+    owners = [owner["name"] for owner in metadata.get("ownerReferences") or ()]
+    return f"{spec['containers'][0]['image'].rpartition(':')[2]} of {owners or 'nobody'}"
 
 
 def test_the_default_driver_object_gets_every_node(gpus: Operated) -> None:
@@ -134,8 +153,8 @@ def test_drivers_of_the_policy_run_on_until_the_upgrade_of_their_node(gpus: Oper
     gpus.ask(driver={"useNvidiaDriverCRD": True})
 
     wait_for(
-        lambda: driver_images(gpus).get("a100-2", ""),
-        lambda image: "580.105.08" in image,
+        lambda: (driver_images(gpus).get("a100-2", ""), change_of_drivers(gpus)),
+        lambda found: "580.105.08" in found[0],
         what="the driver of the driver object",
         timeout=180,
     )
