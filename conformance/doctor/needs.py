@@ -64,6 +64,7 @@ _MEASURED = {
     "RuntimeClass": "OPER-07 WORK-15",
     "DeviceClass": "DRA-06 DRA-07 DRA-08 DRA-09 DRA-10 ISO-09",
     "ResourceClaimTemplate": "",
+    "DeviceTaintRule": "",
     "Queue": "",
     "ClusterQueue": "",
     "LocalQueue": "",

@@ -12,6 +12,7 @@ from conformance.explaining.offers import why_none_offers
 from conformance.gpu.placement import (
     AFFINITY,
     CLAIM,
+    DEVICE_TAINT,
     HOST_PORT,
     NEIGHBOUR,
     NONE_OF_IT,
@@ -27,7 +28,7 @@ from conformance.gpu.placement import (
 
 _MOST_VALUES = 5
 _MOST_NODES = 3
-_FIRST = (TAINT, VOLUME, SELECTOR, CLAIM, ROOM, HOST_PORT, NEIGHBOUR, SPREAD)
+_FIRST = (TAINT, VOLUME, SELECTOR, DEVICE_TAINT, CLAIM, ROOM, HOST_PORT, NEIGHBOUR, SPREAD)
 """Of several obstacles of a node that which waiting helps least is told; all are in the groups of nodes."""
 _NOTHING = Fraction(0)
 _Found = Mapping[str, Sequence[Obstacle]]

@@ -7,10 +7,11 @@ import msgspec
 
 from conformance.explaining.seen import Seen
 from conformance.explaining.sharing_schedulers import add_fractions, leave_to_hami, parts_of_gpus
-from conformance.gpu.claims import Kept
+from conformance.gpu.claims import Kept, format_taints
 from conformance.gpu.neighbours import Neighbours
 from conformance.gpu.placement import (
     CLAIM,
+    DEVICE_TAINT,
     NONE_OF_IT,
     SELECTOR,
     VOLUME,
@@ -71,6 +72,7 @@ def _add_claims(seen: Seen, pod: Manifest, found: dict[str, list[Obstacle]], now
 
 def _of_claims(kept: Kept) -> Obstacle:
     kind = SELECTOR if kept.ends_the_attempt else NONE_OF_IT if kept.nothing_there else CLAIM
+    kind = DEVICE_TAINT if kept.tainted else kind
     return Obstacle(kind, kept.text, kind != CLAIM)
 
 
@@ -113,12 +115,16 @@ def _has_volumes(pod: Manifest) -> bool:
 
 def _of_class(seen: Seen, node: Manifest, lacking: Obstacle, device_class: Manifest) -> Obstacle | None:
     """What keeps a pod off a node without a device plugin: too few devices of the class; None where enough are free."""
-    there, free = seen.offer.of_class(node, device_class)
+    devices = seen.offer.of_class(node, device_class)
+    there, free = devices.there, devices.free
     if lacking.wanted <= free:
         return None
     asked = f"{in_units(lacking.resource, lacking.wanted)} {lacking.resource} asked for"
     through = f"{asked} through DeviceClass {device_class['metadata']['name']}, {free} of {there} free"
+    through += f" ({format_taints(devices.taints)})" if devices.taints else ""
     kind = CLAIM if there else NONE_OF_IT
+    if devices.untainted < lacking.wanted <= there:
+        kind = DEVICE_TAINT
     return Obstacle(kind, through, lacking.wanted > there, lacking.resource, lacking.wanted, Fraction(free))
 
 

@@ -16,6 +16,7 @@ from conformance.gpu.node_taints import state_of
 from conformance.gpu.placement import (
     AFFINITY,
     CLAIM,
+    DEVICE_TAINT,
     HOST_PORT,
     NEIGHBOUR,
     NONE_OF_IT,
@@ -161,7 +162,7 @@ def _fits(seen: Seen, pod: Manifest, fitting: Sequence[str], others: tuple[str, 
     else:
         cause = f"it would fit on {where}: the scheduler has not come to it, or room was made since it tried"
         remedy = "Look again in a minute. If it stays, see whether kube-scheduler runs."
-        if (pod.get("spec") or {}).get("resourceClaims"):
+        if (pod.get("spec") or {}).get("resourceClaims") and seen.lacks("DeviceTaintRule"):
             remedy += f" {_TAINTED_BY_RULE}"
     if scheduler == DEFAULT_SCHEDULER and asks_for_a_share(pod):
         cause += "; its share of a GPU (annotation) is known to KAI only: this scheduler starts it without one"
@@ -170,8 +171,8 @@ def _fits(seen: Seen, pod: Manifest, fitting: Sequence[str], others: tuple[str, 
 
 
 _TAINTED_BY_RULE = (
-    "A DeviceTaintRule keeps claims off the devices that it selects and leaves no trace in their ResourceSlices: "
-    "kubectl get devicetaintrules."
+    "DeviceTaintRules were not read: one keeps claims off the devices that it selects and leaves no trace in their "
+    "ResourceSlices (kubectl get devicetaintrules)."
 )
 
 
@@ -212,6 +213,9 @@ _REMEDIES = {
     SELECTOR: "Let the selector ask first whether the device has what it reads (has(), or `in`), or correct its name.",
     VOLUME: "Run it where its volume is, with GPUs there, or bring the data to a zone that has them.",
     CLAIM: "Wait until pods with claims end, claim less, or let the claim match what the nodes have.",
+    DEVICE_TAINT: "See who tainted the devices, and why: they may be broken or in maintenance (`kubectl get "
+    "devicetaintrules`; taints of a driver are in its ResourceSlices). A rule that is no longer needed is deleted; a "
+    "request for which the devices are meant tolerates the taint.",
     HOST_PORT: "One pod of a node can have a host port: use a Service, another port, or fewer pods than nodes.",
     NEIGHBOUR: "Its rules about other pods leave it no node: loosen them (preferred), or add domains (nodes, zones).",
     SPREAD: "Loosen the spread (maxSkew, ScheduleAnyway, nodeTaintsPolicy Honor), or make room in the emptiest domain.",

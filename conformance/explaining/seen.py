@@ -38,6 +38,7 @@ MAY_BE_UNREADABLE = (
     "ResourceClaimTemplate",
     "ResourceSlice",
     "DeviceClass",
+    "DeviceTaintRule",
     "NVIDIADriver",
     "Workload",
     "LocalQueue",
@@ -137,7 +138,8 @@ class Seen:
     @cached_property
     def offer(self) -> Offer:
         """The devices in resource slices."""
-        return Offer(self.of("ResourceSlice"), self.of("DeviceClass"), self.of("ResourceClaim"))
+        rules = self.of("DeviceTaintRule")
+        return Offer(self.of("ResourceSlice"), self.of("DeviceClass"), self.of("ResourceClaim"), rules)
 
     def claims_of(self, pod: Manifest) -> Claims:
         """The device claims of a pod."""

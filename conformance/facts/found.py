@@ -167,6 +167,11 @@ class Found:
         return cast("tuple[Resource, ...]", self._of("ResourceClaimTemplate"))
 
     @property
+    def device_taint_rules(self) -> tuple[Resource, ...]:
+        """All device taint rules, by which owners taint devices beside their drivers."""
+        return cast("tuple[Resource, ...]", self._of("DeviceTaintRule"))
+
+    @property
     def queues(self) -> tuple[Resource, ...]:
         """All queues of KAI."""
         return cast("tuple[Resource, ...]", self._of("Queue"))

@@ -119,7 +119,13 @@ class Kind(msgspec.Struct, frozen=True):
 
 # Kueue v0.15 serves both and says that v1beta1 goes; what is looked at is the same in both.
 _OF_KUEUE = ("ClusterQueue", "LocalQueue", "Workload", "Cohort", "ResourceFlavor")
-_OTHER_VERSIONS = {**dict.fromkeys(_OF_KUEUE, ("v1beta2",)), "MPIJob": ("v1",)}
+_OTHER_VERSIONS = {
+    **dict.fromkeys(_OF_KUEUE, ("v1beta2",)),
+    "MPIJob": ("v1",),
+    # kubernetes/kubernetes, staging/src/k8s.io/api/resource: v1 since 1.37; v1beta2 since 1.36 and v1alpha3 since 1.33
+    # where they are switched on (runtime-config).
+    "DeviceTaintRule": ("v1beta2", "v1alpha3"),
+}
 _CUSTOM_GROUPS = (
     "nvidia.com",
     "nfd.k8s-sigs.io",
@@ -182,6 +188,7 @@ KINDS = _table(
     _whole("RuntimeClass"),
     _whole("DeviceClass"),
     _whole("ResourceClaimTemplate"),
+    _whole("DeviceTaintRule"),
     _whole("Queue"),
     _whole("ClusterQueue"),
     _whole("LocalQueue"),

@@ -22,6 +22,7 @@ WORDS: Mapping[str, str] = {
     "ConfigMap": "config map",
     "ResourceSlice": "resource slice",
     "DeviceClass": "device class",
+    "DeviceTaintRule": "device taint rule",
     "ResourceClaim": "resource claim",
     "ResourceClaimTemplate": "resource claim template",
     "Queue": "queue",

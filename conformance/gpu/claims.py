@@ -7,17 +7,19 @@ counters: then it is undecided. Sources: kubernetes.io, Dynamic Resource Allocat
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import msgspec
 
 from conformance.gpu.affinity import term_matches
 from conformance.gpu.device_allocation import Asked, Candidate, Outcome, Place, outcome
 from conformance.gpu.device_selectors import Match, Matching, expressions
+from conformance.gpu.device_taints import DeviceTaint, TaintRules
 
 Manifest: TypeAlias = Mapping[str, Any]
 
-_DECIDE_AS_WELL = ("consumesCounters", "taints", "bindingConditions")
+_DECIDE_AS_WELL = ("consumesCounters", "bindingConditions")
+_MOST_TAINTS = 2
 
 
 class Device(msgspec.Struct, frozen=True):
@@ -27,6 +29,7 @@ class Device(msgspec.Struct, frozen=True):
     body: Manifest
     where: Manifest
     slice: str
+    taints: tuple[DeviceTaint, ...] = ()
 
     def is_on(self, node: Manifest) -> bool:
         """Whether a pod on this node could get the device."""
@@ -39,8 +42,15 @@ class Device(msgspec.Struct, frozen=True):
 class Offer:
     """All devices of a cluster, their classes, and which of them are given to claims."""
 
-    def __init__(self, slices: Sequence[Manifest], classes: Sequence[Manifest], claims: Sequence[Manifest]) -> None:
+    def __init__(
+        self,
+        slices: Sequence[Manifest],
+        classes: Sequence[Manifest],
+        claims: Sequence[Manifest],
+        rules: Sequence[Manifest] = (),
+    ) -> None:
         self._slices = slices
+        self._rules = TaintRules(rules, classes)
         self.classes = {str(each["metadata"]["name"]): each for each in classes}
         self._of_classes: dict[str, Wish] = {}
         self.taken = {place for claim in claims for place in _given(claim)}
@@ -53,7 +63,7 @@ class Offer:
     @cached_property
     def devices(self) -> tuple[Device, ...]:
         """The devices of each pool's newest generation."""
-        return tuple(device for each in self._newest for device in _devices(each))
+        return tuple(device for each in self._newest for device in _devices(each, self._rules))
 
     @cached_property
     def _newest(self) -> Sequence[Manifest]:
@@ -77,14 +87,25 @@ class Offer:
         there = self.by_node.get(str(node["metadata"]["name"]), [])
         return [*there, *(each for each in self.by_node.get("", ()) if each.is_on(node))]
 
-    def of_class(self, node: Manifest, device_class: Manifest) -> tuple[int, int]:
+    def of_class(self, node: Manifest, device_class: Manifest) -> "OfClass":
         """How many devices on a node may be of a class, and how many of these are free."""
         name = str(device_class["metadata"]["name"])
         if name not in self._of_classes:
             selectors = expressions((device_class.get("spec") or {}).get("selectors") or ())
             self._of_classes[name] = Wish("", name, 1, Matching(selectors))
-        places = _asked(self._of_classes[name], self.on(node)).places(Match.YES, Match.PERHAPS)
-        return len(places), sum(place not in self.taken for place in places)
+        asked = _asked(self._of_classes[name], self.on(node))
+        sound = _without_tainted(asked)
+        free = sound.without(self.taken)
+        return OfClass(len(asked.candidates), len(sound.candidates), len(free.candidates), _taints_in([asked]))
+
+
+class OfClass(NamedTuple):
+    """The devices of a class on a node: all, those without taints, those that are free as well; and the taints."""
+
+    there: int
+    untainted: int
+    free: int
+    taints: Sequence[DeviceTaint]
 
 
 class Wish(msgspec.Struct, frozen=True):
@@ -94,17 +115,20 @@ class Wish(msgspec.Struct, frozen=True):
     device_class: str
     count: int
     matching: Matching
+    tolerations: Sequence[Manifest] = ()
 
 
 class Kept(msgspec.Struct, frozen=True):
     """What keeps a pod off a node; ``nothing_there`` where the node has no such devices at all.
 
-    What ``ends_the_attempt`` keeps kube-scheduler from looking at any other node as well.
+    What ``ends_the_attempt`` keeps kube-scheduler from looking at any other node as well; ``tainted`` where enough
+    devices would be there but for their taints, whatever other claims give back.
     """
 
     text: str
     nothing_there: bool = False
     ends_the_attempt: bool = False
+    tainted: bool = False
 
 
 class Claims:
@@ -134,7 +158,7 @@ class Claims:
 
     def _lacking(self, there: Sequence[Device]) -> Iterator[Kept]:
         all_there = [_asked(wish, there) for _, wish in self._wishes]
-        asked = [each.without(self._offer.taken) for each in all_there]
+        asked = [_without_tainted(each).without(self._offer.taken) for each in all_there]
         found, unreadable = outcome(asked)
         if unreadable is not None and self._every_request_is_read:
             yield Kept(_cannot_be_evaluated(unreadable), ends_the_attempt=True)
@@ -142,11 +166,14 @@ class Claims:
             yield from self._too_few(asked, all_there)
         elif found is Outcome.UNSURE or (unreadable is not None and not self._every_request_is_read):
             names = ", ".join(dict.fromkeys(name for name, _ in self._wishes))
-            self._doubt(f"whether devices match claim {names} (selectors, counters and taints of devices)")
+            self._doubt(f"whether devices match claim {names} (selectors, counters and conditions of devices)")
 
     def _too_few(self, asked: Sequence[Asked], all_there: Sequence[Asked]) -> Iterator[Kept]:
         alone = False
         possible: set[Place] = set()
+        taints = _taints_in(all_there)
+        tainted = f" ({format_taints(taints)})" if taints else ""
+        by_taints = bool(taints) and outcome(list(map(_without_tainted, all_there)))[0] is Outcome.NOT_MET
         for (name, wish), each, there in zip(self._wishes, asked, all_there, strict=True):
             perhaps = each.places(Match.PERHAPS)
             amount = len(each.places(Match.YES)) + len(perhaps)
@@ -155,14 +182,17 @@ class Claims:
                 alone = True
                 total = len(there.places(Match.YES, Match.PERHAPS))
                 words = f"{'at most ' if perhaps else ''}{amount} of {total} free"
-                yield Kept(f"claim {name} wants {wish.count} of class {wish.device_class}, {words}", total == 0)
+                of_these = _taints_in([there])
+                words += f" ({format_taints(of_these)})" if of_these else ""
+                wants = f"claim {name} wants {wish.count} of class {wish.device_class}, {words}"
+                yield Kept(wants, total == 0, tainted=len(_without_tainted(there).candidates) < wish.count <= total)
         wanted = sum(wish.count for _, wish in self._wishes)
         if not alone and wanted > len(possible):
-            yield Kept(f"its claims want {wanted} devices together, {len(possible)} that could match are free here")
+            together = f"its claims want {wanted} devices together, {len(possible)} that could match are free here"
+            yield Kept(f"{together}{tainted}", tainted=by_taints)
         elif not alone:
-            yield Kept(
-                f"its claims want the same devices: no choice of the {len(possible)} that are free meets them all"
-            )
+            same = f"its claims want the same devices: no choice of the {len(possible)} that are free meets them all"
+            yield Kept(f"{same}{tainted}", tainted=by_taints)
 
     def _of(
         self, pod: Manifest, claims: Sequence[Manifest], templates: Sequence[Manifest]
@@ -208,7 +238,8 @@ class Claims:
             else:
                 of_class = (self._offer.classes[device_class].get("spec") or {}).get("selectors") or ()
                 selectors = expressions((*of_class, *(exactly.get("selectors") or ())))
-                yield Wish(str(request.get("name")), device_class, int(exactly.get("count") or 1), Matching(selectors))
+                amount, tolerations = int(exactly.get("count") or 1), exactly.get("tolerations") or ()
+                yield Wish(str(request.get("name")), device_class, amount, Matching(selectors), tolerations)
 
     def _doubt(self, what: str) -> None:
         if what not in self.undecided:
@@ -224,11 +255,42 @@ def on_selected_node(selector: Manifest | None, node: Manifest) -> bool:
 def _asked(wish: Wish, devices: Sequence[Device]) -> Asked:
     """What a request asks of devices; those that do not match are left out, for they decide nothing."""
     found = ((each, _matched(wish, each)) for each in devices)
-    return Asked(wish.count, [Candidate(each.place, told, each.slice) for each, told in found if told is not Match.NO])
+    return Asked(
+        wish.count,
+        [
+            Candidate(each.place, told, each.slice, _not_tolerated(wish, each))
+            for each, told in found
+            if told is not Match.NO
+        ],
+    )
+
+
+def _not_tolerated(wish: Wish, device: Device) -> tuple[DeviceTaint, ...]:
+    return tuple([each for each in device.taints if not each.is_tolerated(wish.tolerations)])
+
+
+def _without_tainted(asked: Asked) -> Asked:
+    """The same without the devices whose taints the request does not tolerate.
+
+    A selector that cannot be evaluated is met before the taints are looked at.
+    """
+    left = [each for each in asked.candidates if not each.taints or each.match is Match.ERROR]
+    return Asked(asked.count, left)
+
+
+def _taints_in(requests: Sequence[Asked]) -> list[DeviceTaint]:
+    """The taints that keep requests off devices, each once."""
+    return list(dict.fromkeys(taint for one in requests for each in one.candidates for taint in each.taints))
+
+
+def format_taints(taints: Sequence[DeviceTaint]) -> str:
+    """Taints in words, such as ``tainted: rma:NoSchedule of DeviceTaintRule gpu-3``."""
+    more = f" and {len(taints) - _MOST_TAINTS} others" if len(taints) > _MOST_TAINTS else ""
+    return f"tainted: {', '.join(map(str, taints[:_MOST_TAINTS]))}{more}"
 
 
 def _matched(wish: Wish, device: Device) -> Match:
-    """What is surely a match may still not be given where counters, taints or conditions of the device decide."""
+    """What is surely a match may still not be given where counters or conditions of the device decide."""
     found = wish.matching.of(device.place[0], device.body)
     unsure = found is Match.YES and any(device.body.get(each) for each in _DECIDE_AS_WELL)
     return Match.PERHAPS if unsure else found
@@ -248,13 +310,14 @@ def _generation(each: Manifest) -> tuple[tuple[str, str], int]:
     return (str(each["spec"].get("driver")), str(pool.get("name"))), int(pool.get("generation") or 0)
 
 
-def _devices(each: Manifest) -> Iterator[Device]:
+def _devices(each: Manifest, rules: TaintRules) -> Iterator[Device]:
     spec, name = each["spec"], str(each["metadata"].get("name"))
     driver, pool = _generation(each)[0]
     for device in spec.get("devices") or ():
         body = device.get("basic") or device
         where = body if spec.get("perDeviceNodeSelection") else spec
-        yield Device((driver, pool, str(device.get("name"))), body, where, name)
+        place = (driver, pool, str(device.get("name")))
+        yield Device(place, body, where, name, rules.taints_of(driver, pool, device))
 
 
 def _given(claim: Manifest) -> Iterator[Place]:

@@ -13,17 +13,22 @@ from typing import TypeAlias
 import msgspec
 
 from conformance.gpu.device_selectors import Match
+from conformance.gpu.device_taints import DeviceTaint
 
 Place: TypeAlias = tuple[str, str, str]
 """Driver, pool and name of a device."""
 
 
 class Candidate(msgspec.Struct, frozen=True):
-    """A device, what the selectors of one request say of it, and the slice in which it is offered."""
+    """A device, what the selectors of one request say of it, and the slice in which it is offered.
+
+    ``taints`` are those that the request does not tolerate.
+    """
 
     place: Place
     match: Match
     slice: str
+    taints: tuple[DeviceTaint, ...] = ()
 
 
 class Asked(msgspec.Struct, frozen=True):

@@ -29,6 +29,7 @@ _NO_AMOUNTS: tuple[_Items, _Items] = ((), ())
 
 TAINT, AFFINITY, ROOM, NEIGHBOUR = "a taint", "selector or affinity", "too little room", "pod (anti-)affinity"
 CLAIM, VOLUME, SELECTOR = "a device claim", "a volume", "a selector of devices"
+DEVICE_TAINT = "a taint of devices"
 NONE_OF_IT, HOST_PORT, SPREAD = "having none of the devices", "a host port", "topology spread"
 OF_ANOTHER_POOL = (AFFINITY, NONE_OF_IT)
 """A node of another pool is never the one that the reader had in mind, however little else is wrong with it."""

@@ -106,6 +106,7 @@ PLACES: Mapping[str, Place] = {
     "ResourceClaimTemplate": _group(_DRA, "resourceclaimtemplates"),
     "DeviceClass": _group(_DRA, "deviceclasses", namespaced=False),
     "ResourceSlice": _group(_DRA, "resourceslices", namespaced=False),
+    "DeviceTaintRule": _group(_DRA, "devicetaintrules", namespaced=False),
     "CustomResourceDefinition": _group("apiextensions.k8s.io/v1", "customresourcedefinitions", namespaced=False),
     "ClusterPolicy": _group(f"{_NVIDIA}/v1", "clusterpolicies", namespaced=False),
     "GPUCluster": _group(f"{_NVIDIA}/v1alpha1", "gpuclusters", namespaced=False),

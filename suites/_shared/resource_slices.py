@@ -13,18 +13,19 @@ from typing import Any, NamedTuple
 
 from conformance.facts import Facts, Node
 from conformance.gpu.device_selectors import expressions
+from conformance.gpu.device_taints import DeviceTaint, TaintRules
 from conformance.gpu.quantities import quantity
 from conformance.gpu.resources import DRA_DRIVER
 from conformance.subjects import ObjectReference
 from conformance.verdict import Inconclusive, Waits
 
 GPU, MIG, VFIO = "gpu", "mig", "vfio"
+NO_RULES = TaintRules()
 QUOTA_SUFFIX = ".deviceclass.resource.k8s.io/devices"
 
 _MIB = 1024 * 1024
 _ATTRIBUTES = ("type", "uuid", "parentUUID", "productName", "profile", "driverVersion")
 _QUALIFIED = {name: f"{DRA_DRIVER}/{name}" for name in (*_ATTRIBUTES, "memory")}
-_PREVENTS_ALLOCATION = ("NoSchedule", "NoExecute")
 _TYPE = re.compile(r"""\.type\s*==\s*["'](\w+)["']""")
 _PRODUCT = re.compile(r"""\.productName\s*==\s*["']([^"']+)["']""")
 _DRIVER = re.compile(r"""device\.driver\s*==\s*["']([\w.-]+)["']""")
@@ -33,8 +34,9 @@ _DRIVER = re.compile(r"""device\.driver\s*==\s*["']([\w.-]+)["']""")
 class Device(NamedTuple):
     """One device of NVIDIA's DRA driver. ``memory_mib`` is 0 and texts are empty where they are not published.
 
-    ``taints`` are the keys of those that prevent allocation; effect None only informs. ``partition``: the device shares
-    counters with others of the same GPU, and the scheduler allocates one of them at the cost of others.
+    ``taints`` are those that prevent allocation, of its ResourceSlice and of DeviceTaintRules; effect None only
+    informs. ``partition``: the device shares counters with others of the same GPU, and the scheduler allocates one of
+    them at the cost of others.
     """
 
     node: str
@@ -47,7 +49,7 @@ class Device(NamedTuple):
     profile: str = ""
     driver: str = ""
     memory_mib: int = 0
-    taints: tuple[str, ...] = ()
+    taints: tuple[DeviceTaint, ...] = ()
     partition: bool = False
 
     def __str__(self) -> str:
@@ -55,8 +57,8 @@ class Device(NamedTuple):
 
     @property
     def unhealthy(self) -> tuple[str, ...]:
-        """The taints by which the driver itself marks the device as unhealthy; other keys are those of the owners."""
-        return tuple(key for key in self.taints if key.startswith(f"{DRA_DRIVER}/"))
+        """The keys by which the driver itself marks the device as unhealthy; other keys are those of the owners."""
+        return tuple(each.key for each in self.taints if each.key.startswith(f"{DRA_DRIVER}/"))
 
     @property
     def gpu(self) -> str:
@@ -99,11 +101,24 @@ def devices_on(node: Node, facts: Facts) -> tuple[Device, ...]:
 @lru_cache(maxsize=1)
 def all_published(facts: Facts) -> dict[str, Published]:
     """What NVIDIA's driver publishes on a cluster, by node. Raises Inconclusive when slices could not be read."""
-    return published(each.body for each in facts.resource_slices)
+    return published((each.body for each in facts.resource_slices), _taint_rules(facts))
 
 
-def published(slices: Iterable[Mapping[str, Any]]) -> dict[str, Published]:
-    """What NVIDIA's driver publishes by node, from the bodies of ResourceSlices.
+def _taint_rules(facts: Facts) -> TaintRules:
+    """The DeviceTaintRules, none where they could not be read: few clusters serve them, and DRA goes on without."""
+    if not are_taint_rules_read(facts):
+        return TaintRules()
+    classes = () if "deviceclasses" in facts.unreadable else facts.device_classes
+    return TaintRules([each.body for each in facts.device_taint_rules], [each.body for each in classes])
+
+
+def are_taint_rules_read(facts: Facts) -> bool:
+    """Whether the DeviceTaintRules are known, those of an API that is not served included: they are none."""
+    return "devicetaintrules" not in facts.unreadable
+
+
+def published(slices: Iterable[Mapping[str, Any]], rules: TaintRules = NO_RULES) -> dict[str, Published]:
+    """What NVIDIA's driver publishes by node, from the bodies of ResourceSlices and the rules that taint devices.
 
     Slices of an older generation than the newest of their pool are left out: the scheduler ignores them.
     """
@@ -117,7 +132,7 @@ def published(slices: Iterable[Mapping[str, Any]]) -> dict[str, Published]:
         newest = max(_generation(spec) for spec in members)
         current = [spec for spec in members if _generation(spec) == newest]
         wanted = max(int((spec.get("pool") or {}).get("resourceSliceCount") or 1) for spec in current)
-        devices = tuple(device for spec in current for device in _devices(spec, pool))
+        devices = tuple(device for spec in current for device in _devices(spec, pool, rules))
         node = next((str(spec["nodeName"]) for spec in current if spec.get("nodeName")), pool)
         before = found.get(node, Published())
         missing = max(0, wanted - len(current)) + before.missing
@@ -129,11 +144,12 @@ def _generation(spec: Mapping[str, Any]) -> int:
     return int((spec.get("pool") or {}).get("generation") or 0)
 
 
-def _devices(spec: Mapping[str, Any], pool: str) -> list[Device]:
-    return [_device(each, str(spec.get("nodeName") or pool), pool) for each in spec.get("devices") or ()]
+def _devices(spec: Mapping[str, Any], pool: str, rules: TaintRules) -> list[Device]:
+    node = str(spec.get("nodeName") or pool)
+    return [_device(each, node, pool, rules.taints_of(DRA_DRIVER, pool, each)) for each in spec.get("devices") or ()]
 
 
-def _device(raw: Mapping[str, Any], node: str, pool: str) -> Device:
+def _device(raw: Mapping[str, Any], node: str, pool: str, taints: tuple[DeviceTaint, ...]) -> Device:
     # resource.k8s.io/v1beta1, which is what Kubernetes 1.32 serves, has one level more.
     body = raw.get("basic") or raw
     attributes, capacity = body.get("attributes") or {}, body.get("capacity") or {}
@@ -149,9 +165,7 @@ def _device(raw: Mapping[str, Any], node: str, pool: str) -> Device:
         profile=_attribute(attributes, "profile"),
         driver=_attribute(attributes, "driverVersion"),
         memory_mib=_mib(memory),
-        taints=tuple(
-            [str(taint.get("key")) for taint in body.get("taints") or () if taint.get("effect") in _PREVENTS_ALLOCATION]
-        ),
+        taints=taints,
         partition=bool(body.get("consumesCounters")),
     )
 
@@ -276,6 +290,12 @@ def classes_asked(claim_spec: Mapping[str, Any]) -> list[str]:
 def requests_of(claim_spec: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """The requests of a claim, or of what a template makes."""
     return list((claim_spec.get("devices") or {}).get("requests") or ())
+
+
+def tolerations_of(claim_spec: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The tolerations of all requests of a claim and of their alternatives: DeviceClasses have none."""
+    parts = (part for each in requests_of(claim_spec) for part in (exactly(each), *(each.get("firstAvailable") or ())))
+    return [toleration for part in parts for toleration in part.get("tolerations") or ()]
 
 
 def exactly(request: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -2,13 +2,16 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from conformance.facts import Facts, Node, Pod, Resource
+from conformance.facts.reading import in_served_version
 from conformance.gpu.device_selectors import expressions
+from conformance.gpu.device_taints import TaintRules
 from conformance.gpu.resources import DRA_DRIVER
-from conformance.kube.errors import NotFound, WaitTimeout
+from conformance.kube.errors import ApiError, NotFound, WaitTimeout
 from conformance.kube.paths import path
 from conformance.kube.waits import wait_for
 from conformance.lab import LabPod, RequirementLab
@@ -19,7 +22,9 @@ from suites._shared.resource_slices import (
     Device,
     DeviceClass,
     Held,
+    Published,
     all_published,
+    are_taint_rules_read,
     classes_asked,
     device_class,
     exactly,
@@ -28,6 +33,7 @@ from suites._shared.resource_slices import (
     published,
     requests_of,
     still_free,
+    tolerations_of,
 )
 
 API = "resource.k8s.io/v1"
@@ -37,11 +43,18 @@ DELETION_MAY_TAKE = timedelta(minutes=5)
 WAITING = timedelta(minutes=10)
 """How long a pod may wait for a claim before that is a failure."""
 
+_SOMETHING_ELSE = "something else keeps the pod off their nodes"
 # Slices do not show the taints of a DeviceTaintRule (kubernetes.io: Dynamic Resource Allocation, device taints).
-_SOMETHING_ELSE = (
-    "something else keeps the pod off their nodes, or a DeviceTaintRule taints them, which ResourceSlices do not show "
-    "(kubectl get devicetaintrules)"
+_OR_A_RULE = (
+    ", or a DeviceTaintRule taints them: these were not read, and ResourceSlices do not show their taints (kubectl get "
+    "devicetaintrules)"
 )
+OF_TAINTS = (
+    "See who tainted the devices, and why (kubectl get devicetaintrules; a driver's own taints are in its "
+    "ResourceSlices). Delete a rule that is no longer needed; let the request tolerate the taint where the devices are "
+    "meant for it."
+)
+"""What to do where devices are there, and tainted."""
 _NAME_IN_POD = "gpu"
 
 
@@ -121,18 +134,28 @@ def why_not_allocated(claim: Resource, facts: Facts) -> str:
     fitting, free = _fitting(claim, facts), _fitting(claim, facts, free=True)
     if not fitting:
         return f"no node publishes a device of {' or '.join(asked)}"
+    tainted = join_limited([_with_its_taints(device) for device in fitting if device.taints])
     if _wants_all(claim) and not _without_taints(fitting):
-        tainted = join_limited([str(device) for device in fitting if device.taints])
         return f"it wants all devices of a node (allocationMode All), and no node has them without taint: {tainted}"
     most, wanted = _most_on_a_node(device for device in fitting if not device.taints), _least_wanted(claim, facts)
     if wanted > most:
-        tainted = f", {join_limited([str(device) for device in fitting if device.taints])} tainted" if not most else ""
-        return f"no node has {wanted} devices of {' or '.join(asked)} for it, {most} at most{tainted}"
+        but = f" without taint: {tainted}" if tainted else ""
+        return f"no node has {wanted} devices of {' or '.join(asked)} for it, {most} at most{but}"
     if not free:
         return f"all {len(fitting)} devices of {' or '.join(asked)} are allocated to other claims or tainted"
     chosen = [text for each in requests_of(claim.spec) for text in _selectors(each)]
-    selects = f"its selectors ({'; '.join(chosen)}) match none of them" if chosen else _SOMETHING_ELSE
+    something = _SOMETHING_ELSE + ("" if are_taint_rules_read(facts) else _OR_A_RULE)
+    selects = f"its selectors ({'; '.join(chosen)}) match none of them" if chosen else something
     return f"{len(free)} of {len(fitting)} devices of {' or '.join(asked)} are free: {selects}"
+
+
+def is_kept_by_taints(claim: Resource, facts: Facts) -> bool:
+    """Whether a claim would get devices of a node, now or when others give them back, if these were not tainted."""
+    fitting = _fitting(claim, facts)
+    if _wants_all(claim):
+        return bool(fitting) and not _without_taints(fitting)
+    untainted = _most_on_a_node(each for each in fitting if not each.taints)
+    return untainted < _least_wanted(claim, facts) <= _most_on_a_node(fitting)
 
 
 def is_queued(waiting: Claimed, facts: Facts) -> bool:
@@ -156,15 +179,27 @@ def is_untried(claim: Resource, facts: Facts) -> bool:
 
 
 def _fitting(claim: Resource, facts: Facts, *, free: bool = False) -> list[Device]:
-    """The devices that fit a claim by driver and type; none where a class that it names does not exist."""
+    """The devices that fit a claim by driver and type, with the taints that no request of it tolerates.
+
+    None where a class that it names does not exist.
+    """
     classes = {each.name: device_class(each.body) for each in facts.device_classes}
     asked = classes_asked(claim.spec)
     if not classes.keys() >= set(asked):
         return []
-    every = [device for each in all_published(facts).values() for device in each.devices]
+    tolerations = tolerations_of(claim.spec)
+    every = [
+        device._replace(taints=tuple(taint for taint in device.taints if not taint.is_tolerated(tolerations)))
+        for each in all_published(facts).values()
+        for device in each.devices
+    ]
     if free:
         every = list(still_free(every, {each for other in facts.resource_claims for each in held_by(other.body)}))
     return [device for device in every if any(classes[name].may_choose(device) for name in asked)]
+
+
+def _with_its_taints(device: Device) -> str:
+    return f"{device} ({', '.join(map(str, device.taints))})"
 
 
 def _naming_gpus(facts: Facts) -> set[str]:
@@ -261,7 +296,7 @@ class ClaimingNode:
 
     def devices_of(self, pod: LabPod) -> tuple[Device, ...]:
         """The devices that are allocated to the claims of a pod."""
-        slices = published(self._lab.client.list(path("ResourceSlice")))
+        slices = _published_now(self._lab)
         known = {Held(each.pool, each.name): each for one in slices.values() for each in one.devices}
         held = [
             each for name in claim_names(pod.read() or {}) for each in held_by(self._read(pod.namespace, name) or {})
@@ -315,10 +350,20 @@ def free_devices(lab: RequirementLab, node: Node, chosen: DeviceClass) -> tuple[
 
     A MIG device that is created on demand has no UUID before, so that a scenario cannot select or recognize it.
     """
-    slices = published(lab.client.list(path("ResourceSlice"))).get(node.name)
+    slices = _published_now(lab).get(node.name)
     taken = {each for claim in lab.client.list(path("ResourceClaim")) for each in held_by(claim)}
     free = still_free(slices.devices, taken) if slices else ()
     return tuple(each for each in free if chosen.may_choose(each) and each.uuid)
+
+
+def _published_now(lab: RequirementLab) -> dict[str, Published]:
+    """What the driver publishes at this moment, with the taints of DeviceTaintRules where these may be read."""
+    rules: list[dict[str, Any]] = []
+    with suppress(ApiError):
+        rules = in_served_version("DeviceTaintRule", lab.client.list)
+    # What a rule of Kubernetes 1.34 selects by class.
+    classes = lab.client.list(path("DeviceClass")) if rules else ()
+    return published(lab.client.list(path("ResourceSlice")), TaintRules(rules, classes))
 
 
 def claiming_node(lab: RequirementLab, nodes: Iterable[Node], chosen: DeviceClass, devices: int) -> ClaimingNode:

@@ -36,12 +36,14 @@ from suites._shared.quota_namespace import ADMITTED, REFUSED, gpu_keys, outcome,
 from suites._shared.resource_slices import Device, DeviceClass, Published, device_class, without_chosen_devices
 from suites.dra.device_claims import (
     DELETION_MAY_TAKE,
+    OF_TAINTS,
     ClaimingNode,
     claim_names,
     claim_object,
     claiming_node,
     claims_of,
     gpu_claims,
+    is_kept_by_taints,
     is_old,
     is_queued,
     is_untried,
@@ -127,6 +129,7 @@ def test_no_pod_waits_for_a_claim(slices: dict[str, Published], facts: Facts, ju
             expected=f"{claim} to be allocated",
             actual=f"Pending since {pod.created:%Y-%m-%d %H:%M} UTC",
             cause=why_not_allocated(claim, facts),
+            remedy=OF_TAINTS if is_kept_by_taints(claim, facts) else "",
             hidden_because="the scheduler's event says that it cannot allocate all claims, not which one and why",
             inspect=f"kubectl describe pod -n {pod.namespace} {pod.name}",
         )

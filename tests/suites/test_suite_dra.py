@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from conformance.facts import Facts, Node
+from conformance.gpu.device_taints import DeviceTaint
 from conformance.lab.podspec import Asked, pod_spec
 from conformance.reference import Reference
 from conformance.reference.model import Pool, Quota
@@ -190,7 +191,8 @@ def test_a_device_is_read_whatever_form_its_attributes_have() -> None:
 
     assert found == Device(
         node="n", pool="n", name="gpu-3", kind="gpu", uuid="GPU-3", product="NVIDIA H100 80GB HBM3", profile="1g.5gb",
-        driver="580.95.5", memory_mib=81559, taints=("gpu.nvidia.com/xid",), partition=True,
+        driver="580.95.5", memory_mib=81559, taints=(DeviceTaint("gpu.nvidia.com/xid", "", "NoSchedule"),),
+        partition=True,
     )  # fmt: skip
 
 
@@ -578,7 +580,7 @@ TAINTED = {"taints": [{"key": "ops.example.com/rma", "effect": "NoSchedule"}]}
     ("devices", "held", "says"),
     [
         (EIGHT, "gpu-3", ""),
-        (EIGHT, "", "a DeviceTaintRule taints them"),
+        (EIGHT, "", "something else keeps the pod off their nodes"),
         ([*EIGHT[:7], device(7, **TAINTED)], "gpu-3", "no node has them without taint: gpu h100-dra-1/gpu-7"),
     ],
 )
@@ -594,6 +596,86 @@ def test_a_claim_of_all_devices_of_a_node_waits_for_the_last_of_them(
     broken = judged(test_dra_claims.test_no_pod_waits_for_a_claim, reference, found)
 
     assert [says in story for subject, story in broken.items() if subject == "pod ml/train"] == [True] * bool(says)
+
+
+RMA = {"key": "ops.example.com/rma", "value": "4711", "effect": "NoSchedule"}
+
+
+def taint_rule(selector: Object | None = None, **taint: str) -> Object:
+    """A DeviceTaintRule, of Kubernetes 1.36 and for every device where no selector is given."""
+    spec = {"deviceSelector": {} if selector is None else selector, "taint": {**RMA, **taint}}
+    return {
+        "apiVersion": "resource.k8s.io/v1beta2",
+        "kind": "DeviceTaintRule",
+        "metadata": {"name": "rma"},
+        "spec": spec,
+    }
+
+
+def waiting_beside(reference: Reference, rule: Object, *more: Object, **request: Any) -> str:
+    """What is said of a pod that waits for one device of eight; empty where nothing is."""
+    wanted = claim("wanted")
+    wanted["spec"]["devices"]["requests"][0]["exactly"] |= request
+    found = sound(wanted, pod("train", used="wanted"), rule, *more)
+    return judged(test_dra_claims.test_no_pod_waits_for_a_claim, reference, found).get("pod ml/train", "")
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        taint_rule(),
+        taint_rule({"driver": "gpu.nvidia.com"}, effect="NoExecute"),
+        {**taint_rule({"deviceClassName": "gpu.nvidia.com"}), "apiVersion": "resource.k8s.io/v1alpha3"},
+    ],
+    ids=["every device", "of the driver", "of a class, as in Kubernetes 1.34"],
+)
+def test_a_rule_that_taints_all_devices_is_why_a_claim_waits(reference: Reference, rule: Object) -> None:
+    told = waiting_beside(reference, rule)
+
+    assert "0 at most without taint: gpu h100-dra-1/gpu-0 (ops.example.com/rma=4711:No" in told
+    assert "of DeviceTaintRule rma" in told
+    assert "Delete a rule that is no longer needed" in told
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        taint_rule(effect="None"),
+        taint_rule({"pool": "h100-dra-1", "device": "gpu-0"}),
+        taint_rule({"driver": "dra.net"}),
+        taint_rule({"deviceClassName": "no-such-class"}),
+    ],
+    ids=["effect None", "one device", "another driver", "a class that is not there"],
+)
+def test_a_rule_that_leaves_devices_is_not_why_a_claim_waits(reference: Reference, rule: Object) -> None:
+    told = waiting_beside(reference, rule)
+
+    assert "devices of gpu.nvidia.com are free: something else keeps the pod off their nodes" in told
+    assert "DeviceTaintRule" not in told
+
+
+def test_a_claim_that_tolerates_the_taint_of_a_rule_has_the_devices(reference: Reference) -> None:
+    tolerated = {"tolerations": [{"key": RMA["key"], "operator": "Exists"}]}
+    other = {"tolerations": [{"key": RMA["key"], "value": "another", "effect": "NoSchedule"}]}
+
+    assert "8 of 8 devices of gpu.nvidia.com are free" in waiting_beside(reference, taint_rule(), **tolerated)
+    assert "of DeviceTaintRule rma" in waiting_beside(reference, taint_rule(), **other)
+
+
+def test_a_pod_whose_devices_others_hold_is_queued_although_one_is_tainted(reference: Reference) -> None:
+    rule = taint_rule({"pool": "h100-dra-1", "device": "gpu-0"})
+    others = claim("held", *(f"gpu-{at}" for at in range(1, 8)))
+
+    assert waiting_beside(reference, rule, others) == ""
+
+
+def test_rules_that_could_not_be_read_may_be_why_a_claim_waits(reference: Reference) -> None:
+    objects = (node(), slice_of("h100-dra-1", *EIGHT), GPU_CLASS, claim("wanted"), pod("train", used="wanted"))
+    found = Facts.from_objects(objects, {"DeviceTaintRule": "Forbidden: no"}, taken_at=NOW)
+
+    told = judged(test_dra_claims.test_no_pod_waits_for_a_claim, reference, found)["pod ml/train"]
+
+    assert "or a DeviceTaintRule taints them: these were not read" in told
 
 
 def test_a_class_that_no_quota_counts_is_named_for_each_team(reference: Reference) -> None:
