@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from conformance.kube.errors import NotFound
 from conformance.reference import Reference
 from conformance.verdict import Inconclusive, Judge
 from suites._shared.resource_slices import Device, DeviceClass, Held, device_class, published, still_free
@@ -125,13 +126,22 @@ def test_mig_devices_of_one_gpu_that_are_there_are_free_each_for_itself() -> Non
     assert still_free(devices, {Held("n", "a")}) == (devices[1],)
 
 
-def freely(chosen: DeviceClass, *devices: Object, held: str) -> list[str]:
+def freely(chosen: DeviceClass, *devices: Object, held: str, rules: tuple[Object, ...] = ()) -> list[str]:
+    """The devices that a scenario gets from an API server of Kubernetes 1.36 that serves rules where there are some."""
+    api = "/apis/resource.k8s.io"
     listed = {
-        "resourceslices": [slice_of("h100-dra-1", *devices)],
-        "resourceclaims": [claim("held", held)],
+        f"{api}/v1/resourceslices": [slice_of("h100-dra-1", *devices)],
+        f"{api}/v1/resourceclaims": [claim("held", held)],
+        f"{api}/v1/deviceclasses": [GPU_CLASS],
+        **({f"{api}/v1beta2/devicetaintrules": list(rules)} if rules else {}),
     }
-    client = SimpleNamespace(list=lambda path: listed[str(path).rpartition("/")[2]])
-    lab: Any = SimpleNamespace(client=client)
+
+    def served(path: str) -> list[Object]:
+        if path not in listed:
+            raise NotFound(404, "NotFound", "the server could not find the requested resource", "GET", path)
+        return listed[path]
+
+    lab: Any = SimpleNamespace(client=SimpleNamespace(list=served))
     return [each.name for each in free_devices(lab, facts(node()).nodes[0], chosen)]
 
 
@@ -140,6 +150,15 @@ def test_a_scenario_gets_devices_that_it_can_choose_and_know_again() -> None:
 
     assert freely(device_class(GPU_CLASS), *CUTTABLE[:2], part(0, 0), held="gpu-0-mig-1g10gb-19-0") == ["gpu-1"]
     assert freely(any_device, *CUTTABLE[:2], part(1, 0), held="gpu-0") == ["gpu-1"]
+
+
+def test_a_scenario_gets_no_device_that_a_rule_taints() -> None:
+    rule = {
+        "metadata": {"name": "rma"},
+        "spec": {"deviceSelector": {"device": "gpu-1"}, "taint": {"key": "ops.example.com/rma", "effect": "NoExecute"}},
+    }
+
+    assert freely(device_class(GPU_CLASS), *EIGHT[:3], held="gpu-0", rules=(rule,)) == ["gpu-2"]
 
 
 def test_another_product_in_parts_alone_is_reported(reference: Reference) -> None:
@@ -207,7 +226,7 @@ def test_tainted_devices_come_in_no_turn(reference: Reference) -> None:
     ill = copy.deepcopy(EIGHT[0]) | {"taints": [{"key": "gpu.nvidia.com/xid", "effect": "NoSchedule"}]}
     found = facts(node(), slice_of("h100-dra-1", ill), GPU_CLASS, wanted(), pod("p", used="wanted"))
 
-    assert "gpu h100-dra-1/gpu-0 tainted" in judged(WAITING, reference, found)["pod ml/p"]
+    assert "without taint: gpu h100-dra-1/gpu-0 (" in judged(WAITING, reference, found)["pod ml/p"]
 
 
 def test_selectors_are_taken_for_right_where_another_claim_has_devices_by_them(reference: Reference) -> None:
