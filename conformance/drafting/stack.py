@@ -9,10 +9,11 @@ from conformance.drafting.gpus import Hardware, most
 from conformance.drafting.notes import Guess, LeftOut, Part
 from conformance.drafting.pools import DraftedPool
 from conformance.facts import Facts, PodSpec, Resource, Workload
+from conformance.facts.programs import device_plugins_of, discovers_gpus, exports_metrics
 from conformance.gpu.drivers import DriverVersion
 from conformance.gpu.labels import GPU_PRODUCT
 from conformance.gpu.mig_config import CONFIG_KEY, FALLBACK_CONFIG_MAP
-from conformance.gpu.operator_stack import OPERATOR, PLUGIN_CONTAINERS, Fault, StackKind
+from conformance.gpu.operator_stack import OPERATOR, Fault, StackKind
 from conformance.gpu.plugin_config import parse, yaml_value
 from conformance.verdict import Inconclusive
 
@@ -29,7 +30,6 @@ _SWITCHES = {
 }
 _VERSION = re.compile(r"v?\d+\.\d+\.\d+[\w.-]*")
 _GKE_PLUGIN = "nvidia-gpu-device-plugin"
-_DISCOVERY, _EXPORTER = "gpu-feature-discovery", "dcgm-exporter"
 _PRODUCT = GPU_PRODUCT
 _STRATEGIES = ("none", "single", "mixed")
 
@@ -266,10 +266,10 @@ def _device_plugin(facts: Facts) -> DraftedStack:
     if plugin is None or _is_of_gke(plugin):
         why = f"{place} belongs to the platform (GKE): neither it nor the driver is yours to change"
         return DraftedStack(None, (LeftOut("stack", why),))
-    containers = [each for each in plugin.template.containers if each.name in PLUGIN_CONTAINERS]
-    strategy = next((each.env["MIG_STRATEGY"] for each in containers if "MIG_STRATEGY" in each.env), "")
+    plugins = device_plugins_of(plugin)
+    strategy = next((each.env["MIG_STRATEGY"] for each in plugins if "MIG_STRATEGY" in each.env), "")
     value: dict[str, Any] = {"kind": "device-plugin", "namespace": plugin.namespace, **_version_of(plugin)}
-    value |= {**_ALONE, "gpu_feature_discovery": _has_discovery(facts), "dcgm_exporter": _has(facts, _EXPORTER)}
+    value |= {**_ALONE, "gpu_feature_discovery": _has_discovery(facts), "dcgm_exporter": _has_exporter(facts)}
     value["mig_strategy"] = strategy if strategy in _STRATEGIES else "none"
     name, default, fixed = _mounted_config(plugin.template)
     configs, guess, left_out = _configs(facts, plugin.namespace, name, default or fixed, str(plugin))
@@ -299,7 +299,7 @@ def _dra_driver(facts: Facts) -> DraftedStack:
     if driver is None:
         return DraftedStack(None)
     value: dict[str, Any] = {"kind": "dra-driver", "namespace": driver.namespace, **_version_of(driver), **_ALONE}
-    value |= {"gpu_feature_discovery": _has_discovery(facts), "dcgm_exporter": _has(facts, _EXPORTER)}
+    value |= {"gpu_feature_discovery": _has_discovery(facts), "dcgm_exporter": _has_exporter(facts)}
     value["mig_strategy"] = ""
     return DraftedStack(Part(_ordered(value), Guess(f"{driver}, and no device plugin beside it")))
 
@@ -323,18 +323,14 @@ def _is_of_gke(plugin: Workload) -> bool:
     return any(each.name == _GKE_PLUGIN for each in plugin.template.containers)
 
 
-def _has(facts: Facts, program: str) -> bool:
-    """Whether a DaemonSet runs a program, known by the name of its container or image."""
-    return any(
-        program in container.name or program in container.image
-        for each in facts.workloads
-        if each.kind == "DaemonSet"
-        for container in each.template.containers
-    )
+def _has_exporter(facts: Facts) -> bool:
+    daemon_sets = (each for each in facts.workloads if each.kind == "DaemonSet")
+    return any(exports_metrics(container) for each in daemon_sets for container in each.template.containers)
 
 
 def _has_discovery(facts: Facts) -> bool:
-    return _has(facts, _DISCOVERY) or any(_PRODUCT in node.labels for node in facts.nodes)
+    found = any(each.kind == "DaemonSet" and discovers_gpus(each.template) for each in facts.workloads)
+    return found or any(_PRODUCT in node.labels for node in facts.nodes)
 
 
 def _version(facts: Facts) -> dict[str, str]:

@@ -12,6 +12,7 @@ from typing import NamedTuple
 from conformance.explaining.seen import Seen, condition, has_condition
 from conformance.gpu.labels import DEPLOY, DEPLOY_DRIVER, DRIVER_OWNER, UPGRADE_STATE
 from conformance.gpu.placement import Manifest
+from conformance.gpu.stack_programs import device_plugins_in
 
 
 class Work(NamedTuple):
@@ -24,11 +25,11 @@ class Work(NamedTuple):
 
 _PRE_INSTALLED = "pre-installed"
 _DRIVER_MANAGER = "k8s-driver-manager"
-_PLUGINS = ("nvidia-device-plugin", "nvidia-device-plugin-ctr", "nvidia-gpu-device-plugin")
+_PLUGIN = "nvidia-device-plugin"
 _WAITS_FOR = {
     "driver-validation": Work("the driver", "nvidia-driver-ctr", DEPLOY_DRIVER),
     "toolkit-validation": Work("the container toolkit", "nvidia-container-toolkit-ctr", f"{DEPLOY}container-toolkit"),
-    "plugin-validation": Work("GPUs of the device plugin", "nvidia-device-plugin", f"{DEPLOY}device-plugin"),
+    "plugin-validation": Work("GPUs of the device plugin", _PLUGIN, f"{DEPLOY}device-plugin"),
 }
 
 
@@ -39,13 +40,13 @@ def work_before(init_container: str) -> Work | None:
 
 def worker_on(seen: Seen, node: str, work: Work) -> Manifest | None:
     """The pod on a node that does the work, one that is ready last; None where there is none."""
-    pods = [pod for pod in seen.bound.get(node, ()) if _has_container(pod, work.container)]
+    pods = [pod for pod in seen.bound.get(node, ()) if _does(pod, work)]
     return min(pods, key=lambda pod: has_condition(pod, "Ready"), default=None)
 
 
 def device_plugin_on(seen: Seen, node: str) -> Manifest | None:
-    """The pod of NVIDIA's device plugin on a node: an operand's, or one of the plugin's own chart; None without one."""
-    pods = [pod for pod in seen.bound.get(node, ()) if any(_has_container(pod, each) for each in _PLUGINS)]
+    """The pod of NVIDIA's device plugin on a node, whoever deployed it; None without one."""
+    pods = [pod for pod in seen.bound.get(node, ()) if _has_plugin(pod)]
     return min(pods, key=lambda pod: has_condition(pod, "Ready"), default=None)
 
 
@@ -60,6 +61,17 @@ def upgrade_by(seen: Seen, node: str, init_container: str) -> tuple[str, str]:
         f"it sends away the pods that hold GPUs of node {node} and unloads the driver that was there{stands}",
         "An upgrade of a node takes minutes. If it stands still, the log names the pods or modules that it waits for.",
     )
+
+
+def _does(pod: Manifest, work: Work) -> bool:
+    """Whether a pod, or the pods of a template, do the work of which others wait for the end."""
+    return _has_plugin(pod) if work.container == _PLUGIN else _has_container(pod, work.container)
+
+
+def _has_plugin(pod: Manifest) -> bool:
+    metadata = pod.get("metadata") or {}
+    labels = (f"{key}={value}" for key, value in (metadata.get("labels") or {}).items())
+    return bool(device_plugins_in(pod["spec"], " ".join([str(metadata.get("name") or ""), *labels])))
 
 
 def _has_container(pod: Manifest, name: str) -> bool:
@@ -85,7 +97,7 @@ def nobody_works(seen: Seen, node: str, work: Work) -> tuple[str, str]:
             "The operator deploys it where that label is true; what is paused comes back when the driver is upgraded.",
         )
     deployed = seen.of("DaemonSet")
-    if deployed and not any(_has_container(each["spec"]["template"], work.container) for each in deployed):
+    if deployed and not any(_does(each["spec"]["template"], work) for each in deployed):
         missing = (
             f"no DaemonSet of the cluster brings it (container {work.container}), so it has to come with the machine"
         )

@@ -11,6 +11,7 @@ from conformance.facts.environment import is_kept
 from conformance.facts.token_volume import TOKEN_MOUNT, is_alike, without_name
 from conformance.facts.wire import Quantities, Requirements, Wire, texts
 from conformance.gpu.requests import Asking, effective_requests
+from conformance.gpu.stack_programs import program_of
 
 _Items: TypeAlias = tuple[tuple[str, str | int | float], ...]
 _Pairs: TypeAlias = tuple[tuple[str, str], ...]
@@ -28,7 +29,8 @@ class Container(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One container: quantities are text, by resource name, as its author wrote them.
 
     ``env`` has the literal values that say how GPUs are given, ``claims`` the names of the pod's claims that the
-    container uses, ``mounts`` everything but the API token, of which ``mounts_token`` tells.
+    container uses, ``mounts`` everything but the API token, of which ``mounts_token`` tells. ``program`` is the one of
+    NVIDIA's stack that its command starts (``stack_programs.program_of``), empty for any other.
     """
 
     name: str = ""
@@ -41,6 +43,7 @@ class Container(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     mounts: tuple[Mount, ...] = ()
     restartable: bool = False
     mounts_token: bool = False
+    program: str = ""
 
     def __hash__(self) -> int:
         """By name and image: what follows from containers is worked out once for the many pods that have the same."""
@@ -114,6 +117,8 @@ class WireContainer(Wire):
 
     name: str | None = None
     image: str | None = None
+    command: tuple[str | None, ...] | None = None
+    args: tuple[str | None, ...] | None = None
     resources: _ContainerRequirements | None = None
     restart_policy: str | None = None
     volume_mounts: tuple[_Mount, ...] | None = None
@@ -138,7 +143,12 @@ class WireContainer(Wire):
             other,
             self.restart_policy == "Always",
             len(other) < len(mounts),
+            _program(self.command, self.args) if self.command or self.args else "",
         )
+
+
+def _program(*lists: tuple[str | None, ...] | None) -> str:
+    return program_of(word for words in lists for word in words or () if word)
 
 
 # Made before any thread needs it; see decoding.py.
@@ -268,6 +278,7 @@ def _container(
     mounts: _Mounts,
     restartable: bool,
     mounts_token: bool,
+    program: str,
 ) -> Container:
     return Container(
         name=name,
@@ -280,4 +291,5 @@ def _container(
         mounts=tuple(Mount(path or "", volume or "") for path, volume in mounts),
         restartable=restartable,
         mounts_token=mounts_token,
+        program=program,
     )

@@ -4,10 +4,11 @@ import re
 from functools import lru_cache
 
 # NVIDIA Container Toolkit (NVIDIA_), CUDA and MPS (CUDA_), DCGM, and the flags of NVIDIA/k8s-device-plugin v0.20.0
-# (cmd/nvidia-device-plugin, cmd/config-manager) and kubernetes-sigs/dra-driver-nvidia-gpu as environment variables.
+# (cmd/nvidia-device-plugin, cmd/gpu-feature-discovery, cmd/config-manager) and kubernetes-sigs/dra-driver-nvidia-gpu
+# as environment variables.
 KEPT = (
     "NVIDIA_", "CUDA_", "DCGM_", "MIG_", "DEVICE_", "DEFAULT_CONFIG", "FALLBACK_STRATEGIES", "CONFIG_",
-    "PASS_DEVICE_SPECS", "ACCEPT_", "WITH_",
+    "PASS_DEVICE_SPECS", "ACCEPT_", "WITH_", "GFD_",
 )  # fmt: skip
 
 # How the container toolkit is told of a container runtime: no program of a team has variables of these names.

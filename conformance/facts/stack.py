@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from conformance.facts.podspec import PodTemplate
 from conformance.facts.resources import Resource
 from conformance.facts.workloads import Workload
 from conformance.gpu.operator_stack import Detection, detect
@@ -48,7 +49,6 @@ def _plain_workload(workload: Workload) -> dict[str, Any]:
     if workload.observed_generation is not None:
         # The API leaves zeros out, so available pods count only once the controller has looked.
         status = {"observedGeneration": workload.observed_generation, "availableReplicas": workload.available}
-    containers = [{"name": container.name} for container in workload.template.containers]
     owners = [{"kind": workload.owner_kind, "name": workload.owner_name}] if workload.owner_kind else []
     return {
         "apiVersion": "apps/v1",
@@ -60,6 +60,26 @@ def _plain_workload(workload: Workload) -> dict[str, Any]:
             "creationTimestamp": workload.created.isoformat() if workload.created else "",
             "ownerReferences": owners,
         },
-        "spec": {"template": {"spec": {"containers": containers}}},
+        "spec": {"template": {"spec": _plain_spec(workload.template)}},
         "status": status,
+    }
+
+
+def _plain_spec(template: PodTemplate) -> dict[str, Any]:
+    """As much of a pod template as tells which programs it runs."""
+    return {
+        "runtimeClassName": template.runtime_class,
+        "nodeSelector": template.node_selector,
+        "tolerations": [{"key": each.key} for each in template.tolerations],
+        "volumes": [{"name": each.name, "hostPath": {"path": each.host_path}} for each in template.volumes],
+        "containers": [
+            {
+                "name": each.name,
+                "image": each.image,
+                "command": [each.program],
+                "env": [{"name": name} for name in each.env],
+                "volumeMounts": [{"name": mount.volume, "mountPath": mount.path} for mount in each.mounts],
+            }
+            for each in template.containers
+        ],
     }

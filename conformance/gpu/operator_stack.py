@@ -12,6 +12,8 @@ from typing import Any
 
 import msgspec
 
+from conformance.gpu.stack_programs import device_plugins_in
+
 GROUP = "nvidia.com"
 GPU_CLUSTER_NAME = "gpu-cluster"
 """The one name that the CRD of GPUCluster admits."""
@@ -19,12 +21,6 @@ GPU_CLUSTER_NAME = "gpu-cluster"
 CUSTOM_KINDS = {"ClusterPolicy": "clusterpolicies", "GPUCluster": "gpuclusters", "NVIDIADriver": "nvidiadrivers"}
 OPERATOR = "gpu-operator"
 OPERATOR_LABELS = ("app", "app.kubernetes.io/component")
-
-PLUGIN_CONTAINERS = ("nvidia-device-plugin", "nvidia-device-plugin-ctr", "nvidia-gpu-device-plugin")
-"""Containers that offer nvidia.com/gpu: of the operator, of the plugin's own chart and manifest, and of GKE.
-
-GPU Feature Discovery and the MPS control daemon use the plugin's image under other container names.
-"""
 
 DRA_PLUGIN = ("dra-driver", "kubelet-plugin")
 DRA_GPU_CONTAINER = "gpus"
@@ -183,7 +179,7 @@ class _Objects:
         ]
 
     def device_plugins(self) -> list[Mapping[str, Any]]:
-        return [item for item in self.of("DaemonSet") if set(_containers(item)) & set(PLUGIN_CONTAINERS)]
+        return [item for item in self.of("DaemonSet") if device_plugins_in(_pod_spec(item), _described(item))]
 
     def dra_drivers(self) -> list[Mapping[str, Any]]:
         """DaemonSets of the DRA driver that offer GPUs."""
@@ -415,8 +411,17 @@ def _ignored(policy: Mapping[str, Any]) -> bool:
     return _at(policy, "status").get("state") == "ignored"
 
 
+def _pod_spec(item: Mapping[str, Any]) -> Mapping[str, Any]:
+    return _at(_at(_at(item, "spec"), "template"), "spec")
+
+
+def _described(item: Mapping[str, Any]) -> str:
+    """The name and labels of an object, as text."""
+    return " ".join([_name(item), *(f"{key}={value}" for key, value in _labels(item).items())])
+
+
 def _containers(item: Mapping[str, Any]) -> list[str]:
-    found = _at(_at(_at(item, "spec"), "template"), "spec").get("containers")
+    found = _pod_spec(item).get("containers")
     members = found if isinstance(found, list) else []
     return [str(one.get("name")) for one in members if isinstance(one, Mapping)]
 

@@ -9,13 +9,15 @@ from functools import cached_property
 from itertools import chain
 from typing import NamedTuple
 
-from conformance.facts import Container, Facts, Node, Pod, PodSpec, Resource, Workload
+from conformance.facts import Facts, Node, Pod, PodSpec, Resource, Workload
+from conformance.facts.programs import device_plugins_in, device_plugins_of, runs_program
 from conformance.gpu import plugin_alone, plugin_config
 from conformance.gpu.labels import DEVICE_PLUGIN_CONFIG
-from conformance.gpu.operator_stack import PLUGIN_CONTAINERS, StackKind
+from conformance.gpu.operator_stack import StackKind
 from conformance.gpu.plugin_alone import ConfigChoice
 from conformance.gpu.plugin_config_selection import Chain, Selection, mapping_at, select, word
 from conformance.gpu.sharing import MigStrategy
+from conformance.gpu.stack_programs import MPS_CONTROL_DAEMON
 from conformance.reference.model import Reference
 from conformance.reference.stack import Stack
 from conformance.subjects import ObjectReference
@@ -163,7 +165,9 @@ class PluginConfigs:
 
     def _by_template(self, plugin: Workload, node: Node) -> ChosenConfig:
         inspect = f"kubectl get daemonset -n {plugin.namespace} {plugin.name} -o yaml"
-        strategy = next((each.env["MIG_STRATEGY"] for each in _plugins_in(plugin) if "MIG_STRATEGY" in each.env), "")
+        strategy = next(
+            (each.env["MIG_STRATEGY"] for each in device_plugins_of(plugin) if "MIG_STRATEGY" in each.env), ""
+        )
         source = config_source_of(plugin)
         if source is None:
             reason = f"{plugin} mounts no configuration; its command-line arguments are not evaluated"
@@ -193,8 +197,8 @@ class PluginConfigs:
 
 
 def runs_mps_daemon(pod: PodSpec) -> bool:
-    """Whether a pod, or the pods of a template, are MPS control daemons of NVIDIA's chart or operator."""
-    return any(each.name in _MPS_DAEMONS for each in pod.containers)
+    """Whether a pod, or the pods of a template, are MPS control daemons of NVIDIA's device plugin."""
+    return any(each.name in _MPS_DAEMONS for each in pod.containers) or runs_program(pod, MPS_CONTROL_DAEMON)
 
 
 def mps_daemons(facts: Facts) -> list[Workload]:
@@ -204,7 +208,13 @@ def mps_daemons(facts: Facts) -> list[Workload]:
 
 def plugin_pods(facts: Facts, node: Node) -> tuple[Pod, ...]:
     """The unfinished pods of device plugins on a node."""
-    return tuple(pod for pod in facts.pods_on(node.name) if not pod.finished and _has_plugin(pod))
+    known = facts.stack.device_plugins
+    return tuple(
+        pod
+        for pod in facts.pods_on(node.name)
+        if not pod.finished
+        and ((pod.owner_kind == "DaemonSet" and f"{pod.namespace}/{pod.owner_name}" in known) or device_plugins_in(pod))
+    )
 
 
 def config_source_of(plugin: Workload) -> ConfigChoice | None:
@@ -216,20 +226,12 @@ def config_source_of(plugin: Workload) -> ConfigChoice | None:
         if source:
             fallbacks = tuple(each for each in container.env.get("FALLBACK_STRATEGIES", "").split(",") if each)
             return ConfigChoice(str(plugin), source, container.env.get("DEFAULT_CONFIG", ""), fallbacks)
-    for container in _plugins_in(plugin):
+    for container in device_plugins_of(plugin):
         file = container.env.get("CONFIG_FILE", "")
         source = _config_map_at(template, file) or _config_map_at(template, posixpath.dirname(file)) if file else ""
         if source:
             return ConfigChoice(str(plugin), source, fixed=posixpath.basename(file))
     return None
-
-
-def _plugins_in(plugin: Workload) -> list[Container]:
-    return [each for each in plugin.template.containers if each.name in PLUGIN_CONTAINERS]
-
-
-def _has_plugin(pod: PodSpec) -> bool:
-    return any(each.name in PLUGIN_CONTAINERS for each in pod.containers)
 
 
 def _config_map_at(template: PodSpec, place: str) -> str:

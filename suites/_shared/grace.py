@@ -14,7 +14,9 @@ from datetime import datetime, timedelta
 from functools import lru_cache
 
 from conformance.facts import Facts, Node, Pod
+from conformance.facts.programs import runs_program
 from conformance.gpu.labels import DEPLOY, MIG_CONFIG_STATE
+from conformance.gpu.stack_programs import MIG_MANAGER as MIG_MANAGER_PROGRAM
 from conformance.gpu.taints import CORDON
 from conformance.reference.model import Reference
 from conformance.verdict import Inconclusive
@@ -142,7 +144,9 @@ def _manages_drivers(facts: Facts) -> bool:
 
 def _has_mig_manager(node: Node, facts: Facts) -> bool:
     """Whether somebody is there who changes the MIG layout of a node: the operator's MIG manager, or one by itself."""
-    return _manages_mig(facts) or any(MIG_MANAGER in pod.owner_name for pod in facts.pods_on(node.name))
+    return _manages_mig(facts) or any(
+        MIG_MANAGER in pod.owner_name or runs_program(pod, MIG_MANAGER_PROGRAM) for pod in facts.pods_on(node.name)
+    )
 
 
 @lru_cache(maxsize=1)

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from conformance.facts import Facts, Node, Pod, Workload
 from conformance.facts.indexes import grouped
+from conformance.facts.programs import discovers_gpus
 from conformance.gpu.affinity import labels_asked_for
 from conformance.gpu.labels import (
     DEPLOY,
@@ -47,7 +48,7 @@ from suites._shared.operands import (
 from suites._shared.pod_status import STUCK, holding_up, what_to_do, why_not_ready
 
 GPU_DISCOVERY = "gpu-feature-discovery"
-"""What the names of GPU Feature Discovery's pods and DaemonSets hold, whatever chart they are of."""
+"""What the names of GPU Feature Discovery's pods and DaemonSets hold, whatever chart of NVIDIA's they are of."""
 _WORKER = Component("worker of Node Feature Discovery", "node-feature-discovery-worker")
 _OF_GPU_DISCOVERY = (GPU_PRODUCT, MIG_CAPABLE, MPS_CAPABLE)
 
@@ -158,8 +159,8 @@ def discovery_failure(node: Node, now: datetime) -> ComponentFailure | None:
 
 
 def is_gpu_discovery(pod: Pod) -> bool:
-    """Whether a pod is GPU Feature Discovery, by its owner's name or its own."""
-    return GPU_DISCOVERY in f"{pod.owner_name} {pod.name}"
+    """Whether a pod is GPU Feature Discovery, by its owner's name or its own, or by what its containers run."""
+    return GPU_DISCOVERY in f"{pod.owner_name} {pod.name}" or discovers_gpus(pod)
 
 
 def worker_failure(node: Node, facts: Facts) -> ComponentFailure | None:

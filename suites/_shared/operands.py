@@ -12,10 +12,12 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from conformance.facts import Facts, Node, Workload
+from conformance.facts.programs import runs_program
 from conformance.gpu.labels import DEPLOY, DEPLOY_OPERANDS, MIG_CAPABLE, WORKLOAD_CONFIG
 from conformance.gpu.mig import Unknown, model_of
 from conformance.gpu.operator_stack import CUSTOM_KINDS
 from conformance.gpu.resources import is_gpu_resource
+from conformance.gpu.stack_programs import NFD_MASTER, NFD_WORKER
 from conformance.reference.model import Gpu, Pool, Reference
 from conformance.subjects import ObjectReference
 from suites._shared.operand_versions import Version
@@ -273,16 +275,20 @@ def discovery_workers(facts: Facts) -> tuple[Workload, ...]:
 
 
 def is_discovery_worker(workload: Workload) -> bool:
-    """Whether a workload is the worker of Node Feature Discovery, by its labels or name."""
+    """Whether a workload is the worker of Node Feature Discovery, by its labels, its name or what it runs."""
     labels = workload.labels
     labelled = labels.get("app.kubernetes.io/name") == "node-feature-discovery" and labels.get("role") == "worker"
-    return labelled or workload.name.endswith(WORKERS_END)
+    return labelled or workload.name.endswith(WORKERS_END) or runs_program(workload.template, NFD_WORKER)
 
 
 def discovery_masters(facts: Facts) -> tuple[Workload, ...]:
     """The Deployments of Node Feature Discovery that write the labels."""
     ends = ("node-feature-discovery-master", "nfd-master")
-    return tuple(each for each in facts.workloads if each.kind == "Deployment" and each.name.endswith(ends))
+    return tuple(
+        each
+        for each in facts.workloads
+        if each.kind == "Deployment" and (each.name.endswith(ends) or runs_program(each.template, NFD_MASTER))
+    )
 
 
 @lru_cache(maxsize=64)

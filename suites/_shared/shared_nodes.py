@@ -5,9 +5,9 @@ from datetime import datetime
 from typing import NamedTuple
 
 from conformance.facts import Facts, Node, Pod
+from conformance.facts.programs import device_plugins_in
 from conformance.gpu import plugin_config
 from conformance.gpu.labels import DEVICE_PLUGIN_CONFIG, NVIDIA
-from conformance.gpu.operator_stack import PLUGIN_CONTAINERS
 from conformance.gpu.plugin_config import PluginConfig, Problem
 from conformance.gpu.plugin_config_selection import Chain
 from conformance.gpu.resources import GPU
@@ -393,7 +393,8 @@ def _why_not_compared(shared: SharedNodes, chosen: ChosenConfig, started: dateti
 
 def _running_since(pod: Pod) -> datetime | None:
     """Since when the device plugin of a pod runs."""
-    running = [each.running_since for each in pod.statuses if each.name in PLUGIN_CONTAINERS and each.running_since]
+    plugins = {each.name for each in device_plugins_in(pod)}
+    running = [each.running_since for each in pod.statuses if each.name in plugins and each.running_since]
     return running[0] if running else pod.started
 
 

@@ -90,7 +90,8 @@ def _is_taken_off(pod: Pod, removing: str, knows_clients: bool) -> bool:
 def _held_by(pod: Pod, facts: Facts, *, in_stack: bool) -> _Held | None:
     """How a pod may hold GPUs that it did not ask for; None where nothing speaks for that."""
     for container in pod.containers:
-        if _MPS_DAEMON.search(container.name) or _MPS_DAEMON.search(_program_of(container.image)):
+        named = f"{container.name} {_program_of(container.image)} {container.program}"
+        if _MPS_DAEMON.search(named):
             return _Held(f"its container {container.name} is an MPS daemon, whose server has the GPUs of its node open")
     if _serves_dra(pod):
         return _Held("it is the kubelet plugin of the DRA driver, of which the driver manager does not know")

@@ -5,6 +5,7 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from conformance.facts import Container, Facts, Node, Pod
+from conformance.facts.programs import exports_metrics
 from conformance.gpu import dcgm
 from conformance.gpu.labels import DEPLOY_DCGM_EXPORTER, DEPLOY_DCGM_EXPORTER_DRA, DEPLOY_OPERANDS
 from conformance.kube.errors import NotFound, WaitTimeout
@@ -17,9 +18,6 @@ from suites._shared.operands import CONTAINER, purpose_of
 from suites._shared.operator_resource import OperatorResource
 from suites._shared.pool_nodes import GpuPoolNode
 
-# The containers of dcgm-exporter: of the operator, of its GPUCluster stack, of its own chart.
-CONTAINERS = frozenset({"nvidia-dcgm-exporter", "nvidia-dcgm-exporter-dra", "dcgm-exporter", "exporter"})
-IMAGE = "dcgm-exporter"
 PORT = 9400
 
 # Where dcgm-exporter listens, as in :9401 or 0.0.0.0:9401; the operator names port 9400 of its container all the same.
@@ -79,11 +77,8 @@ def is_exporter(pod: Pod) -> bool:
 
 
 def has_exporter(containers: Iterable[Container]) -> bool:
-    """Whether one of some containers is dcgm-exporter: by its image, or by its name where the image has another."""
-    return any(
-        IMAGE in each.image.partition("@")[0].rpartition("/")[2] or (each.name in CONTAINERS and IMAGE in each.name)
-        for each in containers
-    )
+    """Whether one of some containers is dcgm-exporter: by its image or name, its command, or its own variables."""
+    return any(exports_metrics(each) for each in containers)
 
 
 def ready_exporters(facts: Facts, nodes: Iterable[GpuPoolNode]) -> tuple[Exporter, ...]:

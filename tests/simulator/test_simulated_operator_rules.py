@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from conformance.gpu.operator_stack import PLUGIN_CONTAINERS, StackKind, detect
+from conformance.gpu.operator_stack import StackKind, detect
+from conformance.gpu.stack_programs import PLUGIN_CONTAINERS
 from conformance.simulator import drivers
 from conformance.simulator.annotations import SIMULATED, SIMULATED_VALUE
 from conformance.simulator.chart import gpu_operator
