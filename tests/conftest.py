@@ -38,6 +38,10 @@ settings.register_profile("tests", deadline=None, max_examples=60, database=None
 settings.register_profile("soak", deadline=None, max_examples=2000, database=None)
 settings.load_profile("tests")
 
+# Whatever is made until all tests are collected stays.
+gc.disable()
+_OBJECTS_MADE, _ROUNDS = 100_000, (20, 100)
+
 pytest_plugins = ["pytester", "side_by_side", "fewer_messages", "clock", "chance", "second_attempt"]
 
 
@@ -51,8 +55,11 @@ def pytest_collection_finish() -> None:
     """Let the garbage collector pass over all that was imported and collected, which stays until the end.
 
     It would look through thousands of modules and tests whenever a test makes many objects, or runs a pytest within.
+    Tests are short and their memory is small: to look more seldom than Python does saves a tenth of their time.
     """
     gc.freeze()
+    gc.set_threshold(_OBJECTS_MADE, *_ROUNDS)
+    gc.enable()
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,8 @@
 
 ``cluster`` marks what ``ci/test -m 'not cluster'`` leaves for ``ci/test``: tests on clusters, and whole runs of the
 plugin on recorded ones, which bear ``recorded`` as well. A test that runs the plugin by ``conform`` need not say so.
+What takes as long although it needs no cluster bears both: pytest in processes of its own, a validator of somebody
+else's, an image of all that is installed.
 """
 
 from collections.abc import Iterable
@@ -29,5 +31,5 @@ def mark_whole_runs(items: Iterable[pytest.Item]) -> None:
 
 
 def whole_run(test: Any) -> Any:
-    """Mark a test that runs the plugin, or a program of ours that does, in a way of its own."""
+    """Mark a test that runs the plugin, or another program of that size, in a way of its own."""
     return pytest.mark.cluster(pytest.mark.recorded(test))

@@ -15,6 +15,7 @@ import docker_daemon
 import pytest
 import yaml
 from filelock import FileLock
+from whole_runs import whole_run
 
 from conformance.cli import USAGE, main
 from conformance.clusters.docker import (
@@ -155,6 +156,7 @@ def test_the_image_has_what_its_program_imports() -> None:
     assert not [name for name in own if "__pycache__" in name]
 
 
+@whole_run
 def test_the_simulated_plugins_image_has_what_it_imports(tmp_path: Path) -> None:
     image = simulated_plugin_image.spec(tmp_path)
 
@@ -180,6 +182,7 @@ def full_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", str(place)], check=True)
 
 
+@whole_run
 def test_an_image_that_the_disk_has_no_room_for_is_told_and_nothing_of_it_left(
     full_disk: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,6 +1,8 @@
 import subprocess
 import sys
 
+from whole_runs import whole_run
+
 HEAVY = ("kubernetes", "msgspec", "yaml", "rich", "cryptography", "urllib3", "conformance.session", "conformance.kube")
 
 
@@ -12,6 +14,7 @@ def test_importing_the_plugin_loads_nothing_heavy():
     assert ended.stdout.strip() == "[]"
 
 
+@whole_run
 def test_without_a_cluster_a_session_has_no_trace_of_the_plugin(pytester):
     pytester.makepyfile("""
         import sys
@@ -27,12 +30,14 @@ def test_without_a_cluster_a_session_has_no_trace_of_the_plugin(pytester):
     assert "gpu-conformance" not in ended.stdout.str()
 
 
+@whole_run
 def test_the_plugin_can_be_switched_off(pytester):
     pytester.makepyfile("def test_ordinary(): pass")
 
     pytester.runpytest_subprocess("-p", "no:gpu-conformance", "-q").assert_outcomes(passed=1)
 
 
+@whole_run
 def test_names_that_suites_use_are_free_for_others_without_a_cluster(pytester):
     pytester.makepyfile("""
         import pytest

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import chance
 import pytest
+from whole_runs import whole_run
 
 DRAWS = """
 import pytest
@@ -76,6 +77,7 @@ def test_only_tests_of_any_order_are_shuffled(pytester):
     assert shuffled[-1] == "test_last"
 
 
+@whole_run
 def test_processes_side_by_side_draw_from_the_seed_that_the_header_names(pytester, monkeypatch):
     pytest.importorskip("xdist")
     monkeypatch.setenv("PYTHONPATH", str(Path(chance.__file__).parent))

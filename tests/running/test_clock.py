@@ -7,6 +7,7 @@ from pathlib import Path
 import clock
 import pytest
 from clock import Clock, area_of, busy
+from whole_runs import whole_run
 
 # Until its own CPU time has reached what it is told to use.
 BUSY = "import sys, time\nwhile time.process_time() < float(sys.argv[1]): pass\nprint(flush=True)\ninput()"
@@ -73,6 +74,7 @@ def test_each_report_says_what_its_test_cost(pytester, one_is_busy):
     told.stdout.re_match_lines([one_is_busy])
 
 
+@whole_run
 def test_each_report_says_it_beside_others_too(pytester, monkeypatch, one_is_busy):
     monkeypatch.setenv("PYTHONPATH", str(Path(clock.__file__).parent))
     # What else is installed costs each of the processes more than the tests themselves.

@@ -7,6 +7,7 @@ import fewer_messages
 import pytest
 from clock import Clock
 from fewer_messages import told
+from whole_runs import whole_run
 
 pytest.importorskip("xdist")
 
@@ -51,6 +52,7 @@ def distributed(pytester, monkeypatch):
     return lambda *options: pytester.runpytest_subprocess("-p", "xdist", "-p", "fewer_messages", "-n1", *options)
 
 
+@whole_run
 def test_what_says_something_is_told_and_nothing_else(distributed):
     said = distributed("--durations=9", "--durations-min=0.09")
 
@@ -61,6 +63,7 @@ def test_what_says_something_is_told_and_nothing_else(distributed):
     said.stdout.re_match_lines(["begun 0, reports [789]"])
 
 
+@whole_run
 def test_who_asks_for_each_phase_gets_it(distributed, pytester):
     said = distributed("--junitxml=junit.xml")
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from whole_runs import whole_run
 
 PLUGINS = ("-p", "chance", "-p", "second_attempt", "-p", "no:cacheprovider")
 MARKED = """
@@ -71,6 +72,7 @@ def test_a_file_that_cannot_be_collected_allows_none(pytester: pytest.Pytester) 
     assert attempt(pytester, "--continue-on-collection-errors", clusters=1) is None
 
 
+@whole_run
 def test_a_process_that_dies_allows_none(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
     # What else is installed costs each of the processes more than the tests themselves.
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import side_by_side
+from whole_runs import whole_run
 
 pytest.importorskip("xdist")
 
@@ -39,6 +40,7 @@ def distributed(pytester, monkeypatch):
     return run
 
 
+@whole_run
 def test_a_group_stays_in_one_process(pytester, distributed):
     pytester.makepyfile(**{f"test_{name}": FILE for name in ("a", "b", "c")})
 
@@ -71,6 +73,7 @@ def test_a_group_is_a_name_or_a_folder_or_a_class_or_a_file(nodeid, group):
     assert side_by_side.group_of(nodeid) == group
 
 
+@whole_run
 def test_what_takes_longest_comes_first_and_what_needs_no_cluster_last_and_no_group_is_torn(pytester, distributed):
     of_clusters = "import pytest\n\ndef test_other(): pass\n\n@pytest.mark.cluster\ndef test_it(): pass\n"
     pytester.makeini("[pytest]\nmarkers =\n    cluster")

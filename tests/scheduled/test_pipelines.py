@@ -11,6 +11,7 @@ import iri_grammar
 import pytest
 import yaml
 from shipped_ci import MODES, PIPELINES, documents, known_options, output
+from whole_runs import whole_run
 
 from conformance import cli
 from conformance.report.formats import FORMATS
@@ -29,6 +30,7 @@ main()
 """
 
 
+@whole_run
 @pytest.mark.parametrize(
     ("files", "schema"),
     [
