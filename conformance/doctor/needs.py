@@ -61,6 +61,7 @@ _MEASURED = {
     """,
     "GPUCluster": "MIG-02 MIG-03 MIG-04 OPER-01",
     "NVIDIADriver": "OPER-01 OPER-03 OPER-05 OPER-06 OPER-07 OPER-10 OPER-13 OPER-14 OPER-18 OPER-19",
+    "ComputeDomain": "",
     "RuntimeClass": "OPER-07 WORK-15",
     "DeviceClass": "DRA-06 DRA-07 DRA-08 DRA-09 DRA-10 ISO-09",
     "ResourceClaimTemplate": "",

@@ -12,7 +12,8 @@ KEPT = (
 )  # fmt: skip
 
 # How the container toolkit is told of a container runtime: no program of a team has variables of these names.
-# Source: NVIDIA/nvidia-container-toolkit, cmd/nvidia-ctk-installer.
+# Source: NVIDIA/nvidia-container-toolkit, cmd/nvidia-ctk-installer. FEATURE_GATES are those of the DRA driver's
+# programs (kubernetes-sigs/dra-driver-nvidia-gpu, pkg/flags): names with true or false.
 KEPT_NAMES = frozenset(
     {
         "CDI_ENABLED",
@@ -22,6 +23,7 @@ KEPT_NAMES = frozenset(
         "CONTAINERD_SOCKET",
         "CRIO_CONFIG_MODE",
         "FAIL_ON_INIT_ERROR",
+        "FEATURE_GATES",
         "NRI_MANAGEMENT_CDI_DEVICE_NAMESPACES",
         "NRI_SOCKET",
         "RUNTIME_CONFIG",

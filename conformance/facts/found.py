@@ -132,6 +132,11 @@ class Found:
         return cast("tuple[Resource, ...]", self._of("NVIDIADriver"))
 
     @property
+    def compute_domains(self) -> tuple[Resource, ...]:
+        """All ComputeDomains of NVIDIA's DRA driver."""
+        return cast("tuple[Resource, ...]", self._of("ComputeDomain"))
+
+    @property
     def crds(self) -> tuple[Resource, ...]:
         """All CustomResourceDefinitions, without their schemas."""
         return cast("tuple[Resource, ...]", self._of("CustomResourceDefinition"))

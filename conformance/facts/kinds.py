@@ -128,6 +128,7 @@ _OTHER_VERSIONS = {
 }
 _CUSTOM_GROUPS = (
     "nvidia.com",
+    "resource.nvidia.com",
     "nfd.k8s-sigs.io",
     "scheduling.run.ai",
     "kueue.x-k8s.io",
@@ -185,6 +186,7 @@ KINDS = _table(
     _whole("ClusterPolicy"),
     _whole("GPUCluster"),
     _whole("NVIDIADriver"),
+    _whole("ComputeDomain"),
     _whole("RuntimeClass"),
     _whole("DeviceClass"),
     _whole("ResourceClaimTemplate"),

@@ -17,6 +17,7 @@ WORDS: Mapping[str, str] = {
     "ClusterPolicy": "cluster policy",
     "GPUCluster": "GPU cluster",
     "NVIDIADriver": "NVIDIA driver",
+    "ComputeDomain": "compute domain",
     "CustomResourceDefinition": "CRD",
     "RuntimeClass": "runtime class",
     "ConfigMap": "config map",

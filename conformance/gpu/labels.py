@@ -59,6 +59,10 @@ OFED_UPGRADE_STATE = f"{NVIDIA}ofed-driver-upgrade-state"
 # discovery/README.md; internal/lm: resource.go and mig-strategy.go for a resource's labels, nvml.go and vgpu.go).
 GPU_PRODUCT = f"{NVIDIA}gpu.product"
 GPU_MEMORY = f"{NVIDIA}gpu.memory"
+GPU_CLIQUE = f"{NVIDIA}gpu.clique"
+"""UUID of the NVLink fabric and number of the partition in it, where the GPUs of a node have registered there. The DRA
+driver's kubelet plugin can set it instead (v0.5, resources.computeDomains; kubernetes-sigs/dra-driver-nvidia-gpu,
+cmd/compute-domain-kubelet-plugin)."""
 GPU_COUNT = f"{NVIDIA}gpu.count"
 GPU_REPLICAS = f"{NVIDIA}gpu.replicas"
 GPU_COMPUTE = (f"{NVIDIA}gpu.compute.major", f"{NVIDIA}gpu.compute.minor")

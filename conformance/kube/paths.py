@@ -62,8 +62,9 @@ _VOLCANO, _VOLCANO_JOBS = "scheduling.volcano.sh", "batch.volcano.sh"
 _KARPENTER = "karpenter.sh"
 
 # Versions as served by Kubernetes 1.34 and later; an older server needs objects that say their own apiVersion.
-# Custom kinds: NVIDIA/gpu-operator v26.7.0 (api/nvidia), kubernetes-sigs/node-feature-discovery v0.19.0 (api/nfd),
-# kai-scheduler/KAI-Scheduler v0.17.0 (deployments/kai-scheduler/crds). Queue and PodGroup are KAI's; those of Volcano
+# Custom kinds: NVIDIA/gpu-operator v26.7.0 (api/nvidia), kubernetes-sigs/dra-driver-nvidia-gpu v0.4.0 (api),
+# kubernetes-sigs/node-feature-discovery v0.19.0 (api/nfd), kai-scheduler/KAI-Scheduler v0.17.0
+# (deployments/kai-scheduler/crds). Queue and PodGroup are KAI's; those of Volcano
 # (volcano-sh/apis, pkg/apis/scheduling/v1beta1) have the names of OTHER_NAMES here.
 # kubernetes-sigs/kueue (apis/kueue/v1beta1, which v0.15 still serves beside v1beta2), openshift/api (quota/v1).
 # kubernetes-sigs/jobset and lws, kubeflow/training-operator, mpi-operator and trainer, ray-project/kuberay (api, v1).
@@ -111,6 +112,7 @@ PLACES: Mapping[str, Place] = {
     "ClusterPolicy": _group(f"{_NVIDIA}/v1", "clusterpolicies", namespaced=False),
     "GPUCluster": _group(f"{_NVIDIA}/v1alpha1", "gpuclusters", namespaced=False),
     "NVIDIADriver": _group(f"{_NVIDIA}/v1alpha1", "nvidiadrivers", namespaced=False),
+    "ComputeDomain": _group("resource.nvidia.com/v1beta1", "computedomains"),
     "NodeFeature": _group("nfd.k8s-sigs.io/v1alpha1", "nodefeatures"),
     "Queue": _group(f"{_KAI}/v2", "queues", namespaced=False),
     "PodGroup": _group(f"{_KAI}/v2alpha2", "podgroups"),

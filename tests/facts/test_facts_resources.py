@@ -151,7 +151,22 @@ def test_optional_are_the_kinds_of_gpu_stacks_of_dra_and_of_quota_systems_only()
     groups = {kind.group for kind in KINDS.values() if kind.optional}
 
     quotas = {"scheduling.run.ai", "kueue.x-k8s.io", "quota.openshift.io", "scheduling.volcano.sh"}
-    assert groups == {"nvidia.com", "resource.k8s.io"} | quotas
+    assert groups == {"nvidia.com", "resource.nvidia.com", "resource.k8s.io"} | quotas
+
+
+@pytest.mark.parametrize(("release", "served"), [("1.37", "v1"), ("1.36", "v1beta2"), ("1.34", "v1alpha3"), ("", "")])
+def test_rules_that_taint_devices_are_read_in_the_version_that_is_served(
+    server: PagedServer, release: str, served: str
+) -> None:
+    rule = {"kind": "DeviceTaintRule", "metadata": {"name": "rma"}, "spec": {"taint": {"key": "a", "effect": "None"}}}
+    server.objects.append(rule)
+    paths = {each: f"/apis/resource.k8s.io/{each}/devicetaintrules" for each in ("v1", "v1beta2", "v1alpha3")}
+    server.unserved_paths = set(paths.values()) - {paths.get(served)}
+
+    facts = read(server)
+
+    assert [each.name for each in facts.device_taint_rules] == (["rma"] if served else []), release
+    assert facts.serves("DeviceTaintRule") == bool(served)
 
 
 def test_kinds_of_kueue_are_read_in_the_version_that_is_served(server: PagedServer) -> None:
