@@ -33,8 +33,10 @@ from conformance.shipped import shipped
 
 pytestmark = pytest.mark.cluster
 
-# What the default set-up leaves out (KAI, a RuntimeClass), and what stacks lack by default or no version has yet.
-NOT_JUDGED = {"OBS-07", "DRA-17", "WORK-16", "WORK-17", *(f"GANG-0{number}" for number in range(1, 6))}
+# What the default set-up leaves out (KAI, a RuntimeClass, ComputeDomains), and what stacks lack by default or no
+# version has yet.
+_OF_DRA = {"DRA-17", "DRA-18", "DRA-19"}
+NOT_JUDGED = {"OBS-07", "WORK-16", "WORK-17", *_OF_DRA, *(f"GANG-0{number}" for number in range(1, 6))}
 
 # No scheduler evicts anybody for DRA devices yet, so there is nothing that could be broken (KEP-5690).
 WITHOUT_FAULT = {"DRA-17"}
