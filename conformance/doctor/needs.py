@@ -72,6 +72,9 @@ _MEASURED = {
     "ClusterResourceQuota": "",
     "VolcanoQueue": "",
     "VolcanoPodGroup": "",
+    "MutatingWebhookConfiguration": "",
+    "MutatingAdmissionPolicy": "",
+    "MutatingAdmissionPolicyBinding": "",
     "ConfigMap": "MIG-02 MIG-03 MIG-04 MPS-01 MPS-02 MPS-03 MPS-05 TS-01 TS-02 TS-03 TS-10",
 }
 

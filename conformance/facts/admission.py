@@ -1,8 +1,9 @@
 """What admission adds to the pods of a template.
 
 Mutating policies and webhooks (Kyverno, Gatekeeper, MutatingAdmissionPolicy, Kueue for the pods of Deployments and
-StatefulSets) give pods tolerations, node selectors, a RuntimeClass, a priority class, volumes. Their rules are not
-read: where one of them is there and a workload has rolled out its present template, what all its pods have beside it
+StatefulSets, one that a cluster's owners wrote) give pods tolerations, node selectors, a RuntimeClass, a priority
+class, volumes. What webhooks do is not known: where one covers the pods of a workload (pod_mutators.py) or a program
+that does such things is there, and the workload has rolled out its present template, what all its pods have beside it
 was added by them. Anywhere else pods that differ are older than the template.
 kubernetes.io: Dynamic Admission Control; kyverno.io: Mutate Rules; kueue.sigs.k8s.io: Run Deployment, StatefulSet.
 
@@ -12,13 +13,14 @@ on: it shows where pods have such a toleration and the template that they were m
 (cloud.google.com: Run GPUs in GKE Standard node pools, node taints), also while no pod asks for GPUs.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any, TypeVar
 
 import msgspec
 
 from conformance.facts.containers import Container
 from conformance.facts.nodes import Node
+from conformance.facts.pod_mutators import ANY
 from conformance.facts.pods import Pod
 from conformance.facts.podspec import PodSpec, PodTemplate
 from conformance.facts.workloads import Workload
@@ -59,7 +61,7 @@ def with_added(spec: S) -> S:
 
 
 def changes_pods(nodes: Iterable[Node], namespaces: Iterable[str], crds: Iterable[str]) -> bool:
-    """Whether something is there that is known to change pods by its rules; else pods have what templates had."""
+    """Whether a program is there that is known to change pods by rules of its own, whatever its webhooks cover."""
     return (
         any(name in _NAMESPACES_OF_MUTATORS for name in namespaces)
         or any(name.endswith(_GROUPS_OF_MUTATORS) for name in crds)
@@ -67,11 +69,14 @@ def changes_pods(nodes: Iterable[Node], namespaces: Iterable[str], crds: Iterabl
     )
 
 
-def as_its_pods_are(workload: Workload, pods: Iterable[Pod], default_class: str) -> PodTemplate:
+def as_its_pods_are(
+    workload: Workload, pods: Iterable[Pod], default_class: str, members: Collection[str] = ANY
+) -> PodTemplate:
     """The template of a workload with what all its pods have beside it, where they were made from this template.
 
-    ``default_class`` is the PriorityClass that pods get which name none. Where there is one, a template that names none
-    is taken to get it, whatever its pods have: they may be older than it.
+    Of its ``members`` only: those that something changes which covers the workload's pods. ``default_class`` is the
+    PriorityClass that pods get which name none. Where there is one, a template that names none is taken to get it,
+    whatever its pods have: they may be older than it.
     """
     template = workload.template
     living = [pod for pod in pods if not pod.finished and not pod.deleting]
@@ -92,13 +97,13 @@ def as_its_pods_are(workload: Workload, pods: Iterable[Pod], default_class: str)
         "tolerations": (*template.tolerations, *tolerated),
         "node_selector": template.node_selector | dict(selected),
     }
-    for member in ("runtime_class", "priority_class"):
-        given = {getattr(pod, member) for pod in living}
-        if len(given) == 1 and (member == "runtime_class" or not default_class):
-            changed[member] = given.pop()
+    for member in ("runtime_class", "priority_class", "scheduler", "affinity"):
+        given = getattr(first, member)
+        if all(getattr(pod, member) == given for pod in others) and (member != "priority_class" or not default_class):
+            changed[member] = given
     if _ask_alike(template, living, lambda _: True):
         changed |= {name: getattr(first, name) for name in ("containers", "init_containers", "volumes")}
-    return msgspec.structs.replace(template, **changed)
+    return msgspec.structs.replace(template, **{name: each for name, each in changed.items() if name in members})
 
 
 def _is_rolled_out(workload: Workload, pods: int) -> bool:

@@ -14,6 +14,7 @@ from conformance.facts.kinds import KINDS, kind_of, undefined
 from conformance.facts.limits import LimitRange, PriorityClass, ResourceQuota
 from conformance.facts.nodes import Node
 from conformance.facts.owners import Ownership
+from conformance.facts.pod_mutators import ANY, PodMutator, of_policies, of_webhooks
 from conformance.facts.pods import Pod
 from conformance.facts.podspec import PodTemplate
 from conformance.facts.resources import Resource
@@ -158,10 +159,11 @@ class Facts(Found):
 
     def template_of_its_pods(self, workload: Workload) -> PodTemplate:
         """The pod template of a workload with what policies and webhooks add to its pods, as far as these show it."""
-        if not self._admission_changes_pods:
+        members = self._changed_by_admission(workload)
+        if not members:
             return workload.template
         default = self.default_priority_class
-        return as_its_pods_are(workload, self.pods_of(workload), default.name if default else "")
+        return as_its_pods_are(workload, self.pods_of(workload), default.name if default else "", members)
 
     def free_gpus(self, node: Node, resource: str = GPU) -> int:
         """Devices of ``resource`` that the scheduler may still give away on a node; negative when overcommitted."""
@@ -301,6 +303,30 @@ class Facts(Found):
         with suppress(Inconclusive):
             crds = tuple(each.name for each in self.crds)
         return changes_pods(nodes, namespaces, crds)
+
+    @cached_property
+    def _pod_mutators(self) -> tuple[PodMutator, ...]:
+        """What is configured to change pods; where that could not be read, nothing is taken to be."""
+        found: list[PodMutator] = []
+        with suppress(Inconclusive):
+            found += of_webhooks(self.mutating_webhooks)
+        with suppress(Inconclusive):
+            found += of_policies(self.mutating_policies, self.mutating_policy_bindings)
+        return tuple(found)
+
+    def _changed_by_admission(self, workload: Workload) -> frozenset[str]:
+        """The members in which pods of a workload may differ from its template, for something changes them."""
+        if self._admission_changes_pods:
+            return ANY
+        if not self._pod_mutators:
+            return frozenset()
+        labels: Mapping[str, str] = {}
+        with suppress(Inconclusive):
+            namespace = self.namespace(workload.namespace)
+            labels = namespace.labels if namespace else {}
+        own = workload.template.labels
+        covering = [each for each in self._pod_mutators if each.covers(workload.namespace, labels, own)]
+        return frozenset(member for each in covering for member in each.members)
 
     @cached_property
     def _nodes_by_labels(self) -> dict[tuple[tuple[str, str], ...], tuple[Node, ...]]:

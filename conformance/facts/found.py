@@ -211,6 +211,21 @@ class Found:
         """All ClusterResourceQuotas of OpenShift."""
         return cast("tuple[Resource, ...]", self._of("ClusterResourceQuota"))
 
+    @property
+    def mutating_webhooks(self) -> tuple[Resource, ...]:
+        """All MutatingWebhookConfigurations."""
+        return cast("tuple[Resource, ...]", self._of("MutatingWebhookConfiguration"))
+
+    @property
+    def mutating_policies(self) -> tuple[Resource, ...]:
+        """All MutatingAdmissionPolicies."""
+        return cast("tuple[Resource, ...]", self._of("MutatingAdmissionPolicy"))
+
+    @property
+    def mutating_policy_bindings(self) -> tuple[Resource, ...]:
+        """All MutatingAdmissionPolicyBindings."""
+        return cast("tuple[Resource, ...]", self._of("MutatingAdmissionPolicyBinding"))
+
     def serves(self, kind: str) -> bool:
         """Whether the API server knows a kind; the objects of one that it does not know are none.
 

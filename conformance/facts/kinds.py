@@ -109,7 +109,7 @@ class Kind(msgspec.Struct, frozen=True):
     @property
     def optional(self) -> bool:
         """Whether an API server without the kind is an ordinary one."""
-        return self.custom or self.group == _DRA_GROUP
+        return self.custom or self.group == _DRA_GROUP or self.name in _MUTATING_POLICIES
 
     @property
     def custom(self) -> bool:
@@ -119,8 +119,11 @@ class Kind(msgspec.Struct, frozen=True):
 
 # Kueue v0.15 serves both and says that v1beta1 goes; what is looked at is the same in both.
 _OF_KUEUE = ("ClusterQueue", "LocalQueue", "Workload", "Cohort", "ResourceFlavor")
+# kubernetes.io: Mutating Admission Policy; alpha since 1.32, beta since 1.34, both off by default, stable since 1.36.
+_MUTATING_POLICIES = ("MutatingAdmissionPolicy", "MutatingAdmissionPolicyBinding")
 _OTHER_VERSIONS = {
     **dict.fromkeys(_OF_KUEUE, ("v1beta2",)),
+    **dict.fromkeys(_MUTATING_POLICIES, ("v1beta1", "v1alpha1")),
     "MPIJob": ("v1",),
     # kubernetes/kubernetes, staging/src/k8s.io/api/resource: v1 since 1.37; v1beta2 since 1.36 and v1alpha3 since 1.33
     # where they are switched on (runtime-config).
@@ -197,6 +200,9 @@ KINDS = _table(
     _whole("ClusterResourceQuota"),
     _whole("VolcanoQueue"),
     _whole("VolcanoPodGroup"),
+    _whole("MutatingWebhookConfiguration"),
+    _whole("MutatingAdmissionPolicy"),
+    _whole("MutatingAdmissionPolicyBinding"),
     _whole("ConfigMap"),
 )
 

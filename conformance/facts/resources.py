@@ -33,6 +33,9 @@ WORDS: Mapping[str, str] = {
     "ClusterResourceQuota": "cluster resource quota",
     "VolcanoQueue": "Volcano queue",
     "VolcanoPodGroup": "Volcano pod group",
+    "MutatingWebhookConfiguration": "mutating webhook configuration",
+    "MutatingAdmissionPolicy": "mutating admission policy",
+    "MutatingAdmissionPolicyBinding": "mutating admission policy binding",
 }
 """The kinds that are kept whole, and what one object is called in a message."""
 

@@ -1,5 +1,6 @@
 """What admission adds to the pods of a workload is read off its pods, and off no others than those of its template."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
@@ -44,7 +45,7 @@ def pod(name: str, kind: str = "StatefulSet", **spec: Any) -> dict[str, Any]:
 KYVERNO = {"kind": "Namespace", "metadata": {"name": "kyverno"}}
 
 
-def template_of(*objects: dict[str, Any], mutators: tuple[dict[str, Any], ...] = (KYVERNO,)):
+def template_of(*objects: dict[str, Any], mutators: Iterable[dict[str, Any]] = (KYVERNO,)):
     facts = Facts.from_objects([*objects, *mutators])
     return facts.template_of(facts.workloads[0])
 
@@ -126,3 +127,108 @@ def test_where_nothing_changes_pods_those_that_differ_are_older():
 
     assert not tolerates(found.tolerations, RESERVED)
     assert (found.runtime_class, found.priority_class) == ("", "")
+
+
+POD_RULES = [{"operations": ["CREATE"], "apiGroups": [""], "apiVersions": ["v1"], "resources": ["pods"]}]
+
+
+def webhook(name: str = "pods.example.com", **members: Any) -> dict[str, Any]:
+    return {
+        "apiVersion": "admissionregistration.k8s.io/v1",
+        "kind": "MutatingWebhookConfiguration",
+        "metadata": {"name": "placing"},
+        "webhooks": [{"name": name, "rules": POD_RULES, **members}],
+    }
+
+
+def policy(
+    expression: str, *, bound: bool = True, binding: dict[str, Any] | None = None, **constraints: Any
+) -> list[dict[str, Any]]:
+    made = {"apiVersion": "admissionregistration.k8s.io/v1", "metadata": {"name": "placing"}}
+    mutation = {"patchType": "ApplyConfiguration", "applyConfiguration": {"expression": expression}}
+    spec = {"matchConstraints": {"resourceRules": POD_RULES, **constraints}, "mutations": [mutation]}
+    one = {**made, "kind": "MutatingAdmissionPolicy", "spec": spec}
+    other = {
+        **made,
+        "kind": "MutatingAdmissionPolicyBinding",
+        "spec": {"policyName": "placing", "matchResources": binding},
+    }
+    return [one, other] if bound else [one]
+
+
+TOLERATES = 'Object{spec: Object.spec{tolerations: [Object.spec.tolerations{key: "example.com/reserved"}]}}'
+PROFILE = {"matchLabels": {"app.kubernetes.io/part-of": "kubeflow-profile"}}
+LABELLED = {"kind": "Namespace", "metadata": {"name": "ml", "labels": PROFILE["matchLabels"]}}
+KSERVE = {"matchExpressions": [{"key": "serving.kserve.io/inferenceservice", "operator": "Exists"}]}
+BY_NAME = {"matchExpressions": [{"key": "kubernetes.io/metadata.name", "operator": "NotIn", "values": ["ml"]}]}
+
+
+@pytest.mark.parametrize(
+    "mutators",
+    [
+        [webhook()],
+        [webhook(rules=[{"operations": ["*"], "apiGroups": ["*"], "apiVersions": ["*"], "resources": ["*/*"]}])],
+        [webhook(namespaceSelector=PROFILE), LABELLED],
+        [webhook(namespaceSelector={}, objectSelector={})],
+        policy(TOLERATES),
+        [*policy(TOLERATES, namespaceSelector=PROFILE), LABELLED],
+        policy(TOLERATES, binding={"namespaceSelector": {}}),
+    ],
+    ids=["webhook", "everything", "namespace", "empty selectors", "policy", "policy for it", "binding for all"],
+)
+def test_pods_are_believed_where_something_covers_their_creation(mutators):
+    assert tolerates(template_of(workload(), pod("a"), pod("b"), mutators=mutators).tolerations, RESERVED)
+
+
+@pytest.mark.parametrize(
+    "mutators",
+    [
+        [webhook(rules=[{**POD_RULES[0], "resources": ["deployments"], "apiGroups": ["apps"]}])],
+        [webhook(rules=[{**POD_RULES[0], "resources": ["pods/exec"]}])],
+        [webhook(rules=[{**POD_RULES[0], "operations": ["UPDATE", "DELETE"]}])],
+        [webhook(namespaceSelector=PROFILE)],
+        [webhook(namespaceSelector=BY_NAME)],
+        [webhook(objectSelector=KSERVE)],
+        [webhook("rev.namespace.sidecar-injector.istio.io")],
+        [webhook("iam-for-pods.amazonaws.com")],
+        policy(TOLERATES, bound=False),
+        policy(TOLERATES, namespaceSelector=PROFILE),
+        policy(TOLERATES, binding={"objectSelector": KSERVE}),
+        policy(TOLERATES, excludeResourceRules=POD_RULES),
+        policy('Object{metadata: Object.metadata{labels: {"cost-center": "ml"}}}'),
+    ],
+    ids=[
+        "templates", "exec", "updates", "other namespaces", "all but this one", "other pods", "sidecars",
+        "credentials", "not bound", "policy elsewhere", "binding elsewhere", "excluded", "labels only",
+    ],
+)  # fmt: skip
+def test_what_does_not_cover_them_is_no_reason_to_believe_pods(mutators):
+    found = template_of(workload(), pod("a"), pod("b"), mutators=mutators)
+
+    assert not tolerates(found.tolerations, RESERVED)
+    assert (found.runtime_class, found.priority_class) == ("", "")
+
+
+def test_a_policy_is_a_reason_to_believe_only_what_it_names():
+    found = template_of(workload(), pod("a"), pod("b"), mutators=policy(TOLERATES))
+
+    assert tolerates(found.tolerations, RESERVED)
+    assert (found.runtime_class, found.priority_class) == ("", "")
+    assert found.node_selector == {"a": "1"}
+
+
+def test_the_scheduler_and_the_affinity_that_all_pods_have_are_theirs():
+    terms = [{"matchExpressions": [{"key": "pool", "operator": "In", "values": ["gpu"]}]}]
+    node_affinity = {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": terms}}
+    given = {"schedulerName": "yunikorn", "affinity": {"nodeAffinity": node_affinity}}
+
+    found = template_of(workload(), pod("a", **given), pod("b", **given), mutators=[webhook()])
+
+    assert (found.scheduler, found.node_affinity) == ("yunikorn", node_affinity)
+
+
+def test_where_webhooks_cannot_be_read_none_is_taken_to_be_there():
+    reason = {"MutatingWebhookConfiguration": "Forbidden: no", "MutatingAdmissionPolicy": "Forbidden: no"}
+    facts = Facts.from_objects([workload(), pod("a"), pod("b"), *policy(TOLERATES)], reason)
+
+    assert not tolerates(facts.template_of(facts.workloads[0]).tolerations, RESERVED)

@@ -50,6 +50,8 @@ PASS = {
     "slinky": WORKLOADS + COUNTED + "POOL-09 TEN-01",
     "talos": WORKLOADS + COUNTED + OF_A_PLUGIN + "OPER-07 WORK-15",
     "volcano": POOLS + OF_A_PLUGIN + "QUOTA-04 WORK-15",
+    "webhooks": WORKLOADS + COUNTED + OF_A_PLUGIN + "POOL-03 POOL-09 PRIO-13 WORK-15",
+    "webhooks-declared": WORKLOADS + COUNTED + OF_A_PLUGIN + "POOL-03 POOL-09 PRIO-13 WORK-15 WORK-16",
 }
 # What is said of subjects that nothing in the API decides about.
 _DESERVED = {
