@@ -12,9 +12,12 @@ import msgspec
 from conformance.facts.collection import Facts
 from conformance.facts.decoding import Harvest
 from conformance.facts.kinds import EVERYWHERE, KINDS, paths_of
+from conformance.facts.stack import yunikorn_namespaces
+from conformance.gpu.labels import YUNIKORN_CONFIGS
 from conformance.kube.client import Client
 from conformance.kube.errors import ApiError, BrokenOff, KubeError, NotFound
 from conformance.kube.paths import path
+from conformance.verdict import Inconclusive
 
 CONFIG_MAP = "ConfigMap"
 _T = TypeVar("_T")
@@ -59,6 +62,7 @@ def read(client: Client, config_namespaces: Iterable[str] = ()) -> Facts:
     seen = Facts.from_harvests(harvests.values(), unreadable=missing.unreadable)
     namespaces = tuple(sorted({*seen.stack_namespaces, *config_namespaces}))
     unreadable = missing.unreadable | gather_config_maps(client, harvests[CONFIG_MAP], namespaces)
+    gather_queues_of_yunikorn(client, harvests[CONFIG_MAP], set(_namespaces_of_yunikorn(seen)) - {*namespaces})
     return Facts.from_harvests(
         harvests.values(),
         unreadable=unreadable,
@@ -125,6 +129,13 @@ def gather(client: Client, gatherers: Mapping[str, Gatherer], whole: Collection[
     return Missing(unreadable, tuple(unserved))
 
 
+def _namespaces_of_yunikorn(seen: Facts) -> tuple[str, ...]:
+    try:
+        return yunikorn_namespaces(each for each in seen.workloads if each.kind == "Deployment")
+    except Inconclusive:
+        return ()
+
+
 def _gather_list(client: Client, gatherer: Gatherer, path: str, *, whole: bool) -> None:
     gatherer.clear()
     if whole:
@@ -149,6 +160,15 @@ def gather_config_maps(client: Client, gatherer: Gatherer, namespaces: Iterable[
             gatherer.clear()
             return {CONFIG_MAP: f"{_reason(error)} (namespace {namespace})"}
     return {}
+
+
+def gather_queues_of_yunikorn(client: Client, gatherer: Gatherer, namespaces: Iterable[str]) -> None:
+    """Read the ConfigMaps with YuniKorn's queues and no others; where that is refused, nobody misses them."""
+    for namespace in sorted(namespaces):
+        for name in YUNIKORN_CONFIGS:
+            with suppress(KubeError, msgspec.DecodeError):
+                for page in client.pages(path(CONFIG_MAP, namespace=namespace), field_selector=f"metadata.name={name}"):
+                    gatherer.add_page(page)
 
 
 def _reason(error: Exception) -> str:

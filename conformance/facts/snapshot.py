@@ -22,9 +22,18 @@ from conformance.facts.collection import Facts
 from conformance.facts.decoding import Harvest
 from conformance.facts.hiding import presentable
 from conformance.facts.kinds import BESIDES, EVENTS, EVERYWHERE, KINDS, by_plural, kind_of, undefined
-from conformance.facts.reading import CONFIG_MAP, Missing, gather, gather_config_maps, in_served_version, server_version
+from conformance.facts.reading import (
+    CONFIG_MAP,
+    Missing,
+    gather,
+    gather_config_maps,
+    gather_queues_of_yunikorn,
+    in_served_version,
+    server_version,
+)
 from conformance.facts.resources import DEFINITION, WORDS, definition
-from conformance.facts.stack import STACK_WORKLOADS, namespaces_of
+from conformance.facts.stack import STACK_WORKLOADS, namespaces_of, yunikorn_namespaces
+from conformance.gpu.labels import YUNIKORN_SCHEDULER
 from conformance.gpu.operator_stack import detect
 from conformance.kube.client import Client
 from conformance.kube.errors import KubeError, NotFound
@@ -103,6 +112,8 @@ def take(client: Client, config_namespaces: Iterable[str] = ()) -> Snapshot:
     missing = gather(client, {name: shelves[name] for name in EVERYWHERE})
     namespaces = tuple(sorted({*_stack_namespaces(shelves), *config_namespaces}))
     failed = gather_config_maps(client, shelves[CONFIG_MAP], namespaces)
+    of_yunikorn = _namespaces_of_yunikorn(shelves["Deployment"])
+    gather_queues_of_yunikorn(client, shelves[CONFIG_MAP], of_yunikorn - {*namespaces})
     kept = _kept(shelves, Missing(missing.unreadable | failed, missing.unserved))
     besides, without = _besides(client)
     kept["objects"] |= besides
@@ -239,6 +250,14 @@ def _stack_namespaces(shelves: Mapping[str, _Shelf]) -> tuple[str, ...]:
     """The namespaces of the GPU stack, told from its workloads before the snapshot is complete."""
     workloads = [msgspec.json.decode(raw) for kind in STACK_WORKLOADS for raw in shelves[kind].objects]
     return namespaces_of(detect(workloads))
+
+
+def _namespaces_of_yunikorn(deployments: _Shelf) -> set[str]:
+    """The namespaces of YuniKorn's scheduler, told from its Deployment before the snapshot is complete."""
+    named = Facts.from_objects(
+        msgspec.json.decode(raw) for raw in deployments.objects if YUNIKORN_SCHEDULER.encode() in bytes(raw)
+    )
+    return set(yunikorn_namespaces(named.workloads))
 
 
 def _name_of_unread(obj: Mapping[str, Any]) -> str:

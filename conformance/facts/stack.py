@@ -6,6 +6,7 @@ from typing import Any
 from conformance.facts.podspec import PodTemplate
 from conformance.facts.resources import Resource
 from conformance.facts.workloads import Workload
+from conformance.gpu.labels import YUNIKORN_SCHEDULER
 from conformance.gpu.operator_stack import Detection, detect
 from conformance.verdict import Inconclusive
 
@@ -33,6 +34,12 @@ def namespaces_of(stack: Detection) -> tuple[str, ...]:
     """The namespaces of the workloads that make up a stack: the operator's first, then plugins and DRA drivers."""
     workloads = (*stack.operators, *stack.device_plugins, *stack.dra_drivers)
     return tuple(dict.fromkeys(workload.partition("/")[0] for workload in workloads))
+
+
+def yunikorn_namespaces(deployments: Iterable[Workload]) -> tuple[str, ...]:
+    """The namespaces in which YuniKorn's scheduler runs, whose ConfigMaps have its queues."""
+    named = (each for each in deployments if YUNIKORN_SCHEDULER in (each.name, each.template.labels.get("component")))
+    return tuple(dict.fromkeys(each.namespace for each in named))
 
 
 def _plain(member: object) -> dict[str, Any]:

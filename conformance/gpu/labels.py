@@ -105,6 +105,13 @@ VOLCANO_GROUP_KEYS = ("scheduling.k8s.io/group-name", "scheduling.volcano.sh/gro
 VOLCANO_QUEUE = "scheduling.volcano.sh/queue-name"
 VOLCANO_DEFAULT_QUEUE = "default"
 
+YUNIKORN = "yunikorn"
+"""The schedulerName of YuniKorn's pods."""
+YUNIKORN_CONFIGS = ("yunikorn-defaults", "yunikorn-configs")
+"""The ConfigMaps with its queues, beside its scheduler; of an entry in both the later one counts (service_config)."""
+YUNIKORN_SCHEDULER = "yunikorn-scheduler"
+"""What its scheduler's Deployment, or the label ``component`` of its pods, is called (apache/yunikorn-release)."""
+
 NODE_POOL = "karpenter.sh/nodepool"
 """The label by which Karpenter names the NodePool of which it made a node (karpenter.sh: well-known labels)."""
 

@@ -2,12 +2,11 @@
 
 A ResourceQuota with scopes counts only the pods in its scope; whoever leaves the scope is not limited. So a key is
 covered when there is no pod, of all that could be made, that no quota counts. OpenShift's ClusterResourceQuotas count
-like ResourceQuotas, over several namespaces. Kueue, KAI and Volcano limit what they admit and schedule, HAMi what its
-scheduler places, YuniKorn what an annotation of the namespace says: they are named as what they are. The queues of
-YuniKorn and the limits of Slurm are in no object that is read: of what they place nobody can tell here what bounds it.
+like ResourceQuotas, over several namespaces. Kueue, KAI, Volcano and YuniKorn limit what they admit and schedule, HAMi
+what its scheduler places: they are named as what they are. The limits of Slurm are in no object that is read, nor is in
+which of YuniKorn's queues pods are that go by their users: of those nobody can tell here what bounds them.
 """
 
-import json
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from itertools import product
@@ -16,13 +15,13 @@ from typing import Any, NamedTuple
 from conformance.facts import Facts, Pod, Resource, ResourceQuota, Workload
 from conformance.facts.limits import PRIORITY_CLASS_SCOPE, PodTraits, ScopeTerm
 from conformance.facts.podspec import PodSpec
-from conformance.gpu.labels import HAMI_QUOTA_KEYS, VOLCANO
+from conformance.gpu.labels import HAMI_QUOTA_KEYS, VOLCANO, YUNIKORN
 from conformance.gpu.resources import quota_key
 from conformance.kube.paths import PLACES
 from conformance.reference.model import Reference
 from conformance.reference.stack import RUN_AI, Kai
 from conformance.verdict import Inconclusive, join_limited
-from suites._shared import volcano
+from suites._shared import volcano, yunikorn
 from suites._shared.claim_quotas import quotas_counting, quotas_kept_by_scopes
 from suites._shared.gpu_requests import (
     classes_claimed,
@@ -36,12 +35,8 @@ from suites._shared.resource_slices import DeviceClass, device_class
 
 # Kubernetes: Resource Quotas, quota for DRA device classes.
 _BY_CLASS = ".deviceclass.resource.k8s.io/devices"
-YUNIKORN = "yunikorn"
-# apache/yunikorn-site: user_guide/resource_quota_mgmt (namespace quota) and labels_and_annotations_in_yunikorn.
-_YUNIKORN_QUOTA = "yunikorn.apache.org/namespace.quota"
-_YUNIKORN_QUEUES = ("yunikorn.apache.org/queue", "queue")
-# apache/yunikorn-core: queues.yaml; SlinkyProject/slurm-bridge: it places pods as jobs of Slurm, under Slurm's limits.
-_LIMITS_ELSEWHERE = {YUNIKORN: "YuniKorn", "slurm-bridge-scheduler": "Slurm"}
+# SlinkyProject/slurm-bridge: it places pods as jobs of Slurm, under Slurm's limits.
+_SLURM = "slurm-bridge-scheduler"
 # Others have limits of their own beside these.
 _READ_OR_WITHOUT_QUEUES = frozenset(
     {"", "default-scheduler", "hami-scheduler", Kai().scheduler, RUN_AI.scheduler, VOLCANO}
@@ -99,7 +94,7 @@ def gpu_coverage(namespace: str, reference: Reference, facts: Facts) -> Coverage
     queues = (
         _of_kai(namespace, reference, facts)
         or _of_volcano(namespace, reference, facts)
-        or _of_yunikorn(namespace, asked, reference, facts)
+        or _of_yunikorn(namespace, reference, facts)
     )
     return Coverage(queues, "") if queues else found
 
@@ -107,13 +102,20 @@ def gpu_coverage(namespace: str, reference: Reference, facts: Facts) -> Coverage
 def undecided(namespace: str, reference: Reference, facts: Facts) -> str:
     """Why it cannot be told whether a namespace that nothing covers is bounded; empty where it can.
 
-    What a queue of Volcano deserves bounds it where the scheduler takes the rest back, which no object says; what
-    YuniKorn and Slurm allow their queues and accounts, no object of the API says.
+    What a queue of Volcano deserves bounds it where the scheduler takes the rest back, which no object says; what Slurm
+    allows its accounts no object of the API says, nor in which of YuniKorn's queues pods are that go by their users.
     """
     schedulers = {pod.scheduler for pod in _asking(namespace, reference, facts)}
-    if schedulers and schedulers <= _LIMITS_ELSEWHERE.keys():
-        named = join_limited(sorted(_LIMITS_ELSEWHERE[each] for each in schedulers))
-        return f"{named} places its pods within limits that are in no object of the API; a ResourceQuota bounds anyway"
+    if schedulers and schedulers <= {YUNIKORN, _SLURM}:
+        places = _places_in_yunikorn(namespace, reference, facts)
+        if any(not place.bound and not place.open for place in places):
+            return ""
+        why = next((each.open for each in places if each.open), "")
+        if why:
+            why = f"YuniKorn places its pods within limits that are not known here: {why}"
+        elif _SLURM in schedulers:
+            why = "Slurm places its pods within limits that are in no object of the API"
+        return f"{why}; a ResourceQuota bounds anyway" if why else ""
     bounds = _volcano_bounds(namespace, reference, facts)
     if not bounds or not all(bounds) or all(bound.sure for bound in bounds if bound):
         return ""
@@ -166,6 +168,12 @@ def _counts_claims_of_gpus(quota: ResourceQuota, facts: Facts) -> bool:
 
 def how_to_cover(namespace: str, reference: Reference, facts: Facts) -> str:
     """What to do about a namespace without quota where others than Kubernetes count or schedule; empty elsewhere."""
+    places = _places_in_yunikorn(namespace, reference, facts)
+    if unbounded := sorted({each.queue for each in places if each.queue and not each.bound}):
+        return (
+            f"Give the queue {join_limited(unbounded)} of YuniKorn, or one above it but root, a resources.max with the "
+            "GPUs that it may have; or give the namespace a ResourceQuota with a key requests.<resource>."
+        )
     others = sorted({pod.scheduler for pod in _asking(namespace, reference, facts)} - _READ_OR_WITHOUT_QUEUES)
     if others:
         return (
@@ -360,28 +368,20 @@ def _of_volcano(namespace: str, reference: Reference, facts: Facts) -> tuple[str
     return tuple(dict.fromkeys(bound.words for bound in bounds if bound is not None))
 
 
-def _of_yunikorn(namespace: str, asked: Collection[str], reference: Reference, facts: Facts) -> tuple[str, ...]:
-    """The annotation by which YuniKorn bounds the queue of a namespace, where all GPU pods are in that queue."""
-    found, pods = facts.namespace(namespace), _asking(namespace, reference, facts)
-    if found is None or not pods or not set(asked) & _amounts(found.annotations.get(_YUNIKORN_QUOTA, "")):
+def _of_yunikorn(namespace: str, reference: Reference, facts: Facts) -> tuple[str, ...]:
+    """What bounds YuniKorn's queues where all GPU pods of a namespace are in bounded queues; empty elsewhere."""
+    places = _places_in_yunikorn(namespace, reference, facts)
+    if len(places) < len(_asking(namespace, reference, facts)) or not all(place.bound for place in places):
         return ()
-    own = {"", namespace, f"root.{namespace}"}
-    if any(pod.scheduler != YUNIKORN or not own.issuperset(_queues_named_by(pod)) for pod in pods):
-        return ()
-    return (f"YuniKorn, by the annotation {_YUNIKORN_QUOTA} of namespace {namespace}",)
+    return tuple(dict.fromkeys(place.bound for place in places))
 
 
-def _queues_named_by(pod: Pod) -> list[str]:
-    return [pod.annotations.get(key) or pod.labels.get(key, "") for key in _YUNIKORN_QUEUES]
-
-
-def _amounts(text: str) -> set[str]:
-    """The resources that an annotation in JSON names; YuniKorn ignores one that is no object."""
-    try:
-        named = json.loads(text or "{}")
-    except ValueError:
-        return set()
-    return set(named) if isinstance(named, dict) else set()
+def _places_in_yunikorn(namespace: str, reference: Reference, facts: Facts) -> list[yunikorn.Place]:
+    """Where YuniKorn places those GPU pods of a namespace that are its own."""
+    pods = [pod for pod in _asking(namespace, reference, facts) if pod.scheduler == YUNIKORN]
+    queues = yunikorn.queues_of(facts) if pods else None
+    names = names_of_gpus(reference, facts)
+    return [yunikorn.place_of(pod, pod.gpu_requests(names), queues, facts) for pod in pods]
 
 
 def _volcano_bounds(namespace: str, reference: Reference, facts: Facts) -> list[volcano.Bound | None]:

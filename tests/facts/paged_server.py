@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from conformance.facts.kinds import BESIDES, KINDS, paths_of
-from conformance.kube.errors import NotFound, Unreachable
+from conformance.kube.errors import Forbidden, NotFound, Unreachable
 
 Object = dict[str, Any]
 
@@ -31,6 +31,7 @@ class PagedServer:
         self.unserved_paths: set[str] = set()
         self.listed: list[str] = []
         self.config_namespaces: list[str] = []
+        self.refused_namespaces: set[str] = set()
 
     def server_time(self) -> datetime:
         return self.clock()
@@ -51,17 +52,22 @@ class PagedServer:
             raise self.broken[kind]
         yield from pieces
 
-    def pages(self, path: str, *, restarted: Callable[[], None] | None = None, **_: Any) -> Iterator[bytes]:
+    def pages(
+        self, path: str, *, restarted: Callable[[], None] | None = None, field_selector: str | None = None, **_: Any
+    ) -> Iterator[bytes]:
         kind, namespace = _place(path)
         self.listed.append(kind)
         if kind in self.unserved or path in self.unserved_paths:
             raise NotFound(404, "NotFound", "the server could not find the requested resource", "GET", path)
+        if namespace in self.refused_namespaces:
+            raise Forbidden(403, "Forbidden", "ann may not", "GET", path)
         if namespace:
             self.config_namespaces.append(namespace)
         if kind in self.raw:
             yield from self.raw[kind]
             return
-        pages = self._pages_of(kind, namespace)
+        _, named, name = (field_selector or "").partition("metadata.name=")
+        pages = self._pages_of(kind, namespace, name if named else "")
         if kind in self.restarts and restarted is not None:
             yield pages[0]
             restarted()
@@ -70,11 +76,13 @@ class PagedServer:
                 raise self.failures[kind]
             yield page
 
-    def _pages_of(self, kind: str, namespace: str) -> list[bytes]:
+    def _pages_of(self, kind: str, namespace: str, name: str = "") -> list[bytes]:
         items = [
             _as_listed(each)
             for each in self.objects
-            if each["kind"] == kind and namespace in ("", each["metadata"].get("namespace"))
+            if each["kind"] == kind
+            and namespace in ("", each["metadata"].get("namespace"))
+            and name in ("", each["metadata"].get("name"))
         ]
         chunks = [items[start : start + self.limit] for start in range(0, len(items), self.limit)] or [[]]
         return [msgspec.json.encode({"kind": f"{kind}List", "metadata": {}, "items": chunk}) for chunk in chunks]

@@ -108,6 +108,30 @@ def test_a_cluster_without_stack_has_no_config_map_read(server: PagedServer) -> 
     assert server.config_namespaces == []
 
 
+YUNIKORN = {
+    "apiVersion": "apps/v1",
+    "kind": "Deployment",
+    "metadata": {"name": "yunikorn-scheduler", "namespace": "batch"},
+    "spec": {"template": {"metadata": {"labels": {"component": "yunikorn-scheduler"}}, "spec": {"containers": []}}},
+}
+QUEUES = config_map("yunikorn-configs", "batch", **{"queues.yaml": "partitions: []"})
+
+
+def test_of_yunikorn_only_the_config_maps_with_its_queues_are_read(server: PagedServer, tmp_path: Path) -> None:
+    server.objects += [YUNIKORN, QUEUES, config_map("others", "batch", password="hunter2"), SECRETIVE]
+    snapshot.save(snapshot.take(server), tmp_path / "s")
+
+    for facts in (read(server), snapshot.load(tmp_path / "s")):
+        assert [str(each) for each in facts.config_maps] == ["config map batch/yunikorn-configs"]
+
+
+def test_queues_of_yunikorn_that_may_not_be_read_keep_no_other_config_map_back(with_operator: PagedServer) -> None:
+    with_operator.objects += [YUNIKORN, QUEUES]
+    with_operator.refused_namespaces = {"batch"}
+
+    assert [each.namespace for each in read(with_operator).config_maps] == ["gpu-operator", "kube-system"]
+
+
 def test_config_maps_that_may_not_be_read_say_in_which_namespace(with_operator: PagedServer) -> None:
     with_operator.failures["ConfigMap"] = Forbidden(403, "Forbidden", "ann may not", "GET", "/")
 
