@@ -23,6 +23,7 @@ from conformance.reference.stack import Stack
 from conformance.subjects import ObjectReference
 from conformance.verdict import Inconclusive, Unsupported, Waits
 from suites._shared.operator_resource import without_stack
+from suites._shared.resource_slices import is_dra_driver_outside
 
 _MPS_DAEMONS = ("mps-control-daemon-ctr", "nvidia-device-plugin-mps-control-daemon")
 """The container of the control daemon, in the operator's asset and in the plugin's own chart, and in its manifest."""
@@ -73,9 +74,16 @@ class ChosenConfig(NamedTuple):
         return None
 
 
-def is_outside_kubernetes(stack: Stack, facts: Facts) -> bool:
-    """Whether a declared device plugin has no object in the cluster, and nodes offer GPUs: the node image runs it."""
-    return stack.kind == "device-plugin" and facts.stack.stack is StackKind.NONE and _offers_gpus(facts)
+def outside_kubernetes(stack: Stack, facts: Facts) -> str:
+    """What the node image runs of a declared device plugin or DRA driver, as text; empty where it does not.
+
+    It has no object in the cluster, and nodes offer GPUs or publish devices.
+    """
+    if facts.stack.stack is not StackKind.NONE:
+        return ""
+    if stack.kind == "dra-driver":
+        return "DRA driver" if is_dra_driver_outside(stack, facts) else ""
+    return "device plugin" if stack.kind == "device-plugin" and _offers_gpus(facts) else ""
 
 
 def _offers_gpus(facts: Facts) -> bool:

@@ -16,6 +16,7 @@ from conformance.gpu.device_selectors import expressions
 from conformance.gpu.device_taints import DeviceTaint, TaintRules
 from conformance.gpu.quantities import quantity
 from conformance.gpu.resources import DRA_DRIVER
+from conformance.reference.stack import Stack
 from conformance.subjects import ObjectReference
 from conformance.verdict import Inconclusive, Waits
 
@@ -102,6 +103,27 @@ def devices_on(node: Node, facts: Facts) -> tuple[Device, ...]:
 def all_published(facts: Facts) -> dict[str, Published]:
     """What NVIDIA's driver publishes on a cluster, by node. Raises Inconclusive when slices could not be read."""
     return published((each.body for each in facts.resource_slices), _taint_rules(facts))
+
+
+def is_dra_driver_outside(stack: Stack | None, facts: Facts) -> bool:
+    """Whether devices are published and no object of the cluster is NVIDIA's DRA driver: the nodes run it themselves.
+
+    So EKS Auto Mode has it from Kubernetes 1.36 on. A DaemonSet that was deleted leaves no slices for long: the kubelet
+    deletes those of a plugin that is gone. Where an installation of one's own is declared (an operator, ``stack.dra``,
+    a version), its objects have to be there.
+    Sources: https://docs.aws.amazon.com/eks/latest/userguide/device-management-nvidia-dra-device-plugin.html;
+    kubernetes/kubernetes, pkg/kubelet/cm/dra/plugin (wipeResourceSlices).
+    """
+    if stack is not None and (stack.kind == "gpu-operator" or stack.dra is not None or stack.version):
+        return False
+    return not facts.stack.dra_drivers and "DaemonSet" not in facts.stack.unread and bool(_all_nodes(facts))
+
+
+def _all_nodes(facts: Facts) -> dict[str, Published]:
+    try:
+        return all_published(facts)
+    except Inconclusive:
+        return {}
 
 
 def _taint_rules(facts: Facts) -> TaintRules:

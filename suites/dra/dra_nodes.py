@@ -14,11 +14,11 @@ from conformance.gpu.operator_stack import DRA_DOMAIN_CONTAINER, DRA_GPU_CONTAIN
 from conformance.reference.expected import gpus_of
 from conformance.reference.model import Pool, Reference
 from conformance.verdict import Inconclusive
-from suites._shared.grace import why_unavailable
+from suites._shared.grace import joined_just_now, why_unavailable
 from suites._shared.operand_status import ComponentFailure, failure_on, pods_of, why_not_judged
 from suites._shared.operands import DRA_DRIVER, ExpectedComponent
 from suites._shared.operator_resource import find_operator_resource
-from suites._shared.resource_slices import GPU, MIG, Device, Published
+from suites._shared.resource_slices import GPU, MIG, Device, Published, devices_on, is_dra_driver_outside
 
 OLDEST_KUBERNETES = "1.34.2"
 _ROOT_VARIABLE = "NVIDIA_DRIVER_ROOT"
@@ -57,8 +57,19 @@ def dra_plugins(facts: Facts) -> tuple[Workload, ...]:
 
 
 def plugin_failure(facts: Facts, node: Node) -> ComponentFailure | None:
-    """Why the kubelet plugin does not work on a node; None where its pod is Ready."""
+    """Why the kubelet plugin does not work on a node; None where its pod is Ready, or the node runs it by itself."""
     plugins = dra_plugins(facts)
+    if not plugins and is_dra_driver_outside(None, facts):
+        if devices_on(node, facts):
+            return None
+        return ComponentFailure(
+            str(DRA_DRIVER),
+            "the cluster has no DaemonSet of the DRA driver: what publishes devices of other nodes runs outside "
+            "Kubernetes, and has published none of this one",
+            "Read the journal of the node for the driver that its image runs, or replace the node; where the driver "
+            "was to be installed by its chart, install it.",
+            joined_just_now(node, facts),
+        )
     if not plugins:
         cause = "the cluster has no DaemonSet of the DRA driver with a container for GPUs"
         remedy = "Install the chart with resources.gpus.enabled and gpuResourcesEnabledOverride, or a GPUCluster."

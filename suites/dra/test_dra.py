@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from conformance.catalog import MAY, MUST, requirement
-from conformance.facts import Facts
+from conformance.facts import Facts, Node
 from conformance.reference.model import Reference
 from conformance.subjects import ObjectReference
 from conformance.verdict import Inconclusive, Judge, NotApplicable, Unsupported, Waits, format_value
@@ -26,6 +26,7 @@ from suites._shared.resource_slices import (
     Published,
     all_published,
     device_class,
+    is_dra_driver_outside,
     without_chosen_devices,
 )
 from suites.dra.dra_nodes import (
@@ -85,8 +86,10 @@ def test_kubernetes_is_new_enough(dra_nodes: tuple[GpuPoolNode, ...], facts: Fac
     "(kubeletPlugin.tolerations, kubeletPlugin.nodeSelector).",
 )
 def test_the_kubelet_plugin_covers_every_dra_node(
-    dra_nodes: tuple[GpuPoolNode, ...], facts: Facts, judge: Judge
+    dra_nodes: tuple[GpuPoolNode, ...], reference: Reference, facts: Facts, judge: Judge
 ) -> None:
+    if is_dra_driver_outside(reference.stack, facts):
+        raise Unsupported("the DRA driver runs outside Kubernetes: no object of the cluster is its kubelet plugin")
     for _, node, _ in dra_nodes:
         failure = plugin_failure(facts, node)
         not_judged = why_not_judged(failure, node, facts) if failure else ""
@@ -150,8 +153,15 @@ def test_every_dra_node_publishes_its_devices(
             else there.described + (f", {len(unhealthy)} of them tainted" if unhealthy else ""),
             cause=why_the_devices_differ(facts, node, there, right=right, other=other) or _tainted(unhealthy),
             hidden_because="the node is Ready, and kubectl describe node does not show devices of DRA",
+            remedy=_how_to_have_it_publish(node, there, facts),
             inspect=f"kubectl get resourceslices --field-selector spec.nodeName={node.name} -o yaml",
         )
+
+
+def _how_to_have_it_publish(node: Node, there: Published, facts: Facts) -> str:
+    """What to do about a plugin that keeps a node from publishing anything; empty for the usual remedy."""
+    failure = None if there.devices else plugin_failure(facts, node)
+    return failure.remedy if failure else ""
 
 
 @requirement(

@@ -9,7 +9,7 @@ from conformance.gpu.operator_stack import StackKind
 from conformance.reference.model import Reference
 from conformance.verdict import NotApplicable, Waits
 from suites._shared.declared_workloads import why_pending
-from suites._shared.device_plugin_configs import is_outside_kubernetes
+from suites._shared.device_plugin_configs import outside_kubernetes
 from suites._shared.grace import is_recent
 from suites._shared.installed_by import how_to_give_the_operator_memory, operator_deployments
 from suites._shared.operands import discovery_masters, discovery_workers, expected_components, workloads_there
@@ -41,9 +41,9 @@ def stack_workloads(facts: Facts, reference: Reference) -> tuple[Workload, ...]:
 
 
 def without_workloads(facts: Facts, reference: Reference) -> NotApplicable | Waits:
-    """The exception for a declared stack without workloads: a node image may run the device plugin by itself."""
-    if is_outside_kubernetes(declared_stack(reference), facts):
-        return NotApplicable("the device plugin runs outside Kubernetes, so that it has neither pods nor a workload")
+    """The exception for a declared stack without workloads: a node image may run what offers its GPUs by itself."""
+    if outside := outside_kubernetes(declared_stack(reference), facts):
+        return NotApplicable(f"the {outside} runs outside Kubernetes, so that it has neither pods nor a workload")
     return without_stack(facts, "the cluster has no workload of a GPU stack")
 
 

@@ -15,7 +15,7 @@ from conformance.gpu.labels import GPU_PRESENT, PCI_PRESENT
 from conformance.gpu.taints import why_repelled
 from conformance.reference.model import Pool, Reference
 from conformance.verdict import Judge, NotApplicable, Waits, format_value
-from suites._shared.device_plugin_configs import is_outside_kubernetes
+from suites._shared.device_plugin_configs import outside_kubernetes
 from suites._shared.grace import driver_being_replaced
 from suites._shared.operand_status import Coverage, coverage_of, discovery_failure
 from suites._shared.operands import TESTED, VALIDATORS, expected_components, wants_discovery
@@ -139,8 +139,8 @@ def test_every_component_runs_on_every_gpu_node(
     components = [
         expected for expected in expected_components(facts, reference) if expected.component not in VALIDATORS
     ]
-    if is_outside_kubernetes(declared_stack(reference), facts):
-        raise NotApplicable("the device plugin runs outside Kubernetes, so that its nodes are unknown")
+    if outside := outside_kubernetes(declared_stack(reference), facts):
+        raise NotApplicable(f"the {outside} runs outside Kubernetes, so that its nodes are unknown")
     found = declared_stack(reference).kind == "gpu-operator"
     for pool, node, _ in nvidia_pool_nodes:
         needed = [expected for expected in components if expected.is_needed_on(pool, node)]

@@ -17,7 +17,7 @@ from conformance.gpu.operator_stack import StackKind
 from conformance.reference.model import Reference
 from conformance.subjects import ObjectReference
 from conformance.verdict import Inconclusive, Judge, NotApplicable, format_value
-from suites._shared.device_plugin_configs import is_outside_kubernetes
+from suites._shared.device_plugin_configs import outside_kubernetes
 from suites._shared.driver_objects import why_no_driver, why_unselected
 from suites._shared.formatting import join_limited
 from suites._shared.grace import every_driver_is_pre_installed, is_changing, is_recent
@@ -89,12 +89,12 @@ def test_one_complete_stack_is_installed(facts: Facts, reference: Reference, jud
     if found.stack is StackKind.UNKNOWN:
         raise facts.unread_stack()
     wanted = expected_stacks(stack, reference)
-    outside = is_outside_kubernetes(stack, facts)
+    outside = outside_kubernetes(stack, facts)
     judge(
         stack,
-        ok=found.stack in wanted or outside,
+        ok=found.stack in wanted or bool(outside),
         expected=format_value(wanted),
-        actual="a device plugin outside Kubernetes" if outside else found.stack,
+        actual=f"a {outside} outside Kubernetes" if outside else found.stack,
         cause=f"the objects of the cluster are those of: {found.stack}",
         hidden_because=("any stack may offer GPUs; the other requirements of this profile judge the declared one"),
         inspect=(

@@ -308,6 +308,27 @@ def test_a_plugin_that_is_not_there_at_all_is_reported(reference: Reference) -> 
     assert "no DaemonSet of the DRA driver" in story
 
 
+def test_a_driver_that_nodes_run_by_themselves_is_not_missed(reference: Reference) -> None:
+    of_the_platform = msgspec.structs.replace(reference, stack=None)
+    found = facts(node(), slice_of("h100-dra-1", *EIGHT), second())
+
+    with pytest.raises(Unsupported, match="outside Kubernetes"):
+        judged(COVERED, of_the_platform, found)
+    assert set(judged(PUBLISHED, of_the_platform, found)) == {"node h100-dra-2"}
+    assert "has published none of this one" in judged(PUBLISHED, of_the_platform, found)["node h100-dra-2"]
+    assert "no DaemonSet of the DRA driver" in judged(COVERED, reference, found)["node h100-dra-2"]
+    assert judged(PUBLISHED, of_the_platform, facts(node(), slice_of("h100-dra-1", *EIGHT))) == {}
+
+
+def test_a_node_that_runs_the_driver_itself_has_time_to_publish(reference: Reference) -> None:
+    of_the_platform = msgspec.structs.replace(reference, stack=None)
+    new = second(metadata={"creationTimestamp": JUST_NOW})
+    judge = Judge()
+
+    assert judged(PUBLISHED, of_the_platform, facts(node(), slice_of("h100-dra-1", *EIGHT), new), judge) == {}
+    assert [str(each.subject) for each in judge.unseen] == ["node h100-dra-2"]
+
+
 def test_the_wrong_driver_root_is_reported_where_the_plugin_is_not_ready() -> None:
     objects = plugin(root="/run/nvidia/driver", runs_on=("h100-dra-1",))
     objects[1]["status"] = {"phase": "Pending"}
