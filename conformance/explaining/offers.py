@@ -10,7 +10,7 @@ from conformance.gpu.labels import GPU_PRODUCT, HAMI_RESOURCES, MIG_STRATEGY
 from conformance.gpu.placement import NONE_OF_IT, Obstacle
 from conformance.gpu.presence import has_gpus
 from conformance.gpu.quantities import quantity
-from conformance.gpu.resources import GPU, MIG_PREFIX
+from conformance.gpu.resources import GPU, MIG_PREFIX, is_gpu_resource
 
 _SHARED = ".shared"
 _DIVIDED = "-MIG-"
@@ -80,6 +80,11 @@ def _withheld(resource: str, nodes: Sequence[Mapping[str, Any]]) -> str:
 def offers_devices(nodes: Iterable[Mapping[str, Any]], drivers: Sequence[str] = ()) -> bool:
     """Whether any of the nodes offers a device of any name, or there are some in resource slices."""
     return bool(drivers) or any(_amount(node, each) for node in nodes for each in _extended(node))
+
+
+def offers_gpus(node: Mapping[str, Any]) -> bool:
+    """Whether a node offers GPUs of NVIDIA, whole, shared or divided; network interfaces beside them do not count."""
+    return any(is_gpu_resource(each) and _amount(node, each) for each in _extended(node))
 
 
 def _offering(nodes: Iterable[Mapping[str, Any]], resources: Sequence[str]) -> list[Mapping[str, Any]]:

@@ -187,11 +187,23 @@ def _initialising(seen: Seen, pod: Manifest, node: str, running: str) -> Explana
 def why_nothing_is_offered(seen: Seen, node: str) -> tuple[str, str]:
     """What the pod of the device plugin on a node says of its offering no GPU, and what to do where that is known."""
     plugin = operand_waits.device_plugin_on(seen, node)
+    if installer := operand_waits.driver_installer_on(seen, node):
+        found = deleting(seen, installer) or on_node(seen, installer)
+        name = f"{installer['metadata'].get('namespace')}/{installer['metadata']['name']}"
+        return f"on node {node} pod {name} has not installed the driver: {found.cause}", found.remedy
     if plugin is None:
         return f"on node {node} is no pod of NVIDIA's device plugin", ""
     name = f"{plugin['metadata'].get('namespace')}/{plugin['metadata']['name']}"
     found = deleting(seen, plugin) or on_node(seen, plugin)
     if found.stage is Stage.RUNNING and has_condition(plugin, "Ready"):
+        if missing := operand_waits.runtime_class_missing(seen, plugin):
+            return (
+                f"on node {node} its pod {name} is ready and offers none; it has no runtimeClassName, and there is "
+                f"RuntimeClass {missing}: where that is not the default runtime, it gets neither driver nor devices",
+                f"Where its log says that NVML or a library of the driver was not found, set runtimeClassName: "
+                f"{missing} in its pod template: kubectl logs {plugin['metadata']['name']} "
+                f"-n {plugin['metadata'].get('namespace')}.",
+            )
         return (
             f"on node {node} its pod {name} is ready, and offers none",
             f"Its log says which devices it found and why it offers none: kubectl logs {plugin['metadata']['name']} "

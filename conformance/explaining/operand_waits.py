@@ -11,8 +11,9 @@ from typing import NamedTuple
 
 from conformance.explaining.seen import Seen, condition, has_condition
 from conformance.gpu.labels import DEPLOY, DEPLOY_DRIVER, DRIVER_OWNER, UPGRADE_STATE
+from conformance.gpu.operator_stack import CUSTOM_KINDS
 from conformance.gpu.placement import Manifest
-from conformance.gpu.stack_programs import device_plugins_in
+from conformance.gpu.stack_programs import brings_driver, device_plugins_in, is_driver_installer, is_nvidia_handler
 
 
 class Work(NamedTuple):
@@ -48,6 +49,37 @@ def device_plugin_on(seen: Seen, node: str) -> Manifest | None:
     """The pod of NVIDIA's device plugin on a node, whoever deployed it; None without one."""
     pods = [pod for pod in seen.bound.get(node, ()) if _has_plugin(pod)]
     return min(pods, key=lambda pod: has_condition(pod, "Ready"), default=None)
+
+
+def driver_installer_on(seen: Seen, node: str) -> Manifest | None:
+    """The pod on a node that installs its driver and is not Ready, as GKE's DaemonSets do; None where none is."""
+    return next(
+        (pod for pod in seen.bound.get(node, ()) if installs_driver(pod) and not has_condition(pod, "Ready")), None
+    )
+
+
+def installs_driver(pod: Manifest) -> bool:
+    """Whether a container of a pod is a platform's installer of the driver."""
+    named = (each.get("name") for key in ("initContainers", "containers") for each in pod["spec"].get(key) or ())
+    return any(is_driver_installer(str(name)) for name in named)
+
+
+def runtime_class_missing(seen: Seen, plugin: Manifest) -> str:
+    """The RuntimeClass of NVIDIA that a device plugin does not name; empty where it needs none.
+
+    Operands get theirs from the operator, and a plugin that mounts the driver of its node needs no runtime for it.
+    """
+    spec, owners = plugin["spec"], plugin["metadata"].get("ownerReferences") or ()
+    name, namespace = next((str(each.get("name")) for each in owners), ""), str(plugin["metadata"].get("namespace"))
+    daemon_set = seen.find("DaemonSet", namespace, name) or {}
+    made_by = ((daemon_set.get("metadata") or {}).get("ownerReferences")) or ()
+    if spec.get("runtimeClassName") or any(each.get("kind") in CUSTOM_KINDS for each in made_by):
+        return ""
+    paths = [str((each.get("hostPath") or {}).get("path") or "") for each in spec.get("volumes") or ()]
+    if any(brings_driver(path) for path in paths):
+        return ""
+    named = (each for each in seen.of("RuntimeClass") if is_nvidia_handler(each.get("handler")))
+    return next((str(each["metadata"]["name"]) for each in named), "")
 
 
 def upgrade_by(seen: Seen, node: str, init_container: str) -> tuple[str, str]:

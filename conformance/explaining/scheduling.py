@@ -8,7 +8,7 @@ from conformance.explaining import autoscalers, eviction, karpenter, on_node, qu
 from conformance.explaining.causes import cause
 from conformance.explaining.explanation import Explanation, NodeGroup, Stage
 from conformance.explaining.fitting import Fit, fit_of
-from conformance.explaining.offers import offers_devices
+from conformance.explaining.offers import offers_devices, offers_gpus
 from conformance.explaining.seen import Seen, condition
 from conformance.gpu.kai_fractions import asks_for_a_share
 from conformance.gpu.labels import MIG_CONFIG, MIG_CONFIG_STATE, NVIDIA
@@ -114,11 +114,7 @@ def _of_gpus(obstacle: Obstacle) -> bool:
 
 def _of_device_plugin(seen: Seen, node: str, kept: Sequence[Obstacle]) -> tuple[str, str]:
     """What keeps the device plugin of a node with GPUs from offering any, and what to do; empty for other nodes."""
-    if (
-        not any(_of_gpus(each) for each in kept)
-        or not _has_gpus(seen.nodes[node])
-        or offers_devices([seen.nodes[node]])
-    ):
+    if not any(_of_gpus(each) for each in kept) or not _has_gpus(seen.nodes[node]) or offers_gpus(seen.nodes[node]):
         return "", ""
     return on_node.why_nothing_is_offered(seen, node)
 

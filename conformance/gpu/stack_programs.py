@@ -67,6 +67,8 @@ _NOT_MEANT = re.compile(
     re.IGNORECASE,
 )
 _OF_AMD = re.compile(r"amd(?!64)|rocm", re.IGNORECASE)
+_INSTALLER = re.compile(r"nvidia.*install|gpu-driver-install", re.IGNORECASE)
+_DRIVER_PATH = re.compile(r"nvidia|driver", re.IGNORECASE)
 _SHELLS = ("sh", "bash", "ash", "dash")
 _SEPARATORS = re.compile(r"[;&|()\n]+")
 _WRAPPERS = ("exec", "env", "nohup", "sudo", "tini", "dumb-init", "then", "do", "else", "if", "while", "until")
@@ -158,6 +160,25 @@ def is_dcgm_exporter(container: Running) -> bool:
     if container.program == DCGM_EXPORTER:
         return True
     return any(each.startswith("DCGM_EXPORTER_") for each in container.variables)
+
+
+def is_driver_installer(name: str) -> bool:
+    """Whether a container of this name is a platform's installer of the driver, such as GKE's or Gardener's.
+
+    Sources: GoogleCloudPlatform/container-engine-accelerators, nvidia-driver-installer (its init container installs,
+    the container itself only pauses); gardener/gardener-extension-os-gardenlinux, GPU documentation.
+    """
+    return _INSTALLER.search(name) is not None
+
+
+def brings_driver(host_path: str) -> bool:
+    """Whether a place of the node that a plugin mounts has the driver, so that it needs no runtime to get it."""
+    return _DRIVER_PATH.search(host_path) is not None and "/mps" not in host_path
+
+
+def is_nvidia_handler(handler: object) -> bool:
+    """Whether the handler of a RuntimeClass is the container runtime of NVIDIA."""
+    return isinstance(handler, str) and handler.startswith("nvidia")
 
 
 def device_plugins_in(spec: Mapping[str, Any], context: str = "") -> tuple[str, ...]:

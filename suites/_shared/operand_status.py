@@ -12,7 +12,7 @@ from typing import NamedTuple
 from conformance.facts import Facts, Node, Pod, Workload
 from conformance.facts.indexes import grouped
 from conformance.facts.programs import discovers_gpus
-from conformance.gpu.affinity import labels_asked_for
+from conformance.gpu.affinity import labels_asked_for, required_terms, unmet
 from conformance.gpu.labels import (
     DEPLOY,
     GPU_PRESENT,
@@ -266,7 +266,9 @@ def _why_not_validated(pod: Pod, node: Node, facts: Facts) -> tuple[str, str]:
         return (
             f"{validator} finds no driver that works on the node, where the operator installs none",
             f"Run nvidia-smi on {node.name}. If its own driver works there, the validator looks for it elsewhere: tell "
-            f"it where (hostPaths.driverInstallDir, validator.driver.env) by what its log says: {log}",
+            f"it where (hostPaths.driverInstallDir, validator.driver.env) by what its log says: {log}. If there is "
+            "none, take a node image or a setting of the node pool that brings one, or let the operator install it "
+            "(driver.enabled).",
         )
     return f"{validator} has not got past {step.name}", f"Read why: {log}"
 
@@ -317,13 +319,27 @@ def _how_to_match(workload: Workload, node: Node) -> str:
     """
     asked = tuple(dict.fromkeys(labels_asked_for(workload.template.node_affinity)))
     if not asked:
-        return "Compare the affinity with the node's labels."
+        return _what_is_unmet(workload, node)
     told = f"The affinity asks for one of {', '.join(asked)}."
     if f"{GPU_PRESENT}={ON}" not in asked:
         return f"{told} Find out who sets that label, and why not on this node."
     return (
         f"{told} Have Node Feature Discovery find the GPUs (gfd.enabled or nfd.enabled of the chart), or label the "
         f"node by hand: kubectl label node {node.name} {GPU_PRESENT}={ON}"
+    )
+
+
+def _what_is_unmet(workload: Workload, node: Node) -> str:
+    """The expressions of a required node affinity that a node does not meet, of the term that it is nearest to."""
+    terms = [unmet(term, node.labels, node.name) for term in required_terms(workload.template.node_affinity)]
+    nearest = min((each for each in terms if each), key=len, default=())
+    if not nearest:
+        return "Compare the affinity with the node's labels."
+    keys = dict.fromkeys(each.partition(" ")[0] for each in nearest)
+    found = ", ".join(f"{key}={node.labels[key]}" if key in node.labels else f"no label {key}" for key in keys)
+    return (
+        f"The node does not meet {' and '.join(nearest)} of it: it has {found}. Find out who set or removed that, and "
+        "correct the label if the GPUs are to be offered there."
     )
 
 

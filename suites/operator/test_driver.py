@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Sequence
 from conformance.catalog import MUST, SHOULD, Owner, requirement
 from conformance.facts import Facts, Node, Pod
 from conformance.gpu.drivers import DriverVersion, Support, known_regressions, lifecycle
-from conformance.gpu.labels import DRIVER_VERSION, GPU_PRODUCT, UPGRADE_SKIP, UPGRADE_STATE
+from conformance.gpu.labels import DEPLOY_DRIVER, DRIVER_VERSION, GPU_PRODUCT, UPGRADE_SKIP, UPGRADE_STATE
 from conformance.reference.expected import driver_of
 from conformance.reference.model import Pool, Reference
 from conformance.upgrading.policy import driver_object_of, policy_for
@@ -21,12 +21,13 @@ from suites._shared.grace import is_changing, is_left_behind, is_upgrading
 from suites._shared.node_gpus import driver
 from suites._shared.operand_status import awaits_labelling
 from suites._shared.operands import DRIVER as DRIVER_COMPONENT
-from suites._shared.operands import ON, expected_components
+from suites._shared.operands import ON, PRE_INSTALLED, expected_components
 from suites._shared.operator_resource import declared_stack, find_operator_resource, require_operator_resource
 from suites._shared.pool_nodes import GpuPoolNode
 from suites._shared.resource_slices import devices_on
 from suites._shared.stuck_upgrades import managed_nodes, stuck_nodes
 from suites._shared.unseen_gpu_users import unseen_users, what_becomes_of
+from suites._shared.unseen_gpus import awaits_devices
 from suites._shared.upgrade_obstacles import undeletable
 from suites._shared.upgrade_states import DONE, REQUIRED, state_of
 from suites.operator.operator_settings import asked_for
@@ -68,6 +69,7 @@ def test_every_gpu_node_has_the_declared_driver(
             expected=f"driver {version}, as declared for {pool}",
             actual=found,
             cause="" if same else _why_another(node, found, facts),
+            remedy="" if same else _how_to_have_another(node, facts),
             hidden_because="each node works with its own driver; jobs that span two of them fail",
             inspect=f"kubectl get nodes -l {pool.selector_text} -L {DRIVER_VERSION},{UPGRADE_STATE},{UPGRADE_SKIP}",
         )
@@ -279,10 +281,23 @@ def _why_no_driver_version(pool: Pool, node: Node, facts: Facts, reference: Refe
         return f"label {DRIVER_VERSION} is {found}, which is no driver version"
     if awaited := awaits_labelling(pool, node, facts, reference):
         return awaited
+    if unseen := awaits_devices(node, facts):
+        return unseen
     judged = any(each.gpu and (each.gpu.product or each.gpu.memory_mib) for each in reference.gpu_pools)
     if judged and GPU_PRODUCT not in node.labels:
         return Waits("it has no labels of GPU Feature Discovery", on="POOL-06")
     return f"no label {DRIVER_VERSION}"
+
+
+def _how_to_have_another(node: Node, facts: Facts) -> str:
+    """What to do about another driver where the usual remedy does not help: the node has its own, which stays."""
+    if node.labels.get(DEPLOY_DRIVER) != PRE_INSTALLED:
+        return ""
+    return (
+        f"Label {DEPLOY_DRIVER}={PRE_INSTALLED} says that the operator found the driver of the node image, which it "
+        "never replaces. Make the node pool without a driver (AKS: --gpu-driver none), or take a node image with the "
+        "declared one; else declare driver_managed: false and the version that the image has."
+    )
 
 
 def _same(found: str, declared: str) -> bool:

@@ -29,6 +29,7 @@ from suites._shared.operands import TESTED, expected_components
 from suites._shared.operator_resource import find_operator_resource
 from suites._shared.pod_status import what_to_do, why_not_ready
 from suites._shared.pool_nodes import is_of_another_maker
+from suites._shared.unseen_gpus import installer_failure, runtime_class_missing
 
 _UNSHARED = ("", "0", "1")
 # NVIDIA/gpu-operator v26.7.0: controllers/state_manager.go (getWorkloadConfig); any other value counts as the default.
@@ -62,6 +63,7 @@ class GpuAmounts:
         return (
             self._kept_off()
             or self._layout_failed()
+            or self._driver_not_installed()
             or self._operand_broken(reference)
             or self._waits_for_mps()
             or self._not_registered()
@@ -88,6 +90,10 @@ class GpuAmounts:
             f"the MIG manager failed to apply {labels.get(MIG_CONFIG, 'the layout')} ({MIG_CONFIG_STATE}=failed)",
             "Follow MIG-04: the device plugin offers what the layout that is still in place gives.",
         )
+
+    def _driver_not_installed(self) -> tuple[str, str] | None:
+        """A platform's installer of the driver that fails on the node, so that the plugin finds no GPU."""
+        return None if any(self.there.values()) else installer_failure(self.node, self.facts)
 
     def _operand_broken(self, reference: Reference) -> tuple[str, str] | None:
         """The first operand that does not work, down to the device plugin, unless a plugin is Ready all the same."""
@@ -131,6 +137,14 @@ class GpuAmounts:
             return None
         log = f"kubectl logs -n {plugin.namespace} {plugin.name}"
         if not counted(self.node, self.expected):
+            if missing := runtime_class_missing(plugin, self.facts):
+                return (
+                    f"{plugin} is Ready and has registered no GPU with the kubelet of {self.node.name}; it has no "
+                    f"runtimeClassName, and there is RuntimeClass {missing}: where that is not the default runtime of "
+                    "the node, the plugin gets neither driver nor devices",
+                    f"Read its log ({log}). Where it says that NVML or a library of the driver was not found, set "
+                    f"runtimeClassName: {missing} in its pod template (chart: runtimeClassName).",
+                )
             return (
                 f"{plugin} is Ready, and no device plugin has registered GPUs with the kubelet of {self.node.name}",
                 f"Read its log ({log}): it says why NVML lists no GPU or why the kubelet refused the registration.",

@@ -46,6 +46,7 @@ from suites._shared.operand_status import awaits_labelling, why_still_starting
 from suites._shared.pod_terms import taints_of
 from suites._shared.pool_nodes import GpuPoolNode, Members, PoolNode, without_gpus
 from suites._shared.replicas import awaits_replicas
+from suites._shared.unseen_gpus import awaits_devices
 from suites.pools.gpu_amounts import GpuAmounts
 from suites.pools.node_state import (
     NodeProblem,
@@ -419,7 +420,12 @@ def _judge_undiscovered(node: Node, awaited: Waits | None, facts: Facts, judge: 
 
     None for a new one, and none where what keeps GPU Feature Discovery from working is judged elsewhere.
     """
-    not_now = kept_off_discovery(node) or why_still_starting(node, facts, until=GPU_PRODUCT) or awaited
+    not_now = (
+        kept_off_discovery(node)
+        or why_still_starting(node, facts, until=GPU_PRODUCT)
+        or awaited
+        or awaits_devices(node, facts)
+    )
     if not_now:
         judge.pass_over(node, not_now)
         return

@@ -345,3 +345,25 @@ def test_a_stuck_validator_is_named_with_its_init_container_and_passing_says_wha
 
     unready(cluster.pod("nvidia-operator-validator", A_NODE), init="cuda-validation", reason="CrashLoopBackOff")
     assert "cuda-validation" in cluster.verdict(VALIDATED).broken[f"node {A_NODE}"]
+
+
+def test_an_affinity_that_a_node_does_not_meet_is_named_by_its_expressions(cluster):
+    # OKE's add-on leaves out nodes with this label: docs.oracle.com, NVIDIA GPU Plugin.
+    disabled = "oci.oraclecloud.com/disable-gpu-device-plugin"
+    expressions = [
+        {"key": "nvidia.com/gpu.present", "operator": "In", "values": ["true"]},
+        {"key": disabled, "operator": "NotIn", "values": ["true"]},
+    ]
+    terms = {"nodeSelectorTerms": [{"matchExpressions": expressions}]}
+    plugin = cluster.get("DaemonSet", "nvidia-device-plugin-daemonset")
+    plugin["spec"]["template"]["spec"]["affinity"] = {
+        "nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": terms}
+    }
+    cluster.label(A_NODE, {disabled: "true"})
+    cluster.objects.remove(cluster.pod("nvidia-device-plugin-daemonset", A_NODE))
+
+    [found] = cluster.verdict(COVERAGE).judge.broken
+
+    assert f"{disabled} NotIn (true)" in found.remedy
+    assert f"{disabled}=true" in found.remedy
+    assert "gpu.present" not in found.remedy

@@ -37,6 +37,18 @@ def test_another_driver_is_found_and_the_label_that_kept_it_named(cluster):
     assert SKIP in broken[f"node {A_NODE}"]
 
 
+def test_a_driver_of_the_node_image_is_not_to_be_upgraded_by_the_operator(cluster):
+    # NVIDIA/gpu-operator issue 525: with AKS's own driver on the node the declared version is ignored.
+    cluster.label(A_NODE, {FULL: "570.172.08", "nvidia.com/gpu.deploy.driver": "pre-installed"})
+    cluster.objects.remove(cluster.pod("nvidia-driver-daemonset", A_NODE))
+
+    [found] = cluster.verdict(VERSION).judge.broken
+
+    assert "its driver is that of the node image" in found.cause
+    assert "which it never replaces" in found.remedy
+    assert "driver_managed: false" in found.remedy
+
+
 def test_a_pool_may_declare_a_driver_of_its_own(cluster, reference):
     gpu = msgspec.structs.replace(reference.pool("h100-training").gpu, driver="570.172.08")
     for node in ("h100-training-1", "h100-training-2"):
