@@ -301,7 +301,7 @@ class _Room:
             total = quantity(allocatable.get(resource, "0"))
             free = total - taken.get(resource, _NOTHING)
             if amount > free:
-                amounts = f"{_amount(resource, amount)} asked for, {in_units(resource, max(free, 0))} of "
+                amounts = f"{_amount(resource, amount)} asked for, {in_units(resource, max(free, _NOTHING))} of "
                 amounts += f"{in_units(resource, total)} free"
                 yield Obstacle(ROOM if total else NONE_OF_IT, amounts, amount > total, resource, amount, free)
 
