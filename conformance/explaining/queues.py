@@ -10,11 +10,17 @@ from typing import Any
 
 from conformance.explaining import kai_quota, kueue, volcano
 from conformance.explaining.explanation import Explanation, Stage
-from conformance.explaining.seen import Seen, condition, reporters_of
+from conformance.explaining.seen import Seen, condition, has_condition, reporters_of
 from conformance.gpu.labels import VOLCANO, VOLCANO_GROUP_KEYS
 from conformance.gpu.placement import Manifest
+from conformance.verdict import join_limited
 
 _KUEUE = "kueue.x-k8s.io/"
+_GROVE = "grove.io/podgang-pending-creation"
+_ASK_GROVE = (
+    "kubectl get podgangs,podcliques -n NAMESPACE -o yaml says what is missing; where nothing is, the log of "
+    "grove-operator does. Deleting the pod makes another one with the same gate."
+)
 KAI = kai_quota.SCHEDULER
 _GROUP_KEYS = (
     # kubernetes-sigs/scheduler-plugins, apis/scheduling/v1alpha1.
@@ -97,10 +103,35 @@ def _gated(seen: Seen, pod: Manifest, gates: Sequence[str]) -> Explanation:
         namespace = pod["metadata"].get("namespace")
         where = f"kubectl get workloads.kueue.x-k8s.io -n {namespace} says for which quota it waits."
         return _queued(f"{cause}{f': {words}' if words else ''}", remedy or f"Nothing is broken. {where}")
+    if _GROVE in gates:
+        return _queued(
+            f"it is queued: {_by_grove(seen, pod)}",
+            _ASK_GROVE.replace("NAMESPACE", str(pod["metadata"].get("namespace"))),
+        )
     return _queued(
         f"the {named} is still there, and no scheduler looks at it before it has gone",
         "Look for the controller that set the gate: it takes it away when the pod may be scheduled.",
     )
+
+
+def _by_grove(seen: Seen, pod: Manifest) -> str:
+    """Why Grove keeps its gate: for the gang below which it scales, or because its own gang is not complete.
+
+    Source: ai-dynamo/grove, operator/internal/controller/podclique/components/pod (syncflow), docs/designs.
+    """
+    labels, namespace = pod["metadata"].get("labels") or {}, pod["metadata"].get("namespace")
+    base, own = labels.get("grove.io/base-podgang"), labels.get("grove.io/podgang")
+    if not base:
+        whole = f"PodGang {own}" if own else "its PodGang"
+        return f"Grove opens the scheduling gate {_GROVE} when {whole} is there and all of its pods have been made"
+    others = (each for each in seen.within("Pod", namespace) if _gang_of(each) == base)
+    waiting = [str(each["metadata"]["name"]) for each in others if not has_condition(each, "Ready")]
+    told = f", of which {join_limited(waiting)} {'is' if len(waiting) == 1 else 'are'} not ready" if waiting else ""
+    return f"Grove opens the scheduling gate {_GROVE} when PodGang {base} runs, on which its own one builds{told}"
+
+
+def _gang_of(pod: Manifest) -> str:
+    return str((pod["metadata"].get("labels") or {}).get("grove.io/podgang") or "")
 
 
 def _by_kai(seen: Seen, pod: Manifest) -> tuple[str, str]:

@@ -4,10 +4,10 @@ from conformance.explaining import queues, refusals, scheduling
 from conformance.explaining.explanation import Explanation, Stage
 from conformance.explaining.pods import explain
 from conformance.explaining.seen import Seen, condition, has_condition
+from conformance.facts.workloads import OWN_JOB_CONTROLLER
 from conformance.gpu.placement import AFFINITY, Manifest
 
 _WELL = (Stage.RUNNING, Stage.FINISHED)
-_OWN_MANAGER = "kubernetes.io/job-controller"
 # kubernetes/pkg/controller/daemon/util/daemonset_util.go, AddOrUpdateDaemonPodTolerations.
 _OF_DAEMONS = (
     "node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable", "node.kubernetes.io/disk-pressure",
@@ -25,6 +25,10 @@ def explain_workload(seen: Seen, workload: Manifest) -> list[Explanation]:
     if missing > 0 and not has_condition(workload, "Complete", "Failed") and not (troubled and _in_order(workload)):
         return [_without_pods(seen, workload, missing), *troubled]
     gone = min(_counted(workload), _wanted(workload)) - len(pods)
+    if gone > 0 and not pods and (left := _left_to_another(workload))[0]:
+        return [
+            _told(workload, Stage.RUNNING, f"its status counts {gone} pods, none of which is here: {left[0]}", left[1])
+        ]
     if gone > 0 and not troubled:
         return [_no_longer_there(workload, gone)]
     return troubled or told or [_nothing_wanted(seen, workload)]
@@ -113,17 +117,24 @@ def _left_alone(workload: Manifest) -> tuple[str, str]:
 
     Sources: kubernetes.io, Jobs (managedBy) and Deployments (paused).
     """
-    spec = workload.get("spec") or {}
-    manager = str(spec.get("managedBy") or _OWN_MANAGER)
-    if manager != _OWN_MANAGER:
-        return (
-            f"it is left to another controller (spec.managedBy: {manager}), and Kubernetes' own makes no pods of it",
-            f"See what {manager} says of it: with MultiKueue its pods are in another cluster.",
-        )
+    spec, left = workload.get("spec") or {}, _left_to_another(workload)
+    if left[0]:
+        return left
     if spec.get("paused"):
         return (
             "it is paused (spec.paused), so that no new pods are made of it",
             "kubectl rollout resume, when whoever paused it has ended.",
+        )
+    return "", ""
+
+
+def _left_to_another(workload: Manifest) -> tuple[str, str]:
+    spec = workload.get("spec") or {}
+    manager = str(spec.get("managedBy") or OWN_JOB_CONTROLLER)
+    if manager != OWN_JOB_CONTROLLER:
+        return (
+            f"it is left to another controller (spec.managedBy: {manager}), and Kubernetes' own makes no pods of it",
+            f"See what {manager} says of it: with MultiKueue its pods are in another cluster.",
         )
     return "", ""
 

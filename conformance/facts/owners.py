@@ -28,12 +28,28 @@ OWNER_LABELS: Mapping[str, str] = {
     "TrainJob": "jobset.sigs.k8s.io/jobset-name",
     # ai-dynamo/dynamo: deploy/operator/internal/consts, on its pods under Deployments, LeaderWorkerSets and Grove.
     "DynamoGraphDeployment": DYNAMO_GRAPH,
+    # ai-dynamo/grove: operator/api/common/labels.go; a PodGang groups pods and makes none.
+    "PodCliqueSet": "app.kubernetes.io/part-of",
+    "PodCliqueScalingGroup": "grove.io/podcliquescalinggroup",
+    # NVIDIA/k8s-nim-operator: api/apps/v1alpha1 (GetStandardLabels); over several nodes through a LeaderWorkerSet.
+    "NIMService": "app.kubernetes.io/name",
+    # kserve/kserve: pkg/controller/v1alpha1/llmisvc (GetWorkloadLabelSelector); through a LeaderWorkerSet as well.
+    "LLMInferenceService": "app.kubernetes.io/name",
+    # knative/serving: pkg/apis/serving/register.go; a Service of Knative, for one of Kubernetes makes no pods.
+    "Service": "serving.knative.dev/service",
     # kubevirt/kubevirt: api/core/v1 (VirtualMachineNameLabel), on the virt-launcher pods of a VirtualMachine.
     "VirtualMachine": "vm.kubevirt.io/name",
 }
 """The label with the owner's name on pods that an owner of this kind makes through objects that are not read."""
 _LABELS = tuple(dict.fromkeys(OWNER_LABELS.values()))
 _RAY_KIND = "ray.io/originated-from-crd"
+_MANAGED_BY, _PART_OF = "app.kubernetes.io/managed-by", "app.kubernetes.io/part-of"
+_ONLY_WITH: Mapping[str, Mapping[str, str]] = {
+    "PodCliqueSet": {_MANAGED_BY: "grove-operator"},
+    "NIMService": {_MANAGED_BY: "k8s-nim-operator", _PART_OF: "nim-service"},
+    "LLMInferenceService": {_PART_OF: "llminferenceservice"},
+}
+"""What pods carry beside a label that everybody uses, where it names an owner of this kind."""
 
 
 class Owner(NamedTuple):
@@ -78,7 +94,7 @@ class Ownership:
                 found.setdefault(pod.name, pod)
         label = OWNER_LABELS.get(kind, "")
         for pod in self._labelled.get((namespace, label, name), ()):
-            if pod.labels.get(_RAY_KIND, kind) == kind:
+            if _names_owners_of(kind, pod.labels):
                 found.setdefault(pod.name, pod)
         return tuple(found.values())
 
@@ -95,7 +111,7 @@ class Ownership:
             seen.add(owner)
             owner = above
         for kind, label in OWNER_LABELS.items():
-            named = pod.labels.get(label, "") if pod.labels.get(_RAY_KIND, kind) == kind else ""
+            named = pod.labels.get(label, "") if _names_owners_of(kind, pod.labels) else ""
             if named and owner.kind in _BETWEEN.get(kind, ()):
                 return Owner(kind, named)
         return owner
@@ -136,11 +152,21 @@ class Ownership:
         return tuple(found)
 
 
+def _names_owners_of(kind: str, labels: Mapping[str, str]) -> bool:
+    """Whether the label that names owners of a kind does so on a pod with these labels."""
+    return labels.get(_RAY_KIND, kind) == kind and _ONLY_WITH.get(kind, {}).items() <= labels.items()
+
+
 _BETWEEN: Mapping[str, tuple[str, ...]] = {
     "RayJob": ("RayCluster", "Job"),
     "RayService": ("RayCluster",),
     "InferenceService": ("Revision", "Deployment", "ReplicaSet"),
     "DynamoGraphDeployment": ("PodClique", "DynamoComponentDeployment", "LeaderWorkerSet", "Deployment"),
+    "PodCliqueScalingGroup": ("PodClique",),
+    "PodCliqueSet": ("PodClique", "PodCliqueScalingGroup"),
+    "NIMService": ("LeaderWorkerSet",),
+    "LLMInferenceService": ("LeaderWorkerSet",),
+    "Service": ("Revision",),
     "VirtualMachine": ("VirtualMachineInstance",),
 }
 """The kinds at which a chain ends below an owner, because the object between them is not read."""

@@ -11,6 +11,9 @@ from conformance.facts.wire import Condition, Metadata, Wire, statuses
 from conformance.gpu.affinity import selector_matches
 from conformance.subjects import ObjectReference
 
+OWN_JOB_CONTROLLER = "kubernetes.io/job-controller"
+"""What spec.managedBy of a Job is called that Kubernetes' own controller runs (kubernetes.io: Jobs, managedBy)."""
+
 
 class Workload(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A controller of pods. ``replicas`` is what it wants to run, ``available`` what is ready to serve or work.
@@ -21,6 +24,7 @@ class Workload(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     ``observed_generation`` is None until the controller has looked at the object. ``failures_left`` is how many pods of
     a Job may still fail before it fails; None for other kinds, and where a policy ignores that a pod is evicted.
     ``refusal`` is what the API server said when it refused the next pod (condition ReplicaFailure of Deployments).
+    ``managed_by`` is the controller to which Kubernetes' own leaves a Job (spec.managedBy), empty for its own.
     """
 
     kind: str
@@ -46,6 +50,7 @@ class Workload(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     observed_generation: int | None = None
     failures_left: int | None = None
     refusal: str = ""
+    managed_by: str = ""
 
     @property
     def subject(self) -> ObjectReference:
@@ -130,6 +135,7 @@ class _Spec(Wire):
     suspend: bool | None = None
     selector: dict[str, Any] | None = None
     backoff_limit: int | None = None
+    managed_by: str | None = None
     backoff_limit_per_index: int | None = None
     pod_failure_policy: dict[str, Any] | None = None
     template: WireTemplate | None = None
@@ -242,7 +248,12 @@ class WireJob(_WireWorkload):
             wanted = min(wanted, max(0, spec.completions - succeeded))
         elif succeeded:
             wanted = min(wanted, ready or 0)
-        return msgspec.structs.replace(self._fact("Job", wanted, ready), failures_left=self._failures_left)
+        manager = spec.managed_by or OWN_JOB_CONTROLLER
+        return msgspec.structs.replace(
+            self._fact("Job", wanted, ready),
+            failures_left=self._failures_left,
+            managed_by="" if manager == OWN_JOB_CONTROLLER else manager,
+        )
 
     @property
     def _failures_left(self) -> int | None:

@@ -16,7 +16,7 @@ from conformance.gpu.affinity import preferred_terms, unmet
 from conformance.gpu.taints import Taint, Toleration, repelling, seconds_tolerated, why_repelled
 from conformance.reference.model import Reference
 from conformance.subjects import ObjectReference
-from conformance.verdict import Judge, NotApplicable, format_value
+from conformance.verdict import Judge, NotApplicable, Unsupported, format_value
 from suites._shared.declared_workloads import (
     DeclaredWorkload,
     PlacedWorkload,
@@ -182,9 +182,11 @@ def test_every_declared_workload_fits_a_node(
 def test_declared_workloads_run_where_they_were_declared_to(
     placed_workloads: tuple[PlacedWorkload, ...], reference: Reference, facts: Facts, members: Members, judge: Judge
 ) -> None:
-    absent = []
+    absent, elsewhere = [], []
     for workload in placed_workloads:
-        if workload.declared.built_in:
+        if _runs_elsewhere(workload):
+            elsewhere.append(workload)
+        elif workload.declared.built_in:
             _judge_replicas(workload, facts, judge)
         elif not workload.pods and workload.suspended:
             closed = next(filter(None, (_why_never_admitted(each, facts) for each in workload.suspended)), "")
@@ -201,6 +203,10 @@ def test_declared_workloads_run_where_they_were_declared_to(
         pool_nodes = tuple(node for pool in workload.pools for node in members(pool))
         for pod in workload.pods:
             _judge_place(pod, workload, pool_nodes, reference, facts, judge)
+    if not judge.judged and elsewhere:
+        raise Unsupported("; ".join(f"{each}: {_left_to_another(each)}" for each in elsewhere))
+    for workload in elsewhere:
+        judge.pass_over(workload, _left_to_another(workload))
     for workload in absent:
         if not judge.judged:
             raise without_pods([each.declared for each in absent])
@@ -253,6 +259,19 @@ def _judge_place(
         cause=closed or (f"{pod.node} is in another pool" if pod.node else why_pending(pod, pool_nodes, facts)),
         remedy=OPEN_THE_QUEUE if closed else "",
         inspect=f"kubectl get pod -n {pod.namespace} {pod.name} -o wide",
+    )
+
+
+def _runs_elsewhere(workload: PlacedWorkload) -> bool:
+    """Whether Kubernetes' own controller makes no pods of a Job: with MultiKueue they are in another cluster."""
+    live = workload.live
+    return live is not None and bool(live.managed_by) and not workload.pods and not live.suspended
+
+
+def _left_to_another(workload: PlacedWorkload) -> str:
+    manager = workload.live.managed_by if workload.live else ""
+    return (
+        f"spec.managedBy leaves it to {manager}, and no pod of it is here: with MultiKueue they are in another cluster"
     )
 
 

@@ -20,6 +20,12 @@ def claimed(**spec) -> dict:
     return pod(gpus=0, resourceClaims=[{"name": "gpu", "resourceClaimTemplateName": "one"}], **spec)
 
 
+def of_grove(name: str, gang: str, base: str = "") -> dict:
+    made = pod(name, schedulingGates=[{"name": "grove.io/podgang-pending-creation"}])
+    made["metadata"]["labels"] |= {"grove.io/podgang": gang} | ({"grove.io/base-podgang": base} if base else {})
+    return made
+
+
 A100, T4 = node("a100-1", pool="a100"), node("t4-1", 1, pool="t4")
 TAINTED = node("a100-1", taints=(TRAINING,), pool="a100")
 HIGH = {"priority": 1000, "priorityClassName": "high"}
@@ -107,6 +113,18 @@ SITUATIONS = {
         [A100],
         Stage.QUEUED,
         "it is queued: Kueue has not opened the scheduling gate",
+    ),
+    "grove-gang": (
+        of_grove("train", "llm-0"),
+        [A100],
+        Stage.QUEUED,
+        "when PodGang llm-0 is there and all of its pods have been made",
+    ),
+    "grove-scaled": (
+        of_grove("train", "llm-0-x-1", "llm-0"),
+        [A100, of_grove("leader", "llm-0"), of_grove("another", "b")],
+        Stage.QUEUED,
+        "when PodGang llm-0 runs, on which its own one builds, of which leader is not ready",
     ),
     "gate": (pod(schedulingGates=[{"name": "example.com/hold"}]), [A100], Stage.QUEUED, "example.com/hold"),
     "refused-by-node": (
@@ -339,3 +357,15 @@ def test_nodes_that_are_alike_have_each_its_own_pods_as_holders():
         ("b",): ("8 nvidia.com/gpu asked for, 0 of 8 free (held by team/busy-b)",),
         ("c",): ("8 nvidia.com/gpu asked for, 4 of 4 free",),
     }
+
+
+def test_pods_of_a_job_that_runs_in_another_cluster_are_not_called_deleted():
+    away = job(parallelism=2)
+    away["spec"]["managedBy"] = "kueue.x-k8s.io/multikueue"
+    away["status"] = {"active": 2}
+
+    (told,) = explain_workload(seen_from([A100, away]), away)
+
+    assert told.stage is Stage.RUNNING
+    assert "its status counts 2 pods, none of which is here" in told.cause
+    assert "kueue.x-k8s.io/multikueue" in told.cause

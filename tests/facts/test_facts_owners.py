@@ -24,6 +24,25 @@ def pod(name: str, owner: str = "", labels: dict[str, str] | None = None, **anno
     return obj("Pod", name, owner, metadata=metadata, spec={"containers": [{"name": "main"}]})
 
 
+GROVE = {"app.kubernetes.io/managed-by": "grove-operator", "app.kubernetes.io/part-of": "it"}
+NIM = {
+    "app.kubernetes.io/name": "it",
+    "app.kubernetes.io/part-of": "nim-service",
+    "app.kubernetes.io/managed-by": "k8s-nim-operator",
+}
+LLM = {"app.kubernetes.io/name": "it", "app.kubernetes.io/part-of": "llminferenceservice"}
+
+
+def over_nodes(labels: dict[str, str]) -> list[Object]:
+    """A leader and its worker below a LeaderWorkerSet that is not read."""
+    return [
+        obj("StatefulSet", "it-lws", "LeaderWorkerSet/it-lws"),
+        pod("a", "StatefulSet/it-lws", labels),
+        obj("StatefulSet", "it-lws-0", "Pod/a"),
+        pod("b", "StatefulSet/it-lws-0", labels),
+    ]
+
+
 RAY = {"ray.io/originated-from-cr-name": "tune", "ray.io/originated-from-crd": "RayJob"}
 CHAINS = {
     "PyTorchJob": [pod("a", "PyTorchJob/it"), pod("b", "PyTorchJob/it")],
@@ -53,6 +72,24 @@ CHAINS = {
         obj("ReplicaSet", "it-frontend-1", "Deployment/it-frontend"),
         pod("b", "ReplicaSet/it-frontend-1", {"nvidia.com/dynamo-graph-deployment-name": "it"}),
     ],
+    "PodCliqueSet": [
+        pod("a", "PodClique/it-0-decode", GROVE),
+        pod("b", "PodClique/it-0-pool-0-worker", GROVE | {"grove.io/podcliquescalinggroup": "it-0-pool"}),
+    ],
+    "NIMService": over_nodes(NIM),
+    "LLMInferenceService": over_nodes(LLM),
+    "SparkApplication": [pod("a", "SparkApplication/it"), pod("b", "Pod/a")],
+    "TrainJob": [
+        obj("Job", "it-node-0", "JobSet/it"),
+        pod("a", "Job/it-node-0", {"jobset.sigs.k8s.io/jobset-name": "it"}),
+        pod("b", "Job/it-node-0", {"jobset.sigs.k8s.io/jobset-name": "it"}),
+    ],
+    "Service": [
+        obj("Deployment", "it-00001-deployment", "Revision/it-00001"),
+        obj("ReplicaSet", "it-1", "Deployment/it-00001-deployment"),
+        pod("a", "ReplicaSet/it-1", {"serving.knative.dev/service": "it"}),
+        pod("b", "ReplicaSet/it-1", {"serving.knative.dev/service": "it"}),
+    ],
     "VirtualMachine": [
         pod("a", "VirtualMachineInstance/it", {"vm.kubevirt.io/name": "it"}),
         pod("b", "VirtualMachineInstance/it", {"vm.kubevirt.io/name": "it"}),
@@ -72,7 +109,13 @@ CHAINS = {
         pod("b", "Between/y", pod_group_name="pg-1"),
     ],
 }
-STRANGERS = [pod("c", "PyTorchJob/other"), pod("d"), obj("Job", "e", "JobSet/other"), pod("f", "Job/e")]
+STRANGERS = [
+    pod("c", "PyTorchJob/other"),
+    pod("d"),
+    obj("Job", "e", "JobSet/other"),
+    pod("f", "Job/e"),
+    pod("g", "StatefulSet/h", {"app.kubernetes.io/name": "it", "app.kubernetes.io/part-of": "it"}),
+]
 
 
 @pytest.mark.parametrize("kind", CHAINS)

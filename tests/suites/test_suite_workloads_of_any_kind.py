@@ -276,6 +276,15 @@ def test_what_kueue_has_not_admitted_is_queued_and_not_broken(kind, objects):
     assert ended.passed, (ended.why, ended.broken)
 
 
+def test_a_job_that_another_controller_runs_elsewhere_is_not_missed_here():
+    away = controller("Job", 2, managedBy="kueue.x-k8s.io/multikueue")
+    own = controller("Job", 2, managedBy="kubernetes.io/job-controller")
+
+    assert "leaves it to kueue.x-k8s.io/multikueue" in str(Ended(PLACED, set_up("Job"), away).why)
+    assert list(Ended(PLACED, set_up("Job"), own).broken) == ["job ml/llm"]
+    assert "cpu-0" in str(Ended(PLACED, set_up("Job"), away, pod("a", "cpu-0", owner="Job/llm")).broken)
+
+
 def test_a_gate_that_nobody_knows_is_an_obstacle():
     ended = Ended(PLACED, set_up(), pod("llm-0", "", schedulingGates=[{"name": "example.com/forgotten"}]))
 
