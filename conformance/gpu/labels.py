@@ -22,6 +22,8 @@ gpuNodeLabels): 10de is NVIDIA's PCI vendor, 0302 a 3D controller, 0300 a VGA co
 CPU_VENDOR = f"{NFD}cpu-model.vendor_id"
 OS_ID = f"{NFD}system-os_release.ID"
 OS_VERSION = f"{NFD}system-os_release.VERSION_ID"
+OSTREE_VERSION = f"{NFD}system-os_release.OSTREE_VERSION"
+"""The release of RHEL CoreOS, by which the operator chooses OpenShift's driver toolkit."""
 MELLANOX_PRESENT = f"{NFD}pci-15b3.present"
 """The node has a network adapter of Mellanox (cmd/nvidia-validator/main.go of the operator: MellanoxDeviceLabelKey)."""
 

@@ -19,6 +19,7 @@ from conformance.gpu.labels import (
     GPU_PRODUCT,
     MIG_CAPABLE,
     MPS_CAPABLE,
+    OSTREE_VERSION,
     PCI_PRESENT,
     WORKLOAD_CONFIG,
 )
@@ -46,6 +47,7 @@ from suites._shared.operands import (
     is_discovery_worker,
 )
 from suites._shared.pod_status import STUCK, holding_up, what_to_do, why_not_ready
+from suites._shared.unseen_gpus import installer_failure
 
 GPU_DISCOVERY = "gpu-feature-discovery"
 """What the names of GPU Feature Discovery's pods and DaemonSets hold, whatever chart of NVIDIA's they are of."""
@@ -243,9 +245,29 @@ def _not_ready(expected: ExpectedComponent, pod: Pod, node: Node, facts: Facts) 
     transient = is_starting(pod, facts.taken_at)
     why, setting = why_not_configured(pod, node, expected.operator_resource)
     if not why:
+        why, setting = _of_another_release(expected, node)
+    if not why:
         why, setting = _why_not_validated(pod, node, facts)
     told = f"{cause}: {why}" if why else cause
     return ComponentFailure(str(expected), told, setting or what_to_do(pod, facts), transient)
+
+
+def _of_another_release(expected: ExpectedComponent, node: Node) -> tuple[str, str]:
+    """That a driver is built for another release of RHEL CoreOS than the node runs, and what to do; else empty.
+
+    On OpenShift the operator makes a DaemonSet for each release that Node Feature Discovery finds, with the driver
+    toolkit of that release; a label that stays behind has the driver built for the kernel before. Source:
+    NVIDIA/gpu-operator issue 990, internal/state/nodepool.go.
+    """
+    release = node.labels.get(OSTREE_VERSION, "")
+    if expected.component is not DRIVER or not release or "CoreOS" not in node.os_image or release in node.os_image:
+        return "", ""
+    return (
+        f"label {OSTREE_VERSION}={release} is of another release than the node runs ({node.os_image}), so that the "
+        "operator builds the driver for that one's kernel",
+        "Restart the worker of Node Feature Discovery on the node, and see in its log and its master's why they have "
+        "not labelled it anew: the operator then makes the driver's DaemonSet for the release that runs.",
+    )
 
 
 def _why_not_validated(pod: Pod, node: Node, facts: Facts) -> tuple[str, str]:
@@ -262,6 +284,8 @@ def _why_not_validated(pod: Pod, node: Node, facts: Facts) -> tuple[str, str]:
     if validator is None or step is None or step.name not in _WAIT_FOR_VALIDATOR:
         return "", ""
     log = f"kubectl logs -n {validator.namespace} {validator.name} -c {step.name}"
+    if step.name == _DRIVER_VALIDATION and (failing := installer_failure(node, facts)):
+        return f"{validator} waits for the driver, and {failing[0]}", failing[1]
     if step.name == _DRIVER_VALIDATION and not has_managed_driver(node, facts):
         return (
             f"{validator} finds no driver that works on the node, where the operator installs none",

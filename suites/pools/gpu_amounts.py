@@ -58,7 +58,7 @@ class GpuAmounts:
 
     def why(self, reference: Reference) -> tuple[str, str]:
         """The cause between the devices and what the node offers, and what to do about it."""
-        if is_of_another_maker(self.pool):
+        if is_of_another_maker(self.pool) or self._of_a_virtualization_stack():
             return self._of_another_maker()
         return (
             self._kept_off()
@@ -72,6 +72,13 @@ class GpuAmounts:
             or self._layout_not_applied(reference)
             or self._by_the_numbers()
         )
+
+    def _of_a_virtualization_stack(self) -> bool:
+        """Whether GPUs of virtual machines are offered by no operator of NVIDIA's, as Harvester does itself."""
+        with suppress(Inconclusive):
+            alone = find_operator_resource(self.facts) is None and not self.plugins
+            return alone and is_for_virtual_machines(self.gpu.resource)
+        return False
 
     def _kept_off(self) -> tuple[str, str] | None:
         deploy = self.node.labels.get(DEPLOY_DEVICE_PLUGIN, "true")

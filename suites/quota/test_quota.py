@@ -86,7 +86,7 @@ def test_declared_quotas_exist_with_their_limits(
             actual=(as_it_is(live, differing) or kind_of(declared)) if live else "no such quota",
             cause=_mistake_in(reference, mistakes)
             or (f"{', '.join(differing)} differ from what is declared" if differing else ""),
-            remedy=_correct_declaration(mistakes),
+            remedy=_correct_declaration(mistakes) or _where_it_is_set(live),
             inspect=f"kubectl get quota -n {team.namespace} {declared.name} -o yaml",
         )
 
@@ -325,6 +325,7 @@ _REFUSAL_HIDDEN_BECAUSE = (
 )
 
 
+_OF_RANCHER = "resourcequota.management.cattle.io/default-resource-quota"
 _WITHOUT_SCOPE = (
     "Add a quota without scopes and scopeSelector for the sum, or scoped quotas for the pods that none counts."
 )
@@ -410,6 +411,20 @@ def _mistake_in(reference: Reference, mistakes: list[GpuKey]) -> str:
 def _correct_declaration(mistakes: list[GpuKey]) -> str:
     keys = ", ".join(f"{quota_key(each.resource)} instead of {each.key}" for each in mistakes)
     return f"Declare {keys}; do not apply it as it is: it would limit nothing." if mistakes else ""
+
+
+def _where_it_is_set(quota: ResourceQuota | None) -> str:
+    """What to do about a quota that a platform writes from what is set elsewhere; empty for the usual remedy.
+
+    Source: rancher/rancher, pkg/controllers/managementuser/resourcequota (label of the quota that Rancher makes for
+    each namespace of a project), rancher/webhook (which refuses changes of it).
+    """
+    if quota is None or quota.labels.get(_OF_RANCHER) != "true":
+        return ""
+    return (
+        "Set the limits in Rancher, for the project and the namespace: Rancher writes this object, and changes of it "
+        "are refused or undone. Limits that Rancher cannot set go into another ResourceQuota, declared by its name."
+    )
 
 
 def _why_not(key: GpuKey, used: dict[str, str]) -> str:

@@ -3,13 +3,23 @@
 from typing import Any
 
 import pytest
+from operated_cluster import Cluster, unready
+from operator_chapters import A_NODE, COVERAGE
 
 from conformance.facts import Facts
+from conformance.gpu.sharing import Offer
+from conformance.reference.model import Gpu, Pool
 from suites._shared.unseen_gpus import awaits_devices, installer_failure, runtime_class_missing
+from suites.pools.gpu_amounts import GpuAmounts
 
 Object = dict[str, Any]
 NVIDIA = {"apiVersion": "node.k8s.io/v1", "kind": "RuntimeClass", "metadata": {"name": "gpus"}, "handler": "nvidia"}
 GVISOR = {"apiVersion": "node.k8s.io/v1", "kind": "RuntimeClass", "metadata": {"name": "gvisor"}, "handler": "runsc"}
+
+
+@pytest.fixture
+def cluster(reference):
+    return Cluster(reference)
 
 
 def node(**capacity: str) -> Object:
@@ -104,6 +114,57 @@ def test_an_installer_that_is_done_is_none() -> None:
     facts = Facts.from_objects([node(), installer(ready=True), plugin(ready=False)])
 
     assert installer_failure(facts.nodes[0], facts) is None
+
+
+def test_a_validator_that_waits_for_an_installer_says_so(cluster) -> None:
+    for name in ("nvidia-container-toolkit-daemonset", "nvidia-operator-validator"):
+        unready(cluster.pod(name, A_NODE), init="driver-validation", reason="")
+    failing = installer(ready=False)
+    failing["spec"]["nodeName"] = A_NODE
+    cluster.label(A_NODE, {"nvidia.com/gpu.deploy.driver": "pre-installed"})
+    cluster.objects.append(failing)
+
+    [found] = cluster.verdict(COVERAGE).judge.broken
+
+    assert (
+        "waits for the driver, and pod kube-system/nvidia-driver-installer-x has not installed the driver"
+        in found.cause
+    )
+
+
+@pytest.mark.parametrize(("release", "told"), [("416.94.202407030122-0", True), ("416.94.202408260940-0", False)])
+def test_a_driver_for_another_release_of_rhel_coreos_is_told(cluster, release: str, told: bool) -> None:
+    # NVIDIA/gpu-operator issue 990: Node Feature Discovery had not labelled the upgraded node anew.
+    key = "feature.node.kubernetes.io/system-os_release.OSTREE_VERSION"
+    cluster.label(A_NODE, {key: release})
+    node_info = cluster.node(A_NODE)["status"].setdefault("nodeInfo", {})
+    node_info["osImage"] = "Red Hat Enterprise Linux CoreOS 416.94.202408260940-0"
+    unready(cluster.pod("nvidia-driver-daemonset", A_NODE), reason="CrashLoopBackOff", restarts=9)
+
+    [found] = cluster.verdict(COVERAGE).judge.broken
+
+    assert (f"label {key}={release} is of another release" in found.cause) is told
+    assert ("Restart the worker of Node Feature Discovery" in found.remedy) is told
+
+
+def test_gpus_of_virtual_machines_are_looked_for_at_whoever_offers_them(reference) -> None:
+    # Harvester's pcidevices controller offers vGPUs by the names of their profiles.
+    resource = "nvidia.com/NVIDIA_A2-4Q"
+    pool = Pool(name="hv", selector={"pool": "hv"}, nodes=1, gpu=Gpu(model="a2", count=4, resource=resource))
+    amounts = {resource: "0"}
+    offering = {
+        "apiVersion": "v1",
+        "kind": "Node",
+        "metadata": {"name": "gpu-1", "labels": {"pool": "hv"}},
+        "status": {"capacity": amounts, "allocatable": amounts},
+    }
+    facts = Facts.from_objects([offering])
+    assert pool.gpu is not None
+
+    cause, remedy = GpuAmounts(pool, facts.nodes[0], pool.gpu, Offer({resource: 4}), facts).why(reference)
+
+    assert cause.startswith(f"a device plugin has registered {resource} with the kubelet of gpu-1, and no device")
+    assert "OPER-" not in remedy
 
 
 def test_labels_of_gpus_that_nobody_has_found_wait_for_the_gpus() -> None:

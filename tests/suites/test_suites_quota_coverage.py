@@ -97,6 +97,21 @@ def test_a_quota_of_another_scope_is_not_the_declared_one(classes, live, scope) 
     assert [scope in each.actual and "its scope" in each.cause for each in judge.broken] == [True] * bool(scope)
 
 
+@pytest.mark.parametrize("by_rancher", [True, False])
+def test_a_quota_that_rancher_writes_is_to_be_changed_in_rancher(by_rancher: bool) -> None:
+    declared = Quota(name="default-k9v2x", hard={f"requests.{GPU}": "8"})
+    team, judge = Team(namespace="ml", quotas=(declared,)), Judge()
+    live = quota("default-k9v2x")
+    if by_rancher:
+        live["metadata"]["labels"] = {"resourcequota.management.cattle.io/default-resource-quota": "true"}
+
+    test_quota.test_declared_quotas_exist_with_their_limits(
+        ((team, declared),), Reference(name="mine", teams=(team,)), Facts.from_objects([live]), judge
+    )
+
+    assert [each.remedy.startswith("Set the limits in Rancher") for each in judge.broken] == [by_rancher]
+
+
 def openshift(*namespaces: str, **spec: Any) -> dict[str, Any]:
     return {
         "apiVersion": "quota.openshift.io/v1",
