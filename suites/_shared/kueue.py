@@ -10,7 +10,7 @@ from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
-from conformance.facts import Facts, Resource
+from conformance.facts import WORKLOAD_KINDS, Facts, Pod, Resource
 from conformance.gpu.labels import KUEUE_QUEUE
 from conformance.verdict import Inconclusive
 from suites._shared.grace import is_recent
@@ -20,6 +20,15 @@ OPEN_THE_QUEUE = (
     "nothing has to be made again."
 )
 """What to do about a queue that admits nothing."""
+
+QUEUE_THEM = (
+    f"Give what makes these pods the label {KUEUE_QUEUE}, or its namespace a LocalQueue called default; or have Kueue "
+    "manage all of it (manageJobsWithoutQueueName), or give the namespace a ResourceQuota with requests.<resource>."
+)
+"""What to do about pods that run beside the queues of their namespace."""
+
+_OF_KUEUE = "kueue.x-k8s.io/"
+_DEFAULT_QUEUE = "default"
 
 # A queue that was stopped, and one whose ClusterQueue was: somebody wanted that.
 _WANTED = ("Stopped", "ClusterQueueIsInactive")
@@ -41,6 +50,33 @@ def why_nothing_is_admitted(labels: Mapping[str, str], namespace: str, facts: Fa
             return f"{local} of Kueue names ClusterQueue {above}, which does not exist"
         return _why_inactive((cluster, local), facts.taken_at)
     return ""
+
+
+def runs_past_the_queues(pod: Pod, facts: Facts) -> bool:
+    """Whether a pod runs that Kueue has not admitted: nothing of it and of what makes it names Kueue.
+
+    Kueue leaves alone what names no queue (kubernetes-sigs/kueue, KEP-3589: manageJobsWithoutQueueName, off by
+    default), unless the namespace has a LocalQueue called default, which what is created later gets. Where the object
+    that makes it is of a kind that is not read, its labels are not known.
+    """
+    if not pod.node or pod.finished or _names_kueue(pod.labels, pod.annotations):
+        return False
+    if any((each.namespace, each.name) == (pod.namespace, _DEFAULT_QUEUE) for each in facts.local_queues):
+        return False
+    top = facts.ownership.top_of(pod)
+    if top.kind == "Pod":
+        return top.name == pod.name
+    if top.kind not in WORKLOAD_KINDS:
+        return False
+    workload = facts.workload(top.kind, pod.namespace, top.name)
+    return workload is not None and not (
+        _names_kueue(workload.labels, workload.annotations)
+        or _names_kueue(workload.template.labels, workload.template.annotations)
+    )
+
+
+def _names_kueue(*members: Mapping[str, str]) -> bool:
+    return any(key.startswith(_OF_KUEUE) for each in members for key in each)
 
 
 def _why_inactive(queues: Iterable[Resource], now: datetime) -> str:

@@ -21,7 +21,7 @@ from conformance.kube.paths import PLACES
 from conformance.reference.model import Reference
 from conformance.reference.stack import RUN_AI, Kai
 from conformance.verdict import Inconclusive, join_limited
-from suites._shared import volcano, yunikorn
+from suites._shared import kueue, volcano, yunikorn
 from suites._shared.claim_quotas import quotas_counting, quotas_kept_by_scopes
 from suites._shared.gpu_requests import (
     classes_claimed,
@@ -82,6 +82,8 @@ def gpu_coverage(namespace: str, reference: Reference, facts: Facts) -> Coverage
     """
     asked = names_of_gpus(reference, facts) | {name for node in facts.nodes for name in node.gpu_resources}
     found = coverage(namespace, sorted(asked), facts)
+    if found and (gap := _past_kueue(namespace, asked, reference, facts)):
+        found = Coverage(found.by, gap, kueue.QUEUE_THEM)
     uncounted = _uncounted_claims(namespace, reference, facts)
     if found and (not uncounted or any((*_of_kueue(namespace, asked, facts), *_of_hami(namespace, facts)))):
         return found
@@ -97,6 +99,22 @@ def gpu_coverage(namespace: str, reference: Reference, facts: Facts) -> Coverage
         or _of_yunikorn(namespace, reference, facts)
     )
     return Coverage(queues, "") if queues else found
+
+
+def _past_kueue(namespace: str, asked: Collection[str], reference: Reference, facts: Facts) -> str:
+    """The first GPU pod that runs past Kueue's queues where only these bound a namespace, in words; else empty."""
+    queues = list(_of_kueue(namespace, asked, facts))
+    keys = {quota_key(each) for each in asked}
+    counting = [
+        each for each in (*facts.quotas_in(namespace), *_cluster_wide(namespace, facts)) if keys & each.used.keys()
+    ]
+    if not queues or any(_of_hami(namespace, facts)) or (counting and not _gap(counting, namespace, facts)):
+        return ""
+    with suppress(Inconclusive):
+        for pod in _asking(namespace, reference, facts):
+            if kueue.runs_past_the_queues(pod, facts):
+                return f"{pod} runs without having been admitted: neither it nor what makes it names a queue of Kueue"
+    return ""
 
 
 def undecided(namespace: str, reference: Reference, facts: Facts) -> str:

@@ -390,6 +390,45 @@ def quotas_judged(*objects: dict[str, Any]) -> Judge:
     return judge
 
 
+def run_by(kind: str, *, labelled: str = "", name: str = "llm") -> list[dict[str, Any]]:
+    """A running GPU pod and what makes it, whose metadata, template or pod names a queue of Kueue."""
+    queue = {"kueue.x-k8s.io/queue-name": "q"}
+    own = {label: queue if labelled == label else {} for label in ("workload", "template", "pod")}
+    pod = placed_by("", **own["pod"])
+    pod["spec"]["nodeName"] = "gpu-1"
+    if not kind:
+        return [pod]
+    pod["metadata"]["ownerReferences"] = [{"kind": kind, "name": name, "controller": True}]
+    template = {"metadata": {"labels": own["template"]}, "spec": pod["spec"]}
+    metadata = {"name": "llm", "namespace": "ml", "labels": own["workload"]}
+    return [pod, {"kind": kind, "metadata": metadata, "spec": {"template": template}}]
+
+
+@pytest.mark.parametrize("kind", ["", "Job", "StatefulSet"])
+def test_pods_that_no_queue_of_kueue_has_admitted_are_not_covered_by_it(kind: str) -> None:
+    (found,) = quotas_judged(*kueue(GPU), *run_by(kind)).broken
+
+    assert "pod ml/p runs without having been admitted" in found.cause
+    assert "manageJobsWithoutQueueName" in found.remedy
+    assert not quotas_judged(*kueue(GPU), *run_by(kind), quota("gpus")).broken
+
+
+@pytest.mark.parametrize(
+    "objects",
+    [
+        *(run_by("Job", labelled=where) for where in ("workload", "template", "pod")),
+        run_by("", labelled="pod"),
+        run_by("PyTorchJob"),
+        run_by("Job", name="of-another-group"),
+        [*run_by("Job"), {**kueue(GPU)[0], "metadata": {"name": "default", "namespace": "ml"}}],
+        [placed_by("")],
+    ],
+    ids=["job", "template", "its pod", "bare pod", "kind that is not read", "other Job", "default queue", "not placed"],
+)
+def test_pods_that_kueue_admits_or_may_have_admitted_are(objects: list[dict[str, Any]]) -> None:
+    assert not quotas_judged(*kueue(GPU), *objects).broken
+
+
 @pytest.mark.parametrize(("scheduler", "name"), [("yunikorn", "YuniKorn"), ("slurm-bridge-scheduler", "Slurm")])
 def test_limits_that_are_in_no_object_are_named_and_taken_neither_for_some_nor_for_none(
     scheduler: str, name: str
