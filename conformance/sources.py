@@ -307,7 +307,7 @@ _DRA_PAGES = (
     ),
     Source("dra-driver-install", "NVIDIA DRA driver: installation", f"{_DRA_DRIVER}/install/"),
     _folder("dra-driver-tests", "kubernetes-sigs/dra-driver-nvidia-gpu", "tests/bats"),
-    *_issues("dra-driver", "kubernetes-sigs/dra-driver-nvidia-gpu", 46, 150, 289, 524, 767),
+    *_issues("dra-driver", "kubernetes-sigs/dra-driver-nvidia-gpu", 46, 150, 289, 524, 767, 1278),
 )
 
 _COMMUNITY = (

@@ -77,6 +77,24 @@ _CLAIMS = (
         "(DynamicResourceAllocation).",
         Where.START,
     ),
+    Sign(
+        # kubernetes/pkg/kubelet/cm/dra/plugin/dra_plugin_manager.go; the second form up to 1.33.
+        r"DRA driver \S+ is not registered|not found in the list of registered DRA plugins",
+        "no kubelet plugin of that DRA driver runs on the node, though its ResourceSlices may still be there",
+        "Bring the driver's kubelet plugin back to the node: its DaemonSet's nodeSelector and tolerations, then the "
+        "pod's log. The kubelet tries again by itself.",
+        Where.START,
+    ),
+    Sign(
+        # kubernetes-sigs/dra-driver-nvidia-gpu, cmd/gpu-kubelet-plugin/device_state.go; issue 1278.
+        r"requested device \S+ is already allocated to different claim",
+        "the DRA driver of the node still has the device prepared for another claim: one that still ends, or one that "
+        "was deleted behind its back, as when a pod is deleted by force while the kubelet plugin is away",
+        "See whether the claim of that UID is still there (kubectl get resourceclaims -A -o yaml). If not, keep pods "
+        "off the device (cordon the node, or a DeviceTaintRule); kubernetes-sigs/dra-driver-nvidia-gpu issue 1278 says "
+        "what the driver keeps. Do not delete pods by force.",
+        Where.START,
+    ),
 )
 _GPUS = (
     Sign(

@@ -30,6 +30,7 @@ from conformance.gpu.placement import (
     Obstacle,
 )
 from conformance.gpu.presence import has_gpus
+from conformance.gpu.resources import DRA_DRIVER
 from conformance.gpu.taints import taint_from
 
 DEFAULT_SCHEDULER = "default-scheduler"
@@ -116,7 +117,16 @@ def _of_device_plugin(seen: Seen, node: str, kept: Sequence[Obstacle]) -> tuple[
     """What keeps the device plugin of a node with GPUs from offering any, and what to do; empty for other nodes."""
     if not any(_of_gpus(each) for each in kept) or not _has_gpus(seen.nodes[node]) or offers_gpus(seen.nodes[node]):
         return "", ""
+    if any(each.place[0] == DRA_DRIVER for each in seen.offer.on(seen.nodes[node])):
+        return _OF_SLICES
     return on_node.why_nothing_is_offered(seen, node)
+
+
+_OF_SLICES = (
+    f"its GPUs are in ResourceSlices of {DRA_DRIVER}, which claims ask for",
+    "Let the pod ask by a ResourceClaim, or let a DeviceClass give its devices under that name (extendedResourceName, "
+    "by default since Kubernetes 1.36).",
+)
 
 
 def _nowhere(fit: Fit) -> Explanation:

@@ -13,6 +13,7 @@ from conformance.facts.volumes import with_generated
 from conformance.facts.wire import Condition, Metadata, Wire, statuses
 from conformance.subjects import ObjectReference
 
+_SANDBOX = "PodReadyToStartContainers"
 STATIC_ANNOTATION = "kubernetes.io/config.mirror"
 """A kubelet marks the mirror of a static pod with it."""
 
@@ -21,7 +22,9 @@ class Pod(PodSpec, frozen=True, kw_only=True, gc=False):
     """One pod as admitted, with where and how it is.
 
     ``created`` is when it was made, ``started`` when its kubelet took it up, ``deletion`` when it has to be gone,
-    ``finalizers`` what has to be taken off it before. ``statuses`` has the init containers first.
+    ``finalizers`` what has to be taken off it before. ``statuses`` has the init containers first. ``has_sandbox`` is
+    whether its kubelet has made its sandbox, for which volumes and devices of claims come first (condition
+    PodReadyToStartContainers); None where it does not say.
     """
 
     name: str
@@ -42,6 +45,7 @@ class Pod(PodSpec, frozen=True, kw_only=True, gc=False):
     deletion: datetime | None = None
     finalizers: tuple[str, ...] = ()
     statuses: tuple[ContainerStatus, ...] = ()
+    has_sandbox: bool | None = None
 
     @property
     def subject(self) -> ObjectReference:
@@ -111,6 +115,7 @@ class WirePod(Wire):
         annotations = metadata.kept_annotations
         owner_kind, owner_name = metadata.owner
         members = spec.members(metadata.labels, annotations)
+        conditions = statuses(status.conditions)
         if status.resource_claim_statuses:
             members["claims"] = with_generated(members["claims"], status.generated_claims)
         return Pod(
@@ -124,7 +129,7 @@ class WirePod(Wire):
             phase=intern(status.phase or ""),
             reason=status.reason or "",
             message=status.message or "",
-            ready=statuses(status.conditions).get("Ready") == "True",
+            ready=conditions.get("Ready") == "True",
             deleting=metadata.deletion_timestamp is not None,
             static=STATIC_ANNOTATION in annotations,
             created=metadata.creation_timestamp,
@@ -132,6 +137,7 @@ class WirePod(Wire):
             deletion=metadata.deletion_timestamp,
             finalizers=metadata.finalizers or (),
             statuses=status.of_containers,
+            has_sandbox=conditions[_SANDBOX] == "True" if _SANDBOX in conditions else None,
             **members,
         )
 

@@ -52,6 +52,7 @@ from suites.dra.device_claims import (
     why_not_allocated,
 )
 from suites.dra.dra_nodes import version
+from suites.dra.unprepared_claims import never_started, why_it_hangs, why_not_told_here
 
 # KEP-5690 is written and not merged; tried with the schedulers of 1.36.3 and 1.37.2.
 LAST_WITHOUT_PREEMPTION = (1, 37)
@@ -131,6 +132,41 @@ def test_no_pod_waits_for_a_claim(slices: dict[str, Published], facts: Facts, ju
             cause=why_not_allocated(claim, facts),
             remedy=OF_TAINTS if is_kept_by_taints(claim, facts) else "",
             hidden_because="the scheduler's event says that it cannot allocate all claims, not which one and why",
+            inspect=f"kubectl describe pod -n {pod.namespace} {pod.name}",
+        )
+
+
+@requirement(
+    "DRA-20",
+    "Every pod whose ResourceClaims have devices of NVIDIA's DRA driver is started by its node",
+    level=SHOULD,
+    owner=Owner.UNKNOWN,
+    sources=["dra-driver", "dra-driver-1278", "k8s-dra"],
+    remedy="Read what the pod's kubelet says (gpu-conformance explain-pod, or FailedPrepareDynamicResources in the "
+    "events of the pod), then the log of container gpus of the kubelet plugin on its node.",
+)
+def test_every_pod_with_devices_is_started(slices: dict[str, Published], facts: Facts, judge: Judge) -> None:
+    hanging = []
+    for each, node in never_started(facts):
+        if told_elsewhere := why_not_told_here(each, node, facts):
+            judge.pass_over(each.pod, told_elsewhere)
+        else:
+            hanging.append((each, node))
+    judge(
+        ObjectReference.many("ResourceClaim", f"{len(gpu_claims(facts))} claims of GPUs"),
+        ok=not hanging,
+        expected="none whose pod has a node and does not start there",
+        actual=[str(each.claim) for each, _ in hanging] or "none",
+    )
+    for each, node in hanging:
+        pod = each.pod
+        judge(
+            pod,
+            ok=False,
+            expected=f"started by {node}",
+            actual=f"ContainerCreating since {pod.started or pod.created:%Y-%m-%d %H:%M} UTC",
+            cause=why_it_hangs(each, node, facts),
+            hidden_because="the claim is allocated and the pod has its node, so that nobody else gets the devices",
             inspect=f"kubectl describe pod -n {pod.namespace} {pod.name}",
         )
 
