@@ -16,7 +16,7 @@ from conformance.drafting.platforms import (
 from conformance.drafting.requests import GpuRequests
 from conformance.facts import Facts, LimitRange, ResourceQuota, RoleBinding, Rule, ServiceAccount
 from conformance.facts.limits import LimitRangeItem
-from conformance.gpu.labels import HAMI_QUOTA_KEYS, VOLCANO
+from conformance.gpu.labels import HAMI_QUOTA_KEYS, VOLCANO, YUNIKORN
 from conformance.gpu.resources import quota_key
 from conformance.reference.platform import part_of_namespace
 from conformance.reference.stack import RUN_AI, Kai
@@ -24,7 +24,7 @@ from conformance.verdict import Inconclusive
 
 _DEFAULT_ACCOUNT = "default"
 _NO_QUOTA = "no ResourceQuota of the namespace counts GPUs"
-_WITH_QUEUES = {Kai().scheduler: "KAI", RUN_AI.scheduler: "Run:ai", VOLCANO: "Volcano"}
+_WITH_QUEUES = {Kai().scheduler: "KAI", RUN_AI.scheduler: "Run:ai", VOLCANO: "Volcano", YUNIKORN: "YuniKorn"}
 """Schedulers whose queues QUOTA-04 reads, by the schedulerName of their pods."""
 _TOKEN_ANNOTATION = "automountServiceAccountToken"  # noqa: S105
 _PRIORITY_SCOPE = "PriorityClass"

@@ -24,6 +24,7 @@ from suites._shared.pool_nodes import Members
 
 # kubernetes-sigs/kueue: pkg/controller/constants (admission) and TopologySchedulingGate.
 _GATES_OF_KUEUE = "kueue.x-k8s.io/"
+_KUBERNETES_OWN = ("", "default-scheduler")
 _BYTES = ("memory", "ephemeral-storage", "hugepages-")
 
 
@@ -225,9 +226,15 @@ def why_pending(pod: Pod, nodes: Iterable[Node], facts: Facts) -> str:
     nearest: dict[tuple[str, ...], str] = {}
     for node, found in obstacles:
         if len(found) == least:
-            told = "; ".join(found.values()) or "nothing prevents it, the scheduler has not placed it yet"
+            told = "; ".join(found.values()) or f"nothing prevents it, {_its_scheduler(pod)} has not placed it yet"
             nearest.setdefault(tuple(found), f"{node}: {told}")
     return "; ".join(tuple(nearest.values())[:2])
+
+
+def _its_scheduler(pod: Pod) -> str:
+    if pod.scheduler in _KUBERNETES_OWN:
+        return "the scheduler"
+    return f"{pod.scheduler}, which goes by queues, quotas and pod groups of its own,"
 
 
 def _obstacles(pod: Pod, node: Node, facts: Facts) -> dict[str, str]:

@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Any
 
 from conformance.facts import WORKLOAD_KINDS, Facts, Pod, Resource
+from conformance.gpu.affinity import selector_matches
 from conformance.gpu.labels import KUEUE_QUEUE
 from conformance.verdict import Inconclusive
 from suites._shared.grace import is_recent
@@ -28,6 +29,7 @@ QUEUE_THEM = (
 """What to do about pods that run beside the queues of their namespace."""
 
 _OF_KUEUE = "kueue.x-k8s.io/"
+_NAME_OF_NAMESPACE = "kubernetes.io/metadata.name"
 _DEFAULT_QUEUE = "default"
 
 # A queue that was stopped, and one whose ClusterQueue was: somebody wanted that.
@@ -48,8 +50,18 @@ def why_nothing_is_admitted(labels: Mapping[str, str], namespace: str, facts: Fa
         cluster = next((each for each in cluster_queues if each.name == above), None)
         if cluster is None:
             return f"{local} of Kueue names ClusterQueue {above}, which does not exist"
-        return _why_inactive((cluster, local), facts.taken_at)
+        return _why_inactive((cluster, local), facts.taken_at) or _why_not_from(namespace, cluster, facts)
     return ""
+
+
+def _why_not_from(namespace: str, cluster: Resource, facts: Facts) -> str:
+    """That a ClusterQueue takes nothing of a namespace; empty where it does, or where it does not say."""
+    selector, found = cluster.spec.get("namespaceSelector"), facts.namespace(namespace)
+    if not isinstance(selector, dict) or found is None:
+        return ""
+    if selector_matches(selector, {**found.labels, _NAME_OF_NAMESPACE: namespace}):
+        return ""
+    return f"{cluster} of Kueue takes nothing of namespace {namespace}: its namespaceSelector does not select it"
 
 
 def runs_past_the_queues(pod: Pod, facts: Facts) -> bool:

@@ -196,6 +196,7 @@ SELECTING = named(
         ([of_scheduler("vision", "kai-scheduler")], "whether KAI bounds"),
         ([of_scheduler("vision", "runai-scheduler")], "whether Run:ai bounds"),
         ([of_scheduler("vision", "volcano")], "whether Volcano bounds"),
+        ([of_scheduler("vision", "yunikorn")], "whether YuniKorn bounds"),
         ([pod("vision", "p"), LOCAL_QUEUE], "whether Kueue bounds"),
         ([pod("vision", "p"), SELECTING], "whether a ClusterResourceQuota bounds"),
         ([pod("vision", "p"), quota("vision", "gpus", COUNTING), LOCAL_QUEUE], ""),

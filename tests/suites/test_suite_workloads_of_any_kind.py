@@ -285,6 +285,12 @@ def test_a_job_that_another_controller_runs_elsewhere_is_not_missed_here():
     assert "cpu-0" in str(Ended(PLACED, set_up("Job"), away, pod("a", "cpu-0", owner="Job/llm")).broken)
 
 
+def test_a_scheduler_with_queues_of_its_own_is_named_where_nothing_else_prevents_a_pod():
+    ended = Ended(PLACED, set_up(), pod("llm-0", "", schedulerName="volcano"))
+
+    assert "nothing prevents it, volcano, which goes by queues" in str(ended.broken)
+
+
 def test_a_gate_that_nobody_knows_is_an_obstacle():
     ended = Ended(PLACED, set_up(), pod("llm-0", "", schedulingGates=[{"name": "example.com/forgotten"}]))
 
@@ -361,6 +367,14 @@ LOCAL, OPEN = queue("LocalQueue", "mine"), queue("ClusterQueue", "all", status="
 NO_FLAVOR = {"status": "False", "reason": "FlavorNotFound", "message": "references missing ResourceFlavor(s): h100"}
 
 
+def selecting(labels: dict[str, str]) -> Object:
+    made = queue("ClusterQueue", "all", status="True", reason="Ready")
+    return {**made, "spec": {"namespaceSelector": {"matchLabels": labels} if labels else {}}}
+
+
+NAMESPACE = {"kind": "Namespace", "metadata": {"name": "ml", "labels": {"team": "ml"}}}
+
+
 def suspended(name: str = "mine") -> Object:
     made = controller("Job", 2, suspend=True)
     made["metadata"]["labels"] = {"kueue.x-k8s.io/queue-name": name}
@@ -373,6 +387,7 @@ def suspended(name: str = "mine") -> Object:
         ([LOCAL, queue("ClusterQueue", "all", **NO_FLAVOR)], "not active: references missing ResourceFlavor(s): h100"),
         ([LOCAL, queue("ClusterQueue", "other")], "names ClusterQueue all, which does not exist"),
         ([queue("LocalQueue", "theirs"), OPEN], "there is no LocalQueue mine of Kueue in namespace ml"),
+        ([LOCAL, NAMESPACE, selecting({"team": "cv"})], "cluster queue all of Kueue takes nothing of namespace ml"),
     ],
 )
 def test_a_queue_that_admits_nothing_is_no_reason_to_wait(objects, says):
@@ -383,8 +398,16 @@ def test_a_queue_that_admits_nothing_is_no_reason_to_wait(objects, says):
 
 @pytest.mark.parametrize(
     "objects",
-    [[LOCAL, OPEN], [LOCAL, queue("ClusterQueue", "all", status="False", reason="Stopped")], []],
-    ids=["open", "stopped by its owners", "not read"],
+    [
+        [LOCAL, OPEN],
+        [LOCAL, queue("ClusterQueue", "all", status="False", reason="Stopped")],
+        [],
+        [LOCAL, NAMESPACE, selecting({"team": "ml"})],
+        [LOCAL, NAMESPACE, selecting({"kubernetes.io/metadata.name": "ml"})],
+        [LOCAL, NAMESPACE, selecting({})],
+        [LOCAL, selecting({"team": "cv"})],
+    ],
+    ids=["open", "stopped by its owners", "not read", "selected", "by name", "all selected", "namespace not read"],
 )
 def test_a_job_waits_in_a_queue_that_admits_others(objects):
     ended = Ended(PLACED, set_up("Job"), suspended(), *objects)
