@@ -4,11 +4,12 @@ from collections.abc import Iterable
 from itertools import product
 from typing import Protocol
 
-from conformance.facts import Facts, RoleBinding, Rule
+from conformance.facts import Facts, RoleBinding
 from conformance.facts import ServiceAccount as LiveAccount
 from conformance.reference.model import Team
 from conformance.subjects import ObjectReference
 from conformance.verdict import Judge
+from suites.tenancy.roles_for_everybody import is_for_everybody, is_public
 
 
 class Grants(Protocol):
@@ -80,8 +81,20 @@ def bindings_naming(account: LiveAccount, facts: Facts) -> tuple[RoleBinding, ..
     )
 
 
+def bindings_of_its_groups(account: LiveAccount, teams: Iterable[Team], facts: Facts) -> tuple[RoleBinding, ...]:
+    """The role bindings in namespaces of teams that nobody declared and that reach the account by a group it is in."""
+    return tuple(
+        binding
+        for team in teams
+        for binding in facts.role_bindings_in(team.namespace)
+        if binding.name not in {declared.name for declared in team.bindings}
+        and any(subject.kind == "Group" and subject.includes(account) for subject in binding.subjects)
+        and not is_harmless(binding, facts)
+    )
+
+
 def is_harmless(binding: RoleBinding, facts: Facts) -> bool:
-    """Whether its role only allows to read public information and to review one's own access.
+    """Whether its role only allows to read public information and to review one's own access, or is a platform's.
 
     So do system:discovery, system:basic-user, system:public-info-viewer, system:service-account-issuer-discovery and
     system:cluster-trust-bundle-discovery (with the feature ClusterTrustBundle, on from 1.37), which Kubernetes gives
@@ -89,7 +102,7 @@ def is_harmless(binding: RoleBinding, facts: Facts) -> bool:
     not exist gives nothing.
     """
     role = facts.role_of(binding)
-    return role is None or all(_is_public(rule) for rule in role.rules)
+    return role is None or all(map(is_public, role.rules)) or is_for_everybody(binding, role)
 
 
 def through(binding: RoleBinding, account: LiveAccount) -> str:
@@ -120,12 +133,3 @@ def _difference(there: set[str], wanted: set[str]) -> str:
         f"missing: {', '.join(missing)}" if missing else "",
     ]
     return "; ".join(part for part in parts if part)
-
-
-def _is_public(rule: Rule) -> bool:
-    if rule.non_resource_urls:
-        return "*" not in rule.non_resource_urls and set(rule.verbs) <= {"get", "head"}
-    if set(rule.resources) == {"clustertrustbundles"} and set(rule.api_groups) == {"certificates.k8s.io"}:
-        # The certificates of public authorities, meant to be read by everybody who has to trust them.
-        return set(rule.verbs) <= {"get", "list", "watch"}
-    return set(rule.verbs) <= {"create"} and all(each.startswith("selfsubject") for each in rule.resources)

@@ -15,7 +15,7 @@ from typing import TypeAlias
 import pytest
 
 from conformance.catalog import MUST, ON_NO_NODE, OWN_NAMESPACE, Owner, requirement
-from conformance.facts import Facts, Namespace
+from conformance.facts import Facts, Namespace, RoleBinding
 from conformance.facts import ServiceAccount as LiveAccount
 from conformance.lab import RequirementLab
 from conformance.reference.model import Reference, Team
@@ -31,7 +31,15 @@ from suites.tenancy.access_checks import (
     forbidden_accesses,
     reviewed,
 )
-from suites.tenancy.grants import bindings_naming, is_harmless, judge_bindings, judge_roles, listed, through
+from suites.tenancy.grants import (
+    bindings_naming,
+    bindings_of_its_groups,
+    is_harmless,
+    judge_bindings,
+    judge_roles,
+    listed,
+    through,
+)
 from suites.tenancy.tokens import overriding
 
 Object: TypeAlias = dict[str, object]
@@ -119,14 +127,15 @@ def test_accounts_roles_and_bindings_grant_exactly_what_is_declared(
     for account in accounts:
         exists = facts.service_account(*account.key) is not None
         declared = [f"role binding {account.namespace}/{name}" for name in _declared_bindings(account, teams)]
-        naming = {str(binding): binding for binding in bindings_naming(account.live, facts)}
+        reaching = (*bindings_naming(account.live, facts), *bindings_of_its_groups(account.live, teams, facts))
+        naming = {str(binding): binding for binding in reaching}
         extra = next((binding for name, binding in naming.items() if name not in declared), None)
         judge(
             account,
             ok=exists and extra is None,
             expected=f"to be named by {listed(declared, 'no binding')} and no other",
             actual=f"named by {listed(naming, 'no binding')}" if exists else "no such service account",
-            cause=f"{extra} gives it {extra.role_ref} as well" if extra else "",
+            cause=_also_given(extra, account.live) if extra else "",
             hidden_because="the declared role looks right: permissions add up over all bindings" if extra else "",
             inspect=f"kubectl get rolebindings -A -o wide | grep {account.declared.name}",
         )
@@ -325,17 +334,20 @@ def test_real_requests_are_refused_where_they_are_denied(
     remedy="Replace the ClusterRoleBinding by RoleBindings in the namespaces that need it, or name its subjects one "
     "by one instead of a group.",
 )
-def test_no_cluster_wide_binding_reaches_a_teams_account(
-    accounts: tuple[Account, ...], facts: Facts, judge: Judge
-) -> None:
-    there = [account for account in accounts if facts.service_account(*account.key)]
+def test_no_cluster_wide_binding_reaches_a_teams_account(teams: tuple[Team, ...], facts: Facts, judge: Judge) -> None:
+    declared = accounts_of(teams)
+    # Pods that name no account run as default, whoever declares it.
+    keys = {*(account.key for account in declared), *((team.namespace, "default") for team in teams)}
+    there = list(filter(None, (facts.service_account(*key) for key in sorted(keys))))
     if not there:
+        if not declared:
+            raise NotApplicable("no team declares a service account")
         raise Waits("none of the declared service accounts exists", on="TEN-02")
     for account in there:
-        reaching = [binding for binding in facts.cluster_role_bindings if binding.binds(account.live)]
+        reaching = [binding for binding in facts.cluster_role_bindings if binding.binds(account)]
         granting = [binding for binding in reaching if not is_harmless(binding, facts)]
         first = granting[0] if granting else None
-        subject = through(first, account.live) if first else ""
+        subject = through(first, account) if first else ""
         judge(
             account,
             ok=not granting,
@@ -364,6 +376,13 @@ def _service_account(
 ) -> Object:
     metadata = {"name": name, "namespace": namespace, "annotations": annotations or {}}
     return {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata, **fields}
+
+
+def _also_given(binding: RoleBinding, account: LiveAccount) -> str:
+    """What a binding that nobody declared gives an account, and by which group where it does not name the account."""
+    reached = through(binding, account)
+    by_group = f", by {reached}" if reached.startswith("group ") else ""
+    return f"{binding} gives it {binding.role_ref} as well{by_group}"
 
 
 def _declared_bindings(account: Account, teams: tuple[Team, ...]) -> list[str]:
