@@ -36,6 +36,27 @@ def _has_the_scope(live: ResourceQuota, declared: Quota) -> bool:
     )
 
 
+# A quota of this many pods admits none, whatever else it counts.
+_PODS = ("pods", "count/pods")
+
+
+def tightened(undeclared: ResourceQuota, declared: Sequence[Quota]) -> dict[str, str]:
+    """What an undeclared quota takes of what the declared ones of its namespace give: by key, its own lower limit.
+
+    Of several quotas each has to admit a pod, so that the lowest limit decides. Quotas with a scope are left alone on
+    both sides: they divide what a namespace has among its pods.
+    Source: kubernetes staging/src/k8s.io/apiserver/pkg/admission/plugin/resourcequota/controller.go, CheckRequest.
+    """
+    if undeclared.scope_terms:
+        return {}
+    given = {key: limit for quota in declared if not quota.priority_classes for key, limit in quota.hard.items()}
+    lower = {
+        key: limit for key, limit in undeclared.hard.items() if key in given and quantity(limit) < quantity(given[key])
+    }
+    none_at_all = {key: limit for key, limit in undeclared.hard.items() if key in _PODS and quantity(limit) == 0}
+    return lower | none_at_all
+
+
 def as_it_is(live: ResourceQuota, differing: Sequence[str]) -> dict[str, str]:
     """What a quota has where it differs from its declaration."""
     scope = " and ".join(map(str, live.scope_terms)) or "every pod"

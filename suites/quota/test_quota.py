@@ -34,7 +34,7 @@ from suites._shared.quota_namespace import (
     never_starting,
     outcome,
 )
-from suites.quota.declared_quotas import as_it_is, differing_keys, kind_of
+from suites.quota.declared_quotas import as_it_is, differing_keys, kind_of, tightened
 
 # --- What the owners declared ------------------------------------------------------------------------------------
 
@@ -88,6 +88,27 @@ def test_declared_quotas_exist_with_their_limits(
             or (f"{', '.join(differing)} differ from what is declared" if differing else ""),
             remedy=_correct_declaration(mistakes) or _where_it_is_set(live),
             inspect=f"kubectl get quota -n {team.namespace} {declared.name} -o yaml",
+        )
+    for team in {team.namespace: team for team, _ in quotas}.values():
+        _judge_undeclared(team, facts, judge)
+
+
+def _judge_undeclared(team: Team, facts: Facts, judge: Judge) -> None:
+    """Judge the quotas of a team's namespace that nobody declared and that take from what the declared ones give."""
+    declared = {quota.name for quota in team.quotas}
+    for live in facts.quotas_in(team.namespace):
+        taken = tightened(live, team.quotas) if live.name not in declared else {}
+        if not taken:
+            continue
+        judge(
+            live,
+            ok=False,
+            expected="no quota that admits less than the declared ones",
+            actual=taken,
+            cause=f"{live} is not declared, and all quotas have to admit a pod: the lowest limit decides",
+            hidden_because="the declared quota looks right, and what is refused never becomes a pod",
+            remedy="Delete the quota if nobody needs it, or declare its limits.",
+            inspect=f"kubectl describe quota -n {team.namespace}",
         )
 
 
