@@ -128,11 +128,19 @@ class SharedNodes:
         return self._declared[pool.name]
 
     def is_declared_config(self, pool: Pool, chosen: ChosenConfig) -> bool:
-        """Whether the configuration of a node is the declared one, or one that shares by the same strategy."""
+        """Whether the configuration of a node is the declared one, or one that shares by the same strategy.
+
+        One that the set-up declares under another key is that of other nodes, unless it shares in the same way.
+        """
         declared = self.declared_config(pool)
-        config = chosen.selection.config
-        same_strategy = config is not None and config.sharing.strategy is self.strategy
-        return same_strategy or (declared is not None and chosen.selection.key == declared.key)
+        key, config = chosen.selection.key, chosen.selection.config
+        if declared is not None and key == declared.key:
+            return True
+        if config is None or config.sharing.strategy is not self.strategy:
+            return False
+        stack = self.reference.stack
+        for_others = stack is not None and stack.plugin_configs is not None and key in stack.plugin_configs.configs
+        return not (declared and for_others) or config.sharing == self.declared_sharing(pool)
 
     def sharings(self, pool: Pool) -> list[tuple[ObjectReference, Sharing]]:
         """The sharing of a pool's GPUs by the declared configuration and by those of its nodes, with their sources."""
@@ -385,7 +393,7 @@ def _why_not_compared(shared: SharedNodes, chosen: ChosenConfig, started: dateti
     if not chosen.reached:
         return Waits("it gets no configuration", on=_REACHED_BY[shared.strategy])
     return (
-        "it has no pod of the device plugin"
+        Waits("it has no pod of the device plugin", on="OPER-13")
         if started is None
         else f"{chosen.config_map} has no time of change in its managedFields"
     )

@@ -168,3 +168,33 @@ def test_labels_of_the_other_strategy_are_a_fault(cluster):
     cluster.label("l4-mps-1", {"nvidia.com/gpu.sharing-strategy": "time-slicing"})
 
     assert set(cluster.verdict(LABELS).broken) == {"node l4-mps-1"}
+
+
+def with_another_configuration(reference, content):
+    """The set-up with a second MPS configuration, for other nodes, that is the default."""
+    configs = {**reference.stack.plugin_configs.configs, "of-others": content}
+    plugin_configs = msgspec.structs.replace(reference.stack.plugin_configs, configs=configs, default="of-others")
+    return msgspec.structs.replace(
+        reference, stack=msgspec.structs.replace(reference.stack, plugin_configs=plugin_configs)
+    )
+
+
+def test_a_node_that_lost_its_label_gets_the_configuration_of_others(reference):
+    two = {"version": "v1", "sharing": {"mps": {"resources": [{"name": "nvidia.com/gpu", "replicas": 2}]}}}
+    cluster = SharingCluster(with_another_configuration(reference, two))
+    cluster.policy()["spec"]["devicePlugin"]["config"]["default"] = "of-others"
+    cluster.label("l4-mps-1", {"nvidia.com/device-plugin.config": None})
+
+    broken = cluster.verdict(CHAIN).broken
+    assert set(broken) == {"node l4-mps-1"}
+    assert "chooses the key of-others" in broken["node l4-mps-1"]
+    assert cluster.verdict(CONFIGURATION).passed
+
+
+def test_a_configuration_of_others_that_shares_in_the_same_way_does_as_well(reference):
+    same = reference.stack.plugin_configs.configs["mps"]
+    cluster = SharingCluster(with_another_configuration(reference, same))
+    cluster.policy()["spec"]["devicePlugin"]["config"]["default"] = "of-others"
+    cluster.label("l4-mps-1", {"nvidia.com/device-plugin.config": None})
+
+    assert cluster.verdict(CHAIN).passed

@@ -6,7 +6,7 @@ from sharing_cluster import CONFIGS, SharingCluster, plain_plugin, sharing_confi
 
 from conformance.reference import Reference
 from conformance.reference.model import Pool
-from conformance.verdict import Inconclusive, NotApplicable, Unsupported
+from conformance.verdict import Inconclusive, NotApplicable, Unsupported, Waits
 from suites.sharing import test_time_slicing as chapter
 
 READ = [
@@ -251,7 +251,18 @@ def test_a_node_that_runs_no_plugin_is_named(cluster):
     outcome = cluster.verdict(FRESH)
 
     assert outcome.passed
-    assert [str(each) for each in outcome.judge.unseen] == ["node t4-shared-1: it has no pod of the device plugin"]
+    assert [str(each) for each in outcome.judge.unseen] == [
+        "node t4-shared-1: it has no pod of the device plugin (OPER-13)"
+    ]
+
+
+def test_where_no_node_runs_the_plugin_it_is_the_plugin_that_is_missing(cluster):
+    for node in ("t4-shared-1", "t4-shared-2"):
+        cluster.remove(cluster.pod("nvidia-device-plugin-daemonset", node))
+
+    ended = cluster.verdict(FRESH).ended
+    assert isinstance(ended, Waits)
+    assert ended.requirement == "OPER-13"
 
 
 def test_a_node_that_no_configuration_reaches_is_named(cluster):
