@@ -15,7 +15,7 @@ from conformance.facts import Facts, Node, Workload
 from conformance.facts.programs import runs_program
 from conformance.gpu.labels import DEPLOY, DEPLOY_OPERANDS, MIG_CAPABLE, WORKLOAD_CONFIG
 from conformance.gpu.mig import Unknown, model_of
-from conformance.gpu.operator_stack import CUSTOM_KINDS
+from conformance.gpu.operator_stack import CUSTOM_KINDS, is_dra_plugin
 from conformance.gpu.resources import is_gpu_resource
 from conformance.gpu.stack_programs import NFD_MASTER, NFD_WORKER
 from conformance.reference.model import Gpu, Pool, Reference
@@ -289,6 +289,24 @@ def discovery_masters(facts: Facts) -> tuple[Workload, ...]:
         for each in facts.workloads
         if each.kind == "Deployment" and (each.name.endswith(ends) or runs_program(each.template, NFD_MASTER))
     )
+
+
+def dra_driver_parts(facts: Facts) -> tuple[Workload, ...]:
+    """The workloads of NVIDIA's DRA driver, whether it offers GPUs or ComputeDomains: kubelet plugin and controller.
+
+    Source: kubernetes-sigs/dra-driver-nvidia-gpu v0.4.1, deployments/helm: the controller is there for ComputeDomains.
+    """
+    plugins = [each for each in facts.workloads if each.kind == "DaemonSet" and is_dra_plugin(each.name)]
+    namespaces = {each.namespace for each in plugins}
+    controllers = [
+        each
+        for each in facts.workloads
+        if each.kind == "Deployment"
+        and each.namespace in namespaces
+        and "dra-driver" in each.name
+        and each.name.endswith("-controller")
+    ]
+    return (*controllers, *plugins)
 
 
 @lru_cache(maxsize=64)

@@ -12,7 +12,13 @@ from suites._shared.declared_workloads import why_pending
 from suites._shared.device_plugin_configs import outside_kubernetes
 from suites._shared.grace import is_recent
 from suites._shared.installed_by import how_to_give_the_operator_memory, operator_deployments
-from suites._shared.operands import discovery_masters, discovery_workers, expected_components, workloads_there
+from suites._shared.operands import (
+    discovery_masters,
+    discovery_workers,
+    dra_driver_parts,
+    expected_components,
+    workloads_there,
+)
 from suites._shared.operator_resource import declared_stack, without_stack
 from suites._shared.pod_status import OUT_OF_MEMORY, STUCK, what_to_do, why_not_ready
 
@@ -31,12 +37,16 @@ class PodProblem(NamedTuple):
 
 
 def stack_workloads(facts: Facts, reference: Reference) -> tuple[Workload, ...]:
-    """The workloads of the stack, each before those that need it: operator, Node Feature Discovery, components."""
+    """The workloads of the stack, each before those that need it: operator, Node Feature Discovery, components.
+
+    The DRA driver's are there even where it offers no GPUs: without them no ComputeDomain is ever ready.
+    """
     if reference.is_foreign and facts.stack.stack is not StackKind.NONE:
         components = list(workloads_there(facts))
     else:
         components = [workload for expected in expected_components(facts, reference) for workload in expected.workloads]
-    every = [*operator_deployments(facts), *discovery_masters(facts), *discovery_workers(facts), *components]
+    discovery = [*discovery_masters(facts), *discovery_workers(facts)]
+    every = [*operator_deployments(facts), *discovery, *components, *dra_driver_parts(facts)]
     return tuple({(each.kind, each.namespace, each.name): each for each in every}.values())
 
 
