@@ -33,6 +33,9 @@ from suites.scheduling.open_nodes import could_take
 
 _NO_NODE = "no node matches its required terms"
 _IN_ITS_POOLS = "pods on nodes of its pools, or queued"
+_OF_NO_POOL = (
+    "Give the node the labels of its pool again, or declare its pool (POOL-05); restart the pod only if it is to leave."
+)
 _HOW_TO_BRING_A_JOB_BACK = (
     "Make it again, or take it out of the set-up if it was to end: ttlSecondsAfterFinished removes a Job with its pods."
 )
@@ -256,8 +259,8 @@ def _judge_place(
         ok=(queued and not closed) or right,
         expected=f"Running on a node of {format_value(workload.pools)}" if not anywhere else "Running",
         actual="queued by Kueue" if queued else f"{pod.phase} on {pod.node or 'no node'}",
-        cause=closed or (f"{pod.node} is in another pool" if pod.node else why_pending(pod, pool_nodes, facts)),
-        remedy=OPEN_THE_QUEUE if closed else "",
+        cause=closed or (_where_it_is(pod, reference, facts) if pod.node else why_pending(pod, pool_nodes, facts)),
+        remedy=OPEN_THE_QUEUE if closed else _OF_NO_POOL if _is_in_no_pool(pod, reference, facts) else "",
         inspect=f"kubectl get pod -n {pod.namespace} {pod.name} -o wide",
     )
 
@@ -273,6 +276,16 @@ def _left_to_another(workload: PlacedWorkload) -> str:
     return (
         f"spec.managedBy leaves it to {manager}, and no pod of it is here: with MultiKueue they are in another cluster"
     )
+
+
+def _is_in_no_pool(pod: Pod, reference: Reference, facts: Facts) -> bool:
+    """Whether a pod runs on a node that no declared pool selects: perhaps one that lost the label of its pool."""
+    node = facts.node(pod.node) if pod.node else None
+    return node is not None and reference.pool_of(node.labels) is None
+
+
+def _where_it_is(pod: Pod, reference: Reference, facts: Facts) -> str:
+    return f"{pod.node} is in {'no declared' if _is_in_no_pool(pod, reference, facts) else 'another'} pool"
 
 
 def _judge_replicas(workload: PlacedWorkload, facts: Facts, judge: Judge) -> None:
