@@ -1,9 +1,10 @@
 """How GPU nodes get their labels: from Node Feature Discovery and from the operator."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
+from typing import NamedTuple
 
-from conformance.facts import Facts, Node
+from conformance.facts import Facts, Node, Workload
 from conformance.gpu.labels import DEPLOY, DEPLOY_OPERANDS, NFD, PCI_PRESENT, WORKLOAD_CONFIG
 from conformance.reference.model import Pool
 from suites._shared.grace import is_changing
@@ -40,6 +41,34 @@ def why_undiscovered(node: Node, facts: Facts) -> str:
     if unavailable:
         return f"{unavailable[0]} has no available pod, and only the master sets labels"
     return "the worker runs here, and the label is not set: see its log and the node's NodeFeature object"
+
+
+class DiscoveryGap(NamedTuple):
+    """A part of Node Feature Discovery that is there and does nothing, or that another part needs and that is gone."""
+
+    workload: Workload
+    state: str
+    remedy: str
+
+
+def discovery_gaps(facts: Facts, nodes: Sequence[Node]) -> Iterator[DiscoveryGap]:
+    """Why new GPU nodes would get no labels, though Node Feature Discovery is installed; ``nodes`` are those of today.
+
+    Nodes keep the labels that they have. Where no part of it is installed, the owners set labels themselves; parts
+    whose pods crash or are kept off by taints are judged elsewhere.
+    """
+    masters, workers = discovery_masters(facts), discovery_workers(facts)
+    for master in masters:
+        if not master.replicas:
+            scale = f"Scale it up again: kubectl scale deployment -n {master.namespace} {master.name} --replicas=1."
+            yield DiscoveryGap(master, "scaled to 0 replicas", scale)
+    for worker in workers:
+        if nodes and not worker.scheduled and not any(worker.template.selects(node) for node in nodes):
+            remedy = "Correct nodeSelector and affinity where it is installed from (node-feature-discovery.worker)."
+            yield DiscoveryGap(worker, "nodeSelector or affinity that no GPU node matches", remedy)
+    if masters and not workers:
+        remedy = "Install Node Feature Discovery again as it was: helm upgrade of the chart that brought its master."
+        yield DiscoveryGap(masters[0], "a master without any DaemonSet of workers", remedy)
 
 
 def undeclared_labels(pool: Pool, node: Node, operator_resource: OperatorResource, facts: Facts) -> dict[str, str]:

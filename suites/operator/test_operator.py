@@ -60,6 +60,7 @@ from suites.operator.namespace_admission import (
     judge_room,
     why_privileged,
 )
+from suites.operator.node_discovery import discovery_gaps
 from suites.operator.operator_settings import Setting, drivers_of, settings_of
 from suites.operator.pod_health import pod_problems, stack_workloads, without_workloads
 from suites.operator.stack_faults import (
@@ -110,6 +111,17 @@ def test_one_complete_stack_is_installed(facts: Facts, reference: Reference, jud
             cause=f"{fault.subject} {fault.text}",
             hidden_because=HIDDEN_BECAUSE[fault.fault],
             remedy=f"{fault.remedy[0].upper()}{fault.remedy[1:]}.",
+        )
+    for gap in discovery_gaps(facts, _declared_nodes(facts, reference)) if stack.kind == "gpu-operator" else ():
+        judge(
+            gap.workload,
+            ok=False,
+            expected="Node Feature Discovery that labels new nodes",
+            actual=gap.state,
+            cause=f"{gap.workload}: {gap.state}",
+            hidden_because="nodes keep their labels; the next GPU node gets none, and the operator ignores it",
+            remedy=gap.remedy,
+            inspect=f"kubectl get deployments,daemonsets -n {gap.workload.namespace}",
         )
     for each in deployed(stack, facts):
         if each.version is None:
@@ -439,7 +451,12 @@ def _without_gpu_nodes(facts: Facts, reference: Reference) -> bool:
 
 
 def _gpu_nodes(facts: Facts, reference: Reference) -> bool:
-    return any(facts.nodes_with(pool.selector) for pool in reference.gpu_pools)
+    return bool(_declared_nodes(facts, reference))
+
+
+def _declared_nodes(facts: Facts, reference: Reference) -> tuple[Node, ...]:
+    """The nodes of the declared GPU pools."""
+    return tuple(node for pool in reference.gpu_pools for node in facts.nodes_with(pool.selector))
 
 
 def _toolkit_expected(facts: Facts, reference: Reference) -> None:
