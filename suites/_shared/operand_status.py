@@ -193,9 +193,16 @@ def failure_on(expected: ExpectedComponent, node: Node, facts: Facts) -> Compone
         return ComponentFailure(
             str(expected),
             f"no workload of the {expected} exists in the cluster" + (f": {told}" if told else ""),
-            "Follow OPER-02." if told else "Read the operator's log for the component.",
+            "Follow OPER-02." if told else _how_to_have_it(expected),
         )
     return _absent(expected.component, _nearest(expected.workloads, node), node, facts)
+
+
+def _how_to_have_it(expected: ExpectedComponent) -> str:
+    """What to do about a component of which the cluster has no workload."""
+    if expected.operator_resource is not None:
+        return "Read the operator's log for the component."
+    return f"Install the {expected.component} by its chart or manifest, or declare what offers the GPUs of the cluster."
 
 
 def pods_of(workloads: Iterable[Workload], node: Node, facts: Facts) -> list[Pod]:

@@ -27,6 +27,7 @@ from suites._shared.operand_status import GPU_DISCOVERY, is_gpu_discovery, worke
 from suites._shared.operands import CONTAINER, ON, purpose_of
 from suites._shared.operator_resource import find_operator_resource
 from suites._shared.pod_owners import is_node_agent, is_of_owners, platform_of
+from suites._shared.pod_status import what_to_do, why_not_ready
 from suites._shared.pool_nodes import is_for_containers
 from suites._shared.upgrade_states import DONE, state_of
 
@@ -175,7 +176,7 @@ def why_unlabelled(node: Node, facts: Facts) -> tuple[str, str]:
     if not pods:
         return f"no pod of GPU Feature Discovery runs on {node.name}", _WRITE_AGAIN
     if not any(pod.ready for pod in pods):
-        return f"{pods[0]} of GPU Feature Discovery is not Ready", _WRITE_AGAIN
+        return f"{pods[0]} of GPU Feature Discovery is not Ready ({why_not_ready(pods[0])})", what_to_do(pods[0], facts)
     worker = worker_failure(node, facts)
     if worker is not None:
         return (

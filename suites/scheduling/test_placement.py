@@ -8,15 +8,15 @@ excludes has no effect, and a request that no node can ever meet is reported as 
 The workload is judged as it is deployed, or by its declared manifest where it is not.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from conformance.catalog import MUST, SHOULD, Owner, requirement
 from conformance.facts import Facts, Node, Pod, Workload
 from conformance.gpu.affinity import preferred_terms, unmet
 from conformance.gpu.taints import Taint, Toleration, repelling, seconds_tolerated, why_repelled
-from conformance.reference.model import Reference
+from conformance.reference.model import Pool, Reference
 from conformance.subjects import ObjectReference
-from conformance.verdict import Judge, NotApplicable, Unsupported, format_value
+from conformance.verdict import Judge, NotApplicable, Unsupported, Waits, format_value
 from suites._shared.declared_workloads import (
     DeclaredWorkload,
     PlacedWorkload,
@@ -160,7 +160,11 @@ def test_every_declared_workload_fits_a_node(
         if not any(members(pool) for pool in workload.pools):
             set_aside(judge, workload, without_nodes(workload.pools, reference, members))
             continue
-        lacks = {node.name: lacking(workload.template, node) for pool in workload.pools for node in members(pool)}
+        nodes = [(pool, node, lacking(workload.template, node)) for pool in workload.pools for node in members(pool)]
+        if all(_lacks_its_devices_only(pool, node, lack) for pool, node, lack in nodes):
+            set_aside(judge, workload, Waits("no node of its pools offers the devices that it requests", on="POOL-04"))
+            continue
+        lacks = {node.name: lack for _, node, lack in nodes}
         fitting = [name for name, lack in lacks.items() if not lack]
         nearest = min(lacks, key=lambda name: len(lacks[name]))
         judge(
@@ -172,6 +176,14 @@ def test_every_declared_workload_fits_a_node(
             hidden_because="'Insufficient' reads as if waiting helped; no node is ever big enough",
             inspect=workload.inspect,
         )
+
+
+def _lacks_its_devices_only(pool: Pool, node: Node, lack: Mapping[str, str]) -> bool:
+    """Whether a node has room but for the devices that its pool declares, of which it offers none: POOL-04 says why."""
+    gpu = pool.gpu
+    if gpu is None or gpu.allocated_by != "device-plugin":
+        return False
+    return set(lack) == {gpu.resource} and not node.gpus(gpu.resource)
 
 
 @requirement(

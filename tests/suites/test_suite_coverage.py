@@ -11,6 +11,7 @@ from operator_chapters import (
     TOLERATIONS,
     VALIDATED,
     VERSION,
+    other,
     tolerations,
     with_pool,
 )
@@ -345,6 +346,15 @@ def test_a_stuck_validator_is_named_with_its_init_container_and_passing_says_wha
 
     unready(cluster.pod("nvidia-operator-validator", A_NODE), init="cuda-validation", reason="CrashLoopBackOff")
     assert "cuda-validation" in cluster.verdict(VALIDATED).broken[f"node {A_NODE}"]
+
+
+def test_a_plugin_that_is_nowhere_is_to_be_installed_where_no_operator_is(cluster, reference):
+    cluster.objects = [each for each in cluster.objects if "device-plugin" not in each["metadata"]["name"]]
+
+    found = cluster.verdict(COVERAGE, other(reference, kind="device-plugin")).judge.broken[0]
+
+    assert "no workload of the device plugin exists" in found.cause
+    assert found.remedy.startswith("Install the device plugin by its chart or manifest")
 
 
 def test_an_affinity_that_a_node_does_not_meet_is_named_by_its_expressions(cluster):

@@ -60,6 +60,9 @@ def test_a_discovery_that_no_operator_deploys_is_judged_here(cluster, reference)
     alone = other(reference, kind="device-plugin")
 
     assert "of GPU Feature Discovery is not Ready" in broken(cluster, reference=alone)[f"node {A_NODE}"]
+    [found] = cluster.verdict(labels_agree, alone).judge.broken
+    assert "CrashLoopBackOff" in found.cause
+    assert found.remedy.startswith("kubectl logs -n gpu-operator gpu-feature-discovery-")
 
 
 def test_a_node_of_a_moment_ago_and_one_that_is_upgraded_have_them_later(cluster):

@@ -128,9 +128,10 @@ def test_a_kind_that_nobody_may_read_is_one_cause(conform, tmp_path):
     assert (cause["requirement"], cause["waiting"]) == ("", ["SCHED-17", "WORK-10"])
 
 
-def workload(name, *pools):
+def workload(name, *pools, **asked):
     metadata = {"name": name, "namespace": "team"}
-    pod = pod_from({"kind": "Pod", "metadata": metadata, "spec": {"containers": [{"name": "main"}]}})
+    main = {"name": "main", "resources": {"limits": asked}}
+    pod = pod_from({"kind": "Pod", "metadata": metadata, "spec": {"containers": [main]}})
     declared = Workload(role="batch", kind="Job", namespace="team", name=name, pools=tuple(pool.name for pool in pools))
     return DeclaredWorkload(declared, pools, pod, None)
 
@@ -147,6 +148,15 @@ def test_a_workload_whose_pool_lacks_its_nodes_waits_and_hides_no_other():
 
     assert [finding.ok for finding in judge.findings] == [True]
     assert [str(each) for each in judge.unseen] == ["job team/waits: pool h100 has no node (POOL-01)"]
+
+
+def test_a_workload_whose_nodes_offer_no_devices_waits_for_them():
+    gpus, memory = {"nvidia.com/gpu": "1"}, {"memory": "9Ti"}
+    ended = fits(workload("waits", T4, **gpus)).nothing_judged()
+
+    assert isinstance(ended, Waits)
+    assert ended.requirement == "POOL-04"
+    assert [each.ok for each in fits(workload("too-big", T4, **gpus, **memory)).findings] == [False]
 
 
 def test_a_workload_whose_pool_lacks_its_nodes_waits_where_it_is_the_only_one():
