@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from conformance.facts.containers import Container
+from conformance.facts.limits import PriorityClass
 from conformance.facts.nodes import Node
 from conformance.facts.pod_mutators import ANY
 from conformance.facts.pods import Pod
@@ -70,13 +71,13 @@ def changes_pods(nodes: Iterable[Node], namespaces: Iterable[str], crds: Iterabl
 
 
 def as_its_pods_are(
-    workload: Workload, pods: Iterable[Pod], default_class: str, members: Collection[str] = ANY
+    workload: Workload, pods: Iterable[Pod], default_class: PriorityClass | None, members: Collection[str] = ANY
 ) -> PodTemplate:
     """The template of a workload with what all its pods have beside it, where they were made from this template.
 
     Of its ``members`` only: those that something changes which covers the workload's pods. ``default_class`` is the
     PriorityClass that pods get which name none. Where there is one, a template that names none is taken to get it,
-    whatever its pods have: they may be older than it.
+    unless its pods are younger than it and have another one: it is then not what admission gives them.
     """
     template = workload.template
     living = [pod for pod in pods if not pod.finished and not pod.deleting]
@@ -99,11 +100,24 @@ def as_its_pods_are(
     }
     for member in ("runtime_class", "priority_class", "scheduler", "affinity"):
         given = getattr(first, member)
-        if all(getattr(pod, member) == given for pod in others) and (member != "priority_class" or not default_class):
+        if all(getattr(pod, member) == given for pod in others):
             changed[member] = given
+    if default_class and not _is_given_another(living, default_class):
+        changed.pop("priority_class", None)
     if _ask_alike(template, living, lambda _: True):
         changed |= {name: getattr(first, name) for name in ("containers", "init_containers", "volumes")}
     return msgspec.structs.replace(template, **{name: each for name, each in changed.items() if name in members})
+
+
+def _is_given_another(pods: Iterable[Pod], default: PriorityClass) -> bool:
+    """Whether pods that were created while a class was the default, as far as can be told, have another one."""
+    return all(
+        pod.priority_class not in ("", default.name)
+        and pod.created is not None
+        and default.created is not None
+        and pod.created >= default.created
+        for pod in pods
+    )
 
 
 def _is_rolled_out(workload: Workload, pods: int) -> bool:

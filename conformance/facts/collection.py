@@ -162,8 +162,7 @@ class Facts(Found):
         members = self._changed_by_admission(workload)
         if not members:
             return workload.template
-        default = self.default_priority_class
-        return as_its_pods_are(workload, self.pods_of(workload), default.name if default else "", members)
+        return as_its_pods_are(workload, self.pods_of(workload), self.default_priority_class, members)
 
     def free_gpus(self, node: Node, resource: str = GPU) -> int:
         """Devices of ``resource`` that the scheduler may still give away on a node; negative when overcommitted."""

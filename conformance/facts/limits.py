@@ -1,5 +1,7 @@
 """Quotas, limit ranges and priority classes: what bounds pods and ranks them."""
 
+from datetime import datetime
+
 import msgspec
 
 from conformance.facts.wire import Metadata, Quantities, Wire, texts
@@ -148,6 +150,7 @@ class PriorityClass(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     preemption_policy: str = PREEMPTS
     description: str = ""
     labels: dict[str, str] = {}
+    created: datetime | None = None
 
     @property
     def subject(self) -> ObjectReference:
@@ -274,4 +277,5 @@ class WirePriorityClass(Wire):
             preemption_policy=self.preemption_policy or PREEMPTS,
             description=self.description or "",
             labels=self.metadata.labels or {},
+            created=self.metadata.creation_timestamp,
         )

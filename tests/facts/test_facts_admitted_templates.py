@@ -101,6 +101,24 @@ def test_the_default_class_is_given_to_pods_of_templates_that_name_none():
     assert template_of(workload(), pod("a"), pod("b"), default).priority_class == ""
 
 
+@pytest.mark.parametrize(
+    ("made", "pods_made", "found"),
+    [
+        ("2026-01-01T00:00:00Z", "2026-02-01T00:00:00Z", "serving"),
+        ("2026-03-01T00:00:00Z", "2026-02-01T00:00:00Z", ""),
+        (None, "2026-02-01T00:00:00Z", ""),
+    ],
+    ids=["older than the pods", "younger", "not known"],
+)
+def test_pods_that_are_younger_than_the_default_class_and_have_another_were_given_it(made, pods_made, found):
+    default = {"kind": "PriorityClass", "metadata": {"name": "usual", "creationTimestamp": made}, "value": 5}
+    pods = [pod("a"), pod("b")]
+    for each in pods:
+        each["metadata"]["creationTimestamp"] = pods_made
+
+    assert template_of(workload(), *pods, {**default, "globalDefault": True}).priority_class == found
+
+
 def test_pods_that_ask_for_other_gpus_are_of_another_template():
     other = [{**CONTAINER, "resources": {"limits": {"nvidia.com/gpu": "8"}}}]
 
