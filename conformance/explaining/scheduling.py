@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from conformance.explaining import autoscalers, eviction, karpenter, on_node, queues
+from conformance.explaining import autoscalers, binding_conditions, eviction, karpenter, on_node, queues
 from conformance.explaining.causes import cause
 from conformance.explaining.explanation import Explanation, NodeGroup, Stage
 from conformance.explaining.fitting import Fit, fit_of
@@ -118,14 +118,13 @@ def _of_device_plugin(seen: Seen, node: str, kept: Sequence[Obstacle]) -> tuple[
     if not any(_of_gpus(each) for each in kept) or not _has_gpus(seen.nodes[node]) or offers_gpus(seen.nodes[node]):
         return "", ""
     if any(each.place[0] == DRA_DRIVER for each in seen.offer.on(seen.nodes[node])):
-        return _OF_SLICES
+        return f"the GPUs of node {node} are in ResourceSlices of {DRA_DRIVER}, which claims ask for", _OF_SLICES
     return on_node.why_nothing_is_offered(seen, node)
 
 
 _OF_SLICES = (
-    f"its GPUs are in ResourceSlices of {DRA_DRIVER}, which claims ask for",
     "Let the pod ask by a ResourceClaim, or let a DeviceClass give its devices under that name (extendedResourceName, "
-    "by default since Kubernetes 1.36).",
+    "by default since Kubernetes 1.36)."
 )
 
 
@@ -156,6 +155,9 @@ def _fits(seen: Seen, pod: Manifest, fitting: Sequence[str], others: tuple[str, 
         if not said and not queues.is_seen(seen, scheduler):
             cause += ", of which nothing is to be seen: no pod is called so, and it has placed none that is there"
             remedy = f"Correct the pod's schedulerName, or find out what {scheduler} is: nobody else looks at the pod."
+    elif (binding := binding_conditions.awaited(seen, pod))[0]:
+        waits, remedy = binding
+        cause = f"it fits on {where}; {waits}"
     elif error := _scheduler_error(pod):
         cause = f"it would fit on {where}, and kube-scheduler's last attempt ended with an error: {error}"
         remedy = "It tries again; an error that stays is about what its words name: correct that."
