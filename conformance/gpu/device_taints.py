@@ -1,8 +1,9 @@
 """Taints of devices: those that drivers publish in ResourceSlices, those that DeviceTaintRules add, who tolerates them.
 
 A DeviceTaintRule adds one taint to the devices that it selects, and their ResourceSlices show nothing of it. Effect
-None (and any effect that is not known) keeps nobody off and evicts nobody. A rule without deviceSelector selects no
-device, one with an empty selector every device. deviceClassName and selectors were there up to Kubernetes 1.34. A
+None (and any effect that is not known) keeps nobody off and evicts nobody. An empty deviceSelector selects every
+device. So does none: the API says that it selects no device, and that is what eviction does, but kube-scheduler keeps
+claims off all of them (tried with 1.36.3). deviceClassName and selectors were there up to Kubernetes 1.34. A
 DeviceClass has no tolerations, only requests and their alternatives have.
 
 Sources: kubernetes.io, Device Taints and Tolerations; kubernetes/kubernetes, staging/src/k8s.io: api/resource
@@ -74,8 +75,9 @@ class TaintRules:
 
     def _read(self, rule: Manifest) -> "_Rule | None":
         spec = rule.get("spec") or {}
-        selector, taint = spec.get("deviceSelector"), _taint(spec.get("taint") or {}, str(rule["metadata"]["name"]))
-        if selector is None or not taint.prevents_allocation:
+        selector = spec.get("deviceSelector") or {}
+        taint = _taint(spec.get("taint") or {}, str(rule["metadata"]["name"]))
+        if not taint.prevents_allocation:
             return None
         named = str(selector.get("deviceClassName") or "")
         if named and named not in self._selectors:

@@ -8,6 +8,8 @@ from random_pods import HOST, ZONE
 Object = dict[str, Any]
 
 CSI, GPUS = "disk.example.com", "gpu.example.com"
+RULES_API = "resource.k8s.io/v1beta2"
+_TAINTS = ("rma", "example.com/noisy")
 _PINNED = "requiredDuringSchedulingIgnoredDuringExecution"
 CLASSES: tuple[Object, ...] = (
     {
@@ -143,7 +145,30 @@ def _device(at: int, chance: random.Random) -> Object:
         "name": f"d{at}",
         "attributes": attributes,
         "capacity": {"memory": {"value": chance.choice(("10Gi", "80Gi"))}},
+        **({"taints": [_taint(chance)]} if chance.random() < 0.15 else {}),
     }
+
+
+def _taint(chance: random.Random) -> Object:
+    """A taint of a device; the values are few, so that requests tolerate some of them."""
+    taint = {"key": chance.choice(_TAINTS), "effect": chance.choice(("NoSchedule", "NoExecute", "None"))}
+    return taint | ({"value": "yes"} if chance.random() < 0.5 else {})
+
+
+def _toleration(chance: random.Random) -> Object:
+    key, effect = chance.choice(_TAINTS), chance.choice(("NoSchedule", "NoExecute", ""))
+    which = [{"key": key, "operator": "Exists"}, {"key": key, "value": "yes"}, {"key": key}, {"operator": "Exists"}]
+    return chance.choice(which) | ({"effect": effect} if effect else {})
+
+
+def taint_rule(name: str, node: str, chance: random.Random) -> Object:
+    """A DeviceTaintRule for the devices of a node, for one of them, or for one name of devices anywhere.
+
+    One without a selector is for all devices of all nodes, and would leave nothing to decide.
+    """
+    chosen = chance.choice([{"pool": node}, {"driver": GPUS, "pool": node, "device": "d0"}, {"device": "d7"}])
+    spec = {"taint": _taint(chance), "deviceSelector": chosen}
+    return {"apiVersion": RULES_API, "kind": "DeviceTaintRule", "metadata": {"name": name}, "spec": spec}
 
 
 def device_claim(name: str, chance: random.Random) -> Object:
@@ -158,5 +183,6 @@ def _request(name: str, chance: random.Random) -> Object:
         return {"name": name, "exactly": {"deviceClassName": "no-such-class"}}
     exactly: Object = {"deviceClassName": GPUS if chance.random() < 0.5 else "whole"}
     exactly |= {"selectors": selectors} if selectors else {}
+    exactly |= {"tolerations": [_toleration(chance)]} if chance.random() < 0.3 else {}
     exactly |= {"allocationMode": "All"} if chance.random() < 0.05 else {"count": chance.choice((1, 1, 1, 2, 3))}
     return {"name": name, "exactly": exactly}

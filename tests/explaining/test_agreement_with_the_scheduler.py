@@ -25,6 +25,7 @@ from random_pods import TENANTS
 from conformance.clusters.embedded import EmbeddedSpec, start
 from conformance.explaining.fitting import Fit, fit_of
 from conformance.explaining.seen import Seen, seen_from
+from conformance.facts.reading import in_served_version
 from conformance.kube.client import Client
 from conformance.kube.effects import Effect
 from conformance.kube.errors import NotFound
@@ -43,7 +44,7 @@ SPACES = ("default", *TENANTS)
 # Rarer than this one of the two answers would say little.
 RARE = 0.07
 _VOLUMES = ("PersistentVolumeClaim", "PersistentVolume", "StorageClass", "CSINode")
-_DEVICES = ("ResourceClaim", "ResourceSlice", "DeviceClass")
+_DEVICES = ("ResourceClaim", "ResourceSlice", "DeviceClass", "DeviceTaintRule")
 
 pytestmark = pytest.mark.cluster
 
@@ -65,7 +66,8 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
     spec = EmbeddedSpec(
         topology=str(file),
         simulator=False,
-        feature_gates={"TaintTolerationComparisonOperators": True},
+        feature_gates={"TaintTolerationComparisonOperators": True, "DRADeviceTaintRules": True},
+        runtime_config=(f"{random_devices.RULES_API}=true",),
         scheduler_config={"profiles": [{"schedulerName": "default-scheduler", **profile}]},
     )
     with start(spec, SilentProgress()) as cluster, cluster.connection() as connection:
@@ -149,6 +151,9 @@ def test_device_claims_are_decided_as_kube_scheduler_does(client: Client, chance
         client.create(path("DeviceClass"), each)
     for each in nodes:
         client.create(path("ResourceSlice"), random_devices.resource_slice(each["metadata"]["name"], chance))
+    rules = path("DeviceTaintRule").replace("resource.k8s.io/v1", random_devices.RULES_API)
+    for at, each in enumerate(chance.sample(nodes, 8)):
+        client.create(rules, random_devices.taint_rule(f"rule-{at}", each["metadata"]["name"], chance))
     answers = Answers()
     for number in range(round(decisions(0.5) / NODES) or 1):
         if number % 2 == 0:
@@ -218,7 +223,7 @@ class Answers:
 
 def _seen(client: Client, *kinds: str) -> Seen:
     every = ("Node", "Pod", "Namespace", *kinds)
-    return seen_from({"kind": kind, **each} for kind in every for each in client.list(path(kind)))
+    return seen_from({"kind": kind, **each} for kind in every for each in in_served_version(kind, client.list))
 
 
 def _claiming(number: int, node: str, claims: list[str], chance: random.Random) -> Object:
