@@ -18,6 +18,8 @@ _NO_OTHER_KINDS = (*BUILT_IN_KINDS, "ReplicaSet", "ReplicationController", "Node
 _NOTEBOOK_WORDS = ("notebook", "jupyter", "workbench")
 # PyTorchJob, RayJob, JobSet, Argo's Workflow.
 _JOBS = ("Job", "JobSet", "Workflow")
+# Kinds with the name of one of Kubernetes' own, which is another: kubectl has to be told which (knative.dev: Service).
+_API_VERSIONS = {"Service": "serving.knative.dev/v1"}
 _TRAINING_WORDS = ("train", "finetun", "fine-tun")
 _ONLY_BY_DEVICES = (
     "where it belongs. Neither nodeSelector nor affinity confines it, only what it asks for, which all of these offer"
@@ -98,6 +100,7 @@ class _Drafter:
     ) -> Part:
         value: dict[str, Any] = {
             "role": _role(kind, namespace, name),
+            **({"api_version": _API_VERSIONS[kind]} if kind in _API_VERSIONS else {}),
             "kind": kind,
             "namespace": namespace,
             "name": name,

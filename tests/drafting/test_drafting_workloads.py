@@ -115,6 +115,15 @@ def test_what_makes_pods_through_jobs_is_drafted_instead_of_them(drafted):
     assert "JobSet tune makes it" not in made.comments
 
 
+def test_a_service_of_knative_is_drafted_with_its_api_group(drafted):
+    served = pod("vision", "rank-1", ("Revision", "rank-00001"), nodeName="l4-1")
+    served["metadata"]["labels"] = {"serving.knative.dev/service": "rank"}
+
+    (found,) = drafted(FLEET, served).reference.workloads
+
+    assert (found.kind, found.name, found.resource) == ("Service", "rank", "service.v1.serving.knative.dev")
+
+
 def test_pods_of_one_owner_with_two_classes_get_none(drafted):
     made = drafted(
         FLEET,
