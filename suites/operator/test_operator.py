@@ -9,6 +9,8 @@ The guide counts seven components and wants each of them Running. The number fol
 the driver. So what has to be there is derived, never taken from a list.
 """
 
+from contextlib import suppress
+
 from conformance.catalog import MUST, SHOULD, requirement
 from conformance.deploy.helm.values import gpu_operator_values
 from conformance.facts import Facts, Node, Resource
@@ -60,7 +62,7 @@ from suites.operator.namespace_admission import (
     judge_room,
     why_privileged,
 )
-from suites.operator.node_discovery import discovery_gaps
+from suites.operator.node_discovery import DiscoveryGap, discovery_gaps
 from suites.operator.operator_settings import Setting, drivers_of, settings_of
 from suites.operator.pod_health import pod_problems, stack_workloads, without_workloads
 from suites.operator.stack_faults import (
@@ -112,7 +114,7 @@ def test_one_complete_stack_is_installed(facts: Facts, reference: Reference, jud
             hidden_because=HIDDEN_BECAUSE[fault.fault],
             remedy=f"{fault.remedy[0].upper()}{fault.remedy[1:]}.",
         )
-    for gap in discovery_gaps(facts, _declared_nodes(facts, reference)) if stack.kind == "gpu-operator" else ():
+    for gap in _discovery_gaps(facts, reference) if stack.kind == "gpu-operator" else ():
         judge(
             gap.workload,
             ok=False,
@@ -452,6 +454,16 @@ def _without_gpu_nodes(facts: Facts, reference: Reference) -> bool:
 
 def _gpu_nodes(facts: Facts, reference: Reference) -> bool:
     return bool(_declared_nodes(facts, reference))
+
+
+def _discovery_gaps(facts: Facts, reference: Reference) -> tuple[DiscoveryGap, ...]:
+    """What keeps Node Feature Discovery from labelling new nodes; nothing where nodes or workloads cannot be read.
+
+    The stack itself is told by other kinds, and stays judged without them.
+    """
+    with suppress(Inconclusive):
+        return tuple(discovery_gaps(facts, _declared_nodes(facts, reference)))
+    return ()
 
 
 def _declared_nodes(facts: Facts, reference: Reference) -> tuple[Node, ...]:
