@@ -26,6 +26,8 @@ from suites._shared.pool_nodes import GpuPoolNode
 _MAYBE_LATER = "no such key exists here"
 _REACHED_BY = {SharingStrategy.TIME_SLICING: "TS-02", SharingStrategy.MPS: "MPS-02"}
 """The requirement that every node gets its declared configuration."""
+_VALID_BY = {SharingStrategy.TIME_SLICING: "TS-01", SharingStrategy.MPS: "MPS-01"}
+"""The requirement that these configurations are valid."""
 _TIME = "%Y-%m-%d %H:%M:%S UTC"
 
 
@@ -311,10 +313,10 @@ def judge_chain(shared: SharedNodes, judge: Judge) -> None:
             node,
             ok=chosen.reached and (chosen.refused or shared.is_declared_config(pool, chosen)),
             expected=f"{declaration}, as {pool} declares",
-            actual=_what_it_gets(chosen),
+            actual=what_it_gets(chosen),
             cause=selection.cause or _another(chosen),
-            hidden_because=selection.hidden_because or _CHAIN_HIDDEN_BECAUSE[selection.outcome],
-            remedy=_sentence(selection.remedy)
+            hidden_because=selection.hidden_because or CHAIN_HIDDEN_BECAUSE[selection.outcome],
+            remedy=as_sentence(selection.remedy)
             or f"Label the node {DEVICE_PLUGIN_CONFIG}={declared.key if declared else '<key>'}.",
             inspect=chosen.inspect,
         )
@@ -322,16 +324,31 @@ def judge_chain(shared: SharedNodes, judge: Judge) -> None:
         raise Inconclusive(join_limited(unknown, apart="; "))
 
 
-_CHAIN_HIDDEN_BECAUSE = {
+CHAIN_HIDDEN_BECAUSE = {
     Chain.APPLIED: "the node gets a configuration, only not this one; no pod status and no condition shows it",
     Chain.NOT_CONFIGURED: "a ConfigMap without reference is valid, and the GPUs are still offered without replicas",
     Chain.NOT_APPLIED: "the device plugin runs and the GPUs are still offered without replicas",
     Chain.BROKEN: "the node stays Ready; it offers no GPU any more when the plugin's pod is next restarted",
     Chain.UNKNOWN: "",
 }
+"""Why nobody sees where the references of a configuration end, by how they do."""
 
 
-def _what_it_gets(chosen: ChosenConfig) -> str:
+def broken_for_shared_nodes(nodes: Iterable[GpuPoolNode], configs: PluginConfigs) -> dict[str, Waits]:
+    """By cause, who tells of a configuration that cannot be read, where it is meant for a shared node as well."""
+    told: dict[str, Waits] = {}
+    for _, node, gpu in nodes:
+        if gpu.shared_by is None:
+            continue
+        selection = configs.known(node).selection
+        if selection.outcome is Chain.BROKEN:
+            told_by = _VALID_BY if selection.problems else _REACHED_BY
+            told.setdefault(selection.cause, Waits(selection.cause, on=told_by[SharingStrategy(gpu.shared_by)]))
+    return told
+
+
+def what_it_gets(chosen: ChosenConfig) -> str:
+    """The configuration of a node as text, or that it has none."""
     selection = chosen.selection
     if chosen.reached:
         return f"configuration {selection.key}, chosen by {selection.chosen_by}"
@@ -343,7 +360,8 @@ def _another(chosen: ChosenConfig) -> str:
     return f"{selection.chosen_by} chooses the key {selection.key}, which does not share in this way"
 
 
-def _sentence(text: str) -> str:
+def as_sentence(text: str) -> str:
+    """A text with a capital at its beginning and a full stop at its end; empty stays empty."""
     return f"{text[:1].upper()}{text[1:]}." if text else ""
 
 

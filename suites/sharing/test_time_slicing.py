@@ -14,11 +14,12 @@ import pytest
 from conformance.catalog import MUST, OCCUPIES_IDLE_GPUS, ON_PICKED_NODES, SHOULD, requirement
 from conformance.facts import Facts, Node
 from conformance.gpu.labels import GPU_PRODUCT
+from conformance.gpu.plugin_config_selection import Chain
 from conformance.gpu.sharing import Offer, SharingStrategy
 from conformance.lab import RequirementLab
 from conformance.reference.expected import offer_of
 from conformance.reference.model import Pool, Reference
-from conformance.verdict import Inconclusive, Judge, NotApplicable, Unsupported
+from conformance.verdict import Inconclusive, Judge, NotApplicable, Unsupported, Waits
 from suites._shared.device_plugin_configs import PluginConfigs
 from suites._shared.formatting import join_limited
 from suites._shared.node_gpus import counted
@@ -31,7 +32,17 @@ from suites._shared.replicas import (
     judge_offers,
     requests_for_several_replicas_end_as_configured,
 )
-from suites._shared.shared_nodes import SharedNodes, judge_chain, judge_configurations, judge_freshness, shared_pools
+from suites._shared.shared_nodes import (
+    CHAIN_HIDDEN_BECAUSE,
+    SharedNodes,
+    as_sentence,
+    broken_for_shared_nodes,
+    judge_chain,
+    judge_configurations,
+    judge_freshness,
+    shared_pools,
+    what_it_gets,
+)
 
 
 @pytest.fixture
@@ -152,6 +163,47 @@ def test_undeclared_gpus_are_not_shared(
             hidden_because=("pods start as before; they only share a GPU that they expect to have alone"),
             inspect=f"kubectl get node {node.name} --show-labels",
         )
+
+
+@requirement(
+    "TS-11",
+    "The configuration that the device plugin of an unshared GPU node is to read exists and is valid",
+    level=MUST,
+    sources=["operator-time-slicing", "operator-412", "device-plugin-sharing"],
+    remedy="Check in this order: devicePlugin.config.name, the ConfigMap in the operator's namespace, "
+    "devicePlugin.config.default or the node's label nvidia.com/device-plugin.config, the key, its text.",
+)
+def test_every_unshared_node_has_a_configuration_to_start_with(
+    unshared_nodes: tuple[GpuPoolNode, ...],
+    gpu_pool_nodes: tuple[GpuPoolNode, ...],
+    reference: Reference,
+    facts: Facts,
+    judge: Judge,
+) -> None:
+    configs = PluginConfigs(facts, reference)
+    try:
+        elsewhere = broken_for_shared_nodes(gpu_pool_nodes, configs)
+        unshared = [(node, configs.known(node)) for _, node, _ in unshared_nodes]
+    except Waits as no_plugin:
+        raise NotApplicable(f"there is no device plugin that would read one: {no_plugin}") from None
+    for node, chosen in unshared:
+        selection = chosen.selection
+        if selection.outcome is Chain.UNKNOWN:
+            judge.pass_over(node, selection.cause)
+        elif selection.cause in elsewhere:
+            judge.pass_over(node, elsewhere[selection.cause])
+        elif selection.outcome in (Chain.APPLIED, Chain.BROKEN):
+            judge(
+                node,
+                ok=selection.outcome is Chain.APPLIED,
+                expected="a configuration that its device plugin can read",
+                actual=what_it_gets(chosen),
+                cause=selection.cause,
+                hidden_because=selection.hidden_because or CHAIN_HIDDEN_BECAUSE[selection.outcome],
+                remedy=as_sentence(selection.remedy),
+                inspect=chosen.inspect,
+            )
+    judge.without_subjects(NotApplicable("no configuration of the device plugin is meant for an unshared node"))
 
 
 # --- Pods that request replicas ----------------------------------------------------------------------------------
