@@ -80,8 +80,9 @@ def test_a_pod_that_asks_for_two_replicas_is_refused_by_the_kubelet(emptied: Gpu
 
 
 def test_clients_of_mps_get_the_folders_of_its_daemon(emptied: GpuNode) -> None:
-    offer(emptied, sharing(MPS))
-    emptied.wait_allocatable("16", SHARED)
+    # Another number than time-slicing makes of them above: what is waited for must not be there already.
+    offer(emptied, sharing(MPS, replicas=3))
+    emptied.wait_allocatable("24", SHARED)
 
     said = emptied.sees(1, resource=SHARED)
 
