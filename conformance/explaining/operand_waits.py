@@ -13,7 +13,12 @@ from conformance.explaining.seen import Seen, condition, has_condition
 from conformance.gpu.labels import DEPLOY, DEPLOY_DRIVER, DRIVER_OWNER, UPGRADE_STATE
 from conformance.gpu.operator_stack import CUSTOM_KINDS
 from conformance.gpu.placement import Manifest
-from conformance.gpu.stack_programs import brings_driver, device_plugins_in, is_driver_installer, is_nvidia_handler
+from conformance.gpu.stack_programs import (
+    brings_driver,
+    is_driver_installer,
+    is_nvidia_handler,
+    names_of_device_plugins,
+)
 
 
 class Work(NamedTuple):
@@ -103,7 +108,7 @@ def _does(pod: Manifest, work: Work) -> bool:
 def _has_plugin(pod: Manifest) -> bool:
     metadata = pod.get("metadata") or {}
     labels = (f"{key}={value}" for key, value in (metadata.get("labels") or {}).items())
-    return bool(device_plugins_in(pod["spec"], " ".join([str(metadata.get("name") or ""), *labels])))
+    return bool(names_of_device_plugins(pod["spec"], " ".join([str(metadata.get("name") or ""), *labels])))
 
 
 def _has_container(pod: Manifest, name: str) -> bool:

@@ -11,11 +11,10 @@ from typing import Any
 from conformance.explaining import kai_quota, kueue, volcano
 from conformance.explaining.explanation import Explanation, Stage
 from conformance.explaining.seen import Seen, condition, has_condition, reporters_of
-from conformance.gpu.labels import VOLCANO, VOLCANO_GROUP_KEYS
+from conformance.gpu.labels import KUEUE, VOLCANO, VOLCANO_GROUP_KEYS
 from conformance.gpu.placement import Manifest
 from conformance.verdict import join_limited
 
-_KUEUE = "kueue.x-k8s.io/"
 _GROVE = "grove.io/podgang-pending-creation"
 _ASK_GROVE = (
     "kubectl get podgangs,podcliques -n NAMESPACE -o yaml says what is missing; where nothing is, the log of "
@@ -97,7 +96,7 @@ def _queued(cause: str, remedy: str) -> Explanation:
 
 def _gated(seen: Seen, pod: Manifest, gates: Sequence[str]) -> Explanation:
     named = f"scheduling gate{'s' if len(gates) > 1 else ''} {', '.join(gates)}"
-    if any(gate.startswith(_KUEUE) for gate in gates):
+    if any(gate.startswith(KUEUE) for gate in gates):
         words, remedy = kueue.held(seen, pod, ("Pod",))
         cause = f"it is queued: Kueue has not opened the {named}, and no scheduler looks at it before"
         namespace = pod["metadata"].get("namespace")

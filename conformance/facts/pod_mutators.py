@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 
 from conformance.facts.resources import Resource
 from conformance.gpu.affinity import selector_matches
+from conformance.gpu.labels import NAMESPACE_NAME
+from conformance.gpu.written import mapping, mappings
 
 Labels = Mapping[str, str]
 
@@ -29,7 +31,6 @@ _MEMBERS: Mapping[str, tuple[str, ...]] = {
 ANY = frozenset(member for members in _MEMBERS.values() for member in members)
 """The members of a PodSpec that admission is known to change."""
 
-_OF_METADATA = "kubernetes.io/metadata.name"
 _NAMED = re.compile(rf"\b({'|'.join(_MEMBERS)})\b")
 
 # Webhooks by name that cover pods in most clusters and add credentials, sidecars or requests, never what decides where
@@ -57,14 +58,14 @@ class PodMutator(NamedTuple):
 
     def covers(self, namespace: str, of_namespace: Labels, of_pod: Labels) -> bool:
         """Whether it changes a pod with these labels that is created in a namespace with those."""
-        there = {**of_namespace, _OF_METADATA: namespace}
+        there = {**of_namespace, NAMESPACE_NAME: namespace}
         return all(_covers(scope, there, of_pod) for scope in self.scopes)
 
 
 def of_webhooks(configurations: Iterable[Resource]) -> Iterator[PodMutator]:
     """The webhooks of MutatingWebhookConfigurations that may change where pods run."""
     for configuration in configurations:
-        for webhook in _mappings(configuration.body.get("webhooks")):
+        for webhook in mappings(configuration.body.get("webhooks")):
             name = str(webhook.get("name") or "")
             # A webhook without rules is called for nothing; of a policy the binding may leave them out.
             if webhook.get("rules") and not _WITHOUT_PLACEMENT.fullmatch(name):
@@ -76,25 +77,25 @@ def of_policies(policies: Iterable[Resource], bindings: Iterable[Resource]) -> I
     every = {each.name: each for each in policies}
     for binding in bindings:
         policy = every.get(str(binding.spec.get("policyName")))
-        constraints = _mapping(policy.spec.get("matchConstraints")) if policy else {}
+        constraints = mapping(policy.spec.get("matchConstraints")) if policy else {}
         if policy is None or not constraints.get("resourceRules"):
             continue
         if members := frozenset(_members_named(policy.spec)):
-            yield PodMutator(str(policy), (constraints, _mapping(binding.spec.get("matchResources"))), members)
+            yield PodMutator(str(policy), (constraints, mapping(binding.spec.get("matchResources"))), members)
 
 
 def _members_named(spec: Mapping[str, Any]) -> Iterator[str]:
     """The members of a pod that the CEL of a policy's mutations names."""
-    variables = [each.get("expression") for each in _mappings(spec.get("variables"))]
-    for mutation in _mappings(spec.get("mutations")):
-        parts = (_mapping(mutation.get(name)).get("expression") for name in ("applyConfiguration", "jsonPatch"))
+    variables = [each.get("expression") for each in mappings(spec.get("variables"))]
+    for mutation in mappings(spec.get("mutations")):
+        parts = (mapping(mutation.get(name)).get("expression") for name in ("applyConfiguration", "jsonPatch"))
         for text in (*parts, *variables):
             for named in _NAMED.findall(str(text or "")):
                 yield from _MEMBERS[named]
 
 
 def _covers(scope: Mapping[str, Any], of_namespace: Labels, of_pod: Labels) -> bool:
-    rules, excluded = _mappings(scope.get("resourceRules")), _mappings(scope.get("excludeResourceRules"))
+    rules, excluded = mappings(scope.get("resourceRules")), mappings(scope.get("excludeResourceRules"))
     return (
         (not rules or any(_is_about_new_pods(each) for each in rules))
         and not any(_is_about_new_pods(each) for each in excluded)
@@ -122,11 +123,3 @@ def _has(said: Any, *wanted: str) -> bool:
 def _selects(selector: Any, labels: Labels) -> bool:
     """As admission takes it, to which a selector that is left out selects everything."""
     return not isinstance(selector, dict) or selector_matches(selector, labels)
-
-
-def _mapping(value: Any) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}
-
-
-def _mappings(value: Any) -> list[dict[str, Any]]:
-    return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []

@@ -134,7 +134,12 @@ PLATFORM_COUNTS = (
 )
 """The labels by which some of them say how many GPUs the machine has (karpenter.sh: well-known labels)."""
 
-KUEUE_QUEUE = "kueue.x-k8s.io/queue-name"
+NAMESPACE_NAME = "kubernetes.io/metadata.name"
+"""On every namespace: its name, so that selectors can name it (kubernetes.io: Well-known labels)."""
+
+KUEUE = "kueue.x-k8s.io/"
+"""How Kueue's labels, annotations and scheduling gates begin."""
+KUEUE_QUEUE = f"{KUEUE}queue-name"
 """Names the LocalQueue in which an object waits (kubernetes-sigs/kueue: pkg/controller/constants)."""
 
 DYNAMO_GRAPH = "nvidia.com/dynamo-graph-deployment-name"

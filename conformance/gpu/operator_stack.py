@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from conformance.gpu.stack_programs import device_plugins_in
+from conformance.gpu.stack_programs import names_of_device_plugins
 
 GROUP = "nvidia.com"
 GPU_CLUSTER_NAME = "gpu-cluster"
@@ -179,7 +179,7 @@ class _Objects:
         ]
 
     def device_plugins(self) -> list[Mapping[str, Any]]:
-        return [item for item in self.of("DaemonSet") if device_plugins_in(_pod_spec(item), _described(item))]
+        return [item for item in self.of("DaemonSet") if names_of_device_plugins(_pod_spec(item), _described(item))]
 
     def dra_drivers(self) -> list[Mapping[str, Any]]:
         """DaemonSets of the DRA driver that offer GPUs."""

@@ -181,7 +181,7 @@ def is_nvidia_handler(handler: object) -> bool:
     return isinstance(handler, str) and handler.startswith("nvidia")
 
 
-def device_plugins_in(spec: Mapping[str, Any], context: str = "") -> tuple[str, ...]:
+def names_of_device_plugins(spec: Mapping[str, Any], context: str = "") -> tuple[str, ...]:
     """The names of the containers in a pod's ``spec``, in JSON, that offer NVIDIA's GPUs."""
     return tuple(each.name for each in _running(spec, context) if offers_gpus(each))
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from conformance.facts import Facts, Node, Pod, PodTemplate
 from conformance.facts import Workload as LiveWorkload
 from conformance.facts.podspec import PodSpec
-from conformance.gpu.labels import HAMI_RESOURCES
+from conformance.gpu.labels import HAMI_RESOURCES, KUEUE
 from conformance.gpu.quantities import quantity
 from conformance.gpu.taints import Taint
 from conformance.reference.model import Pool, Reference, Workload
@@ -23,7 +23,6 @@ from suites._shared.pod_terms import taints_of
 from suites._shared.pool_nodes import Members
 
 # kubernetes-sigs/kueue: pkg/controller/constants (admission) and TopologySchedulingGate.
-_GATES_OF_KUEUE = "kueue.x-k8s.io/"
 _KUBERNETES_OWN = ("", "default-scheduler")
 _BYTES = ("memory", "ephemeral-storage", "hugepages-")
 
@@ -158,7 +157,7 @@ def living(pods: Iterable[Pod]) -> tuple[Pod, ...]:
 
 def is_queued(pod: Pod) -> bool:
     """Whether Kueue holds the pod back until it is admitted, by a scheduling gate of its own."""
-    return not pod.node and any(gate.startswith(_GATES_OF_KUEUE) for gate in pod.gates)
+    return not pod.node and any(gate.startswith(KUEUE) for gate in pod.gates)
 
 
 def _with_live_state(workload: Workload, reference: Reference, facts: Facts) -> Iterator[DeclaredWorkload]:

@@ -12,7 +12,7 @@ from typing import Any
 
 from conformance.facts import WORKLOAD_KINDS, Facts, Pod, Resource
 from conformance.gpu.affinity import selector_matches
-from conformance.gpu.labels import KUEUE_QUEUE
+from conformance.gpu.labels import KUEUE, KUEUE_QUEUE, NAMESPACE_NAME
 from conformance.verdict import Inconclusive
 from suites._shared.grace import is_recent
 
@@ -28,8 +28,6 @@ QUEUE_THEM = (
 )
 """What to do about pods that run beside the queues of their namespace."""
 
-_OF_KUEUE = "kueue.x-k8s.io/"
-_NAME_OF_NAMESPACE = "kubernetes.io/metadata.name"
 _DEFAULT_QUEUE = "default"
 
 # A queue that was stopped, and one whose ClusterQueue was: somebody wanted that.
@@ -59,7 +57,7 @@ def _why_not_from(namespace: str, cluster: Resource, facts: Facts) -> str:
     selector, found = cluster.spec.get("namespaceSelector"), facts.namespace(namespace)
     if not isinstance(selector, dict) or found is None:
         return ""
-    if selector_matches(selector, {**found.labels, _NAME_OF_NAMESPACE: namespace}):
+    if selector_matches(selector, {**found.labels, NAMESPACE_NAME: namespace}):
         return ""
     return f"{cluster} of Kueue takes nothing of namespace {namespace}: its namespaceSelector does not select it"
 
@@ -88,7 +86,7 @@ def runs_past_the_queues(pod: Pod, facts: Facts) -> bool:
 
 
 def _names_kueue(*members: Mapping[str, str]) -> bool:
-    return any(key.startswith(_OF_KUEUE) for each in members for key in each)
+    return any(key.startswith(KUEUE) for each in members for key in each)
 
 
 def _why_inactive(queues: Iterable[Resource], now: datetime) -> str:

@@ -10,13 +10,14 @@ which of YuniKorn's queues pods are that go by their users: of those nobody can 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from itertools import product
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from conformance.facts import Facts, Pod, Resource, ResourceQuota, Workload
 from conformance.facts.limits import PRIORITY_CLASS_SCOPE, PodTraits, ScopeTerm
 from conformance.facts.podspec import PodSpec
 from conformance.gpu.labels import HAMI_QUOTA_KEYS, VOLCANO, YUNIKORN
 from conformance.gpu.resources import quota_key
+from conformance.gpu.written import mappings
 from conformance.kube.paths import PLACES
 from conformance.reference.model import Reference
 from conformance.reference.stack import RUN_AI, Kai
@@ -225,7 +226,7 @@ def is_held_by_hami(key: str, facts: Facts) -> bool:
 def _cluster_wide(namespace: str, facts: Facts) -> Iterator[ResourceQuota]:
     """The ClusterResourceQuotas that select a namespace, in the form of ResourceQuotas."""
     for each in _of_kind("ClusterResourceQuota", facts, lambda: facts.cluster_resource_quotas):
-        if any(part.get("namespace") == namespace for part in _mappings(each.status.get("namespaces"))):
+        if any(part.get("namespace") == namespace for part in mappings(each.status.get("namespaces"))):
             yield _as_quota(each)
 
 
@@ -291,7 +292,7 @@ def _as_quota(resource: Resource) -> ResourceQuota:
                 operator=str(term.get("operator") or "Exists"),
                 values=tuple(term.get("values") or ()),
             )
-            for term in _mappings(terms)
+            for term in mappings(terms)
         ),
     )
 
@@ -330,7 +331,7 @@ def _of_kueue(namespace: str, resources: Collection[str], facts: Facts) -> Itera
         queue = queues.get(str(local.spec.get("clusterQueue")))
         if local.namespace != namespace or queue is None:
             continue
-        groups = _mappings(queue.spec.get("resourceGroups"))
+        groups = mappings(queue.spec.get("resourceGroups"))
         if any(set(resources) & set(group.get("coveredResources") or ()) for group in groups):
             yield f"{queue} of Kueue, through {local}"
 
@@ -439,7 +440,3 @@ def _of_hami(namespace: str, facts: Facts) -> Iterator[str]:
     for quota in facts.quotas_in(namespace):
         if held := [key for key in quota.hard if is_held_by_hami(key, facts)]:
             yield f"{quota} with {', '.join(held)}, which HAMi holds"
-
-
-def _mappings(value: Any) -> list[dict[str, Any]]:
-    return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []

@@ -18,6 +18,7 @@ import yaml
 from conformance.facts import Facts, Pod, Resource
 from conformance.gpu.labels import YUNIKORN_CONFIGS
 from conformance.gpu.quantities import quantity
+from conformance.gpu.written import mapping, mappings
 from conformance.verdict import Inconclusive
 
 ROOT = "root"
@@ -112,11 +113,11 @@ def queues_of(facts: Facts) -> Queues | None:
     every = [each for each in partitions or () if isinstance(each, dict) and each.get("name", "default") == "default"]
     if len(every) != 1:
         return None
-    top = _mappings(every[0].get("queues"))
+    top = mappings(every[0].get("queues"))
     if len(top) != 1 or str(top[0].get("name")).lower() != ROOT:
         # A root that nobody wrote is put above them.
         top = [{"name": ROOT, "queues": top}]
-    rules = tuple(_mappings(every[0].get("placementrules"))) or ({"name": "provided"},)
+    rules = tuple(mappings(every[0].get("placementrules"))) or ({"name": "provided"},)
     return Queues(str(source), dict(_walked(top, "")), rules)
 
 
@@ -200,7 +201,7 @@ def _walked(queues: list[dict[str, Any]], above: str) -> Iterator[tuple[str, dic
         own = str(queue.get("name") or "").lower()
         name = f"{above}.{own}" if above else own
         yield name, queue
-        yield from _walked(_mappings(queue.get("queues")), name)
+        yield from _walked(mappings(queue.get("queues")), name)
 
 
 def _has_children(queue: Mapping[str, Any]) -> bool:
@@ -223,9 +224,4 @@ def _maximum(queue: Mapping[str, Any] | None, resources: Collection[str]) -> str
 
 
 def _member(value: Mapping[str, Any] | None, name: str) -> dict[str, Any]:
-    found = (value or {}).get(name)
-    return found if isinstance(found, dict) else {}
-
-
-def _mappings(value: Any) -> list[dict[str, Any]]:
-    return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
+    return mapping((value or {}).get(name))

@@ -11,7 +11,7 @@ cmd/compute-domain-kubelet-plugin/computedomain.go, templates/compute-domain-dae
 deployments/helm (controller.yaml); issues 524 and 767.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from conformance.facts import Facts, Node, Pod, Resource, Workload
@@ -97,7 +97,12 @@ def compute_domains(facts: Facts) -> tuple[Domain, ...]:
     """The domains of a cluster. Raises NotApplicable where there are none, Waits where they could not be read."""
     if not _may_have_domains(facts) or not facts.compute_domains:
         raise NotApplicable("there is no ComputeDomain")
-    return tuple(_domain(each, facts) for each in facts.compute_domains)
+    sets: dict[str | None, Workload] = {}
+    for daemon_set in (each for each in facts.workloads if each.kind == "DaemonSet"):
+        for labels in (daemon_set.labels, daemon_set.template.labels):
+            sets.setdefault(labels.get(DOMAIN_LABEL), daemon_set)
+    daemons = [pod for pod in facts.pods if _is_daemon(pod)]
+    return tuple(_domain(each, sets.get(each.uid), daemons, facts) for each in facts.compute_domains)
 
 
 def _may_have_domains(facts: Facts) -> bool:
@@ -108,23 +113,17 @@ def _may_have_domains(facts: Facts) -> bool:
         return True
 
 
-def _domain(resource: Resource, facts: Facts) -> Domain:
-    uid = resource.uid
-    sets = [each for each in facts.workloads if each.kind == "DaemonSet" and _is_labelled(each, uid)]
-    daemons = {pod.node: pod for pod in facts.pods if _is_daemon_of(pod, uid)}
+def _domain(resource: Resource, daemon_set: Workload | None, daemons: Iterable[Pod], facts: Facts) -> Domain:
+    own = {pod.node: pod for pod in daemons if pod.labels[DOMAIN_LABEL] == resource.uid}
     users = tuple(_users(resource, facts))
-    there = {*daemons, *(pod.node for pod in users)}
-    joined = tuple(Joined(node, daemons.get(node.name)) for node in facts.nodes if node.name in there)
-    return Domain(resource, sets[0] if sets else None, users, joined)
+    there = {*own, *(pod.node for pod in users)}
+    joined = tuple(Joined(node, own.get(node.name)) for node in facts.nodes if node.name in there)
+    return Domain(resource, daemon_set, users, joined)
 
 
-def _is_labelled(daemon_set: Workload, uid: str) -> bool:
-    return uid in (daemon_set.labels.get(DOMAIN_LABEL), daemon_set.template.labels.get(DOMAIN_LABEL))
-
-
-def _is_daemon_of(pod: Pod, uid: str) -> bool:
+def _is_daemon(pod: Pod) -> bool:
     is_there = not pod.finished and not pod.deleting
-    return is_there and pod.owner_kind == "DaemonSet" and pod.labels.get(DOMAIN_LABEL) == uid
+    return is_there and pod.owner_kind == "DaemonSet" and DOMAIN_LABEL in pod.labels
 
 
 def _users(resource: Resource, facts: Facts) -> Iterator[Pod]:
